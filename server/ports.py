@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from server.core.errors import FloorcastError
+
 
 class Clock(Protocol):
     """Time, injected so that tests own it."""
@@ -27,6 +29,11 @@ class Link(Protocol):
 
     def abort(self, reason: str) -> None:
         """End the connection now, without waiting for the client."""
+
+    def end(
+        self, error: FloorcastError, *, reconnect: bool, namespace: str | None = None
+    ) -> None:
+        """Say goodbye and why, and whether to come back; then end, or end one namespace."""
 
 
 @dataclass(frozen=True, slots=True)

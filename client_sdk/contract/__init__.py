@@ -1,5 +1,53 @@
 """The contract in Python: codes, names and models that server and SDK share."""
 
 from client_sdk.contract.codes import ErrorCode
+from client_sdk.contract.messages import (
+    Body,
+    ErrorBody,
+    Goodbye,
+    PriceData,
+    TokenExpiring,
+    Welcome,
+)
+from client_sdk.contract.names import (
+    MARKET_NAMESPACE,
+    SESSION_ID_PATTERN,
+    SESSION_NAMESPACE,
+    SYMBOL_PATTERN,
+    Scope,
+    Stream,
+    SubscriptionStatus,
+)
+from client_sdk.contract.requests import (
+    ConnectAuth,
+    ListSubscriptions,
+    Position,
+    RefreshToken,
+    Request,
+    Subscribe,
+    Unsubscribe,
+)
 
-__all__ = ["ErrorCode"]
+__all__ = [
+    "MARKET_NAMESPACE",
+    "SESSION_ID_PATTERN",
+    "SESSION_NAMESPACE",
+    "SYMBOL_PATTERN",
+    "Body",
+    "ConnectAuth",
+    "ErrorBody",
+    "ErrorCode",
+    "Goodbye",
+    "ListSubscriptions",
+    "Position",
+    "PriceData",
+    "RefreshToken",
+    "Request",
+    "Scope",
+    "Stream",
+    "Subscribe",
+    "SubscriptionStatus",
+    "TokenExpiring",
+    "Unsubscribe",
+    "Welcome",
+]

@@ -1,0 +1,31 @@
+"""Token buckets: so many a second, with a burst."""
+
+
+class TokenBucket:
+    """Fills at `rate` tokens a second up to `burst`; time comes from the caller."""
+
+    __slots__ = ("_at", "_tokens", "burst", "rate")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self.rate = rate
+        self.burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def take(self, now: float, tokens: float = 1.0) -> float:
+        """0 when granted; otherwise the seconds to wait, and nothing is taken."""
+        filled = self._tokens + max(0.0, now - self._at) * self.rate
+        self._tokens = filled if filled < self.burst else self.burst
+        self._at = now
+        if self._tokens >= tokens:
+            self._tokens -= tokens
+            return 0.0
+        return (tokens - self._tokens) / self.rate
+
+    def give_back(self, tokens: float = 1.0) -> None:
+        """What was taken for something that did not happen."""
+        self._tokens = min(self.burst, self._tokens + tokens)
+
+    def full_at(self) -> float:
+        """From this moment on the bucket is as good as a new one."""
+        return self._at + (self.burst - self._tokens) / self.rate

@@ -1,0 +1,25 @@
+"""Counts what the server does, for whoever wants to show it."""
+
+from collections import Counter
+
+
+class Counters:
+    """Numbers that only rise; their names are few and known in advance."""
+
+    def __init__(self) -> None:
+        self._events: Counter[tuple[str, str, str]] = Counter()
+        self._seconds: Counter[tuple[str, str]] = Counter()
+
+    def event(self, namespace: str, event: str, outcome: str, seconds: float) -> None:
+        """One event was handled; `outcome` is "ok" or the code of the refusal."""
+        self._events[namespace, event, outcome] += 1
+        # A Counter's values are typed as int; it adds floats just as well.
+        self._seconds[namespace, event] += seconds  # type: ignore[assignment]
+
+    def events(self) -> dict[tuple[str, str, str], int]:
+        """How many events of each kind had which outcome."""
+        return dict(self._events)
+
+    def seconds(self) -> dict[tuple[str, str], float]:
+        """How long the events of each kind took together."""
+        return dict(self._seconds)

@@ -1,0 +1,63 @@
+"""Keeps one deadline for each of many keys, without a timer for each."""
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Deadlines(Generic[K]):
+    """Slots of time, each with the keys that are due in it.
+
+    Setting and cancelling cost the same with ten keys and with ten thousand; a key is never
+    reported before its deadline, and at most one slot after it.
+    """
+
+    __slots__ = ("_done", "_resolution", "_slot_of", "_slots")
+
+    def __init__(self, *, resolution_seconds: float = 0.05) -> None:
+        self._resolution = resolution_seconds
+        self._slots: dict[int, set[K]] = {}
+        self._slot_of: dict[K, int] = {}
+        self._done: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._slot_of)
+
+    def set(self, key: K, when: float) -> None:
+        """The key is due at this moment, and no longer at an earlier one it was given."""
+        slot = -int(-when // self._resolution)
+        if self._done is not None:
+            slot = max(slot, self._done + 1)
+        previous = self._slot_of.get(key)
+        if previous == slot:
+            return
+        if previous is not None:
+            self._drop(key, previous)
+        self._slot_of[key] = slot
+        self._slots.setdefault(slot, set()).add(key)
+
+    def cancel(self, key: K) -> None:
+        """The key is not due any more; unknown keys are nothing."""
+        slot = self._slot_of.pop(key, None)
+        if slot is not None:
+            self._drop(key, slot)
+
+    def due(self, now: float) -> list[K]:
+        """The keys whose deadline has come, each once; then they are forgotten."""
+        current = int(now // self._resolution)
+        if self._done is None or current - self._done > len(self._slots):
+            slots = sorted(slot for slot in self._slots if slot <= current)
+        else:
+            slots = [slot for slot in range(self._done + 1, current + 1) if slot in self._slots]
+        self._done = current if self._done is None else max(self._done, current)
+        keys = [key for slot in slots for key in self._slots.pop(slot)]
+        for key in keys:
+            del self._slot_of[key]
+        return keys
+
+    def _drop(self, key: K, slot: int) -> None:
+        keys = self._slots[slot]
+        keys.discard(key)
+        if not keys:
+            del self._slots[slot]

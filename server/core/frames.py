@@ -1,0 +1,47 @@
+"""Writes the WebSocket frames that a server sends, and takes text frames apart again."""
+
+_FIN_TEXT = 0x81
+_FIN_CLOSE = 0x88
+_FIN_PONG = 0x8A
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One complete text message; a server's frames are unmasked and so the same for everyone."""
+    return _frame(_FIN_TEXT, payload)
+
+
+def close_frame(code: int) -> bytes:
+    """The end of a WebSocket, with its reason as a number."""
+    return _frame(_FIN_CLOSE, code.to_bytes(2, "big"))
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a client's ping."""
+    return _frame(_FIN_PONG, payload)
+
+
+def _frame(first_byte: int, payload: bytes) -> bytes:
+    length = len(payload)
+    if length < 126:
+        return bytes((first_byte, length)) + payload
+    if length < 65536:
+        return bytes((first_byte, 126)) + length.to_bytes(2, "big") + payload
+    return bytes((first_byte, 127)) + length.to_bytes(8, "big") + payload
+
+
+def split_text_frames(frames: bytes) -> list[bytes]:
+    """The payloads of text frames that were written one behind the other."""
+    payloads = []
+    start = 0
+    while start < len(frames):
+        length = frames[start + 1]
+        start += 2
+        if length == 126:
+            length = int.from_bytes(frames[start : start + 2], "big")
+            start += 2
+        elif length == 127:
+            length = int.from_bytes(frames[start : start + 8], "big")
+            start += 8
+        payloads.append(frames[start : start + length])
+        start += length
+    return payloads

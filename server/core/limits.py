@@ -1,0 +1,259 @@
+"""How much one address, one user and all of them may have; a limit of 0 means none."""
+
+from collections import OrderedDict
+from enum import Enum
+from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple, TypeVar
+
+from client_sdk.contract import ErrorCode
+from server.core.buckets import TokenBucket
+from server.core.errors import LimitError
+
+K = TypeVar("K")
+
+# An address may connect in bursts of so many seconds' worth: a page opens several sockets.
+_CONNECT_BURST_SECONDS = 2.0
+# One user's devices together may send as much as so many connections.
+_USER_SHARE = 4.0
+
+
+def address_key(ip: str) -> str:
+    """What counts as one address: an IPv4, or the /64 that one IPv6 customer owns."""
+    try:
+        parsed = ip_address(ip.partition("%")[0])
+    except ValueError:
+        return ip
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
+    return str(parsed)
+
+
+class ConnectionLimits:
+    """Counts open connections in all, by address and by user."""
+
+    def __init__(self, *, total: int, per_ip: int, per_user: int) -> None:
+        self._total = total
+        self._per_ip = per_ip
+        self._per_user = per_user
+        self.open_count = 0
+        self._by_address: dict[str, int] = {}
+        self._by_user: dict[tuple[str, str], int] = {}
+
+    def open(self, ip: str) -> "ConnectionLease":
+        """Take a place; it is held until the lease is closed."""
+        address = address_key(ip)
+        if 0 < self._total <= self.open_count:
+            raise LimitError(ErrorCode.LIMIT_CONNECTIONS, "the server is full")
+        if 0 < self._per_ip <= self._by_address.get(address, 0):
+            raise LimitError(
+                ErrorCode.LIMIT_CONNECTIONS,
+                f"an address may have {self._per_ip} connections",
+                details={"limit": self._per_ip},
+            )
+        self.open_count += 1
+        self._by_address[address] = self._by_address.get(address, 0) + 1
+        return ConnectionLease(self, address)
+
+    def tracked(self) -> int:
+        """How many addresses and users are remembered; none that has no connection."""
+        return len(self._by_address) + len(self._by_user)
+
+    def _identify(self, user: tuple[str, str]) -> None:
+        if 0 < self._per_user <= self._by_user.get(user, 0):
+            raise LimitError(
+                ErrorCode.LIMIT_CONNECTIONS,
+                f"a user may have {self._per_user} connections",
+                details={"limit": self._per_user},
+            )
+        self._by_user[user] = self._by_user.get(user, 0) + 1
+
+    def _forget(self, user: tuple[str, str]) -> None:
+        _less(self._by_user, user)
+
+    def _close(self, address: str) -> None:
+        self.open_count -= 1
+        _less(self._by_address, address)
+
+
+class ConnectionLease:
+    """One connection's place; closing it gives back all that was counted for it."""
+
+    __slots__ = ("_address", "_closed", "_limits", "_users")
+
+    def __init__(self, limits: ConnectionLimits, address: str) -> None:
+        self._limits = limits
+        self._address = address
+        # One connection carries two namespaces: the same user in both counts once.
+        self._users: dict[tuple[str, str], int] = {}
+        self._closed = False
+
+    def identify(self, org: str, user_id: str) -> None:
+        """A namespace of this connection belongs to this user now."""
+        user = (org, user_id)
+        if user not in self._users:
+            self._limits._identify(user)
+        self._users[user] = self._users.get(user, 0) + 1
+
+    def forget(self, org: str, user_id: str) -> None:
+        """One namespace of this user has ended."""
+        user = (org, user_id)
+        if user in self._users:
+            _less(self._users, user)
+            if user not in self._users:
+                self._limits._forget(user)
+
+    def close(self) -> None:
+        """The connection has ended; twice is once."""
+        if self._closed:
+            return
+        self._closed = True
+        for user in self._users:
+            self._limits._forget(user)
+        self._users = {}
+        self._limits._close(self._address)
+
+
+def _less(counts: dict[K, int], key: K) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
+
+
+class ConnectRate:
+    """How often connecting may be tried, by one address and by all together."""
+
+    def __init__(
+        self, *, per_second: float, per_second_per_ip: float, max_tracked: int = 65536
+    ) -> None:
+        self._per_second = per_second
+        self._per_second_per_ip = per_second_per_ip
+        self._max_tracked = max_tracked
+        self._all: TokenBucket | None = None
+        # Least recently seen first: when the table is full, that is who is forgotten.
+        self._by_address: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def check(self, ip: str, now: float) -> None:
+        """Count one attempt; raises where there were too many."""
+        if self._per_second_per_ip > 0:
+            wait = self._bucket(address_key(ip), now).take(now)
+            if wait:
+                raise _too_often(wait, "this address connects too often")
+        if self._per_second > 0:
+            if self._all is None:
+                self._all = _connect_bucket(self._per_second, now)
+            wait = self._all.take(now)
+            if wait:
+                raise _too_often(wait, "too many connections at this moment")
+
+    def tracked(self) -> int:
+        """How many addresses are remembered."""
+        return len(self._by_address)
+
+    def _bucket(self, address: str, now: float) -> TokenBucket:
+        buckets = self._by_address
+        bucket = buckets.get(address)
+        if bucket is None:
+            bucket = buckets[address] = _connect_bucket(self._per_second_per_ip, now)
+            # The oldest ones that are full again are as good as unknown; two a newcomer
+            # keep the table small without ever walking it.
+            for _ in range(2):
+                oldest = next(iter(buckets))
+                if oldest != address and (
+                    buckets[oldest].full_at() <= now or len(buckets) > self._max_tracked
+                ):
+                    del buckets[oldest]
+        else:
+            buckets.move_to_end(address)
+        return bucket
+
+
+def _connect_bucket(rate: float, now: float) -> TokenBucket:
+    return TokenBucket(rate, max(1.0, rate * _CONNECT_BURST_SECONDS), now)
+
+
+def _too_often(wait_seconds: float, message: str) -> LimitError:
+    return LimitError(
+        ErrorCode.LIMIT_RATE, message, retry_after_ms=max(1, round(wait_seconds * 1000))
+    )
+
+
+class Verdict(Enum):
+    """What becomes of an event."""
+
+    GRANTED = "granted"
+    REFUSED = "refused"
+    HAMMERING = "hammering"
+
+
+class Ruling(NamedTuple):
+    """A verdict, and for a refusal how long to wait."""
+
+    verdict: Verdict
+    retry_after_ms: int = 0
+
+
+_GRANTED = Ruling(Verdict.GRANTED)
+
+
+class _Sender:
+    __slots__ = ("bucket", "patience", "user")
+
+    def __init__(self, bucket: TokenBucket, patience: TokenBucket, user: tuple[str, str]) -> None:
+        self.bucket = bucket
+        self.patience = patience
+        self.user = user
+
+
+class EventLimits:
+    """How many events a connection, and a user with all connections, may send."""
+
+    def __init__(self, *, per_second: float, burst: float) -> None:
+        self._per_second = per_second
+        self._burst = max(1.0, burst)
+        self._senders: dict[str, _Sender] = {}
+        self._users: dict[tuple[str, str], tuple[TokenBucket, set[str]]] = {}
+
+    def open(self, connection_id: str, org: str, user_id: str, now: float) -> None:
+        """A connection may send from now on."""
+        if self._per_second <= 0:
+            return
+        user = (org, user_id)
+        # Refusals are counted like events: who is refused twice the burst without a pause
+        # is not a client that was a little too quick.
+        patience = TokenBucket(self._per_second, 2 * self._burst, now)
+        bucket = TokenBucket(self._per_second, self._burst, now)
+        self._senders[connection_id] = _Sender(bucket, patience, user)
+        if user not in self._users:
+            shared = TokenBucket(_USER_SHARE * self._per_second, _USER_SHARE * self._burst, now)
+            self._users[user] = (shared, set())
+        self._users[user][1].add(connection_id)
+
+    def close(self, connection_id: str) -> None:
+        """The connection has ended; unknown ones are nothing."""
+        sender = self._senders.pop(connection_id, None)
+        if sender is not None:
+            connections = self._users[sender.user][1]
+            connections.discard(connection_id)
+            if not connections:
+                del self._users[sender.user]
+
+    def check(self, connection_id: str, now: float) -> Ruling:
+        """Count one event."""
+        sender = self._senders.get(connection_id)
+        if sender is None:
+            return _GRANTED
+        wait = sender.bucket.take(now)
+        if not wait:
+            wait = self._users[sender.user][0].take(now)
+            if not wait:
+                return _GRANTED
+            sender.bucket.give_back()
+        if sender.patience.take(now):
+            return Ruling(Verdict.HAMMERING)
+        return Ruling(Verdict.REFUSED, max(1, round(wait * 1000)))
+
+    def tracked(self) -> int:
+        """How many connections and users are remembered."""
+        return len(self._senders) + len(self._users)

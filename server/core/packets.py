@@ -1,0 +1,122 @@
+"""Reads and writes Socket.IO packets as text; what is not in our contract is refused."""
+
+import re
+from enum import StrEnum
+from typing import NamedTuple
+
+import orjson
+
+from server.core.strict_json import MalformedJson, loads
+from server.core.wire import WireError
+
+MAX_EVENT_NAME = 64
+# Digits are spelled out: `\d` and `isdigit` take those of every script.
+_HEAD = re.compile(r"(?P<kind>[0-3])(?:(?P<namespace>/[A-Za-z0-9_/-]{0,63}),)?(?P<id>[0-9]{1,15})?")
+_RESERVED = frozenset(
+    ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
+)
+
+
+class PacketKind(StrEnum):
+    """The packets that a client may send. Errors are ours to send; binary ones are not served."""
+
+    CONNECT = "0"
+    DISCONNECT = "1"
+    EVENT = "2"
+    ACK = "3"
+
+
+_KINDS = {kind.value: kind for kind in PacketKind}
+
+
+class MalformedPacket(WireError):
+    """A text that is no packet of our contract."""
+
+
+class Packet(NamedTuple):
+    """A well-formed packet; `data` has the shape that its kind demands."""
+
+    kind: PacketKind
+    namespace: str
+    id: int | None
+    data: object
+
+
+def decode_packet(text: str) -> Packet:
+    """Read what stands behind the Engine.IO message type."""
+    head = _HEAD.match(text)
+    if head is None:
+        raise MalformedPacket("not a packet")
+    kind = _KINDS[head["kind"]]
+    namespace = head["namespace"] or "/"
+    rest = text[head.end() :]
+    if kind is PacketKind.DISCONNECT or (kind is PacketKind.CONNECT and not rest):
+        # Both may stand without the comma: "1/market".
+        if kind is PacketKind.DISCONNECT and rest and head["namespace"] is None:
+            namespace, rest = _bare_namespace(rest)
+        if rest or head["id"] is not None:
+            raise MalformedPacket("something behind the packet")
+        return Packet(kind, namespace, None, None)
+    if kind is PacketKind.CONNECT and rest.startswith("/"):
+        namespace, rest = _bare_namespace(rest)
+        return Packet(kind, namespace, None, None)
+    try:
+        data = loads(rest)
+    except MalformedJson as malformed:
+        raise MalformedPacket(malformed.reason) from None
+    if kind is PacketKind.CONNECT:
+        if head["id"] is not None or not isinstance(data, dict):
+            raise MalformedPacket("a CONNECT whose data is no object")
+        return Packet(kind, namespace, None, data)
+    identifier = None if head["id"] is None else int(head["id"])
+    if not isinstance(data, list):
+        raise MalformedPacket("no array of arguments")
+    if kind is PacketKind.ACK:
+        if identifier is None:
+            raise MalformedPacket("an ACK without an id")
+    else:
+        _judge_event(data)
+    return Packet(kind, namespace, identifier, data)
+
+
+def _bare_namespace(rest: str) -> tuple[str, str]:
+    if not re.fullmatch(r"/[A-Za-z0-9_/-]{0,63}", rest):
+        raise MalformedPacket("not a namespace")
+    return rest, ""
+
+
+def _judge_event(data: list[object]) -> None:
+    if not data or not isinstance(data[0], str) or not 0 < len(data[0]) <= MAX_EVENT_NAME:
+        raise MalformedPacket("an event without a name")
+    if data[0] in _RESERVED:
+        raise MalformedPacket("a reserved event")
+
+
+def event_packet(namespace: str, event: str, *arguments: bytes) -> bytes:
+    """An event for a client, from the Engine.IO type on; the arguments are JSON already."""
+    name = orjson.dumps(event)
+    return b"42%b[%b]" % (_prefix(namespace), b",".join((name, *arguments)))
+
+
+def ack_packet(namespace: str, identifier: int, *arguments: bytes) -> bytes:
+    """The answer to a client's event."""
+    return b"43%b%d[%b]" % (_prefix(namespace), identifier, b",".join(arguments))
+
+
+def connect_packet(namespace: str, sid: str) -> bytes:
+    """The client is in."""
+    return b"40%b%b" % (_prefix(namespace), orjson.dumps({"sid": sid}))
+
+
+def connect_error_packet(namespace: str, message: str, data: object) -> bytes:
+    """The client is not let in, and why."""
+    return b"44%b%b" % (_prefix(namespace), orjson.dumps({"message": message, "data": data}))
+
+
+def disconnect_packet(namespace: str) -> bytes:
+    """The server ends a namespace; a stock client then stays away."""
+    return b"41%b" % _prefix(namespace)
+
+
+def _prefix(namespace: str) -> bytes:
+    return b"" if namespace == "/" else namespace.encode() + b","

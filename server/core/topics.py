@@ -1,0 +1,54 @@
+"""Names the things that one can subscribe to, and the channels that carry them."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from client_sdk.contract import SYMBOL_PATTERN, ErrorCode, Stream
+from server.core.errors import RequestError
+
+# `$` in Python also matches before a trailing newline; fullmatch does not care for it.
+_SYMBOL = re.compile(SYMBOL_PATTERN.strip("^$"))
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A stream, and for a public one the symbol."""
+
+    stream: Stream
+    symbol: str | None
+
+    @staticmethod
+    def parse(text: str) -> "Topic":
+        """Read `PRICE:BTCUSDT` or `USER_DATA`; says what is wrong with anything else."""
+        return _parse(text)
+
+    @property
+    def name(self) -> str:
+        """The topic as clients write it."""
+        return self.stream.value if self.symbol is None else f"{self.stream.value}:{self.symbol}"
+
+
+# Clients choose these strings, so the memory of them is bounded; errors are not kept.
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> Topic:
+    name, colon, symbol = text.partition(":")
+    try:
+        stream = Stream(name)
+    except ValueError:
+        raise RequestError(ErrorCode.TOPIC_UNKNOWN, "there is no such stream") from None
+    if not stream.per_symbol:
+        if colon:
+            raise RequestError(ErrorCode.TOPIC_UNKNOWN, f"{name} takes no symbol")
+        return Topic(stream, None)
+    if _SYMBOL.fullmatch(symbol) is None:
+        raise RequestError(ErrorCode.TOPIC_UNKNOWN, f"{name} needs a symbol such as {name}:BTCUSDT")
+    return Topic(stream, symbol)
+
+
+def channel_for(topic: Topic, org: str, user_id: str) -> str:
+    """The broker's key: shared for a public topic, one for each user of each org otherwise."""
+    if topic.symbol is not None:
+        return topic.name
+    # The lengths keep two users apart whatever characters their names hold.
+    return f"{topic.name}@{len(org)}:{org}:{user_id}"

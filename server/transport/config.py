@@ -1,0 +1,27 @@
+"""What the transport has to be told, in one frozen record."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TransportConfig:
+    """Times in seconds, sizes in bytes; every field has the meaning of its setting."""
+
+    path: str = "/socket.io/"
+    transports: tuple[str, ...] = ("polling", "websocket")
+    origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    token_in_query: bool = False
+    compression: bool = False
+    ping_interval_seconds: float = 25.0
+    ping_timeout_seconds: float = 20.0
+    join_timeout_seconds: float = 45.0
+    body_timeout_seconds: float = 10.0
+    refused_seconds: float = 5.0
+    leave_seconds: float = 1.0
+    probe_seconds: float = 10.0
+    close_seconds: float = 1.0
+    message_bytes: int = 64 * 1024
+    buffer_bytes: int = 256 * 1024
+    polling_packets: int = 256
+    refused_connections: int = 256

@@ -1,0 +1,335 @@
+"""One client's Engine.IO connection: its packets, its namespaces, its health and its end."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from server.core.errors import FloorcastError
+from server.core.frames import text_frame
+from server.core.limits import ConnectionLease
+from server.core.packets import (
+    MalformedPacket,
+    Packet,
+    decode_packet,
+    disconnect_packet,
+    event_packet,
+)
+from server.core.strict_json import dumps
+from server.transport import eager
+from server.transport.links import Carrier
+
+if TYPE_CHECKING:
+    from server.transport.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+PING = text_frame(b"2")
+# Frames that a well-behaved client hardly ever sends; so many between two pings is an attack.
+_MAX_NOISE = 64
+# Packets that wait while a handler waits; past this the client's bytes wait in the network.
+_MAX_BACKLOG = 64
+_MAX_REFUSALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is kept of the request that opened a connection; the rest is let go."""
+
+    ip: str
+    authorization: str | None = None
+    query_token: str | None = None
+
+
+def _nowhere(frames: bytes) -> None:
+    """Where a closed connection's frames go."""
+
+
+class Connection:
+    """Everything that is known about one client below the namespaces.
+
+    It is the `Link` of the ports: `write` is the carrier's own method, kept here so that a
+    delivery costs one call, and replaced when a polling client upgrades.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_busy",
+        "_carrier",
+        "_leave_by",
+        "_engine",
+        "_join_by",
+        "_noise",
+        "_ping_at",
+        "_pong_by",
+        "_refusals",
+        "_stalled_at",
+        "closed",
+        "lease",
+        "origin",
+        "refusal",
+        "sid",
+        "sids",
+        "upgrading",
+        "write",
+    )
+
+    def __init__(
+        self,
+        engine: "Engine",
+        sid: str,
+        origin: Origin,
+        lease: ConnectionLease | None,
+        refusal: FloorcastError | None,
+        now: float,
+    ) -> None:
+        config = engine.config
+        self._engine = engine
+        self.sid = sid
+        self.origin = origin
+        self.lease = lease
+        self.refusal = refusal
+        self.sids: dict[str, str | None] = {}
+        self.closed = False
+        self.upgrading = False
+        self.write: Callable[[bytes], None] = _nowhere
+        self._carrier: Carrier | None = None
+        self._busy: asyncio.Task[None] | None = None
+        self._backlog: deque[Packet] | None = None
+        self._noise = 0
+        self._refusals = 0
+        self._stalled_at = -1
+        join_seconds = config.join_timeout_seconds
+        if refusal is not None:
+            join_seconds = min(join_seconds, config.refused_seconds)
+        self._join_by = now + join_seconds
+        self._ping_at = now + config.ping_interval_seconds
+        self._pong_by: float | None = None
+        self._leave_by: float | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else ",".join(self.sids) or "not joined"
+        return f"<Connection {self.sid} {self.origin.ip} {state}>"
+
+    # --- the carrier below
+
+    @property
+    def carrier(self) -> Carrier | None:
+        """What carries the bytes now."""
+        return self._carrier
+
+    def carry(self, carrier: Carrier) -> None:
+        """Use this carrier from now on."""
+        self._carrier = carrier
+        self.write = carrier.write
+
+    @property
+    def buffered_bytes(self) -> int:
+        return 0 if self._carrier is None else self._carrier.buffered_bytes
+
+    # --- what the client sends
+
+    def on_text(self, text: str) -> None:
+        if self.closed:
+            return
+        kind = text[:1]
+        if kind == "4":
+            try:
+                packet = decode_packet(text[1:])
+            except MalformedPacket as malformed:
+                self.on_violation(malformed.reason, 1002)
+                return
+            self._receive(packet)
+        elif text == "3" and self._pong_by is not None:
+            self._pong_by = None
+            self._noise = 0
+        elif text == "1":
+            self.close("client closed")
+        else:
+            self.on_violation("unexpected engine packet", 1002)
+
+    def on_noise(self) -> None:
+        self._noise += 1
+        if self._noise > _MAX_NOISE:
+            self.on_violation("too many control frames", 1008)
+
+    def on_violation(self, reason: str, close_code: int) -> None:
+        if not self.closed:
+            logger.info(
+                "closed a client that broke the protocol",
+                extra={"reason": reason, "ip": self.origin.ip, "connection": self.sid},
+            )
+            self.close(reason, close_code)
+
+    def on_writable(self) -> None:
+        if self._backlog is None and self._carrier is not None:
+            self._carrier.resume_reading()
+        self._engine.on_writable(self)
+
+    def hold(self) -> None:
+        """Take nothing more from a client that does not read our answers, until it does."""
+        if self._carrier is not None:
+            self._carrier.pause_reading()
+
+    def on_lost(self) -> None:
+        self._carrier = None
+        self._end("transport closed")
+        self._engine.unwatch(self)
+
+    def _receive(self, packet: Packet) -> None:
+        if self._busy is not None:
+            if self._backlog is None:
+                self._backlog = deque()
+            self._backlog.append(packet)
+            if len(self._backlog) == _MAX_BACKLOG and self._carrier is not None:
+                self._carrier.pause_reading()
+            return
+        rest = eager.start(self._work(packet))
+        if rest is not None:
+            self._busy = asyncio.get_running_loop().create_task(
+                rest, name=f"floorcast-packet-{self.sid}"
+            )
+
+    async def _work(self, packet: Packet) -> None:
+        try:
+            await self._engine.on_packet(self, packet)
+            while self._backlog and not self.closed:
+                await self._engine.on_packet(self, self._backlog.popleft())
+        finally:
+            self._busy = None
+            if self._backlog is not None:
+                self._backlog = None
+                if self._carrier is not None:
+                    self._carrier.resume_reading()
+
+    async def settled(self) -> None:
+        """Wait until every packet that came so far was dealt with."""
+        if self._busy is not None:
+            await asyncio.wait([self._busy])
+
+    # --- its health
+
+    def check(self, now: float) -> None:
+        """Act on whatever deadline has passed, and ask to be looked at again."""
+        config = self._engine.config
+        if self.closed:
+            if self._carrier is not None:
+                self._carrier.abort()
+            return
+        if self._leave_by is not None and now >= self._leave_by:
+            self.close("refused")
+            return
+        if not any(self.sids.values()) and now >= self._join_by:
+            self.close("never joined a namespace")
+            return
+        if self._pong_by is not None and now >= self._pong_by:
+            self.abort("did not answer a ping")
+            return
+        if self._pong_by is None and now >= self._ping_at:
+            if self._reads_nothing():
+                self.abort("answers pings but reads nothing")
+                return
+            self._ping_at = now + config.ping_interval_seconds
+            self._pong_by = now + config.ping_timeout_seconds
+            self.write(PING)
+        self._engine.watch(self, self.next_check())
+
+    def _reads_nothing(self) -> bool:
+        carrier = self._carrier
+        if carrier is None or carrier.buffered_bytes == 0:
+            self._stalled_at = -1
+            return False
+        taken = carrier.taken_bytes
+        stalled, self._stalled_at = taken == self._stalled_at, taken
+        return stalled
+
+    def next_check(self) -> float:
+        """When `check` should be called next."""
+        moment = self._ping_at if self._pong_by is None else self._pong_by
+        if self._leave_by is not None:
+            return min(moment, self._leave_by)
+        return moment if any(self.sids.values()) else min(moment, self._join_by)
+
+    # --- its end
+
+    def refused(self) -> None:
+        """A namespace turned it away; who has no other and keeps asking is shown out."""
+        self._refusals += 1
+        if self.refusal is not None or self._refusals >= _MAX_REFUSALS:
+            self.leave_soon()
+
+    def leave_soon(self) -> None:
+        """Give the client a moment to read what was written and go by itself."""
+        if not self.closed and self._leave_by is None:
+            self._leave_by = self._engine.clock.monotonic() + self._engine.config.leave_seconds
+            self._engine.watch(self, self._leave_by)
+
+    def end(
+        self,
+        error: FloorcastError,
+        *,
+        reconnect: bool,
+        namespace: str | None = None,
+        after_ms: int = 0,
+    ) -> None:
+        """Say goodbye and close; with `namespace` only that one, while others are joined.
+
+        A stock client comes back by itself when its transport closes, and stays away when it
+        is sent a DISCONNECT: so the packet goes out exactly when it should stay away.
+        """
+        if self.closed:
+            return
+        goodbye = dumps(
+            {
+                "code": error.code.value,
+                "message": error.message,
+                "reconnect": reconnect,
+                "after_ms": after_ms,
+            }
+        )
+        joined = [name for name, sid in self.sids.items() if sid is not None]
+        leaving = [namespace] if namespace in joined and not reconnect else joined
+        for name in leaving:
+            self.write(text_frame(event_packet(name, "goodbye", goodbye)))
+            if not reconnect:
+                self.write(text_frame(disconnect_packet(name)))
+        if len(leaving) < len(joined):
+            for name in leaving:
+                self._engine.on_left(self, name, error.code.value)
+        else:
+            self.close(error.code.value)
+
+    def close(self, reason: str, close_code: int = 1000) -> None:
+        """End the connection; what was written still goes out, if the client takes it."""
+        if self.closed:
+            return
+        self._end(reason)
+        if self._carrier is not None:
+            now = self._engine.clock.monotonic()
+            self._engine.watch(self, now + self._engine.config.close_seconds)
+            self._carrier.close(close_code)
+
+    def abort(self, reason: str) -> None:
+        """End the connection now; what was written and not sent is lost."""
+        if not self.closed:
+            logger.info(
+                "aborted a connection",
+                extra={"reason": reason, "ip": self.origin.ip, "connection": self.sid},
+            )
+        self._end(reason)
+        if self._carrier is not None:
+            self._carrier.abort()
+
+    def _end(self, reason: str) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.write = _nowhere
+        self._backlog = None
+        if self._busy is not None:
+            self._busy.cancel()
+        if self.lease is not None:
+            self.lease.close()
+        self._engine.on_end(self, reason)

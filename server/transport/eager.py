@@ -1,0 +1,56 @@
+"""Runs a coroutine at once and makes a task only of what is left when it has to wait."""
+
+from collections.abc import Coroutine, Generator
+from types import TracebackType
+from typing import Any
+
+
+class _Rest(Coroutine[Any, Any, None]):
+    """A started coroutine, as a coroutine that first repeats what it waits for.
+
+    A class and not a generator: a task that is cancelled before its first step throws
+    into us, and the throw must reach the started coroutine so that its `finally` runs.
+    """
+
+    __slots__ = ("_awaited", "_coroutine", "_repeated")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], awaited: object) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+        self._repeated = False
+
+    def send(self, value: Any) -> Any:
+        if not self._repeated:
+            self._repeated = True
+            awaited, self._awaited = self._awaited, None
+            return awaited
+        return self._coroutine.send(value)
+
+    def throw(
+        self,
+        typ: Any,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+    ) -> Any:
+        self._repeated = True
+        self._awaited = None
+        return self._coroutine.throw(typ if val is None else val)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        raise TypeError("a started coroutine is for a task, not for await")
+
+
+def start(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None] | None:
+    """Run until the first real wait; what is left is returned and needs a task.
+
+    A task a message costs more than most handlers do. Until its first wait the coroutine
+    runs outside any task, so it must not begin with `asyncio.timeout`.
+    """
+    try:
+        awaited = coroutine.send(None)
+    except StopIteration:
+        return None
+    return _Rest(coroutine, awaited)

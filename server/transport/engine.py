@@ -1,0 +1,282 @@
+"""The Engine.IO server: HTTP requests become connections, and connections are kept healthy."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+import engineio
+from aiohttp import web
+
+from server.core.deadlines import Deadlines
+from server.core.errors import FloorcastError
+from server.core.frames import text_frame
+from server.core.packets import Packet
+from server.core.payloads import MalformedPayload, decode_payload, encode_payload
+from server.core.strict_json import dumps
+from server.ports import Clock
+from server.transport.admission import Admission
+from server.transport.config import TransportConfig
+from server.transport.connection import Connection, Origin
+from server.transport.origins import OriginPolicy
+from server.transport.polling import PollingCarrier, PollOverlap
+from server.transport.proxies import TrustedProxies
+from server.transport.takeover import BadHandshake, accept_key, offers_deflate, take_over
+from server.transport.upgrade import Probe
+from server.transport.websocket import WebSocketCarrier
+
+logger = logging.getLogger(__name__)
+
+# Engine.IO's own numbers for a refused request; stock clients print the message beside them.
+_UNKNOWN_TRANSPORT = (0, "Transport unknown")
+_UNKNOWN_SESSION = (1, "Session ID unknown")
+_BAD_METHOD = (2, "Bad handshake method")
+_BAD_REQUEST = (3, "Bad request")
+_FORBIDDEN = (4, "Forbidden")
+_BAD_VERSION = (5, "Unsupported protocol version")
+
+
+class Hub(Protocol):
+    """Who speaks Socket.IO on top of the connections."""
+
+    async def on_packet(self, connection: Connection, packet: Packet) -> None:
+        """A well-formed Socket.IO packet came."""
+
+    def on_left(self, connection: Connection, namespace: str, reason: str) -> None:
+        """The connection stays, but one of its namespaces has ended."""
+
+    def on_end(self, connection: Connection, reason: str) -> None:
+        """The connection has ended, with all its namespaces."""
+
+    def on_writable(self, connection: Connection) -> None:
+        """A client that was behind has caught up."""
+
+
+class Engine(engineio.AsyncServer):  # type: ignore[misc]
+    """python-engineio's server with its request handling, sockets and timers replaced."""
+
+    hub: Hub
+
+    def __init__(
+        self, *, config: TransportConfig, admission: Admission, clock: Clock, **options: Any
+    ) -> None:
+        super().__init__(monitor_clients=False, logger=logger, **options)
+        self.config = config
+        self.clock = clock
+        self._admission = admission
+        self._proxies = TrustedProxies(config.trusted_proxies)
+        self._origins = OriginPolicy(config.origins)
+        self._deadlines: Deadlines[Connection | Probe] = Deadlines()
+        self._open_tail = (
+            '"pingInterval":%d,"pingTimeout":%d,"maxPayload":%d}'
+            % (
+                config.ping_interval_seconds * 1000,
+                config.ping_timeout_seconds * 1000,
+                config.message_bytes,
+            )
+        )
+
+    # --- requests
+
+    async def handle_request(self, request: web.Request) -> web.StreamResponse:
+        """Serve one HTTP request of a stock client."""
+        origin = request.headers.get("Origin")
+        peer = request.remote or ""
+        trusted = self._proxies.trusts(peer)
+        scheme = (request.headers.get("X-Forwarded-Proto") if trusted else None) or request.scheme
+        host = (request.headers.get("X-Forwarded-Host") if trusted else None) or request.host
+        if not self._origins.allows(origin, scheme=scheme, host=host):
+            return _refuse(_FORBIDDEN, status=403)
+        response = await self._route(request)
+        if origin is not None and not response.prepared and response.status != 101:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Allow-Credentials"] = "true"
+            response.headers["Vary"] = "Origin"
+        return response
+
+    async def _route(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "OPTIONS":
+            return web.Response(
+                status=204,
+                headers={
+                    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+                    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+                },
+            )
+        query = request.query
+        transport = query.get("transport")
+        if transport not in self.config.transports:
+            return _refuse(_UNKNOWN_TRANSPORT)
+        if query.get("EIO") != "4":
+            return _refuse(_BAD_VERSION)
+        sid = query.get("sid")
+        if sid is None:
+            if request.method != "GET":
+                return _refuse(_BAD_METHOD)
+            return self._open(request, transport)
+        connection = self.sockets.get(sid)
+        if connection is None:
+            return _refuse(_UNKNOWN_SESSION)
+        polling = connection.carrier
+        if not isinstance(polling, PollingCarrier):
+            return _refuse(_BAD_REQUEST)
+        if transport == "websocket":
+            return self._upgrade(request, connection)
+        if request.method == "GET":
+            return await self._fetch(connection, polling)
+        return await self._post(request, connection)
+
+    def _open(self, request: web.Request, transport: str) -> web.StreamResponse:
+        origin = self._origin_of(request)
+        accept, deflates = "", False
+        if transport == "websocket":
+            try:
+                accept = accept_key(request)
+            except BadHandshake:
+                return _refuse(_BAD_REQUEST)
+            deflates = self.config.compression and offers_deflate(request)
+        try:
+            lease, refusal = self._admission.admit(origin.ip)
+        except FloorcastError as error:
+            return _turn_away(error)
+        now = self.clock.monotonic()
+        connection = Connection(self, self.generate_id(), origin, lease, refusal, now)
+        self.sockets[connection.sid] = connection
+        self.watch(connection, connection.next_check())
+        if transport == "polling":
+            connection.carry(PollingCarrier(connection))
+            return _packets([self._open_packet(connection, upgrades=True)])
+        carrier = WebSocketCarrier(
+            connection, max_message_bytes=self.config.message_bytes, deflates=deflates
+        )
+        connection.carry(carrier)
+        first = text_frame(self._open_packet(connection, upgrades=False))
+        try:
+            return take_over(
+                request, carrier, accept=accept, deflate=deflates, first_frames=first
+            )
+        except ConnectionResetError:
+            connection.close("left during the handshake")
+            raise
+
+    def _origin_of(self, request: web.Request) -> Origin:
+        forwarded = request.headers.getall("X-Forwarded-For", None)
+        return Origin(
+            ip=self._proxies.client_address(
+                request.remote or "", None if forwarded is None else ",".join(forwarded)
+            ),
+            authorization=request.headers.get("Authorization"),
+            query_token=request.query.get("token") if self.config.token_in_query else None,
+        )
+
+    def _open_packet(self, connection: Connection, *, upgrades: bool) -> bytes:
+        can_upgrade = upgrades and "websocket" in self.config.transports
+        upgrade_list = '["websocket"]' if can_upgrade else "[]"
+        return f'0{{"sid":"{connection.sid}","upgrades":{upgrade_list},{self._open_tail}'.encode()
+
+    def _upgrade(self, request: web.Request, connection: Connection) -> web.StreamResponse:
+        if connection.upgrading:
+            return _refuse(_BAD_REQUEST)
+        try:
+            accept = accept_key(request)
+        except BadHandshake:
+            return _refuse(_BAD_REQUEST)
+        probe = Probe(self, connection)
+        response = take_over(request, probe.carrier, accept=accept, deflate=False)
+        probe.begin(self.clock.monotonic())
+        return response
+
+    async def _fetch(self, connection: Connection, polling: PollingCarrier) -> web.StreamResponse:
+        try:
+            packets = await polling.poll()
+        except PollOverlap:
+            connection.on_violation("two polls at once", 1002)
+            return _refuse(_BAD_REQUEST)
+        except asyncio.CancelledError:
+            connection.close("left while polling")
+            raise
+        return _packets(packets) if packets else _refuse(_UNKNOWN_SESSION)
+
+    async def _post(self, request: web.Request, connection: Connection) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(self.config.body_timeout_seconds):
+                body = await self._read_body(request)
+            packets = decode_payload(body, max_packets=self.config.polling_packets)
+        except TimeoutError:
+            connection.on_violation("slow body", 1008)
+            return _refuse(_BAD_REQUEST)
+        except MalformedPayload as malformed:
+            connection.on_violation(malformed.reason, 1002)
+            return _refuse(_BAD_REQUEST)
+        for packet in packets:
+            connection.on_text(packet)
+        await connection.settled()
+        if connection.closed:
+            return _refuse(_BAD_REQUEST)
+        return web.Response(text="ok")
+
+    async def _read_body(self, request: web.Request) -> bytes:
+        limit = self.config.message_bytes
+        if request.content_length is not None and request.content_length > limit:
+            raise MalformedPayload("body too large")
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                raise MalformedPayload("body too large")
+        return bytes(body)
+
+    # --- connections
+
+    async def on_packet(self, connection: Connection, packet: Packet) -> None:
+        await self.hub.on_packet(connection, packet)
+
+    def on_left(self, connection: Connection, namespace: str, reason: str) -> None:
+        self.hub.on_left(connection, namespace, reason)
+
+    def on_writable(self, connection: Connection) -> None:
+        self.hub.on_writable(connection)
+
+    def on_end(self, connection: Connection, reason: str) -> None:
+        if self.sockets.pop(connection.sid, None) is not None:
+            if connection.refusal is not None:
+                self._admission.release_refused()
+            self.hub.on_end(connection, reason)
+
+    # --- time
+
+    def watch(self, watched: Connection | Probe, when: float) -> None:
+        """Call its `check` when this moment has come, instead of at any earlier date set."""
+        self._deadlines.set(watched, when)
+
+    def unwatch(self, watched: Connection | Probe) -> None:
+        """It has ended."""
+        self._deadlines.cancel(watched)
+
+    def tick(self) -> None:
+        """Look after every connection whose moment has come."""
+        now = self.clock.monotonic()
+        for watched in self._deadlines.due(now):
+            watched.check(now)
+
+
+def _refuse(error: tuple[int, str], *, status: int = 400) -> web.Response:
+    code, message = error
+    return _json({"code": code, "message": message}, status=status)
+
+
+def _turn_away(error: FloorcastError) -> web.Response:
+    response = _json(error.body(), status=429)
+    if error.retry_after_ms is not None:
+        response.headers["Retry-After"] = str(-(-error.retry_after_ms // 1000))
+    return response
+
+
+def _json(body: object, *, status: int) -> web.Response:
+    return web.Response(body=dumps(body), status=status, content_type="application/json")
+
+
+def _packets(packets: list[bytes]) -> web.Response:
+    return web.Response(
+        body=encode_payload(packets), content_type="text/plain", charset="utf-8"
+    )

@@ -1,0 +1,86 @@
+"""One polling client: what is written waits here until its next request fetches it."""
+
+import asyncio
+
+from server.core.frames import split_text_frames
+from server.transport.links import Listener
+
+NOOP = b"6"
+
+
+class PollOverlap(Exception):
+    """The client asked again while an earlier request of its was still waiting."""
+
+
+class PollingCarrier:
+    """Turns frames back into packets, so that nobody above needs to know who polls."""
+
+    __slots__ = ("_buffered", "_ended", "_listener", "_packets", "_taken", "_waiter")
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._packets: list[bytes] = []
+        self._buffered = 0
+        self._taken = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended = False
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._buffered
+
+    @property
+    def taken_bytes(self) -> int:
+        return self._taken
+
+    def write(self, frames: bytes) -> None:
+        if self._ended:
+            return
+        self._packets += split_text_frames(frames)
+        self._buffered += len(frames)
+        self.release()
+
+    def release(self) -> None:
+        """Let the waiting request go, with what there is."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def take(self) -> list[bytes]:
+        """What waits, for the client or for the carrier that takes over."""
+        packets, self._packets = self._packets, []
+        self._taken += self._buffered
+        self._buffered = 0
+        if packets:
+            self._listener.on_writable()
+        return packets
+
+    async def poll(self) -> list[bytes]:
+        """Wait until there is something to fetch, or until the connection ends."""
+        if self._waiter is not None:
+            raise PollOverlap
+        if not self._packets and not self._ended:
+            # The wait is bounded: a ping is written every interval, and who does not answer
+            # it is ended.
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self.take()
+
+    def pause_reading(self) -> None:
+        """Nothing: a client's next post is only answered when this one was dealt with."""
+
+    def resume_reading(self) -> None:
+        """Nothing, as above."""
+
+    def close(self, close_code: int) -> None:
+        # What was written before can still be fetched by the request that waits now; one
+        # that comes later hears that the session is unknown, and the client reconnects.
+        if not self._ended:
+            self._ended = True
+            self.release()
+            self._listener.on_lost()
+
+    def abort(self) -> None:
+        self.close(1000)

@@ -1,0 +1,170 @@
+"""The Socket.IO server: packets become calls of the two namespaces, and replies become acks."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, cast
+
+import socketio
+from socketio.exceptions import ConnectionRefusedError as Refused
+
+from client_sdk.contract import ErrorCode
+from server.core.errors import FloorcastError, RequestError
+from server.core.frames import text_frame
+from server.core.packets import (
+    Packet,
+    PacketKind,
+    ack_packet,
+    connect_error_packet,
+    connect_packet,
+    event_packet,
+)
+from server.core.strict_json import dumps
+from server.ports import Clock
+from server.transport import eager
+from server.transport.admission import Admission
+from server.transport.config import TransportConfig
+from server.transport.connection import Connection
+from server.transport.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a namespace answers when it lets a client in: the frames to send first."""
+
+    first_frames: bytes
+
+
+class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
+    """python-socketio's server over our engine; every event passes `trigger_event`.
+
+    Nothing is sent to a client that has not joined: frames reach a connection only through
+    the link that a namespace is given when its connect handler has said yes.
+    """
+
+    eio: Engine
+
+    def __init__(self, *, config: TransportConfig, admission: Admission, clock: Clock) -> None:
+        self._make_engine = functools.partial(
+            Engine, config=config, admission=admission, clock=clock
+        )
+        super().__init__(
+            # An empty list would open "/" without authentication: the list is explicit, and
+            # our own connect handling serves registered namespaces alone.
+            namespaces=["/market", "/session"],
+            async_mode="aiohttp",
+            async_handlers=False,
+            logger=logger,
+        )
+        self.eio.hub = self
+        self._config = config
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def _engineio_server_class(self) -> Callable[..., Engine]:
+        return self._make_engine
+
+    @property
+    def connection_count(self) -> int:
+        """Open Engine.IO connections, joined or not."""
+        return len(self.eio.sockets)
+
+    def connections(self) -> list[Connection]:
+        """The open connections at this moment."""
+        return list(self.eio.sockets.values())
+
+    # --- what the engine hands up
+
+    async def on_packet(self, connection: Connection, packet: Packet) -> None:
+        """Do what a well-formed packet asks for."""
+        if packet.kind is PacketKind.EVENT:
+            await self._on_event(connection, packet)
+        elif packet.kind is PacketKind.CONNECT:
+            await self._on_connect(connection, packet)
+        elif packet.kind is PacketKind.DISCONNECT:
+            self.on_left(connection, packet.namespace, self.reason.CLIENT_DISCONNECT)
+        else:
+            # Nothing that we send asks for an ack yet, so one that comes is forged.
+            connection.on_noise()
+
+    async def _on_event(self, connection: Connection, packet: Packet) -> None:
+        namespace = packet.namespace
+        sid = connection.sids.get(namespace)
+        if sid is None:
+            # Events that were on their way when the server ended the namespace are let go;
+            # those for one that was never joined are not.
+            if namespace not in connection.sids:
+                connection.on_violation("an event for a namespace that was not joined", 1002)
+            return
+        event, *arguments = cast("list[Any]", packet.data)
+        handler = self.namespace_handlers[namespace]
+        reply = await handler.trigger_event(event, sid, *arguments)
+        if packet.id is not None:
+            connection.write(text_frame(ack_packet(namespace, packet.id, dumps(reply))))
+            if connection.buffered_bytes > self._config.buffer_bytes:
+                connection.hold()
+        elif not reply["ok"]:
+            error = dumps(reply["error"])
+            connection.write(text_frame(event_packet(namespace, "error", error)))
+
+    async def _on_connect(self, connection: Connection, packet: Packet) -> None:
+        namespace = packet.namespace
+        if connection.sids.get(namespace) is not None:
+            connection.on_violation("a second CONNECT", 1002)
+            return
+        try:
+            if connection.refusal is not None:
+                raise connection.refusal
+            handler = self.namespace_handlers.get(namespace)
+            if handler is None:
+                raise RequestError(ErrorCode.REQUEST_INVALID, "there is no such namespace")
+        except FloorcastError as error:
+            self._refuse(connection, namespace, error.message, error.body())
+            return
+        sid = self.eio.generate_id()
+        try:
+            accepted = await handler.trigger_event("connect", sid, connection, packet.data)
+        except Refused as refused:
+            reason = refused.error_args
+            self._refuse(connection, namespace, reason["message"], reason["data"])
+            return
+        if connection.closed:
+            self._trigger_disconnect(namespace, sid, self.reason.TRANSPORT_CLOSE)
+            return
+        connection.sids[namespace] = sid
+        connection.write(
+            text_frame(connect_packet(namespace, sid)) + accepted.first_frames
+        )
+
+    def _refuse(
+        self, connection: Connection, namespace: str, message: str, data: object
+    ) -> None:
+        packet = connect_error_packet(namespace, message, data)
+        connection.write(text_frame(packet))
+        connection.refused()
+
+    def on_left(self, connection: Connection, namespace: str, reason: str) -> None:
+        """One namespace of a connection has ended; unknown ones are nothing."""
+        sid = connection.sids.get(namespace)
+        if sid is not None:
+            connection.sids[namespace] = None
+            self._trigger_disconnect(namespace, sid, reason)
+
+    def on_end(self, connection: Connection, reason: str) -> None:
+        """A connection has ended, and with it all that it had joined."""
+        for namespace in connection.sids:
+            self.on_left(connection, namespace, reason)
+
+    def on_writable(self, connection: Connection) -> None:
+        """A client that was behind has caught up; nobody waits for that yet."""
+
+    def _trigger_disconnect(self, namespace: str, sid: str, reason: str) -> None:
+        handler = self.namespace_handlers[namespace]
+        rest = eager.start(handler.trigger_event("disconnect", sid, reason))
+        if rest is not None:
+            task = asyncio.get_running_loop().create_task(rest, name=f"floorcast-leave-{sid}")
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)

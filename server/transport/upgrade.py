@@ -1,0 +1,94 @@
+"""Moves a polling client to a WebSocket: probe, answer, switch, and nothing lost between."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from server.core.frames import text_frame
+from server.transport.connection import Connection
+from server.transport.polling import PollingCarrier
+from server.transport.websocket import WebSocketCarrier
+
+if TYPE_CHECKING:
+    from server.transport.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+_PROBED = text_frame(b"3probe")
+_NOOP = text_frame(b"6")
+
+
+class Probe:
+    """Hears a WebSocket that wants to take a polling connection over, until it may."""
+
+    __slots__ = ("_connection", "_engine", "_probed", "carrier")
+
+    def __init__(self, engine: "Engine", connection: Connection) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._probed = False
+        self.carrier = WebSocketCarrier(
+            self, max_message_bytes=engine.config.message_bytes, deflates=False
+        )
+
+    def begin(self, now: float) -> None:
+        """The WebSocket is open; the client has a limited time to use it."""
+        self._connection.upgrading = True
+        self._engine.watch(self, now + self._engine.config.probe_seconds)
+
+    def check(self, now: float) -> None:
+        """Too slow: the client goes on polling."""
+        self._give_up("the probe took too long", 1000)
+
+    def on_text(self, text: str) -> None:
+        connection = self._connection
+        polling = connection.carrier
+        if connection.closed or not isinstance(polling, PollingCarrier):
+            self.carrier.abort()
+        elif not self._probed and text == "2probe":
+            self._probed = True
+            self.carrier.write(_PROBED)
+            # The client waits for its last poll to return before it switches.
+            polling.write(_NOOP)
+        elif self._probed and text == "5":
+            self._switch(polling)
+        else:
+            self.on_violation("bad probe", 1002)
+
+    def _switch(self, polling: PollingCarrier) -> None:
+        connection = self._connection
+        connection.upgrading = False
+        self._engine.unwatch(self)
+        self.carrier.attach(connection)
+        connection.carry(self.carrier)
+        waiting = b"".join(text_frame(packet) for packet in polling.take() if packet != b"6")
+        polling.release()
+        if waiting:
+            self.carrier.write(waiting)
+
+    def on_noise(self) -> None:
+        """A control frame before the switch means nothing."""
+
+    def on_writable(self) -> None:
+        """Hardly anything is written before the switch."""
+
+    def on_violation(self, reason: str, close_code: int) -> None:
+        logger.info(
+            "closed a client that broke the protocol",
+            extra={"reason": reason, "ip": self._connection.origin.ip},
+        )
+        self._give_up(reason, close_code)
+
+    def _give_up(self, reason: str, close_code: int) -> None:
+        # A second look, one close later, is for a client that does not take its leave.
+        self._engine.watch(
+            self, self._engine.clock.monotonic() + self._engine.config.close_seconds
+        )
+        if self._connection.upgrading:
+            self._connection.upgrading = False
+            self.carrier.close(close_code)
+        else:
+            self.carrier.abort()
+
+    def on_lost(self) -> None:
+        self._connection.upgrading = False
+        self._engine.unwatch(self)

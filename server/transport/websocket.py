@@ -1,0 +1,89 @@
+"""One WebSocket as an asyncio protocol: frames in, text out, no task and no queue."""
+
+import asyncio
+from typing import cast
+
+from server.core.frames import close_frame, pong_frame
+from server.core.websocket import FrameReader, Opcode, ProtocolViolation
+from server.transport.links import Listener
+
+
+class WebSocketCarrier(asyncio.Protocol):
+    """Lives on a transport that was taken over from aiohttp."""
+
+    __slots__ = ("_listener", "_reader", "_transport", "_written", "deflates")
+
+    def __init__(self, listener: Listener, *, max_message_bytes: int, deflates: bool) -> None:
+        self._listener = listener
+        self._reader = FrameReader(max_message_bytes, inflate=deflates)
+        self._transport: asyncio.Transport | None = None
+        self._written = 0
+        self.deflates = deflates
+
+    def attach(self, listener: Listener) -> None:
+        """Let somebody else hear this carrier from now on."""
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        try:
+            messages = self._reader.feed(data)
+        except ProtocolViolation as violation:
+            self._listener.on_violation(violation.reason, violation.close_code)
+            return
+        for message in messages:
+            if isinstance(message, str):
+                self._listener.on_text(message)
+            elif message.opcode is Opcode.PING:
+                self.write(pong_frame(message.payload))
+                self._listener.on_noise()
+            elif message.opcode is Opcode.CLOSE:
+                self.close(1000)
+            else:
+                self._listener.on_noise()
+            if self._transport is None:
+                return
+
+    def resume_writing(self) -> None:
+        self._listener.on_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._listener.on_lost()
+
+    @property
+    def buffered_bytes(self) -> int:
+        transport = self._transport
+        return 0 if transport is None else transport.get_write_buffer_size()
+
+    @property
+    def taken_bytes(self) -> int:
+        return self._written - self.buffered_bytes
+
+    def write(self, frames: bytes) -> None:
+        transport = self._transport
+        if transport is not None:
+            self._written += len(frames)
+            transport.write(frames)
+
+    def pause_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def close(self, close_code: int) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(close_frame(close_code))
+            transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
