@@ -30,9 +30,7 @@ class Link(Protocol):
     def abort(self, reason: str) -> None:
         """End the connection now, without waiting for the client."""
 
-    def end(
-        self, error: FloorcastError, *, reconnect: bool, namespace: str | None = None
-    ) -> None:
+    def end(self, error: FloorcastError, *, reconnect: bool, namespace: str | None = None) -> None:
         """Say goodbye and why, and whether to come back; then end, or end one namespace."""
 
 

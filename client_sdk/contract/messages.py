@@ -19,9 +19,7 @@ def _finite_decimal(text: str) -> str:
 
 
 # Kept as the text that was sent: a price must come out exactly as it went in, zeros included.
-DecimalText = Annotated[
-    str, Field(min_length=1, max_length=40), AfterValidator(_finite_decimal)
-]
+DecimalText = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_finite_decimal)]
 
 
 class Body(BaseModel):

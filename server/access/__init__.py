@@ -1,1 +1,19 @@
+"""Access: tokens become principals, and principals know what they may do."""
 
+from server.access.configuration import AccessConfig, ConfigurationError
+from server.access.minting import mint, new_secret
+from server.access.principal import Principal, anonymous
+from server.access.sources import find_token
+from server.access.tokens import TokenVerifier, build_verifier
+
+__all__ = [
+    "AccessConfig",
+    "ConfigurationError",
+    "Principal",
+    "TokenVerifier",
+    "anonymous",
+    "build_verifier",
+    "find_token",
+    "mint",
+    "new_secret",
+]

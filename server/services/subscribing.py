@@ -107,10 +107,9 @@ class SubscribingService:
         if connection_id not in self._present:
             await self._close(channel)
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
-        if (
-            0 < self._max_topics <= self._subscriptions.count_of(connection_id)
-            and not self._subscriptions.listens(connection_id, channel)
-        ):
+        if 0 < self._max_topics <= self._subscriptions.count_of(
+            connection_id
+        ) and not self._subscriptions.listens(connection_id, channel):
             await self._close(channel)
             raise LimitError(
                 ErrorCode.LIMIT_TOPICS,

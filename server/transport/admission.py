@@ -44,5 +44,3 @@ class Admission:
     def release_refused(self) -> None:
         """A client that had been let in to hear why has gone."""
         self._refused -= 1
-
-

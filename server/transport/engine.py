@@ -67,13 +67,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self._proxies = TrustedProxies(config.trusted_proxies)
         self._origins = OriginPolicy(config.origins)
         self._deadlines: Deadlines[Connection | Probe] = Deadlines()
-        self._open_tail = (
-            '"pingInterval":%d,"pingTimeout":%d,"maxPayload":%d}'
-            % (
-                config.ping_interval_seconds * 1000,
-                config.ping_timeout_seconds * 1000,
-                config.message_bytes,
-            )
+        self._open_tail = '"pingInterval":%d,"pingTimeout":%d,"maxPayload":%d}' % (
+            config.ping_interval_seconds * 1000,
+            config.ping_timeout_seconds * 1000,
+            config.message_bytes,
         )
 
     # --- requests
@@ -152,9 +149,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         connection.carry(carrier)
         first = text_frame(self._open_packet(connection, upgrades=False))
         try:
-            return take_over(
-                request, carrier, accept=accept, deflate=deflates, first_frames=first
-            )
+            return take_over(request, carrier, accept=accept, deflate=deflates, first_frames=first)
         except ConnectionResetError:
             connection.close("left during the handshake")
             raise
@@ -277,6 +272,4 @@ def _json(body: object, *, status: int) -> web.Response:
 
 
 def _packets(packets: list[bytes]) -> web.Response:
-    return web.Response(
-        body=encode_payload(packets), content_type="text/plain", charset="utf-8"
-    )
+    return web.Response(body=encode_payload(packets), content_type="text/plain", charset="utf-8")

@@ -135,13 +135,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             self._trigger_disconnect(namespace, sid, self.reason.TRANSPORT_CLOSE)
             return
         connection.sids[namespace] = sid
-        connection.write(
-            text_frame(connect_packet(namespace, sid)) + accepted.first_frames
-        )
+        connection.write(text_frame(connect_packet(namespace, sid)) + accepted.first_frames)
 
-    def _refuse(
-        self, connection: Connection, namespace: str, message: str, data: object
-    ) -> None:
+    def _refuse(self, connection: Connection, namespace: str, message: str, data: object) -> None:
         packet = connect_error_packet(namespace, message, data)
         connection.write(text_frame(packet))
         connection.refused()

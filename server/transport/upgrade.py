@@ -80,9 +80,7 @@ class Probe:
 
     def _give_up(self, reason: str, close_code: int) -> None:
         # A second look, one close later, is for a client that does not take its leave.
-        self._engine.watch(
-            self, self._engine.clock.monotonic() + self._engine.config.close_seconds
-        )
+        self._engine.watch(self, self._engine.clock.monotonic() + self._engine.config.close_seconds)
         if self._connection.upgrading:
             self._connection.upgrading = False
             self.carrier.close(close_code)

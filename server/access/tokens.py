@@ -1,0 +1,156 @@
+"""Verifies tokens: one algorithm, every claim that we rely on, and our own clock."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+import jwt
+
+from client_sdk.contract import ErrorCode
+from server.access.configuration import AccessConfig
+from server.access.keys import Fetch, FixedKey, JwksKeys, KeySource, fetch_document, read_public_key
+from server.access.principal import Principal
+from server.core.errors import AccessError
+from server.ports import Clock
+
+_MAX_TOKEN_CHARACTERS = 8192
+_MAX_NAME_CHARACTERS = 128
+_MAX_GLOBS = 64
+_MAX_SCOPES = 64
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+class TokenVerifier:
+    """Turns a token into a principal, or says why it is none."""
+
+    def __init__(self, config: AccessConfig, keys: KeySource, clock: Clock) -> None:
+        self._config = config
+        self._keys = keys
+        self._clock = clock
+        self._jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
+        required = ["sub", "exp", "iat", "aud"]
+        if config.issuer is not None:
+            required.append("iss")
+        # Times are judged below, by the clock that we were given.
+        self._options = {
+            "require": required,
+            "verify_exp": False,
+            "verify_iat": False,
+            "verify_nbf": False,
+        }
+
+    async def verify(self, token: str) -> Principal:
+        """Check signature, claims and times."""
+        if len(token) > _MAX_TOKEN_CHARACTERS:
+            raise _invalid("the token is too long")
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError):
+            raise _invalid("the token cannot be read") from None
+        if header.get("alg") != self._config.algorithm or "crit" in header:
+            raise _invalid("the token is not signed as this server demands")
+        kid = header.get("kid")
+        if kid is not None and not isinstance(kid, str):
+            raise _invalid("the token's key id is not a text")
+        key = await self._keys.key(kid)
+        try:
+            claims = self._jwt.decode(
+                token,
+                cast(Any, key),
+                algorithms=[self._config.algorithm],
+                audience=self._config.audience,
+                issuer=self._config.issuer,
+                options=cast(Any, self._options),
+            )
+        except jwt.MissingRequiredClaimError as error:
+            raise _invalid(f"the token has no {error.claim}") from None
+        except jwt.InvalidAudienceError:
+            raise _invalid("the token is for another audience") from None
+        except jwt.InvalidIssuerError:
+            raise _invalid("the token is from another issuer") from None
+        except (jwt.PyJWTError, ValueError, TypeError):
+            raise _invalid("the token's signature is not right") from None
+        return self._principal(claims)
+
+    def _principal(self, claims: Mapping[str, Any]) -> Principal:
+        expires_at = self._judge_times(claims)
+        return Principal(
+            user_id=_name(claims, "sub"),
+            org=_name(claims, "org") if "org" in claims else "default",
+            scopes=_scopes(claims.get("scope", "")),
+            expires_at=expires_at,
+            symbols=_globs(claims, "symbols"),
+            sessions=_globs(claims, "sessions"),
+        )
+
+    def _judge_times(self, claims: Mapping[str, Any]) -> float:
+        now = self._clock.time()
+        leeway = self._config.leeway_seconds
+        expires_at = _moment(claims, "exp")
+        if now >= expires_at + leeway:
+            raise AccessError(ErrorCode.AUTH_EXPIRED, "the token has expired")
+        if _moment(claims, "iat") > now + leeway + 1:
+            # A second of grace: issuers round, and clocks of two machines never agree.
+            raise _invalid("the token was issued in the future")
+        if "nbf" in claims and _moment(claims, "nbf") > now + leeway:
+            raise _invalid("the token is not valid yet")
+        return expires_at
+
+
+def build_verifier(
+    config: AccessConfig, clock: Clock, *, fetch: Fetch = fetch_document
+) -> TokenVerifier:
+    """A verifier with the source of keys that the configuration names."""
+    keys: KeySource
+    if config.secret is not None:
+        keys = FixedKey(config.secret)
+    elif config.public_key_file is not None:
+        keys = read_public_key(config.public_key_file, config.algorithm)
+    else:
+        keys = JwksKeys(cast(str, config.jwks_url), config.algorithm, clock, fetch=fetch)
+    return TokenVerifier(config, keys, clock)
+
+
+def _invalid(message: str) -> AccessError:
+    return AccessError(ErrorCode.AUTH_INVALID, message)
+
+
+def _name(claims: Mapping[str, Any], claim: str) -> str:
+    value = claims[claim]
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= _MAX_NAME_CHARACTERS
+        or _CONTROL.search(value)
+    ):
+        raise _invalid(f"the token's {claim} is not a name")
+    return value
+
+
+def _moment(claims: Mapping[str, Any], claim: str) -> float:
+    value = claims[claim]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _invalid(f"the token's {claim} is not a time")
+    return float(value)
+
+
+def _scopes(value: object) -> frozenset[str]:
+    if not isinstance(value, str):
+        raise _invalid("the token's scope is not a text")
+    scopes = value.split(" ", _MAX_SCOPES)
+    if len(scopes) > _MAX_SCOPES:
+        raise _invalid("the token has too many scopes")
+    return frozenset(filter(None, scopes))
+
+
+def _globs(claims: Mapping[str, Any], claim: str) -> tuple[str, ...] | None:
+    if claim not in claims:
+        return None
+    value = claims[claim]
+    if (
+        not isinstance(value, list)
+        or len(value) > _MAX_GLOBS
+        or not all(isinstance(glob, str) and len(glob) <= _MAX_NAME_CHARACTERS for glob in value)
+    ):
+        raise _invalid(f"the token's {claim} is not a list of patterns")
+    return tuple(value)
