@@ -8,8 +8,6 @@ from types import MappingProxyType
 from client_sdk.contract import ErrorCode
 from server.core.errors import RequestError
 
-_NOTHING: Mapping[str, object] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRecord:
@@ -24,7 +22,7 @@ class ConnectionRecord:
     connected_at: datetime
     expires_at: float
     session_id: str | None = None
-    metadata: Mapping[str, object] = field(default=_NOTHING)
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("connection_id", "user_id", "org", "namespace", "device_id"):

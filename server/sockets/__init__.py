@@ -1,1 +1,7 @@
+"""Sockets: the namespaces, and the one pipeline of guards before their handlers."""
 
+from server.sockets.floor import Floor, SocketsConfig
+from server.sockets.market import MarketNamespace
+from server.sockets.session import SessionNamespace
+
+__all__ = ["Floor", "MarketNamespace", "SessionNamespace", "SocketsConfig"]

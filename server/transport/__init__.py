@@ -1,8 +1,17 @@
 """Transport: the one place that knows what is inside the engines."""
 
 from server.transport.admission import Admission
-from server.transport.config import TransportConfig
+from server.transport.config import MAX_REFUSED, SOCKET_PATH, TransportConfig
 from server.transport.connection import Connection
-from server.transport.server import Accepted, Refused, SocketServer
+from server.transport.server import Accepted, ConnectionRefused, SocketServer
 
-__all__ = ["Accepted", "Admission", "Connection", "Refused", "SocketServer", "TransportConfig"]
+__all__ = [
+    "MAX_REFUSED",
+    "SOCKET_PATH",
+    "Accepted",
+    "Admission",
+    "Connection",
+    "ConnectionRefused",
+    "SocketServer",
+    "TransportConfig",
+]

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+SOCKET_PATH = "/socket.io/"
+# How many clients may be there only to hear why they are refused.
+MAX_REFUSED = 256
+
 
 @dataclass(frozen=True, slots=True)
 class TransportConfig:
     """Times in seconds, sizes in bytes; every field has the meaning of its setting."""
 
-    path: str = "/socket.io/"
     transports: tuple[str, ...] = ("polling", "websocket")
     origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
@@ -24,4 +27,3 @@ class TransportConfig:
     message_bytes: int = 64 * 1024
     buffer_bytes: int = 256 * 1024
     polling_packets: int = 256
-    refused_connections: int = 256

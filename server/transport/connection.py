@@ -301,6 +301,12 @@ class Connection:
         else:
             self.close(error.code.value)
 
+    def tell(self, event: str, body: dict[str, object]) -> None:
+        """Send an event to every namespace that is joined."""
+        for namespace, sid in self.sids.items():
+            if sid is not None:
+                self.write(text_frame(event_packet(namespace, event, dumps(body))))
+
     def close(self, reason: str, close_code: int = 1000) -> None:
         """End the connection; what was written still goes out, if the client takes it."""
         if self.closed:

@@ -2,7 +2,7 @@
 
 from collections.abc import Coroutine, Generator
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 
 class _Rest(Coroutine[Any, Any, None]):
@@ -34,7 +34,7 @@ class _Rest(Coroutine[Any, Any, None]):
     ) -> Any:
         self._repeated = True
         self._awaited = None
-        return self._coroutine.throw(typ if val is None else val)
+        return self._coroutine.throw(typ if val is None else cast(Any, val))
 
     def close(self) -> None:
         self._coroutine.close()

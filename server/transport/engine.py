@@ -25,7 +25,9 @@ from server.transport.takeover import BadHandshake, accept_key, offers_deflate, 
 from server.transport.upgrade import Probe
 from server.transport.websocket import WebSocketCarrier
 
-logger = logging.getLogger(__name__)
+# The stock classes log every packet at INFO, and would add a handler of their own.
+STOCK_LOGGER = logging.getLogger("server.transport.stock")
+STOCK_LOGGER.setLevel(logging.WARNING)
 
 # Engine.IO's own numbers for a refused request; stock clients print the message beside them.
 _UNKNOWN_TRANSPORT = (0, "Transport unknown")
@@ -60,7 +62,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     def __init__(
         self, *, config: TransportConfig, admission: Admission, clock: Clock, **options: Any
     ) -> None:
-        super().__init__(monitor_clients=False, logger=logger, **options)
+        super().__init__(monitor_clients=False, logger=STOCK_LOGGER, **options)
         self.config = config
         self.clock = clock
         self._admission = admission
@@ -247,6 +249,16 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     def unwatch(self, watched: Connection | Probe) -> None:
         """It has ended."""
         self._deadlines.cancel(watched)
+
+    @property
+    def lingering(self) -> int:
+        """Connections that are open, and carriers that are still taking their leave."""
+        return len(self._deadlines)
+
+    def abort_lingering(self) -> None:
+        """Nobody may linger any more."""
+        for watched in self._deadlines.due(float("1e12")):
+            watched.check(float("inf"))
 
     def tick(self) -> None:
         """Look after every connection whose moment has come."""

@@ -2,13 +2,12 @@
 
 import asyncio
 import functools
-import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, cast
 
 import socketio
-from socketio.exceptions import ConnectionRefusedError as Refused
+from socketio import exceptions
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError, RequestError
@@ -27,9 +26,10 @@ from server.transport import eager
 from server.transport.admission import Admission
 from server.transport.config import TransportConfig
 from server.transport.connection import Connection
-from server.transport.engine import Engine
+from server.transport.engine import STOCK_LOGGER, Engine
 
-logger = logging.getLogger(__name__)
+# What a namespace raises to turn a client away, with a message and data for it.
+ConnectionRefused = exceptions.ConnectionRefusedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             namespaces=["/market", "/session"],
             async_mode="aiohttp",
             async_handlers=False,
-            logger=logger,
+            logger=STOCK_LOGGER,
         )
         self.eio.hub = self
         self._config = config
+        self._clock = clock
         self._leaving: set[asyncio.Task[None]] = set()
 
     def _engineio_server_class(self) -> Callable[..., Engine]:
@@ -75,6 +76,17 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     def connections(self) -> list[Connection]:
         """The open connections at this moment."""
         return list(self.eio.sockets.values())
+
+    async def end_all(self, error: FloorcastError) -> None:
+        """Say goodbye to everybody and wait, for a bounded time, until all have gone."""
+        for connection in self.connections():
+            connection.end(error, reconnect=True)
+        deadline = self._clock.monotonic() + self._config.close_seconds
+        while self.eio.lingering and self._clock.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        self.eio.abort_lingering()
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=self._config.close_seconds)
 
     # --- what the engine hands up
 
@@ -127,7 +139,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         sid = self.eio.generate_id()
         try:
             accepted = await handler.trigger_event("connect", sid, connection, packet.data)
-        except Refused as refused:
+        except ConnectionRefused as refused:
             reason = refused.error_args
             self._refuse(connection, namespace, reason["message"], reason["data"])
             return

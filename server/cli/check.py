@@ -1,0 +1,28 @@
+"""`floorcast check`: judge a configuration without running it."""
+
+import argparse
+from collections.abc import Mapping
+
+from server.access import build_verifier
+from server.app import SystemClock, access_config
+from server.cli.sources import Commands, add_config, settings_from
+
+
+def add_to(commands: Commands) -> None:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "check",
+        help="validate a configuration",
+        description="Print the settings that would be in force, secrets hidden, or what is wrong.",
+    )
+    add_config(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    settings = settings_from(arguments, environ)
+    build_verifier(access_config(settings), SystemClock())
+    for section, values in settings:
+        for name, value in values:
+            print(f"{section}.{name} = {value}")
+    return 0

@@ -1,0 +1,28 @@
+"""Reads the command line and calls the command that it names."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from server.access import ConfigurationError
+from server.cli import check, serve, token
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run one command; the exit code is 0, or 2 where something is to be corrected."""
+    parser = argparse.ArgumentParser(
+        prog="floorcast",
+        description="A realtime server: market data and shared sessions over Socket.IO.",
+        epilog="Settings come from flags, then FLOORCAST_* variables, then --config FILE.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (serve, token, check):
+        module.add_to(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments, os.environ if environ is None else environ)
+    except ConfigurationError as error:
+        print(f"floorcast: {error}", file=sys.stderr)
+        return 2
+    return code

@@ -1,0 +1,106 @@
+"""`floorcast serve`: run the server."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from client_sdk.contract import Scope
+from server.access import ConfigurationError, mint, new_secret
+from server.app import SystemClock
+from server.cli.sources import Commands, add_config, settings_from
+from server.serving import serve
+from server.settings import variable
+
+_DEMO_TOKENS = {
+    "trader": [Scope.MARKET_READ, Scope.SESSION_JOIN],
+    "publisher": [Scope.MARKET_READ, Scope.MARKET_PUBLISH],
+    "moderator": [Scope.MARKET_READ, Scope.SESSION_JOIN, Scope.SESSION_MODERATE, Scope.ADMIN],
+}
+_DEMO_TOKEN_SECONDS = 24 * 3600
+
+
+def add_to(commands: Commands) -> None:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "serve",
+        help="run the server",
+        description="Run the server until SIGTERM, which drains, or Ctrl-C, which does not wait.",
+    )
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default 8000; 0 is any)")
+    parser.add_argument("--workers", type=int, help="processes; only 1 as yet")
+    parser.add_argument("--feed", choices=("simulated", "none"), help="source of market data")
+    parser.add_argument(
+        "--demo",
+        action="store_true",
+        help="nothing to set up: a simulated feed, a secret for this run, tokens, a page at /",
+    )
+    add_config(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    flags: dict[str, object] = {}
+    secret = new_secret() if arguments.demo else None
+    if secret is not None:
+        if variable("auth.secret") in environ:
+            raise ConfigurationError(
+                f"--demo makes a secret of its own; unset {variable('auth.secret')}"
+            )
+        flags |= {"auth.secret": secret, "feed.name": "simulated"}
+    for name, value in (
+        ("server.host", arguments.host),
+        ("server.port", arguments.port),
+        ("server.workers", arguments.workers),
+        ("feed.name", arguments.feed),
+    ):
+        if value is not None:
+            flags[name] = value
+    settings = settings_from(arguments, environ, flags)
+    console_token = (
+        None if secret is None else _demo_token("trader", secret, settings.auth.audience)
+    )
+
+    def announce(url: str) -> None:
+        if secret is not None:
+            for user in _DEMO_TOKENS:
+                print(f"token of {user}: {_demo_token(user, secret, settings.auth.audience)}")
+            print(f"console: {url}/")
+        print(f"listening on {url}", flush=True)
+
+    try:
+        _run_loop(serve(settings, announce=announce, console_token=console_token))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror}"
+        ) from None
+    return 0
+
+
+def _demo_token(user: str, secret: str, audience: str) -> str:
+    return mint(
+        secret,
+        subject=user,
+        scopes=_DEMO_TOKENS[user],
+        clock=SystemClock(),
+        ttl_seconds=_DEMO_TOKEN_SECONDS,
+        audience=audience,
+    )
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it is installed: it is faster, and not to be had on Windows."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)

@@ -1,0 +1,53 @@
+"""`floorcast token`: make a token with the configured secret."""
+
+import argparse
+from collections.abc import Mapping
+
+from client_sdk.contract import Scope
+from server.access import ConfigurationError, mint
+from server.app import SystemClock, access_config
+from server.cli.sources import Commands, add_config, settings_from
+
+
+def add_to(commands: Commands) -> None:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "token",
+        help="make a token",
+        description="Print an HS256 token, signed with the configured FLOORCAST_AUTH__SECRET.",
+    )
+    parser.add_argument("--sub", required=True, help="the user's id")
+    parser.add_argument("--org", default="default", help="the tenant (default: default)")
+    parser.add_argument(
+        "--scope",
+        action="append",
+        choices=[scope.value for scope in Scope],
+        help="what it allows; may be repeated (default market:read session:join)",
+    )
+    parser.add_argument("--ttl", type=float, default=3600, help="seconds it lives (default 3600)")
+    parser.add_argument("--symbols", action="append", metavar="GLOB", help="narrow the symbols")
+    parser.add_argument("--sessions", action="append", metavar="GLOB", help="narrow the sessions")
+    add_config(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    access = access_config(settings_from(arguments, environ))
+    if access.secret is None:
+        raise ConfigurationError("tokens can be made only where auth.secret is set")
+    scopes = arguments.scope or [Scope.MARKET_READ, Scope.SESSION_JOIN]
+    print(
+        mint(
+            access.secret,
+            subject=arguments.sub,
+            scopes=[Scope(scope) for scope in scopes],
+            clock=SystemClock(),
+            ttl_seconds=arguments.ttl,
+            org=arguments.org,
+            audience=access.audience,
+            issuer=access.issuer,
+            symbols=arguments.symbols,
+            sessions=arguments.sessions,
+        )
+    )
+    return 0

@@ -1,0 +1,235 @@
+"""Every setting of the server, and where its value comes from: flags, environment, file."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from server.access import ConfigurationError
+
+PREFIX = "FLOORCAST_"
+
+Seconds = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+Bytes = Annotated[int, Field(ge=1024)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class AuthSettings(_Section):
+    """How tokens are verified."""
+
+    secret: SecretStr | None = Field(None, description="HS256 secret, at least 32 bytes")
+    algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = Field(
+        "HS256", description="the one algorithm that tokens are signed with"
+    )
+    public_key_file: Path | None = Field(None, description="PEM file with the public key")
+    jwks_url: str | None = Field(None, description="where the issuer publishes its keys")
+    issuer: str | None = Field(None, description="the `iss` that tokens must carry, if any")
+    audience: str = Field("floorcast", description="the `aud` that tokens must carry")
+    market_optional: bool = Field(False, description="let anyone listen to `/market`")
+    token_in_query: bool = Field(False, description="also take `?token=` (it ends up in logs)")
+    leeway_seconds: Seconds = Field(0, description="how far clocks may differ")
+    expiring_notice_seconds: Seconds = Field(30, description="`token_expiring` this long ahead")
+    expiry_grace_seconds: Seconds = Field(5, description="time past `exp` before the goodbye")
+
+
+class LimitSettings(_Section):
+    """How much clients may have; 0 means no limit."""
+
+    connections: Count = Field(10_000, description="open connections in all")
+    connections_per_ip: Count = Field(1_000, description="open connections of one address")
+    connections_per_user: Count = Field(1_000, description="open connections of one user")
+    connects_per_second: Count = Field(2_000, description="connection attempts in all")
+    connects_per_second_per_ip: Count = Field(500, description="attempts of one address")
+    events_per_second: Count = Field(100, description="events of one connection")
+    event_burst: Count = Field(200, description="events that may come at once")
+    topics_per_connection: Count = Field(200, description="subscribed topics")
+    message_bytes: Bytes = Field(64 * 1024, description="the largest message of a client")
+    polling_packets: int = Field(256, ge=1, description="packets in one polling request")
+    join_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        45, description="time to join a namespace"
+    )
+    head_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        10, description="time to send a request's head or body, and to be idle between requests"
+    )
+
+
+class DeliverySettings(_Section):
+    """What waits for a client that reads slowly."""
+
+    buffer_bytes: Bytes = Field(256 * 1024, description="bytes that may wait for one client")
+
+
+class HistorySettings(_Section):
+    """What is kept of the past. Not used yet."""
+
+    messages: Count = Field(1_000, description="messages kept of a topic")
+    seconds: Seconds = Field(300, description="how long they are kept")
+
+
+class RecoverySettings(_Section):
+    """How long a lost connection can be resumed. Not used yet."""
+
+    window_seconds: Seconds = Field(0, description="time to come back in")
+
+
+class PingSettings(_Section):
+    """How dead connections are found."""
+
+    interval_seconds: Annotated[float, Field(gt=0)] = Field(25, description="time between pings")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(20, description="time to answer one")
+
+
+class SessionSettings(_Section):
+    """Shared sessions. Not used yet."""
+
+    grace_seconds: Seconds = Field(10, description="a reconnect this quick shows as no leave")
+
+
+class BrokerSettings(_Section):
+    """Where positions and history are kept."""
+
+    url: Literal["memory://"] = Field("memory://", description="only the process itself, as yet")
+
+
+class ServerSettings(_Section):
+    """Where and how to listen."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    origins: tuple[str, ...] = Field((), description="web origins besides our own; * for any")
+    trusted_proxies: tuple[str, ...] = Field((), description="networks of our proxies")
+    transports: tuple[Literal["polling", "websocket"], ...] = Field(
+        ("polling", "websocket"), min_length=1, description="what clients may use"
+    )
+    workers: Literal[1] = Field(1, description="processes; only one as yet")
+    compression: bool = Field(False, description="negotiate deflate for what clients send")
+    drain_seconds: Seconds = Field(30, description="time to end in after SIGTERM")
+
+
+class AdminSettings(_Section):
+    """The second listener. Not used yet."""
+
+    host: str = Field("127.0.0.1", description="address of the metrics")
+    port: int = Field(0, ge=0, le=65535, description="their port; 0 for none")
+
+
+class FeedSettings(_Section):
+    """Where market data comes from."""
+
+    name: Literal["none", "simulated"] = Field("none", description="the feed to run")
+
+
+class Settings(_Section):
+    """All settings."""
+
+    auth: AuthSettings = AuthSettings()  # type: ignore[call-arg]
+    limits: LimitSettings = LimitSettings()  # type: ignore[call-arg]
+    delivery: DeliverySettings = DeliverySettings()  # type: ignore[call-arg]
+    history: HistorySettings = HistorySettings()  # type: ignore[call-arg]
+    recovery: RecoverySettings = RecoverySettings()  # type: ignore[call-arg]
+    ping: PingSettings = PingSettings()  # type: ignore[call-arg]
+    session: SessionSettings = SessionSettings()  # type: ignore[call-arg]
+    broker: BrokerSettings = BrokerSettings()  # type: ignore[call-arg]
+    server: ServerSettings = ServerSettings()  # type: ignore[call-arg]
+    admin: AdminSettings = AdminSettings()  # type: ignore[call-arg]
+    feed: FeedSettings = FeedSettings()  # type: ignore[call-arg]
+
+
+def load_settings(
+    *,
+    flags: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Merge the sources, the first named winning; flags are keyed `section.name`."""
+    known = set(setting_names())
+    merged: dict[str, dict[str, object]] = {}
+    sources: dict[str, str] = {}
+    for source, values in (
+        (f"file {file}", {} if file is None else _read_file(file)),
+        ("environment", _read_environ(environ or {})),
+        ("flags", flags or {}),
+    ):
+        for name, value in values.items():
+            if name not in known:
+                raise ConfigurationError(_unknown(name, source, known))
+            section, _, key = name.partition(".")
+            merged.setdefault(section, {})[key] = value
+            sources[name] = source
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        name = ".".join(map(str, first["loc"][:2]))
+        raise ConfigurationError(f"{name} ({sources.get(name, '?')}): {first['msg']}") from None
+
+
+def setting_names() -> Iterable[str]:
+    """Every setting, as `section.name`."""
+    for section, field in Settings.model_fields.items():
+        model = field.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        for name in model.model_fields:
+            yield f"{section}.{name}"
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.replace(".", "__").upper()
+
+
+def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for key, text in environ.items():
+        if key.startswith(PREFIX):
+            name = key.removeprefix(PREFIX).lower().replace("__", ".", 1)
+            values[name] = _split(text) if name in _LISTS else text
+    return values
+
+
+_LISTS = frozenset(("server.origins", "server.trusted_proxies", "server.transports"))
+
+
+def _split(text: str) -> list[str]:
+    if text.lstrip().startswith("["):
+        try:
+            parsed = json.loads(text)
+        except json.JSONDecodeError:
+            raise ConfigurationError("a list in the environment is not valid JSON") from None
+        return [str(each) for each in parsed]
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _read_file(file: Path) -> dict[str, object]:
+    try:
+        tables = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: {error}") from None
+    values: dict[str, object] = {}
+    for section, table in tables.items():
+        if not isinstance(table, dict):
+            values[section] = table
+            continue
+        for name, value in table.items():
+            values[f"{section}.{name}"] = value
+    return values
+
+
+def _unknown(name: str, source: str, known: Iterable[str]) -> str:
+    shown = variable(name) if source == "environment" else name
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = ""
+    if close:
+        hint = f"; did you mean {variable(close[0]) if source == 'environment' else close[0]}?"
+    return f"unknown setting {shown} ({source}){hint}"

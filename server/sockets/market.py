@@ -1,0 +1,55 @@
+"""The `/market` namespace: subscribing to topics."""
+
+from client_sdk.contract import (
+    MARKET_NAMESPACE,
+    ListSubscriptions,
+    Scope,
+    Subscribe,
+    Unsubscribe,
+)
+from server.services import SubscribingService
+from server.sockets.floor import Floor
+from server.sockets.namespace import FloorNamespace
+from server.sockets.peers import Peer
+from server.sockets.pipeline import Call, Reply, Route
+
+
+class MarketNamespace(FloorNamespace):
+    """Events of `/market`."""
+
+    def __init__(self, floor: Floor, subscribing: SubscribingService) -> None:
+        super().__init__(
+            MARKET_NAMESPACE,
+            floor,
+            {
+                "subscribe": Route(Subscribe, self._subscribe),
+                "unsubscribe": Route(Unsubscribe, self._unsubscribe),
+                "subscriptions": Route(ListSubscriptions, self._subscriptions),
+            },
+            anonymous_allowed=floor.config.anonymous_market,
+        )
+        self._subscribing = subscribing
+
+    async def joined(self, peer: Peer) -> None:
+        self._subscribing.enter(peer.connection_id, peer.link)
+
+    async def left(self, connection_id: str) -> None:
+        await self._subscribing.leave(connection_id)
+
+    async def _subscribe(self, call: Call) -> Reply:
+        request, principal = call.request, call.principal
+        assert isinstance(request, Subscribe)
+        assert principal is not None
+        principal.require(Scope.MARKET_READ)
+        topics = await self._subscribing.subscribe(call.connection_id, principal, request.topics)
+        return {"ok": True, "topics": topics}
+
+    async def _unsubscribe(self, call: Call) -> Reply:
+        request, principal = call.request, call.principal
+        assert isinstance(request, Unsubscribe)
+        assert principal is not None
+        topics = await self._subscribing.unsubscribe(call.connection_id, principal, request.topics)
+        return {"ok": True, "topics": topics}
+
+    async def _subscriptions(self, call: Call) -> Reply:
+        return {"ok": True, "topics": await self._subscribing.subscriptions(call.connection_id)}

@@ -1,0 +1,20 @@
+"""Says whether the process is alive and whether it wants new clients, and nothing more."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+
+def add_health(app: web.Application, *, is_ready: Callable[[], bool]) -> None:
+    """Serve `/health/live` and `/health/ready`."""
+
+    async def live(request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def ready(request: web.Request) -> web.Response:
+        if is_ready():
+            return web.json_response({"status": "ready"})
+        return web.json_response({"status": "not ready"}, status=503)
+
+    app.router.add_get("/health/live", live)
+    app.router.add_get("/health/ready", ready)
