@@ -1,1 +1,1 @@
-
+"""Floorcast's server."""

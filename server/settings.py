@@ -130,17 +130,17 @@ class FeedSettings(_Section):
 class Settings(_Section):
     """All settings."""
 
-    auth: AuthSettings = AuthSettings()  # type: ignore[call-arg]
-    limits: LimitSettings = LimitSettings()  # type: ignore[call-arg]
-    delivery: DeliverySettings = DeliverySettings()  # type: ignore[call-arg]
-    history: HistorySettings = HistorySettings()  # type: ignore[call-arg]
-    recovery: RecoverySettings = RecoverySettings()  # type: ignore[call-arg]
-    ping: PingSettings = PingSettings()  # type: ignore[call-arg]
-    session: SessionSettings = SessionSettings()  # type: ignore[call-arg]
-    broker: BrokerSettings = BrokerSettings()  # type: ignore[call-arg]
-    server: ServerSettings = ServerSettings()  # type: ignore[call-arg]
-    admin: AdminSettings = AdminSettings()  # type: ignore[call-arg]
-    feed: FeedSettings = FeedSettings()  # type: ignore[call-arg]
+    auth: AuthSettings = AuthSettings()
+    limits: LimitSettings = LimitSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    history: HistorySettings = HistorySettings()
+    recovery: RecoverySettings = RecoverySettings()
+    ping: PingSettings = PingSettings()
+    session: SessionSettings = SessionSettings()
+    broker: BrokerSettings = BrokerSettings()
+    server: ServerSettings = ServerSettings()
+    admin: AdminSettings = AdminSettings()
+    feed: FeedSettings = FeedSettings()
 
 
 def load_settings(

@@ -15,7 +15,7 @@ class TokenBucket:
     def take(self, now: float, tokens: float = 1.0) -> float:
         """0 when granted; otherwise the seconds to wait, and nothing is taken."""
         filled = self._tokens + max(0.0, now - self._at) * self.rate
-        self._tokens = filled if filled < self.burst else self.burst
+        self._tokens = min(self.burst, filled)
         self._at = now
         if self._tokens >= tokens:
             self._tokens -= tokens

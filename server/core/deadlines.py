@@ -1,5 +1,6 @@
 """Keeps one deadline for each of many keys, without a timer for each."""
 
+import math
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -45,7 +46,10 @@ class Deadlines(Generic[K]):
 
     def due(self, now: float) -> list[K]:
         """The keys whose deadline has come, each once; then they are forgotten."""
-        current = int(now // self._resolution)
+        if now == math.inf:
+            current = max(self._slots, default=0)
+        else:
+            current = int(now // self._resolution)
         if self._done is None or current - self._done > len(self._slots):
             slots = sorted(slot for slot in self._slots if slot <= current)
         else:

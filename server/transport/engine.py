@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+import math
 from typing import Any, Protocol
 
 import engineio
@@ -69,11 +69,12 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self._proxies = TrustedProxies(config.trusted_proxies)
         self._origins = OriginPolicy(config.origins)
         self._deadlines: Deadlines[Connection | Probe] = Deadlines()
-        self._open_tail = '"pingInterval":%d,"pingTimeout":%d,"maxPayload":%d}' % (
-            config.ping_interval_seconds * 1000,
-            config.ping_timeout_seconds * 1000,
-            config.message_bytes,
+        self._open_tail = (
+            f'"pingInterval":{int(config.ping_interval_seconds * 1000)},'
+            f'"pingTimeout":{int(config.ping_timeout_seconds * 1000)},'
+            f'"maxPayload":{config.message_bytes}}}'
         )
+        self._all_gone: asyncio.Event | None = None
 
     # --- requests
 
@@ -249,16 +250,19 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     def unwatch(self, watched: Connection | Probe) -> None:
         """It has ended."""
         self._deadlines.cancel(watched)
+        if self._all_gone is not None and not self._deadlines:
+            self._all_gone.set()
 
-    @property
-    def lingering(self) -> int:
-        """Connections that are open, and carriers that are still taking their leave."""
-        return len(self._deadlines)
-
-    def abort_lingering(self) -> None:
-        """Nobody may linger any more."""
-        for watched in self._deadlines.due(float("1e12")):
-            watched.check(float("inf"))
+    async def gone(self, within_seconds: float) -> None:
+        """Wait until nobody is left; who lingers longer than this is cut off."""
+        self._all_gone = asyncio.Event()
+        try:
+            if self._deadlines:
+                async with asyncio.timeout(within_seconds):
+                    await self._all_gone.wait()
+        except TimeoutError:
+            for watched in self._deadlines.due(math.inf):
+                watched.check(math.inf)
 
     def tick(self) -> None:
         """Look after every connection whose moment has come."""

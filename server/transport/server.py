@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -62,7 +62,6 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         )
         self.eio.hub = self
         self._config = config
-        self._clock = clock
         self._leaving: set[asyncio.Task[None]] = set()
 
     def _engineio_server_class(self) -> Callable[..., Engine]:
@@ -81,10 +80,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         """Say goodbye to everybody and wait, for a bounded time, until all have gone."""
         for connection in self.connections():
             connection.end(error, reconnect=True)
-        deadline = self._clock.monotonic() + self._config.close_seconds
-        while self.eio.lingering and self._clock.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-        self.eio.abort_lingering()
+        await self.eio.gone(self._config.close_seconds)
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=self._config.close_seconds)
 

@@ -28,7 +28,8 @@ class WebSocketCarrier(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             return
         try:
             messages = self._reader.feed(data)
@@ -45,7 +46,7 @@ class WebSocketCarrier(asyncio.Protocol):
                 self.close(1000)
             else:
                 self._listener.on_noise()
-            if self._transport is None:
+            if transport.is_closing():
                 return
 
     def resume_writing(self) -> None:
