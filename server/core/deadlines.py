@@ -11,12 +11,13 @@ class Deadlines(Generic[K]):
     """Slots of time, each with the keys that are due in it.
 
     Setting and cancelling cost the same with ten keys and with ten thousand; a key is never
-    reported before its deadline, and at most one slot after it.
+    reported before its deadline, and at most one slot after it. A resolution that is a power of
+    two divides without rounding.
     """
 
     __slots__ = ("_done", "_resolution", "_slot_of", "_slots")
 
-    def __init__(self, *, resolution_seconds: float = 0.05) -> None:
+    def __init__(self, *, resolution_seconds: float = 0.03125) -> None:
         self._resolution = resolution_seconds
         self._slots: dict[int, set[K]] = {}
         self._slot_of: dict[K, int] = {}

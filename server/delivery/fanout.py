@@ -44,6 +44,11 @@ class Fanout:
         """The connection has ended."""
         self._links.pop(connection_id, None)
 
+    @property
+    def link_count(self) -> int:
+        """How many connections can be written to."""
+        return len(self._links)
+
     def open(self, channel: str, topic: Topic) -> None:
         """The channel's first subscriber comes."""
         if channel not in self._encoders:

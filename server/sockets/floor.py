@@ -60,6 +60,11 @@ class Floor:
         """Everybody, as they are at this moment."""
         return tuple(self._peers.values())
 
+    @property
+    def watched_count(self) -> int:
+        """How many tokens are watched for their end."""
+        return len(self._expiries)
+
     def join(self, call: Call, principal: Principal, session_id: str | None) -> Peer:
         """Take a client in; raises, and leaves nothing behind, where a limit is reached."""
         link = call.link

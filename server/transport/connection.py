@@ -126,6 +126,11 @@ class Connection:
         self.write = carrier.write
 
     @property
+    def busy(self) -> bool:
+        """Whether a packet of the client's is being dealt with, and the next ones wait."""
+        return self._busy is not None
+
+    @property
     def buffered_bytes(self) -> int:
         return 0 if self._carrier is None else self._carrier.buffered_bytes
 

@@ -253,6 +253,11 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         if self._all_gone is not None and not self._deadlines:
             self._all_gone.set()
 
+    @property
+    def watched_count(self) -> int:
+        """Connections that are open, and those that are still taking their leave."""
+        return len(self._deadlines)
+
     async def gone(self, within_seconds: float) -> None:
         """Wait until nobody is left; who lingers longer than this is cut off."""
         self._all_gone = asyncio.Event()

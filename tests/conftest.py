@@ -1,0 +1,31 @@
+"""Records which behaviours of the catalogue were shown by a test that passed."""
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+RECORD = Path(__file__).parent.parent / ".behaviours.json"
+_SHOWN = pytest.StashKey[dict[str, list[str]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_SHOWN] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        outcome = "passed" if report.passed else "failed"
+        for marker in item.iter_markers("behaviour"):
+            for row in marker.args:
+                item.config.stash[_SHOWN].setdefault(row, []).append(outcome)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    RECORD.write_text(json.dumps(session.config.stash[_SHOWN], indent=1, sort_keys=True))

@@ -1,0 +1,20 @@
+"""A clock that moves when a test says so."""
+
+START = 1_800_000_000.0
+
+
+class ManualClock:
+    """Both of its times stand still between two calls of `advance`."""
+
+    def __init__(self) -> None:
+        self._elapsed = 0.0
+
+    def monotonic(self) -> float:
+        return 1000.0 + self._elapsed
+
+    def time(self) -> float:
+        return START + self._elapsed
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._elapsed += seconds

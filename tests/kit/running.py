@@ -1,0 +1,107 @@
+"""A real server on a real port, inside the test's own loop."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from client_sdk.contract import Scope
+from server.access import mint
+from server.app import SERVER, Server, create_app
+from server.settings import load_settings
+from tests.kit.clock import ManualClock
+
+SECRET = "a secret for tests that is long enough to be one"
+ALL = (Scope.MARKET_READ, Scope.MARKET_PUBLISH, Scope.SESSION_JOIN)
+PRICE = {"bid": "1.00", "ask": "1.02", "last": "1.01", "volume": "5"}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The server, where it listens, and the clock that it lives by."""
+
+    server: Server
+    host: str
+    port: int
+    clock: ManualClock
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def token(
+        self,
+        user: str = "ann",
+        *,
+        scopes: Iterable[Scope] = ALL,
+        ttl_seconds: float = 3600,
+        org: str = "default",
+        symbols: list[str] | None = None,
+        sessions: list[str] | None = None,
+        audience: str = "floorcast",
+        secret: str = SECRET,
+    ) -> str:
+        """A token that the server takes, unless something in it is wrong on purpose."""
+        return mint(
+            secret,
+            subject=user,
+            scopes=scopes,
+            clock=self.clock,
+            ttl_seconds=ttl_seconds,
+            org=org,
+            audience=audience,
+            symbols=symbols,
+            sessions=sessions,
+        )
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and let the server see it."""
+        self.clock.advance(seconds)
+        self.server.tick()
+
+    def residue(self) -> dict[str, int]:
+        """What the server holds for clients; all zero when nobody is there."""
+        server = self.server
+        return {
+            "sockets": server.sockets.connection_count,
+            "registry": len(server.registry),
+            "peers": len(server.floor.peers()),
+            "places": server.connection_limits.open_count,
+            "counted": server.connection_limits.tracked(),
+            "subscriptions": len(server.subscriptions),
+            "links": server.fanout.link_count,
+            "senders": server.floor.event_limits.tracked(),
+            "watched": server.sockets.eio.watched_count + server.floor.watched_count,
+        }
+
+    async def until_empty(self) -> None:
+        """Wait until nothing is left of any client; fails the test after a second."""
+        try:
+            async with asyncio.timeout(1):
+                while any(self.residue().values()):
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            raise AssertionError(f"left behind: {self.residue()}") from None
+
+
+@contextlib.asynccontextmanager
+async def running(clock: ManualClock | None = None, **settings: object) -> AsyncIterator[Running]:
+    """Start a server; settings are given as `limits__connections=3`."""
+    clock = clock or ManualClock()
+    flags: dict[str, object] = {name.replace("__", "."): each for name, each in settings.items()}
+    if not any(name.startswith("auth.") and name != "auth.market_optional" for name in flags):
+        flags["auth.secret"] = SECRET
+    app = create_app(load_settings(flags=flags), clock=clock)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        yield Running(app[SERVER], host, port, clock)
+    finally:
+        await runner.cleanup()
+
+

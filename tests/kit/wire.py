@@ -1,0 +1,132 @@
+"""A WebSocket client made of bytes, so that it can send what no library would."""
+
+import asyncio
+import json
+from typing import Any
+
+_MASK = b"\x01\x02\x03\x04"
+
+
+def masked(payload: bytes, *, first: int = 0x81) -> bytes:
+    """A client's frame; `first` is its first byte."""
+    length = len(payload)
+    if length < 126:
+        head = bytes((first, 0x80 | length))
+    elif length < 65536:
+        head = bytes((first, 0x80 | 126)) + length.to_bytes(2, "big")
+    else:
+        head = bytes((first, 0x80 | 127)) + length.to_bytes(8, "big")
+    return head + _MASK + bytes(byte ^ _MASK[i % 4] for i, byte in enumerate(payload))
+
+
+class RawClient:
+    """Speaks Engine.IO and Socket.IO by hand."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @staticmethod
+    async def open(port: int, *, query: str = "", headers: str = "") -> "RawClient":
+        """Do the upgrade; the Engine.IO handshake is still to be read."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            (
+                f"GET /socket.io/?EIO=4&transport=websocket{query} HTTP/1.1\r\n"
+                f"Host: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                f"{headers}\r\n"
+            ).encode()
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 101"):
+            body = head + await reader.read(4096)
+            writer.close()
+            raise ConnectionError(body.decode())
+        return RawClient(reader, writer)
+
+    @staticmethod
+    async def connected(
+        port: int, token: str | None, *, namespace: str = "/market", **auth: object
+    ) -> "RawClient":
+        """Open, join the namespace and read as far as the welcome."""
+        client = await RawClient.open(port)
+        await client.text()
+        await client.join(token, namespace=namespace, **auth)
+        return client
+
+    async def join(
+        self, token: str | None, *, namespace: str = "/market", **auth: object
+    ) -> dict[str, Any]:
+        """Send CONNECT; the welcome."""
+        payload = auth if token is None else {"token": token, **auth}
+        self.send(f"40{namespace},{json.dumps(payload)}")
+        answer = await self.text()
+        assert answer.startswith(f"40{namespace},"), answer
+        event, welcome = await self.event()
+        assert event == "welcome"
+        return welcome
+
+    def send(self, packet: str) -> None:
+        """Send one text message."""
+        self.writer.write(masked(packet.encode()))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send whatever it is."""
+        self.writer.write(data)
+
+    async def frame(self) -> tuple[int, bytes]:
+        """The opcode and payload of the next frame."""
+        head = await self.reader.readexactly(2)
+        length = head[1]
+        extra = b""
+        if length >= 126:
+            extra = await self.reader.readexactly(2 if length == 126 else 8)
+            length = int.from_bytes(extra, "big")
+        return head[0] & 0x0F, await self.reader.readexactly(length)
+
+    async def text(self) -> str:
+        """The next text message."""
+        async with asyncio.timeout(2):
+            opcode, payload = await self.frame()
+        assert opcode == 1, (opcode, payload)
+        return payload.decode()
+
+    async def event(self) -> tuple[str, Any]:
+        """The next event: its name and its one argument."""
+        text = await self.text()
+        assert text.startswith("42"), text
+        event, body = json.loads(text[text.index("[") :])
+        return event, body
+
+    async def call(self, event: str, payload: object, *, namespace: str = "/market") -> Any:
+        """Send an event with an ack and read the answer; events in between are let go."""
+        self.send(f"42{namespace},7{json.dumps([event, payload])}")
+        while True:
+            text = await self.text()
+            if text.startswith(f"43{namespace},7"):
+                return json.loads(text[text.index("[") :])[0]
+
+    async def ended(self, within_seconds: float = 1.0) -> bytes:
+        """Wait until the server has closed the connection; what came before."""
+        rest = b""
+        async with asyncio.timeout(within_seconds):
+            try:
+                while chunk := await self.reader.read(65536):
+                    rest += chunk
+            except ConnectionError:
+                pass
+        self.writer.close()
+        return rest
+
+    def cut(self) -> None:
+        """Be gone without a word."""
+        self.writer.transport.abort()
+
+    async def leave(self) -> None:
+        """Close the TCP connection as a client does that exits."""
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except ConnectionError:
+            pass

@@ -1,0 +1,96 @@
+"""Every hostile input, in every state of a connection, against a real socket."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from tests.core.hostile import AUTHENTICATING, BEFORE, HOSTILE, JOINED, STATES
+from tests.kit.running import PRICE, Running, running
+from tests.kit.wire import RawClient
+
+# The RS256 header names a key, so that judging the token has to wait for the issuer.
+_TOKEN_HEADER = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ"
+
+
+@asynccontextmanager
+async def silent_issuer() -> AsyncIterator[str]:
+    """An issuer that takes the request for its keys and never answers."""
+
+    async def never(request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    app = web.Application()
+    app.router.add_get("/keys", never)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/keys"
+    finally:
+        await runner.cleanup()
+
+
+async def in_state(floor: Running, state: str) -> RawClient:
+    """A client that has come so far."""
+    if state == JOINED:
+        return await RawClient.connected(floor.port, floor.token("eve"))
+    client = await RawClient.open(floor.port)
+    await client.text()
+    if state == AUTHENTICATING:
+        client.send(f"40/market,{json.dumps({'token': f'{_TOKEN_HEADER}.e30.AAAA'})}")
+        while not any(each.busy for each in floor.server.sockets.connections()):
+            await asyncio.sleep(0)
+    return client
+
+
+@pytest.mark.behaviour("D49")
+@pytest.mark.parametrize("state", STATES)
+async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
+    state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="server")
+    async with silent_issuer() as url:
+        keys: dict[str, object] = {}
+        if state == AUTHENTICATING:
+            keys = {"auth__jwks_url": url, "auth__algorithm": "RS256"}
+        async with running(**keys, limits__events_per_second=0) as floor:
+            witness = None
+            if state != AUTHENTICATING:
+                witness = await RawClient.connected(floor.port, floor.token("ann"))
+                await witness.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
+            before = floor.residue()
+            tasks = len(asyncio.all_tasks())
+            for hostile in HOSTILE:
+                if state not in hostile.states:
+                    continue
+                caplog.clear()
+                client = await in_state(floor, state)
+                client.send_bytes(hostile.wire)
+                try:
+                    await client.ended(within_seconds=1.0)
+                    async with asyncio.timeout(1):
+                        while floor.residue() != before or len(asyncio.all_tasks()) > tasks:
+                            await asyncio.sleep(0)
+                except TimeoutError:
+                    pytest.fail(f"{hostile.name}: {before} became {floor.residue()}")
+                lines = [each for each in caplog.records if each.name.startswith("server")]
+                assert len(lines) <= 1, (hostile.name, [each.message for each in lines])
+                assert not any(each.exc_info for each in caplog.records), hostile.name
+            if witness is not None:
+                await floor.server.publishing.publish("PRICE:BTCUSDT", dict(PRICE))
+                event, message = await witness.event()
+                assert (event, message["seq"]) == ("price", 1)
+                witness.cut()
+            await floor.until_empty()
+
+
+async def test_the_corpus_is_large_and_its_names_are_unique() -> None:
+    names = [hostile.name for hostile in HOSTILE]
+    assert len(names) == len(set(names)) >= 60
+    assert BEFORE in HOSTILE[0].states
