@@ -75,12 +75,13 @@ class JwksKeys:
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._tried_at: float | None = None
         self._fresh_until = 0.0
-        self._lock = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
+        self._waiting = 0
 
     async def key(self, kid: str | None) -> Key:
         now = self._clock.monotonic()
         if now >= self._fresh_until or self._find(kid) is None:
-            await self._refresh(kid)
+            await self._refresh(now)
         key = self._find(kid)
         if key is None:
             raise AccessError(ErrorCode.AUTH_INVALID, "the token's key is not known")
@@ -91,20 +92,35 @@ class JwksKeys:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(kid)
 
-    async def _refresh(self, kid: str | None) -> None:
-        async with self._lock:
-            now = self._clock.monotonic()
+    async def _refresh(self, now: float) -> None:
+        """One fetch for everybody who waits, in a task of its own: HTTP clients need one."""
+        if self._refreshing is None:
             if self._tried_at is not None and now < self._tried_at + _REFRESH_PAUSE_SECONDS:
                 return
             self._tried_at = now
-            try:
-                keys = self._read(await self._fetch(self._url))
-            except (OSError, ClientError, TimeoutError, ValueError) as error:
-                # The old keys stay: an issuer that is away must not lock everybody out.
-                logger.warning("could not fetch the JWKS", extra={"error": type(error).__name__})
-                return
-            self._keys = keys
-            self._fresh_until = now + _FRESH_SECONDS
+            self._refreshing = asyncio.get_running_loop().create_task(
+                self._load(now), name="floorcast-jwks"
+            )
+        refreshing = self._refreshing
+        self._waiting += 1
+        try:
+            await asyncio.shield(refreshing)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                # Done by now, or everybody who wanted it has left.
+                refreshing.cancel()
+                self._refreshing = None
+
+    async def _load(self, now: float) -> None:
+        try:
+            keys = self._read(await self._fetch(self._url))
+        except (OSError, ClientError, TimeoutError, ValueError) as error:
+            # The old keys stay: an issuer that is away must not lock everybody out.
+            logger.warning("could not fetch the JWKS", extra={"error": type(error).__name__})
+            return
+        self._keys = keys
+        self._fresh_until = now + _FRESH_SECONDS
 
     def _read(self, document: bytes) -> dict[str | None, jwt.PyJWK]:
         body = orjson.loads(document)

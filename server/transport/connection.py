@@ -13,6 +13,7 @@ from server.core.limits import ConnectionLease
 from server.core.packets import (
     MalformedPacket,
     Packet,
+    PacketKind,
     decode_packet,
     disconnect_packet,
     event_packet,
@@ -146,7 +147,12 @@ class Connection:
             except MalformedPacket as malformed:
                 self.on_violation(malformed.reason, 1002)
                 return
-            self._receive(packet)
+            if packet.kind is not PacketKind.CONNECT and packet.namespace not in self.sids:
+                # Stock clients wait until they are in. One that was let in and has left may
+                # have events on their way: its namespace stays in the table.
+                self.on_violation("a packet for a namespace that was not joined", 1002)
+            else:
+                self._receive(packet)
         elif text == "3" and self._pong_by is not None:
             self._pong_by = None
             self._noise = 0

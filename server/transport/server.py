@@ -102,10 +102,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         namespace = packet.namespace
         sid = connection.sids.get(namespace)
         if sid is None:
-            # Events that were on their way when the server ended the namespace are let go;
-            # those for one that was never joined are not.
-            if namespace not in connection.sids:
-                connection.on_violation("an event for a namespace that was not joined", 1002)
+            # It was on its way when the namespace ended.
             return
         event, *arguments = cast("list[Any]", packet.data)
         handler = self.namespace_handlers[namespace]

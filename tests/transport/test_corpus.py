@@ -43,6 +43,8 @@ async def in_state(floor: Running, state: str) -> RawClient:
     client = await RawClient.open(floor.port)
     await client.text()
     if state == AUTHENTICATING:
+        # So long after the last attempt that the issuer is asked anew.
+        floor.clock.advance(11)
         client.send(f"40/market,{json.dumps({'token': f'{_TOKEN_HEADER}.e30.AAAA'})}")
         while not any(each.busy for each in floor.server.sockets.connections()):
             await asyncio.sleep(0)
