@@ -1,10 +1,11 @@
 """Runs the application on a socket until it is told to stop, and then lets everybody go."""
 
 import asyncio
+import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
@@ -23,15 +24,24 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM, which drains, or SIGINT, which does not wait."""
     app = create_app(settings, console_token=console_token)
-    stopping: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[bool] = loop.create_future()
 
     def stop(drain: bool) -> None:
         if not stopping.done():
             stopping.set_result(drain)
 
-    loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop, True)
     loop.add_signal_handler(signal.SIGINT, stop, False)
+    async with listening(app, settings) as url:
+        announce(url)
+        if await stopping:
+            await app[SERVER].drain(settings.server.drain_seconds)
+
+
+@contextlib.asynccontextmanager
+async def listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
+    """Run the application on its socket; the URL is where clients reach it."""
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -49,9 +59,7 @@ async def serve(
         gc.collect()
         gc.freeze()
         host, port = listener.getsockname()[:2]
-        announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        if await stopping:
-            await app[SERVER].drain(settings.server.drain_seconds)
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
         await runner.cleanup()
 

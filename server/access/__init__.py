@@ -1,6 +1,12 @@
 """Access: tokens become principals, and principals know what they may do."""
 
-from server.access.configuration import AccessConfig, ConfigurationError
+from server.access.configuration import (
+    AccessConfig,
+    ConfigurationError,
+    ContradictionError,
+    UnusableKeyError,
+    WeakKeyError,
+)
 from server.access.minting import mint, new_secret
 from server.access.principal import Principal, anonymous
 from server.access.sources import find_token
@@ -9,8 +15,11 @@ from server.access.tokens import TokenVerifier, build_verifier
 __all__ = [
     "AccessConfig",
     "ConfigurationError",
+    "ContradictionError",
     "Principal",
     "TokenVerifier",
+    "UnusableKeyError",
+    "WeakKeyError",
     "anonymous",
     "build_verifier",
     "find_token",

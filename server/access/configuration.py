@@ -1,7 +1,11 @@
 """How tokens are to be verified, checked before anything is served."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import jwt
 
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 MIN_SECRET_BYTES = 32
@@ -11,12 +15,24 @@ class ConfigurationError(ValueError):
     """The server cannot start like this; the text says what to change and holds no secret."""
 
 
+class ContradictionError(ConfigurationError):
+    """Settings that do not go together, or a value that means nothing."""
+
+
+class WeakKeyError(ConfigurationError):
+    """A key that others can guess, compute or look up."""
+
+
+class UnusableKeyError(ConfigurationError):
+    """A key file that cannot be read, or that holds no key for the algorithm."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccessConfig:
     """One algorithm and one source of keys."""
 
     algorithm: str = "HS256"
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     public_key_file: Path | None = None
     jwks_url: str | None = None
     issuer: str | None = None
@@ -27,7 +43,21 @@ class AccessConfig:
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
-            raise ConfigurationError(f"auth.algorithm must be one of {', '.join(ALGORITHMS)}")
+            raise ContradictionError(f"auth.algorithm must be one of {', '.join(ALGORITHMS)}")
+        self._check_source()
+        if self.secret is not None:
+            _check_secret(self.secret)
+        if self.jwks_url is not None:
+            _check_url(self.jwks_url)
+        # Empty names would match tokens whose issuer or audience means nothing.
+        if self.issuer == "":
+            raise ContradictionError("auth.issuer must not be empty; leave it out instead")
+        if not self.audience:
+            raise ContradictionError("auth.audience must not be empty")
+        if not math.isfinite(self.leeway_seconds) or self.leeway_seconds < 0:
+            raise ContradictionError("auth.leeway_seconds must be a number of seconds from 0")
+
+    def _check_source(self) -> None:
         sources = {
             "auth.secret": self.secret,
             "auth.public_key_file": self.public_key_file,
@@ -35,12 +65,32 @@ class AccessConfig:
         }
         given = [name for name, value in sources.items() if value is not None]
         if len(given) != 1:
-            raise ConfigurationError(
+            raise ContradictionError(
                 f"set exactly one of {', '.join(sources)}; set are: {', '.join(given) or 'none'}"
             )
         if (self.algorithm == "HS256") is not (given == ["auth.secret"]):
-            raise ConfigurationError(f"{given[0]} does not go with {self.algorithm}")
-        if self.secret is not None and len(self.secret.encode()) < MIN_SECRET_BYTES:
-            raise ConfigurationError(f"auth.secret must have at least {MIN_SECRET_BYTES} bytes")
-        if self.leeway_seconds < 0:
-            raise ConfigurationError("auth.leeway_seconds must not be negative")
+            raise ContradictionError(f"{given[0]} does not go with {self.algorithm}")
+
+
+def _check_secret(secret: str) -> None:
+    try:
+        encoded = secret.encode()
+    except UnicodeEncodeError:
+        raise UnusableKeyError("auth.secret is not valid Unicode text") from None
+    if len(encoded) < MIN_SECRET_BYTES:
+        raise WeakKeyError(f"auth.secret must have at least {MIN_SECRET_BYTES} bytes")
+    try:
+        jwt.get_algorithm_by_name("HS256").prepare_key(secret)
+    except jwt.InvalidKeyError:
+        # Whoever knows a public key could sign with it.
+        raise WeakKeyError("auth.secret holds a key or certificate; give random text") from None
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ContradictionError("auth.jwks_url must be an http or https URL")

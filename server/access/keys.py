@@ -3,25 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Protocol
 
-import jwt
-import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from client_sdk.contract import ErrorCode
-from server.access.configuration import ConfigurationError
+from server.access.key_material import Key, read_jwks
 from server.core.errors import AccessError
 from server.ports import Clock
 
 logger = logging.getLogger(__name__)
 
-Key = jwt.PyJWK | str | bytes
 Fetch = Callable[[str], Awaitable[bytes]]
 
-_KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
-_MIN_RSA_BITS = 2048
 _FETCH_SECONDS = 5.0
 _MAX_JWKS_BYTES = 256 * 1024
 _FRESH_SECONDS = 300.0
@@ -37,7 +31,7 @@ class KeySource(Protocol):
 
 
 class FixedKey:
-    """One key for every token."""
+    """One key for every token, whatever key id it names; never suspends."""
 
     def __init__(self, key: Key) -> None:
         self._key = key
@@ -46,114 +40,84 @@ class FixedKey:
         return self._key
 
 
-def read_public_key(path: Path, algorithm: str) -> FixedKey:
-    """Load a PEM file and check that it is a public key fit for the algorithm."""
-    try:
-        pem = path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"auth.public_key_file: {error.strerror}: {path}") from None
-    if b"PRIVATE KEY" in pem:
-        raise ConfigurationError("auth.public_key_file holds a private key; give the public one")
-    implementation = jwt.get_algorithm_by_name(algorithm)
-    try:
-        key = implementation.prepare_key(pem)
-    except (ValueError, TypeError, jwt.PyJWTError):
-        raise ConfigurationError(f"auth.public_key_file is no key for {algorithm}") from None
-    if getattr(key, "key_size", _MIN_RSA_BITS) < _MIN_RSA_BITS and algorithm == "RS256":
-        raise ConfigurationError(f"auth.public_key_file: RSA needs {_MIN_RSA_BITS} bits")
-    return FixedKey(pem)
-
-
 class JwksKeys:
     """The keys that an issuer publishes: cached, and fetched anew for an unknown key id."""
 
-    def __init__(self, url: str, algorithm: str, clock: Clock, *, fetch: Fetch) -> None:
+    def __init__(
+        self,
+        url: str,
+        algorithm: str,
+        clock: Clock,
+        *,
+        fetch: Fetch,
+        fetch_seconds: float = _FETCH_SECONDS,
+    ) -> None:
         self._url = url
         self._algorithm = algorithm
         self._clock = clock
         self._fetch = fetch
-        self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._fetch_seconds = fetch_seconds
+        self._keys: tuple[tuple[str | None, Key], ...] = ()
         self._tried_at: float | None = None
-        self._fresh_until = 0.0
+        self._fresh_until: float | None = None
         self._refreshing: asyncio.Task[None] | None = None
-        self._waiting = 0
 
     async def key(self, kid: str | None) -> Key:
-        now = self._clock.monotonic()
-        if now >= self._fresh_until or self._find(kid) is None:
-            await self._refresh(now)
         key = self._find(kid)
+        if key is None or self._is_stale():
+            await self._refresh()
+            key = self._find(kid)
         if key is None:
             raise AccessError(ErrorCode.AUTH_INVALID, "the token's key is not known")
         return key
 
-    def _find(self, kid: str | None) -> jwt.PyJWK | None:
-        if kid is None:
-            return next(iter(self._keys.values())) if len(self._keys) == 1 else None
-        return self._keys.get(kid)
+    def _find(self, kid: str | None) -> Key | None:
+        """The one key that fits; of several, nobody can say which is meant."""
+        fitting = [key for known, key in self._keys if kid is None or kid == known]
+        return fitting[0] if len(fitting) == 1 else None
 
-    async def _refresh(self, now: float) -> None:
-        """One fetch for everybody who waits, in a task of its own: HTTP clients need one."""
+    def _is_stale(self) -> bool:
+        return self._fresh_until is None or self._clock.monotonic() >= self._fresh_until
+
+    async def _refresh(self) -> None:
         if self._refreshing is None:
+            now = self._clock.monotonic()
             if self._tried_at is not None and now < self._tried_at + _REFRESH_PAUSE_SECONDS:
                 return
             self._tried_at = now
-            self._refreshing = asyncio.get_running_loop().create_task(
-                self._load(now), name="floorcast-jwks"
-            )
-        refreshing = self._refreshing
-        self._waiting += 1
-        try:
-            await asyncio.shield(refreshing)
-        finally:
-            self._waiting -= 1
-            if not self._waiting:
-                # Done by now, or everybody who wanted it has left.
-                refreshing.cancel()
-                self._refreshing = None
+            self._refreshing = asyncio.create_task(self._load(), name="refresh the JWKS")
+        # The client that asked first may go away: the others still want the answer, and a
+        # broken off refresh would leave everybody without keys until the pause is over.
+        await asyncio.shield(self._refreshing)
 
-    async def _load(self, now: float) -> None:
+    async def _load(self) -> None:
         try:
-            keys = self._read(await self._fetch(self._url))
-        except (OSError, ClientError, TimeoutError, ValueError) as error:
+            async with asyncio.timeout(self._fetch_seconds):
+                document = await self._fetch(self._url)
+            keys = read_jwks(document, self._algorithm)
+        except (OSError, ClientError, ValueError) as error:
             # The old keys stay: an issuer that is away must not lock everybody out.
             logger.warning("could not fetch the JWKS", extra={"error": type(error).__name__})
-            return
-        self._keys = keys
-        self._fresh_until = now + _FRESH_SECONDS
-
-    def _read(self, document: bytes) -> dict[str | None, jwt.PyJWK]:
-        body = orjson.loads(document)
-        if not isinstance(body, dict) or not isinstance(body.get("keys"), list):
-            raise ValueError("not a JWKS")
-        keys: dict[str | None, jwt.PyJWK] = {}
-        for each in body["keys"]:
-            if not isinstance(each, dict) or each.get("kty") != _KEY_TYPES[self._algorithm]:
-                continue
-            if each.get("use", "sig") != "sig":
-                continue
-            if each.get("alg", self._algorithm) != self._algorithm:
-                continue
-            try:
-                key = jwt.PyJWK(each, algorithm=self._algorithm)
-            except jwt.PyJWTError:
-                continue
-            if getattr(key.key, "key_size", _MIN_RSA_BITS) >= _MIN_RSA_BITS or (
-                self._algorithm != "RS256"
-            ):
-                keys[each.get("kid")] = key
-        return keys
+        else:
+            if not keys:
+                logger.warning("the JWKS has no key for the configured algorithm")
+            self._keys = keys
+            self._fresh_until = self._clock.monotonic() + _FRESH_SECONDS
+        finally:
+            self._refreshing = None
 
 
 async def fetch_document(url: str) -> bytes:
-    """GET a small document, with a limit on time and size."""
+    """GET a small document, with a limit on time and size; redirects are not followed."""
     async with (
         ClientSession(timeout=ClientTimeout(total=_FETCH_SECONDS)) as session,
-        session.get(url, raise_for_status=True) as response,
+        session.get(url, allow_redirects=False) as response,
     ):
-        document = await response.content.read(_MAX_JWKS_BYTES + 1)
-        while chunk := await response.content.read(_MAX_JWKS_BYTES):
+        if response.status != 200:
+            raise ValueError("the JWKS is not there")
+        document = bytearray()
+        async for chunk in response.content.iter_any():
             document += chunk
             if len(document) > _MAX_JWKS_BYTES:
                 raise ValueError("the JWKS is too large")
-        return document
+        return bytes(document)

@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass, field
+import secrets
+from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
 
@@ -20,7 +21,7 @@ class Principal:
     expires_at: float
     symbols: tuple[str, ...] | None = None
     sessions: tuple[str, ...] | None = None
-    anonymous: bool = field(default=False)
+    anonymous: bool = False
 
     def allows(self, scope: Scope) -> bool:
         """Whether the token has this scope; none implies another, `admin` neither."""
@@ -41,9 +42,12 @@ class Principal:
 
 
 def anonymous() -> Principal:
-    """Somebody without a token, where market data is open to everyone."""
+    """Somebody without a token, where market data is open to everyone.
+
+    Each is a user of their own: what counts for one user must not be shared by all of them.
+    """
     return Principal(
-        user_id="anonymous",
+        user_id=f"anonymous-{secrets.token_hex(8)}",
         org="default",
         scopes=frozenset({Scope.MARKET_READ.value}),
         expires_at=math.inf,

@@ -103,5 +103,3 @@ async def running(clock: ManualClock | None = None, **settings: object) -> Async
         yield Running(app[SERVER], host, port, clock)
     finally:
         await runner.cleanup()
-
-

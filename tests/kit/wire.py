@@ -1,6 +1,7 @@
 """A WebSocket client made of bytes, so that it can send what no library would."""
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -126,7 +127,5 @@ class RawClient:
     async def leave(self) -> None:
         """Close the TCP connection as a client does that exits."""
         self.writer.close()
-        try:
+        with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass

@@ -1,0 +1,1 @@
+"""Measurements side by side with other servers; never run as tests."""

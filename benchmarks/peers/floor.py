@@ -1,0 +1,41 @@
+"""Floorcast as a peer, as `floorcast serve` runs it, with the limits of one address lifted."""
+
+import uvloop
+
+from benchmarks.peers.control import PRICE, obey, say
+from client_sdk.contract import Scope
+from server.access import mint, new_secret
+from server.app import SERVER, SystemClock, create_app
+from server.serving import listening
+from server.settings import load_settings
+
+_UNLIMITED = (
+    "connections",
+    "connections_per_ip",
+    "connections_per_user",
+    "connects_per_second",
+    "connects_per_second_per_ip",
+)
+
+
+async def main() -> None:
+    secret = new_secret()
+    flags: dict[str, object] = {f"limits.{name}": 0 for name in _UNLIMITED}
+    settings = load_settings(flags={**flags, "auth.secret": secret, "server.port": 0})
+    app = create_app(settings)
+    async with listening(app, settings) as url:
+        token = mint(
+            secret,
+            subject="load",
+            scopes=[Scope.MARKET_READ],
+            clock=SystemClock(),
+            ttl_seconds=3600,
+        )
+        say(port=int(url.rpartition(":")[2]), token=token)
+        publishing = app[SERVER].publishing
+        # A publish that has to wait would let the loop turn; this one does not.
+        await obey(lambda: publishing.publish("PRICE:BTCUSDT", PRICE))
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

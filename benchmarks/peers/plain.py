@@ -1,0 +1,52 @@
+"""Plain python-socketio on aiohttp, with its defaults, on the same event loop as ours."""
+
+import time
+from typing import Any
+
+import socketio
+import uvloop
+from aiohttp import web
+
+from benchmarks.peers.control import PRICE, obey, say
+
+
+async def main() -> None:
+    sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins=[])
+    seq = 0
+
+    @sio.event(namespace="/market")
+    async def connect(sid: str, environ: dict[str, Any], auth: dict[str, Any]) -> None:
+        await sio.save_session(sid, {"user": "load"}, namespace="/market")
+
+    @sio.event(namespace="/market")
+    async def subscribe(sid: str, request: dict[str, Any]) -> dict[str, Any]:
+        for topic in request["topics"]:
+            await sio.enter_room(sid, topic, namespace="/market")
+        return {"ok": True}
+
+    async def publish() -> None:
+        nonlocal seq
+        seq += 1
+        message = {
+            "stream": "PRICE",
+            "symbol": "BTCUSDT",
+            "type": "update",
+            "epoch": "0a1b2c3d",
+            "seq": seq,
+            "prev": seq - 1,
+            "ts": int(time.time() * 1000),
+            "data": PRICE,
+        }
+        await sio.emit("price", message, room="PRICE:BTCUSDT", namespace="/market")
+
+    app = web.Application()
+    sio.attach(app)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
+    say(port=runner.addresses[0][1])
+    await obey(publish)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,84 @@
+"""Reads public keys, from PEM files and JWKS documents, and keeps those that are fit for use."""
+
+from pathlib import Path
+
+import jwt
+import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from server.access.configuration import UnusableKeyError, WeakKeyError
+
+PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
+Key = str | PublicKey
+
+MIN_RSA_BITS = 2048
+_KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
+
+
+def read_public_key(path: Path, algorithm: str) -> PublicKey:
+    """The public key of a PEM file; raises `ConfigurationError` where it is not fit."""
+    try:
+        pem = path.read_bytes()
+    except OSError as error:
+        raise UnusableKeyError(f"auth.public_key_file: {error.strerror}: {path}") from None
+    if b"PRIVATE KEY" in pem:
+        raise UnusableKeyError("auth.public_key_file holds a private key; give the public one")
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise UnusableKeyError("auth.public_key_file is no public key in PEM") from None
+    return _fit(key, algorithm)
+
+
+def read_jwks(document: bytes, algorithm: str) -> tuple[tuple[str | None, PublicKey], ...]:
+    """The fit keys of a JWKS with their ids; raises `ValueError` where it is none."""
+    body = orjson.loads(document)
+    if not isinstance(body, dict) or not isinstance(body.get("keys"), list):
+        raise ValueError("not a JWKS")
+    keys: list[tuple[str | None, PublicKey]] = []
+    for each in body["keys"]:
+        if not _is_meant(each, algorithm):
+            continue
+        try:
+            keys.append(
+                (each.get("kid"), _fit(jwt.PyJWK(each, algorithm=algorithm).key, algorithm))
+            )
+        except (jwt.PyJWTError, ValueError, UnsupportedAlgorithm):
+            continue
+    return tuple(keys)
+
+
+def _is_meant(jwk: object, algorithm: str) -> bool:
+    """Whether a key is there to verify our tokens; a private one is no longer a secret."""
+    if not isinstance(jwk, dict) or "d" in jwk:
+        return False
+    operations = jwk.get("key_ops", ["verify"])
+    return (
+        jwk.get("kty") == _KEY_TYPES[algorithm]
+        and jwk.get("use", "sig") == "sig"
+        and jwk.get("alg", algorithm) == algorithm
+        and isinstance(operations, list)
+        and "verify" in operations
+        and isinstance(jwk.get("kid"), str | None)
+    )
+
+
+def _fit(key: object, algorithm: str) -> PublicKey:
+    if algorithm == "RS256" and isinstance(key, RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            raise WeakKeyError(f"auth.public_key_file: RSA needs at least {MIN_RSA_BITS} bits")
+        return key
+    if (
+        algorithm == "ES256"
+        and isinstance(key, EllipticCurvePublicKey)
+        and isinstance(key.curve, SECP256R1)
+    ):
+        return key
+    if algorithm == "EdDSA" and isinstance(key, Ed25519PublicKey | Ed448PublicKey):
+        return key
+    raise UnusableKeyError(f"auth.public_key_file is no key for {algorithm}")
