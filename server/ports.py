@@ -1,6 +1,6 @@
 """The seams of the house: what the product asks of the parts that do I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,7 +80,7 @@ class Broker(Protocol):
 class Publishing(Protocol):
     """What a feed may do: put updates into the market."""
 
-    async def publish(self, topic: str, data: dict[str, object]) -> Position:
+    async def publish(self, topic: str, data: Mapping[str, object]) -> Position:
         """Validate, stamp and publish one update of a public topic."""
 
 

@@ -14,11 +14,11 @@ async def main() -> None:
     sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins=[])
     seq = 0
 
-    @sio.event(namespace="/market")
+    @sio.event(namespace="/market")  # type: ignore[untyped-decorator]
     async def connect(sid: str, environ: dict[str, Any], auth: dict[str, Any]) -> None:
         await sio.save_session(sid, {"user": "load"}, namespace="/market")
 
-    @sio.event(namespace="/market")
+    @sio.event(namespace="/market")  # type: ignore[untyped-decorator]
     async def subscribe(sid: str, request: dict[str, Any]) -> dict[str, Any]:
         for topic in request["topics"]:
             await sio.enter_room(sid, topic, namespace="/market")

@@ -109,8 +109,13 @@ class JwksKeys:
 
 async def fetch_document(url: str) -> bytes:
     """GET a small document, with a limit on time and size; redirects are not followed."""
+    # Not compressed, or the limit on the size would be found out too late.
     async with (
-        ClientSession(timeout=ClientTimeout(total=_FETCH_SECONDS)) as session,
+        ClientSession(
+            timeout=ClientTimeout(total=_FETCH_SECONDS),
+            headers={"Accept-Encoding": "identity"},
+            auto_decompress=False,
+        ) as session,
         session.get(url, allow_redirects=False) as response,
     ):
         if response.status != 200:

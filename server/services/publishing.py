@@ -1,5 +1,7 @@
 """Takes updates into the market: checked, stamped, encoded once, and given their position."""
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ValidationError
 
 from client_sdk.contract import ErrorCode, PriceData, Stream
@@ -19,7 +21,7 @@ class PublishingService:
         self._clock = clock
         self._max_message_bytes = max_message_bytes
 
-    async def publish(self, topic: str, data: dict[str, object]) -> Position:
+    async def publish(self, topic: str, data: Mapping[str, object]) -> Position:
         """Publish one update of a public topic."""
         parsed = Topic.parse(topic)
         model = _MODELS.get(parsed.stream)
@@ -27,7 +29,7 @@ class PublishingService:
             raise RequestError(ErrorCode.TOPIC_UNKNOWN, f"{parsed.stream.value} is not served yet")
         try:
             model.model_validate(data)
-            encoded = dumps(data)
+            encoded = dumps(dict(data))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))

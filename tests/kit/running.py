@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -10,6 +10,7 @@ from aiohttp import web
 from client_sdk.contract import Scope
 from server.access import mint
 from server.app import SERVER, Server, create_app
+from server.ports import Feed
 from server.settings import load_settings
 from tests.kit.clock import ManualClock
 
@@ -87,13 +88,15 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(clock: ManualClock | None = None, **settings: object) -> AsyncIterator[Running]:
-    """Start a server; settings are given as `limits__connections=3`."""
-    clock = clock or ManualClock()
-    flags: dict[str, object] = {name.replace("__", "."): each for name, each in settings.items()}
-    if not any(name.startswith("auth.") and name != "auth.market_optional" for name in flags):
+async def running(
+    settings: Mapping[str, object] | None = None, *, feed: Feed | None = None
+) -> AsyncIterator[Running]:
+    """Start a server; settings are named as in a file: `limits.connections`."""
+    clock = ManualClock()
+    flags = dict(settings or {})
+    if not {"auth.public_key_file", "auth.jwks_url", "auth.secret"} & flags.keys():
         flags["auth.secret"] = SECRET
-    app = create_app(load_settings(flags=flags), clock=clock)
+    app = create_app(load_settings(flags=flags), clock=clock, feed=feed)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from typing import Any
+from typing import Any, cast
 
 _MASK = b"\x01\x02\x03\x04"
 
@@ -66,7 +66,7 @@ class RawClient:
         assert answer.startswith(f"40{namespace},"), answer
         event, welcome = await self.event()
         assert event == "welcome"
-        return welcome
+        return cast(dict[str, Any], welcome)
 
     def send(self, packet: str) -> None:
         """Send one text message."""
@@ -94,8 +94,9 @@ class RawClient:
         return payload.decode()
 
     async def event(self) -> tuple[str, Any]:
-        """The next event: its name and its one argument."""
-        text = await self.text()
+        """The next event: its name and its one argument; pings on the way are answered."""
+        while (text := await self.text()) == "2":
+            self.send("3")
         assert text.startswith("42"), text
         event, body = json.loads(text[text.index("[") :])
         return event, body
@@ -119,6 +120,14 @@ class RawClient:
                 pass
         self.writer.close()
         return rest
+
+    def stop_reading(self) -> None:
+        """Let what the server sends pile up."""
+        cast(asyncio.Transport, self.writer.transport).pause_reading()
+
+    def read_again(self) -> None:
+        """Take it again."""
+        cast(asyncio.Transport, self.writer.transport).resume_reading()
 
     def cut(self) -> None:
         """Be gone without a word."""

@@ -43,8 +43,6 @@ async def in_state(floor: Running, state: str) -> RawClient:
     client = await RawClient.open(floor.port)
     await client.text()
     if state == AUTHENTICATING:
-        # So long after the last attempt that the issuer is asked anew.
-        floor.clock.advance(11)
         client.send(f"40/market,{json.dumps({'token': f'{_TOKEN_HEADER}.e30.AAAA'})}")
         while not any(each.busy for each in floor.server.sockets.connections()):
             await asyncio.sleep(0)
@@ -58,14 +56,19 @@ async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
 ) -> None:
     caplog.set_level(logging.INFO, logger="server")
     async with silent_issuer() as url:
-        keys: dict[str, object] = {}
+        settings: dict[str, object] = {"limits.events_per_second": 0}
         if state == AUTHENTICATING:
-            keys = {"auth__jwks_url": url, "auth__algorithm": "RS256"}
-        async with running(**keys, limits__events_per_second=0) as floor:
+            settings |= {"auth.jwks_url": url, "auth.algorithm": "RS256"}
+        async with running(settings) as floor:
             witness = None
             if state != AUTHENTICATING:
                 witness = await RawClient.connected(floor.port, floor.token("ann"))
                 await witness.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
+            # The first one who waits for the issuer makes the task that fetches its keys.
+            (await in_state(floor, state)).cut()
+            async with asyncio.timeout(1):
+                while floor.residue()["sockets"] > (witness is not None):
+                    await asyncio.sleep(0)
             before = floor.residue()
             tasks = len(asyncio.all_tasks())
             for hostile in HOSTILE:

@@ -40,7 +40,7 @@ async def test_a_client_that_does_not_answer_a_ping_is_closed_when_the_timeout_h
 
 
 async def test_a_client_that_never_joins_is_closed_after_the_join_timeout() -> None:
-    async with running(limits__join_timeout_seconds=20) as floor:
+    async with running({"limits.join_timeout_seconds": 20}) as floor:
         client = await RawClient.open(floor.port)
         await client.text()
         floor.pass_time(19.9)
@@ -73,10 +73,10 @@ async def test_a_pong_that_no_ping_asked_for_ends_the_connection() -> None:
 
 
 async def test_a_client_that_answers_pings_but_reads_nothing_is_dropped() -> None:
-    async with running(delivery__buffer_bytes=50_000_000) as floor:
+    async with running({"delivery.buffer_bytes": 50_000_000}) as floor:
         client = await RawClient.connected(floor.port, floor.token())
         await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
-        client.writer.transport.pause_reading()
+        client.stop_reading()
         body = {**PRICE, "note": "x" * 30_000}
         connection = floor.server.sockets.connections()[0]
         while connection.buffered_bytes < 1_000_000:
@@ -94,10 +94,10 @@ async def test_a_client_that_answers_pings_but_reads_nothing_is_dropped() -> Non
 
 
 async def test_a_client_over_the_byte_cap_gets_no_more_and_is_ended() -> None:
-    async with running(delivery__buffer_bytes=100_000) as floor:
+    async with running({"delivery.buffer_bytes": 100_000}) as floor:
         client = await RawClient.connected(floor.port, floor.token())
         await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
-        client.writer.transport.pause_reading()
+        client.stop_reading()
         body = {**PRICE, "note": "x" * 30_000}
         connection = floor.server.sockets.connections()[0]
         worst = 0
@@ -112,9 +112,9 @@ async def test_a_client_over_the_byte_cap_gets_no_more_and_is_ended() -> None:
 
 
 async def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
-    async with running(delivery__buffer_bytes=100_000, limits__events_per_second=0) as floor:
+    async with running({"delivery.buffer_bytes": 100_000, "limits.events_per_second": 0}) as floor:
         client = await RawClient.connected(floor.port, floor.token())
-        client.writer.transport.pause_reading()
+        client.stop_reading()
         connection = floor.server.sockets.connections()[0]
         topics = [f"NOSUCH:{'x' * 70}{i}" for i in range(200)]
         question = masked(f"42/market,1{json.dumps(['subscribe', {'topics': topics}])}".encode())
@@ -127,7 +127,7 @@ async def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> N
             client.send_bytes(question)
             await asyncio.sleep(0)
         assert connection.buffered_bytes <= held
-        client.writer.transport.resume_reading()
+        client.read_again()
         while connection.buffered_bytes:
             await client.reader.read(1 << 20)
         client.cut()

@@ -1,0 +1,212 @@
+"""The market over real sockets: subscribing, snapshots, updates and what keeps them apart."""
+
+import asyncio
+import json
+
+import pytest
+
+from client_sdk.contract import Scope
+from tests.kit.running import PRICE, running
+from tests.kit.wire import RawClient
+
+
+async def test_a_subscriber_gets_a_snapshot_and_then_each_update_in_order() -> None:
+    async with running() as floor:
+        publish = floor.server.publishing.publish
+        await publish("PRICE:BTCUSDT", PRICE)
+        await publish("PRICE:BTCUSDT", {**PRICE, "last": "1.02"})
+        client = await RawClient.connected(floor.port, floor.token())
+        answer = await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
+        topic = answer["topics"]["PRICE:BTCUSDT"]
+        assert (topic["status"], topic["seq"], topic["interval_ms"]) == ("CONNECTED", 2, 0)
+        assert topic["snapshot"] == {
+            "stream": "PRICE",
+            "symbol": "BTCUSDT",
+            "type": "snapshot",
+            "epoch": topic["epoch"],
+            "seq": 2,
+            "prev": 1,
+            "ts": int(floor.clock.time() * 1000),
+            "data": {**PRICE, "last": "1.02"},
+        }
+        for seq in (3, 4, 5):
+            await publish("PRICE:BTCUSDT", PRICE)
+            event, message = await client.event()
+            assert event == "price"
+            assert (message["type"], message["seq"], message["prev"]) == ("update", seq, seq - 1)
+            assert message["data"] == PRICE
+        client.cut()
+        await floor.until_empty()
+
+
+async def test_who_subscribes_in_the_middle_of_a_turn_gets_nothing_twice() -> None:
+    async with running() as floor:
+        publish = floor.server.publishing.publish
+        early = await RawClient.connected(floor.port, floor.token())
+        late = await RawClient.connected(floor.port, floor.token("bob"))
+        await early.call("subscribe", {"topics": ["PRICE:A"]})
+        late.send(f"42/market,7{json.dumps(['subscribe', {'topics': ['PRICE:A']}])}")
+        await publish("PRICE:A", PRICE)
+        answer = json.loads((await late.text())[len("43/market,7") :])[0]
+        seq = answer["topics"]["PRICE:A"]["seq"]
+        await publish("PRICE:A", PRICE)
+        _, message = await late.event()
+        assert message["seq"] == seq + 1
+        assert message["prev"] == seq
+        for each in (early, late):
+            each.cut()
+        await floor.until_empty()
+
+
+async def test_a_topic_that_cannot_be_had_is_refused_alone() -> None:
+    async with running({"limits.topics_per_connection": 2}) as floor:
+        client = await RawClient.connected(floor.port, floor.token(symbols=["BTC*", "ETH*"]))
+        topics = ["PRICE:BTCUSDT", "PRICE:btc", "NOISE:BTC", "PRICE", "PRICE:AAPL", "TRADES:BTC"]
+        answer = await client.call("subscribe", {"topics": topics})
+        assert answer["ok"]
+        codes = {
+            name: each["error"]["code"] if each["status"] == "ERROR" else each["status"]
+            for name, each in answer["topics"].items()
+        }
+        assert codes == {
+            "PRICE:BTCUSDT": "CONNECTED",
+            "PRICE:btc": "topic.unknown",
+            "NOISE:BTC": "topic.unknown",
+            "PRICE": "topic.unknown",
+            "PRICE:AAPL": "auth.forbidden",
+            "TRADES:BTC": "topic.unknown",
+        }
+        answer = await client.call("subscribe", {"topics": ["PRICE:ETH", "PRICE:ETHUSDT"]})
+        assert answer["topics"]["PRICE:ETH"]["status"] == "CONNECTED"
+        assert answer["topics"]["PRICE:ETHUSDT"]["error"]["code"] == "limit.topics"
+        answer = await client.call("subscribe", {"topics": ["PRICE:ETH"]})
+        assert answer["topics"]["PRICE:ETH"]["status"] == "CONNECTED", "it has that one already"
+        client.cut()
+        await floor.until_empty()
+
+
+async def test_subscriptions_are_listed_and_end_when_asked() -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        await client.call("subscribe", {"topics": ["PRICE:A", "PRICE:B"]})
+        listed = (await client.call("subscriptions", {}))["topics"]
+        assert {name: each["status"] for name, each in listed.items()} == {
+            "PRICE:A": "CONNECTED",
+            "PRICE:B": "CONNECTED",
+        }
+        answer = await client.call("unsubscribe", {"topics": ["PRICE:A", "PRICE:C", "nonsense"]})
+        assert answer["topics"]["PRICE:A"] == {"status": "DISCONNECTED"}
+        assert answer["topics"]["PRICE:C"] == {"status": "DISCONNECTED"}
+        assert answer["topics"]["nonsense"]["error"]["code"] == "topic.unknown"
+        await floor.server.publishing.publish("PRICE:A", PRICE)
+        await floor.server.publishing.publish("PRICE:B", PRICE)
+        _, message = await client.event()
+        assert message["symbol"] == "B"
+        client.cut()
+        await floor.until_empty()
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        ({}, "request.invalid"),
+        ({"topics": []}, "request.invalid"),
+        ({"topics": "PRICE:A"}, "request.invalid"),
+        ({"topics": [1]}, "request.invalid"),
+        ({"topics": ["PRICE:A"], "interval_ms": "100"}, "request.invalid"),
+        ({"topics": ["PRICE:A"], "unknown": 1}, "request.invalid"),
+        ([1, 2], "request.invalid"),
+        ("PRICE:A", "request.invalid"),
+    ],
+)
+async def test_a_request_that_makes_no_sense_says_where(payload: object, code: str) -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        answer = await client.call("subscribe", payload)
+        assert answer["ok"] is False
+        assert answer["error"]["code"] == code
+        assert answer["error"]["message"]
+        assert (await client.call("subscriptions", {}))["ok"], "the connection goes on"
+        client.cut()
+
+
+async def test_events_that_do_not_exist_and_methods_of_the_server_cannot_be_called() -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        for event in ("nonsense", "trigger_event", "joined", "__init__", "on_connect", "message"):
+            answer = await client.call(event, {})
+            assert answer["error"]["code"] == "request.unknown_event"
+        client.send('42/market,7["subscriptions",{},{}]')
+        assert json.loads((await client.text())[11:])[0]["error"]["code"] == "request.invalid"
+        client.cut()
+
+
+async def test_a_refused_event_without_an_ack_is_answered_by_an_error_event() -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        client.send('42/market,["nonsense"]')
+        event, error = await client.event()
+        assert (event, error["code"]) == ("error", "request.unknown_event")
+        client.send('42/market,["subscriptions"]')
+        assert (await client.call("subscriptions", {}))["ok"], "and success says nothing"
+        client.cut()
+
+
+async def test_listening_needs_the_scope() -> None:
+    async with running() as floor:
+        token = floor.token(scopes=[Scope.SESSION_JOIN])
+        client = await RawClient.connected(floor.port, token)
+        answer = await client.call("subscribe", {"topics": ["PRICE:A"]})
+        assert answer["error"]["code"] == "auth.forbidden"
+        client.cut()
+
+
+async def test_a_client_that_leaves_the_namespace_hears_no_more_and_may_come_back() -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        await client.call("subscribe", {"topics": ["PRICE:A"]})
+        client.send("41/market,")
+        client.send('42/market,["subscriptions"]')
+        while floor.residue()["registry"]:
+            await asyncio.sleep(0)
+        await floor.server.publishing.publish("PRICE:A", PRICE)
+        await client.join(floor.token())
+        assert (await client.call("subscriptions", {}))["topics"] == {}
+        client.cut()
+        await floor.until_empty()
+
+
+@pytest.mark.behaviour("D39")
+@pytest.mark.behaviour("D38")
+async def test_a_broadcast_reaches_the_living_while_others_are_cut() -> None:
+    async with running() as floor:
+        clients = [await RawClient.connected(floor.port, floor.token(f"u{i}")) for i in range(6)]
+        for client in clients:
+            await client.call("subscribe", {"topics": ["PRICE:A"]})
+        for client in clients[::2]:
+            client.cut()
+        for _ in range(3):
+            await floor.server.publishing.publish("PRICE:A", PRICE)
+        for client in clients[1::2]:
+            assert [(await client.event())[1]["seq"] for _ in range(3)] == [1, 2, 3]
+        async with asyncio.timeout(1):
+            while len(floor.server.registry) != 3:
+                await asyncio.sleep(0)
+        for client in clients[1::2]:
+            client.cut()
+        await floor.until_empty()
+
+
+@pytest.mark.behaviour("D36")
+async def test_a_message_is_taken_up_to_the_limit_and_refused_above_it() -> None:
+    async with running({"limits.message_bytes": 4096}) as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        head = '42/market,7["subscribe",{"topics":["'
+        tail = '"]}]'
+        for size, fits in ((4096, True), (4097, False)):
+            client.send(head + "x" * (size - len(head) - len(tail)) + tail)
+            if fits:
+                assert (await client.text()).startswith("43/market,7")
+            else:
+                assert await client.ended() == b"\x88\x02" + (1009).to_bytes(2, "big")
+        await floor.until_empty()
