@@ -1,0 +1,74 @@
+"""A real issuer on a real port: its keys verify tokens, and what is no document is not taken."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from server.access import AccessConfig, build_verifier
+from server.access.keys import fetch_document
+from server.core.errors import AccessError
+from tests.access.forge import jwk, jwks, key_for, token
+from tests.kit.clock import ManualClock
+
+Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def served(handler: Serve) -> TestServer:
+    """A real server with one document."""
+    app = web.Application()
+    app.router.add_get("/keys", handler)
+    server = TestServer(app)
+    await server.start_server()
+    return server
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+async def test_a_token_is_verified_with_the_keys_of_a_real_issuer(algorithm: str) -> None:
+    async def keys(request: web.Request) -> web.Response:
+        published = jwks(jwk(key_for(algorithm, 1), "old"), jwk(key_for(algorithm), "now"))
+        return web.Response(body=published, content_type="application/jwk-set+json")
+
+    async with await served(keys) as server:
+        config = AccessConfig(algorithm=algorithm, jwks_url=str(server.make_url("/keys")))
+        judge = build_verifier(config, ManualClock())
+        right = token(key=key_for(algorithm), algorithm=algorithm, header={"kid": "now"})
+        assert (await judge.verify(right)).user_id == "ann"
+        wrong = token(key=key_for(algorithm), algorithm=algorithm, header={"kid": "old"})
+        with pytest.raises(AccessError, match="signature"):
+            await judge.verify(wrong)
+
+
+@pytest.mark.parametrize("status", [204, 302, 404, 500])
+async def test_only_a_plain_answer_is_a_document(status: int) -> None:
+    async def keys(request: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+    async with await served(keys) as server:
+        with pytest.raises(ValueError, match="not there"):
+            await fetch_document(str(server.make_url("/keys")))
+
+
+@pytest.mark.parametrize(("size", "fits"), [(256 * 1024, True), (256 * 1024 + 1, False)])
+async def test_a_document_has_a_greatest_size(size: int, fits: bool) -> None:
+    async def keys(request: web.Request) -> web.Response:
+        return web.Response(body=b"x" * size)
+
+    async with await served(keys) as server:
+        url = str(server.make_url("/keys"))
+        if fits:
+            assert len(await fetch_document(url)) == size
+        else:
+            with pytest.raises(ValueError, match="too large"):
+                await fetch_document(url)
+
+
+async def test_a_compressed_document_is_not_blown_up() -> None:
+    async def keys(request: web.Request) -> web.Response:
+        response = web.Response(body=b"x" * 10_000_000)
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    async with await served(keys) as server:
+        assert len(await fetch_document(str(server.make_url("/keys")))) < 256 * 1024

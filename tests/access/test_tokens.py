@@ -1,0 +1,198 @@
+"""A token is taken only when all of it is right, and its refusal says what is wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client_sdk.contract import ErrorCode, Scope
+from server.access import AccessConfig, build_verifier
+from server.core.errors import AccessError
+from tests.access import forge
+from tests.access.forge import SECRET, raw_token, token, verifier
+from tests.kit.clock import START, ManualClock
+
+HEADER = b'{"alg":"HS256","typ":"JWT"}'
+
+
+async def refusal(text: str, clock: ManualClock | None = None, **config: Any) -> AccessError:
+    """How a token is refused; also that the refusal repeats nothing of it."""
+    with pytest.raises(AccessError) as caught:
+        await verifier(clock, **config).verify(text)
+    assert SECRET not in caught.value.message
+    assert len(text) < 20 or text not in caught.value.message
+    return caught.value
+
+
+async def test_a_good_token_names_its_user_and_what_it_allows() -> None:
+    text = token(
+        org="acme", scope="market:read admin", symbols=["BTC*"], sessions=["job:*", "thread:7"]
+    )
+    principal = await verifier().verify(text)
+    assert (principal.user_id, principal.org) == ("ann", "acme")
+    assert principal.scopes == {Scope.MARKET_READ, Scope.ADMIN}
+    assert (principal.symbols, principal.sessions) == (("BTC*",), ("job:*", "thread:7"))
+    assert principal.expires_at == START + 60
+    assert not principal.anonymous
+
+
+async def test_a_token_that_says_no_more_than_it_must_gets_the_defaults() -> None:
+    principal = await verifier().verify(token())
+    assert (principal.org, principal.scopes) == ("default", frozenset())
+    assert principal.symbols is None
+    assert principal.sessions is None
+
+
+@pytest.mark.parametrize("claim", ["sub", "exp", "iat", "aud", "iss"])
+async def test_a_token_without_a_required_claim_is_refused(claim: str) -> None:
+    issuer = "https://issuer.example"
+    error = await refusal(token(claim, iss=issuer), issuer=issuer)
+    assert (error.code, error.message) == (ErrorCode.AUTH_INVALID, f"the token has no {claim}")
+
+
+@pytest.mark.parametrize("issuer", ["https://other.example", "https://issuer.example/"])
+async def test_a_token_of_another_issuer_is_refused(issuer: str) -> None:
+    error = await refusal(token(iss=issuer), issuer="https://issuer.example")
+    assert error.message == "the token is from another issuer"
+
+
+async def test_the_issuer_that_is_named_is_taken() -> None:
+    issuer = "https://issuer.example"
+    assert (await verifier(issuer=issuer).verify(token(iss=issuer))).user_id == "ann"
+
+
+@pytest.mark.parametrize("audience", ["other", ["other"], [["floorcast"]], [{}], 7, "Floorcast"])
+async def test_a_token_for_another_audience_is_refused(audience: object) -> None:
+    error = await refusal(token(aud=audience))
+    assert error.message == "the token is for another audience"
+
+
+async def test_a_token_for_several_audiences_is_taken_if_we_are_one() -> None:
+    assert (await verifier().verify(token(aud=["other", "floorcast"]))).user_id == "ann"
+
+
+@pytest.mark.parametrize("leeway", [0.0, 30.0])
+async def test_a_token_ends_exactly_at_its_expiry_and_leeway(leeway: float) -> None:
+    clock = ManualClock()
+    clock.advance(60 + leeway - 0.25)
+    assert await verifier(clock, leeway_seconds=leeway).verify(token())
+    clock.advance(0.25)
+    error = await refusal(token(), clock, leeway_seconds=leeway)
+    assert error.code is ErrorCode.AUTH_EXPIRED
+
+
+async def test_the_time_is_that_of_the_clock_that_was_given() -> None:
+    assert await verifier().verify(token(iat=START - 9, nbf=START))  # long before the wall clock's
+
+
+@pytest.mark.parametrize("leeway", [0.0, 30.0])
+async def test_a_token_of_the_future_is_refused(leeway: float) -> None:
+    edge = START + leeway + 1
+    assert await verifier(leeway_seconds=leeway).verify(token(iat=edge))
+    error = await refusal(token(iat=edge + 0.25), leeway_seconds=leeway)
+    assert (error.code, error.message) == (
+        ErrorCode.AUTH_INVALID,
+        "the token was issued in the future",
+    )
+
+
+@pytest.mark.parametrize("leeway", [0.0, 30.0])
+async def test_a_token_is_refused_before_its_time(leeway: float) -> None:
+    assert await verifier(leeway_seconds=leeway).verify(token(nbf=START + leeway))
+    error = await refusal(token(nbf=START + leeway + 0.25), leeway_seconds=leeway)
+    assert error.message == "the token is not valid yet"
+
+
+@pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
+@pytest.mark.parametrize(
+    "value", ['"1800000060"', "true", "[]", "{}", "NaN", "Infinity", "1e999", "1" + "0" * 400]
+)
+async def test_a_time_that_is_no_number_is_refused(claim: str, value: str) -> None:
+    body = json.dumps(forge.claims(claim))[:-1] + f', "{claim}": {value}}}'
+    error = await refusal(raw_token(HEADER, body.encode()))
+    assert error.message == f"the token's {claim} is not a time"
+
+
+@pytest.mark.behaviour("D37")
+@pytest.mark.parametrize(
+    "user",
+    [
+        "a",
+        "x" * 128,
+        "Ærøskøbing",
+        "用户一",
+        "مستخدم",
+        "उपयोगकर्ता",
+        "👩‍🚀" * 42,
+        "a b",
+        "o'neil;--",
+    ],
+)
+async def test_a_user_id_may_be_in_any_script(user: str) -> None:
+    principal = await verifier().verify(token(sub=user, org=user))
+    assert (principal.user_id, principal.org) == (user, user)
+
+
+@pytest.mark.parametrize("claim", ["sub", "org"])
+@pytest.mark.parametrize(
+    "value",
+    ["", "x" * 129, "a\n", "a\x00b", "\x7f", "\x85", "\u2028", "\ud800", 7, True, [], {}, ["ann"]],
+)
+async def test_a_name_that_is_none_is_refused(claim: str, value: Any) -> None:
+    error = await refusal(token(**{claim: value}))
+    assert (error.code, error.message) == (
+        ErrorCode.AUTH_INVALID,
+        f"the token's {claim} is not a name",
+    )
+
+
+async def test_an_org_that_is_null_is_not_the_default_org() -> None:
+    assert (await refusal(token(org=None))).message == "the token's org is not a name"
+
+
+@pytest.mark.parametrize("scope", [["market:read"], None, 7, {"market:read": True}])
+async def test_scopes_that_are_not_one_text_are_refused(scope: object) -> None:
+    assert (await refusal(token(scope=scope))).message == "the token's scope is not a text"
+
+
+async def test_scopes_have_a_limit_and_empty_ones_are_none() -> None:
+    many = " ".join(f"s{each}" for each in range(64))
+    assert len((await verifier().verify(token(scope=many))).scopes) == 64
+    assert (await refusal(token(scope=f"{many} s64"))).message == "the token has too many scopes"
+    assert (await verifier().verify(token(scope="  a  b "))).scopes == {"a", "b"}
+
+
+@pytest.mark.parametrize("claim", ["symbols", "sessions"])
+@pytest.mark.parametrize("value", ["BTC*", None, {}, [7], [None], [["*"]], ["x" * 129], ["*"] * 65])
+async def test_patterns_that_are_not_a_short_list_of_texts_are_refused(
+    claim: str, value: Any
+) -> None:
+    error = await refusal(token(**{claim: value}))
+    assert error.message == f"the token's {claim} is not a list of patterns"
+
+
+async def test_an_empty_list_of_patterns_allows_nothing() -> None:
+    principal = await verifier().verify(token(symbols=[], sessions=[]))
+    assert not principal.may_use_symbol("BTCUSDT")
+    assert not principal.may_join("job:1")
+
+
+async def test_a_static_key_never_makes_a_connection_wait() -> None:
+    steps = verifier().verify(token())
+    with pytest.raises(StopIteration):
+        steps.send(None)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+async def test_a_public_key_verifies_its_own_tokens_and_no_others(
+    algorithm: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "key.pem"
+    file.write_bytes(forge.public_pem(forge.key_for(algorithm)))
+    config = AccessConfig(algorithm=algorithm, public_key_file=file)
+    judge = build_verifier(config, ManualClock())
+    own = token(key=forge.key_for(algorithm), algorithm=algorithm)
+    assert (await judge.verify(own)).user_id == "ann"
+    with pytest.raises(AccessError, match="signature"):
+        await judge.verify(token(key=forge.key_for(algorithm, which=1), algorithm=algorithm))
