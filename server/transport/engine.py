@@ -209,7 +209,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         for packet in packets:
             connection.on_text(packet)
         await connection.settled()
-        if connection.closed:
+        # Who takes his leave has done nothing wrong.
+        if connection.closed and packets[-1] != "1":
             return _refuse(_BAD_REQUEST)
         return web.Response(text="ok")
 

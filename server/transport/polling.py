@@ -33,6 +33,11 @@ class PollingCarrier:
     def taken_bytes(self) -> int:
         return self._taken
 
+    @property
+    def polled(self) -> bool:
+        """Whether a request of the client waits here for something to fetch."""
+        return self._waiter is not None
+
     def write(self, frames: bytes) -> None:
         if self._ended:
             return

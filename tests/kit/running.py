@@ -12,6 +12,7 @@ from server.access import mint
 from server.app import SERVER, Server, create_app
 from server.ports import Feed
 from server.settings import load_settings
+from server.transport.polling import PollingCarrier
 from tests.kit.clock import ManualClock
 
 SECRET = "a secret for tests that is long enough to be one"
@@ -76,6 +77,15 @@ class Running:
             "senders": server.floor.event_limits.tracked(),
             "watched": server.sockets.eio.watched_count + server.floor.watched_count,
         }
+
+    async def until_polled(self) -> None:
+        """Wait until a poll of some client's waits at the server."""
+        async with asyncio.timeout(1):
+            while not any(
+                isinstance(each.carrier, PollingCarrier) and each.carrier.polled
+                for each in self.server.sockets.connections()
+            ):
+                await asyncio.sleep(0)
 
     async def until_empty(self) -> None:
         """Wait until nothing is left of any client; fails the test after a second."""

@@ -1,0 +1,276 @@
+"""Polling clients: their two requests, their limits, and their move to a WebSocket."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from tests.kit.running import PRICE, Running, running
+from tests.kit.wire import RawClient
+
+
+class Poller:
+    """A client that polls."""
+
+    def __init__(self, http: aiohttp.ClientSession, floor: Running) -> None:
+        self._http = http
+        self._floor = floor
+        self.sid = ""
+
+    def url(self, transport: str = "polling") -> str:
+        query = f"?EIO=4&transport={transport}" + (f"&sid={self.sid}" if self.sid else "")
+        return f"{self._floor.url}/socket.io/{query}"
+
+    async def get(self) -> tuple[int, str]:
+        async with self._http.get(self.url()) as response:
+            return response.status, await response.text()
+
+    async def post(self, body: str | bytes) -> tuple[int, str]:
+        async with self._http.post(self.url(), data=body) as response:
+            return response.status, await response.text()
+
+    async def open(self) -> dict[str, object]:
+        status, text = await self.get()
+        assert status == 200
+        assert text.startswith("0{")
+        opened: dict[str, object] = json.loads(text[1:])
+        self.sid = str(opened["sid"])
+        return opened
+
+    async def join(self, token: str) -> None:
+        await self.open()
+        payload = json.dumps({"token": token})
+        assert await self.post(f"40/market,{payload}") == (200, "ok")
+        status, text = await self.get()
+        assert status == 200
+        assert "40/market," in text
+        assert "welcome" in text
+
+
+@contextlib.asynccontextmanager
+async def polling(
+    settings: dict[str, object] | None = None,
+) -> AsyncIterator[tuple[Running, Poller]]:
+    async with running(settings) as floor, aiohttp.ClientSession() as http:
+        yield floor, Poller(http, floor)
+
+
+async def test_a_polling_client_hears_what_the_others_hear() -> None:
+    async with polling() as (floor, poller):
+        opened = await poller.open()
+        assert opened["upgrades"] == ["websocket"]
+        assert opened["maxPayload"] == 65536
+        await poller.post(f"40/market,{json.dumps({'token': floor.token()})}")
+        await poller.post('42/market,0["subscribe",{"topics":["PRICE:A"]}]')
+        _, text = await poller.get()
+        assert [each[:2] for each in text.split("\x1e")] == ["40", "42", "43"]
+        waiting = asyncio.create_task(poller.get())
+        await asyncio.sleep(0)
+        await floor.server.publishing.publish("PRICE:A", PRICE)
+        await floor.server.publishing.publish("PRICE:A", PRICE)
+        _, text = await waiting
+        seqs = [json.loads(each[10:])[1]["seq"] for each in text.split("\x1e")]
+        assert seqs == [1, 2]
+        assert await poller.post("1") == (200, "ok")
+        await floor.until_empty()
+
+
+async def test_many_packets_in_one_request_are_all_delivered_up_to_the_limit() -> None:
+    async with polling({"limits.polling_packets": 40}) as (floor, poller):
+        await poller.join(floor.token())
+        events = [f'42/market,{i}["subscriptions"]' for i in range(41)]
+        assert (await poller.post("\x1e".join(events[:40])))[0] == 200
+        _, text = await poller.get()
+        assert len(text.split("\x1e")) == 40
+        assert (await poller.post("\x1e".join(events)))[0] == 400
+        await floor.until_empty()
+
+
+@pytest.mark.behaviour("D49")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"x",
+        b"4[[[",
+        b"\xff\xfe",
+        b"42/market,1[]\x1e",
+        b"\x1e\x1e",
+        b"bAAEC",
+        b"d=4%22",
+        b"3",
+        b"2probe",
+        b"5",
+        b'42["x"]',
+        b"4" + b" " * 65536,
+        b'42/market,["connect"]',
+    ],
+)
+async def test_a_malformed_post_ends_the_connection(body: bytes) -> None:
+    async with polling() as (floor, poller):
+        await poller.join(floor.token())
+        assert (await poller.post(body))[0] == 400
+        await floor.until_empty()
+        assert await poller.get() == (400, '{"code":1,"message":"Session ID unknown"}')
+
+
+async def test_a_body_without_a_length_is_cut_off_at_the_limit() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"4" * 4096
+
+    async with polling() as (floor, poller):
+        await poller.join(floor.token())
+        async with aiohttp.ClientSession() as http:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with http.post(poller.url(), data=endless()) as response:
+                    assert response.status == 400
+        await floor.until_empty()
+
+
+async def test_a_slow_body_ends_the_connection() -> None:
+    async with polling({"limits.head_timeout_seconds": 0.05}) as (floor, poller):
+        await poller.join(floor.token())
+        reader, writer = await asyncio.open_connection(floor.host, floor.port)
+        path = poller.url().removeprefix(floor.url)
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n42".encode())
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+        writer.close()
+        await floor.until_empty()
+
+
+async def test_two_polls_at_once_end_the_connection() -> None:
+    async with polling() as (floor, poller):
+        await poller.join(floor.token())
+        first = asyncio.create_task(poller.get())
+        await floor.until_polled()
+        assert (await poller.get())[0] == 400
+        assert (await first)[0] == 400
+        await floor.until_empty()
+
+
+async def test_a_client_that_gives_its_poll_up_is_gone() -> None:
+    async with polling() as (floor, poller):
+        await poller.join(floor.token())
+        waiting = asyncio.create_task(poller.get())
+        await floor.until_polled()
+        waiting.cancel()
+        await floor.until_empty()
+
+
+async def test_a_polling_client_that_stops_polling_is_found_by_its_ping() -> None:
+    async with polling() as (floor, poller):
+        await poller.join(floor.token())
+        floor.pass_time(25)
+        assert await poller.get() == (200, "2")
+        assert (await poller.post("3"))[0] == 200
+        floor.pass_time(25)
+        floor.pass_time(20.1)
+        await floor.until_empty()
+        assert (await poller.get())[0] == 400
+
+
+async def test_a_goodbye_reaches_the_poll_that_waits_and_the_next_one_is_unknown() -> None:
+    async with polling() as (floor, poller):
+        await poller.join(floor.token(ttl_seconds=10))
+        waiting = asyncio.create_task(poller.get())
+        await floor.until_polled()
+        floor.pass_time(16)
+        _, text = await waiting
+        assert '"goodbye",{"code":"auth.expired"' in text
+        await floor.until_empty()
+        assert (await poller.get())[0] == 400
+
+
+async def test_an_upgrade_moves_the_client_and_loses_nothing() -> None:
+    async with polling() as (floor, poller):
+        await poller.join(floor.token())
+        await poller.post('42/market,0["subscribe",{"topics":["PRICE:A"]}]')
+        await poller.get()
+        waiting = asyncio.create_task(poller.get())
+        await floor.until_polled()
+        ws = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+        ws.send("2probe")
+        assert await ws.text() == "3probe"
+        assert await waiting == (200, "6")
+        await floor.server.publishing.publish("PRICE:A", PRICE)
+        await asyncio.sleep(0)
+        ws.send("5")
+        event, message = await ws.event()
+        assert (event, message["seq"]) == ("price", 1)
+        await floor.server.publishing.publish("PRICE:A", PRICE)
+        assert (await ws.event())[1]["seq"] == 2
+        assert (await ws.call("subscriptions", {}))["ok"]
+        assert (await poller.get())[0] == 400, "the polling way is closed now"
+        ws.cut()
+        await floor.until_empty()
+
+
+async def test_a_probe_that_fails_leaves_the_client_polling() -> None:
+    async with polling() as (floor, poller):
+        await poller.join(floor.token())
+        for wrong in ("nonsense", "5", "3probe"):
+            ws = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+            ws.send(wrong)
+            await ws.ended()
+        silent = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+        with pytest.raises(ConnectionError):
+            await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+        floor.pass_time(10.1)
+        await silent.ended()
+        await poller.post('42/market,0["subscriptions"]')
+        assert (await poller.get())[1] == '43/market,0[{"ok":true,"topics":{}}]'
+        await poller.post("1")
+        await floor.until_empty()
+
+
+async def test_a_probe_ends_with_the_connection_it_wants_to_take_over() -> None:
+    async with polling() as (floor, poller):
+        await poller.join(floor.token())
+        ws = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+        await poller.post("1")
+        ws.send("2probe")
+        await ws.ended()
+        await floor.until_empty()
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        ("EIO=3&transport=polling", {"code": 5, "message": "Unsupported protocol version"}),
+        ("transport=polling", {"code": 5, "message": "Unsupported protocol version"}),
+        ("EIO=4&transport=carrier-pigeon", {"code": 0, "message": "Transport unknown"}),
+        ("EIO=4", {"code": 0, "message": "Transport unknown"}),
+        ("EIO=4&transport=polling&sid=nobody", {"code": 1, "message": "Session ID unknown"}),
+        ("EIO=4&transport=websocket", {"code": 3, "message": "Bad request"}),
+    ],
+)
+async def test_a_request_that_cannot_be_served_says_why(
+    query: str, answer: dict[str, object]
+) -> None:
+    async with running() as floor, aiohttp.ClientSession() as http:
+        async with http.get(f"{floor.url}/socket.io/?{query}") as response:
+            assert response.status == 400
+            assert await response.json() == answer
+        assert not any(floor.residue().values())
+
+
+async def test_a_session_is_not_opened_by_a_post_and_preflights_are_answered() -> None:
+    async with running() as floor, aiohttp.ClientSession() as http:
+        url = f"{floor.url}/socket.io/?EIO=4&transport=polling"
+        async with http.post(url, data="40") as response:
+            assert response.status == 400
+        async with http.options(url, headers={"Origin": floor.url}) as response:
+            assert response.status == 204
+            assert "POST" in response.headers["Access-Control-Allow-Methods"]
+
+
+async def test_where_only_websockets_are_served_polling_is_refused() -> None:
+    async with polling({"server.transports": ["websocket"]}) as (floor, poller):
+        assert (await poller.get())[0] == 400
+        client = await RawClient.connected(floor.port, floor.token())
+        client.cut()
+        await floor.until_empty()
