@@ -49,12 +49,10 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     flags: dict[str, object] = {}
-    secret = new_secret() if arguments.demo else None
-    if secret is not None:
-        if variable("auth.secret") in environ:
-            raise ConfigurationError(
-                f"--demo makes a secret of its own; unset {variable('auth.secret')}"
-            )
+    secret = None
+    if arguments.demo:
+        # A secret that is configured is used: tokens made elsewhere then work with the demo.
+        secret = environ.get(variable("auth.secret")) or new_secret()
         flags |= {"auth.secret": secret, "feed.name": "simulated"}
     for name, value in (
         ("server.host", arguments.host),

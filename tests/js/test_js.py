@@ -1,0 +1,42 @@
+"""Runs the tests that are written in JavaScript, with the stock client, by node's own runner."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import jwt
+import pytest
+
+from server.access import new_secret
+from tests.kit.demo import demo
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.behaviour("C1")
+@pytest.mark.behaviour("C2")
+def test_stock_javascript_clients() -> None:
+    assert (HERE / "node_modules").is_dir(), "run `npm --prefix tests/js ci` first"
+    secret = new_secret()
+    with demo(environ={"FLOORCAST_AUTH__SECRET": secret}) as running:
+        now = int(time.time())
+        claims = {"sub": "eve", "iat": now - 60, "exp": now + 60, "aud": "floorcast"}
+        with pytest.warns(jwt.InsecureKeyLengthWarning):
+            weak = jwt.encode(claims, "weak")
+        tokens = {
+            "FLOORCAST_URL": running.url,
+            "FLOORCAST_TOKEN": running.tokens["trader"],
+            "FLOORCAST_EXPIRED": jwt.encode({**claims, "exp": now - 1}, secret),
+            "FLOORCAST_OTHER_AUDIENCE": jwt.encode({**claims, "aud": "another"}, secret),
+            "FLOORCAST_WEAK_KEY": weak,
+        }
+        done = subprocess.run(
+            ["node", "--test", "--test-timeout=20000", *map(str, sorted(HERE.glob("*.test.mjs")))],
+            env={**os.environ, **tokens},
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
