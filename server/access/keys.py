@@ -85,9 +85,9 @@ class JwksKeys:
             if self._tried_at is not None and now < self._tried_at + _REFRESH_PAUSE_SECONDS:
                 return
             self._tried_at = now
-            self._refreshing = asyncio.create_task(self._load(), name="refresh the JWKS")
-        # The client that asked first may go away: the others still want the answer, and a
-        # broken off refresh would leave everybody without keys until the pause is over.
+            self._refreshing = asyncio.create_task(self._load(), name="floorcast-jwks")
+        # A task of its own, because HTTP clients need one, and because whoever asked first may
+        # go away: a refresh broken off by that would leave all without keys for a whole pause.
         await asyncio.shield(self._refreshing)
 
     async def _load(self) -> None:

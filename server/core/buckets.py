@@ -1,5 +1,12 @@
 """Token buckets: so many a second, with a burst."""
 
+import math
+
+
+def milliseconds(wait_seconds: float) -> int:
+    """A wait as clients are told it: rounded up, for who comes a little early is refused again."""
+    return max(1, math.ceil(wait_seconds * 1000 - 1e-6))
+
 
 class TokenBucket:
     """Fills at `rate` tokens a second up to `burst`; time comes from the caller."""
@@ -14,9 +21,9 @@ class TokenBucket:
 
     def take(self, now: float, tokens: float = 1.0) -> float:
         """0 when granted; otherwise the seconds to wait, and nothing is taken."""
-        filled = self._tokens + max(0.0, now - self._at) * self.rate
-        self._tokens = min(self.burst, filled)
-        self._at = now
+        if now > self._at:
+            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+            self._at = now
         if self._tokens >= tokens:
             self._tokens -= tokens
             return 0.0

@@ -6,7 +6,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple, TypeVar
 
 from client_sdk.contract import ErrorCode
-from server.core.buckets import TokenBucket
+from server.core.buckets import TokenBucket, milliseconds
 from server.core.errors import LimitError
 
 K = TypeVar("K")
@@ -174,9 +174,7 @@ def _connect_bucket(rate: float, now: float) -> TokenBucket:
 
 
 def _too_often(wait_seconds: float, message: str) -> LimitError:
-    return LimitError(
-        ErrorCode.LIMIT_RATE, message, retry_after_ms=max(1, round(wait_seconds * 1000))
-    )
+    return LimitError(ErrorCode.LIMIT_RATE, message, retry_after_ms=milliseconds(wait_seconds))
 
 
 class Verdict(Enum):
@@ -252,7 +250,7 @@ class EventLimits:
             sender.bucket.give_back()
         if sender.patience.take(now):
             return Ruling(Verdict.HAMMERING)
-        return Ruling(Verdict.REFUSED, max(1, round(wait * 1000)))
+        return Ruling(Verdict.REFUSED, milliseconds(wait))
 
     def tracked(self) -> int:
         """How many connections and users are remembered."""

@@ -11,6 +11,8 @@ from server.access.keys import fetch_document
 from server.core.errors import AccessError
 from tests.access.forge import jwk, jwks, key_for, token
 from tests.kit.clock import ManualClock
+from tests.kit.running import running
+from tests.kit.wire import RawClient
 
 Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -38,6 +40,29 @@ async def test_a_token_is_verified_with_the_keys_of_a_real_issuer(algorithm: str
         wrong = token(key=key_for(algorithm), algorithm=algorithm, header={"kid": "old"})
         with pytest.raises(AccessError, match="signature"):
             await judge.verify(wrong)
+
+
+@pytest.mark.behaviour("E1")
+async def test_a_client_is_let_in_with_a_token_of_a_real_issuer() -> None:
+    async def keys(request: web.Request) -> web.Response:
+        return web.Response(body=jwks(jwk(key_for("EdDSA"), "a")))
+
+    text = token(
+        key=key_for("EdDSA"), algorithm="EdDSA", header={"kid": "a"}, scope="session:join", org="x"
+    )
+    async with (
+        await served(keys) as server,
+        running(
+            {"auth.algorithm": "EdDSA", "auth.jwks_url": str(server.make_url("/keys"))}
+        ) as ours,
+    ):
+        client = await RawClient.open(ours.port)
+        await client.text()
+        welcome = await client.join(text, namespace="/session", session_id="job:42")
+        assert (welcome["user_id"], welcome["org"]) == ("ann", "x")
+        assert welcome["session_id"] == "job:42"
+        await client.leave()
+        await ours.until_empty()
 
 
 @pytest.mark.parametrize("status", [204, 302, 404, 500])

@@ -1,0 +1,41 @@
+"""Prints the behaviours that no passing test shows; ends with 1 where one of them is due."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from tests.behaviours.catalogue import NOT_YET_DUE, ROWS
+from tests.conftest import RECORD
+
+
+def missing(shown: Mapping[str, Sequence[str]]) -> list[str]:
+    """The rows that are due and that no test, or a failing one, stands for."""
+    return [
+        row
+        for row in ROWS
+        if row not in NOT_YET_DUE and (not shown.get(row) or "failed" in shown[row])
+    ]
+
+
+def main() -> int:
+    """With `--recorded` what the last run of the tests showed, else run them now."""
+    if "--recorded" not in sys.argv[1:]:
+        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--ignore=tests/js"]
+        subprocess.run(command, check=False)
+    shown = json.loads(RECORD.read_text())
+    unknown = sorted(set(shown) - set(ROWS))
+    uncovered = missing(shown)
+    for row in unknown:
+        print(f"{row}: no such row in the catalogue")
+    for row in uncovered:
+        failing = "its test fails" if shown.get(row) else "no test"
+        print(f"{row}: {ROWS[row]} ({failing})")
+    due = len(ROWS) - len(NOT_YET_DUE)
+    early = len([row for row in shown if row in NOT_YET_DUE])
+    print(f"{due - len(uncovered)} of {due} behaviours due are shown; {early} more come early")
+    return 1 if uncovered or unknown else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

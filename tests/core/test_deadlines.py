@@ -1,0 +1,101 @@
+"""Deadlines: each key once, never early, and no later than a slot."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.core.deadlines import Deadlines
+
+SLOT = 0.03125
+
+
+def test_a_key_is_due_when_its_moment_has_come_and_then_forgotten() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    deadlines.set("a", 10.0)
+    deadlines.set("b", 20.0)
+    assert deadlines.due(9.9) == []
+    assert deadlines.due(10.0) == ["a"]
+    assert deadlines.due(10.0) == []
+    assert len(deadlines) == 1
+    assert deadlines.due(100.0) == ["b"]
+
+
+def test_the_last_moment_that_was_set_counts() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    for when in (5.0, 50.0, 7.0, 7.0):
+        deadlines.set("a", when)
+    assert deadlines.due(6.0) == []
+    assert deadlines.due(8.0) == ["a"]
+    assert deadlines.due(60.0) == []
+
+
+def test_a_cancelled_key_is_never_due_and_unknown_ones_are_nothing() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    deadlines.set("a", 1.0)
+    deadlines.cancel("a")
+    deadlines.cancel("nobody")
+    assert deadlines.due(10.0) == []
+    assert len(deadlines) == 0
+
+
+def test_a_moment_in_the_past_is_due_at_the_next_look() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    assert deadlines.due(100.0) == []
+    deadlines.set("a", 3.0)
+    assert deadlines.due(100.0 + SLOT) == ["a"]
+
+
+def test_everything_is_due_in_the_end() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    assert deadlines.due(float("inf")) == []
+    deadlines.set("a", 1e9)
+    assert deadlines.due(float("inf")) == ["a"]
+
+
+def test_setting_a_key_over_and_over_keeps_one_entry() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    for i in range(1000):
+        deadlines.set("a", float(i))
+    assert len(deadlines) == 1
+    assert sum(map(len, deadlines._slots.values())) == 1
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("set"), st.integers(0, 5), st.floats(0, 50)),
+            st.tuples(st.just("cancel"), st.integers(0, 5), st.just(0.0)),
+            st.tuples(st.just("look"), st.just(0), st.floats(0, 5)),
+        ),
+        max_size=60,
+    )
+)
+def test_any_sequence_reports_each_key_once_and_on_time(
+    steps: list[tuple[str, int, float]],
+) -> None:
+    deadlines: Deadlines[int] = Deadlines()
+    model: dict[int, float] = {}
+    now = 0.0
+    for step, key, number in steps:
+        if step == "set":
+            deadlines.set(key, now + number)
+            model[key] = now + number
+        elif step == "cancel":
+            deadlines.cancel(key)
+            model.pop(key, None)
+        else:
+            now += number
+            for due in deadlines.due(now):
+                assert model.pop(due) <= now
+            assert all(when > now - 2 * SLOT for when in model.values())
+        assert len(deadlines) == len(model)
+
+
+@pytest.mark.parametrize("count", [10, 10_000])
+def test_looking_costs_what_is_due_not_what_is_kept(count: int) -> None:
+    deadlines: Deadlines[int] = Deadlines()
+    for key in range(count):
+        deadlines.set(key, 1000.0 + key)
+    assert deadlines.due(1.0) == []
+    assert deadlines.due(1.0 + SLOT) == []
+    assert deadlines.due(1000.0) == [0]
