@@ -54,8 +54,8 @@ def read_jwks(document: bytes, algorithm: str) -> tuple[tuple[str | None, Public
 
 
 def _is_meant(jwk: object, algorithm: str) -> bool:
-    """Whether a key is there to verify our tokens; a private one is no longer a secret."""
-    if not isinstance(jwk, dict) or "d" in jwk:
+    """Whether a key is there to verify our tokens."""
+    if not isinstance(jwk, dict):
         return False
     operations = jwk.get("key_ops", ["verify"])
     return (
@@ -69,6 +69,7 @@ def _is_meant(jwk: object, algorithm: str) -> bool:
 
 
 def _fit(key: object, algorithm: str) -> PublicKey:
+    """The key, if it is a public one that the algorithm may use: a published private one is not."""
     if algorithm == "RS256" and isinstance(key, RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:
             raise WeakKeyError(f"auth.public_key_file: RSA needs at least {MIN_RSA_BITS} bits")

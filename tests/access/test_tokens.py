@@ -49,6 +49,9 @@ async def test_a_token_without_a_required_claim_is_refused(claim: str) -> None:
     issuer = "https://issuer.example"
     error = await refusal(token(claim, iss=issuer), issuer=issuer)
     assert (error.code, error.message) == (ErrorCode.AUTH_INVALID, f"the token has no {claim}")
+    null = json.dumps(forge.claims(iss=issuer) | {claim: None}).encode()
+    error = await refusal(raw_token(HEADER, null), issuer=issuer)
+    assert error.message == f"the token has no {claim}"
 
 
 @pytest.mark.parametrize("issuer", ["https://other.example", "https://issuer.example/"])
