@@ -2,6 +2,9 @@
 
 import math
 
+# Who waits exactly as long as told must not be a billionth of a token short.
+_ROUNDING = 1e-9
+
 
 def milliseconds(wait_seconds: float) -> int:
     """A wait as clients are told it: rounded up, for who comes a little early is refused again."""
@@ -24,8 +27,8 @@ class TokenBucket:
         if now > self._at:
             self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
             self._at = now
-        if self._tokens >= tokens:
-            self._tokens -= tokens
+        if self._tokens >= tokens - _ROUNDING:
+            self._tokens = max(0.0, self._tokens - tokens)
             return 0.0
         return (tokens - self._tokens) / self.rate
 
