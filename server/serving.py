@@ -34,6 +34,9 @@ async def serve(
     loop.add_signal_handler(signal.SIGTERM, stop, True)
     loop.add_signal_handler(signal.SIGINT, stop, False)
     async with listening(app, settings) as url:
+        # What start-up made stays for ever: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
         announce(url)
         if await stopping:
             await app[SERVER].drain(settings.server.drain_seconds)
@@ -55,9 +58,6 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[s
     try:
         listener = _listen(settings.server.host, settings.server.port)
         await web.SockSite(runner, listener, backlog=_BACKLOG).start()
-        # What start-up made stays for ever: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
         host, port = listener.getsockname()[:2]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:

@@ -5,12 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
-from aiohttp import web
-
 from client_sdk.contract import Scope
 from server.access import mint
 from server.app import SERVER, Server, create_app
 from server.ports import Feed
+from server.serving import listening
 from server.settings import load_settings
 from server.transport.polling import PollingCarrier
 from tests.kit.clock import ManualClock
@@ -106,13 +105,8 @@ async def running(
     flags = dict(settings or {})
     if not {"auth.public_key_file", "auth.jwks_url", "auth.secret"} & flags.keys():
         flags["auth.secret"] = SECRET
-    app = create_app(load_settings(flags=flags), clock=clock, feed=feed)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield Running(app[SERVER], host, port, clock)
-    finally:
-        await runner.cleanup()
+    flags.setdefault("server.port", 0)
+    loaded = load_settings(flags=flags)
+    app = create_app(loaded, clock=clock, feed=feed)
+    async with listening(app, loaded) as url:
+        yield Running(app[SERVER], "127.0.0.1", int(url.rpartition(":")[2]), clock)

@@ -1,0 +1,72 @@
+"""The commands beside `serve`: tokens that work, and configurations that are judged."""
+
+from pathlib import Path
+
+import pytest
+
+from server.access import AccessConfig, build_verifier
+from server.app import SystemClock
+from server.cli import main
+
+SECRET = "a secret that is long enough for all of this"
+
+
+async def test_a_token_has_what_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "--sub ann --org acme --scope market:read --symbols BTC* --sessions job:* --ttl 60"
+    assert main(["token", *flags.split()], {"FLOORCAST_AUTH__SECRET": SECRET}) == 0
+    token = capsys.readouterr().out.strip()
+    clock = SystemClock()
+    principal = await build_verifier(AccessConfig(secret=SECRET), clock).verify(token)
+    assert (principal.user_id, principal.org) == ("ann", "acme")
+    assert principal.scopes == {"market:read"}
+    assert principal.symbols == ("BTC*",)
+    assert principal.sessions == ("job:*",)
+    assert 50 < principal.expires_at - clock.time() <= 60
+
+
+def test_without_a_secret_no_token_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["token", "--sub", "ann"], {}) == 2
+    assert "auth.secret" in capsys.readouterr().err
+    environ = {
+        "FLOORCAST_AUTH__ALGORITHM": "RS256",
+        "FLOORCAST_AUTH__JWKS_URL": "https://issuer.example/keys",
+    }
+    assert main(["token", "--sub", "ann"], environ) == 2
+    assert "only where auth.secret is set" in capsys.readouterr().err
+
+
+def test_check_shows_what_would_be_in_force_and_hides_secrets(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "floorcast.toml"
+    file.write_text('[server]\nport = 9000\norigins = ["https://app.example"]\n')
+    environ = {"FLOORCAST_AUTH__SECRET": SECRET, "FLOORCAST_SERVER__HOST": "::1"}
+    assert main(["check", "--config", str(file)], environ) == 0
+    out = capsys.readouterr().out
+    assert "server.port = 9000" in out
+    assert "server.host = ::1" in out
+    assert "https://app.example" in out
+    assert SECRET not in out
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"FLOORCAST_AUTH__SECRET": "short"}, "at least 32 bytes"),
+        ({"FLOORCAST_AUTH__ALGORITHM": "none"}, "auth.algorithm"),
+        ({"FLOORCAST_AUTH__SECRET": SECRET, "FLOORCAST_NONSENSE": "1"}, "FLOORCAST_NONSENSE"),
+    ],
+)
+def test_check_says_what_is_wrong(
+    environ: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check"], environ) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["token", "--help"]])
+def test_help_is_there(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(command, {})
+    assert ended.value.code == 0
+    assert "usage: floorcast" in capsys.readouterr().out

@@ -1,0 +1,103 @@
+"""Settings: where they come from, which one wins, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from server.access import ConfigurationError
+from server.settings import Settings, load_settings, setting_names, variable
+
+# Those that programs outside rely on.
+PROMISED = (
+    "AUTH__SECRET",
+    "AUTH__ALGORITHM",
+    "AUTH__PUBLIC_KEY_FILE",
+    "AUTH__JWKS_URL",
+    "AUTH__ISSUER",
+    "AUTH__AUDIENCE",
+    "AUTH__MARKET_OPTIONAL",
+    "AUTH__TOKEN_IN_QUERY",
+    "AUTH__LEEWAY_SECONDS",
+    "LIMITS__CONNECTIONS",
+    "LIMITS__CONNECTIONS_PER_IP",
+    "LIMITS__CONNECTIONS_PER_USER",
+    "LIMITS__CONNECTS_PER_SECOND",
+    "LIMITS__CONNECTS_PER_SECOND_PER_IP",
+    "LIMITS__EVENTS_PER_SECOND",
+    "LIMITS__EVENT_BURST",
+    "LIMITS__TOPICS_PER_CONNECTION",
+    "LIMITS__MESSAGE_BYTES",
+    "LIMITS__JOIN_TIMEOUT_SECONDS",
+    "DELIVERY__BUFFER_BYTES",
+    "HISTORY__MESSAGES",
+    "HISTORY__SECONDS",
+    "RECOVERY__WINDOW_SECONDS",
+    "PING__INTERVAL_SECONDS",
+    "PING__TIMEOUT_SECONDS",
+    "SESSION__GRACE_SECONDS",
+    "BROKER__URL",
+    "SERVER__HOST",
+    "SERVER__PORT",
+    "SERVER__ORIGINS",
+    "SERVER__TRUSTED_PROXIES",
+    "SERVER__TRANSPORTS",
+    "SERVER__WORKERS",
+    "SERVER__DRAIN_SECONDS",
+    "ADMIN__HOST",
+    "ADMIN__PORT",
+    "FEED__NAME",
+)
+
+
+def test_every_promised_setting_exists() -> None:
+    assert {f"FLOORCAST_{name}" for name in PROMISED} <= {variable(n) for n in setting_names()}
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "floorcast.toml"
+    file.write_text('[server]\nport = 1\nhost = "file"\n[ping]\ninterval_seconds = 3\n')
+    settings = load_settings(
+        flags={"server.port": 3},
+        environ={"FLOORCAST_SERVER__PORT": "2", "FLOORCAST_SERVER__HOST": "env", "PATH": "x"},
+        file=file,
+    )
+    assert settings.server.port == 3
+    assert settings.server.host == "env"
+    assert settings.ping.interval_seconds == 3
+    assert settings.ping.timeout_seconds == Settings().ping.timeout_seconds
+
+
+@pytest.mark.parametrize("text", ["a, b", '["a", "b"]', "a,b,"])
+def test_lists_in_the_environment_are_commas_or_json(text: str) -> None:
+    settings = load_settings(environ={"FLOORCAST_SERVER__ORIGINS": text})
+    assert settings.server.origins == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("environ", "file", "message"),
+    [
+        ({"FLOORCAST_SERVER__PROT": "1"}, "", "FLOORCAST_SERVER__PROT"),
+        ({}, "[server]\nprot = 1", "server.prot (file"),
+        ({}, "[sever]\nport = 1", "did you mean server.port?"),
+        ({}, "port = 1", "unknown setting port"),
+        ({}, "[server", "floorcast.toml"),
+        ({}, '[server]\nport = "x"', "server.port (file"),
+        ({"FLOORCAST_SERVER__PORT": "70000"}, "", "server.port (environment)"),
+        ({"FLOORCAST_SERVER__TRANSPORTS": "pigeon"}, "", "server.transports"),
+        ({"FLOORCAST_SERVER__ORIGINS": "[1"}, "", "not valid JSON"),
+        ({"FLOORCAST_LIMITS__CONNECTIONS": "-1"}, "", "limits.connections"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    environ: dict[str, str], file: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "floorcast.toml"
+    path.write_text(file)
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(environ=environ, file=path)
+    assert message in str(refused.value)
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = load_settings(environ={"FLOORCAST_AUTH__SECRET": "s3cret" * 8})
+    assert "s3cret" not in repr(settings)

@@ -1,0 +1,96 @@
+"""The server as a process: it starts quickly, says where it is, and goes when told."""
+
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.kit.demo import demo, without_settings
+from tests.kit.running import running
+from tests.kit.wire import RawClient
+
+
+def get(url: str) -> tuple[int, str]:
+    """Status and body."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_the_demo_needs_nothing_and_says_all_that_is_needed() -> None:
+    with demo() as started:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", started.url)
+        assert set(started.tokens) == {"trader", "publisher", "moderator"}
+        assert get(f"{started.url}/health/live") == (200, '{"status": "ok"}')
+        assert get(f"{started.url}/health/ready") == (200, '{"status": "ready"}')
+        status, page = get(started.url)
+        assert status == 200
+        assert started.tokens["trader"].split(".")[0] in page
+        assert get(f"{started.url}/nothing")[0] == 404
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_sends_everybody_away_and_ends_the_process(how: signal.Signals) -> None:
+    with demo(environ={"FLOORCAST_SERVER__DRAIN_SECONDS": "0.2"}) as started:
+        port = int(started.url.rpartition(":")[2])
+        client = await RawClient.connected(port, started.tokens["trader"])
+        started.process.send_signal(how)
+        if how is signal.SIGTERM:
+            event, hint = await client.event()
+            assert event == "reconnect_hint"
+            assert 0 <= hint["after_ms"] <= 100
+        event, goodbye = await client.event()
+        assert (event, goodbye["code"], goodbye["reconnect"]) == (
+            "goodbye",
+            "server.draining",
+            True,
+        )
+        assert await client.ended(3) == b"\x88\x02\x03\xe8"
+        assert started.process.wait(5) == 0
+
+
+async def test_while_it_drains_the_server_is_not_ready_and_takes_nobody_in() -> None:
+    async with running() as floor:
+        await floor.server.drain(0)
+        assert floor.server.ready is False
+        client = await RawClient.open(floor.port)
+        await client.text()
+        client.send('40/market,{"token":"' + floor.token() + '"}')
+        assert "server.draining" in await client.text()
+        client.cut()
+        await floor.until_empty()
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "message"),
+    [
+        ({}, [], "set exactly one of auth.secret"),
+        ({"FLOORCAST_AUTH__SECRET": "short"}, [], "auth.secret"),
+        ({"FLOORCAST_AUTH__SECRT": "x" * 40}, [], "did you mean FLOORCAST_AUTH__SECRET?"),
+        ({"FLOORCAST_LIMITS__CONNECTIONS": "many"}, [], "limits.connections (environment)"),
+        ({}, ["--workers", "2"], "server.workers (flags)"),
+        ({}, ["--config", "/nowhere/floorcast.toml"], "/nowhere/floorcast.toml"),
+        ({"FLOORCAST_AUTH__SECRET": "x" * 40}, ["--host", "203.0.113.1"], "cannot listen on"),
+    ],
+)
+def test_what_keeps_the_server_from_starting_is_said_in_one_line(
+    environ: dict[str, str], flags: list[str], message: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "server.cli", "serve", "--port", "0", *flags],
+        env={**without_settings(), **environ},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "x" * 40 not in done.stderr

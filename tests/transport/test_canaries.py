@@ -1,0 +1,149 @@
+"""Fails when an internal that the transport leans on has changed in a new release."""
+
+import asyncio
+import importlib.metadata
+import inspect
+
+import aiohttp
+import aiohttp.test_utils
+import engineio
+import pytest
+import socketio
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from server.transport.engine import Engine
+from server.transport.takeover import TakenOver
+from tests.kit.running import running
+from tests.kit.wire import RawClient
+
+
+def test_the_engines_are_the_releases_that_were_read() -> None:
+    pinned = {"python-socketio": "5.18.1", "python-engineio": "4.15.1", "aiohttp": "3.14.5"}
+    assert {name: importlib.metadata.version(name) for name in pinned} == pinned
+
+
+def test_socketio_asks_a_method_for_the_class_of_its_engine() -> None:
+    assert socketio.AsyncServer()._engineio_server_class() is engineio.AsyncServer
+    source = inspect.getsource(socketio.AsyncServer.__mro__[1].__init__)
+    assert "self.eio = self._engineio_server_class()(**engineio_options)" in source
+
+
+async def test_socketio_serves_what_our_engine_handles() -> None:
+    async with running() as floor:
+        sio = floor.server.sockets
+        assert isinstance(sio, socketio.AsyncServer)
+        assert isinstance(sio.eio, Engine)
+        assert isinstance(sio.eio, engineio.AsyncServer)
+        assert set(sio.namespace_handlers) == {"/market", "/session"}
+        assert sio.handlers == {}
+        assert sio.namespaces == ["/market", "/session"]
+        assert sio.always_connect is False
+
+
+async def test_engineio_routes_all_three_methods_to_handle_request() -> None:
+    engine = socketio.AsyncServer(async_mode="aiohttp").eio
+    app = web.Application()
+    engine.attach(app, "/socket.io/")
+    routes = {(route.method, route.handler) for route in app.router.routes()}
+    assert {("GET", engine.handle_request), ("POST", engine.handle_request)} <= routes
+    assert ("OPTIONS", engine.handle_request) in routes
+
+
+def test_ids_of_connections_are_random_and_unique() -> None:
+    engine = socketio.AsyncServer(async_mode="aiohttp").eio
+    ids = {engine.generate_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(len(each) == 20 for each in ids)
+
+
+def test_a_refusal_carries_a_message_and_data() -> None:
+    refused = socketio.exceptions.ConnectionRefusedError("why", {"code": "x"})
+    assert refused.error_args == {"message": "why", "data": {"code": "x"}}
+
+
+def test_aiohttps_handler_has_the_parts_that_a_takeover_moves() -> None:
+    assert "_message_tail" in RequestHandler.__slots__
+    source = inspect.getsource(RequestHandler.connection_lost)
+    assert "self._manager.connection_lost(self, exc)" in source
+    assert "self.force_close()" in source
+    assert "if self.transport is not None:" in inspect.getsource(RequestHandler.force_close)
+
+
+async def test_a_taken_over_connection_leaves_no_task_and_no_handler_with_aiohttp() -> None:
+    async with running() as floor:
+        async with asyncio.timeout(1):
+            client = await RawClient.connected(floor.port, floor.token())
+        before = asyncio.all_tasks()
+        clients = [await RawClient.connected(floor.port, floor.token()) for _ in range(5)]
+        handlers = [
+            task
+            for task in asyncio.all_tasks() - before
+            if "RequestHandler" in repr(task.get_coro()) or "_handle_request" in repr(task)
+        ]
+        assert handlers == []
+        for each in (client, *clients):
+            each.cut()
+        await floor.until_empty()
+
+
+async def test_aiohttp_asks_nothing_more_of_a_response_that_stands_for_a_taken_over_one() -> None:
+    response = TakenOver()
+    request = aiohttp.test_utils.make_mocked_request("GET", "/")
+    assert await response.prepare(request) is None
+    await response.write_eof()
+    assert response.status == 101
+    assert response.keep_alive is False
+
+
+async def test_a_slow_request_head_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    async with running({"limits.head_timeout_seconds": 0.05}) as floor:
+        reader, writer = await asyncio.open_connection(floor.host, floor.port)
+        writer.write(b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        async with asyncio.timeout(1):
+            assert await reader.read() == b""
+        writer.close()
+        assert caplog.records == []
+
+
+async def test_bytes_that_come_with_the_upgrade_are_not_lost() -> None:
+    async with running() as floor:
+        reader, writer = await asyncio.open_connection(floor.host, floor.port)
+        client = RawClient(reader, writer)
+        writer.write(
+            b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\n"
+            b"Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        client.send("40/market,{}")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head, "the example of RFC 6455, 1.3"
+        assert (await client.text()).startswith("0{")
+        assert "auth.missing" in await client.text()
+        client.cut()
+        await floor.until_empty()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Upgrade": "h2c"},
+        {"Connection": "keep-alive"},
+        {"Sec-WebSocket-Version": "8"},
+        {"Sec-WebSocket-Key": "short"},
+        {"Sec-WebSocket-Key": "!" * 24},
+        {"Sec-WebSocket-Key": ""},
+    ],
+)
+async def test_a_bad_handshake_is_refused(headers: dict[str, str]) -> None:
+    good = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    async with running() as floor, aiohttp.ClientSession() as http:
+        url = f"{floor.url}/socket.io/?EIO=4&transport=websocket"
+        async with http.get(url, headers={**good, **headers}) as response:
+            assert response.status == 400
+        assert not any(floor.residue().values())
