@@ -183,9 +183,11 @@ async def test_memory_is_given_back_when_everybody_has_left() -> None:
             await visit(100)
             gc.collect()
             before, _ = tracemalloc.get_traced_memory()
-            await visit(100)
+            for _ in range(5):
+                await visit(100)
             gc.collect()
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert after - before < 100 * 200, "less than 200 bytes for each that came and went"
+        # What one connection costs while it is there is several times this.
+    assert after - before < 500 * 150
