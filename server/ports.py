@@ -24,6 +24,10 @@ class Link(Protocol):
     def buffered_bytes(self) -> int:
         """What was written and has not left this process yet."""
 
+    @property
+    def deflates(self) -> bool:
+        """Whether frames may be compressed for this client."""
+
     def write(self, frames: bytes) -> None:
         """Send one or more complete, unmasked WebSocket text frames."""
 

@@ -110,7 +110,7 @@ class ServerSettings(_Section):
         ("polling", "websocket"), min_length=1, description="what clients may use"
     )
     workers: Literal[1] = Field(1, description="processes; only one as yet")
-    compression: bool = Field(False, description="negotiate deflate for what clients send")
+    compression: bool = Field(False, description="negotiate deflate with clients that offer it")
     drain_seconds: Seconds = Field(30, description="time to end in after SIGTERM")
 
 

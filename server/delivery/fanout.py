@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from client_sdk.contract import MARKET_NAMESPACE, ErrorCode
 from server.core.errors import LimitError
+from server.core.frames import deflate_text_frames
 from server.core.subscriptions import Subscriptions
 from server.core.topics import Topic
 from server.delivery.messages import MessageEncoder
@@ -87,15 +88,20 @@ class Fanout:
         behind: list[Link] = []
         for channel, frames in waiting.items():
             joined = frames[0] if len(frames) == 1 else b"".join(frames)
+            deflated: bytes | None = None
             for connection_id in self._subscriptions.subscribers(channel):
                 link = links.get(connection_id)
                 if link is None:
                     continue
                 if link.buffered_bytes > limit:
                     behind.append(link)
+                    continue
+                if link.deflates:
+                    deflated = deflated or deflate_text_frames(joined)
+                    link.write(deflated)
                 else:
                     link.write(joined)
-                    self.delivered += len(frames)
+                self.delivered += len(frames)
         # Ended afterwards: ending changes the subscriptions that are walked above.
         for link in behind:
             link.end(

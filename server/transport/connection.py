@@ -68,6 +68,7 @@ class Connection:
         "_refusals",
         "_stalled_at",
         "closed",
+        "deflates",
         "lease",
         "origin",
         "refusal",
@@ -95,6 +96,7 @@ class Connection:
         self.sids: dict[str, str | None] = {}
         self.closed = False
         self.upgrading = False
+        self.deflates = False
         self.write: Callable[[bytes], None] = _nowhere
         self._carrier: Carrier | None = None
         self._busy: asyncio.Task[None] | None = None
@@ -125,6 +127,7 @@ class Connection:
         """Use this carrier from now on."""
         self._carrier = carrier
         self.write = carrier.write
+        self.deflates = carrier.deflates
 
     @property
     def busy(self) -> bool:

@@ -179,8 +179,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             accept = accept_key(request)
         except BadHandshake:
             return _refuse(_BAD_REQUEST)
-        probe = Probe(self, connection)
-        response = take_over(request, probe.carrier, accept=accept, deflate=False)
+        deflates = self.config.compression and offers_deflate(request)
+        probe = Probe(self, connection, deflates=deflates)
+        response = take_over(request, probe.carrier, accept=accept, deflate=deflates)
         probe.begin(self.clock.monotonic())
         return response
 

@@ -7,6 +7,10 @@ class Carrier(Protocol):
     """A transport as the connection above it sees it: a WebSocket, or polling requests."""
 
     @property
+    def deflates(self) -> bool:
+        """Whether compression was negotiated."""
+
+    @property
     def buffered_bytes(self) -> int:
         """Bytes that were written and have not left this process."""
 

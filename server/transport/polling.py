@@ -15,6 +15,8 @@ class PollOverlap(Exception):
 class PollingCarrier:
     """Turns frames back into packets, so that nobody above needs to know who polls."""
 
+    deflates = False
+
     __slots__ = ("_buffered", "_ended", "_listener", "_packets", "_taken", "_waiter")
 
     def __init__(self, listener: Listener) -> None:

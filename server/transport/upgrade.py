@@ -22,12 +22,12 @@ class Probe:
 
     __slots__ = ("_connection", "_engine", "_probed", "carrier")
 
-    def __init__(self, engine: "Engine", connection: Connection) -> None:
+    def __init__(self, engine: "Engine", connection: Connection, *, deflates: bool) -> None:
         self._engine = engine
         self._connection = connection
         self._probed = False
         self.carrier = WebSocketCarrier(
-            self, max_message_bytes=engine.config.message_bytes, deflates=False
+            self, max_message_bytes=engine.config.message_bytes, deflates=deflates
         )
 
     def begin(self, now: float) -> None:

@@ -1,0 +1,74 @@
+"""The composition: apps share nothing, feeds run and may fail, anonymous users have no end."""
+
+import logging
+
+import pytest
+
+from server.app import SERVER, SystemClock, create_app
+from server.ports import Publishing
+from server.settings import load_settings
+from tests.kit.running import PRICE, SECRET, running
+from tests.kit.wire import RawClient
+
+
+@pytest.mark.behaviour("D4")
+async def test_two_servers_in_one_process_share_nothing() -> None:
+    async with running() as one, running() as other:
+        client = await RawClient.connected(one.port, one.token())
+        await client.call("subscribe", {"topics": ["PRICE:A"]})
+        await one.server.publishing.publish("PRICE:A", PRICE)
+        assert one.residue()["registry"] == 1
+        assert not any(other.residue().values())
+        assert (await other.server.broker.head("PRICE:A")).seq == 0
+        client.cut()
+        await one.until_empty()
+
+
+class OneTick:
+    """Publishes once, then fails."""
+
+    async def run(self, publishing: Publishing) -> None:
+        await publishing.publish("PRICE:A", PRICE)
+        raise RuntimeError("the exchange is away")
+
+
+async def test_a_feed_that_fails_is_logged_and_the_server_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running(feed=OneTick()) as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        answer = await client.call("subscribe", {"topics": ["PRICE:A"]})
+        assert answer["topics"]["PRICE:A"]["seq"] == 1
+        [logged] = [each for each in caplog.records if each.levelno >= logging.ERROR]
+        assert logged.message == "the feed has failed"
+        client.cut()
+
+
+async def test_the_simulated_feed_is_a_setting() -> None:
+    app = create_app(load_settings(flags={"auth.secret": SECRET, "feed.name": "simulated"}))
+    assert app[SERVER].feed is not None
+    assert create_app(load_settings(flags={"auth.secret": SECRET}))[SERVER].feed is None
+
+
+def test_the_clock_of_the_machine_goes_on() -> None:
+    clock = SystemClock()
+    assert clock.monotonic() <= clock.monotonic()
+    assert clock.time() > 1_700_000_000
+
+
+async def test_events_are_counted_by_outcome_and_unknown_names_as_one() -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        for event in ("subscriptions", "rubbish", "more rubbish"):
+            await client.call(event, {})
+        assert floor.server.counters.events() == {
+            ("/market", "connect", "ok"): 1,
+            ("/market", "subscriptions", "ok"): 1,
+            ("/market", "(unknown)", "request.unknown_event"): 2,
+        }
+        assert set(floor.server.counters.seconds()) == {
+            ("/market", "connect"),
+            ("/market", "subscriptions"),
+            ("/market", "(unknown)"),
+        }
+        client.cut()

@@ -1,0 +1,64 @@
+"""Where requests come from, through proxies, and from which pages."""
+
+import pytest
+
+from server.transport.origins import OriginPolicy
+from server.transport.proxies import TrustedProxies
+
+PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"])
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("203.0.113.9", "198.51.100.1", "203.0.113.9"),
+        ("10.1.1.1", None, "10.1.1.1"),
+        ("10.1.1.1", "198.51.100.1", "198.51.100.1"),
+        ("10.1.1.1", "6.6.6.6, 198.51.100.1", "198.51.100.1"),
+        ("10.1.1.1", "198.51.100.1, 10.2.2.2, 192.0.2.7", "198.51.100.1"),
+        ("10.1.1.1", "10.2.2.2", "10.2.2.2"),
+        ("10.1.1.1", "198.51.100.1, nonsense", "10.1.1.1"),
+        ("10.1.1.1", "nonsense, 10.2.2.2", "10.2.2.2"),
+        ("10.1.1.1", "", "10.1.1.1"),
+        ("10.1.1.1", "198.51.100.1:5555", "198.51.100.1"),
+        ("10.1.1.1", "[2001:db9::1]:443", "2001:db9::1"),
+        ("::ffff:10.1.1.1", "198.51.100.1", "198.51.100.1"),
+        ("2001:db8::5%eth0", "::ffff:198.51.100.1", "198.51.100.1"),
+        ("10.1.1.1", ", ".join(["6.6.6.6"] * 100 + ["10.1.1.1"] * 31), "6.6.6.6"),
+        ("", "198.51.100.1", ""),
+    ],
+)
+def test_the_right_most_hop_that_is_not_ours_is_the_client(
+    peer: str, forwarded: str | None, client: str
+) -> None:
+    assert PROXIES.client_address(peer, forwarded) == client
+
+
+def test_without_trusted_proxies_headers_mean_nothing() -> None:
+    assert TrustedProxies([]).client_address("127.0.0.1", "198.51.100.1") == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "verdict"),
+    [
+        ((), None, True),
+        ((), "http://floor.example", True),
+        ((), "HTTP://Floor.Example", True),
+        ((), "https://floor.example", False),
+        ((), "http://floor.example:81", False),
+        ((), "null", False),
+        (("https://app.example/",), "https://app.example", True),
+        (("https://app.example",), "https://app.example.evil", False),
+        (("*",), "https://anything", True),
+        (("*",), "null", True),
+    ],
+)
+def test_pages_of_our_own_origin_and_of_the_list_may_connect(
+    allowed: tuple[str, ...], origin: str | None, verdict: bool
+) -> None:
+    policy = OriginPolicy(allowed)
+    assert policy.allows(origin, scheme="http", host="floor.example") is verdict
+
+
+def test_without_a_host_there_is_no_own_origin() -> None:
+    assert not OriginPolicy(()).allows("http://floor.example", scheme="http", host=None)

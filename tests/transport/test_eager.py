@@ -1,0 +1,99 @@
+"""Coroutines that run at once: a task only for those that wait, and their `finally` always runs."""
+
+import asyncio
+
+import pytest
+
+from server.transport import eager
+
+
+async def test_a_coroutine_that_does_not_wait_is_done_at_once_and_needs_no_task() -> None:
+    seen: list[int] = []
+
+    async def quick() -> None:
+        seen.append(1)
+
+    before = len(asyncio.all_tasks())
+    assert eager.start(quick()) is None
+    assert seen == [1]
+    assert len(asyncio.all_tasks()) == before
+
+
+async def test_what_is_left_goes_on_in_a_task_from_where_it_waits() -> None:
+    seen: list[str] = []
+    gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def slow() -> None:
+        seen.append("began")
+        seen.append(await gate)
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            seen.append("ended")
+
+    rest = eager.start(slow())
+    assert rest is not None
+    assert seen == ["began"]
+    task = asyncio.get_running_loop().create_task(rest)
+    gate.set_result("went on")
+    await task
+    assert seen == ["began", "went on", "ended"]
+
+
+async def test_an_error_after_the_wait_reaches_who_waits_for_the_task() -> None:
+    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def failing() -> None:
+        await gate
+
+    rest = eager.start(failing())
+    assert rest is not None
+    task = asyncio.get_running_loop().create_task(rest)
+    gate.set_exception(ValueError("no"))
+    with pytest.raises(ValueError, match="no"):
+        await task
+
+
+async def test_an_error_before_the_wait_is_raised_at_once() -> None:
+    async def failing() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        eager.start(failing())
+
+
+@pytest.mark.parametrize("turns", [0, 1, 3])
+async def test_cancelling_runs_what_is_to_be_cleaned_up(turns: int) -> None:
+    cleaned: list[bool] = []
+
+    async def waiting() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append(True)
+
+    rest = eager.start(waiting())
+    assert rest is not None
+    task = asyncio.get_running_loop().create_task(rest)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cleaned == [True]
+
+
+async def test_one_that_nobody_goes_on_with_can_be_closed() -> None:
+    cleaned: list[bool] = []
+
+    async def waiting() -> None:
+        try:
+            await asyncio.sleep(0)
+        finally:
+            cleaned.append(True)
+
+    rest = eager.start(waiting())
+    assert rest is not None
+    rest.close()
+    assert cleaned == [True]
+    with pytest.raises(TypeError):
+        rest.__await__()
