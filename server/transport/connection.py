@@ -32,7 +32,9 @@ PING = text_frame(b"2")
 _MAX_NOISE = 64
 # Packets that wait while a handler waits; past this the client's bytes wait in the network.
 _MAX_BACKLOG = 64
+# Each refusal may have cost a signature check; a client that is in already gets more patience.
 _MAX_REFUSALS = 3
+_MAX_REFUSALS_WHEN_JOINED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +271,10 @@ class Connection:
     # --- its end
 
     def refused(self) -> None:
-        """A namespace turned it away; who has no other and keeps asking is shown out."""
+        """A namespace turned it away; who keeps asking is shown out."""
         self._refusals += 1
-        if self.refusal is not None or self._refusals >= _MAX_REFUSALS:
+        patience = _MAX_REFUSALS_WHEN_JOINED if any(self.sids.values()) else _MAX_REFUSALS
+        if self.refusal is not None or self._refusals >= patience:
             self.leave_soon()
 
     def leave_soon(self) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +48,10 @@ def demo(*flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Demo
                 break
         yield Demo(url, tokens, time.monotonic() - began, process)
     finally:
-        process.kill()
-        process.wait()
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         process.stdout.close()

@@ -1,0 +1,180 @@
+"""Packets that have to wait keep their order, are bounded, and end with their connection."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from client_sdk.contract import ErrorCode
+from server.core.errors import FloorcastError
+from tests.access.forge import jwk, jwks, key_for, token
+from tests.kit.running import Running, running
+from tests.kit.wire import RawClient
+
+
+def signed(kid: str, user: str = "ann") -> str:
+    """A token whose key id the server may have to ask for."""
+    return token(
+        key=key_for("EdDSA"),
+        algorithm="EdDSA",
+        header={"kid": kid},
+        scope="market:read session:join",
+        sub=user,
+        exp=2_000_000_000,
+    )
+
+
+@asynccontextmanager
+async def slow_issuer() -> AsyncIterator[tuple[Running, asyncio.Event]]:
+    """A server whose issuer answers at once the first time, and then when it is let."""
+    gate = asyncio.Event()
+    asked = 0
+
+    async def keys(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            await gate.wait()
+        names = ["a"] if asked == 1 else ["a", "b"]
+        return web.Response(body=jwks(*(jwk(key_for("EdDSA"), name) for name in names)))
+
+    app = web.Application()
+    app.router.add_get("/keys", keys)
+    async with TestServer(app) as issuer:
+        settings = {"auth.algorithm": "EdDSA", "auth.jwks_url": str(issuer.make_url("/keys"))}
+        async with running({**settings, "limits.events_per_second": 0}) as floor:
+            yield floor, gate
+
+
+async def waiting(floor: Running) -> RawClient:
+    """A joined client, one of whose events waits for the issuer."""
+    client = await RawClient.connected(floor.port, signed("a"))
+    floor.clock.advance(11)
+    client.send(f'42/market,1["refresh_token",{{"token":"{signed("b")}"}}]')
+    async with asyncio.timeout(1):
+        while not any(each.busy for each in floor.server.sockets.connections()):
+            await asyncio.sleep(0)
+    return client
+
+
+async def test_events_behind_one_that_waits_are_answered_after_it_and_in_order() -> None:
+    async with slow_issuer() as (floor, gate):
+        client = await waiting(floor)
+        for i in range(2, 200):
+            client.send(f'42/market,{i}["subscriptions"]')
+        other = await RawClient.connected(floor.port, signed("a", "bob"))
+        assert (await other.call("subscriptions", {}))["ok"], "nobody else waits"
+        gate.set()
+        for i in range(1, 200):
+            assert (await client.text()).startswith(f'43/market,{i}[{{"ok":true')
+        for each in (client, other):
+            each.cut()
+        await floor.until_empty()
+
+
+async def test_a_client_that_goes_while_its_event_waits_leaves_nothing() -> None:
+    async with slow_issuer() as (floor, gate):
+        client = await waiting(floor)
+        client.send('42/market,2["subscribe",{"topics":["PRICE:A"]}]')
+        client.cut()
+        await floor.until_empty()
+        gate.set()
+        await asyncio.sleep(0)
+        assert not any(floor.residue().values())
+
+
+async def test_a_client_that_goes_while_its_token_is_judged_was_never_in() -> None:
+    async with slow_issuer() as (floor, gate):
+        (await waiting(floor)).cut()
+        await floor.until_empty()
+        client = await RawClient.open(floor.port)
+        await client.text()
+        client.send(f'40/market,{{"token":"{signed("b")}"}}')
+        async with asyncio.timeout(1):
+            while not any(each.busy for each in floor.server.sockets.connections()):
+                await asyncio.sleep(0)
+        client.cut()
+        await floor.until_empty()
+        gate.set()
+        await asyncio.sleep(0)
+        assert not any(floor.residue().values())
+
+
+async def test_a_malformed_packet_behind_one_that_waits_ends_the_connection_at_once() -> None:
+    async with slow_issuer() as (floor, _):
+        client = await waiting(floor)
+        client.send('42/market,2["subscriptions"]')
+        client.send("4[[")
+        await client.ended()
+        await floor.until_empty()
+
+
+async def test_ending_one_namespace_for_good_leaves_the_other() -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        await client.join(floor.token(), namespace="/session")
+        [connection] = floor.server.sockets.connections()
+        assert "/market,/session" in repr(connection)
+        why = FloorcastError(ErrorCode.AUTH_FORBIDDEN, "kicked")
+        connection.end(why, reconnect=False, namespace="/session")
+        event, goodbye = await client.event()
+        assert (event, goodbye["reconnect"]) == ("goodbye", False)
+        assert await client.text() == "41/session,"
+        assert len(floor.server.registry) == 1
+        assert (await client.call("subscriptions", {}))["ok"]
+        connection.end(why, reconnect=False)
+        await client.event()
+        assert await client.text() == "41/market,"
+        await client.ended()
+        await floor.until_empty()
+        assert "closed" in repr(connection)
+        connection.end(why, reconnect=True)
+        connection.close("again")
+        connection.abort("and again")
+        connection.leave_soon()
+
+
+async def test_events_on_their_way_when_a_namespace_ended_are_let_go() -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        await client.join(floor.token(), namespace="/session")
+        [connection] = floor.server.sockets.connections()
+        why = FloorcastError(ErrorCode.AUTH_FORBIDDEN, "kicked")
+        connection.end(why, reconnect=False, namespace="/session")
+        client.send('42/session,9["join",{}]')
+        client.send("41/session,")
+        await client.event()
+        await client.text()
+        assert (await client.call("subscriptions", {}))["ok"]
+        client.cut()
+        await floor.until_empty()
+
+
+@pytest.mark.parametrize("rubbish", ["40/market,{}", "43/market,1[]"])
+async def test_a_second_connect_and_acks_that_nobody_asked_for_are_not_put_up_with(
+    rubbish: str,
+) -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        for _ in range(65):
+            client.send(rubbish)
+        await client.ended()
+        await floor.until_empty()
+
+
+async def test_a_joined_client_may_be_refused_elsewhere_but_not_for_ever() -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        for _ in range(9):
+            client.send('40/session,{"token":"x"}')
+            assert (await client.text()).startswith("44/session,")
+        floor.pass_time(1.1)
+        assert (await client.call("subscriptions", {}))["ok"]
+        client.send('40/session,{"token":"x"}')
+        await client.text()
+        floor.pass_time(1.1)
+        await client.ended()
+        await floor.until_empty()
