@@ -109,7 +109,7 @@ class ServerSettings(_Section):
     transports: tuple[Literal["polling", "websocket"], ...] = Field(
         ("polling", "websocket"), min_length=1, description="what clients may use"
     )
-    workers: Literal[1] = Field(1, description="processes; only one as yet")
+    workers: int = Field(1, ge=1, le=1, description="processes; only one as yet")
     compression: bool = Field(False, description="negotiate deflate with clients that offer it")
     drain_seconds: Seconds = Field(30, description="time to end in after SIGTERM")
 

@@ -162,7 +162,7 @@ class Connection:
             self._pong_by = None
             self._noise = 0
         elif text == "1":
-            self.close("client closed")
+            self.on_farewell()
         else:
             self.on_violation("unexpected engine packet", 1002)
 
@@ -170,6 +170,9 @@ class Connection:
         self._noise += 1
         if self._noise > _MAX_NOISE:
             self.on_violation("too many control frames", 1008)
+
+    def on_farewell(self) -> None:
+        self.close("client closed")
 
     def on_violation(self, reason: str, close_code: int) -> None:
         if not self.closed:

@@ -43,6 +43,9 @@ class Listener(Protocol):
     def on_noise(self) -> None:
         """A control frame came that costs us time and means nothing to us."""
 
+    def on_farewell(self) -> None:
+        """The client wants to end the WebSocket."""
+
     def on_violation(self, reason: str, close_code: int) -> None:
         """The client broke the protocol; nothing after this point was read."""
 

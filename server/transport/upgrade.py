@@ -37,7 +37,7 @@ class Probe:
 
     def check(self, now: float) -> None:
         """Too slow: the client goes on polling."""
-        self._give_up("the probe took too long", 1000)
+        self._give_up(1000)
 
     def on_text(self, text: str) -> None:
         connection = self._connection
@@ -71,14 +71,17 @@ class Probe:
     def on_writable(self) -> None:
         """Hardly anything is written before the switch."""
 
+    def on_farewell(self) -> None:
+        self._give_up(1000)
+
     def on_violation(self, reason: str, close_code: int) -> None:
         logger.info(
             "closed a client that broke the protocol",
             extra={"reason": reason, "ip": self._connection.origin.ip},
         )
-        self._give_up(reason, close_code)
+        self._give_up(close_code)
 
-    def _give_up(self, reason: str, close_code: int) -> None:
+    def _give_up(self, close_code: int) -> None:
         # A second look, one close later, is for a client that does not take its leave.
         self._engine.watch(self, self._engine.clock.monotonic() + self._engine.config.close_seconds)
         if self._connection.upgrading:

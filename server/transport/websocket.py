@@ -43,7 +43,7 @@ class WebSocketCarrier(asyncio.Protocol):
                 self.write(pong_frame(message.payload))
                 self._listener.on_noise()
             elif message.opcode is Opcode.CLOSE:
-                self.close(1000)
+                self._listener.on_farewell()
             else:
                 self._listener.on_noise()
             if transport.is_closing():

@@ -149,3 +149,22 @@ async def test_a_few_websocket_pings_are_answered() -> None:
         assert await client.frame() == (0xA, b"hello")
         client.cut()
         await floor.until_empty()
+
+
+@pytest.mark.parametrize("frame", [masked(b"\x03\xe8bye", first=0x88), masked(b"", first=0x88)])
+async def test_a_client_that_closes_its_websocket_is_answered_and_gone(frame: bytes) -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        client.send_bytes(frame + masked(b'42/market,1["subscriptions"]'))
+        assert await client.ended() == b"\x88\x02\x03\xe8"
+        await floor.until_empty()
+
+
+async def test_unasked_websocket_pongs_are_let_go_unless_there_are_many() -> None:
+    async with running() as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        client.send_bytes(masked(b"", first=0x8A) * 10)
+        assert (await client.call("subscriptions", {}))["ok"]
+        client.send_bytes(masked(b"", first=0x8A) * 100)
+        await client.ended()
+        await floor.until_empty()

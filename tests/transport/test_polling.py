@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.kit.running import PRICE, Running, running
-from tests.kit.wire import RawClient
+from tests.kit.wire import RawClient, masked
 
 
 class Poller:
@@ -216,6 +216,9 @@ async def test_a_probe_that_fails_leaves_the_client_polling() -> None:
             ws = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
             ws.send(wrong)
             await ws.ended()
+        leaving = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+        leaving.send_bytes(masked(b"", first=0x89) + masked(b"", first=0x88))
+        await leaving.ended()
         silent = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
         with pytest.raises(ConnectionError):
             await RawClient.open(floor.port, query=f"&sid={poller.sid}")
