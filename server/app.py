@@ -16,7 +16,8 @@ from server.brokers import MemoryBroker
 from server.core.connections import ConnectionManager
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
-from server.core.limits import ConnectionLimits, ConnectRate, EventLimits
+from server.core.event_limits import EventLimits
+from server.core.limits import ConnectionLimits, ConnectRate
 from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout
 from server.feeds import SimulatedFeed

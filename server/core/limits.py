@@ -1,9 +1,8 @@
 """How much one address, one user and all of them may have; a limit of 0 means none."""
 
 from collections import OrderedDict
-from enum import Enum
 from ipaddress import IPv6Address, ip_address
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from client_sdk.contract import ErrorCode
 from server.core.buckets import TokenBucket, milliseconds
@@ -13,8 +12,6 @@ K = TypeVar("K")
 
 # An address may connect in bursts of so many seconds' worth: a page opens several sockets.
 _CONNECT_BURST_SECONDS = 2.0
-# One user's devices together may send as much as so many connections.
-_USER_SHARE = 4.0
 
 
 def address_key(ip: str) -> str:
@@ -175,83 +172,3 @@ def _connect_bucket(rate: float, now: float) -> TokenBucket:
 
 def _too_often(wait_seconds: float, message: str) -> LimitError:
     return LimitError(ErrorCode.LIMIT_RATE, message, retry_after_ms=milliseconds(wait_seconds))
-
-
-class Verdict(Enum):
-    """What becomes of an event."""
-
-    GRANTED = "granted"
-    REFUSED = "refused"
-    HAMMERING = "hammering"
-
-
-class Ruling(NamedTuple):
-    """A verdict, and for a refusal how long to wait."""
-
-    verdict: Verdict
-    retry_after_ms: int = 0
-
-
-_GRANTED = Ruling(Verdict.GRANTED)
-
-
-class _Sender:
-    __slots__ = ("bucket", "patience", "user")
-
-    def __init__(self, bucket: TokenBucket, patience: TokenBucket, user: tuple[str, str]) -> None:
-        self.bucket = bucket
-        self.patience = patience
-        self.user = user
-
-
-class EventLimits:
-    """How many events a connection, and a user with all connections, may send."""
-
-    def __init__(self, *, per_second: float, burst: float) -> None:
-        self._per_second = per_second
-        self._burst = max(1.0, burst)
-        self._senders: dict[str, _Sender] = {}
-        self._users: dict[tuple[str, str], tuple[TokenBucket, set[str]]] = {}
-
-    def open(self, connection_id: str, org: str, user_id: str, now: float) -> None:
-        """A connection may send from now on."""
-        if self._per_second <= 0:
-            return
-        user = (org, user_id)
-        # Refusals are counted like events: who is refused twice the burst without a pause
-        # is not a client that was a little too quick.
-        patience = TokenBucket(self._per_second, 2 * self._burst, now)
-        bucket = TokenBucket(self._per_second, self._burst, now)
-        self._senders[connection_id] = _Sender(bucket, patience, user)
-        if user not in self._users:
-            shared = TokenBucket(_USER_SHARE * self._per_second, _USER_SHARE * self._burst, now)
-            self._users[user] = (shared, set())
-        self._users[user][1].add(connection_id)
-
-    def close(self, connection_id: str) -> None:
-        """The connection has ended; unknown ones are nothing."""
-        sender = self._senders.pop(connection_id, None)
-        if sender is not None:
-            connections = self._users[sender.user][1]
-            connections.discard(connection_id)
-            if not connections:
-                del self._users[sender.user]
-
-    def check(self, connection_id: str, now: float) -> Ruling:
-        """Count one event."""
-        sender = self._senders.get(connection_id)
-        if sender is None:
-            return _GRANTED
-        wait = sender.bucket.take(now)
-        if not wait:
-            wait = self._users[sender.user][0].take(now)
-            if not wait:
-                return _GRANTED
-            sender.bucket.give_back()
-        if sender.patience.take(now):
-            return Ruling(Verdict.HAMMERING)
-        return Ruling(Verdict.REFUSED, milliseconds(wait))
-
-    def tracked(self) -> int:
-        """How many connections and users are remembered."""
-        return len(self._senders) + len(self._users)

@@ -9,8 +9,8 @@ from server.core.connections import ConnectionManager, ConnectionRecord
 from server.core.counters import Counters
 from server.core.deadlines import Deadlines
 from server.core.errors import AccessError
+from server.core.event_limits import EventLimits
 from server.core.frames import text_frame
-from server.core.limits import EventLimits
 from server.core.packets import event_packet
 from server.core.strict_json import dumps
 from server.ports import Clock

@@ -1,8 +1,6 @@
 """One client's Engine.IO connection: its packets, its namespaces, its health and its end."""
 
-import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,8 +17,9 @@ from server.core.packets import (
     event_packet,
 )
 from server.core.strict_json import dumps
-from server.transport import eager
+from server.transport.inbox import Inbox
 from server.transport.links import Carrier
+from server.transport.pulse import Pulse, Verdict
 
 if TYPE_CHECKING:
     from server.transport.engine import Engine
@@ -30,8 +29,6 @@ logger = logging.getLogger(__name__)
 PING = text_frame(b"2")
 # Frames that a well-behaved client hardly ever sends; so many between two pings is an attack.
 _MAX_NOISE = 64
-# Packets that wait while a handler waits; past this the client's bytes wait in the network.
-_MAX_BACKLOG = 64
 # Each refusal may have cost a signature check; a client that is in already gets more patience.
 _MAX_REFUSALS = 3
 _MAX_REFUSALS_WHEN_JOINED = 10
@@ -58,17 +55,12 @@ class Connection:
     """
 
     __slots__ = (
-        "_backlog",
-        "_busy",
         "_carrier",
         "_engine",
-        "_join_by",
-        "_leave_by",
+        "_inbox",
         "_noise",
-        "_ping_at",
-        "_pong_by",
+        "_pulse",
         "_refusals",
-        "_stalled_at",
         "closed",
         "deflates",
         "lease",
@@ -101,18 +93,13 @@ class Connection:
         self.deflates = False
         self.write: Callable[[bytes], None] = _nowhere
         self._carrier: Carrier | None = None
-        self._busy: asyncio.Task[None] | None = None
-        self._backlog: deque[Packet] | None = None
+        self._inbox = Inbox(self._handle, self._let_flow)
         self._noise = 0
         self._refusals = 0
-        self._stalled_at = -1
         join_seconds = config.join_timeout_seconds
         if refusal is not None:
             join_seconds = min(join_seconds, config.refused_seconds)
-        self._join_by = now + join_seconds
-        self._ping_at = now + config.ping_interval_seconds
-        self._pong_by: float | None = None
-        self._leave_by: float | None = None
+        self._pulse = Pulse(config, now, join_seconds)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else ",".join(self.sids) or "not joined"
@@ -132,9 +119,14 @@ class Connection:
         self.deflates = carrier.deflates
 
     @property
+    def joined(self) -> bool:
+        """Whether it is in any namespace."""
+        return any(self.sids.values())
+
+    @property
     def busy(self) -> bool:
         """Whether a packet of the client's is being dealt with, and the next ones wait."""
-        return self._busy is not None
+        return self._inbox.busy
 
     @property
     def buffered_bytes(self) -> int:
@@ -157,9 +149,8 @@ class Connection:
                 # have events on their way: its namespace stays in the table.
                 self.on_violation("a packet for a namespace that was not joined", 1002)
             else:
-                self._receive(packet)
-        elif text == "3" and self._pong_by is not None:
-            self._pong_by = None
+                self._inbox.put(packet)
+        elif text == "3" and self._pulse.pong():
             self._noise = 0
         elif text == "1":
             self.on_farewell()
@@ -183,108 +174,70 @@ class Connection:
             self.close(reason, close_code)
 
     def on_writable(self) -> None:
-        if self._backlog is None and self._carrier is not None:
-            self._carrier.resume_reading()
+        if not self._inbox.busy:
+            self._let_flow(True)
         self._engine.on_writable(self)
 
     def hold(self) -> None:
         """Take nothing more from a client that does not read our answers, until it does."""
-        if self._carrier is not None:
-            self._carrier.pause_reading()
+        self._let_flow(False)
 
     def on_lost(self) -> None:
         self._carrier = None
         self._end("transport closed")
         self._engine.unwatch(self)
 
-    def _receive(self, packet: Packet) -> None:
-        if self._busy is not None:
-            if self._backlog is None:
-                self._backlog = deque()
-            self._backlog.append(packet)
-            if len(self._backlog) == _MAX_BACKLOG and self._carrier is not None:
-                self._carrier.pause_reading()
-            return
-        rest = eager.start(self._work(packet))
-        if rest is not None:
-            self._busy = asyncio.get_running_loop().create_task(
-                rest, name=f"floorcast-packet-{self.sid}"
-            )
-
-    async def _work(self, packet: Packet) -> None:
-        try:
-            await self._engine.on_packet(self, packet)
-            while self._backlog and not self.closed:
-                await self._engine.on_packet(self, self._backlog.popleft())
-        finally:
-            self._busy = None
-            if self._backlog is not None:
-                self._backlog = None
-                if self._carrier is not None:
-                    self._carrier.resume_reading()
-
     async def settled(self) -> None:
         """Wait until every packet that came so far was dealt with."""
-        if self._busy is not None:
-            await asyncio.wait([self._busy])
+        await self._inbox.settled()
+
+    async def _handle(self, packet: Packet) -> None:
+        if not self.closed:
+            await self._engine.on_packet(self, packet)
+
+    def _let_flow(self, flowing: bool) -> None:
+        if self._carrier is not None:
+            if flowing:
+                self._carrier.resume_reading()
+            else:
+                self._carrier.pause_reading()
 
     # --- its health
 
     def check(self, now: float) -> None:
         """Act on whatever deadline has passed, and ask to be looked at again."""
-        config = self._engine.config
         if self.closed:
             if self._carrier is not None:
                 self._carrier.abort()
             return
-        if self._leave_by is not None and now >= self._leave_by:
-            self.close("refused")
-            return
-        if not any(self.sids.values()) and now >= self._join_by:
-            self.close("never joined a namespace")
-            return
-        if self._pong_by is not None and now >= self._pong_by:
-            self.abort("did not answer a ping")
-            return
-        if self._pong_by is None and now >= self._ping_at:
-            if self._reads_nothing():
-                self.abort("answers pings but reads nothing")
-                return
-            self._ping_at = now + config.ping_interval_seconds
-            self._pong_by = now + config.ping_timeout_seconds
-            self.write(PING)
-        self._engine.watch(self, self.next_check())
-
-    def _reads_nothing(self) -> bool:
-        carrier = self._carrier
-        if carrier is None or carrier.buffered_bytes == 0:
-            self._stalled_at = -1
-            return False
-        taken = carrier.taken_bytes
-        stalled, self._stalled_at = taken == self._stalled_at, taken
-        return stalled
+        verdict = self._pulse.judge(now, self._carrier, joined=self.joined)
+        if verdict in (Verdict.SILENT, Verdict.DEAF):
+            self.abort(verdict.value)
+        elif verdict in (Verdict.STRANGER, Verdict.REFUSED):
+            self.close(verdict.value)
+        else:
+            if verdict is Verdict.PING:
+                self.write(PING)
+            self._engine.watch(self, self.next_check())
 
     def next_check(self) -> float:
         """When `check` should be called next."""
-        moment = self._ping_at if self._pong_by is None else self._pong_by
-        if self._leave_by is not None:
-            return min(moment, self._leave_by)
-        return moment if any(self.sids.values()) else min(moment, self._join_by)
+        return self._pulse.next_look(joined=self.joined)
 
     # --- its end
 
     def refused(self) -> None:
         """A namespace turned it away; who keeps asking is shown out."""
         self._refusals += 1
-        patience = _MAX_REFUSALS_WHEN_JOINED if any(self.sids.values()) else _MAX_REFUSALS
+        patience = _MAX_REFUSALS_WHEN_JOINED if self.joined else _MAX_REFUSALS
         if self.refusal is not None or self._refusals >= patience:
             self.leave_soon()
 
     def leave_soon(self) -> None:
         """Give the client a moment to read what was written and go by itself."""
-        if not self.closed and self._leave_by is None:
-            self._leave_by = self._engine.clock.monotonic() + self._engine.config.leave_seconds
-            self._engine.watch(self, self._leave_by)
+        when = self._engine.clock.monotonic() + self._engine.config.leave_seconds
+        if not self.closed and self._pulse.leave_by(when):
+            self._engine.watch(self, when)
 
     def end(
         self,
@@ -353,9 +306,7 @@ class Connection:
             return
         self.closed = True
         self.write = _nowhere
-        self._backlog = None
-        if self._busy is not None:
-            self._busy.cancel()
+        self._inbox.clear()
         if self.lease is not None:
             self.lease.close()
         self._engine.on_end(self, reason)

@@ -1,0 +1,81 @@
+"""A real browser, driven through its own debugging protocol."""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
+)
+
+
+class Page:
+    """One page; `evaluate` runs an expression in it."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._asked = 0
+
+    async def ask(self, method: str, **params: object) -> Any:
+        """Call a method of the protocol."""
+        self._asked += 1
+        await self._socket.send_json({"id": self._asked, "method": method, "params": params})
+        while True:
+            answer = await self._socket.receive_json()
+            if answer.get("id") == self._asked:
+                return answer["result"]
+
+    async def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        answer = await self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        return answer["result"].get("value")
+
+    async def until(self, expression: str) -> None:
+        """Wait until an expression is true; fails the test after ten seconds."""
+        async with asyncio.timeout(10):
+            while not await self.evaluate(expression):
+                await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def browser_at(url: str, profile: Path) -> AsyncIterator[Page]:
+    """Open a page in Chromium; where there is none the test says so, and with CI=true it fails."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("chromium is not installed, and must be here")
+        pytest.skip("chromium is not installed: nothing was looked at in a browser")
+    process = await asyncio.create_subprocess_exec(
+        chromium, *_FLAGS, f"--user-data-dir={profile}", url, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(30), aiohttp.ClientSession() as http:
+            port = ""
+            while not port:
+                line = (await process.stderr.readline()).decode()
+                found = re.search(r"DevTools listening on ws://127\.0\.0\.1:(\d+)/", line)
+                port = found[1] if found else ""
+            async with http.get(f"http://127.0.0.1:{port}/json/list") as response:
+                [page] = [each for each in await response.json() if each["type"] == "page"]
+            async with http.ws_connect(page["webSocketDebuggerUrl"]) as socket:
+                yield Page(socket)
+    finally:
+        process.kill()
+        await process.wait()
