@@ -129,6 +129,11 @@ class Connection:
         return self._inbox.busy
 
     @property
+    def waiting_count(self) -> int:
+        """How many of its packets wait behind the one that is being dealt with."""
+        return self._inbox.waiting_count
+
+    @property
     def buffered_bytes(self) -> int:
         return 0 if self._carrier is None else self._carrier.buffered_bytes
 

@@ -29,6 +29,11 @@ class Inbox:
         """Whether a packet is being dealt with, and the next ones wait."""
         return self._task is not None
 
+    @property
+    def waiting_count(self) -> int:
+        """How many packets wait."""
+        return 0 if self._waiting is None else len(self._waiting)
+
     def put(self, packet: Packet) -> None:
         """Deal with it now, or when those before it are done."""
         if self._task is not None:

@@ -136,9 +136,6 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             reason = refused.error_args
             self._refuse(connection, namespace, reason["message"], reason["data"])
             return
-        if connection.closed:
-            self._trigger_disconnect(namespace, sid, self.reason.TRANSPORT_CLOSE)
-            return
         connection.sids[namespace] = sid
         connection.write(text_frame(connect_packet(namespace, sid)) + accepted.first_frames)
 

@@ -46,3 +46,14 @@ def test_without_a_rate_nothing_is_counted() -> None:
     events.open("c1", "acme", "ann", 0)
     assert all(events.check("c1", 0).verdict is Verdict.GRANTED for _ in range(1000))
     assert events.tracked() == 0
+
+
+def test_what_the_user_may_not_send_costs_the_connection_nothing() -> None:
+    events = EventLimits(per_second=10, burst=5)
+    for i in range(5):
+        events.open(f"c{i}", "acme", "ann", 0)
+        for _ in range(5):
+            events.check(f"c{i}", 0)
+    # All of the user's tokens are gone; from now on there is one every 25 ms.
+    verdicts = [events.check("c4", 0.025 * step).verdict for step in range(1, 6)]
+    assert verdicts == [Verdict.GRANTED] * 5

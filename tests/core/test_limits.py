@@ -153,3 +153,13 @@ def test_an_address_under_its_limit_is_not_forgotten_while_there_is_room() -> No
         rate.check(f"172.16.{i >> 8}.{i & 255}", 0)
     with pytest.raises(LimitError):
         rate.check("192.0.2.1", 0)
+
+
+def test_an_address_that_keeps_coming_is_not_the_one_to_be_forgotten() -> None:
+    rate = ConnectRate(per_second=0, per_second_per_ip=1, max_tracked=10)
+    for _ in range(2):
+        rate.check("192.0.2.1", 0)
+    for i in range(30):
+        rate.check(f"172.16.0.{i}", 0)
+        with pytest.raises(LimitError):
+            rate.check("192.0.2.1", 0)

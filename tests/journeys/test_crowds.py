@@ -49,7 +49,7 @@ async def test_ending_a_connection_closes_its_socket_and_cleans_every_index() ->
 async def test_a_handler_that_fails_is_an_error_with_an_id_and_the_connection_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running() as floor:
+    async with running({"limits.connections_per_user": 1}) as floor:
         client = await RawClient.connected(floor.port, floor.token())
 
         def fail(*_: object) -> None:
@@ -74,7 +74,12 @@ async def test_a_handler_that_fails_is_an_error_with_an_id_and_the_connection_go
         assert "server.internal" in refusal
         monkeypatch.undo()
         assert (await unlucky.join(floor.token("bob")))["user_id"] == "bob"
-        for each in (client, unlucky):
+        unlucky.send("41/market,")
+        while len(floor.server.registry) > 1:
+            await asyncio.sleep(0)
+        # The failure counted for nothing: the user's one place is free again.
+        lucky = await RawClient.connected(floor.port, floor.token("bob"))
+        for each in (client, unlucky, lucky):
             each.cut()
         await floor.until_empty()
 

@@ -87,6 +87,9 @@ async def test_when_even_refusing_is_too_much_the_answer_is_429() -> None:
         for client in clients:
             client.cut()
         await floor.until_empty()
+        code, _ = await outcome(floor)
+        assert code == "limit.rate", "when they have gone, the next one hears why again"
+        await floor.until_empty()
 
 
 @pytest.mark.behaviour("D46")

@@ -119,7 +119,7 @@ async def test_a_malformed_post_ends_the_connection(body: bytes) -> None:
 
 async def test_a_body_without_a_length_is_cut_off_at_the_limit() -> None:
     async def endless() -> AsyncIterator[bytes]:
-        for _ in range(100):
+        while True:
             yield b"4" * 4096
 
     async with polling() as (floor, poller):
@@ -205,6 +205,19 @@ async def test_an_upgrade_moves_the_client_and_loses_nothing() -> None:
         assert (await ws.event())[1]["seq"] == 2
         assert (await ws.call("subscriptions", {}))["ok"]
         assert (await poller.get())[0] == 400, "the polling way is closed now"
+        ws.cut()
+        await floor.until_empty()
+
+
+async def test_an_upgrade_between_two_polls_brings_no_stray_packet_along() -> None:
+    async with polling() as (floor, poller):
+        await poller.join(floor.token())
+        ws = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+        ws.send("2probe")
+        assert await ws.text() == "3probe"
+        ws.send("5")
+        ws.send('42/market,3["subscriptions"]')
+        assert (await ws.text()).startswith("43/market,3")
         ws.cut()
         await floor.until_empty()
 

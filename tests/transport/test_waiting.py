@@ -12,7 +12,7 @@ from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from tests.access.forge import jwk, jwks, key_for, token
 from tests.kit.running import Running, running
-from tests.kit.wire import RawClient
+from tests.kit.wire import RawClient, masked
 
 
 def signed(kid: str, user: str = "ann") -> str:
@@ -73,6 +73,22 @@ async def test_events_behind_one_that_waits_are_answered_after_it_and_in_order()
         for each in (client, other):
             each.cut()
         await floor.until_empty()
+
+
+async def test_what_waits_for_one_client_is_bounded() -> None:
+    async with slow_issuer() as (floor, _):
+        client = await waiting(floor)
+        event = masked(b'42/market,["subscriptions"]')
+        for _ in range(100):
+            client.send_bytes(event * 1000)
+            await asyncio.sleep(0)
+        [connection] = floor.server.sockets.connections()
+        # One chunk of the socket, 256 KiB, may hold some thousands of small ones.
+        assert 64 <= connection.waiting_count < 10_000
+        connection.abort("the test is over")
+        assert connection.waiting_count == 0
+        await floor.until_empty()
+        client.cut()
 
 
 async def test_a_client_that_goes_while_its_event_waits_leaves_nothing() -> None:

@@ -1,0 +1,96 @@
+"""The pipeline: its order, and what each guard does with a call."""
+
+import asyncio
+import json
+from typing import Any, cast
+
+import pytest
+from pydantic import BaseModel
+
+from client_sdk.contract import Subscribe
+from server.access import Principal
+from server.core.errors import AccessError
+from server.sockets import guards
+from server.sockets.peers import Peer
+from server.sockets.pipeline import Call, Guard, Handler, Reply, Route, assemble
+from server.transport import Connection
+from tests.access.forge import verifier
+from tests.kit.clock import START, ManualClock
+
+NO_LINK = cast(Connection, None)
+
+
+def call(*arguments: object, expires_at: float = START + 60, event: str = "subscribe") -> Call:
+    """An event of a joined client."""
+    principal = Principal("ann", "acme", frozenset(), expires_at)
+    peer = Peer("c1", "/market", principal, NO_LINK)
+    return Call("/market", event, "c1", NO_LINK, arguments, peer)
+
+
+async def fine(_: Call) -> Reply:
+    return {"ok": True}
+
+
+async def test_the_first_guard_of_the_list_is_the_outermost() -> None:
+    seen: list[str] = []
+
+    def named(name: str) -> Guard:
+        async def guard(each: Call, proceed: Handler) -> Reply:
+            seen.append(name)
+            return await proceed(each)
+
+        return guard
+
+    assert await assemble([named("a"), named("b")], fine)(call()) == {"ok": True}
+    assert seen == ["a", "b"]
+
+
+@pytest.mark.parametrize(("late", "taken"), [(4.9, True), (5.0, False)])
+async def test_a_token_that_ended_counts_no_more_after_the_grace_time(
+    late: float, taken: bool
+) -> None:
+    clock = ManualClock()
+    guard = guards.authentication(verifier(clock), clock, anonymous_allowed=False, grace_seconds=5)
+    clock.advance(60 + late)
+    if taken:
+        assert await guard(call(), fine) == {"ok": True}
+    else:
+        with pytest.raises(AccessError, match="expired"):
+            await guard(call(), fine)
+
+
+async def test_the_handler_gets_the_payload_in_the_shape_of_its_model() -> None:
+    seen: list[BaseModel | None] = []
+
+    async def handle(each: Call) -> Reply:
+        seen.append(each.request)
+        return {}
+
+    routes = {"subscribe": Route(Subscribe, handle)}
+    guard = guards.validation(routes, Route(Subscribe, handle))
+    await guard(call({"topics": ["PRICE:A"]}), handle)
+    assert seen == [Subscribe(topics=["PRICE:A"])]
+
+
+async def test_an_error_says_where_the_problem_is_and_repeats_nothing_of_the_input() -> None:
+    guard = assemble(
+        [guards.errors(), guards.validation({"subscribe": Route(Subscribe, fine)}, _unused())], fine
+    )
+    answer = await guard(call({"topics": ["a", 7], "secret": "hunter2"}))
+    error = answer["error"]
+    assert error["code"] == "request.invalid"
+    assert error["message"].startswith("topics.1: ")
+    assert {each["where"] for each in error["details"]["problems"]} == {"topics.1", "secret"}
+    assert "hunter2" not in json.dumps(answer)
+
+
+def _unused() -> Route:
+    return Route(Subscribe, fine)
+
+
+async def test_cancelling_is_no_error_to_be_answered() -> None:
+    async def cancelled(_: Call) -> Any:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await assemble([guards.errors()], cancelled)(call())
