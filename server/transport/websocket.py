@@ -72,12 +72,15 @@ class WebSocketCarrier(asyncio.Protocol):
             transport.write(frames)
 
     def pause_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
+        transport = self._transport
+        # uvloop raises where the transport has been closed, until it says that it is lost.
+        if transport is not None and not transport.is_closing():
+            transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.resume_reading()
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.resume_reading()
 
     def close(self, close_code: int) -> None:
         transport = self._transport

@@ -70,11 +70,12 @@ class RawClient:
 
     def send(self, packet: str) -> None:
         """Send one text message."""
-        self.writer.write(masked(packet.encode()))
+        self.send_bytes(masked(packet.encode()))
 
     def send_bytes(self, data: bytes) -> None:
-        """Send whatever it is."""
-        self.writer.write(data)
+        """Send whatever it is; to a server that has hung up it is nothing."""
+        if not self.writer.is_closing():
+            self.writer.write(data)
 
     async def frame(self) -> tuple[int, bytes]:
         """The opcode and payload of the next frame."""

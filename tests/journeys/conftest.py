@@ -1,0 +1,17 @@
+"""Runs the journeys on both loops: Python's own, and the one that serves."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+import uvloop
+
+Factories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Factories:
+    """Two loops differ in what a closing transport puts up with."""
+    if item.path.name == "test_console.py":
+        # There the loop of the test is only the browser's.
+        return {"asyncio": asyncio.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
