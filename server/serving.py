@@ -11,6 +11,7 @@ from aiohttp import web
 
 from server.app import SERVER, create_app
 from server.settings import Settings
+from server.transport import HTTP_LOGGER
 
 # The kernel cuts this to somaxconn; aiohttp's 128 loses connections in a storm.
 _BACKLOG = 4096
@@ -48,6 +49,7 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[s
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=HTTP_LOGGER,
         # Closes who is slow to send a request's head, as well as who is idle between two.
         keepalive_timeout=settings.limits.head_timeout_seconds,
         # A poll that its client gave up must end, not wait for the next message.

@@ -2,14 +2,13 @@
 
 import argparse
 import asyncio
-import logging
-import sys
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from client_sdk.contract import Scope
 from server.access import ConfigurationError, mint, new_secret
 from server.app import SystemClock
+from server.cli.logs import log_to_stderr
 from server.cli.sources import Commands, add_config, settings_from
 from server.serving import serve
 from server.settings import variable
@@ -43,11 +42,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr()
     flags: dict[str, object] = {}
     secret = None
     if arguments.demo:

@@ -3,9 +3,11 @@
 from server.transport.admission import Admission
 from server.transport.config import MAX_REFUSED, SOCKET_PATH, TransportConfig
 from server.transport.connection import Connection
+from server.transport.quiet import HTTP_LOGGER
 from server.transport.server import Accepted, ConnectionRefused, SocketServer
 
 __all__ = [
+    "HTTP_LOGGER",
     "MAX_REFUSED",
     "SOCKET_PATH",
     "Accepted",

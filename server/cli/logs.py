@@ -1,0 +1,28 @@
+"""Writes log lines for people: when, how grave, who, what, and the fields beside it."""
+
+import logging
+import sys
+
+# What every record has; anything else was put beside the text on purpose.
+_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class FieldsFormatter(logging.Formatter):
+    """Appends the fields of a record as `name=value`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line before any traceback."""
+        fields = {name: each for name, each in vars(record).items() if name not in _USUAL}
+        line = super().formatMessage(record)
+        # `repr` keeps a value on one line, whatever a client has put into it.
+        return " ".join([line, *(f"{name}={each!r}" for name, each in fields.items())])
+
+
+def log_to_stderr() -> None:
+    """Send what the server logs to stderr, from INFO on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(FieldsFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,0 +1,40 @@
+"""Rubbish instead of HTTP: refused, closed, and at most one line in the log."""
+
+import asyncio
+import logging
+
+import pytest
+
+from tests.kit.running import running
+
+GOOD = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", GOOD], ids=["at once", "after a good request"])
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"garbage\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 10_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_malformed_http_is_one_line_at_most(
+    before: bytes, rubbish: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with running() as floor:
+        reader, writer = await asyncio.open_connection(floor.host, floor.port)
+        writer.write(before + rubbish)
+        async with asyncio.timeout(2):
+            answer = await reader.read()
+        assert b" 400 " in answer or b" 404 " in answer
+        writer.close()
+        assert len(caplog.records) <= 1
+        assert not any(each.exc_info for each in caplog.records)
+        assert not any(floor.residue().values())
