@@ -35,7 +35,6 @@ class Fanout:
         self._encoders: dict[str, MessageEncoder] = {}
         self._waiting: dict[str, list[bytes]] = {}
         self._scheduled = False
-        self.delivered = 0
 
     def attach(self, connection_id: str, link: Link) -> None:
         """From now on this connection can be written to."""
@@ -101,7 +100,6 @@ class Fanout:
                     link.write(deflated)
                 else:
                     link.write(joined)
-                self.delivered += len(frames)
         # Ended afterwards: ending changes the subscriptions that are walked above.
         for link in behind:
             link.end(

@@ -181,7 +181,6 @@ class Connection:
     def on_writable(self) -> None:
         if not self._inbox.busy:
             self._let_flow(True)
-        self._engine.on_writable(self)
 
     def hold(self) -> None:
         """Take nothing more from a client that does not read our answers, until it does."""

@@ -50,9 +50,6 @@ class Hub(Protocol):
     def on_end(self, connection: Connection, reason: str) -> None:
         """The connection has ended, with all its namespaces."""
 
-    def on_writable(self, connection: Connection) -> None:
-        """A client that was behind has caught up."""
-
 
 class Engine(engineio.AsyncServer):  # type: ignore[misc]
     """python-engineio's server with its request handling, sockets and timers replaced."""
@@ -233,9 +230,6 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
 
     def on_left(self, connection: Connection, namespace: str, reason: str) -> None:
         self.hub.on_left(connection, namespace, reason)
-
-    def on_writable(self, connection: Connection) -> None:
-        self.hub.on_writable(connection)
 
     def on_end(self, connection: Connection, reason: str) -> None:
         if self.sockets.pop(connection.sid, None) is not None:

@@ -5,8 +5,6 @@ import asyncio
 from server.core.frames import split_text_frames
 from server.transport.links import Listener
 
-NOOP = b"6"
-
 
 class PollOverlap(Exception):
     """The client asked again while an earlier request of its was still waiting."""

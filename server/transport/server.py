@@ -156,9 +156,6 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         for namespace in connection.sids:
             self.on_left(connection, namespace, reason)
 
-    def on_writable(self, connection: Connection) -> None:
-        """A client that was behind has caught up; nobody waits for that yet."""
-
     def _trigger_disconnect(self, namespace: str, sid: str, reason: str) -> None:
         handler = self.namespace_handlers[namespace]
         rest = eager.start(handler.trigger_event("disconnect", sid, reason))
