@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import secrets
 import time
@@ -74,10 +75,10 @@ class Server:
         self.fanout = Fanout(
             self.subscriptions,
             schedule=lambda flush: asyncio.get_running_loop().call_soon(flush),
-            max_buffered_bytes=settings.delivery.buffer_bytes,
+            max_buffered_bytes=settings.delivery.buffer_bytes or NO_LIMIT,
         )
         self.publishing = PublishingService(
-            self.broker, clock, max_message_bytes=limits.message_bytes
+            self.broker, clock, max_message_bytes=limits.message_bytes or NO_LIMIT
         )
         self.floor = Floor(
             SocketsConfig(
@@ -197,6 +198,10 @@ def access_config(settings: Settings) -> AccessConfig:
     )
 
 
+# What a limit of 0 stands for: more than any machine has.
+NO_LIMIT = 2**53
+
+
 def transport_config(settings: Settings) -> TransportConfig:
     """The settings of the transport."""
     limits, server = settings.limits, settings.server
@@ -208,9 +213,9 @@ def transport_config(settings: Settings) -> TransportConfig:
         compression=server.compression,
         ping_interval_seconds=settings.ping.interval_seconds,
         ping_timeout_seconds=settings.ping.timeout_seconds,
-        join_timeout_seconds=limits.join_timeout_seconds,
+        join_timeout_seconds=limits.join_timeout_seconds or math.inf,
         body_timeout_seconds=limits.head_timeout_seconds,
-        message_bytes=limits.message_bytes,
-        buffer_bytes=settings.delivery.buffer_bytes,
+        message_bytes=limits.message_bytes or NO_LIMIT,
+        buffer_bytes=settings.delivery.buffer_bytes or NO_LIMIT,
         polling_packets=limits.polling_packets,
     )

@@ -15,7 +15,7 @@ PREFIX = "FLOORCAST_"
 
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
-Bytes = Annotated[int, Field(ge=1024)]
+Bytes = Annotated[int, Field(ge=0)]
 
 
 class _Section(BaseModel):
@@ -53,16 +53,14 @@ class LimitSettings(_Section):
     topics_per_connection: Count = Field(200, description="subscribed topics")
     message_bytes: Bytes = Field(64 * 1024, description="the largest message of a client")
     polling_packets: int = Field(256, ge=1, description="packets in one polling request")
-    join_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
-        45, description="time to join a namespace"
-    )
+    join_timeout_seconds: Seconds = Field(45, description="time to join a namespace")
     head_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
         10, description="time to send a request's head or body, and to be idle between requests"
     )
 
 
 class DeliverySettings(_Section):
-    """What waits for a client that reads slowly."""
+    """What waits for a client that reads slowly; 0 means no limit."""
 
     buffer_bytes: Bytes = Field(256 * 1024, description="bytes that may wait for one client")
 

@@ -1,5 +1,6 @@
 """The composition: apps share nothing, feeds run and may fail, anonymous users have no end."""
 
+import json
 import logging
 
 import pytest
@@ -48,6 +49,41 @@ async def test_the_simulated_feed_is_a_setting() -> None:
     app = create_app(load_settings(flags={"auth.secret": SECRET, "feed.name": "simulated"}))
     assert app[SERVER].feed is not None
     assert create_app(load_settings(flags={"auth.secret": SECRET}))[SERVER].feed is None
+
+
+async def test_a_limit_of_0_means_none() -> None:
+    names = (
+        "connections",
+        "connections_per_ip",
+        "connections_per_user",
+        "connects_per_second",
+        "connects_per_second_per_ip",
+        "events_per_second",
+        "event_burst",
+        "topics_per_connection",
+        "message_bytes",
+        "join_timeout_seconds",
+    )
+    settings: dict[str, object] = {f"limits.{name}": 0 for name in names}
+    async with running({**settings, "delivery.buffer_bytes": 0}) as floor:
+        silent = await RawClient.open(floor.port)
+        opened = json.loads((await silent.text())[1:])
+        assert opened["maxPayload"] == 2**53
+        client = await RawClient.connected(floor.port, floor.token())
+        topics = [f"PRICE:A{i}" for i in range(300)]
+        for _ in range(3):
+            answer = await client.call("subscribe", {"topics": topics})
+            assert all(each["status"] == "CONNECTED" for each in answer["topics"].values())
+        answer = await client.call("subscribe", {"topics": ["x" * 200_000]})
+        assert answer["error"]["code"] == "request.invalid"
+        floor.pass_time(25)
+        silent.send("3")
+        assert await client.text() == "2"
+        floor.pass_time(19)
+        assert floor.residue()["sockets"] == 2
+        for each in (silent, client):
+            each.cut()
+        await floor.until_empty()
 
 
 def test_the_clock_of_the_machine_goes_on() -> None:
