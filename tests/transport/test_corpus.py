@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -54,6 +55,12 @@ def own_tasks() -> int:
     return sum(task.get_name().startswith("floorcast-") for task in asyncio.all_tasks())
 
 
+def open_files() -> int:
+    """The file descriptors of this process, sockets among them."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
 @pytest.mark.behaviour("D49")
 @pytest.mark.parametrize("state", STATES)
 async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
@@ -76,6 +83,7 @@ async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
                     await asyncio.sleep(0)
             before = floor.residue()
             tasks = own_tasks()
+            files = open_files()
             for hostile in HOSTILE:
                 if state not in hostile.states:
                     continue
@@ -92,6 +100,9 @@ async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
                 lines = [each for each in caplog.records if each.name.startswith("server")]
                 assert len(lines) <= 1, (hostile.name, [each.message for each in lines])
                 assert not any(each.exc_info for each in caplog.records), hostile.name
+            async with asyncio.timeout(1):
+                while open_files() > files:
+                    await asyncio.sleep(0)
             if witness is not None:
                 await floor.server.publishing.publish("PRICE:BTCUSDT", dict(PRICE))
                 event, message = await witness.event()
