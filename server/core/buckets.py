@@ -25,12 +25,15 @@ class TokenBucket:
     def take(self, now: float, tokens: float = 1.0) -> float:
         """0 when granted; otherwise the seconds to wait, and nothing is taken."""
         if now > self._at:
-            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+            # Once for every event of a client: comparing costs a third of min() and max().
+            filled = self._tokens + (now - self._at) * self.rate
+            self._tokens = filled if filled < self.burst else self.burst
             self._at = now
-        if self._tokens >= tokens - _ROUNDING:
-            self._tokens = max(0.0, self._tokens - tokens)
+        left = self._tokens - tokens
+        if left >= -_ROUNDING:
+            self._tokens = left if left > 0.0 else 0.0
             return 0.0
-        return (tokens - self._tokens) / self.rate
+        return -left / self.rate
 
     def give_back(self, tokens: float = 1.0) -> None:
         """What was taken for something that did not happen."""

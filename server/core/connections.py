@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 
 from client_sdk.contract import ErrorCode
@@ -22,7 +22,8 @@ class ConnectionRecord:
     connected_at: datetime
     expires_at: float
     session_id: str | None = None
-    metadata: Mapping[str, object] = field(default_factory=dict)
+    # Whatever a client says of itself: not for logs, and it need not be hashable.
+    metadata: Mapping[str, object] = field(default_factory=dict, repr=False, hash=False)
 
     def __post_init__(self) -> None:
         for name in ("connection_id", "user_id", "org", "namespace", "device_id"):
@@ -31,18 +32,20 @@ class ConnectionRecord:
                 raise RequestError(ErrorCode.REQUEST_INVALID, f"a connection needs a {name}")
         if self.connected_at.utcoffset() is None:
             raise RequestError(ErrorCode.REQUEST_INVALID, "connected_at needs a time zone")
+        object.__setattr__(self, "connected_at", self.connected_at.astimezone(UTC))
         # A copy that nobody can change: what the registry knows is changed through it alone.
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
 
 
 class ConnectionManager:
-    """Every connection of one server; each operation costs the same however many there are."""
+    """Every connection of one server; an operation costs what it hands out, however many there are."""
 
     def __init__(self) -> None:
         self._records: dict[str, ConnectionRecord] = {}
         self._users: dict[tuple[str, str], dict[str, None]] = {}
         self._orgs: dict[str, dict[str, None]] = {}
         self._devices: dict[tuple[str, str], dict[str, int]] = {}
+        self._device_count = 0
 
     def __len__(self) -> int:
         return len(self._records)
@@ -61,6 +64,8 @@ class ConnectionManager:
         self._users.setdefault(user, {})[record.connection_id] = None
         self._orgs.setdefault(record.org, {})[record.user_id] = None
         devices = self._devices.setdefault(user, {})
+        if record.device_id not in devices:
+            self._device_count += 1
         devices[record.device_id] = devices.get(record.device_id, 0) + 1
         return record
 
@@ -74,6 +79,7 @@ class ConnectionManager:
         devices[record.device_id] -= 1
         if not devices[record.device_id]:
             del devices[record.device_id]
+            self._device_count -= 1
         connections = self._users[user]
         del connections[connection_id]
         if not connections:
@@ -121,5 +127,5 @@ class ConnectionManager:
             "connections": len(self._records),
             "users": len(self._users),
             "orgs": len(self._orgs),
-            "devices": sum(map(len, self._devices.values())),
+            "devices": self._device_count,
         }

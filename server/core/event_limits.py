@@ -28,10 +28,17 @@ _GRANTED = Ruling(Verdict.GRANTED)
 
 
 class _Sender:
-    __slots__ = ("bucket", "patience", "user")
+    __slots__ = ("bucket", "patience", "shared", "user")
 
-    def __init__(self, bucket: TokenBucket, patience: TokenBucket, user: tuple[str, str]) -> None:
+    def __init__(
+        self,
+        bucket: TokenBucket,
+        shared: TokenBucket,
+        patience: TokenBucket,
+        user: tuple[str, str],
+    ) -> None:
         self.bucket = bucket
+        self.shared = shared
         self.patience = patience
         self.user = user
 
@@ -46,19 +53,21 @@ class EventLimits:
         self._users: dict[tuple[str, str], tuple[TokenBucket, set[str]]] = {}
 
     def open(self, connection_id: str, org: str, user_id: str, now: float) -> None:
-        """A connection may send from now on."""
+        """A connection may send from now on; opened again it starts anew, for that user."""
         if self._per_second <= 0:
             return
+        self.close(connection_id)
         user = (org, user_id)
         # Refusals are counted like events: who is refused twice the burst without a pause
         # is not a client that was a little too quick.
         patience = TokenBucket(self._per_second, 2 * self._burst, now)
         bucket = TokenBucket(self._per_second, self._burst, now)
-        self._senders[connection_id] = _Sender(bucket, patience, user)
         if user not in self._users:
             shared = TokenBucket(_USER_SHARE * self._per_second, _USER_SHARE * self._burst, now)
             self._users[user] = (shared, set())
-        self._users[user][1].add(connection_id)
+        shared, connections = self._users[user]
+        connections.add(connection_id)
+        self._senders[connection_id] = _Sender(bucket, shared, patience, user)
 
     def close(self, connection_id: str) -> None:
         """The connection has ended; unknown ones are nothing."""
@@ -76,7 +85,7 @@ class EventLimits:
             return _GRANTED
         wait = sender.bucket.take(now)
         if not wait:
-            wait = self._users[sender.user][0].take(now)
+            wait = sender.shared.take(now)
             if not wait:
                 return _GRANTED
             sender.bucket.give_back()

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from client_sdk.contract import ErrorCode
 from server.core.buckets import TokenBucket, milliseconds
-from server.core.errors import LimitError
+from server.core.errors import LimitError, RequestError
 
 K = TypeVar("K")
 
@@ -88,6 +88,9 @@ class ConnectionLease:
 
     def identify(self, org: str, user_id: str) -> None:
         """A namespace of this connection belongs to this user now."""
+        if self._closed:
+            # A token can be judged after its client has gone; nobody would give this back.
+            raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
         user = (org, user_id)
         if user not in self._users:
             self._limits._identify(user)

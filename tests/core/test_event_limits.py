@@ -57,3 +57,13 @@ def test_what_the_user_may_not_send_costs_the_connection_nothing() -> None:
     # All of the user's tokens are gone; from now on there is one every 25 ms.
     verdicts = [events.check("c4", 0.025 * step).verdict for step in range(1, 6)]
     assert verdicts == [Verdict.GRANTED] * 5
+
+
+def test_a_connection_that_is_opened_again_leaves_nothing_of_its_first_user() -> None:
+    events = EventLimits(per_second=1, burst=1)
+    events.open("c1", "acme", "ann", 0)
+    events.open("c1", "acme", "bob", 0)
+    assert events.tracked() == 2
+    assert events.check("c1", 0).verdict is Verdict.GRANTED
+    events.close("c1")
+    assert events.tracked() == 0

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from client_sdk.contract import ErrorCode
 from server.core.buckets import TokenBucket
-from server.core.errors import LimitError
+from server.core.errors import LimitError, RequestError
 from server.core.limits import (
     ConnectionLimits,
     ConnectRate,
@@ -96,6 +96,17 @@ def test_a_user_is_counted_once_a_connection_and_given_back_with_it() -> None:
         lease.close()
     assert each.tracked() == 0
     assert each.open_count == 0
+
+
+def test_who_is_identified_after_leaving_takes_no_place() -> None:
+    each = limits(per_user=1)
+    gone = each.open("192.0.2.1")
+    gone.close()
+    with pytest.raises(RequestError, match="has ended"):
+        gone.identify("acme", "ann")
+    gone.forget("acme", "ann")
+    assert each.tracked() == 0
+    each.open("192.0.2.1").identify("acme", "ann")
 
 
 @pytest.mark.parametrize(

@@ -100,10 +100,11 @@ async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
                 lines = [each for each in caplog.records if each.name.startswith("server")]
                 assert len(lines) <= 1, (hostile.name, [each.message for each in lines])
                 assert not any(each.exc_info for each in caplog.records), hostile.name
-            async with asyncio.timeout(1):
-                while open_files() > files:
-                    await asyncio.sleep(0)
             if witness is not None:
+                # Where the issuer is asked, its connection opens and closes as it pleases.
+                async with asyncio.timeout(1):
+                    while open_files() > files:
+                        await asyncio.sleep(0)
                 await floor.server.publishing.publish("PRICE:BTCUSDT", dict(PRICE))
                 event, message = await witness.event()
                 assert (event, message["seq"]) == ("price", 1)
