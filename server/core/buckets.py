@@ -25,13 +25,15 @@ class TokenBucket:
     def take(self, now: float, tokens: float = 1.0) -> float:
         """0 when granted; otherwise the seconds to wait, and nothing is taken."""
         if now > self._at:
-            # Once for every event of a client: comparing costs a third of min() and max().
-            filled = self._tokens + (now - self._at) * self.rate
-            self._tokens = filled if filled < self.burst else self.burst
+            # Asked for every event of a client, and min() and max() would be half of its cost.
+            tokens_now = self._tokens + (now - self._at) * self.rate
+            if tokens_now > self.burst:
+                tokens_now = self.burst
+            self._tokens = tokens_now
             self._at = now
         left = self._tokens - tokens
         if left >= -_ROUNDING:
-            self._tokens = left if left > 0.0 else 0.0
+            self._tokens = left
             return 0.0
         return -left / self.rate
 
