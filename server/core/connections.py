@@ -38,7 +38,7 @@ class ConnectionRecord:
 
 
 class ConnectionManager:
-    """Every connection of one server; an operation costs what it hands out, however many there are."""
+    """Every connection of one server; an operation costs only what it hands out."""
 
     def __init__(self) -> None:
         self._records: dict[str, ConnectionRecord] = {}
