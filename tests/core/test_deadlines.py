@@ -20,6 +20,13 @@ def test_a_key_is_due_when_its_moment_has_come_and_then_forgotten() -> None:
     assert deadlines.due(100.0) == ["b"]
 
 
+def test_a_moment_between_two_slots_is_due_at_the_later_one() -> None:
+    deadlines: Deadlines[str] = Deadlines(resolution_seconds=SLOT)
+    deadlines.set("a", 10 + SLOT / 3)
+    assert deadlines.due(10 + SLOT / 4) == []
+    assert deadlines.due(10 + SLOT) == ["a"]
+
+
 def test_the_last_moment_that_was_set_counts() -> None:
     deadlines: Deadlines[str] = Deadlines()
     for when in (5.0, 50.0, 7.0, 7.0):

@@ -156,6 +156,16 @@ def test_the_table_of_addresses_stays_small_whatever_comes() -> None:
     assert rate.tracked() <= 101
 
 
+def test_addresses_that_have_been_quiet_are_forgotten_as_others_come() -> None:
+    rate = ConnectRate(per_second=0, per_second_per_ip=1, max_tracked=1000)
+    for i in range(100):
+        rate.check(f"172.16.0.{i}", 0)
+    assert rate.tracked() == 100
+    for i in range(50):
+        rate.check(f"172.16.1.{i}", 1000)
+    assert rate.tracked() == 50
+
+
 def test_an_address_under_its_limit_is_not_forgotten_while_there_is_room() -> None:
     rate = ConnectRate(per_second=0, per_second_per_ip=1, max_tracked=1000)
     for _ in range(2):
