@@ -151,8 +151,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         try:
             return take_over(request, carrier, accept=accept, deflate=deflates, first_frames=first)
         except ConnectionResetError:
-            connection.close("left during the handshake")
-            raise
+            # Nobody is there to read an answer; raised, it would be a traceback in the log.
+            connection.on_lost()
+            return _refuse(_BAD_REQUEST)
 
     def _origin_of(self, request: web.Request) -> Origin:
         forwarded = request.headers.getall("X-Forwarded-For", None)
@@ -178,7 +179,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return _refuse(_BAD_REQUEST)
         deflates = self.config.compression and offers_deflate(request)
         probe = Probe(self, connection, deflates=deflates)
-        response = take_over(request, probe.carrier, accept=accept, deflate=deflates)
+        try:
+            response = take_over(request, probe.carrier, accept=accept, deflate=deflates)
+        except ConnectionResetError:
+            return _refuse(_BAD_REQUEST)
         probe.begin(self.clock.monotonic())
         return response
 

@@ -1,13 +1,49 @@
 """Rubbish instead of HTTP: refused, closed, and at most one line in the log."""
 
 import asyncio
+import json
 import logging
+import socket
+import struct
 
+import aiohttp
 import pytest
 
 from tests.kit.running import running
 
 GOOD = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("upgrade", [False, True], ids=["opening", "upgrading"])
+async def test_a_client_that_resets_during_the_handshake_is_no_traceback(
+    upgrade: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with running() as floor:
+        url = "/socket.io/?EIO=4&transport="
+        sid = ""
+        if upgrade:
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(f"{floor.url}{url}polling") as response,
+            ):
+                sid = f"&sid={json.loads((await response.text())[1:])['sid']}"
+        for _ in range(30):
+            client = socket.create_connection((floor.host, floor.port))
+            # Closing with this set is a reset.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(
+                f"GET {url}websocket{sid} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+            )
+            client.close()
+            for _ in range(5):
+                await asyncio.sleep(0)
+        for connection in floor.server.sockets.connections():
+            connection.close("the test is over")
+        await floor.until_empty()
+        assert not any(each.exc_info for each in caplog.records)
 
 
 @pytest.mark.parametrize("before", [b"", GOOD], ids=["at once", "after a good request"])
