@@ -46,9 +46,15 @@ def test_a_packet_is_read(text: str, packet: Packet) -> None:
     assert decode_packet(text) == packet
 
 
-names = st.text(min_size=1, max_size=20).filter(
-    lambda name: name not in ("connect", "disconnect", "newListener", "removeListener")
+RESERVED = (
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
 )
+names = st.text(min_size=1, max_size=20).filter(lambda name: name not in RESERVED)
 
 
 @given(names, st.none() | st.integers(0, 10**14), st.dictionaries(st.text(), st.integers(0, 9)))
