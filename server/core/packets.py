@@ -11,7 +11,9 @@ from server.core.wire import WireError
 
 MAX_EVENT_NAME = 64
 # Digits are spelled out: `\d` and `isdigit` take those of every script.
-_HEAD = re.compile(r"(?P<kind>[0-3])(?:(?P<namespace>/[A-Za-z0-9_/-]{0,63}),)?(?P<id>[0-9]{1,15})?")
+_HEAD = re.compile(r"([0-3])(?:(/[A-Za-z0-9_/-]{0,63}),)?([0-9]{1,15})?")
+# A namespace with nothing behind it may stand without the comma: "1/market".
+_BARE = re.compile(r"[01](/[A-Za-z0-9_/-]{0,63})")
 _RESERVED = frozenset(
     ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
 )
@@ -47,42 +49,43 @@ def decode_packet(text: str) -> Packet:
     head = _HEAD.match(text)
     if head is None:
         raise MalformedPacket("not a packet")
-    kind = _KINDS[head["kind"]]
-    namespace = head["namespace"] or "/"
+    digit, namespace, digits = head.groups("")
+    kind = _KINDS[digit]
+    if kind is PacketKind.EVENT or kind is PacketKind.ACK:
+        data = _arguments(text[head.end() :])
+        if kind is PacketKind.EVENT:
+            _judge_event(data)
+        elif not digits:
+            raise MalformedPacket("an ACK without an id")
+        return Packet(kind, namespace or "/", int(digits) if digits else None, data)
+    bare = _BARE.fullmatch(text)
+    if bare is not None:
+        return Packet(kind, bare[1], None, None)
     rest = text[head.end() :]
-    if kind is PacketKind.DISCONNECT or (kind is PacketKind.CONNECT and not rest):
-        # Both may stand without the comma: "1/market".
-        if kind is PacketKind.DISCONNECT and rest and head["namespace"] is None:
-            namespace, rest = _bare_namespace(rest)
-        if rest or head["id"] is not None:
-            raise MalformedPacket("something behind the packet")
-        return Packet(kind, namespace, None, None)
-    if kind is PacketKind.CONNECT and rest.startswith("/"):
-        namespace, rest = _bare_namespace(rest)
-        return Packet(kind, namespace, None, None)
-    try:
-        data = loads(rest)
-    except MalformedJson as malformed:
-        raise MalformedPacket(malformed.reason) from None
-    if kind is PacketKind.CONNECT:
-        if head["id"] is not None or not isinstance(data, dict):
-            raise MalformedPacket("a CONNECT whose data is no object")
-        return Packet(kind, namespace, None, data)
-    identifier = None if head["id"] is None else int(head["id"])
+    if digits or (rest and kind is PacketKind.DISCONNECT):
+        raise MalformedPacket("something behind the packet")
+    return Packet(kind, namespace or "/", None, _auth(rest) if rest else None)
+
+
+def _arguments(text: str) -> list[object]:
+    data = _json(text)
     if not isinstance(data, list):
         raise MalformedPacket("no array of arguments")
-    if kind is PacketKind.ACK:
-        if identifier is None:
-            raise MalformedPacket("an ACK without an id")
-    else:
-        _judge_event(data)
-    return Packet(kind, namespace, identifier, data)
+    return data
 
 
-def _bare_namespace(rest: str) -> tuple[str, str]:
-    if not re.fullmatch(r"/[A-Za-z0-9_/-]{0,63}", rest):
-        raise MalformedPacket("not a namespace")
-    return rest, ""
+def _auth(text: str) -> dict[str, object]:
+    data = _json(text)
+    if not isinstance(data, dict):
+        raise MalformedPacket("a CONNECT whose data is no object")
+    return data
+
+
+def _json(text: str) -> object:
+    try:
+        return loads(text)
+    except MalformedJson as malformed:
+        raise MalformedPacket(malformed.reason) from None
 
 
 def _judge_event(data: list[object]) -> None:

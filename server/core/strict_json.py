@@ -1,19 +1,21 @@
 """JSON as the standard has it: no NaN, no key twice, no depth without end, no number bent."""
 
-import json
 import re
-from collections.abc import Iterable
-from typing import Any, cast
+from typing import cast
 
 import orjson
 
 from server.core.wire import WireError
 
 MAX_DEPTH = 32
-# A run of digits that may not fit into 64 bits, which orjson would quietly make a float.
-_LONG_NUMBER = re.compile(r"\d{19}")
-# A string without an end takes the rest at once: tried anew at each quote it would cost a square.
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z|\\)', re.DOTALL)
+_CONTAINERS = (dict, list)
+# Possessive, and content with a string that never ends: a search that goes back over the text
+# once a quote would let one message of 64 KB hold the process for many seconds.
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+# What may not fit into 64 bits, which orjson would quietly make a float; and which of those
+# digits are an integer.
+_LONG_RUN = re.compile(r"[0-9]{19}")
+_LONG_INTEGER = re.compile(r"(?<![0-9.eE+-])-?[0-9]{19,}+(?![.eE])")
 
 
 class MalformedJson(WireError):
@@ -22,24 +24,28 @@ class MalformedJson(WireError):
 
 def loads(text: str) -> object:
     """Parse, or raise `MalformedJson`."""
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+    if text.count("[") + text.count("{") > MAX_DEPTH and _too_deep(text):
         raise MalformedJson("JSON too deep")
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         raise MalformedJson("not JSON") from None
-    colons = text.count(":")
-    if (colons and colons != _count_keys(value)) or _LONG_NUMBER.search(text):
-        # Colons in strings, perhaps a key twice; digits in strings, perhaps a number bent.
-        # The slow parser knows; it can have no new complaint about what orjson took.
-        json.loads(text, object_pairs_hook=_unique, parse_int=_small_integer)
+    keys = _count_keys(value)
+    # In the usual message every colon belongs to a key; else the strings have to go first.
+    if keys != text.count(":") and keys != _STRING.sub("", text).count(":"):
+        raise MalformedJson("the same key twice")
+    if _LONG_RUN.search(text):
+        for digits in _LONG_INTEGER.findall(_STRING.sub("", text)):
+            if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
+                raise MalformedJson("a number too big")
     return cast(object, value)
 
 
 def dumps(value: object) -> bytes:
     """Encode compactly; raises `ValueError` for what JSON cannot hold."""
     try:
-        encoded = orjson.dumps(value)
+        # A dataclass would be written too, and a NaN inside it as null, out of our sight.
+        encoded = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except orjson.JSONEncodeError as error:
         raise ValueError(str(error)) from None
     if b"null" in encoded and _holds_nan(value):
@@ -47,38 +53,29 @@ def dumps(value: object) -> bytes:
     return encoded
 
 
-def _depth(text: str) -> int:
-    depth = deepest = 0
+def _too_deep(text: str) -> bool:
+    depth = 0
     for character in _STRING.sub("", text):
         if character in "[{":
             depth += 1
-            deepest = max(deepest, depth)
+            if depth > MAX_DEPTH:
+                return True
         elif character in "]}":
             depth -= 1
-    return deepest
+    return False
 
 
 def _count_keys(value: object) -> int:
+    count = 0
     if isinstance(value, dict):
-        return len(value) + sum(map(_count_keys, value.values()))
-    if isinstance(value, list):
-        return sum(map(_count_keys, value))
-    return 0
-
-
-def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    unique: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in unique:
-            raise MalformedJson("the same key twice")
-        unique[key] = value
-    return unique
-
-
-def _small_integer(digits: str) -> int:
-    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
-        raise MalformedJson("a number too big")
-    return 0
+        count = len(value)
+        value = value.values()
+    elif not isinstance(value, list):
+        return 0
+    for inner in value:
+        if isinstance(inner, _CONTAINERS):
+            count += _count_keys(inner)
+    return count
 
 
 def _holds_nan(value: object) -> bool:

@@ -54,12 +54,13 @@ class FrameReader:
     busy one no more than one message.
     """
 
-    __slots__ = ("_fragments", "_held", "_inflate", "_max_bytes", "_rest", "_squeezed")
+    __slots__ = ("_fragments", "_held", "_inflate", "_max_bytes", "_rest", "_squeezed", "_wanted")
 
     def __init__(self, max_message_bytes: int, *, inflate: bool = False) -> None:
         self._max_bytes = max_message_bytes
         self._inflate = inflate
         self._rest: bytes | bytearray = b""
+        self._wanted = 2
         self._fragments: list[bytes] | None = None
         self._held = 0
         self._squeezed = False
@@ -82,13 +83,14 @@ class FrameReader:
             rest = self._rest if isinstance(self._rest, bytearray) else bytearray(self._rest)
             rest += data
             self._rest = rest
-            if len(rest) < self._needed(rest):
+            if len(rest) < self._wanted:
                 return []
             data = bytes(rest)
             self._rest = b""
         messages: list[str | Control] = []
         start = 0
         end = len(data)
+        self._wanted = 2
         while end - start >= 2:
             first, second = data[start], data[start + 1]
             opcode = first & 0x0F
@@ -112,6 +114,9 @@ class FrameReader:
             if opcode < 0x8 and self._held + length > self._max_bytes:
                 raise ProtocolViolation(TOO_BIG, "message too big")
             if end - start < head + length:
+                # Only a head that was judged may wait for its payload; and it waits without
+                # being read again for every byte that comes.
+                self._wanted = head + length
                 break
             body = start + head
             payload = _unmask(data[body : body + length], data[body - 4 : body])
@@ -125,20 +130,6 @@ class FrameReader:
         if start < end:
             self._rest = data[start:] if start else data
         return messages
-
-    def _needed(self, rest: bytearray) -> int:
-        """How long the frame at the start is, so that a slow big one is not parsed every byte."""
-        if len(rest) < 2:
-            return 2
-        length = rest[1] & 0x7F
-        if length < 126:
-            return 2
-        head = 4 if length == 126 else 10
-        if len(rest) < head:
-            return 2
-        length = int.from_bytes(rest[2:head], "big")
-        # What is too big, or too short for this form, is for the parser to refuse at once.
-        return head + 4 + length if 126 <= length <= self._max_bytes else 2
 
     def _judge_head(self, first: int, second: int, opcode: int) -> None:
         if not second & 0x80:

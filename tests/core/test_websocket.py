@@ -1,10 +1,11 @@
 """Reading frames: any split gives the same messages, and nothing that is wrong gets through."""
 
 import contextlib
+import sys
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.core.frames import (
@@ -23,14 +24,42 @@ def reader(*, inflate: bool = False) -> FrameReader:
     return FrameReader(MAX_MESSAGE_BYTES, inflate=inflate)
 
 
-texts = st.text(max_size=300)
+controls = st.builds(
+    Control, st.sampled_from([Opcode.PING, Opcode.PONG]), st.binary(max_size=125)
+) | st.just(Control(Opcode.CLOSE, b"\x03\xe8bye"))
 
 
-@given(st.lists(texts, max_size=6), st.lists(st.integers(1, 40), max_size=200))
+@st.composite
+def conversations(draw: st.DrawFn) -> tuple[bytes, list[str | Control]]:
+    """Any valid frames, fragments with control frames between them included."""
+    wire = b""
+    messages: list[str | Control] = []
+
+    def some_controls() -> None:
+        nonlocal wire
+        for control in draw(st.lists(controls, max_size=2)):
+            wire += masked(control.payload, first=0x80 | control.opcode)
+            messages.append(control)
+
+    for text in draw(st.lists(st.text(max_size=300), max_size=5)):
+        some_controls()
+        rest = text.encode()
+        opcode = 0x01
+        for cut in draw(st.lists(st.integers(0, 200), max_size=3)):
+            wire += masked(rest[:cut], first=opcode)
+            rest = rest[cut:]
+            opcode = 0x00
+            some_controls()
+        wire += masked(rest, first=0x80 | opcode)
+        messages.append(text)
+    return wire, messages
+
+
+@given(conversations(), st.lists(st.integers(1, 40), max_size=200))
 def test_messages_come_out_the_same_wherever_the_bytes_are_split(
-    messages: list[str], cuts: list[int]
+    conversation: tuple[bytes, list[str | Control]], cuts: list[int]
 ) -> None:
-    wire = b"".join(masked(message.encode()) for message in messages)
+    wire, messages = conversation
     frames = reader()
     out: list[str | Control] = []
     start = 0
@@ -95,6 +124,39 @@ def test_a_malformed_frame_is_refused_however_it_comes(hostile: Hostile, step: i
     assert refused.value.reason
 
 
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (b"\x81\x7f" + (60_000).to_bytes(8, "big"), 1002),
+        (b"\x81\x7e\xea\x60", 1002),
+        (b"\x81\xff" + (125).to_bytes(8, "big"), 1002),
+        (b"\x81\xfe\x00\x7d", 1002),
+        (b"\x81\xff" + (MAX_MESSAGE_BYTES + 1).to_bytes(8, "big"), 1009),
+        (b"\x82\xfe\xea\x60", 1003),
+        (b"\x80\xfe\xea\x60", 1002),
+        (b"\xc1\xfe\xea\x60", 1002),
+        (b"\x89\xfe\xea\x60", 1002),
+        (masked(b"x" * 40_000, first=0x01) + b"\x80\xfe\x9c\x40", 1009),
+    ],
+)
+def test_a_bad_head_is_refused_before_its_payload_comes_wherever_it_is_split(
+    head: bytes, code: int
+) -> None:
+    for split in range(max(0, len(head) - 9), len(head)):
+        frames = reader()
+        with pytest.raises(ProtocolViolation) as refused:
+            assert frames.feed(head[:split]) + frames.feed(head[split:]) == []
+        assert refused.value.close_code == code
+
+
+def test_an_idle_reader_holds_a_few_hundred_bytes_at_most() -> None:
+    frames = reader()
+    frames.feed(masked(b"x" * 50_000)[:-1])
+    frames.feed(masked(b"x" * 50_000)[-1:] + masked(b"a", first=0x01) + masked(b"b", first=0x80))
+    held = [getattr(frames, name) for name in frames.__slots__]
+    assert sys.getsizeof(frames) + sum(map(sys.getsizeof, held)) < 400
+
+
 @given(st.binary(max_size=200))
 def test_random_bytes_are_messages_or_a_violation_and_nothing_else(data: bytes) -> None:
     with contextlib.suppress(ProtocolViolation):
@@ -133,6 +195,7 @@ def test_compressed_rubbish_and_bombs_are_refused(wire: bytes, code: int) -> Non
 
 
 @given(st.lists(st.binary(max_size=70_000), max_size=4))
+@example([b"", b"x" * 125, b"x" * 126, b"x" * 65_535, b"x" * 65_536, b"end"])
 def test_text_frames_come_apart_as_they_were_joined(payloads: list[bytes]) -> None:
     assert split_text_frames(b"".join(map(text_frame, payloads))) == payloads
 
