@@ -2,72 +2,90 @@
 
 import argparse
 import statistics
+import time
 from typing import Any
 
-from benchmarks.processes import Peer, available, report
+from benchmarks.processes import Peer, available, busy_cores, report
+
+# What the publisher does between two messages; only without a pause can messages be joined.
+MODES = {"yes": {"flat": "flat out"}, "no": {"turn": "a loop turn each"}}
+MODES["both"] = MODES["yes"] | MODES["no"]
+# The goal is about this size; a smaller run is for trying things out.
+CLIENTS, MESSAGES, GOAL = 1000, 200, 8.0
 
 
 def measure(name: str, clients: int, messages: int, mode: str) -> dict[str, float]:
     """One round with a fresh server and fresh clients."""
-    peer = Peer(name)
-    load = peer.load()
-    try:
+    with Peer(name) as peer, peer.load() as load:
         load.ask(f"open {clients} 64")
         # A round that does not count warms both sides up.
-        for counted in (messages // 4, messages):
+        for counted in (max(1, messages // 10), messages):
             load_before = load.ask(f"expect {counted}")["cpu"]
             peer.tell(f"publish {counted} {mode}")
             load.tell("finished")
             done = load.answer()
             began = peer.answer()
             stats = peer.ask("stats")
-        seconds = done["at"] - began["began"]
-        return {
-            "per_second": clients * messages / seconds,
-            "server_cpu": stats["cpu"] - began["cpu_before"],
-            "load_share": (done["cpu"] - load_before) / seconds,
+    seconds = done["at"] - began["began"]
+    server_cpu = stats["cpu"] - began["cpu_before"]
+    return {
+        "per_second": clients * messages / seconds,
+        "cpu_us": server_cpu / clients / messages * 1e6,
+        "server_share": server_cpu / seconds,
+        "load_share": (done["cpu"] - load_before) / seconds,
+    }
+
+
+def compare(publishing: str, runs: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
+    """A row for each server, from the medians of its runs."""
+    middle = {
+        name: {key: statistics.median(run[key] for run in each) for key in each[0]}
+        for name, each in runs.items()
+    }
+    rates = {name: each["per_second"] for name, each in middle.items()}
+    return [
+        {
+            "publishing": publishing,
+            "server": name,
+            "deliveries/s": each["per_second"],
+            "x python-socketio": rates[name] / rates["python-socketio"],
+            "x node": rates[name] / rates["node"] if "node" in rates else None,
+            "CPU us/delivery": each["cpu_us"],
+            "server's CPU share": each["server_share"],
+            "load's CPU share": each["load_share"],
         }
-    finally:
-        load.stop()
-        peer.stop()
+        for name, each in middle.items()
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, default=1000)
-    parser.add_argument("--messages", type=int, default=200)
+    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--messages", type=int, default=MESSAGES)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--joined", choices=MODES, default="both")
     parser.add_argument("--no-node", action="store_true")
     arguments = parser.parse_args()
+    load_before, began = busy_cores(), time.monotonic()
+    names = available(not arguments.no_node)
     rows: list[dict[str, Any]] = []
-    for mode in ("flat", "turn"):
-        runs: dict[str, list[dict[str, float]]] = {}
+    runs: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for mode, publishing in MODES[arguments.joined].items():
+        each: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         # Interleaved, so that a slow moment of the machine hits everybody.
         for _ in range(arguments.rounds):
-            for name in available(not arguments.no_node):
-                runs.setdefault(name, []).append(
-                    measure(name, arguments.clients, arguments.messages, mode)
-                )
-        rates = {
-            name: statistics.median(run["per_second"] for run in each)
-            for name, each in runs.items()
-        }
-        for name, each in runs.items():
-            rows.append(
-                {
-                    "publishing": "flat out" if mode == "flat" else "a loop turn each",
-                    "server": name,
-                    "deliveries/s": rates[name],
-                    "x python-socketio": rates[name] / rates["python-socketio"],
-                    "x node": rates[name] / rates["node"] if "node" in rates else 0.0,
-                    "CPU us/delivery": statistics.median(
-                        run["server_cpu"] / arguments.clients / arguments.messages * 1e6
-                        for run in each
-                    ),
-                    "load's CPU share": statistics.median(run["load_share"] for run in each),
-                }
-            )
-    report("hot_room", rows)
+            for name in names:
+                each[name].append(measure(name, arguments.clients, arguments.messages, mode))
+        rows += compare(publishing, each)
+        runs[publishing] = each
+    report("hot_room", rows, runs, load_before, time.monotonic() - began)
+    if arguments.clients < CLIENTS or arguments.messages < MESSAGES:
+        return
+    for row in rows:
+        if row["server"] == "floorcast":
+            ratio = row["x python-socketio"]
+            verdict = "met" if ratio >= GOAL else "MISSED"
+            print(f"goal, {row['publishing']}: {ratio:.1f} of at least {GOAL} x: {verdict}")
 
 
 if __name__ == "__main__":

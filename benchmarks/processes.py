@@ -2,10 +2,13 @@
 
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 HERE = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = 0, 1
@@ -46,6 +49,12 @@ class Worker:
             raise RuntimeError(f"{self._process.args!r} ended with {self._process.wait()}")
         return dict(json.loads(line))
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
         """End the process."""
         self._process.kill()
@@ -81,7 +90,9 @@ PEERS = {
 def available(with_node: bool) -> list[str]:
     """The peers that can run here; Node's packages are installed where they are missing."""
     names = ["floorcast", "python-socketio"]
-    if with_node:
+    if with_node and not (shutil.which("node") and shutil.which("npm")):
+        print("Node is not installed here, and left out.")
+    elif with_node:
         folder = HERE / "peers" / "node"
         if not (folder / "node_modules").exists():
             subprocess.run(
@@ -91,8 +102,15 @@ def available(with_node: bool) -> list[str]:
     return names
 
 
-def report(name: str, rows: list[dict[str, Any]]) -> None:
-    """Print a table and write the same as JSON."""
+def busy_cores() -> float:
+    """Cores that were busy in the last minute; asked before measuring, so that noise shows."""
+    return os.getloadavg()[0]
+
+
+def report(
+    name: str, rows: list[dict[str, Any]], runs: dict[str, Any], load_before: float, seconds: float
+) -> None:
+    """Print a table, and write it as JSON with every single run behind its medians."""
     columns = list(rows[0])
     cells = [[_text(row[column]) for column in columns] for row in rows]
     widths = [
@@ -100,10 +118,24 @@ def report(name: str, rows: list[dict[str, Any]]) -> None:
     ]
     for line in (columns, *cells):
         print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
+    cores = os.cpu_count()
+    noisy = " (the machine was not idle: expect noise)" if load_before > 0.5 else ""
+    print(f"{seconds:.0f} s, {cores} cores, load before {load_before:.2f}{noisy}")
+    body = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "cores": cores,
+        "load_before": load_before,
+        "seconds": seconds,
+        "rows": rows,
+        "runs": runs,
+    }
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    (results / f"{name}.json").write_text(json.dumps(rows, indent=1))
+    (results / f"{name}.json").write_text(json.dumps(body, indent=1))
 
 
 def _text(value: object) -> str:
+    if value is None:
+        return "-"
     return f"{value:,.2f}" if isinstance(value, float) else str(value)

@@ -42,8 +42,9 @@ server.listen(0, "127.0.0.1", 4096, async () => {
       }
       say({ began, cpu_before: before });
     } else if (command === "stats") {
+      const used = cpu();
       global.gc();
-      say({ rss: process.memoryUsage().rss, cpu: cpu() });
+      say({ rss: process.memoryUsage().rss, cpu: used, cpu_collected: cpu() });
     }
   }
 });
