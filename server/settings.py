@@ -1,21 +1,30 @@
 """Every setting of the server, and where its value comes from: flags, environment, file."""
 
 import difflib
+import ipaddress
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from server.access import ConfigurationError
 
 PREFIX = "FLOORCAST_"
 
-Seconds = Annotated[float, Field(ge=0)]
+
+def _network(text: str) -> str:
+    ipaddress.ip_network(text, strict=False)
+    return text
+
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Bytes = Annotated[int, Field(ge=0)]
+Network = Annotated[str, AfterValidator(_network)]
 
 
 class _Section(BaseModel):
@@ -54,7 +63,7 @@ class LimitSettings(_Section):
     message_bytes: Bytes = Field(64 * 1024, description="the largest message of a client")
     polling_packets: int = Field(256, ge=1, description="packets in one polling request")
     join_timeout_seconds: Seconds = Field(45, description="time to join a namespace")
-    head_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+    head_timeout_seconds: SomeSeconds = Field(
         10, description="time to send a request's head or body, and to be idle between requests"
     )
 
@@ -81,8 +90,8 @@ class RecoverySettings(_Section):
 class PingSettings(_Section):
     """How dead connections are found."""
 
-    interval_seconds: Annotated[float, Field(gt=0)] = Field(25, description="time between pings")
-    timeout_seconds: Annotated[float, Field(gt=0)] = Field(20, description="time to answer one")
+    interval_seconds: SomeSeconds = Field(25, description="time between pings")
+    timeout_seconds: SomeSeconds = Field(20, description="time to answer one")
 
 
 class SessionSettings(_Section):
@@ -103,7 +112,7 @@ class ServerSettings(_Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     origins: tuple[str, ...] = Field((), description="web origins besides our own; * for any")
-    trusted_proxies: tuple[str, ...] = Field((), description="networks of our proxies")
+    trusted_proxies: tuple[Network, ...] = Field((), description="networks of our proxies")
     transports: tuple[Literal["polling", "websocket"], ...] = Field(
         ("polling", "websocket"), min_length=1, description="what clients may use"
     )
@@ -190,20 +199,20 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
     for key, text in environ.items():
         if key.startswith(PREFIX):
             name = key.removeprefix(PREFIX).lower().replace("__", ".", 1)
-            values[name] = _split(text) if name in _LISTS else text
+            values[name] = _split(name, text) if name in _LISTS else text
     return values
 
 
 _LISTS = frozenset(("server.origins", "server.trusted_proxies", "server.transports"))
 
 
-def _split(text: str) -> list[str]:
+def _split(name: str, text: str) -> list[object]:
     if text.lstrip().startswith("["):
         try:
-            parsed = json.loads(text)
-        except json.JSONDecodeError:
-            raise ConfigurationError("a list in the environment is not valid JSON") from None
-        return [str(each) for each in parsed]
+            parsed: list[object] = json.loads(text)
+        except (json.JSONDecodeError, RecursionError):
+            raise ConfigurationError(f"{name} (environment): not valid JSON") from None
+        return parsed
     return [part.strip() for part in text.split(",") if part.strip()]
 
 

@@ -6,14 +6,13 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from client_sdk.contract import Scope
-from server.access import ConfigurationError, mint, new_secret
-from server.app import SystemClock
+from server.access import AccessConfig, ConfigurationError, mint, new_secret
+from server.app import SystemClock, access_config
 from server.cli.logs import log_to_stderr
 from server.cli.sources import Commands, add_config, settings_from
 from server.serving import serve
-from server.settings import variable
 
-_DEMO_TOKENS = {
+_DEMO_SCOPES = {
     "trader": [Scope.MARKET_READ, Scope.SESSION_JOIN],
     "publisher": [Scope.MARKET_READ, Scope.MARKET_PUBLISH],
     "moderator": [Scope.MARKET_READ, Scope.SESSION_JOIN, Scope.SESSION_MODERATE, Scope.ADMIN],
@@ -43,34 +42,28 @@ def add_to(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     log_to_stderr()
-    flags: dict[str, object] = {}
-    secret = None
-    if arguments.demo:
-        # A secret that is configured is used: tokens made elsewhere then work with the demo.
-        secret = environ.get(variable("auth.secret")) or new_secret()
-        flags |= {"auth.secret": secret, "feed.name": "simulated"}
-    for name, value in (
-        ("server.host", arguments.host),
-        ("server.port", arguments.port),
-        ("server.workers", arguments.workers),
-        ("feed.name", arguments.feed),
-    ):
-        if value is not None:
-            flags[name] = value
+    asked = {
+        "server.host": arguments.host,
+        "server.port": arguments.port,
+        "server.workers": arguments.workers,
+        "feed.name": arguments.feed or ("simulated" if arguments.demo else None),
+    }
+    flags = {name: value for name, value in asked.items() if value is not None}
     settings = settings_from(arguments, environ, flags)
-    console_token = (
-        None if secret is None else _demo_token("trader", secret, settings.auth.audience)
-    )
+    # A secret that is configured is used: tokens made elsewhere then work with the demo.
+    if arguments.demo and settings.auth.secret is None:
+        settings = settings_from(arguments, environ, {**flags, "auth.secret": new_secret()})
+    tokens = _demo_tokens(access_config(settings)) if arguments.demo else {}
 
     def announce(url: str) -> None:
-        if secret is not None:
-            for user in _DEMO_TOKENS:
-                print(f"token of {user}: {_demo_token(user, secret, settings.auth.audience)}")
+        for user, token in tokens.items():
+            print(f"token of {user}: {token}")
+        if tokens:
             print(f"console: {url}/")
         print(f"listening on {url}", flush=True)
 
     try:
-        _run_loop(serve(settings, announce=announce, console_token=console_token))
+        _run_loop(serve(settings, announce=announce, console_token=tokens.get("trader")))
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror}"
@@ -78,15 +71,20 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return 0
 
 
-def _demo_token(user: str, secret: str, audience: str) -> str:
-    return mint(
-        secret,
-        subject=user,
-        scopes=_DEMO_TOKENS[user],
-        clock=SystemClock(),
-        ttl_seconds=_DEMO_TOKEN_SECONDS,
-        audience=audience,
-    )
+def _demo_tokens(access: AccessConfig) -> dict[str, str]:
+    assert access.secret is not None
+    return {
+        user: mint(
+            access.secret,
+            subject=user,
+            scopes=scopes,
+            clock=SystemClock(),
+            ttl_seconds=_DEMO_TOKEN_SECONDS,
+            audience=access.audience,
+            issuer=access.issuer,
+        )
+        for user, scopes in _DEMO_SCOPES.items()
+    }
 
 
 def _run_loop(main: Coroutine[Any, Any, None]) -> None:

@@ -1,12 +1,17 @@
 """`floorcast token`: make a token with the configured secret."""
 
 import argparse
+import math
 from collections.abc import Mapping
 
 from client_sdk.contract import Scope
 from server.access import ConfigurationError, mint
 from server.app import SystemClock, access_config
 from server.cli.sources import Commands, add_config, settings_from
+
+# The longest name of a user or of an org that the server takes.
+_MAX_NAME_CHARACTERS = 128
+_MAX_TTL_SECONDS = 10 * 366 * 24 * 3600
 
 
 def add_to(commands: Commands) -> None:
@@ -16,15 +21,19 @@ def add_to(commands: Commands) -> None:
         help="make a token",
         description="Print an HS256 token, signed with the configured FLOORCAST_AUTH__SECRET.",
     )
-    parser.add_argument("--sub", required=True, help="the user's id")
-    parser.add_argument("--org", default="default", help="the tenant (default: default)")
+    parser.add_argument("--sub", required=True, type=_name, help="the user's id")
+    parser.add_argument(
+        "--org", default="default", type=_name, help="the tenant (default: default)"
+    )
     parser.add_argument(
         "--scope",
         action="append",
         choices=[scope.value for scope in Scope],
         help="what it allows; may be repeated (default market:read session:join)",
     )
-    parser.add_argument("--ttl", type=float, default=3600, help="seconds it lives (default 3600)")
+    parser.add_argument(
+        "--ttl", type=_seconds, default=3600, help="seconds it lives (default 3600)"
+    )
     parser.add_argument("--symbols", action="append", metavar="GLOB", help="narrow the symbols")
     parser.add_argument("--sessions", action="append", metavar="GLOB", help="narrow the sessions")
     add_config(parser)
@@ -51,3 +60,20 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         )
     )
     return 0
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= _MAX_NAME_CHARACTERS:
+        raise argparse.ArgumentTypeError(f"1 to {_MAX_NAME_CHARACTERS} characters, please")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    # A token lives whole seconds; one of none would be refused wherever it is shown.
+    if not 1 <= seconds <= _MAX_TTL_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 1 and {_MAX_TTL_SECONDS}")
+    return seconds

@@ -35,6 +35,25 @@ def test_without_a_secret_no_token_is_made(capsys: pytest.CaptureFixture[str]) -
     assert "only where auth.secret is set" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--sub", ""],
+        ["--sub", "x" * 129],
+        ["--sub", "ann", "--org", ""],
+        *(["--sub", "ann", "--ttl", ttl] for ttl in ("nan", "inf", "-5", "0", "soon")),
+        ["--sub", "ann", "--scope", "everything"],
+    ],
+)
+def test_a_token_that_nobody_would_take_is_not_made(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["token", *flags], {"FLOORCAST_AUTH__SECRET": SECRET})
+    assert ended.value.code == 2
+    assert "error: argument" in capsys.readouterr().err
+
+
 def test_check_shows_what_would_be_in_force_and_hides_secrets(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -55,6 +74,10 @@ def test_check_shows_what_would_be_in_force_and_hides_secrets(
         ({"FLOORCAST_AUTH__SECRET": "short"}, "at least 32 bytes"),
         ({"FLOORCAST_AUTH__ALGORITHM": "none"}, "auth.algorithm"),
         ({"FLOORCAST_AUTH__SECRET": SECRET, "FLOORCAST_NONSENSE": "1"}, "FLOORCAST_NONSENSE"),
+        (
+            {"FLOORCAST_AUTH__SECRET": SECRET, "FLOORCAST_SERVER__TRUSTED_PROXIES": "proxy"},
+            "server.trusted_proxies",
+        ),
     ],
 )
 def test_check_says_what_is_wrong(

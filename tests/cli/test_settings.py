@@ -84,7 +84,11 @@ def test_lists_in_the_environment_are_commas_or_json(text: str) -> None:
         ({}, '[server]\nport = "x"', "server.port (file"),
         ({"FLOORCAST_SERVER__PORT": "70000"}, "", "server.port (environment)"),
         ({"FLOORCAST_SERVER__TRANSPORTS": "pigeon"}, "", "server.transports"),
-        ({"FLOORCAST_SERVER__ORIGINS": "[1"}, "", "not valid JSON"),
+        ({"FLOORCAST_SERVER__ORIGINS": "[1"}, "", "server.origins (environment): not valid JSON"),
+        ({"FLOORCAST_SERVER__ORIGINS": '[{"a": 1}]'}, "", "server.origins (environment)"),
+        ({"FLOORCAST_SERVER__TRUSTED_PROXIES": "10.0.0.0/8, proxy"}, "", "'proxy'"),
+        ({"FLOORCAST_PING__INTERVAL_SECONDS": "inf"}, "", "ping.interval_seconds (environment)"),
+        ({"FLOORCAST_SESSION__GRACE_SECONDS": "nan"}, "", "session.grace_seconds (environment)"),
         ({"FLOORCAST_LIMITS__CONNECTIONS": "-1"}, "", "limits.connections"),
     ],
 )
@@ -98,6 +102,11 @@ def test_what_is_wrong_is_named(
     assert message in str(refused.value)
 
 
-def test_secrets_are_not_shown() -> None:
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
     settings = load_settings(environ={"FLOORCAST_AUTH__SECRET": "s3cret" * 8})
     assert "s3cret" not in repr(settings)
+    file = tmp_path / "floorcast.toml"
+    file.write_text('[auth]\nsecret = ["s3cret"]\n')
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(file=file)
+    assert "s3cret" not in str(refused.value)
