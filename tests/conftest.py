@@ -19,7 +19,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.when == "call":
+    # A skipped test shows nothing; one that fails around its call has not passed.
+    if not report.skipped and (report.when == "call" or report.failed):
         outcome = "passed" if report.passed else "failed"
         for marker in item.iter_markers("behaviour"):
             for row in marker.args:

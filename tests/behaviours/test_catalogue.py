@@ -1,0 +1,75 @@
+"""The catalogue itself: which rows there are, and when one counts as shown."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import conftest
+from tests.behaviours.__main__ import missing
+from tests.behaviours.catalogue import NOT_YET_DUE, ROWS, rows
+
+DUE = [row for row in ROWS if row not in NOT_YET_DUE]
+
+SUITE = """
+import pytest
+
+@pytest.fixture
+def broken():
+    raise RuntimeError
+
+@pytest.fixture
+def broken_behind():
+    yield
+    raise RuntimeError
+
+@pytest.mark.behaviour("A1")
+def test_passing(): pass
+
+@pytest.mark.behaviour("A2")
+def test_failing(): assert False
+
+@pytest.mark.behaviour("A3")
+def test_not_set_up(broken): pass
+
+@pytest.mark.behaviour("A4")
+def test_not_torn_down(broken_behind): pass
+
+@pytest.mark.behaviour("A5")
+def test_skipped(): pytest.skip("not here")
+
+@pytest.mark.behaviour("A5")
+@pytest.mark.skip
+def test_never_tried(): pass
+"""
+
+
+def test_the_five_systems_have_all_their_rows() -> None:
+    expected = rows("A1-A18 B1-B23 C1-C18 D1-D50 E1-E15")
+    assert list(ROWS) == expected
+    assert set(expected) > NOT_YET_DUE
+
+
+def test_a_row_is_missing_without_a_test_or_with_one_that_fails() -> None:
+    shown = {row: ["passed", "passed"] for row in DUE}
+    assert missing(shown) == []
+    assert missing({**shown, "A2": ["passed", "failed"]}) == ["A2"]
+    del shown["D5"]
+    assert missing(shown) == ["D5"]
+    assert missing({}) == DUE
+
+
+def test_only_tests_that_ran_and_passed_show_a_row(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "conftest.py").write_text(Path(conftest.__file__).read_text())
+    (tmp_path / "tests" / "test_suite.py").write_text(SUITE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = behaviour(row)\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=False)
+    recorded = json.loads((tmp_path / conftest.RECORD.name).read_text())
+    assert recorded == {
+        "A1": ["passed"],
+        "A2": ["failed"],
+        "A3": ["failed"],
+        "A4": ["passed", "failed"],
+    }
