@@ -5,11 +5,14 @@ from client_sdk.contract.messages import (
     Body,
     ErrorBody,
     Goodbye,
+    Message,
     PriceData,
     TokenExpiring,
+    TopicReply,
     Welcome,
 )
 from client_sdk.contract.names import (
+    INTERVALS_MS,
     MARKET_NAMESPACE,
     SESSION_ID_PATTERN,
     SESSION_NAMESPACE,
@@ -29,6 +32,7 @@ from client_sdk.contract.requests import (
 )
 
 __all__ = [
+    "INTERVALS_MS",
     "MARKET_NAMESPACE",
     "SESSION_ID_PATTERN",
     "SESSION_NAMESPACE",
@@ -39,6 +43,7 @@ __all__ = [
     "ErrorCode",
     "Goodbye",
     "ListSubscriptions",
+    "Message",
     "Position",
     "PriceData",
     "RefreshToken",
@@ -48,6 +53,7 @@ __all__ = [
     "Subscribe",
     "SubscriptionStatus",
     "TokenExpiring",
+    "TopicReply",
     "Unsubscribe",
     "Welcome",
 ]

@@ -1,25 +1,18 @@
 """What a server sends: bodies of events, and the data of each stream."""
 
-from decimal import Decimal, InvalidOperation
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from client_sdk.contract.codes import ErrorCode
+from client_sdk.contract.names import Stream, SubscriptionStatus
 
-
-def _finite_decimal(text: str) -> str:
-    try:
-        finite = Decimal(text).is_finite()
-    except InvalidOperation:
-        finite = False
-    if not finite:
-        raise ValueError("not a decimal number")
-    return text
-
+# Narrower than Python's own `Decimal`, which takes `1_000`, blanks and the digits of any script:
+# a client in another language has to read the same number. The short exponent keeps it finite.
+DECIMAL_PATTERN = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$"
 
 # Kept as the text that was sent: a price must come out exactly as it went in, zeros included.
-DecimalText = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_finite_decimal)]
+DecimalText = Annotated[str, Field(max_length=40, pattern=DECIMAL_PATTERN)]
 
 
 class Body(BaseModel):
@@ -73,3 +66,31 @@ class PriceData(BaseModel):
     ask: DecimalText
     last: DecimalText
     volume: DecimalText
+
+
+class Message(Body):
+    """One market message; its `data` is judged by the model of its stream."""
+
+    stream: Stream
+    symbol: str | None
+    type: Literal["snapshot", "update", "heartbeat"]
+    epoch: str
+    seq: int
+    prev: int
+    ts: int
+    data: dict[str, object]
+    merged: int | None = None
+    age_ms: int | None = None
+
+
+class TopicReply(Body):
+    """What became of one topic of a request; positions only where there is a subscription."""
+
+    status: SubscriptionStatus
+    epoch: str | None = None
+    seq: int | None = None
+    interval_ms: int | None = None
+    recovered: bool | None = None
+    snapshot: Message | None = None
+    missed: tuple[Message, ...] = ()
+    error: ErrorBody | None = None

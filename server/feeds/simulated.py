@@ -1,14 +1,15 @@
 """A market that is made up: random walks for a handful of symbols, at a steady pace."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 
 from client_sdk.contract import Stream
 from server.feeds.walk import RandomWalk
 from server.ports import Clock, Publishing
 
-SYMBOLS: dict[str, tuple[str, str]] = {
+# Where each price begins, and its smallest step.
+SYMBOLS: Mapping[str, tuple[str, str]] = {
     "BTCUSDT": ("64250.00", "0.01"),
     "ETHUSDT": ("3120.00", "0.01"),
     "SOLUSDT": ("148.500", "0.001"),
@@ -24,16 +25,20 @@ class SimulatedFeed:
         self,
         clock: Clock,
         *,
+        symbols: Mapping[str, tuple[str, str]] = SYMBOLS,
         seed: int = 1,
         rate_per_second: float = 20.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        if not symbols or rate_per_second <= 0:
+            # Without either, `run` would spin and never let go of the loop.
+            raise ValueError("a market needs symbols, and a rate above zero")
         self._clock = clock
         self._pause = 1.0 / rate_per_second
         self._sleep = sleep
         self._walks = {
             symbol: RandomWalk(symbol, seed=seed, start=Decimal(start), tick=Decimal(tick))
-            for symbol, (start, tick) in SYMBOLS.items()
+            for symbol, (start, tick) in symbols.items()
         }
 
     async def run(self, publishing: Publishing) -> None:

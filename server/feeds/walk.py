@@ -27,8 +27,13 @@ class RandomWalk:
         ask = bid + spread
         last = draw.choice((bid, ask))
         return {
-            "bid": str(bid * self._tick),
-            "ask": str(ask * self._tick),
-            "last": str(last * self._tick),
-            "volume": str(Decimal(self._volume) / 100),
+            "bid": _plain(bid * self._tick),
+            "ask": _plain(ask * self._tick),
+            "last": _plain(last * self._tick),
+            "volume": _plain(Decimal(self._volume) / 100),
         }
+
+
+def _plain(number: Decimal) -> str:
+    # `str` would write a small one with an exponent.
+    return format(number, "f")

@@ -27,9 +27,11 @@ class PublishingService:
         model = _MODELS.get(parsed.stream)
         if model is None:
             raise RequestError(ErrorCode.TOPIC_UNKNOWN, f"{parsed.stream.value} is not served yet")
+        # Any mapping will do; neither pydantic nor orjson takes one that is no dict.
+        fields = dict(data)
         try:
-            model.model_validate(data)
-            encoded = dumps(dict(data))
+            model.model_validate(fields)
+            encoded = dumps(fields)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))

@@ -1,6 +1,6 @@
 """Subscriptions: both directions always agree."""
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -24,6 +24,32 @@ def test_a_subscription_shows_in_both_directions_until_it_ends() -> None:
     assert subscriptions.remove_all("bob") == ("PRICE:A",)
     assert subscriptions.channels() == ()
     assert len(subscriptions) == 0
+
+
+@given(st.lists(st.tuples(people, channels)), st.booleans())
+def test_nothing_is_kept_of_those_who_have_gone(
+    pairs: list[tuple[str, str]], at_once: bool
+) -> None:
+    subscriptions = Subscriptions()
+    for who, what in pairs:
+        subscriptions.add(who, what)
+    for who, what in pairs:
+        if at_once:
+            subscriptions.remove_all(who)
+        else:
+            subscriptions.remove(who, what)
+    # What is kept and not shown is what leaks, so this looks inside.
+    assert not subscriptions._channels
+    assert not subscriptions._subscribers
+
+
+def test_the_view_of_a_channel_follows_what_happens() -> None:
+    subscriptions = Subscriptions()
+    subscriptions.add("ann", "PRICE:A")
+    view = subscriptions.subscribers("PRICE:A")
+    subscriptions.add("bob", "PRICE:A")
+    assert list(view) == ["ann", "bob"]
+    assert list(subscriptions.subscribers("PRICE:B")) == []
 
 
 class Both(RuleBasedStateMachine):

@@ -1,7 +1,7 @@
 """Topics: what can be subscribed to, and channels that cannot be confused."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from client_sdk.contract import ErrorCode, Stream
@@ -54,6 +54,10 @@ text = st.text(min_size=1, max_size=8)
 
 
 @given(text, text, text, text)
+@example("a:b", "c", "a", "b:c")
+@example("a", "1:b:c", "a:1:b", "c")
+@example("1:a", "b", "1", "a:b")
+@example("a@1", "b", "a", "1:b")
 def test_no_two_users_share_a_private_channel(org: str, user: str, org2: str, user2: str) -> None:
     topic = Topic(Stream.USER_DATA, None)
     same = (org, user) == (org2, user2)
@@ -64,3 +68,8 @@ def test_no_two_users_share_a_private_channel(org: str, user: str, org2: str, us
 def test_a_public_channel_is_everybodys() -> None:
     topic = Topic(Stream.PRICE, "A")
     assert channel_for(topic, "acme", "ann") == channel_for(topic, "other", "bob") == "PRICE:A"
+
+
+def test_each_private_stream_of_a_user_has_a_channel_of_its_own() -> None:
+    topics = [Topic(stream, None) for stream in Stream if not stream.per_symbol]
+    assert len({channel_for(topic, "acme", "ann") for topic in topics}) == 4

@@ -40,6 +40,18 @@ async def play(length: int, *, seed: int = 1, rate: float = 10.0) -> tuple[Tape,
     return tape, sleeps
 
 
+async def symbols_of(symbols: Mapping[str, tuple[str, str]], length: int) -> Tape:
+    """What a feed of these symbols publishes."""
+    clock, tape = ManualClock(), Tape(length)
+
+    async def sleep(seconds: float) -> None:
+        clock.advance(seconds)
+
+    with pytest.raises(asyncio.CancelledError):
+        await SimulatedFeed(clock, symbols=symbols, sleep=sleep).run(tape)
+    return tape
+
+
 async def test_the_same_seed_is_the_same_market_and_another_is_not() -> None:
     one, _ = await play(50)
     again, _ = await play(50)
@@ -86,3 +98,31 @@ async def test_after_a_stall_the_feed_does_not_burst() -> None:
 def test_a_walk_never_falls_to_nothing() -> None:
     walk = RandomWalk("PENNY", seed=3, start=Decimal("0.12"), tick=Decimal("0.01"))
     assert all(Decimal(str(walk.step()["bid"])) > 0 for _ in range(5000))
+
+
+def test_a_tiny_tick_is_written_without_an_exponent() -> None:
+    walk = RandomWalk("DUST", seed=3, start=Decimal("0.00000100"), tick=Decimal("0.00000001"))
+    for _ in range(50):
+        assert all("E" not in str(value) for value in walk.step().values())
+
+
+async def test_a_market_may_have_symbols_of_its_own_each_walking_as_it_would_alone() -> None:
+    alone = await symbols_of({"GOLD": ("2400.0", "0.1")}, 3)
+    beside = await symbols_of({"OIL": ("70.00", "0.01"), "GOLD": ("2400.0", "0.1")}, 6)
+    assert [topic for topic, _ in beside.lines] == ["PRICE:OIL", "PRICE:GOLD"] * 3
+    assert [line for line in beside.lines if line[0] == "PRICE:GOLD"] == alone.lines
+
+
+@pytest.mark.parametrize(("symbols", "rate"), [({}, 1.0), ({"A": ("1", "0.1")}, 0.0)])
+def test_a_market_that_could_not_move_is_refused(
+    symbols: dict[str, tuple[str, str]], rate: float
+) -> None:
+    with pytest.raises(ValueError, match="needs"):
+        SimulatedFeed(ManualClock(), symbols=symbols, rate_per_second=rate)
+
+
+def test_two_symbols_do_not_move_as_one() -> None:
+    one, other = (
+        RandomWalk(symbol, seed=1, start=Decimal(100), tick=Decimal("0.01")) for symbol in "AB"
+    )
+    assert [one.step() for _ in range(20)] != [other.step() for _ in range(20)]
