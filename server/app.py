@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import math
 import random
 import secrets
 import time
@@ -12,21 +11,35 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from client_sdk.contract import ErrorCode
-from server.access import AccessConfig, build_verifier
+from server.access import build_verifier
 from server.brokers import MemoryBroker
+from server.configs import (
+    NO_LIMIT,
+    access_config,
+    delivery_config,
+    freshness_config,
+    publishing_config,
+    sockets_config,
+    transport_config,
+)
 from server.core.connections import ConnectionManager
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.core.event_limits import EventLimits
 from server.core.limits import ConnectionLimits, ConnectRate
 from server.core.subscriptions import Subscriptions
-from server.delivery import Fanout
+from server.delivery import Fanout, Freshness
 from server.feeds import SimulatedFeed
 from server.ports import Clock, Feed
-from server.services import PublishingService, SubscribingService
+from server.services import (
+    Publisher,
+    PublishingService,
+    Submissions,
+    SubscribingService,
+)
 from server.settings import Settings
-from server.sockets import Floor, MarketNamespace, SessionNamespace, SocketsConfig
-from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, SocketServer, TransportConfig
+from server.sockets import Floor, MarketNamespace, SessionNamespace
+from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, SocketServer
 from server.web import add_console, add_health
 
 logger = logging.getLogger(__name__)
@@ -70,24 +83,24 @@ class Server:
             clock,
             max_refused=MAX_REFUSED,
         )
-        self.broker = MemoryBroker(epoch=secrets.token_hex(4))
-        self.subscriptions = Subscriptions()
+        self.broker = MemoryBroker(
+            clock,
+            epoch=secrets.token_hex(4),
+            idempotency_seconds=settings.market.idempotency_seconds,
+        )
+        self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
+        delivery = delivery_config(settings)
         self.fanout = Fanout(
-            self.subscriptions,
+            delivery,
+            clock=clock,
+            counters=self.counters,
             schedule=lambda flush: asyncio.get_running_loop().call_soon(flush),
-            max_buffered_bytes=settings.delivery.buffer_bytes or NO_LIMIT,
         )
-        self.publishing = PublishingService(
-            self.broker, clock, max_message_bytes=limits.message_bytes or NO_LIMIT
-        )
+        self.freshness = Freshness(freshness_config(settings), self.fanout, clock)
+        self.publishing = PublishingService(publishing_config(settings), self.broker, clock)
+        self.publisher = Publisher(self.publishing)
         self.floor = Floor(
-            SocketsConfig(
-                anonymous_market=access.market_optional,
-                ping_interval_ms=int(settings.ping.interval_seconds * 1000),
-                resume_window_ms=int(settings.recovery.window_seconds * 1000),
-                expiring_notice_seconds=settings.auth.expiring_notice_seconds,
-                expiry_grace_seconds=settings.auth.expiry_grace_seconds,
-            ),
+            sockets_config(settings),
             verifier=build_verifier(access, clock),
             registry=self.registry,
             event_limits=EventLimits(per_second=limits.events_per_second, burst=limits.event_burst),
@@ -101,19 +114,27 @@ class Server:
             self.broker,
             self.subscriptions,
             self.fanout,
+            self.freshness,
             max_topics=limits.topics_per_connection,
+            # The other half is for what is delivered meanwhile.
+            max_reply_bytes=delivery.buffer_bytes // 2,
         )
-        self.sockets.register_namespace(MarketNamespace(self.floor, subscribing))
+        self.sockets.register_namespace(
+            MarketNamespace(self.floor, subscribing, Submissions(self.publishing))
+        )
         self.sockets.register_namespace(SessionNamespace(self.floor))
 
     def tick(self) -> None:
         """Look after everything whose moment has come."""
         self.sockets.eio.tick()
         self.floor.tick()
+        self.freshness.tick()
+        self.fanout.tick()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """The life of the server inside its application."""
         await self.broker.start(self.fanout.deliver)
+        await self.publisher.start()
         create_task = asyncio.get_running_loop().create_task
         tasks = [create_task(self._keep_ticking(), name="floorcast-tick")]
         if self.feed is not None:
@@ -124,6 +145,7 @@ class Server:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        await self.publisher.stop()
         await self.sockets.end_all(_DRAINING)
         await self.broker.stop()
 
@@ -180,42 +202,3 @@ def create_app(
     if console_token is not None:
         add_console(app, token=console_token)
     return app
-
-
-def access_config(settings: Settings) -> AccessConfig:
-    """The settings of access, judged together."""
-    auth = settings.auth
-    return AccessConfig(
-        algorithm=auth.algorithm,
-        secret=None if auth.secret is None else auth.secret.get_secret_value(),
-        public_key_file=auth.public_key_file,
-        jwks_url=auth.jwks_url,
-        issuer=auth.issuer,
-        audience=auth.audience,
-        leeway_seconds=auth.leeway_seconds,
-        market_optional=auth.market_optional,
-        token_in_query=auth.token_in_query,
-    )
-
-
-# What a limit of 0 stands for: more than any machine has.
-NO_LIMIT = 2**53
-
-
-def transport_config(settings: Settings) -> TransportConfig:
-    """The settings of the transport."""
-    limits, server = settings.limits, settings.server
-    return TransportConfig(
-        transports=server.transports,
-        origins=server.origins,
-        trusted_proxies=server.trusted_proxies,
-        token_in_query=settings.auth.token_in_query,
-        compression=server.compression,
-        ping_interval_seconds=settings.ping.interval_seconds,
-        ping_timeout_seconds=settings.ping.timeout_seconds,
-        join_timeout_seconds=limits.join_timeout_seconds or math.inf,
-        body_timeout_seconds=limits.head_timeout_seconds,
-        message_bytes=limits.message_bytes or NO_LIMIT,
-        buffer_bytes=settings.delivery.buffer_bytes or NO_LIMIT,
-        polling_packets=limits.polling_packets,
-    )

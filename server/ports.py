@@ -1,10 +1,11 @@
 """The seams of the house: what the product asks of the parts that do I/O."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
+from server.core.entries import Entry, Position
 from server.core.errors import FloorcastError
+from server.core.idempotency import Claim
 
 
 class Clock(Protocol):
@@ -21,12 +22,23 @@ class Link(Protocol):
     """The way to one client, whatever transport carries it."""
 
     @property
-    def buffered_bytes(self) -> int:
-        """What was written and has not left this process yet."""
+    def swift(self) -> bool:
+        """Whether plain frames may be written now, with nothing else to think of."""
+
+    @property
+    def clogged(self) -> bool:
+        """Whether so much waits already that the client has to read before it gets more."""
 
     @property
     def deflates(self) -> bool:
-        """Whether frames may be compressed for this client."""
+        """Whether frames are to be compressed for this client."""
+
+    @property
+    def taken_bytes(self) -> int:
+        """What has left this process; it stands still when the client does not read."""
+
+    def when_writable(self, callback: Callable[[], object]) -> None:
+        """Call back once, when the client has read most of what waits for it."""
 
     def write(self, frames: bytes) -> None:
         """Send one or more complete, unmasked WebSocket text frames."""
@@ -38,24 +50,6 @@ class Link(Protocol):
         """Say goodbye and why, and whether to come back; then end, or end one namespace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in a topic's history; a new epoch says that history was lost."""
-
-    epoch: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One accepted message: where it stands, when it came, and its data as JSON bytes."""
-
-    channel: str
-    position: Position
-    ts_ms: int
-    data: bytes
-
-
 class Broker(Protocol):
     """Gives positions, keeps what was published, and tells the nodes."""
 
@@ -65,14 +59,29 @@ class Broker(Protocol):
     async def stop(self) -> None:
         """Give everything back; nothing is delivered afterwards."""
 
-    async def publish(self, channel: str, data: bytes, ts_ms: int) -> Position:
-        """Accept one message; when this returns it has its place for good."""
+    async def find(self, claim: Claim) -> Position | None:
+        """Where a message went that was published under this claim; a false claim is refused."""
+
+    async def publish(
+        self,
+        channel: str,
+        data: bytes,
+        ts_ms: int,
+        *,
+        kind: str = "update",
+        claim: Claim | None = None,
+        whole: Callable[[], bytes] | None = None,
+    ) -> Position:
+        """Accept one message; when this returns it has its place for good.
+
+        Where the data is only a change, `whole` tells the state that it leads to.
+        """
 
     async def head(self, channel: str) -> Position:
         """The position of the newest entry; seq 0 where there is none yet."""
 
     async def latest(self, channel: str) -> Entry | None:
-        """The newest entry, for a snapshot."""
+        """The newest entry, for a snapshot: its data is the whole state."""
 
     async def watch(self, channel: str) -> None:
         """This node has subscribers of the channel."""
@@ -84,8 +93,16 @@ class Broker(Protocol):
 class Publishing(Protocol):
     """What a feed may do: put updates into the market."""
 
-    async def publish(self, topic: str, data: Mapping[str, object]) -> Position:
-        """Validate, stamp and publish one update of a public topic."""
+    async def publish(
+        self,
+        topic: str,
+        data: Mapping[str, object],
+        *,
+        kind: str = "update",
+        user: str | None = None,
+        org: str = "default",
+    ) -> Position:
+        """Validate, stamp and publish one message; `user` and `org` say whose private topic."""
 
 
 class Feed(Protocol):

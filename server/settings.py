@@ -60,7 +60,9 @@ class LimitSettings(_Section):
     events_per_second: Count = Field(100, description="events of one connection")
     event_burst: Count = Field(200, description="events that may come at once")
     topics_per_connection: Count = Field(200, description="subscribed topics")
-    message_bytes: Bytes = Field(64 * 1024, description="the largest message of a client")
+    message_bytes: Bytes = Field(
+        64 * 1024, description="the data of one message; an event with several may be twice that"
+    )
     polling_packets: int = Field(256, ge=1, description="packets in one polling request")
     join_timeout_seconds: Seconds = Field(45, description="time to join a namespace")
     head_timeout_seconds: SomeSeconds = Field(
@@ -72,6 +74,24 @@ class DeliverySettings(_Section):
     """What waits for a client that reads slowly; 0 means no limit."""
 
     buffer_bytes: Bytes = Field(256 * 1024, description="bytes that may wait for one client")
+    stalled_seconds: Seconds = Field(
+        30, description="who has taken nothing for so long, with more waiting, is let go"
+    )
+    backlog_messages: int = Field(
+        1_000, ge=1, description="messages of a topic at hand for clients that catch up"
+    )
+    backlog_bytes: int = Field(1024 * 1024, ge=1, description="bytes of a topic at hand, likewise")
+
+
+class MarketSettings(_Section):
+    """What the market's topics are held to; a time of 0 means never."""
+
+    price_stale_seconds: Seconds = Field(10, description="silence that makes a PRICE topic stale")
+    orderbook_stale_seconds: Seconds = Field(10, description="the same for ORDERBOOK")
+    trades_stale_seconds: Seconds = Field(0, description="the same for TRADES")
+    heartbeat_seconds: Seconds = Field(15, description="a quiet topic repeats its head so often")
+    book_levels: int = Field(200, ge=1, description="levels kept on each side of a book")
+    idempotency_seconds: Seconds = Field(120, description="how long a published id is remembered")
 
 
 class HistorySettings(_Section):
@@ -131,7 +151,15 @@ class AdminSettings(_Section):
 class FeedSettings(_Section):
     """Where market data comes from."""
 
-    name: Literal["none", "simulated"] = Field("none", description="the feed to run")
+    name: str = Field(
+        "none", description="`none`, `simulated`, `replay:FILE`, or an installed feed's name"
+    )
+    symbols: int = Field(4, ge=1, le=100_000, description="symbols of the simulated market")
+    rate: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = Field(
+        20, description="steps a second of the simulated market, over all symbols"
+    )
+    seed: int = Field(1, description="another seed is another market")
+    speed: Seconds = Field(1, description="how fast to replay; 0 is as fast as it goes")
 
 
 class Settings(_Section):
@@ -140,6 +168,7 @@ class Settings(_Section):
     auth: AuthSettings = AuthSettings()
     limits: LimitSettings = LimitSettings()
     delivery: DeliverySettings = DeliverySettings()
+    market: MarketSettings = MarketSettings()
     history: HistorySettings = HistorySettings()
     recovery: RecoverySettings = RecoverySettings()
     ping: PingSettings = PingSettings()

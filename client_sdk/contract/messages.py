@@ -1,18 +1,11 @@
-"""What a server sends: bodies of events, and the data of each stream."""
+"""What a server sends: the bodies of its events and answers."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from client_sdk.contract.codes import ErrorCode
-from client_sdk.contract.names import Stream, SubscriptionStatus
-
-# Narrower than Python's own `Decimal`, which takes `1_000`, blanks and the digits of any script:
-# a client in another language has to read the same number. The short exponent keeps it finite.
-DECIMAL_PATTERN = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$"
-
-# Kept as the text that was sent: a price must come out exactly as it went in, zeros included.
-DecimalText = Annotated[str, Field(max_length=40, pattern=DECIMAL_PATTERN)]
+from client_sdk.contract.names import FeedState, Stream, SubscriptionStatus
 
 
 class Body(BaseModel):
@@ -57,17 +50,6 @@ class TokenExpiring(Body):
     expires_in_ms: int
 
 
-class PriceData(BaseModel):
-    """The data of a PRICE message; publishers may add fields of their own."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-
-    bid: DecimalText
-    ask: DecimalText
-    last: DecimalText
-    volume: DecimalText
-
-
 class Message(Body):
     """One market message; its `data` is judged by the model of its stream."""
 
@@ -81,6 +63,15 @@ class Message(Body):
     data: dict[str, object]
     merged: int | None = None
     age_ms: int | None = None
+
+
+class Status(Body):
+    """`status`: whether a topic's feed speaks; a silent one must not look like a calm market."""
+
+    stream: Stream
+    symbol: str | None
+    state: FeedState
+    since_ms: int | None = None
 
 
 class TopicReply(Body):

@@ -33,7 +33,13 @@ class Stream(StrEnum):
         """Whether its topics name a symbol; the others belong to one user."""
         return self in _PER_SYMBOL
 
+    @property
+    def merges(self) -> bool:
+        """Whether a newer message may stand for older ones; the others are kept, every one."""
+        return self in _MERGED
 
+
+_MERGED = frozenset((Stream.PRICE, Stream.ORDERBOOK))
 _PER_SYMBOL = frozenset((Stream.PRICE, Stream.ORDERBOOK, Stream.TRADES))
 
 
@@ -55,3 +61,11 @@ class SubscriptionStatus(StrEnum):
     DISCONNECTED = "DISCONNECTED"
     ERROR = "ERROR"
     RECONNECTING = "RECONNECTING"
+
+
+class FeedState(StrEnum):
+    """Whether a topic's feed speaks."""
+
+    LIVE = "LIVE"
+    STALE = "STALE"
+    RESYNC = "RESYNC"

@@ -1,6 +1,6 @@
 """What a client may send, event by event."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -53,3 +53,19 @@ class Unsubscribe(Request):
 
 class ListSubscriptions(Request):
     """`subscriptions`: what am I subscribed to?"""
+
+
+class Publication(Request):
+    """One message to publish; an `id` makes it idempotent, `user` says whose private topic."""
+
+    topic: TopicName
+    data: dict[str, object]
+    type: Literal["update", "snapshot"] = "update"
+    id: str | None = Field(default=None, min_length=1, max_length=128)
+    user: str | None = Field(default=None, min_length=1, max_length=128)
+
+
+class Publish(Request):
+    """`publish` one or more messages; each is judged alone."""
+
+    messages: list[object] = Field(min_length=1, max_length=1000)

@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Mapping
 
 from server.access import build_verifier
-from server.app import SystemClock, access_config
+from server.app import SystemClock
 from server.cli.sources import Commands, add_config, settings_from
+from server.configs import access_config
 
 
 def add_to(commands: Commands) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from client_sdk.contract import Scope
 from server.access import AccessConfig, ConfigurationError, mint, new_secret
-from server.app import SystemClock, access_config
+from server.app import SystemClock
 from server.cli.logs import log_to_stderr
 from server.cli.sources import Commands, add_config, settings_from
+from server.configs import access_config
 from server.serving import serve
 
 _DEMO_SCOPES = {

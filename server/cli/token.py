@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from client_sdk.contract import Scope
 from server.access import ConfigurationError, mint
-from server.app import SystemClock, access_config
+from server.app import SystemClock
 from server.cli.sources import Commands, add_config, settings_from
+from server.configs import access_config
 
 # The longest name of a user or of an org that the server takes.
 _MAX_NAME_CHARACTERS = 128

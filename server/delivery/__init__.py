@@ -1,5 +1,6 @@
 """Delivery: from one published entry to every subscriber's link."""
 
-from server.delivery.fanout import Fanout
+from server.delivery.fanout import DeliveryConfig, Fanout
+from server.delivery.freshness import Freshness, FreshnessConfig
 
-__all__ = ["Fanout"]
+__all__ = ["DeliveryConfig", "Fanout", "Freshness", "FreshnessConfig"]

@@ -1,108 +1,349 @@
 """Brings each published entry to every subscriber of this node: one encoding, one write each."""
 
-import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from client_sdk.contract import MARKET_NAMESPACE, ErrorCode
-from server.core.errors import LimitError
+from client_sdk.contract import INTERVALS_MS, MARKET_NAMESPACE
+from server.core.counters import Counters
+from server.core.entries import Entry, Position
 from server.core.frames import deflate_text_frames
-from server.core.subscriptions import Subscriptions
+from server.core.outbox import Lag
 from server.core.topics import Topic
+from server.delivery.channel import Channel, Piece, Tier
+from server.delivery.clients import BROKEN, Client
+from server.delivery.laggards import Laggards
 from server.delivery.messages import MessageEncoder
-from server.ports import Entry, Link
+from server.delivery.view import TopicView
+from server.ports import Clock, Link
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class DeliveryConfig:
+    """How much waits for one client, for how long, and what a node keeps of a topic."""
+
+    buffer_bytes: int = 256 * 1024
+    stalled_seconds: float = 30.0
+    backlog_messages: int = 1000
+    backlog_bytes: int = 1024 * 1024
+
+    @property
+    def piece_bytes(self) -> int:
+        """One write: a quarter, so that one more still fits where the client just takes none."""
+        return self.buffer_bytes // 4
 
 
 class Fanout:
     """Joins what is published within one turn of the loop into one write a client.
 
     An idle server sends at once at the end of the turn; a busy one makes one system call for
-    many messages. Clients of one topic that wait for the same frames share the joined bytes.
+    many messages. Clients of one pace that stand at the same message share the bytes. Who does
+    not take its bytes is left alone until it does: nothing is queued for it, only its place in
+    each topic is kept, and it is brought up to date from there.
     """
 
     def __init__(
         self,
-        subscriptions: Subscriptions,
+        config: DeliveryConfig,
         *,
+        clock: Clock,
+        counters: Counters,
         schedule: Callable[[Callable[[], None]], object],
-        max_buffered_bytes: int,
     ) -> None:
-        self._subscriptions = subscriptions
+        self._config = config
+        self._piece_bytes = config.piece_bytes
+        self._clock = clock
         self._schedule = schedule
-        self._max_buffered_bytes = max_buffered_bytes
-        self._links: dict[str, Link] = {}
-        self._encoders: dict[str, MessageEncoder] = {}
-        self._waiting: dict[str, list[bytes]] = {}
+        self._clients: dict[str, Client] = {}
+        self._channels: dict[str, Channel] = {}
+        # Entries that come while the state before them is still being fetched.
+        self._opening: dict[str, list[Entry]] = {}
+        self._dirty: dict[Channel, None] = {}
+        self._due: dict[int, dict[Channel, None]] = {each: {} for each in INTERVALS_MS if each}
+        self._boundaries: dict[int, int] = {}
         self._scheduled = False
+        self._now = clock.monotonic()
+        # Told when a topic speaks again that had gone silent.
+        self.on_revival: Callable[[Channel], None] = lambda channel: None
+        self.laggards = Laggards(
+            clock=clock,
+            counters=counters,
+            schedule=schedule,
+            flush=self.flush_channel,
+            place=self.place,
+            piece_bytes=config.piece_bytes,
+            stalled_seconds=config.stalled_seconds,
+        )
+
+    # --- clients
 
     def attach(self, connection_id: str, link: Link) -> None:
         """From now on this connection can be written to."""
-        self._links[connection_id] = link
+        self._clients[connection_id] = Client(connection_id, link)
 
-    def detach(self, connection_id: str) -> None:
-        """The connection has ended."""
-        self._links.pop(connection_id, None)
+    def detach(self, connection_id: str) -> tuple[str, ...]:
+        """The connection has ended; the channels that nobody listens to any more."""
+        client = self._clients.pop(connection_id, None)
+        if client is None:
+            return ()
+        self.laggards.forget(client)
+        client.outbox = None
+        emptied = []
+        for channel, pace in client.channels.items():
+            channel.part(client, pace)
+            if not channel:
+                emptied.append(channel.name)
+        client.channels.clear()
+        return tuple(emptied)
 
     @property
     def link_count(self) -> int:
         """How many connections can be written to."""
-        return len(self._links)
+        return len(self._clients)
 
-    def open(self, channel: str, topic: Topic) -> None:
-        """The channel's first subscriber comes."""
-        if channel not in self._encoders:
-            self._encoders[channel] = MessageEncoder(MARKET_NAMESPACE, topic)
+    # --- channels
 
-    def close(self, channel: str) -> None:
-        """The channel's last subscriber has gone."""
-        self._encoders.pop(channel, None)
-        self._waiting.pop(channel, None)
+    def channel(self, name: str) -> Channel | None:
+        """A topic that is followed here."""
+        return self._channels.get(name)
 
-    def encoder(self, channel: str) -> MessageEncoder:
-        """How the messages of an open channel are encoded."""
-        return self._encoders[channel]
+    def channels(self) -> tuple[Channel, ...]:
+        """Every topic that is followed here."""
+        return tuple(self._channels.values())
+
+    def prepare(self, name: str) -> None:
+        """Entries of this topic may come before its state is known: hold them."""
+        if name not in self._channels:
+            self._opening.setdefault(name, [])
+
+    def open(self, name: str, topic: Topic, head: Position, latest: Entry | None) -> Channel:
+        """Follow a topic from its state at `head`, and what was held since."""
+        channel = self._channels.get(name)
+        if channel is None:
+            view = TopicView(
+                topic,
+                MessageEncoder(MARKET_NAMESPACE, topic),
+                head,
+                latest,
+                max_messages=self._config.backlog_messages,
+                max_bytes=self._config.backlog_bytes,
+            )
+            channel = self._channels[name] = Channel(name, topic, view, self._clock.monotonic())
+            for entry in self._opening.pop(name, ()):
+                channel.accept(entry, self._piece_bytes)
+        return channel
+
+    def close(self, name: str) -> bool:
+        """Let go of a topic, unless somebody listens to it."""
+        channel = self._channels.get(name)
+        if channel:
+            return False
+        if channel is not None:
+            del self._channels[name]
+            self._dirty.pop(channel, None)
+            for due in self._due.values():
+                due.pop(channel, None)
+        return True
+
+    def abandon(self, name: str) -> None:
+        """Nobody waits for the topic's state any more; what was held for it is let go."""
+        self._opening.pop(name, None)
+
+    # --- who hears what
+
+    def pace(self, connection_id: str, channel: Channel) -> int:
+        """How often a client is served in a topic, in milliseconds."""
+        return self._clients[connection_id].channels[channel]
+
+    def listen(self, connection_id: str, channel: Channel, interval_ms: int) -> int:
+        """The client hears the topic from its head on; the pace that it is served at."""
+        client = self._clients[connection_id]
+        self.flush_channel(channel)
+        self._part(client, channel)
+        if interval_ms:
+            client.asked[channel] = interval_ms
+        pace = client.pace(channel)
+        self.place(client, channel, pace, Lag(channel.view.position.seq))
+        if channel.stale_since_ms is not None:
+            self._owe(client, channel, Lag(channel.view.position.seq, needs_status=True))
+        return pace
+
+    def owe_snapshot(self, connection_id: str, channel: Channel) -> None:
+        """The client has the position but not the state: that comes as a message."""
+        lag = Lag(channel.view.position.seq, needs_snapshot=True)
+        lag.needs_status = channel.stale_since_ms is not None
+        self._owe(self._clients[connection_id], channel, lag)
+
+    def unlisten(self, connection_id: str, channel: Channel) -> None:
+        """The client wants no more of it."""
+        self._part(self._clients[connection_id], channel)
+
+    def _part(self, client: Client, channel: Channel) -> None:
+        client.asked.pop(channel, None)
+        pace = client.channels.pop(channel, None)
+        if pace is not None:
+            channel.part(client, pace)
+            if client.outbox is not None:
+                client.outbox.drop(channel)
+
+    def _owe(self, client: Client, channel: Channel, lag: Lag) -> None:
+        pace = client.channels[channel]
+        channel.part(client, pace)
+        channel.join(client, pace, lag)
+        self.laggards.owe(client, channel, lag)
+
+    def place(self, client: Client, channel: Channel, pace: int, lag: Lag) -> None:
+        """Put a client where it belongs, and see to it that it gets what it lacks there."""
+        client.channels[channel] = pace
+        if channel.join(client, pace, lag) or lag.last == channel.view.position.seq:
+            return
+        if pace:
+            self._due[pace][channel] = None
+        else:
+            self.laggards.owe(client, channel, lag)
+
+    # --- what is published
 
     def deliver(self, entry: Entry) -> None:
         """Take one entry, in the order of its channel."""
-        encoder = self._encoders.get(entry.channel)
-        if encoder is None:
+        channel = self._channels.get(entry.channel)
+        if channel is None:
+            held = self._opening.get(entry.channel)
+            if held is not None:
+                held.append(entry)
             return
-        frame = encoder.frame(entry, entry.position.seq - 1)
-        waiting = self._waiting.get(entry.channel)
-        if waiting is None:
-            self._waiting[entry.channel] = [frame]
-        else:
-            waiting.append(frame)
         if not self._scheduled:
             self._scheduled = True
+            # One look at the clock serves the whole turn.
+            self._now = self._clock.monotonic()
             self._schedule(self.flush)
+        channel.active_at = self._now
+        if channel.stale_since_ms is not None:
+            self.set_stale(channel, None)
+        if channel.accept(entry, self._piece_bytes):
+            self._dirty[channel] = None
+        for interval_ms in channel.paced:
+            self._due[interval_ms][channel] = None
 
     def flush(self) -> None:
-        """Write what waits; also called before somebody subscribes, who must not get it."""
+        """Write what waits for the end of this turn."""
         self._scheduled = False
-        waiting, self._waiting = self._waiting, {}
-        limit = self._max_buffered_bytes
-        links = self._links
-        behind: list[Link] = []
-        for channel, frames in waiting.items():
-            joined = frames[0] if len(frames) == 1 else b"".join(frames)
-            deflated: bytes | None = None
-            for connection_id in self._subscriptions.subscribers(channel):
-                link = links.get(connection_id)
-                if link is None:
-                    continue
-                if link.buffered_bytes > limit:
-                    behind.append(link)
-                    continue
-                if link.deflates:
-                    deflated = deflated or deflate_text_frames(joined)
-                    link.write(deflated)
+        dirty, self._dirty = self._dirty, {}
+        for channel in dirty:
+            self._flush_immediate(channel)
+
+    def flush_channel(self, channel: Channel) -> None:
+        """Write what waits in one topic, before somebody joins or leaves its immediate tier."""
+        if channel in self._dirty:
+            del self._dirty[channel]
+            self._flush_immediate(channel)
+
+    def _flush_immediate(self, channel: Channel) -> None:
+        synced = channel.immediate.synced
+        for piece in channel.take():
+            frames = piece.frames
+            others: list[Link] = []
+            for link in synced:
+                if link.swift:
+                    try:
+                        link.write(frames)
+                    except BROKEN:
+                        others.append(link)
                 else:
-                    link.write(joined)
-        # Ended afterwards: ending changes the subscriptions that are walked above.
-        for link in behind:
-            link.end(
-                LimitError(ErrorCode.SERVER_OVERLOADED, "the client reads too slowly"),
-                reconnect=True,
-            )
+                    others.append(link)
+            if others:
+                self._write_to_others(channel, piece, others)
+
+    def _write_to_others(self, channel: Channel, piece: Piece, links: list[Link]) -> None:
+        deflated: bytes | None = None
+        synced = channel.immediate.synced
+        for link in links:
+            client = synced[link]
+            if link.clogged:
+                del synced[link]
+                lag = Lag(piece.before, piece.oldest_ms)
+                channel.immediate.odd[client] = lag
+                self.laggards.fall(client, channel, lag)
+                continue
+            deflated = deflated or deflate_text_frames(piece.frames)
+            try:
+                link.write(deflated if link.deflates else piece.frames)
+            except BROKEN:
+                link.abort("a write failed")
+
+    # --- paces
+
+    def tick(self) -> None:
+        """Serve the paces whose moment has come, and look after who lags."""
+        now_ms = int(self._clock.monotonic() * 1000)
+        for interval_ms, due in self._due.items():
+            boundary = now_ms // interval_ms
+            if self._boundaries.get(interval_ms) != boundary:
+                self._boundaries[interval_ms] = boundary
+                waiting, self._due[interval_ms] = due, {}
+                for channel in waiting:
+                    tier = channel.paced.get(interval_ms)
+                    if tier is not None:
+                        self._flush_paced(channel, tier)
+        self.laggards.tick()
+
+    def _flush_paced(self, channel: Channel, tier: Tier) -> None:
+        head = channel.view.position.seq
+        if tier.last != head:
+            group = Lag(tier.last, tier.oldest_ms)
+            synced, tier.synced = tier.synced, {}
+            now_ms = int(self._clock.time() * 1000)
+            if synced:
+                frames = channel.view.missed(group, now_ms, self._piece_bytes).frames
+                for link, client in synced.items():
+                    if link.clogged:
+                        tier.odd[client] = Lag(group.last, group.oldest_ms)
+                    elif client.send(frames):
+                        tier.synced[link] = client
+            tier.last, tier.oldest_ms = head, None
+        for client, lag in tuple(tier.odd.items()):
+            if client.link.clogged:
+                self.laggards.watch(client)
+                self._due[tier.interval_ms][channel] = None
+            elif self.laggards.send_missed(client, channel, lag):
+                del tier.odd[client]
+                tier.synced[client.link] = client
+                if client.outbox is not None:
+                    client.outbox.drop(channel)
+        if not tier:
+            del channel.paced[tier.interval_ms]
+
+    # --- the feed's state
+
+    def set_stale(self, channel: Channel, since_ms: int | None) -> None:
+        """The topic's feed has gone silent, or is back; all who listen are told."""
+        channel.stale_since_ms = since_ms
+        if since_ms is None:
+            self.on_revival(channel)
+        self.flush_channel(channel)
+        frame = channel.status()
+        for client in channel.clients():
+            if not client.link.clogged:
+                client.send(frame)
+                continue
+            pace = client.channels[channel]
+            lag = channel.part(client, pace)
+            lag.needs_status = True
+            channel.join(client, pace, lag)
+            if pace:
+                self._due[pace][channel] = None
+                self.laggards.watch(client)
+            else:
+                self.laggards.fall(client, channel, lag)
+
+    def heartbeat(self, channel: Channel) -> None:
+        """Repeat the head of a quiet topic to all who have it; the others get it with the rest."""
+        self.flush_channel(channel)
+        position = channel.view.position
+        frame = channel.view.encoder.heartbeat(position, int(self._clock.time() * 1000))
+        for tier in channel.tiers():
+            for link, client in tuple(tier.synced.items()):
+                if tier.last == position.seq and not link.clogged:
+                    client.send(frame)
+            for client, lag in tuple(tier.odd.items()):
+                if lag.last == position.seq and not client.link.clogged:
+                    client.send(frame)

@@ -1,37 +1,79 @@
 """Builds the bytes of a market message once, for every client that is to receive it."""
 
+from client_sdk.contract import FeedState, Stream
+from server.core.entries import Entry, Position
 from server.core.frames import text_frame
 from server.core.packets import event_packet
 from server.core.topics import Topic
-from server.ports import Entry
+
+# What a heartbeat says besides its position: nothing, in the shape of its stream.
+_QUIET = {Stream.ORDERBOOK: b'{"bids":[],"asks":[]}', Stream.TRADES: b'{"trades":[]}'}
 
 
 class MessageEncoder:
-    """Encodes the entries of one topic; what never changes is encoded in advance."""
+    """Encodes the messages of one topic; what never changes is encoded in advance."""
 
-    __slots__ = ("_event", "_head", "_namespace")
+    __slots__ = ("_event", "_head", "_kinds", "_namespace", "_quiet", "_start")
 
     def __init__(self, namespace: str, topic: Topic) -> None:
         self._namespace = namespace
         self._event = topic.stream.event
+        self._quiet = _QUIET.get(topic.stream, b"{}")
         symbol = "null" if topic.symbol is None else f'"{topic.symbol}"'
         # A symbol's alphabet needs no escaping in JSON; `Topic.parse` lets nothing else in.
-        self._head = f'{{"stream":"{topic.stream.value}","symbol":{symbol},"type":'.encode()
+        self._head = f'{{"stream":"{topic.stream.value}","symbol":{symbol},'.encode()
+        # Every update of a turn begins alike, up to its epoch.
+        self._start = event_packet(namespace, self._event, b"\0").partition(b"\0")[0]
 
-    def body(self, entry: Entry, kind: str, prev: int) -> bytes:
+    def body(
+        self,
+        position: Position,
+        *,
+        kind: str,
+        prev: int,
+        ts_ms: int,
+        data: bytes,
+        merged: int = 1,
+        age_ms: int = 0,
+    ) -> bytes:
         """The message as JSON."""
-        position = entry.position
-        return b'%b"%b","epoch":"%b","seq":%d,"prev":%d,"ts":%d,"data":%b}' % (
+        extra = b',"merged":%d,"age_ms":%d' % (merged, age_ms) if merged > 1 else b""
+        return b'%b"type":"%b","epoch":"%b","seq":%d,"prev":%d,"ts":%d,"data":%b%b}' % (
             self._head,
             kind.encode(),
             position.epoch.encode(),
             position.seq,
             prev,
-            entry.ts_ms,
-            entry.data,
+            ts_ms,
+            data,
+            extra,
         )
 
-    def frame(self, entry: Entry, prev: int) -> bytes:
-        """The message as the WebSocket frame that carries it."""
-        body = self.body(entry, "update", prev)
-        return text_frame(event_packet(self._namespace, self._event, body))
+    def frame(self, body: bytes) -> bytes:
+        """A message's body as the WebSocket frame that carries it."""
+        return text_frame(b"%b%b]" % (self._start, body))
+
+    def entry(self, entry: Entry) -> bytes:
+        """One entry as it is, for a client that has the one before it."""
+        position = entry.position
+        return self.frame(
+            self.body(
+                position,
+                kind=entry.kind,
+                prev=position.seq - 1,
+                ts_ms=entry.ts_ms,
+                data=entry.data,
+            )
+        )
+
+    def heartbeat(self, position: Position, now_ms: int) -> bytes:
+        """The head of a quiet topic, for a client that has everything."""
+        return self.frame(
+            self.body(position, kind="heartbeat", prev=position.seq, ts_ms=now_ms, data=self._quiet)
+        )
+
+    def status(self, state: FeedState, since_ms: int | None) -> bytes:
+        """Whether the topic's feed speaks."""
+        since = b"" if since_ms is None else b',"since_ms":%d' % since_ms
+        body = b'%b"state":"%b"%b}' % (self._head, state.value.encode(), since)
+        return text_frame(event_packet(self._namespace, "status", body))

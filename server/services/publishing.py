@@ -1,47 +1,116 @@
-"""Takes updates into the market: checked, stamped, encoded once, and given their position."""
+"""Takes messages into the market: checked, stamped, encoded once, and given their position."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from client_sdk.contract import ErrorCode, PriceData, Stream
+from client_sdk.contract import STREAM_DATA, BookData, ErrorCode, StreamData
+from server.core.book import OrderBook
+from server.core.entries import Position
 from server.core.errors import LimitError, RequestError
+from server.core.idempotency import Claim
+from server.core.problems import invalid
 from server.core.strict_json import dumps
-from server.core.topics import Topic
-from server.ports import Broker, Clock, Position
+from server.core.topics import Topic, channel_for
+from server.ports import Broker, Clock
 
-_MODELS: dict[Stream, type[BaseModel]] = {Stream.PRICE: PriceData}
+
+@dataclass(frozen=True, slots=True)
+class PublishingConfig:
+    """How large a message may be, and how deep a book."""
+
+    message_bytes: int = 64 * 1024
+    book_levels: int = 200
 
 
 class PublishingService:
     """Fills the `Publishing` port over a broker."""
 
-    def __init__(self, broker: Broker, clock: Clock, *, max_message_bytes: int) -> None:
+    def __init__(self, config: PublishingConfig, broker: Broker, clock: Clock) -> None:
+        self._config = config
         self._broker = broker
         self._clock = clock
-        self._max_message_bytes = max_message_bytes
+        self._books: dict[str, OrderBook] = {}
 
-    async def publish(self, topic: str, data: Mapping[str, object]) -> Position:
-        """Publish one update of a public topic."""
+    async def publish(
+        self,
+        topic: str,
+        data: Mapping[str, object],
+        *,
+        kind: str = "update",
+        user: str | None = None,
+        org: str = "default",
+        identifier: str | None = None,
+        publisher: str = "",
+    ) -> Position:
+        """Publish one message; with an `identifier` a retry of the publisher's makes no second.
+
+        `user` and `org` say whose private topic it is.
+        """
         parsed = Topic.parse(topic)
-        model = _MODELS.get(parsed.stream)
-        if model is None:
-            raise RequestError(ErrorCode.TOPIC_UNKNOWN, f"{parsed.stream.value} is not served yet")
+        if (parsed.symbol is None) != (user is not None):
+            wanted = "needs a user" if user is None else "is not a user's"
+            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} {wanted}")
+        if kind == "snapshot" and not parsed.stream.merges:
+            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} takes no snapshots")
         # Any mapping will do; neither pydantic nor orjson takes one that is no dict.
         fields = dict(data)
+        model, encoded = self._judge(parsed, fields)
+        channel = channel_for(parsed, org, user or "")
+        claim = None
+        if identifier is not None:
+            key = "\0".join((org, publisher, channel, identifier))
+            claim = Claim(key, blake2b(kind.encode() + encoded, digest_size=16).digest())
+        ts_ms = int(self._clock.time() * 1000)
+        if isinstance(model, BookData):
+            return await self._publish_book(channel, model, ts_ms, kind, claim)
+        return await self._broker.publish(channel, encoded, ts_ms, kind=kind, claim=claim)
+
+    def _judge(self, topic: Topic, fields: dict[str, object]) -> tuple[StreamData, bytes]:
         try:
-            model.model_validate(fields)
+            model = STREAM_DATA[topic.stream].model_validate(fields)
             encoded = dumps(fields)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise RequestError(
-                ErrorCode.REQUEST_INVALID, f"{topic}: {where}: {first['msg']}"
-            ) from None
+            raise invalid(error, f"{topic.name}: ") from None
         except ValueError as error:
-            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic}: {error}") from None
-        if len(encoded) > self._max_message_bytes:
+            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic.name}: {error}") from None
+        if len(encoded) > self._config.message_bytes:
             raise LimitError(
-                ErrorCode.LIMIT_PAYLOAD, f"a message may have {self._max_message_bytes} bytes"
+                ErrorCode.LIMIT_PAYLOAD,
+                f"a message may have {self._config.message_bytes} bytes",
+                details={"limit": self._config.message_bytes},
             )
-        return await self._broker.publish(parsed.name, encoded, int(self._clock.time() * 1000))
+        return model, encoded
+
+    async def _publish_book(
+        self,
+        channel: str,
+        data: BookData,
+        ts_ms: int,
+        kind: str,
+        claim: Claim | None,
+    ) -> Position:
+        # Asked first: the book as it is now may not take a change for the second time.
+        if claim is not None and (published := await self._broker.find(claim)) is not None:
+            return published
+        book = self._books.get(channel)
+        if book is None:
+            book = OrderBook(self._config.book_levels)
+        change = book.apply(kind, data.bids, data.asks, data.checksum)
+        try:
+            position = await self._broker.publish(
+                channel,
+                dumps(change.body()),
+                ts_ms,
+                kind=kind,
+                claim=claim,
+                whole=lambda: dumps(book.whole().body()),
+            )
+        except BaseException:
+            # Nobody will hear of the change, so the book must not know it either.
+            change.revert()
+            raise
+        self._books[channel] = book
+        return position

@@ -4,16 +4,16 @@ from collections.abc import Iterable
 
 import orjson
 
-from client_sdk.contract import ErrorCode, Stream, SubscriptionStatus
+from client_sdk.contract import INTERVALS_MS, ErrorCode, SubscriptionStatus
 from server.access import Principal
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
 from server.core.subscriptions import Subscriptions
 from server.core.topics import Topic, channel_for
-from server.delivery.fanout import Fanout
-from server.ports import Broker, Entry, Link, Position
+from server.delivery import Fanout, Freshness
+from server.delivery.channel import Channel
+from server.ports import Broker, Link
 
 TopicReplies = dict[str, dict[str, object]]
-_SERVED = frozenset({Stream.PRICE})
 
 
 class SubscribingService:
@@ -24,40 +24,59 @@ class SubscribingService:
         broker: Broker,
         subscriptions: Subscriptions,
         fanout: Fanout,
+        freshness: Freshness,
         *,
         max_topics: int,
+        max_reply_bytes: int,
     ) -> None:
         self._broker = broker
         self._subscriptions = subscriptions
         self._fanout = fanout
+        self._freshness = freshness
         self._max_topics = max_topics
-        self._present: set[str] = set()
+        self._max_reply_bytes = max_reply_bytes
+        # Who waits for the state of a topic that is not followed here yet.
+        self._openers: dict[str, int] = {}
 
-    def enter(self, connection_id: str, link: Link) -> None:
+    def enter(self, connection_id: str, principal: Principal, link: Link) -> None:
         """A connection is there and may subscribe."""
-        self._present.add(connection_id)
+        self._subscriptions.enter(connection_id, principal.org, principal.user_id)
         self._fanout.attach(connection_id, link)
 
     async def leave(self, connection_id: str) -> None:
-        """The connection is gone, and its subscriptions with it."""
-        self._present.discard(connection_id)
-        self._fanout.detach(connection_id)
-        for channel in self._subscriptions.remove_all(connection_id):
-            await self._close(channel)
+        """The connection is gone, and what it listened to with it."""
+        self._subscriptions.leave(connection_id)
+        for name in self._fanout.detach(connection_id):
+            await self._close(name)
 
     async def subscribe(
-        self, connection_id: str, principal: Principal, topics: Iterable[str]
+        self, connection_id: str, principal: Principal, topics: Iterable[str], interval_ms: int = 0
     ) -> TopicReplies:
         """Subscribe to each topic that may be had; the others say why not."""
         replies: TopicReplies = {}
+        room = self._max_reply_bytes
         for name in dict.fromkeys(topics):
             try:
-                replies[name] = await self._subscribe(connection_id, principal, name)
+                topic = Topic.parse(name)
+                channel = await self._join(connection_id, principal, topic)
             except FloorcastError as error:
-                replies[name] = {
-                    "status": SubscriptionStatus.ERROR.value,
-                    "error": error.body(),
-                }
+                replies[name] = _refused(error)
+                continue
+            # From here on nothing waits: what is published now comes after this state.
+            granted = _granted(interval_ms) if topic.stream.merges else 0
+            pace = self._fanout.listen(connection_id, channel, granted)
+            subscription = self._subscriptions.pend(connection_id, topic)
+            self._subscriptions.listen(connection_id, subscription, granted)
+            reply = _connected(channel, pace)
+            snapshot = channel.view.snapshot()
+            if snapshot is not None:
+                room -= len(snapshot)
+                if room >= 0:
+                    reply["snapshot"] = orjson.Fragment(snapshot)
+                else:
+                    # Many deep books at once: the rest come as messages, as the client reads.
+                    self._fanout.owe_snapshot(connection_id, channel)
+            replies[name] = reply
         return replies
 
     async def unsubscribe(
@@ -67,79 +86,102 @@ class SubscribingService:
         replies: TopicReplies = {}
         for name in dict.fromkeys(topics):
             try:
-                channel = channel_for(Topic.parse(name), principal.org, principal.user_id)
+                topic = Topic.parse(name)
             except FloorcastError as error:
-                replies[name] = {
-                    "status": SubscriptionStatus.ERROR.value,
-                    "error": error.body(),
-                }
+                replies[name] = _refused(error)
                 continue
-            self._subscriptions.remove(connection_id, channel)
-            await self._close(channel)
+            channel = self._fanout.channel(channel_for(topic, principal.org, principal.user_id))
+            if self._subscriptions.end(connection_id, topic) and channel is not None:
+                self._fanout.unlisten(connection_id, channel)
+                await self._close(channel.name)
             replies[name] = {"status": SubscriptionStatus.DISCONNECTED.value}
         return replies
 
-    async def subscriptions(self, connection_id: str) -> TopicReplies:
+    def subscriptions(self, connection_id: str) -> TopicReplies:
         """What the connection is subscribed to now."""
         replies: TopicReplies = {}
-        for channel in self._subscriptions.channels_of(connection_id):
-            head = await self._broker.head(channel)
-            # Only public topics are served yet, and a public topic's channel is its name.
-            replies[channel] = _connected(head)
+        for subscription in self._subscriptions.of_connection(connection_id):
+            channel = self._fanout.channel(subscription.channel)
+            if channel is not None:
+                pace = self._fanout.pace(connection_id, channel)
+                replies[subscription.topic.name] = _connected(channel, pace)
         return replies
 
-    async def _subscribe(
-        self, connection_id: str, principal: Principal, name: str
-    ) -> dict[str, object]:
-        topic = Topic.parse(name)
-        if topic.stream not in _SERVED:
-            raise RequestError(
-                ErrorCode.TOPIC_UNKNOWN, f"the stream {topic.stream.value} is not served yet"
-            )
+    async def _join(self, connection_id: str, principal: Principal, topic: Topic) -> Channel:
+        """The topic, followed here, if this connection may have it."""
         if topic.symbol is not None and not principal.may_use_symbol(topic.symbol):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
-        channel = channel_for(topic, principal.org, principal.user_id)
-        await self._broker.watch(channel)
-        latest = await self._broker.latest(channel)
-        head = await self._broker.head(channel)
-        # From here to the answer nothing may wait: what is published now either went out
-        # before, or comes after the snapshot.
-        if connection_id not in self._present:
-            await self._close(channel)
+        if topic.symbol is None and principal.anonymous:
+            raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"{topic.name} needs a token")
+        name = channel_for(topic, principal.org, principal.user_id)
+        self._judge_place(connection_id, name)
+        channel = self._fanout.channel(name)
+        if channel is not None:
+            return channel
+        subscription = self._subscriptions.pend(connection_id, topic)
+        try:
+            channel = await self._open(name, topic)
+            self._judge_place(connection_id, name)
+        except BaseException:
+            # Also where the connection ended while the broker was asked.
+            self._subscriptions.fail(subscription)
+            await self._close(name)
+            raise
+        return channel
+
+    def _judge_place(self, connection_id: str, name: str) -> None:
+        subscriptions = self._subscriptions
+        if connection_id not in subscriptions:
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
-        if 0 < self._max_topics <= self._subscriptions.count_of(
-            connection_id
-        ) and not self._subscriptions.listens(connection_id, channel):
-            await self._close(channel)
+        full = 0 < self._max_topics <= subscriptions.count_of(connection_id)
+        if full and not subscriptions.listens(connection_id, name):
             raise LimitError(
                 ErrorCode.LIMIT_TOPICS,
                 f"a connection may have {self._max_topics} topics",
                 details={"limit": self._max_topics},
             )
-        self._fanout.open(channel, topic)
-        self._fanout.flush()
-        self._subscriptions.add(connection_id, channel)
-        return {**_connected(head), "snapshot": self._snapshot(channel, latest)}
 
-    def _snapshot(self, channel: str, latest: Entry | None) -> orjson.Fragment | None:
-        if latest is None:
-            return None
-        prev = latest.position.seq - 1
-        return orjson.Fragment(self._fanout.encoder(channel).body(latest, "snapshot", prev))
+    async def _open(self, name: str, topic: Topic) -> Channel:
+        """Follow a topic: hold what comes, fetch its state, go on from there."""
+        self._openers[name] = self._openers.get(name, 0) + 1
+        self._fanout.prepare(name)
+        try:
+            await self._broker.watch(name)
+            latest = await self._broker.latest(name)
+            head = await self._broker.head(name) if latest is None else latest.position
+            known = self._fanout.channel(name) is not None
+            channel = self._fanout.open(name, topic, head, latest)
+            if not known:
+                self._freshness.open(channel)
+            return channel
+        finally:
+            self._openers[name] -= 1
+            if not self._openers[name]:
+                del self._openers[name]
+                # Nothing, unless the way to here was cut short.
+                self._fanout.abandon(name)
 
-    async def _close(self, channel: str) -> None:
-        """Let the broker forget a channel that nobody here listens to."""
-        if not self._subscriptions.subscribers(channel):
-            self._fanout.close(channel)
-            await self._broker.unwatch(channel)
+    async def _close(self, name: str) -> None:
+        """Let go of a topic that nobody here listens to, or waits for."""
+        if name not in self._openers and self._fanout.close(name):
+            self._freshness.close(name)
+            await self._broker.unwatch(name)
 
 
-def _connected(head: Position) -> dict[str, object]:
+def _granted(interval_ms: int) -> int:
+    """The next pace that is offered: never more often than was asked for, if there is one."""
+    return next((each for each in INTERVALS_MS if each >= interval_ms), INTERVALS_MS[-1])
+
+
+def _refused(error: FloorcastError) -> dict[str, object]:
+    return {"status": SubscriptionStatus.ERROR.value, "error": error.body()}
+
+
+def _connected(channel: Channel, pace: int) -> dict[str, object]:
     return {
         "status": SubscriptionStatus.CONNECTED.value,
-        "epoch": head.epoch,
-        "seq": head.seq,
-        "interval_ms": 0,
+        **channel.view.position.body(),
+        "interval_ms": pace,
         "recovered": False,
         "snapshot": None,
         "missed": [],

@@ -12,6 +12,7 @@ from server.access import Principal, anonymous, find_token
 from server.core.counters import Counters
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
 from server.core.event_limits import EventLimits, Verdict
+from server.core.problems import invalid
 from server.ports import Clock
 from server.sockets.pipeline import Call, Guard, Handler, Reply, Route
 from server.transport import ConnectionRefused
@@ -133,19 +134,7 @@ def validation(routes: Mapping[str, Route], connect: Route) -> Guard:
         try:
             call.request = route.model.model_validate({} if payload is None else payload)
         except ValidationError as error:
-            raise _invalid(error) from None
+            raise invalid(error) from None
         return await proceed(call)
 
     return guard
-
-
-def _invalid(error: ValidationError) -> RequestError:
-    problems = [
-        {"where": ".".join(map(str, each["loc"]))[:200], "problem": each["msg"]}
-        for each in error.errors(include_url=False, include_input=False, include_context=False)[:8]
-    ]
-    first = problems[0]
-    where = f"{first['where']}: " if first["where"] else ""
-    return RequestError(
-        ErrorCode.REQUEST_INVALID, f"{where}{first['problem']}", details={"problems": problems}
-    )

@@ -1,13 +1,15 @@
-"""The `/market` namespace: subscribing to topics."""
+"""The `/market` namespace: subscribing to topics, and publishing."""
 
 from client_sdk.contract import (
     MARKET_NAMESPACE,
     ListSubscriptions,
+    Publish,
     Scope,
     Subscribe,
     Unsubscribe,
 )
-from server.services import SubscribingService
+from server.services import Submissions, SubscribingService
+from server.services.submissions import reply
 from server.sockets.floor import Floor
 from server.sockets.namespace import FloorNamespace
 from server.sockets.peers import Peer
@@ -17,7 +19,9 @@ from server.sockets.pipeline import Call, Reply, Route
 class MarketNamespace(FloorNamespace):
     """Events of `/market`."""
 
-    def __init__(self, floor: Floor, subscribing: SubscribingService) -> None:
+    def __init__(
+        self, floor: Floor, subscribing: SubscribingService, submissions: Submissions
+    ) -> None:
         super().__init__(
             MARKET_NAMESPACE,
             floor,
@@ -25,13 +29,15 @@ class MarketNamespace(FloorNamespace):
                 "subscribe": Route(Subscribe, self._subscribe),
                 "unsubscribe": Route(Unsubscribe, self._unsubscribe),
                 "subscriptions": Route(ListSubscriptions, self._subscriptions),
+                "publish": Route(Publish, self._publish),
             },
             anonymous_allowed=floor.config.anonymous_market,
         )
         self._subscribing = subscribing
+        self._submissions = submissions
 
     async def joined(self, peer: Peer) -> None:
-        self._subscribing.enter(peer.connection_id, peer.link)
+        self._subscribing.enter(peer.connection_id, peer.principal, peer.link)
 
     async def left(self, connection_id: str) -> None:
         await self._subscribing.leave(connection_id)
@@ -41,7 +47,9 @@ class MarketNamespace(FloorNamespace):
         assert isinstance(request, Subscribe)
         assert principal is not None
         principal.require(Scope.MARKET_READ)
-        topics = await self._subscribing.subscribe(call.connection_id, principal, request.topics)
+        topics = await self._subscribing.subscribe(
+            call.connection_id, principal, request.topics, request.interval_ms
+        )
         return {"ok": True, "topics": topics}
 
     async def _unsubscribe(self, call: Call) -> Reply:
@@ -52,4 +60,10 @@ class MarketNamespace(FloorNamespace):
         return {"ok": True, "topics": topics}
 
     async def _subscriptions(self, call: Call) -> Reply:
-        return {"ok": True, "topics": await self._subscribing.subscriptions(call.connection_id)}
+        return {"ok": True, "topics": self._subscribing.subscriptions(call.connection_id)}
+
+    async def _publish(self, call: Call) -> Reply:
+        request, principal = call.request, call.principal
+        assert isinstance(request, Publish)
+        assert principal is not None
+        return reply(await self._submissions.submit(principal, request.messages))

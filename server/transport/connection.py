@@ -61,6 +61,8 @@ class Connection:
         "_noise",
         "_pulse",
         "_refusals",
+        "_waiters",
+        "clogged",
         "closed",
         "deflates",
         "lease",
@@ -68,6 +70,7 @@ class Connection:
         "refusal",
         "sid",
         "sids",
+        "swift",
         "upgrading",
         "write",
     )
@@ -91,11 +94,15 @@ class Connection:
         self.closed = False
         self.upgrading = False
         self.deflates = False
+        self.clogged = False
+        # Neither clogged nor compressed, in one look: a delivery asks nothing else.
+        self.swift = True
         self.write: Callable[[bytes], None] = _nowhere
         self._carrier: Carrier | None = None
         self._inbox = Inbox(self._handle, self._let_flow)
         self._noise = 0
         self._refusals = 0
+        self._waiters: list[Callable[[], object]] | None = None
         join_seconds = config.join_timeout_seconds
         if refusal is not None:
             join_seconds = min(join_seconds, config.refused_seconds)
@@ -117,6 +124,7 @@ class Connection:
         self._carrier = carrier
         self.write = carrier.write
         self.deflates = carrier.deflates
+        self.swift = not (self.deflates or self.clogged)
 
     @property
     def joined(self) -> bool:
@@ -136,6 +144,18 @@ class Connection:
     @property
     def buffered_bytes(self) -> int:
         return 0 if self._carrier is None else self._carrier.buffered_bytes
+
+    @property
+    def taken_bytes(self) -> int:
+        return 0 if self._carrier is None else self._carrier.taken_bytes
+
+    def when_writable(self, callback: Callable[[], object]) -> None:
+        if not self.clogged:
+            callback()
+        elif self._waiters is None:
+            self._waiters = [callback]
+        else:
+            self._waiters.append(callback)
 
     # --- what the client sends
 
@@ -178,7 +198,14 @@ class Connection:
             )
             self.close(reason, close_code)
 
+    def on_clogged(self) -> None:
+        self.clogged, self.swift = True, False
+
     def on_writable(self) -> None:
+        self.clogged, self.swift = False, not self.deflates
+        waiters, self._waiters = self._waiters, None
+        for callback in waiters or ():
+            callback()
         if not self._inbox.busy:
             self._let_flow(True)
 
@@ -214,7 +241,7 @@ class Connection:
             if self._carrier is not None:
                 self._carrier.abort()
             return
-        verdict = self._pulse.judge(now, self._carrier, joined=self.joined)
+        verdict = self._pulse.judge(now, self._carrier, joined=self.joined, clogged=self.clogged)
         if verdict in (Verdict.SILENT, Verdict.DEAF):
             self.abort(verdict.value)
         elif verdict in (Verdict.STRANGER, Verdict.REFUSED):
@@ -310,6 +337,7 @@ class Connection:
             return
         self.closed = True
         self.write = _nowhere
+        self._waiters = None
         self._inbox.clear()
         if self.lease is not None:
             self.lease.close()

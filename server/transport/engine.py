@@ -141,10 +141,13 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self.sockets[connection.sid] = connection
         self.watch(connection, connection.next_check())
         if transport == "polling":
-            connection.carry(PollingCarrier(connection))
+            connection.carry(PollingCarrier(connection, clog_bytes=self.config.clog_bytes))
             return _packets([self._open_packet(connection, upgrades=True)])
         carrier = WebSocketCarrier(
-            connection, max_message_bytes=self.config.message_bytes, deflates=deflates
+            connection,
+            max_message_bytes=self.config.message_bytes,
+            clog_bytes=self.config.clog_bytes,
+            deflates=deflates,
         )
         connection.carry(carrier)
         first = text_frame(self._open_packet(connection, upgrades=False))

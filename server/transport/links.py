@@ -49,6 +49,9 @@ class Listener(Protocol):
     def on_violation(self, reason: str, close_code: int) -> None:
         """The client broke the protocol; nothing after this point was read."""
 
+    def on_clogged(self) -> None:
+        """So much waits that the client has to read before it gets more."""
+
     def on_writable(self) -> None:
         """The client has read most of what waited for it."""
 

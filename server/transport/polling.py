@@ -15,10 +15,21 @@ class PollingCarrier:
 
     deflates = False
 
-    __slots__ = ("_buffered", "_ended", "_listener", "_packets", "_taken", "_waiter")
+    __slots__ = (
+        "_buffered",
+        "_clog_bytes",
+        "_clogged",
+        "_ended",
+        "_listener",
+        "_packets",
+        "_taken",
+        "_waiter",
+    )
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, *, clog_bytes: int) -> None:
         self._listener = listener
+        self._clog_bytes = clog_bytes
+        self._clogged = False
         self._packets: list[bytes] = []
         self._buffered = 0
         self._taken = 0
@@ -44,6 +55,9 @@ class PollingCarrier:
         self._packets += split_text_frames(frames)
         self._buffered += len(frames)
         self.release()
+        if self._buffered > self._clog_bytes and not self._clogged:
+            self._clogged = True
+            self._listener.on_clogged()
 
     def release(self) -> None:
         """Let the waiting request go, with what there is."""
@@ -56,6 +70,7 @@ class PollingCarrier:
         self._taken += self._buffered
         self._buffered = 0
         if packets:
+            self._clogged = False
             self._listener.on_writable()
         return packets
 

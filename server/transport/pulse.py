@@ -20,7 +20,15 @@ class Verdict(Enum):
 class Pulse:
     """The deadlines of one connection."""
 
-    __slots__ = ("_config", "_join_by", "_leave_by", "_ping_at", "_pong_by", "_stalled_at")
+    __slots__ = (
+        "_config",
+        "_join_by",
+        "_leave_by",
+        "_ping_at",
+        "_pong_by",
+        "_spared",
+        "_stalled_at",
+    )
 
     def __init__(self, config: TransportConfig, now: float, join_seconds: float) -> None:
         self._config = config
@@ -28,6 +36,7 @@ class Pulse:
         self._ping_at = now + config.ping_interval_seconds
         self._pong_by: float | None = None
         self._leave_by: float | None = None
+        self._spared = False
         self._stalled_at = -1
 
     def leave_by(self, when: float) -> bool:
@@ -41,16 +50,24 @@ class Pulse:
         """An answer came; False where nothing had been asked."""
         asked = self._pong_by is not None
         self._pong_by = None
+        self._spared = False
         return asked
 
-    def judge(self, now: float, carrier: Carrier | None, *, joined: bool) -> Verdict:
+    def judge(self, now: float, carrier: Carrier | None, *, joined: bool, clogged: bool) -> Verdict:
         """What is due now; a ping that is due counts as sent."""
         if self._leave_by is not None and now >= self._leave_by:
             return Verdict.REFUSED
         if not joined and now >= self._join_by:
             return Verdict.STRANGER
         if self._pong_by is not None:
-            return Verdict.SILENT if now >= self._pong_by else Verdict.FINE
+            if now < self._pong_by:
+                return Verdict.FINE
+            if not clogged or self._spared:
+                return Verdict.SILENT
+            # Our ping waits behind what the client has not read yet: once, it gets the time again.
+            self._spared = True
+            self._pong_by = now + self._config.ping_timeout_seconds
+            return Verdict.FINE
         if now < self._ping_at:
             return Verdict.FINE
         if self._reads_nothing(carrier):

@@ -27,7 +27,10 @@ class Probe:
         self._connection = connection
         self._probed = False
         self.carrier = WebSocketCarrier(
-            self, max_message_bytes=engine.config.message_bytes, deflates=deflates
+            self,
+            max_message_bytes=engine.config.message_bytes,
+            clog_bytes=engine.config.clog_bytes,
+            deflates=deflates,
         )
 
     def begin(self, now: float) -> None:
@@ -68,8 +71,11 @@ class Probe:
     def on_noise(self) -> None:
         """A control frame before the switch means nothing."""
 
-    def on_writable(self) -> None:
+    def on_clogged(self) -> None:
         """Hardly anything is written before the switch."""
+
+    def on_writable(self) -> None:
+        """As above."""
 
     def on_farewell(self) -> None:
         self._give_up(1000)

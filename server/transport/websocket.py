@@ -11,11 +11,14 @@ from server.transport.links import Listener
 class WebSocketCarrier(asyncio.Protocol):
     """Lives on a transport that was taken over from aiohttp."""
 
-    __slots__ = ("_listener", "_reader", "_transport", "_written", "deflates")
+    __slots__ = ("_clog_bytes", "_listener", "_reader", "_transport", "_written", "deflates")
 
-    def __init__(self, listener: Listener, *, max_message_bytes: int, deflates: bool) -> None:
+    def __init__(
+        self, listener: Listener, *, max_message_bytes: int, clog_bytes: int, deflates: bool
+    ) -> None:
         self._listener = listener
         self._reader = FrameReader(max_message_bytes, inflate=deflates)
+        self._clog_bytes = clog_bytes
         self._transport: asyncio.Transport | None = None
         self._written = 0
         self.deflates = deflates
@@ -26,6 +29,7 @@ class WebSocketCarrier(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._clog_bytes)
 
     def data_received(self, data: bytes) -> None:
         transport = self._transport
@@ -48,6 +52,9 @@ class WebSocketCarrier(asyncio.Protocol):
                 self._listener.on_noise()
             if transport.is_closing():
                 return
+
+    def pause_writing(self) -> None:
+        self._listener.on_clogged()
 
     def resume_writing(self) -> None:
         self._listener.on_writable()

@@ -6,7 +6,7 @@ import pytest
 
 from server.brokers import MemoryBroker
 from server.core.errors import FloorcastError
-from server.ports import Entry, Position
+from server.core.entries import Entry, Position
 
 
 async def started(**options: int) -> tuple[MemoryBroker, list[Entry]]:

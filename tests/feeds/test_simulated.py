@@ -9,7 +9,7 @@ import pytest
 from client_sdk.contract import PriceData
 from server.feeds import SimulatedFeed
 from server.feeds.walk import RandomWalk
-from server.ports import Position
+from server.core.entries import Position
 from tests.kit.clock import ManualClock
 
 

@@ -9,7 +9,7 @@ import pytest
 from server.brokers import MemoryBroker
 from server.core.errors import FloorcastError
 from server.core.strict_json import dumps
-from server.ports import Position
+from server.core.entries import Position
 from server.services import PublishingService
 from tests.kit.clock import START, ManualClock
 from tests.kit.running import PRICE

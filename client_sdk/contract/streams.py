@@ -1,0 +1,117 @@
+"""The data of each stream, as publishers send it and clients receive it."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from client_sdk.contract.names import Stream
+
+# Narrower than Python's own `Decimal`, which takes `1_000`, blanks and the digits of any script:
+# a client in another language has to read the same number. The short exponent keeps it finite.
+DECIMAL_PATTERN = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$"
+# In a book without an exponent: levels are found by their price again and again.
+LEVEL_PRICE_PATTERN = r"^-?[0-9]+(\.[0-9]+)?$"
+QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?$"
+# Of one side in one message; whoever publishes a larger book sends its top.
+MAX_LEVELS = 5000
+
+# Kept as the text that was sent: a price must come out exactly as it went in, zeros included.
+DecimalText = Annotated[str, Field(max_length=40, pattern=DECIMAL_PATTERN)]
+LevelPrice = Annotated[str, Field(max_length=40, pattern=LEVEL_PRICE_PATTERN)]
+Quantity = Annotated[str, Field(max_length=40, pattern=QUANTITY_PATTERN)]
+# JSON has no tuples: what comes in is a list, and only that is not taken strictly.
+Level = Annotated[tuple[LevelPrice, Quantity], Field(strict=False)]
+
+
+class StreamData(BaseModel):
+    """Publishers may add fields of their own, except to a book, whose levels are merged."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+
+class PriceData(StreamData):
+    """The data of a PRICE message."""
+
+    bid: DecimalText
+    ask: DecimalText
+    last: DecimalText
+    volume: DecimalText
+
+
+class BookData(StreamData):
+    """Levels of an order book as `(price, quantity)`, best first; the quantity 0 removes one.
+
+    A publisher may leave the checksum out; one that is given is compared with the server's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    bids: list[Level] = Field(max_length=MAX_LEVELS)
+    asks: list[Level] = Field(max_length=MAX_LEVELS)
+    checksum: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+
+
+class Trade(StreamData):
+    """One deal."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)] | int
+    price: DecimalText
+    qty: DecimalText
+    side: Literal["buy", "sell"]
+    ts: int
+
+
+class TradesData(StreamData):
+    """The data of a TRADES message."""
+
+    trades: list[Trade] = Field(max_length=1000)
+
+
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+# JSON's own fractions are not exact, so an amount is text or a whole number.
+Amount = DecimalText | int
+
+
+class UserData(StreamData):
+    """The data of a USER_DATA message: any object about the user."""
+
+
+class BotStatus(StreamData):
+    """The data of a BOT_STATUS message."""
+
+    bot_id: Name | int | None = None
+    status: Name | None = None
+
+
+class RiskAlert(StreamData):
+    """The data of a RISK_ALERTS message."""
+
+    level: Name | int | None = None
+    message: Annotated[str, Field(max_length=4096)] | None = None
+
+
+class OrderUpdate(StreamData):
+    """The data of an ORDER_UPDATES message."""
+
+    order_id: Name | int | None = None
+    symbol: Name | None = None
+    side: Name | None = None
+    status: Name | None = None
+    price: Amount | None = None
+    qty: Amount | None = None
+    filled: Amount | None = None
+
+
+STREAM_DATA: Mapping[Stream, type[StreamData]] = MappingProxyType(
+    {
+        Stream.PRICE: PriceData,
+        Stream.ORDERBOOK: BookData,
+        Stream.TRADES: TradesData,
+        Stream.USER_DATA: UserData,
+        Stream.BOT_STATUS: BotStatus,
+        Stream.RISK_ALERTS: RiskAlert,
+        Stream.ORDER_UPDATES: OrderUpdate,
+    }
+)

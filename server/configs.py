@@ -1,0 +1,94 @@
+"""Turns the settings into what each part of the server is told."""
+
+import math
+
+from client_sdk.contract import Stream
+from server.access import AccessConfig
+from server.delivery import DeliveryConfig, FreshnessConfig
+from server.services import PublishingConfig
+from server.settings import Settings
+from server.sockets import SocketsConfig
+from server.transport import TransportConfig
+
+# What a limit of 0 stands for: more than any machine has.
+NO_LIMIT = 2**53
+
+
+def access_config(settings: Settings) -> AccessConfig:
+    """The settings of access, judged together."""
+    auth = settings.auth
+    return AccessConfig(
+        algorithm=auth.algorithm,
+        secret=None if auth.secret is None else auth.secret.get_secret_value(),
+        public_key_file=auth.public_key_file,
+        jwks_url=auth.jwks_url,
+        issuer=auth.issuer,
+        audience=auth.audience,
+        leeway_seconds=auth.leeway_seconds,
+        market_optional=auth.market_optional,
+        token_in_query=auth.token_in_query,
+    )
+
+
+def delivery_config(settings: Settings) -> DeliveryConfig:
+    """The settings of delivery."""
+    delivery = settings.delivery
+    return DeliveryConfig(
+        buffer_bytes=delivery.buffer_bytes or NO_LIMIT,
+        stalled_seconds=delivery.stalled_seconds,
+        backlog_messages=delivery.backlog_messages,
+        backlog_bytes=delivery.backlog_bytes,
+    )
+
+
+def freshness_config(settings: Settings) -> FreshnessConfig:
+    """When silence means what."""
+    market = settings.market
+    return FreshnessConfig(
+        heartbeat_seconds=market.heartbeat_seconds,
+        stale_seconds={
+            Stream.PRICE: market.price_stale_seconds,
+            Stream.ORDERBOOK: market.orderbook_stale_seconds,
+            Stream.TRADES: market.trades_stale_seconds,
+        },
+    )
+
+
+def transport_config(settings: Settings) -> TransportConfig:
+    """The settings of the transport."""
+    limits, server = settings.limits, settings.server
+    return TransportConfig(
+        transports=server.transports,
+        origins=server.origins,
+        trusted_proxies=server.trusted_proxies,
+        token_in_query=settings.auth.token_in_query,
+        compression=server.compression,
+        ping_interval_seconds=settings.ping.interval_seconds,
+        ping_timeout_seconds=settings.ping.timeout_seconds,
+        join_timeout_seconds=limits.join_timeout_seconds or math.inf,
+        body_timeout_seconds=limits.head_timeout_seconds,
+        # Room for several messages in one event, and for telling that one of them is too large.
+        message_bytes=limits.message_bytes * 2 or NO_LIMIT,
+        buffer_bytes=settings.delivery.buffer_bytes or NO_LIMIT,
+        polling_packets=limits.polling_packets,
+    )
+
+
+def publishing_config(settings: Settings) -> PublishingConfig:
+    """The settings of publishing."""
+    return PublishingConfig(
+        message_bytes=settings.limits.message_bytes or NO_LIMIT,
+        book_levels=settings.market.book_levels,
+    )
+
+
+def sockets_config(settings: Settings) -> SocketsConfig:
+    """What clients are told, and how their tokens end."""
+    auth = settings.auth
+    return SocketsConfig(
+        anonymous_market=auth.market_optional,
+        ping_interval_ms=int(settings.ping.interval_seconds * 1000),
+        resume_window_ms=int(settings.recovery.window_seconds * 1000),
+        expiring_notice_seconds=auth.expiring_notice_seconds,
+        expiry_grace_seconds=auth.expiry_grace_seconds,
+    )

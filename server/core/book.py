@@ -1,0 +1,225 @@
+"""One order book: levels best first, kept exact, never crossed, of bounded depth."""
+
+import zlib
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from client_sdk.contract import ErrorCode
+from server.core.errors import RequestError
+
+Levels = Sequence[tuple[str, str]]
+CHECKSUM_LEVELS = 10
+GONE = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class BookChange:
+    """What an update really did: levels that stand now, and removed ones with quantity 0."""
+
+    bids: Levels
+    asks: Levels
+    checksum: int
+    revert: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
+
+    def body(self) -> dict[str, object]:
+        """The change as clients receive it."""
+        return {"bids": self.bids, "asks": self.asks, "checksum": self.checksum}
+
+
+class _Side:
+    """The levels of one side, found by price and sorted best first."""
+
+    __slots__ = ("_keys", "_known", "_levels", "_negative")
+
+    def __init__(self, *, descending: bool) -> None:
+        self._negative = descending
+        self._keys: list[Decimal] = []
+        # One spelling of a price as long as its level stands: clients may find it by its text.
+        self._levels: dict[Decimal, tuple[str, str]] = {}
+        self._known: dict[str, Decimal] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def key(self, price: str) -> Decimal:
+        """Sorts best first."""
+        known = self._known.get(price)
+        if known is not None:
+            return known
+        number = Decimal(price)
+        # Not the minus sign, which would round to the context's precision.
+        return number.copy_negate() if self._negative else number
+
+    def best(self) -> Decimal | None:
+        if not self._keys:
+            return None
+        best = self._keys[0]
+        return best.copy_negate() if self._negative else best
+
+    def top(self, count: int | None = None) -> list[tuple[str, str]]:
+        levels = self._levels
+        return [levels[key] for key in self._keys[:count]]
+
+    def get(self, key: Decimal) -> tuple[str, str] | None:
+        return self._levels.get(key)
+
+    def put(self, key: Decimal, price: str, quantity: str) -> tuple[str, str]:
+        previous = self._levels.get(key)
+        if previous is None:
+            insort(self._keys, key)
+            self._known[price] = key
+        else:
+            price = previous[0]
+        level = (price, quantity)
+        self._levels[key] = level
+        return level
+
+    def drop(self, key: Decimal) -> tuple[str, str]:
+        level = self._levels.pop(key)
+        del self._known[level[0]]
+        del self._keys[bisect_left(self._keys, key)]
+        return level
+
+    def worst(self) -> Decimal:
+        return self._keys[-1]
+
+
+_Undo = list[tuple[_Side, Decimal, tuple[str, str] | None]]
+
+
+class OrderBook:
+    """Takes snapshots and absolute updates; a refused one changes nothing."""
+
+    __slots__ = ("_asks", "_bids", "_max_levels")
+
+    def __init__(self, max_levels: int) -> None:
+        self._max_levels = max_levels
+        self._clear()
+
+    def _clear(self) -> None:
+        self._bids = _Side(descending=True)
+        self._asks = _Side(descending=False)
+
+    @property
+    def bids(self) -> list[tuple[str, str]]:
+        """All bids, the highest first."""
+        return self._bids.top()
+
+    @property
+    def asks(self) -> list[tuple[str, str]]:
+        """All asks, the lowest first."""
+        return self._asks.top()
+
+    def whole(self) -> BookChange:
+        """Everything that stands now."""
+        return BookChange(self.bids, self.asks, self.checksum())
+
+    def checksum(self) -> int:
+        """CRC32 of the best levels: bid, ask, next bid, next ask, as `price:quantity`."""
+        bids, asks = self._bids.top(CHECKSUM_LEVELS), self._asks.top(CHECKSUM_LEVELS)
+        parts: list[str] = []
+        for i in range(CHECKSUM_LEVELS):
+            if i < len(bids):
+                parts += bids[i]
+            if i < len(asks):
+                parts += asks[i]
+        return zlib.crc32(":".join(parts).encode())
+
+    def apply(
+        self, kind: str, bids: Levels, asks: Levels, checksum: int | None = None
+    ) -> BookChange:
+        """Take a published message: a `snapshot`, or an `update`."""
+        if kind == "snapshot":
+            return self.replace(bids, asks, checksum)
+        return self.update(bids, asks, checksum)
+
+    def replace(self, bids: Levels, asks: Levels, checksum: int | None = None) -> BookChange:
+        """Begin anew with these levels; a checksum that is given must be that of the result."""
+        before = (self._bids, self._asks)
+
+        def revert() -> None:
+            self._bids, self._asks = before
+
+        self._clear()
+        try:
+            self.update(bids, asks, checksum)
+        except RequestError:
+            revert()
+            raise
+        return BookChange(self.bids, self.asks, self.checksum(), revert)
+
+    def update(self, bids: Levels, asks: Levels, checksum: int | None = None) -> BookChange:
+        """Set the quantities of these levels; 0 removes one."""
+        undo: _Undo = []
+        try:
+            changed_bids = self._set(self._bids, bids, undo)
+            changed_asks = self._set(self._asks, asks, undo)
+            self._judge()
+            now = self.checksum()
+            if checksum is not None and checksum != now:
+                raise _invalid("the checksum is not that of the book")
+        except RequestError:
+            _revert(undo)
+            raise
+        return BookChange(changed_bids, changed_asks, now, lambda: _revert(undo))
+
+    def _set(self, side: _Side, levels: Levels, undo: _Undo) -> Levels:
+        changed: dict[Decimal, tuple[str, str]] = {}
+        # The level that stood at each price before; also tells what was named already.
+        before: dict[Decimal, tuple[str, str] | None] = {}
+        for price, quantity in levels:
+            key = side.key(price)
+            if key in before:
+                raise _invalid(f"the price {price} stands twice in one side")
+            previous = before[key] = side.get(key)
+            if quantity.strip("0."):
+                undo.append((side, key, previous))
+                changed[key] = side.put(key, price, quantity)
+            elif previous is not None:
+                undo.append((side, key, previous))
+                changed[key] = (side.drop(key)[0], GONE)
+        while len(side) > self._max_levels:
+            key = side.worst()
+            undo.append((side, key, side.get(key)))
+            price, _ = side.drop(key)
+            if key in before and before[key] is None:
+                # It came and went within this update: nobody has to hear of it.
+                del changed[key]
+            else:
+                changed[key] = (price, GONE)
+        return [changed[key] for key in sorted(changed)]
+
+    def _judge(self) -> None:
+        bid, ask = self._bids.best(), self._asks.best()
+        if bid is not None and ask is not None and bid >= ask:
+            raise _invalid(f"the book would be crossed: bid {bid} is not below ask {ask}")
+
+
+def merge_changes(changes: Iterable[tuple[Levels, Levels]]) -> tuple[Levels, Levels]:
+    """One change that does what all of them did, one after the other."""
+    bids: dict[str, str] = {}
+    asks: dict[str, str] = {}
+    for change in changes:
+        for side, levels in zip((bids, asks), change, strict=True):
+            for price, quantity in levels:
+                # Put at the end: where one price was spelled in two ways, the last word counts.
+                side.pop(price, None)
+                side[price] = quantity
+    return (
+        sorted(bids.items(), key=lambda level: Decimal(level[0]), reverse=True),
+        sorted(asks.items(), key=lambda level: Decimal(level[0])),
+    )
+
+
+def _revert(undo: _Undo) -> None:
+    for side, key, previous in reversed(undo):
+        if side.get(key) is not None:
+            side.drop(key)
+        if previous is not None:
+            side.put(key, *previous)
+
+
+def _invalid(message: str) -> RequestError:
+    return RequestError(ErrorCode.REQUEST_INVALID, message)

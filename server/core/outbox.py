@@ -1,0 +1,108 @@
+"""What one client has yet to get, as positions: it costs the same whether little or much waits.
+
+Nothing is queued for a client that does not take its bytes. The topics keep what they must, once
+for everybody; the outbox only knows how far the client has come in each.
+"""
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from client_sdk.contract import INTERVALS_MS
+
+K = TypeVar("K", bound=Hashable)
+
+# So many falls within this time, and the client is served less often.
+FALLS_TO_WIDEN = 4
+FALLS_SECONDS = 5.0
+# Calm for this long, and it is served a step more often again.
+CALM_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Lag:
+    """How far a client has come in one topic, and what it must be told besides."""
+
+    last: int
+    # When the first message came that it has not got; None while it has all.
+    oldest_ms: int | None = None
+    # It has no state to apply a change to, or what it missed is gone.
+    needs_snapshot: bool = False
+    # The feed's state changed while it could not be told.
+    needs_status: bool = False
+
+
+class Outbox(Generic[K]):
+    """The topics that a client is behind in, and how patient the server still is with it."""
+
+    __slots__ = ("_calm_since", "_falls", "_lags", "_level", "stalled_since", "taken_bytes")
+
+    def __init__(self) -> None:
+        self._lags: dict[K, Lag] = {}
+        self._falls: list[float] = []
+        self._level = 0
+        self._calm_since = 0.0
+        # Since when the client has taken nothing, and what it had taken then.
+        self.stalled_since: float | None = None
+        self.taken_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._lags)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._lags)
+
+    def put(self, key: K, lag: Lag) -> None:
+        """The client did not get what came in this topic."""
+        self._lags[key] = lag
+
+    def get(self, key: K) -> Lag | None:
+        """How far it has come there; None where it has everything."""
+        return self._lags.get(key)
+
+    def drop(self, key: K) -> None:
+        """It has everything, or wants nothing more of this topic."""
+        self._lags.pop(key, None)
+
+    def next(self) -> K | None:
+        """The topic to serve now; each goes to the end of the row, so that none starves another."""
+        for key in self._lags:
+            self._lags[key] = self._lags.pop(key)
+            return key
+        return None
+
+    # --- the ladder
+
+    @property
+    def interval_ms(self) -> int:
+        """The pace that the client is held to, whatever it asked for."""
+        return INTERVALS_MS[self._level]
+
+    def fall(self, now: float) -> bool:
+        """The client's way is full; whether it is to be served less often from now on."""
+        self._calm_since = now
+        self._falls = [when for when in self._falls if when > now - FALLS_SECONDS]
+        self._falls.append(now)
+        if len(self._falls) < FALLS_TO_WIDEN or self._level == len(INTERVALS_MS) - 1:
+            return False
+        self._falls.clear()
+        self._level += 1
+        return True
+
+    def calm(self, now: float) -> bool:
+        """Whether it kept up for long enough to be served more often again."""
+        if not self._level or now - self._calm_since < CALM_SECONDS:
+            return False
+        self._calm_since = now
+        self._level -= 1
+        return True
+
+    def stall(self, now: float, taken_bytes: int) -> float:
+        """For how long the client has taken nothing at all."""
+        if self.stalled_since is None or taken_bytes != self.taken_bytes:
+            self.stalled_since, self.taken_bytes = now, taken_bytes
+        return now - self.stalled_since
+
+    def flows(self) -> None:
+        """The client takes its bytes again."""
+        self.stalled_since = None

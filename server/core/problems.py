@@ -1,0 +1,25 @@
+"""Says what is wrong with data that does not have the shape of its model."""
+
+from pydantic import ValidationError
+
+from client_sdk.contract import ErrorCode
+from server.core.errors import RequestError
+
+_MAX_PROBLEMS = 8
+_MAX_WHERE = 200
+
+
+def invalid(error: ValidationError, prefix: str = "") -> RequestError:
+    """The first problem as a message, several of them as details; never the data itself."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    problems = [
+        {"where": ".".join(map(str, each["loc"]))[:_MAX_WHERE], "problem": each["msg"]}
+        for each in found[:_MAX_PROBLEMS]
+    ]
+    first = problems[0]
+    where = f"{first['where']}: " if first["where"] else ""
+    return RequestError(
+        ErrorCode.REQUEST_INVALID,
+        f"{prefix}{where}{first['problem']}",
+        details={"problems": problems},
+    )

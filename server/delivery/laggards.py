@@ -1,0 +1,155 @@
+"""Clients that do not take their bytes: left alone, brought up to date, slowed down, let go."""
+
+from collections.abc import Callable
+
+from client_sdk.contract import ErrorCode
+from server.core.counters import Counters
+from server.core.errors import LimitError
+from server.core.outbox import Lag, Outbox
+from server.delivery.channel import Channel
+from server.delivery.clients import Client
+from server.ports import Clock
+
+_LOOK_SECONDS = 1.0
+
+
+class Laggards:
+    """The ladder: merge, widen the interval, a snapshot instead of a backlog, goodbye."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        counters: Counters,
+        schedule: Callable[[Callable[[], None]], object],
+        flush: Callable[[Channel], None],
+        place: Callable[[Client, Channel, int, Lag], None],
+        piece_bytes: int,
+        stalled_seconds: float,
+    ) -> None:
+        self._clock = clock
+        self._counters = counters
+        self._schedule = schedule
+        self._flush = flush
+        self._place = place
+        self._piece_bytes = piece_bytes
+        self._stalled_seconds = stalled_seconds
+        self._lagging: dict[Client, None] = {}
+        self._widened: dict[Client, None] = {}
+        self._next_look = 0.0
+
+    def __len__(self) -> int:
+        return len(self._lagging)
+
+    def forget(self, client: Client) -> None:
+        """It has ended."""
+        self._lagging.pop(client, None)
+        self._widened.pop(client, None)
+
+    def watch(self, client: Client) -> None:
+        """Its way is full: it gets nothing more until it has read."""
+        if client in self._lagging:
+            return
+        self._lagging[client] = None
+        self._counters.add("delivery.fell_behind")
+        outbox = _outbox(client)
+        now = self._clock.monotonic()
+        outbox.stall(now, client.link.taken_bytes)
+        if outbox.fall(now):
+            self._counters.add("delivery.widened")
+            self._widened[client] = None
+        self._wait(client)
+
+    def fall(self, client: Client, channel: Channel, lag: Lag) -> None:
+        """It stands here in this topic of its, and is to be brought up to date by itself."""
+        _outbox(client).put(channel, lag)
+        self.watch(client)
+
+    def owe(self, client: Client, channel: Channel, lag: Lag) -> None:
+        """It is to get something in this topic that others do not, as soon as it can take it."""
+        _outbox(client).put(channel, lag)
+        self._schedule(lambda: self.serve(client))
+
+    def serve(self, client: Client) -> None:
+        """Bring a client up to date, as far as it takes it; each topic in turn."""
+        outbox = client.outbox
+        if outbox is None:
+            return
+        link = client.link
+        while not link.clogged:
+            channel = outbox.next()
+            if channel is None:
+                self._lagging.pop(client, None)
+                outbox.flows()
+                self._pace(client)
+                return
+            self._flush(channel)
+            lag = outbox.get(channel)
+            assert lag is not None
+            if not self.send_missed(client, channel, lag):
+                return
+            if lag.last == channel.view.position.seq:
+                outbox.drop(channel)
+                pace = client.channels[channel]
+                channel.part(client, pace)
+                self._place(client, channel, pace, lag)
+        # Full again, though not anew: it only has more to read than fits at once.
+        self._lagging[client] = None
+        outbox.stall(self._clock.monotonic(), link.taken_bytes)
+        self._wait(client)
+
+    def send_missed(self, client: Client, channel: Channel, lag: Lag) -> bool:
+        """Send what a client lacks in one topic, or a part of it; False where it is broken."""
+        now_ms = int(self._clock.time() * 1000)
+        missed = channel.view.missed(lag, now_ms, self._piece_bytes)
+        frames = missed.frames
+        if lag.needs_status:
+            frames += channel.status()
+        if frames and not client.send(frames):
+            return False
+        if missed.merged > 1:
+            self._counters.add("delivery.merged", missed.merged - 1)
+        if missed.is_snapshot:
+            self._counters.add("delivery.snapshots")
+        lag.last = missed.reached
+        lag.needs_snapshot = lag.needs_status = False
+        return True
+
+    def tick(self) -> None:
+        """Let those go who take nothing for too long, and be quicker with who has kept up."""
+        now = self._clock.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK_SECONDS
+        for client in tuple(self._lagging):
+            stalled = _outbox(client).stall(now, client.link.taken_bytes)
+            if 0 < self._stalled_seconds <= stalled:
+                self._counters.add("delivery.overloaded")
+                client.link.end(
+                    LimitError(ErrorCode.SERVER_OVERLOADED, "the client reads too slowly"),
+                    reconnect=True,
+                )
+        for client in tuple(self._widened):
+            outbox = _outbox(client)
+            if client not in self._lagging and outbox.calm(now):
+                self._pace(client)
+                if not outbox.interval_ms:
+                    del self._widened[client]
+
+    def _pace(self, client: Client) -> None:
+        """Put it into the tiers that its pace of now belongs to."""
+        for channel, interval_ms in tuple(client.channels.items()):
+            pace = client.pace(channel)
+            if pace != interval_ms:
+                self._flush(channel)
+                self._place(client, channel, pace, channel.part(client, interval_ms))
+
+    def _wait(self, client: Client) -> None:
+        # Served in a turn of its own: the transport is in the middle of its work when it calls.
+        client.link.when_writable(lambda: self._schedule(lambda: self.serve(client)))
+
+
+def _outbox(client: Client) -> Outbox[Channel]:
+    if client.outbox is None:
+        client.outbox = Outbox()
+    return client.outbox

@@ -1,0 +1,187 @@
+"""What one node knows of one topic: its state now, and how to bring a client up to it."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import orjson
+
+from client_sdk.contract import Stream
+from server.core.book import BookChange, Levels, OrderBook, merge_changes
+from server.core.entries import Entry, Position
+from server.core.history import History
+from server.core.outbox import Lag
+from server.core.topics import Topic
+from server.delivery.messages import MessageEncoder
+
+# The publisher's book is bounded already, and its changes say what fell off the end.
+_ANY_DEPTH = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Frames that bring a client to a position, and how they came to be."""
+
+    frames: bytes
+    reached: int
+    merged: int = 0
+    is_snapshot: bool = False
+
+
+class TopicView:
+    """Follows the entries of one topic, in their order."""
+
+    __slots__ = (
+        "_book",
+        "_book_seq",
+        "_history",
+        "_latest",
+        "_merges",
+        "_position",
+        "_whole",
+        "encoder",
+    )
+
+    def __init__(
+        self,
+        topic: Topic,
+        encoder: MessageEncoder,
+        head: Position,
+        latest: Entry | None,
+        *,
+        max_messages: int,
+        max_bytes: int,
+    ) -> None:
+        self.encoder = encoder
+        self._position = head
+        self._latest = latest
+        self._merges = topic.stream.merges
+        # Of a price only the last counts; of anything else a client may need what led to it.
+        self._history: History | None = None
+        if topic.stream is not Stream.PRICE:
+            self._history = History(max_messages=max_messages, max_bytes=max_bytes)
+        self._book: OrderBook | None = None
+        self._book_seq = head.seq
+        self._whole: tuple[int, bytes] = (-1, b"")
+        if topic.stream is Stream.ORDERBOOK:
+            self._book = OrderBook(_ANY_DEPTH)
+            if latest is not None:
+                bids, asks = _levels(latest)
+                self._book.replace(bids, asks)
+
+    @property
+    def position(self) -> Position:
+        """The newest entry's place."""
+        return self._position
+
+    @property
+    def ts_ms(self) -> int | None:
+        """When the newest entry came."""
+        return None if self._latest is None else self._latest.ts_ms
+
+    def accept(self, entry: Entry) -> bool:
+        """Take the next entry; False where it is known already."""
+        if entry.position.seq <= self._position.seq and (
+            entry.position.epoch == self._position.epoch
+        ):
+            return False
+        self._position = entry.position
+        self._latest = entry
+        if self._history is not None:
+            for gone in self._history.append(entry):
+                self._apply(gone)
+        return True
+
+    def snapshot(self, prev: int | None = None, merged: int = 1, age_ms: int = 0) -> bytes | None:
+        """The whole state as a message's body; None where nothing was ever published."""
+        latest = self._latest
+        if latest is None:
+            return None
+        position = self._position
+        return self.encoder.body(
+            position,
+            kind="snapshot",
+            prev=position.seq - 1 if prev is None else prev,
+            ts_ms=latest.ts_ms,
+            data=latest.data if self._book is None else self._whole_book(),
+            merged=merged,
+            age_ms=age_ms,
+        )
+
+    def missed(self, lag: Lag, now_ms: int, max_bytes: int) -> Missed:
+        """What a client that has come so far lacks: merged, or as many kept ones as fit."""
+        position = self._position
+        if not self._merges:
+            return self._kept(lag.last, max_bytes)
+        if lag.last == position.seq and not lag.needs_snapshot:
+            return Missed(b"", position.seq)
+        latest = self._latest
+        assert latest is not None
+        merged = position.seq - lag.last
+        age_ms = max(0, now_ms - (latest.ts_ms if lag.oldest_ms is None else lag.oldest_ms))
+        kind, ts_ms, data = latest.kind, latest.ts_ms, latest.data
+        if self._book is not None and (merged > 1 or lag.needs_snapshot):
+            change = None if lag.needs_snapshot else self._merged_change(lag.last)
+            if change is None:
+                body = self.snapshot(lag.last, merged, age_ms)
+                assert body is not None
+                return Missed(self.encoder.frame(body), position.seq, merged, is_snapshot=True)
+            data = orjson.dumps(change.body())
+        body = self.encoder.body(
+            position,
+            kind=kind,
+            prev=lag.last,
+            ts_ms=ts_ms,
+            data=data,
+            merged=merged,
+            age_ms=age_ms,
+        )
+        return Missed(self.encoder.frame(body), position.seq, merged)
+
+    def _kept(self, last: int, max_bytes: int) -> Missed:
+        assert self._history is not None
+        entries = self._history.since(last)
+        if entries is None:
+            # Told, not skipped in silence: the client stands at a new position from here on.
+            body = self.snapshot(last)
+            assert body is not None
+            return Missed(self.encoder.frame(body), self._position.seq, is_snapshot=True)
+        frames = []
+        for entry in entries:
+            frames.append(self.encoder.entry(entry))
+            last = entry.position.seq
+            max_bytes -= len(frames[-1])
+            if max_bytes <= 0:
+                break
+        return Missed(b"".join(frames), last)
+
+    def _merged_change(self, last: int) -> BookChange | None:
+        assert self._history is not None
+        entries = self._history.since(last)
+        if entries is None or any(entry.kind == "snapshot" for entry in entries):
+            return None
+        bids, asks = merge_changes(map(_levels, entries))
+        return BookChange(bids, asks, orjson.loads(entries[-1].data)["checksum"])
+
+    def _whole_book(self) -> bytes:
+        assert self._book is not None
+        assert self._history is not None
+        if self._whole[0] != self._position.seq:
+            for entry in self._history.since(self._book_seq) or ():
+                self._apply(entry)
+            self._whole = (self._position.seq, orjson.dumps(self._book.whole().body()))
+        return self._whole[1]
+
+    def _apply(self, entry: Entry) -> None:
+        if self._book is None or entry.position.seq <= self._book_seq:
+            return
+        bids, asks = _levels(entry)
+        if entry.kind == "snapshot":
+            self._book.replace(bids, asks)
+        else:
+            self._book.update(bids, asks)
+        self._book_seq = entry.position.seq
+
+
+def _levels(entry: Entry) -> tuple[Levels, Levels]:
+    data = orjson.loads(entry.data)
+    return cast("Levels", data["bids"]), cast("Levels", data["asks"])
