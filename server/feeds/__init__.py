@@ -1,5 +1,6 @@
 """Feeds: where market data comes from."""
 
+from server.feeds.errors import FeedError
 from server.feeds.simulated import SimulatedFeed
 
-__all__ = ["SimulatedFeed"]
+__all__ = ["FeedError", "SimulatedFeed"]
