@@ -1,6 +1,7 @@
 """The market of one symbol: its book, its prices and its trades fit each other at any moment."""
 
 import itertools
+import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -8,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from server.feeds.ladder import DEPTH
+from server.feeds.ladder import DEPTH, Ladder
 from server.feeds.listing import Listing, listings
 from server.feeds.walk import Publication, Walk
 
@@ -162,7 +163,18 @@ def test_a_price_neither_falls_to_nothing_nor_runs_away(seed: int) -> None:
 def test_the_spread_stays_small() -> None:
     for said in of("PRICE", said_by(MARKETS[0], 5000)):
         bid, ask = (Decimal(cast("str", said.data[name])) for name in ("bid", "ask"))
-        assert (ask - bid) / bid < Decimal("0.0005")
+        assert (ask - bid) / bid < Decimal("0.00021")
+
+
+def test_no_level_is_out_of_reach_of_its_neighbour() -> None:
+    asks = Ladder(10_000, away=+1, reach=7, draw=random.Random(1).random)
+    asks.approach(9_000)
+    asks.drop(3)
+    asks.approach(8_950)
+    ticks = [level for level, _ in asks.levels()]
+    assert len(ticks) == DEPTH
+    assert all(1 <= worse - better <= 7 for better, worse in itertools.pairwise(ticks))
+    assert 8_950 < asks.best <= 8_950 + 8
 
 
 def test_two_symbols_and_two_seeds_do_not_move_as_one() -> None:
