@@ -1,6 +1,7 @@
 """Feeds: where market data comes from."""
 
 from server.feeds.errors import FeedError
+from server.feeds.replay import ReplayFeed
 from server.feeds.simulated import SimulatedFeed
 
-__all__ = ["FeedError", "SimulatedFeed"]
+__all__ = ["FeedError", "ReplayFeed", "SimulatedFeed"]
