@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from client_sdk.contract import ErrorCode
-from server.access import build_verifier
+from server.access import ConfigurationError, build_verifier
 from server.brokers import MemoryBroker
 from server.configs import (
     NO_LIMIT,
     access_config,
     delivery_config,
+    feed_options,
     freshness_config,
     publishing_config,
     sockets_config,
@@ -29,7 +30,7 @@ from server.core.event_limits import EventLimits
 from server.core.limits import ConnectionLimits, ConnectRate
 from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
-from server.feeds import SimulatedFeed
+from server.feeds import FeedError, open_feed
 from server.ports import Clock, Feed
 from server.services import (
     Publisher,
@@ -167,6 +168,7 @@ class Server:
     async def _keep_feeding(self, feed: Feed) -> None:
         try:
             await feed.run(self.publishing)
+            logger.info("the feed has ended")
         except Exception:
             # The server goes on: what its clients share does not depend on one feed.
             logger.exception("the feed has failed")
@@ -191,8 +193,11 @@ def create_app(
 ) -> web.Application:
     """The server as an aiohttp application; its parts are at `app[SERVER]`."""
     clock = clock or SystemClock()
-    if feed is None and settings.feed.name == "simulated":
-        feed = SimulatedFeed(clock)
+    if feed is None:
+        try:
+            feed = open_feed(settings.feed.name, feed_options(settings, clock))
+        except FeedError as error:
+            raise ConfigurationError(f"feed.name: {error}") from error
     server = Server(settings, clock=clock, feed=feed)
     app = web.Application()
     app[SERVER] = server

@@ -6,6 +6,7 @@ from client_sdk.contract import Stream
 from server.access import AccessConfig
 from server.delivery import DeliveryConfig, FreshnessConfig
 from server.services import PublishingConfig
+from server.ports import Clock, FeedOptions
 from server.settings import Settings
 from server.sockets import SocketsConfig
 from server.transport import TransportConfig
@@ -91,4 +92,12 @@ def sockets_config(settings: Settings) -> SocketsConfig:
         resume_window_ms=int(settings.recovery.window_seconds * 1000),
         expiring_notice_seconds=auth.expiring_notice_seconds,
         expiry_grace_seconds=auth.expiry_grace_seconds,
+    )
+
+
+def feed_options(settings: Settings, clock: Clock) -> FeedOptions:
+    """What the feed is told."""
+    feed = settings.feed
+    return FeedOptions(
+        clock, symbols=feed.symbols, rate=feed.rate, seed=feed.seed, speed=feed.speed
     )

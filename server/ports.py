@@ -91,7 +91,7 @@ class Broker(Protocol):
 
 
 class Publishing(Protocol):
-    """What a feed may do: put updates into the market."""
+    """What a feed may do: put messages into the market."""
 
     async def publish(
         self,
@@ -102,11 +102,41 @@ class Publishing(Protocol):
         user: str | None = None,
         org: str = "default",
     ) -> Position:
-        """Validate, stamp and publish one message; `user` and `org` say whose private topic."""
+        """Validate, stamp and publish one message.
+
+        `kind` is "update" or "snapshot". A private topic needs the `user` of an `org`; a public
+        one has neither.
+        """
 
 
 class Feed(Protocol):
-    """A source of market data that runs until it is cancelled."""
+    """A source of market data."""
 
     async def run(self, publishing: Publishing) -> None:
-        """Publish until cancelled."""
+        """Publish until cancelled, or until the source has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedOptions:
+    """What every feed is built from; each takes of it what it needs."""
+
+    clock: Clock
+    """The time that paces the feed."""
+
+    argument: str = ""
+    """What stands after the colon of the feed's name: the file of `replay:FILE`."""
+
+    symbols: int = 4
+    """How many symbols a market that is made up has."""
+
+    rate: float = 20.0
+    """Steps a second of such a market, over all its symbols together."""
+
+    seed: int = 1
+    """The same seed is the same market."""
+
+    speed: float = 1.0
+    """How fast a recording plays: 2.0 is twice as fast as it was, 0 as fast as it goes."""
+
+
+FeedFactory = Callable[[FeedOptions], Feed]

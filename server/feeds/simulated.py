@@ -1,55 +1,47 @@
-"""A market that is made up: random walks for a handful of symbols, at a steady pace."""
+"""A market that is made up: order books, prices and trades that fit each other, steadily paced."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from decimal import Decimal
+import itertools
+import math
 
-from client_sdk.contract import Stream
-from server.feeds.walk import RandomWalk
-from server.ports import Clock, Publishing
+from server.feeds.errors import FeedError
+from server.feeds.listing import listings
+from server.feeds.pace import Pace, Sleep
+from server.feeds.walk import Walk
+from server.ports import FeedOptions, Publishing
 
-# Where each price begins, and its smallest step.
-SYMBOLS: Mapping[str, tuple[str, str]] = {
-    "BTCUSDT": ("64250.00", "0.01"),
-    "ETHUSDT": ("3120.00", "0.01"),
-    "SOLUSDT": ("148.500", "0.001"),
-    "EURUSD": ("1.08500", "0.00001"),
-    "AAPL": ("228.40", "0.01"),
-}
+# A fast market makes several steps between two sleeps: timers are not free, nor that exact.
+_LEAST_SLEEP_SECONDS = 0.005
+# After a stall longer than this the lost time is let go: a burst would be no market.
+_STALL_SECONDS = 1.0
 
 
 class SimulatedFeed:
-    """Publishes one update of one symbol after the other, `rate` of them a second."""
+    """Moves one symbol after the other, `rate` steps a second in all."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        *,
-        symbols: Mapping[str, tuple[str, str]] = SYMBOLS,
-        seed: int = 1,
-        rate_per_second: float = 20.0,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        if not symbols or rate_per_second <= 0:
+    def __init__(self, options: FeedOptions, *, sleep: Sleep = asyncio.sleep) -> None:
+        if options.argument:
+            raise FeedError("the simulated market takes no argument")
+        if options.symbols < 1 or not 0 < options.rate < math.inf:
             # Without either, `run` would spin and never let go of the loop.
-            raise ValueError("a market needs symbols, and a rate above zero")
-        self._clock = clock
-        self._pause = 1.0 / rate_per_second
+            raise FeedError("a market needs symbols, and a rate above zero")
+        self._options = options
         self._sleep = sleep
-        self._walks = {
-            symbol: RandomWalk(symbol, seed=seed, start=Decimal(start), tick=Decimal(tick))
-            for symbol, (start, tick) in symbols.items()
-        }
 
     async def run(self, publishing: Publishing) -> None:
-        """Publish until cancelled."""
-        due = self._clock.monotonic()
-        while True:
-            for symbol, walk in self._walks.items():
-                await publishing.publish(f"{Stream.PRICE.value}:{symbol}", walk.step())
-                due += self._pause
-                wait = due - self._clock.monotonic()
-                # After a long stall the lost time is let go: a burst would be no market.
-                if wait < -1.0:
-                    due -= wait
-                await self._sleep(max(0.0, wait))
+        """Publish until cancelled; every run is the same market from its beginning."""
+        options, clock = self._options, self._options.clock
+        walks = [
+            Walk(listing, seed=options.seed)
+            for listing in listings(options.symbols, seed=options.seed)
+        ]
+        pace = Pace(clock, self._sleep, least_seconds=_LEAST_SLEEP_SECONDS)
+        due = clock.monotonic()
+        for walk in itertools.cycle(walks):
+            for said in walk.step(int(clock.time() * 1000)):
+                await publishing.publish(said.topic, said.data, kind=said.kind)
+            due += 1.0 / options.rate
+            now = clock.monotonic()
+            if now - due > _STALL_SECONDS:
+                due = now
+            await pace.until(due)

@@ -1,39 +1,102 @@
-"""A random walk of prices that comes out the same for the same seed."""
+"""The market of one symbol: a random walk of its order book, with the prices and trades of it."""
 
 import random
-from decimal import Decimal
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-_SPREAD_TICKS = (1, 4)
+from client_sdk.contract import Stream
+from server.feeds.ladder import Ladder
+from server.feeds.listing import Listing, quantity
+
+_STEPS_A_TRADE = 3
+# Levels are at most this part of the price apart, so that a walk is worth watching.
+_REACH = 1 / 20_000
+_MAX_DROPPED = 2
 
 
-class RandomWalk:
-    """The price of one symbol, moving by whole ticks, always above zero."""
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One message that the market has to say."""
 
-    def __init__(self, symbol: str, *, seed: int, start: Decimal, tick: Decimal) -> None:
+    topic: str
+    kind: str
+    data: dict[str, object]
+
+
+class Walk:
+    """Comes out the same for the same seed, whatever other symbols do."""
+
+    def __init__(self, listing: Listing, *, seed: int) -> None:
         # One stream of numbers a symbol: adding a symbol leaves the others as they were.
-        self._random = random.Random(f"{seed}/{symbol}")
-        self._tick = tick
-        self._ticks = int(start / tick)
-        self._volume = 0
+        self._draw = draw = random.Random(f"{seed}/{listing.symbol}").random
+        self._listing = listing
+        reach = max(1, int(listing.start_ticks * _REACH))
+        bid = listing.start_ticks
+        self._bids = Ladder(bid, away=-1, reach=reach, draw=draw)
+        self._asks = Ladder(bid + 1 + int(draw() * reach), away=+1, reach=reach, draw=draw)
+        self._steps = self._trades = self._volume = self._last = 0
+        self._price_topic, self._book_topic, self._trades_topic = (
+            f"{stream.value}:{listing.symbol}"
+            for stream in (Stream.PRICE, Stream.ORDERBOOK, Stream.TRADES)
+        )
 
-    def step(self) -> dict[str, object]:
-        """The next PRICE data, as exact decimal strings."""
-        draw = self._random
-        reach = max(1, self._ticks // 5000)
-        self._ticks = max(10, self._ticks + draw.randint(-reach, reach))
-        spread = draw.randint(*_SPREAD_TICKS)
-        self._volume += draw.randint(1, 500)
-        bid = self._ticks
-        ask = bid + spread
-        last = draw.choice((bid, ask))
-        return {
-            "bid": _plain(bid * self._tick),
-            "ask": _plain(ask * self._tick),
-            "last": _plain(last * self._tick),
-            "volume": _plain(Decimal(self._volume) / 100),
+    def step(self, ts_ms: int) -> list[Publication]:
+        """Move once: what happened, in the order in which a client should hear it.
+
+        A trade comes before the book without it, and the price last: it tells of both. The first
+        step begins with the whole book.
+        """
+        said = []
+        if self._steps == 0:
+            said.append(self._book("snapshot", self._bids.levels(), self._asks.levels()))
+        # The farther from where it began, the more often it turns back: it neither falls to
+        # nothing nor runs away, however long it runs.
+        rising = self._draw() * 2 * self._listing.start_ticks > self._bids.best
+        taken, following = (self._asks, self._bids) if rising else (self._bids, self._asks)
+        touch = taken.best
+        if self._steps % _STEPS_A_TRADE == 0:
+            said.append(self._trade(taken, "buy" if rising else "sell", ts_ms))
+        taken.drop(int(self._draw() * (_MAX_DROPPED + 1)))
+        # The other side follows, but stays short of where the touch was before this step: a
+        # client may apply the changes in any order and never sees the book crossed.
+        following.approach(touch)
+        following.stir()
+        self._steps += 1
+        said.append(self._book("update", self._bids.pop_changes(), self._asks.pop_changes()))
+        said.append(self._price())
+        return said
+
+    def _trade(self, side: Ladder, aggressor: str, ts_ms: int) -> Publication:
+        lots = 1 + int(self._draw() * side.standing)
+        self._trades += 1
+        self._volume += lots
+        self._last = side.best
+        side.take(lots)
+        trade = {
+            "id": str(self._trades),
+            "price": self._listing.price(self._last),
+            "qty": quantity(lots),
+            "side": aggressor,
+            "ts": ts_ms,
         }
+        return Publication(self._trades_topic, "update", {"trades": [trade]})
 
+    def _book(
+        self, kind: str, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]
+    ) -> Publication:
+        data: dict[str, object] = {"bids": self._written(bids), "asks": self._written(asks)}
+        return Publication(self._book_topic, kind, data)
 
-def _plain(number: Decimal) -> str:
-    # `str` would write a small one with an exponent.
-    return format(number, "f")
+    def _written(self, levels: Iterable[tuple[int, int]]) -> list[list[str]]:
+        price = self._listing.price
+        return [[price(ticks), quantity(lots) if lots else "0"] for ticks, lots in levels]
+
+    def _price(self) -> Publication:
+        price = self._listing.price
+        data: dict[str, object] = {
+            "bid": price(self._bids.best),
+            "ask": price(self._asks.best),
+            "last": price(self._last),
+            "volume": quantity(self._volume),
+        }
+        return Publication(self._price_topic, "update", data)

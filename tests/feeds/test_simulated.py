@@ -1,128 +1,186 @@
 """The simulated market: the same for a seed, sensible, and at its pace."""
 
 import asyncio
-from collections.abc import Mapping
-from decimal import Decimal
+import math
+import re
+from typing import cast
 
 import pytest
 
-from client_sdk.contract import PriceData
-from server.feeds import SimulatedFeed
-from server.feeds.walk import RandomWalk
-from server.core.entries import Position
+from server.feeds import FeedError, SimulatedFeed
+from server.ports import FeedOptions
+from tests.feeds.tape import Sleeper, Tape
 from tests.kit.clock import ManualClock
 
-
-class Tape:
-    """Writes down what a feed publishes, and ends it after so many."""
-
-    def __init__(self, length: int) -> None:
-        self.lines: list[tuple[str, Mapping[str, object]]] = []
-        self._length = length
-
-    async def publish(self, topic: str, data: Mapping[str, object]) -> Position:
-        if len(self.lines) == self._length:
-            raise asyncio.CancelledError
-        self.lines.append((topic, data))
-        return Position("e", len(self.lines))
+PLAIN = re.compile(r"[0-9]+\.[0-9]+")
 
 
-async def play(length: int, *, seed: int = 1, rate: float = 10.0) -> tuple[Tape, list[float]]:
+async def play(
+    length: int, *, seed: int = 1, rate: float = 10.0, symbols: int = 4
+) -> tuple[Tape, list[float]]:
     """Run a feed; what it published, and how long it slept each time."""
-    clock, sleeps, tape = ManualClock(), list[float](), Tape(length)
-
-    async def sleep(seconds: float) -> None:
-        sleeps.append(seconds)
-        clock.advance(seconds)
-
-    with pytest.raises(asyncio.CancelledError):
-        await SimulatedFeed(clock, seed=seed, rate_per_second=rate, sleep=sleep).run(tape)
-    return tape, sleeps
-
-
-async def symbols_of(symbols: Mapping[str, tuple[str, str]], length: int) -> Tape:
-    """What a feed of these symbols publishes."""
     clock, tape = ManualClock(), Tape(length)
-
-    async def sleep(seconds: float) -> None:
-        clock.advance(seconds)
-
+    sleeper = Sleeper(clock)
+    options = FeedOptions(clock, seed=seed, rate=rate, symbols=symbols)
     with pytest.raises(asyncio.CancelledError):
-        await SimulatedFeed(clock, symbols=symbols, sleep=sleep).run(tape)
-    return tape
+        await SimulatedFeed(options, sleep=sleeper.sleep).run(tape)
+    return tape, sleeper.slept
 
 
 async def test_the_same_seed_is_the_same_market_and_another_is_not() -> None:
-    one, _ = await play(50)
-    again, _ = await play(50)
-    other, _ = await play(50, seed=2)
+    one, _ = await play(200)
+    again, _ = await play(200)
+    other, _ = await play(200, seed=2)
     assert one.lines == again.lines
     assert one.lines != other.lines
 
 
-async def test_prices_are_sensible_and_exact() -> None:
+async def test_every_run_begins_the_market_anew() -> None:
+    clock = ManualClock()
+    feed = SimulatedFeed(FeedOptions(clock, symbols=1), sleep=Sleeper(clock).sleep)
+    tapes = Tape(3), Tape(3)
+    for tape in tapes:
+        with pytest.raises(asyncio.CancelledError):
+            await feed.run(tape)
+    one, again = (tape.of("ORDERBOOK")[0] for tape in tapes)
+    assert one == again
+    assert one.kind == "snapshot"
+
+
+async def test_each_symbol_takes_its_turn_with_its_book_and_its_price() -> None:
+    tape, _ = await play(200)
+    symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "EURUSD"]
+    prices = [line.topic for line in tape.of("PRICE")]
+    assert prices[:9] == [f"PRICE:{each}" for each in (*symbols, *symbols, symbols[0])]
+    updates = [line.topic for line in tape.of("ORDERBOOK") if line.kind == "update"]
+    assert updates[:9] == [f"ORDERBOOK:{each}" for each in (*symbols, *symbols, symbols[0])]
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "EURUSD"])
+async def test_a_book_begins_with_its_one_snapshot(symbol: str) -> None:
     tape, _ = await play(500)
-    for _topic, data in tape.lines:
-        price = PriceData.model_validate(data)
-        assert 0 < Decimal(price.bid) < Decimal(price.ask)
-        assert price.last in (price.bid, price.ask)
-        assert "E" not in price.last
-    assert {topic for topic, _ in tape.lines} == {
+    kinds = [line.kind for line in tape.of(f"ORDERBOOK:{symbol}")]
+    assert kinds[0] == "snapshot"
+    assert set(kinds[1:]) == {"update"}
+    assert {line.kind for line in tape.lines if not line.topic.startswith("ORDERBOOK")} == {
+        "update"
+    }
+
+
+async def test_a_market_has_as_many_symbols_as_were_asked_for() -> None:
+    tape, _ = await play(400, symbols=6)
+    assert [line.topic for line in tape.of("PRICE")[:6]] == [
         "PRICE:BTCUSDT",
         "PRICE:ETHUSDT",
         "PRICE:SOLUSDT",
         "PRICE:EURUSD",
-        "PRICE:AAPL",
-    }
+        "PRICE:SYM005USDT",
+        "PRICE:SYM006USDT",
+    ]
 
 
-async def test_the_pace_is_even() -> None:
-    _, sleeps = await play(21, rate=10)
-    assert sum(sleeps) == pytest.approx(2.1)
-    assert all(each == pytest.approx(0.1) for each in sleeps)
+@pytest.mark.parametrize("topic", ["PRICE:BTCUSDT", "ORDERBOOK:BTCUSDT", "TRADES:BTCUSDT"])
+async def test_a_symbol_walks_as_it_would_alone(topic: str) -> None:
+    # As many steps a symbol and second: the times in the trades are the same too.
+    alone, _ = await play(100, symbols=1, rate=4)
+    beside, _ = await play(700, symbols=8, rate=32)
+    pairs = list(zip(alone.of(topic), beside.of(topic), strict=False))
+    assert len(pairs) > 10
+    assert all(one == other for one, other in pairs)
+
+
+async def test_two_made_up_symbols_are_not_the_same_market() -> None:
+    tape, _ = await play(400, symbols=6)
+    one, other = (
+        [line.data for line in tape.of(f"PRICE:SYM{number}USDT")] for number in ("005", "006")
+    )
+    assert one != other
+
+
+async def test_every_number_is_plain_and_every_price_has_the_decimals_of_its_tick() -> None:
+    tape, _ = await play(4000, symbols=8)
+    decimals: dict[str, set[int]] = {}
+    for line in tape.of("PRICE"):
+        for name, text in line.data.items():
+            assert PLAIN.fullmatch(str(text))
+            if name != "volume":
+                decimals.setdefault(line.topic, set()).add(len(str(text).split(".")[1]))
+    assert all(len(each) == 1 for each in decimals.values())
+    assert decimals["PRICE:BTCUSDT"] == {2}
+    assert decimals["PRICE:EURUSD"] == {5}
+    for line in tape.of("ORDERBOOK"):
+        [expected] = decimals[line.topic.replace("ORDERBOOK", "PRICE")]
+        for side in ("bids", "asks"):
+            for price, quantity in cast("list[list[str]]", line.data[side]):
+                assert PLAIN.fullmatch(price)
+                assert len(price.split(".")[1]) == expected
+                assert quantity == "0" or PLAIN.fullmatch(quantity)
+    for line in tape.of("TRADES"):
+        [expected] = decimals[line.topic.replace("TRADES", "PRICE")]
+        [trade] = cast("list[dict[str, str]]", line.data["trades"])
+        assert PLAIN.fullmatch(trade["qty"])
+        assert PLAIN.fullmatch(trade["price"])
+        assert len(trade["price"].split(".")[1]) == expected
+
+
+async def test_the_pace_is_even_over_all_symbols_together() -> None:
+    tape, slept = await play(150, rate=10)
+    steps = len(tape.of("PRICE"))
+    assert len(slept) == pytest.approx(steps, abs=1)
+    assert all(each == pytest.approx(0.1) for each in slept)
+
+
+async def test_a_fast_market_makes_several_steps_between_two_sleeps() -> None:
+    tape, slept = await play(4000, rate=2000)
+    assert all(each >= 0.0049 for each in slept)
+    assert sum(slept) == pytest.approx(len(tape.of("PRICE")) / 2000, abs=0.006)
+
+
+async def test_a_market_that_cannot_keep_up_lets_others_run() -> None:
+    _, slept = await play(3000, rate=1e9)
+    assert len(slept) >= 10
+    assert set(slept) == {0.0}
 
 
 async def test_after_a_stall_the_feed_does_not_burst() -> None:
-    clock, tape, slept = ManualClock(), Tape(3), list[float]()
+    clock, tape = ManualClock(), Tape(40)
+    steps_at: list[int] = []
+    slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
-        clock.advance(seconds if slept[1:] else 60)
+        steps_at.append(len(tape.of("PRICE")))
+        clock.advance(60 if len(slept) == 1 else seconds)
 
     with pytest.raises(asyncio.CancelledError):
-        await SimulatedFeed(clock, rate_per_second=10, sleep=sleep).run(tape)
-    assert slept[1] == 0
-    assert slept[2] == pytest.approx(0.1)
+        await SimulatedFeed(FeedOptions(clock, rate=10), sleep=sleep).run(tape)
+    # One step at once, the one that the stall has delayed; then as ever.
+    assert steps_at[:4] == [1, 3, 4, 5]
+    assert slept[1:4] == pytest.approx([0.1] * 3)
 
 
-def test_a_walk_never_falls_to_nothing() -> None:
-    walk = RandomWalk("PENNY", seed=3, start=Decimal("0.12"), tick=Decimal("0.01"))
-    assert all(Decimal(str(walk.step()["bid"])) > 0 for _ in range(5000))
+async def test_a_short_delay_is_made_up_for() -> None:
+    clock, tape = ManualClock(), Tape(60)
+    began = clock.monotonic()
+    late = iter([0.05, 0.25, 0.5])
+
+    async def sleep(seconds: float) -> None:
+        clock.advance(seconds + next(late, 0.0))
+
+    with pytest.raises(asyncio.CancelledError):
+        await SimulatedFeed(FeedOptions(clock, rate=10), sleep=sleep).run(tape)
+    steps = len(tape.of("PRICE"))
+    assert clock.monotonic() - began == pytest.approx(steps / 10, abs=0.15)
 
 
-def test_a_tiny_tick_is_written_without_an_exponent() -> None:
-    walk = RandomWalk("DUST", seed=3, start=Decimal("0.00000100"), tick=Decimal("0.00000001"))
-    for _ in range(50):
-        assert all("E" not in str(value) for value in walk.step().values())
+@pytest.mark.parametrize(
+    ("symbols", "rate"), [(0, 1.0), (-1, 1.0), (4, 0.0), (4, -1.0), (4, math.inf), (4, math.nan)]
+)
+def test_a_market_that_could_not_move_is_refused(symbols: int, rate: float) -> None:
+    with pytest.raises(FeedError, match="needs symbols"):
+        SimulatedFeed(FeedOptions(ManualClock(), symbols=symbols, rate=rate))
 
 
-async def test_a_market_may_have_symbols_of_its_own_each_walking_as_it_would_alone() -> None:
-    alone = await symbols_of({"GOLD": ("2400.0", "0.1")}, 3)
-    beside = await symbols_of({"OIL": ("70.00", "0.01"), "GOLD": ("2400.0", "0.1")}, 6)
-    assert [topic for topic, _ in beside.lines] == ["PRICE:OIL", "PRICE:GOLD"] * 3
-    assert [line for line in beside.lines if line[0] == "PRICE:GOLD"] == alone.lines
-
-
-@pytest.mark.parametrize(("symbols", "rate"), [({}, 1.0), ({"A": ("1", "0.1")}, 0.0)])
-def test_a_market_that_could_not_move_is_refused(
-    symbols: dict[str, tuple[str, str]], rate: float
-) -> None:
-    with pytest.raises(ValueError, match="needs"):
-        SimulatedFeed(ManualClock(), symbols=symbols, rate_per_second=rate)
-
-
-def test_two_symbols_do_not_move_as_one() -> None:
-    one, other = (
-        RandomWalk(symbol, seed=1, start=Decimal(100), tick=Decimal("0.01")) for symbol in "AB"
-    )
-    assert [one.step() for _ in range(20)] != [other.step() for _ in range(20)]
+def test_the_market_takes_no_argument() -> None:
+    with pytest.raises(FeedError, match="no argument"):
+        SimulatedFeed(FeedOptions(ManualClock(), argument="8"))

@@ -1,0 +1,85 @@
+"""One side of a simulated order book, in whole ticks and lots."""
+
+from collections.abc import Callable
+
+DEPTH = 25
+_MAX_LOTS = 5000
+
+
+class Ladder:
+    """Always `DEPTH` levels, best first, and a note of what has changed."""
+
+    def __init__(self, best: int, *, away: int, reach: int, draw: Callable[[], float]) -> None:
+        # Where worse prices lie: +1 for asks, -1 for bids.
+        self._away = away
+        self._reach = reach
+        self._draw = draw
+        self._ticks = [best]
+        self._lots = [self._some_lots()]
+        self._changes: dict[int, int] = {}
+        while len(self._ticks) < DEPTH:
+            self._grow()
+        self._changes.clear()
+
+    @property
+    def best(self) -> int:
+        """The price at the touch."""
+        return self._ticks[0]
+
+    @property
+    def standing(self) -> int:
+        """The lots at the touch."""
+        return self._lots[0]
+
+    def levels(self) -> list[tuple[int, int]]:
+        """All ticks and their lots, best first."""
+        return list(zip(self._ticks, self._lots, strict=True))
+
+    def take(self, lots: int) -> None:
+        """Take at most all that stands at the touch."""
+        if lots == self._lots[0]:
+            self.drop(1)
+        else:
+            self._set(0, self._lots[0] - lots)
+
+    def drop(self, count: int) -> None:
+        """Remove the best levels; the far end grows as many."""
+        for _ in range(count):
+            self._lots.pop(0)
+            self._changes[self._ticks.pop(0)] = 0
+            self._grow()
+
+    def approach(self, limit: int) -> None:
+        """Set better levels until the best is within reach of `limit`, short of it."""
+        while (room := abs(limit - self._ticks[0]) - 1) > 0:
+            gap = 1 + int(self._draw() * min(room, self._reach))
+            self._ticks.insert(0, self._ticks[0] - self._away * gap)
+            self._lots.insert(0, 0)
+            self._set(0, self._some_lots())
+            self._lots.pop()
+            self._changes[self._ticks.pop()] = 0
+            if room - gap <= self._reach:
+                return
+
+    def stir(self) -> None:
+        """Change the lots of any one level."""
+        self._set(int(self._draw() * DEPTH), self._some_lots())
+
+    def pop_changes(self) -> list[tuple[int, int]]:
+        """What has changed since the last call, best first; 0 lots is a level that has gone."""
+        changes = sorted(self._changes.items(), reverse=self._away < 0)
+        self._changes.clear()
+        return changes
+
+    def _grow(self) -> None:
+        gap = 1 + int(self._draw() * self._reach)
+        self._ticks.append(self._ticks[-1] + self._away * gap)
+        self._lots.append(0)
+        self._set(-1, self._some_lots())
+
+    def _set(self, index: int, lots: int) -> None:
+        self._lots[index] = lots
+        self._changes[self._ticks[index]] = lots
+
+    def _some_lots(self) -> int:
+        return 1 + int(self._draw() * _MAX_LOTS)

@@ -1,0 +1,55 @@
+"""The symbols of the simulated market: where each begins, and how its numbers are written."""
+
+import random
+from dataclasses import dataclass
+
+# The decimals of each are those of its tick.
+_KNOWN = {
+    "BTCUSDT": "64250.00",
+    "ETHUSDT": "3120.00",
+    "SOLUSDT": "148.500",
+    "EURUSD": "1.08500",
+}
+_LOT_DECIMALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One symbol, in whole ticks of so many decimals."""
+
+    symbol: str
+    start_ticks: int
+    decimals: int
+
+    def price(self, ticks: int) -> str:
+        """The one spelling of a price: clients tell levels apart by it."""
+        return _decimal_text(ticks, self.decimals)
+
+
+def quantity(lots: int) -> str:
+    """The one spelling of a quantity."""
+    return _decimal_text(lots, _LOT_DECIMALS)
+
+
+def listings(count: int, *, seed: int) -> list[Listing]:
+    """The first `count` symbols: those that people know, then made-up ones."""
+    known = [_known(symbol, start) for symbol, start in _KNOWN.items()]
+    made_up = [
+        _made_up(f"SYM{number:03d}USDT", seed) for number in range(len(known) + 1, count + 1)
+    ]
+    return (known + made_up)[:count]
+
+
+def _known(symbol: str, start: str) -> Listing:
+    whole, _, fraction = start.partition(".")
+    return Listing(symbol, int(whole + fraction), len(fraction))
+
+
+def _made_up(symbol: str, seed: int) -> Listing:
+    draw = random.Random(f"{seed}/listing/{symbol}")
+    return Listing(symbol, draw.randint(50_000, 5_000_000), draw.randint(2, 5))
+
+
+def _decimal_text(units: int, decimals: int) -> str:
+    digits = str(units).zfill(decimals + 1)
+    return f"{digits[:-decimals]}.{digits[-decimals:]}"
