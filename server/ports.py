@@ -1,6 +1,7 @@
 """The seams of the house: what the product asks of the parts that do I/O."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from server.core.entries import Entry, Position

@@ -3,10 +3,8 @@
 import argparse
 from collections.abc import Mapping
 
-from server.access import build_verifier
-from server.app import SystemClock
+from server.app import create_app
 from server.cli.sources import Commands, add_config, settings_from
-from server.configs import access_config
 
 
 def add_to(commands: Commands) -> None:
@@ -22,7 +20,8 @@ def add_to(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = settings_from(arguments, environ)
-    build_verifier(access_config(settings), SystemClock())
+    # Built as `serve` would build it, and let go again: what that says is what `check` says.
+    create_app(settings)
     for section, values in settings:
         for name, value in values:
             print(f"{section}.{name} = {value}")

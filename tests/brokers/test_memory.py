@@ -5,14 +5,15 @@ import logging
 import pytest
 
 from server.brokers import MemoryBroker
-from server.core.errors import FloorcastError
 from server.core.entries import Entry, Position
+from server.core.errors import FloorcastError
+from tests.kit.clock import ManualClock
 
 
-async def started(**options: int) -> tuple[MemoryBroker, list[Entry]]:
+async def started(*, max_channels: int = 100) -> tuple[MemoryBroker, list[Entry]]:
     """A broker and what it delivers."""
     heard: list[Entry] = []
-    broker = MemoryBroker(epoch="e1", **options)
+    broker = MemoryBroker(ManualClock(), epoch="e1", max_channels=max_channels)
     await broker.start(heard.append)
     return broker, heard
 
@@ -69,7 +70,7 @@ async def test_a_delivery_that_fails_takes_nothing_back_from_the_publisher(
             raise RuntimeError(f"cannot take {entry.data!r}")
         heard.append(entry.position.seq)
 
-    broker = MemoryBroker(epoch="e1")
+    broker = MemoryBroker(ManualClock(), epoch="e1")
     await broker.start(deliver)
     await broker.watch("A")
     with caplog.at_level(logging.ERROR):
@@ -88,7 +89,7 @@ async def test_each_kind_of_failing_delivery_is_logged_once(
     def deliver(entry: Entry) -> None:
         raise next(failures)
 
-    broker = MemoryBroker(epoch="e1")
+    broker = MemoryBroker(ManualClock(), epoch="e1")
     await broker.start(deliver)
     await broker.watch("A")
     for _ in range(3):

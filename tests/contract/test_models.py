@@ -18,13 +18,8 @@ from client_sdk.contract import (
     TopicReply,
     Unsubscribe,
 )
-from server.access import Principal
-from server.brokers import MemoryBroker
-from server.core.subscriptions import Subscriptions
-from server.delivery import Fanout
-from server.services import PublishingService, SubscribingService
-from tests.kit.clock import START, ManualClock
-from tests.kit.links import RecordingLink
+from tests.kit.clock import START
+from tests.kit.desk import Desk
 from tests.kit.running import PRICE
 
 
@@ -121,17 +116,10 @@ def test_the_seven_streams_have_their_events_and_three_of_them_a_symbol() -> Non
 
 
 async def test_the_answer_to_a_subscription_is_what_the_models_say() -> None:
-    broker, subscriptions, link = MemoryBroker(epoch="e1"), Subscriptions(), RecordingLink()
-    fanout = Fanout(subscriptions, schedule=lambda flush: flush(), max_buffered_bytes=1000)
-    await broker.start(fanout.deliver)
-    publishing = PublishingService(broker, ManualClock(), max_message_bytes=4096)
-    subscribing = SubscribingService(broker, subscriptions, fanout, max_topics=10)
-    subscribing.enter("c1", link)
-    await publishing.publish("PRICE:A", PRICE)
-    ann = Principal("ann", "acme", frozenset({"market:read"}), expires_at=1e12)
-    answers = orjson.loads(
-        orjson.dumps(await subscribing.subscribe("c1", ann, ["PRICE:A", "PRICE:B", "NOISE"]))
-    )
+    desk = await Desk.opened()
+    link = desk.enter("ann")
+    await desk.publishing.publish("PRICE:A", PRICE)
+    answers = orjson.loads(orjson.dumps(await desk.subscribe("ann", "PRICE:A", "PRICE:B", "NOISE")))
     known, quiet, refused = (TopicReply.model_validate(each) for each in answers.values())
 
     assert known.status is SubscriptionStatus.CONNECTED
@@ -153,10 +141,9 @@ async def test_the_answer_to_a_subscription_is_what_the_models_say() -> None:
     assert refused.error.code is ErrorCode.TOPIC_UNKNOWN
     assert refused.epoch is None
 
-    await publishing.publish("PRICE:A", PRICE)
-    sent = link.written[0]
-    _event, body = orjson.loads(sent[sent.index(b"[") :])
-    update = Message.model_validate(body)
+    await desk.publishing.publish("PRICE:A", PRICE)
+    desk.settle()
+    [update] = map(Message.model_validate, link.messages("price"))
     assert (update.type, update.seq, update.prev) == ("update", 2, 1)
     # Nothing was merged, so nothing says so.
-    assert not {"merged", "age_ms"} & body.keys()
+    assert not {"merged", "age_ms"} & link.messages("price")[0].keys()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from client_sdk.contract import ErrorCode
+from server.core.entries import Position
 from server.core.errors import LimitError, RequestError
 from server.feeds import FeedError, ReplayFeed
-from server.core.entries import Position
 from server.ports import FeedOptions
 from tests.feeds.recorded import line, recording
 from tests.feeds.tape import Line, Sleeper, Tape

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from server.core.connections import ConnectionManager
+from server.core.subscriptions import Subscriptions
 from tests.kit.running import PRICE, Running, running
 from tests.kit.wire import RawClient
 
@@ -55,7 +56,7 @@ async def test_a_handler_that_fails_is_an_error_with_an_id_and_the_connection_go
         def fail(*_: object) -> None:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(floor.server.subscriptions, "add", fail)
+        monkeypatch.setattr(Subscriptions, "pend", fail)
         answer = await client.call("subscribe", {"topics": ["PRICE:A"]})
         assert answer["error"]["code"] == "server.internal"
         incident = answer["error"]["details"]["incident"]

@@ -1,22 +1,102 @@
-"""A link that writes down what it is given."""
+"""Links without a socket: they write down what they are given, and stop reading when told."""
+
+import json
+from collections.abc import Callable
+from typing import Any
 
 from server.core.errors import FloorcastError
+from server.core.frames import split_text_frames
 
 
 class RecordingLink:
-    """Fills the `Link` port for tests that need no socket."""
+    """Fills the `Link` port; takes everything at once, until `stall` is called."""
 
-    def __init__(self, *, deflates: bool = False) -> None:
-        self.deflates = deflates
-        self.buffered_bytes = 0
+    def __init__(self, *, clog_bytes: int = 64 * 1024) -> None:
+        self.deflates = False
+        self.broken = False
+        self.clogged = False
         self.written: list[bytes] = []
         self.ended: list[str] = []
+        self.aborted: list[str] = []
+        self.most_buffered = 0
+        self.taken_bytes = 0
+        self._clog_bytes = clog_bytes
+        self._stalled = False
+        self._unread: list[bytes] = []
+        self._waiters: list[Callable[[], object]] = []
+
+    @property
+    def swift(self) -> bool:
+        return not (self.clogged or self.deflates)
+
+    @property
+    def buffered_bytes(self) -> int:
+        return sum(map(len, self._unread))
 
     def write(self, frames: bytes) -> None:
+        if self.broken:
+            raise OSError("broken pipe")
         self.written.append(frames)
+        self._unread.append(frames)
+        if not self._stalled:
+            self.read()
+            return
+        self.most_buffered = max(self.most_buffered, self.buffered_bytes)
+        if self.buffered_bytes > self._clog_bytes:
+            self.clogged = True
+
+    def when_writable(self, callback: Callable[[], object]) -> None:
+        if self.clogged:
+            self._waiters.append(callback)
+        else:
+            callback()
 
     def abort(self, reason: str) -> None:
-        self.ended.append(reason)
+        self.aborted.append(reason)
 
     def end(self, error: FloorcastError, *, reconnect: bool, namespace: str | None = None) -> None:
         self.ended.append(error.code.value)
+
+    # --- what the client does
+
+    def stall(self) -> None:
+        """Read nothing more."""
+        self._stalled = True
+
+    def read(self, max_bytes: int | None = None) -> None:
+        """Read what waits, or so much of it."""
+        room = self.buffered_bytes if max_bytes is None else max_bytes
+        while self._unread and room > 0:
+            first = self._unread.pop(0)
+            self.taken_bytes += min(room, len(first))
+            if len(first) > room:
+                self._unread.insert(0, first[room:])
+            room -= len(first)
+        if self.clogged and self.buffered_bytes <= self._clog_bytes // 4:
+            self.clogged = False
+            waiters, self._waiters = self._waiters, []
+            for callback in waiters:
+                callback()
+
+    def resume(self) -> None:
+        """Read all that waits, and all that comes."""
+        self._stalled = False
+        self.read()
+
+    # --- what the client saw
+
+    def events(self) -> list[tuple[str, dict[str, Any]]]:
+        """Everything that was written to it, in order, as event and body."""
+        return [
+            event_of(payload) for frames in self.written for payload in split_text_frames(frames)
+        ]
+
+    def messages(self, event: str | None = None) -> list[dict[str, Any]]:
+        """The bodies of one event, or of all."""
+        return [body for name, body in self.events() if event in (None, name)]
+
+
+def event_of(payload: bytes) -> tuple[str, dict[str, Any]]:
+    """The event and its body, out of a packet."""
+    name, body = json.loads(payload[payload.index(b"[") :])
+    return name, body

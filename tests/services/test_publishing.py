@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from server.brokers import MemoryBroker
+from server.core.entries import Position
 from server.core.errors import FloorcastError
 from server.core.strict_json import dumps
-from server.core.entries import Position
-from server.services import PublishingService
-from tests.kit.clock import START, ManualClock
+from server.services import PublishingConfig, PublishingService
+from tests.kit.clock import START
+from tests.kit.desk import Desk
 from tests.kit.running import PRICE
 
 
 async def service() -> tuple[PublishingService, MemoryBroker]:
-    broker = MemoryBroker(epoch="e1")
-    await broker.start(lambda entry: None)
-    return PublishingService(broker, ManualClock(), max_message_bytes=1024), broker
+    desk = await Desk.opened(publishing=PublishingConfig(message_bytes=1024))
+    return desk.publishing, desk.broker
 
 
 async def test_an_update_is_stamped_and_kept_exactly_as_it_was_written() -> None:
@@ -37,7 +37,9 @@ async def test_an_update_is_stamped_and_kept_exactly_as_it_was_written() -> None
     [
         ("PRICE", {}, "topic.unknown"),
         ("NOISE:A", {}, "topic.unknown"),
-        ("TRADES:A", {}, "topic.unknown"),
+        ("TRADES:A", {}, "request.invalid"),
+        ("USER_DATA:A", {}, "topic.unknown"),
+        ("USER_DATA", {}, "request.invalid"),
         ("PRICE:A", {"bid": 1}, "request.invalid"),
         ("PRICE:A", {"bid": "one"}, "request.invalid"),
         ("PRICE:A", {"bid": "NaN"}, "request.invalid"),

@@ -1,106 +1,160 @@
-"""Subscribing without sockets: what a newcomer hears, and who has gone meanwhile."""
+"""Subscribing without sockets: what a newcomer hears, who has gone meanwhile, what is left."""
 
-from collections.abc import Callable
+import asyncio
 
-from server.access import Principal
+import pytest
+
+from client_sdk.contract import ErrorCode, SubscriptionStatus
 from server.brokers import MemoryBroker
-from server.core.subscriptions import Subscriptions
-from server.delivery import Fanout
-from server.services import PublishingService, SubscribingService
-from tests.kit.clock import ManualClock
-from tests.kit.links import RecordingLink
-from tests.kit.running import PRICE
-
-ANN = Principal("ann", "acme", frozenset({"market:read"}), expires_at=1e12)
-
-
-class Desk:
-    """Broker, fan-out and services, with a loop whose turns the test decides on."""
-
-    def __init__(self, *, max_buffered_bytes: int = 1000) -> None:
-        self.turns: list[Callable[[], None]] = []
-        self.broker = MemoryBroker(epoch="e1")
-        self.subscriptions = Subscriptions()
-        self.fanout = Fanout(
-            self.subscriptions,
-            schedule=self.turns.append,
-            max_buffered_bytes=max_buffered_bytes,
-        )
-        self.publishing = PublishingService(self.broker, ManualClock(), max_message_bytes=4096)
-        self.service = SubscribingService(
-            self.broker, self.subscriptions, self.fanout, max_topics=10
-        )
-
-    async def client(self, name: str, *topics: str) -> RecordingLink:
-        link = RecordingLink()
-        self.service.enter(name, link)
-        await self.service.subscribe(name, ANN, topics)
-        return link
-
-    def turn(self) -> None:
-        """What the loop does between two callbacks."""
-        turns, self.turns[:] = list(self.turns), []
-        for each in turns:
-            each()
-
-
-async def desk() -> Desk:
-    made = Desk()
-    await made.broker.start(made.fanout.deliver)
-    return made
+from server.core.entries import Entry
+from server.core.errors import FloorcastError
+from server.services import PublishingConfig
+from tests.kit.desk import Desk, trader
 
 
 async def test_what_is_published_in_one_turn_is_one_write_shared_by_all() -> None:
-    floor = await desk()
-    ann, bob = await floor.client("ann", "PRICE:A"), await floor.client("bob", "PRICE:A")
+    desk = await Desk.opened()
+    ann, bob = await desk.client("ann", "PRICE:A"), await desk.client("bob", "PRICE:A")
     for _ in range(3):
-        await floor.publishing.publish("PRICE:A", PRICE)
+        await desk.price("A")
     assert ann.written == []
-    assert len(floor.turns) == 1
-    floor.turn()
+    assert len(desk.turns) == 1
+    desk.turn()
     assert len(ann.written) == 1
     assert ann.written[0] is bob.written[0]
-    assert [ann.written[0].count(b'"seq":%d' % seq) for seq in (1, 2, 3)] == [1, 1, 1]
+    assert [each["seq"] for each in ann.messages("price")] == [1, 2, 3]
 
 
 async def test_who_subscribes_before_the_turn_ends_hears_the_snapshot_and_not_the_update() -> None:
-    floor = await desk()
-    early = await floor.client("early", "PRICE:A")
-    await floor.publishing.publish("PRICE:A", PRICE)
-    late = RecordingLink()
-    floor.service.enter("late", late)
-    reply = await floor.service.subscribe("late", ANN, ["PRICE:A"])
+    desk = await Desk.opened()
+    early = await desk.client("early", "PRICE:A")
+    await desk.price("A")
+    late = desk.enter("late")
+    reply = await desk.subscribe("late", "PRICE:A")
     assert reply["PRICE:A"]["seq"] == 1
-    floor.turn()
+    desk.settle()
     assert late.written == []
     assert len(early.written) == 1
 
 
 async def test_who_has_gone_while_the_broker_was_asked_is_not_subscribed() -> None:
-    floor = await desk()
-    await floor.client("ann")
-    await floor.service.leave("ann")
-    reply = await floor.service.subscribe("ann", ANN, ["PRICE:A"])
+    desk = await Desk.opened()
+    await desk.client("ann")
+    await desk.service.leave("ann")
+    reply = await desk.subscribe("ann", "PRICE:A")
     assert reply["PRICE:A"]["status"] == "ERROR"
-    assert len(floor.subscriptions) == 0
-    assert floor.fanout.link_count == 0
-
-
-async def test_a_client_with_too_much_unread_is_ended_and_the_others_are_served() -> None:
-    floor = await desk()
-    slow, quick = await floor.client("slow", "PRICE:A"), await floor.client("quick", "PRICE:A")
-    slow.buffered_bytes = 1001
-    await floor.publishing.publish("PRICE:A", PRICE)
-    floor.turn()
-    assert slow.ended == ["server.overloaded"]
-    assert slow.written == []
-    assert len(quick.written) == 1
+    assert len(desk.subscriptions) == 0
+    assert desk.fanout.link_count == 0
+    assert desk.fanout.channels() == ()
 
 
 async def test_nothing_is_encoded_where_nobody_listens() -> None:
-    floor = await desk()
-    ann = await floor.client("ann", "PRICE:A")
-    await floor.service.unsubscribe("ann", ANN, ["PRICE:A"])
-    await floor.publishing.publish("PRICE:A", PRICE)
-    assert floor.turns == []
+    desk = await Desk.opened()
+    ann = await desk.client("ann", "PRICE:A")
+    await desk.service.unsubscribe("ann", trader(), ["PRICE:A"])
+    await desk.price("A")
+    assert desk.turns == []
     assert ann.written == []
+    assert desk.fanout.channels() == ()
+
+
+async def test_a_pace_is_granted_at_the_next_that_is_offered_where_messages_merge() -> None:
+    desk = await Desk.opened()
+    desk.enter("ann")
+    granted = []
+    for asked in (0, 1, 100, 101, 999, 1000, 5000):
+        reply = await desk.subscribe("ann", "PRICE:A", "TRADES:A", interval_ms=asked)
+        granted.append((reply["PRICE:A"]["interval_ms"], reply["TRADES:A"]["interval_ms"]))
+    assert granted == [(0, 0), (100, 0), (100, 0), (250, 0), (1000, 0), (1000, 0), (1000, 0)]
+    listed = desk.service.subscriptions("ann")
+    assert listed["PRICE:A"]["interval_ms"] == 1000
+
+
+async def test_deep_books_that_do_not_fit_into_the_answer_come_as_messages() -> None:
+    desk = await Desk.opened(publishing=PublishingConfig(book_levels=1000))
+    names = [f"B{number}" for number in range(8)]
+    for name in names:
+        bids = [(f"{price}.00", "1.000") for price in range(1, 1000)]
+        await desk.book(name, bids, [("2000.00", "1")])
+    ann = desk.enter("ann")
+    reply = await desk.subscribe("ann", *(f"ORDERBOOK:{name}" for name in names))
+    given = [name for name in names if reply[f"ORDERBOOK:{name}"]["snapshot"] is not None]
+    assert 0 < len(given) < len(names)
+    desk.settle()
+    sent = ann.messages("orderbook")
+    assert [each["symbol"] for each in sent] == [name for name in names if name not in given]
+    assert all((each["type"], each["seq"], each["prev"]) == ("snapshot", 1, 1) for each in sent)
+    assert all(len(each["data"]["bids"]) == 999 for each in sent)
+
+
+class SlowBroker(MemoryBroker):
+    """A broker that tells a topic's state only when the test says so."""
+
+    gate: asyncio.Event
+    failing = False
+
+    async def latest(self, channel: str) -> Entry | None:
+        entry = await super().latest(channel)
+        await self.gate.wait()
+        if self.failing:
+            raise FloorcastError(ErrorCode.SERVER_INTERNAL, "the broker does not answer")
+        return entry
+
+
+async def slow_desk() -> tuple[Desk, SlowBroker]:
+    desk = Desk(broker=SlowBroker)
+    broker = desk.broker
+    assert isinstance(broker, SlowBroker)
+    broker.gate = asyncio.Event()
+    await broker.start(desk.fanout.deliver)
+    return desk, broker
+
+
+async def test_what_comes_while_the_state_is_fetched_is_part_of_it_once() -> None:
+    desk, broker = await slow_desk()
+    await desk.price("A", 1)
+    first, second = desk.enter("first"), desk.enter("second")
+    asked = [asyncio.ensure_future(desk.subscribe(name, "PRICE:A")) for name in ("first", "second")]
+    await asyncio.sleep(0)
+    for last in (2, 3):
+        await desk.price("A", last)
+    broker.gate.set()
+    for reply in await asyncio.gather(*asked):
+        assert reply["PRICE:A"]["seq"] == 3
+    await desk.price("A", 4)
+    desk.settle()
+    for link in (first, second):
+        assert [(each["seq"], each["prev"]) for each in link.messages("price")] == [(4, 3)]
+
+
+async def test_a_broker_that_fails_is_an_error_and_leaves_nothing_but_the_state() -> None:
+    desk, broker = await slow_desk()
+    broker.failing = True
+    broker.gate.set()
+    desk.enter("ann")
+    reply = await desk.subscribe("ann", "PRICE:A")
+    assert reply["PRICE:A"]["status"] == "ERROR"
+    [subscription] = desk.subscriptions.of_user("default", "ann")
+    assert subscription.status is SubscriptionStatus.ERROR
+    assert desk.fanout.channels() == ()
+    broker.failing = False
+    reply = await desk.subscribe("ann", "PRICE:A")
+    assert reply["PRICE:A"]["status"] == "CONNECTED"
+    assert subscription.status is SubscriptionStatus.CONNECTED
+
+
+async def test_who_leaves_while_the_state_is_fetched_leaves_nothing_behind() -> None:
+    desk, broker = await slow_desk()
+    desk.enter("ann")
+    asked = asyncio.ensure_future(desk.subscribe("ann", "PRICE:A"))
+    await asyncio.sleep(0)
+    await desk.service.leave("ann")
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    broker.gate.set()
+    await desk.price("A")
+    assert desk.turns == []
+    assert len(desk.subscriptions) == 0
+    assert desk.fanout.channels() == ()
+    assert desk.subscriptions.users_of("PRICE:A") == ()

@@ -1,0 +1,88 @@
+"""What a client of the contract believes, from nothing but the messages that it was sent."""
+
+from typing import Any
+
+from tests.kit.checksum import checksum
+from tests.kit.links import RecordingLink
+
+KEPT = ("TRADES", "USER_DATA", "ORDER_UPDATES")
+
+
+class View:
+    """One subscription as its client sees it; complains where a promise is broken."""
+
+    def __init__(self, topic: str, reply: dict[str, Any]) -> None:
+        self.topic = topic
+        self.stream = topic.partition(":")[0]
+        self.epoch = reply["epoch"]
+        self.seq = reply["seq"]
+        self.value: object = None
+        self.bids: dict[str, str] = {}
+        self.asks: dict[str, str] = {}
+        self.checksum: int | None = None
+        self.told_of_loss = 0
+        if reply["snapshot"] is not None:
+            assert reply["snapshot"]["seq"] == self.seq
+            self._snapshot(reply["snapshot"]["data"])
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """One message that came."""
+        assert message["epoch"] == self.epoch
+        assert message["prev"] == self.seq, (message, self.seq)
+        if message["type"] == "heartbeat":
+            assert message["seq"] == self.seq
+            return
+        updates = message["seq"] - message["prev"]
+        assert updates >= 0
+        if message["type"] == "snapshot":
+            if self.stream in KEPT:
+                self.told_of_loss += 1
+            self._snapshot(message["data"])
+        else:
+            assert updates >= 1
+            assert self.stream not in KEPT or updates == 1, "a kept message was skipped"
+            self._update(message["data"])
+        assert message.get("merged", 1) == max(1, updates if self.stream not in KEPT else 1)
+        assert ("age_ms" in message) == ("merged" in message)
+        assert message.get("age_ms", 0) >= 0
+        self.seq = message["seq"]
+
+    def _snapshot(self, data: dict[str, Any]) -> None:
+        if self.stream == "ORDERBOOK":
+            self.bids, self.asks = {}, {}
+        self._update(data)
+
+    def _update(self, data: dict[str, Any]) -> None:
+        if self.stream != "ORDERBOOK":
+            self.value = data
+            return
+        for side, levels in ((self.bids, data["bids"]), (self.asks, data["asks"])):
+            for price, quantity in levels:
+                if quantity == "0":
+                    side.pop(price, None)
+                else:
+                    side[price] = quantity
+        assert checksum(self.bids, self.asks) == data["checksum"]
+
+
+class Reader:
+    """A client behind a recording link: everything it subscribed to, as it believes it to be."""
+
+    def __init__(self, link: RecordingLink) -> None:
+        self.link = link
+        self.views: dict[str, View] = {}
+        self.stale: dict[str, bool] = {}
+        self._heard = 0
+
+    def hear(self) -> None:
+        """Take in what was sent since the last time."""
+        events = self.link.events()
+        for event, body in events[self._heard :]:
+            topic = body["stream"] + (f":{body['symbol']}" if body["symbol"] else "")
+            if event == "status":
+                self.stale[topic] = body["state"] == "STALE"
+                continue
+            assert event == body["stream"].lower()
+            assert topic in self.views, f"a message of {topic}, which was not subscribed to"
+            self.views[topic].hear(body)
+        self._heard = len(events)

@@ -1,0 +1,229 @@
+"""Any mix of publishing, stalling, reading, subscribing, pacing and leaving keeps the promises."""
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from server.core.errors import RequestError
+from server.delivery import DeliveryConfig
+from tests.delivery.model import KEPT, Reader, View
+from tests.kit.desk import STALE, Desk, trader
+
+# Small on purpose: a few messages fill them, and every step of the ladder is taken.
+BUFFER_BYTES = 4096
+BACKLOG = 12
+TOPICS = ("PRICE:A", "PRICE:B", "ORDERBOOK:A", "ORDERBOOK:B", "TRADES:A", "USER_DATA")
+topics = st.sampled_from(TOPICS)
+clients = st.sampled_from(["ann", "bob", "carl"])
+paces = st.sampled_from([0, 100, 250, 1000])
+# Prices of both sides overlap, so that some updates are refused.
+levels = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 3)), max_size=5)
+
+
+class Market(RuleBasedStateMachine):
+    """Outboxes and clients against a model of what each client may believe."""
+
+    @initialize()
+    def open(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        config = DeliveryConfig(
+            buffer_bytes=BUFFER_BYTES,
+            stalled_seconds=0,
+            backlog_messages=BACKLOG,
+            backlog_bytes=100_000,
+        )
+        self.desk: Desk = self.run(Desk.opened(config, STALE))
+        self.readers: dict[str, Reader] = {}
+        self.published: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
+        self.book: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
+        self.number = 0
+        for name, pace in (("ann", 0), ("bob", 0), ("carl", 100)):
+            self.subscribe(name, list(TOPICS), pace)
+
+    def run(self, coroutine: Any) -> Any:
+        return self.loop.run_until_complete(coroutine)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "desk"):
+            return
+        try:
+            self.everything_arrives_in_the_end()
+            for name in list(self.readers):
+                self.run(self.desk.service.leave(name))
+            assert len(self.desk.subscriptions) == 0
+            assert self.desk.fanout.channels() == ()
+            assert len(self.desk.fanout.laggards) == 0
+        finally:
+            self.loop.close()
+
+    # --- what may happen
+
+    @rule(topic=topics, count=st.integers(1, 30), each_in_its_turn=st.booleans())
+    def publish(self, topic: str, count: int, each_in_its_turn: bool) -> None:
+        stream, _, symbol = topic.partition(":")
+        for _ in range(count):
+            self.number += 1
+            if stream == "PRICE":
+                position = self.run(self.desk.price(symbol, self.number))
+            elif stream == "TRADES":
+                position = self.run(self.desk.trade(symbol, self.number))
+            elif stream == "USER_DATA":
+                data = {"number": self.number, "padding": "x" * 200}
+                position = self.run(self.desk.publishing.publish(topic, data, user="ann"))
+            else:
+                return
+            self.published[topic].append(self.number)
+            assert position.seq == len(self.published[topic])
+            if each_in_its_turn:
+                self.desk.turn()
+
+    @rule(symbol=st.sampled_from("AB"), bids=levels, asks=levels, kind=st.integers(0, 9))
+    def change_book(
+        self,
+        symbol: str,
+        bids: list[tuple[int, int]],
+        asks: list[tuple[int, int]],
+        kind: int,
+    ) -> None:
+        sides = tuple(
+            [(f"{price}.0", str(quantity)) for price, quantity in dict(side).items()]
+            for side in (bids, asks)
+        )
+        try:
+            self.run(self.desk.book(symbol, *sides, "update" if kind else "snapshot"))
+        except RequestError:
+            return
+        topic = f"ORDERBOOK:{symbol}"
+        book = self.book.get(topic, ({}, {})) if kind else ({}, {})
+        for side, changed in zip(book, sides, strict=True):
+            side.update(changed)
+            for price in [price for price, quantity in side.items() if quantity == "0"]:
+                del side[price]
+        self.book[topic] = book
+        self.published[topic].append(None)
+        self.desk.turn()
+
+    @rule(name=clients, some=st.lists(topics, min_size=1, max_size=4), pace=paces)
+    def subscribe(self, name: str, some: list[str], pace: int) -> None:
+        if name not in self.readers:
+            self.readers[name] = Reader(self.desk.enter(name))
+        reader = self.readers[name]
+        reader.hear()
+        mine = [topic for topic in some if topic != "USER_DATA" or name == "ann"]
+        replies = self.run(self.desk.subscribe(name, *mine, interval_ms=pace))
+        # Whatever was written before the answer belongs to what it was subscribed to before.
+        reader.hear()
+        for topic, reply in orjson.loads(orjson.dumps(replies)).items():
+            assert reply["status"] == "CONNECTED"
+            assert reply["seq"] == len(self.published[topic])
+            reader.views[topic] = View(topic, reply)
+
+    @rule(name=clients, topic=topics)
+    def unsubscribe(self, name: str, topic: str) -> None:
+        if name in self.readers:
+            self.readers[name].hear()
+            self.run(self.desk.service.unsubscribe(name, trader(name), [topic]))
+            self.readers[name].views.pop(topic, None)
+
+    @rule(name=clients, topic=topics, count=st.integers(10, 40))
+    def stall(self, name: str, topic: str, count: int) -> None:
+        if name in self.readers:
+            self.readers[name].link.stall()
+            self.publish(topic, count, each_in_its_turn=True)
+
+    @rule(name=clients, topic=topics, rounds=st.integers(2, 6))
+    def struggle(self, name: str, topic: str, rounds: int) -> None:
+        for _ in range(rounds):
+            self.stall(name, topic, 12)
+            if name in self.readers:
+                self.readers[name].link.read()
+            self.turn()
+
+    @rule(name=clients, size=st.integers(1, 6000))
+    def read_some(self, name: str, size: int) -> None:
+        if name in self.readers:
+            self.readers[name].link.read(size)
+
+    @rule(name=clients)
+    def resume(self, name: str) -> None:
+        if name in self.readers:
+            self.readers[name].link.resume()
+
+    @rule(name=clients, sure=st.integers(0, 3))
+    def leave(self, name: str, sure: int) -> None:
+        if name in self.readers and not sure:
+            del self.readers[name]
+            self.run(self.desk.service.leave(name))
+
+    @rule(name=clients, sure=st.integers(0, 3))
+    def break_down(self, name: str, sure: int) -> None:
+        if name in self.readers and not sure:
+            self.readers[name].link.broken = True
+
+    @rule()
+    def turn(self) -> None:
+        self.desk.turn()
+
+    @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 1.0, 4.0, 11.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.desk.pass_time(seconds)
+
+    # --- what must hold
+
+    @invariant()
+    def what_was_sent_keeps_the_promises_and_the_bounds(self) -> None:
+        for name, reader in list(getattr(self, "readers", {}).items()):
+            if reader.link.aborted:
+                # The transport would have told the server so by now.
+                del self.readers[name]
+                self.run(self.desk.service.leave(name))
+                continue
+            reader.hear()
+            assert reader.link.most_buffered <= BUFFER_BYTES
+
+    def everything_arrives_in_the_end(self) -> None:
+        for reader in self.readers.values():
+            reader.link.broken = False
+            reader.link.resume()
+        for _ in range(3):
+            self.desk.settle()
+            self.desk.pass_time(1.0)
+        self.desk.settle()
+        for reader in self.readers.values():
+            reader.hear()
+            for topic, view in reader.views.items():
+                assert view.seq == len(self.published[topic]), topic
+                self.last_value_is_right(topic, view)
+
+    def last_value_is_right(self, topic: str, view: View) -> None:
+        if view.stream == "ORDERBOOK":
+            bids, asks = self.book.get(topic, ({}, {}))
+            assert (view.bids, view.asks) == (bids, asks)
+            assert not bids or not asks or max(map(Decimal, bids)) < min(map(Decimal, asks))
+        elif self.published[topic]:
+            last = self.published[topic][-1]
+            value: Any = view.value
+            if view.stream == "PRICE":
+                assert value["last"] == str(last)
+            elif view.stream == "TRADES":
+                assert value["trades"][0]["id"] == last
+            else:
+                assert value["number"] == last
+        assert view.stream in KEPT or view.told_of_loss == 0
+
+
+Market.TestCase.settings = settings(
+    max_examples=200,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+test_any_sequence_keeps_the_promises = pytest.mark.behaviour("C10", "C11", "D28", "D42")(
+    Market.TestCase
+)
