@@ -26,7 +26,6 @@ def test_topics_are_served_in_turn_so_that_none_starves_another() -> None:
 
 def test_who_falls_behind_again_and_again_is_served_less_often_step_by_step() -> None:
     outbox: Outbox[str] = Outbox()
-    paces = []
     for _ in range(5):
         for fall in range(FALLS_TO_WIDEN):
             widened = outbox.fall(100.0)

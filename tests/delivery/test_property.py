@@ -91,17 +91,17 @@ class Market(RuleBasedStateMachine):
         asks: list[tuple[int, int]],
         kind: int,
     ) -> None:
-        sides = tuple(
+        new_bids, new_asks = (
             [(f"{price}.0", str(quantity)) for price, quantity in dict(side).items()]
             for side in (bids, asks)
         )
         try:
-            self.run(self.desk.book(symbol, *sides, "update" if kind else "snapshot"))
+            self.run(self.desk.book(symbol, new_bids, new_asks, "update" if kind else "snapshot"))
         except RequestError:
             return
         topic = f"ORDERBOOK:{symbol}"
         book = self.book.get(topic, ({}, {})) if kind else ({}, {})
-        for side, changed in zip(book, sides, strict=True):
+        for side, changed in zip(book, (new_bids, new_asks), strict=True):
             side.update(changed)
             for price in [price for price, quantity in side.items() if quantity == "0"]:
                 del side[price]
@@ -111,6 +111,8 @@ class Market(RuleBasedStateMachine):
 
     @rule(name=clients, some=st.lists(topics, min_size=1, max_size=4), pace=paces)
     def subscribe(self, name: str, some: list[str], pace: int) -> None:
+        # In the middle of a turn, when a message is on its way to those who listen already.
+        self.publish(some[0], 1, each_in_its_turn=False)
         if name not in self.readers:
             self.readers[name] = Reader(self.desk.enter(name))
         reader = self.readers[name]
@@ -191,15 +193,24 @@ class Market(RuleBasedStateMachine):
         for reader in self.readers.values():
             reader.link.broken = False
             reader.link.resume()
-        for _ in range(3):
-            self.desk.settle()
-            self.desk.pass_time(1.0)
-        self.desk.settle()
+        self.calm_down()
+        # And whoever seems to be up to date really goes on from there.
+        for topic in TOPICS:
+            self.publish(topic, 1, each_in_its_turn=False)
+        for symbol in "AB":
+            self.change_book(symbol, [(1, self.number % 3 + 1)], [], 1)
+        self.calm_down()
         for reader in self.readers.values():
             reader.hear()
             for topic, view in reader.views.items():
                 assert view.seq == len(self.published[topic]), topic
                 self.last_value_is_right(topic, view)
+
+    def calm_down(self) -> None:
+        for _ in range(3):
+            self.desk.settle()
+            self.desk.pass_time(1.0)
+        self.desk.settle()
 
     def last_value_is_right(self, topic: str, view: View) -> None:
         if view.stream == "ORDERBOOK":
