@@ -307,8 +307,6 @@ class Fanout:
             elif self.laggards.send_missed(client, channel, lag):
                 del tier.odd[client]
                 tier.synced[client.link] = client
-                if client.outbox is not None:
-                    client.outbox.drop(channel)
         if not tier:
             del channel.paced[tier.interval_ms]
 

@@ -26,14 +26,11 @@ def test_topics_are_served_in_turn_so_that_none_starves_another() -> None:
 
 def test_who_falls_behind_again_and_again_is_served_less_often_step_by_step() -> None:
     outbox: Outbox[str] = Outbox()
-    for _ in range(5):
-        for fall in range(FALLS_TO_WIDEN):
-            widened = outbox.fall(100.0)
-            assert widened == (
-                fall == FALLS_TO_WIDEN - 1 and outbox.interval_ms > max(paces or [0])
-            )
-        paces.append(outbox.interval_ms)
-    assert paces == [100, 250, 1000, 1000, 1000]
+    for pace in (100, 250, 1000):
+        assert [outbox.fall(9.0) for _ in range(FALLS_TO_WIDEN)] == [False] * 3 + [True]
+        assert outbox.interval_ms == pace
+    assert not any(outbox.fall(9.0) for _ in range(2 * FALLS_TO_WIDEN))
+    assert outbox.interval_ms == 1000
 
 
 def test_falls_that_are_far_apart_do_not_count_together() -> None:

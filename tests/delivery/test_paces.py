@@ -53,6 +53,13 @@ async def test_a_paced_client_gets_the_latest_value_with_how_many_and_how_old() 
     assert not {"merged", "age_ms"} & alone.keys(), "nothing was merged, and nothing says so"
     desk.pass_time(0.25)
     assert len(paced.messages("price")) == 2, "nothing new, nothing sent"
+    await desk.service.leave("paced")
+    await desk.price("A", 5)
+    desk.settle()
+    desk.pass_time(0.25)
+    channel = desk.fanout.channel("PRICE:A")
+    assert channel is not None
+    assert channel.paced == {}, "a pace that nobody has any more costs nothing"
 
 
 async def test_clients_of_one_pace_share_their_bytes_however_late_they_came() -> None:

@@ -41,6 +41,7 @@ class Market(RuleBasedStateMachine):
         self.desk: Desk = self.run(Desk.opened(config, STALE))
         self.readers: dict[str, Reader] = {}
         self.published: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
+        self.times: dict[str, list[int]] = {topic: [] for topic in TOPICS}
         self.book: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
         self.number = 0
         for name, pace in (("ann", 0), ("bob", 0), ("carl", 100)):
@@ -79,6 +80,7 @@ class Market(RuleBasedStateMachine):
             else:
                 return
             self.published[topic].append(self.number)
+            self.times[topic].append(self.now_ms())
             assert position.seq == len(self.published[topic])
             if each_in_its_turn:
                 self.desk.turn()
@@ -107,6 +109,7 @@ class Market(RuleBasedStateMachine):
                 del side[price]
         self.book[topic] = book
         self.published[topic].append(None)
+        self.times[topic].append(self.now_ms())
         self.desk.turn()
 
     @rule(name=clients, some=st.lists(topics, min_size=1, max_size=4), pace=paces)
@@ -116,11 +119,11 @@ class Market(RuleBasedStateMachine):
         if name not in self.readers:
             self.readers[name] = Reader(self.desk.enter(name))
         reader = self.readers[name]
-        reader.hear()
+        self.hear()
         mine = [topic for topic in some if topic != "USER_DATA" or name == "ann"]
         replies = self.run(self.desk.subscribe(name, *mine, interval_ms=pace))
         # Whatever was written before the answer belongs to what it was subscribed to before.
-        reader.hear()
+        self.hear()
         for topic, reply in orjson.loads(orjson.dumps(replies)).items():
             assert reply["status"] == "CONNECTED"
             assert reply["seq"] == len(self.published[topic])
@@ -129,7 +132,7 @@ class Market(RuleBasedStateMachine):
     @rule(name=clients, topic=topics)
     def unsubscribe(self, name: str, topic: str) -> None:
         if name in self.readers:
-            self.readers[name].hear()
+            self.hear()
             self.run(self.desk.service.unsubscribe(name, trader(name), [topic]))
             self.readers[name].views.pop(topic, None)
 
@@ -174,6 +177,7 @@ class Market(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 1.0, 4.0, 11.0]))
     def pass_time(self, seconds: float) -> None:
+        self.hear()
         self.desk.pass_time(seconds)
 
     # --- what must hold
@@ -186,7 +190,7 @@ class Market(RuleBasedStateMachine):
                 del self.readers[name]
                 self.run(self.desk.service.leave(name))
                 continue
-            reader.hear()
+            reader.hear(self.now_ms(), self.times)
             assert reader.link.most_buffered <= BUFFER_BYTES
 
     def everything_arrives_in_the_end(self) -> None:
@@ -194,14 +198,17 @@ class Market(RuleBasedStateMachine):
             reader.link.broken = False
             reader.link.resume()
         self.calm_down()
+        self.everybody_is_up_to_date()
         # And whoever seems to be up to date really goes on from there.
         for topic in TOPICS:
             self.publish(topic, 1, each_in_its_turn=False)
         for symbol in "AB":
             self.change_book(symbol, [(1, self.number % 3 + 1)], [], 1)
         self.calm_down()
+        self.everybody_is_up_to_date()
+
+    def everybody_is_up_to_date(self) -> None:
         for reader in self.readers.values():
-            reader.hear()
             for topic, view in reader.views.items():
                 assert view.seq == len(self.published[topic]), topic
                 self.last_value_is_right(topic, view)
@@ -209,8 +216,16 @@ class Market(RuleBasedStateMachine):
     def calm_down(self) -> None:
         for _ in range(3):
             self.desk.settle()
+            self.hear()
             self.desk.pass_time(1.0)
-        self.desk.settle()
+            self.hear()
+
+    def hear(self) -> None:
+        for name in list(self.readers):
+            self.readers[name].hear(self.now_ms(), self.times)
+
+    def now_ms(self) -> int:
+        return int(self.desk.clock.time() * 1000)
 
     def last_value_is_right(self, topic: str, view: View) -> None:
         if view.stream == "ORDERBOOK":
