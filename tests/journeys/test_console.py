@@ -12,7 +12,7 @@ CELLS = "[...document.querySelectorAll('#rows tr')].map(row => row.innerText.spl
 async def test_the_page_shows_prices_that_move(tmp_path: Path) -> None:
     with demo() as started:
         async with browser_at(started.url, tmp_path) as page:
-            await page.until(f"{STATE} === 'live' && {CELLS}.length === 5")
+            await page.until(f"{STATE} === 'live' && {CELLS}.length === 4")
             rows = await page.evaluate(CELLS)
             assert sorted(row[0] for row in rows) == [
                 "BTCUSDT",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.core.hostile import AUTHENTICATING, BEFORE, HOSTILE, JOINED, STATES
+from tests.core.hostile import AUTHENTICATING, BEFORE, HOSTILE, JOINED, MAX_MESSAGE_BYTES, STATES
 from tests.kit.running import PRICE, Running, running
 from tests.kit.wire import RawClient
 
@@ -68,7 +68,11 @@ async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
 ) -> None:
     caplog.set_level(logging.INFO, logger="server")
     async with silent_issuer() as url:
-        settings: dict[str, object] = {"limits.events_per_second": 0}
+        settings: dict[str, object] = {
+            "limits.events_per_second": 0,
+            # An event may be twice as large as a message in it.
+            "limits.message_bytes": MAX_MESSAGE_BYTES // 2,
+        }
         if state == AUTHENTICATING:
             settings |= {"auth.jwks_url": url, "auth.algorithm": "RS256"}
         async with running(settings) as floor:

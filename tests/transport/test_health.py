@@ -93,20 +93,71 @@ async def test_a_client_that_answers_pings_but_reads_nothing_is_dropped() -> Non
         client.cut()
 
 
-async def test_a_client_over_the_byte_cap_gets_no_more_and_is_ended() -> None:
-    async with running({"delivery.buffer_bytes": 100_000}) as floor:
+async def test_a_client_over_the_byte_cap_gets_no_more_and_is_ended_if_it_takes_nothing() -> None:
+    async with running({"delivery.buffer_bytes": 200_000}) as floor:
         client = await RawClient.connected(floor.port, floor.token())
         await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
         client.stop_reading()
         body = {**PRICE, "note": "x" * 30_000}
         connection = floor.server.sockets.connections()[0]
-        worst = 0
-        while not connection.closed:
+        while not connection.clogged:
             await floor.server.publishing.publish("PRICE:BTCUSDT", body)
             await asyncio.sleep(0)
-            worst = max(worst, connection.buffered_bytes)
-        assert worst < 200_000
+        held = connection.buffered_bytes
+        assert held <= 200_000
+        for _ in range(100):
+            await floor.server.publishing.publish("PRICE:BTCUSDT", body)
+            await asyncio.sleep(0)
+        assert connection.buffered_bytes <= held
+        for _ in range(31):
+            floor.pass_time(1.0)
+        assert connection.closed
+        assert floor.server.counters.total("delivery.overloaded") == 1
         floor.pass_time(1.1)
+        await floor.until_empty()
+        client.cut()
+
+
+async def test_a_client_that_reads_again_is_brought_up_to_date_at_once() -> None:
+    async with running({"delivery.buffer_bytes": 200_000}) as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
+        client.stop_reading()
+        body = {**PRICE, "note": "x" * 30_000}
+        connection = floor.server.sockets.connections()[0]
+        published = 0
+        while not connection.clogged or published % 50:
+            published += 1
+            await floor.server.publishing.publish("PRICE:BTCUSDT", {**body, "last": str(published)})
+            await asyncio.sleep(0)
+        floor.pass_time(20)
+        client.read_again()
+        seen = 0
+        while seen < published:
+            _, message = await client.event()
+            assert message["prev"] == seen
+            seen = message["seq"]
+        assert message["data"]["last"] == str(published)
+        assert message["merged"] == published - message["prev"]
+        assert message["age_ms"] == 20_000
+        client.cut()
+        await floor.until_empty()
+
+
+async def test_a_ping_behind_what_the_client_has_not_read_gets_its_time_once_more() -> None:
+    async with running({"delivery.buffer_bytes": 200_000}) as floor:
+        client = await RawClient.connected(floor.port, floor.token())
+        await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
+        client.stop_reading()
+        connection = floor.server.sockets.connections()[0]
+        while not connection.clogged:
+            await floor.server.publishing.publish("PRICE:BTCUSDT", {**PRICE, "note": "x" * 30_000})
+            await asyncio.sleep(0)
+        floor.pass_time(25)
+        floor.pass_time(20)
+        assert not connection.closed
+        floor.pass_time(20)
+        assert connection.closed
         await floor.until_empty()
         client.cut()
 
