@@ -3,15 +3,19 @@
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 HERE = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = 0, 1
+# Longer than the load's own patience, which says more about what went wrong.
+ANSWER_SECONDS = 180.0
 
 
 class Worker:
@@ -42,12 +46,21 @@ class Worker:
         self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
-        """The next answer."""
+        """The next answer; a process that says nothing for too long is ended."""
         assert self._process.stdout is not None
+        watch = threading.Timer(ANSWER_SECONDS, self._process.kill)
+        watch.start()
         line = self._process.stdout.readline()
+        watch.cancel()
         if not line:
             raise RuntimeError(f"{self._process.args!r} ended with {self._process.wait()}")
         return dict(json.loads(line))
+
+    @property
+    def rss_bytes(self) -> int:
+        """Its memory now, asked of the kernel: the process may be busy."""
+        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
 
     def __enter__(self) -> Self:
         return self
@@ -75,9 +88,17 @@ class Peer(Worker):
         self.token = str(ready.get("token", ""))
 
     def load(self) -> Worker:
-        """Clients for this server."""
-        command = [sys.executable, "-m", "benchmarks.load", "--port", str(self.port)]
-        return Worker([*command, "--token", self.token], LOAD_CORE)
+        """Clients for this server, that count."""
+        return self._clients("benchmarks.load")
+
+    def timed_load(self, **flags: int) -> Worker:
+        """Clients for this server, that say how old messages are."""
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+        return self._clients("benchmarks.timed_load", *words)
+
+    def _clients(self, module: str, *flags: str) -> Worker:
+        command = [sys.executable, "-m", module, "--port", str(self.port), "--token", self.token]
+        return Worker([*command, *flags], LOAD_CORE)
 
 
 PEERS = {
