@@ -9,11 +9,13 @@ import json
 import os
 import socket
 from abc import ABC, abstractmethod
-from functools import partial
 from typing import Any
 
 PING = b"\x81\x012"
 PATIENCE_SECONDS = 120.0
+# An Ethernet's, with some room for a tunnel; and what a system gives that is short of memory.
+FAR_SEGMENT_BYTES = 1400
+FAR_WINDOW_BYTES = 64 * 1024
 _MASK = b"\x01\x02\x03\x04"
 
 
@@ -84,46 +86,45 @@ class Member(asyncio.Protocol, ABC):
 class Crowd(ABC):
     """All clients of this process."""
 
-    def __init__(self, port: int, token: str, segment_bytes: int = 0) -> None:
+    def __init__(self, port: int, token: str, *, far: bool = False) -> None:
         self.connect = b"40/market," + json.dumps({"token": token}).encode()
         self.members: list[Member] = []
         self.lost = 0
         self._port = port
-        self._segment_bytes = segment_bytes
+        self._far = far
         self._joined: asyncio.Semaphore
         self._all_joined = asyncio.Event()
         self._target = 0
 
     @abstractmethod
-    def member(self, index: int) -> Member:
-        """A new client, the how manieth it is."""
+    def member(self) -> Member:
+        """A new client."""
 
     async def open(self, count: int, at_once: int) -> None:
         """Connect and subscribe so many clients, a few at a time."""
         loop = asyncio.get_running_loop()
-        began = len(self.members)
-        self._target = began + count
+        self._target = len(self.members) + count
         self._all_joined.clear()
         self._joined = asyncio.Semaphore(at_once)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            for index in range(began, self._target):
+            for _ in range(count):
                 await self._joined.acquire()
-                new = partial(self.member, index)
-                if self._segment_bytes:
-                    await loop.create_connection(new, sock=await self._short_segments())
+                if self._far:
+                    await loop.create_connection(self.member, sock=await self._far_away())
                 else:
-                    await loop.create_connection(new, "127.0.0.1", self._port)
+                    await loop.create_connection(self.member, "127.0.0.1", self._port)
             await self._all_joined.wait()
 
-    async def _short_segments(self) -> socket.socket:
-        """A connection like one of a real network, where a segment is not 64 KB.
+    async def _far_away(self) -> socket.socket:
+        """A connection with the segments of a real network, and a window that does not grow.
 
-        The kernel sizes a server's send buffer by it: 4 MB on loopback, where a client that
-        stops would go unnoticed for long, and some 70 KB here.
+        The kernel sizes a server's send buffer by the segments, and the client's by how fast it
+        reads: on plain loopback they take 4 MB for a client that stops, and some 120 KB here.
         """
         sock = socket.socket()
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, self._segment_bytes)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, FAR_SEGMENT_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, FAR_WINDOW_BYTES)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self._port))
         return sock
 

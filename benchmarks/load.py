@@ -50,7 +50,7 @@ class Load(Crowd):
         self._waiting: set[Client] = set()
         self._finished = asyncio.Event()
 
-    def member(self, index: int) -> Client:
+    def member(self) -> Client:
         client = Client(self, self.topics)
         self.clients.append(client)
         return client

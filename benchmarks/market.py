@@ -9,6 +9,7 @@ the clients, the others only count; how late that call was itself is `publisher 
 import time
 from typing import Any
 
+from benchmarks.audience import Audience
 from benchmarks.processes import Peer, available, busy_cores, report
 from benchmarks.rounds import Figures, at_most, flags, interleaved, medians
 
@@ -22,14 +23,14 @@ DRAIN_SECONDS = 10
 
 def measure(name: str, clients: int, rate: int, seconds: int) -> Figures:
     """One round with a fresh server and fresh clients."""
-    shape = {"clients": clients, "each": EACH, "symbols": SYMBOLS, "timed_every": TIMED_EVERY}
-    with Peer(name) as peer, peer.timed_load(**shape) as load:
-        load.ask(f"open {clients} 64")
+    shape = {"each": EACH, "symbols": SYMBOLS, "timed_every": TIMED_EVERY}
+    with Peer(name) as peer, Audience(peer, clients, **shape) as load:
+        load.open()
         # A round that does not count warms both sides up.
         for counted in (1, seconds):
-            load_before = load.ask("record")["cpu"]
+            load_before = load.record()
             paced = peer.ask(f"pace {rate} {counted} {SYMBOLS} {BATCH_MS}")
-            came = load.ask(f"drain {paced['published']} {DRAIN_SECONDS}")
+            came = load.drain(paced["published"], DRAIN_SECONDS)
             stats = peer.ask("stats")
     if not came["ages"]:
         raise RuntimeError(f"nothing came from {name}")

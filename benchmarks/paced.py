@@ -8,6 +8,7 @@ is its own, the same for all: ratios are a little better than they look.
 import time
 from typing import Any
 
+from benchmarks.audience import Audience
 from benchmarks.processes import Peer, available, busy_cores, report
 from benchmarks.rounds import Figures, at_most, flags, interleaved, medians
 
@@ -18,14 +19,14 @@ DRAIN_SECONDS = 10
 
 def measure(name: str, clients: int, seconds: int) -> Figures:
     """One round with a fresh server and fresh clients."""
-    shape = {"clients": clients, "each": 1, "symbols": 1, "timed_every": 1}
-    with Peer(name) as peer, peer.timed_load(**shape) as load:
-        load.ask(f"open {clients} 64")
+    shape = {"each": 1, "symbols": 1, "timed_every": 1}
+    with Peer(name) as peer, Audience(peer, clients, **shape) as load:
+        load.open()
         # A round that does not count warms both sides up.
         for counted in (1, seconds):
-            load_before = load.ask("record")["cpu"]
+            load_before = load.record()
             paced = peer.ask(f"pace {RATE} {counted} 1 {1000 // RATE}")
-            came = load.ask(f"drain {paced['published']} {DRAIN_SECONDS}")
+            came = load.drain(paced["published"], DRAIN_SECONDS)
             stats = peer.ask("stats")
     elapsed = max(counted, came["at"] - paced["began"])
     if not came["ages"]:

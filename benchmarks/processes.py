@@ -14,6 +14,7 @@ from typing import Any, Self
 
 HERE = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = 0, 1
+PAGE_BYTES = resource.getpagesize()
 # Longer than the load's own patience, which says more about what went wrong.
 ANSWER_SECONDS = 180.0
 
@@ -60,7 +61,7 @@ class Worker:
     def rss_bytes(self) -> int:
         """Its memory now, asked of the kernel: the process may be busy."""
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
+        return pages * PAGE_BYTES
 
     def __enter__(self) -> Self:
         return self
@@ -87,16 +88,8 @@ class Peer(Worker):
         self.port = int(ready["port"])
         self.token = str(ready.get("token", ""))
 
-    def load(self) -> Worker:
-        """Clients for this server, that count."""
-        return self._clients("benchmarks.load")
-
-    def timed_load(self, **flags: int) -> Worker:
-        """Clients for this server, that say how old messages are."""
-        words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
-        return self._clients("benchmarks.timed_load", *words)
-
-    def _clients(self, module: str, *flags: str) -> Worker:
+    def load(self, *flags: str, module: str = "benchmarks.load") -> Worker:
+        """Clients for this server."""
         command = [sys.executable, "-m", module, "--port", str(self.port), "--token", self.token]
         return Worker([*command, *flags], LOAD_CORE)
 

@@ -1,12 +1,13 @@
 """The load of latency: clients that say how old messages are when they come, and can stop reading.
 
-Unlike the load of throughput it never naps. Moments are CLOCK_MONOTONIC, which all processes of a
-machine share.
+Two processes make one audience: one for the clients that are timed or may stop, and with --counting
+one for all others. Moments are CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
 import argparse
 import asyncio
 import gc
+import os
 import re
 import sys
 import time
@@ -21,6 +22,8 @@ from benchmarks.symbols import count_stamps, deal, index_of, moment_of, stamps, 
 QUIET_SECONDS = 2.0
 # What comes later than this is not fresh, and is not waited for.
 FRESH_SECONDS = 1.0
+# Only where nothing is timed; a message a read would cost more than the messages did.
+NAP_SECONDS = 0.02
 # What a server left out for a client that reads slowly, said in the message that replaces it. One
 # that is split between two reads is missed; who is behind by that much is sent many at once.
 _MERGED = re.compile(rb'"merged":(\d+)')
@@ -30,11 +33,12 @@ _NEVER = 1 << 62
 class Listener(Member):
     """Counts updates; one that is timed also notes how old each is."""
 
-    __slots__ = ("_load", "gone", "newest", "timed", "youngest")
+    __slots__ = ("_hand", "_load", "gone", "newest", "timed", "youngest")
 
     def __init__(self, load: "TimedLoad", hand: list[int], *, timed: bool) -> None:
         super().__init__(load, [f"PRICE:{symbol(index)}" for index in hand])
         self._load = load
+        self._hand = hand
         self.timed = timed
         self.gone = False
         # Of each symbol, once the client reads again: the newest message's moment, and how old
@@ -62,13 +66,14 @@ class Listener(Member):
 
     def stop(self) -> None:
         """Read nothing, as a phone in a tunnel."""
+        # Nothing that it has is younger than this.
+        self.newest = dict.fromkeys(self._hand, time.monotonic_ns())
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
-    def read_again(self, hand: list[int]) -> None:
+    def read_again(self) -> None:
         """Come back, and note how fresh each symbol is."""
-        self.newest = dict.fromkeys(hand, 0)
-        self.youngest = dict.fromkeys(hand, _NEVER)
+        self.youngest = dict.fromkeys(self._hand, _NEVER)
         # uvloop raises where the transport has been closed, until it says that it is lost.
         if not self.transport.is_closing():
             self.transport.resume_reading()
@@ -85,22 +90,26 @@ class TimedLoad(Crowd):
     """Clients with symbols of their own, every so manieth of which is timed."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        super().__init__(arguments.port, arguments.token, arguments.segment_bytes)
+        super().__init__(arguments.port, arguments.token, far=arguments.far)
         self.ages: list[int] = []
         self.came = 0
         self.merged = 0
-        self._timed_every = arguments.timed_every
-        self._hands = deal(arguments.clients, arguments.each, arguments.symbols)
+        self._counting: bool = arguments.counting
         self._subscribers = [0] * arguments.symbols
         self._listeners: list[Listener] = []
-        self._stopped: list[int] = []
+        self._stopped: list[Listener] = []
+        every: int = arguments.timed_every
+        # In each group the first may stop reading, and the one in the middle is timed.
+        self._chairs = [
+            (hand, index % every == every // 2)
+            for index, hand in enumerate(deal(arguments.clients, arguments.each, arguments.symbols))
+            if (index % every in (0, every // 2)) is not self._counting
+        ]
 
-    def member(self, index: int) -> Listener:
-        hand = self._hands[index]
-        for number in hand:
-            self._subscribers[number] += 1
-        # In the middle of each group: its first is the one that stops reading.
-        timed = index % self._timed_every == self._timed_every // 2
+    def member(self) -> Listener:
+        hand, timed = self._chairs[len(self._listeners)]
+        for index in hand:
+            self._subscribers[index] += 1
         listener = Listener(self, hand, timed=timed)
         self._listeners.append(listener)
         return listener
@@ -110,14 +119,23 @@ class TimedLoad(Crowd):
         assert isinstance(member, Listener)
         member.gone = True
 
-    async def open(self, count: int, at_once: int) -> None:
-        await super().open(count, at_once)
+    async def fill(self, at_once: int) -> None:
+        """Let all clients of this process in."""
+        await self.open(len(self._chairs), at_once)
         if self.lost:
             sys.exit(f"{self.lost} clients were lost")
         # The collector would stop the clients for milliseconds, and look like the server.
         gc.collect()
         gc.freeze()
         gc.disable()
+        if self._counting:
+            # Whoever is timed comes first.
+            os.nice(19)
+            self._nap()
+
+    def _nap(self) -> None:
+        time.sleep(NAP_SECONDS)
+        asyncio.get_running_loop().call_soon(self._nap)
 
     def record(self) -> None:
         """Forget what came until now."""
@@ -146,6 +164,7 @@ class TimedLoad(Crowd):
         timed = sum(listener.timed for listener in self._listeners)
         return {
             "cpu": cpu,
+            "at": time.monotonic(),
             "came": self.came,
             "merged": self.merged,
             "lost": self.lost,
@@ -158,30 +177,25 @@ class TimedLoad(Crowd):
 
     def stop(self, count: int) -> None:
         """So many clients read nothing from now on, the first of each group."""
-        self._stopped = list(range(0, len(self._listeners), len(self._listeners) // count))[:count]
-        for index in self._stopped:
-            self._listeners[index].stop()
+        self._stopped = [each for each in self._listeners if not each.timed][:count]
+        for listener in self._stopped:
+            listener.stop()
 
     async def read_again(self) -> dict[str, object]:
         """They read again; say how fresh all their symbols are when the time is over."""
-        for index in self._stopped:
-            self._listeners[index].read_again(self._hands[index])
+        for listener in self._stopped:
+            listener.read_again()
         await asyncio.sleep(FRESH_SECONDS)
         now = time.monotonic_ns()
         limit = FRESH_SECONDS * 1e9
-        there = [
-            listener
-            for listener in map(self._listeners.__getitem__, self._stopped)
-            if not listener.gone
-        ]
+        there = [listener for listener in self._stopped if not listener.gone]
         fresh = sum(max(listener.youngest.values()) <= limit for listener in there)
-        # Of a symbol that nothing came for there is no age; such a client is not fresh.
-        ages = [now - moment for listener in there for moment in listener.newest.values() if moment]
+        oldest = min(min(listener.newest.values()) for listener in self._stopped)
         return {
             "stopped": len(self._stopped),
             "gone": len(self._stopped) - len(there),
             "fresh": fresh,
-            "worst_age_ms": max(ages) / 1e6 if ages else None,
+            "worst_age_ms": (now - oldest) / 1e6,
         }
 
 
@@ -196,7 +210,7 @@ async def main(arguments: argparse.Namespace) -> None:
     load = TimedLoad(arguments)
     async for command, *words in commands():
         if command == "open":
-            await load.open(int(words[0]), int(words[1]))
+            await load.fill(int(words[0]))
             answer: dict[str, object] = {"joined": len(load.members)}
         elif command == "record":
             load.record()
@@ -204,7 +218,7 @@ async def main(arguments: argparse.Namespace) -> None:
         elif command == "drain":
             due = load.due(int(words[0]))
             last = await load.drain(due, float(words[1]))
-            answer = {"due": due, "at": last, **load.figures()}
+            answer = {**load.figures(), "at": last}
         elif command == "figures":
             answer = load.figures()
         elif command == "stop":
@@ -225,5 +239,6 @@ if __name__ == "__main__":
     parser.add_argument("--each", type=int, required=True, help="symbols of each client")
     parser.add_argument("--symbols", type=int, required=True, help="symbols in all")
     parser.add_argument("--timed-every", type=int, required=True)
-    parser.add_argument("--segment-bytes", type=int, default=0)
+    parser.add_argument("--far", action="store_true")
+    parser.add_argument("--counting", action="store_true")
     uvloop.run(main(parser.parse_args()))
