@@ -119,7 +119,8 @@ class Crowd(ABC):
         """A connection with the segments of a real network, and a window that does not grow.
 
         The kernel sizes a server's send buffer by the segments, and the client's by how fast it
-        reads: on plain loopback they take 4 MB for a client that stops, and some 120 KB here.
+        reads. On plain loopback they take 4 MB or more for a client that stops; here 0.1 to 1 MB,
+        depending on congestion control.
         """
         sock = socket.socket()
         sock.setblocking(False)

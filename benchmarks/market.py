@@ -7,6 +7,7 @@ the clients, the others only count; how late that call was itself is `publisher 
 """
 
 import time
+from functools import partial
 from typing import Any
 
 from benchmarks.audience import Audience
@@ -23,8 +24,8 @@ DRAIN_SECONDS = 10
 
 def measure(name: str, clients: int, rate: int, seconds: int) -> Figures:
     """One round with a fresh server and fresh clients."""
-    shape = {"each": EACH, "symbols": SYMBOLS, "timed_every": TIMED_EVERY}
-    with Peer(name) as peer, Audience(peer, clients, **shape) as load:
+    audience = partial(Audience, each=EACH, symbols=SYMBOLS, timed_every=TIMED_EVERY)
+    with Peer(name) as peer, audience(peer, clients) as load:
         load.open()
         # A round that does not count warms both sides up.
         for counted in (1, seconds):

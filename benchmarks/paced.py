@@ -6,6 +6,7 @@ is its own, the same for all: ratios are a little better than they look.
 """
 
 import time
+from functools import partial
 from typing import Any
 
 from benchmarks.audience import Audience
@@ -19,8 +20,8 @@ DRAIN_SECONDS = 10
 
 def measure(name: str, clients: int, seconds: int) -> Figures:
     """One round with a fresh server and fresh clients."""
-    shape = {"each": 1, "symbols": 1, "timed_every": 1}
-    with Peer(name) as peer, Audience(peer, clients, **shape) as load:
+    audience = partial(Audience, each=1, symbols=1, timed_every=1)
+    with Peer(name) as peer, audience(peer, clients) as load:
         load.open()
         # A round that does not count warms both sides up.
         for counted in (1, seconds):

@@ -45,13 +45,14 @@ async def obey(publish: Publish) -> None:
 
 
 async def pace(
-    publish: Publish, rate: int, seconds: int, topics: int, batch_ms: int
+    publish: Publish, rate: int, seconds: int, topics: int, batch_ms: int, note_bytes: int = 0
 ) -> dict[str, float]:
     """Publish so many a second, one topic after the other, a batch at a time.
 
     The schedule does not wait for a server that is late: what is not out when the time is over
     is left out. `late` is by how much the worst batch missed its moment.
     """
+    price = PRICE | ({"note": "x" * note_bytes} if note_bytes else {})
     cpu, began = time.process_time(), time.monotonic()
     ends = began + seconds
     published, late = 0, 0.0
@@ -64,5 +65,5 @@ async def pace(
                 break
             index = published % topics
             published += 1
-            await publish(symbol(index), {**PRICE, "volume": stamp(time.monotonic_ns(), index)})
+            await publish(symbol(index), {**price, "volume": stamp(time.monotonic_ns(), index)})
     return {"began": began, "cpu_before": cpu, "published": published, "late": late}

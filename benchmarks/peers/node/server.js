@@ -32,7 +32,8 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // As in control.py: a schedule that does not wait, and the moment and symbol in the volume.
-async function pace(rate, seconds, topics, batchMs) {
+async function pace(rate, seconds, topics, batchMs, noteBytes = 0) {
+  const body = noteBytes ? { ...price, note: "x".repeat(noteBytes) } : price;
   const cpuBefore = cpu(), began = now(), ends = began + seconds;
   let published = 0, late = 0;
   for (let batch = 0; batch < Math.floor(seconds * 1000 / batchMs); batch++) {
@@ -43,7 +44,7 @@ async function pace(rate, seconds, topics, batchMs) {
       const index = String(published % topics).padStart(3, "0");
       const moment = String(process.hrtime.bigint()).padStart(20, "0");
       published += 1;
-      publish(`S${index}`, { ...price, volume: `${moment}.${index}` });
+      publish(`S${index}`, { ...body, volume: `${moment}.${index}` });
     }
   }
   return { began, cpu_before: cpuBefore, published, late };
