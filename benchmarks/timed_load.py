@@ -79,11 +79,18 @@ class Listener(Member):
             self.transport.resume_reading()
 
     def _catch_up(self, pieces: list[bytes]) -> None:
+        # A server says things in order: what stands last for a symbol is the newest. Hundreds of
+        # clients come back with a megabyte each, and are not to wait for us.
+        missing = set(self._hand)
         now = time.monotonic_ns()
-        for piece in pieces:
-            index, moment = index_of(piece), moment_of(piece)
-            self.newest[index] = max(self.newest[index], moment)
-            self.youngest[index] = min(self.youngest[index], now - moment)
+        for piece in reversed(pieces):
+            index = index_of(piece)
+            if index in missing:
+                missing.remove(index)
+                self.newest[index] = moment = moment_of(piece)
+                self.youngest[index] = min(self.youngest[index], now - moment)
+                if not missing:
+                    return
 
 
 class TimedLoad(Crowd):
