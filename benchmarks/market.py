@@ -75,6 +75,7 @@ def main() -> None:
             "x python-socketio": each["cpu_us"] / middle["python-socketio"]["cpu_us"],
             "deliveries/s": each["per_second"],
             "of those due": each["share_of_due"],
+            "merged": each["merged"],
             "lag p50 ms": each["p50_ms"],
             "p99 ms": each["p99_ms"],
             "max ms": each["max_ms"],

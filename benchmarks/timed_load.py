@@ -79,7 +79,7 @@ class Listener(Member):
             self.transport.resume_reading()
 
     def _catch_up(self, pieces: list[bytes]) -> None:
-        # A server says things in order: what stands last for a symbol is the newest. Hundreds of
+        # A server says things in order: what stands last for a symbol is the newest. A hundred
         # clients come back with a megabyte each, and are not to wait for us.
         missing = set(self._hand)
         now = time.monotonic_ns()
