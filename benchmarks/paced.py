@@ -1,8 +1,7 @@
 """10 messages a second to 1,000 clients of one room: how old they are when they come, side by side.
 
-From the call that publishes to the moment when the client's process has read the bytes; every
-message of every client counts. The load reads one client after the other, so a part of each figure
-is its own, the same for all: ratios are a little better than they look.
+From the call that publishes to the moment when the bytes are at the client's socket; every message
+of every client counts.
 """
 
 import time

@@ -1,7 +1,9 @@
 """The load of latency: clients that say how old messages are when they come, and can stop reading.
 
-Two processes make one audience: one for the clients that are timed or may stop, and with --counting
-one for all others. Moments are CLOCK_MONOTONIC, which all processes of a machine share.
+When a message came is asked of the kernel, which noted it: a process with a thousand clients reads
+the last of them long after the first, and would measure itself. Two processes make one audience:
+one for the clients that are timed or may stop, and with --counting one for all others. Moments are
+CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
 import argparse
@@ -9,6 +11,8 @@ import asyncio
 import gc
 import os
 import re
+import socket
+import struct
 import sys
 import time
 
@@ -28,12 +32,16 @@ NAP_SECONDS = 0.02
 # that is split between two reads is missed; who is behind by that much is sent many at once.
 _MERGED = re.compile(rb'"merged":(\d+)')
 _NEVER = 1 << 62
+# From <asm-generic/socket.h>, for the socket module does not know it.
+_SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@ll")
+_READ_BYTES, _ANCILLARY_BYTES = 32 * 1024, 64
 
 
 class Listener(Member):
     """Counts updates; one that is timed also notes how old each is."""
 
-    __slots__ = ("_hand", "_load", "gone", "newest", "timed", "youngest")
+    __slots__ = ("_arrived_ns", "_hand", "_load", "_socket", "gone", "newest", "timed", "youngest")
 
     def __init__(self, load: "TimedLoad", hand: list[int], *, timed: bool) -> None:
         super().__init__(load, [f"PRICE:{symbol(index)}" for index in hand])
@@ -41,6 +49,8 @@ class Listener(Member):
         self._hand = hand
         self.timed = timed
         self.gone = False
+        self._socket: socket.socket | None = None
+        self._arrived_ns = 0
         # Of each symbol, once the client reads again: the newest message's moment, and how old
         # the youngest was when it came.
         self.newest: dict[int, int] = {}
@@ -50,8 +60,8 @@ class Listener(Member):
         load = self._load
         if self.timed:
             pieces, rest = stamps(data)
-            now = time.monotonic_ns()
-            load.ages += [now - moment_of(piece) for piece in pieces]
+            arrived = self._arrived_ns
+            load.ages += [arrived - moment_of(piece) for piece in pieces]
             count = len(pieces)
         elif self.youngest:
             pieces, rest = stamps(data)
@@ -63,6 +73,35 @@ class Listener(Member):
         if b'"merged":' in data:
             load.merged += sum(int(found) - 1 for found in _MERGED.findall(data))
         return rest
+
+    def watch(self) -> None:
+        """Read by ourselves from now on: a transport does not tell when its bytes arrived."""
+        self.transport.pause_reading()
+        # A loop lets nobody else read what belongs to a transport.
+        own = self._socket = socket.socket(
+            fileno=os.dup(self.transport.get_extra_info("socket").fileno())
+        )
+        own.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        asyncio.get_running_loop().add_reader(own, self._readable)
+
+    def _readable(self) -> None:
+        own = self._socket
+        assert own is not None
+        try:
+            data, ancillary, _, _ = own.recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, ancillary = b"", []
+        if not data:
+            asyncio.get_running_loop().remove_reader(own)
+            own.close()
+            self.transport.abort()
+            return
+        # Of several segments in one read it is the last one's: no age is too low.
+        seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+        self._arrived_ns = seconds * 10**9 + nanoseconds - self._load.ahead_ns
+        self.data_received(data)
 
     def stop(self) -> None:
         """Read nothing, as a phone in a tunnel."""
@@ -101,6 +140,8 @@ class TimedLoad(Crowd):
         self.ages: list[int] = []
         self.came = 0
         self.merged = 0
+        # The kernel's clock is that of the day.
+        self.ahead_ns = time.time_ns() - time.monotonic_ns()
         self._counting: bool = arguments.counting
         self._subscribers = [0] * arguments.symbols
         self._listeners: list[Listener] = []
@@ -131,6 +172,9 @@ class TimedLoad(Crowd):
         await self.open(len(self._chairs), at_once)
         if self.lost:
             sys.exit(f"{self.lost} clients were lost")
+        for listener in self._listeners:
+            if listener.timed:
+                listener.watch()
         # The collector would stop the clients for milliseconds, and look like the server.
         gc.collect()
         gc.freeze()
@@ -148,6 +192,8 @@ class TimedLoad(Crowd):
         """Forget what came until now."""
         self.ages = []
         self.came = self.merged = 0
+        # Somebody may have set that clock meanwhile.
+        self.ahead_ns = time.time_ns() - time.monotonic_ns()
 
     def due(self, published: int) -> int:
         """How many deliveries so many messages make, one symbol after the other."""
