@@ -121,6 +121,21 @@ def busy_cores() -> float:
     return os.getloadavg()[0]
 
 
+def _busy_seconds() -> float:
+    """CPU time that all processes of this machine have used."""
+    user, nice, system = Path("/proc/stat").read_text().split(maxsplit=4)[1:4]
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    """CPU time that this benchmark and the processes that it has ended have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+_BUSY_BEFORE = _busy_seconds() - _own_seconds()
+
+
 def report(
     name: str, rows: list[dict[str, Any]], runs: dict[str, Any], load_before: float, seconds: float
 ) -> None:
@@ -133,13 +148,18 @@ def report(
     for line in (columns, *cells):
         print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
     cores = os.cpu_count()
-    noisy = " (the machine was not idle: expect noise)" if load_before > 0.5 else ""
-    print(f"{seconds:.0f} s, {cores} cores, load before {load_before:.2f}{noisy}")
+    others = max(0.0, _busy_seconds() - _own_seconds() - _BUSY_BEFORE) / seconds
+    noisy = " (the machine was not idle: expect noise)" if max(load_before, others) > 0.5 else ""
+    print(
+        f"{seconds:.0f} s, {cores} cores, load before {load_before:.2f}, "
+        f"others took {others:.2f} cores meanwhile{noisy}"
+    )
     body = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "cores": cores,
         "load_before": load_before,
+        "others_took": others,
         "seconds": seconds,
         "rows": rows,
         "runs": runs,
