@@ -1,7 +1,7 @@
 """100 of 1,000 clients stop reading for 20 s: what the others notice, what it costs, who is back.
 
 20 symbols get 100 updates a second each, published every 50 ms, and every client has 2 of them:
-200,000 deliveries a second, which takes over half of a core on either side. Updates are those of a
+200,000 deliveries a second, which take about half of a core on either side. Updates are those of a
 rich ticker, 630 bytes, so that a client that stops misses 2.5 MB. The connections have small
 buffers, as over a real network; plain loopback takes 4 MB for a client before the server could
 notice that it does not read, and even so the kernel takes 1 MB where the server does not limit it.
