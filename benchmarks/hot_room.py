@@ -1,11 +1,11 @@
 """One room, 1,000 clients, 200 messages flat out: deliveries a second, side by side."""
 
-import argparse
-import statistics
 import time
+from functools import partial
 from typing import Any
 
 from benchmarks.processes import Peer, available, busy_cores, report
+from benchmarks.rounds import Figures, at_least, flags, interleaved, medians
 
 # What the publisher does between two messages; only without a pause can messages be joined.
 MODES = {"yes": {"flat": "flat out"}, "no": {"turn": "a loop turn each"}}
@@ -14,7 +14,7 @@ MODES["both"] = MODES["yes"] | MODES["no"]
 CLIENTS, MESSAGES, GOAL = 1000, 200, 8.0
 
 
-def measure(name: str, clients: int, messages: int, mode: str) -> dict[str, float]:
+def measure(name: str, clients: int, messages: int, mode: str) -> Figures:
     """One round with a fresh server and fresh clients."""
     with Peer(name) as peer, peer.load() as load:
         load.ask(f"open {clients} 64")
@@ -36,12 +36,9 @@ def measure(name: str, clients: int, messages: int, mode: str) -> dict[str, floa
     }
 
 
-def compare(publishing: str, runs: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
+def compare(publishing: str, runs: dict[str, list[Figures]]) -> list[dict[str, Any]]:
     """A row for each server, from the medians of its runs."""
-    middle = {
-        name: {key: statistics.median(run[key] for run in each) for key in each[0]}
-        for name, each in runs.items()
-    }
+    middle = medians(runs)
     rates = {name: each["per_second"] for name, each in middle.items()}
     return [
         {
@@ -59,23 +56,20 @@ def compare(publishing: str, runs: dict[str, list[dict[str, float]]]) -> list[di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = flags(__doc__)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--messages", type=int, default=MESSAGES)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--joined", choices=MODES, default="both")
-    parser.add_argument("--no-node", action="store_true")
     arguments = parser.parse_args()
     load_before, began = busy_cores(), time.monotonic()
     names = available(not arguments.no_node)
     rows: list[dict[str, Any]] = []
-    runs: dict[str, dict[str, list[dict[str, float]]]] = {}
+    runs: dict[str, dict[str, list[Figures]]] = {}
     for mode, publishing in MODES[arguments.joined].items():
-        each: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-        # Interleaved, so that a slow moment of the machine hits everybody.
-        for _ in range(arguments.rounds):
-            for name in names:
-                each[name].append(measure(name, arguments.clients, arguments.messages, mode))
+        measure_one = partial(
+            measure, clients=arguments.clients, messages=arguments.messages, mode=mode
+        )
+        each = interleaved(names, arguments.rounds, measure_one)
         rows += compare(publishing, each)
         runs[publishing] = each
     report("hot_room", rows, runs, load_before, time.monotonic() - began)
@@ -83,9 +77,7 @@ def main() -> None:
         return
     for row in rows:
         if row["server"] == "floorcast":
-            ratio = row["x python-socketio"]
-            verdict = "met" if ratio >= GOAL else "MISSED"
-            print(f"goal, {row['publishing']}: {ratio:.1f} of at least {GOAL} x: {verdict}")
+            at_least(f"{row['publishing']}, x python-socketio", row["x python-socketio"], GOAL)
 
 
 if __name__ == "__main__":

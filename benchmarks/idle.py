@@ -1,18 +1,17 @@
 """5,000 idle subscribed connections on one process: memory and CPU for each, side by side."""
 
-import argparse
-import statistics
 import time
 from typing import Any
 
 from benchmarks.processes import Peer, available, busy_cores, report
+from benchmarks.rounds import Figures, at_most, flags, interleaved, medians
 
 # Goals are about this many; a smaller run is for trying things out.
 CLIENTS = 5000
 GOAL_KB, GOAL_CPU = 24.0, 0.7
 
 
-def measure(name: str, clients: int) -> dict[str, float]:
+def measure(name: str, clients: int) -> Figures:
     """One round with a fresh server."""
     with Peer(name) as peer, peer.load() as load:
         # The first connections pay for what is imported and cached once.
@@ -29,21 +28,16 @@ def measure(name: str, clients: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = flags(__doc__)
     parser.add_argument("--clients", type=int, default=CLIENTS)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--no-node", action="store_true")
     arguments = parser.parse_args()
     load_before, began = busy_cores(), time.monotonic()
-    names = available(not arguments.no_node)
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for _ in range(arguments.rounds):
-        for name in names:
-            runs[name].append(measure(name, arguments.clients))
-    middle = {
-        name: {key: statistics.median(run[key] for run in each) for key in each[0]}
-        for name, each in runs.items()
-    }
+    runs = interleaved(
+        available(not arguments.no_node),
+        arguments.rounds,
+        lambda name: measure(name, arguments.clients),
+    )
+    middle = medians(runs)
     plain, ours = middle["python-socketio"], middle["floorcast"]
     rows: list[dict[str, Any]] = [
         {
@@ -60,12 +54,8 @@ def main() -> None:
     report("idle", rows, runs, load_before, time.monotonic() - began)
     if arguments.clients < CLIENTS:
         return
-    for what, value, goal in (
-        ("KB a connection", ours["kb"], GOAL_KB),
-        ("x python-socketio's CPU", ours["cpu_ms"] / plain["cpu_ms"], GOAL_CPU),
-    ):
-        verdict = "met" if value <= goal else "MISSED"
-        print(f"goal, {what}: {value:.2f} of at most {goal}: {verdict}")
+    at_most("KB a connection", ours["kb"], GOAL_KB)
+    at_most("x python-socketio's CPU", ours["cpu_ms"] / plain["cpu_ms"], GOAL_CPU)
 
 
 if __name__ == "__main__":

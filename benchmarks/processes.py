@@ -3,15 +3,20 @@
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 HERE = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = 0, 1
+PAGE_BYTES = resource.getpagesize()
+# Longer than the load's own patience, which says more about what went wrong.
+ANSWER_SECONDS = 180.0
 
 
 class Worker:
@@ -42,12 +47,21 @@ class Worker:
         self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
-        """The next answer."""
+        """The next answer; a process that says nothing for too long is ended."""
         assert self._process.stdout is not None
+        watch = threading.Timer(ANSWER_SECONDS, self._process.kill)
+        watch.start()
         line = self._process.stdout.readline()
+        watch.cancel()
         if not line:
             raise RuntimeError(f"{self._process.args!r} ended with {self._process.wait()}")
         return dict(json.loads(line))
+
+    @property
+    def rss_bytes(self) -> int:
+        """Its memory now, asked of the kernel: the process may be busy."""
+        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        return pages * PAGE_BYTES
 
     def __enter__(self) -> Self:
         return self
@@ -74,10 +88,10 @@ class Peer(Worker):
         self.port = int(ready["port"])
         self.token = str(ready.get("token", ""))
 
-    def load(self) -> Worker:
+    def load(self, *flags: str, module: str = "benchmarks.load") -> Worker:
         """Clients for this server."""
-        command = [sys.executable, "-m", "benchmarks.load", "--port", str(self.port)]
-        return Worker([*command, "--token", self.token], LOAD_CORE)
+        command = [sys.executable, "-m", module, "--port", str(self.port), "--token", self.token]
+        return Worker([*command, *flags], LOAD_CORE)
 
 
 PEERS = {
@@ -107,6 +121,21 @@ def busy_cores() -> float:
     return os.getloadavg()[0]
 
 
+def _busy_seconds() -> float:
+    """CPU time that all processes of this machine have used."""
+    user, nice, system = Path("/proc/stat").read_text().split(maxsplit=4)[1:4]
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    """CPU time that this benchmark and the processes that it has ended have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+_BUSY_BEFORE = _busy_seconds() - _own_seconds()
+
+
 def report(
     name: str, rows: list[dict[str, Any]], runs: dict[str, Any], load_before: float, seconds: float
 ) -> None:
@@ -119,13 +148,18 @@ def report(
     for line in (columns, *cells):
         print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
     cores = os.cpu_count()
-    noisy = " (the machine was not idle: expect noise)" if load_before > 0.5 else ""
-    print(f"{seconds:.0f} s, {cores} cores, load before {load_before:.2f}{noisy}")
+    others = max(0.0, _busy_seconds() - _own_seconds() - _BUSY_BEFORE) / seconds
+    noisy = " (the machine was not idle: expect noise)" if max(load_before, others) > 0.5 else ""
+    print(
+        f"{seconds:.0f} s, {cores} cores, load before {load_before:.2f}, "
+        f"others took {others:.2f} cores meanwhile{noisy}"
+    )
     body = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "cores": cores,
         "load_before": load_before,
+        "others_took": others,
         "seconds": seconds,
         "rows": rows,
         "runs": runs,

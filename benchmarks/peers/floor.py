@@ -2,7 +2,8 @@
 
 import uvloop
 
-from benchmarks.peers.control import PRICE, obey, say
+from benchmarks.lines import say
+from benchmarks.peers.control import obey
 from client_sdk.contract import Scope
 from server.access import mint, new_secret
 from server.app import SERVER, SystemClock, create_app
@@ -34,7 +35,7 @@ async def main() -> None:
         say(port=int(url.rpartition(":")[2]), token=token)
         publishing = app[SERVER].publishing
         # A publish that has to wait would let the loop turn; this one does not.
-        await obey(lambda: publishing.publish("PRICE:BTCUSDT", PRICE))
+        await obey(lambda symbol, data: publishing.publish(f"PRICE:{symbol}", data))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import socketio
 import uvloop
 from aiohttp import web
 
-from benchmarks.peers.control import PRICE, obey, say
+from benchmarks.lines import say
+from benchmarks.peers.control import obey
 
 
 async def main() -> None:
@@ -24,20 +25,20 @@ async def main() -> None:
             await sio.enter_room(sid, topic, namespace="/market")
         return {"ok": True}
 
-    async def publish() -> None:
+    async def publish(symbol: str, data: dict[str, str]) -> None:
         nonlocal seq
         seq += 1
         message = {
             "stream": "PRICE",
-            "symbol": "BTCUSDT",
+            "symbol": symbol,
             "type": "update",
             "epoch": "0a1b2c3d",
             "seq": seq,
             "prev": seq - 1,
             "ts": int(time.time() * 1000),
-            "data": PRICE,
+            "data": data,
         }
-        await sio.emit("price", message, room="PRICE:BTCUSDT", namespace="/market")
+        await sio.emit("price", message, room=f"PRICE:{symbol}", namespace="/market")
 
     app = web.Application()
     sio.attach(app)

@@ -7,7 +7,7 @@ const { Server } = require("socket.io");
 const server = http.createServer();
 const io = new Server(server);
 const market = io.of("/market");
-const data = { bid: "64250.10", ask: "64250.12", last: "64250.11", volume: "1234.5678" };
+const price = { bid: "64250.10", ask: "64250.12", last: "64250.11", volume: "1234.5678" };
 let seq = 0;
 
 market.on("connection", (socket) => {
@@ -17,10 +17,10 @@ market.on("connection", (socket) => {
   });
 });
 
-function publish() {
+function publish(symbol, data) {
   seq += 1;
-  market.to("PRICE:BTCUSDT").emit("price", {
-    stream: "PRICE", symbol: "BTCUSDT", type: "update", epoch: "0a1b2c3d",
+  market.to(`PRICE:${symbol}`).emit("price", {
+    stream: "PRICE", symbol, type: "update", epoch: "0a1b2c3d",
     seq, prev: seq - 1, ts: Date.now(), data,
   });
 }
@@ -29,18 +29,40 @@ const cpu = () => { const used = process.cpuUsage(); return (used.user + used.sy
 const now = () => Number(process.hrtime.bigint()) / 1e9;
 const say = (body) => console.log(JSON.stringify(body));
 const turn = () => new Promise((resolve) => setImmediate(resolve));
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// As in control.py: a schedule that does not wait, and the moment and symbol in the volume.
+async function pace(rate, seconds, topics, batchMs, noteBytes = 0) {
+  const body = noteBytes ? { ...price, note: "x".repeat(noteBytes) } : price;
+  const cpuBefore = cpu(), began = now(), ends = began + seconds;
+  let published = 0, late = 0;
+  for (let batch = 0; batch < Math.floor(seconds * 1000 / batchMs); batch++) {
+    const due = began + batch * batchMs / 1000, wait = due - now();
+    await (wait > 0 ? sleep(wait * 1000) : turn());
+    late = Math.max(late, now() - due);
+    for (let i = 0; i < Math.floor(rate * batchMs / 1000) && now() < ends; i++) {
+      const index = String(published % topics).padStart(3, "0");
+      const moment = String(process.hrtime.bigint()).padStart(20, "0");
+      published += 1;
+      publish(`S${index}`, { ...body, volume: `${moment}.${index}` });
+    }
+  }
+  return { began, cpu_before: cpuBefore, published, late };
+}
 
 server.listen(0, "127.0.0.1", 4096, async () => {
   say({ port: server.address().port });
   for await (const line of readline.createInterface({ input: process.stdin })) {
-    const [command, count, mode] = line.split(" ");
+    const [command, ...words] = line.split(" ");
     if (command === "publish") {
       const began = now(), before = cpu();
-      for (let i = 0; i < Number(count); i++) {
-        publish();
-        if (mode === "turn") await turn();
+      for (let i = 0; i < Number(words[0]); i++) {
+        publish("BTCUSDT", price);
+        if (words[1] === "turn") await turn();
       }
       say({ began, cpu_before: before });
+    } else if (command === "pace") {
+      say(await pace(...words.map(Number)));
     } else if (command === "stats") {
       const used = cpu();
       global.gc();

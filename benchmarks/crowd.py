@@ -1,0 +1,142 @@
+"""Many raw WebSocket clients in one process, cheap enough not to be what is measured.
+
+Speaks just enough Engine.IO and Socket.IO to join, subscribe and stay.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import socket
+from abc import ABC, abstractmethod
+from typing import Any
+
+PING = b"\x81\x012"
+PATIENCE_SECONDS = 120.0
+# An Ethernet's, with some room for a tunnel; and what a system gives that is short of memory.
+FAR_SEGMENT_BYTES = 1400
+FAR_WINDOW_BYTES = 64 * 1024
+_MASK = b"\x01\x02\x03\x04"
+
+
+def masked(payload: bytes) -> bytes:
+    """One client text frame."""
+    length = len(payload)
+    head = (
+        bytes((0x81, 0x80 | length))
+        if length < 126
+        else bytes((0x81, 0x80 | 126)) + length.to_bytes(2, "big")
+    )
+    key = (_MASK * (length // 4 + 1))[:length]
+    body = (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(length, "big")
+    return head + _MASK + body
+
+
+class Member(asyncio.Protocol, ABC):
+    """Joins, subscribes, answers pings, and leaves the rest to its kind."""
+
+    __slots__ = ("_rest", "_step", "_subscribe", "crowd", "transport")
+
+    def __init__(self, crowd: "Crowd", topics: list[str]) -> None:
+        self.crowd = crowd
+        request = json.dumps(["subscribe", {"topics": topics}])
+        self._subscribe = f"42/market,0{request}".encode()
+        self._step = 0
+        self._rest = b""
+
+    @abstractmethod
+    def take(self, data: bytes) -> bytes:
+        """Look at what came; give back the end of it that is to stand before the next read."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        key = base64.b64encode(os.urandom(16)).decode()
+        transport.write(
+            (
+                "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\n"
+                f"Host: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+            ).encode()
+        )
+
+    def data_received(self, data: bytes) -> None:
+        if self._step == 3:
+            before = len(self._rest)
+            data = self._rest + data
+            # Only bytes that the last read could not have shown: two pongs for one ping are forged.
+            if data.find(PING, max(0, before - len(PING) + 1)) >= 0:
+                self.transport.write(masked(b"3"))
+            self._rest = self.take(data)
+            return
+        self._rest += data
+        if self._step == 0 and b"\x81" in self._rest and b'"sid"' in self._rest:
+            self._step, self._rest = 1, b""
+            self.transport.write(masked(self.crowd.connect))
+        elif self._step == 1 and b"40/market," in self._rest:
+            self._step, self._rest = 2, b""
+            self.transport.write(masked(self._subscribe))
+        elif self._step == 2 and b"43/market,0" in self._rest:
+            self._step, self._rest = 3, b""
+            self.crowd.one_joined(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.crowd.one_lost(self)
+
+
+class Crowd(ABC):
+    """All clients of this process."""
+
+    def __init__(self, port: int, token: str, *, far: bool = False) -> None:
+        self.connect = b"40/market," + json.dumps({"token": token}).encode()
+        self.members: list[Member] = []
+        self.lost = 0
+        self._port = port
+        self._far = far
+        self._joined: asyncio.Semaphore
+        self._all_joined = asyncio.Event()
+        self._target = 0
+
+    @abstractmethod
+    def member(self) -> Member:
+        """A new client."""
+
+    async def open(self, count: int, at_once: int) -> None:
+        """Connect and subscribe so many clients, a few at a time."""
+        loop = asyncio.get_running_loop()
+        self._target = len(self.members) + count
+        self._all_joined.clear()
+        self._joined = asyncio.Semaphore(at_once)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for _ in range(count):
+                await self._joined.acquire()
+                if self._far:
+                    await loop.create_connection(self.member, sock=await self._far_away())
+                else:
+                    await loop.create_connection(self.member, "127.0.0.1", self._port)
+            await self._all_joined.wait()
+
+    async def _far_away(self) -> socket.socket:
+        """A connection with the segments of a real network, and a window that does not grow.
+
+        The kernel sizes a server's send buffer by the segments, and the client's by how fast it
+        reads. On plain loopback they take 4 MB or more for a client that stops; here 0.1 to 1 MB,
+        depending on congestion control.
+        """
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, FAR_SEGMENT_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, FAR_WINDOW_BYTES)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self._port))
+        return sock
+
+    def one_joined(self, member: Member) -> None:
+        self.members.append(member)
+        self._joined.release()
+        if len(self.members) == self._target:
+            self._all_joined.set()
+
+    def one_lost(self, member: Member) -> None:
+        """Whoever waits for clients to join is told."""
+        self.lost += 1
+        self._joined.release()
+        self._all_joined.set()

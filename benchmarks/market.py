@@ -1,0 +1,102 @@
+"""A market: 1,000 clients, each with 20 of 500 symbols, and 5,000 updates a second, side by side.
+
+Every symbol has 40 listeners, and 50 updates are published every 10 ms, which makes 200,000
+deliveries a second. The publisher stops when its time is over, whatever is out by then; who cannot
+keep up shows it in `of those due`. Lag counts from the call that publishes, and is judged by 50 of
+the clients, the others only count; how late that call was itself is `publisher late`.
+"""
+
+import time
+from functools import partial
+from typing import Any
+
+from benchmarks.audience import Audience
+from benchmarks.processes import Peer, available, busy_cores, report
+from benchmarks.rounds import Figures, at_least, at_most, flags, interleaved, medians
+
+# Goals are about this size; a smaller run is for trying things out.
+CLIENTS, RATE, SECONDS = 1000, 5000, 5
+EACH, SYMBOLS, BATCH_MS = 20, 500, 10
+TIMED_EVERY = 20
+GOAL_CPU, GOAL_LAG_MS, GOAL_SHARE = 0.3, 50.0, 0.99
+DRAIN_SECONDS = 10
+
+
+def measure(name: str, clients: int, rate: int, seconds: int) -> Figures:
+    """One round with a fresh server and fresh clients."""
+    audience = partial(Audience, each=EACH, symbols=SYMBOLS, timed_every=TIMED_EVERY)
+    with Peer(name) as peer, audience(peer, clients) as load:
+        load.open()
+        # A round that does not count warms both sides up.
+        for counted in (1, seconds):
+            load_before = load.record()
+            paced = peer.ask(f"pace {rate} {counted} {SYMBOLS} {BATCH_MS}")
+            came = load.drain(paced["published"], DRAIN_SECONDS)
+            stats = peer.ask("stats")
+    if not came["ages"]:
+        raise RuntimeError(f"nothing came from {name}")
+    elapsed = max(counted, came["at"] - paced["began"])
+    cpu = stats["cpu"] - paced["cpu_before"]
+    due = rate * seconds * clients * EACH / SYMBOLS
+    return {
+        "cpu_us": cpu / came["came"] * 1e6,
+        "per_second": came["came"] / elapsed,
+        "share_of_due": (came["came"] + came["merged"]) / due,
+        "merged": came["merged"],
+        "p50_ms": came["p50_ms"],
+        "p99_ms": came["p99_ms"],
+        "max_ms": came["max_ms"],
+        "publisher_late_ms": paced["late"] * 1000,
+        "lost": came["lost"],
+        "server_share": cpu / elapsed,
+        "load_share": (came["cpu"] - load_before) / elapsed,
+    }
+
+
+def main() -> None:
+    parser = flags(__doc__)
+    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--rate", type=int, default=RATE, help="updates a second, in hundreds")
+    parser.add_argument("--seconds", type=int, default=SECONDS)
+    arguments = parser.parse_args()
+    load_before, began = busy_cores(), time.monotonic()
+    runs = interleaved(
+        available(not arguments.no_node),
+        arguments.rounds,
+        lambda name: measure(name, arguments.clients, arguments.rate, arguments.seconds),
+    )
+    middle = medians(runs)
+    node = middle.get("node")
+    rows: list[dict[str, Any]] = [
+        {
+            "server": name,
+            "CPU us/delivery": each["cpu_us"],
+            "x node": each["cpu_us"] / node["cpu_us"] if node else None,
+            "x python-socketio": each["cpu_us"] / middle["python-socketio"]["cpu_us"],
+            "deliveries/s": each["per_second"],
+            "of those due": each["share_of_due"],
+            "merged": each["merged"],
+            "lag p50 ms": each["p50_ms"],
+            "p99 ms": each["p99_ms"],
+            "max ms": each["max_ms"],
+            "publisher late ms": each["publisher_late_ms"],
+            "lost clients": each["lost"],
+            "server's CPU share": each["server_share"],
+            "load's CPU share": each["load_share"],
+        }
+        for name, each in middle.items()
+    ]
+    report("market", rows, runs, load_before, time.monotonic() - began)
+    asked = (arguments.clients, arguments.rate, arguments.seconds)
+    if any(size < full for size, full in zip(asked, (CLIENTS, RATE, SECONDS), strict=True)):
+        return
+    ours = middle["floorcast"]
+    if node:
+        at_most("CPU x node's", ours["cpu_us"] / node["cpu_us"], GOAL_CPU)
+    # Lag says little about a publisher that could not even publish.
+    at_least("deliveries of those due", ours["share_of_due"], GOAL_SHARE)
+    at_most("ms that a client is behind", ours["max_ms"], GOAL_LAG_MS)
+
+
+if __name__ == "__main__":
+    main()

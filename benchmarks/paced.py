@@ -1,0 +1,80 @@
+"""10 messages a second to 1,000 clients of one room: how old they are when they come, side by side.
+
+From the call that publishes to the moment when the bytes are at the client's socket; every message
+of every client counts.
+"""
+
+import time
+from functools import partial
+from typing import Any
+
+from benchmarks.audience import Audience
+from benchmarks.processes import Peer, available, busy_cores, report
+from benchmarks.rounds import Figures, at_most, flags, interleaved, medians
+
+# The goal is about this size; a smaller run is for trying things out.
+CLIENTS, RATE, SECONDS, GOAL = 1000, 10, 10, 0.5
+DRAIN_SECONDS = 10
+
+
+def measure(name: str, clients: int, seconds: int) -> Figures:
+    """One round with a fresh server and fresh clients."""
+    audience = partial(Audience, each=1, symbols=1, timed_every=1)
+    with Peer(name) as peer, audience(peer, clients) as load:
+        load.open()
+        # A round that does not count warms both sides up.
+        for counted in (1, seconds):
+            load_before = load.record()
+            paced = peer.ask(f"pace {RATE} {counted} 1 {1000 // RATE}")
+            came = load.drain(paced["published"], DRAIN_SECONDS)
+            stats = peer.ask("stats")
+    elapsed = max(counted, came["at"] - paced["began"])
+    if not came["ages"]:
+        raise RuntimeError(f"nothing came from {name}")
+    return {
+        "p50_ms": came["p50_ms"],
+        "p99_ms": came["p99_ms"],
+        "max_ms": came["max_ms"],
+        "missing": clients * RATE * seconds - came["came"],
+        "lost": came["lost"],
+        "server_share": (stats["cpu"] - paced["cpu_before"]) / elapsed,
+        "load_share": (came["cpu"] - load_before) / elapsed,
+    }
+
+
+def main() -> None:
+    parser = flags(__doc__)
+    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--seconds", type=int, default=SECONDS)
+    arguments = parser.parse_args()
+    load_before, began = busy_cores(), time.monotonic()
+    runs = interleaved(
+        available(not arguments.no_node),
+        arguments.rounds,
+        lambda name: measure(name, arguments.clients, arguments.seconds),
+    )
+    middle = medians(runs)
+    node = middle.get("node")
+    rows: list[dict[str, Any]] = [
+        {
+            "server": name,
+            "p50 ms": each["p50_ms"],
+            "p99 ms": each["p99_ms"],
+            "max ms": each["max_ms"],
+            "p50 x node": each["p50_ms"] / node["p50_ms"] if node else None,
+            "p99 x node": each["p99_ms"] / node["p99_ms"] if node else None,
+            "p99 x python-socketio": each["p99_ms"] / middle["python-socketio"]["p99_ms"],
+            "missing": each["missing"],
+            "lost clients": each["lost"],
+            "server's CPU share": each["server_share"],
+            "load's CPU share": each["load_share"],
+        }
+        for name, each in middle.items()
+    ]
+    report("paced", rows, runs, load_before, time.monotonic() - began)
+    if node and arguments.clients >= CLIENTS and arguments.seconds >= SECONDS:
+        at_most("p99 x node's", middle["floorcast"]["p99_ms"] / node["p99_ms"], GOAL)
+
+
+if __name__ == "__main__":
+    main()

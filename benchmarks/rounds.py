@@ -1,0 +1,46 @@
+"""Measures every peer in turn, and judges the medians."""
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterable
+
+Figures = dict[str, float]
+
+
+def flags(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark that compares peers can be told."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-node", action="store_true")
+    return parser
+
+
+def interleaved(
+    names: Iterable[str], rounds: int, measure: Callable[[str], Figures]
+) -> dict[str, list[Figures]]:
+    """Every round of every peer; a slow moment of the machine hits everybody."""
+    runs: dict[str, list[Figures]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name, each in runs.items():
+            each.append(measure(name))
+    return runs
+
+
+def medians(runs: dict[str, list[Figures]]) -> dict[str, Figures]:
+    """The middle of each peer's figures."""
+    return {
+        name: {key: statistics.median(run[key] for run in each) for key in each[0]}
+        for name, each in runs.items()
+    }
+
+
+def at_most(what: str, value: float, goal: float) -> None:
+    """Print whether a goal was met."""
+    verdict = "met" if value <= goal else "MISSED"
+    print(f"goal, {what}: {value:.2f} of at most {goal}: {verdict}")
+
+
+def at_least(what: str, value: float, goal: float) -> None:
+    """The same where more is better."""
+    verdict = "met" if value >= goal else "MISSED"
+    print(f"goal, {what}: {value:.2f} of at least {goal}: {verdict}")

@@ -1,0 +1,142 @@
+"""100 of 1,000 clients stop reading for 20 s: what the others notice, what it costs, who is back.
+
+20 symbols get 100 updates a second each, published every 50 ms, and every client has 2 of them:
+200,000 deliveries a second, which take about half of a core on either side. Updates are those of a
+rich ticker, 630 bytes, so that a client that stops misses 2.5 MB. The connections have small
+buffers, as over a real network; plain loopback takes 4 MB for a client before the server could
+notice that it does not read, and even so the kernel takes 1 MB where the server does not limit it.
+That is told beside the server's own memory; it is of the whole machine, so others disturb it.
+
+The runs with and without the stop take turns. The latency of the others is that of 100 of them,
+over the time of the stop. A client counts as fresh when, within a second of reading again, it has
+got for each of its symbols an update that was at most a second old when it came; one whose
+connection the server has ended is not. The worst age is that of the newest update that any of them
+has for any of its symbols at the end of that second.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.audience import Audience
+from benchmarks.processes import PAGE_BYTES, Peer, busy_cores, report
+from benchmarks.rounds import Figures, at_least, at_most, interleaved, medians
+
+# Goals are about this size; a smaller run is for trying things out.
+CLIENTS, STOP_SECONDS = 1000, 20
+EACH, SYMBOLS, RATE, BATCH_MS = 2, 20, 2000, 50
+# The rest of a rich ticker: what was traded in a day, the day's range, and so on.
+NOTE_BYTES = 400
+# One in so many stops, and one in so many is timed.
+GROUP = 10
+LEAD_SECONDS, TAIL_SECONDS, SAMPLE_SECONDS = 2, 2, 0.25
+GOAL_P99, GOAL_KB, GOAL_FRESH = 1.2, 256, 1.0
+CALM, STOPPED = "nobody stops", "10% stop"
+
+
+def measure(kind: str, clients: int, stop_seconds: int) -> Figures:
+    """One round with a fresh server and fresh clients."""
+    stopping = clients // GROUP
+    with (
+        Peer("floorcast") as peer,
+        Audience(
+            peer,
+            clients,
+            each=EACH,
+            symbols=SYMBOLS,
+            timed_every=GROUP,
+            far=True,
+        ) as load,
+    ):
+        load.open()
+        seconds = LEAD_SECONDS + stop_seconds + TAIL_SECONDS
+        peer.tell(f"pace {RATE} {seconds} {SYMBOLS} {BATCH_MS} {NOTE_BYTES}")
+        # Both sides warm up, and the kernel's buffers settle.
+        time.sleep(LEAD_SECONDS)
+        load_before, began = load.record(), time.monotonic()
+        server_before, kernel_before = peer.rss_bytes, kernel_bytes()
+        if kind == STOPPED:
+            load.stop(stopping)
+        server_peak, kernel_peak = server_before, kernel_before
+        while time.monotonic() < began + stop_seconds:
+            time.sleep(SAMPLE_SECONDS)
+            server_peak = max(server_peak, peer.rss_bytes)
+            kernel_peak = max(kernel_peak, kernel_bytes())
+        came = load.figures()
+        elapsed = time.monotonic() - began
+        back = load.read_again() if kind == STOPPED else {}
+        paced = peer.answer()
+        stats = peer.ask("stats")
+    if not came["ages"]:
+        raise RuntimeError("nothing came")
+    return {
+        "p50_ms": came["p50_ms"],
+        "p99_ms": came["p99_ms"],
+        "max_ms": came["max_ms"],
+        "share_of_due": came["ages"] / (came["timed"] * EACH * RATE / SYMBOLS * elapsed),
+        "merged": came["merged"],
+        "publisher_late_ms": paced["late"] * 1000,
+        "lost": came["lost"],
+        "server_kb": (server_peak - server_before) / stopping / 1024,
+        "kernel_kb": (kernel_peak - kernel_before) / stopping / 1024,
+        "server_share": (stats["cpu"] - paced["cpu_before"]) / seconds,
+        "load_share": (came["cpu"] - load_before) / elapsed,
+        **back,
+    }
+
+
+def kernel_bytes() -> int:
+    """What the kernel holds for all TCP connections of this machine."""
+    for line in Path("/proc/net/sockstat").read_text().splitlines():
+        if line.startswith("TCP:"):
+            return int(line.split()[-1]) * PAGE_BYTES
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, default=CLIENTS, help=f"at least {GROUP}")
+    parser.add_argument("--stop-seconds", type=int, default=STOP_SECONDS)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    load_before, began = busy_cores(), time.monotonic()
+    runs = interleaved(
+        (CALM, STOPPED),
+        arguments.rounds,
+        lambda kind: measure(kind, arguments.clients, arguments.stop_seconds),
+    )
+    middle = medians(runs)
+    calm, stopped = middle[CALM], middle[STOPPED]
+    rows: list[dict[str, Any]] = [
+        {
+            "floorcast": kind,
+            "others' p50 ms": each["p50_ms"],
+            "p99 ms": each["p99_ms"],
+            "max ms": each["max_ms"],
+            "p99 x nobody stops": each["p99_ms"] / calm["p99_ms"],
+            "of those due": each["share_of_due"],
+            "merged": each["merged"],
+            "publisher late ms": each["publisher_late_ms"],
+            "others lost": each["lost"],
+            "server KB a stopped client": each["server_kb"],
+            "kernel KB": each["kernel_kb"],
+            "stopped": each.get("stopped"),
+            "ended by the server": each.get("gone"),
+            "fresh in 1 s": each.get("fresh"),
+            "worst age at 1 s, ms": each.get("worst_age_ms"),
+            "server's CPU share": each["server_share"],
+            "load's CPU share": each["load_share"],
+        }
+        for kind, each in middle.items()
+    ]
+    report("slow", rows, runs, load_before, time.monotonic() - began)
+    if arguments.clients < CLIENTS or arguments.stop_seconds < STOP_SECONDS:
+        return
+    at_most("others' p99 x nobody stops", stopped["p99_ms"] / calm["p99_ms"], GOAL_P99)
+    at_most("KB a stopped client", stopped["server_kb"], GOAL_KB)
+    at_least("share that is fresh in 1 s", stopped["fresh"] / stopped["stopped"], GOAL_FRESH)
+
+
+if __name__ == "__main__":
+    main()
