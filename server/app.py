@@ -6,7 +6,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
@@ -95,7 +95,7 @@ class Server:
             delivery,
             clock=clock,
             counters=self.counters,
-            schedule=lambda flush: asyncio.get_running_loop().call_soon(flush),
+            schedule=_schedule,
         )
         self.freshness = Freshness(freshness_config(settings), self.fanout, clock)
         self.publishing = PublishingService(publishing_config(settings), self.broker, clock)
@@ -177,6 +177,14 @@ class Server:
         while True:
             self.tick()
             await asyncio.sleep(_TICK_SECONDS)
+
+
+def _schedule(call: Callable[[], None], seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    if seconds:
+        loop.call_later(seconds, call)
+    else:
+        loop.call_soon(call)
 
 
 _DRAINING = FloorcastError(ErrorCode.SERVER_DRAINING, "the server is going down")

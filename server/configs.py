@@ -5,8 +5,8 @@ import math
 from client_sdk.contract import Stream
 from server.access import AccessConfig
 from server.delivery import DeliveryConfig, FreshnessConfig
-from server.services import PublishingConfig
 from server.ports import Clock, FeedOptions
+from server.services import PublishingConfig
 from server.settings import Settings
 from server.sockets import SocketsConfig
 from server.transport import TransportConfig

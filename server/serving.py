@@ -15,6 +15,7 @@ from server.transport import HTTP_LOGGER
 
 # The kernel cuts this to somaxconn; aiohttp's 128 loses connections in a storm.
 _BACKLOG = 4096
+_LEAST_UNSENT_BYTES = 16 * 1024
 
 
 async def serve(
@@ -58,7 +59,7 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[s
     )
     await runner.setup()
     try:
-        listener = _listen(settings.server.host, settings.server.port)
+        listener = _listen(settings)
         await web.SockSite(runner, listener, backlog=_BACKLOG).start()
         host, port = listener.getsockname()[:2]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -66,6 +67,14 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[s
         await runner.cleanup()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(settings: Settings) -> socket.socket:
+    host = settings.server.host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    listener = socket.create_server((host, settings.server.port), family=family, backlog=_BACKLOG)
+    if settings.delivery.buffer_bytes:
+        # What the network does not take stays here, where it can still be merged or let go,
+        # instead of growing old in the kernel: a megabyte and more for each slow client.
+        # Connections inherit it.
+        unsent = max(_LEAST_UNSENT_BYTES, settings.delivery.buffer_bytes // 8)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
+    return listener

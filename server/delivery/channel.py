@@ -121,6 +121,10 @@ class Channel:
         self._bytes += len(frame)
         return True
 
+    def waiting_bytes(self) -> int:
+        """How much waits for each client of the immediate tier."""
+        return self._bytes + sum(len(piece.frames) for piece in self._pieces)
+
     def take(self) -> list[Piece]:
         """What waits for the immediate tier, which has it from now on."""
         if self._frames:

@@ -1,6 +1,7 @@
 """Brings each published entry to every subscriber of this node: one encoding, one write each."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from client_sdk.contract import INTERVALS_MS, MARKET_NAMESPACE
@@ -11,10 +12,16 @@ from server.core.outbox import Lag
 from server.core.topics import Topic
 from server.delivery.channel import Channel, Piece, Tier
 from server.delivery.clients import BROKEN, Client
-from server.delivery.laggards import Laggards
+from server.delivery.laggards import Laggards, Schedule
 from server.delivery.messages import MessageEncoder
 from server.delivery.view import TopicView
 from server.ports import Clock, Link
+
+# A flush that took long is followed by a pause as long, up to this: what comes meanwhile is joined,
+# and half of the time is left for everything else. An idle server never waits.
+_MAX_PAUSE_SECONDS = 0.005
+# No timer is finer.
+_LEAST_PAUSE_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +43,9 @@ class Fanout:
     """Joins what is published within one turn of the loop into one write a client.
 
     An idle server sends at once at the end of the turn; a busy one makes one system call for
-    many messages. Clients of one pace that stand at the same message share the bytes. Who does
-    not take its bytes is left alone until it does: nothing is queued for it, only its place in
-    each topic is kept, and it is brought up to date from there.
+    many messages, of one topic or of several. Clients of one pace that stand at the same message
+    share the bytes. Who does not take its bytes is left alone until it does: nothing is queued
+    for it, only its place in each topic is kept, and it is brought up to date from there.
     """
 
     def __init__(
@@ -47,7 +54,7 @@ class Fanout:
         *,
         clock: Clock,
         counters: Counters,
-        schedule: Callable[[Callable[[], None]], object],
+        schedule: Schedule,
     ) -> None:
         self._config = config
         self._piece_bytes = config.piece_bytes
@@ -62,6 +69,7 @@ class Fanout:
         self._boundaries: dict[int, int] = {}
         self._scheduled = False
         self._now = clock.monotonic()
+        self._not_before = self._now
         # Told when a topic speaks again that had gone silent.
         self.on_revival: Callable[[Channel], None] = lambda channel: None
         self.laggards = Laggards(
@@ -214,8 +222,9 @@ class Fanout:
         if not self._scheduled:
             self._scheduled = True
             # One look at the clock serves the whole turn.
-            self._now = self._clock.monotonic()
-            self._schedule(self.flush)
+            now = self._now = self._clock.monotonic()
+            pause = self._not_before - now
+            self._schedule(self.flush, pause if pause >= _LEAST_PAUSE_SECONDS else 0.0)
         channel.active_at = self._now
         if channel.stale_since_ms is not None:
             self.set_stale(channel, None)
@@ -228,8 +237,37 @@ class Fanout:
         """Write what waits for the end of this turn."""
         self._scheduled = False
         dirty, self._dirty = self._dirty, {}
-        for channel in dirty:
-            self._flush_immediate(channel)
+        if not dirty:
+            return
+        began = self._clock.monotonic()
+        if len(dirty) == 1 or sum(map(Channel.waiting_bytes, dirty)) > self._piece_bytes:
+            for channel in dirty:
+                self._flush_immediate(channel)
+        else:
+            self._flush_together(dirty)
+        ended = self._clock.monotonic()
+        self._not_before = ended + min(ended - began, _MAX_PAUSE_SECONDS)
+
+    def _flush_together(self, channels: Collection[Channel]) -> None:
+        """Write what waits in several topics: one write a client, for all that it gets of it."""
+        batches: defaultdict[Link, list[bytes]] = defaultdict(list)
+        for channel in channels:
+            synced = channel.immediate.synced
+            for piece in channel.take():
+                frames = piece.frames
+                others: list[Link] = []
+                for link in synced:
+                    if link.swift:
+                        batches[link].append(frames)
+                    else:
+                        others.append(link)
+                if others:
+                    self._write_to_others(channel, piece, others)
+        for link, batch in batches.items():
+            try:
+                link.write(batch[0] if len(batch) == 1 else b"".join(batch))
+            except BROKEN:
+                link.abort("a write failed")
 
     def flush_channel(self, channel: Channel) -> None:
         """Write what waits in one topic, before somebody joins or leaves its immediate tier."""

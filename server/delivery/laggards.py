@@ -12,6 +12,9 @@ from server.ports import Clock
 
 _LOOK_SECONDS = 1.0
 
+# Calls back after so many seconds; 0 is the end of this turn of the loop.
+Schedule = Callable[[Callable[[], None], float], object]
+
 
 class Laggards:
     """The ladder: merge, widen the interval, a snapshot instead of a backlog, goodbye."""
@@ -21,7 +24,7 @@ class Laggards:
         *,
         clock: Clock,
         counters: Counters,
-        schedule: Callable[[Callable[[], None]], object],
+        schedule: Schedule,
         flush: Callable[[Channel], None],
         place: Callable[[Client, Channel, int, Lag], None],
         piece_bytes: int,
@@ -68,7 +71,7 @@ class Laggards:
     def owe(self, client: Client, channel: Channel, lag: Lag) -> None:
         """It is to get something in this topic that others do not, as soon as it can take it."""
         _outbox(client).put(channel, lag)
-        self._schedule(lambda: self.serve(client))
+        self._schedule(lambda: self.serve(client), 0.0)
 
     def serve(self, client: Client) -> None:
         """Bring a client up to date, as far as it takes it; each topic in turn."""
@@ -146,7 +149,7 @@ class Laggards:
 
     def _wait(self, client: Client) -> None:
         # Served in a turn of its own: the transport is in the middle of its work when it calls.
-        client.link.when_writable(lambda: self._schedule(lambda: self.serve(client)))
+        client.link.when_writable(lambda: self._schedule(lambda: self.serve(client), 0.0))
 
 
 def _outbox(client: Client) -> Outbox[Channel]:

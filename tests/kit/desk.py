@@ -47,7 +47,10 @@ class Desk:
         self.broker = broker(self.clock, epoch="e1")
         self.subscriptions = Subscriptions()
         self.fanout = Fanout(
-            self.delivery, clock=self.clock, counters=self.counters, schedule=self.turns.append
+            self.delivery,
+            clock=self.clock,
+            counters=self.counters,
+            schedule=lambda call, seconds: self.turns.append(call),
         )
         self.freshness = Freshness(
             freshness or FreshnessConfig(heartbeat_seconds=0), self.fanout, self.clock
