@@ -16,6 +16,9 @@ from server.transport import HTTP_LOGGER
 # The kernel cuts this to somaxconn; aiohttp's 128 loses connections in a storm.
 _BACKLOG = 4096
 _LEAST_UNSENT_BYTES = 16 * 1024
+# Hardly anything here is garbage that only the collector finds, and a full collection with many
+# clients is a stop of many milliseconds: a flush makes as many lists as there are clients.
+_COLLECTOR_THRESHOLDS = (50_000, 20, 100)
 
 
 async def serve(
@@ -58,12 +61,15 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[s
         shutdown_timeout=1.0,
     )
     await runner.setup()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
     try:
         listener = _listen(settings)
         await web.SockSite(runner, listener, backlog=_BACKLOG).start()
         host, port = listener.getsockname()[:2]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
+        gc.set_threshold(*thresholds)
         await runner.cleanup()
 
 
