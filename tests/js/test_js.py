@@ -14,12 +14,20 @@ from tests.kit.demo import demo
 HERE = Path(__file__).parent
 
 
-@pytest.mark.behaviour("C1")
-@pytest.mark.behaviour("C2")
+@pytest.mark.behaviour("C1", "C2")
+@pytest.mark.timeout(150)
 def test_stock_javascript_clients() -> None:
     assert (HERE / "node_modules").is_dir(), "run `npm --prefix tests/js ci` first"
     secret = new_secret()
-    with demo(environ={"FLOORCAST_AUTH__SECRET": secret}) as running:
+    big_market = {
+        "FLOORCAST_FEED__SYMBOLS": "100",
+        "FLOORCAST_FEED__RATE": "500",
+        "FLOORCAST_LIMITS__TOPICS_PER_CONNECTION": "300",
+    }
+    with (
+        demo(environ={"FLOORCAST_AUTH__SECRET": secret}) as running,
+        demo(environ=big_market) as market,
+    ):
         now = int(time.time())
         claims = {"sub": "eve", "iat": now - 60, "exp": now + 60, "aud": "floorcast"}
         with pytest.warns(jwt.InsecureKeyLengthWarning):
@@ -27,16 +35,18 @@ def test_stock_javascript_clients() -> None:
         tokens = {
             "FLOORCAST_URL": running.url,
             "FLOORCAST_TOKEN": running.tokens["trader"],
+            "FLOORCAST_MARKET_URL": market.url,
+            "FLOORCAST_MARKET_TOKEN": market.tokens["trader"],
             "FLOORCAST_EXPIRED": jwt.encode({**claims, "exp": now - 1}, secret),
             "FLOORCAST_OTHER_AUDIENCE": jwt.encode({**claims, "aud": "another"}, secret),
             "FLOORCAST_WEAK_KEY": weak,
         }
         done = subprocess.run(
-            ["node", "--test", "--test-timeout=20000", *map(str, sorted(HERE.glob("*.test.mjs")))],
+            ["node", "--test", "--test-timeout=60000", *map(str, sorted(HERE.glob("*.test.mjs")))],
             env={**os.environ, **tokens},
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=120,
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,103 @@
+// A stock client follows the simulated market: every book by its checksum, every trade once.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { after, test } from "node:test";
+import { io } from "socket.io-client";
+
+const { FLOORCAST_MARKET_URL: url, FLOORCAST_MARKET_TOKEN: token } = process.env;
+const SECONDS = Number(process.env.FLOORCAST_MARKET_SECONDS ?? 3);
+const opened = [];
+
+after(() => opened.forEach((socket) => socket.disconnect()));
+
+const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
+  for (let bit = 0; bit < 8; bit++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
+  return n;
+});
+
+function crc32(text) {
+  let sum = 0xffffffff;
+  for (const byte of Buffer.from(text)) sum = TABLE[(sum ^ byte) & 0xff] ^ (sum >>> 8);
+  return (sum ^ 0xffffffff) >>> 0;
+}
+
+class Book {
+  bids = new Map();
+  asks = new Map();
+
+  take({ type, data }) {
+    if (type === "heartbeat") return;
+    if (type === "snapshot") {
+      this.bids.clear();
+      this.asks.clear();
+    }
+    for (const [side, levels] of [[this.bids, data.bids], [this.asks, data.asks]]) {
+      for (const [price, quantity] of levels) {
+        if (quantity === "0") side.delete(price);
+        else side.set(price, quantity);
+      }
+    }
+    assert.equal(this.checksum(), data.checksum);
+  }
+
+  checksum() {
+    const bids = [...this.bids].sort((a, b) => b[0] - a[0]).slice(0, 10);
+    const asks = [...this.asks].sort((a, b) => a[0] - b[0]).slice(0, 10);
+    const words = [];
+    for (let rank = 0; rank < 10; rank++) {
+      if (rank < bids.length) words.push(...bids[rank]);
+      if (rank < asks.length) words.push(...asks[rank]);
+    }
+    return crc32(words.join(":"));
+  }
+}
+
+test(`a hundred symbols with three streams each are followed for ${SECONDS} s`, async () => {
+  const socket = io(`${url}/market`, { forceNew: true, auth: { token }, transports: ["websocket"] });
+  opened.push(socket);
+  await once(socket, "connect");
+  const symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "EURUSD"];
+  for (let n = 5; n <= 100; n++) symbols.push(`SYM${String(n).padStart(3, "0")}USDT`);
+  const topics = symbols.flatMap((symbol) => ["PRICE", "ORDERBOOK", "TRADES"].map((s) => `${s}:${symbol}`));
+  const books = new Map(symbols.map((symbol) => [symbol, new Book()]));
+  const seen = new Map(), counts = { PRICE: 0, ORDERBOOK: 0, TRADES: 0 };
+  const faults = [];
+  const hear = (message) => {
+    try {
+      const topic = `${message.stream}:${message.symbol}`;
+      assert.equal(message.prev, seen.get(topic), topic);
+      seen.set(topic, message.seq);
+      counts[message.stream]++;
+      if (message.stream === "ORDERBOOK") books.get(message.symbol).take(message);
+    } catch (fault) {
+      faults.push(fault);
+    }
+  };
+  // Half of them paced: their changes come merged, and lead to the same books.
+  for (const [some, interval_ms] of [[topics.slice(0, 150), 0], [topics.slice(150), 250]]) {
+    const reply = await socket.emitWithAck("subscribe", { topics: some, interval_ms });
+    assert.equal(reply.ok, true);
+    for (const [topic, state] of Object.entries(reply.topics)) {
+      assert.equal(state.status, "CONNECTED", topic);
+      seen.set(topic, state.seq);
+      if (topic.startsWith("ORDERBOOK") && state.snapshot) books.get(topic.slice(10)).take(state.snapshot);
+    }
+    for (const event of ["price", "orderbook", "trades"]) {
+      socket.off(event, hear);
+      socket.on(event, hear);
+    }
+  }
+  await new Promise((resolve) => setTimeout(resolve, SECONDS * 1000));
+  assert.deepEqual(faults.slice(0, 3), []);
+  const fromServer = await socket.emitWithAck("subscribe", { topics: topics.filter((t) => t.startsWith("ORDERBOOK")) });
+  for (const [topic, { snapshot }] of Object.entries(fromServer.topics)) {
+    // What did not fit into the answer comes as a message of its own.
+    if (snapshot === null) continue;
+    const book = books.get(topic.slice(10));
+    // Both sides stand at the same message: what came before the answer was heard before it.
+    if (seen.get(topic) === snapshot.seq) assert.equal(book.checksum(), snapshot.data.checksum, topic);
+  }
+  assert.ok(counts.ORDERBOOK > 20 * SECONDS, JSON.stringify(counts));
+  assert.ok(counts.PRICE > 20 * SECONDS && counts.TRADES > 5 * SECONDS, JSON.stringify(counts));
+  console.log(JSON.stringify(counts));
+});
