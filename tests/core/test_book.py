@@ -113,7 +113,8 @@ def test_the_checksum_is_that_of_the_ten_best_levels_side_by_side() -> None:
     one = OrderBook(100)
     assert one.checksum() == zlib.crc32(b"")
     one.update([("10.0", "1"), ("9.5", "2")], [("10.5", "5")])
-    assert one.checksum() == zlib.crc32(b"10.0:1:10.5:5:9.5:2")
+    # The example of docs/protocol.md.
+    assert one.checksum() == zlib.crc32(b"10.0:1:10.5:5:9.5:2") == 2405454328
     one.update([(f"9.{i}0", "1") for i in range(5)], [(f"{i}.0", "1") for i in range(11, 31)])
     before = one.checksum()
     one.update([], [("29.0", "5")])
