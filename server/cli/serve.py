@@ -31,7 +31,11 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 8000; 0 is any)")
     parser.add_argument("--workers", type=int, help="processes; only 1 as yet")
-    parser.add_argument("--feed", choices=("simulated", "none"), help="source of market data")
+    parser.add_argument(
+        "--feed",
+        metavar="NAME",
+        help="simulated, replay:FILE, none, or an installed feed (default none)",
+    )
     parser.add_argument(
         "--demo",
         action="store_true",

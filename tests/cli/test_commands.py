@@ -78,6 +78,11 @@ def test_check_shows_what_would_be_in_force_and_hides_secrets(
             {"FLOORCAST_AUTH__SECRET": SECRET, "FLOORCAST_SERVER__TRUSTED_PROXIES": "proxy"},
             "server.trusted_proxies",
         ),
+        (
+            {"FLOORCAST_AUTH__SECRET": SECRET, "FLOORCAST_FEED__NAME": "replay:/no/such"},
+            "feed.name: ",
+        ),
+        ({"FLOORCAST_AUTH__SECRET": SECRET, "FLOORCAST_FEED__NAME": "pigeon"}, "no feed 'pigeon'"),
     ],
 )
 def test_check_says_what_is_wrong(
