@@ -7,6 +7,8 @@ from tests.kit.demo import demo
 
 STATE = "document.getElementById('state').textContent"
 CELLS = "[...document.querySelectorAll('#rows tr')].map(row => row.innerText.split('\\t'))"
+BOOK = CELLS.replace("#rows", "#book")
+TRADES = CELLS.replace("#rows", "#trades")
 
 
 async def test_the_page_shows_prices_that_move(tmp_path: Path) -> None:
@@ -21,6 +23,12 @@ async def test_the_page_shows_prices_that_move(tmp_path: Path) -> None:
                 "SOLUSDT",
             ]
             assert all(float(row[1]) < float(row[2]) for row in rows)
+            await page.until(f"{BOOK}.length === 10 && {BOOK}[9][3] > 0 && {TRADES}[0][1] > 0")
+            quantity, bid, ask, _ = map(float, (await page.evaluate(BOOK))[0])
+            assert quantity > 0
+            assert bid < ask
+            await page.evaluate("[...document.querySelectorAll('#rows tr')][1].click()")
+            await page.until(f"{BOOK}[0][1] > 0 && {BOOK}[0][1] < 10000")
             seen = int(rows[0][5])
             await page.until(f"+{CELLS}[0][5] > {seen + 2}")
 
