@@ -138,6 +138,9 @@ async def test_a_client_that_has_not_got_the_head_gets_no_heartbeat() -> None:
     assert [link.messages() for link in (paced, stuck, late)] == [[], [], []]
     [beat] = newcomer.messages()
     assert (beat["type"], beat["seq"], beat["prev"]) == ("heartbeat", 1, 1)
+    await desk.price("A", 2)
+    desk.fanout.heartbeat(channel)
+    assert newcomer.messages() == [beat]
 
 
 async def test_a_topic_that_nobody_listens_to_is_not_watched() -> None:
