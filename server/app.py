@@ -16,11 +16,13 @@ from server.brokers import MemoryBroker
 from server.configs import (
     NO_LIMIT,
     access_config,
+    broker_config,
     delivery_config,
     feed_options,
     freshness_config,
     publishing_config,
     sockets_config,
+    subscribing_config,
     transport_config,
 )
 from server.core.connections import ConnectionManager
@@ -33,6 +35,7 @@ from server.delivery import Fanout, Freshness
 from server.feeds import FeedError, open_feed
 from server.ports import Clock, Feed
 from server.services import (
+    Following,
     Publisher,
     PublishingService,
     Submissions,
@@ -85,14 +88,11 @@ class Server:
             max_refused=MAX_REFUSED,
         )
         self.broker = MemoryBroker(
-            clock,
-            epoch=secrets.token_hex(4),
-            idempotency_seconds=settings.market.idempotency_seconds,
+            clock, epoch=secrets.token_hex(4), config=broker_config(settings)
         )
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
-        delivery = delivery_config(settings)
         self.fanout = Fanout(
-            delivery,
+            delivery_config(settings),
             clock=clock,
             counters=self.counters,
             schedule=_schedule,
@@ -111,14 +111,13 @@ class Server:
         self.sockets = SocketServer(
             config=transport_config(settings), admission=self.admission, clock=clock
         )
+        following = Following(self.broker, self.fanout)
         subscribing = SubscribingService(
-            self.broker,
+            subscribing_config(settings),
+            following,
             self.subscriptions,
             self.fanout,
             self.freshness,
-            max_topics=limits.topics_per_connection,
-            # The other half is for what is delivered meanwhile.
-            max_reply_bytes=delivery.buffer_bytes // 2,
         )
         self.sockets.register_namespace(
             MarketNamespace(self.floor, subscribing, Submissions(self.publishing))

@@ -4,9 +4,10 @@ import math
 
 from client_sdk.contract import Stream
 from server.access import AccessConfig
+from server.brokers import MemoryConfig
 from server.delivery import DeliveryConfig, FreshnessConfig
 from server.ports import Clock, FeedOptions
-from server.services import PublishingConfig
+from server.services import PublishingConfig, SubscribingConfig
 from server.settings import Settings
 from server.sockets import SocketsConfig
 from server.transport import TransportConfig
@@ -37,8 +38,28 @@ def delivery_config(settings: Settings) -> DeliveryConfig:
     return DeliveryConfig(
         buffer_bytes=delivery.buffer_bytes or NO_LIMIT,
         stalled_seconds=delivery.stalled_seconds,
+    )
+
+
+def subscribing_config(settings: Settings) -> SubscribingConfig:
+    """The settings of subscribing."""
+    delivery = settings.delivery
+    return SubscribingConfig(
+        max_topics=settings.limits.topics_per_connection,
+        # The other half is for what is delivered meanwhile.
+        max_reply_bytes=(delivery.buffer_bytes or NO_LIMIT) // 2,
         backlog_messages=delivery.backlog_messages,
         backlog_bytes=delivery.backlog_bytes,
+    )
+
+
+def broker_config(settings: Settings) -> MemoryConfig:
+    """How much the broker keeps."""
+    return MemoryConfig(
+        idempotency_seconds=settings.market.idempotency_seconds,
+        history_messages=settings.history.messages or NO_LIMIT,
+        history_bytes=settings.history.bytes or NO_LIMIT,
+        history_seconds=settings.history.seconds or NO_LIMIT,
     )
 
 

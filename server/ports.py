@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from server.core.entries import Entry, Position
+from server.core.entries import Entry, Position, Receipt
 from server.core.errors import FloorcastError
 from server.core.idempotency import Claim
 
@@ -60,7 +60,7 @@ class Broker(Protocol):
     async def stop(self) -> None:
         """Give everything back; nothing is delivered afterwards."""
 
-    async def find(self, claim: Claim) -> Position | None:
+    async def find(self, claim: Claim) -> Receipt | None:
         """Where a message went that was published under this claim; a false claim is refused."""
 
     async def publish(
@@ -72,10 +72,12 @@ class Broker(Protocol):
         kind: str = "update",
         claim: Claim | None = None,
         whole: Callable[[], bytes] | None = None,
-    ) -> Position:
+        kept: bool = False,
+    ) -> Receipt:
         """Accept one message; when this returns it has its place for good.
 
-        Where the data is only a change, `whole` tells the state that it leads to.
+        Where the data is only a change, `whole` tells the state that it leads to. What is to be
+        `kept` stands in the history for its time; of anything else only the latest does.
         """
 
     async def head(self, channel: str) -> Position:
@@ -83,6 +85,15 @@ class Broker(Protocol):
 
     async def latest(self, channel: str) -> Entry | None:
         """The newest entry, for a snapshot: its data is the whole state."""
+
+    async def since(self, channel: str, position: Position) -> list[Entry] | None:
+        """Every kept entry after this position, or None where that cannot be told."""
+
+    async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
+        """The last kept entries before this one, or the last of all, in their order."""
+
+    async def forget(self, channel: str) -> None:
+        """Let go of everything that is kept of a channel; its positions begin anew."""
 
     async def watch(self, channel: str) -> None:
         """This node has subscribers of the channel."""

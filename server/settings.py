@@ -95,9 +95,10 @@ class MarketSettings(_Section):
 
 
 class HistorySettings(_Section):
-    """What is kept of the past. Not used yet."""
+    """What is kept of the past of a session, or of a kept stream; 0 means no limit."""
 
-    messages: Count = Field(1_000, description="messages kept of a topic")
+    messages: Count = Field(1_000, description="messages of each")
+    bytes: Bytes = Field(1024 * 1024, description="bytes of each")
     seconds: Seconds = Field(300, description="how long they are kept")
 
 

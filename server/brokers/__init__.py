@@ -1,5 +1,5 @@
 """Brokers: where positions are given and entries kept."""
 
-from server.brokers.memory import MemoryBroker
+from server.brokers.memory import MemoryBroker, MemoryConfig
 
-__all__ = ["MemoryBroker"]
+__all__ = ["MemoryBroker", "MemoryConfig"]

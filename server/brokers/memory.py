@@ -1,41 +1,47 @@
-"""A broker inside the process: positions and the latest state, gone when the process is."""
+"""A broker inside the process: positions, state and history, gone when the process is."""
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from client_sdk.contract import ErrorCode
-from server.core.entries import Entry, Position
+from server.core.entries import Entry, Position, Receipt
 from server.core.errors import FloorcastError, LimitError
+from server.core.history import History
 from server.core.idempotency import Claim, IdempotencyWindow
 from server.ports import Clock
 
 logger = logging.getLogger(__name__)
 
-_MAX_CLAIMS = 100_000
+
+@dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """How much is kept, and for how long."""
+
+    max_channels: int = 100_000
+    max_claims: int = 100_000
+    idempotency_seconds: float = 120.0
+    history_messages: int = 1_000
+    history_bytes: int = 1024 * 1024
+    history_seconds: float = 300.0
 
 
 class MemoryBroker:
-    """Fills the `Broker` port for one process; it delivers while publishing, in order.
+    """Fills the `Broker` port for one process; it delivers while publishing, in order."""
 
-    The past is the latest entry of each channel; a history takes its place later.
-    """
-
-    def __init__(
-        self,
-        clock: Clock,
-        *,
-        epoch: str,
-        max_channels: int = 100_000,
-        idempotency_seconds: float = 120.0,
-    ) -> None:
+    def __init__(self, clock: Clock, *, epoch: str, config: MemoryConfig | None = None) -> None:
         self._clock = clock
         self._epoch = epoch
-        self._max_channels = max_channels
+        self._config = config = config or MemoryConfig()
         self._latest: dict[str, Entry] = {}
         self._wholes: dict[str, Callable[[], bytes]] = {}
-        self._claims = IdempotencyWindow(max_claims=_MAX_CLAIMS, seconds=idempotency_seconds)
-        self._watched: set[str] = set()
+        self._histories: dict[str, History] = {}
+        self._claims = IdempotencyWindow(
+            max_claims=config.max_claims, seconds=config.idempotency_seconds
+        )
+        # The epoch of each watched channel: what was told of one without messages stays true.
+        self._watched: dict[str, str] = {}
+        self._forgotten = 0
         self._deliver: Callable[[Entry], None] | None = None
         self._failures: set[type[Exception]] = set()
 
@@ -46,7 +52,7 @@ class MemoryBroker:
         self._deliver = None
         self._watched.clear()
 
-    async def find(self, claim: Claim) -> Position | None:
+    async def find(self, claim: Claim) -> Receipt | None:
         return self._claims.find(claim, self._clock.monotonic())
 
     async def publish(
@@ -58,7 +64,8 @@ class MemoryBroker:
         kind: str = "update",
         claim: Claim | None = None,
         whole: Callable[[], bytes] | None = None,
-    ) -> Position:
+        kept: bool = False,
+    ) -> Receipt:
         deliver = self._deliver
         if deliver is None:
             raise FloorcastError(ErrorCode.SERVER_DRAINING, "the broker has stopped")
@@ -68,26 +75,28 @@ class MemoryBroker:
             if published is not None:
                 return published
         previous = self._latest.get(channel)
-        if previous is None and len(self._latest) >= self._max_channels:
+        if previous is None and len(self._latest) >= self._config.max_channels:
             raise LimitError(ErrorCode.SERVER_OVERLOADED, "there are too many topics")
-        seq = 1 if previous is None else previous.position.seq + 1
-        entry = Entry(channel, Position(self._epoch, seq), ts_ms, data, kind)
+        head = self._head(channel)
+        entry = Entry(channel, Position(head.epoch, head.seq + 1), ts_ms, data, kind)
         self._latest[channel] = entry
         if whole is not None:
             self._wholes[channel] = whole
+        if kept:
+            self._history(channel).append(entry)
+        receipt = Receipt(entry.position, ts_ms)
         if claim is not None:
-            self._claims.keep(claim, entry.position, now)
+            self._claims.keep(claim, receipt, now)
         if channel in self._watched:
             try:
                 deliver(entry)
             except Exception as failure:
                 # The entry has its place: a refusal now would make the publisher send it twice.
                 self._report(failure)
-        return entry.position
+        return receipt
 
     async def head(self, channel: str) -> Position:
-        latest = self._latest.get(channel)
-        return Position(self._epoch, 0) if latest is None else latest.position
+        return self._head(channel)
 
     async def latest(self, channel: str) -> Entry | None:
         latest = self._latest.get(channel)
@@ -96,11 +105,57 @@ class MemoryBroker:
             return latest
         return replace(latest, data=whole(), kind="snapshot")
 
+    async def since(self, channel: str, position: Position) -> list[Entry] | None:
+        head = self._head(channel)
+        if position.epoch != head.epoch or position.seq > head.seq:
+            return None
+        if position.seq == head.seq:
+            return []
+        history = self._fresh(channel)
+        # What was never kept cannot be told.
+        return None if history is None else history.since(position.seq)
+
+    async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
+        history = self._fresh(channel)
+        return [] if history is None else history.before(seq, limit)
+
+    async def forget(self, channel: str) -> None:
+        for kept in (self._latest, self._wholes, self._histories):
+            kept.pop(channel, None)
+        # A position from before must not fit what begins anew under the same name.
+        self._forgotten += 1
+
     async def watch(self, channel: str) -> None:
-        self._watched.add(channel)
+        self._watched.setdefault(channel, self._head(channel).epoch)
 
     async def unwatch(self, channel: str) -> None:
-        self._watched.discard(channel)
+        self._watched.pop(channel, None)
+
+    def _head(self, channel: str) -> Position:
+        latest = self._latest.get(channel)
+        if latest is not None:
+            return latest.position
+        epoch = self._watched.get(channel)
+        if epoch is None:
+            epoch = f"{self._epoch}.{self._forgotten}" if self._forgotten else self._epoch
+        return Position(epoch, 0)
+
+    def _history(self, channel: str) -> History:
+        history = self._histories.get(channel)
+        if history is None:
+            config = self._config
+            history = self._histories[channel] = History(
+                max_messages=config.history_messages,
+                max_bytes=config.history_bytes,
+                max_age_ms=int(config.history_seconds * 1000),
+            )
+        return history
+
+    def _fresh(self, channel: str) -> History | None:
+        history = self._histories.get(channel)
+        if history is not None:
+            history.expire(int(self._clock.time() * 1000))
+        return history
 
     def _report(self, failure: Exception) -> None:
         kind = type(failure)

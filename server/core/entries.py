@@ -16,6 +16,14 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """An accepted message's place, and when it came: the same for every retry of it."""
+
+    position: Position
+    ts_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One accepted message: where it stands, when it came, and its data as JSON bytes.
 

@@ -7,13 +7,14 @@ from server.core.entries import Entry
 
 
 class History:
-    """Bounded by count and by bytes; the newest message is always there."""
+    """Bounded by count, by bytes, and by age where it is told one; the newest always stays."""
 
-    __slots__ = ("_bytes", "_entries", "_max_bytes", "_max_messages")
+    __slots__ = ("_bytes", "_entries", "_max_age_ms", "_max_bytes", "_max_messages")
 
-    def __init__(self, *, max_messages: int, max_bytes: int) -> None:
+    def __init__(self, *, max_messages: int, max_bytes: int, max_age_ms: int | None = None) -> None:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
+        self._max_age_ms = max_age_ms
         self._entries: deque[Entry] = deque()
         self._bytes = 0
 
@@ -44,10 +45,23 @@ class History:
         while len(entries) > 1 and (
             len(entries) > self._max_messages or self._bytes > self._max_bytes
         ):
-            oldest = entries.popleft()
-            self._bytes -= len(oldest.data)
-            gone.append(oldest)
+            gone.append(self._drop_oldest())
+        return gone + self.expire(entry.ts_ms)
+
+    def expire(self, now_ms: int) -> list[Entry]:
+        """Let go of what has become too old; what that is."""
+        gone: list[Entry] = []
+        if self._max_age_ms is None:
+            return gone
+        entries = self._entries
+        while len(entries) > 1 and entries[0].ts_ms + self._max_age_ms <= now_ms:
+            gone.append(self._drop_oldest())
         return gone
+
+    def _drop_oldest(self) -> Entry:
+        oldest = self._entries.popleft()
+        self._bytes -= len(oldest.data)
+        return oldest
 
     def since(self, seq: int) -> list[Entry] | None:
         """Every message after this one, or None where some of them are gone."""
@@ -57,3 +71,11 @@ class History:
         if skipped < 0:
             return None
         return list(islice(self._entries, skipped, None))
+
+    def before(self, seq: int | None, limit: int) -> list[Entry]:
+        """The last messages before this one, or the last of all, in their order."""
+        if not self._entries:
+            return []
+        first = self._entries[0].position.seq
+        end = len(self._entries) if seq is None else min(len(self._entries), max(0, seq - first))
+        return list(islice(self._entries, max(0, end - limit), end))

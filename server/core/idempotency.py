@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from client_sdk.contract import ErrorCode
-from server.core.entries import Position
+from server.core.entries import Receipt
 from server.core.errors import RequestError
 
 
@@ -22,33 +22,33 @@ class IdempotencyWindow:
     def __init__(self, *, max_claims: int, seconds: float) -> None:
         self._max_claims = max_claims
         self._seconds = seconds
-        self._kept: dict[str, tuple[bytes, Position]] = {}
+        self._kept: dict[str, tuple[bytes, Receipt]] = {}
         self._ages: deque[tuple[float, str]] = deque()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def find(self, claim: Claim, now: float) -> Position | None:
+    def find(self, claim: Claim, now: float) -> Receipt | None:
         """Where the same message went before; another message under the same id is refused."""
         self._expire(now)
         kept = self._kept.get(claim.key)
         if kept is None:
             return None
-        digest, position = kept
+        digest, receipt = kept
         if digest != claim.digest:
             raise RequestError(
                 ErrorCode.PUBLISH_CONFLICT, "another message was published under this id"
             )
-        return position
+        return receipt
 
-    def keep(self, claim: Claim, position: Position, now: float) -> None:
+    def keep(self, claim: Claim, receipt: Receipt, now: float) -> None:
         """The message has its place."""
         self._expire(now)
         if claim.key in self._kept:
             return
         if len(self._kept) >= self._max_claims:
             self._drop_oldest()
-        self._kept[claim.key] = (claim.digest, position)
+        self._kept[claim.key] = (claim.digest, receipt)
         self._ages.append((now, claim.key))
 
     def _expire(self, now: float) -> None:

@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from client_sdk.contract import FeedState
 from server.core.entries import Entry
 from server.core.outbox import Lag
-from server.core.topics import Topic
 from server.delivery.clients import Client
-from server.delivery.view import TopicView
+from server.delivery.view import View
 from server.ports import Link
 
 
@@ -39,7 +37,7 @@ class Piece(NamedTuple):
 
 
 class Channel:
-    """One topic with its view, its tiers, and what waits for the end of this turn."""
+    """One topic or session with its view, its tiers, and what waits for the end of this turn."""
 
     __slots__ = (
         "_before",
@@ -53,13 +51,11 @@ class Channel:
         "name",
         "paced",
         "stale_since_ms",
-        "topic",
         "view",
     )
 
-    def __init__(self, name: str, topic: Topic, view: TopicView, now: float) -> None:
+    def __init__(self, name: str, view: View, now: float) -> None:
         self.name = name
-        self.topic = topic
         self.view = view
         self.immediate = Tier(0, view.position.seq)
         self.paced: dict[int, Tier] = {}
@@ -90,9 +86,7 @@ class Channel:
 
     def status(self) -> bytes:
         """Whether the feed speaks, as a frame."""
-        if self.stale_since_ms is None:
-            return self.view.encoder.status(FeedState.LIVE, None)
-        return self.view.encoder.status(FeedState.STALE, self.stale_since_ms)
+        return self.view.status(self.stale_since_ms)
 
     # --- what comes
 
@@ -112,7 +106,7 @@ class Channel:
         if not immediate.synced:
             immediate.last = entry.position.seq
             return False
-        frame = self.view.encoder.entry(entry)
+        frame = self.view.frame(entry)
         if self._frames and self._bytes + len(frame) > max_piece_bytes:
             self._close_piece()
         if not self._frames:

@@ -30,7 +30,7 @@ class Client:
     def pace(self, channel: "Channel") -> int:
         """How often it is to be served there: as it asked, or as seldom as it has to be."""
         asked = self.asked.get(channel, 0)
-        if self.outbox is None or not channel.topic.stream.merges:
+        if self.outbox is None or not channel.view.merges:
             return asked
         return max(asked, self.outbox.interval_ms)
 

@@ -4,17 +4,15 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from client_sdk.contract import INTERVALS_MS, MARKET_NAMESPACE
+from client_sdk.contract import INTERVALS_MS
 from server.core.counters import Counters
-from server.core.entries import Entry, Position
+from server.core.entries import Entry
 from server.core.frames import deflate_text_frames
 from server.core.outbox import Lag
-from server.core.topics import Topic
 from server.delivery.channel import Channel, Piece, Tier
 from server.delivery.clients import BROKEN, Client
 from server.delivery.laggards import Laggards, Schedule
-from server.delivery.messages import MessageEncoder
-from server.delivery.view import TopicView
+from server.delivery.view import View
 from server.ports import Clock, Link
 
 # A flush that took long is followed by a pause as long, up to this: what comes meanwhile is joined,
@@ -30,8 +28,6 @@ class DeliveryConfig:
 
     buffer_bytes: int = 256 * 1024
     stalled_seconds: float = 30.0
-    backlog_messages: int = 1000
-    backlog_bytes: int = 1024 * 1024
 
     @property
     def piece_bytes(self) -> int:
@@ -123,21 +119,11 @@ class Fanout:
         if name not in self._channels:
             self._opening.setdefault(name, [])
 
-    def open(self, name: str, topic: Topic, head: Position, latest: Entry | None) -> Channel:
-        """Follow a topic from its state at `head`, and what was held since."""
-        channel = self._channels.get(name)
-        if channel is None:
-            view = TopicView(
-                topic,
-                MessageEncoder(MARKET_NAMESPACE, topic),
-                head,
-                latest,
-                max_messages=self._config.backlog_messages,
-                max_bytes=self._config.backlog_bytes,
-            )
-            channel = self._channels[name] = Channel(name, topic, view, self._clock.monotonic())
-            for entry in self._opening.pop(name, ()):
-                channel.accept(entry, self._piece_bytes)
+    def open(self, name: str, view: View) -> Channel:
+        """Follow a topic from the state that the view has, and what was held since."""
+        channel = self._channels[name] = Channel(name, view, self._clock.monotonic())
+        for entry in self._opening.pop(name, ()):
+            channel.accept(entry, self._piece_bytes)
         return channel
 
     def close(self, name: str) -> bool:
@@ -371,15 +357,17 @@ class Fanout:
             else:
                 self.laggards.fall(client, channel, lag)
 
-    def heartbeat(self, channel: Channel) -> None:
-        """Repeat the head of a quiet topic to all who have it; the others get it with the rest."""
+    def say(self, channel: Channel, frame: bytes) -> None:
+        """Send something that has no place of its own to all who have everything, and can take it.
+
+        What waits goes first, so that it never stands before a message that is older.
+        """
         self.flush_channel(channel)
-        position = channel.view.position
-        frame = channel.view.encoder.heartbeat(position, int(self._clock.time() * 1000))
+        seq = channel.view.position.seq
         for tier in channel.tiers():
             for link, client in tuple(tier.synced.items()):
-                if tier.last == position.seq and not link.clogged:
+                if tier.last == seq and not link.clogged:
                     client.send(frame)
             for client, lag in tuple(tier.odd.items()):
-                if lag.last == position.seq and not client.link.clogged:
+                if lag.last == seq and not client.link.clogged:
                     client.send(frame)

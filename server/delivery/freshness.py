@@ -7,6 +7,7 @@ from client_sdk.contract import Stream
 from server.core.deadlines import Deadlines
 from server.delivery.channel import Channel
 from server.delivery.fanout import Fanout
+from server.delivery.view import TopicView
 from server.ports import Clock
 
 
@@ -27,18 +28,23 @@ class Freshness:
         self._clock = clock
         self._looks: Deadlines[str] = Deadlines()
         self._beats: dict[str, float] = {}
+        self._views: dict[str, tuple[Stream, TopicView]] = {}
         fanout.on_revival = self._watch
 
     def __len__(self) -> int:
         return len(self._looks)
 
-    def open(self, channel: Channel) -> None:
+    def __contains__(self, name: object) -> bool:
+        return name in self._views
+
+    def open(self, channel: Channel, stream: Stream, view: TopicView) -> None:
         """A topic is followed from now on; its last message may have come long ago."""
-        ts_ms = channel.view.ts_ms
+        self._views[channel.name] = (stream, view)
+        ts_ms = view.ts_ms
         if ts_ms is not None:
             silent = max(0.0, self._clock.time() - ts_ms / 1000)
             channel.active_at = self._clock.monotonic() - silent
-            stale_after = self._config.stale_seconds.get(channel.topic.stream, 0.0)
+            stale_after = self._stale_after(channel)
             if 0 < stale_after <= silent:
                 channel.stale_since_ms = ts_ms
         self._beats[channel.name] = self._clock.monotonic()
@@ -48,6 +54,7 @@ class Freshness:
         """Nobody listens to it here any more."""
         self._looks.cancel(name)
         self._beats.pop(name, None)
+        self._views.pop(name, None)
 
     def tick(self) -> None:
         """Say what the silence of the topics means by now."""
@@ -63,11 +70,17 @@ class Freshness:
                 self._fanout.set_stale(channel, since_ms)
             if beat_at is not None and now >= beat_at:
                 self._beats[name] = now
-                self._fanout.heartbeat(channel)
+                self.beat(channel)
             self._watch(channel)
 
+    def beat(self, channel: Channel) -> None:
+        """Repeat the head of a topic to all who have it; the others get it with the rest."""
+        _, view = self._views[channel.name]
+        now_ms = int(self._clock.time() * 1000)
+        self._fanout.say(channel, view.encoder.heartbeat(view.position, now_ms))
+
     def _moments(self, channel: Channel) -> tuple[float | None, float | None]:
-        stale_after = self._config.stale_seconds.get(channel.topic.stream, 0.0)
+        stale_after = self._stale_after(channel)
         stale_at = None
         if stale_after and channel.stale_since_ms is None:
             stale_at = channel.active_at + stale_after
@@ -76,6 +89,10 @@ class Freshness:
             last = max(channel.active_at, self._beats[channel.name])
             beat_at = last + self._config.heartbeat_seconds
         return stale_at, beat_at
+
+    def _stale_after(self, channel: Channel) -> float:
+        stream, _ = self._views[channel.name]
+        return self._config.stale_seconds.get(stream, 0.0)
 
     def _watch(self, channel: Channel) -> None:
         moments = [each for each in self._moments(channel) if each is not None]

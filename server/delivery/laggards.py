@@ -105,6 +105,9 @@ class Laggards:
         """Send what a client lacks in one topic, or a part of it; False where it is broken."""
         now_ms = int(self._clock.time() * 1000)
         missed = channel.view.missed(lag, now_ms, self._piece_bytes)
+        if missed.is_lost:
+            self._let_go(client)
+            return False
         frames = missed.frames
         if lag.needs_status:
             frames += channel.status()
@@ -127,17 +130,19 @@ class Laggards:
         for client in tuple(self._lagging):
             stalled = _outbox(client).stall(now, client.link.taken_bytes)
             if 0 < self._stalled_seconds <= stalled:
-                self._counters.add("delivery.overloaded")
-                client.link.end(
-                    LimitError(ErrorCode.SERVER_OVERLOADED, "the client reads too slowly"),
-                    reconnect=True,
-                )
+                self._let_go(client)
         for client in tuple(self._widened):
             outbox = _outbox(client)
             if client not in self._lagging and outbox.calm(now):
                 self._pace(client)
                 if not outbox.interval_ms:
                     del self._widened[client]
+
+    def _let_go(self, client: Client) -> None:
+        self._counters.add("delivery.overloaded")
+        client.link.end(
+            LimitError(ErrorCode.SERVER_OVERLOADED, "the client reads too slowly"), reconnect=True
+        )
 
     def _pace(self, client: Client) -> None:
         """Put it into the tiers that its pace of now belongs to."""

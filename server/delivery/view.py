@@ -1,16 +1,15 @@
 """What one node knows of one topic: its state now, and how to bring a client up to it."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import orjson
 
-from client_sdk.contract import Stream
+from client_sdk.contract import FeedState, Stream
 from server.core.book import BookChange, Levels, OrderBook, merge_changes
 from server.core.entries import Entry, Position
 from server.core.history import History
 from server.core.outbox import Lag
-from server.core.topics import Topic
 from server.delivery.messages import MessageEncoder
 
 # The publisher's book is bounded already, and its changes say what fell off the end.
@@ -25,25 +24,51 @@ class Missed:
     reached: int
     merged: int = 0
     is_snapshot: bool = False
+    # What was missed is gone, and no message can tell: the client has to come back.
+    is_lost: bool = False
+
+
+class View(Protocol):
+    """What a node knows of anything that has entries and listeners."""
+
+    @property
+    def position(self) -> Position:
+        """The newest entry's place."""
+
+    @property
+    def merges(self) -> bool:
+        """Whether a newer message may stand for older ones."""
+
+    def accept(self, entry: Entry) -> bool:
+        """Take the next entry; False where it is known already."""
+
+    def frame(self, entry: Entry) -> bytes:
+        """An entry for a client that has the one before it."""
+
+    def missed(self, lag: Lag, now_ms: int, max_bytes: int) -> Missed:
+        """What a client that has come so far lacks, or as much of it as fits."""
+
+    def status(self, since_ms: int | None) -> bytes:
+        """Whether its feed speaks, as a frame."""
 
 
 class TopicView:
-    """Follows the entries of one topic, in their order."""
+    """Follows the entries of one market topic, in their order."""
 
     __slots__ = (
         "_book",
         "_book_seq",
         "_history",
         "_latest",
-        "_merges",
         "_position",
         "_whole",
         "encoder",
+        "merges",
     )
 
     def __init__(
         self,
-        topic: Topic,
+        stream: Stream,
         encoder: MessageEncoder,
         head: Position,
         latest: Entry | None,
@@ -54,15 +79,15 @@ class TopicView:
         self.encoder = encoder
         self._position = head
         self._latest = latest
-        self._merges = topic.stream.merges
+        self.merges = stream.merges
         # Of a price only the last counts; of anything else a client may need what led to it.
         self._history: History | None = None
-        if topic.stream is not Stream.PRICE:
+        if stream is not Stream.PRICE:
             self._history = History(max_messages=max_messages, max_bytes=max_bytes)
         self._book: OrderBook | None = None
         self._book_seq = head.seq
         self._whole: tuple[int, bytes] = (-1, b"")
-        if topic.stream is Stream.ORDERBOOK:
+        if stream is Stream.ORDERBOOK:
             self._book = OrderBook(_ANY_DEPTH)
             if latest is not None:
                 bids, asks = _levels(latest)
@@ -91,6 +116,16 @@ class TopicView:
                 self._apply(gone)
         return True
 
+    def frame(self, entry: Entry) -> bytes:
+        """An entry for a client that has the one before it."""
+        return self.encoder.entry(entry)
+
+    def status(self, since_ms: int | None) -> bytes:
+        """Whether the feed speaks, as a frame."""
+        if since_ms is None:
+            return self.encoder.status(FeedState.LIVE, None)
+        return self.encoder.status(FeedState.STALE, since_ms)
+
     def snapshot(self, prev: int | None = None, merged: int = 1, age_ms: int = 0) -> bytes | None:
         """The whole state as a message's body; None where nothing was ever published."""
         latest = self._latest
@@ -110,7 +145,7 @@ class TopicView:
     def missed(self, lag: Lag, now_ms: int, max_bytes: int) -> Missed:
         """What a client that has come so far lacks: merged, or as many kept ones as fit."""
         position = self._position
-        if not self._merges:
+        if not self.merges:
             return self._kept(lag.last, max_bytes)
         if lag.last == position.seq and not lag.needs_snapshot:
             return Missed(b"", position.seq)

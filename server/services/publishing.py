@@ -66,7 +66,11 @@ class PublishingService:
         ts_ms = int(self._clock.time() * 1000)
         if isinstance(model, BookData):
             return await self._publish_book(channel, model, ts_ms, kind, claim)
-        return await self._broker.publish(channel, encoded, ts_ms, kind=kind, claim=claim)
+        kept = not parsed.stream.merges
+        receipt = await self._broker.publish(
+            channel, encoded, ts_ms, kind=kind, claim=claim, kept=kept
+        )
+        return receipt.position
 
     def _judge(self, topic: Topic, fields: dict[str, object]) -> tuple[StreamData, bytes]:
         try:
@@ -94,13 +98,13 @@ class PublishingService:
     ) -> Position:
         # Asked first: the book as it is now may not take a change for the second time.
         if claim is not None and (published := await self._broker.find(claim)) is not None:
-            return published
+            return published.position
         book = self._books.get(channel)
         if book is None:
             book = OrderBook(self._config.book_levels)
         change = book.apply(kind, data.bids, data.asks, data.checksum)
         try:
-            position = await self._broker.publish(
+            receipt = await self._broker.publish(
                 channel,
                 dumps(change.body()),
                 ts_ms,
@@ -113,4 +117,4 @@ class PublishingService:
             change.revert()
             raise
         self._books[channel] = book
-        return position
+        return receipt.position

@@ -1,19 +1,34 @@
 """Subscribes connections to topics: each topic is judged alone, and answered with its state."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import orjson
 
-from client_sdk.contract import INTERVALS_MS, ErrorCode, SubscriptionStatus
+from client_sdk.contract import INTERVALS_MS, MARKET_NAMESPACE, ErrorCode, SubscriptionStatus
 from server.access import Principal
+from server.core.entries import Entry, Position
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
 from server.core.subscriptions import Subscriptions
 from server.core.topics import Topic, channel_for
 from server.delivery import Fanout, Freshness
 from server.delivery.channel import Channel
-from server.ports import Broker, Link
+from server.delivery.messages import MessageEncoder
+from server.delivery.view import TopicView
+from server.ports import Link
+from server.services.following import Following
 
 TopicReplies = dict[str, dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribingConfig:
+    """How much a connection may have, and what a node keeps of a topic."""
+
+    max_topics: int = 200
+    max_reply_bytes: int = 128 * 1024
+    backlog_messages: int = 1000
+    backlog_bytes: int = 1024 * 1024
 
 
 class SubscribingService:
@@ -21,22 +36,17 @@ class SubscribingService:
 
     def __init__(
         self,
-        broker: Broker,
+        config: SubscribingConfig,
+        following: Following,
         subscriptions: Subscriptions,
         fanout: Fanout,
         freshness: Freshness,
-        *,
-        max_topics: int,
-        max_reply_bytes: int,
     ) -> None:
-        self._broker = broker
+        self._config = config
+        self._following = following
         self._subscriptions = subscriptions
         self._fanout = fanout
         self._freshness = freshness
-        self._max_topics = max_topics
-        self._max_reply_bytes = max_reply_bytes
-        # Who waits for the state of a topic that is not followed here yet.
-        self._openers: dict[str, int] = {}
 
     def enter(self, connection_id: str, principal: Principal, link: Link) -> None:
         """A connection is there and may subscribe."""
@@ -54,7 +64,7 @@ class SubscribingService:
     ) -> TopicReplies:
         """Subscribe to each topic that may be had; the others say why not."""
         replies: TopicReplies = {}
-        room = self._max_reply_bytes
+        room = self._config.max_reply_bytes
         for name in dict.fromkeys(topics):
             try:
                 topic = Topic.parse(name)
@@ -68,7 +78,9 @@ class SubscribingService:
             subscription = self._subscriptions.pend(connection_id, topic)
             self._subscriptions.listen(connection_id, subscription, granted)
             reply = _connected(channel, pace)
-            snapshot = channel.view.snapshot()
+            view = channel.view
+            assert isinstance(view, TopicView)
+            snapshot = view.snapshot()
             if snapshot is not None:
                 room -= len(snapshot)
                 if room >= 0:
@@ -120,7 +132,11 @@ class SubscribingService:
             return channel
         subscription = self._subscriptions.pend(connection_id, topic)
         try:
-            channel = await self._open(name, topic)
+            channel = await self._following.follow(name, lambda *state: self._look(topic, *state))
+            if name not in self._freshness:
+                view = channel.view
+                assert isinstance(view, TopicView)
+                self._freshness.open(channel, topic.stream, view)
             self._judge_place(connection_id, name)
         except BaseException:
             # Also where the connection ended while the broker was asked.
@@ -129,43 +145,31 @@ class SubscribingService:
             raise
         return channel
 
+    def _look(self, topic: Topic, head: Position, latest: Entry | None) -> TopicView:
+        return TopicView(
+            topic.stream,
+            MessageEncoder(MARKET_NAMESPACE, topic),
+            head,
+            latest,
+            max_messages=self._config.backlog_messages,
+            max_bytes=self._config.backlog_bytes,
+        )
+
     def _judge_place(self, connection_id: str, name: str) -> None:
         subscriptions = self._subscriptions
         if connection_id not in subscriptions:
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
-        full = 0 < self._max_topics <= subscriptions.count_of(connection_id)
+        full = 0 < self._config.max_topics <= subscriptions.count_of(connection_id)
         if full and not subscriptions.listens(connection_id, name):
             raise LimitError(
                 ErrorCode.LIMIT_TOPICS,
-                f"a connection may have {self._max_topics} topics",
-                details={"limit": self._max_topics},
+                f"a connection may have {self._config.max_topics} topics",
+                details={"limit": self._config.max_topics},
             )
 
-    async def _open(self, name: str, topic: Topic) -> Channel:
-        """Follow a topic: hold what comes, fetch its state, go on from there."""
-        self._openers[name] = self._openers.get(name, 0) + 1
-        self._fanout.prepare(name)
-        try:
-            await self._broker.watch(name)
-            latest = await self._broker.latest(name)
-            head = await self._broker.head(name) if latest is None else latest.position
-            known = self._fanout.channel(name) is not None
-            channel = self._fanout.open(name, topic, head, latest)
-            if not known:
-                self._freshness.open(channel)
-            return channel
-        finally:
-            self._openers[name] -= 1
-            if not self._openers[name]:
-                del self._openers[name]
-                # Nothing, unless the way to here was cut short.
-                self._fanout.abandon(name)
-
     async def _close(self, name: str) -> None:
-        """Let go of a topic that nobody here listens to, or waits for."""
-        if name not in self._openers and self._fanout.close(name):
+        if await self._following.release(name):
             self._freshness.close(name)
-            await self._broker.unwatch(name)
 
 
 def _granted(interval_ms: int) -> int:

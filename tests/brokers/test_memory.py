@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from server.brokers import MemoryBroker
-from server.core.entries import Entry, Position
+from server.brokers import MemoryBroker, MemoryConfig
+from server.core.entries import Entry, Position, Receipt
 from server.core.errors import FloorcastError
 from tests.kit.clock import ManualClock
 
@@ -13,7 +13,7 @@ from tests.kit.clock import ManualClock
 async def started(*, max_channels: int = 100) -> tuple[MemoryBroker, list[Entry]]:
     """A broker and what it delivers."""
     heard: list[Entry] = []
-    broker = MemoryBroker(ManualClock(), epoch="e1", max_channels=max_channels)
+    broker = MemoryBroker(ManualClock(), epoch="e1", config=MemoryConfig(max_channels=max_channels))
     await broker.start(heard.append)
     return broker, heard
 
@@ -23,10 +23,10 @@ async def test_positions_count_from_1_for_each_channel() -> None:
     assert await broker.head("A") == Position("e1", 0)
     assert await broker.latest("A") is None
     assert [await broker.publish("A", b"{}", 5) for _ in range(2)] == [
-        Position("e1", 1),
-        Position("e1", 2),
+        Receipt(Position("e1", 1), 5),
+        Receipt(Position("e1", 2), 5),
     ]
-    assert await broker.publish("B", b"{}", 6) == Position("e1", 1)
+    assert await broker.publish("B", b"{}", 6) == Receipt(Position("e1", 1), 6)
     assert await broker.head("A") == Position("e1", 2)
     assert await broker.latest("B") == Entry("B", Position("e1", 1), 6, b"{}")
 
@@ -74,8 +74,8 @@ async def test_a_delivery_that_fails_takes_nothing_back_from_the_publisher(
     await broker.start(deliver)
     await broker.watch("A")
     with caplog.at_level(logging.ERROR):
-        positions = [await broker.publish("A", b'"secret"', 1) for _ in range(3)]
-    assert [each.seq for each in positions] == [1, 2, 3]
+        receipts = [await broker.publish("A", b'"secret"', 1) for _ in range(3)]
+    assert [each.position.seq for each in receipts] == [1, 2, 3]
     assert heard == [3]
     assert len(caplog.records) == 1
     assert "secret" not in caplog.text
@@ -102,7 +102,7 @@ async def test_a_full_broker_still_takes_what_belongs_to_a_known_channel() -> No
     await broker.publish("A", b"{}", 1)
     with pytest.raises(FloorcastError):
         await broker.publish("B", b"{}", 1)
-    assert await broker.publish("A", b"{}", 1) == Position("e1", 2)
+    assert await broker.publish("A", b"{}", 1) == Receipt(Position("e1", 2), 1)
     assert await broker.head("B") == Position("e1", 0)
 
 
@@ -113,5 +113,55 @@ async def test_what_was_published_outlives_a_stop_and_a_start() -> None:
     await broker.stop()
     await broker.start(heard.append)
     # Who watched has gone: a new start begins with nobody.
-    assert await broker.publish("A", b"{}", 2) == Position("e1", 2)
+    assert await broker.publish("A", b"{}", 2) == Receipt(Position("e1", 2), 2)
     assert [each.position.seq for each in heard] == [1]
+
+
+async def with_history(clock: ManualClock) -> MemoryBroker:
+    """Three kept messages in A, a second apart, with room for five of ten seconds."""
+    config = MemoryConfig(history_messages=5, history_seconds=10.0)
+    broker = MemoryBroker(clock, epoch="e1", config=config)
+    await broker.start(lambda entry: None)
+    for number in range(3):
+        clock.advance(1.0)
+        ts_ms = int(clock.time() * 1000)
+        await broker.publish("A", b"%d" % number, ts_ms, kept=True)
+    return broker
+
+
+async def test_what_was_missed_is_told_exactly_or_not_at_all() -> None:
+    clock = ManualClock()
+    broker = await with_history(clock)
+    missed = await broker.since("A", Position("e1", 1))
+    assert [each.position.seq for each in missed or ()] == [2, 3]
+    assert await broker.since("A", Position("e1", 3)) == []
+    assert await broker.since("A", Position("e1", 4)) is None, "nobody can be ahead"
+    assert await broker.since("A", Position("e0", 3)) is None, "that past is lost"
+    assert await broker.since("B", Position("e1", 0)) == []
+    await broker.publish("B", b"{}", 1)
+    assert await broker.since("B", Position("e1", 0)) is None, "it was not kept"
+    clock.advance(8.5)
+    assert await broker.since("A", Position("e1", 0)) is None, "the first has become too old"
+    assert len(await broker.since("A", Position("e1", 1)) or ()) == 2
+
+
+async def test_the_past_is_read_in_pages_backwards() -> None:
+    broker = await with_history(ManualClock())
+    assert [each.position.seq for each in await broker.before("A", None, 2)] == [2, 3]
+    assert [each.position.seq for each in await broker.before("A", 2, 5)] == [1]
+    assert await broker.before("A", 1, 5) == []
+    assert await broker.before("B", None, 5) == []
+
+
+async def test_what_begins_anew_under_a_forgotten_name_has_another_epoch() -> None:
+    broker = await with_history(ManualClock())
+    await broker.watch("B")
+    head = await broker.head("B")
+    await broker.forget("A")
+    assert await broker.before("A", None, 5) == []
+    again = (await broker.publish("A", b"{}", 1)).position
+    assert again.seq == 1
+    assert again.epoch != "e1"
+    assert await broker.since("A", Position("e1", 1)) is None
+    first = (await broker.publish("B", b"{}", 1)).position
+    assert first.epoch == head.epoch, "what was told of B before is still true"

@@ -48,3 +48,23 @@ def test_the_bounds_hold_and_the_sizes_add_up(
         assert history.size_bytes == sum(len(each.data) for each in kept)
         assert len(kept) <= max_messages
         assert history.size_bytes <= max_bytes or len(kept) == 1
+
+
+def test_what_has_become_too_old_goes_and_the_newest_stays() -> None:
+    history = History(max_messages=9, max_bytes=1000, max_age_ms=3)
+    for seq in range(1, 6):
+        gone = history.append(entry(seq))
+        assert [each.position.seq for each in gone] == ([seq - 3] if seq > 3 else [])
+    assert [each.position.seq for each in history.since(2) or ()] == [3, 4, 5]
+    assert [each.position.seq for each in history.expire(100)] == [3, 4]
+    assert len(history) == 1
+
+
+def test_pages_go_backwards_from_the_newest_or_from_a_message() -> None:
+    history = filled(8)
+    assert [each.position.seq for each in history.before(None, 2)] == [7, 8]
+    assert [each.position.seq for each in history.before(7, 2)] == [5, 6]
+    assert [each.position.seq for each in history.before(5, 9)] == [4]
+    assert history.before(3, 9) == []
+    assert history.before(99, 1) == history.since(7)
+    assert filled(0).before(None, 5) == []

@@ -2,11 +2,11 @@
 
 import pytest
 
-from server.core.entries import Position
+from server.core.entries import Position, Receipt
 from server.core.errors import FloorcastError
 from server.core.idempotency import Claim, IdempotencyWindow
 
-HERE = Position("e1", 7)
+HERE = Receipt(Position("e1", 7), 1000)
 CLAIM = Claim("ann\0PRICE:A\01", b"digest")
 
 
@@ -35,16 +35,16 @@ def test_another_message_under_the_same_id_is_a_conflict() -> None:
 def test_the_oldest_goes_where_there_are_too_many() -> None:
     one = window(max_claims=2)
     for number in range(3):
-        one.keep(Claim(str(number), b""), Position("e1", number), float(number))
+        one.keep(Claim(str(number), b""), Receipt(Position("e1", number), 0), float(number))
     assert len(one) == 2
     assert one.find(Claim("0", b""), 3.0) is None
-    assert one.find(Claim("2", b""), 3.0) == Position("e1", 2)
+    assert one.find(Claim("2", b""), 3.0) == Receipt(Position("e1", 2), 0)
 
 
 def test_keeping_a_claim_twice_changes_nothing() -> None:
     one = window()
     one.keep(CLAIM, HERE, 0.0)
-    one.keep(CLAIM, Position("e1", 8), 1.0)
+    one.keep(CLAIM, Receipt(Position("e1", 8), 2000), 1.0)
     assert one.find(CLAIM, 2.0) == HERE
     assert one.find(CLAIM, 60.0) is None
     assert one.find(CLAIM, 61.0) is None

@@ -114,7 +114,7 @@ async def test_a_heartbeat_never_stands_before_a_message_that_waits() -> None:
     await desk.price("A", 1)
     channel = desk.fanout.channel("PRICE:A")
     assert channel is not None
-    desk.fanout.heartbeat(channel)
+    desk.freshness.beat(channel)
     desk.settle()
     assert [(each["type"], each["seq"], each["prev"]) for each in ann.messages("price")] == [
         ("update", 1, 0),
@@ -134,12 +134,12 @@ async def test_a_client_that_has_not_got_the_head_gets_no_heartbeat() -> None:
     newcomer = await desk.client("new", "PRICE:A", interval_ms=1000)
     channel = desk.fanout.channel("PRICE:A")
     assert channel is not None
-    desk.fanout.heartbeat(channel)
+    desk.freshness.beat(channel)
     assert [link.messages() for link in (paced, stuck, late)] == [[], [], []]
     [beat] = newcomer.messages()
     assert (beat["type"], beat["seq"], beat["prev"]) == ("heartbeat", 1, 1)
     await desk.price("A", 2)
-    desk.fanout.heartbeat(channel)
+    desk.freshness.beat(channel)
     assert newcomer.messages() == [beat]
 
 

@@ -3,9 +3,11 @@
 import pytest
 
 from server.delivery import DeliveryConfig
+from server.services import SubscribingConfig
 from tests.kit.desk import Desk
 
-SMALL = DeliveryConfig(buffer_bytes=4096, stalled_seconds=30.0, backlog_messages=20)
+SMALL = DeliveryConfig(buffer_bytes=4096, stalled_seconds=30.0)
+SHORT = SubscribingConfig(backlog_messages=20)
 
 
 async def flood(desk: Desk, symbol: str, count: int, first: int = 1) -> None:
@@ -17,7 +19,7 @@ async def flood(desk: Desk, symbol: str, count: int, first: int = 1) -> None:
 
 @pytest.mark.behaviour("C11")
 async def test_a_stalled_client_costs_bounded_memory_and_comes_back_to_the_latest_value() -> None:
-    desk = await Desk.opened(SMALL)
+    desk = await Desk.opened(SMALL, subscribing=SHORT)
     slow, quick = await desk.client("slow", "PRICE:A"), await desk.client("quick", "PRICE:A")
     slow.stall()
     await flood(desk, "A", 500)
@@ -41,7 +43,7 @@ async def test_a_stalled_client_costs_bounded_memory_and_comes_back_to_the_lates
 
 
 async def test_kept_messages_are_replayed_from_where_the_client_stood() -> None:
-    desk = await Desk.opened(SMALL)
+    desk = await Desk.opened(SMALL, subscribing=SHORT)
     slow = await desk.client("slow", "TRADES:A")
     slow.stall()
     for number in range(1, 21):
@@ -56,7 +58,7 @@ async def test_kept_messages_are_replayed_from_where_the_client_stood() -> None:
 
 
 async def test_kept_messages_that_are_gone_are_told_and_not_skipped_in_silence() -> None:
-    desk = await Desk.opened(SMALL)
+    desk = await Desk.opened(SMALL, subscribing=SHORT)
     slow = await desk.client("slow", "TRADES:A")
     slow.stall()
     for number in range(1, 101):
@@ -72,7 +74,7 @@ async def test_kept_messages_that_are_gone_are_told_and_not_skipped_in_silence()
 
 
 async def test_no_topic_starves_another_while_a_client_catches_up() -> None:
-    desk = await Desk.opened(SMALL)
+    desk = await Desk.opened(SMALL, subscribing=SHORT)
     slow = await desk.client("slow", "TRADES:A", "TRADES:B", "PRICE:C")
     slow.stall()
     await flood(desk, "C", 10)
@@ -97,7 +99,7 @@ async def test_no_topic_starves_another_while_a_client_catches_up() -> None:
 
 
 async def test_who_is_too_slow_again_and_again_is_served_less_often_until_it_keeps_up() -> None:
-    desk = await Desk.opened(SMALL)
+    desk = await Desk.opened(SMALL, subscribing=SHORT)
     desk.pass_time(0)
     slow = await desk.client("slow", "PRICE:A", "TRADES:A")
     paces = []
@@ -120,7 +122,7 @@ async def test_who_is_too_slow_again_and_again_is_served_less_often_until_it_kee
 
 
 async def test_who_takes_nothing_for_too_long_is_told_goodbye() -> None:
-    desk = await Desk.opened(SMALL)
+    desk = await Desk.opened(SMALL, subscribing=SHORT)
     slow, quick = await desk.client("slow", "PRICE:A"), await desk.client("quick", "PRICE:A")
     slow.stall()
     await flood(desk, "A", 50)
@@ -149,7 +151,7 @@ async def test_a_client_that_has_time_for_ever_is_never_told_goodbye() -> None:
 
 @pytest.mark.behaviour("D11")
 async def test_a_client_that_cannot_be_written_to_is_passed_over() -> None:
-    desk = await Desk.opened(SMALL)
+    desk = await Desk.opened(SMALL, subscribing=SHORT)
     slow, quick = await desk.client("slow", "PRICE:A"), await desk.client("quick", "PRICE:A")
     slow.clogged = True
     await desk.price("A")
@@ -192,7 +194,7 @@ async def test_how_much_waits_for_a_client_is_a_setting(buffer_bytes: int) -> No
 async def test_more_than_fits_in_one_turn_goes_out_in_pieces_and_stops_where_the_client_stops() -> (
     None
 ):
-    desk = await Desk.opened(SMALL)
+    desk = await Desk.opened(SMALL, subscribing=SHORT)
     slow, quick = await desk.client("slow", "TRADES:A"), await desk.client("quick", "TRADES:A")
     slow.stall()
     for number in range(1, 19):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.delivery import DeliveryConfig
+from server.services import SubscribingConfig
 from tests.kit.clock import START
 from tests.kit.desk import Desk
 
@@ -103,7 +103,7 @@ async def test_levels_of_a_book_merge_into_one_change_that_leads_to_the_same_boo
 
 
 async def test_where_the_changes_are_gone_the_whole_book_comes_instead() -> None:
-    desk = await Desk.opened(DeliveryConfig(backlog_messages=2))
+    desk = await Desk.opened(subscribing=SubscribingConfig(backlog_messages=2))
     desk.pass_time(0)
     await desk.book("A", [("9", "1")], [("11", "1")], "snapshot")
     paced = await desk.client("paced", "ORDERBOOK:A", interval_ms=1000)

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from server.core.errors import RequestError
 from server.delivery import DeliveryConfig
+from server.services import SubscribingConfig
 from tests.delivery.model import KEPT, Reader, View
 from tests.kit.desk import STALE, Desk, trader
 
@@ -32,13 +33,9 @@ class Market(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.loop = asyncio.new_event_loop()
-        config = DeliveryConfig(
-            buffer_bytes=BUFFER_BYTES,
-            stalled_seconds=0,
-            backlog_messages=BACKLOG,
-            backlog_bytes=100_000,
-        )
-        self.desk: Desk = self.run(Desk.opened(config, STALE))
+        delivery = DeliveryConfig(buffer_bytes=BUFFER_BYTES, stalled_seconds=0)
+        subscribing = SubscribingConfig(backlog_messages=BACKLOG, max_reply_bytes=BUFFER_BYTES // 2)
+        self.desk: Desk = self.run(Desk.opened(delivery, STALE, subscribing=subscribing))
         self.readers: dict[str, Reader] = {}
         self.published: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
         self.times: dict[str, list[int]] = {topic: [] for topic in TOPICS}

@@ -10,9 +10,11 @@ from server.core.entries import Position
 from server.core.subscriptions import Subscriptions
 from server.delivery import DeliveryConfig, Fanout, Freshness, FreshnessConfig
 from server.services import (
+    Following,
     PublishingConfig,
     PublishingService,
     Submissions,
+    SubscribingConfig,
     SubscribingService,
 )
 from server.services.subscribing import TopicReplies
@@ -37,7 +39,7 @@ class Desk:
         freshness: FreshnessConfig | None = None,
         publishing: PublishingConfig | None = None,
         *,
-        max_topics: int = 100,
+        subscribing: SubscribingConfig | None = None,
         broker: type[MemoryBroker] = MemoryBroker,
     ) -> None:
         self.turns: list[Callable[[], None]] = []
@@ -59,13 +61,13 @@ class Desk:
             publishing or PublishingConfig(), self.broker, self.clock
         )
         self.submissions = Submissions(self.publishing)
+        self.following = Following(self.broker, self.fanout)
         self.service = SubscribingService(
-            self.broker,
+            subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2),
+            self.following,
             self.subscriptions,
             self.fanout,
             self.freshness,
-            max_topics=max_topics,
-            max_reply_bytes=self.delivery.buffer_bytes // 2,
         )
 
     @staticmethod
@@ -74,10 +76,10 @@ class Desk:
         freshness: FreshnessConfig | None = None,
         publishing: PublishingConfig | None = None,
         *,
-        max_topics: int = 100,
+        subscribing: SubscribingConfig | None = None,
     ) -> "Desk":
         """A desk whose broker runs."""
-        desk = Desk(delivery, freshness, publishing, max_topics=max_topics)
+        desk = Desk(delivery, freshness, publishing, subscribing=subscribing)
         await desk.broker.start(desk.fanout.deliver)
         return desk
 
