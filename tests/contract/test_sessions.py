@@ -41,7 +41,8 @@ def test_every_request_names_its_session_and_says_no_more_than_it_may(
     whole = {"session_id": "job:42", **more}
     request = model.model_validate(whole)
     assert request.model_dump(exclude_unset=True) == whole
-    for wrong in (more, {**whole, "more": 1}, [], "job:42", None):
+    wrongs: list[object] = [more, {**whole, "more": 1}, [], "job:42", None]
+    for wrong in wrongs:
         with pytest.raises(ValidationError):
             model.model_validate(wrong)
 
@@ -128,8 +129,13 @@ def test_a_page_of_history_has_from_one_to_a_thousand_messages(limit: int) -> No
         (
             SessionMessage,
             {
-                **{"session_id": "room", "epoch": "e1", "seq": 1, "id": "m1", "user_id": "ann"},
-                **{"data": {"text": "hi", "of": [1, {"nested": None}]}, "ts": 1},
+                "session_id": "room",
+                "epoch": "e1",
+                "seq": 1,
+                "id": "m1",
+                "user_id": "ann",
+                "data": {"text": "hi", "of": [1, {"nested": None}]},
+                "ts": 1,
             },
         ),
         (MemberChange, {**ROOM, "user_id": "ann", "participant_count": 0, "ts": 1}),
