@@ -1,0 +1,103 @@
+"""Critical notifications that wait until their user has acknowledged them, or they expire."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+User = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One notification for one user, its data as JSON bytes."""
+
+    org: str
+    user_id: str
+    id: str
+    event: str
+    ts_ms: int
+    # Not for logs.
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    notice: Notice
+    until: float
+
+
+class Notices:
+    """Each is kept for the same time, by user, and no more than so many of one user and in all.
+
+    The id of one that was acknowledged is remembered for as long again: whoever sends it once
+    more, because an answer was lost, does not disturb the user twice.
+    """
+
+    def __init__(self, *, keep_seconds: float, max_per_user: int, max_total: int) -> None:
+        self._keep_seconds = keep_seconds
+        self._max_per_user = max_per_user
+        self._max_total = max_total
+        # The oldest first, everywhere; a plain dict would be slow to take the first from.
+        self._users: dict[User, OrderedDict[str, _Kept]] = {}
+        self._ages: OrderedDict[tuple[User, str], None] = OrderedDict()
+        self._settled: OrderedDict[tuple[User, str], float] = OrderedDict()
+        # Never acknowledged: how many had to make room, and how many grew too old.
+        self.dropped_count = 0
+        self.expired_count = 0
+
+    def __len__(self) -> int:
+        return len(self._ages)
+
+    def put(self, notice: Notice, now: float) -> bool:
+        """Keep it until it is acknowledged; False for an id that the user was sent before."""
+        self.expire(now)
+        user = (notice.org, notice.user_id)
+        key = (user, notice.id)
+        if key in self._ages or key in self._settled:
+            return False
+        mine = self._users.setdefault(user, OrderedDict())
+        mine[notice.id] = _Kept(notice, now + self._keep_seconds)
+        self._ages[key] = None
+        if len(mine) > self._max_per_user:
+            self._drop(user, next(iter(mine)))
+        elif len(self._ages) > self._max_total:
+            self._drop(*next(iter(self._ages)))
+        return True
+
+    def waiting(self, org: str, user_id: str, now: float) -> tuple[Notice, ...]:
+        """What a device of this user has to be told when it connects, in order."""
+        kept = self._users.get((org, user_id), OrderedDict())
+        return tuple(each.notice for each in kept.values() if each.until > now)
+
+    def acknowledge(self, org: str, user_id: str, notice_id: str, now: float) -> bool:
+        """One device has it, and that settles it for the user; True once."""
+        self.expire(now)
+        user = (org, user_id)
+        if notice_id not in self._users.get(user, {}):
+            return False
+        self._remove(user, notice_id)
+        self._settled[user, notice_id] = now + self._keep_seconds
+        if len(self._settled) > self._max_total:
+            self._settled.popitem(last=False)
+        return True
+
+    def expire(self, now: float) -> None:
+        """Let go of what nobody acknowledged in time."""
+        while self._settled and next(iter(self._settled.values())) <= now:
+            self._settled.popitem(last=False)
+        while self._ages:
+            user, notice_id = next(iter(self._ages))
+            if self._users[user][notice_id].until > now:
+                break
+            self._remove(user, notice_id)
+            self.expired_count += 1
+
+    def _drop(self, user: User, notice_id: str) -> None:
+        self._remove(user, notice_id)
+        self.dropped_count += 1
+
+    def _remove(self, user: User, notice_id: str) -> None:
+        del self._ages[user, notice_id]
+        mine = self._users[user]
+        del mine[notice_id]
+        if not mine:
+            del self._users[user]
