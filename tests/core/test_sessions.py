@@ -1,6 +1,7 @@
 """Sessions: made by the first who joins, kept apart by org, forgotten in time."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -329,6 +330,44 @@ def test_the_statistics_keep_their_shape_and_follow_what_happens() -> None:
         (0, 0, 0, 0),
     ]
     assert {tuple(each) for each in seen} == {tuple(EMPTY)}
+
+
+class Unwalked(dict[Any, Any]):
+    """A dict that may be asked, and not be walked."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("walked")
+
+    keys = values = items = __iter__
+
+
+def test_with_ten_thousand_sessions_and_users_no_operation_walks_them() -> None:
+    sessions = Sessions(RULES)
+    for number in range(10_000):
+        join(sessions, f"user{number}x")
+        join(sessions, "ann1", f"job:{number}")
+    record = sessions.joined("ann1", "acme", "job:77")
+    crowd = join(sessions, "ann1").record.presence
+    for index, name in (
+        *((sessions, name) for name in ("_orgs", "_connections", "_made")),
+        *((crowd, name) for name in ("_owners", "_users")),
+    ):
+        setattr(index, name, Unwalked(getattr(index, name)))
+    sessions._orgs["acme"] = Unwalked(sessions._orgs["acme"])
+    join(sessions, "bob1", "job:77")
+    sessions.kick("acme", "job:77", "ann", NOW)
+    assert sessions.leave("bob1", "acme", "job:77", NOW).announce
+    assert len(sessions.lose("user7x", NOW)) == 1
+    assert len(sessions.leave_all("user8x", NOW)) == 1
+    [left] = sessions.departed(NOW + 10.0)
+    assert left.departure.participant_count == 9_999
+    assert sessions.due(NOW + 60.0) == [record]
+    assert sessions.stats() == {
+        "sessions": 10_000,
+        "empty": 0,
+        "participants": 9_999 + 9_999,
+        "memberships": 9_999 + 9_999,
+    }
 
 
 @dataclass
