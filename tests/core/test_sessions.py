@@ -174,6 +174,26 @@ def test_those_of_one_session_are_given_up_one_after_the_other() -> None:
     assert given_up == [["ann"], ["bob"], ["cid"], []]
 
 
+def test_who_comes_back_does_not_keep_another_from_being_given_up() -> None:
+    sessions = Sessions(RULES)
+    for number, who in enumerate(("ann1", "bob1")):
+        join(sessions, who)
+        sessions.lose(who, NOW + number)
+    join(sessions, "ann2")
+    assert sessions.departed(NOW + 10.0) == []
+    assert [left.departure.user_id for left in sessions.departed(NOW + 11.0)] == ["bob"]
+
+
+def test_nobody_is_waited_for_in_a_session_that_was_closed_and_forgotten() -> None:
+    sessions = Sessions(replace(RULES, retention_seconds=1.0))
+    join(sessions, "ann1")
+    sessions.lose("ann1", NOW)
+    sessions.close("acme", "room", NOW)
+    assert len(sessions.due(NOW + 1.0)) == 1
+    assert sessions.departed(NOW + 10.0) == []
+    assert left_over(sessions) == []
+
+
 def test_who_goes_for_good_is_waited_for_nowhere() -> None:
     sessions = Sessions(RULES)
     for session_id in ("room", "job:1"):
