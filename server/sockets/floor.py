@@ -136,7 +136,10 @@ class Floor:
     def tick(self) -> None:
         """Tell those whose token ends soon, and end those whose token has ended."""
         for connection_id in self._expiries.due(self.clock.monotonic()):
-            peer = self._peers[connection_id]
+            peer = self._peers.get(connection_id)
+            if peer is None:
+                # Its other namespace was due in the same moment, and took it along.
+                continue
             left = peer.principal.expires_at - self.clock.time()
             if left + self.config.expiry_grace_seconds <= 0:
                 peer.link.end(

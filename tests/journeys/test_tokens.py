@@ -205,6 +205,18 @@ async def test_a_token_that_ended_ends_the_connection_so_that_the_client_comes_b
         await floor.until_empty()
 
 
+async def test_a_token_that_ends_in_both_namespaces_at_once_ends_the_connection_once() -> None:
+    async with running() as floor:
+        token = floor.token(ttl_seconds=10)
+        client = await RawClient.connected(floor.port, token)
+        await client.join(token, namespace="/session")
+        floor.pass_time(0.1)
+        floor.pass_time(16)
+        ended = await client.ended()
+        assert ended.count(b"auth.expired") == 2, "a goodbye in each namespace"
+        await floor.until_empty()
+
+
 async def test_no_token_is_ever_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     async with running() as floor:
