@@ -173,8 +173,16 @@ class Server:
             logger.exception("the feed has failed")
 
     async def _keep_ticking(self) -> None:
+        failures: set[type[Exception]] = set()
         while True:
-            self.tick()
+            try:
+                self.tick()
+            except Exception as failure:
+                # Without ticks nobody is pinged, slowed down or let go: they go on whatever one
+                # client has done. Said once, for it may come with every tick.
+                if type(failure) not in failures:
+                    failures.add(type(failure))
+                    logger.exception("a tick has failed")
             await asyncio.sleep(_TICK_SECONDS)
 
 

@@ -1,5 +1,6 @@
 """The composition: apps share nothing, feeds run and may fail, anonymous users have no end."""
 
+import asyncio
 import json
 import logging
 
@@ -43,6 +44,27 @@ async def test_a_feed_that_fails_is_logged_and_the_server_goes_on(
         [logged] = [each for each in caplog.records if each.levelno >= logging.ERROR]
         assert logged.message == "the feed has failed"
         client.cut()
+
+
+async def test_a_tick_that_fails_is_logged_once_and_the_next_ones_come(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as floor:
+        ticks = 0
+        several = asyncio.Event()
+
+        def fail() -> None:
+            nonlocal ticks
+            ticks += 1
+            if ticks == 3:
+                several.set()
+            raise RuntimeError("somebody did something")
+
+        monkeypatch.setattr(floor.server, "tick", fail)
+        async with asyncio.timeout(2):
+            await several.wait()
+        [logged] = [each for each in caplog.records if each.levelno >= logging.ERROR]
+        assert logged.message == "a tick has failed"
 
 
 async def test_the_simulated_feed_is_a_setting() -> None:
