@@ -1,5 +1,6 @@
 """One client's Engine.IO connection: its packets, its namespaces, its health and its end."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -206,12 +207,6 @@ class Connection:
         waiters, self._waiters = self._waiters, None
         for callback in waiters or ():
             callback()
-        if not self._inbox.busy:
-            self._let_flow(True)
-
-    def hold(self) -> None:
-        """Take nothing more from a client that does not read our answers, until it does."""
-        self._let_flow(False)
 
     def on_lost(self) -> None:
         self._carrier = None
@@ -223,8 +218,22 @@ class Connection:
         await self._inbox.settled()
 
     async def _handle(self, packet: Packet) -> None:
+        # Who does not read our answers is given no more of them: what it asks waits, and soon
+        # its bytes wait in the network.
+        while self.clogged and self.buffered_bytes > self._engine.config.buffer_bytes:
+            await self._room()
         if not self.closed:
             await self._engine.on_packet(self, packet)
+
+    async def _room(self) -> None:
+        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def tell() -> None:
+            if not room.done():
+                room.set_result(None)
+
+        self.when_writable(tell)
+        await room
 
     def _let_flow(self, flowing: bool) -> None:
         if self._carrier is not None:

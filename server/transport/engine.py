@@ -211,6 +211,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         except MalformedPayload as malformed:
             connection.on_violation(malformed.reason, 1002)
             return _refuse(_BAD_REQUEST)
+        if connection.waiting_count > self.config.polling_packets:
+            # Those of an earlier request: stock clients wait for its answer.
+            connection.on_violation("too many packets wait", 1008)
+            return _refuse(_BAD_REQUEST)
         for packet in packets:
             connection.on_text(packet)
         await connection.settled()

@@ -109,8 +109,6 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         reply = await handler.trigger_event(event, sid, *arguments)
         if packet.id is not None:
             connection.write(text_frame(ack_packet(namespace, packet.id, dumps(reply))))
-            if connection.buffered_bytes > self._config.buffer_bytes:
-                connection.hold()
         elif not reply["ok"]:
             error = dumps(reply["error"])
             connection.write(text_frame(event_packet(namespace, "error", error)))

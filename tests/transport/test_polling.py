@@ -58,6 +58,16 @@ async def polling(
         yield floor, Poller(http, floor)
 
 
+DEEP = [f"ORDERBOOK:S{number}" for number in range(16)]
+
+
+async def deep_books(floor: Running) -> None:
+    """Books whose snapshots fill an answer."""
+    bids = [[f"{level}.00000001", "1.00000000"] for level in range(1, 201)]
+    for topic in DEEP:
+        await floor.server.publishing.publish(topic, {"bids": bids, "asks": []}, kind="snapshot")
+
+
 async def test_a_polling_client_hears_what_the_others_hear() -> None:
     async with polling() as (floor, poller):
         opened = await poller.open()
@@ -171,6 +181,41 @@ async def test_a_polling_client_that_stops_polling_is_found_by_its_ping() -> Non
         floor.pass_time(20.1)
         await floor.until_empty()
         assert (await poller.get())[0] == 400
+
+
+async def test_a_client_that_posts_and_does_not_poll_is_answered_only_as_it_polls() -> None:
+    async with polling({"limits.events_per_second": 0}) as (floor, client):
+        await client.join(floor.token())
+        await deep_books(floor)
+        [connection] = floor.server.sockets.connections()
+        subscribe = json.dumps(["subscribe", {"topics": DEEP}])
+        body = "\x1e".join(f"42/market,{number}{subscribe}" for number in range(100))
+        post = asyncio.create_task(client.post(body))
+        async with asyncio.timeout(2):
+            while not connection.clogged:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert not post.done()
+        assert connection.buffered_bytes < 512 * 1024, "not a hundred answers"
+        texts = ""
+        while texts.count("43/market,") < 100:
+            texts += (await client.get())[1]
+        assert await post == (200, "ok")
+        await client.post("1")
+        await floor.until_empty()
+
+
+async def test_posts_that_do_not_wait_for_each_other_end_the_connection() -> None:
+    settings: dict[str, object] = {"limits.events_per_second": 0, "limits.polling_packets": 10}
+    async with polling(settings) as (floor, client):
+        await client.join(floor.token())
+        await deep_books(floor)
+        subscribe = json.dumps(["subscribe", {"topics": DEEP}])
+        body = "\x1e".join(f"42/market,{number}{subscribe}" for number in range(10))
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(*(client.post(body) for _ in range(5)))
+        assert {status for status, _ in answers} == {400}
+        await floor.until_empty()
 
 
 async def test_a_goodbye_reaches_the_poll_that_waits_and_the_next_one_is_unknown() -> None:

@@ -1,6 +1,7 @@
 """Packets that have to wait keep their order, are bounded, and end with their connection."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -193,4 +194,31 @@ async def test_a_joined_client_may_be_refused_elsewhere_but_not_for_ever() -> No
         await client.text()
         floor.pass_time(1.1)
         await client.ended()
+        await floor.until_empty()
+
+
+async def test_who_reads_no_answer_is_given_no_more_of_them_until_it_reads() -> None:
+    bids = [[f"{level}.00000001", "1.00000000"] for level in range(1, 201)]
+    topics = [f"ORDERBOOK:S{number}" for number in range(16)]
+    async with running({"limits.events_per_second": 0}) as floor:
+        for topic in topics:
+            await floor.server.publishing.publish(
+                topic, {"bids": bids, "asks": []}, kind="snapshot"
+            )
+        client = await RawClient.connected(floor.port, floor.token())
+        [connection] = floor.server.sockets.connections()
+        client.stop_reading()
+        subscribe = json.dumps(["subscribe", {"topics": topics}])
+        frames = [masked(f"42/market,{number}{subscribe}".encode()) for number in range(200)]
+        # As one piece of the network: pausing the reader of the socket comes too late for it.
+        client.send_bytes(b"".join(frames))
+        async with asyncio.timeout(2):
+            while not connection.waiting_count:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert connection.buffered_bytes < 512 * 1024, "not two hundred answers"
+        client.read_again()
+        for number in range(200):
+            assert (await client.text()).startswith(f"43/market,{number}[")
+        client.cut()
         await floor.until_empty()
