@@ -53,7 +53,9 @@ class Publisher:
             self._loop = None
             waiting, self._waiting = self._waiting, deque()
         for each in waiting:
-            each.future.set_exception(_stopped())
+            # One that its caller gave up takes nothing any more.
+            if each.future.set_running_or_notify_cancel():
+                each.future.set_exception(_stopped())
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -106,3 +106,11 @@ async def test_when_the_server_stops_nobody_waits_for_ever() -> None:
     assert refused.value.code == "server.draining"
     with pytest.raises(FloorcastError):
         await asyncio.to_thread(publisher.publish, "PRICE:A", PRICE)
+
+
+async def test_a_message_given_up_before_the_end_keeps_no_other_from_its_answer() -> None:
+    _, publisher = await started()
+    given_up, waiting = (publisher.publish("PRICE:A", PRICE) for _ in range(2))
+    given_up.cancel()
+    await publisher.stop()
+    assert isinstance(waiting.exception(0), FloorcastError)
