@@ -67,13 +67,19 @@ class Channel:
         self._before = 0
         self._oldest_ms = 0
         self._pieces: list[Piece] = []
-        self._fresh: list[Lag] = []
+        # Who lacks nothing yet, but stands beside its tier.
+        self._fresh: dict[Client, Lag] = {}
 
     def __repr__(self) -> str:
         return f"<Channel {self.name} {len(self)}>"
 
     def __len__(self) -> int:
         return len(self.immediate) + sum(map(len, self.paced.values()))
+
+    @property
+    def fresh_count(self) -> int:
+        """How many lack nothing yet, but stand beside their tier."""
+        return len(self._fresh)
 
     def clients(self) -> list[Client]:
         """Everybody who listens, at this moment."""
@@ -96,7 +102,7 @@ class Channel:
             return False
         ts_ms = entry.ts_ms
         if self._fresh:
-            for lag in self._fresh:
+            for lag in self._fresh.values():
                 lag.oldest_ms = ts_ms
             self._fresh.clear()
         for tier in self.paced.values():
@@ -154,11 +160,12 @@ class Channel:
         if lag.last == self.view.position.seq:
             # The next message is the first that it lacks.
             lag.oldest_ms = None
-            self._fresh.append(lag)
+            self._fresh[client] = lag
         return False
 
     def part(self, client: Client, interval_ms: int) -> Lag:
         """Take a client out; how far it had come."""
+        self._fresh.pop(client, None)
         tier = self.tier(interval_ms)
         lag = tier.odd.pop(client, None)
         if lag is None:

@@ -39,6 +39,8 @@ class Laggards:
         self._stalled_seconds = stalled_seconds
         self._lagging: dict[Client, None] = {}
         self._widened: dict[Client, None] = {}
+        # Who is going to be served, at the end of this turn or when it can be written to.
+        self._expected: dict[Client, None] = {}
         self._next_look = 0.0
 
     def __len__(self) -> int:
@@ -48,6 +50,7 @@ class Laggards:
         """It has ended."""
         self._lagging.pop(client, None)
         self._widened.pop(client, None)
+        self._expected.pop(client, None)
 
     def watch(self, client: Client) -> None:
         """Its way is full: it gets nothing more until it has read."""
@@ -71,13 +74,16 @@ class Laggards:
     def owe(self, client: Client, channel: Channel, lag: Lag) -> None:
         """It is to get something in this topic that others do not, as soon as it can take it."""
         _outbox(client).put(channel, lag)
-        self._schedule(lambda: self.serve(client), 0.0)
+        if client not in self._expected:
+            self._expected[client] = None
+            self._schedule(lambda: self.serve(client), 0.0)
 
     def serve(self, client: Client) -> None:
         """Bring a client up to date, as far as it takes it; each topic in turn."""
         outbox = client.outbox
         if outbox is None:
             return
+        self._expected.pop(client, None)
         link = client.link
         while not link.clogged:
             channel = outbox.next()
@@ -153,6 +159,9 @@ class Laggards:
                 self._place(client, channel, pace, channel.part(client, interval_ms))
 
     def _wait(self, client: Client) -> None:
+        if client in self._expected:
+            return
+        self._expected[client] = None
         # Served in a turn of its own: the transport is in the middle of its work when it calls.
         client.link.when_writable(lambda: self._schedule(lambda: self.serve(client), 0.0))
 

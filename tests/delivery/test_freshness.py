@@ -150,3 +150,23 @@ async def test_a_topic_that_nobody_listens_to_is_not_watched() -> None:
     await desk.service.leave("ann")
     assert len(desk.freshness) == 0
     wait(desk, 60)
+
+
+async def test_subscribing_again_and_again_to_a_silent_topic_leaves_nothing_behind() -> None:
+    desk = await silent_desk()
+    topics = ["PRICE:A", "PRICE:B"]
+    ann = await desk.client("ann", *topics)
+    wait(desk, 10)
+    ann.stall()
+    ann.write(b"x" * 2048)
+    assert ann.clogged
+    for _ in range(50):
+        await desk.subscribe("ann", *topics)
+        desk.settle()
+    channels = desk.fanout.channels()
+    assert sum(channel.fresh_count for channel in channels) <= len(topics)
+    assert ann.waiter_count == 1, "it is told once that it can be written to again"
+    del ann.written[:]
+    ann.resume()
+    desk.settle()
+    assert [each["state"] for each in ann.messages("status")] == ["STALE", "STALE"]

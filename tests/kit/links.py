@@ -33,6 +33,10 @@ class RecordingLink:
     def buffered_bytes(self) -> int:
         return sum(map(len, self._unread))
 
+    @property
+    def waiter_count(self) -> int:
+        return len(self._waiters)
+
     def write(self, frames: bytes) -> None:
         if self.broken:
             raise OSError("broken pipe")
