@@ -188,7 +188,10 @@ class Fanout:
     def place(self, client: Client, channel: Channel, pace: int, lag: Lag) -> None:
         """Put a client where it belongs, and see to it that it gets what it lacks there."""
         client.channels[channel] = pace
-        if channel.join(client, pace, lag) or lag.last == channel.view.position.seq:
+        if channel.join(client, pace, lag):
+            return
+        owed = lag.needs_snapshot or lag.needs_status
+        if lag.last == channel.view.position.seq and not owed:
             return
         if pace:
             self._due[pace][channel] = None

@@ -170,3 +170,29 @@ async def test_subscribing_again_and_again_to_a_silent_topic_leaves_nothing_behi
     ann.resume()
     desk.settle()
     assert [each["state"] for each in ann.messages("status")] == ["STALE", "STALE"]
+
+
+async def test_who_is_slowed_down_while_a_topic_falls_silent_is_told_of_it() -> None:
+    desk = await silent_desk()
+    ann = await desk.client("ann", "PRICE:A", "PRICE:B", interval_ms=100)
+    desk.pass_time(3)
+    for _ in range(8):
+        ann.resume()
+        desk.settle()
+        ann.stall()
+        while not ann.clogged:
+            await desk.price("B")
+            desk.pass_time(0.1)
+            desk.settle()
+        # Seen to be clogged.
+        await desk.price("B")
+        desk.pass_time(0.1)
+    assert desk.counters.total("delivery.widened") == 2
+    assert ann.messages("status") == []
+    wait(desk, 6)
+    ann.resume()
+    desk.settle()
+    for _ in range(40):
+        await desk.price("B")
+        wait(desk, 1)
+    assert [(each["symbol"], each["state"]) for each in ann.messages("status")] == [("A", "STALE")]
