@@ -332,6 +332,9 @@ class Fanout:
                 self.laggards.watch(client)
                 self._due[tier.interval_ms][channel] = None
             elif self.laggards.send_missed(client, channel, lag):
+                # It may have been owed this besides: twice would be once too often.
+                if client.outbox is not None:
+                    client.outbox.drop(channel)
                 del tier.odd[client]
                 tier.synced[client.link] = client
         if not tier:

@@ -2,9 +2,11 @@
 
 import pytest
 
+from server.core.frames import text_frame
+from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
 from tests.kit.clock import START
-from tests.kit.desk import Desk
+from tests.kit.desk import PRICE, STALE, Desk
 
 
 @pytest.mark.behaviour("A9")
@@ -153,3 +155,28 @@ async def test_a_topic_of_a_paced_client_is_nobodys_when_the_client_has_left() -
     desk.settle()
     desk.pass_time(1.0)
     assert desk.fanout.channels() == ()
+
+
+async def test_what_is_owed_and_served_with_its_pace_is_not_sent_again() -> None:
+    desk = await Desk.opened(DeliveryConfig(buffer_bytes=4096, stalled_seconds=0), STALE)
+    await desk.price("A")
+    desk.pass_time(11)
+    ann = desk.enter("ann")
+    ann.stall()
+    ann.write(text_frame(b'["filler",{}]') * 100)
+    # It is stale, which the client is to be told as soon as it reads.
+    await desk.subscribe("ann", "PRICE:A", interval_ms=100)
+    desk.settle()
+    ann.read()
+    # But its pace comes before its turn, and its way is full again.
+    await desk.publishing.publish("PRICE:A", {**PRICE, "padding": "x" * 1500})
+    desk.pass_time(0.2)
+    desk.settle()
+    assert ann.clogged
+    ann.read()
+    await desk.price("A")
+    desk.pass_time(0.2)
+    desk.settle()
+    ann.resume()
+    desk.settle()
+    assert [(each["prev"], each["seq"]) for each in ann.messages("price")] == [(1, 2), (2, 3)]
