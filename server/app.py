@@ -20,7 +20,9 @@ from server.configs import (
     delivery_config,
     feed_options,
     freshness_config,
+    notifications_config,
     publishing_config,
+    sessions_config,
     sockets_config,
     subscribing_config,
     transport_config,
@@ -36,10 +38,14 @@ from server.feeds import FeedError, open_feed
 from server.ports import Clock, Feed
 from server.services import (
     Following,
+    Notifications,
     Publisher,
     PublishingService,
+    SessionsService,
+    Statistics,
     Submissions,
     SubscribingService,
+    Talking,
 )
 from server.settings import Settings
 from server.sockets import Floor, MarketNamespace, SessionNamespace
@@ -122,7 +128,31 @@ class Server:
         self.sockets.register_namespace(
             MarketNamespace(self.floor, subscribing, Submissions(self.publishing))
         )
-        self.sockets.register_namespace(SessionNamespace(self.floor))
+        self.sessions = SessionsService(
+            sessions_config(settings), self.broker, following, self.fanout, clock
+        )
+        talking = Talking(
+            self.sessions.registry,
+            self.broker,
+            self.fanout,
+            clock,
+            message_bytes=limits.message_bytes or NO_LIMIT,
+        )
+        self.notifications = Notifications(
+            notifications_config(settings), self.registry, self.fanout, clock
+        )
+        self.sockets.register_namespace(
+            SessionNamespace(self.floor, self.sessions, talking, self.notifications)
+        )
+        self.statistics = Statistics(
+            self.registry,
+            self.counters,
+            self.fanout,
+            self.publishing,
+            self.sessions,
+            talking,
+            self.notifications,
+        )
 
     def tick(self) -> None:
         """Look after everything whose moment has come."""
@@ -130,6 +160,7 @@ class Server:
         self.floor.tick()
         self.freshness.tick()
         self.fanout.tick()
+        self.notifications.sweep()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """The life of the server inside its application."""
@@ -177,6 +208,7 @@ class Server:
         while True:
             try:
                 self.tick()
+                await self.sessions.sweep()
             except Exception as failure:
                 # Without ticks nobody is pinged, slowed down or let go: they go on whatever one
                 # client has done. Said once, for it may come with every tick.

@@ -5,9 +5,15 @@ import math
 from client_sdk.contract import Stream
 from server.access import AccessConfig
 from server.brokers import MemoryConfig
+from server.core.session_records import SessionRules
 from server.delivery import DeliveryConfig, FreshnessConfig
 from server.ports import Clock, FeedOptions
-from server.services import PublishingConfig, SubscribingConfig
+from server.services import (
+    NotificationsConfig,
+    PublishingConfig,
+    SessionsConfig,
+    SubscribingConfig,
+)
 from server.settings import Settings
 from server.sockets import SocketsConfig
 from server.transport import TransportConfig
@@ -101,6 +107,34 @@ def publishing_config(settings: Settings) -> PublishingConfig:
     return PublishingConfig(
         message_bytes=settings.limits.message_bytes or NO_LIMIT,
         book_levels=settings.market.book_levels,
+    )
+
+
+def sessions_config(settings: Settings) -> SessionsConfig:
+    """The settings of sessions."""
+    session, delivery = settings.session, settings.delivery
+    return SessionsConfig(
+        rules=SessionRules(
+            grace_seconds=session.grace_seconds,
+            retention_seconds=session.retention_seconds,
+            max_sessions=session.total,
+            max_sessions_per_user=session.per_user,
+            max_sessions_per_connection=session.per_connection,
+            max_participants=session.participants,
+            join_creates=not session.must_exist,
+        ),
+        metadata_bytes=session.metadata_bytes or NO_LIMIT,
+        backlog_messages=delivery.backlog_messages,
+        backlog_bytes=delivery.backlog_bytes,
+    )
+
+
+def notifications_config(settings: Settings) -> NotificationsConfig:
+    """The settings of notices."""
+    return NotificationsConfig(
+        keep_seconds=settings.session.notice_seconds,
+        max_per_user=settings.session.notices_per_user,
+        message_bytes=settings.limits.message_bytes or NO_LIMIT,
     )
 
 

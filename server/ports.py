@@ -35,6 +35,10 @@ class Link(Protocol):
         """Whether frames are to be compressed for this client."""
 
     @property
+    def buffered_bytes(self) -> int:
+        """What was written and has not left this process yet."""
+
+    @property
     def taken_bytes(self) -> int:
         """What has left this process; it stands still when the client does not read."""
 

@@ -116,9 +116,18 @@ class PingSettings(_Section):
 
 
 class SessionSettings(_Section):
-    """Shared sessions. Not used yet."""
+    """Shared sessions; a limit of 0 means none."""
 
     grace_seconds: Seconds = Field(10, description="a reconnect this quick shows as no leave")
+    retention_seconds: Seconds = Field(3600, description="how long an empty or closed one stays")
+    must_exist: bool = Field(False, description="joining does not make a session")
+    per_connection: Count = Field(50, description="sessions that a connection may be in")
+    per_user: Count = Field(1_000, description="sessions that last which a user has made")
+    total: Count = Field(100_000, description="sessions in all")
+    participants: Count = Field(10_000, description="users in one session")
+    metadata_bytes: Bytes = Field(4 * 1024, description="what the first join may say of it")
+    notice_seconds: Seconds = Field(86_400, description="how long a critical notice waits")
+    notices_per_user: int = Field(100, ge=1, description="critical notices that wait for a user")
 
 
 class BrokerSettings(_Section):

@@ -95,10 +95,16 @@ def _judge_event(data: list[object]) -> None:
         raise MalformedPacket("a reserved event")
 
 
-def event_packet(namespace: str, event: str, *arguments: bytes) -> bytes:
-    """An event for a client, from the Engine.IO type on; the arguments are JSON already."""
+def event_packet(
+    namespace: str, event: str, *arguments: bytes, identifier: int | None = None
+) -> bytes:
+    """An event for a client, from the Engine.IO type on; the arguments are JSON already.
+
+    With an identifier the client is asked to acknowledge it.
+    """
     name = orjson.dumps(event)
-    return b"42%b[%b]" % (_prefix(namespace), b",".join((name, *arguments)))
+    number = b"" if identifier is None else b"%d" % identifier
+    return b"42%b%b[%b]" % (_prefix(namespace), number, b",".join((name, *arguments)))
 
 
 def ack_packet(namespace: str, identifier: int, *arguments: bytes) -> bytes:

@@ -34,6 +34,7 @@ class Piece(NamedTuple):
     frames: bytes
     before: int
     oldest_ms: int
+    messages: int
 
 
 class Channel:
@@ -84,6 +85,17 @@ class Channel:
     def clients(self) -> list[Client]:
         """Everybody who listens, at this moment."""
         return [client for tier in self.tiers() for client in (*tier.synced.values(), *tier.odd)]
+
+    def places(self) -> list[tuple[Client, int]]:
+        """Everybody who listens, each with the last message that they have."""
+        return [
+            each
+            for tier in self.tiers()
+            for each in (
+                *((client, tier.last) for client in tier.synced.values()),
+                *((client, lag.last) for client, lag in tier.odd.items()),
+            )
+        ]
 
     def tiers(self) -> Iterator[Tier]:
         """All paces."""
@@ -136,7 +148,7 @@ class Channel:
     def _close_piece(self) -> None:
         frames = self._frames
         joined = frames[0] if len(frames) == 1 else b"".join(frames)
-        self._pieces.append(Piece(joined, self._before, self._oldest_ms))
+        self._pieces.append(Piece(joined, self._before, self._oldest_ms, len(frames)))
         self._frames, self._bytes = [], 0
 
     # --- who listens

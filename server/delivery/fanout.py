@@ -68,6 +68,8 @@ class Fanout:
         self._not_before = self._now
         # Told when a topic speaks again that had gone silent.
         self.on_revival: Callable[[Channel], None] = lambda channel: None
+        # How many messages were written, each as often as it had readers.
+        self.delivered = 0
         self.laggards = Laggards(
             clock=clock,
             counters=counters,
@@ -105,6 +107,11 @@ class Fanout:
         return len(self._clients)
 
     # --- channels
+
+    @property
+    def topic_count(self) -> int:
+        """How many topics and sessions are followed here."""
+        return len(self._channels)
 
     def channel(self, name: str) -> Channel | None:
         """A topic that is followed here."""
@@ -243,6 +250,7 @@ class Fanout:
         for channel in channels:
             synced = channel.immediate.synced
             for piece in channel.take():
+                self.delivered += piece.messages * len(synced)
                 frames = piece.frames
                 others: list[Link] = []
                 for link in synced:
@@ -267,6 +275,7 @@ class Fanout:
     def _flush_immediate(self, channel: Channel) -> None:
         synced = channel.immediate.synced
         for piece in channel.take():
+            self.delivered += piece.messages * len(synced)
             frames = piece.frames
             others: list[Link] = []
             for link in synced:
@@ -363,17 +372,31 @@ class Fanout:
             else:
                 self.laggards.fall(client, channel, lag)
 
-    def say(self, channel: Channel, frame: bytes) -> None:
-        """Send something that has no place of its own to all who have everything, and can take it.
+    def say(self, channel: Channel, frame: bytes, *, skip: str | None = None) -> int:
+        """Send something that is worth nothing later to all who can take it now; who could not.
 
         What waits goes first, so that it never stands before a message that is older.
         """
         self.flush_channel(channel)
         seq = channel.view.position.seq
-        for tier in channel.tiers():
-            for link, client in tuple(tier.synced.items()):
-                if tier.last == seq and not link.clogged:
-                    client.send(frame)
-            for client, lag in tuple(tier.odd.items()):
-                if lag.last == seq and not client.link.clogged:
-                    client.send(frame)
+        passed_over = 0
+        for client, place in channel.places():
+            if client.id == skip:
+                continue
+            if place == seq and not client.link.clogged:
+                client.send(frame)
+            else:
+                passed_over += 1
+        return passed_over
+
+    def tell(self, channel: Channel, frame: bytes, *, skip: str | None = None) -> None:
+        """Send something that everybody has to hear, though it has no place of its own."""
+        self.flush_channel(channel)
+        for client in channel.clients():
+            if client.id != skip:
+                client.force(frame, self._config.buffer_bytes)
+
+    def tell_one(self, connection_id: str, frame: bytes) -> bool:
+        """Send something to one client that it has to hear; False where it is not here."""
+        client = self._clients.get(connection_id)
+        return client is not None and client.force(frame, self._config.buffer_bytes)

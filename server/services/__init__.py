@@ -1,17 +1,27 @@
 """Services: what the product does, in terms of the core and the ports."""
 
 from server.services.following import Following
+from server.services.notifications import Notifications, NotificationsConfig
 from server.services.publisher import Publisher
 from server.services.publishing import PublishingConfig, PublishingService
+from server.services.sessions import SessionsConfig, SessionsService
+from server.services.statistics import Statistics
 from server.services.submissions import Submissions
 from server.services.subscribing import SubscribingConfig, SubscribingService
+from server.services.talking import Talking
 
 __all__ = [
     "Following",
+    "Notifications",
+    "NotificationsConfig",
     "Publisher",
     "PublishingConfig",
     "PublishingService",
+    "SessionsConfig",
+    "SessionsService",
+    "Statistics",
     "Submissions",
     "SubscribingConfig",
     "SubscribingService",
+    "Talking",
 ]

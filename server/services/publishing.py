@@ -33,6 +33,8 @@ class PublishingService:
         self._broker = broker
         self._clock = clock
         self._books: dict[str, OrderBook] = {}
+        # How many messages were taken; a retry counts too.
+        self.published = 0
 
     async def publish(
         self,
@@ -64,6 +66,7 @@ class PublishingService:
             key = "\0".join((org, publisher, channel, identifier))
             claim = Claim(key, blake2b(kind.encode() + encoded, digest_size=16).digest())
         ts_ms = int(self._clock.time() * 1000)
+        self.published += 1
         if isinstance(model, BookData):
             return await self._publish_book(channel, model, ts_ms, kind, claim)
         kept = not parsed.stream.merges

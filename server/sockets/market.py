@@ -36,16 +36,16 @@ class MarketNamespace(FloorNamespace):
         self._subscribing = subscribing
         self._submissions = submissions
 
-    async def joined(self, peer: Peer) -> None:
+    async def joined(self, peer: Peer, session_id: str | None) -> bytes:
         self._subscribing.enter(peer.connection_id, peer.principal, peer.link)
+        return b""
 
-    async def left(self, connection_id: str) -> None:
+    async def left(self, connection_id: str, *, deliberate: bool) -> None:
         await self._subscribing.leave(connection_id)
 
     async def _subscribe(self, call: Call) -> Reply:
-        request, principal = call.request, call.principal
+        request, principal = call.request, call.known
         assert isinstance(request, Subscribe)
-        assert principal is not None
         principal.require(Scope.MARKET_READ)
         topics = await self._subscribing.subscribe(
             call.connection_id, principal, request.topics, request.interval_ms
@@ -53,9 +53,8 @@ class MarketNamespace(FloorNamespace):
         return {"ok": True, "topics": topics}
 
     async def _unsubscribe(self, call: Call) -> Reply:
-        request, principal = call.request, call.principal
+        request, principal = call.request, call.known
         assert isinstance(request, Unsubscribe)
-        assert principal is not None
         topics = await self._subscribing.unsubscribe(call.connection_id, principal, request.topics)
         return {"ok": True, "topics": topics}
 
@@ -63,7 +62,6 @@ class MarketNamespace(FloorNamespace):
         return {"ok": True, "topics": self._subscribing.subscriptions(call.connection_id)}
 
     async def _publish(self, call: Call) -> Reply:
-        request, principal = call.request, call.principal
+        request, principal = call.request, call.known
         assert isinstance(request, Publish)
-        assert principal is not None
         return reply(await self._submissions.submit(principal, request.messages))

@@ -16,6 +16,9 @@ from server.transport import Accepted, Connection
 class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     """Routes events by an explicit table; a method's name never makes it callable."""
 
+    # What a client that closes its namespace, or is sent away, leaves for; anything else is a cut.
+    _LEFT_BY_ITSELF = socketio.AsyncServer.reason.CLIENT_DISCONNECT
+
     def __init__(
         self, namespace: str, floor: Floor, routes: dict[str, Route], *, anonymous_allowed: bool
     ) -> None:
@@ -50,7 +53,8 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         """
         connection_id = args[0]
         if event == "disconnect":
-            await self.left(connection_id)
+            deliberate = args[1] == self._LEFT_BY_ITSELF
+            await self.left(connection_id, deliberate=deliberate)
             self._floor.leave(connection_id)
             return None
         if event == "connect":
@@ -62,11 +66,16 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             Call(self.namespace, event, connection_id, peer.link, args[1:], peer)
         )
 
-    async def joined(self, peer: Peer) -> None:
-        """A client has joined; for subclasses."""
+    async def joined(self, peer: Peer, session_id: str | None) -> bytes:
+        """A client has joined; the frames to send it after the welcome. For subclasses."""
+        return b""
 
-    async def left(self, connection_id: str) -> None:
-        """A client has left; for subclasses."""
+    async def left(self, connection_id: str, *, deliberate: bool) -> None:
+        """A client has left, because it wanted to or was cut off; for subclasses."""
+
+    def acknowledged(self, connection_id: str, identifier: int) -> bool:
+        """A client acknowledges an event; False where it was not asked to. For subclasses."""
+        return False
 
     def admit(self, principal: Principal, auth: ConnectAuth) -> str | None:
         """Judge what a client wants at connect; the session that it is to be in, if any."""
@@ -78,14 +87,18 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         return await self._routes[call.event].handle(call)
 
     async def _connect(self, call: Call) -> Reply:
-        principal = call.principal
-        auth = call.request
-        assert principal is not None
+        principal, auth = call.known, call.request
         assert isinstance(auth, ConnectAuth)
         session_id = self.admit(principal, auth)
         peer = self._floor.join(call, principal, session_id)
-        await self.joined(peer)
-        return {"first_frames": self._floor.welcome(peer, session_id)}
+        try:
+            more = await self.joined(peer, session_id)
+        except BaseException:
+            # It was not let in after all: nothing of it may stay.
+            await self.left(peer.connection_id, deliberate=True)
+            self._floor.leave(peer.connection_id)
+            raise
+        return {"first_frames": self._floor.welcome(peer, session_id) + more}
 
     async def _refresh_token(self, call: Call) -> Reply:
         request = call.request

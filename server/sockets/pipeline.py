@@ -31,6 +31,12 @@ class Call:
         """Whether this is the client's wish to come in."""
         return self.peer is None
 
+    @property
+    def known(self) -> Principal:
+        """Who calls, once the guards have let the call through."""
+        assert self.principal is not None
+        return self.principal
+
 
 Handler = Callable[[Call], Awaitable[Reply]]
 Guard = Callable[[Call, Handler], Awaitable[Reply]]

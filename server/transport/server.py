@@ -95,8 +95,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         elif packet.kind is PacketKind.DISCONNECT:
             self.on_left(connection, packet.namespace, self.reason.CLIENT_DISCONNECT)
         else:
-            # Nothing that we send asks for an ack yet, so one that comes is forged.
-            connection.on_noise()
+            sid = connection.sids.get(packet.namespace)
+            handler = self.namespace_handlers[packet.namespace]
+            if sid is None or not handler.acknowledged(sid, packet.id):
+                # Late, or forged: a client may not make many of these.
+                connection.on_noise()
 
     async def _on_event(self, connection: Connection, packet: Packet) -> None:
         namespace = packet.namespace

@@ -1,0 +1,80 @@
+"""What one node knows of one session's messages, and how they are written to clients."""
+
+import orjson
+
+from client_sdk.contract import SESSION_NAMESPACE
+from server.core.entries import Entry, Position
+from server.core.frames import text_frame
+from server.core.history import History
+from server.core.outbox import Lag
+from server.core.packets import event_packet
+from server.delivery.view import Missed
+
+
+class SessionView:
+    """Follows the messages of one session; every one is kept, none is merged."""
+
+    __slots__ = ("_head", "_history", "_position", "merges")
+
+    def __init__(
+        self, session_id: str, head: Position, *, max_messages: int, max_bytes: int
+    ) -> None:
+        self.merges = False
+        self._position = head
+        self._history = History(max_messages=max_messages, max_bytes=max_bytes)
+        self._head = b'{"session_id":%b,"epoch":' % orjson.dumps(session_id)
+
+    @property
+    def position(self) -> Position:
+        """The newest message's place."""
+        return self._position
+
+    def accept(self, entry: Entry) -> bool:
+        """Take the next message; False where it is known already."""
+        position = entry.position
+        if position.epoch == self._position.epoch and position.seq <= self._position.seq:
+            return False
+        self._position = position
+        self._history.append(entry)
+        return True
+
+    def since(self, seq: int) -> list[Entry] | None:
+        """What came after this message, where all of it is at hand."""
+        if seq == self._position.seq:
+            return []
+        return self._history.since(seq) if len(self._history) else None
+
+    def body(self, entry: Entry) -> bytes:
+        """A message as JSON; an entry's data is an object whose fields stand in the middle."""
+        position = entry.position
+        return b'%b"%b","seq":%d,%b,"ts":%d}' % (
+            self._head,
+            position.epoch.encode(),
+            position.seq,
+            entry.data[1:-1],
+            entry.ts_ms,
+        )
+
+    def frame(self, entry: Entry) -> bytes:
+        """A message as the frame that carries it."""
+        return text_frame(event_packet(SESSION_NAMESPACE, "message", self.body(entry)))
+
+    def missed(self, lag: Lag, now_ms: int, max_bytes: int) -> Missed:
+        """As many of the messages that a client lacks as fit; none is ever left out."""
+        entries = self.since(lag.last)
+        if entries is None:
+            # No message of a session can say so: the client has to come back and ask.
+            return Missed(b"", lag.last, is_lost=True)
+        frames = []
+        reached = lag.last
+        for entry in entries:
+            frames.append(self.frame(entry))
+            reached = entry.position.seq
+            max_bytes -= len(frames[-1])
+            if max_bytes <= 0:
+                break
+        return Missed(b"".join(frames), reached)
+
+    def status(self, since_ms: int | None) -> bytes:
+        """Nothing: a session has no feed that could fall silent."""
+        return b""

@@ -1,0 +1,50 @@
+"""How sessions are named at the broker, and what their events and messages look like."""
+
+from collections.abc import Iterable, Mapping
+
+import orjson
+
+from client_sdk.contract import SESSION_NAMESPACE, ErrorCode
+from server.core.entries import Entry
+from server.core.errors import LimitError, RequestError
+from server.core.frames import text_frame
+from server.core.packets import event_packet
+from server.core.session_records import SessionRecord
+from server.core.strict_json import dumps
+from server.delivery.channel import Channel
+from server.delivery.session_view import SessionView
+
+Reply = dict[str, object]
+
+
+def session_channel(org: str, session_id: str) -> str:
+    """The broker's key; the length keeps two orgs apart whatever characters their names hold."""
+    return f"session@{len(org)}:{org}:{session_id}"
+
+
+def session_event(event: str, record: SessionRecord, ts_ms: int, **fields: object) -> bytes:
+    """An event about a session, as a frame."""
+    body = {"session_id": record.session_id, **fields, "ts": ts_ms}
+    return text_frame(event_packet(SESSION_NAMESPACE, event, dumps(body)))
+
+
+def message_bodies(channel: Channel, entries: Iterable[Entry]) -> list[orjson.Fragment]:
+    """Messages for an answer."""
+    view = channel.view
+    assert isinstance(view, SessionView)
+    return [orjson.Fragment(view.body(entry)) for entry in entries]
+
+
+def encode_within(data: Mapping[str, object], max_bytes: int) -> bytes:
+    """An object of a client's as JSON; refused where it is none, or too large."""
+    try:
+        encoded = dumps(dict(data))
+    except ValueError as error:
+        raise RequestError(ErrorCode.REQUEST_INVALID, str(error)) from None
+    if len(encoded) > max_bytes:
+        raise LimitError(
+            ErrorCode.LIMIT_PAYLOAD,
+            f"it may have {max_bytes} bytes",
+            details={"limit": max_bytes},
+        )
+    return encoded

@@ -1,0 +1,239 @@
+"""Shared sessions: who comes, who goes, and who may send others away."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from client_sdk.contract import ErrorCode, Position, Scope
+from server.access import Principal
+from server.core.entries import Entry
+from server.core.entries import Position as Place
+from server.core.errors import AccessError, RequestError
+from server.core.presence import Departure
+from server.core.session_records import Left, SessionRecord, SessionRules, kind_of
+from server.core.sessions import Sessions
+from server.delivery import Fanout
+from server.delivery.channel import Channel
+from server.delivery.session_view import SessionView
+from server.ports import Broker, Clock, Link
+from server.services.following import Following
+from server.services.session_wire import (
+    Reply,
+    encode_within,
+    message_bodies,
+    session_channel,
+    session_event,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsConfig:
+    """What sessions are held to."""
+
+    rules: SessionRules
+    metadata_bytes: int = 4 * 1024
+    backlog_messages: int = 1000
+    backlog_bytes: int = 1024 * 1024
+
+
+class SessionsService:
+    """Joining and leaving, on this node."""
+
+    def __init__(
+        self,
+        config: SessionsConfig,
+        broker: Broker,
+        following: Following,
+        fanout: Fanout,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._broker = broker
+        self._following = following
+        self._fanout = fanout
+        self._clock = clock
+        self.registry = Sessions(config.rules)
+        self._present: set[str] = set()
+        self.recovered = 0
+
+    # --- coming and going
+
+    def enter(self, connection_id: str, link: Link) -> None:
+        """A connection is there and may join."""
+        self._present.add(connection_id)
+        self._fanout.attach(connection_id, link)
+
+    async def exit(self, connection_id: str, *, deliberate: bool) -> None:
+        """The connection has ended; one that was cut off has time to come back."""
+        self._present.discard(connection_id)
+        now = self._clock.monotonic()
+        lefts = (self.registry.leave_all if deliberate else self.registry.lose)(connection_id, now)
+        emptied = self._fanout.detach(connection_id)
+        self._announce_departures(lefts)
+        for name in emptied:
+            await self._following.release(name)
+
+    def judge(self, principal: Principal, session_id: str) -> None:
+        """Refuse who may not be in a session of this name."""
+        principal.require(Scope.SESSION_JOIN)
+        if not principal.may_join(session_id):
+            raise AccessError(ErrorCode.AUTH_FORBIDDEN, "the token does not allow this session")
+        kind_of(session_id)
+
+    async def join(
+        self,
+        connection_id: str,
+        principal: Principal,
+        session_id: str,
+        *,
+        since: Position | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> Reply:
+        """Come into a session; the first makes it."""
+        self.judge(principal, session_id)
+        encode_within(metadata or {}, self._config.metadata_bytes)
+        org, user_id = principal.org, principal.user_id
+        name = session_channel(org, session_id)
+        channel = await self._following.follow(
+            name, lambda head, latest: self._look(session_id, head)
+        )
+        try:
+            missed = None
+            if since is not None:
+                missed = await self._broker.since(name, Place(since.epoch, since.seq))
+            # From here on nothing waits: what is said now comes after the answer.
+            if connection_id not in self._present:
+                raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
+            now_ms = self._now_ms()
+            joined = self.registry.join(
+                connection_id, org, user_id, session_id, now_ms, metadata=metadata
+            )
+        except BaseException:
+            await self._following.release(name)
+            raise
+        self._fanout.listen(connection_id, channel, 0)
+        arrival = joined.arrival
+        if arrival.announce:
+            self._announce("user_joined", joined.record, user_id, arrival.participant_count)
+        messages = None if since is None else _up_to_now(channel, since.seq, missed)
+        self.recovered += messages is not None
+        return {
+            "ok": True,
+            "session_id": session_id,
+            **self._who(joined.record),
+            **channel.view.position.body(),
+            "recovered": messages is not None,
+            "messages": message_bodies(channel, messages or ()),
+            "metadata": dict(joined.record.metadata),
+        }
+
+    async def leave(self, connection_id: str, principal: Principal, session_id: str) -> Reply:
+        """Go out of a session."""
+        now = self._clock.monotonic()
+        record = self.registry.joined(connection_id, principal.org, session_id)
+        departure = self.registry.leave(connection_id, principal.org, session_id, now)
+        await self._part(record, departure)
+        return {"ok": True}
+
+    async def kick(self, principal: Principal, session_id: str, user_id: str) -> Reply:
+        """Send a user out of a session, on every device."""
+        principal.require(Scope.SESSION_MODERATE)
+        record = self.registry.open(principal.org, session_id)
+        now = self._clock.monotonic()
+        departure = self.registry.kick(principal.org, session_id, user_id, now)
+        if departure is None:
+            raise RequestError(ErrorCode.SESSION_NOT_JOINED, "the user is not in the session")
+        frame = session_event("session_closed", record, self._now_ms(), reason="kicked")
+        for connection_id in departure.connections:
+            self._fanout.tell_one(connection_id, frame)
+        await self._part(record, departure)
+        return {"ok": True, "connections": len(departure.connections)}
+
+    async def close(self, principal: Principal, session_id: str) -> Reply:
+        """End a session for everybody."""
+        principal.require(Scope.SESSION_MODERATE)
+        record = self.registry.open(principal.org, session_id)
+        name = session_channel(principal.org, session_id)
+        channel = self._fanout.channel(name)
+        if channel is not None:
+            self._fanout.tell(
+                channel, session_event("session_closed", record, self._now_ms(), reason="closed")
+            )
+        connections = self.registry.close(principal.org, session_id, self._clock.monotonic())
+        await self._silence(name, connections)
+        return {"ok": True, "connections": len(connections)}
+
+    def participants(self, principal: Principal, session_id: str) -> Reply:
+        """Who is there; in a session that nobody has made, nobody is."""
+        self.judge(principal, session_id)
+        record = self.registry.get(principal.org, session_id)
+        if record is None:
+            return {"ok": True, "participant_count": 0, "participants": []}
+        return {"ok": True, **self._who(record)}
+
+    # --- as time goes by
+
+    async def sweep(self) -> None:
+        """Announce who did not come back, and forget the sessions whose time is over."""
+        now = self._clock.monotonic()
+        self._announce_departures(self.registry.departed(now))
+        for record in self.registry.due(now):
+            await self._broker.forget(session_channel(*record.key))
+
+    # --- inside
+
+    async def _part(self, record: SessionRecord, departure: Departure) -> None:
+        await self._silence(session_channel(*record.key), departure.connections)
+        self._announce_departures([Left(record, departure)])
+
+    async def _silence(self, name: str, connections: Iterable[str]) -> None:
+        channel = self._fanout.channel(name)
+        if channel is not None:
+            for connection_id in connections:
+                self._fanout.unlisten(connection_id, channel)
+            await self._following.release(name)
+
+    def _announce_departures(self, lefts: Iterable[Left]) -> None:
+        for left in lefts:
+            departure = left.departure
+            if departure.announce:
+                count = departure.participant_count
+                self._announce("user_left", left.record, departure.user_id, count)
+
+    def _announce(self, event: str, record: SessionRecord, user_id: str, count: int) -> None:
+        """Tell everybody but the user whom it is about, who knows."""
+        channel = self._fanout.channel(session_channel(*record.key))
+        if channel is not None:
+            frame = session_event(
+                event, record, self._now_ms(), user_id=user_id, participant_count=count
+            )
+            mine = record.presence.connections_of(user_id)
+            self._fanout.tell(channel, frame, skip=mine[0] if mine else None)
+
+    def _look(self, session_id: str, head: Place) -> SessionView:
+        return SessionView(
+            session_id,
+            head,
+            max_messages=self._config.backlog_messages,
+            max_bytes=self._config.backlog_bytes,
+        )
+
+    def _who(self, record: SessionRecord) -> dict[str, object]:
+        return {
+            "participant_count": record.presence.participant_count,
+            "participants": [member.body() for member in record.presence.members()],
+        }
+
+    def _now_ms(self) -> int:
+        return int(self._clock.time() * 1000)
+
+
+def _up_to_now(channel: Channel, seq: int, missed: list[Entry] | None) -> list[Entry] | None:
+    """What the broker told, and what has come here while it was asked."""
+    view = channel.view
+    assert isinstance(view, SessionView)
+    if missed is None:
+        return None
+    if missed:
+        seq = missed[-1].position.seq
+    rest = view.since(seq) if seq < view.position.seq else []
+    return None if rest is None else missed + rest

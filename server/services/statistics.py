@@ -1,0 +1,44 @@
+"""What the server holds and has done, in numbers whose names stay."""
+
+from dataclasses import dataclass
+
+from server.core.connections import ConnectionManager
+from server.core.counters import Counters
+from server.delivery import Fanout
+from server.services.notifications import Notifications
+from server.services.publishing import PublishingService
+from server.services.sessions import SessionsService
+from server.services.talking import Talking
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Where the numbers come from."""
+
+    registry: ConnectionManager
+    counters: Counters
+    fanout: Fanout
+    publishing: PublishingService
+    sessions: SessionsService
+    talking: Talking
+    notifications: Notifications
+
+    def snapshot(self) -> dict[str, int]:
+        """The numbers now: the first five are what is there, the others only rise."""
+        registry = self.registry.stats()
+        refused = sum(
+            count for (_, _, outcome), count in self.counters.events().items() if outcome != "ok"
+        )
+        return {
+            "connections": registry["connections"],
+            "users": registry["users"],
+            "topics": self.fanout.topic_count,
+            "sessions": len(self.sessions.registry),
+            "lagging": len(self.fanout.laggards),
+            "messages_in": self.publishing.published + self.talking.sent,
+            "messages_out": self.fanout.delivered,
+            "refused": refused,
+            "dropped": self.talking.dropped + self.notifications.notices.dropped_count,
+            "merged": self.counters.total("delivery.merged"),
+            "recovered": self.sessions.recovered,
+        }

@@ -1,0 +1,105 @@
+"""What the members of a session say to each other: messages that are kept, and signals."""
+
+import secrets
+from collections.abc import Mapping
+from hashlib import blake2b
+
+import orjson
+
+from server.access import Principal
+from server.core.idempotency import Claim
+from server.core.sessions import Sessions
+from server.delivery import Fanout
+from server.ports import Broker, Clock
+from server.services.session_wire import (
+    Reply,
+    encode_within,
+    message_bodies,
+    session_channel,
+    session_event,
+)
+
+
+class Talking:
+    """Only who is in a session can speak or read there."""
+
+    def __init__(
+        self,
+        registry: Sessions,
+        broker: Broker,
+        fanout: Fanout,
+        clock: Clock,
+        *,
+        message_bytes: int,
+    ) -> None:
+        self._registry = registry
+        self._broker = broker
+        self._fanout = fanout
+        self._clock = clock
+        self._message_bytes = message_bytes
+        # Messages that were taken, and signals that somebody lagged too far behind to hear.
+        self.sent = 0
+        self.dropped = 0
+
+    async def send(
+        self,
+        connection_id: str,
+        principal: Principal,
+        session_id: str,
+        data: Mapping[str, object],
+        identifier: str | None,
+    ) -> Reply:
+        """Say something to everybody in the session, the sender too."""
+        self._registry.joined(connection_id, principal.org, session_id)
+        encoded = encode_within(data, self._message_bytes)
+        name = session_channel(principal.org, session_id)
+        claim = None
+        if identifier is not None:
+            key = "\0".join((name, principal.user_id, identifier))
+            claim = Claim(key, blake2b(encoded, digest_size=16).digest())
+        else:
+            identifier = secrets.token_hex(8)
+        body = b'{"id":%b,"user_id":%b,"data":%b}' % (
+            orjson.dumps(identifier),
+            orjson.dumps(principal.user_id),
+            encoded,
+        )
+        receipt = await self._broker.publish(name, body, self._now_ms(), claim=claim, kept=True)
+        self.sent += 1
+        return {"ok": True, "id": identifier, **receipt.position.body(), "ts": receipt.ts_ms}
+
+    def signal(
+        self,
+        connection_id: str,
+        principal: Principal,
+        session_id: str,
+        data: Mapping[str, object],
+    ) -> Reply:
+        """Tell the others something that holds for a moment; who lags does not hear it."""
+        record = self._registry.joined(connection_id, principal.org, session_id)
+        encode_within(data, self._message_bytes)
+        channel = self._fanout.channel(session_channel(principal.org, session_id))
+        if channel is not None:
+            frame = session_event(
+                "signal", record, self._now_ms(), user_id=principal.user_id, data=dict(data)
+            )
+            self.dropped += self._fanout.say(channel, frame, skip=connection_id)
+        return {"ok": True}
+
+    async def history(
+        self,
+        connection_id: str,
+        principal: Principal,
+        session_id: str,
+        before_seq: int | None,
+        limit: int,
+    ) -> Reply:
+        """The last messages, or those before one that is known."""
+        self._registry.joined(connection_id, principal.org, session_id)
+        name = session_channel(principal.org, session_id)
+        entries = await self._broker.before(name, before_seq, limit)
+        channel = self._fanout.channel(name)
+        return {"ok": True, "messages": [] if channel is None else message_bodies(channel, entries)}
+
+    def _now_ms(self) -> int:
+        return int(self._clock.time() * 1000)
