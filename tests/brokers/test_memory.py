@@ -60,6 +60,7 @@ async def test_the_number_of_channels_is_bounded() -> None:
     assert refused.value.code == "server.overloaded"
 
 
+@pytest.mark.behaviour("D13")
 async def test_a_delivery_that_fails_takes_nothing_back_from_the_publisher(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -1,0 +1,386 @@
+"""Shared sessions over real sockets: joining, talking, leaving, and what keeps them apart."""
+
+import json
+from typing import Any
+
+import pytest
+
+from client_sdk.contract import Scope
+from tests.kit.clock import START
+from tests.kit.members import Member, settled
+from tests.kit.running import Running, running
+
+NOW = int(START * 1000)
+MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
+
+
+async def gone(floor: Running, *members: Member) -> None:
+    """Everybody is cut off, the grace time passes, and nothing is left."""
+    for member in members:
+        member.cut()
+    await settled(lambda: not floor.residue()["sockets"])
+    floor.pass_time(20)
+    await floor.server.sessions.sweep()
+    await floor.until_empty()
+
+
+@pytest.mark.behaviour("E1", "E4", "E12")
+async def test_members_hear_each_other_come_speak_and_go() -> None:
+    async with running() as floor:
+        ann = await Member.come(floor, "ann", "room-1")
+        assert (ann.welcome["user_id"], ann.welcome["session_id"]) == ("ann", "room-1")
+        bob = await Member.come(floor, "bob")
+        reply = await bob.call("join", session_id="room-1")
+        assert reply["participant_count"] == 2
+        assert reply["participants"] == [
+            {"user_id": "ann", "connections": 1, "joined_at": NOW},
+            {"user_id": "bob", "connections": 1, "joined_at": NOW},
+        ]
+        assert (reply["seq"], reply["recovered"], reply["messages"]) == (0, False, [])
+        assert await ann.next("user_joined") == {
+            "session_id": "room-1",
+            "user_id": "bob",
+            "participant_count": 2,
+            "ts": NOW,
+        }
+        sent = await bob.call("send", session_id="room-1", data={"text": "héllo"}, id="m1")
+        assert sent == {"ok": True, "id": "m1", "epoch": reply["epoch"], "seq": 1, "ts": NOW}
+        await ann.call("send", session_id="room-1", data={"text": "hi"})
+        for member in (ann, bob):
+            first, second = await member.next("message"), await member.next("message")
+            assert first == {
+                "session_id": "room-1",
+                "epoch": reply["epoch"],
+                "seq": 1,
+                "id": "m1",
+                "user_id": "bob",
+                "data": {"text": "héllo"},
+                "ts": NOW,
+            }
+            assert (second["seq"], second["user_id"]) == (2, "ann")
+        assert (await bob.call("leave", session_id="room-1")) == {"ok": True}
+        left = await ann.next("user_left")
+        assert (left["user_id"], left["participant_count"]) == ("bob", 1)
+        assert await bob.silence() == []
+        await gone(floor, ann, bob)
+
+
+@pytest.mark.behaviour("E5", "E9", "E15")
+async def test_nothing_leaks_between_sessions_and_orgs() -> None:
+    async with running() as floor:
+        ann = await Member.come(floor, "ann", "room-1")
+        other_room = await Member.come(floor, "bob", "room-2")
+        other_org = await Member.come(floor, "ann", "room-1", org="acme")
+        nowhere = await Member.come(floor, "carl")
+        narrow = await Member.come(floor, "dora", sessions=["public-*"])
+        reply = await narrow.call("join", session_id="room-1")
+        assert reply["error"]["code"] == "auth.forbidden"
+        await ann.call("send", session_id="room-1", data={"canary": "message"})
+        await ann.call("signal", session_id="room-1", data={"canary": "signal"})
+        floor.server.notifications.notify("default", "ann", "canary", {"canary": "notice"})
+        for outsider in (other_room, other_org, nowhere, narrow):
+            requests: list[tuple[str, dict[str, Any]]] = [
+                ("send", {"data": {}}),
+                ("signal", {"data": {}}),
+                ("history", {}),
+                ("leave", {}),
+            ]
+            for event, payload in requests:
+                if outsider is not other_org:
+                    reply = await outsider.call(event, session_id="room-1", **payload)
+                    assert reply["error"]["code"] == "session.not_joined"
+            assert await outsider.silence() == []
+        assert (await other_org.call("history", session_id="room-1"))["messages"] == []
+        assert [name for name, _ in await ann.silence()] == ["message", "notification"]
+        await gone(floor, ann, other_room, other_org, nowhere, narrow)
+
+
+@pytest.mark.behaviour("E15")
+@pytest.mark.parametrize(
+    ("token", "session_id", "code"),
+    [
+        ({"sessions": ["public-*"]}, "room-1", "auth.forbidden"),
+        ({"scopes": [Scope.MARKET_READ]}, "room-1", "auth.forbidden"),
+        ({}, "job:", "request.invalid"),
+        ({}, "a room", "request.invalid"),
+        ({}, 5, "request.invalid"),
+        ({}, ["room-1"], "request.invalid"),
+    ],
+)
+async def test_who_may_not_join_is_refused_at_connect_and_by_event(
+    token: dict[str, Any], session_id: Any, code: str
+) -> None:
+    async with running() as floor:
+        with pytest.raises(AssertionError, match=code):
+            await Member.come(floor, "eve", session_id, **token)
+        if "scopes" not in token:
+            eve = await Member.come(floor, "eve", **token)
+            reply = await eve.call("join", session_id=session_id)
+            assert reply["error"]["code"] == code
+            assert reply["error"]["message"]
+            eve.cut()
+        assert len(floor.server.sessions.registry) == 0
+
+
+@pytest.mark.behaviour("E6", "E11")
+async def test_a_user_counts_once_on_several_devices_and_a_quick_reconnect_is_not_seen() -> None:
+    async with running() as floor:
+        ann = await Member.come(floor, "ann", "room")
+        phone = await Member.come(floor, "bob", "room")
+        assert (await ann.next("user_joined"))["participant_count"] == 2
+        desk = await Member.come(floor, "bob", "room")
+        who = await ann.call("participants", session_id="room")
+        assert who["participant_count"] == 2
+        assert [each["connections"] for each in who["participants"]] == [1, 2]
+        phone.cut()
+        desk.cut()
+        await settled(lambda: floor.residue()["sockets"] == 1)
+        floor.pass_time(9)
+        await floor.server.sessions.sweep()
+        back = await Member.come(floor, "bob", "room")
+        floor.pass_time(9)
+        await floor.server.sessions.sweep()
+        assert await ann.silence() == [], "nobody left, nobody came"
+        back.cut()
+        await settled(lambda: floor.residue()["sockets"] == 1)
+        floor.pass_time(11)
+        await floor.server.sessions.sweep()
+        left = await ann.next("user_left")
+        assert (left["user_id"], left["participant_count"]) == ("bob", 1)
+        assert await ann.silence() == [], "and it is announced once"
+        await gone(floor, ann)
+
+
+@pytest.mark.behaviour("E6")
+async def test_closing_the_namespace_leaves_at_once() -> None:
+    async with running() as floor:
+        ann, bob = await Member.come(floor, "ann", "room"), await Member.come(floor, "bob", "room")
+        await ann.next("user_joined")
+        bob.leave()
+        assert (await ann.next("user_left"))["user_id"] == "bob"
+        await gone(floor, ann, bob)
+
+
+@pytest.mark.behaviour("E7", "E8")
+async def test_a_session_that_does_not_exist_has_nobody_and_takes_nothing() -> None:
+    async with running() as floor:
+        ann = await Member.come(floor, "ann")
+        who = await ann.call("participants", session_id="nowhere")
+        assert who == {"ok": True, "participant_count": 0, "participants": []}
+        reply = await ann.call("send", session_id="nowhere", data={})
+        assert reply["error"]["code"] == "session.not_joined"
+        await gone(floor, ann)
+
+
+@pytest.mark.behaviour("D12", "D20", "D23", "D24", "D40")
+@pytest.mark.parametrize("session_id", ["job:42", "thread:7"])
+async def test_jobs_and_threads_are_sessions_with_what_their_first_member_says_of_them(
+    session_id: str,
+) -> None:
+    async with running() as floor:
+        worker = await Member.come(floor, "worker")
+        watchers = [await Member.come(floor, f"w{number}") for number in range(3)]
+        about = {"title": "import", "steps": [1, {"of": 3}]}
+        reply = await worker.call("join", session_id=session_id, metadata=about)
+        assert reply["metadata"] == about
+        for watcher in watchers:
+            reply = await watcher.call("join", session_id=session_id, metadata={"title": "mine"})
+            assert reply["metadata"] == about, "it stays what the first one said"
+        await worker.call("send", session_id=session_id, data={"progress": {"done": [1, 2]}})
+        for watcher in watchers:
+            assert (await watcher.next("message"))["data"] == {"progress": {"done": [1, 2]}}
+        await watchers[0].call("leave", session_id=session_id)
+        await worker.call("send", session_id=session_id, data={"progress": 100})
+        assert (await watchers[1].next("message"))["data"] == {"progress": 100}
+        heard = [name for name, _ in await watchers[0].silence()]
+        assert "message" not in heard, "it has left"
+        await gone(floor, worker, *watchers)
+
+
+async def test_the_same_id_says_it_once_and_another_message_under_it_is_a_conflict() -> None:
+    async with running() as floor:
+        ann = await Member.come(floor, "ann", "room")
+        first = await ann.call("send", session_id="room", data={"n": 1}, id="x")
+        floor.clock.advance(5)
+        assert await ann.call("send", session_id="room", data={"n": 1}, id="x") == first
+        reply = await ann.call("send", session_id="room", data={"n": 2}, id="x")
+        assert reply["error"]["code"] == "publish.conflict"
+        assert [body["seq"] for _, body in await ann.silence()] == [1]
+        await gone(floor, ann)
+
+
+async def test_history_is_read_in_pages_and_what_was_missed_comes_with_joining() -> None:
+    async with running() as floor:
+        ann = await Member.come(floor, "ann", "room")
+        for number in range(1, 8):
+            last = await ann.call("send", session_id="room", data={"n": number})
+        page = await ann.call("history", session_id="room", limit=3)
+        assert [each["seq"] for each in page["messages"]] == [5, 6, 7]
+        page = await ann.call("history", session_id="room", limit=3, before_seq=5)
+        assert [each["data"]["n"] for each in page["messages"]] == [2, 3, 4]
+        bob = await Member.come(floor, "bob")
+        since = {"epoch": last["epoch"], "seq": 5}
+        reply = await bob.call("join", session_id="room", since=since)
+        assert (reply["recovered"], reply["seq"]) == (True, 7)
+        assert [each["seq"] for each in reply["messages"]] == [6, 7]
+        since = {"epoch": "another", "seq": 5}
+        reply = await bob.call("join", session_id="room", since=since)
+        assert (reply["recovered"], reply["messages"]) == (False, [])
+        await gone(floor, ann, bob)
+
+
+@pytest.mark.behaviour("E13")
+async def test_a_large_message_is_taken_up_to_the_limit_and_refused_above_it() -> None:
+    async with running({"limits.message_bytes": 4096}) as floor:
+        ann, bob = await Member.come(floor, "ann", "room"), await Member.come(floor, "bob", "room")
+        room = 4096 - len(json.dumps({"text": ""}, separators=(",", ":")))
+        assert (await ann.call("send", session_id="room", data={"text": "x" * room}))["ok"]
+        assert len((await bob.next("message"))["data"]["text"]) == room
+        for event in ("send", "signal"):
+            reply = await ann.call(event, session_id="room", data={"text": "x" * (room + 1)})
+            assert reply["error"]["code"] == "limit.payload"
+        await gone(floor, ann, bob)
+
+
+async def test_a_signal_reaches_the_others_and_is_not_kept() -> None:
+    async with running() as floor:
+        ann, bob = await Member.come(floor, "ann", "room"), await Member.come(floor, "bob", "room")
+        await ann.next("user_joined")
+        assert await ann.call("signal", session_id="room", data={"typing": True}) == {"ok": True}
+        heard = await bob.next("signal")
+        assert (heard["user_id"], heard["data"]) == ("ann", {"typing": True})
+        assert await ann.silence() == []
+        assert (await bob.call("history", session_id="room"))["messages"] == []
+        await gone(floor, ann, bob)
+
+
+async def test_a_moderator_sends_a_user_away_from_every_device_and_ends_a_session() -> None:
+    async with running() as floor:
+        chair = await Member.come(floor, "chair", "room", scopes=MODERATOR)
+        phone, desk = [await Member.come(floor, "bob", "room") for _ in range(2)]
+        await chair.next("user_joined")
+        for event in ("kick", "close"):
+            more = {"user_id": "chair"} if event == "kick" else {}
+            reply = await phone.call(event, session_id="room", **more)
+            assert reply["error"]["code"] == "auth.forbidden"
+        reply = await chair.call("kick", session_id="room", user_id="bob")
+        assert reply == {"ok": True, "connections": 2}
+        for member in (phone, desk):
+            assert (await member.next("session_closed"))["reason"] == "kicked"
+            reply = await member.call("send", session_id="room", data={})
+            assert reply["error"]["code"] == "session.not_joined"
+        assert (await chair.next("user_left"))["participant_count"] == 1
+        assert await chair.silence() == []
+        reply = await chair.call("kick", session_id="room", user_id="bob")
+        assert reply["error"]["code"] == "session.not_joined"
+        await desk.call("join", session_id="room")
+        assert await chair.call("close", session_id="room") == {"ok": True, "connections": 2}
+        for member in (chair, desk):
+            assert (await member.next("session_closed"))["reason"] == "closed"
+            reply = await member.call("join", session_id="room")
+            assert reply["error"]["code"] == "session.closed"
+        await gone(floor, chair, phone, desk)
+
+
+async def test_an_empty_session_keeps_its_log_for_its_time_and_then_begins_anew() -> None:
+    async with running({"session.retention_seconds": 100, "history.seconds": 0}) as floor:
+        ann = await Member.come(floor, "ann", "room")
+        first = await ann.call("send", session_id="room", data={"n": 1})
+        await ann.call("leave", session_id="room")
+        floor.pass_time(99)
+        await floor.server.sessions.sweep()
+        assert (await ann.call("join", session_id="room"))["seq"] == 1
+        assert len((await ann.call("history", session_id="room"))["messages"]) == 1
+        await ann.call("leave", session_id="room")
+        floor.pass_time(101)
+        await floor.server.sessions.sweep()
+        since = {"epoch": first["epoch"], "seq": 1}
+        reply = await ann.call("join", session_id="room", since=since)
+        assert (reply["seq"], reply["recovered"]) == (0, False)
+        assert reply["epoch"] != first["epoch"]
+        await gone(floor, ann)
+
+
+async def test_sessions_of_a_connection_are_limited_and_may_have_to_exist() -> None:
+    async with running({"session.per_connection": 2}) as floor:
+        ann = await Member.come(floor, "ann", "room-1")
+        assert (await ann.call("join", session_id="room-2"))["ok"]
+        reply = await ann.call("join", session_id="room-3")
+        assert reply["error"]["code"] == "limit.topics"
+        assert (await ann.call("join", session_id="room-2"))["ok"], "it is in that one already"
+        await gone(floor, ann)
+    async with running({"session.must_exist": True}) as floor:
+        ann = await Member.come(floor, "ann")
+        reply = await ann.call("join", session_id="room")
+        assert reply["error"]["code"] == "session.not_joined"
+        reply = await ann.call("join", session_id="room", metadata={"x": "y" * 5000})
+        assert reply["error"]["code"] == "limit.payload"
+        await gone(floor, ann)
+
+
+@pytest.mark.behaviour("D14")
+async def test_a_critical_notice_comes_again_until_one_device_has_acknowledged_it() -> None:
+    async with running() as floor:
+        notify = floor.server.notifications.notify
+        assert notify("default", "nobody", "hello", {}).reached == 0
+        sent = notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
+        assert (sent.id, sent.reached) == ("n1", 0)
+        phone = await Member.come(floor, "bob")
+        notice = await phone.next("notification")
+        assert notice == {
+            "id": "n1",
+            "event": "margin",
+            "data": {"level": 1},
+            "critical": True,
+            "ts": NOW,
+        }
+        desk = await Member.come(floor, "bob")
+        assert (await desk.next("notification"))["id"] == "n1"
+        assert notify("default", "bob", "hello", {"plain": True}).reached == 2
+        assert not (await desk.next("notification"))["critical"]
+        desk.acknowledge("n1")
+        assert [body["event"] for _, body in await desk.silence()] == []
+        late = await Member.come(floor, "bob")
+        assert await late.silence() == []
+        again = notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
+        assert again.reached == 0, "it was settled"
+        phone.client.send("43/session,999[]")
+        assert [body["event"] for _, body in await phone.silence()] == ["hello"]
+        await gone(floor, phone, desk, late)
+
+
+@pytest.mark.behaviour("D25", "D26", "D27")
+async def test_statistics_have_their_shape_and_follow_what_happens() -> None:
+    async with running() as floor:
+        snapshot = floor.server.statistics.snapshot
+        before = snapshot()
+        assert list(before) == [
+            "connections",
+            "users",
+            "topics",
+            "sessions",
+            "lagging",
+            "messages_in",
+            "messages_out",
+            "refused",
+            "dropped",
+            "merged",
+            "recovered",
+        ]
+        assert not any(before.values())
+        ann, bob = await Member.come(floor, "ann", "room"), await Member.come(floor, "bob", "room")
+        await ann.call("send", session_id="room", data={})
+        await bob.next("message")
+        await bob.call("send", session_id="elsewhere", data={})
+        now = snapshot()
+        assert [now[name] for name in ("connections", "users", "topics", "sessions")] == [
+            2,
+            2,
+            1,
+            1,
+        ]
+        assert [now[name] for name in ("messages_in", "messages_out", "refused")] == [1, 2, 1]
+        await gone(floor, ann, bob)
+        after = snapshot()
+        assert [after[name] for name in ("connections", "users", "topics")] == [0, 0, 0]
+        assert after["messages_out"] == 2
