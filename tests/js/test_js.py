@@ -1,17 +1,35 @@
 """Runs the tests that are written in JavaScript, with the stock client, by node's own runner."""
 
+import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import jwt
 import pytest
 
-from server.access import new_secret
+from client_sdk.contract import Scope
+from server.access import mint, new_secret
+from server.app import SystemClock
 from tests.kit.demo import demo
 
 HERE = Path(__file__).parent
+MEMBERS = ("ann", "bob", "carl", "dora", "ann-of-acme")
+
+
+def member(secret: str, name: str) -> str:
+    """A token for sessions; `ann-of-acme` is Ann, in another org."""
+    user, _, org = name.partition("-of-")
+    return mint(
+        secret,
+        subject=user,
+        scopes=[Scope.SESSION_JOIN],
+        clock=SystemClock(),
+        ttl_seconds=600,
+        org=org or "default",
+    )
 
 
 @pytest.mark.behaviour("C1", "C2")
@@ -40,6 +58,9 @@ def test_stock_javascript_clients() -> None:
             "FLOORCAST_EXPIRED": jwt.encode({**claims, "exp": now - 1}, secret),
             "FLOORCAST_OTHER_AUDIENCE": jwt.encode({**claims, "aud": "another"}, secret),
             "FLOORCAST_WEAK_KEY": weak,
+            "FLOORCAST_PYTHON": sys.executable,
+            "FLOORCAST_CHAT": str(HERE.parent.parent / "examples" / "chat.py"),
+            "FLOORCAST_MEMBERS": json.dumps({user: member(secret, user) for user in MEMBERS}),
         }
         done = subprocess.run(
             ["node", "--test", "--test-timeout=60000", *map(str, sorted(HERE.glob("*.test.mjs")))],
