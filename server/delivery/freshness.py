@@ -68,10 +68,14 @@ class Freshness:
                 silent_ms = int((now - channel.active_at) * 1000)
                 since_ms = int(self._clock.time() * 1000) - silent_ms
                 self._fanout.set_stale(channel, since_ms)
-            if beat_at is not None and now >= beat_at:
+            # Its last listener may break as it is told, and take the topic along.
+            if beat_at is not None and now >= beat_at and name in self._views:
                 self._beats[name] = now
                 self.beat(channel)
-            self._watch(channel)
+            if self._fanout.channel(name) is channel:
+                self._watch(channel)
+            else:
+                self.close(name)
 
     def beat(self, channel: Channel) -> None:
         """Repeat the head of a topic to all who have it; the others get it with the rest."""

@@ -196,3 +196,25 @@ async def test_who_is_slowed_down_while_a_topic_falls_silent_is_told_of_it() -> 
         await desk.price("B")
         wait(desk, 1)
     assert [(each["symbol"], each["state"]) for each in ann.messages("status")] == [("A", "STALE")]
+
+
+@pytest.mark.parametrize("seconds", [10, 15])
+async def test_a_silent_topic_whose_last_listener_breaks_as_it_is_told_is_let_go(
+    seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = await silent_desk()
+    ann = await desk.client("ann", "PRICE:A")
+    await desk.client("bob", "PRICE:B")
+    desk.pass_time(seconds - 0.5)
+    desk.settle()
+
+    def abort(reason: str) -> None:
+        # As a transport does it, within the write that fails.
+        with pytest.raises(StopIteration):
+            desk.service.leave("ann").send(None)
+
+    monkeypatch.setattr(ann, "abort", abort)
+    ann.broken = True
+    desk.pass_time(0.6)
+    assert [channel.name for channel in desk.fanout.channels()] == ["PRICE:B"]
+    assert len(desk.freshness) == 1
