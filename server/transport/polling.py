@@ -5,6 +5,9 @@ import asyncio
 from server.core.frames import split_text_frames
 from server.transport.links import Listener
 
+# The stock Python client gives up where an answer has more, and takes its leave.
+_MAX_PACKETS = 16
+
 
 class PollOverlap(Exception):
     """The client asked again while an earlier request of its was still waiting."""
@@ -52,8 +55,9 @@ class PollingCarrier:
     def write(self, frames: bytes) -> None:
         if self._ended:
             return
-        self._packets += split_text_frames(frames)
-        self._buffered += len(frames)
+        packets = split_text_frames(frames)
+        self._packets += packets
+        self._buffered += sum(map(len, packets))
         self.release()
         if self._buffered > self._clog_bytes and not self._clogged:
             self._clogged = True
@@ -64,12 +68,14 @@ class PollingCarrier:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def take(self) -> list[bytes]:
+    def take(self, max_packets: int | None = None) -> list[bytes]:
         """What waits, for the client or for the carrier that takes over."""
-        packets, self._packets = self._packets, []
-        self._taken += self._buffered
-        self._buffered = 0
-        if packets:
+        packets = self._packets[:max_packets]
+        del self._packets[:max_packets]
+        size = sum(map(len, packets))
+        self._taken += size
+        self._buffered -= size
+        if self._clogged and self._buffered <= self._clog_bytes // 4:
             self._clogged = False
             self._listener.on_writable()
         return packets
@@ -86,7 +92,8 @@ class PollingCarrier:
                 await self._waiter
             finally:
                 self._waiter = None
-        return self.take()
+        # After the end there is no next poll: the goodbye is the last packet.
+        return self.take(None if self._ended else _MAX_PACKETS)
 
     def pause_reading(self) -> None:
         """Nothing: a client's next post is only answered when this one was dealt with."""

@@ -38,6 +38,27 @@ async def test_a_stock_python_client_hears_prices(transports: list[str]) -> None
         await floor.until_empty()
 
 
+async def test_a_stock_python_client_that_polls_hears_a_burst_to_its_end() -> None:
+    # It leaves where one answer has more packets than it cares to take.
+    async with running() as floor:
+        heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        client = socketio.AsyncClient(reconnection=False)
+        client.on("price", heard.put, namespace="/market")
+        await client.connect(
+            floor.url,
+            transports=["polling"],
+            namespaces=["/market"],
+            auth={"token": floor.token()},
+        )
+        await client.call("subscribe", {"topics": ["PRICE:A"]}, namespace="/market", timeout=5)
+        for _ in range(100):
+            await floor.server.publishing.publish("PRICE:A", PRICE)
+        async with asyncio.timeout(5):
+            assert [(await heard.get())["seq"] for _ in range(100)] == list(range(1, 101))
+        await client.disconnect()
+        await floor.until_empty()
+
+
 async def test_a_stock_python_client_is_told_why_it_is_refused() -> None:
     async with running() as floor:
         client = socketio.AsyncClient(reconnection=False)
