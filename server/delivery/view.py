@@ -14,6 +14,9 @@ from server.delivery.messages import MessageEncoder
 
 # The publisher's book is bounded already, and its changes say what fell off the end.
 _ANY_DEPTH = 1 << 30
+# Reading more than this again for one client takes milliseconds that are everybody's; the whole
+# book is made once for all who need it.
+_MERGED_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,8 @@ class TopicView:
         assert self._history is not None
         entries = self._history.since(last)
         if entries is None or any(entry.kind == "snapshot" for entry in entries):
+            return None
+        if sum(len(entry.data) for entry in entries) > _MERGED_BYTES:
             return None
         bids, asks = merge_changes(map(_levels, entries))
         return BookChange(bids, asks, orjson.loads(entries[-1].data)["checksum"])

@@ -215,3 +215,24 @@ async def test_a_compressed_client_gets_the_same_messages() -> None:
     desk.turn()
     assert plain.written[0][0] == 0x81
     assert small.written[0][0] == 0xC1
+
+
+async def test_so_many_changes_of_a_book_that_merging_them_takes_long_are_a_snapshot() -> None:
+    desk = await Desk.opened()
+    link = await desk.client("slow", "ORDERBOOK:A")
+    link.stall()
+    while not link.clogged:
+        await desk.book("A", [("1", "1")], [("2", "1")])
+        desk.turn()
+    missed_bytes = 0
+    while missed_bytes < 80_000:
+        sizes = [(str(price), str(1 + missed_bytes % 7)) for price in range(100, 300)]
+        await desk.book("A", [], sizes)
+        missed_bytes += 200 * len('["100","1"],')
+        desk.turn()
+    link.resume()
+    desk.settle()
+    message = link.messages("orderbook")[-1]
+    assert message["type"] == "snapshot"
+    assert len(message["data"]["asks"]) == 200
+    assert message["merged"] == message["seq"] - message["prev"]
