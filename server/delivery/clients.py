@@ -46,11 +46,14 @@ class Client:
             return False
         return self.send(frames)
 
-    def send(self, frames: bytes) -> bool:
-        """Write to it; False where the way is broken, and then it is ended."""
+    def send(self, frames: bytes, deflated: bytes | None = None) -> bool:
+        """Write to it; False where the way is broken, and then it is ended.
+
+        Who sends the same to many hands over what it is `deflated`.
+        """
         link = self.link
         try:
-            link.write(deflate_text_frames(frames) if link.deflates else frames)
+            link.write((deflated or deflate_text_frames(frames)) if link.deflates else frames)
         except BROKEN:
             link.abort("a write failed")
             return False

@@ -330,10 +330,14 @@ class Fanout:
             now_ms = int(self._clock.time() * 1000)
             if synced:
                 frames = channel.view.missed(group, now_ms, self._piece_bytes).frames
+                deflated: bytes | None = None
                 for link, client in synced.items():
                     if link.clogged:
                         tier.odd[client] = Lag(group.last, group.oldest_ms)
-                    elif client.send(frames):
+                        continue
+                    if link.deflates:
+                        deflated = deflated or deflate_text_frames(frames)
+                    if client.send(frames, deflated):
                         tier.synced[link] = client
             tier.last, tier.oldest_ms = head, None
         for client, lag in tuple(tier.odd.items()):

@@ -180,3 +180,12 @@ async def test_what_is_owed_and_served_with_its_pace_is_not_sent_again() -> None
     ann.resume()
     desk.settle()
     assert [(each["prev"], each["seq"]) for each in ann.messages("price")] == [(1, 2), (2, 3)]
+
+
+async def test_compressed_clients_of_one_pace_share_the_bytes() -> None:
+    desk = await Desk.opened()
+    ann, bob = [await desk.client(name, "PRICE:A", interval_ms=100) for name in ("ann", "bob")]
+    ann.deflates = bob.deflates = True
+    await desk.price("A")
+    desk.pass_time(0.2)
+    assert ann.written[-1] is bob.written[-1]
