@@ -11,6 +11,8 @@ from server.delivery.clients import Client
 from server.ports import Clock
 
 _LOOK_SECONDS = 1.0
+# Many may read again at once; after so long a turn the loop looks after everybody else first.
+_TURN_SECONDS = 0.005
 
 # Calls back after so many seconds; 0 is the end of this turn of the loop.
 Schedule = Callable[[Callable[[], None], float], object]
@@ -41,6 +43,8 @@ class Laggards:
         self._widened: dict[Client, None] = {}
         # Who is going to be served, at the end of this turn or when it can be written to.
         self._expected: dict[Client, None] = {}
+        self._ready: dict[Client, None] = {}
+        self._scheduled = False
         self._next_look = 0.0
 
     def __len__(self) -> int:
@@ -51,6 +55,7 @@ class Laggards:
         self._lagging.pop(client, None)
         self._widened.pop(client, None)
         self._expected.pop(client, None)
+        self._ready.pop(client, None)
 
     def watch(self, client: Client) -> None:
         """Its way is full: it gets nothing more until it has read."""
@@ -76,7 +81,7 @@ class Laggards:
         _outbox(client).put(channel, lag)
         if client not in self._expected:
             self._expected[client] = None
-            self._schedule(lambda: self.serve(client), 0.0)
+            self._soon(client)
 
     def serve(self, client: Client) -> None:
         """Bring a client up to date, as far as it takes it; each topic in turn."""
@@ -163,7 +168,28 @@ class Laggards:
             return
         self._expected[client] = None
         # Served in a turn of its own: the transport is in the middle of its work when it calls.
-        client.link.when_writable(lambda: self._schedule(lambda: self.serve(client), 0.0))
+        client.link.when_writable(lambda: self._soon(client))
+
+    def _soon(self, client: Client) -> None:
+        self._ready[client] = None
+        self._schedule_ready()
+
+    def _schedule_ready(self) -> None:
+        if self._ready and not self._scheduled:
+            self._scheduled = True
+            self._schedule(self._serve_ready, 0.0)
+
+    def _serve_ready(self) -> None:
+        self._scheduled = False
+        until = self._clock.monotonic() + _TURN_SECONDS
+        try:
+            for client in tuple(self._ready):
+                if self._ready.pop(client, client) is None:
+                    self.serve(client)
+                    if self._clock.monotonic() >= until:
+                        break
+        finally:
+            self._schedule_ready()
 
 
 def _outbox(client: Client) -> Outbox[Channel]:

@@ -16,7 +16,7 @@ from server.delivery.messages import MessageEncoder
 _ANY_DEPTH = 1 << 30
 # Reading more than this again for one client takes milliseconds that are everybody's; the whole
 # book is made once for all who need it.
-_MERGED_BYTES = 64 * 1024
+_MERGED_BYTES = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,3 +236,21 @@ async def test_so_many_changes_of_a_book_that_merging_them_takes_long_are_a_snap
     assert message["type"] == "snapshot"
     assert len(message["data"]["asks"]) == 200
     assert message["merged"] == message["seq"] - message["prev"]
+
+
+async def test_many_who_read_again_at_once_are_served_in_several_turns() -> None:
+    desk = await Desk.opened(SMALL)
+    slow = [await desk.client(name, "PRICE:A") for name in ("ann", "bob", "carl")]
+    for link in slow:
+        link.stall()
+    await flood(desk, "A", 50)
+    assert all(link.clogged for link in slow)
+    for link in slow:
+        link.resume()
+        # Serving each takes long.
+        link.on_write = lambda: desk.clock.advance(0.01)
+    served = []
+    for _ in slow:
+        desk.turn()
+        served.append(sum(link.messages("price")[-1]["seq"] == 50 for link in slow))
+    assert served == [1, 2, 3]

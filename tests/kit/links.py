@@ -19,6 +19,7 @@ class RecordingLink:
         self.ended: list[str] = []
         self.aborted: list[str] = []
         self.most_buffered = 0
+        self.on_write: Callable[[], object] = lambda: None
         self.taken_bytes = 0
         self._clog_bytes = clog_bytes
         self._stalled = False
@@ -40,6 +41,7 @@ class RecordingLink:
     def write(self, frames: bytes) -> None:
         if self.broken:
             raise OSError("broken pipe")
+        self.on_write()
         self.written.append(frames)
         self._unread.append(frames)
         if not self._stalled:
