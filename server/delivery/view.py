@@ -195,10 +195,13 @@ class TopicView:
     def _merged_change(self, last: int) -> BookChange | None:
         assert self._history is not None
         entries = self._history.since(last)
-        if entries is None or any(entry.kind == "snapshot" for entry in entries):
+        if entries is None:
             return None
-        if sum(len(entry.data) for entry in entries) > _MERGED_BYTES:
-            return None
+        room = _MERGED_BYTES
+        for entry in entries:
+            room -= len(entry.data)
+            if room < 0 or entry.kind == "snapshot":
+                return None
         bids, asks = merge_changes(map(_levels, entries))
         return BookChange(bids, asks, orjson.loads(entries[-1].data)["checksum"])
 
