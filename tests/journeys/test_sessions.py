@@ -22,6 +22,7 @@ async def gone(floor: Running, *members: Member) -> None:
     floor.pass_time(20)
     await floor.server.sessions.sweep()
     await floor.until_empty()
+    assert floor.server.sessions.registry.stats()["participants"] == 0
 
 
 @pytest.mark.behaviour("E1", "E4", "E12")

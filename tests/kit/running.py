@@ -74,7 +74,6 @@ class Running:
             "subscriptions": len(server.subscriptions),
             "channels": server.fanout.topic_count,
             "memberships": server.sessions.registry.stats()["memberships"],
-            "participants": server.sessions.registry.stats()["participants"],
             "links": server.fanout.link_count,
             "senders": server.floor.event_limits.tracked(),
             "watched": server.sockets.eio.watched_count + server.floor.watched_count,
