@@ -37,6 +37,7 @@ from server.delivery import Fanout, Freshness
 from server.feeds import FeedError, open_feed
 from server.ports import Clock, Feed
 from server.services import (
+    Feeding,
     Following,
     Notifications,
     Publisher,
@@ -197,7 +198,7 @@ class Server:
 
     async def _keep_feeding(self, feed: Feed) -> None:
         try:
-            await feed.run(self.publishing)
+            await feed.run(Feeding(self.publishing))
             logger.info("the feed has ended")
         except Exception:
             # The server goes on: what its clients share does not depend on one feed.

@@ -1,5 +1,6 @@
 """Services: what the product does, in terms of the core and the ports."""
 
+from server.services.feeding import Feeding
 from server.services.following import Following
 from server.services.notifications import Notifications, NotificationsConfig
 from server.services.publisher import Publisher
@@ -11,6 +12,7 @@ from server.services.subscribing import SubscribingConfig, SubscribingService
 from server.services.talking import Talking
 
 __all__ = [
+    "Feeding",
     "Following",
     "Notifications",
     "NotificationsConfig",

@@ -1,5 +1,6 @@
 """What clients ask to publish: each message judged alone, the good ones published in order."""
 
+import asyncio
 from collections.abc import Iterable
 
 from pydantic import ValidationError
@@ -10,6 +11,7 @@ from server.core.entries import Position
 from server.core.errors import AccessError, FloorcastError
 from server.core.problems import invalid
 from server.core.topics import Topic
+from server.services.feeding import MESSAGES_A_TURN
 from server.services.publishing import PublishingService
 
 Outcome = Position | FloorcastError
@@ -25,7 +27,9 @@ class Submissions:
         """Publish what may be published; for each message where it went, or why it did not."""
         principal.require(Scope.MARKET_PUBLISH)
         outcomes: list[Outcome] = []
-        for message in messages:
+        for number, message in enumerate(messages, 1):
+            if number % MESSAGES_A_TURN == 0:
+                await asyncio.sleep(0)
             try:
                 outcomes.append(await self._publish(principal, message))
             except FloorcastError as error:

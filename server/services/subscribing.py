@@ -85,7 +85,7 @@ class SubscribingService:
                 room -= len(snapshot)
                 if room >= 0:
                     reply["snapshot"] = orjson.Fragment(snapshot)
-                else:
+                elif topic.stream.merges:
                     # Many deep books at once: the rest come as messages, as the client reads.
                     self._fanout.owe_snapshot(connection_id, channel)
             replies[name] = reply

@@ -7,8 +7,8 @@ import pytest
 
 from server.core.entries import Position
 from server.core.errors import FloorcastError, LimitError
-from server.services import Publisher
-from tests.kit.desk import PRICE, Desk
+from server.services import Feeding, Publisher
+from tests.kit.desk import PRICE, Desk, trader
 
 
 async def started(max_waiting: int = 10_000) -> tuple[Desk, Publisher]:
@@ -114,3 +114,26 @@ async def test_a_message_given_up_before_the_end_keeps_no_other_from_its_answer(
     given_up.cancel()
     await publisher.stop()
     assert isinstance(waiting.exception(0), FloorcastError)
+
+
+async def test_a_feed_that_never_waits_and_a_long_batch_let_others_have_their_turn() -> None:
+    desk = await Desk.opened()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    feeding = Feeding(desk.publishing)
+    for _ in range(1000):
+        await feeding.publish("PRICE:A", PRICE)
+    assert turns >= 10
+    before = turns
+    message = {"topic": "PRICE:A", "data": PRICE}
+    outcomes = await desk.submissions.submit(trader("feed"), [message] * 1000)
+    assert len(outcomes) == 1000
+    assert turns - before >= 10
+    beside.cancel()
