@@ -123,6 +123,25 @@ class TopicView:
         """An entry for a client that has the one before it."""
         return self.encoder.entry(entry)
 
+    def message(self, entry: Entry) -> bytes:
+        """The same as JSON, for an answer."""
+        position = entry.position
+        return self.encoder.body(
+            position,
+            kind=entry.kind,
+            prev=position.seq - 1,
+            ts_ms=entry.ts_ms,
+            data=entry.data,
+        )
+
+    def since(self, seq: int) -> list[Entry] | None:
+        """The entries after this one, where all of them are at hand."""
+        if seq == self._position.seq:
+            return []
+        if self._history is None or not len(self._history):
+            return None
+        return self._history.since(seq)
+
     def status(self, since_ms: int | None) -> bytes:
         """Whether the feed speaks, as a frame."""
         if since_ms is None:
@@ -177,7 +196,7 @@ class TopicView:
 
     def _kept(self, last: int, max_bytes: int) -> Missed:
         assert self._history is not None
-        entries = self._history.since(last)
+        entries = self.since(last)
         if entries is None:
             # Told, not skipped in silence: the client stands at a new position from here on.
             body = self.snapshot(last)

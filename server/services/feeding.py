@@ -1,4 +1,4 @@
-"""What a feed publishes through: it may publish without a pause, and others still get their turn."""
+"""What a feed publishes through: it need not wait, and others still get their turn."""
 
 import asyncio
 from collections.abc import Mapping

@@ -47,6 +47,13 @@ class Following:
                 # Nothing, unless the way to here was cut short.
                 self._fanout.abandon(name)
 
+    async def since(self, name: str, seen: Position) -> list[Entry] | None:
+        """Every kept entry after a place, or None where that cannot be told.
+
+        Asked before `follow`: nothing may wait between that and listening.
+        """
+        return await self._broker.since(name, seen)
+
     async def release(self, name: str) -> bool:
         """Let go of a channel, unless somebody here listens to it or waits for it."""
         if name in self._openers or not self._fanout.close(name):

@@ -93,13 +93,13 @@ class SessionsService:
         encode_within(metadata or {}, self._config.metadata_bytes)
         org, user_id = principal.org, principal.user_id
         name = session_channel(org, session_id)
+        missed = None
+        if since is not None:
+            missed = await self._following.since(name, Place(since.epoch, since.seq))
         channel = await self._following.follow(
             name, lambda head, latest: self._look(session_id, head)
         )
         try:
-            missed = None
-            if since is not None:
-                missed = await self._broker.since(name, Place(since.epoch, since.seq))
             # From here on nothing waits: what is said now comes after the answer.
             if connection_id not in self._present:
                 raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")

@@ -1,9 +1,7 @@
 """Subscribes connections to topics: each topic is judged alone, and answered with its state."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-import orjson
 
 from client_sdk.contract import INTERVALS_MS, MARKET_NAMESPACE, ErrorCode, SubscriptionStatus
 from server.access import Principal
@@ -16,6 +14,7 @@ from server.delivery.channel import Channel
 from server.delivery.messages import MessageEncoder
 from server.delivery.view import TopicView
 from server.ports import Link
+from server.services.answers import answer, connected
 from server.services.following import Following
 
 TopicReplies = dict[str, dict[str, object]]
@@ -60,14 +59,25 @@ class SubscribingService:
             await self._close(name)
 
     async def subscribe(
-        self, connection_id: str, principal: Principal, topics: Iterable[str], interval_ms: int = 0
+        self,
+        connection_id: str,
+        principal: Principal,
+        topics: Iterable[str],
+        interval_ms: int = 0,
+        since: Mapping[str, Position] | None = None,
     ) -> TopicReplies:
-        """Subscribe to each topic that may be had; the others say why not."""
+        """Subscribe to each topic that may be had; the others say why not.
+
+        `since` says how far the client had come before: it gets exactly what it missed, or is
+        told that this cannot be.
+        """
         replies: TopicReplies = {}
         room = self._config.max_reply_bytes
         for name in dict.fromkeys(topics):
             try:
                 topic = Topic.parse(name)
+                seen = None if since is None else since.get(name)
+                missed = await self._missed(principal, topic, seen)
                 channel = await self._join(connection_id, principal, topic)
             except FloorcastError as error:
                 replies[name] = _refused(error)
@@ -77,18 +87,11 @@ class SubscribingService:
             pace = self._fanout.listen(connection_id, channel, granted)
             subscription = self._subscriptions.pend(connection_id, topic)
             self._subscriptions.listen(connection_id, subscription, granted)
-            reply = _connected(channel, pace)
-            view = channel.view
-            assert isinstance(view, TopicView)
-            snapshot = view.snapshot()
-            if snapshot is not None:
-                room -= len(snapshot)
-                if room >= 0:
-                    reply["snapshot"] = orjson.Fragment(snapshot)
-                elif topic.stream.merges:
-                    # Many deep books at once: the rest come as messages, as the client reads.
-                    self._fanout.owe_snapshot(connection_id, channel)
-            replies[name] = reply
+            told = answer(_view(channel), pace, seen=seen, missed=missed, room_bytes=max(0, room))
+            room -= told.used_bytes
+            if told.owes_snapshot:
+                self._fanout.owe_snapshot(connection_id, channel)
+            replies[name] = told.reply
         return replies
 
     async def unsubscribe(
@@ -116,15 +119,22 @@ class SubscribingService:
             channel = self._fanout.channel(subscription.channel)
             if channel is not None:
                 pace = self._fanout.pace(connection_id, channel)
-                replies[subscription.topic.name] = _connected(channel, pace)
+                replies[subscription.topic.name] = connected(_view(channel), pace)
         return replies
+
+    async def _missed(
+        self, principal: Principal, topic: Topic, seen: Position | None
+    ) -> list[Entry] | None:
+        # Of a merged stream the state is all that anybody needs.
+        if seen is None or topic.stream.merges or not _may_have(principal, topic):
+            return None
+        name = channel_for(topic, principal.org, principal.user_id)
+        return await self._following.since(name, seen)
 
     async def _join(self, connection_id: str, principal: Principal, topic: Topic) -> Channel:
         """The topic, followed here, if this connection may have it."""
-        if topic.symbol is not None and not principal.may_use_symbol(topic.symbol):
+        if not _may_have(principal, topic):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
-        if topic.symbol is None and principal.anonymous:
-            raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"{topic.name} needs a token")
         name = channel_for(topic, principal.org, principal.user_id)
         self._judge_place(connection_id, name)
         channel = self._fanout.channel(name)
@@ -134,9 +144,7 @@ class SubscribingService:
         try:
             channel = await self._following.follow(name, lambda *state: self._look(topic, *state))
             if name not in self._freshness:
-                view = channel.view
-                assert isinstance(view, TopicView)
-                self._freshness.open(channel, topic.stream, view)
+                self._freshness.open(channel, topic.stream, _view(channel))
             self._judge_place(connection_id, name)
         except BaseException:
             # Also where the connection ended while the broker was asked.
@@ -172,6 +180,13 @@ class SubscribingService:
             self._freshness.close(name)
 
 
+def _may_have(principal: Principal, topic: Topic) -> bool:
+    """A public topic by its symbol; a private one needs a user who has it for longer than this."""
+    if topic.symbol is None:
+        return not principal.anonymous
+    return principal.may_use_symbol(topic.symbol)
+
+
 def _granted(interval_ms: int) -> int:
     """The next pace that is offered: never more often than was asked for, if there is one."""
     return next((each for each in INTERVALS_MS if each >= interval_ms), INTERVALS_MS[-1])
@@ -181,12 +196,7 @@ def _refused(error: FloorcastError) -> dict[str, object]:
     return {"status": SubscriptionStatus.ERROR.value, "error": error.body()}
 
 
-def _connected(channel: Channel, pace: int) -> dict[str, object]:
-    return {
-        "status": SubscriptionStatus.CONNECTED.value,
-        **channel.view.position.body(),
-        "interval_ms": pace,
-        "recovered": False,
-        "snapshot": None,
-        "missed": [],
-    }
+def _view(channel: Channel) -> TopicView:
+    view = channel.view
+    assert isinstance(view, TopicView)
+    return view

@@ -8,6 +8,7 @@ from client_sdk.contract import (
     Subscribe,
     Unsubscribe,
 )
+from server.core.entries import Position
 from server.services import Submissions, SubscribingService
 from server.services.submissions import reply
 from server.sockets.floor import Floor
@@ -48,7 +49,11 @@ class MarketNamespace(FloorNamespace):
         assert isinstance(request, Subscribe)
         principal.require(Scope.MARKET_READ)
         topics = await self._subscribing.subscribe(
-            call.connection_id, principal, request.topics, request.interval_ms
+            call.connection_id,
+            principal,
+            request.topics,
+            request.interval_ms,
+            {topic: Position(each.epoch, each.seq) for topic, each in request.since.items()},
         )
         return {"ok": True, "topics": topics}
 

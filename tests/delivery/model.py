@@ -25,6 +25,26 @@ class View:
             assert reply["snapshot"]["seq"] == self.seq
             self._snapshot(reply["snapshot"]["data"])
 
+    def comes_back(self, reply: dict[str, Any]) -> "View":
+        """The view after the answer to a subscription that said how far this one had come."""
+        if not reply["recovered"]:
+            assert self.stream in KEPT, "a merged stream always recovers"
+            return View(self.topic, reply)
+        assert reply["epoch"] == self.epoch
+        if self.stream in KEPT:
+            assert reply["snapshot"] is None
+            for message in reply["missed"]:
+                assert (message["prev"], message["seq"]) == (self.seq, self.seq + 1)
+                self.seq += 1
+                self._update(message["data"])
+            assert self.seq == reply["seq"], "every one that was missed"
+        elif reply["snapshot"] is None:
+            # Nothing was missed, or the state comes as a message.
+            self.seq = reply["seq"]
+        else:
+            return View(self.topic, reply)
+        return self
+
     def hear(self, message: dict[str, Any], now_ms: int, times: list[int]) -> None:
         """One message that came just now, of a topic whose messages were published then."""
         assert message["epoch"] == self.epoch

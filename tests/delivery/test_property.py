@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from server.core.entries import Position
 from server.core.errors import RequestError
 from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
@@ -162,6 +163,21 @@ class Market(RuleBasedStateMachine):
         if name in self.readers and not sure:
             del self.readers[name]
             self.run(self.desk.service.leave(name))
+
+    @rule(name=clients, topic=topics, count=st.integers(0, 20))
+    def reconnect(self, name: str, topic: str, count: int) -> None:
+        """Be cut off, miss something, and come back with the positions of before."""
+        if name not in self.readers:
+            return
+        self.hear()
+        before = self.readers.pop(name)
+        self.run(self.desk.service.leave(name))
+        self.publish(topic, count, each_in_its_turn=True)
+        reader = self.readers[name] = Reader(self.desk.enter(name))
+        since = {each: Position(view.epoch, view.seq) for each, view in before.views.items()}
+        replies = self.run(self.desk.service.subscribe(name, trader(name), since, since=since))
+        for each, reply in orjson.loads(orjson.dumps(replies)).items():
+            reader.views[each] = before.views[each].comes_back(reply)
 
     @rule(name=clients, sure=st.integers(0, 3))
     def break_down(self, name: str, sure: int) -> None:
