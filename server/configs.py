@@ -65,6 +65,7 @@ def broker_config(settings: Settings) -> MemoryConfig:
         idempotency_seconds=settings.market.idempotency_seconds,
         history_messages=settings.history.messages or NO_LIMIT,
         history_bytes=settings.history.bytes or NO_LIMIT,
+        total_bytes=settings.history.total_bytes or NO_LIMIT,
         history_seconds=settings.history.seconds or NO_LIMIT,
     )
 

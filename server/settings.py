@@ -99,6 +99,7 @@ class HistorySettings(_Section):
 
     messages: Count = Field(1_000, description="messages of each")
     bytes: Bytes = Field(1024 * 1024, description="bytes of each")
+    total_bytes: Bytes = Field(256 * 1024 * 1024, description="bytes of all; the silent go first")
     seconds: Seconds = Field(300, description="how long they are kept")
 
 

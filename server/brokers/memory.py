@@ -1,6 +1,7 @@
 """A broker inside the process: positions, state and history, gone when the process is."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ class MemoryConfig:
     history_messages: int = 1_000
     history_bytes: int = 1024 * 1024
     history_seconds: float = 300.0
+    total_bytes: int = 256 * 1024 * 1024
 
 
 class MemoryBroker:
@@ -35,7 +37,9 @@ class MemoryBroker:
         self._config = config = config or MemoryConfig()
         self._latest: dict[str, Entry] = {}
         self._wholes: dict[str, Callable[[], bytes]] = {}
-        self._histories: dict[str, History] = {}
+        # The channel that was silent for longest comes first.
+        self._histories: OrderedDict[str, History] = OrderedDict()
+        self._kept_bytes = 0
         self._claims = IdempotencyWindow(
             max_claims=config.max_claims, seconds=config.idempotency_seconds
         )
@@ -83,7 +87,7 @@ class MemoryBroker:
         if whole is not None:
             self._wholes[channel] = whole
         if kept:
-            self._history(channel).append(entry)
+            self._keep(entry)
         receipt = Receipt(entry.position, ts_ms)
         if claim is not None:
             self._claims.keep(claim, receipt, now)
@@ -120,8 +124,11 @@ class MemoryBroker:
         return [] if history is None else history.before(seq, limit)
 
     async def forget(self, channel: str) -> None:
-        for kept in (self._latest, self._wholes, self._histories):
-            kept.pop(channel, None)
+        self._latest.pop(channel, None)
+        self._wholes.pop(channel, None)
+        history = self._histories.pop(channel, None)
+        if history is not None:
+            self._kept_bytes -= history.size_bytes
         # A position from before must not fit what begins anew under the same name.
         self._forgotten += 1
 
@@ -140,21 +147,30 @@ class MemoryBroker:
             epoch = f"{self._epoch}.{self._forgotten}" if self._forgotten else self._epoch
         return Position(epoch, 0)
 
-    def _history(self, channel: str) -> History:
-        history = self._histories.get(channel)
+    def _keep(self, entry: Entry) -> None:
+        config = self._config
+        history = self._histories.get(entry.channel)
         if history is None:
-            config = self._config
-            history = self._histories[channel] = History(
+            history = self._histories[entry.channel] = History(
                 max_messages=config.history_messages,
                 max_bytes=config.history_bytes,
                 max_age_ms=int(config.history_seconds * 1000),
             )
-        return history
+        before = history.size_bytes
+        history.append(entry)
+        self._kept_bytes += history.size_bytes - before
+        self._histories.move_to_end(entry.channel)
+        while self._kept_bytes > config.total_bytes and len(self._histories) > 1:
+            # Whoever asks for it hears that it is gone.
+            _, oldest = self._histories.popitem(last=False)
+            self._kept_bytes -= oldest.size_bytes
 
     def _fresh(self, channel: str) -> History | None:
         history = self._histories.get(channel)
         if history is not None:
+            before = history.size_bytes
             history.expire(int(self._clock.time() * 1000))
+            self._kept_bytes += history.size_bytes - before
         return history
 
     def _report(self, failure: Exception) -> None:

@@ -151,9 +151,13 @@ class Fanout:
 
     # --- who hears what
 
-    def pace(self, connection_id: str, channel: Channel) -> int:
-        """How often a client is served in a topic, in milliseconds."""
-        return self._clients[connection_id].channels[channel]
+    def standing(self, connection_id: str, channel: Channel) -> tuple[int, int]:
+        """How often a client is served in a topic, in milliseconds, and what it was last sent."""
+        client = self._clients[connection_id]
+        pace = client.channels[channel]
+        tier = channel.tier(pace)
+        lag = tier.odd.get(client)
+        return pace, tier.last if lag is None else lag.last
 
     def listen(self, connection_id: str, channel: Channel, interval_ms: int) -> int:
         """The client hears the topic from its head on; the pace that it is served at."""

@@ -51,11 +51,13 @@ def answer(
     return Answer(reply, owes_snapshot=view.merges)
 
 
-def connected(view: TopicView, pace: int) -> Reply:
-    """Where a subscription stands."""
+def connected(view: TopicView, pace: int, seq: int | None = None) -> Reply:
+    """Where a subscription stands: at the head, or at what was last sent on it."""
+    position = view.position
     return {
         "status": SubscriptionStatus.CONNECTED.value,
-        **view.position.body(),
+        "epoch": position.epoch,
+        "seq": position.seq if seq is None else seq,
         "interval_ms": pace,
         "recovered": False,
         "snapshot": None,

@@ -118,8 +118,8 @@ class SubscribingService:
         for subscription in self._subscriptions.of_connection(connection_id):
             channel = self._fanout.channel(subscription.channel)
             if channel is not None:
-                pace = self._fanout.pace(connection_id, channel)
-                replies[subscription.topic.name] = connected(_view(channel), pace)
+                standing = self._fanout.standing(connection_id, channel)
+                replies[subscription.topic.name] = connected(_view(channel), *standing)
         return replies
 
     async def _missed(

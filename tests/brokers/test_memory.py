@@ -166,3 +166,18 @@ async def test_what_begins_anew_under_a_forgotten_name_has_another_epoch() -> No
     assert await broker.since("A", Position("e1", 1)) is None
     first = (await broker.publish("B", b"{}", 1)).position
     assert first.epoch == head.epoch, "what was told of B before is still true"
+
+
+async def test_what_is_kept_in_all_is_bounded_and_the_silent_go_first() -> None:
+    config = MemoryConfig(total_bytes=1000)
+    broker = MemoryBroker(ManualClock(), epoch="e1", config=config)
+    await broker.start(lambda entry: None)
+    for number in range(30):
+        for channel in ("A", "B") if number < 15 else ("B",):
+            await broker.publish(channel, b"x" * 40, 1, kept=True)
+    assert await broker.since("A", Position("e1", 14)) is None
+    assert await broker.before("A", None, 5) == []
+    assert len(await broker.before("B", None, 100)) == 30, "the last one that speaks keeps its own"
+    await broker.forget("B")
+    await broker.publish("C", b"x" * 40, 1, kept=True)
+    assert len(await broker.before("C", None, 5)) == 1

@@ -43,6 +43,8 @@ async def test_a_paced_client_gets_the_latest_value_with_how_many_and_how_old() 
         desk.pass_time(0.05)
     assert len(quick.messages("price")) == 3
     assert paced.messages() == []
+    listed = [desk.service.subscriptions(name)["PRICE:A"] for name in ("quick", "paced")]
+    assert [each["seq"] for each in listed] == [3, 0], "what each was last sent"
     desk.pass_time(0.1)
     [message] = paced.messages("price")
     assert (message["seq"], message["prev"], message["data"]["last"]) == (3, 0, "3")
