@@ -7,7 +7,7 @@ import pytest
 from server.brokers import MemoryBroker, MemoryConfig
 from server.core.entries import Entry, Position, Receipt
 from server.core.errors import FloorcastError
-from tests.kit.clock import ManualClock
+from tests.kit.clock import START, ManualClock
 
 
 async def started(*, max_channels: int = 100) -> tuple[MemoryBroker, list[Entry]]:
@@ -172,12 +172,13 @@ async def test_what_is_kept_in_all_is_bounded_and_the_silent_go_first() -> None:
     config = MemoryConfig(total_bytes=1000)
     broker = MemoryBroker(ManualClock(), epoch="e1", config=config)
     await broker.start(lambda entry: None)
+    now_ms = int(START * 1000)
     for number in range(30):
         for channel in ("A", "B") if number < 15 else ("B",):
-            await broker.publish(channel, b"x" * 40, 1, kept=True)
+            await broker.publish(channel, b"x" * 40, now_ms, kept=True)
     assert await broker.since("A", Position("e1", 14)) is None
     assert await broker.before("A", None, 5) == []
-    assert len(await broker.before("B", None, 100)) == 30, "the last one that speaks keeps its own"
+    assert len(await broker.before("B", None, 100)) == 30, "who speaks keeps its own"
     await broker.forget("B")
-    await broker.publish("C", b"x" * 40, 1, kept=True)
+    await broker.publish("C", b"x" * 40, now_ms, kept=True)
     assert len(await broker.before("C", None, 5)) == 1
