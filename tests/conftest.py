@@ -1,10 +1,17 @@
 """Records which behaviours of the catalogue were shown by a test that passed."""
 
 import json
+import os
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# In CI the same examples every time; elsewhere new ones, so that more is found in the end.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI") == "true":
+    settings.load_profile("ci")
 
 RECORD = Path(__file__).parent.parent / ".behaviours.json"
 _SHOWN = pytest.StashKey[dict[str, list[str]]]()
