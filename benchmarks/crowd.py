@@ -1,6 +1,6 @@
 """Many raw WebSocket clients in one process, cheap enough not to be what is measured.
 
-Speaks just enough Engine.IO and Socket.IO to join, subscribe and stay.
+Speaks just enough Engine.IO and Socket.IO to join, ask for one thing and stay.
 """
 
 import asyncio
@@ -33,14 +33,13 @@ def masked(payload: bytes) -> bytes:
 
 
 class Member(asyncio.Protocol, ABC):
-    """Joins, subscribes, answers pings, and leaves the rest to its kind."""
+    """Joins, sends its first event, answers pings, and leaves the rest to its kind."""
 
-    __slots__ = ("_rest", "_step", "_subscribe", "crowd", "transport")
+    __slots__ = ("_first", "_rest", "_step", "crowd", "transport")
 
-    def __init__(self, crowd: "Crowd", topics: list[str]) -> None:
+    def __init__(self, crowd: "Crowd", event: str, request: dict[str, object]) -> None:
         self.crowd = crowd
-        request = json.dumps(["subscribe", {"topics": topics}])
-        self._subscribe = f"42/market,0{request}".encode()
+        self._first = f"42{crowd.namespace},0{json.dumps([event, request])}".encode()
         self._step = 0
         self._rest = b""
 
@@ -72,10 +71,10 @@ class Member(asyncio.Protocol, ABC):
         if self._step == 0 and b"\x81" in self._rest and b'"sid"' in self._rest:
             self._step, self._rest = 1, b""
             self.transport.write(masked(self.crowd.connect))
-        elif self._step == 1 and b"40/market," in self._rest:
+        elif self._step == 1 and self.crowd.let_in in self._rest:
             self._step, self._rest = 2, b""
-            self.transport.write(masked(self._subscribe))
-        elif self._step == 2 and b"43/market,0" in self._rest:
+            self.transport.write(masked(self._first))
+        elif self._step == 2 and self.crowd.answered in self._rest:
             self._step, self._rest = 3, b""
             self.crowd.one_joined(self)
 
@@ -86,8 +85,14 @@ class Member(asyncio.Protocol, ABC):
 class Crowd(ABC):
     """All clients of this process."""
 
-    def __init__(self, port: int, token: str, *, far: bool = False) -> None:
-        self.connect = b"40/market," + json.dumps({"token": token}).encode()
+    def __init__(
+        self, port: int, token: str, *, namespace: str = "/market", far: bool = False
+    ) -> None:
+        self.namespace = namespace
+        # What lets a client in begins as what asks for it.
+        self.let_in = f"40{namespace},".encode()
+        self.answered = f"43{namespace},0".encode()
+        self.connect = self.let_in + json.dumps({"token": token}).encode()
         self.members: list[Member] = []
         self.lost = 0
         self._port = port
@@ -101,7 +106,7 @@ class Crowd(ABC):
         """A new client."""
 
     async def open(self, count: int, at_once: int) -> None:
-        """Connect and subscribe so many clients, a few at a time."""
+        """Connect so many clients and have their first events answered, a few at a time."""
         loop = asyncio.get_running_loop()
         self._target = len(self.members) + count
         self._all_joined.clear()

@@ -27,7 +27,7 @@ class Client(Member):
     __slots__ = ("_load", "count")
 
     def __init__(self, load: "Load", topics: list[str]) -> None:
-        super().__init__(load, topics)
+        super().__init__(load, "subscribe", {"topics": topics})
         self._load = load
         self.count = 0
 

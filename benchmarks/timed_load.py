@@ -44,7 +44,9 @@ class Listener(Member):
     __slots__ = ("_arrived_ns", "_hand", "_load", "_socket", "gone", "newest", "timed", "youngest")
 
     def __init__(self, load: "TimedLoad", hand: list[int], *, timed: bool) -> None:
-        super().__init__(load, [f"PRICE:{symbol(index)}" for index in hand])
+        super().__init__(
+            load, "subscribe", {"topics": [f"PRICE:{symbol(index)}" for index in hand]}
+        )
         self._load = load
         self._hand = hand
         self.timed = timed
@@ -223,9 +225,9 @@ class TimedLoad(Crowd):
             "lost": self.lost,
             "timed": timed,
             "ages": len(ages),
-            "p50_ms": _at(ages, 0.5),
-            "p99_ms": _at(ages, 0.99),
-            "max_ms": _at(ages, 1.0),
+            "p50_ms": percentile_ms(ages, 0.5),
+            "p99_ms": percentile_ms(ages, 0.99),
+            "max_ms": percentile_ms(ages, 1.0),
         }
 
     def stop(self, count: int) -> None:
@@ -252,8 +254,8 @@ class TimedLoad(Crowd):
         }
 
 
-def _at(ordered: list[int], share: float) -> float | None:
-    """A percentile, in milliseconds."""
+def percentile_ms(ordered: list[int], share: float) -> float | None:
+    """A percentile of nanoseconds, in milliseconds."""
     if not ordered:
         return None
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] / 1e6

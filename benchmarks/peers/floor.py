@@ -1,4 +1,4 @@
-"""Floorcast as a peer, as `floorcast serve` runs it, with the limits of one address lifted."""
+"""Floorcast as a peer, as `floorcast serve` runs it, without what limits one address or client."""
 
 import uvloop
 
@@ -16,6 +16,7 @@ _UNLIMITED = (
     "connections_per_user",
     "connects_per_second",
     "connects_per_second_per_ip",
+    "events_per_second",
 )
 
 
@@ -28,7 +29,7 @@ async def main() -> None:
         token = mint(
             secret,
             subject="load",
-            scopes=[Scope.MARKET_READ],
+            scopes=[Scope.MARKET_READ, Scope.SESSION_JOIN],
             clock=SystemClock(),
             ttl_seconds=3600,
         )

@@ -25,6 +25,31 @@ async def main() -> None:
             await sio.enter_room(sid, topic, namespace="/market")
         return {"ok": True}
 
+    @sio.event(namespace="/session")  # type: ignore[untyped-decorator]
+    async def join(sid: str, request: dict[str, Any]) -> dict[str, Any]:
+        await sio.enter_room(sid, request["session_id"], namespace="/session")
+        return {"ok": True}
+
+    @sio.event(namespace="/session")  # type: ignore[untyped-decorator]
+    async def send(sid: str, request: dict[str, Any]) -> dict[str, Any]:
+        nonlocal seq
+        seq += 1
+        receipt = {
+            "id": f"{seq:016x}",
+            "epoch": "0a1b2c3d",
+            "seq": seq,
+            "ts": int(time.time() * 1000),
+        }
+        session_id = request["session_id"]
+        message = {
+            "session_id": session_id,
+            **receipt,
+            "user_id": "load",
+            "data": request["data"],
+        }
+        await sio.emit("message", message, room=session_id, namespace="/session")
+        return {"ok": True, **receipt}
+
     async def publish(symbol: str, data: dict[str, str]) -> None:
         nonlocal seq
         seq += 1

@@ -17,6 +17,22 @@ market.on("connection", (socket) => {
   });
 });
 
+io.of("/session").on("connection", (socket) => {
+  socket.on("join", (request, ack) => {
+    socket.join(request.session_id);
+    ack({ ok: true });
+  });
+  socket.on("send", (request, ack) => {
+    seq += 1;
+    const id = seq.toString(16).padStart(16, "0");
+    const receipt = { id, epoch: "0a1b2c3d", seq, ts: Date.now() };
+    io.of("/session").to(request.session_id).emit("message", {
+      session_id: request.session_id, ...receipt, user_id: "load", data: request.data,
+    });
+    ack({ ok: true, ...receipt });
+  });
+});
+
 function publish(symbol, data) {
   seq += 1;
   market.to(`PRICE:${symbol}`).emit("price", {

@@ -1,0 +1,83 @@
+"""100 clients that send, wait for the ack and send again: sends a second, side by side.
+
+Each is alone in a session of its own, and hears its own message besides. Floorcast also checks each
+message against a schema, numbers it and keeps it; the peers only pass it on.
+"""
+
+import time
+from typing import Any
+
+from benchmarks.processes import Peer, available, busy_cores, report
+from benchmarks.rounds import Figures, at_least, flags, interleaved, medians
+
+# The goal is about this size; a smaller run is for trying things out.
+CLIENTS, SECONDS, GOAL = 100, 5.0, 2.0
+WARM_SECONDS = 1.0
+# With it the object that is sent has about 100 bytes.
+TEXT_BYTES = 60
+# Above this a rate says what the load can do, and no more than "at least" of the server.
+BUSY = 0.95
+
+
+def measure(name: str, clients: int, seconds: float, text_bytes: int) -> Figures:
+    """One round with a fresh server and fresh clients."""
+    flag = f"--text-bytes={text_bytes}"
+    with Peer(name) as peer, peer.load(flag, module="benchmarks.talk_load") as load:
+        load.ask(f"open {clients} 64")
+        # A round that does not count warms both sides up.
+        load.ask(f"talk {WARM_SECONDS}")
+        before = peer.ask("stats")
+        talked = load.ask(f"talk {seconds}")
+        after = peer.ask("stats")
+    server_cpu = after["cpu"] - before["cpu_collected"]
+    elapsed, acks = talked["seconds"], talked["acks"]
+    return {
+        "per_second": acks / elapsed,
+        "p50_ms": talked["p50_ms"],
+        "p99_ms": talked["p99_ms"],
+        "cpu_us": server_cpu / acks * 1e6,
+        "missing": acks - talked["heard"],
+        "server_share": server_cpu / elapsed,
+        "load_share": talked["cpu"] / elapsed,
+    }
+
+
+def main() -> None:
+    parser = flags(__doc__)
+    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--text-bytes", type=int, default=TEXT_BYTES)
+    arguments = parser.parse_args()
+    load_before, began = busy_cores(), time.monotonic()
+    runs = interleaved(
+        available(not arguments.no_node),
+        arguments.rounds,
+        lambda name: measure(name, arguments.clients, arguments.seconds, arguments.text_bytes),
+    )
+    middle = medians(runs)
+    rates = {name: each["per_second"] for name, each in middle.items()}
+    rows: list[dict[str, Any]] = [
+        {
+            "server": name,
+            "sends/s": each["per_second"],
+            "x python-socketio": rates[name] / rates["python-socketio"],
+            "x node": rates[name] / rates["node"] if "node" in rates else None,
+            "p50 ms": each["p50_ms"],
+            "p99 ms": each["p99_ms"],
+            "CPU us/send": each["cpu_us"],
+            "missing": each["missing"],
+            "server's CPU share": each["server_share"],
+            "load's CPU share": each["load_share"],
+        }
+        for name, each in middle.items()
+    ]
+    report("talk", rows, runs, load_before, time.monotonic() - began)
+    for name, each in middle.items():
+        if each["load_share"] >= BUSY:
+            print(f"note: the load was the bottleneck with {name}; it can do more than that")
+    if arguments.clients >= CLIENTS and arguments.seconds >= SECONDS:
+        at_least("x python-socketio", rates["floorcast"] / rates["python-socketio"], GOAL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The load of talking: each client, in a session of its own, sends, waits for the ack, sends again.
+
+No JSON is read or written for a message: the frame is made once, and what comes is searched for the
+first bytes of an ack and of a message.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import sys
+import time
+
+import uvloop
+
+from benchmarks.crowd import Crowd, Member, masked
+from benchmarks.lines import commands, say
+from benchmarks.timed_load import percentile_ms
+
+# As long as each other: the same end of a read stands before the next one for both. An ack that
+# refuses is none of these, and its client is then one that waits for nothing.
+_ACK = b'43/session,10[{"ok":true'
+_MESSAGE = b'42/session,["message",{"'
+# What is still on its way when the time is over.
+_LATE_SECONDS = 10.0
+_DRAIN_SECONDS = 2.0
+
+
+class Speaker(Member):
+    """Never has more than one message without an ack."""
+
+    __slots__ = ("_frame", "_load", "_sent_ns", "waiting")
+
+    def __init__(self, load: "TalkLoad", session_id: str, text_bytes: int) -> None:
+        super().__init__(load, "join", {"session_id": session_id})
+        self._load = load
+        request = {"session_id": session_id, "data": {"text": "x" * text_bytes}}
+        body = json.dumps(["send", request], separators=(",", ":"))
+        # One at a time: they may all have the same id.
+        self._frame = masked(f"42/session,10{body}".encode())
+        self._sent_ns = 0
+        self.waiting = False
+
+    def speak(self) -> None:
+        self.waiting = True
+        self._sent_ns = time.monotonic_ns()
+        self.transport.write(self._frame)
+
+    def take(self, data: bytes) -> bytes:
+        load = self._load
+        load.heard += data.count(_MESSAGE)
+        if _ACK in data:
+            now = time.monotonic_ns()
+            load.ages.append(now - self._sent_ns)
+            if now < load.until_ns:
+                self._sent_ns = now
+                self.transport.write(self._frame)
+            else:
+                self.waiting = False
+                load.one_done()
+        return data[1 - len(_ACK) :]
+
+
+class TalkLoad(Crowd):
+    """Clients that talk for a while, each with itself."""
+
+    def __init__(self, port: int, token: str, text_bytes: int) -> None:
+        super().__init__(port, token, namespace="/session")
+        self.ages: list[int] = []
+        self.heard = 0
+        self.until_ns = 0
+        self._text_bytes = text_bytes
+        self._speakers: list[Speaker] = []
+        self._talking = 0
+        self._finished = asyncio.Event()
+
+    def member(self) -> Speaker:
+        speaker = Speaker(self, f"s{len(self._speakers)}", self._text_bytes)
+        self._speakers.append(speaker)
+        return speaker
+
+    def one_lost(self, member: Member) -> None:
+        super().one_lost(member)
+        self._finished.set()
+
+    def one_done(self) -> None:
+        self._talking -= 1
+        if not self._talking:
+            self._finished.set()
+
+    async def talk(self, seconds: float) -> dict[str, object]:
+        """So long, and until the last ack has come; then count what was heard."""
+        self.ages, self.heard = [], 0
+        self._talking = len(self._speakers)
+        self._finished.clear()
+        cpu, began = time.process_time(), time.monotonic()
+        self.until_ns = time.monotonic_ns() + int(seconds * 1e9)
+        for speaker in self._speakers:
+            speaker.speak()
+        try:
+            async with asyncio.timeout(seconds + _LATE_SECONDS):
+                await self._finished.wait()
+        except TimeoutError:
+            waiting = sum(speaker.waiting for speaker in self._speakers)
+            sys.exit(f"{waiting} clients wait for an ack, or were refused")
+        elapsed, cpu = time.monotonic() - began, time.process_time() - cpu
+        # A message may come after its ack.
+        drained = time.monotonic() + _DRAIN_SECONDS
+        while self.heard < len(self.ages) and time.monotonic() < drained:
+            await asyncio.sleep(0.01)
+        ages = sorted(self.ages)
+        return {
+            "seconds": elapsed,
+            "cpu": cpu,
+            "acks": len(ages),
+            "heard": self.heard,
+            "p50_ms": percentile_ms(ages, 0.5),
+            "p99_ms": percentile_ms(ages, 0.99),
+        }
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    load = TalkLoad(arguments.port, arguments.token, arguments.text_bytes)
+    async for command, *words in commands():
+        if command == "open":
+            await load.open(int(words[0]), int(words[1]))
+            # The collector would stop the clients for milliseconds, and look like the server.
+            gc.collect()
+            gc.freeze()
+            gc.disable()
+            answer: dict[str, object] = {"joined": len(load.members)}
+        elif command == "talk":
+            answer = await load.talk(float(words[0]))
+        else:
+            break
+        if load.lost:
+            sys.exit(f"{load.lost} clients were lost")
+        say(**answer)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--token", default="")
+    parser.add_argument("--text-bytes", type=int, required=True)
+    uvloop.run(main(parser.parse_args()))
