@@ -1,5 +1,6 @@
 """What the members of a session say to each other: messages that are kept, and signals."""
 
+import itertools
 import secrets
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -37,6 +38,9 @@ class Talking:
         self._fanout = fanout
         self._clock = clock
         self._message_bytes = message_bytes
+        # For messages without an id of their own: unique, and cheaper than a random one each.
+        self._prefix = f"{secrets.token_hex(6)}-"
+        self._numbers = itertools.count(1)
         # Messages that were taken, and signals that somebody lagged too far behind to hear.
         self.sent = 0
         self.dropped = 0
@@ -58,7 +62,7 @@ class Talking:
             key = "\0".join((name, principal.user_id, identifier))
             claim = Claim(key, blake2b(encoded, digest_size=16).digest())
         else:
-            identifier = secrets.token_hex(8)
+            identifier = f"{self._prefix}{next(self._numbers)}"
         body = b'{"id":%b,"user_id":%b,"data":%b}' % (
             orjson.dumps(identifier),
             orjson.dumps(principal.user_id),

@@ -33,6 +33,7 @@ _MAX_NOISE = 64
 # Each refusal may have cost a signature check; a client that is in already gets more patience.
 _MAX_REFUSALS = 3
 _MAX_REFUSALS_WHEN_JOINED = 10
+_LARGE_ANSWER_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_answer",
         "_carrier",
         "_engine",
         "_inbox",
@@ -99,6 +101,7 @@ class Connection:
         # Neither clogged nor compressed, in one look: a delivery asks nothing else.
         self.swift = True
         self.write: Callable[[bytes], None] = _nowhere
+        self._answer = b""
         self._carrier: Carrier | None = None
         self._inbox = Inbox(self._handle, self._let_flow)
         self._noise = 0
@@ -122,10 +125,37 @@ class Connection:
 
     def carry(self, carrier: Carrier) -> None:
         """Use this carrier from now on."""
+        self._release()
         self._carrier = carrier
         self.write = carrier.write
         self.deflates = carrier.deflates
         self.swift = not (self.deflates or self.clogged)
+
+    def answer(self, frames: bytes) -> None:
+        """Write at the end of this turn of the loop, in one with what else comes in it.
+
+        A message that its sender hears too is then one write with the answer to the sender.
+        Whatever is written meanwhile goes behind it.
+        """
+        if self.closed:
+            return
+        if not self._answer:
+            self.write = self._write_behind_answer
+            asyncio.get_running_loop().call_soon(self._release)
+        self._answer += frames
+        if len(self._answer) > _LARGE_ANSWER_BYTES:
+            # It counts at once as something that the client has yet to read.
+            self._release()
+
+    def _write_behind_answer(self, frames: bytes) -> None:
+        self._answer += frames
+        self._release()
+
+    def _release(self) -> None:
+        answer, self._answer = self._answer, b""
+        if answer and self._carrier is not None and not self.closed:
+            self.write = self._carrier.write
+            self.write(answer)
 
     @property
     def joined(self) -> bool:
@@ -324,6 +354,7 @@ class Connection:
         """End the connection; what was written still goes out, if the client takes it."""
         if self.closed:
             return
+        self._release()
         self._end(reason)
         if self._carrier is not None:
             now = self._engine.clock.monotonic()

@@ -111,7 +111,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         handler = self.namespace_handlers[namespace]
         reply = await handler.trigger_event(event, sid, *arguments)
         if packet.id is not None:
-            connection.write(text_frame(ack_packet(namespace, packet.id, dumps(reply))))
+            connection.answer(text_frame(ack_packet(namespace, packet.id, dumps(reply))))
         elif not reply["ok"]:
             error = dumps(reply["error"])
             connection.write(text_frame(event_packet(namespace, "error", error)))

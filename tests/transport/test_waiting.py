@@ -11,7 +11,9 @@ from aiohttp.test_utils import TestServer
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
+from server.transport.websocket import WebSocketCarrier
 from tests.access.forge import jwk, jwks, key_for, token
+from tests.kit.members import Member
 from tests.kit.running import Running, running
 from tests.kit.wire import RawClient, masked
 
@@ -221,4 +223,31 @@ async def test_who_reads_no_answer_is_given_no_more_of_them_until_it_reads() -> 
         for number in range(200):
             assert (await client.text()).startswith(f"43/market,{number}[")
         client.cut()
+        await floor.until_empty()
+
+
+async def test_an_answer_and_a_message_of_the_same_turn_are_one_write_in_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as floor:
+        member = await Member.come(floor, "ann", "room")
+        [connection] = floor.server.sockets.connections()
+        written: list[bytes] = []
+        real = WebSocketCarrier.write
+
+        def write(carrier: WebSocketCarrier, frames: bytes) -> None:
+            written.append(frames)
+            real(carrier, frames)
+
+        monkeypatch.setattr(WebSocketCarrier, "write", write)
+        # The way to the carrier was bound before it was watched.
+        assert connection.carrier is not None
+        connection.carry(connection.carrier)
+        await member.call("send", session_id="room", data={"n": 1})
+        await member.next("message")
+        assert len(written) == 1
+        assert written[0].index(b"43/session,7") < written[0].index(b'"message"')
+        connection.answer(b"\x81\x01x")
+        connection.close("the answer still goes out")
+        assert b"\x81\x01x" in await member.client.ended()
         await floor.until_empty()
