@@ -142,6 +142,10 @@ class SessionsService:
         departure = self.registry.kick(principal.org, session_id, user_id, now)
         if departure is None:
             raise RequestError(ErrorCode.SESSION_NOT_JOINED, "the user is not in the session")
+        channel = self._fanout.channel(session_channel(*record.key))
+        if channel is not None:
+            # What was said before comes before the news that it hears no more.
+            self._fanout.flush_channel(channel)
         frame = session_event("session_closed", record, self._now_ms(), reason="kicked")
         for connection_id in departure.connections:
             self._fanout.tell_one(connection_id, frame)

@@ -283,6 +283,26 @@ async def test_a_moderator_sends_a_user_away_from_every_device_and_ends_a_sessio
         await gone(floor, chair, phone, desk)
 
 
+async def test_who_goes_or_is_sent_away_has_heard_what_was_said_before() -> None:
+    async with running() as floor:
+        chair = await Member.come(floor, "chair", "room", scopes=MODERATOR)
+        bob = await Member.come(floor, "bob", "room")
+        # Both are read in one turn: the message still waits for its end when the other comes.
+        last = {"session_id": "room", "data": {"last": "words"}}
+        away = {"session_id": "room", "user_id": "bob"}
+        for event, body in (("send", last), ("kick", away)):
+            chair.client.send(f"42/session,8{json.dumps([event, body])}")
+        heard = [await bob.client.event() for _ in range(2)]
+        assert [name for name, _ in heard] == ["message", "session_closed"]
+        assert heard[0][1]["data"] == {"last": "words"}
+        await bob.call("join", session_id="room")
+        bob.client.send(f"42/session,8{json.dumps(['send', last])}")
+        bob.client.send(f"42/session,8{json.dumps(['leave', {'session_id': 'room'}])}")
+        texts = [await bob.client.text() for _ in range(3)]
+        assert ['"message"' in each for each in texts].count(True) == 1, texts
+        await gone(floor, chair, bob)
+
+
 async def test_an_empty_session_keeps_its_log_for_its_time_and_then_begins_anew() -> None:
     async with running({"session.retention_seconds": 100, "history.seconds": 0}) as floor:
         ann = await Member.come(floor, "ann", "room")
