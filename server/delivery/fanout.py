@@ -159,6 +159,10 @@ class Fanout:
         lag = tier.odd.get(client)
         return pace, tier.last if lag is None else lag.last
 
+    def listens(self, connection_id: str, channel: Channel) -> bool:
+        """Whether the client hears this topic."""
+        return channel in self._clients[connection_id].channels
+
     def listen(self, connection_id: str, channel: Channel, interval_ms: int) -> int:
         """The client hears the topic from its head on; the pace that it is served at."""
         client = self._clients[connection_id]

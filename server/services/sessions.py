@@ -110,7 +110,11 @@ class SessionsService:
         except BaseException:
             await self._following.release(name)
             raise
-        self._fanout.listen(connection_id, channel, 0)
+        if since is None and self._fanout.listens(connection_id, channel):
+            # It is in already: to begin at the head would lose what it is still owed.
+            self._fanout.flush_channel(channel)
+        else:
+            self._fanout.listen(connection_id, channel, 0)
         arrival = joined.arrival
         if arrival.announce:
             self._announce("user_joined", joined.record, user_id, arrival.participant_count)

@@ -1,11 +1,13 @@
 """Shared sessions over real sockets: joining, talking, leaving, and what keeps them apart."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from client_sdk.contract import Scope
+from server.services.session_wire import session_channel
 from tests.kit.clock import START
 from tests.kit.members import Member, settled
 from tests.kit.running import Running, running
@@ -301,6 +303,34 @@ async def test_who_goes_or_is_sent_away_has_heard_what_was_said_before() -> None
         texts = [await bob.client.text() for _ in range(3)]
         assert ['"message"' in each for each in texts].count(True) == 1, texts
         await gone(floor, chair, bob)
+
+
+async def test_joining_again_loses_nothing_of_what_a_slow_reader_is_still_owed() -> None:
+    roomy = {"delivery.buffer_bytes": 64 * 1024**2, "delivery.backlog_bytes": 64 * 1024**2}
+    async with running(roomy) as floor:
+        ann, bob = await Member.come(floor, "ann", "room"), await Member.come(floor, "bob", "room")
+        links = {peer.principal.user_id: peer.link for peer in floor.server.floor.peers()}
+        bob.client.stop_reading()
+        ann.cut()
+        channel, large = session_channel("default", "room"), b'{"data":"%b"}' % (b"x" * 1000**2)
+        while not links["bob"].clogged:
+            await floor.server.broker.publish(channel, large, NOW)
+            await asyncio.sleep(0)
+        for _ in range(2):
+            sent = (await floor.server.broker.publish(channel, b'{"data":{}}', NOW)).position.seq
+        taken = floor.server.statistics.snapshot()["messages_in"]
+        bob.client.send(f"42/session,8{json.dumps(['join', {'session_id': 'room'}])}")
+        bob.client.send(f"42/session,9{json.dumps(['send', {'session_id': 'room', 'data': {}}])}")
+        await settled(lambda: floor.server.statistics.snapshot()["messages_in"] > taken)
+        bob.client.read_again()
+        seqs = []
+        while len(seqs) < sent + 1:
+            text = await bob.client.text()
+            if text.startswith("42/session,"):
+                event, body = json.loads(text[text.index("[") :])
+                seqs += [body["seq"]] if event == "message" else []
+        assert seqs == list(range(1, sent + 2))
+        await gone(floor, bob)
 
 
 async def test_an_empty_session_keeps_its_log_for_its_time_and_then_begins_anew() -> None:
