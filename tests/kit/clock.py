@@ -1,4 +1,6 @@
-"""A clock that moves when a test says so."""
+"""Clocks that move when a test says so."""
+
+import time
 
 START = 1_800_000_000.0
 
@@ -18,3 +20,17 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self._elapsed += seconds
+
+
+class RunningClock(ManualClock):
+    """Also moves by itself: for what a busy server does otherwise than an idle one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = time.monotonic()
+
+    def monotonic(self) -> float:
+        return super().monotonic() + time.monotonic() - self._began
+
+    def time(self) -> float:
+        return super().time() + time.monotonic() - self._began

@@ -100,10 +100,13 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Mapping[str, object] | None = None, *, feed: Feed | None = None
+    settings: Mapping[str, object] | None = None,
+    *,
+    feed: Feed | None = None,
+    clock: ManualClock | None = None,
 ) -> AsyncIterator[Running]:
     """Start a server; settings are named as in a file: `limits.connections`."""
-    clock = ManualClock()
+    clock = clock or ManualClock()
     flags = dict(settings or {})
     if not {"auth.public_key_file", "auth.jwks_url", "auth.secret"} & flags.keys():
         flags["auth.secret"] = SECRET

@@ -1,0 +1,160 @@
+"""Sessions with many members who come, talk, go and are cut off at random, over real sockets."""
+
+import asyncio
+import gc
+import os
+import resource
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from server.brokers.memory import MemoryBroker
+from server.core.idempotency import Claim
+from tests.chaos.ledger import Room
+from tests.chaos.seats import Seat
+from tests.kit.clock import RunningClock
+from tests.kit.running import Running, running
+
+SECONDS = float(os.environ.get("FLOORCAST_STRESS_SECONDS", "0"))
+USERS = 10
+GRACE = 10
+RETENTION = 3600
+SETTINGS = {
+    "limits.connections": 0,
+    "limits.connections_per_ip": 0,
+    "limits.connects_per_second": 0,
+    "limits.connects_per_second_per_ip": 0,
+    "limits.events_per_second": 0,
+    "session.per_user": 0,
+    "session.grace_seconds": GRACE,
+    "session.retention_seconds": RETENTION,
+    "history.messages": 100_000,
+    "history.seconds": 0,
+    "market.idempotency_seconds": RETENTION,
+    # Time leaps here, and nobody reads meanwhile.
+    "ping.interval_seconds": 1e6,
+}
+
+
+@pytest.mark.behaviour("D32", "D42", "D45", "E10", "E11")
+@pytest.mark.timeout(60 + 8 * SECONDS)
+async def test_members_who_come_go_and_are_cut_at_random_miss_nothing_and_leave_nothing() -> None:
+    async with running(SETTINGS, clock=RunningClock()) as floor:
+        if not SECONDS:
+            done = await run(floor, sessions=20, rounds=3)
+            print(dict(done))
+            return
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        # The first fills caches and pools of memory; the second does all of it once more.
+        first = await run(floor, sessions=200, seconds=SECONDS)
+        before = rss_bytes()
+        done = await run(floor, sessions=200, rounds=first["rounds"])
+        after = rss_bytes()
+        print(dict(done), f"RSS {before / 2**20:.1f} -> {after / 2**20:.1f} MiB")
+        assert after <= before * 1.05
+
+
+async def run(
+    floor: Running, *, sessions: int, rounds: int = 0, seconds: float = 0
+) -> Counter[str]:
+    """Let them do as they like in rounds, with a look at what has come of it after each."""
+    rooms = [Room(f"room-{number}") for number in range(sessions)]
+    done: Counter[str] = Counter()
+    seats = [
+        Seat(floor, [rooms[number], rooms[number - 1]], f"u{number}.{user}", device, done)
+        for number in range(sessions)
+        for user in range(USERS)
+        for device in range(2 if user < 3 else 1)
+    ]
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + seconds
+    while done["rounds"] < rounds or loop.time() < ends_at:
+        done["rounds"] += 1
+        await taking_turns(seat.act for seat in seats)
+        await quiet(floor, rooms, seats)
+    await taking_turns(seat.go for seat in seats)
+    await nothing_is_left(floor)
+    for room in rooms:
+        room.check()
+    done["messages acknowledged up to"] = sum(room.acknowledged for room in rooms)
+    return done
+
+
+async def taking_turns(actions: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Many at once, but not so many that one waits for long."""
+    waiting = iter(actions)
+
+    async def work() -> None:
+        for action in waiting:
+            await action()
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(100):
+            group.create_task(work(), name=f"worker-{number}")
+
+
+async def quiet(floor: Running, rooms: list[Room], seats: list[Seat]) -> None:
+    """Nobody does anything, and who was cut off is given up: now all accounts agree."""
+    present = [seat for seat in seats if seat.here]
+    memberships = sum(len(seat.stays) for seat in present)
+    sockets = floor.server.sockets
+    await eventually(floor, lambda: sockets.connection_count == len(present))
+    await eventually(floor, lambda: len(floor.server.floor.peers()) == len(present))
+    # What was sent with the last breath has been written to everybody.
+    await eventually(floor, lambda: not floor.server.fanout._dirty)
+    assert floor.residue()["memberships"] == memberships
+    floor.pass_time(GRACE + 1)
+    await floor.server.sessions.sweep()
+    await taking_turns(seat.catch_up for seat in present)
+    for room in rooms:
+        expected = Counter(seat.user for seat in present if room.id in seat.stays)
+        record = floor.server.sessions.registry.get("default", room.id)
+        members = () if record is None else record.presence.members()
+        assert {each.user_id: each.connections for each in members} == expected
+
+
+async def nothing_is_left(floor: Running) -> None:
+    """All have left, and their times have passed."""
+    await eventually(floor, lambda: not floor.server.floor.peers())
+    for seconds in (GRACE + 1, RETENTION + 1):
+        floor.pass_time(seconds)
+        await floor.server.sessions.sweep()
+    await eventually(floor, lambda: not any(floor.residue().values()))
+    sessions, broker = floor.server.sessions, floor.server.broker
+    assert not any(sessions.registry.stats().values())
+    assert isinstance(broker, MemoryBroker)
+    # Ids are let go when the next is looked for.
+    await broker.find(Claim("", b""))
+    for owner in (sessions, sessions.registry, sessions._following, broker):
+        assert not any(contents(owner).values()), contents(owner)
+    assert not floor.server.fanout._opening
+    assert not floor.server.fanout._dirty
+
+
+def contents(owner: object) -> dict[str, object]:
+    """What an object keeps in collections of its own."""
+    return {
+        name: part
+        for name, part in vars(owner).items()
+        if hasattr(part, "__len__") and not isinstance(part, str)
+    }
+
+
+async def eventually(floor: Running, condition: Callable[[], bool]) -> None:
+    """Wait for what the server has still to notice."""
+    try:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0)
+    except TimeoutError:
+        raise AssertionError(f"it never was so: {floor.residue()}") from None
+
+
+def rss_bytes() -> int:
+    """The memory of this process that is in use."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
