@@ -124,7 +124,9 @@ class SessionsService:
             "ok": True,
             "session_id": session_id,
             **self._who(joined.record),
-            **channel.view.position.body(),
+            "epoch": channel.view.position.epoch,
+            # What was sent until now; who lags gets the rest after this answer.
+            "seq": self._fanout.standing(connection_id, channel)[1],
             "recovered": messages is not None,
             "messages": message_bodies(channel, messages or ()),
             "metadata": dict(joined.record.metadata),
