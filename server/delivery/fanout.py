@@ -183,8 +183,7 @@ class Fanout:
         self._owe(self._clients[connection_id], channel, lag)
 
     def unlisten(self, connection_id: str, channel: Channel) -> None:
-        """The client wants no more of it; what came before that it gets."""
-        self.flush_channel(channel)
+        """The client wants no more of it."""
         self._part(self._clients[connection_id], channel)
 
     def _part(self, client: Client, channel: Channel) -> None:

@@ -176,6 +176,9 @@ class TopicView:
         merged = position.seq - lag.last
         age_ms = max(0, now_ms - (latest.ts_ms if lag.oldest_ms is None else lag.oldest_ms))
         kind, ts_ms, data = latest.kind, latest.ts_ms, latest.data
+        if lag.needs_snapshot:
+            # It may stand at this place already, and have nothing to go with it.
+            kind = "snapshot"
         if self._book is not None and (merged > 1 or lag.needs_snapshot):
             change = None if lag.needs_snapshot else self._merged_change(lag.last)
             if change is None:

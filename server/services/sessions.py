@@ -198,6 +198,8 @@ class SessionsService:
     async def _silence(self, name: str, connections: Iterable[str]) -> None:
         channel = self._fanout.channel(name)
         if channel is not None:
+            # Who goes was there when this was said.
+            self._fanout.flush_channel(channel)
             for connection_id in connections:
                 self._fanout.unlisten(connection_id, channel)
             await self._following.release(name)

@@ -28,6 +28,9 @@ from server.transport.config import TransportConfig
 from server.transport.connection import Connection
 from server.transport.engine import STOCK_LOGGER, Engine
 
+# Events that their sender hears back at once: both go out in one write.
+_ECHOED = frozenset(("send",))
+
 # What a namespace raises to turn a client away, with a message and data for it.
 ConnectionRefused = exceptions.ConnectionRefusedError
 
@@ -111,7 +114,13 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         handler = self.namespace_handlers[namespace]
         reply = await handler.trigger_event(event, sid, *arguments)
         if packet.id is not None:
-            connection.answer(text_frame(ack_packet(namespace, packet.id, dumps(reply))))
+            answer = text_frame(ack_packet(namespace, packet.id, dumps(reply)))
+            if event in _ECHOED:
+                connection.answer(answer)
+            else:
+                # Alone: a client that awaits an answer may look at it later than at an event
+                # that came in the same bytes.
+                connection.write(answer)
         elif not reply["ok"]:
             error = dumps(reply["error"])
             connection.write(text_frame(event_packet(namespace, "error", error)))

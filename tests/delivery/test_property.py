@@ -267,5 +267,6 @@ Market.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 test_any_sequence_keeps_the_promises = pytest.mark.behaviour("C10", "C11", "D28", "D42")(
-    Market.TestCase
+    # Under coverage it takes a good while.
+    pytest.mark.timeout(240)(Market.TestCase)
 )

@@ -323,7 +323,7 @@ async def test_joining_again_loses_nothing_of_what_a_slow_reader_is_still_owed()
         bob.client.send(f"42/session,9{json.dumps(['send', {'session_id': 'room', 'data': {}}])}")
         await settled(lambda: floor.server.statistics.snapshot()["messages_in"] > taken)
         bob.client.read_again()
-        seqs = []
+        seqs: list[int] = []
         while len(seqs) < sent + 1:
             text = await bob.client.text()
             if text.startswith("42/session,"):

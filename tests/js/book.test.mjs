@@ -74,29 +74,40 @@ test(`a hundred symbols with three streams each are followed for ${SECONDS} s`, 
     }
   };
   // Half of them paced: their changes come merged, and lead to the same books.
-  for (const [some, interval_ms] of [[topics.slice(0, 150), 0], [topics.slice(150), 250]]) {
-    const reply = await socket.emitWithAck("subscribe", { topics: some, interval_ms });
+  for (const event of ["price", "orderbook", "trades"]) socket.on(event, hear);
+  // In the callback, not behind an await: messages may come in the same bytes as the answer.
+  const begin = (reply) => {
     assert.equal(reply.ok, true);
     for (const [topic, state] of Object.entries(reply.topics)) {
       assert.equal(state.status, "CONNECTED", topic);
       seen.set(topic, state.seq);
       if (topic.startsWith("ORDERBOOK") && state.snapshot) books.get(topic.slice(10)).take(state.snapshot);
     }
-    for (const event of ["price", "orderbook", "trades"]) {
-      socket.off(event, hear);
-      socket.on(event, hear);
-    }
+  };
+  for (const [some, interval_ms] of [[topics.slice(0, 150), 0], [topics.slice(150), 250]]) {
+    await new Promise((resolve) => {
+      socket.emit("subscribe", { topics: some, interval_ms }, (reply) => resolve(begin(reply)));
+    });
   }
   await new Promise((resolve) => setTimeout(resolve, SECONDS * 1000));
   assert.deepEqual(faults.slice(0, 3), []);
-  const fromServer = await socket.emitWithAck("subscribe", { topics: topics.filter((t) => t.startsWith("ORDERBOOK")) });
-  for (const [topic, { snapshot }] of Object.entries(fromServer.topics)) {
-    // What did not fit into the answer comes as a message of its own.
-    if (snapshot === null) continue;
-    const book = books.get(topic.slice(10));
-    // Both sides stand at the same message: what came before the answer was heard before it.
-    if (seen.get(topic) === snapshot.seq) assert.equal(book.checksum(), snapshot.data.checksum, topic);
-  }
+  let compared = 0;
+  const compare = (reply) => {
+    for (const [topic, { snapshot }] of Object.entries(reply.topics)) {
+      // What did not fit into the answer comes as a message of its own. And a paced book may
+      // stand further back than the server's.
+      if (snapshot === null || seen.get(topic) !== snapshot.seq) continue;
+      assert.equal(books.get(topic.slice(10)).checksum(), snapshot.data.checksum, topic);
+      compared++;
+    }
+  };
+  const all = topics.filter((topic) => topic.startsWith("ORDERBOOK"));
+  await new Promise((resolve, reject) => {
+    socket.emit("subscribe", { topics: all }, (reply) => {
+      try { resolve(compare(reply)); } catch (fault) { reject(fault); }
+    });
+  });
+  assert.ok(compared > 10, `${compared} books were compared`);
   assert.ok(counts.ORDERBOOK > 20 * SECONDS, JSON.stringify(counts));
   assert.ok(counts.PRICE > 20 * SECONDS && counts.TRADES > 5 * SECONDS, JSON.stringify(counts));
   console.log(JSON.stringify(counts));
