@@ -191,3 +191,23 @@ async def test_compressed_clients_of_one_pace_share_the_bytes() -> None:
     await desk.price("A")
     desk.pass_time(0.2)
     assert ann.written[-1] is bob.written[-1]
+
+
+async def test_the_age_of_what_a_newcomer_lacks_counts_from_the_first_message_after_it_came() -> (
+    None
+):
+    desk = await Desk.opened()
+    desk.pass_time(0)
+    await desk.client("first", "PRICE:A", interval_ms=1000)
+    await desk.price("A", 1)
+    desk.settle()
+    desk.pass_time(0.3)
+    newcomer = await desk.client("newcomer", "PRICE:A", interval_ms=1000)
+    desk.pass_time(0.2)
+    for last in (2, 3):
+        await desk.price("A", last)
+        desk.settle()
+        desk.pass_time(0.1)
+    desk.pass_time(0.3)
+    [message] = newcomer.messages("price")
+    assert (message["merged"], message["prev"], message["age_ms"]) == (2, 1, 500)
