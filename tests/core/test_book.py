@@ -123,6 +123,12 @@ def test_the_checksum_is_that_of_the_ten_best_levels_side_by_side() -> None:
     assert one.checksum() != before
 
 
+def test_where_a_price_was_spelled_in_two_ways_the_last_word_stands_last() -> None:
+    words = [("10.0", "0"), ("10.00", "5"), ("10.00", "0"), ("10.0", "7")]
+    merged, _ = merge_changes([([word], []) for word in words])
+    assert merged == [("10.00", "0"), ("10.0", "7")], "for a client that finds levels by number"
+
+
 prices = st.integers(1, 30)
 quantities = st.integers(0, 3).map(str)
 changes = st.lists(
