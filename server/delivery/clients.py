@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from client_sdk.contract import ErrorCode
-from server.core.errors import LimitError
 from server.core.frames import deflate_text_frames
 from server.core.outbox import Outbox
 from server.ports import Link
@@ -35,16 +33,6 @@ class Client:
         if self.outbox is None or not channel.view.merges:
             return asked
         return max(asked, self.outbox.interval_ms)
-
-    def force(self, frames: bytes, max_buffered_bytes: int) -> bool:
-        """Write to it though its way is full, unless too much waits; then it is let go."""
-        if self.link.buffered_bytes + len(frames) > max_buffered_bytes:
-            self.link.end(
-                LimitError(ErrorCode.SERVER_OVERLOADED, "the client reads too slowly"),
-                reconnect=True,
-            )
-            return False
-        return self.send(frames)
 
     def send(self, frames: bytes, deflated: bytes | None = None) -> bool:
         """Write to it; False where the way is broken, and then it is ended.

@@ -24,7 +24,7 @@ _LEAST_PAUSE_SECONDS = 0.001
 
 @dataclass(frozen=True, slots=True)
 class DeliveryConfig:
-    """How much waits for one client, for how long, and what a node keeps of a topic."""
+    """How much waits for one client, and for how long."""
 
     buffer_bytes: int = 256 * 1024
     stalled_seconds: float = 30.0
@@ -406,9 +406,16 @@ class Fanout:
         self.flush_channel(channel)
         for client in channel.clients():
             if client.id != skip:
-                client.force(frame, self._config.buffer_bytes)
+                self._force(client, frame)
 
     def tell_one(self, connection_id: str, frame: bytes) -> bool:
         """Send something to one client that it has to hear; False where it is not here."""
         client = self._clients.get(connection_id)
-        return client is not None and client.force(frame, self._config.buffer_bytes)
+        return client is not None and self._force(client, frame)
+
+    def _force(self, client: Client, frame: bytes) -> bool:
+        """Write though its way is full, unless too much waits already: then it is let go."""
+        if client.link.buffered_bytes + len(frame) > self._config.buffer_bytes:
+            self.laggards.let_go(client)
+            return False
+        return client.send(frame)

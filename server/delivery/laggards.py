@@ -117,7 +117,7 @@ class Laggards:
         now_ms = int(self._clock.time() * 1000)
         missed = channel.view.missed(lag, now_ms, self._piece_bytes)
         if missed.is_lost:
-            self._let_go(client)
+            self.let_go(client)
             return False
         frames = missed.frames
         if lag.needs_status:
@@ -141,7 +141,7 @@ class Laggards:
         for client in tuple(self._lagging):
             stalled = _outbox(client).stall(now, client.link.taken_bytes)
             if 0 < self._stalled_seconds <= stalled:
-                self._let_go(client)
+                self.let_go(client)
         for client in tuple(self._widened):
             outbox = _outbox(client)
             if client not in self._lagging and outbox.calm(now):
@@ -149,7 +149,8 @@ class Laggards:
                 if not outbox.interval_ms:
                     del self._widened[client]
 
-    def _let_go(self, client: Client) -> None:
+    def let_go(self, client: Client) -> None:
+        """The end of the ladder: it may come back, and begin anew."""
         self._counters.add("delivery.overloaded")
         client.link.end(
             LimitError(ErrorCode.SERVER_OVERLOADED, "the client reads too slowly"), reconnect=True

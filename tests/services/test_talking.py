@@ -104,3 +104,4 @@ async def test_a_member_that_would_have_too_much_unread_is_let_go() -> None:
         await room.join(f"u{number}")
     assert slow.most_buffered <= 4096
     assert slow.ended[:1] == ["server.overloaded"]
+    assert room.desk.counters.total("delivery.overloaded") == len(slow.ended), "and it is counted"
