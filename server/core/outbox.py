@@ -30,6 +30,13 @@ class Lag:
     needs_snapshot: bool = False
     # The feed's state changed while it could not be told.
     needs_status: bool = False
+    # What was told apart from messages after this write is owed too; None where nothing is.
+    told: int | None = None
+
+    @property
+    def owes(self) -> bool:
+        """Whether it is to be told something, wherever it stands."""
+        return self.needs_snapshot or self.needs_status or self.told is not None
 
 
 class Outbox(Generic[K]):
