@@ -251,7 +251,7 @@ class Channel:
             self.sync(tier, client)
             return True
         tier.odd[client] = lag
-        client.note(self, self._offsets.last, lag.last, told=lag.told)
+        client.note(self, self._offsets.last, lag.last, owes=lag)
         if lag.last == self.view.position.seq:
             # The next message is the first that it lacks.
             lag.oldest_ms = None

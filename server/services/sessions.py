@@ -148,6 +148,8 @@ class SessionsService:
             name, lambda head, latest: self._look(session_id, head)
         )
         try:
+            # What waits may find the connection broken, and end it.
+            self._fanout.flush_channel(channel)
             # From here on nothing waits: what is said now comes after the answer.
             if connection_id not in self._present:
                 raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
