@@ -255,14 +255,20 @@ class Fanout:
         self._owe(self._clients[connection_id], channel, lag)
 
     def unlisten(self, connection_id: str, channel: Channel) -> None:
-        """The client wants no more of it, or is to have no more of it when it is back."""
+        """The client wants no more of it, or is to have no more of it when it is back.
+
+        One that is gone by now is nothing.
+        """
         parked = self._parked.get(connection_id)
         if parked is not None:
             del parked.channels[channel]
             parked.asked.pop(channel, None)
             channel.held.pop(parked, None)
-        else:
-            client = self._clients[connection_id]
+            if parked.trail is not None:
+                parked.trail.drop(channel)
+            return
+        client = self._clients.get(connection_id)
+        if client is not None:
             self._part(client, channel)
             if client.trail is not None:
                 client.trail.drop(channel)
@@ -502,7 +508,7 @@ class Fanout:
                 passed_over += 1
         return passed_over
 
-    def tell(self, channel: Channel, event: bytes, *, skip: str | None = None) -> None:
+    def tell(self, channel: Channel, event: bytes, *, skip: frozenset[str] = frozenset()) -> None:
         """Send something that everybody has to hear, though it has no place of its own."""
         self.flush_channel(channel)
         serial = self._offsets.take()
@@ -510,7 +516,7 @@ class Fanout:
             channel.told.append(Saying(serial, channel.view.position.seq, event, skip))
         frames = (plain_frame(event), self._offsets.frame(event, serial))
         for client in channel.clients():
-            if client.id != skip and not self._is_told_later(client, channel):
+            if client.id not in skip and not self._is_told_later(client, channel):
                 self._force(client, frames[client.trail is not None])
 
     def _is_told_later(self, client: Client, channel: Channel) -> bool:
@@ -545,8 +551,9 @@ class Fanout:
     def _repeat(self, client: Client, serial: int) -> None:
         """Say again to one client what was said to it after this."""
         if client.told is not None:
-            for saying in client.told.after(serial, client.id) or ():
-                self.tell_one(client.id, saying.event)
+            # With a new number each: cut off once more, it must not get both.
+            for event in client.told.take_back(serial):
+                self.tell_one(client.id, event)
 
     def _force(self, client: Client, frame: bytes) -> bool:
         """Write though its way is full, unless too much waits already: then it is let go."""

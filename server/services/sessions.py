@@ -202,9 +202,9 @@ class SessionsService:
             self._fanout.flush_channel(channel)
         event = session_event("session_closed", record, self._now_ms(), reason="kicked")
         for connection_id in departure.connections:
-            self._fanout.tell_one(connection_id, event)
-            # Whoever was sent away comes back as somebody new.
+            # Whoever was sent away comes back as somebody new, also who reads too slowly for this.
             self._tickets.forget(connection_id)
+            self._fanout.tell_one(connection_id, event)
         await self._part(record, departure)
         for connection_id in self._tickets.parked_of((principal.org, user_id)):
             if record.key in self._parked[connection_id]:
@@ -246,7 +246,13 @@ class SessionsService:
         now = self._clock.monotonic()
         self._announce_departures(self.registry.departed(now))
         for record in self.registry.due(now):
-            await self._broker.forget(session_channel(*record.key))
+            name = session_channel(*record.key)
+            channel = self._fanout.channel(name)
+            for connection_id in () if channel is None else channel.held_ids():
+                # What it was in is no more, and must not be mistaken for what begins anew.
+                self._tickets.forget(connection_id)
+                await self.exit(connection_id, deliberate=False)
+            await self._broker.forget(name)
 
     # --- inside
 
@@ -282,8 +288,9 @@ class SessionsService:
             told = session_event(
                 event, record, self._now_ms(), user_id=user_id, participant_count=count
             )
-            mine = record.presence.connections_of(user_id)
-            self._fanout.tell(channel, told, skip=mine[0] if mine else None)
+            here = record.presence.connections_of(user_id)
+            away = self._tickets.parked_of((record.org, user_id))
+            self._fanout.tell(channel, told, skip=frozenset((*here, *away)))
 
     def _look(self, session_id: str, head: Place) -> SessionView:
         return SessionView(
