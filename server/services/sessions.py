@@ -92,13 +92,19 @@ class SessionsService:
         try:
             for org, session_id in keys:
                 self.judge(principal, session_id)
-                self.registry.open(org, session_id).presence.admit(user_id)
+                record = self.registry.get(org, session_id)
+                if record is not None and not record.closed:
+                    record.presence.admit(user_id)
         except FloorcastError:
             return False
         if not self._fanout.resume(connection_id, link, offset):
             return False
         self._present.add(connection_id)
         for org, session_id in keys:
+            record = self.registry.get(org, session_id)
+            if record is None or record.closed:
+                # It hears what was said to the end, and is not in it.
+                continue
             joined = self.registry.join(connection_id, org, user_id, session_id, self._now_ms())
             # Told where its user was given up meanwhile; before that nobody has noticed anything.
             self._announce_arrival(joined, user_id)
@@ -223,12 +229,12 @@ class SessionsService:
             self._fanout.flush_channel(channel)
         event = session_event("session_closed", record, self._now_ms(), reason="closed")
         connections = self.registry.close(principal.org, session_id, self._clock.monotonic())
-        away = [each for each, keys in self._parked.items() if record.key in keys]
-        for connection_id in away:
-            del self._parked[connection_id][record.key]
-        for connection_id in (*connections, *away):
+        for connection_id in connections:
             self._fanout.tell_one(connection_id, event)
-        await self._silence(name, (*connections, *away))
+        if channel is not None and channel.held_ids():
+            # Who was cut off hears it when it is back, behind all that was said before.
+            self._fanout.tell(channel, event, skip=frozenset(connections))
+        await self._silence(name, connections)
         return {"ok": True, "connections": len(connections)}
 
     def participants(self, principal: Principal, session_id: str) -> Reply:
@@ -248,10 +254,12 @@ class SessionsService:
         for record in self.registry.due(now):
             name = session_channel(*record.key)
             channel = self._fanout.channel(name)
-            for connection_id in () if channel is None else channel.held_ids():
-                # What it was in is no more, and must not be mistaken for what begins anew.
-                self._tickets.forget(connection_id)
-                await self.exit(connection_id, deliberate=False)
+            if channel is not None:
+                # What they hear is no more, and must not be mistaken for what begins anew.
+                for connection_id in channel.held_ids():
+                    self._tickets.forget(connection_id)
+                    await self.exit(connection_id, deliberate=False)
+                await self._silence(name, [client.id for client in channel.clients()])
             await self._broker.forget(name)
 
     # --- inside
