@@ -125,7 +125,7 @@ class Cuts(RuleBasedStateMachine):
         self.times: dict[str, list[int]] = {topic: [] for topic in TOPICS}
         self.book: tuple[dict[str, str], dict[str, str]] = ({}, {})
         self.number = 0
-        self.resuming = False
+        self.resuming = ""
         for name, pace in (("ann", 0), ("bob", 0), ("carl", 100)):
             self.subscribe(name, list(TOPICS), pace, heard=True)
 
@@ -278,9 +278,9 @@ class Cuts(RuleBasedStateMachine):
         caller.answered()
         lost = self.lost(caller)
         link.broken = not sound
-        self.resuming = True
+        self.resuming = name
         recovered = self.desk.service.resume(name, trader(name), link, caller.belief.offset)
-        self.resuming = False
+        self.resuming = ""
         if link.aborted or link.ended:
             # It broke down while it was sent what it lacked.
             assert recovered
@@ -332,7 +332,7 @@ class Cuts(RuleBasedStateMachine):
     def connect(self, name: str, link: RecordingLink) -> None:
         def ended() -> None:
             # The transport hears of the namespace only when it has answered the CONNECT.
-            if not self.resuming and name in self.here and self.here[name].link is link:
+            if name != self.resuming and name in self.here and self.here[name].link is link:
                 self.desk.service.park(name)
                 caller = self.away[name] = self.here.pop(name)
                 caller.hear(self.now_ms(), self.times)
