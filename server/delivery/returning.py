@@ -73,7 +73,10 @@ def _lag(client: Client, channel: Channel, serial: int) -> Lag | None:
         lag = Lag(seq)
     lag.needs_status = channel.status_serial > serial or (mark is not None and mark.needs_status)
     if channel.told is not None:
-        told = serial if mark is None or mark.told is None else min(serial, mark.told)
+        # What was said before it came does not concern it.
+        told = serial if mark is None else max(serial, mark.serial)
+        if mark is not None and mark.told is not None:
+            told = min(told, mark.told)
         sayings = channel.told.after(told, client.id)
         if sayings is None:
             return None

@@ -363,6 +363,8 @@ class Cuts(RuleBasedStateMachine):
                 if topic in KEPT_TOPICS
             )
             or any(len(marks) == MAX_MARKS for marks in trail._marks.values())
+            # What it lacks of a topic that it was never told of, only the server knows.
+            or any(topic in KEPT_TOPICS for topic in caller.unanswered)
             # It may or may not have the answer that told it of another place.
             or any(answer.moved for answer in trail._answers.values())
         )

@@ -198,3 +198,40 @@ async def test_what_was_said_to_it_alone_is_said_once_however_often_it_is_cut_of
         missed = back(desk, "ann", None)
         assert missed == [("notice", {"n": 1})]
         desk.service.park("ann")
+
+
+async def test_an_event_that_it_cannot_have_seen_recovers_nothing() -> None:
+    desk = await opened()
+    await listener(desk, "ann", "TRADES:A")
+    eve = await listener(desk, "eve", "TRADES:A")
+    desk.service.park("ann")
+    await trades(desk, 1, 2)
+    assert back(desk, "ann", offset(eve)) is None
+
+
+async def test_a_snapshot_is_owed_also_to_who_has_heard_something_else_meanwhile() -> None:
+    desk = await opened()
+    bids = [(f"{price}.0", "1.00000000") for price in range(1, 60)]
+    await desk.book("A", bids, [], "snapshot")
+    ann = await listener(desk, "ann", "TRADES:A")
+    await desk.subscribe("ann", "ORDERBOOK:A")
+    await desk.trade("A", 1)
+    desk.fanout.flush()
+    assert [event for event, _ in ann.events()] == ["trades"]
+    desk.service.park("ann")
+    missed = back(desk, "ann", offset(ann))
+    assert missed is not None
+    assert [body["type"] for _, body in missed] == ["snapshot"]
+
+
+async def test_who_lagged_and_was_told_another_place_is_not_had_back_by_guessing() -> None:
+    desk = await opened()
+    ann = await listener(desk, "ann", "TRADES:A")
+    await trades(desk, 1, 1)
+    ann.stall()
+    for number in range(2, 12):
+        await trades(desk, number, number)
+    assert ann.clogged
+    await desk.subscribe("ann", "TRADES:A")
+    desk.service.park("ann")
+    assert back(desk, "ann", offset(ann)) is None

@@ -125,6 +125,18 @@ async def test_who_is_back_after_the_grace_time_was_seen_to_go_and_to_come() -> 
         await empty(floor, ann, bob, carl)
 
 
+async def test_what_was_told_before_it_came_is_not_told_to_who_is_back() -> None:
+    async with running() as floor:
+        bob = Returning(floor, "bob", "/session")
+        await bob.come()
+        ann, carl = await member(floor, "ann"), await member(floor, "carl")
+        assert (await bob.call("join", session_id="room"))["participant_count"] == 3
+        await bob.cut()
+        assert await bob.come() == []
+        assert bob.recovered
+        await empty(floor, ann, bob, carl)
+
+
 async def test_half_open_connections_are_ended_when_their_client_is_back() -> None:
     async with running() as floor:
         ann = await market(floor, "TRADES:A")
