@@ -155,6 +155,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             return
         connection.sids[namespace] = accepted.connection_id
         joined = text_frame(connect_packet(namespace, accepted.connection_id, accepted.pid))
+        if connection.closed:
+            # It broke, or was let go, while it was sent what it had missed.
+            self.on_left(connection, namespace, self.reason.TRANSPORT_CLOSE)
+            return
         connection.write(joined + accepted.first_frames)
 
     def _refuse(self, connection: Connection, namespace: str, message: str, data: object) -> None:
