@@ -175,7 +175,8 @@ class Trading:
     async def _speak(self, count: int) -> None:
         for _ in range(count):
             session_id, message_id = self._dice.choice(self._sessions), str(next(self._numbers))
-            body = {"session_id": session_id, "data": {"is": message_id}, "id": message_id}
+            data = {"is": message_id}
+            body: dict[str, object] = {"session_id": session_id, "data": data, "id": message_id}
             reply = await self._ask(self._speaker, "/session", "send", body)
             seq = self.ledger.note(session_id, reply)
             self.ledger.kept[session_id][seq] = message_id
