@@ -65,7 +65,10 @@ def _lag(client: Client, channel: Channel, serial: int) -> Lag | None:
         return None
     lag.needs_status = channel.status_serial > serial
     if channel.told is not None:
-        told = serial if mark is None or mark.told is None else min(serial, mark.told)
+        # What was told before it came is not for it.
+        told = serial if mark is None else max(serial, mark.serial)
+        if mark is not None and mark.told is not None:
+            told = min(told, mark.told)
         sayings = channel.told.after(told, client.id)
         if sayings is None:
             return None
