@@ -50,7 +50,7 @@ class MarketNamespace(FloorNamespace):
     def parked(self, connection_id: str) -> None:
         self._subscribing.park(connection_id)
 
-    def resumed(self, peer: Peer, offset: str | None) -> bool:
+    def resumed(self, peer: Peer, offset: str | None) -> bytes | None:
         return self._subscribing.resume(peer.connection_id, peer.principal, peer.link, offset)
 
     async def left(self, connection_id: str, *, deliberate: bool) -> None:

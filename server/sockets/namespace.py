@@ -86,9 +86,12 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     def parked(self, connection_id: str) -> None:
         """A client was cut off and may be back; nothing of its may be let go. For subclasses."""
 
-    def resumed(self, peer: Peer, offset: str | None) -> bool:
-        """It is back, and has to get what it missed; False where it cannot. For subclasses."""
-        return False
+    def resumed(self, peer: Peer, offset: str | None) -> bytes | None:
+        """It is back, and gets what it missed as soon as it knows; the frames to send it first.
+
+        None where it cannot have that. For subclasses.
+        """
+        return None
 
     def greeting(self, peer: Peer) -> bytes:
         """The frames that every client is sent that has come, or come back; for subclasses."""
@@ -158,15 +161,16 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             return None
         own_id, call.connection_id = call.connection_id, connection_id
         peer = self._floor.join(call, principal, session_id)
-        if not self.resumed(peer, auth.offset):
+        frames = self.resumed(peer, auth.offset)
+        if frames is None:
             self._floor.leave(connection_id)
             await self._give_up(connection_id)
             call.connection_id = own_id
             return None
         self._tickets.resume(connection_id)
         self.recovered += 1
-        welcome = self._floor.welcome(peer, self.session_of(peer, session_id))
-        return Accepted(welcome + self.greeting(peer), connection_id, ticket.secret)
+        frames += self._floor.welcome(peer, self.session_of(peer, session_id))
+        return Accepted(frames + self.greeting(peer), connection_id, ticket.secret)
 
     async def _cut_off(self, connection_id: str, reason: str) -> None:
         self._floor.leave(connection_id)

@@ -70,7 +70,7 @@ class SessionNamespace(FloorNamespace):
         self._notifications.forget(connection_id)
         self._sessions.park(connection_id)
 
-    def resumed(self, peer: Peer, offset: str | None) -> bool:
+    def resumed(self, peer: Peer, offset: str | None) -> bytes | None:
         return self._sessions.resume(peer.connection_id, peer.principal, peer.link, offset)
 
     def session_of(self, peer: Peer, session_id: str | None) -> str | None:
