@@ -31,13 +31,17 @@ TOPICS = [
 ]
 SESSIONS = ["job:1", "job:2", "job:3"]
 USERS = ["ann", "bob"]
+WEBSOCKET = ("websocket",)
+POLLING = ("polling",)
 SETTINGS = {
     # So short that a connection which has gone silent is noticed within the run.
     "FLOORCAST_PING__INTERVAL_SECONDS": "0.5",
     "FLOORCAST_PING__TIMEOUT_SECONDS": "0.5",
     "FLOORCAST_LIMITS__EVENTS_PER_SECOND": "0",
 }
-FAULTS_PER_SECOND = 4
+# Between two faults; some last besides.
+PAUSES_SECONDS = (0.0, 0.15)
+LASTING_SECONDS = (0.1, 0.5)
 CALM_SECONDS = 10
 QUIET_SECONDS = 1
 ANSWER_SECONDS = 20
@@ -51,7 +55,8 @@ class Browser:
     """One client as it is started: a connection for both namespaces."""
 
     user: str
-    websocket_only: bool = False
+    # Empty is the default: polling, then upgraded.
+    transports: tuple[str, ...] = ()
     # False goes on by positions alone, as if the server could give nothing back.
     recovery: bool = True
     session_id: str | None = None
@@ -62,8 +67,8 @@ class Browser:
             "recovery": self.recovery,
             "token": token(secret, self.user, [Scope.MARKET_READ, Scope.SESSION_JOIN]),
         }
-        if self.websocket_only:
-            options["transports"] = ["websocket"]
+        if self.transports:
+            options["transports"] = self.transports
         if self.session_id is not None:
             options["session_id"] = self.session_id
         return options
@@ -76,10 +81,11 @@ class Browser:
 BROWSERS = [
     Browser("ann"),
     Browser("ann", session_id="job:1"),
-    Browser("bob", websocket_only=True),
-    Browser("bob", websocket_only=True, session_id="job:2"),
+    Browser("ann", transports=POLLING),
+    Browser("bob", transports=WEBSOCKET),
+    Browser("bob", transports=WEBSOCKET, session_id="job:2"),
     Browser("ann", recovery=False),
-    Browser("bob", websocket_only=True, recovery=False, session_id="job:3"),
+    Browser("bob", transports=WEBSOCKET, recovery=False, session_id="job:3"),
 ]
 # Each is a socket on `/market` and one on `/session`.
 SOCKETS = [browser for browser in BROWSERS for _ in range(2)]
@@ -189,8 +195,8 @@ async def test_stock_clients_lose_nothing_and_hear_nothing_twice_on_a_network_th
                 plan(
                     SEED,
                     count=int(100 * SECONDS),
-                    every_seconds=(0, 2 / FAULTS_PER_SECOND),
-                    lasts_seconds=(0.1, 0.5),
+                    every_seconds=PAUSES_SECONDS,
+                    lasts_seconds=LASTING_SECONDS,
                 ),
             )
             trouble = asyncio.create_task(chaos.run(), name="chaos")
@@ -249,5 +255,6 @@ def summary(reports: list[Report], ledger: Ledger, faults: Counter[Fault]) -> st
     return (
         f"\n{ledger.count} messages in {SECONDS:.0f} s, seed {SEED}; {heard} kept ones heard; "
         f"{reconnects} reconnects, {recovered} recovered, and {by_position} by position\n"
-        f"faults: {dict(faults)}\ndisconnects: {dict(reasons)}"
+        f"faults: { {fault.value: count for fault, count in faults.items()} }\n"
+        f"disconnects: {dict(reasons)}"
     )

@@ -28,6 +28,7 @@ class Application {
       this.request([...this.followed.values()].filter((each) => !each.live));
     });
     this.socket.on("disconnect", (reason) => (this.reasons[reason] = (this.reasons[reason] ?? 0) + 1));
+    this.socket.on("connect_error", ({ data }) => data && this.faults.push(`refused ${JSON.stringify(data)}`));
     for (const event of ["error", "goodbye"]) {
       this.socket.on(event, (body) => this.faults.push(`${event} ${JSON.stringify(body)}`));
     }
