@@ -126,22 +126,25 @@ class Fanout:
             channel.held[client] = None
         self._parked[connection_id] = client
 
-    def resume(self, connection_id: str, link: Link, offset: str | None) -> bytes | None:
-        """It is back, and says what it saw last: it gets what it lacks, and goes on.
+    def resume(
+        self, connection_id: str, link: Link, offset: str | None, first: bytes = b""
+    ) -> bool:
+        """It is back, and says what it saw last: it is sent what it lacks, and goes on.
 
-        Nothing is written in this turn, for it has yet to be told that it is back; after that it
-        is to get these frames first. None, and nothing has changed, where what it lacks cannot be
-        told exactly.
+        The `first` frames come before that: they tell it that it is back.
+
+        False, and nothing has changed, where that cannot be told exactly.
         """
         client = self._parked[connection_id]
         self.flush()
         lags = lacking(client, offset, self._offsets)
         if lags is None:
-            return None
+            return False
         del self._parked[connection_id]
         client.link = link
         self._clients[connection_id] = client
-        repeated = self._repeated(client, lags.serial)
+        client.send(first)
+        self._repeat(client, lags.serial)
         for channel, lag in lags.lags.items():
             del channel.held[client]
             pace = client.pace(channel)
@@ -151,7 +154,8 @@ class Fanout:
                 self.laggards.owe(client, channel, lag)
             else:
                 self.place(client, channel, pace, lag)
-        return repeated
+        self.laggards.serve(client)
+        return True
 
     def _silence(self, client: Client) -> None:
         """Nothing more is written to it."""
@@ -535,17 +539,13 @@ class Fanout:
         client.told.append(Saying(serial, 0, event))
         return serial
 
-    def _repeated(self, client: Client, serial: int) -> bytes:
-        """What was said to one client alone after this, to be said again."""
-        if client.told is None:
-            return b""
-        missed = client.told.after(serial, client.id) or []
-        # Only as it is numbered now: whoever is cut off before it came has missed it once.
-        client.told = None
-        return b"".join(
-            self._offsets.frame(saying.event, self._remember(client, saying.event))
-            for saying in missed
-        )
+    def _repeat(self, client: Client, serial: int) -> None:
+        """Say again to one client what was said to it after this."""
+        told, client.told = client.told, None
+        if told is not None:
+            # Remembered as it is numbered now alone: cut off once more, it must not get both.
+            for saying in told.after(serial, client.id) or ():
+                self.tell_one(client.id, saying.event)
 
     def _force(self, client: Client, frame: bytes) -> bool:
         """Write though its way is full, unless too much waits already: then it is let go."""

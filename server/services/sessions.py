@@ -84,12 +84,14 @@ class SessionsService:
         self._announce_departures(self.registry.lose(connection_id, self._clock.monotonic()))
 
     def resume(
-        self, connection_id: str, principal: Principal, link: Link, offset: str | None
-    ) -> bytes | None:
-        """It is back where it was, and gets what it missed; the frames that it is to get first.
-
-        None where that cannot be.
-        """
+        self,
+        connection_id: str,
+        principal: Principal,
+        link: Link,
+        offset: str | None,
+        first: bytes = b"",
+    ) -> bool:
+        """It is back: it gets what it missed, and is where it was. False where that cannot be."""
         user_id = principal.user_id
         keys = self._parked.pop(connection_id)
         try:
@@ -97,16 +99,15 @@ class SessionsService:
                 self.judge(principal, session_id)
                 self.registry.open(org, session_id).presence.admit(user_id)
         except FloorcastError:
-            return None
-        frames = self._fanout.resume(connection_id, link, offset)
-        if frames is None:
-            return None
+            return False
+        if not self._fanout.resume(connection_id, link, offset, first):
+            return False
         self._present.add(connection_id)
         for org, session_id in keys:
             joined = self.registry.join(connection_id, org, user_id, session_id, self._now_ms())
             # Told where its user was given up meanwhile; before that nobody has noticed anything.
             self._announce_arrival(joined, user_id)
-        return frames
+        return True
 
     def is_in(self, connection_id: str, org: str, session_id: str) -> bool:
         """Whether a connection is in a session."""

@@ -66,20 +66,22 @@ class SubscribingService:
         self._fanout.park(connection_id)
 
     def resume(
-        self, connection_id: str, principal: Principal, link: Link, offset: str | None
-    ) -> bytes | None:
-        """It is back, and gets what it missed; the frames that it is to get first.
-
-        None where that, or its topics, cannot be had.
-        """
+        self,
+        connection_id: str,
+        principal: Principal,
+        link: Link,
+        offset: str | None,
+        first: bytes = b"",
+    ) -> bool:
+        """It is back: it gets what it missed. False where that, or its topics, cannot be had."""
         for subscription in self._subscriptions.of_connection(connection_id):
             allowed = principal.allows(Scope.MARKET_READ)
             if not allowed or not _may_have(principal, subscription.topic):
-                return None
-        frames = self._fanout.resume(connection_id, link, offset)
-        if frames is not None:
-            self._subscriptions.resume(connection_id)
-        return frames
+                return False
+        if not self._fanout.resume(connection_id, link, offset, first):
+            return False
+        self._subscriptions.resume(connection_id)
+        return True
 
     async def leave(self, connection_id: str) -> None:
         """The connection is gone, and what it listened to with it."""

@@ -79,9 +79,9 @@ async def test_who_is_back_is_told_so_before_it_gets_what_it_missed() -> None:
             await ann.cut()
         await ann.come()
         assert await ann.connected()
-        assert (await ann.event())[0] == "welcome"
         event, body = await ann.event()
         assert (event, body["prev"], body["seq"]) == ("price", 0, 1)
+        assert (await ann.event())[0] == "welcome"
         await ann.cut()
 
 
