@@ -36,7 +36,7 @@ POLLING = ("polling",)
 SETTINGS = {
     # So short that a connection which has gone silent is noticed within the run.
     "FLOORCAST_PING__INTERVAL_SECONDS": "0.5",
-    "FLOORCAST_PING__TIMEOUT_SECONDS": "0.5",
+    "FLOORCAST_PING__TIMEOUT_SECONDS": "1.5",
     "FLOORCAST_LIMITS__EVENTS_PER_SECOND": "0",
 }
 # Between two faults; some last besides.

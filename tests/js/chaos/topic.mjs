@@ -35,9 +35,9 @@ class Followed {
     this.live = true;
   }
 
-  follows(prev, epoch) {
+  follows(prev, epoch, type) {
     if (this.position.epoch === epoch && this.position.seq === prev) return true;
-    this.fault("does not follow", { at: this.position, prev, epoch });
+    this.fault("does not follow", { at: this.position, prev, epoch, type });
     return false;
   }
 }
@@ -92,7 +92,7 @@ export class Merged extends Followed {
 
   hear(message) {
     if (!this.live) return;
-    this.follows(message.prev, message.epoch);
+    this.follows(message.prev, message.epoch, message.type);
     this.position = { epoch: message.epoch, seq: message.seq };
     if (message.type !== "heartbeat") this.keep(message);
   }
