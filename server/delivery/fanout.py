@@ -126,8 +126,12 @@ class Fanout:
             channel.held[client] = None
         self._parked[connection_id] = client
 
-    def resume(self, connection_id: str, link: Link, offset: str | None) -> bool:
+    def resume(
+        self, connection_id: str, link: Link, offset: str | None, first: bytes = b""
+    ) -> bool:
         """It is back, and says what it saw last: it is sent what it lacks, and goes on.
+
+        The `first` frames come before that: they tell it that it is back.
 
         False, and nothing has changed, where that cannot be told exactly.
         """
@@ -139,6 +143,7 @@ class Fanout:
         del self._parked[connection_id]
         client.link = link
         self._clients[connection_id] = client
+        client.send(first)
         self._repeat(client, lags.serial)
         for channel, lag in lags.lags.items():
             del channel.held[client]

@@ -84,7 +84,12 @@ class SessionsService:
         self._announce_departures(self.registry.lose(connection_id, self._clock.monotonic()))
 
     def resume(
-        self, connection_id: str, principal: Principal, link: Link, offset: str | None
+        self,
+        connection_id: str,
+        principal: Principal,
+        link: Link,
+        offset: str | None,
+        first: bytes = b"",
     ) -> bool:
         """It is back: it gets what it missed, and is where it was. False where that cannot be."""
         user_id = principal.user_id
@@ -97,7 +102,7 @@ class SessionsService:
                     record.presence.admit(user_id)
         except FloorcastError:
             return False
-        if not self._fanout.resume(connection_id, link, offset):
+        if not self._fanout.resume(connection_id, link, offset, first):
             return False
         self._present.add(connection_id)
         for org, session_id in keys:

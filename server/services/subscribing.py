@@ -66,14 +66,19 @@ class SubscribingService:
         self._fanout.park(connection_id)
 
     def resume(
-        self, connection_id: str, principal: Principal, link: Link, offset: str | None
+        self,
+        connection_id: str,
+        principal: Principal,
+        link: Link,
+        offset: str | None,
+        first: bytes = b"",
     ) -> bool:
         """It is back: it gets what it missed. False where that, or its topics, cannot be had."""
         for subscription in self._subscriptions.of_connection(connection_id):
             allowed = principal.allows(Scope.MARKET_READ)
             if not allowed or not _may_have(principal, subscription.topic):
                 return False
-        if not self._fanout.resume(connection_id, link, offset):
+        if not self._fanout.resume(connection_id, link, offset, first):
             return False
         self._subscriptions.resume(connection_id)
         return True

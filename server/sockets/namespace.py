@@ -6,6 +6,8 @@ import socketio
 
 from client_sdk.contract import ConnectAuth, RefreshToken
 from server.access import Principal
+from server.core.frames import text_frame
+from server.core.packets import connect_packet
 from server.core.tickets import Tickets
 from server.sockets import guards
 from server.sockets.floor import Floor
@@ -86,8 +88,11 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     def parked(self, connection_id: str) -> None:
         """A client was cut off and may be back; nothing of its may be let go. For subclasses."""
 
-    def resumed(self, peer: Peer, offset: str | None) -> bool:
-        """It is back, and has to get what it missed; False where it cannot. For subclasses."""
+    def resumed(self, peer: Peer, offset: str | None, first: bytes) -> bool:
+        """It is back, and has to get these frames and then what it missed; for subclasses.
+
+        False, and nothing was sent, where it cannot have that.
+        """
         return False
 
     def greeting(self, peer: Peer) -> bytes:
@@ -138,8 +143,9 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             self._floor.leave(connection_id)
             raise
         pid = self._tickets.issue(connection_id, principal.user) if numbered else None
-        first_frames = self._floor.welcome(peer, session_id) + more + self.greeting(peer)
-        return {"accepted": Accepted(first_frames, connection_id, pid)}
+        welcome = self._floor.welcome(peer, session_id)
+        frames = self._connected(connection_id, pid) + welcome + more + self.greeting(peer)
+        return {"accepted": Accepted(frames, connection_id)}
 
     async def _take_back(
         self, call: Call, principal: Principal, auth: ConnectAuth, session_id: str | None
@@ -161,7 +167,10 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         peer = self._floor.join(call, principal, session_id)
         resumed = False
         try:
-            resumed = self.resumed(peer, auth.offset)
+            # Before what it missed: events that come before CONNECT are held by the stock
+            # JavaScript client, also while it is cut off again, and then it has them twice.
+            connected = self._connected(connection_id, ticket.secret)
+            resumed = self.resumed(peer, auth.offset, connected)
         finally:
             if not resumed:
                 self._floor.leave(connection_id)
@@ -172,7 +181,10 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         self._tickets.resume(connection_id)
         self.recovered += 1
         welcome = self._floor.welcome(peer, self.session_of(peer, session_id))
-        return Accepted(welcome + self.greeting(peer), connection_id, ticket.secret)
+        return Accepted(welcome + self.greeting(peer), connection_id)
+
+    def _connected(self, connection_id: str, pid: str | None) -> bytes:
+        return text_frame(connect_packet(self.namespace, connection_id, pid))
 
     async def _cut_off(self, connection_id: str, reason: str) -> None:
         self._floor.leave(connection_id)
