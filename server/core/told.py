@@ -10,7 +10,7 @@ class Saying(NamedTuple):
     serial: int
     seq: int
     event: bytes
-    skip: str | None = None
+    skip: frozenset[str] = frozenset()
 
 
 class Told:
@@ -47,7 +47,17 @@ class Told:
         for saying in reversed(self._sayings):
             if saying.serial <= serial:
                 break
-            if saying.skip != listener:
+            if listener not in saying.skip:
                 missed.append(saying)
         missed.reverse()
         return missed
+
+    def take_back(self, serial: int) -> list[bytes]:
+        """What was said after a write, to be said anew; it is remembered here no longer."""
+        events: list[bytes] = []
+        while self._sayings and self._sayings[-1].serial > serial:
+            event = self._sayings.pop().event
+            self._bytes -= len(event)
+            events.append(event)
+        events.reverse()
+        return events

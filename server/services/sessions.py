@@ -97,13 +97,19 @@ class SessionsService:
         try:
             for org, session_id in keys:
                 self.judge(principal, session_id)
-                self.registry.open(org, session_id).presence.admit(user_id)
+                record = self.registry.get(org, session_id)
+                if record is not None and not record.closed:
+                    record.presence.admit(user_id)
         except FloorcastError:
             return False
         if not self._fanout.resume(connection_id, link, offset, first):
             return False
         self._present.add(connection_id)
         for org, session_id in keys:
+            record = self.registry.get(org, session_id)
+            if record is None or record.closed:
+                # It hears what was said to the end, and is not in it.
+                continue
             joined = self.registry.join(connection_id, org, user_id, session_id, self._now_ms())
             # Told where its user was given up meanwhile; before that nobody has noticed anything.
             self._announce_arrival(joined, user_id)
@@ -153,6 +159,8 @@ class SessionsService:
             name, lambda head, latest: self._look(session_id, head)
         )
         try:
+            # What waits may find the connection broken, and end it.
+            self._fanout.flush_channel(channel)
             # From here on nothing waits: what is said now comes after the answer.
             if connection_id not in self._present:
                 raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
@@ -205,9 +213,9 @@ class SessionsService:
             self._fanout.flush_channel(channel)
         event = session_event("session_closed", record, self._now_ms(), reason="kicked")
         for connection_id in departure.connections:
-            self._fanout.tell_one(connection_id, event)
-            # Whoever was sent away comes back as somebody new.
+            # Whoever was sent away comes back as somebody new, also who reads too slowly for this.
             self._tickets.forget(connection_id)
+            self._fanout.tell_one(connection_id, event)
         await self._part(record, departure)
         for connection_id in self._tickets.parked_of((principal.org, user_id)):
             if record.key in self._parked[connection_id]:
@@ -226,12 +234,12 @@ class SessionsService:
             self._fanout.flush_channel(channel)
         event = session_event("session_closed", record, self._now_ms(), reason="closed")
         connections = self.registry.close(principal.org, session_id, self._clock.monotonic())
-        away = [each for each, keys in self._parked.items() if record.key in keys]
-        for connection_id in away:
-            del self._parked[connection_id][record.key]
-        for connection_id in (*connections, *away):
+        for connection_id in connections:
             self._fanout.tell_one(connection_id, event)
-        await self._silence(name, (*connections, *away))
+        if channel is not None and channel.held_ids():
+            # Who was cut off hears it when it is back, behind all that was said before.
+            self._fanout.tell(channel, event, skip=frozenset(connections))
+        await self._silence(name, connections)
         return {"ok": True, "connections": len(connections)}
 
     def participants(self, principal: Principal, session_id: str) -> Reply:
@@ -249,7 +257,15 @@ class SessionsService:
         now = self._clock.monotonic()
         self._announce_departures(self.registry.departed(now))
         for record in self.registry.due(now):
-            await self._broker.forget(session_channel(*record.key))
+            name = session_channel(*record.key)
+            channel = self._fanout.channel(name)
+            if channel is not None:
+                # What they hear is no more, and must not be mistaken for what begins anew.
+                for connection_id in channel.held_ids():
+                    self._tickets.forget(connection_id)
+                    await self.exit(connection_id, deliberate=False)
+                await self._silence(name, [client.id for client in channel.clients()])
+            await self._broker.forget(name)
 
     # --- inside
 
@@ -285,8 +301,9 @@ class SessionsService:
             told = session_event(
                 event, record, self._now_ms(), user_id=user_id, participant_count=count
             )
-            mine = record.presence.connections_of(user_id)
-            self._fanout.tell(channel, told, skip=mine[0] if mine else None)
+            here = record.presence.connections_of(user_id)
+            away = self._tickets.parked_of((record.org, user_id))
+            self._fanout.tell(channel, told, skip=frozenset((*here, *away)))
 
     def _look(self, session_id: str, head: Place) -> SessionView:
         return SessionView(

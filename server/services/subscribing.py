@@ -110,6 +110,9 @@ class SubscribingService:
                 seen = None if since is None else since.get(name)
                 missed = await self._missed(principal, topic, seen)
                 channel = await self._join(connection_id, principal, topic)
+                # What waits may find the connection broken, and end it.
+                self._fanout.flush_channel(channel)
+                self._judge_presence(connection_id)
             except FloorcastError as error:
                 replies[name] = _refused(error)
                 continue
@@ -196,8 +199,7 @@ class SubscribingService:
 
     def _judge_place(self, connection_id: str, name: str) -> None:
         subscriptions = self._subscriptions
-        if connection_id not in subscriptions:
-            raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
+        self._judge_presence(connection_id)
         full = 0 < self._config.max_topics <= subscriptions.count_of(connection_id)
         if full and not subscriptions.listens(connection_id, name):
             raise LimitError(
@@ -205,6 +207,10 @@ class SubscribingService:
                 f"a connection may have {self._config.max_topics} topics",
                 details={"limit": self._config.max_topics},
             )
+
+    def _judge_presence(self, connection_id: str) -> None:
+        if connection_id not in self._fanout:
+            raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
 
     async def _close(self, name: str) -> None:
         if await self._following.release(name):

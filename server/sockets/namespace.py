@@ -155,21 +155,28 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         ticket = self._tickets.find(auth.pid, principal.user)
         if ticket is None:
             return None
+        now = self._floor.clock.monotonic()
         connection_id = ticket.connection_id
         before = self._floor.find(connection_id)
         if before is not None:
             # Half open: its client knows before the server does.
             before.link.abort("its client has come back")
-        if ticket.until is None:
+        if ticket.until is None or ticket.until <= now:
             return None
         own_id, call.connection_id = call.connection_id, connection_id
         peer = self._floor.join(call, principal, session_id)
         # Before what it missed: events that come before CONNECT are held by the stock JavaScript
         # client, also while it is cut off again, and then it has them twice.
-        if not self.resumed(peer, auth.offset, self._connected(connection_id, ticket.secret)):
-            self._floor.leave(connection_id)
-            await self._give_up(connection_id)
-            call.connection_id = own_id
+        first = self._connected(connection_id, ticket.secret)
+        resumed = False
+        try:
+            resumed = self.resumed(peer, auth.offset, first)
+        finally:
+            if not resumed:
+                self._floor.leave(connection_id)
+                await self._give_up(connection_id)
+                call.connection_id = own_id
+        if not resumed:
             return None
         self._tickets.resume(connection_id)
         self.recovered += 1

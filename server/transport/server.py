@@ -152,6 +152,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             self._refuse(connection, namespace, reason["message"], reason["data"])
             return
         connection.sids[namespace] = accepted.connection_id
+        if connection.closed:
+            # It broke, or was let go, while it was sent what it had missed.
+            self.on_left(connection, namespace, self.reason.TRANSPORT_CLOSE)
+            return
         connection.write(accepted.first_frames)
 
     def _refuse(self, connection: Connection, namespace: str, message: str, data: object) -> None:
