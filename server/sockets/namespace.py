@@ -165,12 +165,12 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             return None
         own_id, call.connection_id = call.connection_id, connection_id
         peer = self._floor.join(call, principal, session_id)
+        # Before what it missed: events that come before CONNECT are held by the stock JavaScript
+        # client, also while it is cut off again, and then it has them twice.
+        first = self._connected(connection_id, ticket.secret)
         resumed = False
         try:
-            # Before what it missed: events that come before CONNECT are held by the stock
-            # JavaScript client, also while it is cut off again, and then it has them twice.
-            connected = self._connected(connection_id, ticket.secret)
-            resumed = self.resumed(peer, auth.offset, connected)
+            resumed = self.resumed(peer, auth.offset, first)
         finally:
             if not resumed:
                 self._floor.leave(connection_id)

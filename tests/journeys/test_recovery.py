@@ -502,8 +502,8 @@ async def test_who_polls_is_back_too_and_goes_on_over_a_websocket() -> None:
         async with http.get(f"{url}&sid={sid}") as response:
             packets = (await response.text()).split("\x1e")
         names = ["40" if each.startswith("40") else each[12:18] for each in packets]
-        assert names == ["trades", "trades", "40", "welcom"]
-        assert json.loads(packets[2][10:]) == {"sid": ann.sid, "pid": ann.pid}
+        assert names == ["40", "trades", "trades", "welcom"]
+        assert json.loads(packets[0][10:]) == {"sid": ann.sid, "pid": ann.pid}
         socket = await RawClient.open(floor.port, query=f"&sid={sid}")
         socket.send("2probe")
         assert await socket.text() == "3probe"

@@ -32,34 +32,46 @@ class Returning:
         return self.client
 
     async def come(self, **auth: object) -> list[Event]:
-        """Connect, with what it knows; the events that came before the answer to CONNECT."""
-        client = self.client = await RawClient.open(self.floor.port)
-        await client.text()
+        """Connect, with what it knows; the events that come between CONNECT and the welcome."""
+        await self._open()
         return await self.join(**auth)
+
+    async def glimpse(self) -> None:
+        """Be back, and cut off again before anything that was missed has come."""
+        await self._open()
+        await self._ask({})
+        assert self.recovered
+        await self.cut()
 
     async def join(self, **auth: object) -> list[Event]:
         """The same on the connection that is there."""
+        await self._ask(auth)
+        missed: list[Event] = []
+        while (event := await self.next())[0] != "welcome":
+            missed.append(event)
+        self.welcome = event[1]
+        assert self.welcome["connection_id"] == self.sid
+        return missed
+
+    async def _open(self) -> None:
+        client = self.client = await RawClient.open(self.floor.port)
+        await client.text()
+
+    async def _ask(self, auth: dict[str, object]) -> None:
+        """Send CONNECT, and read its answer: the stock client wants no event before that."""
         known = {} if self.pid is None else {"pid": self.pid}
         if self.offset is not None:
             known["offset"] = self.offset
         token = self.floor.token(self.user, **self.token)
         packet = {"token": token, **self.auth, **known, **auth}
         self.wire.send(f"40{self.namespace},{json.dumps(packet)}")
-        missed: list[Event] = []
-        while True:
-            text = await self.wire.text()
-            if text.startswith(f"44{self.namespace},"):
-                raise PermissionError(json.loads(text[text.index("{") :])["data"]["code"])
-            if text.startswith(f"40{self.namespace},"):
-                break
-            missed.append(self._take(text))
+        text = await self.wire.text()
+        if text.startswith(f"44{self.namespace},"):
+            raise PermissionError(json.loads(text[text.index("{") :])["data"]["code"])
+        assert text.startswith(f"40{self.namespace},"), text
         answer = json.loads(text[text.index("{") :])
         self.recovered = answer.get("pid") is not None and answer["pid"] == self.pid
         self.sid, self.pid = answer["sid"], answer.get("pid")
-        event, self.welcome = await self.next()
-        assert event == "welcome"
-        assert self.welcome["connection_id"] == self.sid
-        return missed
 
     async def next(self) -> Event:
         """The next event; answers on the way are let go."""
