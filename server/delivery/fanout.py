@@ -248,6 +248,12 @@ class Fanout:
             self._owe(client, channel, Lag(head, needs_status=True))
         return pace
 
+    def answered(self, connection_id: str) -> None:
+        """The client is told now where it stands in what it was made to hear."""
+        client = self._clients.get(connection_id)
+        if client is not None and client.trail is not None:
+            client.trail.answered(self._offsets.last)
+
     def owe_snapshot(self, connection_id: str, channel: Channel) -> None:
         """The client has the position but not the state: that comes as a message."""
         lag = Lag(channel.view.position.seq, needs_snapshot=True)
