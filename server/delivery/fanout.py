@@ -244,7 +244,8 @@ class Fanout:
             client.asked[channel] = interval_ms
         pace = client.pace(channel)
         self.place(client, channel, pace, Lag(head))
-        if channel.stale_since_ms is not None:
+        owed = before is not None and before.needs_status
+        if owed or channel.stale_since_ms is not None:
             self._owe(client, channel, Lag(head, needs_status=True))
         return pace
 
