@@ -50,18 +50,27 @@ class Answer(NamedTuple):
 class Trail(Generic[K]):
     """The marks of one client."""
 
-    __slots__ = ("_answers", "_marks", "born")
+    __slots__ = ("_answering", "_answers", "_marks", "born")
 
     def __init__(self, born: int) -> None:
         # The last write before its first.
         self.born = born
         self._marks: dict[K, tuple[Mark, ...]] = {}
         self._answers: dict[K, Answer] = {}
+        self._answering: list[K] = []
 
     def begin(self, key: K, answer: Answer) -> None:
         """The client is told anew where it stands."""
         self._marks.pop(key, None)
         self._answers[key] = answer
+        self._answering.append(key)
+
+    def answered(self, serial: int) -> None:
+        """The answer goes out now, behind all that was written while it was being made."""
+        for key in self._answering:
+            if key in self._answers:
+                self._answers[key] = self._answers[key]._replace(serial=serial)
+        self._answering.clear()
 
     def unsure(self, key: K, serial: int) -> Answer | None:
         """The answer of which a client may not know that has seen no more than this."""

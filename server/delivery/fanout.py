@@ -249,9 +249,16 @@ class Fanout:
             client.asked[channel] = interval_ms
         pace = client.pace(channel)
         self.place(client, channel, pace, Lag(head))
-        if channel.stale_since_ms is not None:
+        owed = before is not None and before.needs_status
+        if owed or channel.stale_since_ms is not None:
             self._owe(client, channel, Lag(head, needs_status=True))
         return pace
+
+    def answered(self, connection_id: str) -> None:
+        """The client is told now where it stands in what it was made to hear."""
+        client = self._clients.get(connection_id)
+        if client is not None and client.trail is not None:
+            client.trail.answered(self._offsets.last)
 
     def owe_snapshot(self, connection_id: str, channel: Channel) -> None:
         """The client has the position but not the state: that comes as a message."""

@@ -126,6 +126,7 @@ class SubscribingService:
             if told.owes_snapshot:
                 self._fanout.owe_snapshot(connection_id, channel)
             replies[name] = told.reply
+        self._fanout.answered(connection_id)
         return replies
 
     async def unsubscribe(

@@ -235,3 +235,16 @@ async def test_who_lagged_and_was_told_another_place_is_not_had_back_by_guessing
     await desk.subscribe("ann", "TRADES:A")
     desk.service.park("ann")
     assert back(desk, "ann", offset(ann)) is None
+
+
+async def test_what_was_written_while_an_answer_was_made_does_not_prove_that_it_arrived() -> None:
+    desk = await opened()
+    ann = await listener(desk, "ann", "TRADES:B")
+    await desk.price("A", 1)
+    await desk.trade("B", 1)
+    # The trade waits for the end of this turn, and is written between the two topics.
+    await desk.subscribe("ann", "PRICE:A", "TRADES:B")
+    desk.service.park("ann")
+    missed = back(desk, "ann", offset(ann))
+    assert missed is not None
+    assert [(event, body["type"]) for event, body in missed] == [("price", "snapshot")]
