@@ -170,6 +170,8 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         first = self._connected(connection_id, ticket.secret)
         resumed = False
         try:
+            # All in one: a handler of `connect` may look for what was missed at once.
+            call.link.gather()
             resumed = self.resumed(peer, auth.offset, first)
         finally:
             if not resumed:

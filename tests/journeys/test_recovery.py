@@ -556,3 +556,21 @@ async def test_a_fault_in_the_middle_leaves_nothing_behind(
         assert await ann.come() == []
         assert not ann.recovered
         await empty(floor, ann)
+
+
+async def test_the_word_that_a_client_is_back_and_what_it_missed_are_one_write() -> None:
+    async with running() as floor:
+        ann = await market(floor, "TRADES:A", "TRADES:B")
+        await ann.cut()
+        await trade(floor, 1, 2)
+        await trade(floor, 3, symbol="B")
+        client = await RawClient.open(floor.port)
+        await client.text()
+        auth = {"token": floor.token("ann"), "pid": ann.pid, "offset": ann.offset}
+        client.send(f"40/market,{json.dumps(auth)}")
+        async with asyncio.timeout(2):
+            together = await client.reader.read(65536)
+        assert together.index(b"40/market,") < together.index(b'"trades"')
+        assert together.count(b'42/market,["trades"') == 3
+        assert b'"welcome"' in together
+        client.cut()
