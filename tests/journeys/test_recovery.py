@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from client_sdk.contract import Scope, SubscriptionStatus
+from server.transport.websocket import WebSocketCarrier
 from tests.kit.returning import Event, Returning
 from tests.kit.running import PRICE, Running, running
 from tests.kit.wire import RawClient
@@ -558,19 +559,24 @@ async def test_a_fault_in_the_middle_leaves_nothing_behind(
         await empty(floor, ann)
 
 
-async def test_the_word_that_a_client_is_back_and_what_it_missed_are_one_write() -> None:
+async def test_the_word_that_a_client_is_back_and_what_it_missed_are_one_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writes: list[bytes] = []
+    write = WebSocketCarrier.write
+
+    def recorded(carrier: WebSocketCarrier, frames: bytes) -> None:
+        writes.append(frames)
+        write(carrier, frames)
+
     async with running() as floor:
         ann = await market(floor, "TRADES:A", "TRADES:B")
         await ann.cut()
         await trade(floor, 1, 2)
         await trade(floor, 3, symbol="B")
-        client = await RawClient.open(floor.port)
-        await client.text()
-        auth = {"token": floor.token("ann"), "pid": ann.pid, "offset": ann.offset}
-        client.send(f"40/market,{json.dumps(auth)}")
-        async with asyncio.timeout(2):
-            together = await client.reader.read(65536)
-        assert together.index(b"40/market,") < together.index(b'"trades"')
+        monkeypatch.setattr(WebSocketCarrier, "write", recorded)
+        assert ids(await ann.come()) == [1, 2, 3]
+        together = next(each for each in writes if b"40/market," in each)
         assert together.count(b'42/market,["trades"') == 3
         assert b'"welcome"' in together
-        client.cut()
+        await ann.cut()
