@@ -30,6 +30,8 @@ class Lag:
     needs_snapshot: bool = False
     # The feed's state changed while it could not be told.
     needs_status: bool = False
+    # What comes next does not follow on what it has.
+    needs_resync: bool = False
 
 
 class Outbox(Generic[K]):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from server.core.entries import Entry
+from server.core.entries import Entry, Reset
 from server.core.outbox import Lag
 from server.delivery.clients import Client
 from server.delivery.view import View
@@ -132,6 +132,12 @@ class Channel:
         self._frames.append(frame)
         self._bytes += len(frame)
         return True
+
+    def reset(self, reset: Reset) -> None:
+        """Begin anew there; nobody must be in a tier while the ground is moved."""
+        self.view.reset(reset.head, reset.latest)
+        for tier in self.tiers():
+            tier.last, tier.oldest_ms = reset.head.seq, None
 
     def waiting_bytes(self) -> int:
         """How much waits for each client of the immediate tier."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from client_sdk.contract import INTERVALS_MS
 from server.core.counters import Counters
-from server.core.entries import Entry
+from server.core.entries import Entry, Reset
 from server.core.frames import deflate_text_frames
 from server.core.outbox import Lag
 from server.delivery.channel import Channel, Piece, Tier
@@ -59,7 +59,7 @@ class Fanout:
         self._clients: dict[str, Client] = {}
         self._channels: dict[str, Channel] = {}
         # Entries that come while the state before them is still being fetched.
-        self._opening: dict[str, list[Entry]] = {}
+        self._opening: dict[str, list[Entry | Reset]] = {}
         self._dirty: dict[Channel, None] = {}
         self._due: dict[int, dict[Channel, None]] = {each: {} for each in INTERVALS_MS if each}
         self._boundaries: dict[int, int] = {}
@@ -129,8 +129,11 @@ class Fanout:
     def open(self, name: str, view: View) -> Channel:
         """Follow a topic from the state that the view has, and what was held since."""
         channel = self._channels[name] = Channel(name, view, self._clock.monotonic())
-        for entry in self._opening.pop(name, ()):
-            channel.accept(entry, self._piece_bytes)
+        for held in self._opening.pop(name, ()):
+            if isinstance(held, Entry):
+                channel.accept(held, self._piece_bytes)
+            elif held.head != view.position:
+                channel.reset(held)
         return channel
 
     def close(self, name: str) -> bool:
@@ -236,6 +239,33 @@ class Fanout:
             self._dirty[channel] = None
         for interval_ms in channel.paced:
             self._due[interval_ms][channel] = None
+
+    def reset(self, reset: Reset) -> None:
+        """What came of a channel cannot be told: all who listen begin anew where it stands now."""
+        channel = self._channels.get(reset.channel)
+        if channel is None:
+            held = self._opening.get(reset.channel)
+            if held is not None:
+                held.append(reset)
+            return
+        self.flush_channel(channel)
+        view, before = channel.view, channel.view.position
+        parted = [
+            (client, channel.part(client, client.channels[channel])) for client in channel.clients()
+        ]
+        channel.reset(reset)
+        for client, lag in parted:
+            lasts = lag.last == before.seq and reset.head.epoch != before.epoch
+            if view.resyncs:
+                lag.needs_resync = lag.needs_status = True
+                lag.needs_snapshot = reset.latest is not None
+            elif not lasts:
+                self.laggards.let_go(client, "messages were lost on their way here")
+            if not lag.needs_snapshot:
+                lag.last, lag.oldest_ms = reset.head.seq, None
+            channel.join(client, client.channels[channel], lag)
+            if view.resyncs:
+                self.laggards.owe(client, channel, lag)
 
     def flush(self) -> None:
         """Write what waits for the end of this turn."""

@@ -120,6 +120,8 @@ class Laggards:
             self.let_go(client)
             return False
         frames = missed.frames
+        if lag.needs_resync:
+            frames = channel.view.resync() + frames
         if lag.needs_status:
             frames += channel.status()
         if frames and not client.send(frames):
@@ -129,7 +131,7 @@ class Laggards:
         if missed.is_snapshot:
             self._counters.add("delivery.snapshots")
         lag.last = missed.reached
-        lag.needs_snapshot = lag.needs_status = False
+        lag.needs_snapshot = lag.needs_status = lag.needs_resync = False
         return True
 
     def tick(self) -> None:
@@ -149,12 +151,10 @@ class Laggards:
                 if not outbox.interval_ms:
                     del self._widened[client]
 
-    def let_go(self, client: Client) -> None:
+    def let_go(self, client: Client, reason: str = "the client reads too slowly") -> None:
         """The end of the ladder: it may come back, and begin anew."""
         self._counters.add("delivery.overloaded")
-        client.link.end(
-            LimitError(ErrorCode.SERVER_OVERLOADED, "the client reads too slowly"), reconnect=True
-        )
+        client.link.end(LimitError(ErrorCode.SERVER_OVERLOADED, reason), reconnect=True)
 
     def _pace(self, client: Client) -> None:
         """Put it into the tiers that its pace of now belongs to."""

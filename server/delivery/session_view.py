@@ -14,6 +14,8 @@ from server.delivery.view import Missed
 class SessionView:
     """Follows the messages of one session; every one is kept, none is merged."""
 
+    resyncs = False
+
     __slots__ = ("_head", "_history", "_position", "merges")
 
     def __init__(
@@ -37,6 +39,11 @@ class SessionView:
         self._position = position
         self._history.append(entry)
         return True
+
+    def reset(self, head: Position, latest: Entry | None) -> None:
+        """Forget what came: it stands here now."""
+        self._position = head
+        self._history.clear()
 
     def since(self, seq: int) -> list[Entry] | None:
         """What came after this message, where all of it is at hand."""
@@ -77,4 +84,8 @@ class SessionView:
 
     def status(self, since_ms: int | None) -> bytes:
         """Nothing: a session has no feed that could fall silent."""
+        return b""
+
+    def resync(self) -> bytes:
+        """Nothing: each message names its epoch, and who would have a gap is sent away."""
         return b""
