@@ -25,6 +25,7 @@ from server.configs import (
     sessions_config,
     sockets_config,
     subscribing_config,
+    tickets,
     transport_config,
 )
 from server.core.connections import ConnectionManager
@@ -32,6 +33,7 @@ from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.core.event_limits import EventLimits
 from server.core.limits import ConnectionLimits, ConnectRate
+from server.core.offsets import Offsets
 from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
 from server.feeds import FeedError, open_feed
@@ -49,7 +51,7 @@ from server.services import (
     Talking,
 )
 from server.settings import Settings
-from server.sockets import Floor, MarketNamespace, SessionNamespace
+from server.sockets import Floor, FloorNamespace, MarketNamespace, SessionNamespace
 from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, SocketServer
 from server.web import add_console, add_health
 
@@ -98,11 +100,13 @@ class Server:
             clock, epoch=secrets.token_hex(4), config=broker_config(settings)
         )
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
+        self.offsets = Offsets(secrets.token_hex(2))
         self.fanout = Fanout(
             delivery_config(settings),
             clock=clock,
             counters=self.counters,
             schedule=_schedule,
+            offsets=self.offsets,
         )
         self.freshness = Freshness(freshness_config(settings), self.fanout, clock)
         self.publishing = PublishingService(publishing_config(settings), self.broker, clock)
@@ -116,7 +120,10 @@ class Server:
             clock=clock,
         )
         self.sockets = SocketServer(
-            config=transport_config(settings), admission=self.admission, clock=clock
+            config=transport_config(settings),
+            admission=self.admission,
+            offsets=self.offsets,
+            clock=clock,
         )
         following = Following(self.broker, self.fanout)
         subscribing = SubscribingService(
@@ -126,11 +133,15 @@ class Server:
             self.fanout,
             self.freshness,
         )
-        self.sockets.register_namespace(
-            MarketNamespace(self.floor, subscribing, Submissions(self.publishing))
-        )
+        self.market_tickets, self.session_tickets = (tickets(settings) for _ in range(2))
+        submissions = Submissions(self.publishing)
         self.sessions = SessionsService(
-            sessions_config(settings), self.broker, following, self.fanout, clock
+            sessions_config(settings),
+            self.broker,
+            following,
+            self.fanout,
+            self.session_tickets,
+            clock,
         )
         talking = Talking(
             self.sessions.registry,
@@ -140,11 +151,20 @@ class Server:
             message_bytes=limits.message_bytes or NO_LIMIT,
         )
         self.notifications = Notifications(
-            notifications_config(settings), self.registry, self.fanout, clock
+            notifications_config(settings),
+            self.registry,
+            self.fanout,
+            self.session_tickets,
+            clock,
         )
-        self.sockets.register_namespace(
-            SessionNamespace(self.floor, self.sessions, talking, self.notifications)
+        self.namespaces: tuple[FloorNamespace, ...] = (
+            MarketNamespace(self.floor, self.market_tickets, subscribing, submissions),
+            SessionNamespace(
+                self.floor, self.session_tickets, self.sessions, talking, self.notifications
+            ),
         )
+        for namespace in self.namespaces:
+            self.sockets.register_namespace(namespace)
         self.statistics = Statistics(
             self.registry,
             self.counters,
@@ -210,6 +230,8 @@ class Server:
             try:
                 self.tick()
                 await self.sessions.sweep()
+                for namespace in self.namespaces:
+                    await namespace.sweep()
             except Exception as failure:
                 # Without ticks nobody is pinged, slowed down or let go: they go on whatever one
                 # client has done. Said once, for it may come with every tick.

@@ -6,6 +6,7 @@ from client_sdk.contract import Stream
 from server.access import AccessConfig
 from server.brokers import MemoryConfig
 from server.core.session_records import SessionRules
+from server.core.tickets import Tickets
 from server.delivery import DeliveryConfig, FreshnessConfig
 from server.ports import Clock, FeedOptions
 from server.services import (
@@ -44,6 +45,8 @@ def delivery_config(settings: Settings) -> DeliveryConfig:
     return DeliveryConfig(
         buffer_bytes=delivery.buffer_bytes or NO_LIMIT,
         stalled_seconds=delivery.stalled_seconds,
+        recoverable=settings.recovery.window_seconds > 0,
+        backlog_messages=delivery.backlog_messages,
     )
 
 
@@ -136,6 +139,16 @@ def notifications_config(settings: Settings) -> NotificationsConfig:
         keep_seconds=settings.session.notice_seconds,
         max_per_user=settings.session.notices_per_user,
         message_bytes=settings.limits.message_bytes or NO_LIMIT,
+    )
+
+
+def tickets(settings: Settings) -> Tickets:
+    """The tickets of one namespace."""
+    recovery = settings.recovery
+    return Tickets(
+        window_seconds=recovery.window_seconds,
+        max_parked=recovery.connections or NO_LIMIT,
+        max_parked_per_owner=recovery.per_user or NO_LIMIT,
     )
 
 

@@ -104,9 +104,11 @@ class HistorySettings(_Section):
 
 
 class RecoverySettings(_Section):
-    """How long a lost connection can be resumed. Not used yet."""
+    """How long a connection that was cut off can be had back, with all that it missed."""
 
-    window_seconds: Seconds = Field(0, description="time to come back in")
+    window_seconds: Seconds = Field(120, description="time to come back in; 0 is not at all")
+    connections: Count = Field(20_000, description="how many may be waited for")
+    per_user: Count = Field(20, description="how many of one user")
 
 
 class PingSettings(_Section):

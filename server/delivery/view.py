@@ -21,9 +21,9 @@ _MERGED_BYTES = 8 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Frames that bring a client to a position, and how they came to be."""
+    """Events that bring a client to a position, and how they came to be."""
 
-    frames: bytes
+    events: list[bytes]
     reached: int
     merged: int = 0
     is_snapshot: bool = False
@@ -52,17 +52,23 @@ class View(Protocol):
     def reset(self, head: Position, latest: Entry | None) -> None:
         """Forget what came: it stands here now."""
 
-    def frame(self, entry: Entry) -> bytes:
+    def event(self, entry: Entry) -> bytes:
         """An entry for a client that has the one before it."""
 
-    def missed(self, lag: Lag, now_ms: int, max_bytes: int) -> Missed:
-        """What a client that has come so far lacks, or as much of it as fits."""
+    def has_after(self, seq: int) -> bool:
+        """Whether all that came after this is at hand."""
 
-    def status(self, since_ms: int | None) -> bytes:
-        """Whether its feed speaks, as a frame."""
+    def missed(self, lag: Lag, now_ms: int, max_bytes: int, *, until: int | None = None) -> Missed:
+        """What a client that has come so far lacks, or as much of it as fits.
 
-    def resync(self) -> bytes:
-        """That what comes next does not follow on what came, as a frame."""
+        Where nothing is merged, no more than `until`.
+        """
+
+    def status(self, since_ms: int | None) -> bytes | None:
+        """Whether its feed speaks, as an event; None where it has none."""
+
+    def resync(self) -> bytes | None:
+        """That what comes next does not follow on what came, as an event; None where it tells."""
 
 
 class TopicView:
@@ -139,9 +145,13 @@ class TopicView:
             self._book_seq = head.seq
             self._begin_book(latest)
 
-    def frame(self, entry: Entry) -> bytes:
+    def event(self, entry: Entry) -> bytes:
         """An entry for a client that has the one before it."""
         return self.encoder.entry(entry)
+
+    def has_after(self, seq: int) -> bool:
+        """Whether all that came after this is at hand."""
+        return self.since(seq) is not None
 
     def message(self, entry: Entry) -> bytes:
         """The same as JSON, for an answer."""
@@ -162,14 +172,14 @@ class TopicView:
             return None
         return self._history.since(seq)
 
-    def status(self, since_ms: int | None) -> bytes:
-        """Whether the feed speaks, as a frame."""
+    def status(self, since_ms: int | None) -> bytes | None:
+        """Whether the feed speaks, as an event."""
         if since_ms is None:
             return self.encoder.status(FeedState.LIVE, None)
         return self.encoder.status(FeedState.STALE, since_ms)
 
     def resync(self) -> bytes:
-        """That what comes next does not follow on what came, as a frame."""
+        """That what comes next does not follow on what came, as an event."""
         return self.encoder.status(FeedState.RESYNC, None)
 
     def snapshot(self, prev: int | None = None, merged: int = 1, age_ms: int = 0) -> bytes | None:
@@ -188,13 +198,13 @@ class TopicView:
             age_ms=age_ms,
         )
 
-    def missed(self, lag: Lag, now_ms: int, max_bytes: int) -> Missed:
+    def missed(self, lag: Lag, now_ms: int, max_bytes: int, *, until: int | None = None) -> Missed:
         """What a client that has come so far lacks: merged, or as many kept ones as fit."""
         position = self._position
         if not self.merges:
-            return self._kept(lag, max_bytes)
+            return self._kept(lag, max_bytes, until)
         if lag.last == position.seq and not lag.needs_snapshot:
-            return Missed(b"", position.seq)
+            return Missed([], position.seq)
         latest = self._latest
         assert latest is not None
         merged = position.seq - lag.last
@@ -211,7 +221,7 @@ class TopicView:
             if change is None:
                 body = self.snapshot(lag.last, merged, age_ms)
                 assert body is not None
-                return Missed(self.encoder.frame(body), position.seq, merged, is_snapshot=True)
+                return Missed([self.encoder.event(body)], position.seq, merged, is_snapshot=True)
             data = orjson.dumps(change.body())
         body = self.encoder.body(
             position,
@@ -222,9 +232,9 @@ class TopicView:
             merged=merged,
             age_ms=age_ms,
         )
-        return Missed(self.encoder.frame(body), position.seq, merged)
+        return Missed([self.encoder.event(body)], position.seq, merged)
 
-    def _kept(self, lag: Lag, max_bytes: int) -> Missed:
+    def _kept(self, lag: Lag, max_bytes: int, until: int | None) -> Missed:
         assert self._history is not None
         last = lag.last
         entries = None if lag.needs_snapshot else self.since(last)
@@ -232,15 +242,15 @@ class TopicView:
             # Told, not skipped in silence: the client stands at a new position from here on.
             body = self.snapshot(last)
             assert body is not None
-            return Missed(self.encoder.frame(body), self._position.seq, is_snapshot=True)
-        frames = []
+            return Missed([self.encoder.event(body)], self._position.seq, is_snapshot=True)
+        events = []
         for entry in entries:
-            frames.append(self.encoder.entry(entry))
-            last = entry.position.seq
-            max_bytes -= len(frames[-1])
-            if max_bytes <= 0:
+            if max_bytes <= 0 or last == until:
                 break
-        return Missed(b"".join(frames), last)
+            events.append(self.encoder.entry(entry))
+            last = entry.position.seq
+            max_bytes -= len(events[-1])
+        return Missed(events, last)
 
     def _merged_change(self, last: int) -> BookChange | None:
         assert self._history is not None
