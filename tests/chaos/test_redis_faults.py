@@ -144,7 +144,7 @@ class Scene:
 async def scene() -> AsyncIterator[Scene]:
     """Publishing and hearing, for as long as it is open."""
     with redis_server() as redis:
-        cluster = Cluster("redis", redis)
+        cluster = Cluster("redis", redis.url)
         async with (
             cluster.running(timeout_seconds=TIMEOUT_SECONDS) as writer,
             cluster.running(timeout_seconds=TIMEOUT_SECONDS) as reader,

@@ -222,8 +222,8 @@ class RedisBroker:
             return []
         log = log_of(self._keys.spoken(channel))
         end = b"+" if seq is None else b"(%d-0" % seq
-        found = await self._pipeline.run((b"XREVRANGE", log, end, b"-", b"COUNT", limit))
-        entries = self._decode_all(channel, [fields[1] for _, fields in reversed(found)])
+        found = await self._pipeline.run(evaluate(self._scripts.before, [log], end, limit))
+        entries = self._decode_all(channel, reversed(found))
         oldest = self._oldest_ms()
         fresh = [each for each in entries if each.ts_ms > oldest]
         # The newest of all stays, however old it is.
