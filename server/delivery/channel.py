@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from server.core.entries import Entry
+from server.core.entries import Entry, Reset
 from server.core.offsets import Offsets, plain_frame
 from server.core.outbox import Lag
 from server.core.told import Told
@@ -72,6 +72,7 @@ class Channel:
         "_reset_at",
         "_waiting",
         "active_at",
+        "awaited",
         "held",
         "immediate",
         "name",
@@ -101,6 +102,8 @@ class Channel:
         self.paced: dict[int, Tier] = {}
         # Those who were cut off and may be back: what they miss is kept for them.
         self.held: dict[Client, None] = {}
+        # How many are about to listen, and wait for something else first.
+        self.awaited = 0
         # When the feed was last heard; the moment of its last message, while it is silent.
         self.active_at = now
         self.stale_since_ms: int | None = None
@@ -127,8 +130,8 @@ class Channel:
 
     @property
     def needed(self) -> bool:
-        """Whether anybody listens, or may be back to do so."""
-        return bool(len(self) or self.held)
+        """Whether anybody listens, is about to, or may be back to do so."""
+        return bool(len(self) or self.held or self.awaited)
 
     def held_ids(self) -> tuple[str, ...]:
         """The connections that were cut off and may be back."""
@@ -188,6 +191,15 @@ class Channel:
         self._waiting.append(entry)
         self._bytes += len(entry.data) + _EVENT_BYTES
         return True
+
+    def reset(self, reset: Reset) -> None:
+        """Begin anew there; nobody must be in a tier while the ground is moved, and none waits."""
+        assert not self._waiting
+        self.view.reset(reset.head, reset.latest)
+        if self.written is not None:
+            self.written.begin_again(reset.head.seq)
+        for tier in self.tiers():
+            tier.last, tier.oldest_ms = reset.head.seq, None
 
     def waiting_bytes(self) -> int:
         """About how much waits for each client of the immediate tier."""
