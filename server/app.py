@@ -71,10 +71,14 @@ class SystemClock:
 class Server:
     """One server and its parts. Two of them share nothing."""
 
-    def __init__(self, settings: Settings, *, clock: Clock, feed: Feed | None) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Clock, feed: Feed | None, feeding: bool = True
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.feed = feed
+        self._feeds_at_once = feeding
+        self._feeding: asyncio.Task[None] | None = None
         self.ready = False
         limits = settings.limits
         access = access_config(settings)
@@ -168,18 +172,31 @@ class Server:
         await self.broker.start(self.fanout.deliver)
         await self.publisher.start()
         create_task = asyncio.get_running_loop().create_task
-        tasks = [create_task(self._keep_ticking(), name="floorcast-tick")]
-        if self.feed is not None:
-            tasks.append(create_task(self._keep_feeding(self.feed), name="floorcast-feed"))
+        ticking = create_task(self._keep_ticking(), name="floorcast-tick")
+        if self._feeds_at_once:
+            self.start_feeding()
         self.ready = True
         yield
         self.ready = False
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await self.stop_feeding()
+        ticking.cancel()
+        await asyncio.wait([ticking])
         await self.publisher.stop()
         await self.sockets.end_all(_DRAINING)
         await self.broker.stop()
+
+    def start_feeding(self) -> None:
+        """Run the feed, where there is one."""
+        if self.feed is not None and self._feeding is None:
+            self._feeding = asyncio.get_running_loop().create_task(
+                self._keep_feeding(self.feed), name="floorcast-feed"
+            )
+
+    async def stop_feeding(self) -> None:
+        """End the feed; when this returns it publishes nothing more."""
+        if self._feeding is not None:
+            self._feeding.cancel()
+            await asyncio.wait([self._feeding])
 
     async def drain(self, seconds: float) -> None:
         """Send everybody away, each at a moment of its own, within this time."""
@@ -238,15 +255,19 @@ def create_app(
     clock: Clock | None = None,
     feed: Feed | None = None,
     console_token: str | None = None,
+    feeding: bool = True,
 ) -> web.Application:
-    """The server as an aiohttp application; its parts are at `app[SERVER]`."""
+    """The server as an aiohttp application; its parts are at `app[SERVER]`.
+
+    One that is not `feeding` runs its feed only when `start_feeding` is called.
+    """
     clock = clock or SystemClock()
     if feed is None:
         try:
             feed = open_feed(settings.feed.name, feed_options(settings, clock))
         except FeedError as error:
             raise ConfigurationError(f"feed.name: {error}") from error
-    server = Server(settings, clock=clock, feed=feed)
+    server = Server(settings, clock=clock, feed=feed, feeding=feeding)
     app = web.Application()
     app[SERVER] = server
     app.cleanup_ctx.append(contextlib.asynccontextmanager(server.run))

@@ -7,7 +7,7 @@ from benchmarks.peers.control import obey
 from client_sdk.contract import Scope
 from server.access import mint, new_secret
 from server.app import SERVER, SystemClock, create_app
-from server.serving import listening
+from server.serving import listening, open_listener
 from server.settings import load_settings
 
 _UNLIMITED = (
@@ -25,7 +25,7 @@ async def main() -> None:
     flags: dict[str, object] = {f"limits.{name}": 0 for name in _UNLIMITED}
     settings = load_settings(flags={**flags, "auth.secret": secret, "server.port": 0})
     app = create_app(settings)
-    async with listening(app, settings) as url:
+    async with listening(app, settings, open_listener(settings)) as place:
         token = mint(
             secret,
             subject="load",
@@ -33,7 +33,7 @@ async def main() -> None:
             clock=SystemClock(),
             ttl_seconds=3600,
         )
-        say(port=int(url.rpartition(":")[2]), token=token)
+        say(port=int(place.url.rpartition(":")[2]), token=token)
         publishing = app[SERVER].publishing
         # A publish that has to wait would let the loop turn; this one does not.
         await obey(lambda symbol, data: publishing.publish(f"PRICE:{symbol}", data))

@@ -31,6 +31,7 @@ STOCK_LOGGER.setLevel(logging.WARNING)
 
 # Engine.IO's own numbers for a refused request; stock clients print the message beside them.
 _UNKNOWN_TRANSPORT = (0, "Transport unknown")
+_NO_POLLING = (0, 'no polling here: connect with transports: ["websocket"]')
 _UNKNOWN_SESSION = (1, "Session ID unknown")
 _BAD_METHOD = (2, "Bad handshake method")
 _BAD_REQUEST = (3, "Bad request")
@@ -103,7 +104,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         query = request.query
         transport = query.get("transport")
         if transport not in self.config.transports:
-            return _refuse(_UNKNOWN_TRANSPORT)
+            return _refuse(_NO_POLLING if transport == "polling" else _UNKNOWN_TRANSPORT)
         if query.get("EIO") != "4":
             return _refuse(_BAD_VERSION)
         sid = query.get("sid")

@@ -74,7 +74,7 @@ async def test_while_it_drains_the_server_is_not_ready_and_takes_nobody_in() -> 
         ({"FLOORCAST_AUTH__SECRET": "short"}, [], "auth.secret"),
         ({"FLOORCAST_AUTH__SECRT": "x" * 40}, [], "did you mean FLOORCAST_AUTH__SECRET?"),
         ({"FLOORCAST_LIMITS__CONNECTIONS": "many"}, [], "limits.connections (environment)"),
-        ({}, ["--workers", "2"], "server.workers (flags)"),
+        ({}, ["--workers", "0"], "server.workers (flags)"),
         ({}, ["--config", "/nowhere/floorcast.toml"], "/nowhere/floorcast.toml"),
         ({"FLOORCAST_AUTH__SECRET": "x" * 40}, ["--host", "203.0.113.1"], "cannot listen on"),
     ],
