@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -34,6 +33,7 @@ from server.core.event_limits import EventLimits
 from server.core.limits import ConnectionLimits, ConnectRate
 from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
+from server.draining import Departures
 from server.feeds import FeedError, open_feed
 from server.ports import Clock, Feed
 from server.services import (
@@ -202,16 +202,18 @@ class Server:
         """Send everybody away, each at a moment of its own, within this time."""
         self.ready = False
         self.admission.closed_for = _DRAINING
-        spread = seconds / 2
-        leaving = []
-        for connection in self.sockets.connections():
-            wait = random.uniform(0, spread)
-            connection.tell("reconnect_hint", {"after_ms": int(wait * 1000)})
-            leaving.append((wait, connection))
-        began = self.clock.monotonic()
-        for wait, connection in sorted(leaving, key=lambda each: each[0]):
-            await asyncio.sleep(max(0.0, began + wait - self.clock.monotonic()))
-            connection.end(_DRAINING, reconnect=True)
+        departures = Departures(
+            self.sockets.connections(),
+            reason=_DRAINING,
+            within_seconds=seconds,
+            flush=self.fanout.flush,
+            clock=self.clock,
+        )
+        departures.tick()
+        while departures:
+            await asyncio.sleep(_TICK_SECONDS)
+            departures.tick()
+        await self.sockets.end_all(_DRAINING)
 
     async def _keep_feeding(self, feed: Feed) -> None:
         try:
