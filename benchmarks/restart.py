@@ -1,0 +1,90 @@
+"""5,000 clients lose their server, and come back to the next one: how fast, and with what lost."""
+
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from benchmarks.processes import LOAD_CORE, SERVER_CORE, Worker, busy_cores, report
+from benchmarks.rounds import Figures, at_most, flags, interleaved, medians
+from benchmarks.served import Served, token
+from server.cli.private_redis import private_redis
+
+CLIENTS, GOAL = 5000, 1.5
+HOW = {"drained": signal.SIGTERM, "killed": signal.SIGKILL}
+DRAIN = {"FLOORCAST_SERVER__DRAIN_SECONDS": "2"}
+
+
+def measure(how: str, clients: int, broker: str | None) -> Figures:
+    """One round: connect, end the server, start the next one, wait until all are back."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with private_redis() as redis:
+
+        def serve() -> Served:
+            return Served(port=port, broker=broker or redis, core=SERVER_CORE, environ=DRAIN)
+
+        first = serve()
+        command = [sys.executable, "-m", "benchmarks.returning"]
+        with (
+            first,
+            Worker([*command, "--port", str(port), "--token", token()], LOAD_CORE) as load,
+        ):
+            connecting = load.ask(f"fill {clients}")["seconds"]
+            load.ask("publish")
+            time.sleep(1)
+            ending = first.end(HOW[how])
+            with serve() as second:
+                back = load.ask("back")
+                judged = load.ask("judge")
+                cpu = sum(second.cpu_seconds())
+    return {
+        "connecting": connecting,
+        "ending": ending,
+        "back": back["at"] - second.ready_at,
+        "server_cpu": cpu,
+        "acknowledged": judged["acknowledged"],
+        "resets": judged["resets"],
+        "gaps": judged["gaps"],
+        "behind": judged["behind"],
+    }
+
+
+def main() -> None:
+    parser = flags(__doc__)
+    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--broker", help="its URL; without one a private redis-server is started")
+    arguments = parser.parse_args()
+    load_before, began = busy_cores(), time.monotonic()
+    runs = interleaved(
+        HOW, arguments.rounds, lambda how: measure(how, arguments.clients, arguments.broker)
+    )
+    middle = medians(runs)
+    rows: list[dict[str, Any]] = [
+        {
+            "the server was": how,
+            "s to connect all": each["connecting"],
+            "s to end": each["ending"],
+            "s until all were back": each["back"],
+            "x connecting": each["back"] / each["connecting"],
+            "CPU s of the new server": each["server_cpu"],
+            "acknowledged": each["acknowledged"],
+            "began anew": each["resets"],
+            "gaps": each["gaps"],
+            "without the last": each["behind"],
+        }
+        for how, each in middle.items()
+    ]
+    report("restart", rows, runs, load_before, time.monotonic() - began)
+    if arguments.clients < CLIENTS:
+        return
+    for row in rows:
+        how = row["the server was"]
+        at_most(f"{how}, x the time of connecting", row["x connecting"], GOAL)
+        lost = max(run["resets"] + run["gaps"] + run["behind"] for run in runs[how])
+        at_most(f"{how}, clients that lost anything", lost, 0)
+
+
+if __name__ == "__main__":
+    main()
