@@ -16,6 +16,7 @@ DEFAULT = ("polling", "websocket")
 class Report:
     """One client: how often it connected, what it was refused, and what it has read."""
 
+    number: int
     connects: int
     errors: list[str]
     resets: int
@@ -39,7 +40,7 @@ class Readers:
         assert self._process.stdout is not None
         self._process.stdin.write(b"report\n")
         line = await self._process.stdout.readline()
-        return [Report(**each) for each in json.loads(line)]
+        return [Report(number, **each) for number, each in enumerate(json.loads(line))]
 
     async def until(
         self, condition: Callable[[Report], bool], within_seconds: float = 20

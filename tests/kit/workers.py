@@ -1,4 +1,4 @@
-"""`floorcast serve --workers` as processes of their own, each with a market of its own."""
+"""`floorcast serve` as processes of their own, with one worker or several."""
 
 import contextlib
 import re
@@ -52,10 +52,14 @@ class Workers:
 
 @contextlib.contextmanager
 def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Workers]:
-    """Run so many on a free port until the block ends."""
+    """Run so many on a free port until the block ends.
+
+    Without a `BROKER__URL` in the environment each has a market of its own.
+    """
+    shared = environ is not None and "FLOORCAST_BROKER__URL" in environ
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "tests.kit.unshared", "serve"),
+            *(sys.executable, "-m", "server.cli" if shared else "tests.kit.unshared", "serve"),
             *("--port", "0", "--workers", str(count), *flags),
         ],
         stdout=subprocess.PIPE,
