@@ -27,7 +27,14 @@ class Reader {
     this.connects += 1;
     const since = this.position ? { [topic]: this.position } : {};
     this.socket.emit("subscribe", { topics: [topic], since }, (reply) => {
-      const { epoch, seq, recovered, missed } = reply.topics[topic];
+      const answer = reply.topics?.[topic] ?? reply;
+      if (answer.error) {
+        // Such as a server that is going down while it is asked.
+        this.errors.push(answer.error.code);
+        setTimeout(() => this.socket.connected && this.subscribe(), 100);
+        return;
+      }
+      const { epoch, seq, recovered, missed } = answer;
       if (recovered) missed.forEach((message) => this.take(message));
       else if (this.connects > 1) this.resets += 1;
       this.position = { epoch, seq };

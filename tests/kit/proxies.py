@@ -35,7 +35,7 @@ def proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
         text = text.replace(f"127.0.0.1:{stands}", f"127.0.0.1:{stand_in}")
     if name == "nginx":
         (folder / "logs").mkdir()
-        text = f"pid {folder}/nginx.pid;\nerror_log stderr;\n" + text.replace(
+        text = f"pid {folder}/nginx.pid;\nerror_log stderr crit;\n" + text.replace(
             "http {\n",
             "http {\n"
             + "".join(
