@@ -28,7 +28,7 @@ async def main(url: str, token: str, session_id: str) -> None:
 
     for handler in (message, user_joined, user_left):
         client.on(handler.__name__, handler, namespace="/session")
-    auth = {"token": token, "session_id": session_id}
+    auth = {"token": token, "session_id": session_id, "recovery": False}
     await client.connect(url, namespaces=["/session"], auth=auth)
     who = await client.call("participants", {"session_id": session_id}, namespace="/session")
     print(f"* {who['participant_count']} are here", flush=True)

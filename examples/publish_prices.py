@@ -18,7 +18,7 @@ import socketio
 async def main(url: str, token: str, symbol: str, count: int) -> None:
     """Walk a price at random, and say where each went."""
     client = socketio.AsyncClient()
-    await client.connect(url, namespaces=["/market"], auth={"token": token})
+    await client.connect(url, namespaces=["/market"], auth={"token": token, "recovery": False})
     price = Decimal("100.00")
     for _ in range(count):
         price += Decimal(random.randint(-20, 20)) / 100

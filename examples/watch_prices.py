@@ -31,7 +31,7 @@ async def main(url: str, token: str, symbols: list[str]) -> None:
     client.on("price", price, namespace="/market")
     client.on("goodbye", goodbye, namespace="/market")
     client.on("connect", connect, namespace="/market")
-    await client.connect(url, namespaces=["/market"], auth={"token": token})
+    await client.connect(url, namespaces=["/market"], auth={"token": token, "recovery": False})
     await client.wait()
 
 

@@ -11,19 +11,21 @@ from aiohttp import web
 
 from client_sdk.contract import ErrorCode
 from server.access import ConfigurationError, build_verifier
-from server.brokers import MemoryBroker
+from server.brokers import BrokerError, MemoryBroker, RedisBroker
 from server.configs import (
     NO_LIMIT,
     access_config,
-    broker_config,
     delivery_config,
     feed_options,
     freshness_config,
+    memory_config,
     notifications_config,
     publishing_config,
+    redis_config,
     sessions_config,
     sockets_config,
     subscribing_config,
+    tickets,
     transport_config,
 )
 from server.core.connections import ConnectionManager
@@ -31,11 +33,12 @@ from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.core.event_limits import EventLimits
 from server.core.limits import ConnectionLimits, ConnectRate
+from server.core.offsets import Offsets
 from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
 from server.draining import Departures
 from server.feeds import FeedError, open_feed
-from server.ports import Clock, Feed
+from server.ports import Broker, Clock, Feed
 from server.services import (
     Feeding,
     Following,
@@ -49,7 +52,7 @@ from server.services import (
     Talking,
 )
 from server.settings import Settings
-from server.sockets import Floor, MarketNamespace, SessionNamespace
+from server.sockets import Floor, FloorNamespace, MarketNamespace, SessionNamespace
 from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, SocketServer
 from server.web import add_console, add_health
 
@@ -98,15 +101,15 @@ class Server:
             clock,
             max_refused=MAX_REFUSED,
         )
-        self.broker = MemoryBroker(
-            clock, epoch=secrets.token_hex(4), config=broker_config(settings)
-        )
+        self.broker = _open_broker(settings, clock, self.counters)
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
+        self.offsets = Offsets(secrets.token_hex(2))
         self.fanout = Fanout(
             delivery_config(settings),
             clock=clock,
             counters=self.counters,
             schedule=_schedule,
+            offsets=self.offsets,
         )
         self.freshness = Freshness(freshness_config(settings), self.fanout, clock)
         self.publishing = PublishingService(publishing_config(settings), self.broker, clock)
@@ -120,7 +123,10 @@ class Server:
             clock=clock,
         )
         self.sockets = SocketServer(
-            config=transport_config(settings), admission=self.admission, clock=clock
+            config=transport_config(settings),
+            admission=self.admission,
+            offsets=self.offsets,
+            clock=clock,
         )
         following = Following(self.broker, self.fanout)
         subscribing = SubscribingService(
@@ -130,11 +136,15 @@ class Server:
             self.fanout,
             self.freshness,
         )
-        self.sockets.register_namespace(
-            MarketNamespace(self.floor, subscribing, Submissions(self.publishing))
-        )
+        self.market_tickets, self.session_tickets = (tickets(settings) for _ in range(2))
+        submissions = Submissions(self.publishing)
         self.sessions = SessionsService(
-            sessions_config(settings), self.broker, following, self.fanout, clock
+            sessions_config(settings),
+            self.broker,
+            following,
+            self.fanout,
+            self.session_tickets,
+            clock,
         )
         talking = Talking(
             self.sessions.registry,
@@ -144,11 +154,20 @@ class Server:
             message_bytes=limits.message_bytes or NO_LIMIT,
         )
         self.notifications = Notifications(
-            notifications_config(settings), self.registry, self.fanout, clock
+            notifications_config(settings),
+            self.registry,
+            self.fanout,
+            self.session_tickets,
+            clock,
         )
-        self.sockets.register_namespace(
-            SessionNamespace(self.floor, self.sessions, talking, self.notifications)
+        self.namespaces: tuple[FloorNamespace, ...] = (
+            MarketNamespace(self.floor, self.market_tickets, subscribing, submissions),
+            SessionNamespace(
+                self.floor, self.session_tickets, self.sessions, talking, self.notifications
+            ),
         )
+        for namespace in self.namespaces:
+            self.sockets.register_namespace(namespace)
         self.statistics = Statistics(
             self.registry,
             self.counters,
@@ -169,7 +188,14 @@ class Server:
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """The life of the server inside its application."""
-        await self.broker.start(self.fanout.deliver)
+        try:
+            await self.broker.start(
+                self.fanout.deliver,
+                on_reset=self.fanout.reset,
+                on_state=self.freshness.set_broker,
+            )
+        except BrokerError as error:
+            raise ConfigurationError(f"broker.url: {error}") from None
         await self.publisher.start()
         create_task = asyncio.get_running_loop().create_task
         ticking = create_task(self._keep_ticking(), name="floorcast-tick")
@@ -229,6 +255,8 @@ class Server:
             try:
                 self.tick()
                 await self.sessions.sweep()
+                for namespace in self.namespaces:
+                    await namespace.sweep()
             except Exception as failure:
                 # Without ticks nobody is pinged, slowed down or let go: they go on whatever one
                 # client has done. Said once, for it may come with every tick.
@@ -236,6 +264,12 @@ class Server:
                     failures.add(type(failure))
                     logger.exception("a tick has failed")
             await asyncio.sleep(_TICK_SECONDS)
+
+
+def _open_broker(settings: Settings, clock: Clock, counters: Counters) -> Broker:
+    if settings.broker.url.in_memory:
+        return MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings))
+    return RedisBroker(clock, counters, redis_config(settings))
 
 
 def _schedule(call: Callable[[], None], seconds: float) -> None:

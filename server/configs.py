@@ -5,8 +5,9 @@ import sys
 
 from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
-from server.brokers import MemoryConfig
+from server.brokers import Address, MemoryConfig, RedisConfig
 from server.core.session_records import SessionRules
+from server.core.tickets import Tickets
 from server.delivery import DeliveryConfig, FreshnessConfig
 from server.ports import Clock, FeedOptions
 from server.services import (
@@ -41,7 +42,7 @@ def access_config(settings: Settings) -> AccessConfig:
 
 def is_shared(settings: Settings) -> bool:
     """Whether several processes can have the broker in common."""
-    return not settings.broker.url.startswith("memory:")
+    return not settings.broker.url.in_memory
 
 
 def judge_workers(settings: Settings) -> None:
@@ -62,6 +63,8 @@ def delivery_config(settings: Settings) -> DeliveryConfig:
     return DeliveryConfig(
         buffer_bytes=delivery.buffer_bytes or NO_LIMIT,
         stalled_seconds=delivery.stalled_seconds,
+        recoverable=settings.recovery.window_seconds > 0,
+        backlog_messages=delivery.backlog_messages,
     )
 
 
@@ -77,13 +80,30 @@ def subscribing_config(settings: Settings) -> SubscribingConfig:
     )
 
 
-def broker_config(settings: Settings) -> MemoryConfig:
-    """How much the broker keeps."""
+def memory_config(settings: Settings) -> MemoryConfig:
+    """How much the process keeps."""
     return MemoryConfig(
         idempotency_seconds=settings.market.idempotency_seconds,
         history_messages=settings.history.messages or NO_LIMIT,
         history_bytes=settings.history.bytes or NO_LIMIT,
         total_bytes=settings.history.total_bytes or NO_LIMIT,
+        history_seconds=settings.history.seconds or NO_LIMIT,
+    )
+
+
+def redis_config(settings: Settings) -> RedisConfig:
+    """Where Redis is, and how much it keeps."""
+    broker = settings.broker
+    return RedisConfig(
+        address=Address.parse(broker.url.get_secret_value()),
+        prefix=broker.prefix,
+        timeout_seconds=broker.timeout_seconds,
+        max_waiting=broker.waiting,
+        entry_bytes=broker.entry_bytes,
+        idle_seconds=broker.idle_seconds,
+        idempotency_seconds=settings.market.idempotency_seconds,
+        history_messages=settings.history.messages or NO_LIMIT,
+        history_bytes=settings.history.bytes or NO_LIMIT,
         history_seconds=settings.history.seconds or NO_LIMIT,
     )
 
@@ -154,6 +174,16 @@ def notifications_config(settings: Settings) -> NotificationsConfig:
         keep_seconds=settings.session.notice_seconds,
         max_per_user=settings.session.notices_per_user,
         message_bytes=settings.limits.message_bytes or NO_LIMIT,
+    )
+
+
+def tickets(settings: Settings) -> Tickets:
+    """The tickets of one namespace."""
+    recovery = settings.recovery
+    return Tickets(
+        window_seconds=recovery.window_seconds,
+        max_parked=recovery.connections or NO_LIMIT,
+        max_parked_per_owner=recovery.per_user or NO_LIMIT,
     )
 
 

@@ -22,6 +22,11 @@ class ConnectAuth(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     session_id: SessionId | None = None
+    # Socket.IO's connection state recovery: what the client was given, and saw last.
+    pid: str | None = Field(default=None, max_length=64)
+    offset: str | None = Field(default=None, max_length=64)
+    # Whether it wants any of that; without, no event has more than one argument.
+    recovery: bool = True
 
 
 class RefreshToken(Request):

@@ -23,6 +23,11 @@ class Principal:
     sessions: tuple[str, ...] | None = None
     anonymous: bool = False
 
+    @property
+    def user(self) -> tuple[str, str]:
+        """The org and the user, which only together are somebody."""
+        return self.org, self.user_id
+
     def allows(self, scope: Scope) -> bool:
         """Whether the token has this scope; none implies another, `admin` neither."""
         return scope.value in self.scopes

@@ -102,9 +102,17 @@ def event_packet(
 
     With an identifier the client is asked to acknowledge it.
     """
-    name = orjson.dumps(event)
     number = b"" if identifier is None else b"%d" % identifier
-    return b"42%b%b[%b]" % (_prefix(namespace), number, b",".join((name, *arguments)))
+    return b"42%b%b[%b]" % (
+        _prefix(namespace),
+        number,
+        b",".join((orjson.dumps(event), *arguments)),
+    )
+
+
+def open_event(namespace: str, event: str, body: bytes) -> bytes:
+    """An event without its closing bracket: an offset may follow."""
+    return event_packet(namespace, event, body)[:-1]
 
 
 def ack_packet(namespace: str, identifier: int, *arguments: bytes) -> bytes:
@@ -112,9 +120,10 @@ def ack_packet(namespace: str, identifier: int, *arguments: bytes) -> bytes:
     return b"43%b%d[%b]" % (_prefix(namespace), identifier, b",".join(arguments))
 
 
-def connect_packet(namespace: str, sid: str) -> bytes:
-    """The client is in."""
-    return b"40%b%b" % (_prefix(namespace), orjson.dumps({"sid": sid}))
+def connect_packet(namespace: str, sid: str, pid: str | None = None) -> bytes:
+    """The client is in; with `pid` it can be had back when it is cut off."""
+    body = {"sid": sid} if pid is None else {"sid": sid, "pid": pid}
+    return b"40%b%b" % (_prefix(namespace), orjson.dumps(body))
 
 
 def connect_error_packet(namespace: str, message: str, data: object) -> bytes:

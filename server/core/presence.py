@@ -96,20 +96,24 @@ class Presence:
         participant = self._users.get(user_id)
         return () if participant is None else tuple(participant.connections)
 
+    def admit(self, user_id: str) -> None:
+        """Refuse a user for whom there is no room."""
+        if user_id not in self._users and 0 < self._max_participants <= len(self._users):
+            raise LimitError(
+                ErrorCode.LIMIT_CONNECTIONS,
+                f"a session may have {self._max_participants} participants",
+                details={"limit": self._max_participants},
+            )
+
     def join(self, connection_id: str, user_id: str, now_ms: int) -> Arrival:
         """A connection comes in; one that is in already changes nothing."""
         owner = self._owners.get(connection_id)
         if owner is not None:
             return Arrival(owner, len(self._users), announce=False)
+        self.admit(user_id)
         participant = self._users.get(user_id)
         announce = participant is None
         if participant is None:
-            if 0 < self._max_participants <= len(self._users):
-                raise LimitError(
-                    ErrorCode.LIMIT_CONNECTIONS,
-                    f"a session may have {self._max_participants} participants",
-                    details={"limit": self._max_participants},
-                )
             participant = self._users[user_id] = _Participant(now_ms)
         self._lost.pop(user_id, None)
         participant.connections[connection_id] = None

@@ -80,6 +80,7 @@ class Subscriptions:
         self._max_idle = max_idle
         self._connections: dict[str, dict[str, Subscription]] = {}
         self._owner: dict[str, User] = {}
+        self._parked: set[str] = set()
         self._users: dict[User, dict[str, None]] = {}
         self._subscriptions: dict[User, dict[str, Subscription]] = {}
         self._idle: dict[User, dict[str, None]] = {}
@@ -98,11 +99,25 @@ class Subscriptions:
     def __contains__(self, connection_id: object) -> bool:
         return connection_id in self._owner
 
+    def park(self, connection_id: str) -> None:
+        """The connection was cut off and may be back; its user's subscriptions wait for it."""
+        self._parked.add(connection_id)
+        for subscription in self.of_connection(connection_id):
+            if self._parked.issuperset(subscription.listeners):
+                subscription.move(SubscriptionStatus.RECONNECTING)
+
+    def resume(self, connection_id: str) -> None:
+        """It is back, and listens to what it listened to."""
+        self._parked.remove(connection_id)
+        for subscription in self.of_connection(connection_id):
+            subscription.move(SubscriptionStatus.CONNECTED)
+
     def leave(self, connection_id: str) -> tuple[str, ...]:
         """The connection has gone; the channels that it listened to."""
         user = self._owner.pop(connection_id, None)
         if user is None:
             return ()
+        self._parked.discard(connection_id)
         channels = tuple(self._connections.get(connection_id, ()))
         for channel in channels:
             self._unlisten(connection_id, user, channel)
@@ -194,6 +209,9 @@ class Subscriptions:
         if not subscription.listeners:
             subscription.move(SubscriptionStatus.DISCONNECTED)
             self._rest(user, channel)
+        elif self._parked.issuperset(subscription.listeners):
+            # Nobody who listens to it is here.
+            subscription.move(SubscriptionStatus.RECONNECTING)
 
     def _rest(self, user: User, channel: str) -> None:
         """Nobody listens: it is kept, but not for ever if the user makes many of these."""

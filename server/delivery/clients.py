@@ -3,7 +3,10 @@
 from typing import TYPE_CHECKING
 
 from server.core.frames import deflate_text_frames
+from server.core.offsets import Offsets, plain_frame
 from server.core.outbox import Outbox
+from server.core.told import Told
+from server.core.trail import Mark, Trail, Writes
 from server.ports import Link
 
 if TYPE_CHECKING:
@@ -16,11 +19,17 @@ BROKEN = (OSError, RuntimeError)
 class Client:
     """The way to it, what it hears, and what it has yet to get."""
 
-    __slots__ = ("asked", "channels", "id", "link", "outbox")
+    __slots__ = ("asked", "channels", "id", "last_serial", "link", "outbox", "told", "trail")
 
-    def __init__(self, connection_id: str, link: Link) -> None:
+    def __init__(self, connection_id: str, link: Link, trail: "Trail[Channel] | None") -> None:
         self.id = connection_id
         self.link = link
+        # Where its events have offsets: how far it had come in each topic, at any of them.
+        self.trail = trail
+        # What was said to it alone.
+        self.told: Told | None = None
+        # The last write of the node while it was here; set when it is cut off.
+        self.last_serial = 0
         # The tier that it is in, in each of its channels; and where it asked for a pace, which.
         self.channels: dict[Channel, int] = {}
         self.asked: dict[Channel, int] = {}
@@ -33,6 +42,27 @@ class Client:
         if self.outbox is None or not channel.view.merges:
             return asked
         return max(asked, self.outbox.interval_ms)
+
+    def note(
+        self,
+        channel: "Channel",
+        serial: int,
+        seq: int,
+        *,
+        steps: int = 0,
+        follows: Writes | None = None,
+        told: int | None = None,
+    ) -> None:
+        """Remember how far it has come in a topic from this write on, where it may ask for that."""
+        if self.trail is not None:
+            self.trail.note(channel, Mark(serial, seq, steps, follows, told))
+
+    def frames(self, events: list[bytes], offsets: Offsets) -> tuple[bytes, int]:
+        """Events for this client alone, and the number of the first of them."""
+        if self.trail is None:
+            return b"".join(map(plain_frame, events)), offsets.last
+        first = offsets.take(len(events))
+        return b"".join(map(offsets.frame, events, range(first, offsets.last + 1))), first
 
     def send(self, frames: bytes, deflated: bytes | None = None) -> bool:
         """Write to it; False where the way is broken, and then it is ended.

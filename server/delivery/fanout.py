@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from client_sdk.contract import INTERVALS_MS
 from server.core.counters import Counters
-from server.core.entries import Entry
+from server.core.entries import Entry, Reset
 from server.core.frames import deflate_text_frames
+from server.core.offsets import Offsets, plain_frame
 from server.core.outbox import Lag
-from server.delivery.channel import Channel, Piece, Tier
+from server.core.told import Saying, Told
+from server.core.trail import Trail
+from server.delivery.channel import Channel, Group, Piece, Tier
 from server.delivery.clients import BROKEN, Client
 from server.delivery.laggards import Laggards, Schedule
+from server.delivery.returning import lacking
 from server.delivery.view import View
 from server.ports import Clock, Link
 
@@ -20,6 +24,9 @@ from server.ports import Clock, Link
 _MAX_PAUSE_SECONDS = 0.005
 # No timer is finer.
 _LEAST_PAUSE_SECONDS = 0.001
+# What is said to one client alone, and may have to be said again.
+_MAX_TOLD = 100
+_MAX_TOLD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,9 @@ class DeliveryConfig:
 
     buffer_bytes: int = 256 * 1024
     stalled_seconds: float = 30.0
+    # Whether clients that were cut off may be back, and how many messages of a topic are numbered.
+    recoverable: bool = False
+    backlog_messages: int = 1000
 
     @property
     def piece_bytes(self) -> int:
@@ -51,15 +61,18 @@ class Fanout:
         clock: Clock,
         counters: Counters,
         schedule: Schedule,
+        offsets: Offsets | None = None,
     ) -> None:
         self._config = config
+        self._offsets = offsets or Offsets("0000")
         self._piece_bytes = config.piece_bytes
         self._clock = clock
         self._schedule = schedule
         self._clients: dict[str, Client] = {}
+        self._parked: dict[str, Client] = {}
         self._channels: dict[str, Channel] = {}
         # Entries that come while the state before them is still being fetched.
-        self._opening: dict[str, list[Entry]] = {}
+        self._opening: dict[str, list[Entry | Reset]] = {}
         self._dirty: dict[Channel, None] = {}
         self._due: dict[int, dict[Channel, None]] = {each: {} for each in INTERVALS_MS if each}
         self._boundaries: dict[int, int] = {}
@@ -76,30 +89,75 @@ class Fanout:
             schedule=schedule,
             flush=self.flush_channel,
             place=self.place,
+            offsets=self._offsets,
             piece_bytes=config.piece_bytes,
             stalled_seconds=config.stalled_seconds,
         )
 
     # --- clients
 
-    def attach(self, connection_id: str, link: Link) -> None:
-        """From now on this connection can be written to."""
-        self._clients[connection_id] = Client(connection_id, link)
+    def attach(self, connection_id: str, link: Link, *, numbered: bool = False) -> None:
+        """From now on this connection can be written to; `numbered`, with offsets."""
+        trail: Trail[Channel] | None = Trail(self._offsets.last) if numbered else None
+        self._clients[connection_id] = Client(connection_id, link, trail)
 
     def detach(self, connection_id: str) -> tuple[str, ...]:
         """The connection has ended; the channels that nobody listens to any more."""
-        client = self._clients.pop(connection_id, None)
+        client = self._parked.pop(connection_id, None)
         if client is None:
-            return ()
-        self.laggards.forget(client)
-        client.outbox = None
+            client = self._clients.pop(connection_id, None)
+            if client is None:
+                return ()
+            self._silence(client)
         emptied = []
-        for channel, pace in client.channels.items():
-            channel.part(client, pace)
-            if not channel:
+        for channel in client.channels:
+            channel.held.pop(client, None)
+            if not channel.needed:
                 emptied.append(channel.name)
         client.channels.clear()
         return tuple(emptied)
+
+    def park(self, connection_id: str) -> None:
+        """The connection was cut off and may be back: nothing is sent, and nothing is let go."""
+        client = self._clients.pop(connection_id)
+        self._silence(client)
+        client.last_serial = self._offsets.last
+        for channel in client.channels:
+            channel.held[client] = None
+        self._parked[connection_id] = client
+
+    def resume(self, connection_id: str, link: Link, offset: str | None) -> bool:
+        """It is back, and says what it saw last: it is sent what it lacks, and goes on.
+
+        False, and nothing has changed, where that cannot be told exactly.
+        """
+        client = self._parked[connection_id]
+        self.flush()
+        lags = lacking(client, offset, self._offsets)
+        if lags is None:
+            return False
+        del self._parked[connection_id]
+        client.link = link
+        self._clients[connection_id] = client
+        self._repeat(client, lags.serial)
+        for channel, lag in lags.lags.items():
+            del channel.held[client]
+            pace = client.pace(channel)
+            if lag.owes or lag.last != channel.view.position.seq:
+                client.channels[channel] = pace
+                channel.join(client, pace, lag)
+                self.laggards.owe(client, channel, lag)
+            else:
+                self.place(client, channel, pace, lag)
+        self.laggards.serve(client)
+        return True
+
+    def _silence(self, client: Client) -> None:
+        """Nothing more is written to it."""
+        self.laggards.forget(client)
+        client.outbox = None
+        for channel, pace in client.channels.items():
+            channel.part(client, pace)
 
     @property
     def link_count(self) -> int:
@@ -128,17 +186,29 @@ class Fanout:
 
     def open(self, name: str, view: View) -> Channel:
         """Follow a topic from the state that the view has, and what was held since."""
-        channel = self._channels[name] = Channel(name, view, self._clock.monotonic())
-        for entry in self._opening.pop(name, ()):
-            channel.accept(entry, self._piece_bytes)
+        channel = self._channels[name] = Channel(
+            name,
+            view,
+            self._clock.monotonic(),
+            offsets=self._offsets,
+            max_messages=self._config.backlog_messages,
+            recoverable=self._config.recoverable,
+        )
+        for held in self._opening.pop(name, ()):
+            if isinstance(held, Entry):
+                channel.accept(held)
+            elif held.head != view.position:
+                channel.take(self._piece_bytes)
+                channel.reset(held)
+        channel.take(self._piece_bytes)
         return channel
 
     def close(self, name: str) -> bool:
-        """Let go of a topic, unless somebody listens to it."""
+        """Let go of a topic, unless somebody listens to it or may be back to do so."""
         channel = self._channels.get(name)
-        if channel:
-            return False
         if channel is not None:
+            if channel.needed:
+                return False
             del self._channels[name]
             self._dirty.pop(channel, None)
             for due in self._due.values():
@@ -183,8 +253,14 @@ class Fanout:
         self._owe(self._clients[connection_id], channel, lag)
 
     def unlisten(self, connection_id: str, channel: Channel) -> None:
-        """The client wants no more of it."""
-        self._part(self._clients[connection_id], channel)
+        """The client wants no more of it, or is to have no more of it when it is back."""
+        parked = self._parked.get(connection_id)
+        if parked is not None:
+            del parked.channels[channel]
+            parked.asked.pop(channel, None)
+            channel.held.pop(parked, None)
+        else:
+            self._part(self._clients[connection_id], channel)
 
     def _part(self, client: Client, channel: Channel) -> None:
         client.asked.pop(channel, None)
@@ -193,6 +269,8 @@ class Fanout:
             channel.part(client, pace)
             if client.outbox is not None:
                 client.outbox.drop(channel)
+            if client.trail is not None:
+                client.trail.drop(channel)
 
     def _owe(self, client: Client, channel: Channel, lag: Lag) -> None:
         pace = client.channels[channel]
@@ -205,8 +283,7 @@ class Fanout:
         client.channels[channel] = pace
         if channel.join(client, pace, lag):
             return
-        owed = lag.needs_snapshot or lag.needs_status
-        if lag.last == channel.view.position.seq and not owed:
+        if lag.last == channel.view.position.seq and not lag.owes:
             return
         if pace:
             self._due[pace][channel] = None
@@ -232,10 +309,40 @@ class Fanout:
         channel.active_at = self._now
         if channel.stale_since_ms is not None:
             self.set_stale(channel, None)
-        if channel.accept(entry, self._piece_bytes):
+        if channel.accept(entry):
             self._dirty[channel] = None
         for interval_ms in channel.paced:
             self._due[interval_ms][channel] = None
+
+    def reset(self, reset: Reset) -> None:
+        """What came of a channel cannot be told: all who listen begin anew where it stands now."""
+        channel = self._channels.get(reset.channel)
+        if channel is None:
+            held = self._opening.get(reset.channel)
+            if held is not None:
+                held.append(reset)
+            return
+        self.flush_channel(channel)
+        view, before = channel.view, channel.view.position
+        begun = reset.head.epoch != before.epoch
+        parted = [
+            (client, channel.part(client, client.channels[channel])) for client in channel.clients()
+        ]
+        channel.reset(reset)
+        for client, lag in parted:
+            lasts = lag.last == before.seq and lag.told is None and begun
+            if view.resyncs:
+                lag.needs_resync = lag.needs_status = True
+                lag.needs_snapshot = reset.latest is not None
+            elif not lasts:
+                self.laggards.let_go(client, "messages were lost on their way here")
+            if not lag.needs_snapshot:
+                lag.last, lag.oldest_ms = reset.head.seq, None
+            channel.join(client, client.channels[channel], lag)
+            if view.resyncs:
+                self.laggards.owe(client, channel, lag)
+        # Whoever comes back and has seen no more than until here stands nowhere.
+        channel.reset_serial = self._offsets.take()
 
     def flush(self) -> None:
         """Write what waits for the end of this turn."""
@@ -256,18 +363,17 @@ class Fanout:
         """Write what waits in several topics: one write a client, for all that it gets of it."""
         batches: defaultdict[Link, list[bytes]] = defaultdict(list)
         for channel in channels:
-            synced = channel.immediate.synced
-            for piece in channel.take():
-                self.delivered += piece.messages * len(synced)
-                frames = piece.frames
-                others: list[Link] = []
-                for link in synced:
-                    if link.swift:
-                        batches[link].append(frames)
-                    else:
-                        others.append(link)
-                if others:
-                    self._write_to_others(channel, piece, others)
+            for piece in channel.take(self._piece_bytes):
+                for group, frames in zip(channel.immediate.groups, piece.frames, strict=True):
+                    self.delivered += piece.messages * len(group)
+                    others: list[Link] = []
+                    for link in group:
+                        if link.swift:
+                            batches[link].append(frames)
+                        else:
+                            others.append(link)
+                    if others:
+                        self._write_to_others(channel, piece, group, frames, others)
         for link, batch in batches.items():
             try:
                 link.write(batch[0] if len(batch) == 1 else b"".join(batch))
@@ -281,36 +387,37 @@ class Fanout:
             self._flush_immediate(channel)
 
     def _flush_immediate(self, channel: Channel) -> None:
-        synced = channel.immediate.synced
-        for piece in channel.take():
-            self.delivered += piece.messages * len(synced)
-            frames = piece.frames
-            others: list[Link] = []
-            for link in synced:
-                if link.swift:
-                    try:
-                        link.write(frames)
-                    except BROKEN:
+        for piece in channel.take(self._piece_bytes):
+            for group, frames in zip(channel.immediate.groups, piece.frames, strict=True):
+                self.delivered += piece.messages * len(group)
+                others: list[Link] = []
+                for link in group:
+                    if link.swift:
+                        try:
+                            link.write(frames)
+                        except BROKEN:
+                            others.append(link)
+                    else:
                         others.append(link)
-                else:
-                    others.append(link)
-            if others:
-                self._write_to_others(channel, piece, others)
+                if others:
+                    self._write_to_others(channel, piece, group, frames, others)
 
-    def _write_to_others(self, channel: Channel, piece: Piece, links: list[Link]) -> None:
+    def _write_to_others(
+        self, channel: Channel, piece: Piece, group: Group, frames: bytes, links: list[Link]
+    ) -> None:
         deflated: bytes | None = None
-        synced = channel.immediate.synced
         for link in links:
-            client = synced[link]
+            client = group[link]
             if link.clogged:
-                del synced[link]
+                del group[link]
                 lag = Lag(piece.before, piece.oldest_ms)
                 channel.immediate.odd[client] = lag
+                client.note(channel, piece.serial, piece.before)
                 self.laggards.fall(client, channel, lag)
                 continue
-            deflated = deflated or deflate_text_frames(piece.frames)
+            deflated = deflated or deflate_text_frames(frames)
             try:
-                link.write(deflated if link.deflates else piece.frames)
+                link.write(deflated if link.deflates else frames)
             except BROKEN:
                 link.abort("a write failed")
 
@@ -333,20 +440,7 @@ class Fanout:
     def _flush_paced(self, channel: Channel, tier: Tier) -> None:
         head = channel.view.position.seq
         if tier.last != head:
-            group = Lag(tier.last, tier.oldest_ms)
-            synced, tier.synced = tier.synced, {}
-            now_ms = int(self._clock.time() * 1000)
-            if synced:
-                frames = channel.view.missed(group, now_ms, self._piece_bytes).frames
-                deflated: bytes | None = None
-                for link, client in synced.items():
-                    if link.clogged:
-                        tier.odd[client] = Lag(group.last, group.oldest_ms)
-                        continue
-                    if link.deflates:
-                        deflated = deflated or deflate_text_frames(frames)
-                    if client.send(frames, deflated):
-                        tier.synced[link] = client
+            self._send_round(channel, tier)
             tier.last, tier.oldest_ms = head, None
         for client, lag in tuple(tier.odd.items()):
             if client.link.clogged:
@@ -357,9 +451,37 @@ class Fanout:
                 if client.outbox is not None:
                     client.outbox.drop(channel)
                 del tier.odd[client]
-                tier.synced[client.link] = client
-        if not tier:
+                channel.sync(tier, client)
+        if not len(tier):
             del channel.paced[tier.interval_ms]
+
+    def _send_round(self, channel: Channel, tier: Tier) -> None:
+        groups, tier.groups = tier.groups, ({}, {})
+        if not groups[0] and not groups[1]:
+            return
+        group = Lag(tier.last, tier.oldest_ms)
+        events = channel.view.missed(
+            group, int(self._clock.time() * 1000), self._piece_bytes
+        ).events
+        serial = self._offsets.take(len(events))
+        tier.rounds.append(self._offsets.last, channel.view.position.seq)
+        for numbered, (clients, synced) in enumerate(zip(groups, tier.groups, strict=True)):
+            if not clients:
+                continue
+            frames = b"".join(
+                self._offsets.frame(event, serial + index) if numbered else plain_frame(event)
+                for index, event in enumerate(events)
+            )
+            deflated: bytes | None = None
+            for link, client in clients.items():
+                if link.clogged:
+                    tier.odd[client] = Lag(group.last, group.oldest_ms)
+                    client.note(channel, serial, group.last)
+                    continue
+                if link.deflates:
+                    deflated = deflated or deflate_text_frames(frames)
+                if client.send(frames, deflated):
+                    synced[link] = client
 
     # --- the feed's state
 
@@ -369,10 +491,14 @@ class Fanout:
         if since_ms is None:
             self.on_revival(channel)
         self.flush_channel(channel)
-        frame = channel.status()
+        event = channel.status()
+        if event is None:
+            return
+        channel.status_serial = serial = self._offsets.take()
+        frames = (plain_frame(event), self._offsets.frame(event, serial))
         for client in channel.clients():
             if not client.link.clogged:
-                client.send(frame)
+                client.send(frames[client.trail is not None])
                 continue
             pace = client.channels[channel]
             lag = channel.part(client, pace)
@@ -384,34 +510,69 @@ class Fanout:
             else:
                 self.laggards.fall(client, channel, lag)
 
-    def say(self, channel: Channel, frame: bytes, *, skip: str | None = None) -> int:
+    def say(self, channel: Channel, event: bytes, *, skip: str | None = None) -> int:
         """Send something that is worth nothing later to all who can take it now; who could not.
 
         What waits goes first, so that it never stands before a message that is older.
         """
         self.flush_channel(channel)
         seq = channel.view.position.seq
+        frames = (plain_frame(event), self._offsets.frame(event, self._offsets.last))
         passed_over = 0
         for client, place in channel.places():
             if client.id == skip:
                 continue
             if place == seq and not client.link.clogged:
-                client.send(frame)
+                client.send(frames[client.trail is not None])
             else:
                 passed_over += 1
         return passed_over
 
-    def tell(self, channel: Channel, frame: bytes, *, skip: str | None = None) -> None:
+    def tell(self, channel: Channel, event: bytes, *, skip: str | None = None) -> None:
         """Send something that everybody has to hear, though it has no place of its own."""
         self.flush_channel(channel)
+        serial = self._offsets.take()
+        if channel.told is not None:
+            channel.told.append(Saying(serial, channel.view.position.seq, event, skip))
+        frames = (plain_frame(event), self._offsets.frame(event, serial))
         for client in channel.clients():
-            if client.id != skip:
-                self._force(client, frame)
+            if client.id != skip and not self._is_told_later(client, channel):
+                self._force(client, frames[client.trail is not None])
 
-    def tell_one(self, connection_id: str, frame: bytes) -> bool:
-        """Send something to one client that it has to hear; False where it is not here."""
+    def _is_told_later(self, client: Client, channel: Channel) -> bool:
+        """Whether it is being told what it missed, in order: this comes with the rest."""
+        lag = channel.tier(client.channels[channel]).odd.get(client)
+        return lag is not None and lag.told is not None
+
+    def tell_one(self, connection_id: str, event: bytes) -> bool:
+        """Send something to one client that it has to hear; False where it is not here now."""
+        client = self._clients.get(connection_id)
+        if client is None:
+            client = self._parked.get(connection_id)
+            if client is not None:
+                self._remember(client, event)
+            return False
+        if client.trail is None:
+            return self._force(client, plain_frame(event))
+        return self._force(client, self._offsets.frame(event, self._remember(client, event)))
+
+    def ask_one(self, connection_id: str, frame: bytes) -> bool:
+        """Send a frame as it is to one client, once; False where it is not here."""
         client = self._clients.get(connection_id)
         return client is not None and self._force(client, frame)
+
+    def _remember(self, client: Client, event: bytes) -> int:
+        if client.told is None:
+            client.told = Told(max_count=_MAX_TOLD, max_bytes=_MAX_TOLD_BYTES)
+        serial = self._offsets.take()
+        client.told.append(Saying(serial, 0, event))
+        return serial
+
+    def _repeat(self, client: Client, serial: int) -> None:
+        """Say again to one client what was said to it after this."""
+        if client.told is not None:
+            for saying in client.told.after(serial, client.id) or ():
+                self.tell_one(client.id, saying.event)
 
     def _force(self, client: Client, frame: bytes) -> bool:
         """Write though its way is full, unless too much waits already: then it is let go."""

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from client_sdk.contract import ErrorCode
 from server.core.counters import Counters
 from server.core.errors import LimitError
+from server.core.offsets import Offsets
 from server.core.outbox import Lag, Outbox
+from server.core.told import Saying
 from server.delivery.channel import Channel
 from server.delivery.clients import Client
 from server.ports import Clock
@@ -29,6 +31,7 @@ class Laggards:
         schedule: Schedule,
         flush: Callable[[Channel], None],
         place: Callable[[Client, Channel, int, Lag], None],
+        offsets: Offsets,
         piece_bytes: int,
         stalled_seconds: float,
     ) -> None:
@@ -37,6 +40,7 @@ class Laggards:
         self._schedule = schedule
         self._flush = flush
         self._place = place
+        self._offsets = offsets
         self._piece_bytes = piece_bytes
         self._stalled_seconds = stalled_seconds
         self._lagging: dict[Client, None] = {}
@@ -102,7 +106,7 @@ class Laggards:
             assert lag is not None
             if not self.send_missed(client, channel, lag):
                 return
-            if lag.last == channel.view.position.seq:
+            if lag.last == channel.view.position.seq and lag.told is None:
                 outbox.drop(channel)
                 pace = client.channels[channel]
                 channel.part(client, pace)
@@ -114,22 +118,60 @@ class Laggards:
 
     def send_missed(self, client: Client, channel: Channel, lag: Lag) -> bool:
         """Send what a client lacks in one topic, or a part of it; False where it is broken."""
+        until = None
+        if lag.told is not None:
+            sayings = [] if channel.told is None else channel.told.after(lag.told, client.id)
+            if sayings is None:
+                self.let_go(client)
+                return False
+            if not sayings:
+                lag.told = None
+            elif sayings[0].seq <= lag.last:
+                return self._say_again(client, channel, lag, sayings)
+            else:
+                until = sayings[0].seq
         now_ms = int(self._clock.time() * 1000)
-        missed = channel.view.missed(lag, now_ms, self._piece_bytes)
+        missed = channel.view.missed(lag, now_ms, self._piece_bytes, until=until)
         if missed.is_lost:
             self.let_go(client)
             return False
-        frames = missed.frames
-        if lag.needs_status:
-            frames += channel.status()
-        if frames and not client.send(frames):
+        if lag.needs_resync and not self._say_resync(client, channel):
             return False
+        events = missed.events
+        steps = 0 if missed.is_snapshot or channel.view.merges else len(events)
+        status = channel.status() if lag.needs_status else None
+        if status is not None:
+            events = [*events, status]
+        if events:
+            frames, serial = client.frames(events, self._offsets)
+            if not client.send(frames):
+                return False
+            base = lag.last if steps else missed.reached
+            client.note(channel, serial, base, steps=steps, told=lag.told)
         if missed.merged > 1:
             self._counters.add("delivery.merged", missed.merged - 1)
         if missed.is_snapshot:
             self._counters.add("delivery.snapshots")
         lag.last = missed.reached
-        lag.needs_snapshot = lag.needs_status = False
+        lag.needs_snapshot = lag.needs_status = lag.needs_resync = False
+        return True
+
+    def _say_resync(self, client: Client, channel: Channel) -> bool:
+        """That what it has is not what the next message follows on."""
+        event = channel.view.resync()
+        # Not noted as seen: without what comes next it is worth nothing.
+        return event is None or client.send(client.frames([event], self._offsets)[0])
+
+    def _say_again(self, client: Client, channel: Channel, lag: Lag, sayings: list[Saying]) -> bool:
+        """What was said before the next message that it lacks."""
+        for saying in sayings:
+            if saying.seq > lag.last:
+                break
+            frames, serial = client.frames([saying.event], self._offsets)
+            if not client.send(frames):
+                return False
+            lag.told = saying.serial
+            client.note(channel, serial, lag.last, told=lag.told)
         return True
 
     def tick(self) -> None:
@@ -149,12 +191,10 @@ class Laggards:
                 if not outbox.interval_ms:
                     del self._widened[client]
 
-    def let_go(self, client: Client) -> None:
+    def let_go(self, client: Client, reason: str = "the client reads too slowly") -> None:
         """The end of the ladder: it may come back, and begin anew."""
         self._counters.add("delivery.overloaded")
-        client.link.end(
-            LimitError(ErrorCode.SERVER_OVERLOADED, "the client reads too slowly"), reconnect=True
-        )
+        client.link.end(LimitError(ErrorCode.SERVER_OVERLOADED, reason), reconnect=True)
 
     def _pace(self, client: Client) -> None:
         """Put it into the tiers that its pace of now belongs to."""

@@ -2,8 +2,7 @@
 
 from client_sdk.contract import FeedState, Stream
 from server.core.entries import Entry, Position
-from server.core.frames import text_frame
-from server.core.packets import event_packet
+from server.core.packets import open_event
 from server.core.topics import Topic
 
 # What a heartbeat says besides its position: nothing, in the shape of its stream.
@@ -11,7 +10,10 @@ _QUIET = {Stream.ORDERBOOK: b'{"bids":[],"asks":[]}', Stream.TRADES: b'{"trades"
 
 
 class MessageEncoder:
-    """Encodes the messages of one topic; what never changes is encoded in advance."""
+    """Encodes the messages of one topic; what never changes is encoded in advance.
+
+    Events come without their closing bracket: for most clients an offset follows.
+    """
 
     __slots__ = ("_event", "_head", "_kinds", "_namespace", "_quiet", "_start")
 
@@ -23,7 +25,7 @@ class MessageEncoder:
         # A symbol's alphabet needs no escaping in JSON; `Topic.parse` lets nothing else in.
         self._head = f'{{"stream":"{topic.stream.value}","symbol":{symbol},'.encode()
         # Every update of a turn begins alike, up to its epoch.
-        self._start = event_packet(namespace, self._event, b"\0").partition(b"\0")[0]
+        self._start = open_event(namespace, self._event, b"")
 
     def body(
         self,
@@ -49,31 +51,29 @@ class MessageEncoder:
             extra,
         )
 
-    def frame(self, body: bytes) -> bytes:
-        """A message's body as the WebSocket frame that carries it."""
-        return text_frame(b"%b%b]" % (self._start, body))
+    def event(self, body: bytes) -> bytes:
+        """A message's body as the event that carries it."""
+        return self._start + body
 
     def entry(self, entry: Entry) -> bytes:
         """One entry as it is, for a client that has the one before it."""
         position = entry.position
-        return self.frame(
-            self.body(
-                position,
-                kind=entry.kind,
-                prev=position.seq - 1,
-                ts_ms=entry.ts_ms,
-                data=entry.data,
-            )
+        return self._start + self.body(
+            position,
+            kind=entry.kind,
+            prev=position.seq - 1,
+            ts_ms=entry.ts_ms,
+            data=entry.data,
         )
 
     def heartbeat(self, position: Position, now_ms: int) -> bytes:
         """The head of a quiet topic, for a client that has everything."""
-        return self.frame(
-            self.body(position, kind="heartbeat", prev=position.seq, ts_ms=now_ms, data=self._quiet)
+        return self._start + self.body(
+            position, kind="heartbeat", prev=position.seq, ts_ms=now_ms, data=self._quiet
         )
 
     def status(self, state: FeedState, since_ms: int | None) -> bytes:
         """Whether the topic's feed speaks."""
         since = b"" if since_ms is None else b',"since_ms":%d' % since_ms
         body = b'%b"state":"%b"%b}' % (self._head, state.value.encode(), since)
-        return text_frame(event_packet(self._namespace, "status", body))
+        return open_event(self._namespace, "status", body)

@@ -4,15 +4,16 @@ import orjson
 
 from client_sdk.contract import SESSION_NAMESPACE
 from server.core.entries import Entry, Position
-from server.core.frames import text_frame
 from server.core.history import History
 from server.core.outbox import Lag
-from server.core.packets import event_packet
+from server.core.packets import open_event
 from server.delivery.view import Missed
 
 
 class SessionView:
     """Follows the messages of one session; every one is kept, none is merged."""
+
+    resyncs = False
 
     __slots__ = ("_head", "_history", "_position", "merges")
 
@@ -38,6 +39,11 @@ class SessionView:
         self._history.append(entry)
         return True
 
+    def reset(self, head: Position, latest: Entry | None) -> None:
+        """Forget what came: it stands here now."""
+        self._position = head
+        self._history.clear()
+
     def since(self, seq: int) -> list[Entry] | None:
         """What came after this message, where all of it is at hand."""
         if seq == self._position.seq:
@@ -55,26 +61,34 @@ class SessionView:
             entry.ts_ms,
         )
 
-    def frame(self, entry: Entry) -> bytes:
-        """A message as the frame that carries it."""
-        return text_frame(event_packet(SESSION_NAMESPACE, "message", self.body(entry)))
+    def event(self, entry: Entry) -> bytes:
+        """A message as the event that carries it."""
+        return open_event(SESSION_NAMESPACE, "message", self.body(entry))
 
-    def missed(self, lag: Lag, now_ms: int, max_bytes: int) -> Missed:
+    def has_after(self, seq: int) -> bool:
+        """Whether all that came after this is at hand."""
+        return self.since(seq) is not None
+
+    def missed(self, lag: Lag, now_ms: int, max_bytes: int, *, until: int | None = None) -> Missed:
         """As many of the messages that a client lacks as fit; none is ever left out."""
         entries = self.since(lag.last)
         if entries is None:
             # No message of a session can say so: the client has to come back and ask.
-            return Missed(b"", lag.last, is_lost=True)
-        frames = []
+            return Missed([], lag.last, is_lost=True)
+        events = []
         reached = lag.last
         for entry in entries:
-            frames.append(self.frame(entry))
-            reached = entry.position.seq
-            max_bytes -= len(frames[-1])
-            if max_bytes <= 0:
+            if max_bytes <= 0 or reached == until:
                 break
-        return Missed(b"".join(frames), reached)
+            events.append(self.event(entry))
+            reached = entry.position.seq
+            max_bytes -= len(events[-1])
+        return Missed(events, reached)
 
-    def status(self, since_ms: int | None) -> bytes:
-        """Nothing: a session has no feed that could fall silent."""
-        return b""
+    def status(self, since_ms: int | None) -> bytes | None:
+        """None: a session has no feed that could fall silent."""
+        return None
+
+    def resync(self) -> bytes | None:
+        """None: each message names its epoch, and who would have a gap is sent away."""
+        return None

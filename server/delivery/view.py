@@ -21,9 +21,9 @@ _MERGED_BYTES = 8 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Frames that bring a client to a position, and how they came to be."""
+    """Events that bring a client to a position, and how they came to be."""
 
-    frames: bytes
+    events: list[bytes]
     reached: int
     merged: int = 0
     is_snapshot: bool = False
@@ -42,21 +42,39 @@ class View(Protocol):
     def merges(self) -> bool:
         """Whether a newer message may stand for older ones."""
 
+    @property
+    def resyncs(self) -> bool:
+        """Whether a listener can be told in passing that it begins anew."""
+
     def accept(self, entry: Entry) -> bool:
         """Take the next entry; False where it is known already."""
 
-    def frame(self, entry: Entry) -> bytes:
+    def reset(self, head: Position, latest: Entry | None) -> None:
+        """Forget what came: it stands here now."""
+
+    def event(self, entry: Entry) -> bytes:
         """An entry for a client that has the one before it."""
 
-    def missed(self, lag: Lag, now_ms: int, max_bytes: int) -> Missed:
-        """What a client that has come so far lacks, or as much of it as fits."""
+    def has_after(self, seq: int) -> bool:
+        """Whether all that came after this is at hand."""
 
-    def status(self, since_ms: int | None) -> bytes:
-        """Whether its feed speaks, as a frame."""
+    def missed(self, lag: Lag, now_ms: int, max_bytes: int, *, until: int | None = None) -> Missed:
+        """What a client that has come so far lacks, or as much of it as fits.
+
+        Where nothing is merged, no more than `until`.
+        """
+
+    def status(self, since_ms: int | None) -> bytes | None:
+        """Whether its feed speaks, as an event; None where it has none."""
+
+    def resync(self) -> bytes | None:
+        """That what comes next does not follow on what came, as an event; None where it tells."""
 
 
 class TopicView:
     """Follows the entries of one market topic, in their order."""
+
+    resyncs = True
 
     __slots__ = (
         "_book",
@@ -91,10 +109,7 @@ class TopicView:
         self._book_seq = head.seq
         self._whole: tuple[int, bytes] = (-1, b"")
         if stream is Stream.ORDERBOOK:
-            self._book = OrderBook(_ANY_DEPTH)
-            if latest is not None:
-                bids, asks = _levels(latest)
-                self._book.replace(bids, asks)
+            self._begin_book(latest)
 
     @property
     def position(self) -> Position:
@@ -119,9 +134,24 @@ class TopicView:
                 self._apply(gone)
         return True
 
-    def frame(self, entry: Entry) -> bytes:
+    def reset(self, head: Position, latest: Entry | None) -> None:
+        """Forget what came: it stands here now."""
+        self._position = head
+        self._latest = latest
+        if self._history is not None:
+            self._history.clear()
+        self._whole = (-1, b"")
+        if self._book is not None:
+            self._book_seq = head.seq
+            self._begin_book(latest)
+
+    def event(self, entry: Entry) -> bytes:
         """An entry for a client that has the one before it."""
         return self.encoder.entry(entry)
+
+    def has_after(self, seq: int) -> bool:
+        """Whether all that came after this is at hand."""
+        return self.since(seq) is not None
 
     def message(self, entry: Entry) -> bytes:
         """The same as JSON, for an answer."""
@@ -142,11 +172,15 @@ class TopicView:
             return None
         return self._history.since(seq)
 
-    def status(self, since_ms: int | None) -> bytes:
-        """Whether the feed speaks, as a frame."""
+    def status(self, since_ms: int | None) -> bytes | None:
+        """Whether the feed speaks, as an event."""
         if since_ms is None:
             return self.encoder.status(FeedState.LIVE, None)
         return self.encoder.status(FeedState.STALE, since_ms)
+
+    def resync(self) -> bytes:
+        """That what comes next does not follow on what came, as an event."""
+        return self.encoder.status(FeedState.RESYNC, None)
 
     def snapshot(self, prev: int | None = None, merged: int = 1, age_ms: int = 0) -> bytes | None:
         """The whole state as a message's body; None where nothing was ever published."""
@@ -164,17 +198,20 @@ class TopicView:
             age_ms=age_ms,
         )
 
-    def missed(self, lag: Lag, now_ms: int, max_bytes: int) -> Missed:
+    def missed(self, lag: Lag, now_ms: int, max_bytes: int, *, until: int | None = None) -> Missed:
         """What a client that has come so far lacks: merged, or as many kept ones as fit."""
         position = self._position
         if not self.merges:
-            return self._kept(lag.last, max_bytes)
+            return self._kept(lag, max_bytes, until)
         if lag.last == position.seq and not lag.needs_snapshot:
-            return Missed(b"", position.seq)
+            return Missed([], position.seq)
         latest = self._latest
         assert latest is not None
         merged = position.seq - lag.last
         age_ms = max(0, now_ms - (latest.ts_ms if lag.oldest_ms is None else lag.oldest_ms))
+        if lag.needs_resync:
+            # Nothing was merged into it: how much lies between, nobody can tell.
+            merged = 1
         kind, ts_ms, data = latest.kind, latest.ts_ms, latest.data
         if lag.needs_snapshot:
             # It may stand at this place already, and have nothing to go with it.
@@ -184,7 +221,7 @@ class TopicView:
             if change is None:
                 body = self.snapshot(lag.last, merged, age_ms)
                 assert body is not None
-                return Missed(self.encoder.frame(body), position.seq, merged, is_snapshot=True)
+                return Missed([self.encoder.event(body)], position.seq, merged, is_snapshot=True)
             data = orjson.dumps(change.body())
         body = self.encoder.body(
             position,
@@ -195,24 +232,25 @@ class TopicView:
             merged=merged,
             age_ms=age_ms,
         )
-        return Missed(self.encoder.frame(body), position.seq, merged)
+        return Missed([self.encoder.event(body)], position.seq, merged)
 
-    def _kept(self, last: int, max_bytes: int) -> Missed:
+    def _kept(self, lag: Lag, max_bytes: int, until: int | None) -> Missed:
         assert self._history is not None
-        entries = self.since(last)
+        last = lag.last
+        entries = None if lag.needs_snapshot else self.since(last)
         if entries is None:
             # Told, not skipped in silence: the client stands at a new position from here on.
             body = self.snapshot(last)
             assert body is not None
-            return Missed(self.encoder.frame(body), self._position.seq, is_snapshot=True)
-        frames = []
+            return Missed([self.encoder.event(body)], self._position.seq, is_snapshot=True)
+        events = []
         for entry in entries:
-            frames.append(self.encoder.entry(entry))
-            last = entry.position.seq
-            max_bytes -= len(frames[-1])
-            if max_bytes <= 0:
+            if max_bytes <= 0 or last == until:
                 break
-        return Missed(b"".join(frames), last)
+            events.append(self.encoder.entry(entry))
+            last = entry.position.seq
+            max_bytes -= len(events[-1])
+        return Missed(events, last)
 
     def _merged_change(self, last: int) -> BookChange | None:
         assert self._history is not None
@@ -235,6 +273,12 @@ class TopicView:
                 self._apply(entry)
             self._whole = (self._position.seq, orjson.dumps(self._book.whole().body()))
         return self._whole[1]
+
+    def _begin_book(self, latest: Entry | None) -> None:
+        self._book = OrderBook(_ANY_DEPTH)
+        if latest is not None:
+            bids, asks = _levels(latest)
+            self._book.replace(bids, asks)
 
     def _apply(self, entry: Entry) -> None:
         if self._book is None or entry.position.seq <= self._book_seq:

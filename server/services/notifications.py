@@ -11,7 +11,8 @@ from client_sdk.contract import SESSION_NAMESPACE
 from server.core.connections import ConnectionManager
 from server.core.frames import text_frame
 from server.core.notices import Notice, Notices
-from server.core.packets import event_packet
+from server.core.packets import event_packet, open_event
+from server.core.tickets import Tickets
 from server.delivery import Fanout
 from server.ports import Clock
 from server.services.session_wire import encode_within
@@ -43,11 +44,13 @@ class Notifications:
         config: NotificationsConfig,
         registry: ConnectionManager,
         fanout: Fanout,
+        tickets: Tickets,
         clock: Clock,
     ) -> None:
         self._config = config
         self._registry = registry
         self._fanout = fanout
+        self._tickets = tickets
         self._clock = clock
         self.notices = Notices(
             keep_seconds=config.keep_seconds,
@@ -75,17 +78,26 @@ class Notifications:
         if critical and not self.notices.put(notice, self._clock.monotonic()):
             # Sent before under this id: it waits, or it was settled.
             return Notified(notice.id, 0)
-        reached = 0
-        for record in self._registry.connections_of(org, user_id):
-            if record.namespace == SESSION_NAMESPACE:
-                frame = self._frame(record.connection_id, notice, critical=critical)
-                reached += self._fanout.tell_one(record.connection_id, frame)
+        connections = [
+            record.connection_id
+            for record in self._registry.connections_of(org, user_id)
+            if record.namespace == SESSION_NAMESPACE
+        ]
+        if critical:
+            reached = sum(
+                self._fanout.ask_one(each, self._question(each, notice)) for each in connections
+            )
+            return Notified(notice.id, reached)
+        told = open_event(SESSION_NAMESPACE, "notification", _body(notice, critical=False))
+        # Who was cut off hears of it when it is back.
+        away = self._tickets.parked_of((org, user_id))
+        reached = sum(self._fanout.tell_one(each, told) for each in (*connections, *away))
         return Notified(notice.id, reached)
 
     def greet(self, connection_id: str, org: str, user_id: str) -> bytes:
         """What a device that has just come has yet to be told, as frames."""
         return b"".join(
-            self._frame(connection_id, notice, critical=True)
+            self._question(connection_id, notice)
             for notice in self.notices.waiting(org, user_id, self._clock.monotonic())
         )
 
@@ -106,17 +118,19 @@ class Notifications:
         """Let go of what has waited for too long."""
         self.notices.expire(self._clock.monotonic())
 
-    def _frame(self, connection_id: str, notice: Notice, *, critical: bool) -> bytes:
-        number = None
-        if critical:
-            number = next(self._numbers)
-            self._asked.setdefault(connection_id, {})[number] = notice
-        body = b'{"id":%b,"event":%b,"data":%b,"critical":%b,"ts":%d}' % (
-            orjson.dumps(notice.id),
-            orjson.dumps(notice.event),
-            notice.data,
-            b"true" if critical else b"false",
-            notice.ts_ms,
-        )
-        packet = event_packet(SESSION_NAMESPACE, "notification", body, identifier=number)
-        return text_frame(packet)
+    def _question(self, connection_id: str, notice: Notice) -> bytes:
+        """A critical notice as a frame, which the device is asked to acknowledge."""
+        number = next(self._numbers)
+        self._asked.setdefault(connection_id, {})[number] = notice
+        body = _body(notice, critical=True)
+        return text_frame(event_packet(SESSION_NAMESPACE, "notification", body, identifier=number))
+
+
+def _body(notice: Notice, *, critical: bool) -> bytes:
+    return b'{"id":%b,"event":%b,"data":%b,"critical":%b,"ts":%d}' % (
+        orjson.dumps(notice.id),
+        orjson.dumps(notice.event),
+        notice.data,
+        b"true" if critical else b"false",
+        notice.ts_ms,
+    )

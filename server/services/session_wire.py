@@ -7,8 +7,7 @@ import orjson
 from client_sdk.contract import SESSION_NAMESPACE, ErrorCode
 from server.core.entries import Entry
 from server.core.errors import LimitError, RequestError
-from server.core.frames import text_frame
-from server.core.packets import event_packet
+from server.core.packets import open_event
 from server.core.session_records import SessionRecord
 from server.core.strict_json import dumps
 from server.delivery.channel import Channel
@@ -23,9 +22,9 @@ def session_channel(org: str, session_id: str) -> str:
 
 
 def session_event(event: str, record: SessionRecord, ts_ms: int, **fields: object) -> bytes:
-    """An event about a session, as a frame."""
+    """An event about a session, without its closing bracket."""
     body = {"session_id": record.session_id, **fields, "ts": ts_ms}
-    return text_frame(event_packet(SESSION_NAMESPACE, event, dumps(body)))
+    return open_event(SESSION_NAMESPACE, event, dumps(body))
 
 
 def message_bodies(channel: Channel, entries: Iterable[Entry]) -> list[orjson.Fragment]:

@@ -7,10 +7,18 @@ from client_sdk.contract import ErrorCode, Position, Scope
 from server.access import Principal
 from server.core.entries import Entry
 from server.core.entries import Position as Place
-from server.core.errors import AccessError, RequestError
+from server.core.errors import AccessError, FloorcastError, RequestError
 from server.core.presence import Departure
-from server.core.session_records import Left, SessionRecord, SessionRules, kind_of
+from server.core.session_records import (
+    Joined,
+    Left,
+    SessionKey,
+    SessionRecord,
+    SessionRules,
+    kind_of,
+)
 from server.core.sessions import Sessions
+from server.core.tickets import Tickets
 from server.delivery import Fanout
 from server.delivery.channel import Channel
 from server.delivery.session_view import SessionView
@@ -44,27 +52,67 @@ class SessionsService:
         broker: Broker,
         following: Following,
         fanout: Fanout,
+        tickets: Tickets,
         clock: Clock,
     ) -> None:
         self._config = config
         self._broker = broker
         self._following = following
         self._fanout = fanout
+        self._tickets = tickets
         self._clock = clock
         self.registry = Sessions(config.rules)
         self._present: set[str] = set()
+        # What those were in who were cut off and may be back.
+        self._parked: dict[str, dict[SessionKey, None]] = {}
         self.recovered = 0
 
     # --- coming and going
 
-    def enter(self, connection_id: str, link: Link) -> None:
-        """A connection is there and may join."""
+    def enter(self, connection_id: str, link: Link, *, numbered: bool = False) -> None:
+        """A connection is there and may join; `numbered`, its events have offsets."""
         self._present.add(connection_id)
-        self._fanout.attach(connection_id, link)
+        self._fanout.attach(connection_id, link, numbered=numbered)
+
+    def park(self, connection_id: str) -> None:
+        """The connection was cut off and may be back: what is said is kept for it."""
+        self._present.discard(connection_id)
+        self._parked[connection_id] = dict.fromkeys(
+            record.key for record in self.registry.of_connection(connection_id)
+        )
+        self._fanout.park(connection_id)
+        self._announce_departures(self.registry.lose(connection_id, self._clock.monotonic()))
+
+    def resume(
+        self, connection_id: str, principal: Principal, link: Link, offset: str | None
+    ) -> bool:
+        """It is back: it gets what it missed, and is where it was. False where that cannot be."""
+        user_id = principal.user_id
+        keys = self._parked.pop(connection_id)
+        try:
+            for org, session_id in keys:
+                self.judge(principal, session_id)
+                self.registry.open(org, session_id).presence.admit(user_id)
+        except FloorcastError:
+            return False
+        if not self._fanout.resume(connection_id, link, offset):
+            return False
+        self._present.add(connection_id)
+        for org, session_id in keys:
+            joined = self.registry.join(connection_id, org, user_id, session_id, self._now_ms())
+            # Told where its user was given up meanwhile; before that nobody has noticed anything.
+            self._announce_arrival(joined, user_id)
+        return True
+
+    def is_in(self, connection_id: str, org: str, session_id: str) -> bool:
+        """Whether a connection is in a session."""
+        record = self.registry.get(org, session_id)
+        return record is not None and record.presence.user_of(connection_id) is not None
 
     async def exit(self, connection_id: str, *, deliberate: bool) -> None:
         """The connection has ended; one that was cut off has time to come back."""
         self._present.discard(connection_id)
+        self._parked.pop(connection_id, None)
         now = self._clock.monotonic()
         lefts = (self.registry.leave_all if deliberate else self.registry.lose)(connection_id, now)
         emptied = self._fanout.detach(connection_id)
@@ -115,9 +163,7 @@ class SessionsService:
             self._fanout.flush_channel(channel)
         else:
             self._fanout.listen(connection_id, channel, 0)
-        arrival = joined.arrival
-        if arrival.announce:
-            self._announce("user_joined", joined.record, user_id, arrival.participant_count)
+        self._announce_arrival(joined, user_id)
         messages = None if since is None else _up_to_now(channel, since.seq, missed)
         self.recovered += messages is not None
         return {
@@ -152,10 +198,16 @@ class SessionsService:
         if channel is not None:
             # What was said before comes before the news that it hears no more.
             self._fanout.flush_channel(channel)
-        frame = session_event("session_closed", record, self._now_ms(), reason="kicked")
+        event = session_event("session_closed", record, self._now_ms(), reason="kicked")
         for connection_id in departure.connections:
-            self._fanout.tell_one(connection_id, frame)
+            self._fanout.tell_one(connection_id, event)
+            # Whoever was sent away comes back as somebody new.
+            self._tickets.forget(connection_id)
         await self._part(record, departure)
+        for connection_id in self._tickets.parked_of((principal.org, user_id)):
+            if record.key in self._parked[connection_id]:
+                self._tickets.forget(connection_id)
+                await self.exit(connection_id, deliberate=True)
         return {"ok": True, "connections": len(departure.connections)}
 
     async def close(self, principal: Principal, session_id: str) -> Reply:
@@ -165,11 +217,16 @@ class SessionsService:
         name = session_channel(principal.org, session_id)
         channel = self._fanout.channel(name)
         if channel is not None:
-            self._fanout.tell(
-                channel, session_event("session_closed", record, self._now_ms(), reason="closed")
-            )
+            # What was said before comes before the news that no more will be.
+            self._fanout.flush_channel(channel)
+        event = session_event("session_closed", record, self._now_ms(), reason="closed")
         connections = self.registry.close(principal.org, session_id, self._clock.monotonic())
-        await self._silence(name, connections)
+        away = [each for each, keys in self._parked.items() if record.key in keys]
+        for connection_id in away:
+            del self._parked[connection_id][record.key]
+        for connection_id in (*connections, *away):
+            self._fanout.tell_one(connection_id, event)
+        await self._silence(name, (*connections, *away))
         return {"ok": True, "connections": len(connections)}
 
     def participants(self, principal: Principal, session_id: str) -> Reply:
@@ -211,15 +268,20 @@ class SessionsService:
                 count = departure.participant_count
                 self._announce("user_left", left.record, departure.user_id, count)
 
+    def _announce_arrival(self, joined: Joined, user_id: str) -> None:
+        arrival = joined.arrival
+        if arrival.announce:
+            self._announce("user_joined", joined.record, user_id, arrival.participant_count)
+
     def _announce(self, event: str, record: SessionRecord, user_id: str, count: int) -> None:
         """Tell everybody but the user whom it is about, who knows."""
         channel = self._fanout.channel(session_channel(*record.key))
         if channel is not None:
-            frame = session_event(
+            told = session_event(
                 event, record, self._now_ms(), user_id=user_id, participant_count=count
             )
             mine = record.presence.connections_of(user_id)
-            self._fanout.tell(channel, frame, skip=mine[0] if mine else None)
+            self._fanout.tell(channel, told, skip=mine[0] if mine else None)
 
     def _look(self, session_id: str, head: Place) -> SessionView:
         return SessionView(

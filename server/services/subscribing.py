@@ -3,7 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from client_sdk.contract import INTERVALS_MS, MARKET_NAMESPACE, ErrorCode, SubscriptionStatus
+from client_sdk.contract import (
+    INTERVALS_MS,
+    MARKET_NAMESPACE,
+    ErrorCode,
+    Scope,
+    SubscriptionStatus,
+)
 from server.access import Principal
 from server.core.entries import Entry, Position
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
@@ -47,10 +53,30 @@ class SubscribingService:
         self._fanout = fanout
         self._freshness = freshness
 
-    def enter(self, connection_id: str, principal: Principal, link: Link) -> None:
-        """A connection is there and may subscribe."""
+    def enter(
+        self, connection_id: str, principal: Principal, link: Link, *, numbered: bool = False
+    ) -> None:
+        """A connection is there and may subscribe; `numbered`, its events have offsets."""
         self._subscriptions.enter(connection_id, principal.org, principal.user_id)
-        self._fanout.attach(connection_id, link)
+        self._fanout.attach(connection_id, link, numbered=numbered)
+
+    def park(self, connection_id: str) -> None:
+        """The connection was cut off and may be back: what it listens to is kept for it."""
+        self._subscriptions.park(connection_id)
+        self._fanout.park(connection_id)
+
+    def resume(
+        self, connection_id: str, principal: Principal, link: Link, offset: str | None
+    ) -> bool:
+        """It is back: it gets what it missed. False where that, or its topics, cannot be had."""
+        for subscription in self._subscriptions.of_connection(connection_id):
+            allowed = principal.allows(Scope.MARKET_READ)
+            if not allowed or not _may_have(principal, subscription.topic):
+                return False
+        if not self._fanout.resume(connection_id, link, offset):
+            return False
+        self._subscriptions.resume(connection_id)
+        return True
 
     async def leave(self, connection_id: str) -> None:
         """The connection is gone, and what it listened to with it."""

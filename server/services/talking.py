@@ -84,10 +84,10 @@ class Talking:
         encode_within(data, self._message_bytes)
         channel = self._fanout.channel(session_channel(principal.org, session_id))
         if channel is not None:
-            frame = session_event(
+            event = session_event(
                 "signal", record, self._now_ms(), user_id=principal.user_id, data=dict(data)
             )
-            self.dropped += self._fanout.say(channel, frame, skip=connection_id)
+            self.dropped += self._fanout.say(channel, event, skip=connection_id)
         return {"ok": True}
 
     async def history(

@@ -2,6 +2,7 @@
 
 from server.sockets.floor import Floor, SocketsConfig
 from server.sockets.market import MarketNamespace
+from server.sockets.namespace import FloorNamespace
 from server.sockets.session import SessionNamespace
 
-__all__ = ["Floor", "MarketNamespace", "SessionNamespace", "SocketsConfig"]
+__all__ = ["Floor", "FloorNamespace", "MarketNamespace", "SessionNamespace", "SocketsConfig"]

@@ -10,8 +10,6 @@ from server.core.counters import Counters
 from server.core.deadlines import Deadlines
 from server.core.errors import AccessError
 from server.core.event_limits import EventLimits
-from server.core.frames import text_frame
-from server.core.packets import event_packet
 from server.core.strict_json import dumps
 from server.ports import Clock
 from server.sockets.guards import Verifier
@@ -55,6 +53,10 @@ class Floor:
     def peer(self, connection_id: str) -> Peer:
         """One who has joined."""
         return self._peers[connection_id]
+
+    def find(self, connection_id: str) -> Peer | None:
+        """One who may have joined."""
+        return self._peers.get(connection_id)
 
     def peers(self) -> tuple[Peer, ...]:
         """Everybody, as they are at this moment."""
@@ -131,7 +133,7 @@ class Floor:
         }
         if session_id is not None:
             body["session_id"] = session_id
-        return _event(peer, "welcome", body)
+        return peer.link.event_frame(peer.namespace, "welcome", dumps(body))
 
     def tick(self) -> None:
         """Tell those whose token ends soon, and end those whose token has ended."""
@@ -149,7 +151,8 @@ class Floor:
             if left <= self.config.expiring_notice_seconds and not peer.warned:
                 peer.warned = True
                 body: dict[str, object] = {"expires_in_ms": max(0, int(left * 1000))}
-                peer.link.write(_event(peer, "token_expiring", body))
+                frame = peer.link.event_frame(peer.namespace, "token_expiring", dumps(body))
+                peer.link.write(frame)
             self._watch(peer)
 
     def _watch(self, peer: Peer) -> None:
@@ -160,7 +163,3 @@ class Floor:
         if peer.warned:
             wait = left + self.config.expiry_grace_seconds
         self._expiries.set(peer.connection_id, self.clock.monotonic() + max(0.0, wait))
-
-
-def _event(peer: Peer, event: str, body: dict[str, object]) -> bytes:
-    return text_frame(event_packet(peer.namespace, event, dumps(body)))

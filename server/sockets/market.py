@@ -9,6 +9,7 @@ from client_sdk.contract import (
     Unsubscribe,
 )
 from server.core.entries import Position
+from server.core.tickets import Tickets
 from server.services import Submissions, SubscribingService
 from server.services.submissions import reply
 from server.sockets.floor import Floor
@@ -21,11 +22,16 @@ class MarketNamespace(FloorNamespace):
     """Events of `/market`."""
 
     def __init__(
-        self, floor: Floor, subscribing: SubscribingService, submissions: Submissions
+        self,
+        floor: Floor,
+        tickets: Tickets,
+        subscribing: SubscribingService,
+        submissions: Submissions,
     ) -> None:
         super().__init__(
             MARKET_NAMESPACE,
             floor,
+            tickets,
             {
                 "subscribe": Route(Subscribe, self._subscribe),
                 "unsubscribe": Route(Unsubscribe, self._unsubscribe),
@@ -37,9 +43,15 @@ class MarketNamespace(FloorNamespace):
         self._subscribing = subscribing
         self._submissions = submissions
 
-    async def joined(self, peer: Peer, session_id: str | None) -> bytes:
-        self._subscribing.enter(peer.connection_id, peer.principal, peer.link)
+    async def joined(self, peer: Peer, session_id: str | None, *, numbered: bool) -> bytes:
+        self._subscribing.enter(peer.connection_id, peer.principal, peer.link, numbered=numbered)
         return b""
+
+    def parked(self, connection_id: str) -> None:
+        self._subscribing.park(connection_id)
+
+    def resumed(self, peer: Peer, offset: str | None) -> bool:
+        return self._subscribing.resume(peer.connection_id, peer.principal, peer.link, offset)
 
     async def left(self, connection_id: str, *, deliberate: bool) -> None:
         await self._subscribing.leave(connection_id)

@@ -6,24 +6,36 @@ import socketio
 
 from client_sdk.contract import ConnectAuth, RefreshToken
 from server.access import Principal
+from server.core.tickets import Tickets
 from server.sockets import guards
 from server.sockets.floor import Floor
 from server.sockets.peers import Peer
 from server.sockets.pipeline import Call, Handler, Reply, Route, assemble
-from server.transport import Accepted, Connection
+from server.transport import BROKE_PROTOCOL, SENT_AWAY, Accepted, Connection
+
+# Whoever left by itself, was sent away, or broke the protocol has left for good; anything else is
+# a cut.
+_LEFT = socketio.AsyncServer.reason.CLIENT_DISCONNECT
+_FINAL = frozenset((_LEFT, SENT_AWAY, BROKE_PROTOCOL))
 
 
 class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     """Routes events by an explicit table; a method's name never makes it callable."""
 
-    # What a client that closes its namespace, or is sent away, leaves for; anything else is a cut.
-    _LEFT_BY_ITSELF = socketio.AsyncServer.reason.CLIENT_DISCONNECT
-
     def __init__(
-        self, namespace: str, floor: Floor, routes: dict[str, Route], *, anonymous_allowed: bool
+        self,
+        namespace: str,
+        floor: Floor,
+        tickets: Tickets,
+        routes: dict[str, Route],
+        *,
+        anonymous_allowed: bool,
     ) -> None:
         super().__init__(namespace)
         self._floor = floor
+        self._tickets = tickets
+        # How many were had back that had been cut off.
+        self.recovered = 0
         self._routes = {
             "refresh_token": Route(RefreshToken, self._refresh_token),
             **routes,
@@ -53,25 +65,43 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         """
         connection_id = args[0]
         if event == "disconnect":
-            deliberate = args[1] == self._LEFT_BY_ITSELF
-            await self.left(connection_id, deliberate=deliberate)
-            self._floor.leave(connection_id)
+            await self._cut_off(connection_id, args[1])
             return None
         if event == "connect":
             link = cast(Connection, args[1])
             reply = await self._call(Call(self.namespace, event, connection_id, link, (args[2],)))
-            return Accepted(reply["first_frames"])
+            return reply["accepted"]
         peer = self._floor.peer(connection_id)
         return await self._call(
             Call(self.namespace, event, connection_id, peer.link, args[1:], peer)
         )
 
-    async def joined(self, peer: Peer, session_id: str | None) -> bytes:
+    async def joined(self, peer: Peer, session_id: str | None, *, numbered: bool) -> bytes:
         """A client has joined; the frames to send it after the welcome. For subclasses."""
         return b""
 
     async def left(self, connection_id: str, *, deliberate: bool) -> None:
         """A client has left, because it wanted to or was cut off; for subclasses."""
+
+    def parked(self, connection_id: str) -> None:
+        """A client was cut off and may be back; nothing of its may be let go. For subclasses."""
+
+    def resumed(self, peer: Peer, offset: str | None) -> bool:
+        """It is back, and has to get what it missed; False where it cannot. For subclasses."""
+        return False
+
+    def greeting(self, peer: Peer) -> bytes:
+        """The frames that every client is sent that has come, or come back; for subclasses."""
+        return b""
+
+    def session_of(self, peer: Peer, session_id: str | None) -> str | None:
+        """The session that a client is told it is in, after it has come back; for subclasses."""
+        return session_id
+
+    async def sweep(self) -> None:
+        """Let go of those who did not come back in time."""
+        for connection_id in self._tickets.due(self._floor.clock.monotonic()):
+            await self._give_up(connection_id)
 
     def acknowledged(self, connection_id: str, identifier: int) -> bool:
         """A client acknowledges an event; False where it was not asked to. For subclasses."""
@@ -90,15 +120,68 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         principal, auth = call.known, call.request
         assert isinstance(auth, ConnectAuth)
         session_id = self.admit(principal, auth)
+        numbered = auth.recovery and self._tickets.window_seconds > 0 and not principal.anonymous
+        link = call.link
+        others = [each for each in link.numbered if each != self.namespace]
+        link.numbered = (*others, self.namespace) if numbered else tuple(others)
+        if numbered and auth.pid is not None:
+            accepted = await self._take_back(call, principal, auth, session_id)
+            if accepted is not None:
+                return {"accepted": accepted}
         peer = self._floor.join(call, principal, session_id)
+        connection_id = peer.connection_id
         try:
-            more = await self.joined(peer, session_id)
+            more = await self.joined(peer, session_id, numbered=numbered)
         except BaseException:
             # It was not let in after all: nothing of it may stay.
-            await self.left(peer.connection_id, deliberate=True)
-            self._floor.leave(peer.connection_id)
+            await self.left(connection_id, deliberate=True)
+            self._floor.leave(connection_id)
             raise
-        return {"first_frames": self._floor.welcome(peer, session_id) + more}
+        pid = self._tickets.issue(connection_id, principal.user) if numbered else None
+        first_frames = self._floor.welcome(peer, session_id) + more + self.greeting(peer)
+        return {"accepted": Accepted(first_frames, connection_id, pid)}
+
+    async def _take_back(
+        self, call: Call, principal: Principal, auth: ConnectAuth, session_id: str | None
+    ) -> Accepted | None:
+        """Let somebody go on who was cut off; None where that cannot be."""
+        assert auth.pid is not None
+        ticket = self._tickets.find(auth.pid, principal.user)
+        if ticket is None:
+            return None
+        connection_id = ticket.connection_id
+        before = self._floor.find(connection_id)
+        if before is not None:
+            # Half open: its client knows before the server does.
+            before.link.abort("its client has come back")
+        if ticket.until is None:
+            return None
+        own_id, call.connection_id = call.connection_id, connection_id
+        peer = self._floor.join(call, principal, session_id)
+        if not self.resumed(peer, auth.offset):
+            self._floor.leave(connection_id)
+            await self._give_up(connection_id)
+            call.connection_id = own_id
+            return None
+        self._tickets.resume(connection_id)
+        self.recovered += 1
+        welcome = self._floor.welcome(peer, self.session_of(peer, session_id))
+        return Accepted(welcome + self.greeting(peer), connection_id, ticket.secret)
+
+    async def _cut_off(self, connection_id: str, reason: str) -> None:
+        self._floor.leave(connection_id)
+        now = self._floor.clock.monotonic()
+        if reason in _FINAL or not self._tickets.park(connection_id, now):
+            self._tickets.forget(connection_id)
+            await self.left(connection_id, deliberate=reason in (_LEFT, SENT_AWAY))
+            return
+        self.parked(connection_id)
+        for surplus in self._tickets.surplus():
+            await self._give_up(surplus)
+
+    async def _give_up(self, connection_id: str) -> None:
+        self._tickets.forget(connection_id)
+        await self.left(connection_id, deliberate=False)
 
     async def _refresh_token(self, call: Call) -> Reply:
         request = call.request

@@ -13,6 +13,7 @@ from client_sdk.contract import (
     Signal,
 )
 from server.access import Principal
+from server.core.tickets import Tickets
 from server.services import Notifications, SessionsService, Talking
 from server.sockets.floor import Floor
 from server.sockets.namespace import FloorNamespace
@@ -26,6 +27,7 @@ class SessionNamespace(FloorNamespace):
     def __init__(
         self,
         floor: Floor,
+        tickets: Tickets,
         sessions: SessionsService,
         talking: Talking,
         notifications: Notifications,
@@ -33,6 +35,7 @@ class SessionNamespace(FloorNamespace):
         super().__init__(
             SESSION_NAMESPACE,
             floor,
+            tickets,
             {
                 "join": Route(Join, self._join),
                 "leave": Route(Leave, self._leave),
@@ -54,13 +57,29 @@ class SessionNamespace(FloorNamespace):
             self._sessions.judge(principal, auth.session_id)
         return auth.session_id
 
-    async def joined(self, peer: Peer, session_id: str | None) -> bytes:
-        self._sessions.enter(peer.connection_id, peer.link)
+    async def joined(self, peer: Peer, session_id: str | None, *, numbered: bool) -> bytes:
+        self._sessions.enter(peer.connection_id, peer.link, numbered=numbered)
         if session_id is not None:
             await self._sessions.join(peer.connection_id, peer.principal, session_id)
-        return self._notifications.greet(
-            peer.connection_id, peer.principal.org, peer.principal.user_id
-        )
+        return b""
+
+    def greeting(self, peer: Peer) -> bytes:
+        return self._notifications.greet(peer.connection_id, *peer.principal.user)
+
+    def parked(self, connection_id: str) -> None:
+        self._notifications.forget(connection_id)
+        self._sessions.park(connection_id)
+
+    def resumed(self, peer: Peer, offset: str | None) -> bool:
+        return self._sessions.resume(peer.connection_id, peer.principal, peer.link, offset)
+
+    def session_of(self, peer: Peer, session_id: str | None) -> str | None:
+        # It may have gone out of it by itself, before it was cut off.
+        if session_id is None:
+            return None
+        org = peer.principal.org
+        is_in = self._sessions.is_in(peer.connection_id, org, session_id)
+        return session_id if is_in else None
 
     async def left(self, connection_id: str, *, deliberate: bool) -> None:
         self._notifications.forget(connection_id)

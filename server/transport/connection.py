@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from server.core.errors import FloorcastError
 from server.core.frames import text_frame
 from server.core.limits import ConnectionLease
+from server.core.offsets import plain_frame
 from server.core.packets import (
     MalformedPacket,
     Packet,
     PacketKind,
     decode_packet,
     disconnect_packet,
-    event_packet,
+    open_event,
 )
 from server.core.strict_json import dumps
 from server.transport.inbox import Inbox
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PING = text_frame(b"2")
+# Reasons of an end after which nobody is to be had back.
+SENT_AWAY = "sent away"
+BROKE_PROTOCOL = "broke the protocol"
 # Frames that a well-behaved client hardly ever sends; so many between two pings is an attack.
 _MAX_NOISE = 64
 # Each refusal may have cost a signature check; a client that is in already gets more patience.
@@ -69,6 +73,7 @@ class Connection:
         "closed",
         "deflates",
         "lease",
+        "numbered",
         "origin",
         "refusal",
         "sid",
@@ -94,6 +99,8 @@ class Connection:
         self.lease = lease
         self.refusal = refusal
         self.sids: dict[str, str | None] = {}
+        # The namespaces whose events have offsets.
+        self.numbered: tuple[str, ...] = ()
         self.closed = False
         self.upgrading = False
         self.deflates = False
@@ -227,7 +234,7 @@ class Connection:
                 "closed a client that broke the protocol",
                 extra={"reason": reason, "ip": self.origin.ip, "connection": self.sid},
             )
-            self.close(reason, close_code)
+            self.close(BROKE_PROTOCOL, close_code)
 
     def on_clogged(self) -> None:
         self.clogged, self.swift = True, False
@@ -335,20 +342,28 @@ class Connection:
         joined = [name for name, sid in self.sids.items() if sid is not None]
         leaving = [namespace] if namespace in joined and not reconnect else joined
         for name in leaving:
-            self.write(text_frame(event_packet(name, "goodbye", goodbye)))
+            self.write(self.event_frame(name, "goodbye", goodbye))
             if not reconnect:
                 self.write(text_frame(disconnect_packet(name)))
-        if len(leaving) < len(joined):
+        if not reconnect:
             for name in leaving:
-                self._engine.on_left(self, name, error.code.value)
-        else:
+                self._engine.on_left(self, name, SENT_AWAY)
+        if len(leaving) == len(joined):
             self.close(error.code.value)
 
     def tell(self, event: str, body: dict[str, object]) -> None:
         """Send an event to every namespace that is joined."""
         for namespace, sid in self.sids.items():
             if sid is not None:
-                self.write(text_frame(event_packet(namespace, event, dumps(body))))
+                self.write(self.event_frame(namespace, event, dumps(body)))
+
+    def event_frame(self, namespace: str, event: str, body: bytes) -> bytes:
+        """An event of no topic, as this client wants it: with all that was written so far."""
+        opened = open_event(namespace, event, body)
+        if namespace not in self.numbered:
+            return plain_frame(opened)
+        offsets = self._engine.offsets
+        return offsets.frame(opened, offsets.last)
 
     def close(self, reason: str, close_code: int = 1000) -> None:
         """End the connection; what was written still goes out, if the client takes it."""

@@ -12,6 +12,7 @@ from client_sdk.contract import ErrorCode
 from server.core.deadlines import Deadlines
 from server.core.errors import FloorcastError
 from server.core.frames import text_frame
+from server.core.offsets import Offsets
 from server.core.packets import Packet
 from server.core.payloads import MalformedPayload, decode_payload, encode_payload
 from server.core.strict_json import dumps
@@ -59,10 +60,17 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     hub: Hub
 
     def __init__(
-        self, *, config: TransportConfig, admission: Admission, clock: Clock, **options: Any
+        self,
+        *,
+        config: TransportConfig,
+        admission: Admission,
+        offsets: Offsets,
+        clock: Clock,
+        **options: Any,
     ) -> None:
         super().__init__(monitor_clients=False, logger=STOCK_LOGGER, **options)
         self.config = config
+        self.offsets = offsets
         self.clock = clock
         self._admission = admission
         self._proxies = TrustedProxies(config.trusted_proxies)

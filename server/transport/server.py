@@ -12,13 +12,13 @@ from socketio import exceptions
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError, RequestError
 from server.core.frames import text_frame
+from server.core.offsets import Offsets
 from server.core.packets import (
     Packet,
     PacketKind,
     ack_packet,
     connect_error_packet,
     connect_packet,
-    event_packet,
 )
 from server.core.strict_json import dumps
 from server.ports import Clock
@@ -37,9 +37,14 @@ ConnectionRefused = exceptions.ConnectionRefusedError
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a namespace answers when it lets a client in: the frames to send first."""
+    """What a namespace answers when it lets a client in.
+
+    Who is had back goes by the id that it had; `pid` is the secret to be had back with.
+    """
 
     first_frames: bytes
+    connection_id: str
+    pid: str | None = None
 
 
 class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
@@ -51,9 +56,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     eio: Engine
 
-    def __init__(self, *, config: TransportConfig, admission: Admission, clock: Clock) -> None:
+    def __init__(
+        self, *, config: TransportConfig, admission: Admission, offsets: Offsets, clock: Clock
+    ) -> None:
         self._make_engine = functools.partial(
-            Engine, config=config, admission=admission, clock=clock
+            Engine, config=config, admission=admission, offsets=offsets, clock=clock
         )
         super().__init__(
             # An empty list would open "/" without authentication: the list is explicit, and
@@ -123,7 +130,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
                 connection.write(answer)
         elif not reply["ok"]:
             error = dumps(reply["error"])
-            connection.write(text_frame(event_packet(namespace, "error", error)))
+            connection.write(connection.event_frame(namespace, "error", error))
 
     async def _on_connect(self, connection: Connection, packet: Packet) -> None:
         namespace = packet.namespace
@@ -146,8 +153,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             reason = refused.error_args
             self._refuse(connection, namespace, reason["message"], reason["data"])
             return
-        connection.sids[namespace] = sid
-        connection.write(text_frame(connect_packet(namespace, sid)) + accepted.first_frames)
+        connection.sids[namespace] = accepted.connection_id
+        joined = text_frame(connect_packet(namespace, accepted.connection_id, accepted.pid))
+        connection.write(joined + accepted.first_frames)
 
     def _refuse(self, connection: Connection, namespace: str, message: str, data: object) -> None:
         packet = connect_error_packet(namespace, message, data)

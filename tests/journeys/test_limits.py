@@ -14,7 +14,7 @@ async def outcome(floor: Running, user: str = "ann") -> tuple[str, RawClient | N
     """Connect; "ok" with the client, or the code of the refusal."""
     client = await RawClient.open(floor.port)
     await client.text()
-    client.send(f"40/market,{json.dumps({'token': floor.token(user)})}")
+    client.send(f"40/market,{json.dumps({'token': floor.token(user), 'recovery': False})}")
     answer = await client.text()
     if answer.startswith("44/market,"):
         client.cut()

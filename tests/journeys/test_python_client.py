@@ -21,7 +21,7 @@ async def test_a_stock_python_client_hears_prices(transports: list[str]) -> None
             floor.url,
             transports=transports,
             namespaces=["/market", "/session"],
-            auth={"token": floor.token()},
+            auth={"token": floor.token(), "recovery": False},
         )
         assert floor.server.registry.stats()["connections"] == 2
         assert floor.server.registry.stats()["devices"] == 1
@@ -48,7 +48,7 @@ async def test_a_stock_python_client_that_polls_hears_a_burst_to_its_end() -> No
             floor.url,
             transports=["polling"],
             namespaces=["/market"],
-            auth={"token": floor.token()},
+            auth={"token": floor.token(), "recovery": False},
         )
         await client.call("subscribe", {"topics": ["PRICE:A"]}, namespace="/market", timeout=5)
         for _ in range(100):

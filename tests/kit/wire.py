@@ -59,8 +59,10 @@ class RawClient:
     async def join(
         self, token: str | None, *, namespace: str = "/market", **auth: object
     ) -> dict[str, Any]:
-        """Send CONNECT; the welcome."""
-        payload = auth if token is None else {"token": token, **auth}
+        """Send CONNECT, without offsets unless they are asked for; the welcome."""
+        payload = {"recovery": False, **auth}
+        if token is not None:
+            payload["token"] = token
         self.send(f"40{namespace},{json.dumps(payload)}")
         answer = await self.text()
         assert answer.startswith(f"40{namespace},"), answer

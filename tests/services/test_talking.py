@@ -2,6 +2,7 @@
 
 from server.access import Principal
 from server.core.session_records import SessionRules
+from server.core.tickets import Tickets
 from server.delivery import DeliveryConfig
 from server.services import SessionsConfig, SessionsService, Talking
 from tests.kit.desk import Desk
@@ -19,8 +20,9 @@ class Room:
         self.desk = desk
         rules = SessionRules(grace_seconds=10.0, retention_seconds=60.0)
         config = SessionsConfig(rules, backlog_messages=20)
+        tickets = Tickets(window_seconds=60.0, max_parked=10, max_parked_per_owner=10)
         self.sessions = SessionsService(
-            config, desk.broker, desk.following, desk.fanout, desk.clock
+            config, desk.broker, desk.following, desk.fanout, tickets, desk.clock
         )
         self.talking = Talking(
             self.sessions.registry, desk.broker, desk.fanout, desk.clock, message_bytes=4096

@@ -42,7 +42,7 @@ class Poller:
 
     async def join(self, token: str) -> None:
         await self.open()
-        payload = json.dumps({"token": token})
+        payload = json.dumps({"token": token, "recovery": False})
         assert await self.post(f"40/market,{payload}") == (200, "ok")
         status, text = await self.get()
         assert status == 200
@@ -73,7 +73,7 @@ async def test_a_polling_client_hears_what_the_others_hear() -> None:
         opened = await poller.open()
         assert opened["upgrades"] == ["websocket"]
         assert opened["maxPayload"] == 2 * 65536
-        await poller.post(f"40/market,{json.dumps({'token': floor.token()})}")
+        await poller.post(f"40/market,{json.dumps({'token': floor.token(), 'recovery': False})}")
         await poller.post('42/market,0["subscribe",{"topics":["PRICE:A"]}]')
         _, text = await poller.get()
         assert [each[:2] for each in text.split("\x1e")] == ["40", "42", "43"]

@@ -1,0 +1,118 @@
+"""Who may have a connection back that was cut off: each has a secret, and so much time."""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """What one connection of one owner can be had back with."""
+
+    secret: str
+    connection_id: str
+    owner: Hashable
+    # Until when it can be had back; None while it is not cut off.
+    until: float | None = None
+
+
+class Tickets:
+    """Every ticket of a node. Only those who are cut off count; the oldest make room."""
+
+    def __init__(
+        self, *, window_seconds: float, max_parked: int, max_parked_per_owner: int
+    ) -> None:
+        self._window_seconds = window_seconds
+        self._max_parked = max_parked
+        self._max_parked_per_owner = max_parked_per_owner
+        self._secrets: dict[str, Ticket] = {}
+        self._connections: dict[str, Ticket] = {}
+        # In the order of their ends, for the time is the same for all.
+        self._parked: OrderedDict[str, Ticket] = OrderedDict()
+        self._owners: dict[Hashable, dict[str, None]] = {}
+        self._surplus: list[str] = []
+
+    @property
+    def window_seconds(self) -> float:
+        """For how long a connection can be had back; 0 is not at all."""
+        return self._window_seconds
+
+    @property
+    def parked_count(self) -> int:
+        """How many are cut off and may come back."""
+        return len(self._parked)
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def issue(self, connection_id: str, owner: Hashable) -> str:
+        """A ticket for a connection that has just come; its secret is for its client alone."""
+        ticket = Ticket(secrets.token_urlsafe(15), connection_id, owner)
+        self._secrets[ticket.secret] = ticket
+        self._connections[connection_id] = ticket
+        return ticket.secret
+
+    def find(self, secret: str, owner: Hashable) -> Ticket | None:
+        """The ticket with this secret; somebody else's is none."""
+        ticket = self._secrets.get(secret)
+        return ticket if ticket is not None and ticket.owner == owner else None
+
+    def of(self, connection_id: str) -> Ticket | None:
+        """The ticket of one connection."""
+        return self._connections.get(connection_id)
+
+    def park(self, connection_id: str, now: float) -> bool:
+        """It was cut off; whether it can be had back."""
+        ticket = self._connections.get(connection_id)
+        if ticket is None:
+            return False
+        ticket.until = now + self._window_seconds
+        self._parked[connection_id] = ticket
+        mine = self._owners.setdefault(ticket.owner, {})
+        mine[connection_id] = None
+        if len(mine) > self._max_parked_per_owner:
+            self._surplus.append(next(iter(mine)))
+        elif len(self._parked) > self._max_parked:
+            self._surplus.append(next(iter(self._parked)))
+        return True
+
+    def surplus(self) -> list[str]:
+        """Those who have to make room for others, each once."""
+        surplus, self._surplus = self._surplus, []
+        return surplus
+
+    def resume(self, connection_id: str) -> None:
+        """It is back."""
+        ticket = self._connections[connection_id]
+        ticket.until = None
+        self._unpark(ticket)
+
+    def forget(self, connection_id: str) -> None:
+        """It cannot be had back any more; without a ticket that is nothing."""
+        ticket = self._connections.pop(connection_id, None)
+        if ticket is not None:
+            del self._secrets[ticket.secret]
+            if ticket.until is not None:
+                self._unpark(ticket)
+
+    def due(self, now: float) -> list[str]:
+        """The connections whose time is over."""
+        over = []
+        for connection_id, ticket in self._parked.items():
+            assert ticket.until is not None
+            if ticket.until > now:
+                break
+            over.append(connection_id)
+        return over
+
+    def parked_of(self, owner: Hashable) -> tuple[str, ...]:
+        """Those of one owner that are cut off."""
+        return tuple(self._owners.get(owner, ()))
+
+    def _unpark(self, ticket: Ticket) -> None:
+        del self._parked[ticket.connection_id]
+        mine = self._owners[ticket.owner]
+        del mine[ticket.connection_id]
+        if not mine:
+            del self._owners[ticket.owner]

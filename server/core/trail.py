@@ -1,0 +1,74 @@
+"""How far one client had come in each of its topics, at any write that it may have seen last."""
+
+from collections.abc import Hashable
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+# A client that falls behind and catches up leaves a few marks each time. Older ones than these
+# matter only to a client that has seen nothing of all that came since.
+MAX_MARKS = 64
+
+
+class Writes(Protocol):
+    """What was written to all who hear a topic at one pace."""
+
+    def seq_at(self, serial: int, least: int) -> int | None:
+        """How far this write had brought them; None where that is forgotten."""
+
+
+class Mark(NamedTuple):
+    """What is true of one topic from a certain write on, until the next mark."""
+
+    serial: int
+    # So far the client had come there, and by one message more with each of so many writes.
+    seq: int
+    steps: int = 0
+    # Or as far as everybody of its pace.
+    follows: Writes | None = None
+    # What was told apart from messages, up to this write; None where that was told as it came.
+    told: int | None = None
+
+    def seq_at(self, serial: int) -> int | None:
+        """How far the client had come when this was written; None where that is forgotten."""
+        if self.follows is not None:
+            return self.follows.seq_at(serial, self.seq)
+        return self.seq + max(0, min(serial - self.serial + 1, self.steps))
+
+
+class Trail(Generic[K]):
+    """The marks of one client."""
+
+    __slots__ = ("_marks", "born")
+
+    def __init__(self, born: int) -> None:
+        # The last write before its first.
+        self.born = born
+        self._marks: dict[K, tuple[Mark, ...]] = {}
+
+    def note(self, key: K, mark: Mark) -> None:
+        """Something else is true from now on."""
+        marks = self._marks.get(key, ())
+        if marks and marks[-1].serial == mark.serial:
+            # Nothing was written meanwhile.
+            marks = marks[:-1]
+        self._marks[key] = (*marks[-MAX_MARKS + 1 :], mark)
+
+    def drop(self, key: K) -> None:
+        """The client wants no more of a topic."""
+        self._marks.pop(key, None)
+
+    def last(self, key: K) -> Mark:
+        """What is true now."""
+        return self._marks[key][-1]
+
+    def find(self, key: K, serial: int) -> Mark | None:
+        """What was true when this was written; None where that is forgotten.
+
+        Before the first mark the client had no more than that says.
+        """
+        marks = self._marks[key]
+        for mark in reversed(marks):
+            if mark.serial <= serial:
+                return mark
+        return None if len(marks) == MAX_MARKS else marks[0]

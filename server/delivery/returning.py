@@ -1,0 +1,73 @@
+"""What a client lacks that was cut off and says which event it saw last."""
+
+from dataclasses import dataclass
+
+from server.core.offsets import Offsets
+from server.core.outbox import Lag
+from server.core.trail import Mark
+from server.delivery.channel import Channel
+from server.delivery.clients import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """The write that the client saw last, and how far that leaves it in each of its topics."""
+
+    serial: int
+    lags: dict[Channel, Lag]
+
+
+def lacking(client: Client, offset: str | None, offsets: Offsets) -> Lacking | None:
+    """How far it had come; None where that, or all that came since, cannot be told.
+
+    Without an offset it had seen nothing of this connection. One of an earlier connection is the
+    same: it is sent until something newer has come.
+    """
+    trail = client.trail
+    assert trail is not None
+    serial = trail.born if offset is None else offsets.read(offset)
+    if serial is None or serial > client.last_serial:
+        return None
+    serial = max(serial, trail.born)
+    if client.told is not None and client.told.after(serial, client.id) is None:
+        return None
+    lags: dict[Channel, Lag] = {}
+    for channel in client.channels:
+        lag = _lag(client, channel, serial)
+        if lag is None:
+            return None
+        lags[channel] = lag
+    return Lacking(serial, lags)
+
+
+def _seq(channel: Channel, mark: Mark, serial: int) -> int | None:
+    """How far it had come, in the positions of now."""
+    reset = channel.reset_serial
+    if mark.serial >= reset:
+        return mark.seq_at(serial)
+    if serial >= reset and mark.follows is channel.written and channel.written is not None:
+        return channel.written.seq_at(serial, 0)
+    return None
+
+
+def _lag(client: Client, channel: Channel, serial: int) -> Lag | None:
+    trail, view = client.trail, channel.view
+    assert trail is not None
+    mark = trail.find(channel, serial)
+    seq = None if mark is None else _seq(channel, mark, serial)
+    if seq is not None and (view.merges or view.has_after(seq)):
+        assert channel.written is not None
+        lag = Lag(seq, channel.written.ts_after(seq))
+    elif view.merges:
+        # Its state is all that anybody needs.
+        lag = Lag(min(view.position.seq, trail.last(channel).seq), needs_snapshot=True)
+    else:
+        return None
+    lag.needs_status = channel.status_serial > serial
+    if channel.told is not None:
+        told = serial if mark is None or mark.told is None else min(serial, mark.told)
+        sayings = channel.told.after(told, client.id)
+        if sayings is None:
+            return None
+        lag.told = told if sayings else None
+    return lag
