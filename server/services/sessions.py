@@ -141,11 +141,9 @@ class SessionsService:
         encode_within(metadata or {}, self._config.metadata_bytes)
         org, user_id = principal.org, principal.user_id
         name = session_channel(org, session_id)
-        missed = None
-        if since is not None:
-            missed = await self._following.since(name, Place(since.epoch, since.seq))
-        channel = await self._following.follow(
-            name, lambda head, latest: self._look(session_id, head)
+        seen = None if since is None else Place(since.epoch, since.seq)
+        channel, missed = await self._following.follow(
+            name, lambda head, latest: self._look(session_id, head), seen
         )
         try:
             # From here on nothing waits: what is said now comes after the answer.
@@ -164,7 +162,7 @@ class SessionsService:
         else:
             self._fanout.listen(connection_id, channel, 0)
         self._announce_arrival(joined, user_id)
-        messages = None if since is None else _up_to_now(channel, since.seq, missed)
+        messages = None if seen is None else _up_to_now(channel, seen, missed)
         self.recovered += messages is not None
         return {
             "ok": True,
@@ -301,13 +299,13 @@ class SessionsService:
         return int(self._clock.time() * 1000)
 
 
-def _up_to_now(channel: Channel, seq: int, missed: list[Entry] | None) -> list[Entry] | None:
+def _up_to_now(channel: Channel, seen: Place, missed: list[Entry] | None) -> list[Entry] | None:
     """What the broker told, and what has come here while it was asked."""
     view = channel.view
     assert isinstance(view, SessionView)
-    if missed is None:
+    head = view.position
+    if missed is None or seen.epoch != head.epoch or seen.seq > head.seq:
         return None
-    if missed:
-        seq = missed[-1].position.seq
-    rest = view.since(seq) if seq < view.position.seq else []
-    return None if rest is None else missed + rest
+    known = [entry for entry in missed if entry.position.seq <= head.seq]
+    rest = view.since(known[-1].position.seq if known else seen.seq)
+    return None if rest is None else known + rest

@@ -214,6 +214,7 @@ class RedisBroker:
         reading = await self._read(channel, position, state=False)
         if reading.missed is None or reading.head.epoch != position.epoch:
             return None
+        await self._within_time(self._watches.reaches(channel, reading.head))
         return list(reading.missed)
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
@@ -249,11 +250,7 @@ class RedisBroker:
         watch.settled.append(settled)
         if not self._up:
             raise away()
-        try:
-            async with asyncio.timeout(self._config.timeout_seconds):
-                await settled
-        except TimeoutError:
-            raise away() from None
+        await self._within_time(settled)
 
     async def unwatch(self, channel: str) -> None:
         if channel not in self._watches:
@@ -275,6 +272,15 @@ class RedisBroker:
                 self._failures.report(failure)
 
         return told
+
+    async def _within_time(self, done: asyncio.Future[None] | None) -> None:
+        if done is None:
+            return
+        try:
+            async with asyncio.timeout(self._config.timeout_seconds):
+                await done
+        except TimeoutError:
+            raise away() from None
 
     def _new_epoch(self) -> bytes:
         return b"%b.%x" % (self._node.encode(), next(self._epochs))
