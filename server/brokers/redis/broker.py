@@ -277,10 +277,12 @@ class RedisBroker:
         if done is None:
             return
         try:
-            async with asyncio.timeout(self._config.timeout_seconds):
-                await done
-        except TimeoutError:
-            raise away() from None
+            # Not `asyncio.timeout`: until its first wait a handler runs outside any task.
+            finished, _ = await asyncio.wait({done}, timeout=self._config.timeout_seconds)
+            if not finished:
+                raise away()
+        finally:
+            done.cancel()
 
     def _new_epoch(self) -> bytes:
         return b"%b.%x" % (self._node.encode(), next(self._epochs))
