@@ -48,6 +48,7 @@ class Supervisor:
         limit: RestartLimit,
         drain_seconds: float,
         judge: Callable[[], object],
+        again_seconds: float = 2.0,
     ) -> None:
         self._launcher = launcher
         self._seats = [Seat(number, listener) for number, listener in enumerate(listeners)]
@@ -55,6 +56,7 @@ class Supervisor:
         self._limit = limit
         self._end_seconds = drain_seconds + _SLACK_SECONDS
         self._judge = judge
+        self._again_seconds = again_seconds
         self._alive: set[Worker] = set()
         self._leaving: set[Worker] = set()
         self._how = signal.SIGTERM
@@ -144,7 +146,8 @@ class Supervisor:
 
     async def _replace(self, seat: Seat) -> None:
         seat.worker = None
-        while self._limit.note(self._clock.monotonic()):
+        goes_on = self._limit.note(self._clock.monotonic())
+        while goes_on:
             try:
                 await self._fill(seat)
             except WorkerFailed as failure:
@@ -154,6 +157,11 @@ class Supervisor:
                 )
             else:
                 return
+            if any(each.worker is not None for each in self._seats):
+                # Redis may be away for a while, and the others do what they can without it.
+                await asyncio.sleep(self._again_seconds)
+            else:
+                goes_on = self._limit.note(self._clock.monotonic())
         raise TooManyDeaths(self._limit.deaths, self._limit.seconds)
 
     # --- all of them

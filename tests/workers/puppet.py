@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from server.workers.control import Control, Word
 
@@ -22,7 +23,7 @@ async def main(diary: str, habit: str, control_fd: int) -> None:
     control = await Control.on(socket.socket(fileno=control_fd))
     order = await control.ordered()
     note("start")
-    if habit == "failing":
+    if habit == "failing" or Path(f"{diary}.unfit").exists():
         control.say(Word.FAILED, message="the reason why", code=2)
         return
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_term)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.test_serving import get
-from tests.kit.demo import without_settings
+from tests.kit.demo import demo, without_settings
+from tests.kit.programs import program
 from tests.kit.running import SECRET
 from tests.kit.wire import RawClient
 from tests.kit.workers import Workers, workers
@@ -198,6 +199,22 @@ async def test_a_polling_client_is_told_what_to_do_instead() -> None:
         status, body = get(f"{floor.url}/socket.io/?EIO=4&transport=polling")
         assert status == 400
         assert 'no polling here: connect with transports: [\\"websocket\\"]' in body
+
+
+async def test_clients_of_all_workers_of_the_demo_share_one_market() -> None:
+    program("redis-server")
+    with demo("--workers", "2") as floor:
+        port = int(floor.url.rpartition(":")[2])
+        joining = (RawClient.connected(port, floor.tokens["trader"]) for _ in range(MANY))
+        clients = await asyncio.gather(*joining)
+        for client in clients:
+            answer = await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
+            assert answer["topics"]["PRICE:BTCUSDT"]["status"] == "CONNECTED"
+        # One feed, numbered once, and heard by everybody.
+        messages = [await client.event() for client in clients]
+        assert {event for event, _ in messages} == {"price"}
+        assert len({message["epoch"] for _, message in messages}) == 1
+        cut(clients)
 
 
 def started(*flags: str) -> "subprocess.CompletedProcess[str]":

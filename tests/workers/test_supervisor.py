@@ -39,6 +39,7 @@ class Stage:
             limit=RestartLimit(deaths=3, seconds=30),
             drain_seconds=0.1,
             judge=self._judge,
+            again_seconds=0.01,
         )
 
     def notes(self, what: str) -> list[str]:
@@ -144,6 +145,21 @@ async def test_workers_that_keep_dying_end_all_with_a_code(tmp_path: Path) -> No
             await running
         assert ended.value.code == 3
         assert len(stage.notes("start")) == 3
+
+
+async def test_a_worker_that_cannot_start_is_tried_again_while_others_serve(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, "faithful")
+    async with staged(stage):
+        unfit = tmp_path / "diary.unfit"
+        unfit.touch()
+        os.kill(int(stage.notes("start")[1]), signal.SIGKILL)
+        await stage.until(lambda: len(stage.notes("start")) > 2 + 3)
+        unfit.unlink()
+        starts = len(stage.notes("start"))
+        await stage.until(lambda: len(stage.supervisor._alive) == 2)
+        await stage.until(lambda: len(stage.notes("start")) > starts)
+        stage.supervisor.stop(signal.SIGTERM)
+        await stage.until(lambda: len(stage.notes("term")) == 2)
 
 
 async def test_what_keeps_a_worker_from_starting_is_said_once_and_ends_all(tmp_path: Path) -> None:
