@@ -13,17 +13,17 @@ from server.cli.private_redis import private_redis
 
 CLIENTS, GOAL = 5000, 1.5
 HOW = {"drained": signal.SIGTERM, "killed": signal.SIGKILL}
-DRAIN = {"FLOORCAST_SERVER__DRAIN_SECONDS": "2"}
 
 
-def measure(how: str, clients: int, broker: str | None) -> Figures:
+def measure(how: str, clients: int, drain_seconds: float, broker: str | None) -> Figures:
     """One round: connect, end the server, start the next one, wait until all are back."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
+    environ = {"FLOORCAST_SERVER__DRAIN_SECONDS": str(drain_seconds)}
     with private_redis() as redis:
 
         def serve() -> Served:
-            return Served(port=port, broker=broker or redis, core=SERVER_CORE, environ=DRAIN)
+            return Served(port=port, broker=broker or redis, core=SERVER_CORE, environ=environ)
 
         first = serve()
         command = [sys.executable, "-m", "benchmarks.returning"]
@@ -54,11 +54,14 @@ def measure(how: str, clients: int, broker: str | None) -> Figures:
 def main() -> None:
     parser = flags(__doc__)
     parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--drain-seconds", type=float, default=2.0)
     parser.add_argument("--broker", help="its URL; without one a private redis-server is started")
     arguments = parser.parse_args()
     load_before, began = busy_cores(), time.monotonic()
     runs = interleaved(
-        HOW, arguments.rounds, lambda how: measure(how, arguments.clients, arguments.broker)
+        HOW,
+        arguments.rounds,
+        lambda how: measure(how, arguments.clients, arguments.drain_seconds, arguments.broker),
     )
     middle = medians(runs)
     rows: list[dict[str, Any]] = [
