@@ -31,19 +31,23 @@ def measure(how: str, clients: int, drain_seconds: float, broker: str | None) ->
             first,
             Worker([*command, "--port", str(port), "--token", token()], LOAD_CORE) as load,
         ):
+            started = sum(first.cpu_seconds())
             connecting = load.ask(f"fill {clients}")["seconds"]
+            connecting_cpu = sum(first.cpu_seconds()) - started
             load.ask("publish")
             time.sleep(1)
             ending = first.end(HOW[how])
             with serve() as second:
+                started = sum(second.cpu_seconds())
                 back = load.ask("back")
+                cpu = sum(second.cpu_seconds()) - started
                 judged = load.ask("judge")
-                cpu = sum(second.cpu_seconds())
     return {
         "connecting": connecting,
         "ending": ending,
         "back": back["at"] - second.ready_at,
-        "server_cpu": cpu,
+        "connecting_cpu": connecting_cpu,
+        "back_cpu": cpu,
         "acknowledged": judged["acknowledged"],
         "resets": judged["resets"],
         "gaps": judged["gaps"],
@@ -71,7 +75,8 @@ def main() -> None:
             "s to end": each["ending"],
             "s until all were back": each["back"],
             "x connecting": each["back"] / each["connecting"],
-            "CPU s of the new server": each["server_cpu"],
+            "CPU ms to connect one": each["connecting_cpu"] / arguments.clients * 1000,
+            "x that to come back": each["back_cpu"] / each["connecting_cpu"],
             "acknowledged": each["acknowledged"],
             "began anew": each["resets"],
             "gaps": each["gaps"],
