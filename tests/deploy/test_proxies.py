@@ -34,6 +34,14 @@ class Site:
         """How many connections each node has."""
         return [each.residue()["sockets"] for each in self.nodes]
 
+    async def until(self, counts: list[int]) -> None:
+        """Wait until the nodes have so many: who left was first the proxy's to notice."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                while self.counts() != counts:
+                    await asyncio.sleep(0.01)
+        assert self.counts() == counts
+
 
 @contextlib.asynccontextmanager
 async def site(name: str, folder: Path) -> AsyncIterator[Site]:
@@ -130,7 +138,7 @@ async def test_a_node_that_drains_keeps_its_clients_and_gets_no_new_ones(
                 await asyncio.sleep(wait_seconds)
                 for transport in ("polling", "websocket"):
                     async with visitors(place, transport, first=first) as newcomers:
-                        assert place.counts() == [before[0], before[1] + CLIENTS]
+                        await place.until([before[0], before[1] + CLIENTS])
                         for each in (*newcomers, *them):
                             assert (await each.ask())["ok"]
         finally:
