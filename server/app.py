@@ -5,7 +5,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
@@ -198,15 +198,19 @@ class Server:
             raise ConfigurationError(f"broker.url: {error}") from None
         await self.publisher.start()
         create_task = asyncio.get_running_loop().create_task
-        ticking = create_task(self._keep_ticking(), name="floorcast-tick")
+        tasks = [
+            create_task(self._keep(self._tick), name="floorcast-tick"),
+            create_task(self._keep(self._sweep), name="floorcast-sweep"),
+        ]
         if self._feeds_at_once:
             self.start_feeding()
         self.ready = True
         yield
         self.ready = False
         await self.stop_feeding()
-        ticking.cancel()
-        await asyncio.wait([ticking])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         await self.publisher.stop()
         await self.sockets.end_all(_DRAINING)
         await self.broker.stop()
@@ -249,14 +253,11 @@ class Server:
             # The server goes on: what its clients share does not depend on one feed.
             logger.exception("the feed has failed")
 
-    async def _keep_ticking(self) -> None:
+    async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
         failures: set[type[Exception]] = set()
         while True:
             try:
-                self.tick()
-                await self.sessions.sweep()
-                for namespace in self.namespaces:
-                    await namespace.sweep()
+                await work()
             except Exception as failure:
                 # Without ticks nobody is pinged, slowed down or let go: they go on whatever one
                 # client has done. Said once, for it may come with every tick.
@@ -264,6 +265,15 @@ class Server:
                     failures.add(type(failure))
                     logger.exception("a tick has failed")
             await asyncio.sleep(_TICK_SECONDS)
+
+    async def _tick(self) -> None:
+        self.tick()
+
+    async def _sweep(self) -> None:
+        """What asks the broker, and may have to wait for it: no ping waits with it."""
+        await self.sessions.sweep()
+        for namespace in self.namespaces:
+            await namespace.sweep()
 
 
 def _open_broker(settings: Settings, clock: Clock, counters: Counters) -> Broker:

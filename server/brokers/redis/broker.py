@@ -230,6 +230,9 @@ class RedisBroker:
         return fresh or (entries[-1:] if seq is None else [])
 
     async def forget(self, channel: str) -> None:
+        # A shard knows only those who listen through it.
+        if channel in self._watches:
+            return
         spoken = self._keys.spoken(channel)
         keys = [head_of(spoken), log_of(spoken)]
         # Where Redis is away, the channel's idle time lets it go all the same.
