@@ -122,6 +122,10 @@ class Desk:
         if self.subscribed and self.connected and not lost:
             self.subject.hear(message)
 
+    def lacks(self) -> bool:
+        """Whether the server is to be asked for something."""
+        return self.subject.lacks
+
     def cut(self) -> None:
         """The connection is gone."""
         self.connected = self.subscribed = self._asking = False

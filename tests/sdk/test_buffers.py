@@ -34,18 +34,18 @@ def test_it_is_full_by_what_must_be_kept_and_has_room_at_half() -> None:
     buffer: Buffer[str] = Buffer(4)
     for topic in "abcdefgh":
         buffer.replace(topic, topic)
-    assert not buffer.is_full
+    states = [(buffer.is_full, buffer.has_room)]
     for number in range(4):
-        assert not buffer.is_full
         buffer.put(str(number))
-    assert buffer.is_full
-    assert not buffer.has_room
-    for _ in range(8 + 1):
+        states.append((buffer.is_full, buffer.has_room))
+    assert states == [(False, True)] * 3 + [(False, False), (True, False)]
+    for _ in range(8):
         buffer.take()
-    assert not buffer.is_full
-    assert not buffer.has_room
-    buffer.take()
-    assert buffer.has_room
+    assert buffer.is_full
+    states = []
+    while buffer.take() is not None:
+        states.append((buffer.is_full, buffer.has_room))
+    assert states == [(False, False)] + [(False, True)] * 3
 
 
 def test_one_place_is_enough() -> None:

@@ -140,7 +140,7 @@ def test_nesting_goes_as_deep_as_the_server_goes() -> None:
     frame = '["publish",{"messages":[%s]}]'
     assert server_decode(f"2/market,1{frame % encode({'data': nested(28)})}")
     with pytest.raises(InvalidData):
-        encode(nested(29))
+        encode({"data": nested(29)})
 
 
 def test_a_wish_to_join_carries_the_token() -> None:
