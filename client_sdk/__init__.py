@@ -1,9 +1,11 @@
 """Floorcast's client for Python: market data and shared sessions over one connection."""
 
 from client_sdk.backoff import BackoffConfig
+from client_sdk.book import Book
+from client_sdk.callbacks import Callback
 from client_sdk.client import Client
 from client_sdk.config import ClientConfig
-from client_sdk.contract import FeedState, Position, Stream
+from client_sdk.contract import FeedState, Notification, Participant, Position, Status, Stream
 from client_sdk.errors import (
     AuthenticationError,
     BufferFull,
@@ -23,9 +25,11 @@ from client_sdk.errors import (
     TokenUnavailable,
     TopicError,
 )
+from client_sdk.live_book import BookStatus, LiveBook
 from client_sdk.market import Market
 from client_sdk.models import (
     AnyMessage,
+    Attendance,
     BookMessage,
     BotStatusMessage,
     Gap,
@@ -34,11 +38,17 @@ from client_sdk.models import (
     OrderUpdateMessage,
     PriceMessage,
     RiskAlertMessage,
+    Sent,
+    SessionEvent,
     SessionMessage,
     SessionSignal,
     TradesMessage,
     UserDataMessage,
+    UserJoined,
+    UserLeft,
 )
+from client_sdk.session import Session
+from client_sdk.sessions import Sessions
 from client_sdk.states import ClientState
 from client_sdk.stats import Latency, Stats
 from client_sdk.streams import MessageStream
@@ -47,11 +57,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AnyMessage",
+    "Attendance",
     "AuthenticationError",
     "BackoffConfig",
+    "Book",
     "BookMessage",
+    "BookStatus",
     "BotStatusMessage",
     "BufferFull",
+    "Callback",
     "Client",
     "ClientClosed",
     "ClientConfig",
@@ -65,11 +79,14 @@ __all__ = [
     "InvalidData",
     "Latency",
     "LimitExceeded",
+    "LiveBook",
     "Market",
     "MarketMessage",
     "MessageStream",
     "NotConnected",
+    "Notification",
     "OrderUpdateMessage",
+    "Participant",
     "Position",
     "PriceMessage",
     "ProtocolError",
@@ -77,14 +94,21 @@ __all__ = [
     "RequestRefused",
     "RiskAlertMessage",
     "SendTimeout",
+    "Sent",
     "ServerUnavailable",
+    "Session",
     "SessionError",
+    "SessionEvent",
     "SessionMessage",
     "SessionSignal",
+    "Sessions",
     "Stats",
+    "Status",
     "Stream",
     "TokenUnavailable",
     "TopicError",
     "TradesMessage",
     "UserDataMessage",
+    "UserJoined",
+    "UserLeft",
 ]

@@ -83,14 +83,14 @@ class PublishAnswer(Answer):
     positions: tuple[Place | Refused, ...] = ()
 
 
-class Attendance(Answer):
+class AttendanceAnswer(Answer):
     """Who is in a session."""
 
     participant_count: int = 0
     participants: tuple[Participant, ...] = ()
 
 
-class JoinAnswer(Attendance):
+class JoinAnswer(AttendanceAnswer):
     """The answer to `join`."""
 
     epoch: str = ""

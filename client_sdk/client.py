@@ -11,9 +11,10 @@ import aiohttp
 from client_sdk.backoff import Backoff
 from client_sdk.clock import ServerClock
 from client_sdk.config import ClientConfig
-from client_sdk.contract import MARKET_NAMESPACE
+from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
 from client_sdk.errors import ClientClosed, ServerUnavailable
 from client_sdk.market import Market
+from client_sdk.sessions import Sessions
 from client_sdk.states import ClientState
 from client_sdk.stats import Counters, Stats
 from client_sdk.supervisor import Supervisor
@@ -49,6 +50,9 @@ class Client:
         )
         market = self._supervisor.namespace(MARKET_NAMESPACE)
         self.market = Market(market, self._config, self._counters, self._clock)
+        session = self._supervisor.namespace(SESSION_NAMESPACE)
+        self.session = Sessions(session, self._config, self._counters, self._clock)
+        # A token is judged where it is used: in a namespace. The other is joined once needed.
         market.want()
 
     @property
@@ -88,6 +92,7 @@ class Client:
     async def close(self) -> None:
         """End everything; who iterates comes to the end, who waits is told."""
         await self.market.close()
+        await self.session.close()
         await self._supervisor.close()
         if self._http is not None:
             await self._http.close()

@@ -71,6 +71,10 @@ class Listener(Generic[HeardT]):
         """Whether it has no room for what the topic has to say."""
         return topic in self._behind
 
+    def is_waiting(self, topic: str) -> bool:
+        """Whether it is behind, and has too much to read yet to be brought further."""
+        return topic in self._behind and not self._buffer.has_room
+
     def restart(self, topic: str) -> None:
         """What it has of a topic is worth nothing: it needs a snapshot."""
         self._tracks[topic].restart()

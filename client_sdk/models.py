@@ -12,6 +12,11 @@ from client_sdk.contract import Stream
 from client_sdk.contract.messages import Body
 
 
+def topic_name(stream: Stream, symbol: str | None) -> str:
+    """`PRICE:BTCUSDT`, and `USER_DATA` alone."""
+    return stream.value if symbol is None else f"{stream.value}:{symbol}"
+
+
 class Message(Body):
     """What all messages have; `age` is in seconds, by the server's clock."""
 
@@ -47,7 +52,7 @@ class MarketMessage(Message):
     @property
     def topic(self) -> str:
         """The topic that it belongs to."""
-        return self.stream.value if self.symbol is None else f"{self.stream.value}:{self.symbol}"
+        return topic_name(self.stream, self.symbol)
 
 
 class BookData(contract.BookData):
@@ -155,6 +160,14 @@ class SessionMessage(Message):
         return "update"
 
 
+class UserJoined(contract.MemberChange):
+    """A user's first connection came into a session."""
+
+
+class UserLeft(contract.MemberChange):
+    """A user's last connection has left a session."""
+
+
 class SessionSignal(Body):
     """Something of the moment, from somebody else."""
 
@@ -162,6 +175,33 @@ class SessionSignal(Body):
     user_id: str
     data: dict[str, object]
     ts: int
+
+
+SessionEvent = UserJoined | UserLeft | SessionSignal
+
+# By the name of the event that carries them.
+SESSION_EVENT_MODELS: dict[str, type[SessionEvent]] = {
+    "user_joined": UserJoined,
+    "user_left": UserLeft,
+    "signal": SessionSignal,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Where a message stands that was sent to a session."""
+
+    id: str
+    position: contract.Position
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """Who is in a session; a user with several devices counts once."""
+
+    participant_count: int
+    participants: tuple[contract.Participant, ...]
 
 
 class GapReason(StrEnum):

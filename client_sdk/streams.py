@@ -58,7 +58,11 @@ class MessageStream(Generic[ItemT]):
         self.close()
 
     async def __aenter__(self) -> Self:
-        await self.ready()
+        try:
+            await self.ready()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     async def __aexit__(

@@ -72,11 +72,11 @@ class Subject(Generic[HeardT]):
         positions = []
         for listener in self._listeners:
             position = listener.position(self.key)
-            if position is not None:
-                positions.append(position)
-            elif self.chain is not Chain.KEPT:
+            if position is None and self.chain is not Chain.KEPT:
                 # It has nothing, and needs the whole.
                 return None
+            if position is not None and not listener.is_waiting(self.key):
+                positions.append(position)
         return min(positions, key=lambda each: each.seq, default=None)
 
     def unanswered(self) -> None:
@@ -87,17 +87,20 @@ class Subject(Generic[HeardT]):
     def answer(self, state: State[HeardT], *, shared: bool) -> bool:
         """Take the answer, which `shared` its room with others'; False to ask again."""
         self.asked = False
-        since = self._since
-        if self._may_be_told_alone(state, since) and shared:
+        if shared and self._is_refused(state):
             self.lacks = self.alone = True
             return False
         self.alone = False
         for listener in tuple(self._listeners):
-            if self._is_beyond(listener, state, since) or not listener.state(self.key, state):
+            if listener.is_waiting(self.key):
+                continue
+            if not self._was_asked_for(listener, state) or not listener.state(self.key, state):
                 self.lacks = True
         return not self.lacks
 
-    def _may_be_told_alone(self, state: State[HeardT], since: Position | None) -> bool:
+    def _is_refused(self, state: State[HeardT]) -> bool:
+        """Whether what was asked for is not there, or was too much beside other answers."""
+        since = self._since
         return (
             self.chain is Chain.KEPT
             and since is not None
@@ -105,18 +108,14 @@ class Subject(Generic[HeardT]):
             and not state.recovered
         )
 
-    def _is_beyond(
-        self, listener: Listener[HeardT], state: State[HeardT], since: Position | None
-    ) -> bool:
-        """What is gone for the one who lacks most may be at hand for this one."""
-        position = listener.position(self.key)
-        return (
-            self._may_be_told_alone(state, since)
-            and position is not None
-            and since is not None
-            and position.epoch == since.epoch
-            and position.seq > since.seq
-        )
+    def _was_asked_for(self, listener: Listener[HeardT], state: State[HeardT]) -> bool:
+        """What is gone for the one who lacks most may be at hand for another."""
+        if self.chain is not Chain.KEPT or state.recovered:
+            return True
+        position, since = listener.position(self.key), self._since
+        if position is None or position.epoch != state.epoch:
+            return True
+        return since is not None and since.epoch == position.epoch and position.seq <= since.seq
 
     def fail(self, error: FloorcastError) -> None:
         """Nobody can read it."""

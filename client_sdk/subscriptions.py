@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from client_sdk.answers import Answer, SubscribeAnswer, TopicAnswer, read
-from client_sdk.contract import Position, Stream, SubscriptionStatus
+from client_sdk.clock import ServerClock
+from client_sdk.contract import FeedState, Position, Stream, SubscriptionStatus
 from client_sdk.errors import FloorcastError, ProtocolError, TopicError, may_pass
 from client_sdk.listeners import Listener, State
 from client_sdk.models import MarketMessage
@@ -25,14 +26,22 @@ class TopicSubject(Subject[MarketMessage]):
     def __init__(self, topic: str, stream: Stream, counters: Counters) -> None:
         super().__init__(topic, chain_of(stream), counters)
         self.interval_ms: int | None = None
+        # Whether its feed speaks; None while nobody can tell.
+        self.feed: FeedState | None = None
+
+    def lose(self) -> None:
+        """The connection is gone, and with it what was known of the feed."""
+        super().lose()
+        self.feed = None
 
 
 class Subscriptions:
     """What is wanted of the server, and what it has granted on this connection."""
 
-    def __init__(self, namespace: Namespace, counters: Counters) -> None:
+    def __init__(self, namespace: Namespace, counters: Counters, clock: ServerClock) -> None:
         self._namespace = namespace
         self._counters = counters
+        self._clock = clock
         self._subjects: dict[str, TopicSubject] = {}
         self._ending: set[str] = set()
         self._worker = Worker("subscriptions", namespace, self._round)
@@ -81,7 +90,23 @@ class Subscriptions:
         self._subjects[topic].lacks = True
         self._worker.wake()
 
+    def lacks(self, topic: str) -> bool:
+        """Whether something of a topic has yet to come from the server."""
+        subject = self._subjects.get(topic)
+        return subject is None or subject.lacks or subject.asked
+
+    def feed(self, topic: str) -> FeedState | None:
+        """Whether a topic's feed speaks; None where nobody can tell."""
+        subject = self._subjects.get(topic)
+        return None if subject is None else subject.feed
+
     # --- what comes
+
+    def set_feed(self, topic: str, feed: FeedState) -> None:
+        """The server says whether a feed speaks."""
+        subject = self._subjects.get(topic)
+        if subject is not None:
+            subject.feed = feed
 
     def hear(self, message: MarketMessage) -> None:
         """Bring a message to all who read its topic."""
@@ -89,11 +114,14 @@ class Subscriptions:
         if subject is not None and not subject.hear(message):
             self._worker.wake()
 
-    def joined(self) -> None:
-        """There is a new connection, and nothing is subscribed on it."""
+    def lost(self) -> None:
+        """The connection is gone: on the next nothing is subscribed."""
         self._ending.clear()
         for subject in self._subjects.values():
             subject.lose()
+
+    def joined(self) -> None:
+        """There is a connection."""
         if self._subjects:
             self._worker.wake()
 
@@ -172,11 +200,19 @@ class Subscriptions:
                     passing = refused
                 else:
                     self._fail(subject, refused)
-            elif not subject.answer(_state(answer), shared=len(batch) > 1):
-                self._worker.wake()
+            else:
+                subject.feed = subject.feed or FeedState.LIVE
+                if not subject.answer(self._state(answer), shared=len(batch) > 1):
+                    self._worker.wake()
         if passing is not None:
             # Those that have no answer yet are asked for again.
             raise passing
+
+    def _state(self, answer: TopicAnswer) -> State[MarketMessage]:
+        snapshot, missed = answer.snapshot, answer.missed
+        for message in missed if snapshot is None else (snapshot, *missed):
+            message.timed_by(self._clock)
+        return State(answer.epoch, answer.seq, answer.recovered, snapshot, missed)
 
     def _fail(self, subject: TopicSubject, error: FloorcastError) -> None:
         listeners = tuple(subject.listeners)
@@ -187,10 +223,6 @@ class Subscriptions:
 
 def _pace(subject: TopicSubject) -> int:
     return subject.interval_ms or 0
-
-
-def _state(answer: TopicAnswer) -> State[MarketMessage]:
-    return State(answer.epoch, answer.seq, answer.recovered, answer.snapshot, answer.missed)
 
 
 def _refusal(topic: str, answer: TopicAnswer) -> FloorcastError:

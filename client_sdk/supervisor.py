@@ -120,15 +120,13 @@ class Supervisor:
             token = await self._tokens.fetch()
             wire = self._wire = await self._connect(self._on_packet)
             try:
-                wire.when_ended(self._wake.set)
+                wire.when_ended(self._on_end)
                 await self._join_all(wire, token)
                 began = now()
                 error = await self._keep(wire)
             finally:
                 self._wire = None
-                self.online.close()
-                for namespace in self._namespaces:
-                    namespace.lose()
+                self._on_end()
                 await wire.close()
         except FloorcastError as failed:
             error = failed
@@ -246,7 +244,14 @@ class Supervisor:
         except FloorcastError as error:
             logger.warning("the token was not refreshed", extra={"code": error.code})
 
-    # --- what the server says
+    # --- what the connection says
+
+    def _on_end(self) -> None:
+        """At once: what is sent from now on has to wait for the next connection."""
+        self.online.close()
+        for namespace in self._namespaces:
+            namespace.lose()
+        self._wake.set()
 
     def _on_packet(self, wire: Wire, packet: Packet) -> None:
         namespace = next((each for each in self._namespaces if each.name == packet.namespace), None)

@@ -173,7 +173,9 @@ class Wire:
         try:
             await self._socket.send_str(text)
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise ConnectionLost("the connection ended") from error
+            lost = ConnectionLost("the connection ended")
+            self._end(lost)
+            raise lost from error
 
     # --- what comes
 
@@ -239,6 +241,8 @@ class Wire:
     def _end(self, reason: FloorcastError) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        if self.ended is not None:
+            return
         self.ended = reason
         for question in (*self._questions.values(), *self._joins.values()):
             question.fail(ConnectionLost(reason.message))
