@@ -4,26 +4,39 @@ import contextlib
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 import pytest
 
 from client_sdk.config import ClientConfig
-from client_sdk.contract import Position, Scope, Stream
+from client_sdk.contract import FeedState, Position, Scope, Stream
 from client_sdk.errors import (
     AuthenticationError,
     ClientClosed,
     NotConnected,
     PublishConflict,
     ServerUnavailable,
+    SessionError,
     TopicError,
 )
-from client_sdk.models import TradesMessage
+from client_sdk.live_book import BookStatus
+from client_sdk.models import (
+    Gap,
+    SessionMessage,
+    SessionSignal,
+    TradesMessage,
+    UserJoined,
+    UserLeft,
+)
 from client_sdk.portal import Portal, WouldDeadlock
 from client_sdk.states import ClientState
 from client_sdk.sync import SyncClient
 from tests.kit.running import PRICE, Running, running
+
+BOOK: Mapping[str, object] = {"bids": [["10.0", "1"]], "asks": [["10.5", "5"]]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +101,113 @@ def test_any_topics_are_one_stream(floor: Floor) -> None:
     with floor.client() as client, client.market.stream("PRICE:A", "USER_DATA") as stream:
         floor.publish("PRICE:A", PRICE)
         client.market.publish("USER_DATA", {"x": 1}, user="ann")
-        assert {
-            each.stream for each in (next(stream), next(stream)) if hasattr(each, "stream")
-        } == {
-            Stream.PRICE,
-            Stream.USER_DATA,
-        }
+        read = [next(stream), next(stream)]
+        streams = {each.stream for each in read if not isinstance(each, Gap)}
+        assert streams == {Stream.PRICE, Stream.USER_DATA}
+
+
+def test_a_book_is_read_at_one_moment_or_value_by_value(floor: Floor) -> None:
+    floor.publish("ORDERBOOK:A", BOOK)
+    with floor.client() as client, client.market.book("A") as book:
+        now = next(book)
+        assert (now.symbol, now.status, now.mid) == ("A", BookStatus.LIVE, Decimal("10.25"))
+        assert (now.best_bid, now.best_ask) == (Decimal("10.0"), Decimal("10.5"))
+        assert book.now == now
+        single = (book.symbol, book.status, book.bids, book.asks, book.mid, book.position)
+        assert single == (now.symbol, now.status, now.bids, now.asks, now.mid, now.position)
+        assert (book.best_bid, book.best_ask, book.resyncs) == (now.best_bid, now.best_ask, 0)
+        assert book.checksum() == zlib.crc32(b"10.0:1:10.5:5")
+        client.market.publish("ORDERBOOK:A", {"bids": [], "asks": [["10.5", "0"]]})
+        states = iter(book)
+        assert (next(states).best_ask, now.best_ask) == (None, Decimal("10.5"))
+        client.market.publish("ORDERBOOK:A", {"bids": [["10.0", "0"]], "asks": []})
+        assert next(states).best_bid is None
+        book.ready()
+        book.close()
+        assert list(book) == []
+
+
+def test_what_is_said_in_a_session_is_read_in_order(floor: Floor) -> None:
+    with (
+        floor.client() as client,
+        client.session.join("room", metadata={"about": "x"}) as room,
+        room.messages() as messages,
+    ):
+        sent = [room.send({"text": str(number)}) for number in range(3)]
+        read = [next(messages) for _ in range(3)]
+        assert [each.id for each in read if isinstance(each, SessionMessage)] == [
+            each.id for each in sent
+        ]
+        assert room.history(limit=2) == tuple(read[1:])
+        again = room.messages(since=sent[1].position)
+        assert next(again) == read[2]
+        again.close()
+        assert (room.id, room.metadata) == ("room", {"about": "x"})
+        assert room.participants().participant_count == 1
+
+
+def test_who_comes_and_goes_and_signals_is_read_and_told(floor: Floor) -> None:
+    told: list[object] = []
+    with floor.client() as ann, ann.session.join("room") as room, room.events() as events:
+        callback = room.on_event(told.append)
+        with floor.client("bob") as bob, bob.session.join("room") as there:
+            there.signal({"typing": True})
+        kinds: list[type[object]] = [UserJoined, SessionSignal, UserLeft]
+        assert [type(next(events)) for _ in kinds] == kinds
+        until(lambda: [type(each) for each in told] == kinds)
+        assert callback.error is None
+        callback.close()
+
+
+def test_a_moderator_sends_out_and_closes(floor: Floor) -> None:
+    scopes = [Scope.SESSION_JOIN, Scope.SESSION_MODERATE]
+    boss_token = floor.running.token("boss", scopes=scopes)
+    with SyncClient(floor.running.url, boss_token) as boss, floor.client() as ann:
+        room, seat = boss.session.join("room"), ann.session.join("room")
+        assert room.kick("ann") == 1
+        with pytest.raises(SessionError):
+            seat.send({})
+        assert room.close() == 1
+
+
+def test_callbacks_are_called_until_they_are_closed(floor: Floor) -> None:
+    prices: list[object] = []
+    said: list[object] = []
+    with floor.client() as client, client.session.join("room") as room:
+        callbacks = [client.market.on("PRICE:A", prices.append), room.on_message(said.append)]
+        floor.publish("PRICE:A", PRICE)
+        room.send({"text": "1"})
+        until(lambda: bool(prices and said))
+        for callback in callbacks:
+            callback.close()
+        room.send({"text": "2"})
+        floor.publish("PRICE:A", PRICE)
+        assert client.market.status("PRICE:B") is None
+        assert (len(prices), len(said)) == (1, 1)
+
+
+def test_a_feed_that_falls_silent_is_told_until_that_is_ended(floor: Floor) -> None:
+    told: list[FeedState] = []
+    floor.publish("PRICE:A", PRICE)
+    with floor.client() as client, client.market.prices("A"):
+        end = client.market.on_status(lambda status: told.append(status.state))
+        floor.portal.do(lambda: floor.running.pass_time(11))
+        until(lambda: told == [FeedState.STALE])
+        assert client.market.status("PRICE:A") is FeedState.STALE
+        end()
+        floor.publish("PRICE:A", PRICE)
+        until(lambda: client.market.status("PRICE:A") is FeedState.LIVE)
+        assert told == [FeedState.STALE]
+
+
+def test_notifications_are_told_until_that_is_ended(floor: Floor) -> None:
+    told: list[str] = []
+    with floor.client() as client, client.session.join("room"):
+        end = client.session.on_notification(lambda notice: told.append(notice.event))
+        notify = floor.running.server.notifications.notify
+        floor.portal.do(lambda: notify("default", "ann", "paid", {}))
+        until(lambda: told == ["paid"])
+        end()
 
 
 def test_leaving_a_loop_ends_its_subscription(floor: Floor) -> None:
