@@ -28,6 +28,7 @@ from client_sdk.publisher import Publisher
 from client_sdk.stats import Counters
 from client_sdk.streams import MessageStream
 from client_sdk.subscriptions import Subscriptions
+from client_sdk.wire import Wire
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Market:
 
     # --- what comes
 
-    def _on_event(self, packet: Packet) -> None:
+    def _on_event(self, wire: Wire, packet: Packet) -> None:
         model = MESSAGE_MODELS.get(packet.event)
         if model is None:
             if packet.event == "status":

@@ -59,7 +59,7 @@ class Namespace:
         self.retry_at = 0.0
         self._on_want = on_want
         # For the part of the client that lives in it.
-        self.on_event: Callable[[Packet], None] = lambda packet: None
+        self.on_event: Callable[[Wire, Packet], None] = lambda wire, packet: None
         self.on_join: Callable[[], None] = lambda: None
         self.on_loss: Callable[[], None] = lambda: None
         self.on_failure: Callable[[FloorcastError], None] = lambda error: None

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from client_sdk.callbacks import OnItem
 from client_sdk.contract import Notification
 from client_sdk.errors import FloorcastError
-from client_sdk.namespaces import Namespace
 from client_sdk.packets import Packet
 from client_sdk.wire import Wire
 
@@ -22,10 +21,10 @@ _MAX_WAITING = 1000
 class Notices:
     """One task calls the functions, one notification after the other."""
 
-    def __init__(self, namespace: Namespace) -> None:
-        self._namespace = namespace
+    def __init__(self, namespace: str) -> None:
+        self._name = namespace
         self._watchers: list[OnItem] = []
-        self._line: deque[tuple[Notification, int | None, Wire | None]] = deque(maxlen=_MAX_WAITING)
+        self._line: deque[tuple[Notification, int | None, Wire]] = deque(maxlen=_MAX_WAITING)
         self._due = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -41,11 +40,11 @@ class Notices:
 
         return end
 
-    def take(self, packet: Packet) -> None:
+    def take(self, wire: Wire, packet: Packet) -> None:
         """One has come; without anybody who wants it, it is not acknowledged either."""
         notice = Notification.model_validate_json(packet.body)
         if self._watchers:
-            self._line.append((notice, packet.number, self._namespace.wire))
+            self._line.append((notice, packet.number, wire))
             self._due.set()
 
     async def close(self) -> None:
@@ -60,7 +59,7 @@ class Notices:
             self._due.clear()
             while self._line:
                 notice, number, wire = self._line.popleft()
-                if await self._tell(notice) and number is not None and wire is not None:
+                if await self._tell(notice) and number is not None:
                     await self._acknowledge(wire, number)
 
     async def _tell(self, notice: Notification) -> bool:
@@ -78,6 +77,6 @@ class Notices:
 
     async def _acknowledge(self, wire: Wire, number: int) -> None:
         try:
-            await wire.acknowledge(self._namespace.name, number)
+            await wire.acknowledge(self._name, number)
         except (FloorcastError, TimeoutError):
             logger.debug("could not acknowledge: it will come again")

@@ -13,7 +13,7 @@ from client_sdk.contract.messages import Body
 from client_sdk.errors import InvalidData, ProtocolError
 
 # What the server takes; more would end the connection, not just the request.
-_MAX_DEPTH = 28
+_MAX_DEPTH = 29
 
 
 class PacketKind(StrEnum):

@@ -73,6 +73,8 @@ class Publisher:
                 return await entry.future
         except TimeoutError:
             raise SendTimeout(f"not published within {config.send_seconds:g} s") from None
+        finally:
+            self._prune()
 
     def joined(self) -> None:
         """There is a connection again."""
@@ -101,18 +103,20 @@ class Publisher:
                     raise
                 for entry in batch:
                     entry.fail(error)
-            # Only now: a batch whose answer was lost is the first of the next round.
-            for entry in batch:
-                if self._line and self._line[0] is entry:
-                    self._line.popleft()
+
+    def _prune(self) -> None:
+        """Let go of those in front that nobody waits for."""
+        while self._line and self._line[0].future.done():
+            self._line.popleft()
 
     def _batch(self) -> list[_Entry]:
         """The first that still have somebody waiting, as many as fit."""
-        while self._line and self._line[0].future.done():
-            self._line.popleft()
+        self._prune()
         batch: list[_Entry] = []
         room = self._config.batch_bytes
         for entry in self._line:
+            if entry.future.done():
+                continue
             room -= len(entry.text) + 1
             if len(batch) >= self._config.batch_messages or (batch and room < 0):
                 break

@@ -21,6 +21,7 @@ from client_sdk.notices import Notices
 from client_sdk.packets import Packet, encode
 from client_sdk.session import Session
 from client_sdk.stats import Counters
+from client_sdk.wire import Wire
 from client_sdk.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Sessions:
         self._all: dict[str, Session] = {}
         self._metadata: dict[str, Mapping[str, object]] = {}
         self._worker = Worker("sessions", namespace, self._round)
-        self._notices = Notices(namespace)
+        self._notices = Notices(namespace.name)
         namespace.on_event = self._on_event
         namespace.on_join = self._on_join
         namespace.on_loss = self._on_loss
@@ -152,12 +153,12 @@ class Sessions:
 
     # --- what comes
 
-    def _on_event(self, packet: Packet) -> None:
+    def _on_event(self, wire: Wire, packet: Packet) -> None:
         try:
             if packet.event == "message":
                 self._on_message(packet.body)
             elif packet.event == "notification":
-                self._notices.take(packet)
+                self._notices.take(wire, packet)
             elif packet.event == "session_closed":
                 self._on_closed(_Closed.model_validate_json(packet.body))
             elif packet.event in SESSION_EVENT_MODELS:

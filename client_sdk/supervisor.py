@@ -260,7 +260,7 @@ class Supervisor:
         if packet.kind is PacketKind.LEFT:
             self._on_left(namespace)
         elif not self._controls.take(wire, packet):
-            namespace.on_event(packet)
+            namespace.on_event(wire, packet)
 
     def _on_left(self, namespace: Namespace) -> None:
         """The server ended one namespace, and does not want us back in it."""
