@@ -52,6 +52,7 @@ from client_sdk.sessions import Sessions
 from client_sdk.states import ClientState
 from client_sdk.stats import Latency, Stats
 from client_sdk.streams import MessageStream
+from client_sdk.sync import SyncClient
 
 __version__ = "0.1.0"
 
@@ -105,6 +106,7 @@ __all__ = [
     "Stats",
     "Status",
     "Stream",
+    "SyncClient",
     "TokenUnavailable",
     "TopicError",
     "TradesMessage",
