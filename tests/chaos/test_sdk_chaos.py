@@ -128,7 +128,7 @@ async def test_nothing_is_lost_in_silence_and_nothing_comes_twice() -> None:
     gc.collect()
     assert not complaints
     assert done["tokens of the calm one"] >= 3
-    assert all(done[fault] for fault in Fault)
+    assert sum(done[fault] for fault in Fault) >= 2 * SECONDS
 
 
 class Run:
