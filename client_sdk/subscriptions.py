@@ -219,6 +219,9 @@ class Subscriptions:
         subject.fail(error)
         for listener in listeners:
             self.remove(listener)
+        if subject.feed is None:
+            # It never was subscribed on this connection.
+            self._ending.discard(subject.key)
 
 
 def _pace(subject: TopicSubject) -> int:

@@ -310,6 +310,8 @@ async def test_a_critical_notification_comes_again_until_it_was_read() -> None:
         await until(lambda: read == ["n1"])
         cut(floor)
         await until(lambda: read == ["n1", "n1"])
+        notices = floor.server.notifications.notices
+        await until(lambda: not notices.waiting("default", "ann", floor.clock.monotonic()))
         cut(floor)
         await until(lambda: client.stats.reconnects == 2)
         assert await notify(floor, critical=False, identifier="n2") == 1
