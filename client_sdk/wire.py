@@ -64,6 +64,11 @@ class _Question:
         if not self.future.done():
             self.future.set_exception(error)
 
+    def drop(self) -> None:
+        """Nobody waits any more: an error that nobody took is no news."""
+        if self.future.done() and not self.future.cancelled():
+            self.future.exception()
+
 
 class Wire:
     """Owns its socket and the task that reads it; `ended` is set when it is over."""
@@ -156,6 +161,8 @@ class Wire:
                 await question.future
         except TimeoutError:
             raise SendTimeout(f"no answer within {self._config.answer_seconds:g} s") from None
+        finally:
+            question.drop()
 
     async def acknowledge(self, namespace: str, number: int) -> None:
         """Answer an event that asked for it."""

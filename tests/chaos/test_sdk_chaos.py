@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import threading
 from collections import Counter
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -109,6 +111,8 @@ class Purse:
 @pytest.mark.behaviour("E14")
 async def test_nothing_is_lost_in_silence_and_nothing_comes_twice() -> None:
     tasks, threads = asyncio.all_tasks(), threading.enumerate()
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     async with Proxy(0) as stormy, Proxy(0) as calm:
         world = World(RunningClock(), stormy, calm)
         await world.begin()
@@ -120,8 +124,11 @@ async def test_nothing_is_lost_in_silence_and_nothing_comes_twice() -> None:
     print(dict(done))
     assert asyncio.all_tasks() == tasks
     assert threading.enumerate() == threads
+    # An error that nobody took is only noticed when its task or future is thrown away.
+    gc.collect()
+    assert not complaints
     assert done["tokens of the calm one"] >= 3
-    assert all(done[fault] for fault in Fault)
+    assert sum(done[fault] for fault in Fault) >= 2 * SECONDS
 
 
 class Run:
