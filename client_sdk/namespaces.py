@@ -83,8 +83,6 @@ class Namespace:
     async def ask(self, event: str, body: str, take: Callable[[str], TakenT]) -> TakenT:
         """Ask the server; raises `NotConnected` where there is no connection now."""
         if self.wire is None:
-            if self.gate.error is not None:
-                raise self.gate.error.again()
             raise NotConnected("there is no connection")
         return await self.wire.ask(self.name, event, body, take)
 

@@ -305,7 +305,7 @@ async def test_a_critical_notification_comes_again_until_it_was_read() -> None:
                 raise RuntimeError("not understood")
 
         end = client.session.on_notification(take)
-        await client.session.join("s")
+        session = await client.session.join("s")
         assert await notify(floor, critical=True, identifier="n1") == 1
         await until(lambda: read == ["n1"])
         cut(floor)
@@ -313,7 +313,8 @@ async def test_a_critical_notification_comes_again_until_it_was_read() -> None:
         notices = floor.server.notifications.notices
         await until(lambda: not notices.waiting("default", "ann", floor.clock.monotonic()))
         cut(floor)
-        await until(lambda: client.stats.reconnects == 2)
+        await until(lambda: not session.gate.is_open)
+        await until(lambda: session.gate.is_open)
         assert await notify(floor, critical=False, identifier="n2") == 1
         await until(lambda: read == ["n1", "n1", "n2"])
         end()
@@ -321,6 +322,38 @@ async def test_a_critical_notification_comes_again_until_it_was_read() -> None:
         await notify(floor, critical=False, identifier="n3")
         await client.market.publish("TRADES:A", {"trades": []})
         assert len(read) == 3
+
+
+async def test_a_message_that_was_lost_is_noticed_and_fetched() -> None:
+    async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
+        assert repr(session) == "<Session s>"
+        stream = session.messages()
+        for number in range(3):
+            await session.send({"n": number})
+        await until(lambda: client.stats.received == 3)
+        # As if the last two had not come.
+        stream._listener._tracks["s"].seq = 1
+        await session.send({"n": 3})
+        assert await said(stream, 6) == [0, 1, 2, 1, 2, 3]
+        assert client.stats.gaps_seen == 1
+
+
+async def test_what_is_gone_for_one_reader_is_not_for_another() -> None:
+    settings = {"history.messages": 3}
+    async with (
+        running(settings) as floor,
+        client_of(floor) as client,
+        client.session.join("s") as session,
+    ):
+        for number in range(1, 11):
+            sent = await session.send({"n": number})
+        epoch = sent.position.epoch
+        far = session.messages(Position(epoch=epoch, seq=1))
+        near = session.messages(Position(epoch=epoch, seq=8))
+        assert await said(near, 2) == [9, 10]
+        gap = await anext(far)
+        assert isinstance(gap, Gap)
+        assert (gap.missed_from, gap.missed_to) == (2, 10)
 
 
 async def test_many_sessions_come_back_on_one_connection() -> None:

@@ -23,13 +23,15 @@ class FakeWire:
 
     def __init__(self) -> None:
         self.ended: FloorcastError | None = None
+        self.deaf = False
         self._on_end: Callable[[], None] = lambda: None
 
     async def join(self, namespace: str, auth: object) -> None:
         await asyncio.sleep(0)
 
     async def leave(self, namespace: str) -> None:
-        await asyncio.sleep(0)
+        if self.deaf:
+            raise TimeoutError
 
     async def close(self) -> None:
         await asyncio.sleep(0)
@@ -101,6 +103,18 @@ def test_five_hundred_clients_that_lose_their_server_come_back_spread() -> None:
 
     for seconds in (0.0, 3.0, 60.0):
         run(scenario(seconds))
+
+
+def test_leave_is_taken_where_that_is_possible() -> None:
+    async def scenario() -> None:
+        network = Network()
+        client = supervisor(network, lambda: 1.0)
+        await client.online.passed()
+        network.wires[0].deaf = True
+        await client.close()
+        assert client.states.now is ClientState.CLOSED
+
+    run(scenario())
 
 
 def test_a_connection_that_does_not_last_makes_the_next_wait_longer() -> None:

@@ -150,6 +150,11 @@ async def refuses_without_a_code(visit: Visit) -> None:
     await visit.stay()
 
 
+async def hangs_up_at_join(visit: Visit) -> None:
+    await visit.open()
+    await visit.hear()
+
+
 async def is_overloaded(visit: Visit) -> None:
     await visit.open()
     await visit.hear()
@@ -172,6 +177,7 @@ async def is_overloaded(visit: Visit) -> None:
         never_admits,
         refuses_oddly,
         refuses_without_a_code,
+        hangs_up_at_join,
         is_overloaded,
     ],
 )
@@ -430,6 +436,7 @@ async def test_messages_that_nobody_can_read_are_counted_and_shown_as_a_gap() ->
             event("/market", "status", x=1),
             event("/market", "error", code="limit.rate", message="x"),
             trades(1),
+            trades(1),
             trades(2, data={"trades": "none"}),
             event("/market", "trades", x=1),
             trades(3),
@@ -453,6 +460,58 @@ async def test_messages_that_nobody_can_read_are_counted_and_shown_as_a_gap() ->
         assert isinstance(gap, Gap)
         assert (gap.missed_from, gap.missed_to) == (2, 3)
         assert client.stats.malformed == 2
+        assert client.stats.duplicates == 1
+
+
+async def test_a_session_is_asked_for_and_talked_to_until_the_server_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("client_sdk.worker._RETRY_SECONDS", 0.001)
+
+    async def script(visit: Visit) -> None:
+        await visit.open()
+        await visit.admit()
+        await visit.admit("/session")
+        busy = {"code": "limit.rate", "message": "slowly", "retry_after_ms": 1}
+        for answer in (
+            {"ok": False, "error": {"code": "server.internal", "message": "oops"}},
+            {"ok": True, "epoch": "e", "seq": 0},
+            {"ok": False, "error": busy},
+            {"ok": True, "id": "mine", "epoch": "e", "seq": 1, "ts": 1},
+        ):
+            head, _, _ = await visit.question()
+            await visit.answer(head, answer)
+        await visit.stay()
+
+    async with Scripted(script).running() as server, client_at(server) as client:
+        session = await client.session.join("s")
+        assert (await session.send({"n": 1}, id="mine")).id == "mine"
+
+
+async def test_a_namespace_that_was_put_off_is_not_asked_for_on_a_new_connection() -> None:
+    async def script(visit: Visit) -> None:
+        await visit.open()
+        await visit.admit()
+        await visit.hear()
+        problem = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
+        await visit.say(f"44/session,{json.dumps({'message': 'x', 'data': problem})}")
+        await asyncio.sleep(0.01)
+
+    async def only_market(visit: Visit) -> None:
+        await visit.open()
+        await visit.admit()
+        await visit.connected("TRADES:A")
+        await visit.say(trades(1))
+        assert (await visit.hear()).startswith("41/market")
+        await visit.stay()
+
+    async with Scripted(script, only_market).running() as server, client_at(server) as client:
+        joining = asyncio.ensure_future(client.session.join("s"))
+        await until(lambda: client.stats.reconnects == 1)
+        stream = client.market.trades("A")
+        assert isinstance(await anext(stream), TradesMessage)
+        joining.cancel()
+        await asyncio.wait([joining])
 
 
 async def test_session_events_that_nobody_can_read_are_counted() -> None:
