@@ -150,6 +150,14 @@ async def test_a_send_whose_answer_was_lost_is_said_once_and_resolved_once(
         assert len(await session.history()) == 1
 
 
+async def test_the_same_id_is_said_once() -> None:
+    async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
+        first = await session.send({"n": 1}, id="mine")
+        assert first.id == "mine"
+        assert await session.send({"n": 1}, id="mine") == first
+        assert len(await session.history()) == 1
+
+
 async def test_sends_while_offline_go_out_later_in_their_order() -> None:
     async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
         cut(floor)

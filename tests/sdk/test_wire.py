@@ -10,6 +10,7 @@ from aiohttp import web
 
 from client_sdk import (
     AuthenticationError,
+    BackoffConfig,
     Client,
     ClientState,
     FloorcastError,
@@ -283,7 +284,9 @@ async def test_a_hint_is_followed_at_its_moment_without_taking_leave() -> None:
         heard.extend([message.data async for message in visit.socket])
 
     server = Scripted(script, admitted)
-    async with server.running(), client_at(server) as client:
+    # The moment was the server's choice for this client: no delay of its own comes on top.
+    slow = BackoffConfig(least_seconds=60.0, first_seconds=60.0, most_seconds=60.0)
+    async with server.running(), client_at(server, backoff=slow) as client:
         loop = asyncio.get_running_loop()
         began = loop.time()
         await until(lambda: client.stats.reconnects == 1)
