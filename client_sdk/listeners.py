@@ -81,9 +81,8 @@ class Listener(Generic[HeardT]):
 
     # --- what comes
 
-    def hear(self, message: HeardT) -> bool:
+    def hear(self, topic: str, message: HeardT) -> bool:
         """Take a message; False where others are missing before it."""
-        topic = message.topic
         track = self._tracks[topic]
         verdict = track.judge(message)
         if verdict is Verdict.KNOWN:

@@ -14,7 +14,8 @@ from client_sdk.contract.messages import Body
 
 def topic_name(stream: Stream, symbol: str | None) -> str:
     """`PRICE:BTCUSDT`, and `USER_DATA` alone."""
-    return stream.value if symbol is None else f"{stream.value}:{symbol}"
+    # A stream is a string; asking for its `value` would cost more than all of this.
+    return ":".join((stream,) if symbol is None else (stream, symbol))
 
 
 class Message(Body):

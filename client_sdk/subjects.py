@@ -47,7 +47,7 @@ class Subject(Generic[HeardT]):
         """Take a message; False where the server has to be asked for what is missing before it."""
         complete = True
         for listener in self._listeners:
-            if not listener.hear(message):
+            if not listener.hear(self.key, message):
                 complete = False
         if complete or self.asked or self.lacks:
             # Whoever is being asked answers for this gap too.

@@ -48,7 +48,7 @@ class Supervisor:
         self._backoff = backoff
         self._clock = clock
         self._counters = counters
-        self._namespaces: list[Namespace] = []
+        self._namespaces: dict[str, Namespace] = {}
         self._wake = asyncio.Event()
         self._controls = Controls(clock, self._wake.set)
         self._task: asyncio.Task[None] | None = None
@@ -61,8 +61,7 @@ class Supervisor:
 
     def namespace(self, name: str) -> Namespace:
         """A namespace of the connection."""
-        namespace = Namespace(name, self._wake.set)
-        self._namespaces.append(namespace)
+        namespace = self._namespaces[name] = Namespace(name, self._wake.set)
         return namespace
 
     def start(self) -> None:
@@ -81,7 +80,7 @@ class Supervisor:
     async def _take_leave(self, wire: Wire) -> None:
         """Say so: others see at once that we have gone, and need not wait for us."""
         try:
-            for namespace in self._namespaces:
+            for namespace in self._namespaces.values():
                 if namespace.wire is wire:
                     await wire.leave(namespace.name)
         except (FloorcastError, TimeoutError):
@@ -91,7 +90,7 @@ class Supervisor:
         if self.states.move(ClientState.CLOSED):
             self.last_error = error
             self.online.fail(error)
-            for namespace in self._namespaces:
+            for namespace in self._namespaces.values():
                 namespace.fail(error)
 
     # --- the life of the connection
@@ -170,7 +169,7 @@ class Supervisor:
                 return ConnectionLost("the server asked for it")
             if controls.expiring:
                 await self._refresh(wire)
-            lacking = [each.retry_at for each in self._namespaces if each.lacks_wire]
+            lacking = [each.retry_at for each in self._namespaces.values() if each.lacks_wire]
             if lacking and min(lacking) <= now():
                 await self._join_all(wire, await self._token())
                 continue
@@ -189,7 +188,7 @@ class Supervisor:
         """Join what is wanted; raises where no namespace would have us."""
         now = asyncio.get_running_loop().time
         refused: FloorcastError | None = None
-        for namespace in [each for each in self._namespaces if each.lacks_wire]:
+        for namespace in [each for each in self._namespaces.values() if each.lacks_wire]:
             if namespace.retry_at > now():
                 continue
             try:
@@ -216,7 +215,7 @@ class Supervisor:
             self.online.open()
 
     def _is_anywhere(self, wire: Wire) -> bool:
-        return any(each.wire is wire for each in self._namespaces)
+        return any(each.wire is wire for each in self._namespaces.values())
 
     def _set_aside(self, namespace: Namespace, error: FloorcastError, now: float) -> None:
         """The others are there and stay; this one is given up, or tried again later."""
@@ -249,12 +248,12 @@ class Supervisor:
     def _on_end(self) -> None:
         """At once: what is sent from now on has to wait for the next connection."""
         self.online.close()
-        for namespace in self._namespaces:
+        for namespace in self._namespaces.values():
             namespace.lose()
         self._wake.set()
 
     def _on_packet(self, wire: Wire, packet: Packet) -> None:
-        namespace = next((each for each in self._namespaces if each.name == packet.namespace), None)
+        namespace = self._namespaces.get(packet.namespace)
         if namespace is None:
             return
         if packet.kind is PacketKind.LEFT:
@@ -267,6 +266,6 @@ class Supervisor:
         farewell = self._controls.ending(namespace.name)
         namespace.lose()
         namespace.fail(farewell.error())
-        if not any(each.wanted and each.gate.error is None for each in self._namespaces):
+        if not any(each.wanted and each.gate.error is None for each in self._namespaces.values()):
             self._controls.farewell = farewell
             self._wake.set()
