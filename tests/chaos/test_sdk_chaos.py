@@ -143,7 +143,7 @@ class Run:
         self.users = [
             self._user("quick", world.stormy, Purse(world, "quick", TOKEN_SECONDS)),
             # So slow, and with so little room, that it has to ask for much of it again.
-            self._user("slow", world.stormy, Purse(world, "slow", 3600), 0.005, 20),
+            self._user("slow", world.stormy, Purse(world, "slow", 3600), 0.002, 20),
             self._user("calm", world.calm, self.purse),
         ]
 
