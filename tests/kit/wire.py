@@ -41,11 +41,13 @@ class RawClient:
                 f"{headers}\r\n"
             ).encode()
         )
-        head = await reader.readuntil(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 101"):
-            body = head + await reader.read(4096)
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 101"):
+                raise ConnectionError((head + await reader.read(4096)).decode())
+        except BaseException:
             writer.close()
-            raise ConnectionError(body.decode())
+            raise
         return RawClient(reader, writer)
 
     @staticmethod
@@ -54,8 +56,13 @@ class RawClient:
     ) -> "RawClient":
         """Open, join the namespace and read as far as the welcome."""
         client = await RawClient.open(port)
-        await client.text()
-        await client.join(token, namespace=namespace, **auth)
+        try:
+            await client.text()
+            await client.join(token, namespace=namespace, **auth)
+        except BaseException:
+            # A server that does not answer, or says no.
+            client.cut()
+            raise
         return client
 
     async def join(
