@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from server.core.entries import Entry, Position, Receipt
+from server.core.entries import Entry, Position, Receipt, Reset
 from server.core.errors import FloorcastError
 from server.core.idempotency import Claim
 
@@ -55,16 +55,31 @@ class Link(Protocol):
         """Say goodbye and why, and whether to come back; then end, or end one namespace."""
 
 
+def unheard(_: object) -> None:
+    """Who does not care what a broker tells."""
+
+
 class Broker(Protocol):
     """Gives positions, keeps what was published, and tells the nodes."""
 
-    async def start(self, deliver: Callable[[Entry], None]) -> None:
-        """Begin; `deliver` hears every entry of the watched channels, in order."""
+    async def start(
+        self,
+        deliver: Callable[[Entry], None],
+        *,
+        on_reset: Callable[[Reset], None] = unheard,
+        on_state: Callable[[bool], None] = unheard,
+    ) -> None:
+        """Begin; what keeps it from that is raised.
+
+        `deliver` hears every entry of the watched channels, in order and without a gap; where one
+        cannot be closed, or the history was lost, `on_reset` hears it instead, in its place.
+        `on_state` hears when the broker is up, after everything was caught up with, and when not.
+        """
 
     async def stop(self) -> None:
         """Give everything back; nothing is delivered afterwards."""
 
-    async def find(self, claim: Claim) -> Receipt | None:
+    async def find(self, channel: str, claim: Claim) -> Receipt | None:
         """Where a message went that was published under this claim; a false claim is refused."""
 
     async def publish(
@@ -77,15 +92,20 @@ class Broker(Protocol):
         claim: Claim | None = None,
         whole: Callable[[], bytes] | None = None,
         kept: bool = False,
+        expect: Position | None = None,
     ) -> Receipt:
         """Accept one message; when this returns it has its place for good.
 
         Where the data is only a change, `whole` tells the state that it leads to. What is to be
-        `kept` stands in the history for its time; of anything else only the latest does.
+        `kept` stands in the history for its time; of anything else only the latest does. Refused
+        with `Moved` where the head is not the one that is expected.
         """
 
     async def head(self, channel: str) -> Position:
-        """The position of the newest entry; seq 0 where there is none yet."""
+        """The position of the newest entry; seq 0 where there is none yet.
+
+        The first entry takes up the epoch that was told here.
+        """
 
     async def latest(self, channel: str) -> Entry | None:
         """The newest entry, for a snapshot: its data is the whole state."""
@@ -97,10 +117,16 @@ class Broker(Protocol):
         """The last kept entries before this one, or the last of all, in their order."""
 
     async def forget(self, channel: str) -> None:
-        """Let go of everything that is kept of a channel; its positions begin anew."""
+        """Let go of everything that is kept of a channel; its positions begin anew.
+
+        Not of one that is watched: who listens to it would have to be told.
+        """
 
     async def watch(self, channel: str) -> None:
-        """This node has subscribers of the channel."""
+        """This node has subscribers of the channel.
+
+        Everything is delivered that comes after this has returned, whatever `head` says by then.
+        """
 
     async def unwatch(self, channel: str) -> None:
         """The last subscriber of this node has gone."""

@@ -1,4 +1,4 @@
-"""Records which behaviours of the catalogue were shown by a test that passed."""
+"""Records which behaviours of the catalogue were shown by a test that passed; starts Redis."""
 
 import json
 import os
@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.kit.redis import shared_redis
+
+__all__ = ["shared_redis"]
 
 # In CI the same examples every time; elsewhere new ones, so that more is found in the end.
 settings.register_profile("ci", derandomize=True)

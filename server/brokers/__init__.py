@@ -1,5 +1,15 @@
 """Brokers: where positions are given and entries kept."""
 
+from server.brokers.errors import BrokerError
 from server.brokers.memory import MemoryBroker, MemoryConfig
+from server.brokers.redis import Address, AddressError, RedisBroker, RedisConfig
 
-__all__ = ["MemoryBroker", "MemoryConfig"]
+__all__ = [
+    "Address",
+    "AddressError",
+    "BrokerError",
+    "MemoryBroker",
+    "MemoryConfig",
+    "RedisBroker",
+    "RedisConfig",
+]

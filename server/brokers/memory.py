@@ -1,18 +1,16 @@
 """A broker inside the process: positions, state and history, gone when the process is."""
 
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from client_sdk.contract import ErrorCode
-from server.core.entries import Entry, Position, Receipt
-from server.core.errors import FloorcastError, LimitError
+from server.brokers.failures import Failures
+from server.core.entries import Entry, Position, Receipt, Reset
+from server.core.errors import FloorcastError, LimitError, Moved
 from server.core.history import History
 from server.core.idempotency import Claim, IdempotencyWindow
-from server.ports import Clock
-
-logger = logging.getLogger(__name__)
+from server.ports import Clock, unheard
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +45,24 @@ class MemoryBroker:
         self._watched: dict[str, str] = {}
         self._forgotten = 0
         self._deliver: Callable[[Entry], None] | None = None
-        self._failures: set[type[Exception]] = set()
+        self._failures = Failures()
 
-    async def start(self, deliver: Callable[[Entry], None]) -> None:
+    async def start(
+        self,
+        deliver: Callable[[Entry], None],
+        *,
+        on_reset: Callable[[Reset], None] = unheard,
+        on_state: Callable[[bool], None] = unheard,
+    ) -> None:
+        # Inside one process nothing is lost on the way, and the broker is up as long as we are.
         self._deliver = deliver
+        on_state(True)
 
     async def stop(self) -> None:
         self._deliver = None
         self._watched.clear()
 
-    async def find(self, claim: Claim) -> Receipt | None:
+    async def find(self, channel: str, claim: Claim) -> Receipt | None:
         return self._claims.find(claim, self._clock.monotonic())
 
     async def publish(
@@ -69,6 +75,7 @@ class MemoryBroker:
         claim: Claim | None = None,
         whole: Callable[[], bytes] | None = None,
         kept: bool = False,
+        expect: Position | None = None,
     ) -> Receipt:
         deliver = self._deliver
         if deliver is None:
@@ -79,9 +86,11 @@ class MemoryBroker:
             if published is not None:
                 return published
         previous = self._latest.get(channel)
+        head = self._head(channel) if previous is None else previous.position
+        if expect is not None and expect != head:
+            raise Moved
         if previous is None and len(self._latest) >= self._config.max_channels:
             raise LimitError(ErrorCode.SERVER_OVERLOADED, "there are too many topics")
-        head = self._head(channel)
         entry = Entry(channel, Position(head.epoch, head.seq + 1), ts_ms, data, kind)
         self._latest[channel] = entry
         if whole is not None:
@@ -96,7 +105,7 @@ class MemoryBroker:
                 deliver(entry)
             except Exception as failure:
                 # The entry has its place: a refusal now would make the publisher send it twice.
-                self._report(failure)
+                self._failures.report(failure)
         return receipt
 
     async def head(self, channel: str) -> Position:
@@ -124,6 +133,8 @@ class MemoryBroker:
         return [] if history is None else history.before(seq, limit)
 
     async def forget(self, channel: str) -> None:
+        if channel in self._watched:
+            return
         self._latest.pop(channel, None)
         self._wholes.pop(channel, None)
         history = self._histories.pop(channel, None)
@@ -172,12 +183,3 @@ class MemoryBroker:
             history.expire(int(self._clock.time() * 1000))
             self._kept_bytes += history.size_bytes - before
         return history
-
-    def _report(self, failure: Exception) -> None:
-        kind = type(failure)
-        if kind in self._failures:
-            # It would come with every message, thousands a second.
-            return
-        self._failures.add(kind)
-        # Neither its words nor its traceback's: either may quote the message.
-        logger.error("delivery has failed", extra={"error": kind.__name__})

@@ -35,3 +35,15 @@ class Entry:
     ts_ms: int
     data: bytes
     kind: str = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """What came of a channel until here cannot be told: this is where it stands now.
+
+    The newest entry's data is the whole state; without one the channel begins anew.
+    """
+
+    channel: str
+    head: Position
+    latest: Entry | None

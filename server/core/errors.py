@@ -40,5 +40,12 @@ class LimitError(FloorcastError):
     """A limit was reached."""
 
 
+class Moved(FloorcastError):
+    """Somebody else has published in the meantime: the head is not where it was expected."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.SERVER_OVERLOADED, "too many publish to it at the same time")
+
+
 class RequestError(FloorcastError):
     """The request does not make sense as it stands."""

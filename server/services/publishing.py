@@ -100,7 +100,7 @@ class PublishingService:
         claim: Claim | None,
     ) -> Position:
         # Asked first: the book as it is now may not take a change for the second time.
-        if claim is not None and (published := await self._broker.find(claim)) is not None:
+        if claim is not None and (published := await self._broker.find(channel, claim)) is not None:
             return published.position
         book = self._books.get(channel)
         if book is None:

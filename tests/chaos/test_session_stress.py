@@ -127,7 +127,7 @@ async def nothing_is_left(floor: Running) -> None:
     assert not any(sessions.registry.stats().values())
     assert isinstance(broker, MemoryBroker)
     # Ids are let go when the next is looked for.
-    await broker.find(Claim("", b""))
+    await broker.find("", Claim("", b""))
     for owner in (sessions, sessions.registry, sessions._following, broker):
         assert not any(contents(owner).values()), contents(owner)
     assert not floor.server.fanout._opening

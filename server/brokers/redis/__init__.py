@@ -1,0 +1,6 @@
+"""The broker for many nodes, over Redis or Valkey."""
+
+from server.brokers.redis.address import Address, AddressError
+from server.brokers.redis.broker import RedisBroker, RedisConfig
+
+__all__ = ["Address", "AddressError", "RedisBroker", "RedisConfig"]

@@ -1,0 +1,1 @@
+"""What every broker has to do alike, shown with each of them."""
