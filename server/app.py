@@ -12,7 +12,7 @@ from aiohttp import web
 
 from client_sdk.contract import ErrorCode
 from server.access import ConfigurationError, build_verifier
-from server.brokers import MemoryBroker
+from server.brokers import MemoryAssembly, MemoryBroker
 from server.configs import (
     NO_LIMIT,
     access_config,
@@ -22,6 +22,7 @@ from server.configs import (
     freshness_config,
     notifications_config,
     publishing_config,
+    session_rules,
     sessions_config,
     sockets_config,
     subscribing_config,
@@ -135,17 +136,19 @@ class Server:
         )
         self.market_tickets, self.session_tickets = (tickets(settings) for _ in range(2))
         submissions = Submissions(self.publishing)
+        self.assembly = MemoryAssembly(clock, session_rules(settings))
         self.sessions = SessionsService(
             sessions_config(settings),
             self.broker,
+            self.assembly,
             following,
             self.fanout,
             self.session_tickets,
-            clock,
         )
         talking = Talking(
-            self.sessions.registry,
+            self.sessions,
             self.broker,
+            self.assembly,
             self.fanout,
             clock,
             message_bytes=limits.message_bytes or NO_LIMIT,
@@ -170,6 +173,7 @@ class Server:
             self.counters,
             self.fanout,
             self.publishing,
+            self.assembly,
             self.sessions,
             talking,
             self.notifications,
@@ -186,6 +190,7 @@ class Server:
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """The life of the server inside its application."""
         await self.broker.start(self.fanout.deliver)
+        await self.assembly.start(self.sessions.attendance.hear)
         await self.publisher.start()
         create_task = asyncio.get_running_loop().create_task
         tasks = [create_task(self._keep_ticking(), name="floorcast-tick")]
@@ -199,6 +204,7 @@ class Server:
         await asyncio.wait(tasks)
         await self.publisher.stop()
         await self.sockets.end_all(_DRAINING)
+        await self.assembly.stop()
         await self.broker.stop()
 
     async def drain(self, seconds: float) -> None:

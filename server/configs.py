@@ -114,19 +114,24 @@ def publishing_config(settings: Settings) -> PublishingConfig:
     )
 
 
+def session_rules(settings: Settings) -> SessionRules:
+    """What sessions are held to on all nodes."""
+    session = settings.session
+    return SessionRules(
+        grace_seconds=session.grace_seconds,
+        retention_seconds=session.retention_seconds,
+        max_sessions=session.total,
+        max_sessions_per_user=session.per_user,
+        max_participants=session.participants,
+        join_creates=not session.must_exist,
+    )
+
+
 def sessions_config(settings: Settings) -> SessionsConfig:
-    """The settings of sessions."""
+    """What sessions are held to on one node."""
     session, delivery = settings.session, settings.delivery
     return SessionsConfig(
-        rules=SessionRules(
-            grace_seconds=session.grace_seconds,
-            retention_seconds=session.retention_seconds,
-            max_sessions=session.total,
-            max_sessions_per_user=session.per_user,
-            max_sessions_per_connection=session.per_connection,
-            max_participants=session.participants,
-            join_creates=not session.must_exist,
-        ),
+        max_per_connection=session.per_connection,
         metadata_bytes=session.metadata_bytes or NO_LIMIT,
         backlog_messages=delivery.backlog_messages,
         backlog_bytes=delivery.backlog_bytes,

@@ -2,12 +2,14 @@
 
 from server.brokers.errors import BrokerError
 from server.brokers.memory import MemoryBroker, MemoryConfig
+from server.brokers.memory_assembly import MemoryAssembly
 from server.brokers.redis import Address, AddressError, RedisBroker, RedisConfig
 
 __all__ = [
     "Address",
     "AddressError",
     "BrokerError",
+    "MemoryAssembly",
     "MemoryBroker",
     "MemoryConfig",
     "RedisBroker",

@@ -57,7 +57,6 @@ class SessionRules:
     retention_seconds: float
     max_sessions: int = 0
     max_sessions_per_user: int = 0
-    max_sessions_per_connection: int = 0
     max_participants: int = 0
     join_creates: bool = True
 
@@ -73,6 +72,8 @@ class SessionRecord:
     created_by: str
     presence: Presence
     closed: bool = False
+    # How much has happened in it besides messages.
+    revision: int = 0
     # Whatever a client says of it: not for logs.
     metadata: Mapping[str, object] = field(default_factory=dict, repr=False)
 

@@ -10,7 +10,7 @@ class Saying(NamedTuple):
     serial: int
     seq: int
     event: bytes
-    skip: str | None = None
+    skip: frozenset[str] = frozenset()
 
 
 class Told:
@@ -47,7 +47,7 @@ class Told:
         for saying in reversed(self._sayings):
             if saying.serial <= serial:
                 break
-            if saying.skip != listener:
+            if listener not in saying.skip:
                 missed.append(saying)
         missed.reverse()
         return missed

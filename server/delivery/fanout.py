@@ -476,7 +476,7 @@ class Fanout:
             else:
                 self.laggards.fall(client, channel, lag)
 
-    def say(self, channel: Channel, event: bytes, *, skip: str | None = None) -> int:
+    def say(self, channel: Channel, event: bytes, *, skip: frozenset[str] = frozenset()) -> int:
         """Send something that is worth nothing later to all who can take it now; who could not.
 
         What waits goes first, so that it never stands before a message that is older.
@@ -486,7 +486,7 @@ class Fanout:
         frames = (plain_frame(event), self._offsets.frame(event, self._offsets.last))
         passed_over = 0
         for client, place in channel.places():
-            if client.id == skip:
+            if client.id in skip:
                 continue
             if place == seq and not client.link.clogged:
                 client.send(frames[client.trail is not None])
@@ -494,7 +494,7 @@ class Fanout:
                 passed_over += 1
         return passed_over
 
-    def tell(self, channel: Channel, event: bytes, *, skip: str | None = None) -> None:
+    def tell(self, channel: Channel, event: bytes, *, skip: frozenset[str] = frozenset()) -> None:
         """Send something that everybody has to hear, though it has no place of its own."""
         self.flush_channel(channel)
         serial = self._offsets.take()
@@ -502,7 +502,7 @@ class Fanout:
             channel.told.append(Saying(serial, channel.view.position.seq, event, skip))
         frames = (plain_frame(event), self._offsets.frame(event, serial))
         for client in channel.clients():
-            if client.id != skip and not self._is_told_later(client, channel):
+            if client.id not in skip and not self._is_told_later(client, channel):
                 self._force(client, frames[client.trail is not None])
 
     def _is_told_later(self, client: Client, channel: Channel) -> bool:

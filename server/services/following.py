@@ -1,6 +1,7 @@
 """Lets this node follow a topic or session for as long as anybody here listens to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from server.core.entries import Entry, Position
 from server.delivery import Fanout
@@ -18,7 +19,7 @@ class Following:
     def __init__(self, broker: Broker, fanout: Fanout) -> None:
         self._broker = broker
         self._fanout = fanout
-        # How many wait for the state of a channel that is not followed here yet.
+        # How many wait for a channel before they listen to it.
         self._openers: dict[str, int] = {}
 
     async def follow(self, name: str, look: Look) -> Channel:
@@ -29,9 +30,8 @@ class Following:
         channel = self._fanout.channel(name)
         if channel is not None:
             return channel
-        self._openers[name] = self._openers.get(name, 0) + 1
-        self._fanout.prepare(name)
-        try:
+        with self.holding(name):
+            self._fanout.prepare(name)
             await self._broker.watch(name)
             latest = await self._broker.latest(name)
             head = await self._broker.head(name) if latest is None else latest.position
@@ -40,18 +40,22 @@ class Following:
             if channel is None:
                 channel = self._fanout.open(name, look(head, latest))
             return channel
+
+    @contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """Meanwhile the channel stays, though nobody listens to it yet."""
+        self._openers[name] = self._openers.get(name, 0) + 1
+        try:
+            yield
         finally:
             self._openers[name] -= 1
             if not self._openers[name]:
                 del self._openers[name]
-                # Nothing, unless the way to here was cut short.
+                # Nothing, unless the way to following it was cut short.
                 self._fanout.abandon(name)
 
     async def since(self, name: str, seen: Position) -> list[Entry] | None:
-        """Every kept entry after a place, or None where that cannot be told.
-
-        Asked before `follow`: nothing may wait between that and listening.
-        """
+        """Every kept entry after a place, or None where that cannot be told."""
         return await self._broker.since(name, seen)
 
     async def release(self, name: str) -> bool:

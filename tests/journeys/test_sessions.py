@@ -24,7 +24,7 @@ async def gone(floor: Running, *members: Member) -> None:
     floor.pass_time(20)
     await floor.server.sessions.sweep()
     await floor.until_empty()
-    assert floor.server.sessions.registry.stats()["participants"] == 0
+    assert floor.server.assembly.sessions.stats()["participants"] == 0
 
 
 @pytest.mark.behaviour("E1", "E4", "E12")
@@ -122,7 +122,7 @@ async def test_who_may_not_join_is_refused_at_connect_and_by_event(
             assert reply["error"]["code"] == code
             assert reply["error"]["message"]
             eve.cut()
-        assert len(floor.server.sessions.registry) == 0
+        assert len(floor.server.assembly.sessions) == 0
 
 
 @pytest.mark.behaviour("E6", "E11")
@@ -280,8 +280,9 @@ async def test_a_moderator_sends_a_user_away_from_every_device_and_ends_a_sessio
         assert await chair.call("close", session_id="room") == {"ok": True, "connections": 2}
         for member in (chair, desk):
             assert (await member.next("session_closed"))["reason"] == "closed"
-            reply = await member.call("join", session_id="room")
-            assert reply["error"]["code"] == "session.closed"
+            for event in ("join", "leave", "history"):
+                reply = await member.call(event, session_id="room")
+                assert reply["error"]["code"] == "session.closed"
         await gone(floor, chair, phone, desk)
 
 

@@ -73,7 +73,7 @@ class Running:
             "counted": server.connection_limits.tracked(),
             "subscriptions": len(server.subscriptions),
             "channels": server.fanout.topic_count,
-            "memberships": server.sessions.registry.stats()["memberships"],
+            "memberships": len(server.sessions.seats),
             "links": server.fanout.link_count,
             "senders": server.floor.event_limits.tracked(),
             "watched": server.sockets.eio.watched_count + server.floor.watched_count,
