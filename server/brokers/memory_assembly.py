@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Collection, Mapping
 
-from client_sdk.contract import ErrorCode
-from server.core.errors import FloorcastError, RequestError
+from server.core.errors import FloorcastError
 from server.core.gatherings import Gathering
 from server.core.news import Happening, News
-from server.core.session_records import Left, SessionKey, SessionRecord, SessionRules
+from server.core.session_records import (
+    Left,
+    SessionKey,
+    SessionRecord,
+    SessionRules,
+    not_in_session,
+)
 from server.core.sessions import Sessions
 from server.ports import Clock, unheard
 
@@ -60,7 +65,7 @@ class MemoryAssembly:
     async def kick(self, key: SessionKey, user_id: str) -> int:
         left = self.sessions.kick(*key, user_id, self._clock.monotonic())
         if left is None:
-            raise RequestError(ErrorCode.SESSION_NOT_JOINED, "the user is not in the session")
+            raise not_in_session()
         departure = left.departure
         self._tell(left.record, Happening.KICKED, user_id, departure.participant_count)
         return len(departure.connections)

@@ -7,6 +7,7 @@ from client_sdk.contract import ErrorCode
 from server.core.errors import RequestError
 from server.core.news import Happening, News
 from server.core.presence import Member
+from server.core.session_records import session_closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Gathering:
         for each in later:
             match each.what:
                 case Happening.CLOSED:
-                    raise RequestError(ErrorCode.SESSION_CLOSED, "the session was closed")
+                    raise session_closed()
                 case Happening.KICKED if each.user_id == user_id:
                     raise RequestError(ErrorCode.SESSION_NOT_JOINED, "the user was sent away")
                 case Happening.JOINED:

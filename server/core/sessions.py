@@ -3,9 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from client_sdk.contract import ErrorCode
 from server.core.deadlines import Deadlines
-from server.core.errors import LimitError, RequestError
 from server.core.presence import Departure, Presence
 from server.core.session_records import (
     Joined,
@@ -14,6 +12,9 @@ from server.core.session_records import (
     SessionRecord,
     SessionRules,
     kind_of,
+    no_such_session,
+    session_closed,
+    too_many_sessions,
 )
 
 
@@ -43,9 +44,9 @@ class Sessions:
         """One session that is there and not closed."""
         record = self.get(org, session_id)
         if record is None:
-            raise RequestError(ErrorCode.SESSION_NOT_JOINED, "there is no such session")
+            raise no_such_session()
         if record.closed:
-            raise RequestError(ErrorCode.SESSION_CLOSED, "the session was closed")
+            raise session_closed()
         return record
 
     def sessions_of(self, org: str) -> tuple[SessionRecord, ...]:
@@ -171,13 +172,9 @@ class Sessions:
             return self.open(org, session_id), False
         kind = kind_of(session_id)
         if 0 < self._rules.max_sessions <= self._count:
-            raise LimitError(ErrorCode.SERVER_OVERLOADED, "there is no room for another session")
+            raise too_many_sessions()
         if 0 < self._rules.max_sessions_per_user <= self._made[org, user_id]:
-            raise LimitError(
-                ErrorCode.LIMIT_TOPICS,
-                f"a user may have made {self._rules.max_sessions_per_user} sessions that last",
-                details={"limit": self._rules.max_sessions_per_user},
-            )
+            raise self._rules.made_too_many()
         presence = Presence(
             grace_seconds=self._rules.grace_seconds, max_participants=self._rules.max_participants
         )

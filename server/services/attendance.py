@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 from server.core.news import Happening, News
 from server.core.seats import Seats
-from server.core.session_records import SessionKey
+from server.core.session_records import SessionKey, session_channel
 from server.core.tickets import Tickets
 from server.delivery import Fanout
 from server.delivery.channel import Channel
 from server.ports import Assembly, Link
-from server.services.session_wire import session_channel, session_event, signal_event
+from server.services.session_wire import session_event, signal_event
 
 
 class Attendance:

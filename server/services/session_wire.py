@@ -1,4 +1,4 @@
-"""How sessions are named at the broker, and what their events and messages look like."""
+"""What the events and messages of sessions look like."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,11 +14,6 @@ from server.delivery.channel import Channel
 from server.delivery.session_view import SessionView
 
 Reply = dict[str, object]
-
-
-def session_channel(org: str, session_id: str) -> str:
-    """The broker's key; the length keeps two orgs apart whatever characters their names hold."""
-    return f"session@{len(org)}:{org}:{session_id}"
 
 
 def session_event(event: str, news: News, **fields: object) -> bytes:

@@ -10,7 +10,7 @@ from server.core.entries import Position as Place
 from server.core.errors import AccessError, FloorcastError, RequestError
 from server.core.gatherings import Gathering
 from server.core.seats import Seats
-from server.core.session_records import SessionKey, kind_of
+from server.core.session_records import SessionKey, kind_of, session_channel, session_closed
 from server.core.tickets import Tickets
 from server.delivery import Fanout
 from server.delivery.channel import Channel
@@ -18,7 +18,7 @@ from server.delivery.session_view import SessionView
 from server.ports import Assembly, Broker, Link
 from server.services.attendance import Attendance
 from server.services.following import Following
-from server.services.session_wire import Reply, encode_within, message_bodies, session_channel
+from server.services.session_wire import Reply, encode_within, message_bodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class SessionsService:
             return
         gathering = await self._assembly.who(key)
         if gathering is not None and gathering.closed:
-            raise RequestError(ErrorCode.SESSION_CLOSED, "the session was closed")
+            raise session_closed()
         raise RequestError(ErrorCode.SESSION_NOT_JOINED, "this connection is not in the session")
 
     # --- as time goes by

@@ -9,9 +9,10 @@ import orjson
 
 from server.access import Principal
 from server.core.idempotency import Claim
+from server.core.session_records import session_channel
 from server.delivery import Fanout
 from server.ports import Assembly, Broker, Clock
-from server.services.session_wire import Reply, encode_within, message_bodies, session_channel
+from server.services.session_wire import Reply, encode_within, message_bodies
 from server.services.sessions import SessionsService
 
 

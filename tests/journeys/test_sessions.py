@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from client_sdk.contract import Scope
-from server.services.session_wire import session_channel
+from server.core.session_records import session_channel
 from tests.kit.clock import START
 from tests.kit.members import Member, settled
 from tests.kit.running import Running, running
