@@ -12,16 +12,17 @@ from aiohttp import web
 
 from client_sdk.contract import ErrorCode
 from server.access import ConfigurationError, build_verifier
-from server.brokers import MemoryAssembly, MemoryBroker
+from server.brokers import BrokerError, MemoryAssembly, MemoryBroker, RedisBroker
 from server.configs import (
     NO_LIMIT,
     access_config,
-    broker_config,
     delivery_config,
     feed_options,
     freshness_config,
+    memory_config,
     notifications_config,
     publishing_config,
+    redis_config,
     session_rules,
     sessions_config,
     sockets_config,
@@ -38,7 +39,7 @@ from server.core.offsets import Offsets
 from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
 from server.feeds import FeedError, open_feed
-from server.ports import Clock, Feed
+from server.ports import Broker, Clock, Feed
 from server.services import (
     Feeding,
     Following,
@@ -97,9 +98,7 @@ class Server:
             clock,
             max_refused=MAX_REFUSED,
         )
-        self.broker = MemoryBroker(
-            clock, epoch=secrets.token_hex(4), config=broker_config(settings)
-        )
+        self.broker = _open_broker(settings, clock, self.counters)
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
         self.offsets = Offsets(secrets.token_hex(2))
         self.fanout = Fanout(
@@ -189,7 +188,14 @@ class Server:
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """The life of the server inside its application."""
-        await self.broker.start(self.fanout.deliver)
+        try:
+            await self.broker.start(
+                self.fanout.deliver,
+                on_reset=self.fanout.reset,
+                on_state=self.freshness.set_broker,
+            )
+        except BrokerError as error:
+            raise ConfigurationError(f"broker.url: {error}") from None
         await self.assembly.start(self.sessions.attendance.hear)
         await self.publisher.start()
         create_task = asyncio.get_running_loop().create_task
@@ -245,6 +251,12 @@ class Server:
                     failures.add(type(failure))
                     logger.exception("a tick has failed")
             await asyncio.sleep(_TICK_SECONDS)
+
+
+def _open_broker(settings: Settings, clock: Clock, counters: Counters) -> Broker:
+    if settings.broker.url.in_memory:
+        return MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings))
+    return RedisBroker(clock, counters, redis_config(settings))
 
 
 def _schedule(call: Callable[[], None], seconds: float) -> None:

@@ -4,7 +4,7 @@ import math
 
 from client_sdk.contract import Stream
 from server.access import AccessConfig
-from server.brokers import MemoryConfig
+from server.brokers import Address, MemoryConfig, RedisConfig
 from server.core.session_records import SessionRules
 from server.core.tickets import Tickets
 from server.delivery import DeliveryConfig, FreshnessConfig
@@ -62,13 +62,30 @@ def subscribing_config(settings: Settings) -> SubscribingConfig:
     )
 
 
-def broker_config(settings: Settings) -> MemoryConfig:
-    """How much the broker keeps."""
+def memory_config(settings: Settings) -> MemoryConfig:
+    """How much the process keeps."""
     return MemoryConfig(
         idempotency_seconds=settings.market.idempotency_seconds,
         history_messages=settings.history.messages or NO_LIMIT,
         history_bytes=settings.history.bytes or NO_LIMIT,
         total_bytes=settings.history.total_bytes or NO_LIMIT,
+        history_seconds=settings.history.seconds or NO_LIMIT,
+    )
+
+
+def redis_config(settings: Settings) -> RedisConfig:
+    """Where Redis is, and how much it keeps."""
+    broker = settings.broker
+    return RedisConfig(
+        address=Address.parse(broker.url.get_secret_value()),
+        prefix=broker.prefix,
+        timeout_seconds=broker.timeout_seconds,
+        max_waiting=broker.waiting,
+        entry_bytes=broker.entry_bytes,
+        idle_seconds=broker.idle_seconds,
+        idempotency_seconds=settings.market.idempotency_seconds,
+        history_messages=settings.history.messages or NO_LIMIT,
+        history_bytes=settings.history.bytes or NO_LIMIT,
         history_seconds=settings.history.seconds or NO_LIMIT,
     )
 

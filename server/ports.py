@@ -114,7 +114,10 @@ class Broker(Protocol):
         """The newest entry, for a snapshot: its data is the whole state."""
 
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
-        """Every kept entry after this position, or None where that cannot be told."""
+        """Every kept entry after this position, or None where that cannot be told.
+
+        Where the channel is watched here, all of it has been delivered by then.
+        """
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
         """The last kept entries before this one, or the last of all, in their order."""

@@ -3,16 +3,29 @@
 import difflib
 import ipaddress
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Secret,
+    SecretStr,
+    ValidationError,
+)
 
 from server.access import ConfigurationError
+from server.brokers import Address
 
 PREFIX = "FLOORCAST_"
+MEMORY = "memory://"
+
+_ACCOUNT = re.compile("//[^/]*@")
 
 
 def _network(text: str) -> str:
@@ -133,10 +146,43 @@ class SessionSettings(_Section):
     notices_per_user: int = Field(100, ge=1, description="critical notices that wait for a user")
 
 
+class BrokerUrl(Secret[str]):
+    """Shown without its password."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it is this process itself, and no other can share it."""
+        return self.get_secret_value() == MEMORY
+
+    def _display(self) -> str:
+        return _ACCOUNT.sub("//***@", self.get_secret_value())
+
+
+def _broker(url: BrokerUrl) -> BrokerUrl:
+    if not url.in_memory:
+        Address.parse(url.get_secret_value())
+    return url
+
+
 class BrokerSettings(_Section):
     """Where positions and history are kept."""
 
-    url: Literal["memory://"] = Field("memory://", description="only the process itself, as yet")
+    url: Annotated[BrokerUrl, AfterValidator(_broker)] = Field(
+        BrokerUrl(MEMORY), description="`memory://` is the process itself; Redis: docs/redis.md"
+    )
+    prefix: str = Field(
+        "floorcast",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="what all keys and channels in Redis begin with",
+    )
+    timeout_seconds: SomeSeconds = Field(2, description="Redis is down when it took longer")
+    waiting: int = Field(20_000, ge=1, description="commands that may wait for Redis")
+    entry_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="the largest entry, a whole book included"
+    )
+    idle_seconds: SomeSeconds = Field(
+        604_800, description="Redis forgets a topic or session that was silent for so long"
+    )
 
 
 class ServerSettings(_Section):

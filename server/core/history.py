@@ -36,6 +36,11 @@ class History:
         """The last message."""
         return self._entries[-1] if self._entries else None
 
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._entries.clear()
+        self._bytes = 0
+
     def append(self, entry: Entry) -> list[Entry]:
         """Take the next message; what had to go for it."""
         entries = self._entries

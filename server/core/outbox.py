@@ -30,13 +30,16 @@ class Lag:
     needs_snapshot: bool = False
     # The feed's state changed while it could not be told.
     needs_status: bool = False
+    # What comes next does not follow on what it has.
+    needs_resync: bool = False
     # What was told apart from messages after this write is owed too; None where nothing is.
     told: int | None = None
 
     @property
     def owes(self) -> bool:
         """Whether it is to be told something, wherever it stands."""
-        return self.needs_snapshot or self.needs_status or self.told is not None
+        told = self.told is not None
+        return self.needs_snapshot or self.needs_status or self.needs_resync or told
 
 
 class Outbox(Generic[K]):

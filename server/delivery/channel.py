@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from server.core.entries import Entry
+from server.core.entries import Entry, Reset
 from server.core.offsets import Offsets, plain_frame
 from server.core.outbox import Lag
 from server.core.told import Told
@@ -184,6 +184,15 @@ class Channel:
         self._waiting.append(entry)
         self._bytes += len(entry.data) + _EVENT_BYTES
         return True
+
+    def reset(self, reset: Reset) -> None:
+        """Begin anew there; nobody must be in a tier while the ground is moved, and none waits."""
+        assert not self._waiting
+        self.view.reset(reset.head, reset.latest)
+        if self.written is not None:
+            self.written.begin_again(reset.head.seq)
+        for tier in self.tiers():
+            tier.last, tier.oldest_ms = reset.head.seq, None
 
     def waiting_bytes(self) -> int:
         """About how much waits for each client of the immediate tier."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from client_sdk.contract import INTERVALS_MS
 from server.core.counters import Counters
-from server.core.entries import Entry
+from server.core.entries import Entry, Reset
 from server.core.frames import deflate_text_frames
 from server.core.offsets import Offsets, plain_frame
 from server.core.outbox import Lag
@@ -72,7 +72,7 @@ class Fanout:
         self._parked: dict[str, Client] = {}
         self._channels: dict[str, Channel] = {}
         # Entries that come while the state before them is still being fetched.
-        self._opening: dict[str, list[Entry]] = {}
+        self._opening: dict[str, list[Entry | Reset]] = {}
         self._dirty: dict[Channel, None] = {}
         self._due: dict[int, dict[Channel, None]] = {each: {} for each in INTERVALS_MS if each}
         self._boundaries: dict[int, int] = {}
@@ -194,8 +194,12 @@ class Fanout:
             max_messages=self._config.backlog_messages,
             recoverable=self._config.recoverable,
         )
-        for entry in self._opening.pop(name, ()):
-            channel.accept(entry)
+        for held in self._opening.pop(name, ()):
+            if isinstance(held, Entry):
+                channel.accept(held)
+            elif held.head != view.position:
+                channel.take(self._piece_bytes)
+                channel.reset(held)
         channel.take(self._piece_bytes)
         return channel
 
@@ -309,6 +313,36 @@ class Fanout:
             self._dirty[channel] = None
         for interval_ms in channel.paced:
             self._due[interval_ms][channel] = None
+
+    def reset(self, reset: Reset) -> None:
+        """What came of a channel cannot be told: all who listen begin anew where it stands now."""
+        channel = self._channels.get(reset.channel)
+        if channel is None:
+            held = self._opening.get(reset.channel)
+            if held is not None:
+                held.append(reset)
+            return
+        self.flush_channel(channel)
+        view, before = channel.view, channel.view.position
+        begun = reset.head.epoch != before.epoch
+        parted = [
+            (client, channel.part(client, client.channels[channel])) for client in channel.clients()
+        ]
+        channel.reset(reset)
+        for client, lag in parted:
+            lasts = lag.last == before.seq and lag.told is None and begun
+            if view.resyncs:
+                lag.needs_resync = lag.needs_status = True
+                lag.needs_snapshot = reset.latest is not None
+            elif not lasts:
+                self.laggards.let_go(client, "messages were lost on their way here")
+            if not lag.needs_snapshot:
+                lag.last, lag.oldest_ms = reset.head.seq, None
+            channel.join(client, client.channels[channel], lag)
+            if view.resyncs:
+                self.laggards.owe(client, channel, lag)
+        # Whoever comes back and has seen no more than until here stands nowhere.
+        channel.reset_serial = self._offsets.take()
 
     def flush(self) -> None:
         """Write what waits for the end of this turn."""

@@ -77,6 +77,20 @@ class Freshness:
             else:
                 self.close(name)
 
+    def set_broker(self, up: bool) -> None:
+        """Without a broker every topic is stale, however loud its feed is."""
+        now, now_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
+        for name in tuple(self._views):
+            channel = self._fanout.channel(name)
+            if channel is None:
+                continue
+            stale_after = self._stale_after(channel)
+            silent = 0 < stale_after <= now - channel.active_at
+            if not up and channel.stale_since_ms is None:
+                self._fanout.set_stale(channel, now_ms)
+            elif up and channel.stale_since_ms is not None and not silent:
+                self._fanout.set_stale(channel, None)
+
     def beat(self, channel: Channel) -> None:
         """Repeat the head of a topic to all who have it; the others get it with the rest."""
         _, view = self._views[channel.name]

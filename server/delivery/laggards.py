@@ -135,6 +135,8 @@ class Laggards:
         if missed.is_lost:
             self.let_go(client)
             return False
+        if lag.needs_resync and not self._say_resync(client, channel):
+            return False
         events = missed.events
         steps = 0 if missed.is_snapshot or channel.view.merges else len(events)
         status = channel.status() if lag.needs_status else None
@@ -151,8 +153,14 @@ class Laggards:
         if missed.is_snapshot:
             self._counters.add("delivery.snapshots")
         lag.last = missed.reached
-        lag.needs_snapshot = lag.needs_status = False
+        lag.needs_snapshot = lag.needs_status = lag.needs_resync = False
         return True
+
+    def _say_resync(self, client: Client, channel: Channel) -> bool:
+        """That what it has is not what the next message follows on."""
+        event = channel.view.resync()
+        # Not noted as seen: without what comes next it is worth nothing.
+        return event is None or client.send(client.frames([event], self._offsets)[0])
 
     def _say_again(self, client: Client, channel: Channel, lag: Lag, sayings: list[Saying]) -> bool:
         """What was said before the next message that it lacks."""
@@ -183,12 +191,10 @@ class Laggards:
                 if not outbox.interval_ms:
                     del self._widened[client]
 
-    def let_go(self, client: Client) -> None:
+    def let_go(self, client: Client, reason: str = "the client reads too slowly") -> None:
         """The end of the ladder: it may come back, and begin anew."""
         self._counters.add("delivery.overloaded")
-        client.link.end(
-            LimitError(ErrorCode.SERVER_OVERLOADED, "the client reads too slowly"), reconnect=True
-        )
+        client.link.end(LimitError(ErrorCode.SERVER_OVERLOADED, reason), reconnect=True)
 
     def _pace(self, client: Client) -> None:
         """Put it into the tiers that its pace of now belongs to."""

@@ -13,6 +13,8 @@ from server.delivery.view import Missed
 class SessionView:
     """Follows the messages of one session; every one is kept, none is merged."""
 
+    resyncs = False
+
     __slots__ = ("_head", "_history", "_position", "merges")
 
     def __init__(
@@ -36,6 +38,11 @@ class SessionView:
         self._position = position
         self._history.append(entry)
         return True
+
+    def reset(self, head: Position, latest: Entry | None) -> None:
+        """Forget what came: it stands here now."""
+        self._position = head
+        self._history.clear()
 
     def since(self, seq: int) -> list[Entry] | None:
         """What came after this message, where all of it is at hand."""
@@ -80,4 +87,8 @@ class SessionView:
 
     def status(self, since_ms: int | None) -> bytes | None:
         """None: a session has no feed that could fall silent."""
+        return None
+
+    def resync(self) -> bytes | None:
+        """None: each message names its epoch, and who would have a gap is sent away."""
         return None

@@ -42,8 +42,15 @@ class View(Protocol):
     def merges(self) -> bool:
         """Whether a newer message may stand for older ones."""
 
+    @property
+    def resyncs(self) -> bool:
+        """Whether a listener can be told in passing that it begins anew."""
+
     def accept(self, entry: Entry) -> bool:
         """Take the next entry; False where it is known already."""
+
+    def reset(self, head: Position, latest: Entry | None) -> None:
+        """Forget what came: it stands here now."""
 
     def event(self, entry: Entry) -> bytes:
         """An entry for a client that has the one before it."""
@@ -60,9 +67,14 @@ class View(Protocol):
     def status(self, since_ms: int | None) -> bytes | None:
         """Whether its feed speaks, as an event; None where it has none."""
 
+    def resync(self) -> bytes | None:
+        """That what comes next does not follow on what came, as an event; None where it tells."""
+
 
 class TopicView:
     """Follows the entries of one market topic, in their order."""
+
+    resyncs = True
 
     __slots__ = (
         "_book",
@@ -97,10 +109,7 @@ class TopicView:
         self._book_seq = head.seq
         self._whole: tuple[int, bytes] = (-1, b"")
         if stream is Stream.ORDERBOOK:
-            self._book = OrderBook(_ANY_DEPTH)
-            if latest is not None:
-                bids, asks = _levels(latest)
-                self._book.replace(bids, asks)
+            self._begin_book(latest)
 
     @property
     def position(self) -> Position:
@@ -124,6 +133,17 @@ class TopicView:
             for gone in self._history.append(entry):
                 self._apply(gone)
         return True
+
+    def reset(self, head: Position, latest: Entry | None) -> None:
+        """Forget what came: it stands here now."""
+        self._position = head
+        self._latest = latest
+        if self._history is not None:
+            self._history.clear()
+        self._whole = (-1, b"")
+        if self._book is not None:
+            self._book_seq = head.seq
+            self._begin_book(latest)
 
     def event(self, entry: Entry) -> bytes:
         """An entry for a client that has the one before it."""
@@ -158,6 +178,10 @@ class TopicView:
             return self.encoder.status(FeedState.LIVE, None)
         return self.encoder.status(FeedState.STALE, since_ms)
 
+    def resync(self) -> bytes:
+        """That what comes next does not follow on what came, as an event."""
+        return self.encoder.status(FeedState.RESYNC, None)
+
     def snapshot(self, prev: int | None = None, merged: int = 1, age_ms: int = 0) -> bytes | None:
         """The whole state as a message's body; None where nothing was ever published."""
         latest = self._latest
@@ -178,13 +202,16 @@ class TopicView:
         """What a client that has come so far lacks: merged, or as many kept ones as fit."""
         position = self._position
         if not self.merges:
-            return self._kept(lag.last, max_bytes, until)
+            return self._kept(lag, max_bytes, until)
         if lag.last == position.seq and not lag.needs_snapshot:
             return Missed([], position.seq)
         latest = self._latest
         assert latest is not None
         merged = position.seq - lag.last
         age_ms = max(0, now_ms - (latest.ts_ms if lag.oldest_ms is None else lag.oldest_ms))
+        if lag.needs_resync:
+            # Nothing was merged into it: how much lies between, nobody can tell.
+            merged = 1
         kind, ts_ms, data = latest.kind, latest.ts_ms, latest.data
         if lag.needs_snapshot:
             # It may stand at this place already, and have nothing to go with it.
@@ -207,9 +234,10 @@ class TopicView:
         )
         return Missed([self.encoder.event(body)], position.seq, merged)
 
-    def _kept(self, last: int, max_bytes: int, until: int | None) -> Missed:
+    def _kept(self, lag: Lag, max_bytes: int, until: int | None) -> Missed:
         assert self._history is not None
-        entries = self.since(last)
+        last = lag.last
+        entries = None if lag.needs_snapshot else self.since(last)
         if entries is None:
             # Told, not skipped in silence: the client stands at a new position from here on.
             body = self.snapshot(last)
@@ -245,6 +273,12 @@ class TopicView:
                 self._apply(entry)
             self._whole = (self._position.seq, orjson.dumps(self._book.whole().body()))
         return self._whole[1]
+
+    def _begin_book(self, latest: Entry | None) -> None:
+        self._book = OrderBook(_ANY_DEPTH)
+        if latest is not None:
+            bids, asks = _levels(latest)
+            self._book.replace(bids, asks)
 
     def _apply(self, entry: Entry) -> None:
         if self._book is None or entry.position.seq <= self._book_seq:

@@ -7,10 +7,13 @@ from server.core.entries import Entry, Position
 from server.delivery import Fanout
 from server.delivery.channel import Channel
 from server.delivery.view import View
-from server.ports import Broker
+from server.ports import Broker, unheard
+from server.services.turns import Turns
 
 # Makes the view from the head and the newest entry.
 Look = Callable[[Position, Entry | None], View]
+
+_MAX_WAITING = 100_000
 
 
 class Following:
@@ -21,25 +24,26 @@ class Following:
         self._fanout = fanout
         # How many wait for a channel before they listen to it.
         self._openers: dict[str, int] = {}
+        # Watching and letting go must reach the broker in the order in which they were decided.
+        self._turns = Turns(max_waiting=_MAX_WAITING)
 
-    async def follow(self, name: str, look: Look) -> Channel:
+    async def follow(
+        self, name: str, look: Look, seen: Position | None = None
+    ) -> tuple[Channel, list[Entry] | None]:
         """Hold what comes, fetch the state, go on from there; nothing waits where it is known.
 
-        Whoever follows must `release` it, listened or not.
+        With a place that somebody has `seen`, also every kept entry after it, or None where that
+        cannot be told. It is asked for last: what comes meanwhile is in the channel's view, and
+        the two meet. Whoever follows must `release` the channel, listened or not.
         """
         channel = self._fanout.channel(name)
-        if channel is not None:
-            return channel
+        if channel is not None and seen is None:
+            return channel, None
         with self.holding(name):
-            self._fanout.prepare(name)
-            await self._broker.watch(name)
-            latest = await self._broker.latest(name)
-            head = await self._broker.head(name) if latest is None else latest.position
-            # Somebody else may have been quicker.
-            channel = self._fanout.channel(name)
             if channel is None:
-                channel = self._fanout.open(name, look(head, latest))
-            return channel
+                channel = await self._open(name, look)
+            missed = None if seen is None else await self._broker.since(name, seen)
+            return channel, missed
 
     @contextmanager
     def holding(self, name: str) -> Iterator[None]:
@@ -51,16 +55,39 @@ class Following:
             self._openers[name] -= 1
             if not self._openers[name]:
                 del self._openers[name]
-                # Nothing, unless the way to following it was cut short.
-                self._fanout.abandon(name)
 
-    async def since(self, name: str, seen: Position) -> list[Entry] | None:
-        """Every kept entry after a place, or None where that cannot be told."""
-        return await self._broker.since(name, seen)
+    async def release(self, name: str, closed: Callable[[str], None] = unheard) -> None:
+        """Let go of a channel, unless somebody here listens to it or waits for it.
 
-    async def release(self, name: str) -> bool:
-        """Let go of a channel, unless somebody here listens to it or waits for it."""
+        `closed` is called at the moment when it is not followed any more.
+        """
         if name in self._openers or not self._fanout.close(name):
-            return False
-        await self._broker.unwatch(name)
-        return True
+            return
+        closed(name)
+        await self._turns.take(name)
+        try:
+            # Somebody may have come while this waited for its turn.
+            if name not in self._openers and self._fanout.channel(name) is None:
+                await self._broker.unwatch(name)
+        finally:
+            self._turns.give(name)
+
+    async def _open(self, name: str, look: Look) -> Channel:
+        await self._turns.take(name)
+        try:
+            # Somebody else may have been quicker.
+            channel = self._fanout.channel(name)
+            if channel is not None:
+                return channel
+            self._fanout.prepare(name)
+            try:
+                await self._broker.watch(name)
+                latest = await self._broker.latest(name)
+                head = await self._broker.head(name) if latest is None else latest.position
+            except BaseException:
+                self._fanout.abandon(name)
+                await self._broker.unwatch(name)
+                raise
+            return self._fanout.open(name, look(head, latest))
+        finally:
+            self._turns.give(name)

@@ -7,7 +7,6 @@ from hashlib import blake2b
 from pydantic import ValidationError
 
 from client_sdk.contract import STREAM_DATA, BookData, ErrorCode, StreamData
-from server.core.book import OrderBook
 from server.core.entries import Position
 from server.core.errors import LimitError, RequestError
 from server.core.idempotency import Claim
@@ -15,6 +14,7 @@ from server.core.problems import invalid
 from server.core.strict_json import dumps
 from server.core.topics import Topic, channel_for
 from server.ports import Broker, Clock
+from server.services.books import Books
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class PublishingService:
         self._config = config
         self._broker = broker
         self._clock = clock
-        self._books: dict[str, OrderBook] = {}
+        self._books = Books(broker, max_levels=config.book_levels)
         # How many messages were taken; a retry counts too.
         self.published = 0
 
@@ -68,7 +68,7 @@ class PublishingService:
         ts_ms = int(self._clock.time() * 1000)
         self.published += 1
         if isinstance(model, BookData):
-            return await self._publish_book(channel, model, ts_ms, kind, claim)
+            return await self._books.publish(channel, model, ts_ms, kind, claim)
         kept = not parsed.stream.merges
         receipt = await self._broker.publish(
             channel, encoded, ts_ms, kind=kind, claim=claim, kept=kept
@@ -90,34 +90,3 @@ class PublishingService:
                 details={"limit": self._config.message_bytes},
             )
         return model, encoded
-
-    async def _publish_book(
-        self,
-        channel: str,
-        data: BookData,
-        ts_ms: int,
-        kind: str,
-        claim: Claim | None,
-    ) -> Position:
-        # Asked first: the book as it is now may not take a change for the second time.
-        if claim is not None and (published := await self._broker.find(channel, claim)) is not None:
-            return published.position
-        book = self._books.get(channel)
-        if book is None:
-            book = OrderBook(self._config.book_levels)
-        change = book.apply(kind, data.bids, data.asks, data.checksum)
-        try:
-            receipt = await self._broker.publish(
-                channel,
-                dumps(change.body()),
-                ts_ms,
-                kind=kind,
-                claim=claim,
-                whole=lambda: dumps(book.whole().body()),
-            )
-        except BaseException:
-            # Nobody will hear of the change, so the book must not know it either.
-            change.revert()
-            raise
-        self._books[channel] = book
-        return receipt.position

@@ -103,21 +103,19 @@ class SessionsService:
         encode_within(metadata or {}, self._config.metadata_bytes)
         key = (principal.org, session_id)
         name = session_channel(*key)
-        missed = None
+        seen = None if since is None else Place(since.epoch, since.seq)
         try:
             with self._following.holding(name):
-                channel = await self._following.follow(
-                    name, lambda head, latest: self._look(session_id, head)
+                channel, missed = await self._following.follow(
+                    name, lambda head, latest: self._look(session_id, head), seen
                 )
-                if since is not None:
-                    missed = await self._following.since(name, Place(since.epoch, since.seq))
                 gathering = await self._come_in(connection_id, principal.user_id, key, metadata)
                 # From here on nothing waits: what is said now comes after the answer.
-                self._listen(connection_id, channel, again=since is None)
+                self._listen(connection_id, channel, again=seen is None)
         except BaseException:
             await self._following.release(name)
             raise
-        messages = None if since is None else _up_to_now(channel, since, missed)
+        messages = None if seen is None else _up_to_now(channel, seen, missed)
         self.recovered += messages is not None
         return {
             "ok": True,
@@ -211,7 +209,10 @@ class SessionsService:
         """Follow no session any more that nobody here is in."""
         emptied = self.attendance.emptied
         while emptied:
-            await self._following.release(emptied.pop())
+            name = emptied.pop()
+            # Who is opening it lets it go again; a tick must not wait for that.
+            if self._fanout.channel(name) is not None:
+                await self._following.release(name)
 
     def _look(self, session_id: str, head: Place) -> SessionView:
         return SessionView(
@@ -222,13 +223,13 @@ class SessionsService:
         )
 
 
-def _up_to_now(channel: Channel, since: Position, missed: list[Entry] | None) -> list[Entry] | None:
-    """What came after that and has come here; what the broker knew first comes as any message."""
+def _up_to_now(channel: Channel, seen: Place, missed: list[Entry] | None) -> list[Entry] | None:
+    """What the broker told, and what has come here while it was asked."""
     view = channel.view
     assert isinstance(view, SessionView)
-    if missed is None or view.position.epoch != since.epoch:
+    head = view.position
+    if missed is None or seen.epoch != head.epoch or seen.seq > head.seq:
         return None
-    here = view.position.seq
-    known = [entry for entry in missed if entry.position.seq <= here]
-    rest = view.since(known[-1].position.seq if known else min(since.seq, here))
+    known = [entry for entry in missed if entry.position.seq <= head.seq]
+    rest = view.since(known[-1].position.seq if known else seen.seq)
     return None if rest is None else known + rest

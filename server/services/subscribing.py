@@ -103,8 +103,7 @@ class SubscribingService:
             try:
                 topic = Topic.parse(name)
                 seen = None if since is None else since.get(name)
-                missed = await self._missed(principal, topic, seen)
-                channel = await self._join(connection_id, principal, topic)
+                channel, missed = await self._join(connection_id, principal, topic, seen)
             except FloorcastError as error:
                 replies[name] = _refused(error)
                 continue
@@ -148,27 +147,25 @@ class SubscribingService:
                 replies[subscription.topic.name] = connected(_view(channel), *standing)
         return replies
 
-    async def _missed(
-        self, principal: Principal, topic: Topic, seen: Position | None
-    ) -> list[Entry] | None:
-        # Of a merged stream the state is all that anybody needs.
-        if seen is None or topic.stream.merges or not _may_have(principal, topic):
-            return None
-        name = channel_for(topic, principal.org, principal.user_id)
-        return await self._following.since(name, seen)
-
-    async def _join(self, connection_id: str, principal: Principal, topic: Topic) -> Channel:
-        """The topic, followed here, if this connection may have it."""
+    async def _join(
+        self, connection_id: str, principal: Principal, topic: Topic, seen: Position | None
+    ) -> tuple[Channel, list[Entry] | None]:
+        """The topic, followed here, if this connection may have it; and what it missed of it."""
         if not _may_have(principal, topic):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
         name = channel_for(topic, principal.org, principal.user_id)
         self._judge_place(connection_id, name)
         channel = self._fanout.channel(name)
-        if channel is not None:
-            return channel
+        if topic.stream.merges:
+            # The state is all that anybody needs.
+            seen = None
+        if channel is not None and seen is None:
+            return channel, None
         subscription = self._subscriptions.pend(connection_id, topic)
         try:
-            channel = await self._following.follow(name, lambda *state: self._look(topic, *state))
+            channel, missed = await self._following.follow(
+                name, lambda *state: self._look(topic, *state), seen
+            )
             if name not in self._freshness:
                 self._freshness.open(channel, topic.stream, _view(channel))
             self._judge_place(connection_id, name)
@@ -177,7 +174,7 @@ class SubscribingService:
             self._subscriptions.fail(subscription)
             await self._close(name)
             raise
-        return channel
+        return channel, missed
 
     def _look(self, topic: Topic, head: Position, latest: Entry | None) -> TopicView:
         return TopicView(
@@ -202,8 +199,7 @@ class SubscribingService:
             )
 
     async def _close(self, name: str) -> None:
-        if await self._following.release(name):
-            self._freshness.close(name)
+        await self._following.release(name, self._freshness.close)
 
 
 def _may_have(principal: Principal, topic: Topic) -> bool:

@@ -1,6 +1,7 @@
 """A broker for many nodes: Redis gives the positions, keeps the entries, and tells who watches."""
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 from collections.abc import Callable, Iterable
@@ -213,6 +214,7 @@ class RedisBroker:
         reading = await self._read(channel, position, state=False)
         if reading.missed is None or reading.head.epoch != position.epoch:
             return None
+        await self._within_time(self._watches.reaches(channel, reading.head))
         return list(reading.missed)
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
@@ -230,7 +232,9 @@ class RedisBroker:
     async def forget(self, channel: str) -> None:
         spoken = self._keys.spoken(channel)
         keys = [head_of(spoken), log_of(spoken)]
-        await self._pipeline.run(evaluate(self._scripts.forget, keys, spoken))
+        # Where Redis is away, the channel's idle time lets it go all the same.
+        with contextlib.suppress(FloorcastError):
+            await self._pipeline.run(evaluate(self._scripts.forget, keys, spoken))
 
     # --- watching
 
@@ -246,11 +250,7 @@ class RedisBroker:
         watch.settled.append(settled)
         if not self._up:
             raise away()
-        try:
-            async with asyncio.timeout(self._config.timeout_seconds):
-                await settled
-        except TimeoutError:
-            raise away() from None
+        await self._within_time(settled)
 
     async def unwatch(self, channel: str) -> None:
         if channel not in self._watches:
@@ -272,6 +272,15 @@ class RedisBroker:
                 self._failures.report(failure)
 
         return told
+
+    async def _within_time(self, done: asyncio.Future[None] | None) -> None:
+        if done is None:
+            return
+        try:
+            async with asyncio.timeout(self._config.timeout_seconds):
+                await done
+        except TimeoutError:
+            raise away() from None
 
     def _new_epoch(self) -> bytes:
         return b"%b.%x" % (self._node.encode(), next(self._epochs))

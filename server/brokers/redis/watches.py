@@ -23,7 +23,7 @@ class Reading:
 class Watch:
     """One channel: how far it was delivered, and what came while that is being made sure of."""
 
-    __slots__ = ("channel", "held", "position", "settled")
+    __slots__ = ("awaited", "channel", "held", "position", "settled")
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
@@ -33,6 +33,8 @@ class Watch:
         self.held: deque[Entry] | None = deque(maxlen=_MAX_HELD)
         # Who waits for it to stand for good.
         self.settled: list[asyncio.Future[None]] = []
+        # And who waits for it to have come so far.
+        self.awaited: list[tuple[Position, asyncio.Future[None]]] = []
 
 
 class Watches:
@@ -78,6 +80,7 @@ class Watches:
         self.behind.pop(channel, None)
         if watch is not None:
             _settle(watch)
+            _release(watch, watch.awaited)
 
     def doubt(self, channel: str) -> None:
         """Something may have been missed: hold what comes until the log was read."""
@@ -109,6 +112,7 @@ class Watches:
             return False
         self.behind.pop(channel, None)
         self._catch_up(watch, reading)
+        _release(watch, [each for each in watch.awaited if _has(watch, each[0])])
         held, watch.held = watch.held, None
         # What was told before it was read is in what was read, unless a stranger made it up: what
         # does not fit now is let go, so that it cannot make us ask for ever.
@@ -118,6 +122,15 @@ class Watches:
             return True
         _settle(watch)
         return False
+
+    def reaches(self, channel: str, place: Position) -> asyncio.Future[None] | None:
+        """Done when so much was delivered, or never will be; None where that is so already."""
+        watch = self._watches.get(channel)
+        if watch is None or watch.position is None or _has(watch, place):
+            return None
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        watch.awaited.append((place, reached))
+        return reached
 
     def _catch_up(self, watch: Watch, reading: Reading) -> None:
         known, head = watch.position, reading.head
@@ -148,6 +161,8 @@ class Watches:
         if place.seq == position.seq + 1:
             watch.position = place
             self._deliver(entry)
+            if watch.awaited:
+                _release(watch, [each for each in watch.awaited if _has(watch, each[0])])
         return True
 
 
@@ -156,3 +171,16 @@ def _settle(watch: Watch) -> None:
     for future in waiting:
         if not future.done():
             future.set_result(None)
+
+
+def _has(watch: Watch, place: Position) -> bool:
+    position = watch.position
+    assert position is not None
+    return position.epoch != place.epoch or position.seq >= place.seq
+
+
+def _release(watch: Watch, reached: list[tuple[Position, asyncio.Future[None]]]) -> None:
+    for each in tuple(reached):
+        watch.awaited.remove(each)
+        if not each[1].done():
+            each[1].set_result(None)

@@ -1,0 +1,48 @@
+"""One at a time for each name, in the order in which they came; where nobody is, nothing waits."""
+
+import asyncio
+from collections import deque
+
+from client_sdk.contract import ErrorCode
+from server.core.errors import LimitError
+
+
+class Turns:
+    """Who works at what, and who waits for it: a bounded number for each name."""
+
+    def __init__(self, *, max_waiting: int) -> None:
+        self._max_waiting = max_waiting
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._queues
+
+    async def take(self, name: str) -> None:
+        """Wait for the turn; whoever got it must `give` it back."""
+        queue = self._queues.get(name)
+        if queue is None:
+            self._queues[name] = deque()
+            return
+        if len(queue) >= self._max_waiting:
+            raise LimitError(ErrorCode.SERVER_OVERLOADED, "too many wait for the same already")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                queue.remove(turn)
+            else:
+                # It came at the same moment: the next one has it.
+                self.give(name)
+            raise
+
+    def give(self, name: str) -> None:
+        """The next may go on."""
+        queue = self._queues[name]
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        del self._queues[name]
