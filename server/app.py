@@ -12,7 +12,7 @@ from aiohttp import web
 
 from client_sdk.contract import ErrorCode
 from server.access import ConfigurationError, build_verifier
-from server.brokers import BrokerError, MemoryAssembly, MemoryBroker, RedisBroker
+from server.brokers import BrokerError, MemoryAssembly, MemoryBroker, RedisAssembly, RedisBroker
 from server.configs import (
     NO_LIMIT,
     access_config,
@@ -39,7 +39,7 @@ from server.core.offsets import Offsets
 from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
 from server.feeds import FeedError, open_feed
-from server.ports import Broker, Clock, Feed
+from server.ports import Assembly, Broker, Clock, Feed
 from server.services import (
     Feeding,
     Following,
@@ -98,7 +98,7 @@ class Server:
             clock,
             max_refused=MAX_REFUSED,
         )
-        self.broker = _open_broker(settings, clock, self.counters)
+        self.broker, self.assembly = _open_broker(settings, clock, self.counters)
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
         self.offsets = Offsets(secrets.token_hex(2))
         self.fanout = Fanout(
@@ -135,7 +135,6 @@ class Server:
         )
         self.market_tickets, self.session_tickets = (tickets(settings) for _ in range(2))
         submissions = Submissions(self.publishing)
-        self.assembly = MemoryAssembly(clock, session_rules(settings))
         self.sessions = SessionsService(
             sessions_config(settings),
             self.broker,
@@ -194,9 +193,10 @@ class Server:
                 on_reset=self.fanout.reset,
                 on_state=self.freshness.set_broker,
             )
+            await self.assembly.start(self.sessions.attendance.hear)
         except BrokerError as error:
+            await self.broker.stop()
             raise ConfigurationError(f"broker.url: {error}") from None
-        await self.assembly.start(self.sessions.attendance.hear)
         await self.publisher.start()
         create_task = asyncio.get_running_loop().create_task
         tasks = [create_task(self._keep_ticking(), name="floorcast-tick")]
@@ -253,10 +253,14 @@ class Server:
             await asyncio.sleep(_TICK_SECONDS)
 
 
-def _open_broker(settings: Settings, clock: Clock, counters: Counters) -> Broker:
+def _open_broker(settings: Settings, clock: Clock, counters: Counters) -> tuple[Broker, Assembly]:
+    rules = session_rules(settings)
     if settings.broker.url.in_memory:
-        return MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings))
-    return RedisBroker(clock, counters, redis_config(settings))
+        memory = MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings))
+        return memory, MemoryAssembly(clock, rules)
+    config = redis_config(settings)
+    broker = RedisBroker(clock, counters, config)
+    return broker, RedisAssembly(clock, config, rules, broker)
 
 
 def _schedule(call: Callable[[], None], seconds: float) -> None:

@@ -3,7 +3,7 @@
 from server.brokers.errors import BrokerError
 from server.brokers.memory import MemoryBroker, MemoryConfig
 from server.brokers.memory_assembly import MemoryAssembly
-from server.brokers.redis import Address, AddressError, RedisBroker, RedisConfig
+from server.brokers.redis import Address, AddressError, RedisAssembly, RedisBroker, RedisConfig
 
 __all__ = [
     "Address",
@@ -12,6 +12,7 @@ __all__ = [
     "MemoryAssembly",
     "MemoryBroker",
     "MemoryConfig",
+    "RedisAssembly",
     "RedisBroker",
     "RedisConfig",
 ]

@@ -80,12 +80,11 @@ class MemoryAssembly:
         return None if record is None else _gathering(record)
 
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
-        record = self.sessions.open(*key)
         self._hear(
             News(
                 key,
                 Happening.SIGNAL,
-                record.revision,
+                0,
                 self._now_ms(),
                 user_id,
                 connection_id=connection_id,

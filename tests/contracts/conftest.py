@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.kit.halls import Quarter
 from tests.kit.nodes import Cluster
 
 
@@ -11,3 +12,11 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     kind: str = request.param
     server = None if kind == "memory" else request.getfixturevalue("shared_redis")
     return Cluster(kind, server)
+
+
+@pytest.fixture(params=["memory", "redis"])
+def quarter(request: pytest.FixtureRequest) -> Quarter:
+    """The same for what they know of sessions."""
+    kind: str = request.param
+    server = None if kind == "memory" else request.getfixturevalue("shared_redis")
+    return Quarter(kind, server)

@@ -24,7 +24,7 @@ async def gone(floor: Running, *members: Member) -> None:
     floor.pass_time(20)
     await floor.server.sessions.sweep()
     await floor.until_empty()
-    assert floor.server.assembly.sessions.stats()["participants"] == 0
+    assert floor.sessions.stats()["participants"] == 0
 
 
 @pytest.mark.behaviour("E1", "E4", "E12")
@@ -122,7 +122,7 @@ async def test_who_may_not_join_is_refused_at_connect_and_by_event(
             assert reply["error"]["code"] == code
             assert reply["error"]["message"]
             eve.cut()
-        assert len(floor.server.assembly.sessions) == 0
+        assert len(floor.sessions) == 0
 
 
 @pytest.mark.behaviour("E6", "E11")

@@ -73,7 +73,9 @@ local function unseat(connection, grace_ms)
   if not known then return end
   redis.call('HDEL', seats, connection)
   local user = string.match(known, '^%S+ (.*)$')
-  local count, since = string.match(redis.call('HGET', users, user), '^(%d+) (.*)$')
+  local state = redis.call('HGET', users, user)
+  if not state then return end
+  local count, since = string.match(state, '^(%d+) (.*)$')
   redis.call('HSET', users, user, string.format('%d %s', count - 1, since))
   if count - 1 > 0 then return end
   if grace_ms > 0 then

@@ -103,6 +103,8 @@ class RedisBroker:
         # How many changes of each book stand in the log since it was stored whole, as far as known.
         self._unstored: dict[str, int] = {}
         self._on_state: Callable[[bool], None] = unheard
+        self._on_said: Callable[[str, bytes], bool] = _not_said
+        self._on_up: Callable[[], None] = _nothing
         self._up = False
         self._work = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -142,6 +144,13 @@ class RedisBroker:
         await self._pipeline.stop()
         self._spoken.clear()
         self._on_state = unheard
+
+    def overhear(self, on_said: Callable[[str, bytes], bool], on_up: Callable[[], None]) -> None:
+        """Hear what is told to watched channels and is no entry; `on_said` says whether it knows.
+
+        `on_up` is called whenever something may have been missed, once that is over.
+        """
+        self._on_said, self._on_up = on_said, on_up
 
     # --- publishing
 
@@ -326,9 +335,15 @@ class RedisBroker:
             return
         entry = decode(channel, message, self._config.entry_bytes)
         if entry is None:
-            self._counters.add("broker.strange")
+            if not self._is_said(channel, message):
+                self._counters.add("broker.strange")
         elif self._watches.hear(entry):
             self._work.set()
+
+    def _is_said(self, channel: str, message: object) -> bool:
+        if not isinstance(message, bytes) or len(message) > self._config.entry_bytes:
+            return False
+        return self._on_said(channel, message)
 
     def _doubt(self, spoken: bytes) -> None:
         channel = self._spoken.get(spoken)
@@ -351,6 +366,8 @@ class RedisBroker:
             if not up:
                 self._counters.add("broker.lost")
             self._on_state(up)
+            if up:
+                self._on_up()
 
     async def _keep_reading(self) -> None:
         while True:
@@ -388,6 +405,14 @@ class RedisBroker:
                 await self._pipeline.run((b"PUBLISH", self._own, b""))
             except FloorcastError:
                 continue
+
+
+def _not_said(channel: str, message: bytes) -> bool:
+    return False
+
+
+def _nothing() -> None:
+    pass
 
 
 def _claimed(known: bytes, claim: Claim) -> Receipt:
