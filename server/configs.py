@@ -5,12 +5,12 @@ import math
 from client_sdk.contract import Stream
 from server.access import AccessConfig
 from server.brokers import Address, MemoryConfig, RedisConfig
+from server.core.notices import Notices
 from server.core.session_records import SessionRules
 from server.core.tickets import Tickets
 from server.delivery import DeliveryConfig, FreshnessConfig
 from server.ports import Clock, FeedOptions
 from server.services import (
-    NotificationsConfig,
     PublishingConfig,
     SessionsConfig,
     SubscribingConfig,
@@ -21,6 +21,7 @@ from server.transport import TransportConfig
 
 # What a limit of 0 stands for: more than any machine has.
 NO_LIMIT = 2**53
+_MAX_NOTICES = 100_000
 
 
 def access_config(settings: Settings) -> AccessConfig:
@@ -155,12 +156,12 @@ def sessions_config(settings: Settings) -> SessionsConfig:
     )
 
 
-def notifications_config(settings: Settings) -> NotificationsConfig:
-    """The settings of notices."""
-    return NotificationsConfig(
+def notices(settings: Settings) -> Notices:
+    """What waits for users, as far as the settings let it."""
+    return Notices(
         keep_seconds=settings.session.notice_seconds,
         max_per_user=settings.session.notices_per_user,
-        message_bytes=settings.limits.message_bytes or NO_LIMIT,
+        max_total=_MAX_NOTICES,
     )
 
 

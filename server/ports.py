@@ -9,6 +9,7 @@ from server.core.errors import FloorcastError
 from server.core.gatherings import Gathering
 from server.core.idempotency import Claim
 from server.core.news import News
+from server.core.notices import Notice
 from server.core.session_records import SessionKey
 
 
@@ -195,6 +196,39 @@ class Assembly(Protocol):
 
     async def sweep(self) -> Collection[SessionKey]:
         """Give up who did not come back in time; the sessions whose time is over."""
+
+
+# Tells the devices of this node of a notice, critical or not; how many were told.
+HearNotice = Callable[[Notice, bool], int]
+
+
+class NoticeBoard(Protocol):
+    """Tells all nodes of notices for users, and keeps the critical ones until they are settled."""
+
+    async def start(self, hear: HearNotice) -> None:
+        """Begin; `hear` is told of every notice, on every node."""
+
+    async def stop(self) -> None:
+        """Nothing is heard afterwards."""
+
+    @property
+    def dropped_count(self) -> int:
+        """How many had to make room for others."""
+
+    async def post(self, notice: Notice, *, critical: bool) -> int | None:
+        """Tell everybody; how many devices heard before this returned.
+
+        None, and nobody is told, for a critical one whose id was posted before.
+        """
+
+    def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:
+        """The critical ones that no device of the user has acknowledged, in order."""
+
+    def acknowledge(self, notice: Notice) -> None:
+        """One device has it, and that settles it for the user."""
+
+    def sweep(self) -> None:
+        """Let go of what has waited for too long."""
 
 
 class Publishing(Protocol):

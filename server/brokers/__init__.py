@@ -3,7 +3,15 @@
 from server.brokers.errors import BrokerError
 from server.brokers.memory import MemoryBroker, MemoryConfig
 from server.brokers.memory_assembly import MemoryAssembly
-from server.brokers.redis import Address, AddressError, RedisAssembly, RedisBroker, RedisConfig
+from server.brokers.memory_board import MemoryNoticeBoard
+from server.brokers.redis import (
+    Address,
+    AddressError,
+    RedisAssembly,
+    RedisBroker,
+    RedisConfig,
+    RedisNoticeBoard,
+)
 
 __all__ = [
     "Address",
@@ -12,7 +20,9 @@ __all__ = [
     "MemoryAssembly",
     "MemoryBroker",
     "MemoryConfig",
+    "MemoryNoticeBoard",
     "RedisAssembly",
     "RedisBroker",
     "RedisConfig",
+    "RedisNoticeBoard",
 ]

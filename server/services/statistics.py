@@ -40,7 +40,7 @@ class Statistics:
             "messages_in": self.publishing.published + self.talking.sent,
             "messages_out": self.fanout.delivered,
             "refused": refused,
-            "dropped": self.sessions.attendance.dropped + self.notifications.notices.dropped_count,
+            "dropped": self.sessions.attendance.dropped + self.notifications.board.dropped_count,
             "merged": self.counters.total("delivery.merged"),
             "recovered": self.sessions.recovered,
         }

@@ -153,12 +153,12 @@ async def test_a_node_that_was_deaf_learns_who_was_sent_away(quarter: Quarter) -
         await two.join("cid1", key=("acme", "other"))
         await quarter.settle()
         assert two.broker is not None
-        deaf = two.broker._on_said
-        two.broker._on_said = lambda channel, message: True
+        overhearers = two.broker._overhearers
+        two.broker._overhearers = []
         await one.assembly.kick(ROOM, "bob")
         await one.assembly.close(("acme", "other"))
         assert two.news()[4:] == []
-        two.broker._on_said = deaf
+        two.broker._overhearers = overhearers
         assert quarter._redis is not None
         with quarter._redis.client() as client:
             client.client_kill_filter(_type="pubsub")

@@ -80,7 +80,7 @@ async def test_nothing_leaks_between_sessions_and_orgs() -> None:
         assert reply["error"]["code"] == "auth.forbidden"
         await ann.call("send", session_id="room-1", data={"canary": "message"})
         await ann.call("signal", session_id="room-1", data={"canary": "signal"})
-        floor.server.notifications.notify("default", "ann", "canary", {"canary": "notice"})
+        await floor.server.notifications.notify("default", "ann", "canary", {"canary": "notice"})
         for outsider in (other_room, other_org, nowhere, narrow):
             requests: list[tuple[str, dict[str, Any]]] = [
                 ("send", {"data": {}}),
@@ -374,8 +374,10 @@ async def test_sessions_of_a_connection_are_limited_and_may_have_to_exist() -> N
 async def test_a_critical_notice_comes_again_until_one_device_has_acknowledged_it() -> None:
     async with running() as floor:
         notify = floor.server.notifications.notify
-        assert notify("default", "nobody", "hello", {}).reached == 0
-        sent = notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
+        assert (await notify("default", "nobody", "hello", {})).reached == 0
+        sent = await notify(
+            "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
+        )
         assert (sent.id, sent.reached) == ("n1", 0)
         phone = await Member.come(floor, "bob")
         notice = await phone.next("notification")
@@ -388,13 +390,15 @@ async def test_a_critical_notice_comes_again_until_one_device_has_acknowledged_i
         }
         desk = await Member.come(floor, "bob")
         assert (await desk.next("notification"))["id"] == "n1"
-        assert notify("default", "bob", "hello", {"plain": True}).reached == 2
+        assert (await notify("default", "bob", "hello", {"plain": True})).reached == 2
         assert not (await desk.next("notification"))["critical"]
         desk.acknowledge("n1")
         assert [body["event"] for _, body in await desk.silence()] == []
         late = await Member.come(floor, "bob")
         assert await late.silence() == []
-        again = notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
+        again = await notify(
+            "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
+        )
         assert again.reached == 0, "it was settled"
         phone.client.send("43/session,999[]")
         assert [body["event"] for _, body in await phone.silence()] == ["hello"]

@@ -103,8 +103,7 @@ class RedisBroker:
         # How many changes of each book stand in the log since it was stored whole, as far as known.
         self._unstored: dict[str, int] = {}
         self._on_state: Callable[[bool], None] = unheard
-        self._on_said: Callable[[str, bytes], bool] = _not_said
-        self._on_up: Callable[[], None] = _nothing
+        self._overhearers: list[tuple[Callable[[str, bytes], bool], Callable[[], None]]] = []
         self._up = False
         self._work = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -150,7 +149,11 @@ class RedisBroker:
 
         `on_up` is called whenever something may have been missed, once that is over.
         """
-        self._on_said, self._on_up = on_said, on_up
+        self._overhearers.append((on_said, on_up))
+
+    async def run(self, command: Command) -> Any:
+        """Run one command for somebody else, in a batch with ours."""
+        return await self._pipeline.run(command)
 
     # --- publishing
 
@@ -343,7 +346,7 @@ class RedisBroker:
     def _is_said(self, channel: str, message: object) -> bool:
         if not isinstance(message, bytes) or len(message) > self._config.entry_bytes:
             return False
-        return self._on_said(channel, message)
+        return any(on_said(channel, message) for on_said, _ in self._overhearers)
 
     def _doubt(self, spoken: bytes) -> None:
         channel = self._spoken.get(spoken)
@@ -367,7 +370,8 @@ class RedisBroker:
                 self._counters.add("broker.lost")
             self._on_state(up)
             if up:
-                self._on_up()
+                for _, on_up in self._overhearers:
+                    on_up()
 
     async def _keep_reading(self) -> None:
         while True:
@@ -405,14 +409,6 @@ class RedisBroker:
                 await self._pipeline.run((b"PUBLISH", self._own, b""))
             except FloorcastError:
                 continue
-
-
-def _not_said(channel: str, message: bytes) -> bool:
-    return False
-
-
-def _nothing() -> None:
-    pass
 
 
 def _claimed(known: bytes, claim: Claim) -> Receipt:
