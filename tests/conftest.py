@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.kit.redis import shared_redis
+from tests.kit.redis import sentinel_url, shards_url, shared_redis
 
-__all__ = ["shared_redis"]
+__all__ = ["sentinel_url", "shards_url", "shared_redis"]
 
 # In CI the same examples every time; elsewhere new ones, so that more is found in the end.
 settings.register_profile("ci", derandomize=True)

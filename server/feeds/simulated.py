@@ -2,13 +2,18 @@
 
 import asyncio
 import itertools
+import logging
 import math
 
+from client_sdk.contract import ErrorCode
+from server.core.errors import FloorcastError
 from server.feeds.errors import FeedError
 from server.feeds.listing import listings
 from server.feeds.pace import Pace, Sleep
 from server.feeds.walk import Walk
 from server.ports import FeedOptions, Publishing
+
+logger = logging.getLogger(__name__)
 
 # A fast market makes several steps between two sleeps: timers are not free, nor that exact.
 _LEAST_SLEEP_SECONDS = 0.005
@@ -35,11 +40,19 @@ class SimulatedFeed:
             Walk(listing, seed=options.seed)
             for listing in listings(options.symbols, seed=options.seed)
         ]
+        refused: set[ErrorCode] = set()
         pace = Pace(clock, self._sleep, least_seconds=_LEAST_SLEEP_SECONDS)
         due = clock.monotonic()
         for walk in itertools.cycle(walks):
             for said in walk.step(int(clock.time() * 1000)):
-                await publishing.publish(said.topic, said.data, kind=said.kind)
+                try:
+                    await publishing.publish(said.topic, said.data, kind=said.kind)
+                except FloorcastError as error:
+                    # A market goes on while nobody can hear it. Said once each.
+                    walk.tell_all()
+                    if error.code not in refused:
+                        refused.add(error.code)
+                        logger.warning("a message was refused", extra={"code": error.code.value})
             due += 1.0 / options.rate
             now = clock.monotonic()
             if now - due > _STALL_SECONDS:

@@ -35,6 +35,7 @@ class Walk:
         self._bids = Ladder(bid, away=-1, reach=reach, draw=draw)
         self._asks = Ladder(bid + 1 + int(draw() * reach), away=+1, reach=reach, draw=draw)
         self._steps = self._trades = self._volume = self._last = 0
+        self._told = False
         self._price_topic, self._book_topic, self._trades_topic = (
             f"{stream.value}:{listing.symbol}"
             for stream in (Stream.PRICE, Stream.ORDERBOOK, Stream.TRADES)
@@ -47,8 +48,9 @@ class Walk:
         step begins with the whole book.
         """
         said = []
-        if self._steps == 0:
+        if not self._told:
             said.append(self._book("snapshot", self._bids.levels(), self._asks.levels()))
+            self._told = True
         # The farther from where it began, the more often it turns back: it neither falls to
         # nothing nor runs away, however long it runs.
         rising = self._draw() * 2 * self._listing.start_ticks > self._bids.best
@@ -65,6 +67,10 @@ class Walk:
         said.append(self._book("update", self._bids.pop_changes(), self._asks.pop_changes()))
         said.append(self._price())
         return said
+
+    def tell_all(self) -> None:
+        """Something of it was not taken: the next step begins with the whole book."""
+        self._told = False
 
     def _trade(self, side: Ladder, aggressor: str, ts_ms: int) -> Publication:
         lots = 1 + int(self._draw() * side.standing)

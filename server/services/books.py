@@ -85,7 +85,7 @@ class Books:
             try:
                 receipt = await self._tell(channel, shelf, change, ts_ms, kind, claim, expected)
             except Moved:
-                change.revert()
+                # It is read again, and the change with it is gone.
                 shelf.position = None
                 continue
             except BaseException:

@@ -5,18 +5,24 @@ import pytest
 from tests.kit.halls import Quarter
 from tests.kit.nodes import Cluster
 
+URLS = {"redis": "shared_redis", "sentinel": "sentinel_url", "shards": "shards_url"}
 
-@pytest.fixture(params=["memory", "redis"])
+
+@pytest.fixture(params=["memory", *URLS])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """What the nodes of one test share, and nobody else."""
-    kind: str = request.param
-    server = None if kind == "memory" else request.getfixturevalue("shared_redis")
-    return Cluster(kind, server)
+    return Cluster(request.param, url_of(request))
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", *URLS])
 def quarter(request: pytest.FixtureRequest) -> Quarter:
     """The same for what they know of sessions."""
-    kind: str = request.param
-    server = None if kind == "memory" else request.getfixturevalue("shared_redis")
-    return Quarter(kind, server)
+    return Quarter(url_of(request))
+
+
+def url_of(request: pytest.FixtureRequest) -> str | None:
+    """Where the broker of this kind is; None where it is in memory."""
+    if request.param == "memory":
+        return None
+    found = request.getfixturevalue(URLS[request.param])
+    return found if isinstance(found, str) else str(found.url)

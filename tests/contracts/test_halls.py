@@ -13,7 +13,7 @@ from tests.kit.redis import RedisServer, redis_server
 
 @pytest.fixture
 def quarter(shared_redis: RedisServer) -> Quarter:
-    return Quarter("redis", shared_redis)
+    return Quarter(shared_redis.url)
 
 
 async def test_every_node_hears_the_same_in_the_same_order(quarter: Quarter) -> None:
@@ -145,7 +145,9 @@ async def test_who_is_back_and_has_lost_the_place_is_told(quarter: Quarter) -> N
         assert two.news()[3:] == [("closed", "", 0), ("refused", "dora", 0)]
 
 
-async def test_a_node_that_was_deaf_learns_who_was_sent_away(quarter: Quarter) -> None:
+async def test_a_node_that_was_deaf_learns_who_was_sent_away(
+    quarter: Quarter, shared_redis: RedisServer
+) -> None:
     async with quarter.hall() as one, quarter.hall() as two:
         await one.join("ann1")
         await two.join("bob1", "cid1")
@@ -159,15 +161,16 @@ async def test_a_node_that_was_deaf_learns_who_was_sent_away(quarter: Quarter) -
         await one.assembly.close(("acme", "other"))
         assert two.news()[4:] == []
         two.broker._overhearers = overhearers
-        assert quarter._redis is not None
-        with quarter._redis.client() as client:
+        with shared_redis.client() as client:
             client.client_kill_filter(_type="pubsub")
         await two.until(lambda: len(two.news()) >= 6)
         assert sorted(two.news()[4:]) == [("closed", "", 0), ("kicked", "bob", 2)]
         assert {each.key for each in two.heard[-2:]} == {ROOM, ("acme", "other")}
 
 
-async def test_what_strangers_say_is_counted_and_not_believed(quarter: Quarter) -> None:
+async def test_what_strangers_say_is_counted_and_not_believed(
+    quarter: Quarter, shared_redis: RedisServer
+) -> None:
     async with quarter.hall() as hall:
         await hall.join("ann1")
         spoken = Keys(quarter.prefix).spoken(session_channel(*ROOM))
@@ -180,8 +183,7 @@ async def test_what_strangers_say_is_counted_and_not_believed(quarter: Quarter) 
             said % (b"left", b"9", b"null", b"1"),
             said % (b"left", b"9", b'"ann"', b'"1"'),
         ]
-        assert quarter._redis is not None
-        with quarter._redis.client() as client:
+        with shared_redis.client() as client:
             for each in strange:
                 client.publish(spoken, each)
         await quarter.settle()
@@ -194,7 +196,7 @@ async def test_what_strangers_say_is_counted_and_not_believed(quarter: Quarter) 
 
 async def test_while_redis_is_away_everybody_stays_and_is_told_at_once() -> None:
     with redis_server() as server:
-        quarter = Quarter("redis", server)
+        quarter = Quarter(server.url)
         async with quarter.hall(timeout_seconds=0.5) as one, quarter.hall() as two:
             await one.join("ann1", "cid1")
             await two.join("bob1")
@@ -225,7 +227,7 @@ async def test_while_redis_is_away_everybody_stays_and_is_told_at_once() -> None
 
 async def test_what_redis_has_lost_is_told_to_it_again_and_nobody_notices() -> None:
     with redis_server() as server:
-        quarter = Quarter("redis", server)
+        quarter = Quarter(server.url)
         async with quarter.hall() as one, quarter.hall() as two:
             await one.assembly.join("ann1", "ann", ROOM, {"title": "mine"})
             await two.join("bob1", "cid1", "dora1")
@@ -251,18 +253,17 @@ async def test_what_redis_has_lost_is_told_to_it_again_and_nobody_notices() -> N
             assert await one.assembly.kick(ROOM, "bob") == 1
 
 
-async def halls_hold_nothing(quarter: Quarter, hall: Hall) -> None:
+async def holds_nothing(quarter: Quarter, hall: Hall, shared_redis: RedisServer) -> None:
     """Everything is over: nothing is left in the node, and in Redis only that it lives."""
     assert isinstance(hall.assembly, RedisAssembly)
     duties = hall.assembly._duties
     assert (len(duties), duties.debts, duties._away, duties.unlisted) == (0, {}, {}, {})
-    assert quarter._redis is not None
-    with quarter._redis.client() as client:
+    with shared_redis.client() as client:
         keys = {each.decode() for each in client.scan_iter(f"{quarter.prefix}:*")}
     assert keys == {f"{quarter.prefix}:nodes"}
 
 
-async def test_in_the_end_nothing_is_left(quarter: Quarter) -> None:
+async def test_in_the_end_nothing_is_left(quarter: Quarter, shared_redis: RedisServer) -> None:
     async with quarter.hall() as one, quarter.hall() as two:
         for number, hall in enumerate((one, two)):
             await hall.watch(("acme", "other"))
@@ -284,4 +285,4 @@ async def test_in_the_end_nothing_is_left(quarter: Quarter) -> None:
             await one.quiet()
             await two.quiet()
         for hall in (one, two):
-            await halls_hold_nothing(quarter, hall)
+            await holds_nothing(quarter, hall, shared_redis)

@@ -3,10 +3,14 @@
 import asyncio
 import math
 import re
+from collections.abc import Mapping
 from typing import cast
 
 import pytest
 
+from client_sdk.contract import ErrorCode
+from server.core.entries import Position
+from server.core.errors import FloorcastError
 from server.feeds import FeedError, SimulatedFeed
 from server.ports import FeedOptions
 from tests.feeds.tape import Sleeper, Tape
@@ -184,3 +188,36 @@ def test_a_market_that_could_not_move_is_refused(symbols: int, rate: float) -> N
 def test_the_market_takes_no_argument() -> None:
     with pytest.raises(FeedError, match="no argument"):
         SimulatedFeed(FeedOptions(ManualClock(), argument="8"))
+
+
+class Away(Tape):
+    """A market that takes nothing for a while."""
+
+    async def publish(
+        self,
+        topic: str,
+        data: Mapping[str, object],
+        *,
+        kind: str = "update",
+        user: str | None = None,
+        org: str = "default",
+    ) -> Position:
+        position = await super().publish(topic, data, kind=kind, user=user, org=org)
+        if 10 <= len(self.lines) < 20:
+            raise FloorcastError(ErrorCode.SERVER_OVERLOADED, "the broker cannot be reached")
+        return position
+
+
+async def test_a_market_that_was_not_heard_goes_on_and_begins_again_with_the_whole_book(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, tape = ManualClock(), Away(40)
+    with pytest.raises(asyncio.CancelledError):
+        await SimulatedFeed(FeedOptions(clock, symbols=1), sleep=Sleeper(clock).sleep).run(tape)
+    kinds = [line.kind for line in tape.of("ORDERBOOK")]
+    refused = [line.kind for line in tape.lines[9:19] if line.topic.startswith("ORDERBOOK")]
+    heard = [line.kind for line in tape.lines[19:] if line.topic.startswith("ORDERBOOK")]
+    assert kinds[0] == "snapshot"
+    assert "snapshot" in refused, "it is tried again and again"
+    assert "snapshot" in heard
+    assert [each.message for each in caplog.records] == ["a message was refused"]

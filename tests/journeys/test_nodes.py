@@ -101,7 +101,8 @@ async def test_a_user_on_devices_of_two_nodes_is_one_participant(
         assert await ann.silence() == await back.silence() == [], "nobody left, nobody came"
         back.leave()
         assert (await ann.next("user_left"))["participant_count"] == 1
-        ann.cut()
+        for member in (ann, phone, back):
+            member.cut()
 
 
 async def test_a_moderator_on_one_node_sends_away_and_closes_on_the_other(

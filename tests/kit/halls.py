@@ -18,7 +18,6 @@ from server.core.news import Happening, News
 from server.core.session_records import SessionKey, SessionRules, session_channel
 from server.ports import Assembly, unheard
 from tests.kit.clock import ManualClock
-from tests.kit.redis import RedisServer
 
 ROOM: SessionKey = ("acme", "room")
 RULES = SessionRules(grace_seconds=10.0, retention_seconds=60.0)
@@ -98,20 +97,19 @@ class Hall:
 
 
 class Quarter:
-    """Makes nodes that share what they know of sessions; `kind` says where that is."""
+    """Makes nodes that share what they know of sessions, in Redis if there is one."""
 
-    def __init__(self, kind: str, redis: RedisServer | None) -> None:
-        self.kind = kind
+    def __init__(self, url: str | None) -> None:
         self.clock = ManualClock()
         self.prefix = f"hall{next(_prefixes)}"
         self.halls: list[Hall] = []
-        self._redis = redis
+        self._url = url
 
     def _hall(self, rules: SessionRules, timeout_seconds: float) -> Hall:
-        if self._redis is None:
+        if self._url is None:
             return Hall(MemoryAssembly(self.clock, rules))
         counters = Counters()
-        address = Address.parse(self._redis.url)
+        address = Address.parse(self._url)
         config = RedisConfig(address, prefix=self.prefix, timeout_seconds=timeout_seconds)
         broker = RedisBroker(self.clock, counters, config)
         return Hall(RedisAssembly(self.clock, config, rules, broker), broker, counters)

@@ -11,7 +11,6 @@ from server.core.counters import Counters
 from server.core.entries import Entry, Reset
 from server.ports import Broker
 from tests.kit.clock import ManualClock
-from tests.kit.redis import RedisServer
 
 _PATIENCE_SECONDS = 10.0
 _prefixes = itertools.count(1)
@@ -71,18 +70,18 @@ class Node:
 
 
 class Cluster:
-    """Makes nodes that share one broker's state; `kind` says whose."""
+    """Makes nodes that share what is behind a URL; without one, what is in the process."""
 
-    def __init__(self, kind: str, redis: RedisServer | None) -> None:
+    def __init__(self, kind: str, url: str | None) -> None:
         self.kind = kind
         self.clock = ManualClock()
         self.prefix = f"test{next(_prefixes)}"
-        self._redis = redis
+        self._url = url
 
     def node(self, bounds: Bounds | None = None, *, timeout_seconds: float = 5.0) -> Node:
         """Another node, not started yet."""
         bounds = bounds or Bounds()
-        if self._redis is None:
+        if self._url is None:
             config = MemoryConfig(
                 idempotency_seconds=bounds.idempotency_seconds,
                 history_messages=bounds.messages,
@@ -95,7 +94,7 @@ class Cluster:
             self.clock,
             counters,
             RedisConfig(
-                Address.parse(self._redis.url),
+                Address.parse(self._url),
                 prefix=self.prefix,
                 timeout_seconds=timeout_seconds,
                 idempotency_seconds=bounds.idempotency_seconds,

@@ -19,14 +19,16 @@ _LOOK_SECONDS = 2.0
 _MANY = 256
 _MAX_UNSAID = 100_000
 
-# KEYS: what waits, what was settled and until when. ARGV: where it is told, the notice as it is
-# told, its name, the time in ms. Answers whether it is new.
+# KEYS: what waits, each with its number, and the last number; what was settled and until when.
+# ARGV: where it is told, the notice as it is told, its name, the time in ms. Answers whether it is
+# new.
 _POST = b"""
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])
 if redis.call('HEXISTS', KEYS[1], ARGV[3]) == 1 or redis.call('ZSCORE', KEYS[2], ARGV[3]) then
   return 0
 end
-redis.call('HSET', KEYS[1], ARGV[3], ARGV[2])
+local number = redis.call('HINCRBY', KEYS[1], '#', 1)
+redis.call('HSET', KEYS[1], ARGV[3], string.format('%d ', number) .. ARGV[2])
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 return 1
 """
@@ -195,8 +197,7 @@ class RedisNoticeBoard:
             self._settle_here(known[name])
         now_ms = self._now_ms()
         old = []
-        for name, message in sorted(found.items(), key=_until):
-            told = read_notice(message)
+        for name, told in found.items():
             if told is None or told[2] <= now_ms:
                 old.append(name)
             elif name not in self._unsaid:
@@ -204,7 +205,8 @@ class RedisNoticeBoard:
         for at in range(0, len(old), _MANY):
             await self._broker.run((b"HDEL", self._keys[0], *old[at : at + _MANY]))
 
-    async def _all(self) -> dict[bytes, bytes]:
+    async def _all(self) -> dict[bytes, tuple[str, Notice, int] | None]:
+        """Everything that waits in Redis, in its order."""
         found: dict[bytes, bytes] = {}
         cursor = b"0"
         while True:
@@ -212,9 +214,8 @@ class RedisNoticeBoard:
             cursor, flat = await self._broker.run(command)
             found.update(zip(flat[::2], flat[1::2], strict=True))
             if cursor == b"0":
-                return found
-
-
-def _until(item: tuple[bytes, bytes]) -> int:
-    told = read_notice(item[1])
-    return 0 if told is None else told[2]
+                break
+        found.pop(b"#", None)
+        numbered = ((name, *message.partition(b" ")[::2]) for name, message in found.items())
+        ordered = sorted(numbered, key=lambda each: int(each[1]))
+        return {name: read_notice(message) for name, _, message in ordered}

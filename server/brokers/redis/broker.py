@@ -234,8 +234,8 @@ class RedisBroker:
             return []
         log = log_of(self._keys.spoken(channel))
         end = b"+" if seq is None else b"(%d-0" % seq
-        found = await self._pipeline.run((b"XREVRANGE", log, end, b"-", b"COUNT", limit))
-        entries = self._decode_all(channel, [fields[1] for _, fields in reversed(found)])
+        found = await self._pipeline.run(evaluate(self._scripts.before, [log], end, limit))
+        entries = self._decode_all(channel, reversed(found))
         oldest = self._oldest_ms()
         fresh = [each for each in entries if each.ts_ms > oldest]
         # The newest of all stays, however old it is.
@@ -288,11 +288,13 @@ class RedisBroker:
     async def _within_time(self, done: asyncio.Future[None] | None) -> None:
         if done is None:
             return
+        # Not `asyncio.timeout`: a handler runs without a task until it waits for the first time.
+        loop = asyncio.get_running_loop()
+        limit = loop.call_later(self._config.timeout_seconds, _give_up, done)
         try:
-            async with asyncio.timeout(self._config.timeout_seconds):
-                await done
-        except TimeoutError:
-            raise away() from None
+            await done
+        finally:
+            limit.cancel()
 
     def _new_epoch(self) -> bytes:
         return b"%b.%x" % (self._node.encode(), next(self._epochs))
@@ -409,6 +411,11 @@ class RedisBroker:
                 await self._pipeline.run((b"PUBLISH", self._own, b""))
             except FloorcastError:
                 continue
+
+
+def _give_up(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_exception(away())
 
 
 def _claimed(known: bytes, claim: Claim) -> Receipt:

@@ -129,6 +129,15 @@ if ARGV[5] == '' then return {epoch, seq, '', '', {}, told, entries} end
 return {epoch, seq, state[3] or '', state[4] or '', updates, told, entries}
 """
 
+# KEYS: log. ARGV: before which id, and how many. Answers the newest first.
+_BEFORE = """
+local found = {}
+for i, each in ipairs(redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', ARGV[2])) do
+  found[i] = each[2][2]
+end
+return found
+"""
+
 # KEYS: head, log. ARGV: where the channel is told; one that some node watches is not forgotten.
 _FORGET = """
 if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then
@@ -163,6 +172,7 @@ class Scripts:
 
     publish: Script
     read: Script
+    before: Script
     forget: Script
 
     @staticmethod
@@ -177,10 +187,10 @@ class Scripts:
             "@CLAIM_MS@": bounds.claim_ms,
             "@IDLE_MS@": bounds.idle_ms,
         }
-        return Scripts(*(script(each, words) for each in (_PUBLISH, _READ, _FORGET)))
+        return Scripts(*(script(each, words) for each in (_PUBLISH, _READ, _BEFORE, _FORGET)))
 
     def __iter__(self) -> Iterator[Script]:
-        yield from (self.publish, self.read, self.forget)
+        yield from (self.publish, self.read, self.before, self.forget)
 
 
 def script(text: str, words: dict[str, object]) -> Script:

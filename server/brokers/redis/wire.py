@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from hiredis import pack_command
@@ -58,7 +59,8 @@ def open_wire(
         "client_name": name,
     }
     if address.kind is Kind.SINGLE:
-        return SingleWire(ConnectionPool.from_url(address.url, **options), scripts)
+        pool = ConnectionPool.from_url(address.url, **options)
+        return SingleWire(partial(_connected, pool), scripts)
     options |= {"username": address.username, "password": address.password}
     if address.kind is Kind.SENTINEL:
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
@@ -68,7 +70,7 @@ def open_wire(
             db=address.database,
             **options,
         )
-        return SingleWire(sentinel.master_for(address.service).connection_pool, scripts)
+        return SingleWire(partial(_connected_by, sentinel, address.service), scripts)
     return ClusterWire(address, scripts, {**options, "socket_timeout": timeout_seconds})
 
 
@@ -80,8 +82,10 @@ class SingleWire:
 
     overlaps = True
 
-    def __init__(self, pool: ConnectionPool, scripts: Iterable[Script]) -> None:
-        self._pool = pool
+    def __init__(
+        self, connect: Callable[[], Awaitable[AbstractConnection]], scripts: Iterable[Script]
+    ) -> None:
+        self._connect = connect
         self._scripts = scripts
         self._connection: AbstractConnection | None = None
         # Answers come in the order in which batches were sent.
@@ -90,7 +94,7 @@ class SingleWire:
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
         connection = self._connection
         if connection is None:
-            connection = self._connection = await _connected(self._pool)
+            connection = self._connection = await self._connect()
             await self.load()
         try:
             return await self._exchange(connection, commands)
@@ -114,7 +118,7 @@ class SingleWire:
             await connection.disconnect(nowait=True)
 
     async def listen(self) -> AbstractConnection:
-        return await _connected(self._pool)
+        return await self._connect()
 
     async def _exchange(
         self, connection: AbstractConnection, commands: Sequence[Command]
@@ -204,6 +208,15 @@ class ClusterWire:
             await cluster.execute_command(
                 "SCRIPT LOAD", script.text, target_nodes=RedisCluster.PRIMARIES
             )
+
+
+async def _connected_by(sentinel: Sentinel, service: str) -> AbstractConnection:
+    """To whoever is the master now; asked each time, for it may have changed."""
+    try:
+        return await _connected(sentinel.master_for(service).connection_pool)
+    finally:
+        for each in sentinel.sentinels:
+            await each.connection_pool.disconnect()
 
 
 async def _pipelined(cluster: RedisCluster, commands: Sequence[Command]) -> list[Reply]:

@@ -1,0 +1,309 @@
+"""What Redis may do to us: nothing acknowledged is lost, nobody waits, and it heals by itself."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import orjson
+
+from server.core.entries import Entry, Receipt, Reset
+from server.core.errors import FloorcastError
+from server.core.idempotency import Claim
+from tests.kit.clock import START
+from tests.kit.nodes import Cluster, Node
+from tests.kit.redis import RedisServer, redis_server
+from tests.kit.running import PRICE, running
+from tests.kit.wire import RawClient
+
+# CI looks at a short pause; the long one is for who has the time.
+PAUSE_SECONDS = float(os.environ.get("FLOORCAST_FAULT_SECONDS", "1.5"))
+TIMEOUT_SECONDS = 0.5
+PROMPT_SECONDS = TIMEOUT_SECONDS + 0.75
+RECOVERY_SECONDS = 5.0
+CHANNELS = ("A", "B", "C")
+NOW_MS = int(START * 1000)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """A publisher that asks again until it is told where its message went."""
+
+    node: Node
+    # What was acknowledged, by channel: the number of the message and where it is.
+    acknowledged: dict[str, dict[int, Receipt]] = field(
+        default_factory=lambda: {channel: {} for channel in CHANNELS}
+    )
+    refused: int = 0
+    codes: set[str] = field(default_factory=set)
+    slowest_seconds: float = 0.0
+    last_at: float = 0.0
+
+    async def publish_all(self) -> None:
+        """Publish to every channel until cancelled."""
+        await asyncio.gather(*map(self._publish_to, CHANNELS))
+
+    async def _publish_to(self, channel: str) -> None:
+        number = 0
+        while True:
+            number += 1
+            await self._publish(channel, number)
+            await asyncio.sleep(0.002)
+
+    async def _publish(self, channel: str, number: int) -> None:
+        claim = Claim(f"{channel}/{number}", b"same")
+        while True:
+            began = time.monotonic()
+            try:
+                receipt = await self.node.broker.publish(
+                    channel, b'{"n":%d}' % number, NOW_MS, claim=claim, kept=True
+                )
+            except FloorcastError as error:
+                self.refused += 1
+                self.codes.add(error.code)
+                await asyncio.sleep(0.01)
+            else:
+                self.acknowledged[channel][number] = receipt
+                self.last_at = time.monotonic()
+                return
+            finally:
+                self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
+
+    async def goes_on(self, since: float) -> None:
+        """Wait until something is acknowledged again; that is soon after the cause has gone."""
+        async with asyncio.timeout(RECOVERY_SECONDS):
+            while self.last_at <= since:
+                await asyncio.sleep(0.005)
+
+
+@dataclass(slots=True)
+class Scene:
+    """A Redis of its own, somebody who publishes on one node, and somebody who hears on another."""
+
+    redis: RedisServer
+    cluster: Cluster
+    ledger: Ledger
+    reader: Node
+
+    async def heals(self) -> None:
+        """The cause has gone: publishers and readers are back within the time."""
+        gone_at = time.monotonic()
+        await self.ledger.goes_on(gone_at)
+        async with asyncio.timeout(RECOVERY_SECONDS):
+            heard = len(self.reader.heard)
+            while len(self.reader.heard) <= heard or not self.reader.states[-1]:
+                await asyncio.sleep(0.005)
+        assert time.monotonic() - gone_at < RECOVERY_SECONDS
+
+    async def catches_up(self) -> None:
+        """Everything that was acknowledged last has been heard."""
+        lasts = {
+            channel: receipts[max(receipts)].position
+            for channel, receipts in self.ledger.acknowledged.items()
+        }
+        await self.reader.until(
+            lambda: all(
+                any(each.channel == channel and each.position == last for each in self.reader.heard)
+                for channel, last in lasts.items()
+            )
+        )
+
+    def check(self, *, loses: bool) -> None:
+        """No gap and no duplicate between two resets; no acknowledged message unaccounted for."""
+        assert self.ledger.slowest_seconds < PROMPT_SECONDS
+        assert self.ledger.codes <= {"server.overloaded"}
+        assert bool(self.reader.resets) == loses
+        for channel in CHANNELS:
+            numbers = self._numbers(channel)
+            assert len(numbers) == len(set(numbers)), "nothing is heard twice"
+            epochs = {each.head.epoch for each in self.reader.resets if each.channel == channel}
+            for number, receipt in self.ledger.acknowledged[channel].items():
+                if not loses or receipt.position.epoch in epochs:
+                    assert number in numbers, (channel, number, receipt)
+
+    def _numbers(self, channel: str) -> list[int]:
+        numbers, last = [], None
+        for each in self.reader.told:
+            if each.channel != channel:
+                continue
+            if isinstance(each, Reset):
+                last = each.head
+                continue
+            assert isinstance(each, Entry)
+            if last is not None:
+                assert each.position.epoch == last.epoch
+                assert each.position.seq == last.seq + 1
+            last = each.position
+            numbers.append(orjson.loads(each.data)["n"])
+        return numbers
+
+
+@contextlib.asynccontextmanager
+async def scene() -> AsyncIterator[Scene]:
+    """Publishing and hearing, for as long as it is open."""
+    with redis_server() as redis:
+        cluster = Cluster("redis", redis.url)
+        async with (
+            cluster.running(timeout_seconds=TIMEOUT_SECONDS) as writer,
+            cluster.running(timeout_seconds=TIMEOUT_SECONDS) as reader,
+        ):
+            for channel in CHANNELS:
+                await reader.broker.watch(channel)
+            ledger = Ledger(writer)
+            publishing = asyncio.create_task(ledger.publish_all(), name="ledger")
+            try:
+                await reader.until(lambda: len(reader.heard) > 100)
+                yield Scene(redis, cluster, ledger, reader)
+            finally:
+                publishing.cancel()
+                await asyncio.wait([publishing])
+            assert publishing.cancelled()
+
+
+async def finish(on: Scene, *, loses: bool = False) -> None:
+    """Let it heal, hear everything, and judge."""
+    await on.heals()
+    await asyncio.sleep(0.05)
+    await on.catches_up()
+    on.check(loses=loses)
+
+
+async def test_killed_and_restarted_empty() -> None:
+    async with scene() as on:
+        on.redis.kill()
+        await asyncio.sleep(0.3)
+        assert on.reader.states[-1] is False
+        assert on.ledger.refused
+        on.redis.start()
+        await finish(on, loses=True)
+        assert on.reader.states == [True, False, True]
+
+
+async def test_paused() -> None:
+    async with scene() as on:
+        on.redis.pause()
+        await asyncio.sleep(PAUSE_SECONDS)
+        assert on.reader.states[-1] is False
+        assert on.ledger.refused
+        on.redis.resume()
+        await finish(on)
+
+
+async def test_paused_for_less_than_anybody_notices() -> None:
+    async with scene() as on:
+        on.redis.pause()
+        await asyncio.sleep(TIMEOUT_SECONDS / 4)
+        on.redis.resume()
+        await finish(on)
+        assert on.ledger.refused == 0
+
+
+async def test_pub_sub_connections_are_killed() -> None:
+    async with scene() as on:
+        for _ in range(5):
+            with on.redis.client() as client:
+                client.client_kill_filter(_type="pubsub")
+            await asyncio.sleep(0.05)
+        await finish(on)
+        assert on.ledger.refused == 0, "publishers do not need them"
+
+
+async def test_every_connection_is_killed() -> None:
+    async with scene() as on:
+        with on.redis.client() as client:
+            client.client_kill_filter(_type="pubsub")
+            client.client_kill_filter(_type="normal", skipme=True)
+        await finish(on)
+
+
+async def test_its_memory_is_full() -> None:
+    async with scene() as on:
+        with on.redis.client() as client:
+            client.config_set("maxmemory", 1)
+            await asyncio.sleep(0.2)
+            refused = on.ledger.refused
+            assert refused, "whoever publishes is told at once"
+            [channel, *_] = CHANNELS
+            assert await on.reader.broker.latest(channel) is not None, "and reading goes on"
+            assert on.reader.states == [True]
+            client.config_set("maxmemory", 0)
+        await finish(on)
+
+
+async def test_a_stranger_sends_33_megabytes_to_our_channels() -> None:
+    async with scene() as on:
+        with on.redis.client() as client:
+            for channel in CHANNELS:
+                client.publish(f"{on.cluster.prefix}:{{{channel}}}", b"x" * 33_000_000)
+        await finish(on)
+        lost, strange = map(on.reader.counters.total, ("broker.lost", "broker.strange"))
+        assert lost or strange, "it came, or Redis has cut us off for it"
+
+
+async def test_everything_is_flushed() -> None:
+    async with scene() as on:
+        with on.redis.client() as client:
+            client.flushall()
+        await finish(on, loses=True)
+
+
+async def test_the_programs_are_flushed() -> None:
+    async with scene() as on:
+        with on.redis.client() as client:
+            client.script_flush()
+        await finish(on)
+        assert on.ledger.refused == 0
+
+
+async def test_a_node_that_went_deaf_finds_out_by_itself() -> None:
+    async with scene() as on:
+        listener = on.reader.broker._listener  # type: ignore[attr-defined]
+        connection = listener._connection
+        await connection.send_packed_command(connection.pack_command("UNSUBSCRIBE"))
+        await asyncio.sleep(0.1)
+        deaf_at, heard = time.monotonic(), len(on.reader.heard)
+        async with asyncio.timeout(RECOVERY_SECONDS):
+            while len(on.reader.heard) <= heard:
+                await asyncio.sleep(0.01)
+        assert time.monotonic() - deaf_at < RECOVERY_SECONDS
+        await finish(on)
+        assert on.reader.counters.total("broker.deaf") == 1
+
+
+async def test_clients_are_told_that_the_broker_is_away_and_that_it_is_back() -> None:
+    with redis_server() as redis:
+        settings = {"broker.url": redis.url, "broker.timeout_seconds": TIMEOUT_SECONDS}
+        async with running(settings) as floor:
+            client = await RawClient.connected(floor.port, floor.token())
+            await client.call("subscribe", {"topics": ["PRICE:A", "TRADES:A"]})
+            message = {"topic": "PRICE:A", "data": PRICE}
+            assert (await client.call("publish", {"messages": [message]}))["ok"]
+            redis.kill()
+            await states(client, {"PRICE": "STALE", "TRADES": "STALE"})
+            began = time.monotonic()
+            answer = await client.call("publish", {"messages": [message]})
+            assert time.monotonic() - began < PROMPT_SECONDS
+            assert answer["error"]["code"] == "server.overloaded"
+            assert answer["error"]["retry_after_ms"]
+            answer = await client.call("subscribe", {"topics": ["PRICE:B"]})
+            assert answer["topics"]["PRICE:B"]["error"]["code"] == "server.overloaded"
+            answer = await client.call("subscribe", {"topics": ["PRICE:A"]})
+            assert answer["topics"]["PRICE:A"]["snapshot"]["data"] == PRICE, "what is known is told"
+            redis.start()
+            await states(client, {"PRICE": "LIVE", "TRADES": "LIVE"})
+            answer = await client.call("publish", {"messages": [message]})
+            assert answer["positions"][0]["seq"] == 1, "its history was lost"
+            client.cut()
+            await floor.until_empty()
+
+
+async def states(client: RawClient, wanted: dict[str, str]) -> None:
+    """Wait until the topics were last said to be in these states."""
+    known: dict[str, str] = {}
+    async with asyncio.timeout(RECOVERY_SECONDS):
+        while known != wanted:
+            event, body = await client.event()
+            if event == "status":
+                known[body["stream"]] = body["state"]
