@@ -192,8 +192,8 @@ class SessionsService:
             gathering = await self._assembly.join(connection_id, user_id, key, metadata)
         gathering = gathering.after(news, user_id)
         if not self.attendance.is_present(connection_id):
-            if not was_in:
-                self._assembly.depart(connection_id, key, lost=False)
+            # What was said when it ended may have come to be before this has let it in.
+            self._assembly.depart(connection_id, key, lost=was_in)
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
         self.seats.take(connection_id, user_id, key, gathering.revision)
         return gathering
