@@ -114,7 +114,9 @@ async def test_the_sessions_of_a_node_that_stops_are_taken_over_at_once(quarter:
         assert one.news()[2:] == [("left", "bob", 1)]
 
 
-async def test_a_node_that_was_given_up_and_lives_says_who_is_there(quarter: Quarter) -> None:
+async def test_a_node_that_was_given_up_and_lives_says_who_is_there(
+    quarter: Quarter, shared_redis: RedisServer
+) -> None:
     async with quarter.hall() as one, quarter.hall() as two:
         await one.join("ann1")
         await two.join("bob1")
@@ -129,6 +131,12 @@ async def test_a_node_that_was_given_up_and_lives_says_who_is_there(quarter: Qua
         assert one.news()[4:] == []
         await two.assembly.leave("bob1", ROOM)
         assert await one.who() == {"ann": 1}
+        await quarter.settle()
+        with shared_redis.client() as client:
+            nodes = client.hgetall(f"{quarter.prefix}:nodes")
+            duties = list(client.scan_iter(f"{quarter.prefix}:node:*:sessions"))
+        assert sorted(sign[:1] == b"-" for sign in nodes.values()) == [False, False, True]
+        assert len(duties) == 1, "nobody looks after anything in the name of the dead"
 
 
 async def test_who_is_back_and_has_lost_the_place_is_told(quarter: Quarter) -> None:
