@@ -6,7 +6,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
@@ -209,7 +209,10 @@ class Server:
             raise ConfigurationError(f"broker.url: {error}") from None
         await self.publisher.start()
         create_task = asyncio.get_running_loop().create_task
-        tasks = [create_task(self._keep_ticking(), name="floorcast-tick")]
+        tasks = [
+            create_task(self._keep(self._tick), name="floorcast-tick"),
+            create_task(self._keep(self._sweep), name="floorcast-sweep"),
+        ]
         if self.feed is not None:
             tasks.append(create_task(self._keep_feeding(self.feed), name="floorcast-feed"))
         self.ready = True
@@ -247,14 +250,11 @@ class Server:
             # The server goes on: what its clients share does not depend on one feed.
             logger.exception("the feed has failed")
 
-    async def _keep_ticking(self) -> None:
+    async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
         failures: set[type[Exception]] = set()
         while True:
             try:
-                self.tick()
-                await self.sessions.sweep()
-                for namespace in self.namespaces:
-                    await namespace.sweep()
+                await work()
             except Exception as failure:
                 # Without ticks nobody is pinged, slowed down or let go: they go on whatever one
                 # client has done. Said once, for it may come with every tick.
@@ -262,6 +262,15 @@ class Server:
                     failures.add(type(failure))
                     logger.exception("a tick has failed")
             await asyncio.sleep(_TICK_SECONDS)
+
+    async def _tick(self) -> None:
+        self.tick()
+
+    async def _sweep(self) -> None:
+        """What asks the broker, and may have to wait for it: no ping waits with it."""
+        await self.sessions.sweep()
+        for namespace in self.namespaces:
+            await namespace.sweep()
 
 
 def _open_broker(

@@ -264,7 +264,8 @@ def load_settings(
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         name = ".".join(map(str, first["loc"][:2]))
-        raise ConfigurationError(f"{name} ({sources.get(name, '?')}): {first['msg']}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{name} ({sources.get(name, '?')}): {message}") from None
 
 
 def setting_names() -> Iterable[str]:

@@ -13,7 +13,7 @@ from server.core.entries import Entry, Receipt, Reset
 from server.core.errors import FloorcastError
 from server.core.idempotency import Claim
 from tests.kit.clock import START
-from tests.kit.nodes import Cluster, Node
+from tests.kit.nodes import Bounds, Cluster, Node
 from tests.kit.redis import RedisServer, redis_server
 from tests.kit.running import PRICE, running
 from tests.kit.wire import RawClient
@@ -24,6 +24,8 @@ TIMEOUT_SECONDS = 0.5
 PROMPT_SECONDS = TIMEOUT_SECONDS + 0.75
 RECOVERY_SECONDS = 5.0
 CHANNELS = ("A", "B", "C")
+# More than is published in any of this: only what Redis loses is lost.
+ENOUGH = Bounds(messages=1_000_000, bytes=2**30)
 NOW_MS = int(START * 1000)
 
 
@@ -146,8 +148,8 @@ async def scene() -> AsyncIterator[Scene]:
     with redis_server() as redis:
         cluster = Cluster("redis", redis.url)
         async with (
-            cluster.running(timeout_seconds=TIMEOUT_SECONDS) as writer,
-            cluster.running(timeout_seconds=TIMEOUT_SECONDS) as reader,
+            cluster.running(ENOUGH, timeout_seconds=TIMEOUT_SECONDS) as writer,
+            cluster.running(ENOUGH, timeout_seconds=TIMEOUT_SECONDS) as reader,
         ):
             for channel in CHANNELS:
                 await reader.broker.watch(channel)

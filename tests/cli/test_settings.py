@@ -90,6 +90,10 @@ def test_lists_in_the_environment_are_commas_or_json(text: str) -> None:
         ({"FLOORCAST_PING__INTERVAL_SECONDS": "inf"}, "", "ping.interval_seconds (environment)"),
         ({"FLOORCAST_SESSION__GRACE_SECONDS": "nan"}, "", "session.grace_seconds (environment)"),
         ({"FLOORCAST_LIMITS__CONNECTIONS": "-1"}, "", "limits.connections"),
+        ({"FLOORCAST_BROKER__URL": "amqp://h"}, "", "broker.url (environment): unknown scheme"),
+        ({"FLOORCAST_BROKER__URL": "memory://x"}, "", "known are memory://, redis://"),
+        ({"FLOORCAST_BROKER__PREFIX": "a{b}"}, "", "broker.prefix"),
+        ({}, '[broker]\nurl = "redis+sentinel://h"', "broker.url (file"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -110,3 +114,20 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as refused:
         load_settings(file=file)
     assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("memory://", "memory://"),
+        ("redis://ann:s3cret@h:1/2", "redis://***@h:1/2"),
+        ("redis+sentinel://:s3cret@a,b/m", "redis+sentinel://***@a,b/m"),
+        ("unix://ann:s3cret@/run/redis.sock", "unix://***@/run/redis.sock"),
+    ],
+)
+def test_the_password_of_redis_is_not_shown(url: str, shown: str) -> None:
+    broker = load_settings(environ={"FLOORCAST_BROKER__URL": url}).broker
+    assert str(broker.url) == shown
+    assert broker.url.get_secret_value() == url
+    assert broker.url.in_memory == (url == "memory://")
+    assert "s3cret" not in repr(broker)

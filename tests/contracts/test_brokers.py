@@ -195,6 +195,18 @@ async def test_what_was_missed_is_told_exactly_or_not_at_all(cluster: Cluster) -
         assert seqs(await broker.since("A", Position(epoch, 2))) == [3], "the newest stays"
 
 
+async def test_what_is_told_of_the_past_was_delivered_before(cluster: Cluster) -> None:
+    async with cluster.running() as node:
+        await node.broker.watch("A")
+        start = await node.broker.head("A")
+        now = now_ms(cluster.clock)
+        for number in range(50):
+            asked = [publish(node, "A", number, now), node.broker.since("A", start)]
+            _, missed = await asyncio.gather(*asked)
+            assert isinstance(missed, list)
+            assert node.seqs()[: len(missed)] == seqs(missed)
+
+
 async def test_history_is_bounded_by_count_and_by_bytes(cluster: Cluster) -> None:
     async with cluster.running(Bounds(messages=5, bytes=4000)) as node:
         now = now_ms(cluster.clock)

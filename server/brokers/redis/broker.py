@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from redis.exceptions import ResponseError
+from redis.exceptions import AuthenticationError, ResponseError
 
 from client_sdk.contract import ErrorCode
 from server.brokers.errors import BrokerError
@@ -242,6 +242,9 @@ class RedisBroker:
         return fresh or (entries[-1:] if seq is None else [])
 
     async def forget(self, channel: str) -> None:
+        # A shard knows only those who listen through it.
+        if channel in self._watches:
+            return
         spoken = self._keys.spoken(channel)
         keys = [head_of(spoken), log_of(spoken)]
         # Where Redis is away, the channel's idle time lets it go all the same.
@@ -433,6 +436,8 @@ def _milliseconds(seconds: float) -> int:
 
 def _reason(error: BaseException) -> str:
     """Not the words of the library: they may quote the URL, and its password."""
-    if isinstance(error, ResponseError):
-        return f"it refuses: {type(error).__name__}"
+    # A refusal at the door comes wrapped as a connection that failed.
+    error = error.__cause__ or error
+    if isinstance(error, ResponseError | AuthenticationError):
+        return f"it refuses us ({type(error).__name__})"
     return f"it does not answer ({type(error).__name__})"

@@ -1,0 +1,116 @@
+"""How many messages a second one node publishes through each broker, and what each of them costs.
+
+`--waiting` tasks publish at the same time, each to a topic of its own and one message after the
+other, as feeds and clients do; every message is heard again by the node. Redis runs beside it, as
+a process of its own on a private socket, and keeps nothing on disk.
+"""
+
+import argparse
+import asyncio
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import uvloop
+
+from benchmarks.processes import busy_cores, report
+from benchmarks.rounds import Figures, at_least, flags, interleaved, medians
+from server.app import SystemClock
+from server.brokers import Address, MemoryBroker, RedisBroker, RedisConfig
+from server.core.counters import Counters
+from server.core.entries import Entry
+from server.ports import Broker
+
+GOAL_PER_SECOND = 20_000
+MESSAGES, WAITING, DATA_BYTES = 100_000, 400, 160
+BROKERS = ("memory", "redis", "redis, kept", "redis, heard")
+
+
+async def publish(broker: Broker, arguments: argparse.Namespace, name: str) -> Figures:
+    """One round; the first messages warm everything up and do not count."""
+    heard = 0
+
+    def hear(entry: Entry) -> None:
+        nonlocal heard
+        heard += 1
+
+    await broker.start(hear)
+    topics = [f"PRICE:S{number}" for number in range(arguments.waiting)]
+    if "heard" in name:
+        await asyncio.gather(*map(broker.watch, topics))
+    data = b'{"text":"%b"}' % (b"x" * (DATA_BYTES - 11))
+    each = max(1, arguments.messages // arguments.waiting)
+    kept = "kept" in name
+    slowest = 0.0
+
+    async def publish_to(topic: str, count: int) -> None:
+        nonlocal slowest
+        for _ in range(count):
+            began = time.perf_counter()
+            await broker.publish(topic, data, 1, kept=kept)
+            slowest = max(slowest, time.perf_counter() - began)
+
+    await asyncio.gather(*(publish_to(topic, each // 10 + 1) for topic in topics))
+    heard, slowest = 0, 0.0
+    began, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(publish_to(topic, each) for topic in topics))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    count = each * len(topics)
+    while "heard" in name and heard < count:
+        await asyncio.sleep(0.001)
+    await broker.stop()
+    return {
+        "per_second": count / seconds,
+        "cpu_us": cpu / count * 1e6,
+        "slowest_ms": slowest * 1000,
+        "heard": heard,
+    }
+
+
+def measure(name: str, arguments: argparse.Namespace) -> Figures:
+    """One round with a fresh broker, and where it is Redis a fresh one of that."""
+    if name == "memory":
+        return uvloop.run(publish(MemoryBroker(SystemClock(), epoch="e"), arguments, name))
+    with tempfile.TemporaryDirectory() as folder:
+        socket = Path(folder, "redis.sock")
+        process = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", socket, "--save", ""],
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            while not socket.exists():
+                time.sleep(0.01)
+            config = RedisConfig(Address.parse(f"unix://{socket}"))
+            broker = RedisBroker(SystemClock(), Counters(), config)
+            return uvloop.run(publish(broker, arguments, name))
+        finally:
+            process.kill()
+            process.wait()
+
+
+def main() -> None:
+    parser = flags(__doc__)
+    parser.add_argument("--messages", type=int, default=MESSAGES)
+    parser.add_argument("--waiting", type=int, default=WAITING, help="publishes at the same time")
+    arguments = parser.parse_args()
+    load_before, began = busy_cores(), time.monotonic()
+    runs = interleaved(list(BROKERS), arguments.rounds, lambda name: measure(name, arguments))
+    middle = medians(runs)
+    rows = [
+        {
+            "broker": name,
+            "publishes/s": each["per_second"],
+            "node's CPU us each": each["cpu_us"],
+            "slowest ms": each["slowest_ms"],
+            "heard": each["heard"],
+        }
+        for name, each in middle.items()
+    ]
+    report("brokers", rows, runs, load_before, time.monotonic() - began)
+    if arguments.messages >= MESSAGES:
+        at_least("publishes a second", middle["redis, kept"]["per_second"], GOAL_PER_SECOND)
+
+
+if __name__ == "__main__":
+    main()
