@@ -60,7 +60,13 @@ class MemoryAssembly:
         return True
 
     def rejoin(self, connection_id: str, user_id: str, key: SessionKey) -> None:
-        self._join(connection_id, user_id, key, None)
+        if self.admits(user_id, key):
+            self._join(connection_id, user_id, key, None)
+        else:
+            refused = News(
+                key, Happening.REFUSED, 0, self._now_ms(), user_id, connection_id=connection_id
+            )
+            self._hear(refused)
 
     async def kick(self, key: SessionKey, user_id: str) -> int:
         left = self.sessions.kick(*key, user_id, self._clock.monotonic())

@@ -51,3 +51,13 @@ class Told:
                 missed.append(saying)
         missed.reverse()
         return missed
+
+    def take_back(self, serial: int) -> list[bytes]:
+        """What was said after a write, to be said anew; it is remembered here no longer."""
+        events: list[bytes] = []
+        while self._sayings and self._sayings[-1].serial > serial:
+            event = self._sayings.pop().event
+            self._bytes -= len(event)
+            events.append(event)
+        events.reverse()
+        return events

@@ -28,6 +28,9 @@ class Mark(NamedTuple):
     follows: Writes | None = None
     # What was told apart from messages, up to this write; None where that was told as it came.
     told: int | None = None
+    # And what it had yet to be told wherever it stood.
+    needs_snapshot: bool = False
+    needs_status: bool = False
 
     def seq_at(self, serial: int) -> int | None:
         """How far the client had come when this was written; None where that is forgotten."""
@@ -36,15 +39,43 @@ class Mark(NamedTuple):
         return self.seq + max(0, min(serial - self.serial + 1, self.steps))
 
 
+class Answer(NamedTuple):
+    """A place that the client was told in an answer, which has no number and may be lost."""
+
+    serial: int
+    # Whether it had another place there before.
+    moved: bool
+
+
 class Trail(Generic[K]):
     """The marks of one client."""
 
-    __slots__ = ("_marks", "born")
+    __slots__ = ("_answering", "_answers", "_marks", "born")
 
     def __init__(self, born: int) -> None:
         # The last write before its first.
         self.born = born
         self._marks: dict[K, tuple[Mark, ...]] = {}
+        self._answers: dict[K, Answer] = {}
+        self._answering: list[K] = []
+
+    def begin(self, key: K, answer: Answer) -> None:
+        """The client is told anew where it stands."""
+        self._marks.pop(key, None)
+        self._answers[key] = answer
+        self._answering.append(key)
+
+    def answered(self, serial: int) -> None:
+        """The answer goes out now, behind all that was written while it was being made."""
+        for key in self._answering:
+            if key in self._answers:
+                self._answers[key] = self._answers[key]._replace(serial=serial)
+        self._answering.clear()
+
+    def unsure(self, key: K, serial: int) -> Answer | None:
+        """The answer of which a client may not know that has seen no more than this."""
+        answer = self._answers.get(key)
+        return answer if answer is not None and serial <= answer.serial else None
 
     def note(self, key: K, mark: Mark) -> None:
         """Something else is true from now on."""
@@ -57,6 +88,7 @@ class Trail(Generic[K]):
     def drop(self, key: K) -> None:
         """The client wants no more of a topic."""
         self._marks.pop(key, None)
+        self._answers.pop(key, None)
 
     def last(self, key: K) -> Mark:
         """What is true now."""

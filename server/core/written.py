@@ -7,20 +7,22 @@ from collections import deque
 class Written:
     """The writes of one topic, a message each; `max_messages` of them are remembered."""
 
-    __slots__ = ("_first_seq", "_max_messages", "_serials", "_times")
+    __slots__ = ("_first_seq", "_forgotten", "_max_messages", "_serials", "_times")
 
     def __init__(self, seq: int, *, max_messages: int) -> None:
         self._max_messages = max_messages
         self._serials: deque[int] = deque()
         self._times: deque[int] = deque()
         self._first_seq = seq + 1
+        # The write of the message before the first that is remembered, where there was one.
+        self._forgotten: int | None = None
 
     def append(self, serial: int, ts_ms: int) -> None:
         """The next message was numbered; it had come at this time."""
         self._serials.append(serial)
         self._times.append(ts_ms)
         if len(self._serials) > self._max_messages:
-            self._serials.popleft()
+            self._forgotten = self._serials.popleft()
             self._times.popleft()
             self._first_seq += 1
 
@@ -29,6 +31,7 @@ class Written:
         self._serials.clear()
         self._times.clear()
         self._first_seq = seq + 1
+        self._forgotten = None
 
     def seq_at(self, serial: int, least: int) -> int | None:
         """The newest message at this write, for a client that has got at least so far.
@@ -36,7 +39,7 @@ class Written:
         None where that is forgotten.
         """
         count = bisect_right(self._serials, serial)
-        if count:
+        if count or (self._forgotten is not None and serial >= self._forgotten):
             return max(least, self._first_seq - 1 + count)
         return least if least >= self._first_seq - 1 else None
 

@@ -130,6 +130,10 @@ class Channel:
         """Whether anybody listens, or may be back to do so."""
         return bool(len(self) or self.held)
 
+    def held_ids(self) -> tuple[str, ...]:
+        """The connections that were cut off and may be back."""
+        return tuple(client.id for client in self.held)
+
     @property
     def fresh_count(self) -> int:
         """How many lack nothing yet, but stand beside their tier."""
@@ -260,7 +264,7 @@ class Channel:
             self.sync(tier, client)
             return True
         tier.odd[client] = lag
-        client.note(self, self._offsets.last, lag.last, told=lag.told)
+        client.note(self, self._offsets.last, lag.last, owes=lag)
         if lag.last == self.view.position.seq:
             # The next message is the first that it lacks.
             lag.oldest_ms = None

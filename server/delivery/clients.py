@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from server.core.frames import deflate_text_frames
 from server.core.offsets import Offsets, plain_frame
-from server.core.outbox import Outbox
+from server.core.outbox import Lag, Outbox
 from server.core.told import Told
 from server.core.trail import Mark, Trail, Writes
 from server.ports import Link
@@ -51,11 +51,17 @@ class Client:
         *,
         steps: int = 0,
         follows: Writes | None = None,
-        told: int | None = None,
+        owes: Lag | None = None,
     ) -> None:
         """Remember how far it has come in a topic from this write on, where it may ask for that."""
-        if self.trail is not None:
-            self.trail.note(channel, Mark(serial, seq, steps, follows, told))
+        if self.trail is None:
+            return
+        mark = Mark(serial, seq, steps, follows)
+        if owes is not None and owes.owes:
+            mark = mark._replace(
+                told=owes.told, needs_snapshot=owes.needs_snapshot, needs_status=owes.needs_status
+            )
+        self.trail.note(channel, mark)
 
     def frames(self, events: list[bytes], offsets: Offsets) -> tuple[bytes, int]:
         """Events for this client alone, and the number of the first of them."""

@@ -11,7 +11,7 @@ from server.core.frames import deflate_text_frames
 from server.core.offsets import Offsets, plain_frame
 from server.core.outbox import Lag
 from server.core.told import Saying, Told
-from server.core.trail import Trail
+from server.core.trail import Answer, Trail
 from server.delivery.channel import Channel, Group, Piece, Tier
 from server.delivery.clients import BROKEN, Client
 from server.delivery.laggards import Laggards, Schedule
@@ -126,8 +126,12 @@ class Fanout:
             channel.held[client] = None
         self._parked[connection_id] = client
 
-    def resume(self, connection_id: str, link: Link, offset: str | None) -> bool:
+    def resume(
+        self, connection_id: str, link: Link, offset: str | None, first: bytes = b""
+    ) -> bool:
         """It is back, and says what it saw last: it is sent what it lacks, and goes on.
+
+        The `first` frames come before that: they tell it that it is back.
 
         False, and nothing has changed, where that cannot be told exactly.
         """
@@ -139,16 +143,16 @@ class Fanout:
         del self._parked[connection_id]
         client.link = link
         self._clients[connection_id] = client
+        client.send(first)
         self._repeat(client, lags.serial)
         for channel, lag in lags.lags.items():
             del channel.held[client]
             pace = client.pace(channel)
-            if lag.owes or lag.last != channel.view.position.seq:
-                client.channels[channel] = pace
-                channel.join(client, pace, lag)
+            client.channels[channel] = pace
+            # Who stands where its pace stands goes on with it, though the head may be further.
+            lacks = lag.owes or lag.last != channel.view.position.seq
+            if not channel.join(client, pace, lag) and lacks:
                 self.laggards.owe(client, channel, lag)
-            else:
-                self.place(client, channel, pace, lag)
         self.laggards.serve(client)
         return True
 
@@ -158,6 +162,10 @@ class Fanout:
         client.outbox = None
         for channel, pace in client.channels.items():
             channel.part(client, pace)
+
+    def __contains__(self, connection_id: object) -> bool:
+        """Whether this connection can be written to."""
+        return connection_id in self._clients
 
     @property
     def link_count(self) -> int:
@@ -237,14 +245,24 @@ class Fanout:
         """The client hears the topic from its head on; the pace that it is served at."""
         client = self._clients[connection_id]
         self.flush_channel(channel)
-        self._part(client, channel)
+        head = channel.view.position.seq
+        before = self._part(client, channel)
+        if client.trail is not None and (before is None or before.owes or before.last != head):
+            client.trail.begin(channel, Answer(self._offsets.last, moved=before is not None))
         if interval_ms:
             client.asked[channel] = interval_ms
         pace = client.pace(channel)
-        self.place(client, channel, pace, Lag(channel.view.position.seq))
-        if channel.stale_since_ms is not None:
-            self._owe(client, channel, Lag(channel.view.position.seq, needs_status=True))
+        self.place(client, channel, pace, Lag(head))
+        owed = before is not None and before.needs_status
+        if owed or channel.stale_since_ms is not None:
+            self._owe(client, channel, Lag(head, needs_status=True))
         return pace
+
+    def answered(self, connection_id: str) -> None:
+        """The client is told now where it stands in what it was made to hear."""
+        client = self._clients.get(connection_id)
+        if client is not None and client.trail is not None:
+            client.trail.answered(self._offsets.last)
 
     def owe_snapshot(self, connection_id: str, channel: Channel) -> None:
         """The client has the position but not the state: that comes as a message."""
@@ -253,24 +271,32 @@ class Fanout:
         self._owe(self._clients[connection_id], channel, lag)
 
     def unlisten(self, connection_id: str, channel: Channel) -> None:
-        """The client wants no more of it, or is to have no more of it when it is back."""
+        """The client wants no more of it, or is to have no more of it when it is back.
+
+        One that is gone by now is nothing.
+        """
         parked = self._parked.get(connection_id)
         if parked is not None:
             del parked.channels[channel]
             parked.asked.pop(channel, None)
             channel.held.pop(parked, None)
-        else:
-            self._part(self._clients[connection_id], channel)
-
-    def _part(self, client: Client, channel: Channel) -> None:
-        client.asked.pop(channel, None)
-        pace = client.channels.pop(channel, None)
-        if pace is not None:
-            channel.part(client, pace)
-            if client.outbox is not None:
-                client.outbox.drop(channel)
+            if parked.trail is not None:
+                parked.trail.drop(channel)
+            return
+        client = self._clients.get(connection_id)
+        if client is not None:
+            self._part(client, channel)
             if client.trail is not None:
                 client.trail.drop(channel)
+
+    def _part(self, client: Client, channel: Channel) -> Lag | None:
+        client.asked.pop(channel, None)
+        pace = client.channels.pop(channel, None)
+        if pace is None:
+            return None
+        if client.outbox is not None:
+            client.outbox.drop(channel)
+        return channel.part(client, pace)
 
     def _owe(self, client: Client, channel: Channel, lag: Lag) -> None:
         pace = client.channels[channel]
@@ -571,8 +597,9 @@ class Fanout:
     def _repeat(self, client: Client, serial: int) -> None:
         """Say again to one client what was said to it after this."""
         if client.told is not None:
-            for saying in client.told.after(serial, client.id) or ():
-                self.tell_one(client.id, saying.event)
+            # With a new number each: cut off once more, it must not get both.
+            for event in client.told.take_back(serial):
+                self.tell_one(client.id, event)
 
     def _force(self, client: Client, frame: bytes) -> bool:
         """Write though its way is full, unless too much waits already: then it is let go."""

@@ -138,22 +138,27 @@ class Laggards:
         if lag.needs_resync and not self._say_resync(client, channel):
             return False
         events = missed.events
-        steps = 0 if missed.is_snapshot or channel.view.merges else len(events)
+        count = len(events)
+        steps = 0 if missed.is_snapshot or channel.view.merges else count
         status = channel.status() if lag.needs_status else None
         if status is not None:
             events = [*events, status]
+        lag.needs_snapshot = lag.needs_resync = False
         if events:
             frames, serial = client.frames(events, self._offsets)
             if not client.send(frames):
                 return False
-            base = lag.last if steps else missed.reached
-            client.note(channel, serial, base, steps=steps, told=lag.told)
+            if count:
+                base = lag.last if steps else missed.reached
+                client.note(channel, serial, base, steps=steps, owes=lag)
+            lag.needs_status = False
+            if status is not None:
+                client.note(channel, serial + count, missed.reached, owes=lag)
         if missed.merged > 1:
             self._counters.add("delivery.merged", missed.merged - 1)
         if missed.is_snapshot:
             self._counters.add("delivery.snapshots")
         lag.last = missed.reached
-        lag.needs_snapshot = lag.needs_status = lag.needs_resync = False
         return True
 
     def _say_resync(self, client: Client, channel: Channel) -> bool:
@@ -171,7 +176,7 @@ class Laggards:
             if not client.send(frames):
                 return False
             lag.told = saying.serial
-            client.note(channel, serial, lag.last, told=lag.told)
+            client.note(channel, serial, lag.last, owes=lag)
         return True
 
     def tick(self) -> None:

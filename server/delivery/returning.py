@@ -53,19 +53,30 @@ def _seq(channel: Channel, mark: Mark, serial: int) -> int | None:
 def _lag(client: Client, channel: Channel, serial: int) -> Lag | None:
     trail, view = client.trail, channel.view
     assert trail is not None
+    assert channel.written is not None
     mark = trail.find(channel, serial)
+    answer = trail.unsure(channel, serial)
     seq = None if mark is None else _seq(channel, mark, serial)
-    if seq is not None and (view.merges or view.has_after(seq)):
-        assert channel.written is not None
-        lag = Lag(seq, channel.written.ts_after(seq))
-    elif view.merges:
-        # Its state is all that anybody needs.
-        lag = Lag(min(view.position.seq, trail.last(channel).seq), needs_snapshot=True)
-    else:
+    if view.merges:
+        if seq is None:
+            lag = Lag(min(view.position.seq, trail.last(channel).seq), needs_snapshot=True)
+        else:
+            lag = Lag(seq, channel.written.ts_after(seq))
+            if lag.oldest_ms is None and seq != view.position.seq:
+                lag.needs_snapshot = True
+        if answer is not None or (mark is not None and mark.needs_snapshot):
+            # Its state is all that anybody needs, where there is one.
+            lag.needs_snapshot = view.position.seq > 0
+    elif seq is None or not view.has_after(seq) or (answer is not None and answer.moved):
         return None
-    lag.needs_status = channel.status_serial > serial
+    else:
+        lag = Lag(seq)
+    lag.needs_status = channel.status_serial > serial or (mark is not None and mark.needs_status)
     if channel.told is not None:
-        told = serial if mark is None or mark.told is None else min(serial, mark.told)
+        # What was said before it came does not concern it.
+        told = serial if mark is None else max(serial, mark.serial)
+        if mark is not None and mark.told is not None:
+            told = min(told, mark.told)
         sayings = channel.told.after(told, client.id)
         if sayings is None:
             return None

@@ -55,12 +55,14 @@ class Attendance:
         for key in keys:
             self._assembly.depart(connection_id, key, lost=True)
 
-    def resume(self, connection_id: str, user_id: str, link: Link, offset: str | None) -> bool:
+    def resume(
+        self, connection_id: str, user_id: str, link: Link, offset: str | None, first: bytes
+    ) -> bool:
         """It is back: it gets what it missed, and is where it was. False where that cannot be."""
         keys = self._parked.pop(connection_id)
         if not all(self._assembly.admits(user_id, key) for key in keys):
             return False
-        if not self._fanout.resume(connection_id, link, offset):
+        if not self._fanout.resume(connection_id, link, offset, first):
             return False
         self._present.add(connection_id)
         for key in keys:
@@ -92,6 +94,20 @@ class Attendance:
             self._fanout.flush_channel(channel)
             self._fanout.unlisten(connection_id, channel)
             self.emptied.add(name)
+
+    def forget(self, key: SessionKey) -> None:
+        """Its time is over: what was said there must not be taken for what begins anew."""
+        name = session_channel(*key)
+        channel = self._fanout.channel(name)
+        if channel is None:
+            return
+        for connection_id in channel.held_ids():
+            self._tickets.forget(connection_id)
+            self.end(connection_id, lost=True)
+        self._fanout.flush_channel(channel)
+        for client in channel.clients():
+            self._fanout.unlisten(client.id, channel)
+        self.emptied.add(name)
 
     @contextmanager
     def arriving(self, connection_id: str, key: SessionKey) -> Iterator[list[News]]:
@@ -130,15 +146,15 @@ class Attendance:
             case Happening.KICKED:
                 self._kick(channel, news)
             case Happening.CLOSED:
-                away = tuple(each for each, keys in self._parked.items() if news.key in keys)
-                self._turn_out(channel, news, (*self.seats.before(news), *away), "closed")
+                self._close(channel, news)
 
     def _kick(self, channel: Channel | None, news: News) -> None:
         present = self.seats.before(news, of_user=True)
+        for connection_id in present:
+            # Whoever was sent away comes back as somebody new, also who reads too slowly for this.
+            self._tickets.forget(connection_id)
         self._turn_out(channel, news, present, "kicked")
         for connection_id in present:
-            # Whoever was sent away comes back as somebody new.
-            self._tickets.forget(connection_id)
             if connection_id not in self._arriving.get(news.key, ()):
                 self._assembly.depart(connection_id, news.key, lost=False)
         self._announce(channel, "user_left", news)
@@ -146,6 +162,16 @@ class Attendance:
             if news.key in self._parked[connection_id]:
                 self._tickets.forget(connection_id)
                 self.end(connection_id, lost=False)
+
+    def _close(self, channel: Channel | None, news: News) -> None:
+        present = self.seats.before(news)
+        self._turn_out(channel, news, present, "closed")
+        for keys in self._parked.values():
+            keys.pop(news.key, None)
+        if channel is not None and channel.held_ids():
+            # Who was cut off hears it when it is back, behind all that was said before.
+            event = session_event("session_closed", news, reason="closed")
+            self._fanout.tell(channel, event, skip=frozenset(present))
 
     def _turn_out(
         self, channel: Channel | None, news: News, connections: tuple[str, ...], reason: str
@@ -164,4 +190,5 @@ class Attendance:
             told = session_event(
                 event, news, user_id=news.user_id, participant_count=news.participant_count
             )
-            self._fanout.tell(channel, told, skip=self.seats.unconcerned(news))
+            away = self._tickets.parked_of((news.key[0], news.user_id))
+            self._fanout.tell(channel, told, skip=self.seats.unconcerned(news).union(away))

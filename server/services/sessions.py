@@ -63,7 +63,12 @@ class SessionsService:
         self.attendance.park(connection_id)
 
     def resume(
-        self, connection_id: str, principal: Principal, link: Link, offset: str | None
+        self,
+        connection_id: str,
+        principal: Principal,
+        link: Link,
+        offset: str | None,
+        first: bytes = b"",
     ) -> bool:
         """It is back: it gets what it missed, and is where it was. False where that cannot be."""
         try:
@@ -71,7 +76,7 @@ class SessionsService:
                 self.judge(principal, session_id)
         except FloorcastError:
             return False
-        return self.attendance.resume(connection_id, principal.user_id, link, offset)
+        return self.attendance.resume(connection_id, principal.user_id, link, offset, first)
 
     def is_in(self, connection_id: str, org: str, session_id: str) -> bool:
         """Whether a connection is in a session."""
@@ -109,7 +114,9 @@ class SessionsService:
                 channel, missed = await self._following.follow(
                     name, lambda head, latest: self._look(session_id, head), seen
                 )
-                gathering = await self._come_in(connection_id, principal.user_id, key, metadata)
+                gathering = await self._come_in(
+                    connection_id, principal.user_id, key, metadata, channel
+                )
                 # From here on nothing waits: what is said now comes after the answer.
                 self._listen(connection_id, channel, again=seen is None)
         except BaseException:
@@ -172,6 +179,8 @@ class SessionsService:
     async def sweep(self) -> None:
         """Give up who did not come back, and forget the sessions whose time is over."""
         for key in await self._assembly.sweep():
+            self.attendance.forget(key)
+            await self._tidy()
             await self._broker.forget(session_channel(*key))
         await self._tidy()
 
@@ -183,6 +192,7 @@ class SessionsService:
         user_id: str,
         key: SessionKey,
         metadata: Mapping[str, object] | None,
+        channel: Channel,
     ) -> Gathering:
         if not self.attendance.is_present(connection_id):
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
@@ -191,6 +201,8 @@ class SessionsService:
         with self.attendance.arriving(connection_id, key) as news:
             gathering = await self._assembly.join(connection_id, user_id, key, metadata)
         gathering = gathering.after(news, user_id)
+        # What waits may find the connection broken, and end it.
+        self._fanout.flush_channel(channel)
         if not self.attendance.is_present(connection_id):
             # What was said when it ended may have come to be before this has let it in.
             self._assembly.depart(connection_id, key, lost=was_in)

@@ -66,14 +66,19 @@ class SubscribingService:
         self._fanout.park(connection_id)
 
     def resume(
-        self, connection_id: str, principal: Principal, link: Link, offset: str | None
+        self,
+        connection_id: str,
+        principal: Principal,
+        link: Link,
+        offset: str | None,
+        first: bytes = b"",
     ) -> bool:
         """It is back: it gets what it missed. False where that, or its topics, cannot be had."""
         for subscription in self._subscriptions.of_connection(connection_id):
             allowed = principal.allows(Scope.MARKET_READ)
             if not allowed or not _may_have(principal, subscription.topic):
                 return False
-        if not self._fanout.resume(connection_id, link, offset):
+        if not self._fanout.resume(connection_id, link, offset, first):
             return False
         self._subscriptions.resume(connection_id)
         return True
@@ -104,6 +109,9 @@ class SubscribingService:
                 topic = Topic.parse(name)
                 seen = None if since is None else since.get(name)
                 channel, missed = await self._join(connection_id, principal, topic, seen)
+                # What waits may find the connection broken, and end it.
+                self._fanout.flush_channel(channel)
+                self._judge_presence(connection_id)
             except FloorcastError as error:
                 replies[name] = _refused(error)
                 continue
@@ -117,6 +125,7 @@ class SubscribingService:
             if told.owes_snapshot:
                 self._fanout.owe_snapshot(connection_id, channel)
             replies[name] = told.reply
+        self._fanout.answered(connection_id)
         return replies
 
     async def unsubscribe(
@@ -188,8 +197,7 @@ class SubscribingService:
 
     def _judge_place(self, connection_id: str, name: str) -> None:
         subscriptions = self._subscriptions
-        if connection_id not in subscriptions:
-            raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
+        self._judge_presence(connection_id)
         full = 0 < self._config.max_topics <= subscriptions.count_of(connection_id)
         if full and not subscriptions.listens(connection_id, name):
             raise LimitError(
@@ -197,6 +205,10 @@ class SubscribingService:
                 f"a connection may have {self._config.max_topics} topics",
                 details={"limit": self._config.max_topics},
             )
+
+    def _judge_presence(self, connection_id: str) -> None:
+        if connection_id not in self._fanout:
+            raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
 
     async def _close(self, name: str) -> None:
         await self._following.release(name, self._freshness.close)

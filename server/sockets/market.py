@@ -50,8 +50,10 @@ class MarketNamespace(FloorNamespace):
     def parked(self, connection_id: str) -> None:
         self._subscribing.park(connection_id)
 
-    def resumed(self, peer: Peer, offset: str | None) -> bool:
-        return self._subscribing.resume(peer.connection_id, peer.principal, peer.link, offset)
+    def resumed(self, peer: Peer, offset: str | None, first: bytes) -> bool:
+        return self._subscribing.resume(
+            peer.connection_id, peer.principal, peer.link, offset, first
+        )
 
     async def left(self, connection_id: str, *, deliberate: bool) -> None:
         await self._subscribing.leave(connection_id)

@@ -6,6 +6,8 @@ import socketio
 
 from client_sdk.contract import ConnectAuth, RefreshToken
 from server.access import Principal
+from server.core.frames import text_frame
+from server.core.packets import connect_packet
 from server.core.tickets import Tickets
 from server.sockets import guards
 from server.sockets.floor import Floor
@@ -86,8 +88,11 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     def parked(self, connection_id: str) -> None:
         """A client was cut off and may be back; nothing of its may be let go. For subclasses."""
 
-    def resumed(self, peer: Peer, offset: str | None) -> bool:
-        """It is back, and has to get what it missed; False where it cannot. For subclasses."""
+    def resumed(self, peer: Peer, offset: str | None, first: bytes) -> bool:
+        """It is back, and has to get these frames and then what it missed; for subclasses.
+
+        False, and nothing was sent, where it cannot have that.
+        """
         return False
 
     def greeting(self, peer: Peer) -> bytes:
@@ -138,8 +143,9 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             self._floor.leave(connection_id)
             raise
         pid = self._tickets.issue(connection_id, principal.user) if numbered else None
-        first_frames = self._floor.welcome(peer, session_id) + more + self.greeting(peer)
-        return {"accepted": Accepted(first_frames, connection_id, pid)}
+        welcome = self._floor.welcome(peer, session_id)
+        frames = self._connected(connection_id, pid) + welcome + more + self.greeting(peer)
+        return {"accepted": Accepted(frames, connection_id)}
 
     async def _take_back(
         self, call: Call, principal: Principal, auth: ConnectAuth, session_id: str | None
@@ -149,24 +155,38 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         ticket = self._tickets.find(auth.pid, principal.user)
         if ticket is None:
             return None
+        now = self._floor.clock.monotonic()
         connection_id = ticket.connection_id
         before = self._floor.find(connection_id)
         if before is not None:
             # Half open: its client knows before the server does.
             before.link.abort("its client has come back")
-        if ticket.until is None:
+        if ticket.until is None or ticket.until <= now:
             return None
         own_id, call.connection_id = call.connection_id, connection_id
         peer = self._floor.join(call, principal, session_id)
-        if not self.resumed(peer, auth.offset):
-            self._floor.leave(connection_id)
-            await self._give_up(connection_id)
-            call.connection_id = own_id
+        # Before what it missed: events that come before CONNECT are held by the stock JavaScript
+        # client, also while it is cut off again, and then it has them twice.
+        first = self._connected(connection_id, ticket.secret)
+        resumed = False
+        try:
+            # All in one: a handler of `connect` may look for what was missed at once.
+            call.link.gather()
+            resumed = self.resumed(peer, auth.offset, first)
+        finally:
+            if not resumed:
+                self._floor.leave(connection_id)
+                await self._give_up(connection_id)
+                call.connection_id = own_id
+        if not resumed:
             return None
         self._tickets.resume(connection_id)
         self.recovered += 1
         welcome = self._floor.welcome(peer, self.session_of(peer, session_id))
-        return Accepted(welcome + self.greeting(peer), connection_id, ticket.secret)
+        return Accepted(welcome + self.greeting(peer), connection_id)
+
+    def _connected(self, connection_id: str, pid: str | None) -> bytes:
+        return text_frame(connect_packet(self.namespace, connection_id, pid))
 
     async def _cut_off(self, connection_id: str, reason: str) -> None:
         self._floor.leave(connection_id)

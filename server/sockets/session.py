@@ -70,8 +70,8 @@ class SessionNamespace(FloorNamespace):
         self._notifications.forget(connection_id)
         self._sessions.park(connection_id)
 
-    def resumed(self, peer: Peer, offset: str | None) -> bool:
-        return self._sessions.resume(peer.connection_id, peer.principal, peer.link, offset)
+    def resumed(self, peer: Peer, offset: str | None, first: bytes) -> bool:
+        return self._sessions.resume(peer.connection_id, peer.principal, peer.link, offset, first)
 
     def session_of(self, peer: Peer, session_id: str | None) -> str | None:
         # It may have gone out of it by itself, before it was cut off.

@@ -154,15 +154,28 @@ class Connection:
             # It counts at once as something that the client has yet to read.
             self._release()
 
+    def gather(self) -> None:
+        """Hold what is written until the end of this turn of the loop, as far as it is little."""
+        if not self.closed:
+            self.write = self._gather
+            asyncio.get_running_loop().call_soon(self._release)
+
+    def _gather(self, frames: bytes) -> None:
+        self._answer += frames
+        if len(self._answer) > self._engine.config.clog_bytes:
+            # From here on it counts as something that the client has yet to read.
+            self._release()
+
     def _write_behind_answer(self, frames: bytes) -> None:
         self._answer += frames
         self._release()
 
     def _release(self) -> None:
         answer, self._answer = self._answer, b""
-        if answer and self._carrier is not None and not self.closed:
+        if self._carrier is not None and not self.closed:
             self.write = self._carrier.write
-            self.write(answer)
+            if answer:
+                self.write(answer)
 
     @property
     def joined(self) -> bool:

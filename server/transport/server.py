@@ -18,7 +18,6 @@ from server.core.packets import (
     PacketKind,
     ack_packet,
     connect_error_packet,
-    connect_packet,
 )
 from server.core.strict_json import dumps
 from server.ports import Clock
@@ -37,14 +36,13 @@ ConnectionRefused = exceptions.ConnectionRefusedError
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a namespace answers when it lets a client in.
+    """What a namespace answers when it lets a client in: the frames that it is still to send.
 
-    Who is had back goes by the id that it had; `pid` is the secret to be had back with.
+    Who is had back goes by the id that it had, and has had its CONNECT.
     """
 
     first_frames: bytes
     connection_id: str
-    pid: str | None = None
 
 
 class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
@@ -154,8 +152,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             self._refuse(connection, namespace, reason["message"], reason["data"])
             return
         connection.sids[namespace] = accepted.connection_id
-        joined = text_frame(connect_packet(namespace, accepted.connection_id, accepted.pid))
-        connection.write(joined + accepted.first_frames)
+        if connection.closed:
+            # It broke, or was let go, while it was sent what it had missed.
+            self.on_left(connection, namespace, self.reason.TRANSPORT_CLOSE)
+            return
+        connection.write(accepted.first_frames)
 
     def _refuse(self, connection: Connection, namespace: str, message: str, data: object) -> None:
         packet = connect_error_packet(namespace, message, data)

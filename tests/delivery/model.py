@@ -21,6 +21,9 @@ class View:
         self.asks: dict[str, str] = {}
         self.checksum: int | None = None
         self.told_of_loss = 0
+        # It is back from a cut: where the server cannot know how far it had come, a state with
+        # another `prev` stands for all.
+        self.returned = False
         if reply["snapshot"] is not None:
             assert reply["snapshot"]["seq"] == self.seq
             self._snapshot(reply["snapshot"]["data"])
@@ -48,6 +51,12 @@ class View:
     def hear(self, message: dict[str, Any], now_ms: int, times: list[int]) -> None:
         """One message that came just now, of a topic whose messages were published then."""
         assert message["epoch"] == self.epoch
+        returned, self.returned = self.returned, False
+        if returned and message["type"] == "snapshot" and self.stream not in KEPT:
+            assert message["seq"] >= self.seq
+            self._snapshot(message["data"])
+            self.seq = message["seq"]
+            return
         assert message["prev"] == self.seq, (message, self.seq)
         if message["type"] == "heartbeat":
             assert message["seq"] == self.seq

@@ -3,54 +3,13 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, test } from "node:test";
 import { io } from "socket.io-client";
+import { Book } from "./kit/book.mjs";
 
 const { FLOORCAST_MARKET_URL: url, FLOORCAST_MARKET_TOKEN: token } = process.env;
 const SECONDS = Number(process.env.FLOORCAST_MARKET_SECONDS ?? 3);
 const opened = [];
 
 after(() => opened.forEach((socket) => socket.disconnect()));
-
-const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
-  for (let bit = 0; bit < 8; bit++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
-  return n;
-});
-
-function crc32(text) {
-  let sum = 0xffffffff;
-  for (const byte of Buffer.from(text)) sum = TABLE[(sum ^ byte) & 0xff] ^ (sum >>> 8);
-  return (sum ^ 0xffffffff) >>> 0;
-}
-
-class Book {
-  bids = new Map();
-  asks = new Map();
-
-  take({ type, data }) {
-    if (type === "heartbeat") return;
-    if (type === "snapshot") {
-      this.bids.clear();
-      this.asks.clear();
-    }
-    for (const [side, levels] of [[this.bids, data.bids], [this.asks, data.asks]]) {
-      for (const [price, quantity] of levels) {
-        if (quantity === "0") side.delete(price);
-        else side.set(price, quantity);
-      }
-    }
-    assert.equal(this.checksum(), data.checksum);
-  }
-
-  checksum() {
-    const bids = [...this.bids].sort((a, b) => b[0] - a[0]).slice(0, 10);
-    const asks = [...this.asks].sort((a, b) => a[0] - b[0]).slice(0, 10);
-    const words = [];
-    for (let rank = 0; rank < 10; rank++) {
-      if (rank < bids.length) words.push(...bids[rank]);
-      if (rank < asks.length) words.push(...asks[rank]);
-    }
-    return crc32(words.join(":"));
-  }
-}
 
 test(`a hundred symbols with three streams each are followed for ${SECONDS} s`, async () => {
   const socket = io(`${url}/market`, { forceNew: true, auth: { token }, transports: ["websocket"] });

@@ -25,7 +25,7 @@ def member(secret: str, name: str) -> str:
     return mint(
         secret,
         subject=user,
-        scopes=[Scope.SESSION_JOIN],
+        scopes=[Scope.MARKET_READ, Scope.SESSION_JOIN],
         clock=SystemClock(),
         ttl_seconds=600,
         org=org or "default",

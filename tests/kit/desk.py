@@ -83,10 +83,16 @@ class Desk:
         await desk.broker.start(desk.fanout.deliver)
         return desk
 
-    def enter(self, name: str, principal: Principal | None = None) -> RecordingLink:
-        """A client that has joined."""
-        link = RecordingLink(clog_bytes=self.delivery.buffer_bytes // 4)
-        self.service.enter(name, principal or trader(name), link)
+    def link(self) -> RecordingLink:
+        """A way to a client."""
+        return RecordingLink(clog_bytes=self.delivery.buffer_bytes // 4)
+
+    def enter(
+        self, name: str, principal: Principal | None = None, *, numbered: bool = False
+    ) -> RecordingLink:
+        """A client that has joined; `numbered`, it may be had back when it is cut off."""
+        link = self.link()
+        self.service.enter(name, principal or trader(name), link, numbered=numbered)
         return link
 
     async def client(self, name: str, *topics: str, interval_ms: int = 0) -> RecordingLink:

@@ -20,6 +20,7 @@ class RecordingLink:
         self.aborted: list[str] = []
         self.most_buffered = 0
         self.on_write: Callable[[], object] = lambda: None
+        self.on_end: Callable[[], object] = lambda: None
         self.taken_bytes = 0
         self._clog_bytes = clog_bytes
         self._stalled = False
@@ -39,6 +40,8 @@ class RecordingLink:
         return len(self._waiters)
 
     def write(self, frames: bytes) -> None:
+        if self.aborted or self.ended:
+            return
         if self.broken:
             raise OSError("broken pipe")
         self.on_write()
@@ -59,9 +62,11 @@ class RecordingLink:
 
     def abort(self, reason: str) -> None:
         self.aborted.append(reason)
+        self.on_end()
 
     def end(self, error: FloorcastError, *, reconnect: bool, namespace: str | None = None) -> None:
         self.ended.append(error.code.value)
+        self.on_end()
 
     # --- what the client does
 
@@ -93,8 +98,14 @@ class RecordingLink:
 
     def events(self) -> list[tuple[str, dict[str, Any]]]:
         """Everything that was written to it, in order, as event and body."""
+        return [(event, body) for event, body, _ in self.numbered_events()]
+
+    def numbered_events(self, start: int = 0) -> list[tuple[str, dict[str, Any], str | None]]:
+        """The same from a certain write on, each with its offset where it has one."""
         return [
-            event_of(payload) for frames in self.written for payload in split_text_frames(frames)
+            event_of(payload)
+            for frames in self.written[start:]
+            for payload in split_text_frames(frames)
         ]
 
     def messages(self, event: str | None = None) -> list[dict[str, Any]]:
@@ -102,7 +113,8 @@ class RecordingLink:
         return [body for name, body in self.events() if event in (None, name)]
 
 
-def event_of(payload: bytes) -> tuple[str, dict[str, Any]]:
-    """The event and its body, out of a packet."""
-    name, body = json.loads(payload[payload.index(b"[") :])
-    return name, body
+def event_of(payload: bytes) -> tuple[str, dict[str, Any], str | None]:
+    """The event, its body, and its offset where it has one, out of a packet."""
+    name, body, *offset = json.loads(payload[payload.index(b"[") :])
+    assert len(offset) <= 1
+    return name, body, offset[0] if offset else None

@@ -84,6 +84,7 @@ class Running:
             "channels": server.fanout.topic_count,
             "memberships": len(server.sessions.seats),
             "links": server.fanout.link_count,
+            "tickets": len(server.market_tickets) + len(server.session_tickets),
             "senders": server.floor.event_limits.tracked(),
             "watched": server.sockets.eio.watched_count + server.floor.watched_count,
         }

@@ -26,6 +26,8 @@ class RawClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        # The last offset that came with an event.
+        self.offset: str | None = None
 
     @staticmethod
     async def open(port: int, *, query: str = "", headers: str = "") -> "RawClient":
@@ -101,7 +103,10 @@ class RawClient:
         while (text := await self.text()) == "2":
             self.send("3")
         assert text.startswith("42"), text
-        event, body = json.loads(text[text.index("[") :])
+        event, body, *offset = json.loads(text[text.index("[") :])
+        if offset:
+            # As the stock client does: the last argument of an event, where that is text.
+            [self.offset] = offset
         return event, body
 
     async def call(self, event: str, payload: object, *, namespace: str = "/market") -> Any:

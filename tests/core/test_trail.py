@@ -1,0 +1,90 @@
+"""The trail of a client against a plain list of what it was really sent."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.core.trail import MAX_MARKS, Answer, Mark, Trail
+from server.core.written import Rounds, Written
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["others", "follow", "fall", "replay", "jump"]), st.integers(1, 4)),
+    max_size=40,
+)
+
+
+@given(steps)
+def test_at_any_write_the_trail_knows_what_the_client_had(moves: list[tuple[str, int]]) -> None:
+    trail: Trail[str] = Trail(0)
+    written = Written(0, max_messages=1000)
+    trail.note("t", Mark(0, 0, follows=written))
+    serial = head = mine = 0
+    follows = True
+    truth = [0]
+    for move, count in moves:
+        if move == "fall" and follows:
+            follows = False
+            trail.note("t", Mark(serial + 1, mine))
+        elif move in ("replay", "jump") and not follows:
+            behind = head - mine
+            stride = min(count, behind) if move == "replay" else 1
+            if not behind:
+                continue
+            if move == "replay":
+                trail.note("t", Mark(serial + 1, mine, steps=stride))
+            else:
+                trail.note("t", Mark(serial + 1, head))
+            for _ in range(stride):
+                serial += 1
+                mine = mine + 1 if move == "replay" else head
+                truth.append(mine)
+            if mine == head:
+                follows = True
+                trail.note("t", Mark(serial, head, follows=written))
+        else:
+            for _ in range(count):
+                serial += 1
+                if move != "others":
+                    head += 1
+                    written.append(serial, 0)
+                    mine = head if follows else mine
+                truth.append(mine)
+    for number, expected in enumerate(truth):
+        mark = trail.find("t", number)
+        if mark is None:
+            assert len(trail._marks["t"]) == MAX_MARKS
+        else:
+            assert mark.seq_at(number) == expected
+
+
+def test_marks_are_bounded_and_what_is_older_is_not_guessed() -> None:
+    trail: Trail[str] = Trail(0)
+    for serial in range(1, MAX_MARKS + 10):
+        trail.note("t", Mark(serial, serial))
+    oldest = 10
+    assert len(trail._marks["t"]) == MAX_MARKS
+    assert trail.find("t", oldest - 1) is None
+    found = trail.find("t", oldest)
+    assert found is not None
+    assert found.seq == oldest
+
+
+def test_a_client_that_follows_a_pace_is_as_far_as_its_rounds() -> None:
+    rounds = Rounds(max_rounds=2)
+    mark = Mark(0, 3, follows=rounds)
+    rounds.append(5, 8)
+    assert (mark.seq_at(4), mark.seq_at(5)) == (3, 8)
+
+
+def test_before_an_answer_nobody_can_know_whether_it_arrived() -> None:
+    trail: Trail[str] = Trail(0)
+    trail.note("t", Mark(1, 1))
+    trail.begin("t", Answer(4, moved=True))
+    trail.note("t", Mark(4, 9))
+    assert trail.unsure("t", 4) == Answer(4, moved=True)
+    assert trail.unsure("t", 5) is None
+    assert trail.unsure("other", 1) is None
+    found = trail.find("t", 1)
+    assert found is not None
+    assert found.seq == 9, "its way there does not count any more"
+    trail.drop("t")
+    assert trail.unsure("t", 4) is None

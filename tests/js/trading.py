@@ -1,0 +1,191 @@
+"""Publishes at a steady rate past all chaos, and writes down what was acknowledged."""
+
+import asyncio
+import itertools
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from random import Random
+from types import TracebackType
+from typing import Any, Self
+
+import socketio
+
+from tests.kit.checksum import checksum
+
+MESSAGES_PER_SECOND = 200
+# Of so many, one is said in a session.
+SESSION_SHARE = 7
+_AT_ONCE = 20
+_BATCH_SECONDS = 0.02
+_CALL_SECONDS = 10
+
+PRIVATE: dict[str, Callable[[str], dict[str, object]]] = {
+    "ORDER_UPDATES": lambda message_id: {"order_id": message_id},
+    "USER_DATA": lambda message_id: {"id": message_id},
+    "RISK_ALERTS": lambda message_id: {"message": message_id},
+}
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What was acknowledged: of kept topics every message, of merged ones where they ended."""
+
+    epochs: dict[str, str] = field(default_factory=dict)
+    # By position, for a private topic `TOPIC@USER`.
+    kept: defaultdict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
+    heads: dict[str, int] = field(default_factory=dict)
+    prices: dict[str, dict[str, object]] = field(default_factory=dict)
+    books: dict[str, "Book"] = field(default_factory=dict)
+    count: int = 0
+
+    def note(self, key: str, position: dict[str, Any]) -> int:
+        """A message has this place; none has it already."""
+        epoch, seq = position["epoch"], position["seq"]
+        assert self.epochs.setdefault(key, epoch) == epoch, key
+        assert seq == self.heads.get(key, 0) + 1, key
+        self.heads[key] = seq
+        self.count += 1
+        return int(seq)
+
+
+class Book:
+    """An order book as its publisher has it."""
+
+    def __init__(self, dice: Random) -> None:
+        self._dice = dice
+        self.sides: dict[str, dict[str, str]] = {"bids": {}, "asks": {}}
+
+    def change(self) -> dict[str, object]:
+        """Set or remove a few levels; the update that says so."""
+        change: dict[str, list[tuple[str, str]]] = {"bids": [], "asks": []}
+        for side, prices in (("bids", range(70, 100)), ("asks", range(100, 130))):
+            levels = self.sides[side]
+            for price in map(str, self._dice.sample(prices, self._dice.randint(0, 3))):
+                quantity = str(self._dice.randint(1, 99))
+                if price in levels and self._dice.random() < 0.4:
+                    quantity = "0"
+                    del levels[price]
+                else:
+                    levels[price] = quantity
+                change[side].append((price, quantity))
+        return {**change, "checksum": self.checksum()}
+
+    def checksum(self) -> int:
+        """The one that every follower's book must have too."""
+        return checksum(self.sides["bids"], self.sides["asks"])
+
+
+class Trading:
+    """A publisher on the market and a speaker in the sessions, each with its own connection."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        topics: list[str],
+        sessions: list[str],
+        users: list[str],
+        seed: int,
+    ) -> None:
+        self.ledger = Ledger()
+        self._url = url
+        self._token = token
+        self._sessions = sessions
+        self._dice = Random(seed)
+        self._keys = [
+            key
+            for topic in topics
+            for key in ([topic] if ":" in topic else [f"{topic}@{user}" for user in users])
+        ]
+        for topic in topics:
+            if topic.startswith("ORDERBOOK"):
+                self.ledger.books[topic] = Book(self._dice)
+        self._numbers = itertools.count(1)
+        self._market = socketio.AsyncClient(reconnection=False)
+        self._speaker = socketio.AsyncClient(reconnection=False)
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for client, namespace in ((self._market, "/market"), (self._speaker, "/session")):
+            await client.connect(
+                self._url,
+                transports=["websocket"],
+                namespaces=[namespace],
+                auth={"token": self._token, "recovery": False},
+            )
+            self._open.push_async_callback(client.disconnect)
+        for session_id in self._sessions:
+            reply = await self._ask(self._speaker, "/session", "join", {"session_id": session_id})
+            self.ledger.epochs[session_id] = reply["epoch"]
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._open.aclose()
+
+    async def run(self, seconds: float) -> None:
+        """Publish for so long, as evenly as the machine allows, and all of it in the end."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        done, wanted = 0, int(seconds * MESSAGES_PER_SECOND)
+        while done < wanted:
+            due = min(wanted, int((loop.time() - began) * MESSAGES_PER_SECOND))
+            count = min(due - done, _AT_ONCE)
+            if count:
+                async with asyncio.TaskGroup() as group:
+                    said = sum((done + index) % SESSION_SHARE == 0 for index in range(count))
+                    group.create_task(self._speak(said), name="speak")
+                    group.create_task(self._publish(count - said), name="publish")
+                done += count
+            await asyncio.sleep(_BATCH_SECONDS)
+
+    async def _publish(self, count: int) -> None:
+        chosen = [(self._dice.choice(self._keys), str(next(self._numbers))) for _ in range(count)]
+        if not chosen:
+            return
+        messages = [self._message(*each) for each in chosen]
+        reply = await self._ask(self._market, "/market", "publish", {"messages": messages})
+        for (key, message_id), position in zip(chosen, reply["positions"], strict=True):
+            seq = self.ledger.note(key, position)
+            if not key.startswith(("PRICE", "ORDERBOOK")):
+                self.ledger.kept[key][seq] = message_id
+
+    def _message(self, key: str, message_id: str) -> dict[str, object]:
+        topic, _, user = key.partition("@")
+        if user:
+            return {"topic": topic, "user": user, "data": PRIVATE[topic](message_id)}
+        data: dict[str, object]
+        if topic.startswith("PRICE"):
+            data = {"bid": "1.00", "ask": "1.02", "last": "1.01", "volume": message_id}
+            self.ledger.prices[topic] = data
+        elif topic.startswith("TRADES"):
+            trade = {"id": message_id, "price": "1.01", "qty": "3", "side": "buy", "ts": 1}
+            data = {"trades": [trade]}
+        else:
+            data = self.ledger.books[topic].change()
+        return {"topic": topic, "data": data}
+
+    async def _speak(self, count: int) -> None:
+        for _ in range(count):
+            session_id, message_id = self._dice.choice(self._sessions), str(next(self._numbers))
+            data = {"is": message_id}
+            body: dict[str, object] = {"session_id": session_id, "data": data, "id": message_id}
+            reply = await self._ask(self._speaker, "/session", "send", body)
+            seq = self.ledger.note(session_id, reply)
+            self.ledger.kept[session_id][seq] = message_id
+
+    async def _ask(
+        self, client: Any, namespace: str, event: str, payload: dict[str, object]
+    ) -> dict[str, Any]:
+        reply: dict[str, Any] = await client.call(
+            event, payload, namespace=namespace, timeout=_CALL_SECONDS
+        )
+        assert reply["ok"], (event, reply)
+        return reply

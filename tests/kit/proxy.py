@@ -1,0 +1,259 @@
+"""A TCP proxy that does to connections what networks do."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+# At most so much of what one side sent is held while the other does not read.
+HELD_BYTES = 64 * 1024
+SLICES_PER_SECOND = 50
+_AT_ONCE_WITHOUT_A_WORD = struct.pack("ii", 1, 0)
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Way(StrEnum):
+    """The two directions of a connection."""
+
+    UP = "from the client to the server"
+    DOWN = "from the server to the client"
+
+
+BOTH = (Way.UP, Way.DOWN)
+
+
+class Pipe:
+    """One direction, and what is wrong with it; each fault may be set and cleared at any time."""
+
+    def __init__(self) -> None:
+        # Every chunk is held up for so long.
+        self.delay_seconds = 0.0
+        # No more than this passes; 0 is no limit.
+        self.bytes_per_second = 0
+        # What comes is read, and goes nowhere.
+        self.swallowing = False
+        # So much still passes, and then the connection is cut.
+        self.bytes_left: int | None = None
+        self.passed_bytes = 0
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Pass on what comes, and its end; true if the connection is to be cut here."""
+        while chunk := await reader.read(self._at_once()):
+            if self.delay_seconds:
+                await asyncio.sleep(self.delay_seconds)
+            if self.swallowing:
+                continue
+            if self.bytes_left is not None:
+                chunk = chunk[: self.bytes_left]
+                self.bytes_left -= len(chunk)
+            if writer.is_closing():
+                return False
+            writer.write(chunk)
+            self.passed_bytes += len(chunk)
+            await writer.drain()
+            if self.bytes_left == 0:
+                return True
+            if self.bytes_per_second:
+                await asyncio.sleep(len(chunk) / self.bytes_per_second)
+        if not (writer.is_closing() or self.swallowing):
+            writer.write_eof()
+        return False
+
+    def _at_once(self) -> int:
+        if not self.bytes_per_second:
+            return HELD_BYTES
+        return max(1, self.bytes_per_second // SLICES_PER_SECOND)
+
+
+class Connection:
+    """A client's connection, the proxy's own to the server, and both ways between them."""
+
+    def __init__(self, client: Ends, server: Ends) -> None:
+        self.up = Pipe()
+        self.down = Pipe()
+        self._client = client
+        self._server = server
+        self._writers = client[1], server[1]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def pipe(self, way: Way) -> Pipe:
+        """One of its directions."""
+        return self.up if way is Way.UP else self.down
+
+    def cut(self) -> None:
+        """Close it on both sides, as a server or a phone does that goes away."""
+        for writer in self._writers:
+            writer.close()
+        self._stop()
+
+    def reset(self) -> None:
+        """Close it on both sides with RST."""
+        for writer in self._writers:
+            _reset(writer)
+        self._stop()
+
+    def cut_after(self, count: int, way: Way = Way.DOWN) -> None:
+        """Let so many bytes pass one way and then cut: with 1, in the middle of a frame."""
+        self.pipe(way).bytes_left = count
+
+    def blackhole(self, *ways: Way) -> None:
+        """Swallow what comes, both ways or one, and leave the sockets open."""
+        for way in ways or BOTH:
+            self.pipe(way).swallowing = True
+
+    def half_close(self, way: Way) -> None:
+        """Say that nothing more comes this way; the other one goes on."""
+        self.pipe(way).swallowing = True
+        writer = self._writers[1 if way is Way.UP else 0]
+        if not writer.is_closing():
+            writer.write_eof()
+
+    def delay(self, seconds: float, *ways: Way) -> None:
+        """Hold up every chunk for so long; 0 is no more."""
+        for way in ways or BOTH:
+            self.pipe(way).delay_seconds = seconds
+
+    def throttle(self, bytes_per_second: int, *ways: Way) -> None:
+        """Let no more than this pass; 0 is no limit."""
+        for way in ways or BOTH:
+            self.pipe(way).bytes_per_second = bytes_per_second
+
+    async def carry(self) -> None:
+        """Carry both ways until both have ended."""
+        async with asyncio.TaskGroup() as group:
+            for pipe, source, sink in (
+                (self.up, self._client[0], self._server[1]),
+                (self.down, self._server[0], self._client[1]),
+            ):
+                name = f"proxy-{'up' if pipe is self.up else 'down'}"
+                self._tasks.append(group.create_task(self._carry(pipe, source, sink), name=name))
+        self.cut()
+        for writer in self._writers:
+            await _closed(writer)
+
+    async def _carry(
+        self, pipe: Pipe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            if await pipe.carry(reader, writer):
+                self.cut()
+        except OSError:
+            # One side was reset: the other is to know it.
+            self.reset()
+
+    def _stop(self) -> None:
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+
+
+class Proxy:
+    """Listens on a port of its own for a server that may change its port or be away."""
+
+    def __init__(self, upstream_port: int, *, host: str = "127.0.0.1") -> None:
+        self.upstream_port = upstream_port
+        self.connections: list[Connection] = []
+        self.accepted_count = 0
+        # Told of each new connection, before a byte has passed: to make it a bad one.
+        self.on_connection: Callable[[Connection], None] | None = None
+        self._host = host
+        self._server: asyncio.Server | None = None
+        self._serving = asyncio.TaskGroup()
+        # Bound and never listening: keeps the port while connections are refused.
+        self._keeper = _bound(host, 0)
+        self.port: int = self._keeper.getsockname()[1]
+
+    async def __aenter__(self) -> Self:
+        await self._serving.__aenter__()
+        await self.accept()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.refuse()
+        self.reset_all()
+        self._keeper.close()
+        await self._serving.__aexit__(exc_type, exc, traceback)
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"http://{self._host}:{self.port}"
+
+    async def accept(self) -> None:
+        """Take new connections, as from the start."""
+        if self._server is None:
+            listener = _bound(self._host, self.port)
+            self._server = await asyncio.start_server(
+                self._accepted, sock=listener, limit=HELD_BYTES
+            )
+
+    def refuse(self) -> None:
+        """Refuse new connections, as a port does that nobody listens on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def cut_all(self) -> None:
+        """Close every connection."""
+        for connection in list(self.connections):
+            connection.cut()
+
+    def reset_all(self) -> None:
+        """Close every connection with RST."""
+        for connection in list(self.connections):
+            connection.reset()
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted_count += 1
+        name = f"proxy-connection-{self.accepted_count}"
+        self._serving.create_task(self._serve((reader, writer)), name=name)
+
+    async def _serve(self, client: Ends) -> None:
+        try:
+            server = await asyncio.open_connection(self._host, self.upstream_port, limit=HELD_BYTES)
+        except OSError:
+            _reset(client[1])
+            await _closed(client[1])
+            return
+        connection = Connection(client, server)
+        self.connections.append(connection)
+        if self._server is None:
+            connection.reset()
+        elif self.on_connection is not None:
+            self.on_connection(connection)
+        try:
+            await connection.carry()
+        finally:
+            self.connections.remove(connection)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    # One that is closed already has no socket, or one with nothing to set.
+    end = writer.get_extra_info("socket")
+    if end is not None:
+        with contextlib.suppress(OSError):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE_WITHOUT_A_WORD)
+    writer.transport.abort()
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    opened = socket.socket()
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    opened.bind((host, port))
+    return opened
