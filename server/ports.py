@@ -195,7 +195,7 @@ class Assembly(Protocol):
         """Tell who is there something that is not kept."""
 
     async def sweep(self) -> Collection[SessionKey]:
-        """Give up who did not come back in time; the sessions whose time is over."""
+        """Give up who did not come back in time; whose logs the broker is to let go."""
 
 
 # Tells the devices of this node of a notice, critical or not; how many were told.

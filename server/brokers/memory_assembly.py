@@ -102,7 +102,10 @@ class MemoryAssembly:
         now = self._clock.monotonic()
         for left in self.sessions.departed(now):
             self._tell_left(left)
-        return [record.key for record in self.sessions.due(now)]
+        over = self.sessions.due(now)
+        for record in over:
+            self._tell(record, Happening.OVER)
+        return [record.key for record in over]
 
     def _join(
         self,

@@ -13,6 +13,8 @@ class Happening(StrEnum):
     LEFT = "left"
     KICKED = "kicked"
     CLOSED = "closed"
+    # Its time is over, and it is forgotten; every node hears that looked after it.
+    OVER = "over"
     SIGNAL = "signal"
     # A connection was had back, but its user has lost the place; only its own node hears.
     REFUSED = "refused"

@@ -84,6 +84,10 @@ class Seats:
         """The sessions that one connection is in."""
         return tuple(self._connections.get(connection_id, ()))
 
+    def is_empty(self, key: SessionKey) -> bool:
+        """Whether nobody of this node is in a session."""
+        return key not in self._rooms
+
     def hear(self, news: News) -> None:
         """So much is known here of a session."""
         room = self._rooms.get(news.key)

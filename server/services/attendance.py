@@ -95,20 +95,6 @@ class Attendance:
             self._fanout.unlisten(connection_id, channel)
             self.emptied.add(name)
 
-    def forget(self, key: SessionKey) -> None:
-        """Its time is over: what was said there must not be taken for what begins anew."""
-        name = session_channel(*key)
-        channel = self._fanout.channel(name)
-        if channel is None:
-            return
-        for connection_id in channel.held_ids():
-            self._tickets.forget(connection_id)
-            self.end(connection_id, lost=True)
-        self._fanout.flush_channel(channel)
-        for client in channel.clients():
-            self._fanout.unlisten(client.id, channel)
-        self.emptied.add(name)
-
     @contextmanager
     def arriving(self, connection_id: str, key: SessionKey) -> Iterator[list[News]]:
         """While it is on the way in: the news that whoever lets it in may not know yet."""
@@ -145,6 +131,8 @@ class Attendance:
                 self._announce(channel, "user_left", news)
             case Happening.KICKED:
                 self._kick(channel, news)
+            case Happening.OVER:
+                self._forget(news.key)
             case Happening.CLOSED:
                 self._close(channel, news)
 
@@ -172,6 +160,20 @@ class Attendance:
             # Who was cut off hears it when it is back, behind all that was said before.
             event = session_event("session_closed", news, reason="closed")
             self._fanout.tell(channel, event, skip=frozenset(present))
+
+    def _forget(self, key: SessionKey) -> None:
+        """Its time is over: what was said there must not be taken for what begins anew."""
+        name = session_channel(*key)
+        channel = self._fanout.channel(name)
+        if channel is None or not self.seats.is_empty(key):
+            return
+        for connection_id in channel.held_ids():
+            self._tickets.forget(connection_id)
+            self.end(connection_id, lost=True)
+        self._fanout.flush_channel(channel)
+        for client in channel.clients():
+            self._fanout.unlisten(client.id, channel)
+        self.emptied.add(name)
 
     def _turn_out(
         self, channel: Channel | None, news: News, connections: tuple[str, ...], reason: str

@@ -178,11 +178,10 @@ class SessionsService:
 
     async def sweep(self) -> None:
         """Give up who did not come back, and forget the sessions whose time is over."""
-        for key in await self._assembly.sweep():
-            self.attendance.forget(key)
-            await self._tidy()
-            await self._broker.forget(session_channel(*key))
+        over = await self._assembly.sweep()
         await self._tidy()
+        for key in over:
+            await self._broker.forget(session_channel(*key))
 
     # --- inside
 

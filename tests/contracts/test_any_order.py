@@ -103,7 +103,7 @@ async def play(quarter: Quarter, script: list[tuple[str, str, SessionKey]], node
                 heard = [
                     (each.what.value, each.user_id, each.participant_count)
                     for each in hall.heard
-                    if each.key == key and each.what not in ("signal", "refused")
+                    if each.key == key and each.what not in ("signal", "refused", "over")
                 ]
                 # Those who are given up in one moment are in no order.
                 assert Counter(heard) == Counter(model.told), (heard, model.told)

@@ -142,6 +142,7 @@ async def test_a_closed_session_is_out_of_reach_until_its_id_is_free_again(
         await quarter.pass_time(20.0)
         assert hall.news()[2:] == [("closed", "", 0)]
         assert await passes(quarter, hall, 62.0) == {ROOM}
+        assert [each.key for each in hall.heard if each.what == "over"] == [ROOM]
         assert await hall.assembly.who(ROOM) is None
         await hall.join("ann1")
         assert await hall.who() == {"ann": 1}

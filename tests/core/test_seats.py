@@ -37,6 +37,7 @@ def test_both_ways_of_looking_agree_and_nothing_is_left() -> None:
     assert ("eve1", ROOM) not in seats
     assert seats.leave("bob1", ROOM)
     assert not seats.leave("bob1", ROOM)
+    assert (seats.is_empty(ROOM), seats.is_empty(("acme", "other"))) == (False, True)
     assert seats.leave_all("ann1") == (ROOM, JOB)
     assert seats.leave_all("ann1") == ()
     assert (len(seats), seats._rooms, seats._connections) == (0, {}, {})

@@ -88,11 +88,11 @@ class Hall:
                 await asyncio.sleep(0.001)
 
     def news(self) -> list[tuple[str, str, int]]:
-        """What was heard, but for signals: what, of whom, and how many are there."""
+        """What was heard while it lasted: what, of whom, and how many are there."""
         return [
             (each.what.value, each.user_id, each.participant_count)
             for each in self.heard
-            if each.what is not Happening.SIGNAL
+            if each.what not in (Happening.SIGNAL, Happening.OVER)
         ]
 
 

@@ -269,6 +269,7 @@ class Caretaker:
             self.set_due(key, told[0])
             return
         self._duties.set_due(key, None)
+        self._tell(News(key, Happening.OVER, 0, self._calls.now_ms()))
         if outcome == b"over":
             await self._calls.unclaim(key, maker_of(told[0]))
 
