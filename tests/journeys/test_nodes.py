@@ -2,7 +2,9 @@
 
 import contextlib
 import itertools
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +12,10 @@ from client_sdk.contract import Scope
 from server.brokers import RedisAssembly, RedisBroker
 from tests.kit.clock import ManualClock
 from tests.kit.members import Member, settled
-from tests.kit.redis import RedisServer
+from tests.kit.redis import RedisServer, redis_server
 from tests.kit.running import Running, running
 
+DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
 MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
 _prefixes = itertools.count(1)
 
@@ -193,3 +196,36 @@ async def test_a_critical_notice_outlives_the_nodes(shared_redis: RedisServer) -
         )
         assert again.reached == 0
         assert [each.id for each in board.waiting("default", "bob")] == ["0", "2"]
+
+
+async def test_the_documented_rights_are_enough_for_sessions_and_notices() -> None:
+    text = DOCS.read_text()
+    rules = re.search(r"user floorcast on >PASSWORD (.*?)```", text, re.DOTALL)
+    assert rules is not None
+    with redis_server() as redis:
+        with redis.client() as client:
+            client.execute_command("ACL SETUSER floorcast on >p", *rules.group(1).split())  # type: ignore[no-untyped-call]
+        url = redis.url.replace("unix://", "unix://floorcast:p@")
+        async with running({"broker.url": url, "session.retention_seconds": 5}) as node:
+            broker = node.server.broker
+            assert isinstance(broker, RedisBroker)
+            await settled(lambda: broker._up)
+            chair = await Member.come(node, "chair", "room", scopes=MODERATOR)
+            bob, cid = [await Member.come(node, user, "room") for user in ("bob", "cid")]
+            await chair.call("kick", session_id="room", user_id="bob")
+            cid.cut()
+            await settled(lambda: len(node.server.sessions.seats) == 1)
+            notify = node.server.notifications.notify
+            await notify("default", "bob", "margin", {}, critical=True, identifier="n1")
+            await bob.next("notification")
+            bob.acknowledge("n1")
+            await pass_time(12, node)
+            assert (await chair.next("user_left"))["user_id"] == "bob"
+            assert (await chair.next("user_left"))["user_id"] == "cid"
+            assert (await chair.call("close", session_id="room"))["ok"]
+            await pass_time(12, node)
+            await settled(lambda: node.server.assembly.session_count == 0)
+            for member in (chair, bob):
+                member.cut()
+        with redis.client() as client:
+            assert client.acl_log() == [], "nothing was refused"
