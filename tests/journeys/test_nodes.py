@@ -206,7 +206,11 @@ async def test_the_documented_rights_are_enough_for_sessions_and_notices() -> No
         with redis.client() as client:
             client.execute_command("ACL SETUSER floorcast on >p", *rules.group(1).split())  # type: ignore[no-untyped-call]
         url = redis.url.replace("unix://", "unix://floorcast:p@")
-        async with running({"broker.url": url, "session.retention_seconds": 5}) as node:
+        clock, same = ManualClock(), {"broker.url": url, "session.retention_seconds": 5}
+        async with running(same, clock=clock) as gone:
+            dora = await Member.come(gone, "dora", "another")
+            dora.cut()
+        async with running(same, clock=clock) as node:
             broker = node.server.broker
             assert isinstance(broker, RedisBroker)
             await settled(lambda: broker._up)
