@@ -97,6 +97,7 @@ class Peer(Worker):
 PEERS = {
     "floorcast": [sys.executable, "-m", "benchmarks.peers.floor"],
     "python-socketio": [sys.executable, "-m", "benchmarks.peers.plain"],
+    "blaster": [sys.executable, "-m", "benchmarks.peers.blaster"],
     "node": ["node", "--expose-gc", str(HERE / "peers" / "node" / "server.js")],
 }
 

@@ -1,3 +1,116 @@
-"""Floorcast's client side; for now the contract that it shares with the server."""
+"""Floorcast's client for Python: market data and shared sessions over one connection."""
+
+from client_sdk.backoff import BackoffConfig
+from client_sdk.book import Book
+from client_sdk.callbacks import Callback
+from client_sdk.client import Client
+from client_sdk.config import ClientConfig
+from client_sdk.contract import FeedState, Notification, Participant, Position, Status, Stream
+from client_sdk.errors import (
+    AuthenticationError,
+    BufferFull,
+    ClientClosed,
+    ConnectionLost,
+    FloorcastError,
+    ForbiddenError,
+    InvalidData,
+    LimitExceeded,
+    NotConnected,
+    ProtocolError,
+    PublishConflict,
+    RequestRefused,
+    SendTimeout,
+    ServerUnavailable,
+    SessionError,
+    TokenUnavailable,
+    TopicError,
+)
+from client_sdk.live_book import BookStatus, LiveBook
+from client_sdk.market import Market
+from client_sdk.models import (
+    AnyMessage,
+    Attendance,
+    BookMessage,
+    BotStatusMessage,
+    Gap,
+    GapReason,
+    MarketMessage,
+    OrderUpdateMessage,
+    PriceMessage,
+    RiskAlertMessage,
+    Sent,
+    SessionEvent,
+    SessionMessage,
+    SessionSignal,
+    TradesMessage,
+    UserDataMessage,
+    UserJoined,
+    UserLeft,
+)
+from client_sdk.session import Session
+from client_sdk.sessions import Sessions
+from client_sdk.states import ClientState
+from client_sdk.stats import Latency, Stats
+from client_sdk.streams import MessageStream
+from client_sdk.sync import SyncClient
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AnyMessage",
+    "Attendance",
+    "AuthenticationError",
+    "BackoffConfig",
+    "Book",
+    "BookMessage",
+    "BookStatus",
+    "BotStatusMessage",
+    "BufferFull",
+    "Callback",
+    "Client",
+    "ClientClosed",
+    "ClientConfig",
+    "ClientState",
+    "ConnectionLost",
+    "FeedState",
+    "FloorcastError",
+    "ForbiddenError",
+    "Gap",
+    "GapReason",
+    "InvalidData",
+    "Latency",
+    "LimitExceeded",
+    "LiveBook",
+    "Market",
+    "MarketMessage",
+    "MessageStream",
+    "NotConnected",
+    "Notification",
+    "OrderUpdateMessage",
+    "Participant",
+    "Position",
+    "PriceMessage",
+    "ProtocolError",
+    "PublishConflict",
+    "RequestRefused",
+    "RiskAlertMessage",
+    "SendTimeout",
+    "Sent",
+    "ServerUnavailable",
+    "Session",
+    "SessionError",
+    "SessionEvent",
+    "SessionMessage",
+    "SessionSignal",
+    "Sessions",
+    "Stats",
+    "Status",
+    "Stream",
+    "SyncClient",
+    "TokenUnavailable",
+    "TopicError",
+    "TradesMessage",
+    "UserDataMessage",
+    "UserJoined",
+    "UserLeft",
+]

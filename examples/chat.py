@@ -1,4 +1,4 @@
-"""Talks in a session with the stock Socket.IO client for Python: what you type, the others read.
+"""Talks in a session: what you type, the others read.
 
 python examples/chat.py http://127.0.0.1:8000 TOKEN SESSION
 
@@ -8,36 +8,45 @@ The token needs the scope `session:join`; the demo prints one, the trader's.
 import asyncio
 import contextlib
 import sys
-from typing import Any
 
-import socketio
+from client_sdk import (
+    Client,
+    FloorcastError,
+    Gap,
+    SessionEvent,
+    SessionMessage,
+    UserJoined,
+    UserLeft,
+)
+
+
+def show_message(message: SessionMessage | Gap) -> None:
+    """Print what somebody said, or that something is missing."""
+    if isinstance(message, Gap):
+        print("* something was said that is gone", flush=True)
+    else:
+        print(f"{message.user_id}: {message.data.get('text')}", flush=True)
+
+
+def show_event(event: SessionEvent) -> None:
+    """Print who came and who went."""
+    if isinstance(event, UserJoined | UserLeft):
+        what = "came" if isinstance(event, UserJoined) else "left"
+        print(f"* {event.user_id} {what}, {event.participant_count} are here", flush=True)
 
 
 async def main(url: str, token: str, session_id: str) -> None:
     """Join, print what is said, and send each line of the standard input."""
-    client = socketio.AsyncClient()
-
-    async def message(body: dict[str, Any]) -> None:
-        print(f"{body['user_id']}: {body['data'].get('text')}", flush=True)
-
-    async def user_joined(body: dict[str, Any]) -> None:
-        print(f"* {body['user_id']} came, {body['participant_count']} are here", flush=True)
-
-    async def user_left(body: dict[str, Any]) -> None:
-        print(f"* {body['user_id']} left, {body['participant_count']} are here", flush=True)
-
-    for handler in (message, user_joined, user_left):
-        client.on(handler.__name__, handler, namespace="/session")
-    auth = {"token": token, "session_id": session_id, "recovery": False}
-    await client.connect(url, namespaces=["/session"], auth=auth)
-    who = await client.call("participants", {"session_id": session_id}, namespace="/session")
-    print(f"* {who['participant_count']} are here", flush=True)
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        said = {"session_id": session_id, "data": {"text": line.strip()}}
-        reply = await client.call("send", said, namespace="/session")
-        if not reply["ok"]:
-            print("*", reply["error"]["message"], flush=True)
-    await client.disconnect()
+    async with Client(url, token=token) as client, client.session.join(session_id) as session:
+        who = await session.participants()
+        print(f"* {who.participant_count} are here", flush=True)
+        session.on_message(show_message)
+        session.on_event(show_event)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            try:
+                await session.send({"text": line.strip()})
+            except FloorcastError as error:
+                print("*", error.message, flush=True)
 
 
 if __name__ == "__main__":

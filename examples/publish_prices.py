@@ -1,4 +1,4 @@
-"""Publishes a price every second with the stock Socket.IO client for Python.
+"""Publishes a price every second.
 
 python examples/publish_prices.py http://127.0.0.1:8000 TOKEN SYMBOL [COUNT]
 
@@ -9,35 +9,31 @@ import asyncio
 import contextlib
 import random
 import sys
-import uuid
 from decimal import Decimal
 
-import socketio
+from client_sdk import Client, FloorcastError
 
 
 async def main(url: str, token: str, symbol: str, count: int) -> None:
     """Walk a price at random, and say where each went."""
-    client = socketio.AsyncClient()
-    await client.connect(url, namespaces=["/market"], auth={"token": token, "recovery": False})
     price = Decimal("100.00")
-    for _ in range(count):
-        price += Decimal(random.randint(-20, 20)) / 100
-        message = {
-            "topic": f"PRICE:{symbol}",
+    async with Client(url, token=token) as client:
+        for number in range(count):
+            if number:
+                await asyncio.sleep(1)
+            price += Decimal(random.randint(-20, 20)) / 100
             # Text, so that no digit is lost on the way.
-            "data": {
+            data = {
                 "bid": str(price - Decimal("0.01")),
                 "ask": str(price + Decimal("0.01")),
                 "last": str(price),
                 "volume": "1.0",
-            },
-            # Sent again after a lost answer, it would not be published twice.
-            "id": uuid.uuid4().hex,
-        }
-        reply = await client.call("publish", {"messages": [message]}, namespace="/market")
-        print(price, reply["positions"][0] if reply["ok"] else reply["error"])
-        await asyncio.sleep(1)
-    await client.disconnect()
+            }
+            try:
+                position = await client.market.publish(f"PRICE:{symbol}", data)
+                print(price, position, flush=True)
+            except FloorcastError as error:
+                print(price, error, flush=True)
 
 
 if __name__ == "__main__":

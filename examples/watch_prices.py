@@ -1,4 +1,4 @@
-"""Watches prices with the stock Socket.IO client for Python.
+"""Watches prices: prints each as it changes, through lost connections and restarts.
 
 python examples/watch_prices.py http://127.0.0.1:8000 TOKEN [SYMBOL ...]
 """
@@ -6,33 +6,17 @@ python examples/watch_prices.py http://127.0.0.1:8000 TOKEN [SYMBOL ...]
 import asyncio
 import contextlib
 import sys
-from typing import Any
 
-import socketio
+from client_sdk import Client
 
 
 async def main(url: str, token: str, symbols: list[str]) -> None:
-    """Subscribe and print until Ctrl-C."""
-    client = socketio.AsyncClient()
-
-    async def price(message: dict[str, Any]) -> None:
-        print(message["seq"], message["symbol"], message["data"]["last"])
-
-    async def goodbye(message: dict[str, Any]) -> None:
-        print("the server says goodbye:", message["message"])
-
-    async def connect() -> None:
-        # Again after every reconnect: subscriptions end with their connection.
-        topics = [f"PRICE:{symbol}" for symbol in symbols]
-        reply = await client.call("subscribe", {"topics": topics}, namespace="/market")
-        for topic, state in reply["topics"].items():
-            print(topic, state["status"], state.get("error", {}).get("message", ""))
-
-    client.on("price", price, namespace="/market")
-    client.on("goodbye", goodbye, namespace="/market")
-    client.on("connect", connect, namespace="/market")
-    await client.connect(url, namespaces=["/market"], auth={"token": token, "recovery": False})
-    await client.wait()
+    """Print until Ctrl-C."""
+    async with Client(url, token=token) as client:
+        client.on_state(lambda state: print("*", state.value, flush=True))
+        async for tick in client.market.prices(*symbols):
+            age_ms = tick.age * 1000
+            print(f"{tick.symbol} {tick.data.last} #{tick.seq}, {age_ms:.0f} ms old", flush=True)
 
 
 if __name__ == "__main__":

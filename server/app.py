@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,6 +45,7 @@ from server.core.limits import ConnectionLimits, ConnectRate
 from server.core.offsets import Offsets
 from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
+from server.draining import Departures
 from server.feeds import FeedError, open_feed
 from server.ports import Assembly, Broker, Clock, Feed, NoticeBoard
 from server.services import (
@@ -83,10 +83,14 @@ class SystemClock:
 class Server:
     """One server and its parts. Two of them share nothing."""
 
-    def __init__(self, settings: Settings, *, clock: Clock, feed: Feed | None) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Clock, feed: Feed | None, feeding: bool = True
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.feed = feed
+        self._feeds_at_once = feeding
+        self._feeding: asyncio.Task[None] | None = None
         self.ready = False
         limits = settings.limits
         access = access_config(settings)
@@ -213,11 +217,12 @@ class Server:
             create_task(self._keep(self._tick), name="floorcast-tick"),
             create_task(self._keep(self._sweep), name="floorcast-sweep"),
         ]
-        if self.feed is not None:
-            tasks.append(create_task(self._keep_feeding(self.feed), name="floorcast-feed"))
+        if self._feeds_at_once:
+            self.start_feeding()
         self.ready = True
         yield
         self.ready = False
+        await self.stop_feeding()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -227,20 +232,35 @@ class Server:
         await self.assembly.stop()
         await self.broker.stop()
 
+    def start_feeding(self) -> None:
+        """Run the feed, where there is one."""
+        if self.feed is not None and self._feeding is None:
+            self._feeding = asyncio.get_running_loop().create_task(
+                self._keep_feeding(self.feed), name="floorcast-feed"
+            )
+
+    async def stop_feeding(self) -> None:
+        """End the feed; when this returns it publishes nothing more."""
+        if self._feeding is not None:
+            self._feeding.cancel()
+            await asyncio.wait([self._feeding])
+
     async def drain(self, seconds: float) -> None:
         """Send everybody away, each at a moment of its own, within this time."""
         self.ready = False
         self.admission.closed_for = _DRAINING
-        spread = seconds / 2
-        leaving = []
-        for connection in self.sockets.connections():
-            wait = random.uniform(0, spread)
-            connection.tell("reconnect_hint", {"after_ms": int(wait * 1000)})
-            leaving.append((wait, connection))
-        began = self.clock.monotonic()
-        for wait, connection in sorted(leaving, key=lambda each: each[0]):
-            await asyncio.sleep(max(0.0, began + wait - self.clock.monotonic()))
-            connection.end(_DRAINING, reconnect=True)
+        departures = Departures(
+            self.sockets.connections(),
+            reason=_DRAINING,
+            within_seconds=seconds,
+            flush=self.fanout.flush,
+            clock=self.clock,
+        )
+        departures.tick()
+        while departures:
+            await asyncio.sleep(_TICK_SECONDS)
+            departures.tick()
+        await self.sockets.end_all(_DRAINING)
 
     async def _keep_feeding(self, feed: Feed) -> None:
         try:
@@ -309,15 +329,19 @@ def create_app(
     clock: Clock | None = None,
     feed: Feed | None = None,
     console_token: str | None = None,
+    feeding: bool = True,
 ) -> web.Application:
-    """The server as an aiohttp application; its parts are at `app[SERVER]`."""
+    """The server as an aiohttp application; its parts are at `app[SERVER]`.
+
+    One that is not `feeding` runs its feed only when `start_feeding` is called.
+    """
     clock = clock or SystemClock()
     if feed is None:
         try:
             feed = open_feed(settings.feed.name, feed_options(settings, clock))
         except FeedError as error:
             raise ConfigurationError(f"feed.name: {error}") from error
-    server = Server(settings, clock=clock, feed=feed)
+    server = Server(settings, clock=clock, feed=feed, feeding=feeding)
     app = web.Application()
     app[SERVER] = server
     app.cleanup_ctx.append(contextlib.asynccontextmanager(server.run))

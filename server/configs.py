@@ -1,9 +1,10 @@
 """Turns the settings into what each part of the server is told."""
 
 import math
+import sys
 
 from client_sdk.contract import Stream
-from server.access import AccessConfig
+from server.access import AccessConfig, ConfigurationError
 from server.brokers import Address, MemoryConfig, RedisConfig
 from server.core.notices import Notices
 from server.core.session_records import SessionRules
@@ -38,6 +39,23 @@ def access_config(settings: Settings) -> AccessConfig:
         market_optional=auth.market_optional,
         token_in_query=auth.token_in_query,
     )
+
+
+def is_shared(settings: Settings) -> bool:
+    """Whether several processes can have the broker in common."""
+    return not settings.broker.url.in_memory
+
+
+def judge_workers(settings: Settings) -> None:
+    """Refuse several workers that would share nothing."""
+    workers = settings.server.workers
+    if workers > 1 and not is_shared(settings):
+        raise ConfigurationError(
+            f"server.workers: {workers} processes need a broker that they share: "
+            "set broker.url to a Redis"
+        )
+    if workers > 1 and sys.platform != "linux":
+        raise ConfigurationError("server.workers: more than 1 needs Linux")
 
 
 def delivery_config(settings: Settings) -> DeliveryConfig:
@@ -108,7 +126,7 @@ def transport_config(settings: Settings) -> TransportConfig:
     """The settings of the transport."""
     limits, server = settings.limits, settings.server
     return TransportConfig(
-        transports=server.transports,
+        transports=server.allowed_transports,
         origins=server.origins,
         trusted_proxies=server.trusted_proxies,
         token_in_query=settings.auth.token_in_query,

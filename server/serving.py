@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
-from server.app import SERVER, create_app
+from server.app import SERVER, Server, create_app
 from server.settings import Settings
 from server.transport import HTTP_LOGGER
 
@@ -21,6 +21,63 @@ _LEAST_UNSENT_BYTES = 16 * 1024
 _COLLECTOR_THRESHOLDS = (50_000, 20, 100)
 
 
+class Stopping:
+    """How the process is told to end: SIGTERM drains, SIGINT and a second signal do not wait."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        self._hurried = asyncio.Event()
+
+    @staticmethod
+    def on_signals() -> "Stopping":
+        """Told by the signals of this process."""
+        stopping = Stopping()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stopping.drain)
+        loop.add_signal_handler(signal.SIGINT, stopping.hurry)
+        return stopping
+
+    def drain(self) -> None:
+        """Let everybody go in peace; who says it again has no time for that."""
+        if self._told.is_set():
+            self._hurried.set()
+        self._told.set()
+
+    def hurry(self) -> None:
+        """Do not wait for anybody."""
+        self._hurried.set()
+        self._told.set()
+
+    async def let_go(self, server: Server, drain_seconds: float) -> None:
+        """Wait until told, and drain the server unless there is no time for it."""
+        await self._told.wait()
+        if self._hurried.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        hurried = loop.create_task(self._hurried.wait(), name="floorcast-hurried")
+        draining = loop.create_task(server.drain(drain_seconds), name="floorcast-drain")
+        await asyncio.wait({hurried, draining}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        draining.cancel()
+        await asyncio.wait({hurried, draining})
+        if not draining.cancelled():
+            await draining
+
+
+class Listening:
+    """Where clients reach the application."""
+
+    def __init__(self, url: str, site: web.SockSite) -> None:
+        self.url = url
+        self._site: web.SockSite | None = site
+
+    async def close(self) -> None:
+        """Take in nobody else; who is in stays."""
+        if self._site is not None:
+            site, self._site = self._site, None
+            await site.stop()
+
+
 async def serve(
     settings: Settings,
     *,
@@ -29,27 +86,24 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM, which drains, or SIGINT, which does not wait."""
     app = create_app(settings, console_token=console_token)
-    loop = asyncio.get_running_loop()
-    stopping: asyncio.Future[bool] = loop.create_future()
+    stopping = Stopping.on_signals()
+    async with listening(app, settings, open_listener(settings)) as place:
+        settle()
+        announce(place.url)
+        await stopping.let_go(app[SERVER], settings.server.drain_seconds)
 
-    def stop(drain: bool) -> None:
-        if not stopping.done():
-            stopping.set_result(drain)
 
-    loop.add_signal_handler(signal.SIGTERM, stop, True)
-    loop.add_signal_handler(signal.SIGINT, stop, False)
-    async with listening(app, settings) as url:
-        # What start-up made stays for ever: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        announce(url)
-        if await stopping:
-            await app[SERVER].drain(settings.server.drain_seconds)
+def settle() -> None:
+    """What start-up made stays for ever: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @contextlib.asynccontextmanager
-async def listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
-    """Run the application on its socket; the URL is where clients reach it."""
+async def listening(
+    app: web.Application, settings: Settings, listener: socket.socket
+) -> AsyncIterator[Listening]:
+    """Run the application on this socket, which is closed with it."""
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -60,23 +114,36 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[s
         handler_cancellation=True,
         shutdown_timeout=1.0,
     )
-    await runner.setup()
     thresholds = gc.get_threshold()
     gc.set_threshold(*_COLLECTOR_THRESHOLDS)
     try:
-        listener = _listen(settings)
-        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
-        host, port = listener.getsockname()[:2]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        await runner.setup()
+        site = web.SockSite(runner, listener, backlog=_BACKLOG)
+        await site.start()
+        yield Listening(url_of(listener), site)
     finally:
         gc.set_threshold(*thresholds)
         await runner.cleanup()
+        listener.close()
 
 
-def _listen(settings: Settings) -> socket.socket:
+def url_of(listener: socket.socket) -> str:
+    """Where clients reach what listens there."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def open_listener(
+    settings: Settings, *, port: int | None = None, shared: bool = False
+) -> socket.socket:
+    """Listen where the settings say; several `shared` ones may listen at one address."""
     host = settings.server.host
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, settings.server.port), family=family, backlog=_BACKLOG)
+    listener = socket.create_server(
+        (host, settings.server.port if port is None else port),
+        family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+        backlog=_BACKLOG,
+        reuse_port=shared,
+    )
     if settings.delivery.buffer_bytes:
         # What the network does not take stays here, where it can still be merged or let go,
         # instead of growing old in the kernel: a megabyte and more for each slow client.

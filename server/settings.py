@@ -193,11 +193,24 @@ class ServerSettings(_Section):
     origins: tuple[str, ...] = Field((), description="web origins besides our own; * for any")
     trusted_proxies: tuple[Network, ...] = Field((), description="networks of our proxies")
     transports: tuple[Literal["polling", "websocket"], ...] = Field(
-        ("polling", "websocket"), min_length=1, description="what clients may use"
+        (), description="what clients may use: both, but with several workers `websocket` alone"
     )
-    workers: int = Field(1, ge=1, le=1, description="processes; only one as yet")
+    workers: int = Field(
+        1, ge=1, le=64, description="processes; more than one share a Redis, see broker.url"
+    )
     compression: bool = Field(False, description="negotiate deflate with clients that offer it")
     drain_seconds: Seconds = Field(30, description="time to end in after SIGTERM")
+
+    @property
+    def allowed_transports(self) -> tuple[str, ...]:
+        """What clients may use.
+
+        Requests of one polling client may reach any of several workers, and only one of them
+        knows it.
+        """
+        if self.transports:
+            return self.transports
+        return ("polling", "websocket") if self.workers == 1 else ("websocket",)
 
 
 class AdminSettings(_Section):

@@ -1,5 +1,7 @@
 """Floorcast as a peer, as `floorcast serve` runs it, without what limits one address or client."""
 
+import argparse
+
 import uvloop
 
 from benchmarks.lines import say
@@ -7,7 +9,7 @@ from benchmarks.peers.control import obey
 from client_sdk.contract import Scope
 from server.access import mint, new_secret
 from server.app import SERVER, SystemClock, create_app
-from server.serving import listening
+from server.serving import listening, open_listener
 from server.settings import load_settings
 
 _UNLIMITED = (
@@ -20,12 +22,14 @@ _UNLIMITED = (
 )
 
 
-async def main() -> None:
+async def main(broker: str) -> None:
     secret = new_secret()
     flags: dict[str, object] = {f"limits.{name}": 0 for name in _UNLIMITED}
-    settings = load_settings(flags={**flags, "auth.secret": secret, "server.port": 0})
+    settings = load_settings(
+        flags={**flags, "auth.secret": secret, "server.port": 0, "broker.url": broker}
+    )
     app = create_app(settings)
-    async with listening(app, settings) as url:
+    async with listening(app, settings, open_listener(settings)) as place:
         token = mint(
             secret,
             subject="load",
@@ -33,11 +37,13 @@ async def main() -> None:
             clock=SystemClock(),
             ttl_seconds=3600,
         )
-        say(port=int(url.rpartition(":")[2]), token=token)
+        say(port=int(place.url.rpartition(":")[2]), token=token)
         publishing = app[SERVER].publishing
-        # A publish that has to wait would let the loop turn; this one does not.
+        # With Redis each publish waits for its answer, and lets the loop turn; without, none does.
         await obey(lambda symbol, data: publishing.publish(f"PRICE:{symbol}", data))
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--broker", default="memory://")
+    uvloop.run(main(parser.parse_args().broker))

@@ -10,8 +10,8 @@ _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 class FieldsFormatter(logging.Formatter):
     """Appends the fields of a record as `name=value`."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    def __init__(self, who: str = "") -> None:
+        super().__init__(f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """The line before any traceback."""
@@ -21,8 +21,8 @@ class FieldsFormatter(logging.Formatter):
         return " ".join([line, *(f"{name}={each!r}" for name, each in fields.items())])
 
 
-def log_to_stderr() -> None:
-    """Send what the server logs to stderr, from INFO on."""
+def log_to_stderr(who: str = "") -> None:
+    """Send what the server logs to stderr, from INFO on; `who` tells processes apart."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(FieldsFormatter())
+    handler.setFormatter(FieldsFormatter(who))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,17 +1,25 @@
 """`floorcast serve`: run the server."""
 
 import argparse
-import asyncio
-from collections.abc import Coroutine, Mapping
-from typing import Any
+import contextlib
+import functools
+import logging
+import sys
+from collections.abc import Callable, Mapping
 
 from client_sdk.contract import Scope
 from server.access import AccessConfig, ConfigurationError, mint, new_secret
-from server.app import SystemClock
+from server.app import SystemClock, create_app
 from server.cli.logs import log_to_stderr
+from server.cli.loops import run_loop
+from server.cli.private_redis import private_redis
 from server.cli.sources import Commands, add_config, settings_from
-from server.configs import access_config
-from server.serving import serve
+from server.configs import access_config, is_shared, judge_workers
+from server.serving import serve, url_of
+from server.settings import Settings, load_settings
+from server.workers import Launcher, Order, WorkersError, open_listeners, supervise
+
+logger = logging.getLogger(__name__)
 
 _DEMO_SCOPES = {
     "trader": [Scope.MARKET_READ, Scope.SESSION_JOIN],
@@ -26,11 +34,16 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "serve",
         help="run the server",
-        description="Run the server until SIGTERM, which drains, or Ctrl-C, which does not wait.",
+        description=(
+            "Run the server until SIGTERM, which drains, or Ctrl-C, which does not wait. "
+            "With several workers SIGHUP replaces one after the other."
+        ),
     )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 8000; 0 is any)")
-    parser.add_argument("--workers", type=int, help="processes; only 1 as yet")
+    parser.add_argument(
+        "--workers", type=int, help="processes (default 1); more than 1 share a Redis"
+    )
     parser.add_argument(
         "--feed",
         metavar="NAME",
@@ -53,27 +66,66 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         "server.workers": arguments.workers,
         "feed.name": arguments.feed or ("simulated" if arguments.demo else None),
     }
-    flags = {name: value for name, value in asked.items() if value is not None}
+    flags: dict[str, object] = {name: each for name, each in asked.items() if each is not None}
     settings = settings_from(arguments, environ, flags)
-    # A secret that is configured is used: tokens made elsewhere then work with the demo.
-    if arguments.demo and settings.auth.secret is None:
-        settings = settings_from(arguments, environ, {**flags, "auth.secret": new_secret()})
-    tokens = _demo_tokens(access_config(settings)) if arguments.demo else {}
-
-    def announce(url: str) -> None:
-        for user, token in tokens.items():
-            print(f"token of {user}: {token}")
-        if tokens:
-            print(f"console: {url}/")
-        print(f"listening on {url}", flush=True)
-
-    try:
-        _run_loop(serve(settings, announce=announce, console_token=tokens.get("trader")))
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror}"
-        ) from None
+    with contextlib.ExitStack() as owned:
+        if arguments.demo:
+            # What is configured is used: tokens made elsewhere then work with the demo.
+            if settings.auth.secret is None:
+                flags["auth.secret"] = new_secret()
+            if settings.server.workers > 1 and not is_shared(settings):
+                flags["broker.url"] = owned.enter_context(private_redis())
+            settings = settings_from(arguments, environ, flags)
+        judge_workers(settings)
+        tokens = _demo_tokens(access_config(settings)) if arguments.demo else {}
+        announce = functools.partial(_announce, tokens)
+        console_token = tokens.get("trader")
+        try:
+            if settings.server.workers > 1:
+                order = Order(0, flags, arguments.config, console_token)
+                return _run_workers(order, settings, environ, announce)
+            run_loop(serve(settings, announce=announce, console_token=console_token))
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror}"
+            ) from None
     return 0
+
+
+def _run_workers(
+    order: Order, settings: Settings, environ: Mapping[str, str], announce: Callable[[str], None]
+) -> int:
+    def judge() -> None:
+        # Built as a worker builds it, and let go again: what is wrong is said here, once.
+        create_app(load_settings(flags=order.flags, environ=environ, file=order.config))
+
+    judge()
+    if "polling" in settings.server.allowed_transports:
+        logger.warning("polling does not work with several workers: requests reach any of them")
+    listeners = open_listeners(settings)
+    launcher = Launcher([sys.executable, "-m", "server.cli.worker"], environ, order)
+    try:
+        in_peace = run_loop(
+            supervise(
+                launcher,
+                listeners,
+                drain_seconds=settings.server.drain_seconds,
+                judge=judge,
+                announce=lambda: announce(url_of(listeners[0])),
+            )
+        )
+    except WorkersError as error:
+        print(f"floorcast: {error.message}", file=sys.stderr)
+        return error.code
+    return 0 if in_peace else 1
+
+
+def _announce(tokens: Mapping[str, str], url: str) -> None:
+    for user, token in tokens.items():
+        print(f"token of {user}: {token}")
+    if tokens:
+        print(f"console: {url}/")
+    print(f"listening on {url}", flush=True)
 
 
 def _demo_tokens(access: AccessConfig) -> dict[str, str]:
@@ -90,13 +142,3 @@ def _demo_tokens(access: AccessConfig) -> dict[str, str]:
         )
         for user, scopes in _DEMO_SCOPES.items()
     }
-
-
-def _run_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run on uvloop where it is installed: it is faster, and not to be had on Windows."""
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(main)
-    else:
-        uvloop.run(main)

@@ -143,7 +143,7 @@ class Laggards:
         status = channel.status() if lag.needs_status else None
         if status is not None:
             events = [*events, status]
-        lag.needs_snapshot = lag.needs_resync = False
+        lag.needs_snapshot = False
         if events:
             frames, serial = client.frames(events, self._offsets)
             if not client.send(frames):
@@ -159,6 +159,7 @@ class Laggards:
         if missed.is_snapshot:
             self._counters.add("delivery.snapshots")
         lag.last = missed.reached
+        lag.needs_resync = False
         return True
 
     def _say_resync(self, client: Client, channel: Channel) -> bool:

@@ -20,7 +20,7 @@ from server.delivery.channel import Channel
 from server.delivery.messages import MessageEncoder
 from server.delivery.view import TopicView
 from server.ports import Link
-from server.services.answers import answer, connected
+from server.services.answers import Answer, answer, connected
 from server.services.following import Following
 
 TopicReplies = dict[str, dict[str, object]]
@@ -34,6 +34,16 @@ class SubscribingConfig:
     max_reply_bytes: int = 128 * 1024
     backlog_messages: int = 1000
     backlog_bytes: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A topic that is followed here for a connection that is about to listen to it."""
+
+    topic: Topic
+    channel: Channel
+    seen: Position | None
+    missed: list[Entry] | None
 
 
 class SubscribingService:
@@ -102,31 +112,57 @@ class SubscribingService:
         `since` says how far the client had come before: it gets exactly what it missed, or is
         told that this cannot be.
         """
-        replies: TopicReplies = {}
-        room = self._config.max_reply_bytes
-        for name in dict.fromkeys(topics):
-            try:
-                topic = Topic.parse(name)
-                seen = None if since is None else since.get(name)
-                channel, missed = await self._join(connection_id, principal, topic, seen)
-                # What waits may find the connection broken, and end it.
-                self._fanout.flush_channel(channel)
-                self._judge_presence(connection_id)
-            except FloorcastError as error:
-                replies[name] = _refused(error)
-                continue
-            # From here on nothing waits: what is published now comes after this state.
-            granted = _granted(interval_ms) if topic.stream.merges else 0
-            pace = self._fanout.listen(connection_id, channel, granted)
-            subscription = self._subscriptions.pend(connection_id, topic)
-            self._subscriptions.listen(connection_id, subscription, granted)
-            told = answer(_view(channel), pace, seen=seen, missed=missed, room_bytes=max(0, room))
-            room -= told.used_bytes
-            if told.owes_snapshot:
-                self._fanout.owe_snapshot(connection_id, channel)
-            replies[name] = told.reply
+        replies: TopicReplies = {name: {} for name in topics}
+        opened: dict[str, _Opened] = {}
+        try:
+            for name in replies:
+                try:
+                    topic = Topic.parse(name)
+                    seen = None if since is None else since.get(name)
+                    self._judge_place(connection_id, principal, topic, opened)
+                    channel, missed = await self._join(connection_id, principal, topic, seen)
+                except FloorcastError as error:
+                    replies[name] = _refused(error)
+                    continue
+                channel.awaited += 1
+                opened[name] = _Opened(topic, channel, seen, missed)
+            # From here on nothing waits: what is published now comes after this answer.
+            room = self._config.max_reply_bytes
+            for name, each in opened.items():
+                try:
+                    told = self._listen(connection_id, each, interval_ms, max(0, room))
+                except FloorcastError as error:
+                    replies[name] = _refused(error)
+                    continue
+                room -= told.used_bytes
+                replies[name] = told.reply
+        finally:
+            for each in opened.values():
+                each.channel.awaited -= 1
+            for each in opened.values():
+                if not each.channel.needed:
+                    await self._close(each.channel.name)
         self._fanout.answered(connection_id)
         return replies
+
+    def _listen(
+        self, connection_id: str, opened: "_Opened", interval_ms: int, room_bytes: int
+    ) -> Answer:
+        """Let a connection hear a topic that is followed here, and tell it where that stands."""
+        topic, channel = opened.topic, opened.channel
+        # What waits may find the connection broken, and end it.
+        self._fanout.flush_channel(channel)
+        self._judge_presence(connection_id)
+        granted = _granted(interval_ms) if topic.stream.merges else 0
+        pace = self._fanout.listen(connection_id, channel, granted)
+        subscription = self._subscriptions.pend(connection_id, topic)
+        self._subscriptions.listen(connection_id, subscription, granted)
+        told = answer(
+            _view(channel), pace, seen=opened.seen, missed=opened.missed, room_bytes=room_bytes
+        )
+        if told.owes_snapshot:
+            self._fanout.owe_snapshot(connection_id, channel)
+        return told
 
     async def unsubscribe(
         self, connection_id: str, principal: Principal, topics: Iterable[str]
@@ -160,10 +196,7 @@ class SubscribingService:
         self, connection_id: str, principal: Principal, topic: Topic, seen: Position | None
     ) -> tuple[Channel, list[Entry] | None]:
         """The topic, followed here, if this connection may have it; and what it missed of it."""
-        if not _may_have(principal, topic):
-            raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
         name = channel_for(topic, principal.org, principal.user_id)
-        self._judge_place(connection_id, name)
         channel = self._fanout.channel(name)
         if topic.stream.merges:
             # The state is all that anybody needs.
@@ -177,7 +210,7 @@ class SubscribingService:
             )
             if name not in self._freshness:
                 self._freshness.open(channel, topic.stream, _view(channel))
-            self._judge_place(connection_id, name)
+            self._judge_presence(connection_id)
         except BaseException:
             # Also where the connection ended while the broker was asked.
             self._subscriptions.fail(subscription)
@@ -195,10 +228,23 @@ class SubscribingService:
             max_bytes=self._config.backlog_bytes,
         )
 
-    def _judge_place(self, connection_id: str, name: str) -> None:
-        subscriptions = self._subscriptions
+    def _judge_place(
+        self,
+        connection_id: str,
+        principal: Principal,
+        topic: Topic,
+        opened: Mapping[str, "_Opened"],
+    ) -> None:
+        """Refuse what may not be had, and one more than there is room for."""
+        if not _may_have(principal, topic):
+            raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
         self._judge_presence(connection_id)
-        full = 0 < self._config.max_topics <= subscriptions.count_of(connection_id)
+        subscriptions = self._subscriptions
+        count = subscriptions.count_of(connection_id) + sum(
+            not subscriptions.listens(connection_id, each.channel.name) for each in opened.values()
+        )
+        name = channel_for(topic, principal.org, principal.user_id)
+        full = 0 < self._config.max_topics <= count
         if full and not subscriptions.listens(connection_id, name):
             raise LimitError(
                 ErrorCode.LIMIT_TOPICS,

@@ -30,9 +30,9 @@ class Admission:
 
     def admit(self, ip: str) -> tuple[ConnectionLease | None, FloorcastError | None]:
         """A place, or the reason why there is none; raises it where even that is too much."""
+        if self.closed_for is not None:
+            raise self.closed_for
         try:
-            if self.closed_for is not None:
-                raise self.closed_for
             self._rate.check(ip, self._clock.monotonic())
             return self._limits.open(ip), None
         except FloorcastError as error:

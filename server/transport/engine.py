@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import engineio
 from aiohttp import web
 
+from client_sdk.contract import ErrorCode
 from server.core.deadlines import Deadlines
 from server.core.errors import FloorcastError
 from server.core.frames import text_frame
@@ -32,6 +33,7 @@ STOCK_LOGGER.setLevel(logging.WARNING)
 
 # Engine.IO's own numbers for a refused request; stock clients print the message beside them.
 _UNKNOWN_TRANSPORT = (0, "Transport unknown")
+_NO_POLLING = (0, 'no polling here: connect with transports: ["websocket"]')
 _UNKNOWN_SESSION = (1, "Session ID unknown")
 _BAD_METHOD = (2, "Bad handshake method")
 _BAD_REQUEST = (3, "Bad request")
@@ -111,7 +113,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         query = request.query
         transport = query.get("transport")
         if transport not in self.config.transports:
-            return _refuse(_UNKNOWN_TRANSPORT)
+            return _refuse(_NO_POLLING if transport == "polling" else _UNKNOWN_TRANSPORT)
         if query.get("EIO") != "4":
             return _refuse(_BAD_VERSION)
         sid = query.get("sid")
@@ -121,7 +123,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return self._open(request, transport)
         connection = self.sockets.get(sid)
         if connection is None:
-            return _refuse(_UNKNOWN_SESSION)
+            closed_for = self._admission.closed_for
+            # It may be another node's, that a proxy can still ask.
+            return _refuse(_UNKNOWN_SESSION) if closed_for is None else _turn_away(closed_for)
         polling = connection.carrier
         if not isinstance(polling, PollingCarrier):
             return _refuse(_BAD_REQUEST)
@@ -297,9 +301,13 @@ def _refuse(error: tuple[int, str], *, status: int = 400) -> web.Response:
 
 
 def _turn_away(error: FloorcastError) -> web.Response:
-    response = _json(error.body(), status=429)
+    draining = error.code is ErrorCode.SERVER_DRAINING
+    response = _json(error.body(), status=503 if draining else 429)
     if error.retry_after_ms is not None:
         response.headers["Retry-After"] = str(-(-error.retry_after_ms // 1000))
+    if draining:
+        # What a proxy sends next on this connection is better sent on a new one.
+        response.force_close()
     return response
 
 

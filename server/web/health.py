@@ -14,7 +14,10 @@ def add_health(app: web.Application, *, is_ready: Callable[[], bool]) -> None:
     async def ready(request: web.Request) -> web.Response:
         if is_ready():
             return web.json_response({"status": "ready"})
-        return web.json_response({"status": "not ready"}, status=503)
+        response = web.json_response({"status": "not ready"}, status=503)
+        # Asked again on a new connection, it may be another worker that answers.
+        response.force_close()
+        return response
 
     app.router.add_get("/health/live", live)
     app.router.add_get("/health/ready", ready)

@@ -12,6 +12,7 @@ from server.brokers import Address, BrokerError, RedisBroker, RedisConfig
 from server.core.counters import Counters
 from server.core.entries import Position
 from server.core.errors import FloorcastError, LimitError
+from server.core.idempotency import Claim
 from tests.kit.clock import START, ManualClock
 from tests.kit.nodes import Bounds, Cluster, Node
 from tests.kit.redis import RedisServer, redis_server
@@ -133,6 +134,36 @@ async def test_a_book_that_is_not_whole_any_more_begins_anew(
         assert await node.broker.latest("A") is None
         head = await node.broker.head("A")
         assert (head.seq, head.epoch == receipt.position.epoch) == (0, False)
+
+
+async def test_a_head_that_was_evicted_takes_its_claims_and_its_stream_along(
+    cluster: Cluster, shared_redis: RedisServer
+) -> None:
+    async with cluster.running() as node:
+        claim = Claim("id", b"digest")
+        for _ in range(3):
+            lost = await node.broker.publish("A", b"{}", NOW_MS, kept=True)
+        lost = await node.broker.publish("A", b"{}", NOW_MS, kept=True, claim=claim)
+        with shared_redis.client() as client:
+            client.delete(f"{cluster.prefix}:{{A}}:head")
+        again = await node.broker.publish("A", b"{}", NOW_MS, kept=True)
+        assert (again.position.seq, again.position.epoch == lost.position.epoch) == (1, False)
+        retried = await node.broker.publish("A", b"{}", NOW_MS, kept=True, claim=claim)
+        assert retried.position == Position(again.position.epoch, 2), "what it claimed is gone"
+        entries = await node.broker.before("A", None, 10)
+        assert [each.position for each in entries] == [again.position, retried.position]
+
+
+async def test_what_is_read_for_a_book_is_bounded(
+    cluster: Cluster, shared_redis: RedisServer
+) -> None:
+    async with cluster.running() as one, cluster.running() as other:
+        for number in range(300):
+            data = b'{"bids":[["%d","1"]],"asks":[],"checksum":1}' % (number % 3 + 1)
+            node = (one, other)[number % 2]
+            await node.broker.publish("A", data, NOW_MS, whole=lambda data=data: data)  # type: ignore[misc]
+            with shared_redis.client() as client:
+                assert client.xlen(f"{cluster.prefix}:{{A}}:log") <= 65
 
 
 async def test_what_is_kept_in_redis_ends_by_itself(

@@ -83,6 +83,7 @@ def test_check_shows_what_would_be_in_force_and_hides_secrets(
             "feed.name: ",
         ),
         ({"FLOORCAST_AUTH__SECRET": SECRET, "FLOORCAST_FEED__NAME": "pigeon"}, "no feed 'pigeon'"),
+        ({"FLOORCAST_AUTH__SECRET": SECRET, "FLOORCAST_SERVER__WORKERS": "2"}, "set broker.url"),
     ],
 )
 def test_check_says_what_is_wrong(

@@ -11,7 +11,7 @@ from server.app import SERVER, Server, create_app
 from server.brokers import MemoryAssembly
 from server.core.sessions import Sessions
 from server.ports import Feed
-from server.serving import listening
+from server.serving import listening, open_listener
 from server.settings import load_settings
 from server.transport.polling import PollingCarrier
 from tests.kit.clock import ManualClock
@@ -123,5 +123,5 @@ async def running(
     flags.setdefault("server.port", 0)
     loaded = load_settings(flags=flags)
     app = create_app(loaded, clock=clock, feed=feed)
-    async with listening(app, loaded) as url:
-        yield Running(app[SERVER], "127.0.0.1", int(url.rpartition(":")[2]), clock)
+    async with listening(app, loaded, open_listener(loaded)) as place:
+        yield Running(app[SERVER], "127.0.0.1", int(place.url.rpartition(":")[2]), clock)

@@ -95,6 +95,8 @@ class RawClient:
         """The next text message."""
         async with asyncio.timeout(2):
             opcode, payload = await self.frame()
+        if opcode == 8:
+            raise ConnectionAbortedError(f"closed with {payload!r}")
         assert opcode == 1, (opcode, payload)
         return payload.decode()
 

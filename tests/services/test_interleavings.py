@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from server.brokers import MemoryBroker
 from server.core.entries import Position
 from server.delivery import FreshnessConfig
 from server.services import PublishingConfig, PublishingService
@@ -200,3 +201,36 @@ async def test_overlapping_publishes_of_which_some_fail_leave_the_book_as_it_was
         # What stands is what the next change is judged by.
         await desk.book("A", [(price, "0") for price in expected if price != "9"], [("9", "0")])
         assert levels(orjson.loads((await broker.latest("ORDERBOOK:A")).data)) == {}  # type: ignore[union-attr]
+
+
+class SlowForB(MemoryBroker):
+    """Takes its time for one topic, until it is let go."""
+
+    gate: asyncio.Event
+
+    async def watch(self, channel: str) -> None:
+        if channel.endswith("B"):
+            await self.gate.wait()
+        await super().watch(channel)
+
+
+async def test_no_message_comes_before_the_answer_however_long_another_topic_takes() -> None:
+    desk = Desk(freshness=QUIET, broker=SlowForB)
+    broker = desk.broker
+    assert isinstance(broker, SlowForB)
+    broker.gate = asyncio.Event()
+    await broker.start(desk.fanout.deliver)
+    await desk.price("A", "1.01")
+    link = desk.enter("ann")
+    asking = asyncio.create_task(desk.subscribe("ann", "PRICE:A", "PRICE:B", "PRICE:C"))
+    await asyncio.sleep(0)
+    assert desk.fanout.topic_count == 1, "the first is followed, and the second asked for"
+    await desk.price("A", "1.02")
+    desk.settle()
+    assert link.messages() == []
+    broker.gate.set()
+    replies = orjson.loads(orjson.dumps(await asking))
+    assert replies["PRICE:A"]["snapshot"]["data"]["last"] == "1.02"
+    assert [each["status"] for each in replies.values()] == ["CONNECTED"] * 3
+    desk.settle()
+    assert link.messages() == []

@@ -1,0 +1,98 @@
+"""5,000 clients lose their server, and come back to the next one: how fast, and with what lost."""
+
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from benchmarks.processes import LOAD_CORE, SERVER_CORE, Worker, busy_cores, report
+from benchmarks.rounds import Figures, at_most, flags, interleaved, medians
+from benchmarks.served import Served, token
+from server.cli.private_redis import private_redis
+
+CLIENTS, GOAL = 5000, 1.5
+HOW = {"drained": signal.SIGTERM, "killed": signal.SIGKILL}
+
+
+def measure(how: str, clients: int, drain_seconds: float, broker: str | None) -> Figures:
+    """One round: connect, end the server, start the next one, wait until all are back."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environ = {"FLOORCAST_SERVER__DRAIN_SECONDS": str(drain_seconds)}
+    with private_redis() as redis:
+
+        def serve() -> Served:
+            return Served(port=port, broker=broker or redis, core=SERVER_CORE, environ=environ)
+
+        first = serve()
+        command = [sys.executable, "-m", "benchmarks.returning"]
+        with (
+            first,
+            Worker([*command, "--port", str(port), "--token", token()], LOAD_CORE) as load,
+        ):
+            started = sum(first.cpu_seconds())
+            connecting = load.ask(f"fill {clients}")["seconds"]
+            connecting_cpu = sum(first.cpu_seconds()) - started
+            load.ask("publish")
+            time.sleep(1)
+            ending = first.end(HOW[how])
+            with serve() as second:
+                started = sum(second.cpu_seconds())
+                back = load.ask("back")
+                cpu = sum(second.cpu_seconds()) - started
+                judged = load.ask("judge")
+    return {
+        "connecting": connecting,
+        "ending": ending,
+        "back": back["at"] - second.ready_at,
+        "connecting_cpu": connecting_cpu,
+        "back_cpu": cpu,
+        "acknowledged": judged["acknowledged"],
+        "resets": judged["resets"],
+        "gaps": judged["gaps"],
+        "behind": judged["behind"],
+    }
+
+
+def main() -> None:
+    parser = flags(__doc__)
+    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--drain-seconds", type=float, default=2.0)
+    parser.add_argument("--broker", help="its URL; without one a private redis-server is started")
+    arguments = parser.parse_args()
+    load_before, began = busy_cores(), time.monotonic()
+    runs = interleaved(
+        HOW,
+        arguments.rounds,
+        lambda how: measure(how, arguments.clients, arguments.drain_seconds, arguments.broker),
+    )
+    middle = medians(runs)
+    rows: list[dict[str, Any]] = [
+        {
+            "the server was": how,
+            "s to connect all": each["connecting"],
+            "s to end": each["ending"],
+            "s until all were back": each["back"],
+            "x connecting": each["back"] / each["connecting"],
+            "CPU ms to connect one": each["connecting_cpu"] / arguments.clients * 1000,
+            "x that to come back": each["back_cpu"] / each["connecting_cpu"],
+            "acknowledged": each["acknowledged"],
+            "began anew": each["resets"],
+            "gaps": each["gaps"],
+            "without the last": each["behind"],
+        }
+        for how, each in middle.items()
+    ]
+    report("restart", rows, runs, load_before, time.monotonic() - began)
+    if arguments.clients < CLIENTS:
+        return
+    for row in rows:
+        how = row["the server was"]
+        at_most(f"{how}, x the time of connecting", row["x connecting"], GOAL)
+        lost = max(run["resets"] + run["gaps"] + run["behind"] for run in runs[how])
+        at_most(f"{how}, clients that lost anything", lost, 0)
+
+
+if __name__ == "__main__":
+    main()

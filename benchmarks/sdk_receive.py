@@ -1,0 +1,75 @@
+"""Receiving: the client SDK, models included, beside a plain `socketio.AsyncClient`, flat out.
+
+A process that does nothing else writes prepared messages as fast as the client takes them. Two
+kinds: prices of 170 bytes, and trades, of which the SDK hands out every single one and checks
+that none is missing. Both clients run on Python's own event loop.
+"""
+
+import argparse
+import time
+from typing import Any
+
+from benchmarks.processes import Peer, busy_cores, report
+from benchmarks.rounds import Figures, at_least, interleaved, medians
+
+# The goal is about this size; a smaller run is for trying things out.
+MESSAGES = 100_000
+WARM_UP = 5_000
+GOAL = 2.0
+
+CASES = {
+    "python-socketio, prices": ("python-socketio", "PRICE"),
+    "SDK, prices": ("sdk-latest", "PRICE"),
+    "python-socketio, trades": ("python-socketio", "TRADES"),
+    "SDK, trades": ("sdk", "TRADES"),
+}
+
+
+def measure(name: str, messages: int) -> Figures:
+    """One round with a fresh server and a fresh client."""
+    receiver, stream = CASES[name]
+    flags = ("--receiver", receiver, "--stream", stream)
+    with Peer("blaster") as peer, peer.load(*flags, module="benchmarks.receivers") as load:
+        load.answer()
+        # A round that does not count warms both sides up.
+        for count in (WARM_UP, messages):
+            before = load.ask(f"expect {count}")
+            blast = peer.ask(f"blast {count}")
+            ended = load.answer()
+    elapsed = ended["at"] - blast["began"]
+    return {
+        "per_second": messages / elapsed,
+        "cpu_us": (ended["cpu"] - before["cpu"]) / messages * 1e6,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--messages", type=int, default=MESSAGES)
+    arguments = parser.parse_args()
+    load_before, began = busy_cores(), time.monotonic()
+    runs = interleaved(CASES, arguments.rounds, lambda name: measure(name, arguments.messages))
+    middle = medians(runs)
+    ratios = {
+        name: each["per_second"]
+        / middle[f"python-socketio, {name.partition(', ')[2]}"]["per_second"]
+        for name, each in middle.items()
+    }
+    rows: list[dict[str, Any]] = [
+        {
+            "client": name,
+            "messages/s": each["per_second"],
+            "x python-socketio": ratios[name],
+            "CPU us/message": each["cpu_us"],
+        }
+        for name, each in middle.items()
+    ]
+    report("sdk_receive", rows, runs, load_before, time.monotonic() - began)
+    if arguments.messages >= MESSAGES:
+        for name in ("SDK, prices", "SDK, trades"):
+            at_least(f"{name} x python-socketio", ratios[name], GOAL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""1,000 clients at one worker and at two, with Redis between: what a delivery costs each time.
+
+Two workers with a core each deliver 2 x c1 / c2 times as much as one, where c is the CPU time of a
+delivery in all workers together. That is judged, and not the deliveries a second: two cores are
+not enough for two workers, Redis, the publisher and the clients. The messages come one by one, so
+that none is joined with another: what joining saves grows with the load, and hides the rest.
+"""
+
+import sys
+import time
+from typing import Any
+
+from benchmarks.processes import Worker, busy_cores, report
+from benchmarks.rounds import Figures, at_least, flags, interleaved, medians
+from benchmarks.served import Served, token
+from benchmarks.symbols import symbol
+from server.cli.private_redis import private_redis
+
+CLIENTS, RATE, SECONDS, GOAL = 1000, 20, 10, 1.7
+COUNTS = {"one worker": 1, "two workers": 2}
+_ANY_CORE = -1
+
+
+def measure(name: str, clients: int, seconds: int) -> Figures:
+    """One round with a fresh server, a fresh Redis, and a publisher that serves nobody."""
+    with private_redis() as redis, Served(workers=COUNTS[name], broker=redis) as served:
+        publisher = [sys.executable, "-m", "benchmarks.peers.floor", "--broker", redis]
+        load = [sys.executable, "-m", "benchmarks.load", "--port", str(served.port)]
+        with (
+            Worker(publisher, _ANY_CORE) as publishing,
+            Worker(
+                [*load, "--token", token(), "--topics", f"PRICE:{symbol(0)}"], _ANY_CORE
+            ) as listening,
+        ):
+            publishing.answer()
+            listening.ask(f"open {clients} 64")
+            # A round that does not count warms all sides up.
+            for counted in (1, seconds):
+                before = served.cpu_seconds()
+                load_before = listening.ask(f"expect {RATE * counted}")["cpu"]
+                publishing.tell(f"pace {RATE} {counted} 1 {1000 // RATE}")
+                listening.tell("finished")
+                done = listening.answer()
+                paced = publishing.answer()
+                used = [
+                    after - each for after, each in zip(served.cpu_seconds(), before, strict=True)
+                ]
+    deliveries = clients * RATE * seconds
+    return {
+        "cpu_us": sum(used) / deliveries * 1e6,
+        "busiest_us": max(used) / deliveries * 1e6,
+        "load_share": (done["cpu"] - load_before) / (done["at"] - paced["began"]),
+    }
+
+
+def main() -> None:
+    parser = flags(__doc__)
+    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--seconds", type=int, default=SECONDS)
+    arguments = parser.parse_args()
+    load_before, began = busy_cores(), time.monotonic()
+    runs = interleaved(
+        COUNTS,
+        arguments.rounds,
+        lambda name: measure(name, arguments.clients, arguments.seconds),
+    )
+    middle = medians(runs)
+    alone = middle["one worker"]["cpu_us"]
+    rows: list[dict[str, Any]] = [
+        {
+            "": name,
+            "CPU us/delivery": each["cpu_us"],
+            "of that, the busiest worker": each["busiest_us"],
+            "x one worker, a core each": COUNTS[name] * alone / each["cpu_us"],
+            "load's CPU share": each["load_share"],
+        }
+        for name, each in middle.items()
+    ]
+    report("workers", rows, runs, load_before, time.monotonic() - began)
+    if arguments.clients >= CLIENTS:
+        at_least("x one worker, a core each", rows[1]["x one worker, a core each"], GOAL)
+
+
+if __name__ == "__main__":
+    main()

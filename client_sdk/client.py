@@ -1,0 +1,114 @@
+"""The client: one connection to a Floorcast server, and what can be done over it."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from client_sdk.backoff import Backoff
+from client_sdk.clock import ServerClock
+from client_sdk.config import ClientConfig
+from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
+from client_sdk.errors import ClientClosed, ServerUnavailable
+from client_sdk.market import Market
+from client_sdk.sessions import Sessions
+from client_sdk.states import ClientState
+from client_sdk.stats import Counters, Stats
+from client_sdk.supervisor import Supervisor
+from client_sdk.tokens import Tokens, TokenSource
+from client_sdk.wire import OnPacket, Wire
+
+
+class Client:
+    """Connects on `async with`, and comes back by itself until the block ends.
+
+        async with Client("http://localhost:8000", token=get_token) as client:
+            async for tick in client.market.prices("BTCUSDT", "ETHUSDT"):
+                print(tick.symbol, tick.data.last)
+
+    `token` is a string, or a function that gives one, plain or async: it is asked for each
+    connection, so that it can give a fresh one.
+    """
+
+    def __init__(
+        self, url: str, token: TokenSource = None, *, config: ClientConfig | None = None
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._config = config or ClientConfig()
+        self._http: aiohttp.ClientSession | None = None
+        self._counters = Counters()
+        self._clock = ServerClock()
+        self._supervisor = Supervisor(
+            self._connect,
+            Tokens(token, self._config.token_seconds),
+            Backoff(self._config.backoff, random.random),
+            self._clock,
+            self._counters,
+        )
+        market = self._supervisor.namespace(MARKET_NAMESPACE)
+        self.market = Market(market, self._config, self._counters, self._clock)
+        session = self._supervisor.namespace(SESSION_NAMESPACE)
+        self.session = Sessions(session, self._config, self._counters, self._clock)
+        # A token is judged where it is used: in a namespace. The other is joined once needed.
+        market.want()
+
+    @property
+    def state(self) -> ClientState:
+        """Where the connection stands."""
+        return self._supervisor.states.now
+
+    def on_state(self, callback: Callable[[ClientState], None]) -> Callable[[], None]:
+        """Call this at every change of the state; what it returns ends that."""
+        return self._supervisor.states.watch(callback)
+
+    @property
+    def stats(self) -> Stats:
+        """What happened until now."""
+        return self._counters.snapshot(self._clock.offset_ms)
+
+    async def start(self) -> None:
+        """Connect; raises where that fails for good, or takes too long."""
+        if self._http is not None:
+            raise ClientClosed("a client is started once")
+        self._http = aiohttp.ClientSession()
+        self._supervisor.start()
+        try:
+            async with asyncio.timeout(self._config.start_seconds):
+                await self._supervisor.online.passed()
+        except TimeoutError:
+            cause = self._supervisor.last_error
+            await self.close()
+            why = "" if cause is None else f": {cause.message}"
+            raise ServerUnavailable(
+                f"no connection within {self._config.start_seconds:g} s{why}"
+            ) from cause
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """End everything; who iterates comes to the end, who waits is told."""
+        await self.market.close()
+        await self.session.close()
+        await self._supervisor.close()
+        if self._http is not None:
+            await self._http.close()
+
+    async def _connect(self, on_packet: OnPacket) -> Wire:
+        assert self._http is not None
+        return await Wire.open(self._http, self._url, on_packet, self._config)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,242 @@
+"""Messages as tables: a DataFrame, an Arrow table, a Parquet file; needs `floorcast[data]`."""
+
+import importlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from os import PathLike
+from types import TracebackType
+from typing import Any, Self
+
+from client_sdk.errors import FloorcastError
+from client_sdk.models import (
+    AnyMessage,
+    BookMessage,
+    Gap,
+    PriceMessage,
+    SessionMessage,
+    TradesMessage,
+)
+
+Item = AnyMessage | SessionMessage | Gap
+Row = dict[str, object]
+
+ROWS_PER_BATCH = 10_000
+# The columns of every table; those of a gap are empty for a message, and the other way round.
+_COMMON = {
+    "topic": "string",
+    "gap": "bool",
+    "epoch": "string",
+    "seq": "int64",
+    "ts": "time",
+    "missed_from": "int64",
+    "missed_to": "int64",
+    "reason": "string",
+}
+_MARKET = {"type": "string", "prev": "int64", "merged": "int64", "age_ms": "int64"}
+_LEVEL = {"side": "string", "price": "number", "qty": "number"}
+_PRICES = dict.fromkeys(("bid", "ask", "last", "volume"), "number")
+# Whatever has no column of its own, as JSON.
+_REST = {"data": "string"}
+_COLUMNS: dict[type[object], dict[str, str]] = {
+    PriceMessage: _MARKET | _PRICES | _REST,
+    BookMessage: _MARKET | _LEVEL,
+    TradesMessage: _MARKET | {"trade_id": "string"} | _LEVEL | {"trade_ts": "time"} | _REST,
+    SessionMessage: {"id": "string", "user_id": "string"} | _REST,
+}
+_OTHERS = _MARKET | _REST
+
+
+class MissingExtra(FloorcastError, ImportError):
+    """A library is missing that only tables need."""
+
+    default_code = "client.missing_extra"
+
+
+class MixedMessages(FloorcastError, ValueError):
+    """A table holds messages of one kind, and gaps."""
+
+    default_code = "client.mixed_messages"
+
+
+def to_table(items: Iterable[Item], *, exact: bool = False) -> Any:
+    """A `pyarrow.Table` of messages of one kind and the gaps between them.
+
+    Numbers are floats, or with `exact` the text that was published, to its last zero.
+    """
+    pyarrow = _library("pyarrow")
+    batches = []
+    rows = _Rows(exact)
+    for item in items:
+        rows.add(item)
+        if rows.full:
+            batches.append(rows.take())
+    batches.append(rows.take())
+    return pyarrow.Table.from_batches(batches)
+
+
+def to_dataframe(items: Iterable[Item], *, exact: bool = False) -> Any:
+    """A `pandas.DataFrame` of messages of one kind and the gaps between them."""
+    pandas = _library("pandas")
+    table = to_table(items, exact=exact)
+    # Else a whole column of positions would turn into floats for one gap in it.
+    whole = {table.schema.field("seq").type: pandas.Int64Dtype()}
+    return table.to_pandas(types_mapper=whole.get)
+
+
+class ParquetSink:
+    """Writes messages to a Parquet file, some at a time; the file is readable once it is closed."""
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        exact: bool = False,
+        rows_per_batch: int = ROWS_PER_BATCH,
+    ) -> None:
+        self._parquet = _library("pyarrow.parquet")
+        self._path = path
+        self._rows = _Rows(exact, rows_per_batch)
+        self._writer: Any = None
+        self._closed = False
+        self.row_count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def add(self, item: Item) -> None:
+        """Take a message or a gap; the first message says which kind this file is of."""
+        self._rows.add(item)
+        if self._rows.full:
+            self._write()
+
+    def close(self) -> None:
+        """Write what is left, and the end of the file."""
+        if not self._closed:
+            self._closed = True
+            self._write()
+            self._writer.close()
+
+    def _write(self) -> None:
+        batch = self._rows.take()
+        if self._writer is None:
+            self._writer = self._parquet.ParquetWriter(self._path, batch.schema)
+        self._writer.write_batch(batch)
+        self.row_count += batch.num_rows
+
+
+class _Rows:
+    """The rows of one batch, and the kind of message that all batches are of."""
+
+    def __init__(self, exact: bool, max_rows: int = ROWS_PER_BATCH) -> None:
+        self._pyarrow = _library("pyarrow")
+        self._exact = exact
+        self._max_rows = max_rows
+        self._rows: list[Row] = []
+        self._kind: type[object] | None = None
+        self._schema: Any = None
+
+    @property
+    def full(self) -> bool:
+        return len(self._rows) >= self._max_rows
+
+    def add(self, item: Item) -> None:
+        if isinstance(item, Gap):
+            self._rows.append(_gap(item))
+            return
+        kind = type(item)
+        if self._kind is None and self._schema is None:
+            self._kind = kind
+        if kind is not self._kind:
+            one = self._kind.__name__ if self._kind else "only gaps"
+            raise MixedMessages(f"{kind.__name__} does not go into a table of {one}")
+        self._rows += _rows_of(item, str if self._exact else float)
+
+    def take(self) -> Any:
+        if self._schema is None:
+            self._schema = self._make_schema()
+        batch = self._pyarrow.RecordBatch.from_pylist(self._rows, schema=self._schema)
+        self._rows = []
+        return batch
+
+    def _make_schema(self) -> Any:
+        pyarrow = self._pyarrow
+        types = {
+            "string": pyarrow.string(),
+            "bool": pyarrow.bool_(),
+            "int64": pyarrow.int64(),
+            "time": pyarrow.timestamp("ms", tz="UTC"),
+            "number": pyarrow.string() if self._exact else pyarrow.float64(),
+        }
+        columns = {} if self._kind is None else _COLUMNS.get(self._kind, _OTHERS)
+        return pyarrow.schema([(name, types[kind]) for name, kind in (_COMMON | columns).items()])
+
+
+def _gap(gap: Gap) -> Row:
+    return {
+        "topic": gap.topic,
+        "gap": True,
+        "epoch": gap.epoch,
+        "missed_from": gap.missed_from,
+        "missed_to": gap.missed_to,
+        "reason": gap.reason.value,
+    }
+
+
+def _rows_of(item: AnyMessage | SessionMessage, number: Callable[[str], object]) -> Iterator[Row]:
+    """At least one row for each message, so that no position is missing."""
+    row: Row = {
+        "topic": item.topic,
+        "gap": False,
+        "epoch": item.epoch,
+        "seq": item.seq,
+        "ts": item.ts,
+    }
+    if isinstance(item, SessionMessage):
+        yield row | {"id": item.id, "user_id": item.user_id, "data": json.dumps(item.data)}
+        return
+    row |= {"type": item.type, "prev": item.prev, "merged": item.merged, "age_ms": item.age_ms}
+    if isinstance(item, PriceMessage):
+        prices = {name: number(getattr(item.data, name)) for name in _PRICES}
+        yield row | prices | {"data": _rest(item.data.model_extra)}
+    elif isinstance(item, BookMessage):
+        levels = [("bid", *level) for level in item.data.bids]
+        levels += [("ask", *level) for level in item.data.asks]
+        for side, price, qty in levels:
+            yield row | {"side": side, "price": number(price), "qty": number(qty)}
+        if not levels:
+            yield row
+    elif isinstance(item, TradesMessage):
+        rest = item.data.model_extra or {}
+        for trade in item.data.trades:
+            yield row | {
+                "trade_id": str(trade.id),
+                "side": trade.side,
+                "price": number(trade.price),
+                "qty": number(trade.qty),
+                "trade_ts": trade.ts,
+                "data": _rest(rest | (trade.model_extra or {})),
+            }
+        if not item.data.trades:
+            yield row | {"data": _rest(rest)}
+    else:
+        yield row | {"data": item.data.model_dump_json(exclude_unset=True)}
+
+
+def _rest(fields: dict[str, object] | None) -> str | None:
+    return json.dumps(fields, default=str) if fields else None
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        hint = f"{name} is missing: pip install 'floorcast[data]'"
+        raise MissingExtra(hint, details={"library": name}) from error

@@ -1,0 +1,204 @@
+"""An order book that keeps itself right: fetched anew whenever it cannot be sure of itself."""
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+from enum import StrEnum
+from types import TracebackType
+from typing import Self, cast
+
+from client_sdk.book import Book
+from client_sdk.contract import FeedState, Position
+from client_sdk.errors import ServerUnavailable
+from client_sdk.listeners import Listener, State
+from client_sdk.models import BookMessage, MarketMessage
+from client_sdk.resume import Track
+from client_sdk.stats import Counters
+from client_sdk.subscriptions import Subscriptions
+
+Levels = list[tuple[Decimal, Decimal]]
+
+
+class BookStatus(StrEnum):
+    """How far a book can be relied on."""
+
+    # There is no snapshot yet, or the book differed and a new one is on its way.
+    SYNCING = "SYNCING"
+    LIVE = "LIVE"
+    # Its feed has gone silent.
+    STALE = "STALE"
+    # There is no connection: the levels are as they were when it was lost.
+    OFFLINE = "OFFLINE"
+
+
+class BookListener(Listener[MarketMessage]):
+    """Applies what it hears at once: nothing waits, so nothing can be too much."""
+
+    def __init__(self, symbol: str, topic: str, subscriptions: Subscriptions, counters: Counters):
+        super().__init__(1, counters, on_room=lambda listener: None)
+        self._topic = topic
+        self._subscriptions = subscriptions
+        self.symbol = symbol
+        self.book = Book(symbol)
+        # Counts what may interest who looks at the book.
+        self.version = 0
+        self.resyncs = 0
+
+    def state(self, topic: str, state: State[MarketMessage]) -> bool:
+        """A lost past without a snapshot is a book in which there is nothing."""
+        position = self.position(topic)
+        if state.snapshot is None and position is not None and position.epoch != state.epoch:
+            self.book = Book(self.symbol)
+            self.version += 1
+        return super().state(topic, state)
+
+    def _keep(self, topic: str, track: Track, message: MarketMessage) -> None:
+        right = self.book.apply(cast(BookMessage, message))
+        self.version += 1
+        if right:
+            track.move(message.epoch, message.seq)
+        else:
+            self.resyncs += 1
+            self._subscriptions.resync(self, topic)
+            if message.type == "snapshot":
+                # Asking again at once could go on like this for ever.
+                raise ServerUnavailable("a snapshot differs from its checksum")
+        self._wake()
+
+
+class LiveBook:
+    """`async with` waits for the first state; `async for` yields it after each change.
+
+    A reader that is slow sees fewer, later states, and always a whole one.
+    """
+
+    def __init__(
+        self, listener: BookListener, subscriptions: Subscriptions, is_online: Callable[[], bool]
+    ) -> None:
+        self._listener = listener
+        self._subscriptions = subscriptions
+        self._is_online = is_online
+        self._seen = 0
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def symbol(self) -> str:
+        """Whose book it is."""
+        return self._listener.symbol
+
+    @property
+    def topic(self) -> str:
+        """The topic that it is kept from."""
+        return self._listener.topics[0]
+
+    @property
+    def status(self) -> BookStatus:
+        """How far it can be relied on now."""
+        if self._listener.ended or not self._is_online():
+            return BookStatus.OFFLINE
+        if self._listener.position(self.topic) is None or self._subscriptions.lacks(self.topic):
+            return BookStatus.SYNCING
+        if self._subscriptions.feed(self.topic) is FeedState.STALE:
+            return BookStatus.STALE
+        return BookStatus.LIVE
+
+    @property
+    def bids(self) -> Levels:
+        """Prices and quantities, the highest price first."""
+        return self._listener.book.bids
+
+    @property
+    def asks(self) -> Levels:
+        """Prices and quantities, the lowest price first."""
+        return self._listener.book.asks
+
+    @property
+    def best_bid(self) -> Decimal | None:
+        """The highest price that somebody would pay."""
+        return self._listener.book.best_bid
+
+    @property
+    def best_ask(self) -> Decimal | None:
+        """The lowest price that somebody would take."""
+        return self._listener.book.best_ask
+
+    @property
+    def mid(self) -> Decimal | None:
+        """Half way between the two; None while a side is empty."""
+        return self._listener.book.mid
+
+    @property
+    def position(self) -> Position | None:
+        """The message that the levels are as of."""
+        return self._listener.book.position
+
+    @property
+    def resyncs(self) -> int:
+        """How often it differed and was fetched anew."""
+        return self._listener.resyncs
+
+    def checksum(self) -> int:
+        """CRC32 of the best levels, by the rule of the protocol."""
+        return self._listener.book.checksum()
+
+    def __repr__(self) -> str:
+        return f"<LiveBook {self.symbol} {self.status} {self.best_bid} | {self.best_ask}>"
+
+    # --- its life
+
+    async def ready(self) -> None:
+        """Wait until the server has answered; raises where it refused."""
+        listener = self._listener
+        while not listener.is_ready and not listener.ended:
+            await listener.changed()
+        if listener.error is not None:
+            raise listener.error.again()
+
+    def close(self) -> None:
+        """Keep it no more."""
+        self._listener.end()
+        self._subscriptions.remove(self._listener)
+
+    async def aclose(self) -> None:
+        """As `close`, for `contextlib.aclosing`."""
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Self:
+        listener = self._listener
+        while listener.version == self._seen:
+            if listener.ended:
+                if listener.error is not None:
+                    raise listener.error.again()
+                raise StopAsyncIteration
+            await listener.changed()
+        self._seen = listener.version
+        return self
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.ready()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # As with streams: who drops it may be another thread.
+        if not self._listener.ended and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_end, self._listener, self._subscriptions)
+
+
+def _end(listener: BookListener, subscriptions: Subscriptions) -> None:
+    listener.end()
+    subscriptions.remove(listener)

@@ -1,0 +1,113 @@
+"""Counts what the client does, in memory that does not grow."""
+
+import math
+from dataclasses import dataclass
+from itertools import accumulate
+
+# Each bucket reaches 10% further than the one before: a percentile is off by no more.
+_STEP = math.log(1.1)
+_LEAST_MS = 0.01
+# Everything above some 10 minutes is in the last bucket.
+_BUCKETS = 192
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How old messages were when they came, in milliseconds; to about a tenth of the figure."""
+
+    count: int = 0
+    p50_ms: float = 0.0
+    p90_ms: float = 0.0
+    p99_ms: float = 0.0
+    max_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What happened since the client was made."""
+
+    # Messages of topics and sessions that came; those that were replaced by a newer one before
+    # anybody read them; those that had come before; those that could not be read.
+    received: int
+    merged: int
+    duplicates: int
+    malformed: int
+    # Places where something was missing; those that could not be filled.
+    gaps_seen: int
+    gaps: int
+    reconnects: int
+    latency: Latency
+    clock_offset_ms: float
+
+
+class Latencies:
+    """Percentiles from a histogram whose buckets grow with their value."""
+
+    __slots__ = ("_buckets", "_count", "_max")
+
+    def __init__(self) -> None:
+        self._buckets = [0] * _BUCKETS
+        self._count = 0
+        self._max = 0.0
+
+    def add(self, milliseconds: float) -> None:
+        """Count one."""
+        self._count += 1
+        if milliseconds > self._max:
+            self._max = milliseconds
+        index = 0
+        if milliseconds > _LEAST_MS:
+            index = min(_BUCKETS - 1, 1 + int(math.log(milliseconds / _LEAST_MS) / _STEP))
+        self._buckets[index] += 1
+
+    def summary(self) -> Latency:
+        """The percentiles of all that were counted."""
+        if not self._count:
+            return Latency()
+        p50, p90, p99 = map(self._percentile, (0.5, 0.9, 0.99))
+        return Latency(self._count, p50, p90, p99, self._max)
+
+    def _percentile(self, share: float) -> float:
+        wanted = math.ceil(self._count * share)
+        totals = accumulate(self._buckets)
+        index = next(index for index, total in enumerate(totals) if total >= wanted)
+        return min(self._max, _LEAST_MS * math.exp(index * _STEP))
+
+
+class Counters:
+    """What the parts of a client count."""
+
+    __slots__ = (
+        "duplicates",
+        "gaps",
+        "gaps_seen",
+        "latencies",
+        "malformed",
+        "merged",
+        "received",
+        "reconnects",
+    )
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.merged = 0
+        self.duplicates = 0
+        self.malformed = 0
+        self.gaps_seen = 0
+        self.gaps = 0
+        self.reconnects = 0
+        self.latencies = Latencies()
+
+    def snapshot(self, clock_offset_ms: float) -> Stats:
+        """The figures as they are now."""
+        return Stats(
+            received=self.received,
+            merged=self.merged,
+            duplicates=self.duplicates,
+            malformed=self.malformed,
+            gaps_seen=self.gaps_seen,
+            gaps=self.gaps,
+            reconnects=self.reconnects,
+            latency=self.latencies.summary(),
+            clock_offset_ms=clock_offset_ms,
+        )

@@ -1,0 +1,48 @@
+"""Runs a supervisor until the signals of this process end it."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Sequence
+
+from server.app import SystemClock
+from server.serving import open_listener
+from server.settings import Settings
+from server.workers.process import Launcher
+from server.workers.restarts import RestartLimit
+from server.workers.supervisor import Supervisor
+
+
+def open_listeners(settings: Settings) -> list[socket.socket]:
+    """A socket for each worker, all at the one address that the settings name."""
+    first = open_listener(settings, shared=True)
+    port = first.getsockname()[1]
+    others = range(1, settings.server.workers)
+    return [first, *(open_listener(settings, port=port, shared=True) for _ in others)]
+
+
+async def supervise(
+    launcher: Launcher,
+    listeners: Sequence[socket.socket],
+    *,
+    drain_seconds: float,
+    judge: Callable[[], object],
+    announce: Callable[[], None],
+) -> bool:
+    """Serve until SIGTERM, which drains, or SIGINT; SIGHUP renews. Whether all ended by themselves.
+
+    `judge` raises what is wrong with the settings as they are now.
+    """
+    supervisor = Supervisor(
+        launcher,
+        listeners,
+        clock=SystemClock(),
+        limit=RestartLimit(),
+        drain_seconds=drain_seconds,
+        judge=judge,
+    )
+    loop = asyncio.get_running_loop()
+    for how in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(how, supervisor.stop, how)
+    loop.add_signal_handler(signal.SIGHUP, supervisor.renew)
+    return await supervisor.run(announce)

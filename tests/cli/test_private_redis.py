@@ -1,0 +1,68 @@
+"""The Redis of the demo: it answers on a socket of its own, and is gone with its owner."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from server.access import ConfigurationError
+from server.cli.private_redis import private_redis
+from tests.kit.programs import program
+
+
+def answer(url: str, command: str) -> str:
+    """What Redis says to a command."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(url.removeprefix("unix://"))
+        client.sendall(command.encode() + b"\r\n")
+        return client.recv(4096).decode()
+
+
+def answers(url: str) -> bool:
+    try:
+        return bool(answer(url, "PING"))
+    except ConnectionError:
+        return False
+
+
+def test_it_answers_keeps_nothing_on_disk_and_leaves_nothing_behind() -> None:
+    program("redis-server")
+    with private_redis() as url:
+        path = Path(url.removeprefix("unix://"))
+        assert path.stat().st_mode & 0o077 == 0
+        assert answer(url, "SET a 1") == "+OK\r\n"
+        for setting in ("save", "port", "appendonly"):
+            assert answer(url, f"CONFIG GET {setting}").split("\r\n")[4] in ("", "0", "no")
+    assert not path.parent.exists()
+
+
+def test_it_ends_with_an_owner_who_is_killed() -> None:
+    program("redis-server")
+    code = (
+        "import time\n"
+        "from server.cli.private_redis import private_redis\n"
+        "with private_redis() as url:\n"
+        "    print(url, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        url = owner.stdout.readline().strip()
+        assert answer(url, "PING") == "+PONG\r\n"
+        owner.kill()
+        owner.wait()
+    give_up_at = time.monotonic() + 5
+    while answers(url):
+        assert time.monotonic() < give_up_at
+    shutil.rmtree(Path(url.removeprefix("unix://")).parent)
+
+
+def test_where_no_redis_is_installed_the_demo_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigurationError, match="redis-server, and none is installed"):
+        private_redis().__enter__()

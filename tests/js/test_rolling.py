@@ -1,0 +1,138 @@
+"""Servers are restarted, renewed, killed and stopped, and stock JavaScript clients go on."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from server.cli.private_redis import private_redis
+from tests.kit.ledger import TOPIC, publishing
+from tests.kit.programs import program
+from tests.kit.proxies import free_port, proxy
+from tests.kit.readers import DEFAULT, reading
+from tests.kit.workers import Workers, workers
+
+# The two ways of stock clients: what they do by default, and what they do with several workers.
+MIXED = [*[DEFAULT] * 4, *[("websocket",)] * 4, *[("polling",)] * 2]
+SOCKETS = [("websocket",)] * 8
+DRAINING = {
+    "FLOORCAST_SERVER__DRAIN_SECONDS": "1",
+    "FLOORCAST_SERVER__TRUSTED_PROXIES": "127.0.0.1",
+}
+NODE = {
+    **DRAINING,
+    "FLOORCAST_FEED__NAME": "simulated",
+    "FLOORCAST_FEED__RATE": "100",
+}
+# What HAProxy's checks need to notice that a node is there again.
+NOTICED_SECONDS = 1.5
+STOPPED_SECONDS = float(os.environ.get("FLOORCAST_STRESS_SECONDS", "2"))
+
+
+@pytest.mark.parametrize("name", ["haproxy", "nginx"])
+async def test_everybody_comes_back_from_a_rolling_restart(name: str, tmp_path: Path) -> None:
+    ports = (free_port(), free_port())
+    with contextlib.ExitStack() as started, proxy(name, tmp_path, ports) as port:
+
+        def start(node_port: int) -> Workers:
+            return started.enter_context(workers(1, "--port", str(node_port), environ=NODE))
+
+        nodes = [await asyncio.to_thread(start, each) for each in ports]
+        await asyncio.sleep(NOTICED_SECONDS)
+        url, token = f"http://127.0.0.1:{port}", Workers.token()
+        async with reading(url, token, "PRICE:BTCUSDT", MIXED) as readers:
+            before = await readers.until(lambda each: each.received > 0)
+            for node, node_port in zip(nodes, ports, strict=True):
+                node.process.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(node.process.wait, 10) == 0
+                await asyncio.to_thread(start, node_port)
+                await readers.until(lambda each: each.connected)
+                await asyncio.sleep(NOTICED_SECONDS)
+            seen = {each.number: each.received for each in await readers.reports()}
+            after = await readers.until(
+                # Those who may have upgraded by now, and read what is new.
+                lambda each: (
+                    each.received > seen[each.number]
+                    and (each.transport == "polling") is (MIXED[each.number] == ("polling",))
+                )
+            )
+        assert all(each.gaps == 0 for each in after)
+        connects = [sum(each.connects for each in reports) for reports in (before, after)]
+        assert connects[1] >= connects[0] + len(MIXED)
+
+
+@pytest.fixture
+def redis() -> Iterator[str]:
+    """The URL of a Redis for one test."""
+    program("redis-server")
+    with private_redis() as url:
+        yield url
+
+
+@pytest.mark.parametrize("name", ["haproxy", "nginx"])
+async def test_a_rolling_restart_under_load_loses_nothing(
+    name: str, redis: str, tmp_path: Path
+) -> None:
+    ports = (free_port(), free_port())
+    environ = {**DRAINING, "FLOORCAST_BROKER__URL": redis}
+    with contextlib.ExitStack() as started, proxy(name, tmp_path, ports) as port:
+
+        def start(node_port: int) -> Workers:
+            return started.enter_context(workers(1, "--port", str(node_port), environ=environ))
+
+        nodes = [await asyncio.to_thread(start, each) for each in ports]
+        await asyncio.sleep(NOTICED_SECONDS)
+        token = Workers.token()
+        async with (
+            reading(f"http://127.0.0.1:{port}", token, TOPIC, MIXED) as readers,
+            publishing(port, token) as ledger,
+        ):
+            await readers.until(lambda each: each.received > 5)
+            for node, node_port in zip(nodes, ports, strict=True):
+                node.process.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(node.process.wait, 10) == 0
+                await ledger.until_read(readers)
+                await asyncio.to_thread(start, node_port)
+                await asyncio.sleep(NOTICED_SECONDS)
+            await ledger.until_read(readers)
+        assert len(ledger.acknowledged) > 100
+        assert ledger.slowest_answer_seconds < 1
+
+
+async def killed(floor: Workers) -> None:
+    os.kill(floor.pids().pop(), signal.SIGKILL)
+    await asyncio.to_thread(floor.until, "a worker is ready", 3)
+
+
+async def stopped(floor: Workers) -> None:
+    pid = floor.pids().pop()
+    os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(STOPPED_SECONDS)
+    os.kill(pid, signal.SIGCONT)
+
+
+async def renewed(floor: Workers) -> None:
+    floor.process.send_signal(signal.SIGHUP)
+    await asyncio.to_thread(floor.until, "all workers are renewed")
+
+
+@pytest.mark.parametrize("happens", [killed, stopped, renewed])
+async def test_what_happens_to_one_worker_under_load_loses_nothing(
+    happens: Callable[[Workers], Awaitable[None]], redis: str
+) -> None:
+    environ = {**DRAINING, "FLOORCAST_BROKER__URL": redis}
+    with workers(2, environ=environ) as floor:
+        token = floor.token()
+        async with (
+            reading(floor.url, token, TOPIC, SOCKETS) as readers,
+            publishing(floor.port, token) as ledger,
+        ):
+            await readers.until(lambda each: each.received > 5)
+            for _ in range(2):
+                await happens(floor)
+                await ledger.until_read(readers)
+        assert len(ledger.acknowledged) > 20

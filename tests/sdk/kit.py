@@ -1,0 +1,58 @@
+"""What tests of the client share: clients in a hurry, and looks at what they leave behind."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from client_sdk import BackoffConfig, Client, ClientConfig
+from client_sdk.tokens import TokenSource
+from tests.kit.running import Running
+
+HURRY = BackoffConfig(least_seconds=0.001, first_seconds=0.002, most_seconds=0.01)
+
+
+def config(**changes: Any) -> ClientConfig:
+    """Short waits, as tests want them."""
+    return ClientConfig(**{"backoff": HURRY, "start_seconds": 5.0, "close_seconds": 0.5, **changes})
+
+
+def client_of(floor: Running, token: TokenSource = None, **changes: Any) -> Client:
+    """A client of this server."""
+    return Client(floor.url, floor.token() if token is None else token, config=config(**changes))
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait until something is so; fails the test when it never is."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def cut(floor: Running) -> None:
+    """The server is gone for everybody, without a word."""
+    for connection in floor.server.sockets.connections():
+        connection.abort("a test cuts it")
+
+
+def tasks() -> set[str]:
+    """The client's own tasks; the server's have names of their own kind."""
+    names = {
+        "floorcast-supervisor",
+        "floorcast-read",
+        "floorcast-subscriptions",
+        "floorcast-publisher",
+        "floorcast-sessions",
+        "floorcast-callback",
+        "floorcast-notices",
+    }
+    # The server has a publisher too: for threads.
+    names.discard("floorcast-publisher")
+    return {each.get_name() for each in asyncio.all_tasks()} & names
+
+
+@contextlib.asynccontextmanager
+async def nothing_left() -> AsyncIterator[None]:
+    """After the block no task of a client runs."""
+    yield
+    assert tasks() == set()

@@ -1,0 +1,156 @@
+"""A kept topic of a server, as simple as can be, and a reader who keeps account of what it got."""
+
+from dataclasses import dataclass, field
+
+from client_sdk.contract import Position, Stream
+from client_sdk.listeners import Listener, State
+from client_sdk.models import Gap, MarketMessage, TradesMessage
+from client_sdk.resume import Chain
+from client_sdk.stats import Counters
+from client_sdk.subjects import Subject
+
+TOPIC = "TRADES:A"
+
+
+def trade(epoch: str, seq: int, kind: str = "update", prev: int | None = None) -> TradesMessage:
+    """A message without any trade in it."""
+    return TradesMessage.model_validate(
+        {
+            "stream": Stream.TRADES,
+            "symbol": "A",
+            "type": kind,
+            "epoch": epoch,
+            "seq": seq,
+            "prev": seq - 1 if prev is None else prev,
+            "ts": 0,
+            "data": {"trades": []},
+        }
+    )
+
+
+class Topic:
+    """What a server has of a topic: its head, and the last few messages."""
+
+    def __init__(self, history: int) -> None:
+        self.epoch = "e0"
+        self.seq = 0
+        self._history = history
+        self._restarts = 0
+
+    def publish(self) -> TradesMessage:
+        """One more message."""
+        self.seq += 1
+        return trade(self.epoch, self.seq)
+
+    def restart(self) -> None:
+        """Everything is forgotten."""
+        self._restarts += 1
+        self.epoch, self.seq = f"e{self._restarts}", 0
+
+    def heartbeat(self) -> TradesMessage:
+        """The head, said again."""
+        return trade(self.epoch, self.seq, "heartbeat", self.seq)
+
+    def answer(self, since: Position | None) -> State[MarketMessage]:
+        """What `subscribe` says."""
+        first = max(1, self.seq - self._history + 1)
+        if since is not None and since.epoch == self.epoch and first - 1 <= since.seq <= self.seq:
+            missed = [trade(self.epoch, seq) for seq in range(since.seq + 1, self.seq + 1)]
+            return State(self.epoch, self.seq, True, None, missed)
+        snapshot = trade(self.epoch, self.seq, "snapshot") if self.seq else None
+        return State(self.epoch, self.seq, False, snapshot, ())
+
+
+@dataclass
+class Account:
+    """What one reader was told, and whether it adds up."""
+
+    listener: Listener[MarketMessage]
+    places: list[tuple[str, int]] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+
+    def read(self, most: int) -> None:
+        """Take so many items."""
+        for _ in range(most):
+            item = self.listener.take()
+            if item is None:
+                return
+            if isinstance(item, Gap):
+                self.gaps.append(item)
+            else:
+                self.places.append((item.epoch, item.seq))
+
+    def misses(self, epoch: str, seq: int) -> bool:
+        """Whether it was told that it would not get this one."""
+        return any(
+            gap.epoch == epoch
+            and gap.missed_from <= seq
+            and (gap.missed_to is None or seq <= gap.missed_to)
+            for gap in self.gaps
+        )
+
+
+class Desk:
+    """A subject with readers, connected to a topic by a wire that a test may cut."""
+
+    def __init__(self, *, history: int = 5, capacity: int = 4) -> None:
+        self.topic = Topic(history)
+        self.counters = Counters()
+        self.subject: Subject[MarketMessage] = Subject(TOPIC, Chain.KEPT, self.counters)
+        self.readers: list[Account] = []
+        self.subscribed = False
+        self.connected = True
+        self._capacity = capacity
+        self._asking = False
+
+    def reader(self, position: Position | None = None) -> Account:
+        """Somebody who reads from now on."""
+        listener: Listener[MarketMessage] = Listener(
+            self._capacity, self.counters, on_room=self._room
+        )
+        self.subject.add(listener, position)
+        self.readers.append(Account(listener))
+        return self.readers[-1]
+
+    def _room(self, listener: Listener[MarketMessage]) -> None:
+        if not self.subject.asked:
+            self.subject.lacks = True
+
+    def publish(self, *, lost: bool = False) -> None:
+        """A message; one that is lost does not reach us, for whatever reason."""
+        message = self.topic.publish()
+        if self.subscribed and self.connected and not lost:
+            self.subject.hear(message)
+
+    def lacks(self) -> bool:
+        """Whether the server is to be asked for something."""
+        return self.subject.lacks
+
+    def cut(self) -> None:
+        """The connection is gone."""
+        self.connected = self.subscribed = self._asking = False
+        self.subject.lose()
+
+    def ask(self) -> None:
+        """Send a question, where there is one."""
+        self.connected = True
+        if self.subject.lacks and not self._asking:
+            self._asking = True
+            self._since = self.subject.ask()
+
+    def answer(self, *, shared: bool = False) -> None:
+        """The answer comes, where there was a question."""
+        if self._asking:
+            self._asking, self.subscribed = False, True
+            self.subject.answer(self.topic.answer(self._since), shared=shared)
+
+    def settle(self) -> None:
+        """Ask until nobody lacks anything, with readers who read it all."""
+        for _ in range(100):
+            self.ask()
+            self.answer()
+            for each in self.readers:
+                each.read(100)
+            if not self.subject.lacks:
+                return
+        raise AssertionError("it asks for ever")

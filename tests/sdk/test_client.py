@@ -1,0 +1,384 @@
+"""One client against a real server: it connects, reads, comes back, and leaves nothing behind."""
+
+import asyncio
+import logging
+
+import pytest
+
+from client_sdk import (
+    AuthenticationError,
+    Client,
+    ClientClosed,
+    ClientState,
+    ServerUnavailable,
+    TokenUnavailable,
+    UserJoined,
+    UserLeft,
+)
+from client_sdk.contract import Scope
+from client_sdk.tokens import TokenSource
+from server.sockets.peers import Peer
+from tests.kit.running import PRICE, running
+from tests.sdk.kit import client_of, config, cut, nothing_left, tasks, until
+
+
+async def test_the_example_of_the_contract_runs() -> None:
+    async with running() as floor, nothing_left():
+        get_token = floor.token
+        async with Client(floor.url, token=get_token) as client:
+            heard = []
+            stream = client.market.prices("BTCUSDT", "ETHUSDT")
+            await client.market.publish("PRICE:BTCUSDT", {**PRICE, "last": "5"})
+            await client.market.publish("PRICE:ETHUSDT", {**PRICE, "last": "6"})
+            async for tick in stream:
+                heard.append((tick.symbol, tick.data.last))
+                if len(heard) == 2:
+                    break
+            assert sorted(heard) == [("BTCUSDT", "5"), ("ETHUSDT", "6")]
+        await floor.until_empty()
+
+
+async def test_states_are_told_as_they_change() -> None:
+    async with running() as floor:
+        client = client_of(floor)
+        seen: list[ClientState] = []
+        ignored: list[ClientState] = []
+        client.on_state(seen.append)
+        client.on_state(ignored.append)()
+        states = [client.state]
+        async with client:
+            states.append(client.state)
+            cut(floor)
+            await until(lambda: client.stats.reconnects == 1)
+        assert states == [ClientState.IDLE, ClientState.ONLINE]
+        assert seen == [
+            ClientState.CONNECTING,
+            ClientState.ONLINE,
+            ClientState.OFFLINE,
+            ClientState.CONNECTING,
+            ClientState.ONLINE,
+            ClientState.CLOSED,
+        ]
+        assert ignored == []
+
+
+async def test_a_callback_that_fails_does_not_end_the_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(state: ClientState) -> None:
+        raise RuntimeError("a user's mistake")
+
+    async with running() as floor:
+        client = client_of(floor)
+        client.on_state(fail)
+        async with client:
+            assert client.state is ClientState.ONLINE
+    assert "a callback for states failed" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["string", "plain", "async", "gives a coroutine"])
+async def test_a_token_may_be_a_string_or_a_function_of_any_kind(kind: str) -> None:
+    async with running() as floor:
+
+        async def fetch() -> str:
+            await asyncio.sleep(0)
+            return floor.token()
+
+        sources: dict[str, TokenSource] = {
+            "string": floor.token(),
+            "plain": floor.token,
+            "async": fetch,
+            "gives a coroutine": lambda: fetch(),
+        }
+        async with client_of(floor, sources[kind]) as client:
+            assert client.state is ClientState.ONLINE
+
+
+async def test_a_function_for_tokens_is_asked_for_each_connection() -> None:
+    async with running() as floor:
+        given = []
+
+        def give() -> str:
+            given.append(floor.token())
+            return given[-1]
+
+        async with client_of(floor, give) as client:
+            assert len(given) == 1
+            cut(floor)
+            await until(lambda: client.stats.reconnects == 1)
+            assert len(given) == 2
+
+
+async def test_a_function_for_tokens_that_fails_at_times_is_asked_again() -> None:
+    async with running() as floor:
+        asked = []
+
+        def give() -> str:
+            asked.append(1)
+            if len(asked) < 3:
+                raise OSError("the token service is down")
+            return floor.token()
+
+        async with client_of(floor, give) as client:
+            assert client.state is ClientState.ONLINE
+        assert len(asked) == 3
+
+
+async def test_a_function_for_tokens_that_hangs_is_not_waited_for() -> None:
+    async with running() as floor, nothing_left():
+
+        async def hang() -> str:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        client = client_of(floor, hang, token_seconds=0.01, start_seconds=0.1)
+        with pytest.raises(ServerUnavailable) as caught:
+            await client.start()
+        assert isinstance(caught.value.__cause__, TokenUnavailable)
+        assert client.state is ClientState.CLOSED
+
+
+async def test_a_function_that_gives_something_else_is_said_to() -> None:
+    async with running() as floor:
+        client = client_of(floor, lambda: 5, start_seconds=0.1)  # type: ignore[arg-type, return-value]
+        with pytest.raises(ServerUnavailable, match="gave something else"):
+            await client.start()
+
+
+@pytest.mark.parametrize(
+    ("token", "code"), [("x", "auth.invalid"), (None, "auth.missing"), ("", "auth.missing")]
+)
+async def test_a_token_that_stays_wrong_ends_the_client(token: str | None, code: str) -> None:
+    async with running() as floor, nothing_left():
+        client = Client(floor.url, token, config=config())
+        with pytest.raises(AuthenticationError) as caught:
+            await client.start()
+        assert caught.value.code == code
+        assert client.state is ClientState.CLOSED
+        with pytest.raises(AuthenticationError):
+            client.market.prices("A")
+        with pytest.raises(AuthenticationError):
+            await client.market.publish("PRICE:A", PRICE)
+        with pytest.raises(AuthenticationError):
+            await client.session.join("a")
+        await floor.until_empty()
+
+
+async def test_a_function_that_keeps_giving_wrong_tokens_ends_it_as_well() -> None:
+    async with running() as floor:
+        given = []
+
+        def give() -> str:
+            given.append(floor.token(audience="another"))
+            return given[-1]
+
+        with pytest.raises(AuthenticationError) as caught:
+            await client_of(floor, give).start()
+        assert caught.value.code == "auth.invalid"
+        assert len(given) == 3
+
+
+async def test_an_expired_token_is_followed_by_a_fresh_one() -> None:
+    async with running() as floor:
+        expired = floor.token(ttl_seconds=1)
+        floor.pass_time(100)
+        given: list[str] = []
+
+        def give() -> str:
+            given.append(floor.token() if given else expired)
+            return given[-1]
+
+        async with client_of(floor, give) as client:
+            assert client.state is ClientState.ONLINE
+        assert len(given) == 2
+
+
+async def test_a_string_that_expires_ends_the_client_with_its_streams() -> None:
+    async with (
+        running() as floor,
+        nothing_left(),
+        client_of(floor, floor.token(ttl_seconds=60)) as client,
+    ):
+        stream = client.market.prices("A")
+        await stream.ready()
+        floor.pass_time(70)
+        with pytest.raises(AuthenticationError) as caught:
+            await anext(stream)
+        assert caught.value.code == "auth.expired"
+        assert client.state is ClientState.CLOSED
+
+
+async def test_a_token_is_refreshed_ahead_of_its_end_without_a_reconnect() -> None:
+    async with running() as floor:
+        given: list[str] = []
+
+        async def give() -> str:
+            given.append(floor.token(ttl_seconds=60))
+            return given[-1]
+
+        def fresh(peer: Peer) -> bool:
+            return peer.principal.expires_at > floor.clock.time() + 50
+
+        async with client_of(floor, give) as client, client.session.join("s") as session:
+            for _ in range(3):
+                floor.pass_time(40)
+                await until(lambda: all(map(fresh, floor.server.floor.peers())))
+            await session.send({"still": "here"})
+            assert client.stats.reconnects == 0
+
+
+async def test_a_refresh_that_fails_ends_in_a_reconnect_with_a_fresh_token(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running() as floor:
+        given: list[str] = []
+
+        def give() -> str:
+            given.append("")
+            if len(given) == 2:
+                raise OSError("the token service is down")
+            return floor.token(ttl_seconds=60)
+
+        async with client_of(floor, give) as client:
+            floor.pass_time(40)
+            await until(lambda: len(given) == 2)
+            floor.pass_time(40)
+            await until(lambda: client.stats.reconnects == 1)
+            assert len(given) == 3
+    assert "the token was not refreshed" in caplog.text
+
+
+async def test_no_server_is_said_within_the_time_to_start() -> None:
+    async with nothing_left():
+        client = Client("http://127.0.0.1:9", "x", config=config(start_seconds=0.2))
+        with pytest.raises(ServerUnavailable) as caught:
+            await client.start()
+        assert caught.value.code == "client.unreachable"
+        assert client.state is ClientState.CLOSED
+
+
+async def test_a_server_that_comes_late_is_waited_for() -> None:
+    async with running() as floor:
+        port = floor.port
+    client = Client(f"http://127.0.0.1:{port}", floor.token(), config=config())
+    starting = asyncio.create_task(client.start())
+    await until(lambda: client.state is ClientState.OFFLINE)
+    async with running({"server.port": port}):
+        await starting
+        assert client.state is ClientState.ONLINE
+        await client.close()
+
+
+async def test_a_client_is_started_once_and_closed_as_often_as_one_likes() -> None:
+    async with running() as floor, nothing_left():
+        client = client_of(floor)
+        async with client:
+            with pytest.raises(ClientClosed):
+                await client.start()
+        await client.close()
+        assert client.state is ClientState.CLOSED
+        with pytest.raises(ClientClosed):
+            client.market.prices("A")
+
+
+async def test_closing_ends_every_iterator_and_tells_who_waits() -> None:
+    async with running() as floor, nothing_left():
+        client = client_of(floor)
+        await client.start()
+        stream = client.market.prices("A")
+        session = await client.session.join("s")
+        messages = session.messages()
+        events = session.events()
+        book = client.market.book("A")
+        await book.ready()
+        readers = [
+            asyncio.create_task(anext(each, None)) for each in (stream, messages, events, book)
+        ]
+        await asyncio.sleep(0)
+        client.market.on("TRADES:A", lambda item: None)
+        await client.close()
+        assert await asyncio.gather(*readers) == [None] * 4
+        with pytest.raises(ClientClosed):
+            await session.send({})
+        await floor.until_empty()
+
+
+async def test_leaving_is_seen_by_others_at_once() -> None:
+    async with (
+        running() as floor,
+        client_of(floor) as watcher,
+        watcher.session.join("s") as session,
+    ):
+        events = session.events()
+        async with client_of(floor, floor.token("bob")) as client:
+            await client.session.join("s")
+        assert isinstance(await anext(events), UserJoined)
+        assert isinstance(await anext(events), UserLeft)
+
+
+async def test_a_cut_is_not_a_leave() -> None:
+    async with (
+        running() as floor,
+        client_of(floor) as watcher,
+        watcher.session.join("s") as session,
+    ):
+        events = session.events()
+        async with client_of(floor, floor.token("bob")) as client:
+            theirs = await client.session.join("s")
+            assert isinstance(await anext(events), UserJoined)
+            cut(floor)
+            for each in (theirs, session):
+                await each.send({"back": True})
+            assert client.stats.reconnects == watcher.stats.reconnects == 1
+        assert isinstance(await anext(events), UserLeft)
+
+
+async def test_the_other_namespace_stays_where_one_is_refused() -> None:
+    async with (
+        running({"auth.market_optional": True}) as floor,
+        nothing_left(),
+        Client(floor.url, config=config()) as client,
+    ):
+        with pytest.raises(AuthenticationError) as caught:
+            await client.session.join("s")
+        assert caught.value.code == "auth.missing"
+        assert client.state is ClientState.ONLINE
+        stream = client.market.prices("A")
+        await stream.ready()
+        await floor.server.publishing.publish("PRICE:A", PRICE)
+        assert (await anext(stream)).data.last == PRICE["last"]
+
+
+async def test_a_message_tells_its_age_by_the_clock_of_the_server() -> None:
+    async with running() as floor, client_of(floor) as client:
+        stream = client.market.prices("A")
+        await stream.ready()
+        # The server of a test lives in another year.
+        await client.market.publish("PRICE:A", PRICE)
+        assert 0 <= (await anext(stream)).age < 5
+        stats = client.stats
+        assert abs(stats.clock_offset_ms) > 1e9
+        assert stats.received == stats.latency.count == 1
+        assert stats.latency.max_ms < 5000
+
+
+async def test_the_tasks_of_a_client_have_names() -> None:
+    async with running() as floor, client_of(floor) as client:
+        client.market.on("TRADES:A", lambda item: None)
+        await client.session.join("s")
+        assert tasks() == {
+            "floorcast-supervisor",
+            "floorcast-read",
+            "floorcast-subscriptions",
+            "floorcast-sessions",
+            "floorcast-callback",
+        }
+
+
+async def test_a_token_of_one_scope_is_enough(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with running() as floor:
+        token = floor.token(scopes=[Scope.SESSION_JOIN])
+        async with client_of(floor, token) as client, client.session.join("s") as session:
+            assert (await session.send({"a": 1})).position.seq == 1
+            assert client.state is ClientState.ONLINE

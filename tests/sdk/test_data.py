@@ -1,0 +1,233 @@
+"""Messages as tables: nothing is left out, and what is missing has a row of its own."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from pydantic import TypeAdapter
+
+from client_sdk.contract import Stream
+from client_sdk.data import Item, MissingExtra, MixedMessages, ParquetSink, to_dataframe, to_table
+from client_sdk.errors import FloorcastError
+from client_sdk.models import AnyMessage, Gap, GapReason, SessionMessage, TypedMessage
+
+MODELS: TypeAdapter[AnyMessage] = TypeAdapter(TypedMessage)
+GAP = Gap("TRADES:A", "e1", 8, 10, GapReason.HISTORY)
+PRICE = {"bid": "1.00", "ask": "1.20", "last": "1.10", "volume": "5"}
+DEALS = {
+    "trades": [
+        {"id": 7, "price": "1.10", "qty": "2.50", "side": "buy", "ts": 1_000},
+        {"id": "b", "price": "1.2", "qty": "1", "side": "sell", "ts": 2_000, "maker": "ann"},
+    ]
+}
+
+
+def message(stream: Stream, seq: int, data: dict[str, Any], **fields: object) -> AnyMessage:
+    """As it comes from a server."""
+    body = {"stream": stream, "symbol": "A" if stream.per_symbol else None, "type": "update"}
+    place = {"epoch": "e1", "seq": seq, "prev": seq - 1, "ts": 1_800_000_000_123}
+    return MODELS.validate_json(json.dumps({**body, **place, "data": data, **fields}))
+
+
+def said(seq: int) -> SessionMessage:
+    return SessionMessage(
+        session_id="room",
+        epoch="e1",
+        seq=seq,
+        ts=5,
+        id=f"m{seq}",
+        user_id="ann",
+        data={"text": "hé"},
+    )
+
+
+def rows(items: Sequence[Item], *names: str, exact: bool = False) -> list[tuple[object, ...]]:
+    """Some columns of the table, row by row."""
+    table = to_table(items, exact=exact)
+    return list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
+
+
+def test_a_price_is_a_row_with_its_place_and_its_numbers() -> None:
+    tick = message(Stream.PRICE, 3, PRICE, merged=2, age_ms=9, prev=1)
+    (row,) = to_table([tick]).to_pylist()
+    assert row == {
+        "topic": "PRICE:A",
+        "gap": False,
+        "epoch": "e1",
+        "seq": 3,
+        "ts": datetime(2027, 1, 15, 8, 0, 0, 123_000, UTC),
+        "missed_from": None,
+        "missed_to": None,
+        "reason": None,
+        "type": "update",
+        "prev": 1,
+        "merged": 2,
+        "age_ms": 9,
+        "bid": 1.0,
+        "ask": 1.2,
+        "last": 1.1,
+        "volume": 5.0,
+        "data": None,
+    }
+
+
+def test_numbers_can_be_the_text_that_was_published() -> None:
+    assert rows([message(Stream.PRICE, 1, PRICE)], "bid", exact=True) == [("1.00",)]
+    assert rows([message(Stream.TRADES, 1, DEALS)], "qty", exact=True) == [("2.50",), ("1",)]
+
+
+def test_what_a_publisher_added_is_kept_as_json() -> None:
+    tick = message(Stream.PRICE, 1, {**PRICE, "venue": "x", "bids": 3})
+    ((data,),) = rows([tick], "data")
+    assert json.loads(str(data)) == {"venue": "x", "bids": 3}
+
+
+def test_each_deal_is_a_row() -> None:
+    found = rows(
+        [message(Stream.TRADES, 4, {**DEALS, "venue": "x"})],
+        *("seq", "trade_id", "side", "price", "qty", "data"),
+    )
+    assert found == [
+        (4, "7", "buy", 1.1, 2.5, '{"venue": "x"}'),
+        (4, "b", "sell", 1.2, 1.0, '{"venue": "x", "maker": "ann"}'),
+    ]
+    ((first,), _) = rows([message(Stream.TRADES, 4, DEALS)], "trade_ts")
+    assert first == datetime.fromtimestamp(1, UTC)
+
+
+def test_each_level_of_a_book_is_a_row() -> None:
+    levels = {"bids": [["1.0", "2"], ["0.9", "0"]], "asks": [["1.1", "3"]]}
+    found = rows([message(Stream.ORDERBOOK, 4, levels)], "seq", "side", "price", "qty")
+    assert found == [(4, "bid", 1.0, 2.0), (4, "bid", 0.9, 0.0), (4, "ask", 1.1, 3.0)]
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        message(Stream.ORDERBOOK, 4, {"bids": [], "asks": []}, type="snapshot"),
+        message(Stream.TRADES, 4, {"trades": []}, type="snapshot"),
+    ],
+    ids=["a book", "deals"],
+)
+def test_a_message_with_nothing_in_it_has_a_row_all_the_same(empty: AnyMessage) -> None:
+    assert rows([empty], "seq", "type", "price") == [(4, "snapshot", None)]
+
+
+def test_private_messages_are_json_beside_their_place() -> None:
+    alert = message(Stream.RISK_ALERTS, 2, {"level": 3, "message": "hé", "more": [1]})
+    ((topic, data),) = rows([alert], "topic", "data")
+    assert topic == "RISK_ALERTS"
+    assert json.loads(str(data)) == {"level": 3, "message": "hé", "more": [1]}
+
+
+def test_what_was_said_in_a_session_is_a_row_with_who_said_it() -> None:
+    ((topic, seq, message_id, user, data),) = rows(
+        [said(3)], "topic", "seq", "id", "user_id", "data"
+    )
+    assert (topic, seq, message_id, user) == ("room", 3, "m3", "ann")
+    assert json.loads(str(data)) == {"text": "hé"}
+
+
+def test_a_gap_has_a_row_of_its_own_in_its_place() -> None:
+    items = [message(Stream.TRADES, 7, DEALS), GAP, message(Stream.TRADES, 11, DEALS)]
+    found = rows(items, "seq", "gap", "missed_from", "missed_to", "reason")
+    assert found == [
+        *[(7, False, None, None, None)] * 2,
+        (None, True, 8, 10, "history"),
+        *[(11, False, None, None, None)] * 2,
+    ]
+
+
+def test_a_gap_before_the_first_message_and_one_without_an_end_are_rows_too() -> None:
+    lost = Gap("TRADES:A", "e0", 1, None, GapReason.EPOCH)
+    found = rows([lost, message(Stream.TRADES, 1, DEALS)], "epoch", "gap", "missed_to")
+    assert found[0] == ("e0", True, None)
+
+
+def test_a_table_of_nothing_has_the_columns_that_all_have() -> None:
+    assert to_table([]).num_rows == 0
+    assert to_table([GAP]).column_names == to_table([]).column_names
+    assert "missed_from" in to_table([]).column_names
+
+
+def test_two_kinds_of_message_are_not_mixed() -> None:
+    with pytest.raises(MixedMessages, match="PriceMessage") as caught:
+        to_table([message(Stream.TRADES, 1, DEALS), message(Stream.PRICE, 1, PRICE)])
+    assert caught.value.code == "client.mixed_messages"
+    assert isinstance(caught.value, FloorcastError)
+
+
+def test_a_data_frame_keeps_whole_numbers_whole_beside_a_gap() -> None:
+    frame = to_dataframe([message(Stream.TRADES, 7, DEALS), GAP])
+    assert isinstance(frame, pd.DataFrame)
+    assert str(frame["seq"].dtype) == "Int64"
+    assert frame["seq"].isna().tolist() == [False, False, True]
+    assert frame[~frame["gap"]]["qty"].sum() == 3.5
+    assert str(frame["ts"].dt.tz) == "UTC"
+
+
+def test_many_messages_are_one_table() -> None:
+    count = 10_001
+    table = to_table(message(Stream.PRICE, seq, PRICE) for seq in range(1, count + 1))
+    assert table.column("seq").to_pylist() == list(range(1, count + 1))
+
+
+def test_a_parquet_file_is_written_in_parts_and_read_back_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deals.parquet"
+    with ParquetSink(path, rows_per_batch=4) as sink:
+        sink.add(GAP)
+        for seq in (11, 12, 13):
+            sink.add(message(Stream.TRADES, seq, DEALS))
+        assert sink.row_count == 5, "what is full has been written"
+    assert sink.row_count == 7
+    file = pq.ParquetFile(path)
+    assert file.metadata.num_row_groups == 2
+    assert file.read().column("seq").to_pylist() == [None, 11, 11, 12, 12, 13, 13]
+    assert file.schema_arrow == to_table([message(Stream.TRADES, 1, DEALS)]).schema
+    file.close()
+
+
+def test_a_parquet_file_is_of_the_kind_of_its_first_message(tmp_path: Path) -> None:
+    path = tmp_path / "prices.parquet"
+    with ParquetSink(path) as sink:
+        sink.add(message(Stream.PRICE, 1, PRICE))
+        with pytest.raises(MixedMessages):
+            sink.add(said(1))
+    assert pq.read_table(path).column("last").to_pylist() == [1.1]
+
+
+def test_a_parquet_file_that_began_with_gaps_alone_takes_nothing_else(tmp_path: Path) -> None:
+    with ParquetSink(tmp_path / "gaps.parquet", rows_per_batch=1) as sink:
+        sink.add(GAP)
+        with pytest.raises(MixedMessages, match="only gaps"):
+            sink.add(said(1))
+
+
+def test_a_sink_may_be_closed_twice_and_is_readable_when_nothing_came(tmp_path: Path) -> None:
+    sink = ParquetSink(tmp_path / "none.parquet", exact=True)
+    sink.close()
+    sink.close()
+    assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "pandas"])
+def test_a_missing_library_is_an_error_that_says_what_to_install(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtra, match=r"pip install 'floorcast\[data\]'") as caught:
+        to_dataframe([])
+    assert caught.value.code == "client.missing_extra"
+    assert isinstance(caught.value, ImportError)
+
+
+def test_none_of_the_libraries_is_needed_before_a_table_is_made() -> None:
+    blocked = "import sys; sys.modules.update(pyarrow=None, pandas=None); import client_sdk.data"
+    subprocess.run([sys.executable, "-c", blocked], check=True, timeout=30)

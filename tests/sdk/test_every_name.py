@@ -1,0 +1,25 @@
+"""The program with every public name runs, and has them all."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import client_sdk
+from tests.kit.running import running
+from tests.sdk import every_name
+
+
+async def test_the_program_with_every_public_name_runs() -> None:
+    async with running() as floor:
+        lines = await every_name.tour(floor.url, floor.token())
+        assert lines[-1] == "ended CLOSED"
+        assert any(line.startswith("auth.forbidden") for line in lines)
+        last = await asyncio.to_thread(every_name.script, floor.url, floor.token())
+        assert last == ["1.01"]
+        await floor.until_empty()
+
+
+def test_it_has_every_public_name() -> None:
+    used = set(re.findall(r"\bsdk\.(\w+)", Path(every_name.__file__).read_text()))
+    assert set(client_sdk.__all__) - used == set()
+    assert used - set(client_sdk.__all__) == set()
