@@ -11,7 +11,15 @@ from aiohttp import web
 
 from client_sdk.contract import ErrorCode
 from server.access import ConfigurationError, build_verifier
-from server.brokers import BrokerError, MemoryBroker, RedisBroker
+from server.brokers import (
+    BrokerError,
+    MemoryAssembly,
+    MemoryBroker,
+    MemoryNoticeBoard,
+    RedisAssembly,
+    RedisBroker,
+    RedisNoticeBoard,
+)
 from server.configs import (
     NO_LIMIT,
     access_config,
@@ -19,9 +27,10 @@ from server.configs import (
     feed_options,
     freshness_config,
     memory_config,
-    notifications_config,
+    notices,
     publishing_config,
     redis_config,
+    session_rules,
     sessions_config,
     sockets_config,
     subscribing_config,
@@ -38,7 +47,7 @@ from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
 from server.draining import Departures
 from server.feeds import FeedError, open_feed
-from server.ports import Broker, Clock, Feed
+from server.ports import Assembly, Broker, Clock, Feed, NoticeBoard
 from server.services import (
     Feeding,
     Following,
@@ -101,7 +110,7 @@ class Server:
             clock,
             max_refused=MAX_REFUSED,
         )
-        self.broker = _open_broker(settings, clock, self.counters)
+        self.broker, self.assembly, board = _open_broker(settings, clock, self.counters)
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
         self.offsets = Offsets(secrets.token_hex(2))
         self.fanout = Fanout(
@@ -141,24 +150,26 @@ class Server:
         self.sessions = SessionsService(
             sessions_config(settings),
             self.broker,
+            self.assembly,
             following,
             self.fanout,
             self.session_tickets,
-            clock,
         )
         talking = Talking(
-            self.sessions.registry,
+            self.sessions,
             self.broker,
+            self.assembly,
             self.fanout,
             clock,
             message_bytes=limits.message_bytes or NO_LIMIT,
         )
         self.notifications = Notifications(
-            notifications_config(settings),
+            board,
             self.registry,
             self.fanout,
             self.session_tickets,
             clock,
+            message_bytes=limits.message_bytes or NO_LIMIT,
         )
         self.namespaces: tuple[FloorNamespace, ...] = (
             MarketNamespace(self.floor, self.market_tickets, subscribing, submissions),
@@ -173,6 +184,7 @@ class Server:
             self.counters,
             self.fanout,
             self.publishing,
+            self.assembly,
             self.sessions,
             talking,
             self.notifications,
@@ -184,7 +196,7 @@ class Server:
         self.floor.tick()
         self.freshness.tick()
         self.fanout.tick()
-        self.notifications.sweep()
+        self.notifications.board.sweep()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """The life of the server inside its application."""
@@ -194,7 +206,10 @@ class Server:
                 on_reset=self.fanout.reset,
                 on_state=self.freshness.set_broker,
             )
+            await self.assembly.start(self.sessions.attendance.hear)
+            await self.notifications.board.start(self.notifications.hear)
         except BrokerError as error:
+            await self.broker.stop()
             raise ConfigurationError(f"broker.url: {error}") from None
         await self.publisher.start()
         create_task = asyncio.get_running_loop().create_task
@@ -213,6 +228,8 @@ class Server:
         await asyncio.wait(tasks)
         await self.publisher.stop()
         await self.sockets.end_all(_DRAINING)
+        await self.notifications.board.stop()
+        await self.assembly.stop()
         await self.broker.stop()
 
     def start_feeding(self) -> None:
@@ -276,10 +293,21 @@ class Server:
             await namespace.sweep()
 
 
-def _open_broker(settings: Settings, clock: Clock, counters: Counters) -> Broker:
+def _open_broker(
+    settings: Settings, clock: Clock, counters: Counters
+) -> tuple[Broker, Assembly, NoticeBoard]:
+    rules, waiting = session_rules(settings), notices(settings)
     if settings.broker.url.in_memory:
-        return MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings))
-    return RedisBroker(clock, counters, redis_config(settings))
+        memory = MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings))
+        return memory, MemoryAssembly(clock, rules), MemoryNoticeBoard(clock, waiting)
+    config = redis_config(settings)
+    broker = RedisBroker(clock, counters, config)
+    keep_seconds = settings.session.notice_seconds
+    return (
+        broker,
+        RedisAssembly(clock, config, rules, broker),
+        RedisNoticeBoard(clock, config, broker, waiting, keep_seconds=keep_seconds),
+    )
 
 
 def _schedule(call: Callable[[], None], seconds: float) -> None:

@@ -6,12 +6,12 @@ import sys
 from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
 from server.brokers import Address, MemoryConfig, RedisConfig
+from server.core.notices import Notices
 from server.core.session_records import SessionRules
 from server.core.tickets import Tickets
 from server.delivery import DeliveryConfig, FreshnessConfig
 from server.ports import Clock, FeedOptions
 from server.services import (
-    NotificationsConfig,
     PublishingConfig,
     SessionsConfig,
     SubscribingConfig,
@@ -22,6 +22,7 @@ from server.transport import TransportConfig
 
 # What a limit of 0 stands for: more than any machine has.
 NO_LIMIT = 2**53
+_MAX_NOTICES = 100_000
 
 
 def access_config(settings: Settings) -> AccessConfig:
@@ -149,31 +150,36 @@ def publishing_config(settings: Settings) -> PublishingConfig:
     )
 
 
+def session_rules(settings: Settings) -> SessionRules:
+    """What sessions are held to on all nodes."""
+    session = settings.session
+    return SessionRules(
+        grace_seconds=session.grace_seconds,
+        retention_seconds=session.retention_seconds,
+        max_sessions=session.total,
+        max_sessions_per_user=session.per_user,
+        max_participants=session.participants,
+        join_creates=not session.must_exist,
+    )
+
+
 def sessions_config(settings: Settings) -> SessionsConfig:
-    """The settings of sessions."""
+    """What sessions are held to on one node."""
     session, delivery = settings.session, settings.delivery
     return SessionsConfig(
-        rules=SessionRules(
-            grace_seconds=session.grace_seconds,
-            retention_seconds=session.retention_seconds,
-            max_sessions=session.total,
-            max_sessions_per_user=session.per_user,
-            max_sessions_per_connection=session.per_connection,
-            max_participants=session.participants,
-            join_creates=not session.must_exist,
-        ),
+        max_per_connection=session.per_connection,
         metadata_bytes=session.metadata_bytes or NO_LIMIT,
         backlog_messages=delivery.backlog_messages,
         backlog_bytes=delivery.backlog_bytes,
     )
 
 
-def notifications_config(settings: Settings) -> NotificationsConfig:
-    """The settings of notices."""
-    return NotificationsConfig(
+def notices(settings: Settings) -> Notices:
+    """What waits for users, as far as the settings let it."""
+    return Notices(
         keep_seconds=settings.session.notice_seconds,
         max_per_user=settings.session.notices_per_user,
-        message_bytes=settings.limits.message_bytes or NO_LIMIT,
+        max_total=_MAX_NOTICES,
     )
 
 

@@ -1,12 +1,16 @@
 """The seams of the house: what the product asks of the parts that do I/O."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from server.core.entries import Entry, Position, Receipt, Reset
 from server.core.errors import FloorcastError
+from server.core.gatherings import Gathering
 from server.core.idempotency import Claim
+from server.core.news import News
+from server.core.notices import Notice
+from server.core.session_records import SessionKey
 
 
 class Clock(Protocol):
@@ -133,6 +137,98 @@ class Broker(Protocol):
 
     async def unwatch(self, channel: str) -> None:
         """The last subscriber of this node has gone."""
+
+
+class Assembly(Protocol):
+    """Knows who is in which session, over all nodes, and tells the nodes what happens there.
+
+    Every connection is known by its id, so that the same said twice is said once.
+    """
+
+    async def start(self, hear: Callable[[News], None]) -> None:
+        """Begin; `hear` is told what happens in the sessions whose channel is watched here."""
+
+    async def stop(self) -> None:
+        """Whoever is left here was cut off; nothing is heard afterwards."""
+
+    @property
+    def session_count(self) -> int:
+        """How many sessions there are, as far as this node knows."""
+
+    async def join(
+        self,
+        connection_id: str,
+        user_id: str,
+        key: SessionKey,
+        metadata: Mapping[str, object] | None = None,
+    ) -> Gathering:
+        """A connection of this node comes in; the first makes the session.
+
+        A refusal changes nothing. Where it cannot be told whether it is in, it is not.
+        """
+
+    async def leave(self, connection_id: str, key: SessionKey) -> None:
+        """It goes because it wants to; when this raises it is in as before."""
+
+    def depart(self, connection_id: str, key: SessionKey, *, lost: bool) -> None:
+        """It has ended, which nothing can keep it from; whoever was `lost` has the grace time.
+
+        What is asked of one connection comes to be in this order.
+        """
+
+    def admits(self, user_id: str, key: SessionKey) -> bool:
+        """Whether a user could come back into a session, as far as this node knows."""
+
+    def rejoin(self, connection_id: str, user_id: str, key: SessionKey) -> None:
+        """A connection is back that was lost; where it has no place any more, `hear` is told."""
+
+    async def kick(self, key: SessionKey, user_id: str) -> int:
+        """A user goes at once, with so many connections."""
+
+    async def close(self, key: SessionKey) -> int:
+        """Nobody may be in it any more; how many connections were."""
+
+    async def who(self, key: SessionKey) -> Gathering | None:
+        """Who is there now; None where there is no such session."""
+
+    async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
+        """Tell who is there something that is not kept."""
+
+    async def sweep(self) -> Collection[SessionKey]:
+        """Give up who did not come back in time; whose logs the broker is to let go."""
+
+
+# Tells the devices of this node of a notice, critical or not; how many were told.
+HearNotice = Callable[[Notice, bool], int]
+
+
+class NoticeBoard(Protocol):
+    """Tells all nodes of notices for users, and keeps the critical ones until they are settled."""
+
+    async def start(self, hear: HearNotice) -> None:
+        """Begin; `hear` is told of every notice, on every node."""
+
+    async def stop(self) -> None:
+        """Nothing is heard afterwards."""
+
+    @property
+    def dropped_count(self) -> int:
+        """How many had to make room for others."""
+
+    async def post(self, notice: Notice, *, critical: bool) -> int | None:
+        """Tell everybody; how many devices heard before this returned.
+
+        None, and nobody is told, for a critical one whose id was posted before.
+        """
+
+    def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:
+        """The critical ones that no device of the user has acknowledged, in order."""
+
+    def acknowledge(self, notice: Notice) -> None:
+        """One device has it, and that settles it for the user."""
+
+    def sweep(self) -> None:
+        """Let go of what has waited for too long."""
 
 
 class Publishing(Protocol):

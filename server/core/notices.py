@@ -47,21 +47,28 @@ class Notices:
     def __len__(self) -> int:
         return len(self._ages)
 
-    def put(self, notice: Notice, now: float) -> bool:
-        """Keep it until it is acknowledged; False for an id that the user was sent before."""
+    def put(self, notice: Notice, now: float, *, until: float | None = None) -> bool:
+        """Keep it until it is acknowledged; False for an id that the user was sent before.
+
+        One that comes from elsewhere may have waited there already: it is kept `until` then.
+        """
         self.expire(now)
         user = (notice.org, notice.user_id)
         key = (user, notice.id)
         if key in self._ages or key in self._settled:
             return False
         mine = self._users.setdefault(user, OrderedDict())
-        mine[notice.id] = _Kept(notice, now + self._keep_seconds)
+        mine[notice.id] = _Kept(notice, now + self._keep_seconds if until is None else until)
         self._ages[key] = None
         if len(mine) > self._max_per_user:
             self._drop(user, next(iter(mine)))
         elif len(self._ages) > self._max_total:
             self._drop(*next(iter(self._ages)))
         return True
+
+    def all(self) -> tuple[Notice, ...]:
+        """Everything that waits."""
+        return tuple(self._users[user][notice_id].notice for user, notice_id in self._ages)
 
     def waiting(self, org: str, user_id: str, now: float) -> tuple[Notice, ...]:
         """What a device of this user has to be told when it connects, in order."""

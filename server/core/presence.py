@@ -43,6 +43,15 @@ class Departure:
     connections: tuple[str, ...] = ()
 
 
+def session_full(max_participants: int) -> LimitError:
+    """There is no room for another participant."""
+    return LimitError(
+        ErrorCode.LIMIT_CONNECTIONS,
+        f"a session may have {max_participants} participants",
+        details={"limit": max_participants},
+    )
+
+
 @dataclass(slots=True)
 class _Participant:
     joined_at_ms: int
@@ -99,11 +108,7 @@ class Presence:
     def admit(self, user_id: str) -> None:
         """Refuse a user for whom there is no room."""
         if user_id not in self._users and 0 < self._max_participants <= len(self._users):
-            raise LimitError(
-                ErrorCode.LIMIT_CONNECTIONS,
-                f"a session may have {self._max_participants} participants",
-                details={"limit": self._max_participants},
-            )
+            raise session_full(self._max_participants)
 
     def join(self, connection_id: str, user_id: str, now_ms: int) -> Arrival:
         """A connection comes in; one that is in already changes nothing."""

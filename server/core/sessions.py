@@ -1,11 +1,9 @@
-"""The registry of sessions: which there are, and which connections have joined them."""
+"""The registry of sessions: which there are, and who is in them."""
 
 from collections import Counter
 from collections.abc import Mapping
 
-from client_sdk.contract import ErrorCode
 from server.core.deadlines import Deadlines
-from server.core.errors import LimitError, RequestError
 from server.core.presence import Departure, Presence
 from server.core.session_records import (
     Joined,
@@ -14,6 +12,9 @@ from server.core.session_records import (
     SessionRecord,
     SessionRules,
     kind_of,
+    no_such_session,
+    session_closed,
+    too_many_sessions,
 )
 
 
@@ -23,7 +24,6 @@ class Sessions:
     def __init__(self, rules: SessionRules) -> None:
         self._rules = rules
         self._orgs: dict[str, dict[str, SessionRecord]] = {}
-        self._connections: dict[str, dict[SessionKey, SessionRecord]] = {}
         # How many sessions each user has made: they outlive the connection that made them, so
         # that nobody may take all the places there are by joining and leaving.
         self._made: Counter[tuple[str, str]] = Counter()
@@ -44,28 +44,14 @@ class Sessions:
         """One session that is there and not closed."""
         record = self.get(org, session_id)
         if record is None:
-            raise RequestError(ErrorCode.SESSION_NOT_JOINED, "there is no such session")
+            raise no_such_session()
         if record.closed:
-            raise RequestError(ErrorCode.SESSION_CLOSED, "the session was closed")
+            raise session_closed()
         return record
-
-    def joined(self, connection_id: str, org: str, session_id: str) -> SessionRecord:
-        """A session that this connection is in, or why it is not."""
-        record = self._connections.get(connection_id, {}).get((org, session_id))
-        if record is not None:
-            return record
-        closed = self.get(org, session_id)
-        if closed is not None and closed.closed:
-            raise RequestError(ErrorCode.SESSION_CLOSED, "the session was closed")
-        raise RequestError(ErrorCode.SESSION_NOT_JOINED, "this connection is not in the session")
 
     def sessions_of(self, org: str) -> tuple[SessionRecord, ...]:
         """The sessions of one org."""
         return tuple(self._orgs.get(org, {}).values())
-
-    def of_connection(self, connection_id: str) -> tuple[SessionRecord, ...]:
-        """The sessions that one connection is in."""
-        return tuple(self._connections.get(connection_id, {}).values())
 
     def participant_count(self, org: str, session_id: str) -> int:
         """How many users are in it; 0 where there is no such session."""
@@ -97,60 +83,47 @@ class Sessions:
         metadata: Mapping[str, object] | None = None,
     ) -> Joined:
         """A connection comes in; the first makes the session. A refusal changes nothing."""
-        mine = self._connections.get(connection_id, {})
-        if (
-            0 < self._rules.max_sessions_per_connection <= len(mine)
-            and (org, session_id) not in mine
-        ):
-            raise LimitError(
-                ErrorCode.LIMIT_TOPICS,
-                f"a connection may be in {self._rules.max_sessions_per_connection} sessions",
-                details={"limit": self._rules.max_sessions_per_connection},
-            )
         if not self._rules.join_creates:
             self.open(org, session_id)
         record, created = self._find_or_make(org, session_id, user_id, now_ms, metadata)
+        before = record.presence.connection_count
         arrival = record.presence.join(connection_id, user_id, now_ms)
-        if record.key not in mine:
-            self._connections.setdefault(connection_id, {})[record.key] = record
-            self._joined += 1
+        self._joined += record.presence.connection_count - before
         self._participants += arrival.announce
         self._retention.cancel(record.key)
         self._watch(record)
         return Joined(record, arrival, created)
 
-    def leave(self, connection_id: str, org: str, session_id: str, now: float) -> Departure:
-        """A connection goes out of one session because it wants to."""
-        record = self.joined(connection_id, org, session_id)
-        return self._left(record, record.presence.leave(connection_id), now).departure
+    def leave(self, connection_id: str, org: str, session_id: str, now: float) -> Left | None:
+        """A connection goes out of one session because it wants to; None where it was not in."""
+        record = self.get(org, session_id)
+        return (
+            None
+            if record is None
+            else self._left(record, record.presence.leave(connection_id), now)
+        )
 
-    def leave_all(self, connection_id: str, now: float) -> list[Left]:
-        """The connection has ended for good: nobody waits for it."""
-        return [
-            self._left(record, record.presence.leave(connection_id), now)
-            for record in self.of_connection(connection_id)
-        ]
-
-    def lose(self, connection_id: str, now: float) -> list[Left]:
-        """The connection was cut off; each session waits the grace time for its user."""
-        return [
-            self._left(record, record.presence.lose(connection_id, now), now)
-            for record in self.of_connection(connection_id)
-        ]
+    def lose(self, connection_id: str, org: str, session_id: str, now: float) -> Left | None:
+        """A connection was cut off; the session waits the grace time for its user."""
+        record = self.get(org, session_id)
+        return (
+            None
+            if record is None
+            else self._left(record, record.presence.lose(connection_id, now), now)
+        )
 
     def departed(self, now: float) -> list[Left]:
         """Those who were cut off and did not come back in time, each once."""
         lefts = []
         for key in self._graces.due(now):
             record = self._orgs[key[0]][key[1]]
-            lefts += [self._left(record, each, now) for each in record.presence.due(now)]
+            lefts += [self._went(record, each, now) for each in record.presence.due(now)]
         return lefts
 
-    def kick(self, org: str, session_id: str, user_id: str, now: float) -> Departure | None:
+    def kick(self, org: str, session_id: str, user_id: str, now: float) -> Left | None:
         """A user goes out of one session at once; None where the user is not in it."""
         record = self.open(org, session_id)
-        departure = record.presence.kick(user_id)
-        return None if departure is None else self._left(record, departure, now).departure
+        return self._left(record, record.presence.kick(user_id), now)
 
     def close(self, org: str, session_id: str, now: float) -> tuple[str, ...]:
         """Nobody may be in it any more; the connections that were."""
@@ -158,8 +131,7 @@ class Sessions:
         record.closed = True
         self._participants -= record.presence.participant_count
         connections = record.presence.clear()
-        for connection_id in connections:
-            self._unlink(connection_id, record)
+        self._joined -= len(connections)
         self._retention.set(record.key, now + self._rules.retention_seconds)
         self._watch(record)
         return connections
@@ -200,13 +172,9 @@ class Sessions:
             return self.open(org, session_id), False
         kind = kind_of(session_id)
         if 0 < self._rules.max_sessions <= self._count:
-            raise LimitError(ErrorCode.SERVER_OVERLOADED, "there is no room for another session")
+            raise too_many_sessions()
         if 0 < self._rules.max_sessions_per_user <= self._made[org, user_id]:
-            raise LimitError(
-                ErrorCode.LIMIT_TOPICS,
-                f"a user may have made {self._rules.max_sessions_per_user} sessions that last",
-                details={"limit": self._rules.max_sessions_per_user},
-            )
+            raise self._rules.made_too_many()
         presence = Presence(
             grace_seconds=self._rules.grace_seconds, max_participants=self._rules.max_participants
         )
@@ -218,23 +186,16 @@ class Sessions:
         self._count += 1
         return record, True
 
-    def _left(self, record: SessionRecord, departure: Departure | None, now: float) -> Left:
-        # The indexes agree: who is in this one is in the session's own.
-        assert departure is not None
-        for connection_id in departure.connections:
-            self._unlink(connection_id, record)
+    def _left(self, record: SessionRecord, departure: Departure | None, now: float) -> Left | None:
+        return None if departure is None else self._went(record, departure, now)
+
+    def _went(self, record: SessionRecord, departure: Departure, now: float) -> Left:
+        self._joined -= len(departure.connections)
         self._participants -= departure.announce
         if not record.presence.participant_count:
             self._retention.set(record.key, now + self._rules.retention_seconds)
         self._watch(record)
         return Left(record, departure)
-
-    def _unlink(self, connection_id: str, record: SessionRecord) -> None:
-        joined = self._connections[connection_id]
-        del joined[record.key]
-        if not joined:
-            del self._connections[connection_id]
-        self._joined -= 1
 
     def _watch(self, record: SessionRecord) -> None:
         """Look after the next participant who may not come back."""

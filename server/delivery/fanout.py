@@ -536,7 +536,7 @@ class Fanout:
             else:
                 self.laggards.fall(client, channel, lag)
 
-    def say(self, channel: Channel, event: bytes, *, skip: str | None = None) -> int:
+    def say(self, channel: Channel, event: bytes, *, skip: frozenset[str] = frozenset()) -> int:
         """Send something that is worth nothing later to all who can take it now; who could not.
 
         What waits goes first, so that it never stands before a message that is older.
@@ -546,7 +546,7 @@ class Fanout:
         frames = (plain_frame(event), self._offsets.frame(event, self._offsets.last))
         passed_over = 0
         for client, place in channel.places():
-            if client.id == skip:
+            if client.id in skip:
                 continue
             if place == seq and not client.link.clogged:
                 client.send(frames[client.trail is not None])

@@ -2,7 +2,7 @@
 
 from server.services.feeding import Feeding
 from server.services.following import Following
-from server.services.notifications import Notifications, NotificationsConfig
+from server.services.notifications import Notifications
 from server.services.publisher import Publisher
 from server.services.publishing import PublishingConfig, PublishingService
 from server.services.sessions import SessionsConfig, SessionsService
@@ -15,7 +15,6 @@ __all__ = [
     "Feeding",
     "Following",
     "Notifications",
-    "NotificationsConfig",
     "Publisher",
     "PublishingConfig",
     "PublishingService",

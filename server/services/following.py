@@ -1,6 +1,7 @@
 """Lets this node follow a topic or session for as long as anybody here listens to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from server.core.entries import Entry, Position
 from server.delivery import Fanout
@@ -21,7 +22,7 @@ class Following:
     def __init__(self, broker: Broker, fanout: Fanout) -> None:
         self._broker = broker
         self._fanout = fanout
-        # How many wait for the state of a channel, or for what they missed of it.
+        # How many wait for a channel before they listen to it.
         self._openers: dict[str, int] = {}
         # Watching and letting go must reach the broker in the order in which they were decided.
         self._turns = Turns(max_waiting=_MAX_WAITING)
@@ -38,12 +39,18 @@ class Following:
         channel = self._fanout.channel(name)
         if channel is not None and seen is None:
             return channel, None
-        self._openers[name] = self._openers.get(name, 0) + 1
-        try:
+        with self.holding(name):
             if channel is None:
                 channel = await self._open(name, look)
             missed = None if seen is None else await self._broker.since(name, seen)
             return channel, missed
+
+    @contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """Meanwhile the channel stays, though nobody listens to it yet."""
+        self._openers[name] = self._openers.get(name, 0) + 1
+        try:
+            yield
         finally:
             self._openers[name] -= 1
             if not self._openers[name]:

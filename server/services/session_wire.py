@@ -1,4 +1,4 @@
-"""How sessions are named at the broker, and what their events and messages look like."""
+"""What the events and messages of sessions look like."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,8 +7,8 @@ import orjson
 from client_sdk.contract import SESSION_NAMESPACE, ErrorCode
 from server.core.entries import Entry
 from server.core.errors import LimitError, RequestError
+from server.core.news import News
 from server.core.packets import open_event
-from server.core.session_records import SessionRecord
 from server.core.strict_json import dumps
 from server.delivery.channel import Channel
 from server.delivery.session_view import SessionView
@@ -16,15 +16,21 @@ from server.delivery.session_view import SessionView
 Reply = dict[str, object]
 
 
-def session_channel(org: str, session_id: str) -> str:
-    """The broker's key; the length keeps two orgs apart whatever characters their names hold."""
-    return f"session@{len(org)}:{org}:{session_id}"
-
-
-def session_event(event: str, record: SessionRecord, ts_ms: int, **fields: object) -> bytes:
+def session_event(event: str, news: News, **fields: object) -> bytes:
     """An event about a session, without its closing bracket."""
-    body = {"session_id": record.session_id, **fields, "ts": ts_ms}
+    body = {"session_id": news.key[1], **fields, "ts": news.ts_ms}
     return open_event(SESSION_NAMESPACE, event, dumps(body))
+
+
+def signal_event(news: News) -> bytes:
+    """Something that a member says for the moment; its data is JSON already."""
+    body = b'{"session_id":%b,"user_id":%b,"data":%b,"ts":%d}' % (
+        orjson.dumps(news.key[1]),
+        orjson.dumps(news.user_id),
+        news.data,
+        news.ts_ms,
+    )
+    return open_event(SESSION_NAMESPACE, "signal", body)
 
 
 def message_bodies(channel: Channel, entries: Iterable[Entry]) -> list[orjson.Fragment]:

@@ -1,6 +1,6 @@
 """Shared sessions: who comes, who goes, and who may send others away."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from client_sdk.contract import ErrorCode, Position, Scope
@@ -8,80 +8,59 @@ from server.access import Principal
 from server.core.entries import Entry
 from server.core.entries import Position as Place
 from server.core.errors import AccessError, FloorcastError, RequestError
-from server.core.presence import Departure
-from server.core.session_records import (
-    Joined,
-    Left,
-    SessionKey,
-    SessionRecord,
-    SessionRules,
-    kind_of,
-)
-from server.core.sessions import Sessions
+from server.core.gatherings import Gathering
+from server.core.seats import Seats
+from server.core.session_records import SessionKey, kind_of, session_channel, session_closed
 from server.core.tickets import Tickets
 from server.delivery import Fanout
 from server.delivery.channel import Channel
 from server.delivery.session_view import SessionView
-from server.ports import Broker, Clock, Link
+from server.ports import Assembly, Broker, Link
+from server.services.attendance import Attendance
 from server.services.following import Following
-from server.services.session_wire import (
-    Reply,
-    encode_within,
-    message_bodies,
-    session_channel,
-    session_event,
-)
+from server.services.session_wire import Reply, encode_within, message_bodies
 
 
 @dataclass(frozen=True, slots=True)
 class SessionsConfig:
-    """What sessions are held to."""
+    """What sessions are held to on this node."""
 
-    rules: SessionRules
+    max_per_connection: int = 0
     metadata_bytes: int = 4 * 1024
     backlog_messages: int = 1000
     backlog_bytes: int = 1024 * 1024
 
 
 class SessionsService:
-    """Joining and leaving, on this node."""
+    """Joining and leaving, for the clients of this node."""
 
     def __init__(
         self,
         config: SessionsConfig,
         broker: Broker,
+        assembly: Assembly,
         following: Following,
         fanout: Fanout,
         tickets: Tickets,
-        clock: Clock,
     ) -> None:
         self._config = config
         self._broker = broker
+        self._assembly = assembly
         self._following = following
         self._fanout = fanout
-        self._tickets = tickets
-        self._clock = clock
-        self.registry = Sessions(config.rules)
-        self._present: set[str] = set()
-        # What those were in who were cut off and may be back.
-        self._parked: dict[str, dict[SessionKey, None]] = {}
+        self.seats = Seats(max_per_connection=config.max_per_connection)
+        self.attendance = Attendance(self.seats, assembly, fanout, tickets)
         self.recovered = 0
 
     # --- coming and going
 
     def enter(self, connection_id: str, link: Link, *, numbered: bool = False) -> None:
         """A connection is there and may join; `numbered`, its events have offsets."""
-        self._present.add(connection_id)
-        self._fanout.attach(connection_id, link, numbered=numbered)
+        self.attendance.enter(connection_id, link, numbered=numbered)
 
     def park(self, connection_id: str) -> None:
         """The connection was cut off and may be back: what is said is kept for it."""
-        self._present.discard(connection_id)
-        self._parked[connection_id] = dict.fromkeys(
-            record.key for record in self.registry.of_connection(connection_id)
-        )
-        self._fanout.park(connection_id)
-        self._announce_departures(self.registry.lose(connection_id, self._clock.monotonic()))
+        self.attendance.park(connection_id)
 
     def resume(
         self,
@@ -92,44 +71,21 @@ class SessionsService:
         first: bytes = b"",
     ) -> bool:
         """It is back: it gets what it missed, and is where it was. False where that cannot be."""
-        user_id = principal.user_id
-        keys = self._parked.pop(connection_id)
         try:
-            for org, session_id in keys:
+            for _, session_id in self.attendance.parked_in(connection_id):
                 self.judge(principal, session_id)
-                record = self.registry.get(org, session_id)
-                if record is not None and not record.closed:
-                    record.presence.admit(user_id)
         except FloorcastError:
             return False
-        if not self._fanout.resume(connection_id, link, offset, first):
-            return False
-        self._present.add(connection_id)
-        for org, session_id in keys:
-            record = self.registry.get(org, session_id)
-            if record is None or record.closed:
-                # It hears what was said to the end, and is not in it.
-                continue
-            joined = self.registry.join(connection_id, org, user_id, session_id, self._now_ms())
-            # Told where its user was given up meanwhile; before that nobody has noticed anything.
-            self._announce_arrival(joined, user_id)
-        return True
+        return self.attendance.resume(connection_id, principal.user_id, link, offset, first)
 
     def is_in(self, connection_id: str, org: str, session_id: str) -> bool:
         """Whether a connection is in a session."""
-        record = self.registry.get(org, session_id)
-        return record is not None and record.presence.user_of(connection_id) is not None
+        return (connection_id, (org, session_id)) in self.seats
 
     async def exit(self, connection_id: str, *, deliberate: bool) -> None:
         """The connection has ended; one that was cut off has time to come back."""
-        self._present.discard(connection_id)
-        self._parked.pop(connection_id, None)
-        now = self._clock.monotonic()
-        lefts = (self.registry.leave_all if deliberate else self.registry.lose)(connection_id, now)
-        emptied = self._fanout.detach(connection_id)
-        self._announce_departures(lefts)
-        for name in emptied:
-            await self._following.release(name)
+        self.attendance.end(connection_id, lost=not deliberate)
+        await self._tidy()
 
     def judge(self, principal: Principal, session_id: str) -> None:
         """Refuse who may not be in a session of this name."""
@@ -150,158 +106,124 @@ class SessionsService:
         """Come into a session; the first makes it."""
         self.judge(principal, session_id)
         encode_within(metadata or {}, self._config.metadata_bytes)
-        org, user_id = principal.org, principal.user_id
-        name = session_channel(org, session_id)
+        key = (principal.org, session_id)
+        name = session_channel(*key)
         seen = None if since is None else Place(since.epoch, since.seq)
-        channel, missed = await self._following.follow(
-            name, lambda head, latest: self._look(session_id, head), seen
-        )
         try:
-            # What waits may find the connection broken, and end it.
-            self._fanout.flush_channel(channel)
-            # From here on nothing waits: what is said now comes after the answer.
-            if connection_id not in self._present:
-                raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
-            now_ms = self._now_ms()
-            joined = self.registry.join(
-                connection_id, org, user_id, session_id, now_ms, metadata=metadata
-            )
+            with self._following.holding(name):
+                channel, missed = await self._following.follow(
+                    name, lambda head, latest: self._look(session_id, head), seen
+                )
+                gathering = await self._come_in(
+                    connection_id, principal.user_id, key, metadata, channel
+                )
+                # From here on nothing waits: what is said now comes after the answer.
+                self._listen(connection_id, channel, again=seen is None)
         except BaseException:
             await self._following.release(name)
             raise
-        if since is None and self._fanout.listens(connection_id, channel):
-            # It is in already: to begin at the head would lose what it is still owed.
-            self._fanout.flush_channel(channel)
-        else:
-            self._fanout.listen(connection_id, channel, 0)
-        self._announce_arrival(joined, user_id)
         messages = None if seen is None else _up_to_now(channel, seen, missed)
         self.recovered += messages is not None
         return {
             "ok": True,
             "session_id": session_id,
-            **self._who(joined.record),
+            **gathering.body(),
             "epoch": channel.view.position.epoch,
             # What was sent until now; who lags gets the rest after this answer.
             "seq": self._fanout.standing(connection_id, channel)[1],
             "recovered": messages is not None,
             "messages": message_bodies(channel, messages or ()),
-            "metadata": dict(joined.record.metadata),
+            "metadata": dict(gathering.metadata),
         }
 
     async def leave(self, connection_id: str, principal: Principal, session_id: str) -> Reply:
         """Go out of a session."""
-        now = self._clock.monotonic()
-        record = self.registry.joined(connection_id, principal.org, session_id)
-        departure = self.registry.leave(connection_id, principal.org, session_id, now)
-        await self._part(record, departure)
+        key = (principal.org, session_id)
+        await self.require(connection_id, key)
+        await self._assembly.leave(connection_id, key)
+        self.attendance.vacate(connection_id, key)
+        await self._tidy()
         return {"ok": True}
 
     async def kick(self, principal: Principal, session_id: str, user_id: str) -> Reply:
         """Send a user out of a session, on every device."""
         principal.require(Scope.SESSION_MODERATE)
-        record = self.registry.open(principal.org, session_id)
-        now = self._clock.monotonic()
-        departure = self.registry.kick(principal.org, session_id, user_id, now)
-        if departure is None:
-            raise RequestError(ErrorCode.SESSION_NOT_JOINED, "the user is not in the session")
-        channel = self._fanout.channel(session_channel(*record.key))
-        if channel is not None:
-            # What was said before comes before the news that it hears no more.
-            self._fanout.flush_channel(channel)
-        event = session_event("session_closed", record, self._now_ms(), reason="kicked")
-        for connection_id in departure.connections:
-            # Whoever was sent away comes back as somebody new, also who reads too slowly for this.
-            self._tickets.forget(connection_id)
-            self._fanout.tell_one(connection_id, event)
-        await self._part(record, departure)
-        for connection_id in self._tickets.parked_of((principal.org, user_id)):
-            if record.key in self._parked[connection_id]:
-                self._tickets.forget(connection_id)
-                await self.exit(connection_id, deliberate=True)
-        return {"ok": True, "connections": len(departure.connections)}
+        connections = await self._assembly.kick((principal.org, session_id), user_id)
+        await self._tidy()
+        return {"ok": True, "connections": connections}
 
     async def close(self, principal: Principal, session_id: str) -> Reply:
         """End a session for everybody."""
         principal.require(Scope.SESSION_MODERATE)
-        record = self.registry.open(principal.org, session_id)
-        name = session_channel(principal.org, session_id)
-        channel = self._fanout.channel(name)
-        if channel is not None:
-            # What was said before comes before the news that no more will be.
-            self._fanout.flush_channel(channel)
-        event = session_event("session_closed", record, self._now_ms(), reason="closed")
-        connections = self.registry.close(principal.org, session_id, self._clock.monotonic())
-        for connection_id in connections:
-            self._fanout.tell_one(connection_id, event)
-        if channel is not None and channel.held_ids():
-            # Who was cut off hears it when it is back, behind all that was said before.
-            self._fanout.tell(channel, event, skip=frozenset(connections))
-        await self._silence(name, connections)
-        return {"ok": True, "connections": len(connections)}
+        connections = await self._assembly.close((principal.org, session_id))
+        await self._tidy()
+        return {"ok": True, "connections": connections}
 
-    def participants(self, principal: Principal, session_id: str) -> Reply:
+    async def participants(self, principal: Principal, session_id: str) -> Reply:
         """Who is there; in a session that nobody has made, nobody is."""
         self.judge(principal, session_id)
-        record = self.registry.get(principal.org, session_id)
-        if record is None:
-            return {"ok": True, "participant_count": 0, "participants": []}
-        return {"ok": True, **self._who(record)}
+        gathering = await self._assembly.who((principal.org, session_id))
+        return {"ok": True, **(gathering or Gathering(0, ())).body()}
+
+    async def require(self, connection_id: str, key: SessionKey) -> None:
+        """Refuse a connection that is not in a session, and say why."""
+        if (connection_id, key) in self.seats:
+            return
+        gathering = await self._assembly.who(key)
+        if gathering is not None and gathering.closed:
+            raise session_closed()
+        raise RequestError(ErrorCode.SESSION_NOT_JOINED, "this connection is not in the session")
 
     # --- as time goes by
 
     async def sweep(self) -> None:
-        """Announce who did not come back, and forget the sessions whose time is over."""
-        now = self._clock.monotonic()
-        self._announce_departures(self.registry.departed(now))
-        for record in self.registry.due(now):
-            name = session_channel(*record.key)
-            channel = self._fanout.channel(name)
-            if channel is not None:
-                # What they hear is no more, and must not be mistaken for what begins anew.
-                for connection_id in channel.held_ids():
-                    self._tickets.forget(connection_id)
-                    await self.exit(connection_id, deliberate=False)
-                await self._silence(name, [client.id for client in channel.clients()])
-            await self._broker.forget(name)
+        """Give up who did not come back, and forget the sessions whose time is over."""
+        over = await self._assembly.sweep()
+        await self._tidy()
+        for key in over:
+            await self._broker.forget(session_channel(*key))
 
     # --- inside
 
-    async def _part(self, record: SessionRecord, departure: Departure) -> None:
-        await self._silence(session_channel(*record.key), departure.connections)
-        self._announce_departures([Left(record, departure)])
+    async def _come_in(
+        self,
+        connection_id: str,
+        user_id: str,
+        key: SessionKey,
+        metadata: Mapping[str, object] | None,
+        channel: Channel,
+    ) -> Gathering:
+        if not self.attendance.is_present(connection_id):
+            raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
+        self.seats.admit(connection_id, key)
+        was_in = (connection_id, key) in self.seats
+        with self.attendance.arriving(connection_id, key) as news:
+            gathering = await self._assembly.join(connection_id, user_id, key, metadata)
+        gathering = gathering.after(news, user_id)
+        # What waits may find the connection broken, and end it.
+        self._fanout.flush_channel(channel)
+        if not self.attendance.is_present(connection_id):
+            # What was said when it ended may have come to be before this has let it in.
+            self._assembly.depart(connection_id, key, lost=was_in)
+            raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
+        self.seats.take(connection_id, user_id, key, gathering.revision)
+        return gathering
 
-    async def _silence(self, name: str, connections: Iterable[str]) -> None:
-        channel = self._fanout.channel(name)
-        if channel is not None:
-            # Who goes was there when this was said.
+    def _listen(self, connection_id: str, channel: Channel, *, again: bool) -> None:
+        if again and self._fanout.listens(connection_id, channel):
+            # It is in already: to begin at the head would lose what it is still owed.
             self._fanout.flush_channel(channel)
-            for connection_id in connections:
-                self._fanout.unlisten(connection_id, channel)
-            await self._following.release(name)
+        else:
+            self._fanout.listen(connection_id, channel, 0)
 
-    def _announce_departures(self, lefts: Iterable[Left]) -> None:
-        for left in lefts:
-            departure = left.departure
-            if departure.announce:
-                count = departure.participant_count
-                self._announce("user_left", left.record, departure.user_id, count)
-
-    def _announce_arrival(self, joined: Joined, user_id: str) -> None:
-        arrival = joined.arrival
-        if arrival.announce:
-            self._announce("user_joined", joined.record, user_id, arrival.participant_count)
-
-    def _announce(self, event: str, record: SessionRecord, user_id: str, count: int) -> None:
-        """Tell everybody but the user whom it is about, who knows."""
-        channel = self._fanout.channel(session_channel(*record.key))
-        if channel is not None:
-            told = session_event(
-                event, record, self._now_ms(), user_id=user_id, participant_count=count
-            )
-            here = record.presence.connections_of(user_id)
-            away = self._tickets.parked_of((record.org, user_id))
-            self._fanout.tell(channel, told, skip=frozenset((*here, *away)))
+    async def _tidy(self) -> None:
+        """Follow no session any more that nobody here is in."""
+        emptied = self.attendance.emptied
+        while emptied:
+            name = emptied.pop()
+            # Who is opening it lets it go again; a tick must not wait for that.
+            if self._fanout.channel(name) is not None:
+                await self._following.release(name)
 
     def _look(self, session_id: str, head: Place) -> SessionView:
         return SessionView(
@@ -310,15 +232,6 @@ class SessionsService:
             max_messages=self._config.backlog_messages,
             max_bytes=self._config.backlog_bytes,
         )
-
-    def _who(self, record: SessionRecord) -> dict[str, object]:
-        return {
-            "participant_count": record.presence.participant_count,
-            "participants": [member.body() for member in record.presence.members()],
-        }
-
-    def _now_ms(self) -> int:
-        return int(self._clock.time() * 1000)
 
 
 def _up_to_now(channel: Channel, seen: Place, missed: list[Entry] | None) -> list[Entry] | None:

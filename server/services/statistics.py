@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from server.core.connections import ConnectionManager
 from server.core.counters import Counters
 from server.delivery import Fanout
+from server.ports import Assembly
 from server.services.notifications import Notifications
 from server.services.publishing import PublishingService
 from server.services.sessions import SessionsService
@@ -19,6 +20,7 @@ class Statistics:
     counters: Counters
     fanout: Fanout
     publishing: PublishingService
+    assembly: Assembly
     sessions: SessionsService
     talking: Talking
     notifications: Notifications
@@ -33,12 +35,12 @@ class Statistics:
             "connections": registry["connections"],
             "users": registry["users"],
             "topics": self.fanout.topic_count,
-            "sessions": len(self.sessions.registry),
+            "sessions": self.assembly.session_count,
             "lagging": len(self.fanout.laggards),
             "messages_in": self.publishing.published + self.talking.sent,
             "messages_out": self.fanout.delivered,
             "refused": refused,
-            "dropped": self.talking.dropped + self.notifications.notices.dropped_count,
+            "dropped": self.sessions.attendance.dropped + self.notifications.board.dropped_count,
             "merged": self.counters.total("delivery.merged"),
             "recovered": self.sessions.recovered,
         }

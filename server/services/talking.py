@@ -9,16 +9,11 @@ import orjson
 
 from server.access import Principal
 from server.core.idempotency import Claim
-from server.core.sessions import Sessions
+from server.core.session_records import session_channel
 from server.delivery import Fanout
-from server.ports import Broker, Clock
-from server.services.session_wire import (
-    Reply,
-    encode_within,
-    message_bodies,
-    session_channel,
-    session_event,
-)
+from server.ports import Assembly, Broker, Clock
+from server.services.session_wire import Reply, encode_within, message_bodies
+from server.services.sessions import SessionsService
 
 
 class Talking:
@@ -26,24 +21,25 @@ class Talking:
 
     def __init__(
         self,
-        registry: Sessions,
+        sessions: SessionsService,
         broker: Broker,
+        assembly: Assembly,
         fanout: Fanout,
         clock: Clock,
         *,
         message_bytes: int,
     ) -> None:
-        self._registry = registry
+        self._sessions = sessions
         self._broker = broker
+        self._assembly = assembly
         self._fanout = fanout
         self._clock = clock
         self._message_bytes = message_bytes
         # For messages without an id of their own: unique, and cheaper than a random one each.
         self._prefix = f"{secrets.token_hex(6)}-"
         self._numbers = itertools.count(1)
-        # Messages that were taken, and signals that somebody lagged too far behind to hear.
+        # Messages that were taken.
         self.sent = 0
-        self.dropped = 0
 
     async def send(
         self,
@@ -54,7 +50,7 @@ class Talking:
         identifier: str | None,
     ) -> Reply:
         """Say something to everybody in the session, the sender too."""
-        self._registry.joined(connection_id, principal.org, session_id)
+        await self._sessions.require(connection_id, (principal.org, session_id))
         encoded = encode_within(data, self._message_bytes)
         name = session_channel(principal.org, session_id)
         claim = None
@@ -72,7 +68,7 @@ class Talking:
         self.sent += 1
         return {"ok": True, "id": identifier, **receipt.position.body(), "ts": receipt.ts_ms}
 
-    def signal(
+    async def signal(
         self,
         connection_id: str,
         principal: Principal,
@@ -80,14 +76,10 @@ class Talking:
         data: Mapping[str, object],
     ) -> Reply:
         """Tell the others something that holds for a moment; who lags does not hear it."""
-        record = self._registry.joined(connection_id, principal.org, session_id)
-        encode_within(data, self._message_bytes)
-        channel = self._fanout.channel(session_channel(principal.org, session_id))
-        if channel is not None:
-            event = session_event(
-                "signal", record, self._now_ms(), user_id=principal.user_id, data=dict(data)
-            )
-            self.dropped += self._fanout.say(channel, event, skip=connection_id)
+        key = (principal.org, session_id)
+        await self._sessions.require(connection_id, key)
+        encoded = encode_within(data, self._message_bytes)
+        await self._assembly.signal(key, connection_id, principal.user_id, encoded)
         return {"ok": True}
 
     async def history(
@@ -99,7 +91,7 @@ class Talking:
         limit: int,
     ) -> Reply:
         """The last messages, or those before one that is known."""
-        self._registry.joined(connection_id, principal.org, session_id)
+        await self._sessions.require(connection_id, (principal.org, session_id))
         name = session_channel(principal.org, session_id)
         entries = await self._broker.before(name, before_seq, limit)
         channel = self._fanout.channel(name)

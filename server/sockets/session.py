@@ -114,7 +114,7 @@ class SessionNamespace(FloorNamespace):
     async def _signal(self, call: Call) -> Reply:
         request = call.request
         assert isinstance(request, Signal)
-        return self._talking.signal(
+        return await self._talking.signal(
             call.connection_id, call.known, request.session_id, request.data
         )
 
@@ -132,7 +132,7 @@ class SessionNamespace(FloorNamespace):
     async def _participants(self, call: Call) -> Reply:
         request = call.request
         assert isinstance(request, ListParticipants)
-        return self._sessions.participants(call.known, request.session_id)
+        return await self._sessions.participants(call.known, request.session_id)
 
     async def _kick(self, call: Call) -> Reply:
         request = call.request

@@ -111,7 +111,7 @@ async def quiet(floor: Running, rooms: list[Room], seats: list[Seat]) -> None:
     await taking_turns(seat.catch_up for seat in present)
     for room in rooms:
         expected = Counter(seat.user for seat in present if room.id in seat.stays)
-        record = floor.server.sessions.registry.get("default", room.id)
+        record = floor.sessions.get("default", room.id)
         members = () if record is None else record.presence.members()
         assert {each.user_id: each.connections for each in members} == expected
 
@@ -124,11 +124,17 @@ async def nothing_is_left(floor: Running) -> None:
         await floor.server.sessions.sweep()
     await eventually(floor, lambda: not any(floor.residue().values()))
     sessions, broker = floor.server.sessions, floor.server.broker
-    assert not any(sessions.registry.stats().values())
+    assert not any(floor.sessions.stats().values())
     assert isinstance(broker, MemoryBroker)
     # Ids are let go when the next is looked for.
     await broker.find("", Claim("", b""))
-    for owner in (sessions, sessions.registry, sessions._following, broker):
+    for owner in (
+        sessions,
+        sessions.seats,
+        floor.sessions,
+        sessions._following,
+        broker,
+    ):
         assert not any(contents(owner).values()), contents(owner)
     assert not floor.server.fanout._opening
     assert not floor.server.fanout._dirty

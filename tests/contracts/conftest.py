@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.kit.halls import Quarter
 from tests.kit.nodes import Cluster
 
 URLS = {"redis": "shared_redis", "sentinel": "sentinel_url", "shards": "shards_url"}
@@ -10,8 +11,18 @@ URLS = {"redis": "shared_redis", "sentinel": "sentinel_url", "shards": "shards_u
 @pytest.fixture(params=["memory", *URLS])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """What the nodes of one test share, and nobody else."""
-    kind: str = request.param
-    if kind == "memory":
-        return Cluster(kind, None)
-    found = request.getfixturevalue(URLS[kind])
-    return Cluster(kind, found if isinstance(found, str) else found.url)
+    return Cluster(request.param, url_of(request))
+
+
+@pytest.fixture(params=["memory", *URLS])
+def quarter(request: pytest.FixtureRequest) -> Quarter:
+    """The same for what they know of sessions."""
+    return Quarter(url_of(request))
+
+
+def url_of(request: pytest.FixtureRequest) -> str | None:
+    """Where the broker of this kind is; None where it is in memory."""
+    if request.param == "memory":
+        return None
+    found = request.getfixturevalue(URLS[request.param])
+    return found if isinstance(found, str) else str(found.url)

@@ -56,7 +56,7 @@ async def empty(floor: Running, *clients: Returning) -> None:
     await sweep(floor)
     await floor.until_empty()
     server = floor.server
-    assert server.sessions._parked == {}
+    assert server.sessions.attendance._parked == {}
     assert server.fanout._parked == {}
     assert server.subscriptions._parked == set()
     for tickets in (server.market_tickets, server.session_tickets):
@@ -400,10 +400,10 @@ async def test_notices_of_who_is_away_are_told_once_and_critical_ones_asked_agai
     async with running() as floor:
         notify = floor.server.notifications.notify
         ann = await member(floor, "ann")
-        notify("default", "ann", "critical", {}, critical=True, identifier="c1")
+        await notify("default", "ann", "critical", {}, critical=True, identifier="c1")
         assert (await ann.next())[1]["id"] == "c1"
         await ann.cut()
-        assert notify("default", "ann", "plain", {}, identifier="p1").reached == 0
+        assert (await notify("default", "ann", "plain", {}, identifier="p1")).reached == 0
         before = ann.offset
         missed = await ann.come()
         assert [body["id"] for _, body in missed] == ["p1"]
@@ -521,7 +521,7 @@ async def test_who_is_let_go_while_it_is_served_leaves_nothing_and_may_try_again
         ann = await member(floor, "ann")
         await ann.cut()
         for number in range(20):
-            notify("default", "ann", "much", {"padding": "x" * 1000, "number": number})
+            await notify("default", "ann", "much", {"padding": "x" * 1000, "number": number})
         # Who polls has to fetch what is written: nothing of it is in the network yet.
         url = f"{floor.url}/socket.io/?EIO=4&transport=polling"
         async with aiohttp.ClientSession() as http:

@@ -25,7 +25,7 @@ async def test_a_notice_is_not_heard_twice_by_who_is_cut_off_twice() -> None:
         ann = Returning(floor, "ann", "/session")
         await ann.come()
         await ann.cut()
-        floor.server.notifications.notify("default", "ann", "ping", {"n": 1})
+        await floor.server.notifications.notify("default", "ann", "ping", {"n": 1})
         for _ in range(3):
             await ann.glimpse()
         assert [event for event, _ in await ann.come()] == ["notification"]

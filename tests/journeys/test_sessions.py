@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from client_sdk.contract import Scope
-from server.services.session_wire import session_channel
+from server.core.session_records import session_channel
 from tests.kit.clock import START
 from tests.kit.members import Member, settled
 from tests.kit.running import Running, running
@@ -24,7 +24,7 @@ async def gone(floor: Running, *members: Member) -> None:
     floor.pass_time(20)
     await floor.server.sessions.sweep()
     await floor.until_empty()
-    assert floor.server.sessions.registry.stats()["participants"] == 0
+    assert floor.sessions.stats()["participants"] == 0
 
 
 @pytest.mark.behaviour("E1", "E4", "E12")
@@ -80,7 +80,7 @@ async def test_nothing_leaks_between_sessions_and_orgs() -> None:
         assert reply["error"]["code"] == "auth.forbidden"
         await ann.call("send", session_id="room-1", data={"canary": "message"})
         await ann.call("signal", session_id="room-1", data={"canary": "signal"})
-        floor.server.notifications.notify("default", "ann", "canary", {"canary": "notice"})
+        await floor.server.notifications.notify("default", "ann", "canary", {"canary": "notice"})
         for outsider in (other_room, other_org, nowhere, narrow):
             requests: list[tuple[str, dict[str, Any]]] = [
                 ("send", {"data": {}}),
@@ -122,7 +122,7 @@ async def test_who_may_not_join_is_refused_at_connect_and_by_event(
             assert reply["error"]["code"] == code
             assert reply["error"]["message"]
             eve.cut()
-        assert len(floor.server.sessions.registry) == 0
+        assert len(floor.sessions) == 0
 
 
 @pytest.mark.behaviour("E6", "E11")
@@ -280,8 +280,9 @@ async def test_a_moderator_sends_a_user_away_from_every_device_and_ends_a_sessio
         assert await chair.call("close", session_id="room") == {"ok": True, "connections": 2}
         for member in (chair, desk):
             assert (await member.next("session_closed"))["reason"] == "closed"
-            reply = await member.call("join", session_id="room")
-            assert reply["error"]["code"] == "session.closed"
+            for event in ("join", "leave", "history"):
+                reply = await member.call(event, session_id="room")
+                assert reply["error"]["code"] == "session.closed"
         await gone(floor, chair, phone, desk)
 
 
@@ -373,8 +374,10 @@ async def test_sessions_of_a_connection_are_limited_and_may_have_to_exist() -> N
 async def test_a_critical_notice_comes_again_until_one_device_has_acknowledged_it() -> None:
     async with running() as floor:
         notify = floor.server.notifications.notify
-        assert notify("default", "nobody", "hello", {}).reached == 0
-        sent = notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
+        assert (await notify("default", "nobody", "hello", {})).reached == 0
+        sent = await notify(
+            "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
+        )
         assert (sent.id, sent.reached) == ("n1", 0)
         phone = await Member.come(floor, "bob")
         notice = await phone.next("notification")
@@ -387,13 +390,15 @@ async def test_a_critical_notice_comes_again_until_one_device_has_acknowledged_i
         }
         desk = await Member.come(floor, "bob")
         assert (await desk.next("notification"))["id"] == "n1"
-        assert notify("default", "bob", "hello", {"plain": True}).reached == 2
+        assert (await notify("default", "bob", "hello", {"plain": True})).reached == 2
         assert not (await desk.next("notification"))["critical"]
         desk.acknowledge("n1")
         assert [body["event"] for _, body in await desk.silence()] == []
         late = await Member.come(floor, "bob")
         assert await late.silence() == []
-        again = notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
+        again = await notify(
+            "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
+        )
         assert again.reached == 0, "it was settled"
         phone.client.send("43/session,999[]")
         assert [body["event"] for _, body in await phone.silence()] == ["hello"]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from client_sdk.contract import Scope
 from server.access import mint
 from server.app import SERVER, Server, create_app
+from server.brokers import MemoryAssembly
+from server.core.sessions import Sessions
 from server.ports import Feed
 from server.serving import listening, open_listener
 from server.settings import load_settings
@@ -31,6 +33,13 @@ class Running:
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def sessions(self) -> Sessions:
+        """What the server knows of sessions, where it is alone."""
+        assembly = self.server.assembly
+        assert isinstance(assembly, MemoryAssembly)
+        return assembly.sessions
 
     def token(
         self,
@@ -73,7 +82,7 @@ class Running:
             "counted": server.connection_limits.tracked(),
             "subscriptions": len(server.subscriptions),
             "channels": server.fanout.topic_count,
-            "memberships": server.sessions.registry.stats()["memberships"],
+            "memberships": len(server.sessions.seats),
             "links": server.fanout.link_count,
             "tickets": len(server.market_tickets) + len(server.session_tickets),
             "senders": server.floor.event_limits.tracked(),

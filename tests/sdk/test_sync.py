@@ -205,7 +205,7 @@ def test_notifications_are_told_until_that_is_ended(floor: Floor) -> None:
     with floor.client() as client, client.session.join("room"):
         end = client.session.on_notification(lambda notice: told.append(notice.event))
         notify = floor.running.server.notifications.notify
-        floor.portal.do(lambda: notify("default", "ann", "paid", {}))
+        floor.portal.call(notify("default", "ann", "paid", {}))
         until(lambda: told == ["paid"])
         end()
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from server.access import Principal
+from server.brokers import MemoryAssembly
 from server.core.session_records import SessionRules
 from server.core.tickets import Tickets
 from server.delivery import DeliveryConfig
@@ -66,17 +67,21 @@ class Rooms(RuleBasedStateMachine):
         delivery = DeliveryConfig(buffer_bytes=64 * 1024, recoverable=True)
         self.desk: Desk = self.run(Desk.opened(delivery))
         self.tickets = Tickets(window_seconds=60, max_parked=100, max_parked_per_owner=100)
+        rules = SessionRules(grace_seconds=grace, retention_seconds=1000)
+        assembly = MemoryAssembly(self.desk.clock, rules)
         self.sessions = SessionsService(
-            SessionsConfig(SessionRules(grace_seconds=grace, retention_seconds=1000)),
+            SessionsConfig(),
             self.desk.broker,
+            assembly,
             self.desk.following,
             self.desk.fanout,
             self.tickets,
-            self.desk.clock,
         )
+        self.run(assembly.start(self.sessions.attendance.hear))
         self.talking = Talking(
-            self.sessions.registry,
+            self.sessions,
             self.desk.broker,
+            assembly,
             self.desk.fanout,
             self.desk.clock,
             message_bytes=4096,
@@ -104,7 +109,7 @@ class Rooms(RuleBasedStateMachine):
             self.run(self.sessions.exit("eye", deliberate=True))
             assert self.desk.fanout.channels() == ()
             assert self.desk.fanout.link_count == 0
-            assert self.sessions._parked == {}
+            assert self.sessions.attendance._parked == {}
         finally:
             self.loop.close()
 
@@ -133,7 +138,7 @@ class Rooms(RuleBasedStateMachine):
     @rule(name=names)
     def signal(self, name: str) -> None:
         if name in self.here:
-            self.talking.signal(name, principal(name), "room", {"typing": True})
+            self.run(self.talking.signal(name, principal(name), "room", {"typing": True}))
 
     @rule(name=names, share=st.floats(0, 1))
     def cut(self, name: str, share: float) -> None:

@@ -1,6 +1,7 @@
 """Sessions without sockets: who lags hears every message or is told to come back."""
 
 from server.access import Principal
+from server.brokers import MemoryAssembly
 from server.core.session_records import SessionRules
 from server.core.tickets import Tickets
 from server.delivery import DeliveryConfig
@@ -19,18 +20,27 @@ class Room:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         rules = SessionRules(grace_seconds=10.0, retention_seconds=60.0)
-        config = SessionsConfig(rules, backlog_messages=20)
+        assembly = MemoryAssembly(desk.clock, rules)
         tickets = Tickets(window_seconds=60.0, max_parked=10, max_parked_per_owner=10)
         self.sessions = SessionsService(
-            config, desk.broker, desk.following, desk.fanout, tickets, desk.clock
+            SessionsConfig(backlog_messages=20),
+            desk.broker,
+            assembly,
+            desk.following,
+            desk.fanout,
+            tickets,
         )
+        self.assembly = assembly
         self.talking = Talking(
-            self.sessions.registry, desk.broker, desk.fanout, desk.clock, message_bytes=4096
+            self.sessions, desk.broker, assembly, desk.fanout, desk.clock, message_bytes=4096
         )
 
     @staticmethod
     async def opened() -> "Room":
-        return Room(await Desk.opened(DeliveryConfig(buffer_bytes=4096, stalled_seconds=30.0)))
+        desk = await Desk.opened(DeliveryConfig(buffer_bytes=4096, stalled_seconds=30.0))
+        room = Room(desk)
+        await room.assembly.start(room.sessions.attendance.hear)
+        return room
 
     async def join(self, name: str) -> RecordingLink:
         link = RecordingLink(clog_bytes=1024)
@@ -76,13 +86,13 @@ async def test_a_signal_is_the_first_thing_that_a_lagging_member_does_not_hear()
     room = await Room.opened()
     slow, quick = await room.join("slow"), await room.join("quick")
     slow.clogged = True
-    room.talking.signal("quick", member("quick"), "room", {"typing": True})
+    await room.talking.signal("quick", member("quick"), "room", {"typing": True})
     assert slow.messages("signal") == []
-    assert room.talking.dropped == 1
+    assert room.sessions.attendance.dropped == 1
     late = await room.join("late")
     room.desk.settle()
     assert [each["user_id"] for each in slow.messages("user_joined")][-1] == "late", "that it does"
-    room.talking.signal("quick", member("quick"), "room", {"typing": False})
+    await room.talking.signal("quick", member("quick"), "room", {"typing": False})
     assert len(late.messages("signal")) == 1
     assert quick.messages("signal") == []
 
@@ -93,7 +103,7 @@ async def test_a_signal_never_stands_before_a_message_that_is_older() -> None:
     await room.join("bob")
     data = {"text": "first"}
     await room.talking.send("bob", member("bob"), "room", data, None)
-    room.talking.signal("bob", member("bob"), "room", {"typing": True})
+    await room.talking.signal("bob", member("bob"), "room", {"typing": True})
     room.desk.settle()
     assert [event for event, _ in ann.events()] == ["user_joined", "message", "signal"]
 

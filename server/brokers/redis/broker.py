@@ -103,6 +103,7 @@ class RedisBroker:
         # How many changes of each book stand in the log since it was stored whole, as far as known.
         self._unstored: dict[str, int] = {}
         self._on_state: Callable[[bool], None] = unheard
+        self._overhearers: list[tuple[Callable[[str, bytes], bool], Callable[[], None]]] = []
         self._up = False
         self._work = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -142,6 +143,17 @@ class RedisBroker:
         await self._pipeline.stop()
         self._spoken.clear()
         self._on_state = unheard
+
+    def overhear(self, on_said: Callable[[str, bytes], bool], on_up: Callable[[], None]) -> None:
+        """Hear what is told to watched channels and is no entry; `on_said` says whether it knows.
+
+        `on_up` is called whenever something may have been missed, once that is over.
+        """
+        self._overhearers.append((on_said, on_up))
+
+    async def run(self, command: Command) -> Any:
+        """Run one command for somebody else, in a batch with ours."""
+        return await self._pipeline.run(command)
 
     # --- publishing
 
@@ -331,9 +343,15 @@ class RedisBroker:
             return
         entry = decode(channel, message, self._config.entry_bytes)
         if entry is None:
-            self._counters.add("broker.strange")
+            if not self._is_said(channel, message):
+                self._counters.add("broker.strange")
         elif self._watches.hear(entry):
             self._work.set()
+
+    def _is_said(self, channel: str, message: object) -> bool:
+        if not isinstance(message, bytes) or len(message) > self._config.entry_bytes:
+            return False
+        return any(on_said(channel, message) for on_said, _ in self._overhearers)
 
     def _doubt(self, spoken: bytes) -> None:
         channel = self._spoken.get(spoken)
@@ -356,6 +374,9 @@ class RedisBroker:
             if not up:
                 self._counters.add("broker.lost")
             self._on_state(up)
+            if up:
+                for _, on_up in self._overhearers:
+                    on_up()
 
     async def _keep_reading(self) -> None:
         while True:

@@ -23,6 +23,22 @@ class Keys:
         """Where a node talks to itself."""
         return self._prefix + b":node:" + node.encode()
 
+    def nodes(self) -> bytes:
+        """A hash: the last sign of life of each node that looks after sessions."""
+        return self._prefix + b":nodes"
+
+    def duties(self, node: str) -> bytes:
+        """A set: the sessions that a node looks after."""
+        return self.node(node) + b":sessions"
+
+    def sessions(self) -> bytes:
+        """A set: every session that there is."""
+        return self._prefix + b":sessions"
+
+    def made(self, org: str, user_id: str) -> bytes:
+        """A set: the sessions that a user has made."""
+        return self.spoken(f"user@{len(org)}:{org}:{user_id}") + b":made"
+
 
 def head_of(spoken: bytes) -> bytes:
     """A hash: where the channel stands, its newest entry, and the whole state of a book."""
@@ -32,6 +48,14 @@ def head_of(spoken: bytes) -> bytes:
 def log_of(spoken: bytes) -> bytes:
     """A stream: the kept entries, their seq as their id."""
     return spoken + b":log"
+
+
+def gathering_of(spoken: bytes) -> list[bytes]:
+    """Of a session: a hash of what it is, one of its users, one of their connections, and those
+    users who have until some moment to come back; then its entries.
+    """
+    parts = (b":room", b":users", b":seats", b":lost")
+    return [*(spoken + each for each in parts), head_of(spoken), log_of(spoken)]
 
 
 def claim_of(spoken: bytes, key: str) -> bytes:

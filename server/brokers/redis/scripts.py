@@ -187,13 +187,13 @@ class Scripts:
             "@CLAIM_MS@": bounds.claim_ms,
             "@IDLE_MS@": bounds.idle_ms,
         }
-        return Scripts(*(_script(each, words) for each in (_PUBLISH, _READ, _BEFORE, _FORGET)))
+        return Scripts(*(script(each, words) for each in (_PUBLISH, _READ, _BEFORE, _FORGET)))
 
     def __iter__(self) -> Iterator[Script]:
         yield from (self.publish, self.read, self.before, self.forget)
 
 
-def _script(text: str, words: dict[str, object]) -> Script:
+def script(text: str, words: dict[str, object]) -> Script:
     for word, value in words.items():
         text = text.replace(word, str(value))
     encoded = text.strip().encode()

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from server.brokers.redis.address import Address, Kind
-from server.brokers.redis.scripts import Script, Scripts
+from server.brokers.redis.scripts import Script
 
 Command = tuple[bytes | int, ...]
 Reply = Any
@@ -47,7 +47,9 @@ def evaluate(script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> 
     return (b"EVALSHA", script.sha, len(keys), *keys, *arguments)
 
 
-def open_wire(address: Address, scripts: Scripts, *, timeout_seconds: float, name: str) -> Wire:
+def open_wire(
+    address: Address, scripts: Iterable[Script], *, timeout_seconds: float, name: str
+) -> Wire:
     """The way to this Redis; nothing is connected yet."""
     # What has failed is told at once: whoever asked decides what to do, and nothing runs twice.
     options: dict[str, Any] = {
@@ -81,7 +83,7 @@ class SingleWire:
     overlaps = True
 
     def __init__(
-        self, connect: Callable[[], Awaitable[AbstractConnection]], scripts: Scripts
+        self, connect: Callable[[], Awaitable[AbstractConnection]], scripts: Iterable[Script]
     ) -> None:
         self._connect = connect
         self._scripts = scripts
@@ -141,7 +143,9 @@ class ClusterWire:
 
     overlaps = False
 
-    def __init__(self, address: Address, scripts: Scripts, options: dict[str, Any]) -> None:
+    def __init__(
+        self, address: Address, scripts: Iterable[Script], options: dict[str, Any]
+    ) -> None:
         self._address = address
         self._scripts = scripts
         self._options = options
