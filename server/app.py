@@ -137,7 +137,12 @@ class Server:
             offsets=self.offsets,
             clock=clock,
         )
-        following = Following(self.broker, self.fanout)
+        following = Following(
+            self.broker,
+            self.fanout,
+            clock,
+            history_seconds=settings.history.seconds or NO_LIMIT,
+        )
         subscribing = SubscribingService(
             subscribing_config(settings),
             following,

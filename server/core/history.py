@@ -53,6 +53,21 @@ class History:
             gone.append(self._drop_oldest())
         return gone + self.expire(entry.ts_ms)
 
+    def prepend(self, entries: list[Entry]) -> None:
+        """Take what came before the first that is here, as far as there is room."""
+        first = self._entries[0].position.seq if self._entries else None
+        for entry in reversed(entries):
+            seq = entry.position.seq
+            if first is not None and seq >= first:
+                continue
+            if first is not None and seq != first - 1:
+                return
+            size = self._bytes + len(entry.data)
+            if len(self._entries) >= self._max_messages or size > self._max_bytes:
+                return
+            self._entries.appendleft(entry)
+            self._bytes, first = size, seq
+
     def expire(self, now_ms: int) -> list[Entry]:
         """Let go of what has become too old; what that is."""
         gone: list[Entry] = []

@@ -67,7 +67,7 @@ def _lag(client: Client, channel: Channel, serial: int) -> Lag | None:
         if answer is not None or (mark is not None and mark.needs_snapshot):
             # Its state is all that anybody needs, where there is one.
             lag.needs_snapshot = view.position.seq > 0
-    elif seq is None or not view.has_after(seq) or (answer is not None and answer.moved):
+    elif seq is None or view.since(seq) is None or (answer is not None and answer.moved):
         return None
     else:
         lag = Lag(seq)

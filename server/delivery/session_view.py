@@ -7,7 +7,7 @@ from server.core.entries import Entry, Position
 from server.core.history import History
 from server.core.outbox import Lag
 from server.core.packets import open_event
-from server.delivery.view import Missed
+from server.delivery.view import Missed, until
 
 
 class SessionView:
@@ -65,9 +65,9 @@ class SessionView:
         """A message as the event that carries it."""
         return open_event(SESSION_NAMESPACE, "message", self.body(entry))
 
-    def has_after(self, seq: int) -> bool:
-        """Whether all that came after this is at hand."""
-        return self.since(seq) is not None
+    def recall(self, entries: list[Entry]) -> None:
+        """Keep what the broker told of the past for whoever asks next."""
+        self._history.prepend(until(entries, self._position))
 
     def missed(self, lag: Lag, now_ms: int, max_bytes: int, *, until: int | None = None) -> Missed:
         """As many of the messages that a client lacks as fit; none is ever left out."""

@@ -55,8 +55,11 @@ class View(Protocol):
     def event(self, entry: Entry) -> bytes:
         """An entry for a client that has the one before it."""
 
-    def has_after(self, seq: int) -> bool:
-        """Whether all that came after this is at hand."""
+    def since(self, seq: int) -> list[Entry] | None:
+        """The entries after this one, where all of them are at hand."""
+
+    def recall(self, entries: list[Entry]) -> None:
+        """Keep what the broker told of the past for whoever asks next; nothing where it merges."""
 
     def missed(self, lag: Lag, now_ms: int, max_bytes: int, *, until: int | None = None) -> Missed:
         """What a client that has come so far lacks, or as much of it as fits.
@@ -149,9 +152,10 @@ class TopicView:
         """An entry for a client that has the one before it."""
         return self.encoder.entry(entry)
 
-    def has_after(self, seq: int) -> bool:
-        """Whether all that came after this is at hand."""
-        return self.since(seq) is not None
+    def recall(self, entries: list[Entry]) -> None:
+        """Keep what the broker told of the past for whoever asks next; nothing where it merges."""
+        if self._history is not None and not self.merges:
+            self._history.prepend(until(entries, self._position))
 
     def message(self, entry: Entry) -> bytes:
         """The same as JSON, for an answer."""
@@ -289,6 +293,13 @@ class TopicView:
         else:
             self._book.update(bids, asks)
         self._book_seq = entry.position.seq
+
+
+def until(entries: list[Entry], position: Position) -> list[Entry]:
+    """Those that lead to this place, and not beyond it."""
+    if not entries or entries[0].position.epoch != position.epoch:
+        return []
+    return [entry for entry in entries if entry.position.seq <= position.seq]
 
 
 def _levels(entry: Entry) -> tuple[Levels, Levels]:

@@ -7,7 +7,7 @@ from server.core.entries import Entry, Position
 from server.delivery import Fanout
 from server.delivery.channel import Channel
 from server.delivery.view import View
-from server.ports import Broker, unheard
+from server.ports import Broker, Clock, unheard
 from server.services.turns import Turns
 
 # Makes the view from the head and the newest entry.
@@ -19,9 +19,13 @@ _MAX_WAITING = 100_000
 class Following:
     """Watches at the broker what the fan-out has listeners for."""
 
-    def __init__(self, broker: Broker, fanout: Fanout) -> None:
+    def __init__(
+        self, broker: Broker, fanout: Fanout, clock: Clock, *, history_seconds: float
+    ) -> None:
         self._broker = broker
         self._fanout = fanout
+        self._clock = clock
+        self._history_seconds = history_seconds
         # How many wait for a channel before they listen to it.
         self._openers: dict[str, int] = {}
         # Watching and letting go must reach the broker in the order in which they were decided.
@@ -33,8 +37,9 @@ class Following:
         """Hold what comes, fetch the state, go on from there; nothing waits where it is known.
 
         With a place that somebody has `seen`, also every kept entry after it, or None where that
-        cannot be told. It is asked for last: what comes meanwhile is in the channel's view, and
-        the two meet. Whoever follows must `release` the channel, listened or not.
+        cannot be told, as far as the view itself has it not. The broker is asked for it last: what
+        comes meanwhile is in the channel's view, and the two meet. Whoever follows must `release`
+        the channel, listened or not.
         """
         channel = self._fanout.channel(name)
         if channel is not None and seen is None:
@@ -42,8 +47,24 @@ class Following:
         with self.holding(name):
             if channel is None:
                 channel = await self._open(name, look)
-            missed = None if seen is None else await self._broker.since(name, seen)
+            missed = None if seen is None else await self._since(channel, seen)
             return channel, missed
+
+    async def _since(self, channel: Channel, seen: Position) -> list[Entry] | None:
+        view = channel.view
+        if seen.epoch == view.position.epoch:
+            # Many may come back at once, to a past that the first of them has asked for.
+            known = view.since(seen.seq)
+            if known is not None and not (known and self._is_over(known[0])):
+                return []
+        missed = await self._broker.since(channel.name, seen)
+        if missed:
+            view.recall(missed)
+        return missed
+
+    def _is_over(self, entry: Entry) -> bool:
+        """Whether its time in the history is over, though the view still has it."""
+        return entry.ts_ms / 1000 + self._history_seconds <= self._clock.time()
 
     @contextmanager
     def holding(self, name: str) -> Iterator[None]:

@@ -68,3 +68,17 @@ def test_pages_go_backwards_from_the_newest_or_from_a_message() -> None:
     assert history.before(3, 9) == []
     assert history.before(99, 1) == history.since(7)
     assert filled(0).before(None, 5) == []
+
+
+def test_what_came_before_the_first_is_taken_as_far_as_there_is_room() -> None:
+    history = History(max_messages=4, max_bytes=1000)
+    for seq in (5, 6):
+        history.append(entry(seq))
+    history.prepend([entry(seq) for seq in (1, 2)])
+    assert [each.position.seq for each in history.before(None, 9)] == [5, 6], (
+        "a gap would be between them"
+    )
+    history.prepend([entry(seq) for seq in range(1, 7)])
+    assert [each.position.seq for each in history.before(None, 9)] == [3, 4, 5, 6]
+    history.append(entry(7))
+    assert [each.position.seq for each in history.before(None, 9)] == [4, 5, 6, 7]

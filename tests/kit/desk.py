@@ -61,7 +61,7 @@ class Desk:
             publishing or PublishingConfig(), self.broker, self.clock
         )
         self.submissions = Submissions(self.publishing)
-        self.following = Following(self.broker, self.fanout)
+        self.following = Following(self.broker, self.fanout, self.clock, history_seconds=300.0)
         self.service = SubscribingService(
             subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2),
             self.following,

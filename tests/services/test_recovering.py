@@ -106,6 +106,27 @@ async def test_a_topic_that_may_not_be_had_tells_nothing_of_its_past() -> None:
     assert asked == []
 
 
+async def test_the_broker_is_asked_once_for_a_past_that_many_come_back_to() -> None:
+    desk = await Desk.opened()
+    await trades(desk, 6)
+    asked: list[int] = []
+    original = desk.broker.since
+
+    async def since(channel: str, position: Position) -> list[Entry] | None:
+        asked.append(position.seq)
+        return await original(channel, position)
+
+    desk.broker.since = since  # type: ignore[method-assign]
+    for name, seq in (("ann", 3), ("bob", 4), ("carl", 3), ("dora", 1), ("eve", 2)):
+        told = await back(desk, name, "TRADES:A", "e1", seq)
+        assert told["recovered"]
+        assert [each["seq"] for each in told["missed"]] == list(range(seq + 1, 7))
+    assert asked == [3, 1], "the first, and who had seen even less"
+    desk.clock.advance(301)
+    told = await back(desk, "fay", "TRADES:A", "e1", 3)
+    assert (told["recovered"], asked) == (False, [3, 1, 3]), "what is too old is not told"
+
+
 async def test_after_coming_back_the_next_message_follows_on() -> None:
     desk = await Desk.opened()
     await trades(desk, 3)
