@@ -72,7 +72,6 @@ class Channel:
         "_reset_at",
         "_waiting",
         "active_at",
-        "awaited",
         "held",
         "immediate",
         "name",
@@ -102,8 +101,6 @@ class Channel:
         self.paced: dict[int, Tier] = {}
         # Those who were cut off and may be back: what they miss is kept for them.
         self.held: dict[Client, None] = {}
-        # How many are about to listen, and wait for something else first.
-        self.awaited = 0
         # When the feed was last heard; the moment of its last message, while it is silent.
         self.active_at = now
         self.stale_since_ms: int | None = None
@@ -130,8 +127,8 @@ class Channel:
 
     @property
     def needed(self) -> bool:
-        """Whether anybody listens, is about to, or may be back to do so."""
-        return bool(len(self) or self.held or self.awaited)
+        """Whether anybody listens, or may be back to do so."""
+        return bool(len(self) or self.held)
 
     def held_ids(self) -> tuple[str, ...]:
         """The connections that were cut off and may be back."""

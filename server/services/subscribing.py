@@ -1,6 +1,7 @@
 """Subscribes connections to topics: each topic is judged alone, and answered with its state."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from client_sdk.contract import (
@@ -115,33 +116,33 @@ class SubscribingService:
         replies: TopicReplies = {name: {} for name in topics}
         opened: dict[str, _Opened] = {}
         try:
-            for name in replies:
-                try:
-                    topic = Topic.parse(name)
-                    seen = None if since is None else since.get(name)
-                    self._judge_place(connection_id, principal, topic, opened)
-                    channel, missed = await self._join(connection_id, principal, topic, seen)
-                except FloorcastError as error:
-                    replies[name] = _refused(error)
-                    continue
-                channel.awaited += 1
-                opened[name] = _Opened(topic, channel, seen, missed)
-            # From here on nothing waits: what is published now comes after this answer.
-            room = self._config.max_reply_bytes
-            for name, each in opened.items():
-                try:
-                    told = self._listen(connection_id, each, interval_ms, max(0, room))
-                except FloorcastError as error:
-                    replies[name] = _refused(error)
-                    continue
-                room -= told.used_bytes
-                replies[name] = told.reply
+            with ExitStack() as held:
+                for name in replies:
+                    try:
+                        topic = Topic.parse(name)
+                        seen = None if since is None else since.get(name)
+                        self._judge_place(connection_id, principal, topic, opened)
+                        channel, missed = await self._join(connection_id, principal, topic, seen)
+                    except FloorcastError as error:
+                        replies[name] = _refused(error)
+                        continue
+                    # While the others are asked for, nobody listens to it yet.
+                    held.enter_context(self._following.holding(channel.name))
+                    opened[name] = _Opened(topic, channel, seen, missed)
+                # From here on nothing waits: what is published now comes after this answer.
+                room = self._config.max_reply_bytes
+                for name, each in opened.items():
+                    try:
+                        told = self._listen(connection_id, each, interval_ms, max(0, room))
+                    except FloorcastError as error:
+                        replies[name] = _refused(error)
+                        continue
+                    room -= told.used_bytes
+                    replies[name] = told.reply
         finally:
+            # Nothing, unless it came to nothing.
             for each in opened.values():
-                each.channel.awaited -= 1
-            for each in opened.values():
-                if not each.channel.needed:
-                    await self._close(each.channel.name)
+                await self._close(each.channel.name)
         self._fanout.answered(connection_id)
         return replies
 

@@ -234,3 +234,23 @@ async def test_no_message_comes_before_the_answer_however_long_another_topic_tak
     assert [each["status"] for each in replies.values()] == ["CONNECTED"] * 3
     desk.settle()
     assert link.messages() == []
+
+
+async def test_a_topic_stays_while_another_is_waited_for_though_its_last_listener_goes() -> None:
+    desk = Desk(freshness=QUIET, broker=SlowForB)
+    broker = desk.broker
+    assert isinstance(broker, SlowForB)
+    broker.gate = asyncio.Event()
+    await broker.start(desk.fanout.deliver)
+    await desk.client("bob", "PRICE:A")
+    link = desk.enter("ann")
+    asking = asyncio.create_task(desk.subscribe("ann", "PRICE:A", "PRICE:B"))
+    await asyncio.sleep(0)
+    await desk.service.unsubscribe("bob", trader("bob"), ["PRICE:A"])
+    broker.gate.set()
+    await asking
+    await desk.price("A", "1.02")
+    desk.settle()
+    assert [message["data"]["last"] for message in link.messages("price")] == ["1.02"]
+    await desk.service.leave("ann")
+    assert desk.fanout.topic_count == 0
