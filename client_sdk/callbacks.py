@@ -27,10 +27,11 @@ class Callback:
     def __init__(self, stream: Closable, function: OnItem, owner: "Callbacks") -> None:
         self._stream = stream
         self._function = function
-        self._owner = owner
         # Why no more items come, where that was not by `close`.
         self.error: FloorcastError | None = None
         self.task = asyncio.create_task(self._run(), name="floorcast-callback")
+        # Not at the end of the task's own code: one that is cancelled early never runs any.
+        self.task.add_done_callback(lambda task: owner.forget(self))
 
     def close(self) -> None:
         """Call it no more."""
@@ -44,8 +45,6 @@ class Callback:
         except FloorcastError as error:
             self.error = error
             logger.warning("a callback is called no more", extra={"code": error.code})
-        finally:
-            self._owner.forget(self)
 
     async def _call(self, item: object) -> None:
         try:

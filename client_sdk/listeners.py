@@ -112,7 +112,8 @@ class Listener(Generic[HeardT]):
         if position is not None and chain is Chain.KEPT:
             if state.recovered and position.epoch == state.epoch:
                 return self._catch_up(topic, track, state)
-            self._tell_gap(topic, track, state)
+            if not self._tell_gap(topic, track, state):
+                return False
         snapshot = state.snapshot
         if snapshot is None:
             if track.epoch != state.epoch or track.seq < state.seq:
@@ -128,18 +129,30 @@ class Listener(Generic[HeardT]):
                 self._keep(topic, track, message)
         return topic in self._behind or track.seq >= state.seq
 
-    def _tell_gap(self, topic: str, track: Track, state: State[HeardT]) -> None:
-        """Say what is lost; the snapshot, where there is one, is the message at its place."""
+    def _tell_gap(self, topic: str, track: Track, state: State[HeardT]) -> bool:
+        """Say what is lost; False where what came after that has to be asked for."""
+        missed_from = track.seq + 1
+        if track.epoch != state.epoch:
+            self._put_gap(Gap(topic, track.epoch, missed_from, None, GapReason.EPOCH))
+            # All that the new epoch has had until now may still be there.
+            track.move(state.epoch, 0)
+            return state.seq == 0
+        if state.seq < track.seq:
+            # The server is back at what it had kept: the places after that are given again.
+            self._put_gap(Gap(topic, track.epoch, missed_from, None, GapReason.EPOCH))
+            track.move(state.epoch, state.seq)
+            return True
+        # The snapshot, where there is one, is the message at its place.
         last = state.seq if state.snapshot is None else state.snapshot.seq - 1
-        same = track.epoch == state.epoch
-        if same and last <= track.seq:
-            return
-        reason = GapReason.HISTORY if same else GapReason.EPOCH
-        gap = Gap(topic, track.epoch, track.seq + 1, last if same else None, reason)
+        if last > track.seq:
+            self._put_gap(Gap(topic, track.epoch, missed_from, last, GapReason.HISTORY))
+            track.move(state.epoch, last)
+        return True
+
+    def _put_gap(self, gap: Gap) -> None:
         self._counters.gaps += 1
         self._buffer.put(gap)
         self._wake()
-        track.move(state.epoch, last)
 
     def _keep(self, topic: str, track: Track, message: HeardT) -> None:
         if self._chains[topic] is Chain.LATEST:

@@ -18,10 +18,11 @@ from client_sdk.worker import Worker
 class _Entry:
     """One message on its way, and who waits for its position."""
 
-    __slots__ = ("future", "text")
+    __slots__ = ("future", "size_bytes", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.size_bytes = len(text.encode())
         self.future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: FloorcastError) -> None:
@@ -57,7 +58,7 @@ class Publisher:
             body["user"] = user
         entry = _Entry(encode(body))
         config = self._config
-        if len(entry.text) > config.batch_bytes:
+        if entry.size_bytes > config.batch_bytes:
             raise LimitExceeded(
                 f"a message may have {config.batch_bytes} bytes", code="limit.payload"
             )
@@ -117,7 +118,7 @@ class Publisher:
         for entry in self._line:
             if entry.future.done():
                 continue
-            room -= len(entry.text) + 1
+            room -= entry.size_bytes + 1
             if len(batch) >= self._config.batch_messages or (batch and room < 0):
                 break
             batch.append(entry)

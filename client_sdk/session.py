@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
+from weakref import WeakSet
 
 from client_sdk.answers import (
     Answer,
@@ -114,7 +115,8 @@ class Session:
         self._clock = clock
         self._pending = 0
         self._callbacks = Callbacks()
-        self._events: list[EventStream] = []
+        # One that nobody holds any more ends by that.
+        self._events: WeakSet[EventStream] = WeakSet()
 
     def __repr__(self) -> str:
         return f"<Session {self.id}>"
@@ -141,8 +143,8 @@ class Session:
 
     def events(self) -> EventStream:
         """Who comes, who goes, and signals, from now on."""
-        stream = EventStream(self._forget)
-        self._events.append(stream)
+        stream = EventStream(self._events.discard)
+        self._events.add(stream)
         return stream
 
     def on_event(self, callback: OnItem) -> Callback:
@@ -154,10 +156,6 @@ class Session:
             self.subject.lacks = True
             self._owner.wake()
 
-    def _forget(self, stream: EventStream) -> None:
-        if stream in self._events:
-            self._events.remove(stream)
-
     # --- what one can do
 
     async def send(self, data: Mapping[str, object], *, id: str | None = None) -> Sent:  # noqa: A002
@@ -167,7 +165,7 @@ class Session:
         `SendTimeout` where no answer came in time: it may have been said.
         """
         body = self._body(data=data, id=id or uuid.uuid4().hex)
-        if len(body) > self._config.batch_bytes:
+        if len(body.encode()) > self._config.batch_bytes:
             raise LimitExceeded(
                 f"a message may have {self._config.batch_bytes} bytes", code="limit.payload"
             )

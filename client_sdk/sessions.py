@@ -70,6 +70,8 @@ class Sessions:
         self._clock = clock
         self._all: dict[str, Session] = {}
         self._metadata: dict[str, Mapping[str, object]] = {}
+        # Joined on this connection after nobody wanted them any more.
+        self._unwanted: set[str] = set()
         self._worker = Worker("sessions", namespace, self._round)
         self._notices = Notices(namespace.name)
         namespace.on_event = self._on_event
@@ -137,13 +139,16 @@ class Sessions:
         joined = session.gate.is_open
         self._drop(session, SessionError("the session was left", code="session.not_joined"))
         if joined:
-            try:
-                body = encode({"session_id": session.id})
-                await self._namespace.ask("leave", body, partial(read, Answer))
-            except FloorcastError as error:
-                # The connection went, and nobody will join again.
-                logger.debug("could not leave a session", extra={"code": error.code})
+            await self._leave(session.id)
         await session.end_callbacks()
+
+    async def _leave(self, session_id: str) -> None:
+        try:
+            body = encode({"session_id": session_id})
+            await self._namespace.ask("leave", body, partial(read, Answer))
+        except FloorcastError as error:
+            # The connection went, and nobody will join again.
+            logger.debug("could not leave a session", extra={"code": error.code})
 
     def _drop(self, session: Session, reason: FloorcastError, *, loud: bool = False) -> None:
         if self._all.get(session.id) is session:
@@ -198,6 +203,7 @@ class Sessions:
             self._worker.wake()
 
     def _on_loss(self) -> None:
+        self._unwanted.clear()
         for session in self._all.values():
             session.gate.close()
             session.subject.lose()
@@ -216,6 +222,9 @@ class Sessions:
     # --- what is asked
 
     async def _round(self) -> None:
+        unwanted, self._unwanted = self._unwanted - self._all.keys(), set()
+        for session_id in unwanted:
+            await self._leave(session_id)
         for session in tuple(self._all.values()):
             if session.subject.lacks:
                 await self._join(session)
@@ -239,6 +248,8 @@ class Sessions:
         """Take the answer before any message behind it."""
         answer = read(JoinAnswer, text)
         if self._all.get(session.id) is not session:
+            self._unwanted.add(session.id)
+            self._worker.wake()
             return
         for message in answer.messages:
             message.timed_by(self._clock)

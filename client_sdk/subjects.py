@@ -110,9 +110,12 @@ class Subject(Generic[HeardT]):
 
     def _was_asked_for(self, listener: Listener[HeardT], state: State[HeardT]) -> bool:
         """What is gone for the one who lacks most may be at hand for another."""
-        if self.chain is not Chain.KEPT or state.recovered:
-            return True
         position, since = listener.position(self.key), self._since
+        if self.chain is not Chain.KEPT:
+            # Who came, or lost its state, after we asked what is new needs the whole.
+            return position is not None or since is None
+        if state.recovered:
+            return True
         if position is None or position.epoch != state.epoch:
             return True
         return since is not None and since.epoch == position.epoch and position.seq <= since.seq

@@ -70,16 +70,17 @@ class SyncClient:
             self._client = portal.do(self._make)
             portal.call(self._client.start())
         except BaseException:
-            portal.close()
+            self.close()
             raise
         return self
 
     def close(self) -> None:
         """End everything, the thread too."""
-        if self._portal is None or self._client is None:
+        if self._portal is None:
             return
         try:
-            self._portal.call(self._client.close())
+            if self._client is not None:
+                self._portal.call(self._client.close())
         except ClientClosed:
             # It was closed before.
             pass

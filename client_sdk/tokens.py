@@ -27,6 +27,7 @@ class Tokens:
         source = self._source
         if source is None or isinstance(source, str):
             return source
+        token: object
         try:
             async with asyncio.timeout(self._seconds):
                 if inspect.iscoroutinefunction(source):
@@ -46,21 +47,20 @@ class Tokens:
 
 async def _in_thread(
     source: Callable[[], str | Awaitable[str]],
-) -> str | Awaitable[str]:
+) -> object:
     """Call a function that may block; one that hangs for ever keeps no loop and no exit waiting.
 
     A thread of its own, not the loop's executor: those stay, and are joined at exit.
     """
     loop = asyncio.get_running_loop()
-    result: asyncio.Future[str | Awaitable[str]] = loop.create_future()
+    result: asyncio.Future[object] = loop.create_future()
 
-    def settle(token: str | Awaitable[str] | None, error: BaseException | None) -> None:
+    def settle(token: object, error: Exception | None) -> None:
         if result.done():
             return
         if error is not None:
             result.set_exception(error)
         else:
-            assert token is not None
             result.set_result(token)
 
     def call() -> None:

@@ -41,7 +41,7 @@ class Diary:
         self._read: set[Place] = set()
         # What it is not owed, or was told to be missing, by epoch.
         self._told: dict[str, list[range]] = {begins.epoch: [range(begins.seq + 1)]}
-        # From its gap on, a lost epoch may go on anywhere in the next.
+        # After its gap the next epoch is read from its beginning.
         self._is_between = False
         # The last number of each sender in this epoch.
         self._senders: dict[str, int] = {}
@@ -56,7 +56,8 @@ class Diary:
         epoch, seq = place
         if self._is_between:
             assert epoch not in self._told, (self.log.name, place, "an epoch that was left")
-            self._told[epoch] = [range(seq)]
+            assert seq == 1, (self.log.name, place, "the new epoch begins before that")
+            self._told[epoch] = []
             self._senders.clear()
             self._is_between = False
         else:

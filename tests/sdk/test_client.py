@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -138,9 +139,10 @@ async def test_a_function_for_tokens_that_hangs_is_not_waited_for() -> None:
         assert client.state is ClientState.CLOSED
 
 
-async def test_a_function_that_gives_something_else_is_said_to() -> None:
+@pytest.mark.parametrize("given", [5, None])
+async def test_a_function_that_gives_something_else_is_said_to(given: Any) -> None:
     async with running() as floor:
-        client = client_of(floor, lambda: 5, start_seconds=0.1)  # type: ignore[arg-type, return-value]
+        client = client_of(floor, lambda: given, start_seconds=0.1)
         with pytest.raises(ServerUnavailable, match="gave something else"):
             await client.start()
 

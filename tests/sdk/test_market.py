@@ -429,3 +429,9 @@ async def test_a_client_without_a_token_reads_where_that_is_allowed() -> None:
     ):
         await price(floor, 5)
         assert (await anext(client.market.prices("A"))).data.last == "5"
+
+
+async def test_a_callback_that_is_closed_at_once_is_forgotten() -> None:
+    async with running() as floor, client_of(floor) as client:
+        client.market.on("TRADES:A", lambda item: None).close()
+        await until(lambda: not client.market._callbacks._all)

@@ -61,6 +61,17 @@ async def test_a_request_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) ->
         assert len(sizes) == 3
 
 
+async def test_bytes_are_counted_and_not_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as floor, client_of(floor) as client:
+        sizes = requests(floor, monkeypatch)
+        wide = {"x": "価" * 15_000}
+        await asyncio.gather(*(client.market.publish("USER_DATA", wide, user="u") for _ in "1234"))
+        assert sizes == [2, 2]
+        with pytest.raises(LimitExceeded):
+            await client.market.publish("USER_DATA", {"x": "価" * 50_000}, user="u")
+        assert client.stats.reconnects == 0
+
+
 async def test_each_message_has_its_own_answer() -> None:
     async with running() as floor, client_of(floor, floor.token(symbols=["A"])) as client:
         publish = client.market.publish

@@ -5,8 +5,11 @@ from hypothesis import strategies as st
 
 from client_sdk import Gap, GapReason
 from client_sdk.contract import Position, Stream
+from client_sdk.listeners import Listener, State
 from client_sdk.models import BookMessage, MarketMessage, PriceMessage
 from client_sdk.resume import Chain, Track, Verdict, chain_of
+from client_sdk.stats import Counters
+from client_sdk.subjects import Subject
 from tests.sdk.model import TOPIC, Desk, trade
 
 
@@ -147,6 +150,49 @@ def test_a_server_that_lost_its_past_is_told_as_well() -> None:
     desk.settle()
     assert reader.gaps == [Gap(TOPIC, "e0", 2, None, GapReason.EPOCH)]
     assert reader.places == [("e0", 1), ("e1", 1)]
+
+
+def test_all_that_a_new_epoch_has_is_read() -> None:
+    desk = Desk()
+    reader = desk.reader()
+    desk.publish()
+    desk.settle()
+    desk.cut()
+    desk.topic.restart()
+    for _ in range(4):
+        desk.publish()
+    desk.settle()
+    assert reader.gaps == [Gap(TOPIC, "e0", 2, None, GapReason.EPOCH)]
+    assert reader.places == [("e0", 1), *(("e1", seq) for seq in range(1, 5))]
+
+
+def test_what_a_new_epoch_has_lost_already_is_told_as_well() -> None:
+    desk = Desk(history=2)
+    reader = desk.reader(at(3))
+    desk.topic.restart()
+    desk.topic.seq = 7
+    desk.settle()
+    assert reader.gaps == [
+        Gap(TOPIC, "e0", 4, None, GapReason.EPOCH),
+        Gap(TOPIC, "e1", 1, 6, GapReason.HISTORY),
+    ]
+    assert reader.places == [("e1", 7)]
+
+
+def test_a_server_that_is_back_at_what_it_had_kept_is_told_and_followed() -> None:
+    desk = Desk()
+    reader = desk.reader()
+    desk.settle()
+    for _ in range(4):
+        desk.publish()
+    desk.settle()
+    desk.cut()
+    desk.topic.seq = 2
+    desk.settle()
+    assert reader.gaps == [Gap(TOPIC, "e0", 5, None, GapReason.EPOCH)]
+    desk.publish()
+    desk.settle()
+    assert reader.places[-1] == ("e0", 3)
 
 
 def test_a_restart_without_a_new_message_is_told_once() -> None:
@@ -340,6 +386,27 @@ def test_every_message_comes_once_in_order_or_is_said_to_be_missing(
                 missing = each.misses(epoch, seq)
                 skipped = _whole_epoch_is_covered(each.gaps, epoch)
                 assert came != missing or (not came and skipped), (epoch, seq, each)
+
+
+def test_who_comes_while_another_is_asked_for_gets_the_state_as_well() -> None:
+    subject: Subject[MarketMessage] = Subject("PRICE:A", Chain.LATEST, Counters())
+    early, late = (Listener[MarketMessage](4, Counters(), on_room=lambda _: None) for _ in "ab")
+    subject.add(early)
+    subject.ask()
+    state = State("e0", 1, False, price("e0", 1, "snapshot"), ())
+    assert subject.answer(state, shared=False)
+    subject.lose()
+    assert subject.ask() == at(1)
+    subject.add(late)
+    # Nothing is new to the one who was asked for.
+    subject.answer(State("e0", 1, True, None, ()), shared=False)
+    assert not late.is_ready
+    assert subject.lacks
+    assert subject.ask() is None
+    subject.answer(state, shared=False)
+    assert (late.take(), late.is_ready) == (state.snapshot, True)
+    early.take()
+    assert early.take() is None
 
 
 def _whole_epoch_is_covered(gaps: list[Gap], epoch: str) -> bool:

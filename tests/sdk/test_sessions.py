@@ -99,6 +99,45 @@ async def test_joins_leaves_and_signals_are_told() -> None:
         assert [each async for each in events] == []
 
 
+async def test_events_that_nobody_looks_at_any_more_are_not_kept() -> None:
+    async with (
+        running() as floor,
+        client_of(floor) as ann,
+        client_of(floor, floor.token("bob")) as bob,
+        ann.session.join("s") as hers,
+        bob.session.join("s") as his,
+    ):
+        for _ in range(3):
+            events = hers.events()
+            await his.signal({"typing": True})
+            await anext(events)
+            del events
+        assert len(hers._events) == 0
+
+
+async def test_a_join_that_was_given_up_leaves_nobody_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as floor, client_of(floor) as client, client.session.join("other"):
+        sessions, going = floor.server.sessions, asyncio.Event()
+        join = sessions.join
+
+        async def slowly(*args: Any, **options: Any) -> Any:
+            going.set()
+            await asyncio.sleep(0.01)
+            return await join(*args, **options)
+
+        monkeypatch.setattr(sessions, "join", slowly)
+        joining = asyncio.ensure_future(client.session.join("s"))
+        await going.wait()
+        joining.cancel()
+        await until(lambda: sessions.registry.stats()["memberships"] == 2)
+        await until(lambda: sessions.registry.stats()["memberships"] == 1)
+        # It can be joined again, and then stays.
+        async with client.session.join("s") as session:
+            assert (await session.participants()).participant_count == 1
+
+
 async def test_messages_can_be_taken_by_a_function() -> None:
     async with (
         running() as floor,
@@ -278,6 +317,8 @@ async def test_what_may_not_be_is_refused_with_its_reason() -> None:
             assert caught.value.code == "limit.payload"
             with pytest.raises(LimitExceeded):
                 await session.send({"x": "y" * 70_000})
+            with pytest.raises(LimitExceeded):
+                await session.send({"x": "価" * 50_000})
             # None of it cost the connection.
             assert (await session.send({"n": 1})).position.seq == 1
         assert client.stats.reconnects == 0

@@ -1,6 +1,8 @@
 """The client without await: the same answers and errors, and no thread left behind."""
 
+import asyncio
 import contextlib
+import gc
 import signal
 import threading
 import time
@@ -261,6 +263,31 @@ def test_ctrl_c_ends_a_loop_that_waits_and_the_client_with_it(floor: Floor) -> N
         watch()
     interrupter.join()
     assert "floorcast-sync" not in threads()
+
+
+def test_ctrl_c_before_there_is_a_connection_leaves_nothing(
+    floor: Floor, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = threading.Event()
+
+    async def token() -> str:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def interrupt() -> None:
+        asked.wait()
+        press_ctrl_c()
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        SyncClient(floor.running.url, token).start()
+    interrupter.join()
+    assert "floorcast-sync" not in threads()
+    # A session of HTTP that nobody closed complains once it is thrown away.
+    gc.collect()
+    assert caplog.text == ""
 
 
 def test_a_loop_in_another_thread_ends_when_the_client_is_closed(floor: Floor) -> None:
