@@ -25,6 +25,7 @@ from server.configs import (
     access_config,
     delivery_config,
     feed_options,
+    following_config,
     freshness_config,
     memory_config,
     notices,
@@ -137,12 +138,7 @@ class Server:
             offsets=self.offsets,
             clock=clock,
         )
-        following = Following(
-            self.broker,
-            self.fanout,
-            clock,
-            history_seconds=settings.history.seconds or NO_LIMIT,
-        )
+        following = Following(following_config(settings), self.broker, self.fanout, clock)
         subscribing = SubscribingService(
             subscribing_config(settings),
             following,

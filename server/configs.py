@@ -12,6 +12,7 @@ from server.core.tickets import Tickets
 from server.delivery import DeliveryConfig, FreshnessConfig
 from server.ports import Clock, FeedOptions
 from server.services import (
+    FollowingConfig,
     PublishingConfig,
     SessionsConfig,
     SubscribingConfig,
@@ -106,6 +107,16 @@ def redis_config(settings: Settings) -> RedisConfig:
         history_messages=settings.history.messages or NO_LIMIT,
         history_bytes=settings.history.bytes or NO_LIMIT,
         history_seconds=settings.history.seconds or NO_LIMIT,
+    )
+
+
+def following_config(settings: Settings) -> FollowingConfig:
+    """How much of the past is told."""
+    history = settings.history
+    return FollowingConfig(
+        history_messages=history.messages or NO_LIMIT,
+        history_bytes=history.bytes or NO_LIMIT,
+        history_seconds=history.seconds or NO_LIMIT,
     )
 
 

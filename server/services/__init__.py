@@ -1,7 +1,7 @@
 """Services: what the product does, in terms of the core and the ports."""
 
 from server.services.feeding import Feeding
-from server.services.following import Following
+from server.services.following import Following, FollowingConfig
 from server.services.notifications import Notifications
 from server.services.publisher import Publisher
 from server.services.publishing import PublishingConfig, PublishingService
@@ -14,6 +14,7 @@ from server.services.talking import Talking
 __all__ = [
     "Feeding",
     "Following",
+    "FollowingConfig",
     "Notifications",
     "Publisher",
     "PublishingConfig",

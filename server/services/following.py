@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from server.core.entries import Entry, Position
 from server.delivery import Fanout
@@ -16,16 +17,25 @@ Look = Callable[[Position, Entry | None], View]
 _MAX_WAITING = 100_000
 
 
+@dataclass(frozen=True, slots=True)
+class FollowingConfig:
+    """How much of the past is told."""
+
+    history_messages: int = 1_000
+    history_bytes: int = 1024 * 1024
+    history_seconds: float = 300.0
+
+
 class Following:
     """Watches at the broker what the fan-out has listeners for."""
 
     def __init__(
-        self, broker: Broker, fanout: Fanout, clock: Clock, *, history_seconds: float
+        self, config: FollowingConfig, broker: Broker, fanout: Fanout, clock: Clock
     ) -> None:
+        self._config = config
         self._broker = broker
         self._fanout = fanout
         self._clock = clock
-        self._history_seconds = history_seconds
         # How many wait for a channel before they listen to it.
         self._openers: dict[str, int] = {}
         # Watching and letting go must reach the broker in the order in which they were decided.
@@ -55,16 +65,21 @@ class Following:
         if seen.epoch == view.position.epoch:
             # Many may come back at once, to a past that the first of them has asked for.
             known = view.since(seen.seq)
-            if known is not None and not (known and self._is_over(known[0])):
+            if known is not None and self._stands_in_history(known):
                 return []
         missed = await self._broker.since(channel.name, seen)
         if missed:
             view.recall(missed)
         return missed
 
-    def _is_over(self, entry: Entry) -> bool:
-        """Whether its time in the history is over, though the view still has it."""
-        return entry.ts_ms / 1000 + self._history_seconds <= self._clock.time()
+    def _stands_in_history(self, entries: list[Entry]) -> bool:
+        """Whether that is no more than the history tells, though the view may know more."""
+        config = self._config
+        return not entries or (
+            len(entries) <= config.history_messages
+            and sum(len(entry.data) for entry in entries) <= config.history_bytes
+            and entries[0].ts_ms / 1000 + config.history_seconds > self._clock.time()
+        )
 
     @contextmanager
     def holding(self, name: str) -> Iterator[None]:

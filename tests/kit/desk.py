@@ -11,6 +11,7 @@ from server.core.subscriptions import Subscriptions
 from server.delivery import DeliveryConfig, Fanout, Freshness, FreshnessConfig
 from server.services import (
     Following,
+    FollowingConfig,
     PublishingConfig,
     PublishingService,
     Submissions,
@@ -61,7 +62,7 @@ class Desk:
             publishing or PublishingConfig(), self.broker, self.clock
         )
         self.submissions = Submissions(self.publishing)
-        self.following = Following(self.broker, self.fanout, self.clock, history_seconds=300.0)
+        self.following = Following(FollowingConfig(), self.broker, self.fanout, self.clock)
         self.service = SubscribingService(
             subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2),
             self.following,
