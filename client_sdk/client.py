@@ -1,6 +1,7 @@
 """The client: one connection to a Floorcast server, and what can be done over it."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from types import TracebackType
@@ -91,11 +92,13 @@ class Client:
 
     async def close(self) -> None:
         """End everything; who iterates comes to the end, who waits is told."""
-        await self.market.close()
-        await self.session.close()
-        await self._supervisor.close()
-        if self._http is not None:
-            await self._http.close()
+        # Whoever is cancelled in the middle of it leaves nothing behind either.
+        async with contextlib.AsyncExitStack() as stack:
+            if self._http is not None:
+                stack.push_async_callback(self._http.close)
+            stack.push_async_callback(self._supervisor.close)
+            stack.push_async_callback(self.session.close)
+            stack.push_async_callback(self.market.close)
 
     async def _connect(self, on_packet: OnPacket) -> Wire:
         assert self._http is not None

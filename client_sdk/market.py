@@ -1,5 +1,6 @@
 """The market as users see it: prices, trades, any topic, callbacks, publishing."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -182,6 +183,7 @@ class Market:
 
     async def close(self) -> None:
         """End what runs for it."""
-        await self._callbacks.close()
-        await self._subscriptions.close()
-        await self._publisher.close()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._publisher.close)
+            stack.push_async_callback(self._subscriptions.close)
+            stack.push_async_callback(self._callbacks.close)

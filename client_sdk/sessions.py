@@ -1,5 +1,6 @@
 """Joins sessions, and joins them again on every connection with what was missed."""
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
@@ -214,10 +215,11 @@ class Sessions:
 
     async def close(self) -> None:
         """End what runs for it."""
-        for session in tuple(self._all.values()):
-            await session.end_callbacks()
-        await self._worker.close()
-        await self._notices.close()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._notices.close)
+            stack.push_async_callback(self._worker.close)
+            for session in self._all.values():
+                stack.push_async_callback(session.end_callbacks)
 
     # --- what is asked
 

@@ -70,12 +70,14 @@ class Supervisor:
 
     async def close(self) -> None:
         """End the connection for good."""
-        if self._task is not None:
+        try:
             if self._wire is not None:
                 await self._take_leave(self._wire)
-            self._task.cancel()
-            await asyncio.wait([self._task])
-        self._finish(ClientClosed("the client was closed"))
+        finally:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.wait([self._task])
+            self._finish(ClientClosed("the client was closed"))
 
     async def _take_leave(self, wire: Wire) -> None:
         """Say so: others see at once that we have gone, and need not wait for us."""

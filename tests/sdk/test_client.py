@@ -283,6 +283,23 @@ async def test_a_client_is_started_once_and_closed_as_often_as_one_likes() -> No
             client.market.prices("A")
 
 
+@pytest.mark.parametrize("turns", range(1, 9))
+async def test_closing_leaves_nothing_behind_where_it_is_cancelled(turns: int) -> None:
+    async with running() as floor, nothing_left():
+        client = client_of(floor)
+        await client.start()
+        client.market.on("TRADES:A", lambda item: None)
+        (await client.session.join("s")).on_message(lambda item: None)
+        closing = asyncio.ensure_future(client.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        assert client.state is ClientState.CLOSED
+        await until(lambda: not tasks())
+        await floor.until_empty()
+
+
 async def test_closing_ends_every_iterator_and_tells_who_waits() -> None:
     async with running() as floor, nothing_left():
         client = client_of(floor)
