@@ -7,6 +7,7 @@ from server.core.offsets import Offsets, plain_frame
 from server.core.outbox import Lag, Outbox
 from server.core.told import Told
 from server.core.trail import Mark, Trail, Writes
+from server.delivery.endings import Endings
 from server.ports import Link
 
 if TYPE_CHECKING:
@@ -19,11 +20,28 @@ BROKEN = (OSError, RuntimeError)
 class Client:
     """The way to it, what it hears, and what it has yet to get."""
 
-    __slots__ = ("asked", "channels", "id", "last_serial", "link", "outbox", "told", "trail")
+    __slots__ = (
+        "_endings",
+        "asked",
+        "channels",
+        "id",
+        "last_serial",
+        "link",
+        "outbox",
+        "told",
+        "trail",
+    )
 
-    def __init__(self, connection_id: str, link: Link, trail: "Trail[Channel] | None") -> None:
+    def __init__(
+        self,
+        connection_id: str,
+        link: Link,
+        trail: "Trail[Channel] | None",
+        endings: Endings,
+    ) -> None:
         self.id = connection_id
         self.link = link
+        self._endings = endings
         # Where its events have offsets: how far it had come in each topic, at any of them.
         self.trail = trail
         # What was said to it alone.
@@ -79,6 +97,6 @@ class Client:
         try:
             link.write((deflated or deflate_text_frames(frames)) if link.deflates else frames)
         except BROKEN:
-            link.abort("a write failed")
+            self._endings.break_off(link)
             return False
         return True

@@ -14,6 +14,7 @@ from server.core.told import Saying, Told
 from server.core.trail import Answer, Trail
 from server.delivery.channel import Channel, Group, Piece, Tier
 from server.delivery.clients import BROKEN, Client
+from server.delivery.endings import Endings
 from server.delivery.laggards import Laggards, Schedule
 from server.delivery.returning import lacking
 from server.delivery.view import View
@@ -68,6 +69,7 @@ class Fanout:
         self._piece_bytes = config.piece_bytes
         self._clock = clock
         self._schedule = schedule
+        self._endings = Endings()
         self._clients: dict[str, Client] = {}
         self._parked: dict[str, Client] = {}
         self._channels: dict[str, Channel] = {}
@@ -90,6 +92,7 @@ class Fanout:
             flush=self.flush_channel,
             place=self.place,
             offsets=self._offsets,
+            endings=self._endings,
             piece_bytes=config.piece_bytes,
             stalled_seconds=config.stalled_seconds,
         )
@@ -99,7 +102,7 @@ class Fanout:
     def attach(self, connection_id: str, link: Link, *, numbered: bool = False) -> None:
         """From now on this connection can be written to; `numbered`, with offsets."""
         trail: Trail[Channel] | None = Trail(self._offsets.last) if numbered else None
-        self._clients[connection_id] = Client(connection_id, link, trail)
+        self._clients[connection_id] = Client(connection_id, link, trail, self._endings)
 
     def detach(self, connection_id: str) -> tuple[str, ...]:
         """The connection has ended; the channels that nobody listens to any more."""
@@ -143,17 +146,18 @@ class Fanout:
         del self._parked[connection_id]
         client.link = link
         self._clients[connection_id] = client
-        client.send(first)
-        self._repeat(client, lags.serial)
-        for channel, lag in lags.lags.items():
-            del channel.held[client]
-            pace = client.pace(channel)
-            client.channels[channel] = pace
-            # Who stands where its pace stands goes on with it, though the head may be further.
-            lacks = lag.owes or lag.last != channel.view.position.seq
-            if not channel.join(client, pace, lag) and lacks:
-                self.laggards.owe(client, channel, lag)
-        self.laggards.serve(client)
+        with self._endings:
+            client.send(first)
+            self._repeat(client, lags.serial)
+            for channel, lag in lags.lags.items():
+                del channel.held[client]
+                pace = client.pace(channel)
+                client.channels[channel] = pace
+                # Who stands where its pace stands goes on with it, though the head may be further.
+                lacks = lag.owes or lag.last != channel.view.position.seq
+                if not channel.join(client, pace, lag) and lacks:
+                    self.laggards.owe(client, channel, lag)
+            self.laggards.serve(client)
         return True
 
     def _silence(self, client: Client) -> None:
@@ -348,6 +352,10 @@ class Fanout:
             if held is not None:
                 held.append(reset)
             return
+        with self._endings:
+            self._begin_anew(channel, reset)
+
+    def _begin_anew(self, channel: Channel, reset: Reset) -> None:
         self.flush_channel(channel)
         view, before = channel.view, channel.view.position
         begun = reset.head.epoch != before.epoch
@@ -377,11 +385,12 @@ class Fanout:
         if not dirty:
             return
         began = self._clock.monotonic()
-        if len(dirty) == 1 or sum(map(Channel.waiting_bytes, dirty)) > self._piece_bytes:
-            for channel in dirty:
-                self._flush_immediate(channel)
-        else:
-            self._flush_together(dirty)
+        with self._endings:
+            if len(dirty) == 1 or sum(map(Channel.waiting_bytes, dirty)) > self._piece_bytes:
+                for channel in dirty:
+                    self._flush_immediate(channel)
+            else:
+                self._flush_together(dirty)
         ended = self._clock.monotonic()
         self._not_before = ended + min(ended - began, _MAX_PAUSE_SECONDS)
 
@@ -404,13 +413,14 @@ class Fanout:
             try:
                 link.write(batch[0] if len(batch) == 1 else b"".join(batch))
             except BROKEN:
-                link.abort("a write failed")
+                self._endings.break_off(link)
 
     def flush_channel(self, channel: Channel) -> None:
         """Write what waits in one topic, before somebody joins or leaves its immediate tier."""
         if channel in self._dirty:
             del self._dirty[channel]
-            self._flush_immediate(channel)
+            with self._endings:
+                self._flush_immediate(channel)
 
     def _flush_immediate(self, channel: Channel) -> None:
         for piece in channel.take(self._piece_bytes):
@@ -445,7 +455,7 @@ class Fanout:
             try:
                 link.write(deflated if link.deflates else frames)
             except BROKEN:
-                link.abort("a write failed")
+                self._endings.break_off(link)
 
     # --- paces
 
@@ -457,10 +467,11 @@ class Fanout:
             if self._boundaries.get(interval_ms) != boundary:
                 self._boundaries[interval_ms] = boundary
                 waiting, self._due[interval_ms] = due, {}
-                for channel in waiting:
-                    tier = channel.paced.get(interval_ms)
-                    if tier is not None:
-                        self._flush_paced(channel, tier)
+                with self._endings:
+                    for channel in waiting:
+                        tier = channel.paced.get(interval_ms)
+                        if tier is not None:
+                            self._flush_paced(channel, tier)
         self.laggards.tick()
 
     def _flush_paced(self, channel: Channel, tier: Tier) -> None:
@@ -522,6 +533,10 @@ class Fanout:
             return
         channel.status_serial = serial = self._offsets.take()
         frames = (plain_frame(event), self._offsets.frame(event, serial))
+        with self._endings:
+            self._say_status(channel, frames)
+
+    def _say_status(self, channel: Channel, frames: tuple[bytes, bytes]) -> None:
         for client in channel.clients():
             if not client.link.clogged:
                 client.send(frames[client.trail is not None])
@@ -545,13 +560,14 @@ class Fanout:
         seq = channel.view.position.seq
         frames = (plain_frame(event), self._offsets.frame(event, self._offsets.last))
         passed_over = 0
-        for client, place in channel.places():
-            if client.id in skip:
-                continue
-            if place == seq and not client.link.clogged:
-                client.send(frames[client.trail is not None])
-            else:
-                passed_over += 1
+        with self._endings:
+            for client, place in channel.places():
+                if client.id in skip:
+                    continue
+                if place == seq and not client.link.clogged:
+                    client.send(frames[client.trail is not None])
+                else:
+                    passed_over += 1
         return passed_over
 
     def tell(self, channel: Channel, event: bytes, *, skip: frozenset[str] = frozenset()) -> None:
@@ -561,9 +577,10 @@ class Fanout:
         if channel.told is not None:
             channel.told.append(Saying(serial, channel.view.position.seq, event, skip))
         frames = (plain_frame(event), self._offsets.frame(event, serial))
-        for client in channel.clients():
-            if client.id not in skip and not self._is_told_later(client, channel):
-                self._force(client, frames[client.trail is not None])
+        with self._endings:
+            for client in channel.clients():
+                if client.id not in skip and not self._is_told_later(client, channel):
+                    self._force(client, frames[client.trail is not None])
 
     def _is_told_later(self, client: Client, channel: Channel) -> bool:
         """Whether it is being told what it missed, in order: this comes with the rest."""
@@ -603,6 +620,9 @@ class Fanout:
 
     def _force(self, client: Client, frame: bytes) -> bool:
         """Write though its way is full, unless too much waits already: then it is let go."""
+        if client.link in self._endings:
+            # It would have this, and not what it has to go for.
+            return False
         if client.link.buffered_bytes + len(frame) > self._config.buffer_bytes:
             self.laggards.let_go(client)
             return False

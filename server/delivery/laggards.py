@@ -10,6 +10,7 @@ from server.core.outbox import Lag, Outbox
 from server.core.told import Saying
 from server.delivery.channel import Channel
 from server.delivery.clients import Client
+from server.delivery.endings import Endings
 from server.ports import Clock
 
 _LOOK_SECONDS = 1.0
@@ -32,6 +33,7 @@ class Laggards:
         flush: Callable[[Channel], None],
         place: Callable[[Client, Channel, int, Lag], None],
         offsets: Offsets,
+        endings: Endings,
         piece_bytes: int,
         stalled_seconds: float,
     ) -> None:
@@ -41,6 +43,7 @@ class Laggards:
         self._flush = flush
         self._place = place
         self._offsets = offsets
+        self._endings = endings
         self._piece_bytes = piece_bytes
         self._stalled_seconds = stalled_seconds
         self._lagging: dict[Client, None] = {}
@@ -89,6 +92,10 @@ class Laggards:
 
     def serve(self, client: Client) -> None:
         """Bring a client up to date, as far as it takes it; each topic in turn."""
+        with self._endings:
+            self._serve(client)
+
+    def _serve(self, client: Client) -> None:
         outbox = client.outbox
         if outbox is None:
             return
@@ -186,6 +193,10 @@ class Laggards:
         if now < self._next_look:
             return
         self._next_look = now + _LOOK_SECONDS
+        with self._endings:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
         for client in tuple(self._lagging):
             stalled = _outbox(client).stall(now, client.link.taken_bytes)
             if 0 < self._stalled_seconds <= stalled:
@@ -200,7 +211,7 @@ class Laggards:
     def let_go(self, client: Client, reason: str = "the client reads too slowly") -> None:
         """The end of the ladder: it may come back, and begin anew."""
         self._counters.add("delivery.overloaded")
-        client.link.end(LimitError(ErrorCode.SERVER_OVERLOADED, reason), reconnect=True)
+        self._endings.send_away(client.link, LimitError(ErrorCode.SERVER_OVERLOADED, reason))
 
     def _pace(self, client: Client) -> None:
         """Put it into the tiers that its pace of now belongs to."""
