@@ -100,8 +100,6 @@ class Market:
     def _listener(self, topics: Sequence[str], interval_ms: int) -> Listener[MarketMessage]:
         if not topics:
             raise ValueError("name at least one")
-        if interval_ms < 0:
-            raise ValueError("an interval is 0 or more")
         self._judge()
         listener: Listener[MarketMessage] = Listener(
             self._config.buffer_messages, self._counters, on_room=self._subscriptions.refill

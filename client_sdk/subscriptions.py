@@ -53,6 +53,8 @@ class Subscriptions:
         self, listener: Listener[MarketMessage], topics: Iterable[str], interval_ms: int = 0
     ) -> None:
         """Somebody reads these topics; the fastest pace that anybody asked for is asked for."""
+        if interval_ms < 0:
+            raise ValueError("an interval is 0 or more")
         streams = {topic: _stream_of(topic) for topic in topics}
         for topic, stream in streams.items():
             subject = self._subjects.get(topic)

@@ -300,6 +300,8 @@ async def test_a_name_or_pace_that_nobody_may_ask_for_harms_no_other_reader() ->
             client.market.prices("A" * 100)
         with pytest.raises(ValueError, match="interval"):
             client.market.prices("A", interval_ms=-1)
+        with pytest.raises(ValueError, match="interval"):
+            client.market.book("A", interval_ms=-1)
         await prices.ready()
 
 
