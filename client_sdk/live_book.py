@@ -50,7 +50,11 @@ class BookListener(Listener[MarketMessage]):
         if state.snapshot is None and position is not None and position.epoch != state.epoch:
             self.book = Book(self.symbol)
             self.version += 1
-        return super().state(topic, state)
+        complete = super().state(topic, state)
+        if state.snapshot is not None and self.position(topic) is None:
+            # Asking again at once could go on like this for ever.
+            raise ServerUnavailable("a snapshot differs from its checksum")
+        return complete
 
     def _keep(self, topic: str, track: Track, message: MarketMessage) -> None:
         right = self.book.apply(cast(BookMessage, message))
@@ -60,9 +64,6 @@ class BookListener(Listener[MarketMessage]):
         else:
             self.resyncs += 1
             self._subscriptions.resync(self, topic)
-            if message.type == "snapshot":
-                # Asking again at once could go on like this for ever.
-                raise ServerUnavailable("a snapshot differs from its checksum")
         self._wake()
 
 

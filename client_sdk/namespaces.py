@@ -58,6 +58,7 @@ class Namespace:
         # When to try again, after a refusal that may pass.
         self.retry_at = 0.0
         self._on_want = on_want
+        self._lost = asyncio.Event()
         # For the part of the client that lives in it.
         self.on_event: Callable[[Wire, Packet], None] = lambda wire, packet: None
         self.on_join: Callable[[], None] = lambda: None
@@ -80,6 +81,10 @@ class Namespace:
         self.want()
         await self.gate.passed()
 
+    async def lost(self) -> None:
+        """Wait until the connection of now is gone."""
+        await self._lost.wait()
+
     async def ask(self, event: str, body: str, take: Callable[[str], TakenT]) -> TakenT:
         """Ask the server; raises `NotConnected` where there is no connection now."""
         if self.wire is None:
@@ -91,6 +96,7 @@ class Namespace:
     def join(self, wire: Wire) -> None:
         """It is joined on this connection."""
         self.wire = wire
+        self._lost.clear()
         self.on_join()
         self.gate.open()
 
@@ -98,6 +104,7 @@ class Namespace:
         """It is not joined any more."""
         if self.wire is not None:
             self.wire = None
+            self._lost.set()
             self.gate.close()
             self.on_loss()
 
@@ -105,5 +112,6 @@ class Namespace:
         """It will not be joined again."""
         if self.gate.error is None:
             self.wire = None
+            self._lost.set()
             self.gate.fail(error)
             self.on_failure(error)

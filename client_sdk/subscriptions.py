@@ -1,11 +1,12 @@
 """Keeps the topics of a client subscribed, across connections, with what each lacks."""
 
 from collections.abc import Iterable
-from itertools import groupby
+from itertools import groupby, islice
 
 from client_sdk.answers import Answer, SubscribeAnswer, TopicAnswer, read
 from client_sdk.clock import ServerClock
 from client_sdk.contract import FeedState, Position, Stream, SubscriptionStatus
+from client_sdk.contract.names import MAX_TOPIC_CHARACTERS
 from client_sdk.errors import FloorcastError, ProtocolError, TopicError, may_pass
 from client_sdk.listeners import Listener, State
 from client_sdk.models import MarketMessage
@@ -52,6 +53,8 @@ class Subscriptions:
         self, listener: Listener[MarketMessage], topics: Iterable[str], interval_ms: int = 0
     ) -> None:
         """Somebody reads these topics; the fastest pace that anybody asked for is asked for."""
+        if interval_ms < 0:
+            raise ValueError("an interval is 0 or more")
         streams = {topic: _stream_of(topic) for topic in topics}
         for topic, stream in streams.items():
             subject = self._subjects.get(topic)
@@ -138,8 +141,8 @@ class Subscriptions:
     # --- what is asked
 
     async def _round(self) -> None:
-        if self._ending:
-            ending = frozenset(self._ending)
+        while self._ending:
+            ending = frozenset(islice(self._ending, _TOPICS_A_REQUEST))
             body = encode({"topics": sorted(ending)})
             await self._namespace.ask("unsubscribe", body, lambda text: read(Answer, text))
             # One that was wanted again meanwhile lacks everything, and is asked for below.
@@ -235,6 +238,9 @@ def _refusal(topic: str, answer: TopicAnswer) -> FloorcastError:
 
 
 def _stream_of(topic: str) -> Stream:
+    # The server would refuse the request, and with it all the others in it.
+    if len(topic) > MAX_TOPIC_CHARACTERS:
+        raise TopicError("the name of a topic is too long", code="topic.unknown")
     try:
         return Stream(topic.partition(":")[0])
     except ValueError:

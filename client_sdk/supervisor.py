@@ -173,7 +173,7 @@ class Supervisor:
                 await self._refresh(wire)
             lacking = [each.retry_at for each in self._namespaces.values() if each.lacks_wire]
             if lacking and min(lacking) <= now():
-                await self._join_all(wire, await self._token())
+                await self._join_late(wire)
                 continue
             if controls.leave_at is not None:
                 lacking.append(controls.leave_at)
@@ -227,11 +227,16 @@ class Supervisor:
             after_ms = error.retry_after_ms or 0
             namespace.retry_at = now + after_ms / 1000 + self._backoff.next_seconds()
 
-    async def _token(self) -> str | None:
+    async def _join_late(self, wire: Wire) -> None:
+        """Join what is wanted by now; those that are there stay, whatever comes of it."""
         try:
-            return await self._tokens.fetch()
+            token = await self._tokens.fetch()
         except TokenUnavailable as error:
-            raise ConnectionLost(error.message) from error
+            now = asyncio.get_running_loop().time()
+            for namespace in [each for each in self._namespaces.values() if each.lacks_wire]:
+                self._set_aside(namespace, error, now)
+            return
+        await self._join_all(wire, token)
 
     async def _refresh(self, wire: Wire) -> None:
         """Go on with a newer token; where there is none, the server ends the connection."""

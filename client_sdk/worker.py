@@ -1,6 +1,7 @@
 """One task that asks the server until it does what is wanted, on whatever connection there is."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -60,4 +61,7 @@ class Worker:
         seconds = _RETRY_SECONDS if may_pass(error) else 10 * _RETRY_SECONDS
         if error.retry_after_ms is not None:
             seconds = error.retry_after_ms / 1000
-        await asyncio.sleep(seconds)
+        # What one connection refused is asked for at once on the next.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._namespace.lost()

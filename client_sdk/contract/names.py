@@ -8,6 +8,7 @@ SESSION_NAMESPACE = "/session"
 # The paces that can be asked for: 0 is every update as it comes.
 INTERVALS_MS = (0, 100, 250, 1000)
 
+MAX_TOPIC_CHARACTERS = 80
 SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9._/-]{0,31}$"
 SESSION_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
 

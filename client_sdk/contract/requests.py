@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from client_sdk.contract.names import SESSION_ID_PATTERN
+from client_sdk.contract.names import MAX_TOPIC_CHARACTERS, SESSION_ID_PATTERN
 
-TopicName = Annotated[str, Field(min_length=1, max_length=80)]
+TopicName = Annotated[str, Field(min_length=1, max_length=MAX_TOPIC_CHARACTERS)]
 SessionId = Annotated[str, Field(pattern=SESSION_ID_PATTERN)]
 
 

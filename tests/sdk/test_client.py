@@ -125,6 +125,20 @@ async def test_a_function_for_tokens_that_fails_at_times_is_asked_again() -> Non
         assert len(asked) == 3
 
 
+async def test_a_namespace_that_gets_no_token_is_tried_again_and_costs_the_other_nothing() -> None:
+    async with running() as floor, nothing_left():
+        asked: list[int] = []
+
+        def token() -> str:
+            asked.append(len(asked))
+            if len(asked) == 2:
+                raise OSError("not now")
+            return floor.token()
+
+        async with client_of(floor, token) as client, client.session.join("s"):
+            assert (len(asked), client.stats.reconnects) == (3, 0)
+
+
 async def test_a_function_for_tokens_that_hangs_is_not_waited_for() -> None:
     async with running() as floor, nothing_left():
 

@@ -148,6 +148,26 @@ async def test_a_snapshot_that_is_wrong_itself_is_not_asked_for_without_a_pause(
         assert book.bids == numbers(("1", "1"))
 
 
+async def test_a_wrong_snapshot_between_the_changes_costs_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
+        await publish(floor, [["1", "1"]], [])
+        await until(lambda: is_at(book, 1))
+        right = type(book._listener.book).checksum
+        wrong = [1]
+
+        def checksum(self: Any) -> int:
+            return right(self) + (wrong.pop() if wrong else 0)
+
+        monkeypatch.setattr("client_sdk.book.Book.checksum", checksum)
+        before = book.resyncs
+        await publish(floor, [["2", "1"]], [], kind="snapshot")
+        await until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
+        assert book.bids == numbers(("2", "1"))
+        assert (book.resyncs, client.stats.reconnects) == (before + 1, 0)
+
+
 async def test_one_that_may_not_be_had_says_so() -> None:
     async with running() as floor, client_of(floor, floor.token(symbols=["B"])) as client:
         with pytest.raises(ForbiddenError):

@@ -293,6 +293,28 @@ async def test_more_topics_than_fit_into_one_request_are_asked_for_in_several() 
         assert len(floor.server.subscriptions) == 150
 
 
+async def test_a_name_or_pace_that_nobody_may_ask_for_harms_no_other_reader() -> None:
+    async with running() as floor, client_of(floor) as client:
+        prices = client.market.prices("A")
+        with pytest.raises(TopicError):
+            client.market.prices("A" * 100)
+        with pytest.raises(ValueError, match="interval"):
+            client.market.prices("A", interval_ms=-1)
+        with pytest.raises(ValueError, match="interval"):
+            client.market.book("A", interval_ms=-1)
+        await prices.ready()
+
+
+async def test_however_many_streams_are_ended_at_once_others_can_be_read() -> None:
+    async with running() as floor, client_of(floor) as client:
+        cut(floor)
+        await until(lambda: client.state is ClientState.OFFLINE)
+        for each in range(1001):
+            client.market.prices(f"S{each}").close()
+        async with client.market.trades("A"):
+            assert client.stats.reconnects == 1
+
+
 async def test_who_asks_too_often_is_served_a_little_later() -> None:
     settings = {"limits.events_per_second": 50, "limits.event_burst": 1}
     async with running(settings) as floor, client_of(floor) as client:

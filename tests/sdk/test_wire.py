@@ -517,6 +517,30 @@ async def test_a_namespace_that_was_put_off_is_not_asked_for_on_a_new_connection
         await asyncio.wait([joining])
 
 
+async def test_what_one_connection_put_off_is_asked_for_at_once_on_the_next() -> None:
+    async def busy(visit: Visit) -> None:
+        await visit.open()
+        await visit.admit()
+        head, _, _ = await visit.question()
+        problem = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
+        await visit.answer(head, {"ok": False, "error": problem})
+        await asyncio.sleep(0.01)
+
+    async def idle(visit: Visit) -> None:
+        await visit.open()
+        await visit.admit()
+        await visit.connected("TRADES:A")
+        await visit.stay()
+
+    async with (
+        Scripted(busy, idle).running() as server,
+        client_at(server) as client,
+        asyncio.timeout(5),
+        client.market.trades("A"),
+    ):
+        assert client.stats.reconnects == 1
+
+
 async def test_session_events_that_nobody_can_read_are_counted() -> None:
     async def script(visit: Visit) -> None:
         await visit.open()
