@@ -8,6 +8,10 @@ K = TypeVar("K", bound=Hashable)
 # A client that falls behind and catches up leaves a few marks each time. Older ones than these
 # matter only to a client that has seen nothing of all that came since.
 MAX_MARKS = 64
+# And so many in all its topics. A client that falls behind in 200 of them again and again, so as
+# to fill our memory, keeps but the last two in each.
+MAX_MARKS_IN_ALL = 1024
+_LEAST_MARKS = 2
 
 
 class Writes(Protocol):
@@ -50,18 +54,21 @@ class Answer(NamedTuple):
 class Trail(Generic[K]):
     """The marks of one client."""
 
-    __slots__ = ("_answering", "_answers", "_marks", "born")
+    __slots__ = ("_answering", "_answers", "_count", "_cropped", "_marks", "born")
 
     def __init__(self, born: int) -> None:
         # The last write before its first.
         self.born = born
         self._marks: dict[K, tuple[Mark, ...]] = {}
+        self._count = 0
+        # The topics whose oldest marks are forgotten.
+        self._cropped: set[K] = set()
         self._answers: dict[K, Answer] = {}
         self._answering: list[K] = []
 
     def begin(self, key: K, answer: Answer) -> None:
         """The client is told anew where it stands."""
-        self._marks.pop(key, None)
+        self._forget(key)
         self._answers[key] = answer
         self._answering.append(key)
 
@@ -83,11 +90,18 @@ class Trail(Generic[K]):
         if marks and marks[-1].serial == mark.serial:
             # Nothing was written meanwhile.
             marks = marks[:-1]
-        self._marks[key] = (*marks[-MAX_MARKS + 1 :], mark)
+            self._count -= 1
+        full = len(marks) >= _LEAST_MARKS and self._count >= MAX_MARKS_IN_ALL
+        if full or len(marks) >= MAX_MARKS:
+            marks = marks[1:]
+            self._count -= 1
+            self._cropped.add(key)
+        self._marks[key] = (*marks, mark)
+        self._count += 1
 
     def drop(self, key: K) -> None:
         """The client wants no more of a topic."""
-        self._marks.pop(key, None)
+        self._forget(key)
         self._answers.pop(key, None)
 
     def last(self, key: K) -> Mark:
@@ -103,4 +117,8 @@ class Trail(Generic[K]):
         for mark in reversed(marks):
             if mark.serial <= serial:
                 return mark
-        return None if len(marks) == MAX_MARKS else marks[0]
+        return None if key in self._cropped else marks[0]
+
+    def _forget(self, key: K) -> None:
+        self._count -= len(self._marks.pop(key, ()))
+        self._cropped.discard(key)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.trail import MAX_MARKS, Answer, Mark, Trail
+from server.core.trail import MAX_MARKS, MAX_MARKS_IN_ALL, Answer, Mark, Trail
 from server.core.written import Rounds, Written
 
 steps = st.lists(
@@ -51,7 +51,7 @@ def test_at_any_write_the_trail_knows_what_the_client_had(moves: list[tuple[str,
     for number, expected in enumerate(truth):
         mark = trail.find("t", number)
         if mark is None:
-            assert len(trail._marks["t"]) == MAX_MARKS
+            assert "t" in trail._cropped
         else:
             assert mark.seq_at(number) == expected
 
@@ -66,6 +66,25 @@ def test_marks_are_bounded_and_what_is_older_is_not_guessed() -> None:
     found = trail.find("t", oldest)
     assert found is not None
     assert found.seq == oldest
+
+
+def test_all_topics_together_are_bounded_and_the_newest_marks_are_kept() -> None:
+    trail: Trail[int] = Trail(0)
+    topics = 200
+    for serial in range(1, 50 * topics):
+        trail.note(serial % topics, Mark(serial, serial))
+    marks = list(trail._marks.values())
+    assert sum(map(len, marks)) <= MAX_MARKS_IN_ALL + 2 * topics
+    for key, mine in trail._marks.items():
+        assert len(mine) >= 2
+        assert trail.find(key, mine[-1].serial) == trail.last(key)
+        assert trail.find(key, mine[0].serial - 1) is None, "and nothing is guessed"
+    for key in range(topics):
+        trail.drop(key)
+    trail.note(0, Mark(1, 1))
+    trail.note(0, Mark(2, 2))
+    trail.note(0, Mark(3, 3))
+    assert trail.find(0, 0) == Mark(1, 1), "there is room again"
 
 
 def test_a_client_that_follows_a_pace_is_as_far_as_its_rounds() -> None:

@@ -12,7 +12,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from server.core.errors import RequestError
 from server.core.topics import Topic, channel_for
-from server.core.trail import MAX_MARKS
 from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
 from tests.delivery.model import KEPT, View
@@ -206,6 +205,8 @@ class Cuts(RuleBasedStateMachine):
         mine = [topic for topic in some if topic != "USER_DATA" or name == "ann"]
         replies = self.run(self.desk.subscribe(name, *mine, interval_ms=pace))
         if name not in self.here:
+            # It broke meanwhile: what it was made to hear until then, it was never told.
+            caller.unanswered.update(mine)
             return
         self.hear()
         if not heard:
@@ -362,7 +363,7 @@ class Cuts(RuleBasedStateMachine):
                 for topic, view in caller.belief.views.items()
                 if topic in KEPT_TOPICS
             )
-            or any(len(marks) == MAX_MARKS for marks in trail._marks.values())
+            or bool(trail._cropped)
             # What it lacks of a topic that it was never told of, only the server knows.
             or any(topic in KEPT_TOPICS for topic in caller.unanswered)
             # It may or may not have the answer that told it of another place.
