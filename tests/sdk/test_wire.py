@@ -315,29 +315,6 @@ async def test_a_namespace_that_is_refused_for_now_is_tried_again_later() -> Non
         assert server.visits == 1
 
 
-async def test_no_token_for_the_second_namespace_is_a_lost_connection() -> None:
-    given: list[str] = []
-
-    def give() -> str:
-        given.append("x")
-        if len(given) == 2:
-            raise OSError("the token service is down")
-        return "x"
-
-    async def both(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
-        await visit.admit("/session")
-        head, _, _ = await visit.question()
-        await visit.answer(head, {"ok": True, "epoch": "e", "seq": 0})
-        await visit.stay()
-
-    server = Scripted(admitted, both)
-    async with server.running(), client_at(server, give) as client:
-        await client.session.join("s")
-        assert client.stats.reconnects == 1
-
-
 async def test_a_refusal_of_tomorrow_is_an_error_of_its_area() -> None:
     async def script(visit: Visit) -> None:
         await visit.open()
