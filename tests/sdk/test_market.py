@@ -22,7 +22,7 @@ from client_sdk import (
 )
 from client_sdk.contract import Scope
 from tests.kit.running import PRICE, Running, running
-from tests.sdk.kit import client_of, config, cut, nothing_left, until
+from tests.sdk.kit import client_of, config, cut, nothing_left, tasks, until
 
 
 async def trade(floor: Running, number: int, symbol: str = "A") -> None:
@@ -429,6 +429,7 @@ async def test_a_client_may_be_closed_from_a_callback() -> None:
         await until(lambda: len(floor.server.subscriptions) == 1)
         await trade(floor, 1)
         await until(lambda: client.state is ClientState.CLOSED)
+        await until(lambda: not tasks())
         await floor.until_empty()
 
 

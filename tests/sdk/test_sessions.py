@@ -119,19 +119,21 @@ async def test_a_join_that_was_given_up_leaves_nobody_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running() as floor, client_of(floor) as client, client.session.join("other"):
-        sessions, going = floor.server.sessions, asyncio.Event()
+        sessions, going, joined = floor.server.sessions, asyncio.Event(), asyncio.Event()
         join = sessions.join
 
         async def slowly(*args: Any, **options: Any) -> Any:
             going.set()
             await asyncio.sleep(0.01)
-            return await join(*args, **options)
+            answer = await join(*args, **options)
+            joined.set()
+            return answer
 
         monkeypatch.setattr(sessions, "join", slowly)
         joining = asyncio.ensure_future(client.session.join("s"))
         await going.wait()
         joining.cancel()
-        await until(lambda: len(sessions.seats) == 2)
+        await joined.wait()
         await until(lambda: len(sessions.seats) == 1)
         # It can be joined again, and then stays.
         async with client.session.join("s") as session:
