@@ -1,6 +1,7 @@
 """The catalogue itself: which rows there are, and when one counts as shown."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,9 @@ def test_only_tests_that_ran_and_passed_show_a_row(tmp_path: Path) -> None:
     (tmp_path / "tests" / "test_suite.py").write_text(SUITE)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = behaviour(row)\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
-    subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=False)
+    # What the conftest imports of ours is not beside its copy.
+    ours = {**os.environ, "PYTHONPATH": str(conftest.RECORD.parent)}
+    subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=False, env=ours)
     recorded = json.loads((tmp_path / conftest.RECORD.name).read_text())
     assert recorded == {
         "A1": ["passed"],
