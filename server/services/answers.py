@@ -7,6 +7,7 @@ import orjson
 from client_sdk.contract import SubscriptionStatus
 from server.core.entries import Entry, Position
 from server.delivery.view import TopicView
+from server.services.following import up_to_now
 
 Reply = dict[str, object]
 
@@ -67,14 +68,7 @@ def connected(view: TopicView, pace: int, seq: int | None = None) -> Reply:
 
 def _lacking(view: TopicView, seen: Position, missed: list[Entry] | None) -> list[Entry] | None:
     """What lies between the client's place and the view's, or None where that cannot be told."""
+    if not view.merges:
+        return up_to_now(view, seen, missed)
     head = view.position
-    if seen.epoch != head.epoch or seen.seq > head.seq:
-        return None
-    if view.merges:
-        return []
-    if missed is None:
-        return None
-    known = [entry for entry in missed if entry.position.seq <= head.seq]
-    # And what came while the broker was asked.
-    rest = view.since(known[-1].position.seq if known else seen.seq)
-    return None if rest is None else known + rest
+    return [] if seen.epoch == head.epoch and seen.seq <= head.seq else None

@@ -26,6 +26,19 @@ class FollowingConfig:
     history_seconds: float = 300.0
 
 
+def up_to_now(view: View, seen: Position, missed: list[Entry] | None) -> list[Entry] | None:
+    """What the broker told after this place, and what has come here while it was asked.
+
+    None where what lies between that and the view's place cannot be told.
+    """
+    head = view.position
+    if missed is None or seen.epoch != head.epoch or seen.seq > head.seq:
+        return None
+    known = [entry for entry in missed if entry.position.seq <= head.seq]
+    rest = view.since(known[-1].position.seq if known else seen.seq)
+    return None if rest is None else known + rest
+
+
 class Following:
     """Watches at the broker what the fan-out has listeners for."""
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from client_sdk.contract import ErrorCode, Position, Scope
 from server.access import Principal
-from server.core.entries import Entry
 from server.core.entries import Position as Place
 from server.core.errors import AccessError, FloorcastError, RequestError
 from server.core.gatherings import Gathering
@@ -17,7 +16,7 @@ from server.delivery.channel import Channel
 from server.delivery.session_view import SessionView
 from server.ports import Assembly, Broker, Link
 from server.services.attendance import Attendance
-from server.services.following import Following
+from server.services.following import Following, up_to_now
 from server.services.session_wire import Reply, encode_within, message_bodies
 
 
@@ -122,7 +121,7 @@ class SessionsService:
         except BaseException:
             await self._following.release(name)
             raise
-        messages = None if seen is None else _up_to_now(channel, seen, missed)
+        messages = None if seen is None else up_to_now(channel.view, seen, missed)
         self.recovered += messages is not None
         return {
             "ok": True,
@@ -232,15 +231,3 @@ class SessionsService:
             max_messages=self._config.backlog_messages,
             max_bytes=self._config.backlog_bytes,
         )
-
-
-def _up_to_now(channel: Channel, seen: Place, missed: list[Entry] | None) -> list[Entry] | None:
-    """What the broker told, and what has come here while it was asked."""
-    view = channel.view
-    assert isinstance(view, SessionView)
-    head = view.position
-    if missed is None or seen.epoch != head.epoch or seen.seq > head.seq:
-        return None
-    known = [entry for entry in missed if entry.position.seq <= head.seq]
-    rest = view.since(known[-1].position.seq if known else seen.seq)
-    return None if rest is None else known + rest
