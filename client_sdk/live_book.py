@@ -1,10 +1,8 @@
 """An order book that keeps itself right: fetched anew whenever it cannot be sure of itself."""
 
-import asyncio
 from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
-from types import TracebackType
 from typing import Self, cast
 
 from client_sdk.book import Book
@@ -12,6 +10,7 @@ from client_sdk.contract import FeedState, Position
 from client_sdk.errors import ServerUnavailable
 from client_sdk.listeners import Listener, State
 from client_sdk.models import BookMessage, MarketMessage
+from client_sdk.readings import Reading
 from client_sdk.resume import Track
 from client_sdk.stats import Counters
 from client_sdk.subscriptions import Subscriptions
@@ -67,7 +66,7 @@ class BookListener(Listener[MarketMessage]):
         self._wake()
 
 
-class LiveBook:
+class LiveBook(Reading[BookListener]):
     """`async with` waits for the first state; `async for` yields it after each change.
 
     A reader that is slow sees fewer, later states, and always a whole one.
@@ -76,11 +75,10 @@ class LiveBook:
     def __init__(
         self, listener: BookListener, subscriptions: Subscriptions, is_online: Callable[[], bool]
     ) -> None:
-        self._listener = listener
+        super().__init__(listener, subscriptions.remove)
         self._subscriptions = subscriptions
         self._is_online = is_online
         self._seen = 0
-        self._loop = asyncio.get_running_loop()
 
     @property
     def symbol(self) -> str:
@@ -147,23 +145,6 @@ class LiveBook:
 
     # --- its life
 
-    async def ready(self) -> None:
-        """Wait until the server has answered; raises where it refused."""
-        listener = self._listener
-        while not listener.is_ready and not listener.ended:
-            await listener.changed()
-        if listener.error is not None:
-            raise listener.error.again()
-
-    def close(self) -> None:
-        """Keep it no more."""
-        self._listener.end()
-        self._subscriptions.remove(self._listener)
-
-    async def aclose(self) -> None:
-        """As `close`, for `contextlib.aclosing`."""
-        self.close()
-
     def __aiter__(self) -> Self:
         return self
 
@@ -177,29 +158,3 @@ class LiveBook:
             await listener.changed()
         self._seen = listener.version
         return self
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.ready()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        # As with streams: who drops it may be another thread.
-        if not self._listener.ended and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_end, self._listener, self._subscriptions)
-
-
-def _end(listener: BookListener, subscriptions: Subscriptions) -> None:
-    listener.end()
-    subscriptions.remove(listener)
