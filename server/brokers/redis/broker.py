@@ -35,6 +35,8 @@ _LONGEST_MS = 10 * 365 * 86_400_000
 # So many changes of a book are read and applied by whoever asks for it, before it is stored whole.
 _UPDATES_A_WHOLE = 64
 _READS_AT_ONCE = 64
+# What Redis refuses to tell, of one channel and not of others, is asked for again so much later.
+_AGAIN_SECONDS = 0.25
 _PROBE_SECONDS = 1.0
 _DEAF_SECONDS = 2.5
 
@@ -380,25 +382,40 @@ class RedisBroker:
 
     async def _keep_reading(self) -> None:
         while True:
-            await self._work.wait()
+            waits = self._watches.behind and self._pipeline.up
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_SECONDS if waits else None):
+                    await self._work.wait()
             self._work.clear()
-            while self._watches.behind and self._pipeline.up:
-                some = itertools.islice(self._watches.behind, _READS_AT_ONCE)
-                await asyncio.gather(*map(self._catch_up, tuple(some)))
+            await self._read_behind()
             if self._pipeline.up and self._listener.up:
                 self._set_up(True)
 
-    async def _catch_up(self, channel: str) -> None:
+    async def _read_behind(self) -> None:
+        """Bring what is behind up to the log, each once where that is refused."""
+        refused: set[str] = set()
+        while self._pipeline.up:
+            behind = (each for each in self._watches.behind if each not in refused)
+            some = tuple(itertools.islice(behind, _READS_AT_ONCE))
+            if not some:
+                return
+            told = await asyncio.gather(*map(self._catch_up, some))
+            refused.update(
+                channel for channel, is_told in zip(some, told, strict=True) if not is_told
+            )
+
+    async def _catch_up(self, channel: str) -> bool:
         watch = self._watches.get(channel)
         if watch is None:
-            return
+            return True
         known = watch.position
         try:
             reading = await self._read(channel, known, state=known is not None)
         except FloorcastError:
-            # It stays behind until Redis is back.
-            return
+            # It stays behind until Redis is back, or lets us read it again.
+            return False
         self._watches.read(channel, known, reading)
+        return True
 
     async def _keep_probing(self) -> None:
         loop = asyncio.get_running_loop()
