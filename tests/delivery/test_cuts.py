@@ -354,7 +354,7 @@ class Cuts(RuleBasedStateMachine):
 
     def lost(self, caller: Caller) -> bool:
         """Whether not all that it lacks is at hand any more."""
-        client = self.desk.fanout._parked[caller.name]
+        client = self.desk.fanout._roster.parked[caller.name]
         assert client.trail is not None
         trail = client.trail
         return (
