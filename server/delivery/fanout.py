@@ -160,6 +160,20 @@ class Fanout:
             self.laggards.serve(client)
         return True
 
+    def parked(self, connection_id: str) -> Client:
+        """One that was cut off and may be back; nothing waits to be written."""
+        self.flush()
+        return self._parked[connection_id]
+
+    def take_in(self, connection_id: str, link: Link, alias: str | None) -> Client:
+        """One that was cut off on another node, and may be back here; it listens to nothing yet."""
+        self.flush()
+        born = self._offsets.last
+        client = Client(connection_id, link, Trail(born, alias), self._endings)
+        client.last_serial = born
+        self._parked[connection_id] = client
+        return client
+
     def _silence(self, client: Client) -> None:
         """Nothing more is written to it."""
         self.laggards.forget(client)

@@ -62,7 +62,7 @@ class RedisBroker:
         self._clock = clock
         self._counters = counters
         self._config = config
-        self._node = secrets.token_hex(6)
+        self.node = secrets.token_hex(6)
         self._epochs = itertools.count(1)
         self._keys = Keys(config.prefix)
         self._age_ms = _milliseconds(config.history_seconds)
@@ -79,7 +79,7 @@ class RedisBroker:
             config.address,
             self._scripts,
             timeout_seconds=config.timeout_seconds,
-            name=f"{config.prefix}-{self._node}",
+            name=f"{config.prefix}-{self.node}",
         )
         self._pipeline = Pipeline(
             wire,
@@ -88,16 +88,19 @@ class RedisBroker:
             max_waiting=config.max_waiting,
             on_change=self._look_around,
         )
-        self._own = self._keys.node(self._node)
+        self._own = self._keys.node(self.node)
         self._listener = Listener(
             wire,
             self._own,
             timeout_seconds=config.timeout_seconds,
             wanted=self._wanted,
+            on_own=lambda message: self.on_own(message),
             on_message=self._hear,
             on_subscribed=self._doubt,
             on_change=self._look_around,
         )
+        # Told what another node says to this one alone.
+        self.on_own: Callable[[object], None] = unheard
         self._watches = Watches(unheard, unheard, counters.add)
         self._spoken: dict[bytes, str] = {}
         # How many changes of each book stand in the log since it was stored whole, as far as known.
@@ -224,9 +227,9 @@ class RedisBroker:
 
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         reading = await self._read(channel, position, state=False)
+        await self._within_time(self._watches.reaches(channel, reading.head))
         if reading.missed is None or reading.head.epoch != position.epoch:
             return None
-        await self._within_time(self._watches.reaches(channel, reading.head))
         return list(reading.missed)
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
@@ -300,7 +303,7 @@ class RedisBroker:
             limit.cancel()
 
     def _new_epoch(self) -> bytes:
-        return b"%b.%x" % (self._node.encode(), next(self._epochs))
+        return b"%b.%x" % (self.node.encode(), next(self._epochs))
 
     def _oldest_ms(self) -> int:
         return int(self._clock.time() * 1000) - self._age_ms
