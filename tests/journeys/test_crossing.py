@@ -22,7 +22,9 @@ _prefixes = itertools.count(1)
 
 
 @contextlib.asynccontextmanager
-async def nodes(redis: RedisServer, count: int = 2, **settings: object) -> AsyncIterator[Any]:
+async def nodes(
+    redis: RedisServer, count: int = 2, **settings: object
+) -> AsyncIterator[list["Node"]]:
     """So many servers that share a Redis and the time; each can be ended before the others."""
     clock = ManualClock()
     shared = {"broker.url": redis.url, "broker.prefix": f"crossing{next(_prefixes)}", **settings}
@@ -31,10 +33,8 @@ async def nodes(redis: RedisServer, count: int = 2, **settings: object) -> Async
         for _ in range(count):
             own = await stack.enter_async_context(contextlib.AsyncExitStack())
             floor = await own.enter_async_context(running(shared, clock=clock))
-            broker = floor.server.broker
-            assert isinstance(broker, RedisBroker)
-            await settled(lambda broker=broker: broker._up)
             floors.append(Node(floor, own))
+            await floors[-1].up()
         yield floors
 
 
@@ -44,6 +44,15 @@ class Node:
     def __init__(self, floor: Running, stack: contextlib.AsyncExitStack) -> None:
         self.floor = floor
         self.end = stack.aclose
+
+    @property
+    def broker(self) -> RedisBroker:
+        broker = self.floor.server.broker
+        assert isinstance(broker, RedisBroker)
+        return broker
+
+    async def up(self) -> None:
+        await settled(lambda: self.broker._up)
 
     def total(self, name: str) -> int:
         return self.floor.server.counters.total(f"recovery.{name}")
@@ -468,11 +477,9 @@ async def test_a_node_that_died_gives_nobody_back(shared_redis: RedisServer) -> 
     async with nodes(shared_redis) as (one, two):
         ann = await trader(one, "TRADES:A")
         await ann.cut()
-        broker = one.floor.server.broker
-        assert isinstance(broker, RedisBroker)
-        await broker.stop()
+        await one.broker.stop()
         with shared_redis.client() as client:
-            await settled(lambda: client.pubsub_numsub(broker._own)[0][1] == 0)
+            await settled(lambda: client.pubsub_numsub(one.broker._own)[0][1] == 0)
         assert await back(ann, two) == []
         assert not ann.recovered
         assert (two.total("not_had"), two.total("unanswered")) == (1, 0)
@@ -487,9 +494,7 @@ async def test_a_node_that_does_not_answer_delays_nobody_for_long(
     async with nodes(shared_redis) as (one, two):
         ann = await trader(one, "TRADES:A")
         await ann.cut()
-        broker = one.floor.server.broker
-        assert isinstance(broker, RedisBroker)
-        monkeypatch.setattr(broker, "on_own", lambda _: None)
+        monkeypatch.setattr(one.broker, "on_own", lambda _: None)
         assert await back(ann, two) == []
         assert (ann.recovered, two.total("unanswered")) == (False, 1)
         await empty(one, two, clients=(ann,))
@@ -517,6 +522,8 @@ async def test_while_redis_is_away_everybody_is_let_in_anew_and_soon(
             await ann.cut()
             if gone:
                 redis.start()
+            for node in (one, two):
+                await node.up()
 
 
 async def test_a_client_that_goes_while_it_is_brought_over_leaves_nothing(
@@ -556,8 +563,6 @@ async def test_what_no_node_of_ours_has_said_is_counted_and_changes_nothing(
     async with nodes(shared_redis) as (one, two):
         ann = await trader(one, "TRADES:A")
         await ann.cut()
-        broker = one.floor.server.broker
-        assert isinstance(broker, RedisBroker)
         strange = [
             b"x",
             b"{}",
@@ -569,7 +574,7 @@ async def test_what_no_node_of_ours_has_said_is_counted_and_changes_nothing(
         ]
         with shared_redis.client() as client:
             for each in strange:
-                client.publish(broker._own.decode(), each)
+                client.publish(one.broker._own.decode(), each)
         counters = one.floor.server.counters
         await settled(lambda: counters.total("broker.strange") == len(strange))
         await back(ann, two)
