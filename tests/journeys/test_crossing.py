@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from tests.kit.redis import RedisServer, redis_server
 from tests.kit.returning import Event, Returning
 from tests.kit.running import PRICE, Running, running
 
+DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
 _prefixes = itertools.count(1)
 
 
@@ -524,6 +527,29 @@ async def test_while_redis_is_away_everybody_is_let_in_anew_and_soon(
                 redis.start()
             for node in (one, two):
                 await node.up()
+
+
+async def test_the_documented_rights_are_enough() -> None:
+    rules = re.search(r"user floorcast on >PASSWORD (.*?)```", DOCS.read_text(), re.DOTALL)
+    assert rules is not None
+    with redis_server() as redis:
+        with redis.client() as client:
+            client.execute_command("ACL SETUSER floorcast on >p", *rules.group(1).split())  # type: ignore[no-untyped-call]
+        url = redis.url.replace("unix://", "unix://floorcast:p@")
+        async with nodes(redis, 3, **{"broker.url": url, "broker.prefix": "floorcast"}) as floors:
+            ann = await trader(floors[0], "TRADES:A")
+            await ann.cut()
+            for node in floors[1::-1]:
+                await back(ann, node)
+                assert ann.recovered
+                await ann.cut()
+            await back(ann, floors[1])
+            await drained(floors[1], ann)
+            await back(ann, floors[2])
+            assert ann.recovered
+            await empty(floors[0], floors[2], clients=(ann,))
+        with redis.client() as client:
+            assert client.acl_log() == [], "nothing was refused"
 
 
 async def test_a_client_that_goes_while_it_is_brought_over_leaves_nothing(
