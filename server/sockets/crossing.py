@@ -26,10 +26,11 @@ class Crossing:
         assert auth.pid is not None
         reclaim = Reclaim(self._namespace, auth.pid, *principal.user, auth.offset)
         luggage = await self._handover.fetch(reclaim)
-        if luggage is None or (luggage.org, luggage.user_id) != principal.user:
+        if luggage is None:
             # Somebody with the same ticket may have been quicker here.
             return self._tickets.find(auth.pid, principal.user)
-        if not await self._moving.take_in(principal, link, luggage, auth.offset):
+        owned = (luggage.org, luggage.user_id) == principal.user
+        if not owned or not await self._moving.take_in(principal, link, luggage, auth.offset):
             self._handover.forget(reclaim)
             return None
         now = self._floor.clock.monotonic()

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -397,6 +398,79 @@ async def test_a_feed_that_fell_silent_meanwhile_is_said_to_be_and_otherwise_not
         await ann.cut()
         assert await back(ann, two) == [], "it was told already"
         await empty(one, two, clients=(ann, other))
+
+
+@pytest.mark.parametrize("topic", ["TRADES:A", "PRICE:A", "ORDERBOOK:A"])
+async def test_who_has_seen_more_than_the_other_node_has_heard_is_waited_for(
+    shared_redis: RedisServer, topic: str
+) -> None:
+    async with nodes(shared_redis) as (one, two):
+
+        async def publish() -> None:
+            await trade(one, 1)
+            await price(one, 1)
+            await one.floor.server.publishing.publish("ORDERBOOK:A", {"bids": [], "asks": []})
+
+        ann, other = await trader(one, topic), await trader(two, topic)
+        await publish()
+        for client in (ann, other):
+            assert (await client.next())[1]["seq"] == 1
+        late: list[tuple[bytes, object]] = []
+        listener = two.broker._listener
+        hear, listener._on_message = listener._on_message, lambda *told: late.append(told)
+        await publish()
+        assert (await ann.next())[1]["seq"] == 2
+        await ann.cut()
+        coming = asyncio.create_task(back(ann, two))
+        await settled(lambda: any(each.awaited for each in two.broker._watches._watches.values()))
+        listener._on_message = hear
+        for told in late:
+            hear(*told)
+        assert await coming == []
+        assert ann.recovered
+        await publish()
+        body = (await ann.next())[1]
+        assert (body["prev"], body["seq"]) == (2, 3)
+        await empty(one, two, clients=(ann, other))
+
+
+async def test_a_history_that_was_lost_meanwhile_is_begun_anew_or_not_at_all(
+    shared_redis: RedisServer,
+) -> None:
+    for topic, recovered in (("PRICE:A", True), ("TRADES:A", False)):
+        async with nodes(shared_redis) as (one, two):
+            ann = await trader(one, topic)
+            for _ in range(3):
+                await price(one, 1)
+                await trade(one, 1)
+                await ann.next()
+            await ann.cut()
+            prefix = one.floor.server.settings.broker.prefix
+            with shared_redis.client() as client:
+                client.delete(*client.keys(f"{prefix}:{{{topic}}}:*"))
+            await price(two, 2)
+            await trade(two, 2)
+            missed = await back(ann, two)
+            assert ann.recovered == recovered
+            assert [(body["type"], body["seq"]) for _, body in missed] == (
+                [("snapshot", 1)] if recovered else []
+            )
+            await empty(one, two, clients=(ann,))
+
+
+async def test_what_was_never_theirs_is_not_taken_even_where_a_node_gives_it(
+    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with nodes(shared_redis) as (one, two):
+        ann = await trader(one, "TRADES:A")
+        await ann.cut()
+        handover: Any = one.floor.server.handover
+        give = handover._give
+        monkeypatch.setattr(handover, "_give", lambda each: replace(give(each), user_id="bob"))
+        await trade(one, 1)
+        assert await back(ann, two) == []
+        assert not ann.recovered
+        await empty(one, two, clients=(ann,))
 
 
 # --- a node that has ended
