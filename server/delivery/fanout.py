@@ -7,6 +7,7 @@ from server.core.counters import Counters
 from server.core.entries import Entry, Reset
 from server.core.offsets import Offsets
 from server.delivery.channel import Channel
+from server.delivery.clients import Client
 from server.delivery.endings import Endings
 from server.delivery.hearing import Hearing
 from server.delivery.laggards import Laggards, Schedule
@@ -145,6 +146,16 @@ class Fanout:
                     self.laggards.owe(client, channel, lag)
             self.laggards.serve(client)
         return True
+
+    def parked(self, connection_id: str) -> Client:
+        """One that was cut off and may be back; nothing waits to be written."""
+        self._turn.flush()
+        return self._roster.parked[connection_id]
+
+    def take_in(self, connection_id: str, link: Link, alias: str | None) -> Client:
+        """One that was cut off on another node, and may be back here; it listens to nothing yet."""
+        self._turn.flush()
+        return self._roster.take_in(connection_id, link, alias)
 
     def __contains__(self, connection_id: object) -> bool:
         """Whether this connection can be written to."""

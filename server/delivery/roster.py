@@ -49,6 +49,15 @@ class Roster:
             channel.held[client] = None
         self.parked[connection_id] = client
 
+    def take_in(self, connection_id: str, link: Link, alias: str | None) -> Client:
+        """One that was cut off on another node, and may be back here; it listens to nothing yet."""
+        born = self._offsets.last
+        trail: Trail[Channel] = Trail(born, alias)
+        client = Client(connection_id, link, trail, self._endings)
+        client.last_serial = born
+        self.parked[connection_id] = client
+        return client
+
     def _silence(self, client: Client) -> None:
         """Nothing more is written to it."""
         self._laggards.forget(client)

@@ -45,7 +45,7 @@ class RedisBroker:
     """Fills the `Broker` port; the streams are the truth, and pub/sub says that there is more."""
 
     def __init__(self, clock: Clock, counters: Counters, config: RedisConfig) -> None:
-        node = secrets.token_hex(6)
+        node = self.node = secrets.token_hex(6)
         epochs = itertools.count(1)
         keys = Keys(config.prefix)
         age_ms = _milliseconds(config.history_seconds)
@@ -102,7 +102,7 @@ class RedisBroker:
         self.find, self.publish = writer.find, writer.publish
         self.before = self._reader.before
         self.watch, self.unwatch = self._follower.watch, self._follower.unwatch
-        self.overhear = self._follower.overhear
+        self.overhear, self.answer_to = self._follower.overhear, self._follower.answer_to
 
     async def start(
         self,
@@ -132,9 +132,9 @@ class RedisBroker:
 
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         reading = await self._reader.read(channel, position, state=False)
+        await self._follower.reach(channel, reading.head)
         if reading.missed is None or reading.head.epoch != position.epoch:
             return None
-        await self._follower.reach(channel, reading.head)
         return list(reading.missed)
 
     async def forget(self, channel: str) -> None:

@@ -55,6 +55,7 @@ class Follower:
             own,
             timeout_seconds=timeout_seconds,
             wanted=self._wanted,
+            on_own=lambda message: self._on_own(message),
             on_message=self._hear,
             on_subscribed=self._doubt,
             on_change=self.look_around,
@@ -62,6 +63,7 @@ class Follower:
         self._watches = Watches(unheard, unheard, counters.add)
         self._spoken: dict[bytes, str] = {}
         self._on_state: Callable[[bool], None] = unheard
+        self._on_own: Callable[[object], None] = unheard
         self._overhearers: list[tuple[Callable[[str, bytes], bool], Callable[[], None]]] = []
         self._work = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -105,6 +107,10 @@ class Follower:
         `on_up` is called whenever something may have been missed, once that is over.
         """
         self._overhearers.append((on_said, on_up))
+
+    def answer_to(self, on_own: Callable[[object], None]) -> None:
+        """Hear what another node says to this one alone."""
+        self._on_own = on_own
 
     def __contains__(self, channel: object) -> bool:
         """Whether the channel is watched."""
