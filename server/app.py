@@ -19,6 +19,7 @@ from server.brokers import (
     RedisAssembly,
     RedisBroker,
     RedisNoticeBoard,
+    RedisPlaces,
 )
 from server.configs import (
     NO_LIMIT,
@@ -30,6 +31,7 @@ from server.configs import (
     memory_config,
     notices,
     publishing_config,
+    quotas,
     redis_config,
     session_rules,
     sessions_config,
@@ -48,7 +50,7 @@ from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
 from server.draining import Departures
 from server.feeds import FeedError, open_feed
-from server.ports import Assembly, Broker, Clock, Feed, NoticeBoard
+from server.ports import Assembly, Broker, Clock, Feed, NoticeBoard, Places
 from server.services import (
     Feeding,
     Following,
@@ -97,10 +99,12 @@ class Server:
         access = access_config(settings)
         self.registry = ConnectionManager()
         self.counters = Counters()
+        self.broker, self.assembly, board, places = _open_broker(settings, clock, self.counters)
         self.connection_limits = ConnectionLimits(
             total=limits.connections,
             per_ip=limits.connections_per_ip,
             per_user=limits.connections_per_user,
+            give=None if places is None else places.give,
         )
         self.admission = Admission(
             self.connection_limits,
@@ -110,8 +114,8 @@ class Server:
             ),
             clock,
             max_refused=MAX_REFUSED,
+            places=places,
         )
-        self.broker, self.assembly, board = _open_broker(settings, clock, self.counters)
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
         self.offsets = Offsets(secrets.token_hex(2))
         self.fanout = Fanout(
@@ -128,6 +132,7 @@ class Server:
             sockets_config(settings),
             verifier=build_verifier(access, clock),
             registry=self.registry,
+            admission=self.admission,
             event_limits=EventLimits(per_second=limits.events_per_second, burst=limits.event_burst),
             counters=self.counters,
             clock=clock,
@@ -189,6 +194,7 @@ class Server:
             self.sessions,
             talking,
             self.notifications,
+            places,
         )
 
     def tick(self) -> None:
@@ -296,19 +302,20 @@ class Server:
 
 def _open_broker(
     settings: Settings, clock: Clock, counters: Counters
-) -> tuple[Broker, Assembly, NoticeBoard]:
+) -> tuple[Broker, Assembly, NoticeBoard, Places | None]:
     rules, waiting = session_rules(settings), notices(settings)
     if settings.broker.url.in_memory:
         memory = MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings))
-        return memory, MemoryAssembly(clock, rules), MemoryNoticeBoard(clock, waiting)
+        return memory, MemoryAssembly(clock, rules), MemoryNoticeBoard(clock, waiting), None
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config)
     keep_seconds = settings.session.notice_seconds
-    return (
-        broker,
-        RedisAssembly(clock, config, rules, broker),
-        RedisNoticeBoard(clock, config, broker, waiting, keep_seconds=keep_seconds),
-    )
+    assembly = RedisAssembly(clock, config, rules, broker)
+    places = None
+    if settings.limits.shared:
+        places = RedisPlaces(clock, counters, quotas(settings), assembly, prefix=config.prefix)
+    board = RedisNoticeBoard(clock, config, broker, waiting, keep_seconds=keep_seconds)
+    return broker, assembly, board, places
 
 
 def _schedule(call: Callable[[], None], seconds: float) -> None:

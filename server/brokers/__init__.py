@@ -11,6 +11,7 @@ from server.brokers.redis import (
     RedisBroker,
     RedisConfig,
     RedisNoticeBoard,
+    RedisPlaces,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "RedisBroker",
     "RedisConfig",
     "RedisNoticeBoard",
+    "RedisPlaces",
 ]
