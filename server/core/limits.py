@@ -231,14 +231,6 @@ class ConnectRate:
                     retry_after_ms=milliseconds(wait),
                 )
 
-    def give_back(self, ip: str) -> None:
-        """The attempt did not count: it was refused elsewhere."""
-        bucket = self._by_address.get(address_key(ip))
-        if bucket is not None:
-            bucket.give_back()
-        if self._all is not None:
-            self._all.give_back()
-
     def tracked(self) -> int:
         """How many addresses are remembered."""
         return len(self._by_address)

@@ -1,6 +1,5 @@
 """Decides who may open a connection, before any token is looked at."""
 
-from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from server.core.limits import ConnectionLease, ConnectionLimits, ConnectRate
 from server.ports import Clock, Places
@@ -40,7 +39,7 @@ class Admission:
             self._rate.check(ip, self._clock.monotonic())
             lease = self._limits.open(ip)
             if self._places is not None:
-                await self._share(self._places, lease, ip)
+                await self._share(self._places, lease)
             return lease, None
         except FloorcastError as error:
             if self._refused >= self._max_refused or self.closed_for is not None:
@@ -64,17 +63,14 @@ class Admission:
             raise
         lease.share(user)
 
-    async def _share(self, places: Places, lease: ConnectionLease, ip: str) -> None:
+    async def _share(self, places: Places, lease: ConnectionLease) -> None:
         try:
             await places.take(lease.address)
             lease.share(lease.address)
             if self.closed_for is not None:
                 raise self.closed_for
-        except BaseException as error:
+        except BaseException:
             lease.close()
-            if isinstance(error, FloorcastError) and error.code is ErrorCode.LIMIT_RATE:
-                # An attempt that is refused does not count, here as little as there.
-                self._rate.give_back(ip)
             raise
 
     def release_refused(self) -> None:

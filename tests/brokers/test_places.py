@@ -13,7 +13,7 @@ from tests.kit.gates import ADDRESS, ANN, Gate, free, gate, pass_time
 from tests.kit.halls import Quarter
 from tests.kit.redis import RedisServer, redis_server
 
-KEY = "{address@192.0.2.1}:places"
+KEY, USER_KEY = "{address@192.0.2.1}:places", "{user@4:acme:ann}:places"
 
 
 @contextlib.asynccontextmanager
@@ -31,6 +31,11 @@ def held(server: RedisServer, quarter: Quarter, key: str = KEY) -> dict[bytes, b
         return found
 
 
+@pytest.fixture
+def quarter(shared_redis: RedisServer) -> Quarter:
+    return Quarter(shared_redis.url)
+
+
 async def test_while_redis_is_slow_a_node_decides_alone_and_is_right_again_afterwards() -> None:
     async with breakable() as (server, quarter, one, other):
         assert free(await one.come(2)) == 2
@@ -45,10 +50,12 @@ async def test_while_redis_is_slow_a_node_decides_alone_and_is_right_again_after
             came.send(None)
         assert one.local == 7, "the next ones do not wait at all"
         one.places.give(ADDRESS)
+        assert free(await one.come(1, ANN)) == 1
         server.resume()
         await one.quiet()
         assert not one.places.alone
         assert sorted(held(server, quarter).values()) == [b"3", b"8"]
+        assert list(held(server, quarter, USER_KEY).values()) == [b"1"]
         assert free(await other.come(1)) == 0
         await one.go(5)
         assert free(await other.come(9)) == 1
@@ -92,6 +99,46 @@ async def test_what_redis_has_lost_is_told_to_it_again_with_the_next_beat() -> N
         assert (one.local, other.local) == (0, 0)
 
 
+async def test_what_may_have_been_lost_with_a_connection_is_told_again() -> None:
+    async with breakable() as (server, quarter, one, other):
+        assert free(await one.come(4)) == 4
+        await other.hall.until(lambda: other.hall.broker is not None and other.hall.broker._up)
+        with server.client() as client:
+            # As a failover does to a replica that had not come so far.
+            client.delete(f"{quarter.prefix}:{KEY}")
+            client.client_kill_filter(_type="pubsub")
+        await one.hall.until(lambda: one.hall.counters.total("broker.lost") == 1)
+        await one.hall.until(lambda: one.hall.broker is not None and one.hall.broker._up)
+        await pass_time(quarter, 3, one, other)
+        assert list(held(server, quarter).values()) == [b"4"]
+
+
+async def test_a_bounded_number_of_addresses_is_told_at_a_time(quarter: Quarter) -> None:
+    async with quarter.hall() as hall:
+        each = gate(quarter, hall)
+        for number in range(600):
+            assert free(await each.come(1, f"192.0.2.{number}")) == 1
+        each.places._on_beat(True)
+        assert each.places._on_their_way == 256
+        await each.quiet()
+        assert not each.places._unsaid
+
+
+async def test_an_answer_to_what_a_node_said_by_an_earlier_name_is_not_the_last_word(
+    quarter: Quarter, shared_redis: RedisServer
+) -> None:
+    async with quarter.hall() as hall:
+        each = gate(quarter, hall)
+        coming = asyncio.ensure_future(each.come(2))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert each.places._on_their_way == 1
+        each.places._life.node = "renamed"
+        assert free(await coming) == 2
+        await each.quiet()
+        assert held(shared_redis, quarter)[b"renamed"] == b"2"
+
+
 async def test_where_redis_refuses_to_count_a_node_decides_alone() -> None:
     async with breakable() as (server, quarter, one, other):
         assert free(await one.come(2)) == 2
@@ -123,12 +170,21 @@ async def test_a_place_that_was_given_back_unheard_is_given_back_all_the_same() 
         assert free(await other.come(9)) == 6
 
 
+async def test_a_place_that_was_granted_unheard_to_one_who_has_gone_is_given_back() -> None:
+    async with breakable() as (server, quarter, one, other):
+        server.pause()
+        coming = asyncio.ensure_future(one.come(1))
+        await one.hall.until(lambda: one.places._on_their_way == 1)
+        coming.cancel()
+        await one.hall.until(lambda: not one.places._pipeline.up)
+        server.resume()
+        await one.hall.until(lambda: one.places._pipeline.up)
+        await pass_time(quarter, 3, one, other)
+        assert held(server, quarter) == {}
+        assert (one.places.tracked, one.local) == (0, 0)
+
+
 # --- what it costs, and what stays
-
-
-@pytest.fixture
-def quarter(shared_redis: RedisServer) -> Quarter:
-    return Quarter(shared_redis.url)
 
 
 def programs_run(server: RedisServer) -> int:
@@ -182,12 +238,16 @@ async def test_what_lasts_is_said_again_before_redis_forgets_it(
 ) -> None:
     async with quarter.hall() as one, quarter.hall() as two:
         lasting, dead = gate(quarter, one), gate(quarter, two)
+        assert free(await lasting.come(1, "192.0.2.2")) == 1
         assert free([*await lasting.come(2), *await dead.come(3)]) == 5
         await two.die()
         key = f"{quarter.prefix}:{KEY}"
         with shared_redis.client() as client:
             client.pexpire(key, 60_000)
-            await pass_time(quarter, 299, lasting)
+            await pass_time(quarter, 200, lasting)
+            # It is spoken of before it has to be, and so the other one comes first.
+            assert free(await lasting.come(1, "192.0.2.2")) == 1
+            await pass_time(quarter, 99, lasting)
             assert client.pttl(key) <= 60_000
             await pass_time(quarter, 4, lasting)
             assert client.pttl(key) > 60_000

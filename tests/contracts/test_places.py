@@ -71,6 +71,8 @@ async def test_attempts_are_counted_on_all_nodes_together(quarter: Quarter) -> N
         outcomes = [*await other.come(3), *await one.come(3)]
         assert outcomes == [None] * 5 + [ErrorCode.LIMIT_RATE]
         assert await one.come(1, "192.0.2.2") == [None]
+        quarter.clock.advance(100.0)
+        assert (await one.come(12)).count(None) == 10
 
 
 async def test_who_finds_no_place_has_made_an_attempt_and_one_refused_has_not(

@@ -94,6 +94,30 @@ async def test_a_user_in_both_namespaces_of_a_connection_has_one_place(
         await until_empty(shared_redis, one, two)
 
 
+async def test_who_was_refused_and_stays_has_no_place(shared_redis: RedisServer) -> None:
+    async with two_nodes(shared_redis, **{PER_USER: 1}) as (one, two):
+        first = await let_in(two)
+        refused = await RawClient.open(one.port)
+        await refused.text()
+        refused.send('40/market,{"token":"' + one.token() + '"}')
+        assert '"limit.connections"' in await refused.text()
+        cut(first)
+        cut(refused, await let_in(one))
+        await until_empty(shared_redis, one, two)
+
+
+async def test_nobody_is_asked_about_those_without_a_token(shared_redis: RedisServer) -> None:
+    settings: dict[str, object] = {PER_USER: 1, "auth.market_optional": True}
+    async with two_nodes(shared_redis, **settings) as (one, two):
+        clients = [await RawClient.connected(each.port, None) for each in (one, two, two)]
+        with shared_redis.client() as client:
+            prefix = one.server.settings.broker.prefix
+            [key] = client.keys(f"{prefix}:*:places")
+            assert b"address@127.0.0.1" in key
+        cut(*clients)
+        await until_empty(shared_redis, one, two)
+
+
 async def test_each_node_counts_for_itself_where_it_is_told_to(shared_redis: RedisServer) -> None:
     async with two_nodes(shared_redis, **{PER_IP: 2, "limits.shared": False}) as floors:
         for floor in floors:
@@ -144,6 +168,22 @@ async def test_who_left_while_being_counted_leaves_nothing() -> None:
             client.cut()
             await one.until_empty()
             redis.resume()
+            cut(await let_in(two))
+            await until_empty(redis, one, two)
+            assert one.server.statistics.snapshot()["limits_local"] == 0
+
+
+async def test_who_left_before_the_connection_was_open_leaves_nothing() -> None:
+    with redis_server() as redis:
+        settings: dict[str, object] = {PER_IP: 1, PER_USER: 0}
+        async with two_nodes(redis, **settings) as (one, two):
+            redis.pause()
+            opening = asyncio.ensure_future(RawClient.open(one.port))
+            await settled(lambda: one.server.connection_limits.open_count == 1)
+            opening.cancel()
+            await asyncio.wait([opening])
+            redis.resume()
+            await one.until_empty()
             cut(await let_in(two))
             await until_empty(redis, one, two)
             assert one.server.statistics.snapshot()["limits_local"] == 0

@@ -33,8 +33,7 @@ class Liveness:
         self._signs = itertools.count(1)
         self._known = False
         self.node = secrets.token_hex(6)
-        # What this node was called before others gave it up.
-        self._former: set[bytes] = set()
+        # What these have is nobody's any more.
         self.dead: frozenset[bytes] = frozenset()
         self._nodes: Mapping[bytes, bytes] = {}
         self._doubtful = False
@@ -48,17 +47,12 @@ class Liveness:
         """Redis may have lost something."""
         self._doubtful = True
 
-    def is_dead(self, node: bytes) -> bool:
-        """Whether what a node has is nobody's any more."""
-        return node in self.dead or node in self._former
-
     async def beat(self) -> Standing:
         """Give a sign of life, and see those of the others."""
         outcome, nodes = await self._calls.beat(self.node, next(self._signs), _FORGET_MS)
         standing = Standing.KNOWN
         if outcome == b"dead":
             # Whatever is done for the dead one from now on does not concern the living.
-            self._former.add(self.node.encode())
             self.node = secrets.token_hex(6)
             self._known, standing = False, Standing.GIVEN_UP
         else:

@@ -145,7 +145,7 @@ class RedisPlaces:
             return
         self._alone = False
         granted, within, wait_ms, others = answer.result()
-        gone = tuple(each for each in others if self._life.is_dead(each))
+        gone = tuple(each for each in others if each in self._life.dead)
         full = partial(too_many_connections, holder, tally.quota.connections)
         tally.heard(said, granted, within, wait_ms, again=bool(gone), full=full)
         if gone or node != self._life.node:
