@@ -9,6 +9,7 @@ from server.core.errors import FloorcastError
 from server.core.gatherings import Gathering
 from server.core.handovers import Luggage, Reclaim
 from server.core.idempotency import Claim
+from server.core.limits import Holder
 from server.core.news import News
 from server.core.notices import Notice
 from server.core.session_records import SessionKey
@@ -258,6 +259,23 @@ class NoticeBoard(Protocol):
 
     def sweep(self) -> None:
         """Let go of what has waited for too long."""
+
+
+class Places(Protocol):
+    """Counts with the other nodes how many connections an address or a user has."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether the last ones were let in without asking, for nobody answered."""
+
+    async def take(self, holder: Holder) -> None:
+        """One more, unless it is refused; whoever is not answered in time is let in.
+
+        What was taken is given back exactly once.
+        """
+
+    def give(self, holder: Holder) -> None:
+        """One less."""
 
 
 class Publishing(Protocol):

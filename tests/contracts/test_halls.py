@@ -223,7 +223,7 @@ async def test_while_redis_is_away_everybody_stays_and_is_told_at_once() -> None
             quarter.clock.advance(20.0)
             server.resume()
             assert isinstance(one.assembly, RedisAssembly)
-            pipeline = one.assembly._pipeline
+            pipeline = one.assembly.pipeline
             await one.until(lambda: pipeline.up)
             await quarter.pass_time(9.0)
             # What was asked may have come to be; what was asked last holds.

@@ -416,10 +416,12 @@ async def test_statistics_have_their_shape_and_follow_what_happens() -> None:
             "topics",
             "sessions",
             "lagging",
+            "limits_alone",
             "messages_in",
             "messages_out",
             "refused",
             "dropped",
+            "limits_local",
             "merged",
             "recovered",
         ]
