@@ -183,7 +183,10 @@ class Assembly(Protocol):
         """A connection is back that was lost; where it has no place any more, `hear` is told."""
 
     async def kick(self, key: SessionKey, user_id: str) -> int:
-        """A user goes at once, with so many connections."""
+        """A user goes at once, with so many connections.
+
+        Refused where the user is not in, who then does not come back by itself either.
+        """
 
     async def close(self, key: SessionKey) -> int:
         """Nobody may be in it any more; how many connections were."""

@@ -142,6 +142,8 @@ class Attendance:
                 self._announce(channel, "user_left", news)
             case Happening.KICKED:
                 self._kick(channel, news)
+            case Happening.BARRED:
+                self._bar(news)
             case Happening.OVER:
                 self._forget(news.key)
             case Happening.CLOSED:
@@ -157,6 +159,10 @@ class Attendance:
             if connection_id not in self._arriving.get(news.key, ()):
                 self._assembly.depart(connection_id, news.key, lost=False)
         self._announce(channel, "user_left", news)
+        self._bar(news)
+
+    def _bar(self, news: News) -> None:
+        """Whoever was cut off there comes back as somebody new."""
         for connection_id in self._tickets.parked_of((news.key[0], news.user_id)):
             if news.key in self._parked[connection_id]:
                 self._tickets.forget(connection_id)

@@ -328,6 +328,36 @@ async def test_who_left_or_broke_the_protocol_does_not_come_back(namespace: str,
         await empty(floor, ann)
 
 
+async def test_who_comes_or_is_kicked_while_others_are_given_up_is_not_given_up_twice() -> None:
+    async with running() as floor:
+        broker, sessions = floor.server.broker, floor.server.sessions
+        first, again, kicked = [await member(floor, user, user) for user in ("a", "b", "c")]
+        for client in (first, again, kicked):
+            await client.cut()
+        floor.pass_time(121)
+        chair = await member(floor, "chair", scopes=MODERATOR)
+        asked, answered = asyncio.Event(), asyncio.Event()
+        unwatch = broker.unwatch
+
+        async def slow(channel: str) -> None:
+            if not asked.is_set():
+                asked.set()
+                await answered.wait()
+            await unwatch(channel)
+
+        broker.unwatch = slow  # type: ignore[method-assign]
+        sweeping = asyncio.ensure_future(sweep(floor))
+        await asked.wait()
+        assert await again.come() == []
+        assert not again.recovered
+        await chair.call("kick", session_id="c", user_id="c")
+        answered.set()
+        await sweeping
+        assert sessions.is_in(again.sid, "default", "b")
+        assert (await again.call("send", session_id="b", data={}))["ok"]
+        await empty(floor, chair, first, again, kicked)
+
+
 @pytest.mark.parametrize("away", [False, True])
 async def test_who_was_kicked_comes_back_as_somebody_new(away: bool) -> None:
     async with running() as floor:
@@ -343,6 +373,26 @@ async def test_who_was_kicked_comes_back_as_somebody_new(away: bool) -> None:
         bob.auth = {}
         assert await bob.come() == []
         assert not bob.recovered
+        await empty(floor, chair, bob)
+
+
+async def test_who_was_kicked_when_given_up_already_does_not_come_back_into_the_session() -> None:
+    async with running() as floor:
+        chair = await member(floor, "chair", scopes=MODERATOR)
+        bob = await member(floor, "bob")
+        assert (await chair.next())[0] == "user_joined"
+        await bob.cut()
+        floor.pass_time(11)
+        await sweep(floor)
+        answer = await chair.call("kick", session_id="room", user_id="bob")
+        assert answer["error"]["code"] == "session.not_joined"
+        bob.auth = {}
+        assert await bob.come() == []
+        assert not bob.recovered
+        answer = await bob.call("send", session_id="room", data={})
+        assert answer["error"]["code"] == "session.not_joined"
+        there = await chair.call("participants", session_id="room")
+        assert [each["user_id"] for each in there["participants"]] == ["chair"]
         await empty(floor, chair, bob)
 
 
