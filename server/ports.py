@@ -219,9 +219,9 @@ class NoticeBoard(Protocol):
         """How many had to make room for others."""
 
     async def post(self, notice: Notice, *, critical: bool) -> int | None:
-        """Tell everybody; how many devices heard before this returned.
+        """Tell everybody; how many devices were told, or None where only other nodes could say.
 
-        None, and nobody is told, for a critical one whose id was posted before.
+        A critical one whose id was posted before is told to nobody: 0.
         """
 
     def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:
