@@ -9,15 +9,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from client_sdk.contract import ErrorCode
+from client_sdk.contract import MARKET_NAMESPACE, ErrorCode
 from server.access import ConfigurationError, build_verifier
 from server.brokers import (
     BrokerError,
     MemoryAssembly,
     MemoryBroker,
+    MemoryHandover,
     MemoryNoticeBoard,
     RedisAssembly,
     RedisBroker,
+    RedisHandover,
     RedisNoticeBoard,
 )
 from server.configs import (
@@ -48,11 +50,13 @@ from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
 from server.draining import Departures
 from server.feeds import FeedError, open_feed
-from server.ports import Assembly, Broker, Clock, Feed, NoticeBoard
+from server.ports import Assembly, Broker, Clock, Feed, Handover, NoticeBoard
 from server.services import (
     Feeding,
     Following,
+    Moving,
     Notifications,
+    OpenTopics,
     Publisher,
     PublishingService,
     SessionsService,
@@ -62,7 +66,7 @@ from server.services import (
     Talking,
 )
 from server.settings import Settings
-from server.sockets import Floor, FloorNamespace, MarketNamespace, SessionNamespace
+from server.sockets import Crossing, Floor, FloorNamespace, MarketNamespace, SessionNamespace
 from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, SocketServer
 from server.web import add_console, add_health
 
@@ -111,7 +115,9 @@ class Server:
             clock,
             max_refused=MAX_REFUSED,
         )
-        self.broker, self.assembly, board = _open_broker(settings, clock, self.counters)
+        self.broker, self.assembly, board, self.handover = _open_broker(
+            settings, clock, self.counters
+        )
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
         self.offsets = Offsets(secrets.token_hex(2))
         self.fanout = Fanout(
@@ -139,14 +145,15 @@ class Server:
             clock=clock,
         )
         following = Following(following_config(settings), self.broker, self.fanout, clock)
-        subscribing = SubscribingService(
-            subscribing_config(settings),
-            following,
-            self.subscriptions,
-            self.fanout,
-            self.freshness,
+        config = subscribing_config(settings)
+        topics = OpenTopics(config, following, self.freshness)
+        subscribing = SubscribingService(config, topics, self.subscriptions, self.fanout)
+        moving = Moving(config, topics, self.subscriptions, self.fanout, self.offsets)
+        self.market_tickets = tickets(settings, self.handover.node)
+        self.session_tickets = tickets(settings)
+        self.crossing = Crossing(
+            MARKET_NAMESPACE, self.floor, self.market_tickets, moving, self.handover
         )
-        self.market_tickets, self.session_tickets = (tickets(settings) for _ in range(2))
         submissions = Submissions(self.publishing)
         self.sessions = SessionsService(
             sessions_config(settings),
@@ -173,7 +180,9 @@ class Server:
             message_bytes=limits.message_bytes or NO_LIMIT,
         )
         self.namespaces: tuple[FloorNamespace, ...] = (
-            MarketNamespace(self.floor, self.market_tickets, subscribing, submissions),
+            MarketNamespace(
+                self.floor, self.market_tickets, self.crossing, subscribing, submissions
+            ),
             SessionNamespace(
                 self.floor, self.session_tickets, self.sessions, talking, self.notifications
             ),
@@ -209,6 +218,7 @@ class Server:
             )
             await self.assembly.start(self.sessions.attendance.hear)
             await self.notifications.board.start(self.notifications.hear)
+            await self.handover.start(self.crossing.give)
         except BrokerError as error:
             await self.broker.stop()
             raise ConfigurationError(f"broker.url: {error}") from None
@@ -229,6 +239,7 @@ class Server:
         await asyncio.wait(tasks)
         await self.publisher.stop()
         await self.sockets.end_all(_DRAINING)
+        await self.handover.stop(self.crossing.give_all)
         await self.notifications.board.stop()
         await self.assembly.stop()
         await self.broker.stop()
@@ -296,11 +307,15 @@ class Server:
 
 def _open_broker(
     settings: Settings, clock: Clock, counters: Counters
-) -> tuple[Broker, Assembly, NoticeBoard]:
+) -> tuple[Broker, Assembly, NoticeBoard, Handover]:
     rules, waiting = session_rules(settings), notices(settings)
     if settings.broker.url.in_memory:
-        memory = MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings))
-        return memory, MemoryAssembly(clock, rules), MemoryNoticeBoard(clock, waiting)
+        return (
+            MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings)),
+            MemoryAssembly(clock, rules),
+            MemoryNoticeBoard(clock, waiting),
+            MemoryHandover(),
+        )
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config)
     keep_seconds = settings.session.notice_seconds
@@ -308,6 +323,7 @@ def _open_broker(
         broker,
         RedisAssembly(clock, config, rules, broker),
         RedisNoticeBoard(clock, config, broker, waiting, keep_seconds=keep_seconds),
+        RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
     )
 
 

@@ -4,6 +4,7 @@ from server.brokers.redis.address import Address, AddressError
 from server.brokers.redis.assembly import RedisAssembly
 from server.brokers.redis.board import RedisNoticeBoard
 from server.brokers.redis.broker import RedisBroker, RedisConfig
+from server.brokers.redis.handover import RedisHandover
 
 __all__ = [
     "Address",
@@ -11,5 +12,6 @@ __all__ = [
     "RedisAssembly",
     "RedisBroker",
     "RedisConfig",
+    "RedisHandover",
     "RedisNoticeBoard",
 ]
