@@ -185,7 +185,10 @@ class Assembly(Protocol):
         """A connection is back that was lost; where it has no place any more, `hear` is told."""
 
     async def kick(self, key: SessionKey, user_id: str) -> int:
-        """A user goes at once, with so many connections."""
+        """A user goes at once, with so many connections.
+
+        Refused where the user is not in, who then does not come back by itself either.
+        """
 
     async def close(self, key: SessionKey) -> int:
         """Nobody may be in it any more; how many connections were."""
@@ -246,9 +249,9 @@ class NoticeBoard(Protocol):
         """How many had to make room for others."""
 
     async def post(self, notice: Notice, *, critical: bool) -> int | None:
-        """Tell everybody; how many devices heard before this returned.
+        """Tell everybody; how many devices were told, or None where only other nodes could say.
 
-        None, and nobody is told, for a critical one whose id was posted before.
+        A critical one whose id was posted before is told to nobody: 0.
         """
 
     def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:

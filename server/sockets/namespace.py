@@ -92,6 +92,10 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     def parked(self, connection_id: str) -> None:
         """A client was cut off and may be back; nothing of its may be let go. For subclasses."""
 
+    def goes_on(self, connection_id: str, principal: Principal, session_id: str | None) -> bool:
+        """Whether who is back wants to be where it was; for subclasses."""
+        return True
+
     def resumed(self, peer: Peer, offset: str | None, first: bytes) -> bool:
         """It is back, and has to get these frames and then what it missed; for subclasses.
 
@@ -193,6 +197,9 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         now = self._floor.clock.monotonic()
         connection_id = ticket.connection_id
         if ticket.until is None or ticket.until <= now:
+            return None
+        if not self.goes_on(connection_id, principal, session_id):
+            await self._give_up(connection_id)
             return None
         own_id, call.connection_id = call.connection_id, connection_id
         peer = self._floor.join(call, principal, session_id)

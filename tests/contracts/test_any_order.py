@@ -159,6 +159,8 @@ async def act(
         case "kick":
             with pytest.raises(FloorcastError):
                 await hall.assembly.kick(key, who[:-1])
+            if model.made and not model.closed:
+                model.tell("barred", who[:-1])
         case _:
             pass
 

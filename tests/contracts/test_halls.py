@@ -56,6 +56,19 @@ async def test_a_moderator_of_another_node_sends_away_and_closes(quarter: Quarte
         assert await one.assembly.who(ROOM) is None
 
 
+async def test_a_moderator_of_another_node_sends_away_who_was_given_up_already(
+    quarter: Quarter,
+) -> None:
+    async with quarter.hall() as one, quarter.hall() as two:
+        await one.join("ann1", "bob1")
+        one.lose("bob1")
+        await quarter.pass_time(20.0)
+        with pytest.raises(FloorcastError, match="not in the session"):
+            await two.assembly.kick(ROOM, "bob")
+        await quarter.settle()
+        assert one.news()[2:] == two.news()[2:] == [("left", "bob", 1), ("barred", "bob", 1)]
+
+
 async def test_those_of_a_node_that_died_leave_once_after_its_lease(quarter: Quarter) -> None:
     async with quarter.hall() as one, quarter.hall() as two, quarter.hall() as three:
         await one.join("ann1", "cid1")

@@ -147,9 +147,12 @@ async def test_a_notice_reaches_every_device_on_any_node_and_one_settles_it(
         phone, desk = await Member.come(one, "bob"), await Member.come(two, "bob")
         other = await Member.come(two, "ann")
         notify = one.server.notifications.notify
-        await notify("default", "bob", "hello", {"plain": True})
-        await notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
-        await notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
+        hello = await notify("default", "bob", "hello", {"plain": True})
+        first, again = [
+            await notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
+            for _ in range(2)
+        ]
+        assert (hello.reached, first.reached, again.reached) == (None, None, 0)
         for member in (phone, desk):
             heard = [await member.next("notification") for _ in range(2)]
             assert [(each["event"], each["critical"]) for each in heard] == [

@@ -247,20 +247,23 @@ async def test_a_refresh_that_fails_ends_in_a_reconnect_with_a_fresh_token(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with running() as floor:
-        given: list[str] = []
+        asked, is_down = 0, False
 
         def give() -> str:
-            given.append("")
-            if len(given) == 2:
+            nonlocal asked
+            asked += 1
+            if is_down:
                 raise OSError("the token service is down")
             return floor.token(ttl_seconds=60)
 
         async with client_of(floor, give) as client:
+            is_down = True
             floor.pass_time(40)
-            await until(lambda: len(given) == 2)
+            await until(lambda: asked >= 2)
             floor.pass_time(40)
+            await until(lambda: client.state is ClientState.OFFLINE)
+            is_down = False
             await until(lambda: client.stats.reconnects == 1)
-            assert len(given) == 3
     assert "the token was not refreshed" in caplog.text
 
 

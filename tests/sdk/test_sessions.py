@@ -338,7 +338,7 @@ async def test_joined_twice_is_left_with_the_last() -> None:
         await first.leave()
 
 
-async def notify(floor: Running, *, critical: bool, identifier: str) -> int:
+async def notify(floor: Running, *, critical: bool, identifier: str) -> int | None:
     """Notify ann; how many devices it was written to."""
     told = await floor.server.notifications.notify(
         "default", "ann", "margin.call", {"by": 5}, critical=critical, identifier=identifier
