@@ -13,6 +13,7 @@ import pytest
 import socketio
 
 from tests.kit.clock import RunningClock
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.proxies import proxy
 from tests.kit.running import Running, running
 
@@ -39,7 +40,7 @@ class Site:
     async def until(self, counts: list[int]) -> None:
         """Wait until the nodes have so many: who left was first the proxy's to notice."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while self.counts() != counts:
                     await asyncio.sleep(0.01)
         assert self.counts() == counts
@@ -73,12 +74,14 @@ class Visitor:
             auth={"token": token, "recovery": False},
             namespaces=["/market"],
             transports=list(transports) or None,
-            wait_timeout=5,
+            wait_timeout=PATIENCE_SECONDS,
         )
 
     async def ask(self) -> Any:
         """Something that only the node that knows it answers."""
-        return await self.client.call("subscriptions", {}, namespace="/market", timeout=5)
+        return await self.client.call(
+            "subscriptions", {}, namespace="/market", timeout=PATIENCE_SECONDS
+        )
 
     async def leave(self) -> None:
         await self.client.disconnect()

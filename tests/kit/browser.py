@@ -12,6 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.kit.patience import PATIENCE_SECONDS
+
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -47,8 +49,8 @@ class Page:
         return answer["result"].get("value")
 
     async def until(self, expression: str) -> None:
-        """Wait until an expression is true; fails the test after ten seconds."""
-        async with asyncio.timeout(10):
+        """Wait until an expression is true."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await self.evaluate(expression):
                 await asyncio.sleep(0.02)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.programs import program
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "deploy"
@@ -47,7 +48,7 @@ def proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
     config.write_text(text)
     process = subprocess.Popen([path, *flags, str(config)])
     try:
-        give_up_at = time.monotonic() + 10
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
         while process.poll() is None and time.monotonic() < give_up_at:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
@@ -56,4 +57,4 @@ def proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)

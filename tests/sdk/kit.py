@@ -7,6 +7,7 @@ from typing import Any
 
 from client_sdk import BackoffConfig, Client, ClientConfig
 from client_sdk.tokens import TokenSource
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import Running
 
 HURRY = BackoffConfig(least_seconds=0.001, first_seconds=0.002, most_seconds=0.01)
@@ -14,7 +15,9 @@ HURRY = BackoffConfig(least_seconds=0.001, first_seconds=0.002, most_seconds=0.0
 
 def config(**changes: Any) -> ClientConfig:
     """Short waits, as tests want them."""
-    return ClientConfig(**{"backoff": HURRY, "start_seconds": 5.0, "close_seconds": 0.5, **changes})
+    return ClientConfig(
+        **{"backoff": HURRY, "start_seconds": PATIENCE_SECONDS, "close_seconds": 0.5, **changes}
+    )
 
 
 def client_of(floor: Running, token: TokenSource = None, **changes: Any) -> Client:
@@ -22,9 +25,9 @@ def client_of(floor: Running, token: TokenSource = None, **changes: Any) -> Clie
     return Client(floor.url, floor.token() if token is None else token, config=config(**changes))
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object]) -> None:
     """Wait until something is so; fails the test when it never is."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -24,6 +24,7 @@ from client_sdk import (
     TopicError,
     TradesMessage,
 )
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.sdk.kit import config, nothing_left, until
 from tests.sdk.scripted import Scripted, Visit, event, vanish
 
@@ -512,7 +513,7 @@ async def test_what_one_connection_put_off_is_asked_for_at_once_on_the_next() ->
     async with (
         Scripted(busy, idle).running() as server,
         client_at(server) as client,
-        asyncio.timeout(5),
+        asyncio.timeout(PATIENCE_SECONDS),
         client.market.trades("A"),
     ):
         assert client.stats.reconnects == 1

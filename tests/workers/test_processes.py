@@ -15,6 +15,7 @@ import pytest
 
 from tests.journeys.test_serving import get
 from tests.kit.demo import demo, without_settings
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.programs import program
 from tests.kit.running import SECRET
 from tests.kit.wire import RawClient
@@ -46,8 +47,8 @@ def alive(pids: Iterable[int]) -> bool:
     return any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-async def until_gone(pids: Iterable[int], within_seconds: float = 10) -> None:
-    async with asyncio.timeout(within_seconds):
+async def until_gone(pids: Iterable[int]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while alive(pids):
             await asyncio.sleep(0.01)
 
@@ -76,7 +77,7 @@ async def test_who_waits_at_a_worker_that_is_killed_is_served_by_the_next_one() 
         await asyncio.sleep(0.1)
         os.kill(first, signal.SIGKILL)
         os.kill(second, signal.SIGCONT)
-        clients = await asyncio.wait_for(joining, 10)
+        clients = await asyncio.wait_for(joining, PATIENCE_SECONDS)
         assert len(clients) == MANY
         assert second in floor.pids()
         cut(clients)
@@ -127,8 +128,8 @@ async def test_a_signal_sends_everybody_away_from_every_worker(how: signal.Signa
                 assert event == "reconnect_hint"
                 event, body = await client.event()
             assert (event, body["code"], body["reconnect"]) == ("goodbye", "server.draining", True)
-            await client.ended(3)
-        assert await asyncio.to_thread(floor.process.wait, 10) == 0
+            await client.ended()
+        assert await asyncio.to_thread(floor.process.wait, PATIENCE_SECONDS) == 0
         assert not alive(pids)
 
 
