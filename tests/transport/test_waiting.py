@@ -51,6 +51,8 @@ async def slow_issuer() -> AsyncIterator[tuple[Running, asyncio.Event]]:
         settings = {"auth.algorithm": "EdDSA", "auth.jwks_url": str(issuer.make_url("/keys"))}
         async with running({**settings, "limits.events_per_second": 0}) as floor:
             yield floor, gate
+        # Who still asks is answered, or the issuer would wait for it to end.
+        gate.set()
 
 
 async def waiting(floor: Running) -> RawClient:
