@@ -5,7 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from client_sdk import BackoffConfig, Client, ClientConfig
+import pytest
+
+from client_sdk import BackoffConfig, Client, ClientConfig, ClientState, ServerUnavailable
 from client_sdk.tokens import TokenSource
 from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import Running
@@ -30,6 +32,19 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+async def in_vain(client: Client) -> ServerUnavailable:
+    """Why it does not start: as soon as an attempt has failed, the time for it is over."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    starting = asyncio.ensure_future(client.start())
+    await until(lambda: client.state is ClientState.OFFLINE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "time", lambda: now() + PATIENCE_SECONDS)
+        with pytest.raises(ServerUnavailable) as caught:
+            await starting
+    return caught.value
 
 
 def cut(floor: Running) -> None:
