@@ -21,8 +21,8 @@ from tests.kit.running import SECRET
 from tests.kit.wire import RawClient
 from tests.kit.workers import Workers, workers
 
-# So many connections that all of them at one of two workers is not to be feared: 1 in 2 ** 15.
-MANY = 16
+# So many connections that all of them at one of two workers is not to be feared: 1 in 2 ** 39.
+MANY = 40
 QUICK = {"FLOORCAST_SERVER__DRAIN_SECONDS": "0.2"}
 
 
@@ -41,6 +41,13 @@ async def cut_off(clients: Iterable[RawClient]) -> list[RawClient]:
     """Those whose connections have ended without a word."""
     await asyncio.sleep(0.05)
     return [each for each in clients if each.reader.at_eof()]
+
+
+async def fed(clients: Iterable[RawClient]) -> list[bool]:
+    """At whose worker the feed has said something."""
+    asking = (each.call("subscribe", {"topics": ["PRICE:BTCUSDT"]}) for each in clients)
+    answers = await asyncio.gather(*asking)
+    return [answer["topics"]["PRICE:BTCUSDT"]["seq"] > 0 for answer in answers]
 
 
 def alive(pids: Iterable[int]) -> bool:
@@ -102,17 +109,14 @@ async def test_one_worker_runs_the_feed_and_when_it_is_killed_its_successor_does
     with workers(2, "--feed", "simulated") as floor:
         for _ in range(2):
             clients = await crowd(floor)
-            answers = [each.call("subscribe", {"topics": ["PRICE:BTCUSDT"]}) for each in clients]
-            topics = [
-                answer["topics"]["PRICE:BTCUSDT"] for answer in await asyncio.gather(*answers)
-            ]
-            fed = [topic["seq"] > 0 for topic in topics]
-            assert 0 < sum(fed) < MANY
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not any(await fed(clients)):
+                    await asyncio.sleep(0.1)
+            assert 0 < sum(await fed(clients)) < MANY
             [line] = [line for line in floor.logged if "a worker is ready worker=0" in line][-1:]
             died = sum("has died" in line for line in floor.logged)
             os.kill(int(line.rpartition("pid=")[2]), signal.SIGKILL)
             floor.until("a worker is ready worker=0", died + 2)
-            await asyncio.sleep(0.1)
             cut(clients)
 
 
