@@ -107,7 +107,7 @@ class Purse:
         return self._token
 
 
-@pytest.mark.timeout(60 + 4 * SECONDS)
+@pytest.mark.timeout(120 + 4 * SECONDS)
 @pytest.mark.behaviour("E14")
 async def test_nothing_is_lost_in_silence_and_nothing_comes_twice() -> None:
     tasks, threads = asyncio.all_tasks(), threading.enumerate()

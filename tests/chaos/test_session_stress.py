@@ -40,7 +40,7 @@ SETTINGS = {
 
 
 @pytest.mark.behaviour("D32", "D42", "D45", "E10", "E11")
-@pytest.mark.timeout(60 + 8 * SECONDS)
+@pytest.mark.timeout(120 + 8 * SECONDS)
 async def test_members_who_come_go_and_are_cut_at_random_miss_nothing_and_leave_nothing() -> None:
     async with running(SETTINGS, clock=RunningClock()) as floor:
         if not SECONDS:

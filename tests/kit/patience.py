@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 # Nobody waits so long where all is well; a machine that is busy with something else may.
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 40.0
 
 
 async def until(condition: Callable[..., object]) -> None:
