@@ -17,11 +17,18 @@ CALLS = {
 }
 
 
+# Nobody is given a port that somebody else was given and does not listen at yet.
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """A port that nobody listens at; connections to it are refused until somebody does."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 @contextlib.contextmanager
