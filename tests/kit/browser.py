@@ -68,15 +68,17 @@ async def browser_at(url: str, profile: Path) -> AsyncIterator[Page]:
     )
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(30), aiohttp.ClientSession() as http:
-            port = ""
-            while not port:
-                line = (await process.stderr.readline()).decode()
-                found = re.search(r"DevTools listening on ws://127\.0\.0\.1:(\d+)/", line)
-                port = found[1] if found else ""
-            async with http.get(f"http://127.0.0.1:{port}/json/list") as response:
-                [page] = [each for each in await response.json() if each["type"] == "page"]
-            async with http.ws_connect(page["webSocketDebuggerUrl"]) as socket:
+        async with aiohttp.ClientSession() as http:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                port = ""
+                while not port:
+                    line = (await process.stderr.readline()).decode()
+                    found = re.search(r"DevTools listening on ws://127\.0\.0\.1:(\d+)/", line)
+                    port = found[1] if found else ""
+                async with http.get(f"http://127.0.0.1:{port}/json/list") as response:
+                    [page] = [each for each in await response.json() if each["type"] == "page"]
+            patience = aiohttp.ClientWSTimeout(ws_receive=PATIENCE_SECONDS)
+            async with http.ws_connect(page["webSocketDebuggerUrl"], timeout=patience) as socket:
                 yield Page(socket)
     finally:
         process.kill()
