@@ -144,7 +144,7 @@ async def test_a_body_without_a_length_is_cut_off_at_the_limit() -> None:
 
 
 async def test_a_slow_body_ends_the_connection() -> None:
-    async with polling({"limits.head_timeout_seconds": 0.05}) as (floor, poller):
+    async with polling({"limits.head_timeout_seconds": 0.2}) as (floor, poller):
         await poller.join(floor.token())
         reader, writer = await asyncio.open_connection(floor.host, floor.port)
         path = poller.url().removeprefix(floor.url)

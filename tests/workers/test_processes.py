@@ -144,7 +144,7 @@ async def test_a_second_signal_does_not_wait() -> None:
         # Now the drain, of 30 seconds, has begun.
         assert (await clients[0].event())[0] == "reconnect_hint"
         floor.process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(floor.process.wait, 5) == 1
+        assert await asyncio.to_thread(floor.process.wait, PATIENCE_SECONDS) == 1
         cut(clients)
 
 
@@ -229,7 +229,7 @@ def started(*flags: str) -> "subprocess.CompletedProcess[str]":
         env={**without_settings(), "FLOORCAST_AUTH__SECRET": SECRET},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
