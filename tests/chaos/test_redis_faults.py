@@ -21,7 +21,7 @@ from tests.kit.wire import RawClient
 
 # CI looks at a short pause; the long one is for who has the time.
 PAUSE_SECONDS = float(os.environ.get("FLOORCAST_FAULT_SECONDS", "1.5"))
-TIMEOUT_SECONDS = 0.5
+TIMEOUT_SECONDS = 1.0
 # Both nodes, publisher and reader share one process and its loop, which 33 MB hold up as well.
 PROMPT_SECONDS = TIMEOUT_SECONDS + 2.0
 RECOVERY_SECONDS = 5.0

@@ -267,5 +267,5 @@ Market.TestCase.settings = settings(
 )
 test_any_sequence_keeps_the_promises = pytest.mark.behaviour("C10", "C11", "D28", "D42")(
     # Under coverage it takes a good while.
-    pytest.mark.timeout(240)(Market.TestCase)
+    pytest.mark.timeout(480)(Market.TestCase)
 )
