@@ -241,7 +241,7 @@ async def test_an_entry_that_nobody_would_read_is_not_written(shared_redis: Redi
 
 async def test_what_waits_for_redis_is_bounded() -> None:
     with redis_server() as redis:
-        config = RedisConfig(Address.parse(redis.url), max_waiting=10, timeout_seconds=0.3)
+        config = RedisConfig(Address.parse(redis.url), max_waiting=10, timeout_seconds=1.0)
         node = Node(RedisBroker(ManualClock(), Counters(), config))
         await node.start()
         redis.pause()

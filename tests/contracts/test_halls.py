@@ -218,7 +218,7 @@ async def test_what_strangers_say_is_counted_and_not_believed(
 async def test_while_redis_is_away_everybody_stays_and_is_told_at_once() -> None:
     with redis_server() as server:
         quarter = Quarter(server.url)
-        async with quarter.hall(timeout_seconds=0.5) as one, quarter.hall() as two:
+        async with quarter.hall(timeout_seconds=1.0) as one, quarter.hall() as two:
             await one.join("ann1", "cid1")
             await two.join("bob1")
             await quarter.settle()

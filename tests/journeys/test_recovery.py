@@ -1,6 +1,5 @@
 """Cut off and back over real sockets: the same connection, and nothing lost or leaked."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from client_sdk.contract import Scope, SubscriptionStatus
 from server.transport.websocket import WebSocketCarrier
+from tests.kit.patience import until
 from tests.kit.returning import Event, Returning
 from tests.kit.running import PRICE, Running, running
 from tests.kit.wire import RawClient
@@ -318,9 +318,7 @@ async def test_who_left_or_broke_the_protocol_does_not_come_back(namespace: str,
         ann = Returning(floor, "ann", namespace)
         await ann.come()
         ann.wire.send(end.format(namespace=namespace))
-        async with asyncio.timeout(1):
-            while floor.residue()["registry"]:
-                await asyncio.sleep(0)
+        await until(lambda: not floor.residue()["registry"])
         assert floor.residue()["tickets"] == 0
         ann.wire.cut()
         assert await ann.come() == []

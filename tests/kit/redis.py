@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-_PATIENCE_SECONDS = 10.0
+from tests.kit.patience import PATIENCE_SECONDS
 
 
 class RedisServer:
@@ -47,7 +47,7 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 with self.client() as client:
@@ -78,7 +78,9 @@ class RedisServer:
     @contextlib.contextmanager
     def client(self) -> Iterator["redis.Redis"]:
         """Somebody else who uses it."""
-        client = redis.Redis(unix_socket_path=str(self.socket), protocol=2, socket_timeout=5)
+        client = redis.Redis(
+            unix_socket_path=str(self.socket), protocol=2, socket_timeout=PATIENCE_SECONDS
+        )
         try:
             yield client
         finally:
@@ -164,7 +166,7 @@ def shards_url() -> Iterator[str]:
 
 
 def _await_slots(client: "redis.Redis") -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while _command(client, "CLUSTER INFO")["cluster_state"] != "ok":
         assert time.monotonic() < deadline, "the shards do not find each other"
         time.sleep(0.02)

@@ -23,6 +23,7 @@ from client_sdk import (
     UserJoined,
 )
 from client_sdk.contract import Scope
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import Running, running
 from tests.sdk.kit import client_of, cut, nothing_left, until
 
@@ -32,7 +33,7 @@ MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
 async def said(stream: Any, count: int) -> list[object]:
     """What the next messages say; a gap fails the test."""
     words = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(count):
             item = await anext(stream)
             assert isinstance(item, SessionMessage)
