@@ -5,15 +5,18 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from client_sdk.contract import Scope
+from client_sdk.contract import ErrorCode, Scope
 from server.brokers import RedisBroker
+from server.core.entries import Position
+from server.core.errors import FloorcastError
+from server.core.handovers import Luggage
 from tests.kit.checksum import checksum
 from tests.kit.clock import ManualClock
 from tests.kit.members import settled
@@ -421,16 +424,17 @@ async def test_who_has_seen_more_than_the_other_node_has_heard_is_waited_for(
         await publish()
         assert (await ann.next())[1]["seq"] == 2
         await ann.cut()
+        await publish()
         coming = asyncio.create_task(back(ann, two))
         await settled(lambda: any(each.awaited for each in two.broker._watches._watches.values()))
         listener._on_message = hear
         for told in late:
             hear(*told)
-        assert await coming == []
+        missed = await coming
         assert ann.recovered
         await publish()
-        body = (await ann.next())[1]
-        assert (body["prev"], body["seq"]) == (2, 3)
+        bodies = [body for _, body in (*missed, await ann.next())]
+        assert [(body["prev"], body["seq"]) for body in bodies] == [(2, 3), (3, 4)]
         await empty(one, two, clients=(ann, other))
 
 
@@ -458,18 +462,97 @@ async def test_a_history_that_was_lost_meanwhile_is_begun_anew_or_not_at_all(
             await empty(one, two, clients=(ann,))
 
 
-async def test_what_was_never_theirs_is_not_taken_even_where_a_node_gives_it(
-    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+def somebody_elses(luggage: Luggage, _: str) -> Luggage:
+    return replace(luggage, user_id="bob")
+
+
+def of_another_id(luggage: Luggage, taken: str) -> Luggage:
+    return replace(luggage, connection_id=taken)
+
+
+def of_another_history(luggage: Luggage, _: str) -> Luggage:
+    return changed(luggage, position=Position("another", 1))
+
+
+def of_the_future(luggage: Luggage, _: str) -> Luggage:
+    return changed(luggage, position=replace(luggage.topics[1].position, seq=9))
+
+
+def of_an_odd_pace(luggage: Luggage, _: str) -> Luggage:
+    return changed(luggage, interval_ms=7)
+
+
+def of_no_topic(luggage: Luggage, _: str) -> Luggage:
+    return changed(luggage, topic="TRADES")
+
+
+def too_many(luggage: Luggage, _: str) -> Luggage:
+    return replace(luggage, topics=luggage.topics[:1] * 201)
+
+
+def changed(luggage: Luggage, **fields: Any) -> Luggage:
+    first, second = luggage.topics
+    return replace(luggage, topics=(first, replace(second, **fields)))
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        somebody_elses,
+        of_another_id,
+        of_another_history,
+        of_the_future,
+        of_an_odd_pace,
+        of_no_topic,
+        too_many,
+    ],
+)
+async def test_what_is_not_as_it_has_to_be_is_not_taken_in_and_leaves_nothing(
+    shared_redis: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    forge: Callable[[Luggage, str], Luggage],
 ) -> None:
     async with nodes(shared_redis) as (one, two):
-        ann = await trader(one, "TRADES:A")
+        ann = await trader(one, "TRADES:A", "TRADES:B")
+        other = await trader(two, "TRADES:C")
         await ann.cut()
         handover: Any = one.floor.server.handover
         give = handover._give
-        monkeypatch.setattr(handover, "_give", lambda each: replace(give(each), user_id="bob"))
+        monkeypatch.setattr(handover, "_give", lambda each: forge(give(each), other.sid))
         await trade(one, 1)
         assert await back(ann, two) == []
         assert not ann.recovered
+        assert two.floor.residue()["channels"] == 1
+        await trade(one, 2, symbol="C")
+        assert ids([await other.next()]) == [2]
+        await empty(one, two, clients=(ann, other))
+
+
+async def test_a_broker_that_fails_in_the_middle_leaves_nothing(
+    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise FloorcastError(ErrorCode.SERVER_OVERLOADED, "the broker cannot be reached")
+
+    async with nodes(shared_redis) as (one, two):
+        ann = await trader(one, "PRICE:A", "TRADES:A")
+        await ann.cut()
+        await trade(one, 1)
+        monkeypatch.setattr(two.broker, "since", fail)
+        assert await back(ann, two) == []
+        assert not ann.recovered
+        await empty(one, two, clients=(ann,))
+
+
+async def test_an_answer_that_may_not_have_arrived_is_made_good_by_the_state(
+    shared_redis: RedisServer,
+) -> None:
+    async with nodes(shared_redis) as (one, two):
+        await price(one, 1)
+        ann = await trader(one, "PRICE:A")
+        await ann.cut()
+        [(event, body)] = await back(ann, two)
+        assert (event, body["type"], body["seq"]) == ("price", "snapshot", 1)
         await empty(one, two, clients=(ann,))
 
 
