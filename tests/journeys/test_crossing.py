@@ -61,6 +61,11 @@ class Node:
     async def up(self) -> None:
         await settled(lambda: self.broker._up)
 
+    async def heard(self) -> None:
+        """Wait until it has heard all that was published of what is followed there."""
+        for channel in self.floor.server.fanout.channels():
+            await self.broker.since(channel.name, channel.view.position)
+
     def total(self, name: str) -> int:
         return self.floor.server.counters.total(f"recovery.{name}")
 
@@ -119,6 +124,7 @@ async def test_a_client_is_back_as_itself_on_whichever_node_again_and_again(
         for turn in (1, 0, 1, 1, 2, 0, 2, 1):
             await ann.cut()
             await trade(floors[number % 3], number + 1, number + 2)
+            await floors[turn].heard()
             missed = await back(ann, floors[turn])
             assert (ann.recovered, ann.sid, ann.pid) == (True, sid, pid), turn
             assert ids(missed) == [number + 1, number + 2]
@@ -164,6 +170,7 @@ async def test_what_was_merged_comes_by_its_latest_and_a_book_is_the_book(
                 await book(one, (str(step + 1), "0"), (str(turn * 10 + step), str(step + 1)))
                 await price(two, turn * 10 + step)
             await trade(one, turn)
+            await node.heard()
             missed = await back(ann, node)
             assert ann.recovered
             events = [event for event, _ in missed if event != "status"]
