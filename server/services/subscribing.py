@@ -13,7 +13,7 @@ from client_sdk.contract import (
 from server.access import Principal
 from server.core.entries import Entry, Position
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
-from server.core.subscriptions import Subscriptions
+from server.core.subscriptions import Subscription, Subscriptions
 from server.core.topics import Topic, channel_for
 from server.delivery import Fanout
 from server.delivery.channel import Channel
@@ -28,7 +28,7 @@ TopicReplies = dict[str, dict[str, object]]
 class _Opened:
     """A topic that is followed here for a connection that is about to listen to it."""
 
-    topic: Topic
+    subscription: Subscription
     channel: Channel
     seen: Position | None
     missed: list[Entry] | None
@@ -107,13 +107,13 @@ class SubscribingService:
                         topic = Topic.parse(name)
                         seen = None if since is None else since.get(name)
                         self._judge_place(connection_id, principal, topic, opened)
-                        channel, missed = await self._join(connection_id, principal, topic, seen)
+                        each = await self._join(connection_id, topic, seen)
                     except FloorcastError as error:
                         replies[name] = _refused(error)
                         continue
                     # While the others are asked for, nobody listens to it yet.
-                    held.enter_context(self._topics.holding(channel.name))
-                    opened[name] = _Opened(topic, channel, seen, missed)
+                    held.enter_context(self._topics.holding(each.channel.name))
+                    opened[name] = each
                 # From here on nothing waits: what is published now comes after this answer.
                 room = self._config.max_reply_bytes
                 for name, each in opened.items():
@@ -127,6 +127,8 @@ class SubscribingService:
         finally:
             # Nothing, unless it came to nothing.
             for each in opened.values():
+                self._subscriptions.fail(each.subscription)
+            for each in opened.values():
                 await self._topics.close(each.channel.name)
         self._fanout.answered(connection_id)
         return replies
@@ -135,12 +137,13 @@ class SubscribingService:
         self, connection_id: str, opened: "_Opened", interval_ms: int, room_bytes: int
     ) -> Answer:
         """Let a connection hear a topic that is followed here, and tell it where that stands."""
-        topic, channel = opened.topic, opened.channel
+        topic, channel = opened.subscription.topic, opened.channel
         # What waits may find the connection broken, and end it.
         self._fanout.flush_channel(channel)
         self._judge_presence(connection_id)
         granted = _granted(interval_ms) if topic.stream.merges else 0
         pace = self._fanout.listen(connection_id, channel, granted)
+        # Another connection of its user's may have ended it meanwhile.
         subscription = self._subscriptions.pend(connection_id, topic)
         self._subscriptions.listen(connection_id, subscription, granted)
         told = answer(
@@ -178,27 +181,21 @@ class SubscribingService:
                 replies[subscription.topic.name] = connected(view_of(channel), *standing)
         return replies
 
-    async def _join(
-        self, connection_id: str, principal: Principal, topic: Topic, seen: Position | None
-    ) -> tuple[Channel, list[Entry] | None]:
-        """The topic, followed here, if this connection may have it; and what it missed of it."""
-        name = channel_for(topic, principal.org, principal.user_id)
-        channel = self._fanout.channel(name)
-        if topic.stream.merges:
-            # The state is all that anybody needs.
-            seen = None
-        if channel is not None and seen is None:
-            return channel, None
+    async def _join(self, connection_id: str, topic: Topic, seen: Position | None) -> _Opened:
+        """The topic, followed here; and what the connection missed of it."""
         subscription = self._subscriptions.pend(connection_id, topic)
+        name = subscription.channel
+        # Of what merges, the state is all that anybody needs.
+        lacking_from = None if topic.stream.merges else seen
         try:
-            channel, missed = await self._topics.open(name, topic, seen)
+            channel, missed = await self._topics.open(name, topic, lacking_from)
             self._judge_presence(connection_id)
         except BaseException:
             # Also where the connection ended while the broker was asked.
             self._subscriptions.fail(subscription)
             await self._topics.close(name)
             raise
-        return channel, missed
+        return _Opened(subscription, channel, seen, missed)
 
     def _judge_place(
         self,

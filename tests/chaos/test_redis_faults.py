@@ -13,6 +13,7 @@ from server.core.entries import Entry, Receipt, Reset
 from server.core.errors import FloorcastError
 from server.core.idempotency import Claim
 from tests.kit.clock import START
+from tests.kit.members import Member
 from tests.kit.nodes import Bounds, Cluster, Node
 from tests.kit.redis import RedisServer, redis_server
 from tests.kit.running import PRICE, running
@@ -262,7 +263,7 @@ async def test_the_programs_are_flushed() -> None:
 
 async def test_a_node_that_went_deaf_finds_out_by_itself() -> None:
     async with scene() as on:
-        listener = on.reader.broker._listener  # type: ignore[attr-defined]
+        listener = on.reader.broker._follower._listener  # type: ignore[attr-defined]
         connection = listener._connection
         await connection.send_packed_command(connection.pack_command("UNSUBSCRIBE"))
         await asyncio.sleep(0.1)
@@ -299,6 +300,76 @@ async def test_clients_are_told_that_the_broker_is_away_and_that_it_is_back() ->
             answer = await client.call("publish", {"messages": [message]})
             assert answer["positions"][0]["seq"] == 1, "its history was lost"
             client.cut()
+            await floor.until_empty()
+
+
+async def test_what_is_asked_for_while_redis_is_away_is_refused_topic_by_topic() -> None:
+    with redis_server() as redis:
+        settings = {"broker.url": redis.url, "broker.timeout_seconds": TIMEOUT_SECONDS}
+        async with running(settings) as floor:
+            client = await RawClient.connected(floor.port, floor.token())
+            member = await Member.come(floor, "ann", "known")
+            redis.pause()
+            began = time.monotonic()
+            topics = [f"{stream}:S{n}" for stream in ("PRICE", "TRADES") for n in range(100)]
+            answer = await client.call("subscribe", {"topics": topics})
+            assert time.monotonic() - began < 2 * PROMPT_SECONDS, "not one time limit a topic"
+            assert list(answer["topics"]) == topics
+            for told in answer["topics"].values():
+                assert told["status"] == "ERROR"
+                assert told["error"]["code"] == "server.overloaded"
+                assert told["error"]["retry_after_ms"] > 0
+            began = time.monotonic()
+            answers = [
+                await member.call("join", session_id="new"),
+                await member.call("send", session_id="known", data={}),
+                await member.call("join", session_id="known", since={"epoch": "e", "seq": 1}),
+                await member.call("participants", session_id="known"),
+            ]
+            assert time.monotonic() - began < 4 * PROMPT_SECONDS
+            assert [each["error"]["code"] for each in answers] == ["server.overloaded"] * 4
+            redis.resume()
+            async with asyncio.timeout(RECOVERY_SECONDS):
+                while not (await client.call("subscribe", {"topics": topics[:1]}))["topics"][
+                    topics[0]
+                ].get("epoch"):
+                    await asyncio.sleep(0.05)
+            answer = await client.call("subscribe", {"topics": topics})
+            assert {told["status"] for told in answer["topics"].values()} == {"CONNECTED"}
+            answer = await member.call("participants", session_id="known")
+            assert answer["participant_count"] == 1, "who was in is in"
+            assert (await member.call("send", session_id="known", data={}))["ok"]
+            assert (await member.call("join", session_id="new"))["ok"]
+            for each in (client, member):
+                each.cut()
+            await floor.until_empty()
+
+
+async def test_a_history_that_redis_lost_is_a_new_beginning_for_who_listens() -> None:
+    with redis_server() as redis:
+        settings = {"broker.url": redis.url, "broker.timeout_seconds": TIMEOUT_SECONDS}
+        async with running(settings) as floor:
+            reader = await RawClient.connected(floor.port, floor.token())
+            publisher = await RawClient.connected(floor.port, floor.token())
+            message = {"topic": "PRICE:A", "data": PRICE}
+            await publisher.call("publish", {"messages": [message] * 3})
+            answer = await reader.call("subscribe", {"topics": ["PRICE:A"]})
+            assert answer["topics"]["PRICE:A"]["seq"] == 3
+            redis.kill()
+            redis.start()
+            states: list[str] = []
+            async with asyncio.timeout(RECOVERY_SECONDS):
+                while states[-1:] != ["LIVE"] or "RESYNC" not in states:
+                    event, body = await reader.event()
+                    states.append(body["state"])
+            assert states[0] == "STALE"
+            answer = await publisher.call("publish", {"messages": [message]})
+            event, body = await reader.event()
+            assert event == "price"
+            assert (body["seq"], body["prev"], body["data"]) == (1, 0, PRICE)
+            assert answer["positions"] == [{"epoch": body["epoch"], "seq": 1}]
+            for each in (reader, publisher):
+                each.cut()
             await floor.until_empty()
 
 

@@ -59,7 +59,7 @@ class Node:
         return broker
 
     async def up(self) -> None:
-        await settled(lambda: self.broker._up)
+        await settled(lambda: self.broker._follower.up)
 
     async def heard(self) -> None:
         """Wait until it has heard all that was published of what is followed there."""
@@ -110,7 +110,7 @@ async def empty(*all_nodes: Node, clients: tuple[Returning, ...]) -> None:
         for namespace in floor.server.namespaces:
             await namespace.sweep()
         await floor.until_empty()
-        assert floor.server.fanout._parked == {}
+        assert floor.server.fanout._roster.parked == {}
         assert floor.server.subscriptions._parked == set()
 
 
@@ -426,14 +426,16 @@ async def test_who_has_seen_more_than_the_other_node_has_heard_is_waited_for(
         for client in (ann, other):
             assert (await client.next())[1]["seq"] == 1
         late: list[tuple[bytes, object]] = []
-        listener = two.broker._listener
+        listener = two.broker._follower._listener
         hear, listener._on_message = listener._on_message, lambda *told: late.append(told)
         await publish()
         assert (await ann.next())[1]["seq"] == 2
         await ann.cut()
         await publish()
         coming = asyncio.create_task(back(ann, two))
-        await settled(lambda: any(each.awaited for each in two.broker._watches._watches.values()))
+        await settled(
+            lambda: any(each.awaited for each in two.broker._follower._watches._watches.values())
+        )
         listener._on_message = hear
         for told in late:
             hear(*told)
@@ -646,7 +648,7 @@ async def test_a_node_that_died_gives_nobody_back(shared_redis: RedisServer) -> 
         await ann.cut()
         await one.broker.stop()
         with shared_redis.client() as client:
-            await settled(lambda: client.pubsub_numsub(one.broker._own)[0][1] == 0)
+            await settled(lambda: client.pubsub_numsub(one.broker._follower._own)[0][1] == 0)
         assert await back(ann, two) == []
         assert not ann.recovered
         assert (two.total("not_had"), two.total("unanswered")) == (1, 0)
@@ -661,7 +663,7 @@ async def test_a_node_that_does_not_answer_delays_nobody_for_long(
     async with nodes(shared_redis) as (one, two):
         ann = await trader(one, "TRADES:A")
         await ann.cut()
-        monkeypatch.setattr(one.broker, "on_own", lambda _: None)
+        one.broker.answer_to(lambda _: None)
         assert await back(ann, two) == []
         assert (ann.recovered, two.total("unanswered")) == (False, 1)
         await empty(one, two, clients=(ann,))
@@ -764,7 +766,7 @@ async def test_what_no_node_of_ours_has_said_is_counted_and_changes_nothing(
         ]
         with shared_redis.client() as client:
             for each in strange:
-                client.publish(one.broker._own.decode(), each)
+                client.publish(one.broker._follower._own.decode(), each)
         counters = one.floor.server.counters
         await settled(lambda: counters.total("broker.strange") == len(strange))
         await back(ann, two)

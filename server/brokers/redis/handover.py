@@ -75,7 +75,7 @@ class RedisHandover:
 
     async def start(self, give: Give) -> None:
         self._give = give
-        self._broker.on_own = self._hear
+        self._broker.answer_to(self._hear)
         self._task = asyncio.create_task(self._keep_giving(), name="floorcast-handover")
 
     async def stop(self, leave: Callable[[], Collection[tuple[Reclaim, Luggage]]]) -> None:
