@@ -30,11 +30,12 @@ _prefixes = itertools.count(1)
 
 @contextlib.asynccontextmanager
 async def nodes(
-    redis: RedisServer, count: int = 2, **settings: object
+    redis: RedisServer | None, count: int = 2, **settings: object
 ) -> AsyncIterator[list["Node"]]:
     """So many servers that share a Redis and the time; each can be ended before the others."""
     clock = ManualClock()
-    shared = {"broker.url": redis.url, "broker.prefix": f"crossing{next(_prefixes)}", **settings}
+    url = {} if redis is None else {"broker.url": redis.url}
+    shared = {**url, "broker.prefix": f"crossing{next(_prefixes)}", **settings}
     async with contextlib.AsyncExitStack() as stack:
         floors = []
         for _ in range(count):
@@ -282,7 +283,8 @@ async def test_a_forged_offset_recovers_nothing_and_tells_nothing(
 
 
 @pytest.mark.parametrize(
-    "forged", ["NODE.nonsense", "0123456789ab.nonsense", "a:b*.x", "x" * 64, "é.é", ".", "NODE."]
+    "forged",
+    ["NODE.nonsense", "0123456789ab.nonsense", "a:b*.x", "x" * 64, "é.é", ".", "NODE."],
 )
 async def test_a_forged_secret_is_a_new_connection(shared_redis: RedisServer, forged: str) -> None:
     async with nodes(shared_redis) as (one, two):
@@ -693,6 +695,25 @@ async def test_while_redis_is_away_everybody_is_let_in_anew_and_soon(
                 redis.start()
             for node in (one, two):
                 await node.up()
+
+
+async def test_in_a_cluster_a_client_is_back_too_and_a_node_that_has_ended_costs_a_little_time(
+    shards_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.brokers.redis.handover._ANSWER_SECONDS", 0.2)
+    settings = {"broker.url": shards_url, "broker.prefix": f"crossing{next(_prefixes)}"}
+    async with nodes(None, 3, **settings) as floors:
+        ann = await trader(floors[0], "TRADES:A")
+        for number in range(4):
+            await ann.cut()
+            await trade(floors[2], number)
+            assert ids(await back(ann, floors[number % 2 + 1])) == [number]
+            assert ann.recovered
+        await drained(floors[2], ann)
+        await trade(floors[0], 9)
+        assert ids(await back(ann, floors[1])) == [9]
+        assert (floors[1].total("from_saved"), floors[1].total("unanswered")) == (1, 1)
+        await empty(*floors[:2], clients=(ann,))
 
 
 async def test_the_documented_rights_are_enough() -> None:
