@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from client_sdk.contract import INTERVALS_MS, Scope
+from client_sdk.contract import INTERVALS_MS
 from server.access import Principal
 from server.core.entries import Position
 from server.core.errors import FloorcastError
@@ -15,7 +15,7 @@ from server.delivery import Fanout
 from server.delivery.channel import Channel
 from server.delivery.returning import lacking
 from server.ports import Link
-from server.services.topics import OpenTopics, SubscribingConfig, may_have
+from server.services.topics import OpenTopics, SubscribingConfig
 
 Opened = list[tuple[Standing, Topic, Channel]]
 
@@ -65,8 +65,8 @@ class Moving:
     async def take_in(
         self, principal: Principal, link: Link, luggage: Luggage, offset: str | None
     ) -> bool:
-        """Let it be had back here; False where its topics, or what it missed there, cannot be."""
-        topics = self._judge(principal, luggage)
+        """Let it be had back here, where its new token is judged; False where that cannot be."""
+        topics = self._read(luggage)
         if topics is None:
             return False
         opened: Opened = []
@@ -107,19 +107,16 @@ class Moving:
             )
         return tuple(standings)
 
-    def _judge(self, principal: Principal, luggage: Luggage) -> list[Topic] | None:
-        """Its topics, if all of them may be had and there is room; the luggage came by the wire."""
-        if luggage.connection_id in self._subscriptions or not principal.allows(Scope.MARKET_READ):
-            return None
+    def _read(self, luggage: Luggage) -> list[Topic] | None:
+        """Its topics, if there is room for them; it came by the wire."""
         if 0 < self._config.max_topics < len(luggage.topics):
             return None
+        if any(each.interval_ms not in INTERVALS_MS for each in luggage.topics):
+            return None
         try:
-            topics = [Topic.parse(each.topic) for each in luggage.topics]
+            return [Topic.parse(each.topic) for each in luggage.topics]
         except FloorcastError:
             return None
-        fitting = all(each.interval_ms in INTERVALS_MS for each in luggage.topics)
-        allowed = all(may_have(principal, topic) for topic in topics)
-        return topics if fitting and allowed else None
 
     async def _open(self, principal: Principal, topic: Topic, seen: Position) -> Channel:
         """The topic, followed here, and come as far as the client had come on the other node."""
@@ -144,7 +141,7 @@ class Moving:
             return False
         connection_id = luggage.connection_id
         if connection_id in self._subscriptions:
-            # Somebody was quicker.
+            # It may be what a stranger has made up.
             return False
         client = self._fanout.take_in(connection_id, link, offset)
         self._subscriptions.enter(connection_id, luggage.org, luggage.user_id)
@@ -171,7 +168,7 @@ def _lag(channel: Channel, standing: Standing) -> Lag | None:
             return None
         # Its state is all that anybody needs, and what it had is none of this history.
         lag = Lag(head.seq, needs_snapshot=True)
-    elif not 0 <= seen.seq <= head.seq or not (view.merges or view.since(seen.seq) is not None):
+    elif not 0 <= seen.seq <= head.seq:
         return None
     lag.needs_status = standing.stale is not (channel.stale_since_ms is not None)
     return lag

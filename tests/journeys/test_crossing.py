@@ -5,15 +5,18 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from client_sdk.contract import Scope
+from client_sdk.contract import ErrorCode, Scope
 from server.brokers import RedisBroker
+from server.core.entries import Position
+from server.core.errors import FloorcastError
+from server.core.handovers import Luggage
 from tests.kit.checksum import checksum
 from tests.kit.clock import ManualClock
 from tests.kit.members import settled
@@ -27,11 +30,12 @@ _prefixes = itertools.count(1)
 
 @contextlib.asynccontextmanager
 async def nodes(
-    redis: RedisServer, count: int = 2, **settings: object
+    redis: RedisServer | None, count: int = 2, **settings: object
 ) -> AsyncIterator[list["Node"]]:
     """So many servers that share a Redis and the time; each can be ended before the others."""
     clock = ManualClock()
-    shared = {"broker.url": redis.url, "broker.prefix": f"crossing{next(_prefixes)}", **settings}
+    url = {} if redis is None else {"broker.url": redis.url}
+    shared = {**url, "broker.prefix": f"crossing{next(_prefixes)}", **settings}
     async with contextlib.AsyncExitStack() as stack:
         floors = []
         for _ in range(count):
@@ -57,6 +61,11 @@ class Node:
 
     async def up(self) -> None:
         await settled(lambda: self.broker._follower.up)
+
+    async def heard(self) -> None:
+        """Wait until it has heard all that was published of what is followed there."""
+        for channel in self.floor.server.fanout.channels():
+            await self.broker.since(channel.name, channel.view.position)
 
     def total(self, name: str) -> int:
         return self.floor.server.counters.total(f"recovery.{name}")
@@ -116,6 +125,7 @@ async def test_a_client_is_back_as_itself_on_whichever_node_again_and_again(
         for turn in (1, 0, 1, 1, 2, 0, 2, 1):
             await ann.cut()
             await trade(floors[number % 3], number + 1, number + 2)
+            await floors[turn].heard()
             missed = await back(ann, floors[turn])
             assert (ann.recovered, ann.sid, ann.pid) == (True, sid, pid), turn
             assert ids(missed) == [number + 1, number + 2]
@@ -161,6 +171,7 @@ async def test_what_was_merged_comes_by_its_latest_and_a_book_is_the_book(
                 await book(one, (str(step + 1), "0"), (str(turn * 10 + step), str(step + 1)))
                 await price(two, turn * 10 + step)
             await trade(one, turn)
+            await node.heard()
             missed = await back(ann, node)
             assert ann.recovered
             events = [event for event, _ in missed if event != "status"]
@@ -272,7 +283,8 @@ async def test_a_forged_offset_recovers_nothing_and_tells_nothing(
 
 
 @pytest.mark.parametrize(
-    "forged", ["NODE.nonsense", "0123456789ab.nonsense", "a:b*.x", "x" * 64, "é.é", ".", "NODE."]
+    "forged",
+    ["NODE.nonsense", "0123456789ab.nonsense", "a:b*.x", "x" * 64, "é.é", ".", "NODE."],
 )
 async def test_a_forged_secret_is_a_new_connection(shared_redis: RedisServer, forged: str) -> None:
     async with nodes(shared_redis) as (one, two):
@@ -421,6 +433,7 @@ async def test_who_has_seen_more_than_the_other_node_has_heard_is_waited_for(
         await publish()
         assert (await ann.next())[1]["seq"] == 2
         await ann.cut()
+        await publish()
         coming = asyncio.create_task(back(ann, two))
         await settled(
             lambda: any(each.awaited for each in two.broker._follower._watches._watches.values())
@@ -428,11 +441,11 @@ async def test_who_has_seen_more_than_the_other_node_has_heard_is_waited_for(
         listener._on_message = hear
         for told in late:
             hear(*told)
-        assert await coming == []
+        missed = await coming
         assert ann.recovered
         await publish()
-        body = (await ann.next())[1]
-        assert (body["prev"], body["seq"]) == (2, 3)
+        bodies = [body for _, body in (*missed, await ann.next())]
+        assert [(body["prev"], body["seq"]) for body in bodies] == [(2, 3), (3, 4)]
         await empty(one, two, clients=(ann, other))
 
 
@@ -460,18 +473,97 @@ async def test_a_history_that_was_lost_meanwhile_is_begun_anew_or_not_at_all(
             await empty(one, two, clients=(ann,))
 
 
-async def test_what_was_never_theirs_is_not_taken_even_where_a_node_gives_it(
-    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+def somebody_elses(luggage: Luggage, _: str) -> Luggage:
+    return replace(luggage, user_id="bob")
+
+
+def of_another_id(luggage: Luggage, taken: str) -> Luggage:
+    return replace(luggage, connection_id=taken)
+
+
+def of_another_history(luggage: Luggage, _: str) -> Luggage:
+    return changed(luggage, position=Position("another", 1))
+
+
+def of_the_future(luggage: Luggage, _: str) -> Luggage:
+    return changed(luggage, position=replace(luggage.topics[1].position, seq=9))
+
+
+def of_an_odd_pace(luggage: Luggage, _: str) -> Luggage:
+    return changed(luggage, interval_ms=7)
+
+
+def of_no_topic(luggage: Luggage, _: str) -> Luggage:
+    return changed(luggage, topic="TRADES")
+
+
+def too_many(luggage: Luggage, _: str) -> Luggage:
+    return replace(luggage, topics=luggage.topics[:1] * 201)
+
+
+def changed(luggage: Luggage, **fields: Any) -> Luggage:
+    first, second = luggage.topics
+    return replace(luggage, topics=(first, replace(second, **fields)))
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        somebody_elses,
+        of_another_id,
+        of_another_history,
+        of_the_future,
+        of_an_odd_pace,
+        of_no_topic,
+        too_many,
+    ],
+)
+async def test_what_is_not_as_it_has_to_be_is_not_taken_in_and_leaves_nothing(
+    shared_redis: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    forge: Callable[[Luggage, str], Luggage],
 ) -> None:
     async with nodes(shared_redis) as (one, two):
-        ann = await trader(one, "TRADES:A")
+        ann = await trader(one, "TRADES:A", "TRADES:B")
+        other = await trader(two, "TRADES:C")
         await ann.cut()
         handover: Any = one.floor.server.handover
         give = handover._give
-        monkeypatch.setattr(handover, "_give", lambda each: replace(give(each), user_id="bob"))
+        monkeypatch.setattr(handover, "_give", lambda each: forge(give(each), other.sid))
         await trade(one, 1)
         assert await back(ann, two) == []
         assert not ann.recovered
+        assert two.floor.residue()["channels"] == 1
+        await trade(one, 2, symbol="C")
+        assert ids([await other.next()]) == [2]
+        await empty(one, two, clients=(ann, other))
+
+
+async def test_a_broker_that_fails_in_the_middle_leaves_nothing(
+    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise FloorcastError(ErrorCode.SERVER_OVERLOADED, "the broker cannot be reached")
+
+    async with nodes(shared_redis) as (one, two):
+        ann = await trader(one, "PRICE:A", "TRADES:A")
+        await ann.cut()
+        await trade(one, 1)
+        monkeypatch.setattr(two.broker, "since", fail)
+        assert await back(ann, two) == []
+        assert not ann.recovered
+        await empty(one, two, clients=(ann,))
+
+
+async def test_an_answer_that_may_not_have_arrived_is_made_good_by_the_state(
+    shared_redis: RedisServer,
+) -> None:
+    async with nodes(shared_redis) as (one, two):
+        await price(one, 1)
+        ann = await trader(one, "PRICE:A")
+        await ann.cut()
+        [(event, body)] = await back(ann, two)
+        assert (event, body["type"], body["seq"]) == ("price", "snapshot", 1)
         await empty(one, two, clients=(ann,))
 
 
@@ -603,6 +695,25 @@ async def test_while_redis_is_away_everybody_is_let_in_anew_and_soon(
                 redis.start()
             for node in (one, two):
                 await node.up()
+
+
+async def test_in_a_cluster_a_client_is_back_too_and_a_node_that_has_ended_costs_a_little_time(
+    shards_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.brokers.redis.handover._ANSWER_SECONDS", 0.2)
+    settings = {"broker.url": shards_url, "broker.prefix": f"crossing{next(_prefixes)}"}
+    async with nodes(None, 3, **settings) as floors:
+        ann = await trader(floors[0], "TRADES:A")
+        for number in range(4):
+            await ann.cut()
+            await trade(floors[2], number)
+            assert ids(await back(ann, floors[number % 2 + 1])) == [number]
+            assert ann.recovered
+        await drained(floors[2], ann)
+        await trade(floors[0], 9)
+        assert ids(await back(ann, floors[1])) == [9]
+        assert (floors[1].total("from_saved"), floors[1].total("unanswered")) == (1, 1)
+        await empty(*floors[:2], clients=(ann,))
 
 
 async def test_the_documented_rights_are_enough() -> None:

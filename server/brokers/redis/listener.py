@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from redis.asyncio.connection import AbstractConnection
 
+from server.brokers.redis.tasks import end
 from server.brokers.redis.wire import BROKEN, Wire
 
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.02, 1.0
@@ -62,10 +63,7 @@ class Listener:
 
     async def stop(self) -> None:
         """Hear nothing more."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await end(*self._tasks)
         self._tasks.clear()
         await self._close()
 

@@ -13,6 +13,7 @@ from redis.exceptions import (
 )
 
 from client_sdk.contract import ErrorCode
+from server.brokers.redis.tasks import end
 from server.brokers.redis.wire import BROKEN, Command, Reply, Wire
 from server.core.errors import FloorcastError, LimitError
 
@@ -64,8 +65,7 @@ class Pipeline:
         self.up = False
         self._stopped = True
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
             self._task = None
         self._refuse_all(list(self._waiting))
         self._waiting.clear()
