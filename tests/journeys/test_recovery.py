@@ -1,5 +1,6 @@
 """Cut off and back over real sockets: the same connection, and nothing lost or leaked."""
 
+import asyncio
 import json
 from typing import Any
 

@@ -9,7 +9,7 @@ from server.brokers import RedisAssembly
 from server.core.errors import FloorcastError
 from tests.journeys.test_limits import outcome
 from tests.journeys.test_nodes import pass_time, two_nodes
-from tests.kit.members import settled
+from tests.kit.patience import until
 from tests.kit.redis import RedisServer, redis_server
 from tests.kit.returning import Returning
 from tests.kit.running import Running
@@ -87,7 +87,7 @@ async def test_a_user_in_both_namespaces_of_a_connection_has_one_place(
         other = await RawClient.connected(two.port, two.token())
         assert (await outcome(two))[0] == "limit.connections"
         both.send("41/market,")
-        await settled(lambda: len(one.server.registry) == 1)
+        await until(lambda: len(one.server.registry) == 1)
         assert (await outcome(two))[0] == "limit.connections"
         both.send("41/session,")
         cut(both, other, await let_in(two))
@@ -141,11 +141,11 @@ async def test_while_redis_is_away_a_node_goes_by_its_own_limits_and_says_so() -
             redis.resume()
             assembly = one.server.assembly
             assert isinstance(assembly, RedisAssembly)
-            await settled(lambda: assembly.pipeline.up)
+            await until(lambda: assembly.pipeline.up)
             await pass_time(3, one, two)
             assert one.server.statistics.snapshot()["limits_alone"] == 0
             cut(first[1][1])
-            await settled(lambda: len(two.server.registry) == 1)
+            await until(lambda: len(two.server.registry) == 1)
             assert (await outcome(two))[0] == "limit.connections", "four are in still"
             cut(*(client for _, client in (*first, *own)))
             await until_empty(redis, one, two)
@@ -164,7 +164,7 @@ async def test_who_left_while_being_counted_leaves_nothing() -> None:
             redis.pause()
             client.send('40/market,{"token":"' + one.token() + '"}')
             [connection] = one.server.sockets.connections()
-            await settled(lambda: connection.busy)
+            await until(lambda: connection.busy)
             client.cut()
             await one.until_empty()
             redis.resume()
@@ -179,7 +179,7 @@ async def test_who_left_before_the_connection_was_open_leaves_nothing() -> None:
         async with two_nodes(redis, **settings) as (one, two):
             redis.pause()
             opening = asyncio.ensure_future(RawClient.open(one.port))
-            await settled(lambda: one.server.connection_limits.open_count == 1)
+            await until(lambda: one.server.connection_limits.open_count == 1)
             opening.cancel()
             await asyncio.wait([opening])
             redis.resume()
@@ -194,7 +194,7 @@ async def test_who_is_counted_while_the_server_begins_to_drain_is_turned_away() 
         async with two_nodes(redis) as (one, two):
             redis.pause()
             opening = asyncio.ensure_future(RawClient.open(one.port))
-            await settled(lambda: one.server.connection_limits.open_count == 1)
+            await until(lambda: one.server.connection_limits.open_count == 1)
             one.server.admission.closed_for = FloorcastError(
                 ErrorCode.SERVER_DRAINING, "going down"
             )
