@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,61 @@ def sentinel_url() -> Iterator[str]:
             yield f"redis+sentinel://127.0.0.1:{port}/floor"
 
 
+class Pair:
+    """A master and its replica, and the Sentinel that knows them."""
+
+    def __init__(self, master: RedisServer, replica: RedisServer, sentinel: RedisServer) -> None:
+        self.url = f"redis+sentinel://127.0.0.1:{sentinel.port}/floor"
+        self._master = master
+        self._replica = replica
+        self._sentinel = sentinel
+
+    def begin(self) -> None:
+        """Wait until the replica has what the master has, and the Sentinel knows of both."""
+        with self._replica.client() as client:
+            client.replicaof("127.0.0.1", self._master.port)
+            _until(lambda: client.info("replication")["master_link_status"] == "up")
+        with self._master.client() as client:
+            # The link is up a while before anything comes over it.
+            client.publish("somewhere", "something")
+            assert client.wait(1, 5000) == 1
+        with self._sentinel.client() as client:
+            client.sentinel_monitor("floor", "127.0.0.1", self._master.port, 1)
+            client.sentinel_set("floor", "down-after-milliseconds", 300)
+            _until(lambda: bool(client.sentinel_slaves("floor")))
+
+    def cut_off(self) -> None:
+        """The replica hears nothing more of its master."""
+        [nobody] = _free_ports(1)
+        with self._replica.client() as client:
+            client.replicaof("127.0.0.1", nobody)
+
+    def kill_master(self) -> None:
+        """As a crash does."""
+        self._master.kill()
+
+    @property
+    def is_promoted(self) -> bool:
+        """Whether the replica is the master by now."""
+        with self._replica.client() as client:
+            return bool(client.info("replication")["role"] == "master")
+
+
+@contextlib.contextmanager
+def redis_pair() -> Iterator[Pair]:
+    """A master, its replica and their Sentinel, for who breaks them."""
+    with _folder() as folder:
+        ports = _free_ports(3)
+        # A replica of its own starts at once, not at the next full five seconds.
+        options = ("--repl-diskless-sync-delay", "0", "--repl-diskless-load", "on-empty-db")
+        master, replica = (RedisServer(folder, *options, port=port) for port in ports[:2])
+        sentinel = RedisServer(folder, port=ports[2], mode="sentinel")
+        with _running(master, replica, sentinel):
+            pair = Pair(master, replica, sentinel)
+            pair.begin()
+            yield pair
+
+
 @pytest.fixture(scope="session")
 def shards_url() -> Iterator[str]:
     """A Redis Cluster of two shards."""
@@ -159,14 +214,14 @@ def shards_url() -> Iterator[str]:
                 _command(client, "CLUSTER MEET", "127.0.0.1", other, buses[1])
             for shard in shards:
                 with shard.client() as client:
-                    _await_slots(client)
+                    _until(lambda: _command(client, "CLUSTER INFO")["cluster_state"] == "ok")
             yield f"redis+cluster://127.0.0.1:{one}"
 
 
-def _await_slots(client: "redis.Redis") -> None:
+def _until(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while _command(client, "CLUSTER INFO")["cluster_state"] != "ok":
-        assert time.monotonic() < deadline, "the shards do not find each other"
+    while not done():
+        assert time.monotonic() < deadline, "the servers do not find each other"
         time.sleep(0.02)
 
 
