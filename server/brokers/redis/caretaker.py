@@ -164,9 +164,18 @@ class Caretaker:
                 await asyncio.gather(
                     *(self._assert(key, duty, known.get(key, {}), swept) for key, duty in some)
                 )
+            await self._clear_up()
         except FloorcastError:
             self._doubtful, self._swept = True, swept
             raise
+
+    async def _clear_up(self) -> None:
+        """Redis may have lost that somebody of here was the last to leave a session."""
+        listed = [key_of_channel(each.decode()) for each in await self._calls.duties_of(self.node)]
+        for some in _parts([key for key in listed if key is not None]):
+            # Whoever is on the way in is looked after already.
+            left = [key for key in some if self._duties.get(key) is None]
+            await asyncio.gather(*(self._settle_one(key, self.node) for key in left))
 
     async def _assert(
         self, key: SessionKey, duty: Duty, connections: Mapping[str, str], swept: bool

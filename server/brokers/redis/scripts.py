@@ -13,7 +13,7 @@ _PAST_EPOCHS = 4
 
 # Which life of which server this is: one that was started again, or made a master, may lack what
 # was acknowledged last, and nothing that it holds can tell.
-_HOME = """
+HOME = """
 local function home()
   local told = redis.call('INFO', 'server')
   local process = string.match(told, 'run_id:(%x+)')
@@ -26,7 +26,7 @@ end
 # another one begins a new epoch where the log ends: places after that may have been given before,
 # to messages that are lost. What led there stays, and `past` tells where each epoch ended.
 _FORK = (
-    _HOME
+    HOME
     + """
 local function forked(epoch, seq, past)
   if home() ~= '@HOME@' then return nil, redis.error_reply('NOSCRIPT of another life') end
@@ -280,4 +280,4 @@ def script(text: str, words: dict[str, object]) -> Script:
 
 
 # Answers which life of which server this is.
-ASK_HOME = (_HOME + "return home()").encode()
+ASK_HOME = (HOME + "return home()").encode()
