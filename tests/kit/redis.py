@@ -9,11 +9,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+
+from tests.kit.certificates import Authority
 
 _PATIENCE_SECONDS = 10.0
 
@@ -115,6 +118,32 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
         server = RedisServer(folder, *options)
         with _running(server):
             yield server
+
+
+@dataclass(frozen=True, slots=True)
+class TlsServer:
+    """Where a server speaks TLS, and who has given it its certificate."""
+
+    port: int
+    authority: Authority
+
+
+@contextlib.contextmanager
+def tls_redis(*, asks_clients: bool = False) -> Iterator[TlsServer]:
+    """A server with a certificate for 127.0.0.1, which may ask its clients for theirs."""
+    with _folder() as folder:
+        port, plain = _free_ports(2)
+        authority = Authority(folder)
+        certificate, key = authority.certificate("server", "127.0.0.1")
+        server = RedisServer(
+            folder,
+            *("--tls-port", str(port), "--tls-auth-clients", "yes" if asks_clients else "no"),
+            *("--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
+            *("--tls-ca-cert-file", str(authority.file)),
+            port=plain,
+        )
+        with _running(server):
+            yield TlsServer(port, authority)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import itertools
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from ssl import SSLCertVerificationError
 from typing import Any, TypeVar
 
 from redis.exceptions import AuthenticationError, ResponseError
@@ -439,8 +440,11 @@ def _milliseconds(seconds: float) -> int:
 
 def _reason(error: BaseException) -> str:
     """Not the words of the library: they may quote the URL, and its password."""
-    # A refusal at the door comes wrapped as a connection that failed.
-    error = error.__cause__ or error
+    # What was wrong at the door comes wrapped as a connection that failed.
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    if isinstance(error, SSLCertVerificationError):
+        return f"its certificate is not to be trusted ({error.verify_message.rstrip('.')})"
     if isinstance(error, ResponseError | AuthenticationError):
         return f"it refuses us ({type(error).__name__})"
     return f"it does not answer ({type(error).__name__})"

@@ -73,12 +73,12 @@ def open_wire(
     if address.kind is Kind.SINGLE:
         pool = ConnectionPool.from_url(address.url, **options)
         return SingleWire(partial(_connected, pool), scripts)
-    options |= {"username": address.username, "password": address.password}
+    options |= {"username": address.username, "password": address.password, "ssl": address.tls}
+    options |= address.files
     if address.kind is Kind.SENTINEL:
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
             address.hosts,
             sentinel_kwargs={**options, "socket_timeout": timeout_seconds},
-            ssl=address.tls,
             db=address.database,
             **options,
         )
@@ -205,7 +205,6 @@ class ClusterWire:
             client = Redis(
                 host=node.host,
                 port=int(node.port),
-                ssl=self._address.tls,
                 **{key: value for key, value in self._options.items() if key != "socket_timeout"},
             )
             return await _connected(client.connection_pool)
@@ -215,7 +214,6 @@ class ClusterWire:
     async def _open(self) -> RedisCluster:
         cluster = RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in self._address.hosts],
-            ssl=self._address.tls,
             **self._options,
         )
         try:
