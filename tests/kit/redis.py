@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from tests.kit.certificates import Authority
+from tests.kit.rights import ACCOUNT, cluster_rights, grant, sentinel_rights, server_rights
 
 _PATIENCE_SECONDS = 10.0
 
@@ -155,7 +156,7 @@ def shared_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def sentinel_url() -> Iterator[str]:
-    """A server that a Sentinel knows."""
+    """A server that a Sentinel knows; both grant the least that is documented."""
     with _folder() as folder:
         master_port, port = _free_ports(2)
         master = RedisServer(folder, port=master_port)
@@ -163,7 +164,10 @@ def sentinel_url() -> Iterator[str]:
         with _running(master, sentinel):
             with sentinel.client() as client:
                 client.sentinel_monitor("floor", "127.0.0.1", master_port, 1)
-            yield f"redis+sentinel://127.0.0.1:{port}/floor"
+                grant(client, *sentinel_rights())
+            with master.client() as client:
+                grant(client, *server_rights(any_name=True))
+            yield f"redis+sentinel://{ACCOUNT}@127.0.0.1:{port}/floor"
 
 
 class Pair:
@@ -223,7 +227,7 @@ def redis_pair() -> Iterator[Pair]:
 
 @pytest.fixture(scope="session")
 def shards_url() -> Iterator[str]:
-    """A Redis Cluster of two shards."""
+    """A Redis Cluster of two shards, which grant the least that is documented."""
     with _folder() as folder:
         one, other, *buses = _free_ports(4)
         shards = [
@@ -244,7 +248,8 @@ def shards_url() -> Iterator[str]:
             for shard in shards:
                 with shard.client() as client:
                     _until(lambda: _command(client, "CLUSTER INFO")["cluster_state"] == "ok")
-            yield f"redis+cluster://127.0.0.1:{one}"
+                    grant(client, *cluster_rights(any_name=True))
+            yield f"redis+cluster://{ACCOUNT}@127.0.0.1:{one}"
 
 
 def _until(done: Callable[[], bool]) -> None:
