@@ -190,8 +190,8 @@ async def test_under_load_no_place_has_two_messages_and_nothing_that_is_there_is
         for channel, receipts in ledger.acknowledged.items():
             _check_order([each for each in reader.told if each.channel == channel])
             heard = {each.position for each in reader.heard if each.channel == channel}
-            assert {each.position for each in receipts.values()} <= heard
             kept = await reader.broker.before(channel, None, 1_000_000)
+            assert {each.position for each in kept} <= heard
             assert [each.position.seq for each in kept] == list(range(1, len(kept) + 1))
             if not forgets and isinstance(past, Failover):
                 assert {each.position for each in kept} >= {

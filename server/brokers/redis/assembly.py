@@ -59,7 +59,13 @@ class RedisAssembly:
         self._duties = Duties()
         self._calls = SessionCalls(self._pipeline, scripts, keys, clock, rules)
         self._caretaker = Caretaker(
-            self._pipeline, self._calls, self._duties, clock, rules, self._tell
+            self._pipeline,
+            self._calls,
+            self._duties,
+            clock,
+            rules,
+            self._tell,
+            lease_seconds=config.lease_seconds,
         )
         self._hear: Callable[[News], None] = unheard
         self._failures = Failures()

@@ -50,6 +50,7 @@ class RedisConfig:
     max_waiting: int = 20_000
     entry_bytes: int = 4 * 1024 * 1024
     idle_seconds: float = 7 * 86_400
+    lease_seconds: float = 8.0
     idempotency_seconds: float = 120.0
     history_messages: int = 1_000
     history_bytes: int = 1024 * 1024

@@ -18,8 +18,8 @@ from server.ports import Clock
 
 T = TypeVar("T")
 
-LEASE_SECONDS = 8.0
-BEAT_SECONDS = 2.0
+# So many signs of life are given in the time of a lease.
+_BEATS_A_LEASE = 4
 # Before what has failed is tried again.
 PAUSE_SECONDS = 0.5
 # So many sessions, or connections, at once.
@@ -39,6 +39,8 @@ class Caretaker:
         clock: Clock,
         rules: SessionRules,
         tell: Callable[[News], None],
+        *,
+        lease_seconds: float,
     ) -> None:
         self._pipeline = pipeline
         self._calls = calls
@@ -46,7 +48,8 @@ class Caretaker:
         self._clock = clock
         self._rules = rules
         self._tell = tell
-        self._leases = Leases(lease_seconds=LEASE_SECONDS)
+        self._lease_seconds = lease_seconds
+        self._leases = Leases(lease_seconds=lease_seconds)
         self.node = secrets.token_hex(6)
         self._signs = itertools.count(1)
         self._known = False
@@ -119,7 +122,7 @@ class Caretaker:
 
     async def _beat(self) -> None:
         now = self._clock.monotonic()
-        self._next_beat = now + BEAT_SECONDS
+        self._next_beat = now + self._lease_seconds / _BEATS_A_LEASE
         outcome, nodes = await self._calls.beat(self.node, next(self._signs), _FORGET_MS)
         self.session_count = await self._calls.count()
         if outcome == b"dead":
@@ -147,7 +150,7 @@ class Caretaker:
 
     async def _take_over(self, node: str) -> None:
         """Its connections were cut off when it died, a lease ago."""
-        grace_ms = max(0, int((self._rules.grace_seconds - LEASE_SECONDS) * 1000))
+        grace_ms = max(0, int((self._rules.grace_seconds - self._lease_seconds) * 1000))
         keys = [key_of_channel(each.decode()) for each in await self._calls.duties_of(node)]
         for some in _parts([key for key in keys if key is not None]):
             await asyncio.gather(*(self._settle_one(key, node, grace_ms) for key in some))
