@@ -191,7 +191,8 @@ async def test_under_load_no_place_has_two_messages_and_nothing_that_is_there_is
             _check_order([each for each in reader.told if each.channel == channel])
             heard = {each.position for each in reader.heard if each.channel == channel}
             kept = await reader.broker.before(channel, None, 1_000_000)
-            assert {each.position for each in kept} <= heard
+            # Of the very last one nobody may have been told that it was taken.
+            assert {each.position for each in kept[:-1]} <= heard
             assert [each.position.seq for each in kept] == list(range(1, len(kept) + 1))
             if not forgets and isinstance(past, Failover):
                 assert {each.position for each in kept} >= {
