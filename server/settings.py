@@ -186,6 +186,9 @@ class BrokerSettings(_Section):
     idle_seconds: SomeSeconds = Field(
         604_800, description="Redis forgets a topic or session that was silent for so long"
     )
+    lease_seconds: SomeSeconds = Field(
+        8, description="a process that gave no sign of life for so long has its members given up"
+    )
 
 
 class ServerSettings(_Section):

@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.kit.running import Running
 from tests.kit.wire import RawClient
+from tests.kit.workers import Workers
 
 
 class Member:
@@ -18,7 +19,9 @@ class Member:
         self.asked: dict[str, int] = {}
 
     @staticmethod
-    async def come(floor: Running, user: str, session_id: object = None, **token: Any) -> "Member":
+    async def come(
+        floor: Running | Workers, user: str, session_id: object = None, **token: Any
+    ) -> "Member":
         """Connect, and join at once where a session is named."""
         client = await RawClient.open(floor.port)
         await client.text()

@@ -60,7 +60,7 @@ class RedisAssembly:
         )
         self._duties = Duties()
         self._calls = SessionCalls(self.pipeline, scripts, keys, clock, rules)
-        self.life = Liveness(self._calls, clock)
+        self.life = Liveness(self._calls, clock, lease_seconds=config.lease_seconds)
         self._caretaker = Caretaker(
             self.pipeline, self._calls, self._duties, self.life, clock, rules, self._tell
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from server.brokers.redis.duties import Debt, Duties, Duty, Place
-from server.brokers.redis.liveness import BEAT_SECONDS, LEASE_SECONDS, Liveness, Standing
+from server.brokers.redis.liveness import Liveness, Standing
 from server.brokers.redis.pipeline import Pipeline
 from server.brokers.redis.session_calls import SessionCalls
 from server.brokers.redis.session_codec import Reply, maker_of, read_reply
@@ -110,7 +110,7 @@ class Caretaker:
     # --- signs of life
 
     async def _beat(self) -> None:
-        self._next_beat = self._clock.monotonic() + BEAT_SECONDS
+        self._next_beat = self._clock.monotonic() + self.life.beat_seconds
         standing = await self.life.beat()
         if standing is not Standing.KNOWN:
             self._swept = self._swept or standing is Standing.GIVEN_UP
@@ -127,7 +127,7 @@ class Caretaker:
 
     async def _take_over(self, node: str) -> None:
         """Its connections were cut off when it died, a lease ago."""
-        grace_ms = max(0, int((self._rules.grace_seconds - LEASE_SECONDS) * 1000))
+        grace_ms = max(0, int((self._rules.grace_seconds - self.life.lease_seconds) * 1000))
         keys = [key_of_channel(each.decode()) for each in await self._calls.duties_of(node)]
         for some in _parts([key for key in keys if key is not None]):
             await asyncio.gather(*(self._settle_one(key, node, grace_ms) for key in some))
@@ -144,9 +144,20 @@ class Caretaker:
                 await asyncio.gather(
                     *(self._assert(key, duty, known.get(key, {}), swept) for key, duty in some)
                 )
+            await self._clear_up()
         except FloorcastError:
             self._doubtful, self._swept = True, swept
             raise
+
+    async def _clear_up(self) -> None:
+        """Redis may have lost that somebody of here was the last to leave a session."""
+        listed = [
+            key_of_channel(each.decode()) for each in await self._calls.duties_of(self.life.node)
+        ]
+        for some in _parts([key for key in listed if key is not None]):
+            # Whoever is on the way in is looked after already.
+            left = [key for key in some if self._duties.get(key) is None]
+            await asyncio.gather(*(self._settle_one(key, self.life.node) for key in left))
 
     async def _assert(
         self, key: SessionKey, duty: Duty, connections: Mapping[str, str], swept: bool

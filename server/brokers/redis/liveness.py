@@ -9,8 +9,8 @@ from server.brokers.redis.leases import DEAD, Leases
 from server.brokers.redis.session_calls import SessionCalls
 from server.ports import Clock
 
-LEASE_SECONDS = 8.0
-BEAT_SECONDS = 2.0
+# So many signs of life are given in the time of a lease.
+_BEATS_A_LEASE = 4
 # A node that was given up is remembered for so long, in case that it lives.
 _FORGET_MS = 86_400_000
 
@@ -26,10 +26,12 @@ class Standing(Enum):
 class Liveness:
     """Whatever a node has in Redis is its own for as long as it gives signs of life."""
 
-    def __init__(self, calls: SessionCalls, clock: Clock) -> None:
+    def __init__(self, calls: SessionCalls, clock: Clock, *, lease_seconds: float) -> None:
         self._calls = calls
         self._clock = clock
-        self._leases = Leases(lease_seconds=LEASE_SECONDS)
+        self.lease_seconds = lease_seconds
+        self.beat_seconds = lease_seconds / _BEATS_A_LEASE
+        self._leases = Leases(lease_seconds=lease_seconds)
         self._signs = itertools.count(1)
         self._known = False
         self.node = secrets.token_hex(6)
