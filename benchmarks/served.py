@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from benchmarks.crowd import SECRET
 from benchmarks.processes import HERE
 from client_sdk.contract import Scope
 from server.access import mint
 from server.app import SystemClock
 
-SECRET = "a secret of the benchmarks that is long enough"
 UNLIMITED = {
     f"FLOORCAST_LIMITS__{name}": "0"
     for name in (

@@ -9,16 +9,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from client_sdk.contract import ErrorCode
+from client_sdk.contract import MARKET_NAMESPACE, ErrorCode
 from server.access import ConfigurationError, build_verifier
 from server.brokers import (
     BrokerError,
     MemoryAssembly,
     MemoryBroker,
+    MemoryHandover,
     MemoryNoticeBoard,
     RedisAssembly,
     RedisBroker,
+    RedisHandover,
     RedisNoticeBoard,
+    RedisPlaces,
 )
 from server.configs import (
     NO_LIMIT,
@@ -30,6 +33,7 @@ from server.configs import (
     memory_config,
     notices,
     publishing_config,
+    quotas,
     redis_config,
     session_rules,
     sessions_config,
@@ -48,11 +52,13 @@ from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
 from server.draining import Departures
 from server.feeds import FeedError, open_feed
-from server.ports import Assembly, Broker, Clock, Feed, NoticeBoard
+from server.ports import Assembly, Broker, Clock, Feed, Handover, NoticeBoard, Places
 from server.services import (
     Feeding,
     Following,
+    Moving,
     Notifications,
+    OpenTopics,
     Publisher,
     PublishingService,
     SessionsService,
@@ -62,7 +68,7 @@ from server.services import (
     Talking,
 )
 from server.settings import Settings
-from server.sockets import Floor, FloorNamespace, MarketNamespace, SessionNamespace
+from server.sockets import Crossing, Floor, FloorNamespace, MarketNamespace, SessionNamespace
 from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, SocketServer
 from server.web import add_console, add_health
 
@@ -97,10 +103,14 @@ class Server:
         access = access_config(settings)
         self.registry = ConnectionManager()
         self.counters = Counters()
+        self.broker, self.assembly, board, self.handover, places = _open_broker(
+            settings, clock, self.counters
+        )
         self.connection_limits = ConnectionLimits(
             total=limits.connections,
             per_ip=limits.connections_per_ip,
             per_user=limits.connections_per_user,
+            give=None if places is None else places.give,
         )
         self.admission = Admission(
             self.connection_limits,
@@ -110,8 +120,8 @@ class Server:
             ),
             clock,
             max_refused=MAX_REFUSED,
+            places=places,
         )
-        self.broker, self.assembly, board = _open_broker(settings, clock, self.counters)
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
         self.offsets = Offsets(secrets.token_hex(2))
         self.fanout = Fanout(
@@ -128,6 +138,7 @@ class Server:
             sockets_config(settings),
             verifier=build_verifier(access, clock),
             registry=self.registry,
+            admission=self.admission,
             event_limits=EventLimits(per_second=limits.events_per_second, burst=limits.event_burst),
             counters=self.counters,
             clock=clock,
@@ -139,14 +150,15 @@ class Server:
             clock=clock,
         )
         following = Following(following_config(settings), self.broker, self.fanout, clock)
-        subscribing = SubscribingService(
-            subscribing_config(settings),
-            following,
-            self.subscriptions,
-            self.fanout,
-            self.freshness,
+        config = subscribing_config(settings)
+        topics = OpenTopics(config, following, self.freshness)
+        subscribing = SubscribingService(config, topics, self.subscriptions, self.fanout)
+        moving = Moving(config, topics, self.subscriptions, self.fanout, self.offsets)
+        self.market_tickets = tickets(settings, self.handover.node)
+        self.session_tickets = tickets(settings)
+        self.crossing = Crossing(
+            MARKET_NAMESPACE, self.floor, self.market_tickets, moving, self.handover
         )
-        self.market_tickets, self.session_tickets = (tickets(settings) for _ in range(2))
         submissions = Submissions(self.publishing)
         self.sessions = SessionsService(
             sessions_config(settings),
@@ -173,7 +185,9 @@ class Server:
             message_bytes=limits.message_bytes or NO_LIMIT,
         )
         self.namespaces: tuple[FloorNamespace, ...] = (
-            MarketNamespace(self.floor, self.market_tickets, subscribing, submissions),
+            MarketNamespace(
+                self.floor, self.market_tickets, self.crossing, subscribing, submissions
+            ),
             SessionNamespace(
                 self.floor, self.session_tickets, self.sessions, talking, self.notifications
             ),
@@ -189,6 +203,7 @@ class Server:
             self.sessions,
             talking,
             self.notifications,
+            places,
         )
 
     def tick(self) -> None:
@@ -209,6 +224,7 @@ class Server:
             )
             await self.assembly.start(self.sessions.attendance.hear)
             await self.notifications.board.start(self.notifications.hear)
+            await self.handover.start(self.crossing.give)
         except BrokerError as error:
             await self.broker.stop()
             raise ConfigurationError(f"broker.url: {error}") from None
@@ -229,6 +245,7 @@ class Server:
         await asyncio.wait(tasks)
         await self.publisher.stop()
         await self.sockets.end_all(_DRAINING)
+        await self.handover.stop(self.crossing.give_all)
         await self.notifications.board.stop()
         await self.assembly.stop()
         await self.broker.stop()
@@ -296,18 +313,29 @@ class Server:
 
 def _open_broker(
     settings: Settings, clock: Clock, counters: Counters
-) -> tuple[Broker, Assembly, NoticeBoard]:
+) -> tuple[Broker, Assembly, NoticeBoard, Handover, Places | None]:
     rules, waiting = session_rules(settings), notices(settings)
     if settings.broker.url.in_memory:
-        memory = MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings))
-        return memory, MemoryAssembly(clock, rules), MemoryNoticeBoard(clock, waiting)
+        return (
+            MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings)),
+            MemoryAssembly(clock, rules),
+            MemoryNoticeBoard(clock, waiting),
+            MemoryHandover(),
+            None,
+        )
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config)
     keep_seconds = settings.session.notice_seconds
+    assembly = RedisAssembly(clock, config, rules, broker)
+    places = None
+    if settings.limits.shared:
+        places = RedisPlaces(clock, counters, quotas(settings), assembly, prefix=config.prefix)
     return (
         broker,
-        RedisAssembly(clock, config, rules, broker),
+        assembly,
         RedisNoticeBoard(clock, config, broker, waiting, keep_seconds=keep_seconds),
+        RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
+        places,
     )
 
 

@@ -6,6 +6,7 @@ import sys
 from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
 from server.brokers import Address, MemoryConfig, RedisConfig
+from server.core.limits import Quota, Quotas
 from server.core.notices import Notices
 from server.core.session_records import SessionRules
 from server.core.tickets import Tickets
@@ -111,6 +112,15 @@ def redis_config(settings: Settings) -> RedisConfig:
     )
 
 
+def quotas(settings: Settings) -> Quotas:
+    """What addresses and users may have."""
+    limits = settings.limits
+    return Quotas(
+        address=Quota(limits.connections_per_ip, limits.connects_per_second_per_ip),
+        user=Quota(limits.connections_per_user),
+    )
+
+
 def following_config(settings: Settings) -> FollowingConfig:
     """How much of the past is told."""
     history = settings.history
@@ -195,13 +205,14 @@ def notices(settings: Settings) -> Notices:
     )
 
 
-def tickets(settings: Settings) -> Tickets:
-    """The tickets of one namespace."""
+def tickets(settings: Settings, node: str = "") -> Tickets:
+    """The tickets of one namespace; those that other nodes take say which node gave them out."""
     recovery = settings.recovery
     return Tickets(
         window_seconds=recovery.window_seconds,
         max_parked=recovery.connections or NO_LIMIT,
         max_parked_per_owner=recovery.per_user or NO_LIMIT,
+        node=node,
     )
 
 

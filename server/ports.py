@@ -7,7 +7,9 @@ from typing import Protocol
 from server.core.entries import Entry, Position, Receipt, Reset
 from server.core.errors import FloorcastError
 from server.core.gatherings import Gathering
+from server.core.handovers import Luggage, Reclaim
 from server.core.idempotency import Claim
+from server.core.limits import Holder
 from server.core.news import News
 from server.core.notices import Notice
 from server.core.session_records import SessionKey
@@ -183,7 +185,10 @@ class Assembly(Protocol):
         """A connection is back that was lost; where it has no place any more, `hear` is told."""
 
     async def kick(self, key: SessionKey, user_id: str) -> int:
-        """A user goes at once, with so many connections."""
+        """A user goes at once, with so many connections.
+
+        Refused where the user is not in, who then does not come back by itself either.
+        """
 
     async def close(self, key: SessionKey) -> int:
         """Nobody may be in it any more; how many connections were."""
@@ -196,6 +201,34 @@ class Assembly(Protocol):
 
     async def sweep(self) -> Collection[SessionKey]:
         """Give up who did not come back in time; whose logs the broker is to let go."""
+
+
+# Gives up a connection of this node to another one, with all that it takes along; at once, and
+# never twice. None where it is not to be had back.
+Give = Callable[[Reclaim], Luggage | None]
+
+
+class Handover(Protocol):
+    """Lets a connection be had back on another node than it was cut off on, exactly once."""
+
+    @property
+    def node(self) -> str:
+        """How this node is known to the others; nothing where there are none."""
+
+    async def start(self, give: Give) -> None:
+        """Begin, after the broker; `give` is asked for what others want of this node."""
+
+    async def stop(self, leave: Callable[[], Collection[tuple[Reclaim, Luggage]]]) -> None:
+        """Nobody is given anything any more; all that this node has is left for the others."""
+
+    async def fetch(self, reclaim: Reclaim) -> Luggage | None:
+        """The connection, from whoever has it, who has it no more; None where it is not to be had.
+
+        Within a second; what comes later is lost.
+        """
+
+    def forget(self, reclaim: Reclaim) -> None:
+        """One that was fetched is not to be had back any more."""
 
 
 # Tells the devices of this node of a notice, critical or not; how many were told.
@@ -216,9 +249,9 @@ class NoticeBoard(Protocol):
         """How many had to make room for others."""
 
     async def post(self, notice: Notice, *, critical: bool) -> int | None:
-        """Tell everybody; how many devices heard before this returned.
+        """Tell everybody; how many devices were told, or None where only other nodes could say.
 
-        None, and nobody is told, for a critical one whose id was posted before.
+        A critical one whose id was posted before is told to nobody: 0.
         """
 
     def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:
@@ -229,6 +262,23 @@ class NoticeBoard(Protocol):
 
     def sweep(self) -> None:
         """Let go of what has waited for too long."""
+
+
+class Places(Protocol):
+    """Counts with the other nodes how many connections an address or a user has."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether the last ones were let in without asking, for nobody answered."""
+
+    async def take(self, holder: Holder) -> None:
+        """One more, unless it is refused; whoever is not answered in time is let in.
+
+        What was taken is given back exactly once.
+        """
+
+    def give(self, holder: Holder) -> None:
+        """One less."""
 
 
 class Publishing(Protocol):

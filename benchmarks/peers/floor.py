@@ -4,10 +4,11 @@ import argparse
 
 import uvloop
 
+from benchmarks.crowd import SECRET
 from benchmarks.lines import say
 from benchmarks.peers.control import obey
 from client_sdk.contract import Scope
-from server.access import mint, new_secret
+from server.access import mint
 from server.app import SERVER, SystemClock, create_app
 from server.serving import listening, open_listener
 from server.settings import load_settings
@@ -23,15 +24,14 @@ _UNLIMITED = (
 
 
 async def main(broker: str) -> None:
-    secret = new_secret()
     flags: dict[str, object] = {f"limits.{name}": 0 for name in _UNLIMITED}
     settings = load_settings(
-        flags={**flags, "auth.secret": secret, "server.port": 0, "broker.url": broker}
+        flags={**flags, "auth.secret": SECRET, "server.port": 0, "broker.url": broker}
     )
     app = create_app(settings)
     async with listening(app, settings, open_listener(settings)) as place:
         token = mint(
-            secret,
+            SECRET,
             subject="load",
             scopes=[Scope.MARKET_READ, Scope.SESSION_JOIN],
             clock=SystemClock(),

@@ -1,14 +1,16 @@
 """Verifies tokens: one algorithm, every claim that we rely on, and our own clock."""
 
+import hashlib
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jwt
 
 from client_sdk.contract import ErrorCode
 from server.access.configuration import AccessConfig
-from server.access.key_material import read_public_key
+from server.access.key_material import Key, read_public_key
 from server.access.keys import Fetch, FixedKey, JwksKeys, KeySource, fetch_document
 from server.access.principal import Principal
 from server.core.errors import AccessError
@@ -21,7 +23,17 @@ _MAX_GLOBS = 64
 _MAX_SCOPES = 64
 # A second of grace: issuers round, and clocks of two machines never agree.
 _ISSUED_AHEAD_SECONDS = 1.0
+# A client shows its token again and again: in each namespace, and whenever it comes back.
+_MAX_SEEN = 10_000
 _NOT_IN_A_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+class _Seen(NamedTuple):
+    """A token that was found right, and by which key."""
+
+    kid: str | None
+    key: Key
+    principal: Principal
 
 
 class TokenVerifier:
@@ -44,14 +56,25 @@ class TokenVerifier:
             "verify_iat": False,
             "verify_nbf": False,
         }
+        # Least recently shown first.
+        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
         """Check signature, claims and times."""
-        # Both come before any decoding: they are all that a stranger can make us pay.
+        # Both come before anything else: they are all that a stranger can make us pay.
         if len(token) > _MAX_TOKEN_BYTES:
             raise _invalid("the token is too long")
         if not token.isascii():
             raise _invalid("the token cannot be read")
+        # Nothing is kept that could be shown in our place.
+        digest = hashlib.sha256(token.encode()).digest()
+        seen = self._seen.get(digest)
+        # Its signature stays right for as long as the issuer would have it judged by the same key.
+        if seen is not None and await self._keys.key(seen.kid) is seen.key:
+            # It may have had to make room meanwhile.
+            self._remember(digest, seen)
+            self._judge_expiry(seen.principal.expires_at)
+            return seen.principal
         try:
             # Of the head alone: the rest is decoded below, and decoding is what a token costs.
             header = jwt.get_unverified_header(f"{token.partition('.')[0]}..")
@@ -79,7 +102,15 @@ class TokenVerifier:
             raise _invalid("the token's signature is not right") from None
         except jwt.PyJWTError:
             raise _invalid("the token cannot be read") from None
-        return self._principal(claims)
+        principal = self._principal(claims)
+        self._remember(digest, _Seen(header.get("kid"), key, principal))
+        return principal
+
+    def _remember(self, digest: bytes, seen: _Seen) -> None:
+        self._seen[digest] = seen
+        self._seen.move_to_end(digest)
+        if len(self._seen) > _MAX_SEEN:
+            self._seen.popitem(last=False)
 
     def _principal(self, claims: Mapping[str, Any]) -> Principal:
         expires_at = self._judge_times(claims)
@@ -96,13 +127,16 @@ class TokenVerifier:
         now = self._clock.time()
         leeway = self._config.leeway_seconds
         expires_at = _moment(claims, "exp")
-        if now >= expires_at + leeway:
-            raise AccessError(ErrorCode.AUTH_EXPIRED, "the token has expired")
+        self._judge_expiry(expires_at)
         if _moment(claims, "iat") > now + leeway + _ISSUED_AHEAD_SECONDS:
             raise _invalid("the token was issued in the future")
         if "nbf" in claims and _moment(claims, "nbf") > now + leeway:
             raise _invalid("the token is not valid yet")
         return expires_at
+
+    def _judge_expiry(self, expires_at: float) -> None:
+        if self._clock.time() >= expires_at + self._config.leeway_seconds:
+            raise AccessError(ErrorCode.AUTH_EXPIRED, "the token has expired")
 
 
 def build_verifier(

@@ -154,8 +154,8 @@ class Subscriptions:
         subscription.move(SubscriptionStatus.CONNECTED)
 
     def fail(self, subscription: Subscription) -> None:
-        """It came to nothing; who listens already is not touched."""
-        if not subscription.listeners:
+        """It came to nothing; who listens already is not touched, nor what was ended meanwhile."""
+        if subscription.status is SubscriptionStatus.PENDING:
             subscription.move(SubscriptionStatus.ERROR)
 
     def end(self, connection_id: str, topic: Topic) -> bool:

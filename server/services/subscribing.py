@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from client_sdk.contract import (
     INTERVALS_MS,
-    MARKET_NAMESPACE,
     ErrorCode,
     Scope,
     SubscriptionStatus,
@@ -14,34 +13,22 @@ from client_sdk.contract import (
 from server.access import Principal
 from server.core.entries import Entry, Position
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
-from server.core.subscriptions import Subscriptions
+from server.core.subscriptions import Subscription, Subscriptions
 from server.core.topics import Topic, channel_for
-from server.delivery import Fanout, Freshness
+from server.delivery import Fanout
 from server.delivery.channel import Channel
-from server.delivery.messages import MessageEncoder
-from server.delivery.view import TopicView
 from server.ports import Link
 from server.services.answers import Answer, answer, connected
-from server.services.following import Following
+from server.services.topics import OpenTopics, SubscribingConfig, may_have, view_of
 
 TopicReplies = dict[str, dict[str, object]]
-
-
-@dataclass(frozen=True, slots=True)
-class SubscribingConfig:
-    """How much a connection may have, and what a node keeps of a topic."""
-
-    max_topics: int = 200
-    max_reply_bytes: int = 128 * 1024
-    backlog_messages: int = 1000
-    backlog_bytes: int = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
     """A topic that is followed here for a connection that is about to listen to it."""
 
-    topic: Topic
+    subscription: Subscription
     channel: Channel
     seen: Position | None
     missed: list[Entry] | None
@@ -53,16 +40,14 @@ class SubscribingService:
     def __init__(
         self,
         config: SubscribingConfig,
-        following: Following,
+        topics: OpenTopics,
         subscriptions: Subscriptions,
         fanout: Fanout,
-        freshness: Freshness,
     ) -> None:
         self._config = config
-        self._following = following
+        self._topics = topics
         self._subscriptions = subscriptions
         self._fanout = fanout
-        self._freshness = freshness
 
     def enter(
         self, connection_id: str, principal: Principal, link: Link, *, numbered: bool = False
@@ -87,7 +72,7 @@ class SubscribingService:
         """It is back: it gets what it missed. False where that, or its topics, cannot be had."""
         for subscription in self._subscriptions.of_connection(connection_id):
             allowed = principal.allows(Scope.MARKET_READ)
-            if not allowed or not _may_have(principal, subscription.topic):
+            if not allowed or not may_have(principal, subscription.topic):
                 return False
         if not self._fanout.resume(connection_id, link, offset, first):
             return False
@@ -98,7 +83,7 @@ class SubscribingService:
         """The connection is gone, and what it listened to with it."""
         self._subscriptions.leave(connection_id)
         for name in self._fanout.detach(connection_id):
-            await self._close(name)
+            await self._topics.close(name)
 
     async def subscribe(
         self,
@@ -122,13 +107,13 @@ class SubscribingService:
                         topic = Topic.parse(name)
                         seen = None if since is None else since.get(name)
                         self._judge_place(connection_id, principal, topic, opened)
-                        channel, missed = await self._join(connection_id, principal, topic, seen)
+                        each = await self._join(connection_id, topic, seen)
                     except FloorcastError as error:
                         replies[name] = _refused(error)
                         continue
                     # While the others are asked for, nobody listens to it yet.
-                    held.enter_context(self._following.holding(channel.name))
-                    opened[name] = _Opened(topic, channel, seen, missed)
+                    held.enter_context(self._topics.holding(each.channel.name))
+                    opened[name] = each
                 # From here on nothing waits: what is published now comes after this answer.
                 room = self._config.max_reply_bytes
                 for name, each in opened.items():
@@ -142,7 +127,9 @@ class SubscribingService:
         finally:
             # Nothing, unless it came to nothing.
             for each in opened.values():
-                await self._close(each.channel.name)
+                self._subscriptions.fail(each.subscription)
+            for each in opened.values():
+                await self._topics.close(each.channel.name)
         self._fanout.answered(connection_id)
         return replies
 
@@ -150,16 +137,17 @@ class SubscribingService:
         self, connection_id: str, opened: "_Opened", interval_ms: int, room_bytes: int
     ) -> Answer:
         """Let a connection hear a topic that is followed here, and tell it where that stands."""
-        topic, channel = opened.topic, opened.channel
+        topic, channel = opened.subscription.topic, opened.channel
         # What waits may find the connection broken, and end it.
         self._fanout.flush_channel(channel)
         self._judge_presence(connection_id)
         granted = _granted(interval_ms) if topic.stream.merges else 0
         pace = self._fanout.listen(connection_id, channel, granted)
+        # Another connection of its user's may have ended it meanwhile.
         subscription = self._subscriptions.pend(connection_id, topic)
         self._subscriptions.listen(connection_id, subscription, granted)
         told = answer(
-            _view(channel), pace, seen=opened.seen, missed=opened.missed, room_bytes=room_bytes
+            view_of(channel), pace, seen=opened.seen, missed=opened.missed, room_bytes=room_bytes
         )
         if told.owes_snapshot:
             self._fanout.owe_snapshot(connection_id, channel)
@@ -179,7 +167,7 @@ class SubscribingService:
             channel = self._fanout.channel(channel_for(topic, principal.org, principal.user_id))
             if self._subscriptions.end(connection_id, topic) and channel is not None:
                 self._fanout.unlisten(connection_id, channel)
-                await self._close(channel.name)
+                await self._topics.close(channel.name)
             replies[name] = {"status": SubscriptionStatus.DISCONNECTED.value}
         return replies
 
@@ -190,44 +178,24 @@ class SubscribingService:
             channel = self._fanout.channel(subscription.channel)
             if channel is not None:
                 standing = self._fanout.standing(connection_id, channel)
-                replies[subscription.topic.name] = connected(_view(channel), *standing)
+                replies[subscription.topic.name] = connected(view_of(channel), *standing)
         return replies
 
-    async def _join(
-        self, connection_id: str, principal: Principal, topic: Topic, seen: Position | None
-    ) -> tuple[Channel, list[Entry] | None]:
-        """The topic, followed here, if this connection may have it; and what it missed of it."""
-        name = channel_for(topic, principal.org, principal.user_id)
-        channel = self._fanout.channel(name)
-        if topic.stream.merges:
-            # The state is all that anybody needs.
-            seen = None
-        if channel is not None and seen is None:
-            return channel, None
+    async def _join(self, connection_id: str, topic: Topic, seen: Position | None) -> _Opened:
+        """The topic, followed here; and what the connection missed of it."""
         subscription = self._subscriptions.pend(connection_id, topic)
+        name = subscription.channel
+        # Of what merges, the state is all that anybody needs.
+        lacking_from = None if topic.stream.merges else seen
         try:
-            channel, missed = await self._following.follow(
-                name, lambda *state: self._look(topic, *state), seen
-            )
-            if name not in self._freshness:
-                self._freshness.open(channel, topic.stream, _view(channel))
+            channel, missed = await self._topics.open(name, topic, lacking_from)
             self._judge_presence(connection_id)
         except BaseException:
             # Also where the connection ended while the broker was asked.
             self._subscriptions.fail(subscription)
-            await self._close(name)
+            await self._topics.close(name)
             raise
-        return channel, missed
-
-    def _look(self, topic: Topic, head: Position, latest: Entry | None) -> TopicView:
-        return TopicView(
-            topic.stream,
-            MessageEncoder(MARKET_NAMESPACE, topic),
-            head,
-            latest,
-            max_messages=self._config.backlog_messages,
-            max_bytes=self._config.backlog_bytes,
-        )
+        return _Opened(subscription, channel, seen, missed)
 
     def _judge_place(
         self,
@@ -237,7 +205,7 @@ class SubscribingService:
         opened: Mapping[str, "_Opened"],
     ) -> None:
         """Refuse what may not be had, and one more than there is room for."""
-        if not _may_have(principal, topic):
+        if not may_have(principal, topic):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
         self._judge_presence(connection_id)
         subscriptions = self._subscriptions
@@ -257,16 +225,6 @@ class SubscribingService:
         if connection_id not in self._fanout:
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
 
-    async def _close(self, name: str) -> None:
-        await self._following.release(name, self._freshness.close)
-
-
-def _may_have(principal: Principal, topic: Topic) -> bool:
-    """A public topic by its symbol; a private one needs a user who has it for longer than this."""
-    if topic.symbol is None:
-        return not principal.anonymous
-    return principal.may_use_symbol(topic.symbol)
-
 
 def _granted(interval_ms: int) -> int:
     """The next pace that is offered: never more often than was asked for, if there is one."""
@@ -275,9 +233,3 @@ def _granted(interval_ms: int) -> int:
 
 def _refused(error: FloorcastError) -> dict[str, object]:
     return {"status": SubscriptionStatus.ERROR.value, "error": error.body()}
-
-
-def _view(channel: Channel) -> TopicView:
-    view = channel.view
-    assert isinstance(view, TopicView)
-    return view

@@ -10,7 +10,7 @@ from client_sdk.contract import ErrorCode, Scope
 from server.access import AccessConfig, build_verifier
 from server.core.errors import AccessError
 from tests.access import forge
-from tests.access.forge import SECRET, raw_token, token, verifier
+from tests.access.forge import SECRET, ec_key, jwk, jwks, raw_token, token, verifier
 from tests.kit.clock import START, ManualClock
 
 HEADER = b'{"alg":"HS256","typ":"JWT"}'
@@ -199,3 +199,49 @@ async def test_a_public_key_verifies_its_own_tokens_and_no_others(
     assert (await judge.verify(own)).user_id == "ann"
     with pytest.raises(AccessError, match="signature"):
         await judge.verify(token(key=forge.key_for(algorithm, which=1), algorithm=algorithm))
+
+
+async def test_a_token_that_is_shown_again_is_not_judged_anew_but_ends_when_it_ends() -> None:
+    clock = ManualClock()
+    checked, text = verifier(clock), token()
+    first = await checked.verify(text)
+    clock.advance(59.75)
+    assert await checked.verify(text) is first
+    clock.advance(0.25)
+    with pytest.raises(AccessError) as caught:
+        await checked.verify(text)
+    assert caught.value.code is ErrorCode.AUTH_EXPIRED
+
+
+async def test_a_token_that_was_taken_makes_no_other_one_right() -> None:
+    checked, text = verifier(), token()
+    await checked.verify(text)
+    head, body, signature = text.split(".")
+    for forged in (f"{head}.{body}.", f"{head}.{body}.{signature[:-2]}AA", text[:-1]):
+        with pytest.raises(AccessError):
+            await checked.verify(forged)
+
+
+async def test_a_token_is_judged_anew_when_its_key_is_withdrawn() -> None:
+    clock, published = ManualClock(), [jwks(jwk(ec_key(0), "a"))]
+
+    async def fetch(url: str) -> bytes:
+        return published[-1]
+
+    config = AccessConfig(algorithm="ES256", jwks_url="https://issuer.example/keys")
+    checked = build_verifier(config, clock, fetch=fetch)
+    text = token(key=ec_key(0), algorithm="ES256", header={"kid": "a"}, exp=START + 3600)
+    await checked.verify(text)
+    # The same id, but the key of somebody else: what was found right before must not count.
+    published.append(jwks(jwk(ec_key(1), "a")))
+    clock.advance(301)
+    with pytest.raises(AccessError, match="signature"):
+        await checked.verify(text)
+
+
+async def test_only_so_many_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.access.tokens._MAX_SEEN", 2)
+    checked, texts = verifier(), [token(jti=str(number)) for number in range(3)]
+    first, second, _ = [await checked.verify(text) for text in texts]
+    assert await checked.verify(texts[1]) is second
+    assert await checked.verify(texts[0]) is not first

@@ -120,6 +120,32 @@ async def test_a_stream_that_was_deleted_gives_nobody_its_past_and_goes_on(
         assert [each.position.seq for each in told or ()] == [4, 5]
 
 
+async def test_a_channel_that_cannot_be_read_keeps_no_other_back_nor_redis_busy() -> None:
+    with redis_server() as redis:
+        cluster = Cluster("redis", redis.url)
+        async with cluster.running() as node:
+            for channel in "AB":
+                await node.broker.publish(channel, b"{}", NOW_MS, kept=True)
+                await node.broker.watch(channel)
+            head = f"{cluster.prefix}:{{A}}:head"
+            with redis.client() as client:
+                client.delete(head)
+                client.set(head, "nobody of ours has written this")
+                client.client_kill_filter(_type="pubsub")
+            await node.until(lambda: False in node.states and node.states[-1])
+            await node.broker.publish("B", b"{}", NOW_MS, kept=True)
+            await node.until(lambda: node.seqs("B") == [2])
+            with redis.client() as client:
+                client.config_resetstat()
+                await asyncio.sleep(0.3)
+                asked = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+                assert asked <= 3
+                client.delete(head)
+            await node.until(lambda: [each.channel for each in node.resets] == ["A"])
+            await node.broker.publish("A", b"{}", NOW_MS, kept=True)
+            await node.until(lambda: node.seqs() == [1])
+
+
 async def test_a_book_that_is_not_whole_any_more_begins_anew(
     cluster: Cluster, shared_redis: RedisServer
 ) -> None:
@@ -132,6 +158,30 @@ async def test_a_book_that_is_not_whole_any_more_begins_anew(
         assert await node.broker.latest("A") is None
         head = await node.broker.head("A")
         assert (head.seq, head.epoch == receipt.position.epoch) == (0, False)
+
+
+async def test_a_book_that_a_stranger_has_written_is_refused_and_stops_nobody(
+    cluster: Cluster, shared_redis: RedisServer
+) -> None:
+    async with cluster.running() as node:
+        data = b'{"bids":[["1","1"]],"asks":[],"checksum":1}'
+        for channel in "AB":
+            for _ in range(2):
+                await node.broker.publish(channel, data, NOW_MS, whole=lambda: data)
+            await node.broker.watch(channel)
+        with shared_redis.client() as client:
+            [head] = [
+                each for each in client.keys(f"{cluster.prefix}:{{A}}*") if b":log" not in each
+            ]
+            whole = client.hget(head, "whole")
+            assert isinstance(whole, bytes)
+            client.hset(head, "whole", whole.replace(b'"bids"', b'"aids"'))
+        with pytest.raises(FloorcastError, match="not a book"):
+            await node.broker.latest("A")
+        for channel in "AB":
+            node.broker._follower._doubt(f"{cluster.prefix}:{{{channel}}}".encode())  # type: ignore[attr-defined]
+        await node.broker.publish("B", data, NOW_MS, whole=lambda: data)
+        await node.until(lambda: node.seqs("B") == [3])
 
 
 async def test_a_head_that_was_evicted_takes_its_claims_and_its_stream_along(
@@ -189,7 +239,7 @@ async def test_an_entry_that_nobody_would_read_is_not_written(shared_redis: Redi
 
 async def test_what_waits_for_redis_is_bounded() -> None:
     with redis_server() as redis:
-        config = RedisConfig(Address.parse(redis.url), max_waiting=10, timeout_seconds=0.3)
+        config = RedisConfig(Address.parse(redis.url), max_waiting=10, timeout_seconds=1.0)
         node = Node(RedisBroker(ManualClock(), Counters(), config))
         await node.start()
         redis.pause()

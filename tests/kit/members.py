@@ -1,6 +1,5 @@
 """A member of sessions over a real socket, who forgets nothing of what it hears."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -81,10 +80,3 @@ class Member:
         if number:
             self.asked[body["id"]] = int(number)
         self.heard.append((event, body))
-
-
-async def settled(condition: Any) -> None:
-    """Wait until something is so; fails the test after a second."""
-    async with asyncio.timeout(1):
-        while not condition():
-            await asyncio.sleep(0)

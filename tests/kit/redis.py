@@ -17,9 +17,8 @@ import pytest
 import redis
 
 from tests.kit.certificates import Authority
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.rights import ACCOUNT, cluster_rights, grant, sentinel_rights, server_rights
-
-_PATIENCE_SECONDS = 10.0
 
 
 class RedisServer:
@@ -51,7 +50,7 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 with self.client() as client:
@@ -82,7 +81,9 @@ class RedisServer:
     @contextlib.contextmanager
     def client(self) -> Iterator["redis.Redis"]:
         """Somebody else who uses it."""
-        client = redis.Redis(unix_socket_path=str(self.socket), protocol=2, socket_timeout=5)
+        client = redis.Redis(
+            unix_socket_path=str(self.socket), protocol=2, socket_timeout=PATIENCE_SECONDS
+        )
         try:
             yield client
         finally:
@@ -253,7 +254,7 @@ def shards_url() -> Iterator[str]:
 
 
 def _until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not done():
         assert time.monotonic() < deadline, "the servers do not find each other"
         time.sleep(0.02)

@@ -19,12 +19,12 @@ from client_sdk import (
     LimitExceeded,
     ProtocolError,
     SendTimeout,
-    ServerUnavailable,
     SessionError,
     TopicError,
     TradesMessage,
 )
-from tests.sdk.kit import config, nothing_left, until
+from tests.kit.patience import PATIENCE_SECONDS
+from tests.sdk.kit import config, in_vain, nothing_left, until
 from tests.sdk.scripted import Scripted, Visit, event, vanish
 
 
@@ -34,8 +34,7 @@ def client_at(server: Scripted, token: Any = "x", **changes: Any) -> Client:
 
 async def admitted(visit: Visit) -> None:
     """Let in, and be quiet."""
-    await visit.open()
-    await visit.admit()
+    await visit.let_in()
     await visit.stay()
 
 
@@ -58,8 +57,7 @@ async def test_the_client_says_that_it_needs_no_recovery() -> None:
     auths: list[dict[str, Any]] = []
 
     async def script(visit: Visit) -> None:
-        await visit.open()
-        auths.append(await visit.admit())
+        auths.append(await visit.let_in())
         await visit.stay()
 
     async with Scripted(script).running() as server, client_at(server):
@@ -67,55 +65,60 @@ async def test_the_client_says_that_it_needs_no_recovery() -> None:
 
 
 async def test_pings_are_answered_and_a_server_that_falls_silent_is_left() -> None:
-    pongs: list[str] = []
+    lived, left = asyncio.Event(), asyncio.Event()
 
     async def script(visit: Visit) -> None:
-        await visit.open('0{"sid":"x","pingInterval":40,"pingTimeout":20}')
+        # A busy machine may be too late for one of these: then the client comes again.
+        await visit.open('0{"sid":"x","pingInterval":80,"pingTimeout":40}')
         await visit.admit()
         for _ in range(3):
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.06)
             await visit.say("2", "6")
-            pongs.append(await visit.hear())
+            assert await visit.hear() == "3"
+        lived.set()
         await visit.stay()
+        left.set()
 
-    async with (
-        Scripted(script, admitted).running() as server,
-        nothing_left(),
-        client_at(server) as client,
-    ):
-        await until(lambda: len(pongs) == 3)
-        assert client.state is ClientState.ONLINE
-        await until(lambda: client.stats.reconnects == 1)
-        assert pongs == ["3", "3", "3"]
+    async with Scripted(script).running() as server, nothing_left(), client_at(server):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await lived.wait()
+            await left.wait()
 
 
 async def closes(visit: Visit) -> None:
-    await visit.open()
-    await visit.admit()
+    await visit.let_in()
     await asyncio.sleep(0.01)
     await visit.say("1")
     await visit.stay()
 
 
 async def binary(visit: Visit) -> None:
-    await visit.open()
-    await visit.admit()
+    await visit.let_in()
     await visit.socket.send_bytes(b"x")
     await visit.stay()
 
 
-async def garbage(visit: Visit) -> None:
-    await visit.open()
-    await visit.admit()
-    await visit.say("what?")
-    await visit.stay()
+def answers(packet: str) -> Callable[[Visit], Any]:
+    """Answers the client's CONNECT with this."""
+
+    async def script(visit: Visit) -> None:
+        await visit.open()
+        await visit.hear()
+        await visit.say(packet)
+        await visit.stay()
+
+    return script
 
 
-async def bad_goodbye(visit: Visit) -> None:
-    await visit.open()
-    await visit.admit()
-    await visit.say('42/market,["goodbye",{}]')
-    await visit.stay()
+def says(packet: str) -> Callable[[Visit], Any]:
+    """Lets the client in, and says this."""
+
+    async def script(visit: Visit) -> None:
+        await visit.let_in()
+        await visit.say(packet)
+        await visit.stay()
+
+    return script
 
 
 async def no_handshake(visit: Visit) -> None:
@@ -137,31 +140,12 @@ async def never_admits(visit: Visit) -> None:
     await visit.stay()
 
 
-async def refuses_oddly(visit: Visit) -> None:
-    await visit.open()
-    await visit.hear()
-    await visit.say("44/market,[]")
-    await visit.stay()
-
-
-async def refuses_without_a_code(visit: Visit) -> None:
-    await visit.open()
-    await visit.hear()
-    await visit.say('44/market,{"message":"no"}')
-    await visit.stay()
-
-
 async def hangs_up_at_join(visit: Visit) -> None:
     await visit.open()
     await visit.hear()
 
 
-async def is_overloaded(visit: Visit) -> None:
-    await visit.open()
-    await visit.hear()
-    problem = {"code": "server.overloaded", "message": "full", "retry_after_ms": 1}
-    await visit.say(f"44/market,{json.dumps({'message': 'full', 'data': problem})}")
-    await visit.stay()
+OVERLOADED = {"code": "server.overloaded", "message": "full", "retry_after_ms": 1}
 
 
 @pytest.mark.parametrize(
@@ -170,16 +154,19 @@ async def is_overloaded(visit: Visit) -> None:
         vanish,
         closes,
         binary,
-        garbage,
-        bad_goodbye,
+        pytest.param(says("what?"), id="garbage"),
+        pytest.param(says('42/market,["goodbye",{}]'), id="bad_goodbye"),
         no_handshake,
         odd_handshake,
         silent,
         never_admits,
-        refuses_oddly,
-        refuses_without_a_code,
         hangs_up_at_join,
-        is_overloaded,
+        pytest.param(answers("44/market,[]"), id="refuses_oddly"),
+        pytest.param(answers('44/market,{"message":"no"}'), id="refuses_without_a_code"),
+        pytest.param(
+            answers(f"44/market,{json.dumps({'message': 'full', 'data': OVERLOADED})}"),
+            id="is_overloaded",
+        ),
     ],
 )
 async def test_a_server_in_trouble_is_left_and_tried_again(
@@ -191,7 +178,7 @@ async def test_a_server_in_trouble_is_left_and_tried_again(
         nothing_left(),
         client_at(server, connect_seconds=0.05, answer_seconds=0.05) as client,
     ):
-        await until(lambda: server.visits == 2)
+        await until(lambda: server.visits >= 2)
         await until(lambda: client.state is ClientState.ONLINE)
 
 
@@ -205,10 +192,8 @@ async def test_what_is_no_websocket_is_said_to_be_none() -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    with pytest.raises(ServerUnavailable, match="503"):
-        await Client(url, "x", config=config(start_seconds=0.1)).start()
-    with pytest.raises(ServerUnavailable):
-        await Client("no url at all", "x", config=config(start_seconds=0.1)).start()
+    assert "503" in (await in_vain(Client(url, "x", config=config()))).message
+    await in_vain(Client("no url at all", "x", config=config()))
     await runner.cleanup()
 
 
@@ -217,16 +202,18 @@ def goodbye(namespace: str = "/market", **body: object) -> str:
 
 
 async def test_who_is_sent_away_for_good_stays_away() -> None:
+    started = asyncio.Event()
+
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
-        await asyncio.sleep(0.01)
+        await visit.let_in()
+        await started.wait()
         await visit.say(goodbye(code="auth.forbidden", reconnect=False), "41/market,")
 
     server = Scripted(script)
     async with server.running(), nothing_left():
         client = client_at(server)
         await client.start()
+        started.set()
         with pytest.raises(ForbiddenError) as caught:
             await anext(client.market.prices("A"))
         assert caught.value.message == "bye"
@@ -237,8 +224,7 @@ async def test_who_is_sent_away_for_good_stays_away() -> None:
 
 async def test_a_namespace_that_is_ended_alone_leaves_the_other() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.admit("/session")
         head, _, _ = await visit.question()
         await visit.answer(head, {"ok": True, "epoch": "e", "seq": 0})
@@ -257,27 +243,31 @@ async def test_a_namespace_that_is_ended_alone_leaves_the_other() -> None:
 
 
 async def test_a_goodbye_may_name_the_time_to_come_back() -> None:
+    loop = asyncio.get_running_loop()
+    moments: list[float] = []
+
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
-        await asyncio.sleep(0.01)
+        await visit.let_in()
+        moments.append(loop.time())
         await visit.say(goodbye(code="server.draining", reconnect=True, after_ms=80))
 
-    server = Scripted(script, admitted)
-    async with server.running(), client_at(server) as client:
-        loop = asyncio.get_running_loop()
-        await until(lambda: client.state is ClientState.OFFLINE)
-        began = loop.time()
-        await until(lambda: server.visits == 2)
-        assert loop.time() - began >= 0.07
+    async def again(visit: Visit) -> None:
+        moments.append(loop.time())
+        await admitted(visit)
+
+    async with Scripted(script, again).running() as server, client_at(server):
+        await until(lambda: len(moments) == 2)
+        assert moments[1] - moments[0] >= 0.07
 
 
 async def test_a_hint_is_followed_at_its_moment_without_taking_leave() -> None:
     heard: list[str] = []
+    loop = asyncio.get_running_loop()
+    moments: list[float] = []
 
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
+        moments.append(loop.time())
         await visit.say(event("/market", "reconnect_hint", after_ms=30))
         # Only the first counts.
         await visit.say(event("/market", "reconnect_hint", after_ms=0))
@@ -287,17 +277,14 @@ async def test_a_hint_is_followed_at_its_moment_without_taking_leave() -> None:
     # The moment was the server's choice for this client: no delay of its own comes on top.
     slow = BackoffConfig(least_seconds=60.0, first_seconds=60.0, most_seconds=60.0)
     async with server.running(), client_at(server, backoff=slow) as client:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         await until(lambda: client.stats.reconnects == 1)
-        assert loop.time() - began >= 0.025
+        assert loop.time() - moments[0] >= 0.025
         assert heard == []
 
 
 async def test_a_namespace_that_is_refused_for_now_is_tried_again_later() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.hear()
         problem = {"code": "limit.rate", "message": "too fast", "retry_after_ms": 5}
         await visit.say(f"44/session,{json.dumps({'message': 'x', 'data': problem})}")
@@ -317,8 +304,7 @@ async def test_a_namespace_that_is_refused_for_now_is_tried_again_later() -> Non
 
 async def test_a_refusal_of_tomorrow_is_an_error_of_its_area() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         for code in ("limit.novelty", "unheard.of"):
             head, _, body = await visit.question()
             error = {"code": code, "message": "new", "hint": 1}
@@ -343,8 +329,7 @@ async def test_a_topic_that_fails_for_now_is_asked_for_again(
     monkeypatch.setattr("client_sdk.worker._RETRY_SECONDS", 0.001)
 
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         head, _, _ = await visit.question()
         error = {"code": "server.internal", "message": "oops"}
         good = {"status": "CONNECTED", "epoch": "e", "seq": 0}
@@ -362,8 +347,7 @@ async def test_a_topic_that_fails_for_now_is_asked_for_again(
 @pytest.mark.parametrize("answer", [{"ok": True}, {"ok": True, "topics": []}, 5, {"ok": False}])
 async def test_an_answer_that_makes_no_sense_is_an_error_and_not_a_wait(answer: object) -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         while True:
             head, name, _ = await visit.question()
             await visit.answer(head, answer if name == "subscribe" else {"ok": True})
@@ -389,14 +373,14 @@ async def test_an_answer_that_does_not_come_is_asked_for_again(
     monkeypatch.setattr("client_sdk.worker._RETRY_SECONDS", 0.001)
 
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         late, _, _ = await visit.question()
-        await visit.connected("TRADES:A")
-        # What comes after all is nothing any more.
-        await visit.answer(late, {"ok": False})
-        await visit.say("43/market,999[{}]", trades(1))
-        await visit.stay()
+        while True:
+            # Where this one takes too long as well, it is asked once more.
+            await visit.connected("TRADES:A")
+            # What comes after all is nothing any more.
+            await visit.answer(late, {"ok": False})
+            await visit.say("43/market,999[{}]", trades(1))
 
     async with (
         Scripted(script).running() as server,
@@ -407,8 +391,7 @@ async def test_an_answer_that_does_not_come_is_asked_for_again(
 
 async def test_messages_that_nobody_can_read_are_counted_and_shown_as_a_gap() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.connected("TRADES:A")
         await visit.say(
             "42/elsewhere,[\"x\",{}]",
@@ -449,8 +432,7 @@ async def test_a_session_is_asked_for_and_talked_to_until_the_server_can(
     monkeypatch.setattr("client_sdk.worker._RETRY_SECONDS", 0.001)
 
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.admit("/session")
         busy = {"code": "limit.rate", "message": "slowly", "retry_after_ms": 1}
         for answer in (
@@ -470,16 +452,14 @@ async def test_a_session_is_asked_for_and_talked_to_until_the_server_can(
 
 async def test_a_namespace_that_was_put_off_is_not_asked_for_on_a_new_connection() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.hear()
         problem = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
         await visit.say(f"44/session,{json.dumps({'message': 'x', 'data': problem})}")
         await asyncio.sleep(0.01)
 
     async def only_market(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.connected("TRADES:A")
         await visit.say(trades(1))
         assert (await visit.hear()).startswith("41/market")
@@ -496,23 +476,21 @@ async def test_a_namespace_that_was_put_off_is_not_asked_for_on_a_new_connection
 
 async def test_what_one_connection_put_off_is_asked_for_at_once_on_the_next() -> None:
     async def busy(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         head, _, _ = await visit.question()
         problem = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
         await visit.answer(head, {"ok": False, "error": problem})
         await asyncio.sleep(0.01)
 
     async def idle(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.connected("TRADES:A")
         await visit.stay()
 
     async with (
         Scripted(busy, idle).running() as server,
         client_at(server) as client,
-        asyncio.timeout(5),
+        asyncio.timeout(PATIENCE_SECONDS),
         client.market.trades("A"),
     ):
         assert client.stats.reconnects == 1
@@ -520,8 +498,7 @@ async def test_what_one_connection_put_off_is_asked_for_at_once_on_the_next() ->
 
 async def test_session_events_that_nobody_can_read_are_counted() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.admit("/session")
         head, _, _ = await visit.question()
         await visit.answer(head, {"ok": True, "epoch": "e", "seq": 0})
@@ -545,8 +522,7 @@ async def test_session_events_that_nobody_can_read_are_counted() -> None:
 
 async def test_publishing_to_a_server_that_answers_nonsense_fails() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         for answer in (
             {"ok": True, "positions": []},
             {"ok": False, "error": {"code": "request.invalid", "message": "no"}},
@@ -582,8 +558,7 @@ async def test_an_error_of_ours_ends_the_client_loudly(
 
 async def test_frames_that_wait_do_not_keep_others_from_running() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.connected("TRADES:A")
         for seq in range(1, 2001):
             await visit.say(trades(seq))

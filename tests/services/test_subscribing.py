@@ -1,12 +1,13 @@
 """Subscribing without sockets: what a newcomer hears, who has gone meanwhile, what is left."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from client_sdk.contract import ErrorCode
 from server.brokers import MemoryBroker
-from server.core.entries import Entry
+from server.core.entries import Entry, Position, Reset
 from server.core.errors import FloorcastError
 from server.services import PublishingConfig
 from tests.kit.desk import Desk, trader
@@ -158,3 +159,102 @@ async def test_who_leaves_while_the_state_is_fetched_leaves_nothing_behind() -> 
     assert len(desk.subscriptions) == 0
     assert desk.fanout.channels() == ()
     assert desk.subscriptions.users_of("PRICE:A") == ()
+
+
+class StuckBroker(MemoryBroker):
+    """A broker that is stuck at one topic, or fails there, and serves all others."""
+
+    stuck: str = ""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def watch(self, channel: str) -> None:
+        await super().watch(channel)
+        if channel == self.stuck:
+            await self.answered
+
+    async def since(self, channel: str, position: Position) -> list[Entry] | None:
+        if channel == self.stuck:
+            await self.answered
+        return await super().since(channel, position)
+
+
+async def stuck_desk(stuck: str) -> tuple[Desk, StuckBroker]:
+    desk = Desk(broker=StuckBroker)
+    broker = desk.broker
+    assert isinstance(broker, StuckBroker)
+    await broker.start(desk.fanout.deliver)
+    broker.stuck = stuck
+    return desk, broker
+
+
+NO_ANSWER = FloorcastError(ErrorCode.SERVER_OVERLOADED, "the broker does not answer")
+
+
+async def test_a_topic_that_fails_keeps_none_of_the_others_back() -> None:
+    desk, broker = await stuck_desk("PRICE:B")
+    broker.answered.set_exception(NO_ANSWER)
+    desk.enter("ann")
+    reply = await desk.subscribe("ann", "PRICE:A", "PRICE:B", "PRICE:A", "WRONG", "TRADES:A")
+    assert {topic: each["status"] for topic, each in reply.items()} == {
+        "PRICE:A": "CONNECTED",
+        "PRICE:B": "ERROR",
+        "WRONG": "ERROR",
+        "TRADES:A": "CONNECTED",
+    }
+    assert [each.name for each in desk.fanout.channels()] == ["PRICE:A", "TRADES:A"]
+
+
+async def test_a_request_that_is_given_up_half_way_leaves_nothing_that_seems_to_wait() -> None:
+    desk, _ = await stuck_desk("PRICE:C")
+    await desk.client("bob", "PRICE:B")
+    desk.enter("ann")
+    asked = asyncio.ensure_future(desk.subscribe("ann", "PRICE:A", "PRICE:B", "PRICE:C"))
+    await asyncio.sleep(0)
+    assert len(desk.fanout.channels()) == 2
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert [each.status for each in desk.subscriptions.of_user("default", "ann")] == ["ERROR"] * 3
+    assert [each.name for each in desk.fanout.channels()] == ["PRICE:B"], "bob hears it"
+    await desk.service.leave("bob")
+    assert desk.fanout.channels() == ()
+
+
+async def test_what_another_connection_ended_meanwhile_may_fail_all_the_same() -> None:
+    desk, broker = await stuck_desk("TRADES:A")
+    broker.stuck = ""
+    await desk.trade("A", 1)
+    for name in ("desk", "phone"):
+        desk.enter(name, trader("ann"))
+    await desk.subscribe("desk", "TRADES:A", user="ann")
+    broker.stuck = "TRADES:A"
+    since = {"TRADES:A": Position("e1", 0)}
+    asked = asyncio.ensure_future(
+        desk.service.subscribe("phone", trader("ann"), ["TRADES:A"], since=since)
+    )
+    await asyncio.sleep(0)
+    await desk.service.leave("desk")
+    broker.answered.set_exception(NO_ANSWER)
+    reply = await asked
+    assert reply["TRADES:A"]["error"]["code"] == "server.overloaded"  # type: ignore[index]
+    assert desk.fanout.channels() == ()
+
+
+async def test_a_topic_that_begins_anew_while_another_is_asked_for_splices_nothing() -> None:
+    desk, broker = await stuck_desk("PRICE:B")
+    for number in (1, 2):
+        await desk.trade("A", number)
+    desk.enter("ann")
+    since = {"TRADES:A": Position("e1", 1)}
+    asked = asyncio.ensure_future(
+        desk.service.subscribe("ann", trader("ann"), ["TRADES:A", "PRICE:B"], since=since)
+    )
+    await asyncio.sleep(0)
+    desk.fanout.reset(Reset("TRADES:A", Position("e2", 0), None))
+    broker.answered.set_result(None)
+    told = (await asked)["TRADES:A"]
+    assert (told["epoch"], told["seq"]) == ("e2", 0)
+    assert (told["recovered"], told["missed"], told["snapshot"]) == (False, [], None)

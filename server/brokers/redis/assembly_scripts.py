@@ -136,7 +136,10 @@ _KICK = """
 local state = redis.call('HMGET', room, 'made', 'closed')
 if not state[1] then return {'none'} end
 if state[2] then return {'closed'} end
-if redis.call('HEXISTS', users, ARGV[3]) == 0 then return {'absent'} end
+if redis.call('HEXISTS', users, ARGV[3]) == 0 then
+  tell('barred', ARGV[3])
+  return {'absent'}
+end
 local found = redis.call('HGETALL', seats)
 local count = 0
 for i = 1, #found, 2 do

@@ -2,6 +2,8 @@
 
 from hashlib import blake2b
 
+from server.core.limits import Holder
+
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
 
@@ -20,8 +22,16 @@ class Keys:
         return self._stem + channel.translate(_ESCAPES).encode() + b"}"
 
     def node(self, node: str) -> bytes:
-        """Where a node talks to itself."""
+        """Where a node hears itself, and what others ask it."""
         return self._prefix + b":node:" + node.encode()
+
+    def saved(self, name: str) -> bytes:
+        """A string with an expiry: a connection that waits to be had back, its node being gone."""
+        return self._prefix + b":recovery:saved:" + name.encode()
+
+    def moved(self, name: str) -> bytes:
+        """A string with an expiry: the node that has a connection now which another has named."""
+        return self._prefix + b":recovery:moved:" + name.encode()
 
     def nodes(self) -> bytes:
         """A hash: the last sign of life of each node that looks after sessions."""
@@ -38,6 +48,13 @@ class Keys:
     def made(self, org: str, user_id: str) -> bytes:
         """A set: the sessions that a user has made."""
         return self.spoken(f"user@{len(org)}:{org}:{user_id}") + b":made"
+
+    def places(self, holder: Holder) -> bytes:
+        """A hash: how many connections of an address or a user each node has."""
+        if isinstance(holder, str):
+            return self.spoken(f"address@{holder}") + b":places"
+        org, user_id = holder
+        return self.spoken(f"user@{len(org)}:{org}:{user_id}") + b":places"
 
 
 def head_of(spoken: bytes) -> bytes:

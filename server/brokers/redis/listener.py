@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from redis.asyncio.connection import AbstractConnection
 
+from server.brokers.redis.tasks import end
 from server.brokers.redis.wire import BROKEN, Wire
 
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.02, 1.0
@@ -24,6 +25,7 @@ class Listener:
         *,
         timeout_seconds: float,
         wanted: Callable[[], Iterable[bytes]],
+        on_own: Callable[[object], None],
         on_message: Callable[[bytes, object], None],
         on_subscribed: Callable[[bytes], None],
         on_change: Callable[[], None],
@@ -33,6 +35,7 @@ class Listener:
         self._timeout_seconds = timeout_seconds
         # What has to be heard, asked whenever a connection is new.
         self._wanted = wanted
+        self._on_own = on_own
         self._on_message = on_message
         self._on_subscribed = on_subscribed
         self._on_change = on_change
@@ -60,10 +63,7 @@ class Listener:
 
     async def stop(self) -> None:
         """Hear nothing more."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await end(*self._tasks)
         self._tasks.clear()
         await self._close()
 
@@ -131,6 +131,8 @@ class Listener:
                 case [b"message", bytes() as channel, message]:
                     if channel == self._own:
                         self.heard_at = _now()
+                        if message:
+                            self._on_own(message)
                     else:
                         self._on_message(channel, message)
                 case [b"subscribe", bytes() as channel, _] if channel != self._own:

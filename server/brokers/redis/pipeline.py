@@ -13,6 +13,7 @@ from redis.exceptions import (
 )
 
 from client_sdk.contract import ErrorCode
+from server.brokers.redis.tasks import end
 from server.brokers.redis.wire import BROKEN, Command, Reply, Wire
 from server.core.errors import FloorcastError, LimitError
 
@@ -64,8 +65,7 @@ class Pipeline:
         self.up = False
         self._stopped = True
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
             self._task = None
         self._refuse_all(list(self._waiting))
         self._waiting.clear()
@@ -73,6 +73,10 @@ class Pipeline:
 
     async def run(self, command: Command) -> Reply:
         """Run one command; a refusal of Redis's is raised as an error of ours."""
+        return await self.submit(command)
+
+    def submit(self, command: Command) -> asyncio.Future[Reply]:
+        """The same for who does not wait, and has no task for it."""
         if not self.up:
             raise self._absence()
         if len(self._waiting) >= self._max_waiting:
@@ -84,7 +88,7 @@ class Pipeline:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, future))
         self._work.set()
-        return await future
+        return future
 
     async def _pump(self) -> None:
         waiting = self._waiting

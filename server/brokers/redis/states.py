@@ -4,8 +4,10 @@ from typing import cast
 
 import orjson
 
+from client_sdk.contract import ErrorCode
 from server.core.book import Levels, OrderBook
 from server.core.entries import Entry
+from server.core.errors import FloorcastError
 
 # Whoever published the changes has bounded the book.
 _ANY_DEPTH = 1 << 30
@@ -18,9 +20,15 @@ def folded(last: Entry | None, whole: Entry | None, updates: list[Entry]) -> Ent
     if not updates:
         return whole
     book = OrderBook(_ANY_DEPTH)
-    for entry in (whole, *updates):
-        bids, asks = _levels(entry)
-        book.apply(entry.kind, bids, asks)
+    try:
+        for entry in (whole, *updates):
+            bids, asks = _levels(entry)
+            book.apply(entry.kind, bids, asks)
+    except (KeyError, ValueError, TypeError, ArithmeticError):
+        # Nobody of ours has written it. Whoever asks is told, and the reader goes on.
+        raise FloorcastError(
+            ErrorCode.SERVER_INTERNAL, "what is kept of it is not a book"
+        ) from None
     newest = updates[-1]
     data = orjson.dumps(book.whole().body())
     return Entry(last.channel, newest.position, newest.ts_ms, data, "snapshot")

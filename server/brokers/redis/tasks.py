@@ -1,0 +1,14 @@
+"""Ends tasks for good, also those that a cancel has passed by."""
+
+import asyncio
+
+_AGAIN_SECONDS = 0.1
+
+
+async def end(*tasks: asyncio.Task[None]) -> None:
+    """Cancel them until they have ended: redis-py may swallow one that comes as it connects."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=_AGAIN_SECONDS)
