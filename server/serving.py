@@ -43,6 +43,10 @@ class Stopping:
             self._hurried.set()
         self._told.set()
 
+    def in_peace(self) -> None:
+        """Let everybody go, as was decided here: nobody has lost patience."""
+        self._told.set()
+
     def hurry(self) -> None:
         """Do not wait for anybody."""
         self._hurried.set()

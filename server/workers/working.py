@@ -10,6 +10,9 @@ from server.serving import Listening, Stopping, listening, settle
 from server.settings import load_settings
 from server.workers.control import Control, Order, Word
 
+# Who was accepted before the successor was there has so long to say what it wants, and to join.
+_ARRIVING_SECONDS = 1.0
+
 
 async def work(control_fd: int, listener_fd: int) -> int:
     """Serve until told to stop; the code to exit with."""
@@ -51,4 +54,5 @@ async def _obey(control: Control, server: Server, place: Listening, stopping: St
     await place.close()
     await server.stop_feeding()
     control.say(Word.HANDED_OVER)
-    stopping.drain()
+    await asyncio.sleep(_ARRIVING_SECONDS)
+    stopping.in_peace()

@@ -174,7 +174,10 @@ async def test_under_load_no_place_has_two_messages_and_nothing_that_is_there_is
             await ledger.goes_on(back_at)
             await back(reader)
             assert time.monotonic() - back_at < RECOVERY_SECONDS
-            await asyncio.sleep(0.2)
+            counts = {channel: len(each) for channel, each in ledger.acknowledged.items()}
+            await reader.until(
+                lambda: all(len(ledger.acknowledged[each]) > counts[each] + 10 for each in CHANNELS)
+            )
         finally:
             publishing.cancel()
             await asyncio.wait([publishing])

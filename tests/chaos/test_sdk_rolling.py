@@ -40,6 +40,8 @@ class Traveller:
         self.name = name
         self.client = Client(floor.url, lambda: floor.token(name), config=CONFIG)
         self.diaries: dict[str, Diary] = {}
+        # Set when it has said its last, and that was acknowledged.
+        self.silent = asyncio.Event()
         self._logs = logs
 
     async def live(self, here: asyncio.Event, going: asyncio.Event) -> None:
@@ -83,6 +85,7 @@ class Traveller:
             sent = await session.send({"label": label})
             self._logs[ROOM].acknowledge(sent.position, label)
             await asyncio.sleep(PAUSE_SECONDS)
+        self.silent.set()
 
     def has_come_to(self, name: str, position: Position) -> bool:
         """Whether it has read so far."""
@@ -115,6 +118,9 @@ async def test_all_workers_are_renewed_and_nobody_notices(redis: str) -> None:
             floor.process.send_signal(signal.SIGHUP)
             await asyncio.to_thread(floor.until, "all workers are renewed")
             going.clear()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                for user in users:
+                    await user.silent.wait()
             await until_all_have_all(users, logs)
             for task in living:
                 task.cancel()

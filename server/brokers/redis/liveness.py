@@ -29,9 +29,9 @@ class Liveness:
     def __init__(self, calls: SessionCalls, clock: Clock, *, lease_seconds: float) -> None:
         self._calls = calls
         self._clock = clock
+        self._leases = Leases(lease_seconds=lease_seconds)
         self.lease_seconds = lease_seconds
         self.beat_seconds = lease_seconds / _BEATS_A_LEASE
-        self._leases = Leases(lease_seconds=lease_seconds)
         self._signs = itertools.count(1)
         self._known = False
         self.node = secrets.token_hex(6)
