@@ -35,14 +35,21 @@ async def _serve(order: Order, control: Control, listener: socket.socket) -> Non
         settle()
         control.say(Word.READY)
         obeying = asyncio.get_running_loop().create_task(
-            _obey(control, app[SERVER], place, stopping), name="floorcast-obey"
+            obey(control, app[SERVER], place, stopping), name="floorcast-obey"
         )
         await stopping.let_go(app[SERVER], settings.server.drain_seconds)
         obeying.cancel()
         await asyncio.wait([obeying])
 
 
-async def _obey(control: Control, server: Server, place: Listening, stopping: Stopping) -> None:
+async def obey(
+    control: Control,
+    server: Server,
+    place: Listening,
+    stopping: Stopping,
+    *,
+    arriving_seconds: float = _ARRIVING_SECONDS,
+) -> None:
     """Do what is said, until nothing more will be.
 
     The other end closes when another worker has taken over, or when the supervisor has died: in
@@ -54,5 +61,5 @@ async def _obey(control: Control, server: Server, place: Listening, stopping: St
     await place.close()
     await server.stop_feeding()
     control.say(Word.HANDED_OVER)
-    await asyncio.sleep(_ARRIVING_SECONDS)
+    await asyncio.sleep(arriving_seconds)
     stopping.in_peace()
