@@ -129,14 +129,14 @@ async def test_an_answer_to_what_a_node_said_by_an_earlier_name_is_not_the_last_
 ) -> None:
     async with quarter.hall() as hall:
         each = gate(quarter, hall)
-        coming = asyncio.ensure_future(each.come(2))
+        coming = asyncio.ensure_future(each.come(1))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert each.places._on_their_way == 1
         each.places._life.node = "renamed"
-        assert free(await coming) == 2
+        assert free(await coming) == 1
         await each.quiet()
-        assert held(shared_redis, quarter)[b"renamed"] == b"2"
+        assert held(shared_redis, quarter)[b"renamed"] == b"1"
 
 
 async def test_where_redis_refuses_to_count_a_node_decides_alone() -> None:
