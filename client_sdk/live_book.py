@@ -1,21 +1,21 @@
 """An order book that keeps itself right: fetched anew whenever it cannot be sure of itself."""
 
 from collections.abc import Callable
-from decimal import Decimal
 from enum import StrEnum
-from typing import Self, cast
+from typing import Self, TypeVar, cast
 
 from client_sdk.book import Book
-from client_sdk.contract import FeedState, Position
+from client_sdk.contract import FeedState
 from client_sdk.errors import ServerUnavailable
 from client_sdk.listeners import Listener, State
 from client_sdk.models import BookMessage, MarketMessage
+from client_sdk.quotes import Quotes
 from client_sdk.readings import Reading
 from client_sdk.resume import Track
 from client_sdk.stats import Counters
 from client_sdk.subscriptions import Subscriptions
 
-Levels = list[tuple[Decimal, Decimal]]
+ResultT = TypeVar("ResultT")
 
 
 class BookStatus(StrEnum):
@@ -66,7 +66,7 @@ class BookListener(Listener[MarketMessage]):
         self._wake()
 
 
-class LiveBook(Reading[BookListener]):
+class LiveBook(Reading[BookListener], Quotes):
     """`async with` waits for the first state; `async for` yields it after each change.
 
     A reader that is slow sees fewer, later states, and always a whole one.
@@ -102,43 +102,12 @@ class LiveBook(Reading[BookListener]):
         return BookStatus.LIVE
 
     @property
-    def bids(self) -> Levels:
-        """Prices and quantities, the highest price first."""
-        return self._listener.book.bids
-
-    @property
-    def asks(self) -> Levels:
-        """Prices and quantities, the lowest price first."""
-        return self._listener.book.asks
-
-    @property
-    def best_bid(self) -> Decimal | None:
-        """The highest price that somebody would pay."""
-        return self._listener.book.best_bid
-
-    @property
-    def best_ask(self) -> Decimal | None:
-        """The lowest price that somebody would take."""
-        return self._listener.book.best_ask
-
-    @property
-    def mid(self) -> Decimal | None:
-        """Half way between the two; None while a side is empty."""
-        return self._listener.book.mid
-
-    @property
-    def position(self) -> Position | None:
-        """The message that the levels are as of."""
-        return self._listener.book.position
-
-    @property
     def resyncs(self) -> int:
         """How often it differed and was fetched anew."""
         return self._listener.resyncs
 
-    def checksum(self) -> int:
-        """CRC32 of the best levels, by the rule of the protocol."""
-        return self._listener.book.checksum()
+    def _look(self, what: Callable[[Book], ResultT]) -> ResultT:
+        return what(self._listener.book)
 
     def __repr__(self) -> str:
         return f"<LiveBook {self.symbol} {self.status} {self.best_bid} | {self.best_ask}>"

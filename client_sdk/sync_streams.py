@@ -9,8 +9,9 @@ from typing import Generic, Protocol, Self, TypeVar
 from client_sdk.callbacks import Callback
 from client_sdk.contract import Position
 from client_sdk.errors import ClientClosed, FloorcastError
-from client_sdk.live_book import BookStatus, Levels, LiveBook
+from client_sdk.live_book import BookStatus, LiveBook
 from client_sdk.portal import Portal
+from client_sdk.quotes import Levels, Quotes
 from client_sdk.streams import MessageStream
 
 ItemT = TypeVar("ItemT")
@@ -89,21 +90,14 @@ class BookState:
     status: BookStatus
     bids: Levels
     asks: Levels
+    # The highest price that somebody would pay, and the lowest that somebody would take.
+    best_bid: Decimal | None
+    best_ask: Decimal | None
     mid: Decimal | None
     position: Position | None
 
-    @property
-    def best_bid(self) -> Decimal | None:
-        """The highest price that somebody would pay."""
-        return self.bids[0][0] if self.bids else None
 
-    @property
-    def best_ask(self) -> Decimal | None:
-        """The lowest price that somebody would take."""
-        return self.asks[0][0] if self.asks else None
-
-
-class SyncBook:
+class SyncBook(Quotes):
     """`with` waits for the first state; a loop gets a `BookState` after each change."""
 
     def __init__(self, portal: Portal, book: LiveBook) -> None:
@@ -123,46 +117,12 @@ class SyncBook:
     @property
     def status(self) -> BookStatus:
         """How far it can be relied on now."""
-        return self._read(lambda book: book.status)
-
-    @property
-    def bids(self) -> Levels:
-        """Prices and quantities, the highest price first."""
-        return self._read(lambda book: book.bids)
-
-    @property
-    def asks(self) -> Levels:
-        """Prices and quantities, the lowest price first."""
-        return self._read(lambda book: book.asks)
-
-    @property
-    def best_bid(self) -> Decimal | None:
-        """The highest price that somebody would pay."""
-        return self._read(lambda book: book.best_bid)
-
-    @property
-    def best_ask(self) -> Decimal | None:
-        """The lowest price that somebody would take."""
-        return self._read(lambda book: book.best_ask)
-
-    @property
-    def mid(self) -> Decimal | None:
-        """Half way between the two; None while a side is empty."""
-        return self._read(lambda book: book.mid)
-
-    @property
-    def position(self) -> Position | None:
-        """The message that the levels are as of."""
-        return self._read(lambda book: book.position)
+        return self._portal.do(lambda: self._book.status)
 
     @property
     def resyncs(self) -> int:
         """How often it differed and was fetched anew."""
-        return self._read(lambda book: book.resyncs)
-
-    def checksum(self) -> int:
-        """CRC32 of the best levels, by the rule of the protocol."""
-        return self._read(lambda book: book.checksum())
+        return self._portal.do(lambda: self._book.resyncs)
 
     def ready(self) -> None:
         """Wait until the server has answered; raises where it refused."""
@@ -199,9 +159,18 @@ class SyncBook:
 
     def _state(self) -> BookState:
         book = self._book
-        return BookState(book.symbol, book.status, book.bids, book.asks, book.mid, book.position)
+        return BookState(
+            symbol=book.symbol,
+            status=book.status,
+            bids=book.bids,
+            asks=book.asks,
+            best_bid=book.best_bid,
+            best_ask=book.best_ask,
+            mid=book.mid,
+            position=book.position,
+        )
 
-    def _read(self, what: Callable[[LiveBook], ResultT]) -> ResultT:
+    def _look(self, what: Callable[[Quotes], ResultT]) -> ResultT:
         return self._portal.do(lambda: what(self._book))
 
 

@@ -9,15 +9,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from client_sdk.contract import ErrorCode
+from client_sdk.contract import MARKET_NAMESPACE, ErrorCode
 from server.access import ConfigurationError, build_verifier
 from server.brokers import (
     BrokerError,
     MemoryAssembly,
     MemoryBroker,
+    MemoryHandover,
     MemoryNoticeBoard,
     RedisAssembly,
     RedisBroker,
+    RedisHandover,
     RedisNoticeBoard,
     RedisPlaces,
 )
@@ -50,11 +52,13 @@ from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
 from server.draining import Departures
 from server.feeds import FeedError, open_feed
-from server.ports import Assembly, Broker, Clock, Feed, NoticeBoard, Places
+from server.ports import Assembly, Broker, Clock, Feed, Handover, NoticeBoard, Places
 from server.services import (
     Feeding,
     Following,
+    Moving,
     Notifications,
+    OpenTopics,
     Publisher,
     PublishingService,
     SessionsService,
@@ -64,7 +68,7 @@ from server.services import (
     Talking,
 )
 from server.settings import Settings
-from server.sockets import Floor, FloorNamespace, MarketNamespace, SessionNamespace
+from server.sockets import Crossing, Floor, FloorNamespace, MarketNamespace, SessionNamespace
 from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, SocketServer
 from server.web import add_console, add_health
 
@@ -99,7 +103,9 @@ class Server:
         access = access_config(settings)
         self.registry = ConnectionManager()
         self.counters = Counters()
-        self.broker, self.assembly, board, places = _open_broker(settings, clock, self.counters)
+        self.broker, self.assembly, board, self.handover, places = _open_broker(
+            settings, clock, self.counters
+        )
         self.connection_limits = ConnectionLimits(
             total=limits.connections,
             per_ip=limits.connections_per_ip,
@@ -144,14 +150,15 @@ class Server:
             clock=clock,
         )
         following = Following(following_config(settings), self.broker, self.fanout, clock)
-        subscribing = SubscribingService(
-            subscribing_config(settings),
-            following,
-            self.subscriptions,
-            self.fanout,
-            self.freshness,
+        config = subscribing_config(settings)
+        topics = OpenTopics(config, following, self.freshness)
+        subscribing = SubscribingService(config, topics, self.subscriptions, self.fanout)
+        moving = Moving(config, topics, self.subscriptions, self.fanout, self.offsets)
+        self.market_tickets = tickets(settings, self.handover.node)
+        self.session_tickets = tickets(settings)
+        self.crossing = Crossing(
+            MARKET_NAMESPACE, self.floor, self.market_tickets, moving, self.handover
         )
-        self.market_tickets, self.session_tickets = (tickets(settings) for _ in range(2))
         submissions = Submissions(self.publishing)
         self.sessions = SessionsService(
             sessions_config(settings),
@@ -178,7 +185,9 @@ class Server:
             message_bytes=limits.message_bytes or NO_LIMIT,
         )
         self.namespaces: tuple[FloorNamespace, ...] = (
-            MarketNamespace(self.floor, self.market_tickets, subscribing, submissions),
+            MarketNamespace(
+                self.floor, self.market_tickets, self.crossing, subscribing, submissions
+            ),
             SessionNamespace(
                 self.floor, self.session_tickets, self.sessions, talking, self.notifications
             ),
@@ -215,6 +224,7 @@ class Server:
             )
             await self.assembly.start(self.sessions.attendance.hear)
             await self.notifications.board.start(self.notifications.hear)
+            await self.handover.start(self.crossing.give)
         except BrokerError as error:
             await self.broker.stop()
             raise ConfigurationError(f"broker.url: {error}") from None
@@ -235,6 +245,7 @@ class Server:
         await asyncio.wait(tasks)
         await self.publisher.stop()
         await self.sockets.end_all(_DRAINING)
+        await self.handover.stop(self.crossing.give_all)
         await self.notifications.board.stop()
         await self.assembly.stop()
         await self.broker.stop()
@@ -302,11 +313,16 @@ class Server:
 
 def _open_broker(
     settings: Settings, clock: Clock, counters: Counters
-) -> tuple[Broker, Assembly, NoticeBoard, Places | None]:
+) -> tuple[Broker, Assembly, NoticeBoard, Handover, Places | None]:
     rules, waiting = session_rules(settings), notices(settings)
     if settings.broker.url.in_memory:
-        memory = MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings))
-        return memory, MemoryAssembly(clock, rules), MemoryNoticeBoard(clock, waiting), None
+        return (
+            MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings)),
+            MemoryAssembly(clock, rules),
+            MemoryNoticeBoard(clock, waiting),
+            MemoryHandover(),
+            None,
+        )
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config)
     keep_seconds = settings.session.notice_seconds
@@ -314,8 +330,13 @@ def _open_broker(
     places = None
     if settings.limits.shared:
         places = RedisPlaces(clock, counters, quotas(settings), assembly, prefix=config.prefix)
-    board = RedisNoticeBoard(clock, config, broker, waiting, keep_seconds=keep_seconds)
-    return broker, assembly, board, places
+    return (
+        broker,
+        assembly,
+        RedisNoticeBoard(clock, config, broker, waiting, keep_seconds=keep_seconds),
+        RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
+        places,
+    )
 
 
 def _schedule(call: Callable[[], None], seconds: float) -> None:

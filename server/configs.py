@@ -204,13 +204,14 @@ def notices(settings: Settings) -> Notices:
     )
 
 
-def tickets(settings: Settings) -> Tickets:
-    """The tickets of one namespace."""
+def tickets(settings: Settings, node: str = "") -> Tickets:
+    """The tickets of one namespace; those that other nodes take say which node gave them out."""
     recovery = settings.recovery
     return Tickets(
         window_seconds=recovery.window_seconds,
         max_parked=recovery.connections or NO_LIMIT,
         max_parked_per_owner=recovery.per_user or NO_LIMIT,
+        node=node,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from server.core.entries import Entry, Position, Receipt, Reset
 from server.core.errors import FloorcastError
 from server.core.gatherings import Gathering
+from server.core.handovers import Luggage, Reclaim
 from server.core.idempotency import Claim
 from server.core.limits import Holder
 from server.core.news import News
@@ -197,6 +198,34 @@ class Assembly(Protocol):
 
     async def sweep(self) -> Collection[SessionKey]:
         """Give up who did not come back in time; whose logs the broker is to let go."""
+
+
+# Gives up a connection of this node to another one, with all that it takes along; at once, and
+# never twice. None where it is not to be had back.
+Give = Callable[[Reclaim], Luggage | None]
+
+
+class Handover(Protocol):
+    """Lets a connection be had back on another node than it was cut off on, exactly once."""
+
+    @property
+    def node(self) -> str:
+        """How this node is known to the others; nothing where there are none."""
+
+    async def start(self, give: Give) -> None:
+        """Begin, after the broker; `give` is asked for what others want of this node."""
+
+    async def stop(self, leave: Callable[[], Collection[tuple[Reclaim, Luggage]]]) -> None:
+        """Nobody is given anything any more; all that this node has is left for the others."""
+
+    async def fetch(self, reclaim: Reclaim) -> Luggage | None:
+        """The connection, from whoever has it, who has it no more; None where it is not to be had.
+
+        Within a second; what comes later is lost.
+        """
+
+    def forget(self, reclaim: Reclaim) -> None:
+        """One that was fetched is not to be had back any more."""
 
 
 # Tells the devices of this node of a notice, critical or not; how many were told.

@@ -4,12 +4,14 @@ from server.brokers.errors import BrokerError
 from server.brokers.memory import MemoryBroker, MemoryConfig
 from server.brokers.memory_assembly import MemoryAssembly
 from server.brokers.memory_board import MemoryNoticeBoard
+from server.brokers.memory_handover import MemoryHandover
 from server.brokers.redis import (
     Address,
     AddressError,
     RedisAssembly,
     RedisBroker,
     RedisConfig,
+    RedisHandover,
     RedisNoticeBoard,
     RedisPlaces,
 )
@@ -21,10 +23,12 @@ __all__ = [
     "MemoryAssembly",
     "MemoryBroker",
     "MemoryConfig",
+    "MemoryHandover",
     "MemoryNoticeBoard",
     "RedisAssembly",
     "RedisBroker",
     "RedisConfig",
+    "RedisHandover",
     "RedisNoticeBoard",
     "RedisPlaces",
 ]

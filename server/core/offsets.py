@@ -38,6 +38,10 @@ class Offsets:
         """An event without its closing bracket, with its offset as the last argument."""
         return text_frame(b'%b,"%b-%d"]' % (event, self._tag, serial))
 
+    def text(self, serial: int) -> str:
+        """The offset that goes with a write."""
+        return f"{self._text}-{serial}"
+
     def read(self, offset: str | None) -> int | None:
         """The number in a client's offset; None where it is none of this node's."""
         match = None if offset is None else _OFFSET.fullmatch(offset)

@@ -2,8 +2,10 @@
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
+
+# The org and the user.
+Owner = tuple[str, str]
 
 
 @dataclass(slots=True, eq=False)
@@ -12,17 +14,24 @@ class Ticket:
 
     secret: str
     connection_id: str
-    owner: Hashable
+    owner: Owner
     # Until when it can be had back; None while it is not cut off.
     until: float | None = None
+
+
+def node_of(secret: str) -> str:
+    """The node that gave out a secret; nothing where it does not say."""
+    return secret.rpartition(".")[0]
 
 
 class Tickets:
     """Every ticket of a node. Only those who are cut off count; the oldest make room."""
 
     def __init__(
-        self, *, window_seconds: float, max_parked: int, max_parked_per_owner: int
+        self, *, window_seconds: float, max_parked: int, max_parked_per_owner: int, node: str = ""
     ) -> None:
+        # Where there are other nodes, its secrets say who gave them out.
+        self._prefix = f"{node}." if node else ""
         self._window_seconds = window_seconds
         self._max_parked = max_parked
         self._max_parked_per_owner = max_parked_per_owner
@@ -30,7 +39,7 @@ class Tickets:
         self._connections: dict[str, Ticket] = {}
         # In the order of their ends, for the time is the same for all.
         self._parked: OrderedDict[str, Ticket] = OrderedDict()
-        self._owners: dict[Hashable, dict[str, None]] = {}
+        self._owners: dict[Owner, dict[str, None]] = {}
         self._surplus: list[str] = []
 
     @property
@@ -46,14 +55,20 @@ class Tickets:
     def __len__(self) -> int:
         return len(self._connections)
 
-    def issue(self, connection_id: str, owner: Hashable) -> str:
+    def issue(self, connection_id: str, owner: Owner) -> str:
         """A ticket for a connection that has just come; its secret is for its client alone."""
-        ticket = Ticket(secrets.token_urlsafe(15), connection_id, owner)
-        self._secrets[ticket.secret] = ticket
-        self._connections[connection_id] = ticket
-        return ticket.secret
+        secret = self._prefix + secrets.token_urlsafe(15)
+        self._put(Ticket(secret, connection_id, owner))
+        return secret
 
-    def find(self, secret: str, owner: Hashable) -> Ticket | None:
+    def adopt(self, secret: str, connection_id: str, owner: Owner, now: float) -> Ticket:
+        """The ticket of a connection that was cut off on another node, and may be had back here."""
+        ticket = Ticket(secret, connection_id, owner)
+        self._put(ticket)
+        self.park(connection_id, now)
+        return ticket
+
+    def find(self, secret: str, owner: Owner) -> Ticket | None:
         """The ticket with this secret; somebody else's is none."""
         ticket = self._secrets.get(secret)
         return ticket if ticket is not None and ticket.owner == owner else None
@@ -88,13 +103,14 @@ class Tickets:
         ticket.until = None
         self._unpark(ticket)
 
-    def forget(self, connection_id: str) -> None:
-        """It cannot be had back any more; without a ticket that is nothing."""
+    def forget(self, connection_id: str) -> Ticket | None:
+        """It cannot be had back here any more; what its ticket was, if it had one."""
         ticket = self._connections.pop(connection_id, None)
         if ticket is not None:
             del self._secrets[ticket.secret]
             if ticket.until is not None:
                 self._unpark(ticket)
+        return ticket
 
     def due(self, now: float) -> list[str]:
         """The connections whose time is over."""
@@ -106,9 +122,17 @@ class Tickets:
             over.append(connection_id)
         return over
 
-    def parked_of(self, owner: Hashable) -> tuple[str, ...]:
+    def parked(self) -> tuple[Ticket, ...]:
+        """Those of all who are cut off."""
+        return tuple(self._parked.values())
+
+    def parked_of(self, owner: Owner) -> tuple[str, ...]:
         """Those of one owner that are cut off."""
         return tuple(self._owners.get(owner, ()))
+
+    def _put(self, ticket: Ticket) -> None:
+        self._secrets[ticket.secret] = ticket
+        self._connections[ticket.connection_id] = ticket
 
     def _unpark(self, ticket: Ticket) -> None:
         del self._parked[ticket.connection_id]

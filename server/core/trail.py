@@ -54,11 +54,13 @@ class Answer(NamedTuple):
 class Trail(Generic[K]):
     """The marks of one client."""
 
-    __slots__ = ("_answering", "_answers", "_count", "_cropped", "_marks", "born")
+    __slots__ = ("_answering", "_answers", "_count", "_cropped", "_marks", "alias", "born")
 
-    def __init__(self, born: int) -> None:
-        # The last write before its first.
+    def __init__(self, born: int, alias: str | None = None) -> None:
+        # The last write before its first; and the offset of another node that stands for it, where
+        # the client was there before.
         self.born = born
+        self.alias = alias
         self._marks: dict[K, tuple[Mark, ...]] = {}
         self._count = 0
         # The topics whose oldest marks are forgotten.

@@ -20,12 +20,13 @@ class Lacking:
 def lacking(client: Client, offset: str | None, offsets: Offsets) -> Lacking | None:
     """How far it had come; None where that, or all that came since, cannot be told.
 
-    Without an offset it had seen nothing of this connection. One of an earlier connection is the
-    same: it is sent until something newer has come.
+    Without an offset it had seen nothing of this connection. One of an earlier connection, or of
+    the node that it was on before, is the same: it is sent until something newer has come.
     """
     trail = client.trail
     assert trail is not None
-    serial = trail.born if offset is None else offsets.read(offset)
+    begins = offset is None or offset == trail.alias
+    serial = trail.born if begins else offsets.read(offset)
     if serial is None or serial > client.last_serial:
         return None
     serial = max(serial, trail.born)

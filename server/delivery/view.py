@@ -1,22 +1,17 @@
 """What one node knows of one topic: its state now, and how to bring a client up to it."""
 
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import orjson
 
 from client_sdk.contract import FeedState, Stream
-from server.core.book import BookChange, Levels, OrderBook, merge_changes
+from server.core.book import BookChange
 from server.core.entries import Entry, Position
 from server.core.history import History
 from server.core.outbox import Lag
+from server.delivery.followed_book import FollowedBook, merged_change
 from server.delivery.messages import MessageEncoder
-
-# The publisher's book is bounded already, and its changes say what fell off the end.
-_ANY_DEPTH = 1 << 30
-# Reading more than this again for one client takes milliseconds that are everybody's; the whole
-# book is made once for all who need it.
-_MERGED_BYTES = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +76,9 @@ class TopicView:
 
     __slots__ = (
         "_book",
-        "_book_seq",
         "_history",
         "_latest",
         "_position",
-        "_whole",
         "encoder",
         "merges",
     )
@@ -108,11 +101,9 @@ class TopicView:
         self._history: History | None = None
         if stream is not Stream.PRICE:
             self._history = History(max_messages=max_messages, max_bytes=max_bytes)
-        self._book: OrderBook | None = None
-        self._book_seq = head.seq
-        self._whole: tuple[int, bytes] = (-1, b"")
+        self._book: FollowedBook | None = None
         if stream is Stream.ORDERBOOK:
-            self._begin_book(latest)
+            self._book = FollowedBook(head.seq, latest)
 
     @property
     def position(self) -> Position:
@@ -134,7 +125,8 @@ class TopicView:
         self._latest = entry
         if self._history is not None:
             for gone in self._history.append(entry):
-                self._apply(gone)
+                if self._book is not None:
+                    self._book.apply(gone)
         return True
 
     def reset(self, head: Position, latest: Entry | None) -> None:
@@ -143,10 +135,8 @@ class TopicView:
         self._latest = latest
         if self._history is not None:
             self._history.clear()
-        self._whole = (-1, b"")
         if self._book is not None:
-            self._book_seq = head.seq
-            self._begin_book(latest)
+            self._book = FollowedBook(head.seq, latest)
 
     def event(self, entry: Entry) -> bytes:
         """An entry for a client that has the one before it."""
@@ -197,7 +187,7 @@ class TopicView:
             kind="snapshot",
             prev=position.seq - 1 if prev is None else prev,
             ts_ms=latest.ts_ms,
-            data=latest.data if self._book is None else self._whole_book(),
+            data=self._whole_data(latest),
             merged=merged,
             age_ms=age_ms,
         )
@@ -259,40 +249,13 @@ class TopicView:
     def _merged_change(self, last: int) -> BookChange | None:
         assert self._history is not None
         entries = self._history.since(last)
-        if entries is None:
-            return None
-        room = _MERGED_BYTES
-        for entry in entries:
-            room -= len(entry.data)
-            if room < 0 or entry.kind == "snapshot":
-                return None
-        bids, asks = merge_changes(map(_levels, entries))
-        return BookChange(bids, asks, orjson.loads(entries[-1].data)["checksum"])
+        return None if entries is None else merged_change(entries)
 
-    def _whole_book(self) -> bytes:
-        assert self._book is not None
+    def _whole_data(self, latest: Entry) -> bytes:
+        if self._book is None:
+            return latest.data
         assert self._history is not None
-        if self._whole[0] != self._position.seq:
-            for entry in self._history.since(self._book_seq) or ():
-                self._apply(entry)
-            self._whole = (self._position.seq, orjson.dumps(self._book.whole().body()))
-        return self._whole[1]
-
-    def _begin_book(self, latest: Entry | None) -> None:
-        self._book = OrderBook(_ANY_DEPTH)
-        if latest is not None:
-            bids, asks = _levels(latest)
-            self._book.replace(bids, asks)
-
-    def _apply(self, entry: Entry) -> None:
-        if self._book is None or entry.position.seq <= self._book_seq:
-            return
-        bids, asks = _levels(entry)
-        if entry.kind == "snapshot":
-            self._book.replace(bids, asks)
-        else:
-            self._book.update(bids, asks)
-        self._book_seq = entry.position.seq
+        return self._book.whole(self._position.seq, self._history)
 
 
 def until(entries: list[Entry], position: Position) -> list[Entry]:
@@ -300,8 +263,3 @@ def until(entries: list[Entry], position: Position) -> list[Entry]:
     if not entries or entries[0].position.epoch != position.epoch:
         return []
     return [entry for entry in entries if entry.position.seq <= position.seq]
-
-
-def _levels(entry: Entry) -> tuple[Levels, Levels]:
-    data = orjson.loads(entry.data)
-    return cast("Levels", data["bids"]), cast("Levels", data["asks"])

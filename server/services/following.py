@@ -75,7 +75,8 @@ class Following:
 
     async def _since(self, channel: Channel, seen: Position) -> list[Entry] | None:
         view = channel.view
-        if seen.epoch == view.position.epoch:
+        # One that has come from another node may be further than what was heard here.
+        if seen.epoch == view.position.epoch and seen.seq <= view.position.seq:
             # Many may come back at once, to a past that the first of them has asked for.
             known = view.since(seen.seq)
             if known is not None and self._stands_in_history(known):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from client_sdk.contract import (
     INTERVALS_MS,
-    MARKET_NAMESPACE,
     ErrorCode,
     Scope,
     SubscriptionStatus,
@@ -16,25 +15,13 @@ from server.core.entries import Entry, Position
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
 from server.core.subscriptions import Subscription, Subscriptions
 from server.core.topics import Topic, channel_for
-from server.delivery import Fanout, Freshness
+from server.delivery import Fanout
 from server.delivery.channel import Channel
-from server.delivery.messages import MessageEncoder
-from server.delivery.view import TopicView
 from server.ports import Link
 from server.services.answers import Answer, answer, connected
-from server.services.following import Following
+from server.services.topics import OpenTopics, SubscribingConfig, may_have, view_of
 
 TopicReplies = dict[str, dict[str, object]]
-
-
-@dataclass(frozen=True, slots=True)
-class SubscribingConfig:
-    """How much a connection may have, and what a node keeps of a topic."""
-
-    max_topics: int = 200
-    max_reply_bytes: int = 128 * 1024
-    backlog_messages: int = 1000
-    backlog_bytes: int = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +40,14 @@ class SubscribingService:
     def __init__(
         self,
         config: SubscribingConfig,
-        following: Following,
+        topics: OpenTopics,
         subscriptions: Subscriptions,
         fanout: Fanout,
-        freshness: Freshness,
     ) -> None:
         self._config = config
-        self._following = following
+        self._topics = topics
         self._subscriptions = subscriptions
         self._fanout = fanout
-        self._freshness = freshness
 
     def enter(
         self, connection_id: str, principal: Principal, link: Link, *, numbered: bool = False
@@ -87,7 +72,7 @@ class SubscribingService:
         """It is back: it gets what it missed. False where that, or its topics, cannot be had."""
         for subscription in self._subscriptions.of_connection(connection_id):
             allowed = principal.allows(Scope.MARKET_READ)
-            if not allowed or not _may_have(principal, subscription.topic):
+            if not allowed or not may_have(principal, subscription.topic):
                 return False
         if not self._fanout.resume(connection_id, link, offset, first):
             return False
@@ -98,7 +83,7 @@ class SubscribingService:
         """The connection is gone, and what it listened to with it."""
         self._subscriptions.leave(connection_id)
         for name in self._fanout.detach(connection_id):
-            await self._close(name)
+            await self._topics.close(name)
 
     async def subscribe(
         self,
@@ -127,7 +112,7 @@ class SubscribingService:
                         replies[name] = _refused(error)
                         continue
                     # While the others are asked for, nobody listens to it yet.
-                    held.enter_context(self._following.holding(each.channel.name))
+                    held.enter_context(self._topics.holding(each.channel.name))
                     opened[name] = each
                 # From here on nothing waits: what is published now comes after this answer.
                 room = self._config.max_reply_bytes
@@ -144,7 +129,7 @@ class SubscribingService:
             for each in opened.values():
                 self._subscriptions.fail(each.subscription)
             for each in opened.values():
-                await self._close(each.channel.name)
+                await self._topics.close(each.channel.name)
         self._fanout.answered(connection_id)
         return replies
 
@@ -162,7 +147,7 @@ class SubscribingService:
         subscription = self._subscriptions.pend(connection_id, topic)
         self._subscriptions.listen(connection_id, subscription, granted)
         told = answer(
-            _view(channel), pace, seen=opened.seen, missed=opened.missed, room_bytes=room_bytes
+            view_of(channel), pace, seen=opened.seen, missed=opened.missed, room_bytes=room_bytes
         )
         if told.owes_snapshot:
             self._fanout.owe_snapshot(connection_id, channel)
@@ -182,7 +167,7 @@ class SubscribingService:
             channel = self._fanout.channel(channel_for(topic, principal.org, principal.user_id))
             if self._subscriptions.end(connection_id, topic) and channel is not None:
                 self._fanout.unlisten(connection_id, channel)
-                await self._close(channel.name)
+                await self._topics.close(channel.name)
             replies[name] = {"status": SubscriptionStatus.DISCONNECTED.value}
         return replies
 
@@ -193,7 +178,7 @@ class SubscribingService:
             channel = self._fanout.channel(subscription.channel)
             if channel is not None:
                 standing = self._fanout.standing(connection_id, channel)
-                replies[subscription.topic.name] = connected(_view(channel), *standing)
+                replies[subscription.topic.name] = connected(view_of(channel), *standing)
         return replies
 
     async def _join(self, connection_id: str, topic: Topic, seen: Position | None) -> _Opened:
@@ -203,28 +188,14 @@ class SubscribingService:
         # Of what merges, the state is all that anybody needs.
         lacking_from = None if topic.stream.merges else seen
         try:
-            channel, missed = await self._following.follow(
-                name, lambda *state: self._look(topic, *state), lacking_from
-            )
-            if name not in self._freshness:
-                self._freshness.open(channel, topic.stream, _view(channel))
+            channel, missed = await self._topics.open(name, topic, lacking_from)
             self._judge_presence(connection_id)
         except BaseException:
             # Also where the connection ended while the broker was asked.
             self._subscriptions.fail(subscription)
-            await self._close(name)
+            await self._topics.close(name)
             raise
         return _Opened(subscription, channel, seen, missed)
-
-    def _look(self, topic: Topic, head: Position, latest: Entry | None) -> TopicView:
-        return TopicView(
-            topic.stream,
-            MessageEncoder(MARKET_NAMESPACE, topic),
-            head,
-            latest,
-            max_messages=self._config.backlog_messages,
-            max_bytes=self._config.backlog_bytes,
-        )
 
     def _judge_place(
         self,
@@ -234,7 +205,7 @@ class SubscribingService:
         opened: Mapping[str, "_Opened"],
     ) -> None:
         """Refuse what may not be had, and one more than there is room for."""
-        if not _may_have(principal, topic):
+        if not may_have(principal, topic):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
         self._judge_presence(connection_id)
         subscriptions = self._subscriptions
@@ -254,16 +225,6 @@ class SubscribingService:
         if connection_id not in self._fanout:
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
 
-    async def _close(self, name: str) -> None:
-        await self._following.release(name, self._freshness.close)
-
-
-def _may_have(principal: Principal, topic: Topic) -> bool:
-    """A public topic by its symbol; a private one needs a user who has it for longer than this."""
-    if topic.symbol is None:
-        return not principal.anonymous
-    return principal.may_use_symbol(topic.symbol)
-
 
 def _granted(interval_ms: int) -> int:
     """The next pace that is offered: never more often than was asked for, if there is one."""
@@ -272,9 +233,3 @@ def _granted(interval_ms: int) -> int:
 
 def _refused(error: FloorcastError) -> dict[str, object]:
     return {"status": SubscriptionStatus.ERROR.value, "error": error.body()}
-
-
-def _view(channel: Channel) -> TopicView:
-    view = channel.view
-    assert isinstance(view, TopicView)
-    return view

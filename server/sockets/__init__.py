@@ -1,8 +1,16 @@
 """Sockets: the namespaces, and the one pipeline of guards before their handlers."""
 
+from server.sockets.crossing import Crossing
 from server.sockets.floor import Floor, SocketsConfig
 from server.sockets.market import MarketNamespace
 from server.sockets.namespace import FloorNamespace
 from server.sockets.session import SessionNamespace
 
-__all__ = ["Floor", "FloorNamespace", "MarketNamespace", "SessionNamespace", "SocketsConfig"]
+__all__ = [
+    "Crossing",
+    "Floor",
+    "FloorNamespace",
+    "MarketNamespace",
+    "SessionNamespace",
+    "SocketsConfig",
+]

@@ -61,6 +61,12 @@ class Floor:
         """One who may have joined."""
         return self._peers.get(connection_id)
 
+    def end_half_open(self, connection_id: str) -> None:
+        """Its client is back, or elsewhere, and knew before the server that it was cut off."""
+        peer = self.find(connection_id)
+        if peer is not None:
+            peer.link.abort("its client has come back")
+
     def peers(self) -> tuple[Peer, ...]:
         """Everybody, as they are at this moment."""
         return tuple(self._peers.values())

@@ -12,6 +12,7 @@ from server.core.entries import Position
 from server.core.tickets import Tickets
 from server.services import Submissions, SubscribingService
 from server.services.submissions import reply
+from server.sockets.crossing import Crossing
 from server.sockets.floor import Floor
 from server.sockets.namespace import FloorNamespace
 from server.sockets.peers import Peer
@@ -25,6 +26,7 @@ class MarketNamespace(FloorNamespace):
         self,
         floor: Floor,
         tickets: Tickets,
+        crossing: Crossing,
         subscribing: SubscribingService,
         submissions: Submissions,
     ) -> None:
@@ -39,6 +41,7 @@ class MarketNamespace(FloorNamespace):
                 "publish": Route(Publish, self._publish),
             },
             anonymous_allowed=floor.config.anonymous_market,
+            crossing=crossing,
         )
         self._subscribing = subscribing
         self._submissions = submissions

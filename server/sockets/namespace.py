@@ -8,8 +8,9 @@ from client_sdk.contract import ConnectAuth, RefreshToken
 from server.access import Principal
 from server.core.frames import text_frame
 from server.core.packets import connect_packet
-from server.core.tickets import Ticket, Tickets
+from server.core.tickets import Tickets
 from server.sockets import guards
+from server.sockets.crossing import Crossing
 from server.sockets.floor import Floor
 from server.sockets.peers import Peer
 from server.sockets.pipeline import Call, Handler, Reply, Route, assemble
@@ -32,10 +33,13 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         routes: dict[str, Route],
         *,
         anonymous_allowed: bool,
+        crossing: Crossing | None = None,
     ) -> None:
         super().__init__(namespace)
         self._floor = floor
         self._tickets = tickets
+        # Where connections of this namespace may be had back on other nodes.
+        self._crossing = crossing
         # How many were had back that had been cut off.
         self.recovered = 0
         self._routes = {
@@ -107,6 +111,8 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         """Let go of those who did not come back in time."""
         for connection_id in self._tickets.due(self._floor.clock.monotonic()):
             await self._give_up(connection_id)
+        if self._crossing is not None:
+            await self._crossing.tidy()
 
     def acknowledged(self, connection_id: str, identifier: int) -> bool:
         """A client acknowledges an event; False where it was not asked to. For subclasses."""
@@ -132,7 +138,7 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         pid = auth.pid if numbered else None
         if pid is not None:
             # First of all: a connection that is half open still has a place of the user's.
-            self._find_ticket(pid, principal)
+            await self._call_back(link, principal, auth)
         await self._floor.claim(link, principal)
         try:
             accepted = None
@@ -161,14 +167,14 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         frames = self._connected(connection_id, pid) + welcome + more + self.greeting(peer)
         return Accepted(frames, connection_id)
 
-    def _find_ticket(self, pid: str, principal: Principal) -> Ticket | None:
-        """What a client comes back with; where it is still in, it is not any more."""
-        ticket = self._tickets.find(pid, principal.user)
-        before = None if ticket is None else self._floor.find(ticket.connection_id)
-        if before is not None:
-            # Half open: its client knows before the server does.
-            before.link.abort("its client has come back")
-        return ticket
+    async def _call_back(self, link: Connection, principal: Principal, auth: ConnectAuth) -> None:
+        """Wherever a client comes back from, it is not there any more."""
+        assert auth.pid is not None
+        ticket = self._tickets.find(auth.pid, principal.user)
+        if ticket is None and self._crossing is not None:
+            ticket = await self._crossing.bring(link, principal, auth)
+        if ticket is not None:
+            self._floor.end_half_open(ticket.connection_id)
 
     async def _take_back(
         self, call: Call, principal: Principal, auth: ConnectAuth, session_id: str | None
@@ -176,11 +182,12 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         """Let somebody go on who was cut off; None where that cannot be."""
         assert auth.pid is not None
         # Once more: others may have come back with it while this one was counted.
-        ticket = self._find_ticket(auth.pid, principal)
+        ticket = self._tickets.find(auth.pid, principal.user)
         if ticket is None:
             return None
         now = self._floor.clock.monotonic()
         connection_id = ticket.connection_id
+        self._floor.end_half_open(connection_id)
         if ticket.until is None or ticket.until <= now:
             return None
         own_id, call.connection_id = call.connection_id, connection_id
@@ -212,7 +219,7 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         self._floor.leave(connection_id)
         now = self._floor.clock.monotonic()
         if reason in _FINAL or not self._tickets.park(connection_id, now):
-            self._tickets.forget(connection_id)
+            self._forget(connection_id)
             await self.left(connection_id, deliberate=reason in (_LEFT, SENT_AWAY))
             return
         self.parked(connection_id)
@@ -220,8 +227,13 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             await self._give_up(surplus)
 
     async def _give_up(self, connection_id: str) -> None:
-        self._tickets.forget(connection_id)
+        self._forget(connection_id)
         await self.left(connection_id, deliberate=False)
+
+    def _forget(self, connection_id: str) -> None:
+        ticket = self._tickets.forget(connection_id)
+        if ticket is not None and self._crossing is not None:
+            self._crossing.forget(ticket)
 
     async def _refresh_token(self, call: Call) -> Reply:
         request = call.request

@@ -102,13 +102,14 @@ async def test_what_redis_has_lost_is_told_to_it_again_with_the_next_beat() -> N
 async def test_what_may_have_been_lost_with_a_connection_is_told_again() -> None:
     async with breakable() as (server, quarter, one, other):
         assert free(await one.come(4)) == 4
-        await other.hall.until(lambda: other.hall.broker is not None and other.hall.broker._up)
         with server.client() as client:
             # As a failover does to a replica that had not come so far.
             client.delete(f"{quarter.prefix}:{KEY}")
             client.client_kill_filter(_type="pubsub")
         await one.hall.until(lambda: one.hall.counters.total("broker.lost") == 1)
-        await one.hall.until(lambda: one.hall.broker is not None and one.hall.broker._up)
+        broker = one.hall.broker
+        assert broker is not None
+        await one.hall.until(lambda: broker._follower.up)
         await pass_time(quarter, 3, one, other)
         assert list(held(server, quarter).values()) == [b"4"]
 

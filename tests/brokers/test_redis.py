@@ -181,7 +181,7 @@ async def test_a_book_that_a_stranger_has_written_is_refused_and_stops_nobody(
         with pytest.raises(FloorcastError, match="not a book"):
             await node.broker.latest("A")
         for channel in "AB":
-            node.broker._doubt(f"{cluster.prefix}:{{{channel}}}".encode())  # type: ignore[attr-defined]
+            node.broker._follower._doubt(f"{cluster.prefix}:{{{channel}}}".encode())  # type: ignore[attr-defined]
         await node.broker.publish("B", data, NOW_MS, whole=lambda: data)
         await node.until(lambda: node.seqs("B") == [3])
 

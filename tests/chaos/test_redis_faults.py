@@ -263,7 +263,7 @@ async def test_the_programs_are_flushed() -> None:
 
 async def test_a_node_that_went_deaf_finds_out_by_itself() -> None:
     async with scene() as on:
-        listener = on.reader.broker._listener  # type: ignore[attr-defined]
+        listener = on.reader.broker._follower._listener  # type: ignore[attr-defined]
         connection = listener._connection
         await connection.send_packed_command(connection.pack_command("UNSUBSCRIBE"))
         await asyncio.sleep(0.1)

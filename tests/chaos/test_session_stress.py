@@ -104,7 +104,7 @@ async def quiet(floor: Running, rooms: list[Room], seats: list[Seat]) -> None:
     await eventually(floor, lambda: sockets.connection_count == len(present))
     await eventually(floor, lambda: len(floor.server.floor.peers()) == len(present))
     # What was sent with the last breath has been written to everybody.
-    await eventually(floor, lambda: not floor.server.fanout._dirty)
+    await eventually(floor, lambda: not floor.server.fanout._turn.dirty)
     assert floor.residue()["memberships"] == memberships
     floor.pass_time(GRACE + 1)
     await floor.server.sessions.sweep()
@@ -137,7 +137,7 @@ async def nothing_is_left(floor: Running) -> None:
     ):
         assert not any(contents(owner).values()), contents(owner)
     assert not floor.server.fanout._opening
-    assert not floor.server.fanout._dirty
+    assert not floor.server.fanout._turn.dirty
 
 
 def contents(owner: object) -> dict[str, object]:

@@ -163,12 +163,12 @@ async def test_a_node_that_was_deaf_learns_who_was_sent_away(
         await two.join("cid1", key=("acme", "other"))
         await quarter.settle()
         assert two.broker is not None
-        overhearers = two.broker._overhearers
-        two.broker._overhearers = []
+        overhearers = two.broker._follower._overhearers
+        two.broker._follower._overhearers = []
         await one.assembly.kick(ROOM, "bob")
         await one.assembly.close(("acme", "other"))
         assert two.news()[4:] == []
-        two.broker._overhearers = overhearers
+        two.broker._follower._overhearers = overhearers
         with shared_redis.client() as client:
             client.client_kill_filter(_type="pubsub")
         await two.until(lambda: len(two.news()) >= 6)

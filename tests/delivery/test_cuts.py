@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from server.core.errors import RequestError
 from server.core.topics import Topic, channel_for
 from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
 from tests.delivery.model import KEPT, View
+from tests.delivery.past import Past
 from tests.kit.desk import STALE, Desk, trader
 from tests.kit.links import RecordingLink
 
@@ -120,10 +120,7 @@ class Cuts(RuleBasedStateMachine):
         self.desk: Desk = self.run(Desk.opened(delivery, STALE, subscribing=subscribing))
         self.here: dict[str, Caller] = {}
         self.away: dict[str, Caller] = {}
-        self.published: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
-        self.times: dict[str, list[int]] = {topic: [] for topic in TOPICS}
-        self.book: tuple[dict[str, str], dict[str, str]] = ({}, {})
-        self.number = 0
+        self.past = Past(self.desk, self.run, TOPICS)
         self.resuming = ""
         for name, pace in (("ann", 0), ("bob", 0), ("carl", 100)):
             self.subscribe(name, list(TOPICS), pace, heard=True)
@@ -149,43 +146,13 @@ class Cuts(RuleBasedStateMachine):
 
     @rule(topic=topics, count=st.integers(1, 9), each_in_its_turn=st.booleans())
     def publish(self, topic: str, count: int, each_in_its_turn: bool) -> None:
-        stream, _, symbol = topic.partition(":")
-        for _ in range(count):
-            self.number += 1
-            if stream == "PRICE":
-                self.run(self.desk.price(symbol, self.number))
-            elif stream == "TRADES":
-                self.run(self.desk.trade(symbol, self.number))
-            elif stream == "USER_DATA":
-                data = {"number": self.number, "padding": "x" * 200}
-                self.run(self.desk.publishing.publish(topic, data, user="ann"))
-            else:
-                return
-            self.published[topic].append(self.number)
-            self.times[topic].append(self.now_ms())
-            if each_in_its_turn:
-                self.desk.turn()
+        self.past.publish(topic, count, each_in_its_turn=each_in_its_turn)
 
     @rule(bids=levels, asks=levels, kind=st.integers(0, 9))
     def change_book(
         self, bids: list[tuple[int, int]], asks: list[tuple[int, int]], kind: int
     ) -> None:
-        new_bids, new_asks = (
-            [(f"{price}.0", str(quantity)) for price, quantity in dict(side).items()]
-            for side in (bids, asks)
-        )
-        try:
-            self.run(self.desk.book("A", new_bids, new_asks, "update" if kind else "snapshot"))
-        except RequestError:
-            return
-        book = self.book if kind else ({}, {})
-        for side, changed in zip(book, (new_bids, new_asks), strict=True):
-            side.update(changed)
-            for price in [price for price, quantity in side.items() if quantity == "0"]:
-                del side[price]
-        self.book = book
-        self.published["ORDERBOOK:A"].append(None)
-        self.times["ORDERBOOK:A"].append(self.now_ms())
+        self.past.change_book("A", bids, asks, kind)
 
     @rule(
         name=names,
@@ -218,7 +185,7 @@ class Cuts(RuleBasedStateMachine):
                 assert self.away[name].belief.views.keys() == before.views.keys()
             return
         for topic, reply in orjson.loads(orjson.dumps(replies)).items():
-            assert reply["seq"] == len(self.published[topic])
+            assert reply["seq"] == len(self.past.numbers[topic])
             caller.belief.views[topic] = View(topic, reply)
             caller.unanswered.discard(topic)
         caller.answered()
@@ -256,7 +223,7 @@ class Cuts(RuleBasedStateMachine):
             self.hear()
             self.desk.service.park(name)
             self.away[name] = self.here.pop(name)
-            self.away[name].lose(share, self.times)
+            self.away[name].lose(share, self.past.times)
 
     @rule(name=names)
     def break_down(self, name: str) -> None:
@@ -296,7 +263,7 @@ class Cuts(RuleBasedStateMachine):
         if not link.clogged:
             for topic, view in caller.belief.views.items():
                 if topic in KEPT_TOPICS:
-                    assert view.seq == len(self.published[topic]), "all of it comes at once"
+                    assert view.seq == len(self.past.numbers[topic]), "all of it comes at once"
         link.read(size)
 
     @rule(name=names, sure=st.integers(0, 3))
@@ -336,9 +303,9 @@ class Cuts(RuleBasedStateMachine):
             if name != self.resuming and name in self.here and self.here[name].link is link:
                 self.desk.service.park(name)
                 caller = self.away[name] = self.here.pop(name)
-                caller.hear(self.now_ms(), self.times)
+                caller.hear(self.past.now_ms(), self.past.times)
                 # Of what was still unread, nothing arrives.
-                caller.lose(0.5 if link.ended else 1.0, self.times)
+                caller.lose(0.5 if link.ended else 1.0, self.past.times)
 
         link.on_end = ended
         self.here[name].connect(link)
@@ -354,12 +321,12 @@ class Cuts(RuleBasedStateMachine):
 
     def lost(self, caller: Caller) -> bool:
         """Whether not all that it lacks is at hand any more."""
-        client = self.desk.fanout._parked[caller.name]
+        client = self.desk.fanout._roster.parked[caller.name]
         assert client.trail is not None
         trail = client.trail
         return (
             any(
-                len(self.published[topic]) - view.seq > BACKLOG
+                len(self.past.numbers[topic]) - view.seq > BACKLOG
                 for topic, view in caller.belief.views.items()
                 if topic in KEPT_TOPICS
             )
@@ -377,26 +344,19 @@ class Cuts(RuleBasedStateMachine):
             self.come_back(name, stalled=False, size=0)
         for name in self.here:
             self.link(name).resume()
-        self.calm_down()
+        self.past.calm_down(self.hear)
         self.everybody_is_up_to_date()
         # And whoever seems to be up to date really goes on from there.
         for topic in TOPICS:
             self.publish(topic, 1, each_in_its_turn=False)
-        self.change_book([(1, self.number % 3 + 1)], [], 1)
-        self.calm_down()
+        self.change_book([(1, self.past.number % 3 + 1)], [], 1)
+        self.past.calm_down(self.hear)
         self.everybody_is_up_to_date()
-
-    def calm_down(self) -> None:
-        for _ in range(3):
-            self.desk.settle()
-            self.hear()
-            self.desk.pass_time(1.0)
-            self.hear()
 
     def everybody_is_up_to_date(self) -> None:
         for caller in self.here.values():
             for topic, view in caller.belief.views.items():
-                assert view.seq == len(self.published[topic]), topic
+                assert view.seq == len(self.past.numbers[topic]), topic
                 self.last_value_is_right(topic, view)
                 channel = self.desk.fanout.channel(self.channel_name(topic))
                 assert channel is not None
@@ -405,21 +365,18 @@ class Cuts(RuleBasedStateMachine):
 
     def last_value_is_right(self, topic: str, view: View) -> None:
         if view.stream == "ORDERBOOK":
-            assert (view.bids, view.asks) == self.book
-        elif self.published[topic] and view.value is not None:
+            assert (view.bids, view.asks) == self.past.book(topic)
+        elif self.past.numbers[topic] and view.value is not None:
             value: Any = view.value
             if view.stream == "PRICE":
                 number = int(value["last"])
             else:
                 number = value["number"] if topic == "USER_DATA" else value["trades"][0]["id"]
-            assert number == self.published[topic][-1]
+            assert number == self.past.numbers[topic][-1]
 
     def hear(self) -> None:
         for caller in getattr(self, "here", {}).values():
-            caller.hear(self.now_ms(), self.times)
-
-    def now_ms(self) -> int:
-        return int(self.desk.clock.time() * 1000)
+            caller.hear(self.past.now_ms(), self.past.times)
 
 
 Cuts.TestCase.settings = settings(

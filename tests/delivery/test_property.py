@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from server.core.entries import Position
-from server.core.errors import RequestError
 from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
 from tests.delivery.model import KEPT, Reader, View
+from tests.delivery.past import Past
 from tests.kit.desk import STALE, Desk, trader
 
 # Small on purpose: a few messages fill them, and every step of the ladder is taken.
@@ -38,10 +38,7 @@ class Market(RuleBasedStateMachine):
         subscribing = SubscribingConfig(backlog_messages=BACKLOG, max_reply_bytes=BUFFER_BYTES // 2)
         self.desk: Desk = self.run(Desk.opened(delivery, STALE, subscribing=subscribing))
         self.readers: dict[str, Reader] = {}
-        self.published: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
-        self.times: dict[str, list[int]] = {topic: [] for topic in TOPICS}
-        self.book: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
-        self.number = 0
+        self.past = Past(self.desk, self.run, TOPICS)
         for name, pace in (("ann", 0), ("bob", 0), ("carl", 100)):
             self.subscribe(name, list(TOPICS), pace)
 
@@ -65,23 +62,7 @@ class Market(RuleBasedStateMachine):
 
     @rule(topic=topics, count=st.integers(1, 30), each_in_its_turn=st.booleans())
     def publish(self, topic: str, count: int, each_in_its_turn: bool) -> None:
-        stream, _, symbol = topic.partition(":")
-        for _ in range(count):
-            self.number += 1
-            if stream == "PRICE":
-                position = self.run(self.desk.price(symbol, self.number))
-            elif stream == "TRADES":
-                position = self.run(self.desk.trade(symbol, self.number))
-            elif stream == "USER_DATA":
-                data = {"number": self.number, "padding": "x" * 200}
-                position = self.run(self.desk.publishing.publish(topic, data, user="ann"))
-            else:
-                return
-            self.published[topic].append(self.number)
-            self.times[topic].append(self.now_ms())
-            assert position.seq == len(self.published[topic])
-            if each_in_its_turn:
-                self.desk.turn()
+        self.past.publish(topic, count, each_in_its_turn=each_in_its_turn)
 
     @rule(symbol=st.sampled_from("AB"), bids=levels, asks=levels, kind=st.integers(0, 9))
     def change_book(
@@ -91,24 +72,8 @@ class Market(RuleBasedStateMachine):
         asks: list[tuple[int, int]],
         kind: int,
     ) -> None:
-        new_bids, new_asks = (
-            [(f"{price}.0", str(quantity)) for price, quantity in dict(side).items()]
-            for side in (bids, asks)
-        )
-        try:
-            self.run(self.desk.book(symbol, new_bids, new_asks, "update" if kind else "snapshot"))
-        except RequestError:
-            return
-        topic = f"ORDERBOOK:{symbol}"
-        book = self.book.get(topic, ({}, {})) if kind else ({}, {})
-        for side, changed in zip(book, (new_bids, new_asks), strict=True):
-            side.update(changed)
-            for price in [price for price, quantity in side.items() if quantity == "0"]:
-                del side[price]
-        self.book[topic] = book
-        self.published[topic].append(None)
-        self.times[topic].append(self.now_ms())
-        self.desk.turn()
+        if self.past.change_book(symbol, bids, asks, kind):
+            self.desk.turn()
 
     @rule(name=clients, some=st.lists(topics, min_size=1, max_size=4), pace=paces)
     def subscribe(self, name: str, some: list[str], pace: int) -> None:
@@ -124,7 +89,7 @@ class Market(RuleBasedStateMachine):
         self.hear()
         for topic, reply in orjson.loads(orjson.dumps(replies)).items():
             assert reply["status"] == "CONNECTED"
-            assert reply["seq"] == len(self.published[topic])
+            assert reply["seq"] == len(self.past.numbers[topic])
             reader.views[topic] = View(topic, reply)
 
     @rule(name=clients, topic=topics)
@@ -203,53 +168,43 @@ class Market(RuleBasedStateMachine):
                 del self.readers[name]
                 self.run(self.desk.service.leave(name))
                 continue
-            reader.hear(self.now_ms(), self.times)
+            reader.hear(self.past.now_ms(), self.past.times)
             assert reader.link.most_buffered <= BUFFER_BYTES
 
     def everything_arrives_in_the_end(self) -> None:
         for reader in self.readers.values():
             reader.link.broken = False
             reader.link.resume()
-        self.calm_down()
+        self.past.calm_down(self.hear)
         self.everybody_is_up_to_date()
         # And whoever seems to be up to date really goes on from there.
         for topic in TOPICS:
             self.publish(topic, 1, each_in_its_turn=False)
         for symbol in "AB":
-            self.change_book(symbol, [(1, self.number % 3 + 1)], [], 1)
-        self.calm_down()
+            self.change_book(symbol, [(1, self.past.number % 3 + 1)], [], 1)
+        self.past.calm_down(self.hear)
         self.everybody_is_up_to_date()
 
     def everybody_is_up_to_date(self) -> None:
         for reader in self.readers.values():
             for topic, view in reader.views.items():
-                assert view.seq == len(self.published[topic]), topic
+                assert view.seq == len(self.past.numbers[topic]), topic
                 self.last_value_is_right(topic, view)
-
-    def calm_down(self) -> None:
-        for _ in range(3):
-            self.desk.settle()
-            self.hear()
-            self.desk.pass_time(1.0)
-            self.hear()
 
     def hear(self) -> None:
         for name in list(self.readers):
-            self.readers[name].hear(self.now_ms(), self.times)
-
-    def now_ms(self) -> int:
-        return int(self.desk.clock.time() * 1000)
+            self.readers[name].hear(self.past.now_ms(), self.past.times)
 
     def last_value_is_right(self, topic: str, view: View) -> None:
         if view.stream == "ORDERBOOK":
-            bids, asks = self.book.get(topic, ({}, {}))
+            bids, asks = self.past.book(topic)
             assert (view.bids, view.asks) == (bids, asks)
             assert not bids or not asks or max(map(Decimal, bids)) < min(map(Decimal, asks))
         elif view.value is None and view.stream in KEPT:
             # Its last message did not fit into the answer, and nothing has come since.
-            assert view.seq == len(self.published[topic])
-        elif self.published[topic]:
-            last = self.published[topic][-1]
+            assert view.seq == len(self.past.numbers[topic])
+        elif self.past.numbers[topic]:
+            last = self.past.numbers[topic][-1]
             value: Any = view.value
             if view.stream == "PRICE":
                 assert value["last"] == str(last)

@@ -31,7 +31,7 @@ async def two_nodes(
         for node in (one, two):
             broker = node.server.broker
             assert isinstance(broker, RedisBroker)
-            await settled(lambda broker=broker: broker._up)
+            await settled(lambda broker=broker: broker._follower.up)
         yield one, two
 
 
@@ -213,7 +213,7 @@ async def test_the_documented_rights_are_enough_for_sessions_and_notices() -> No
         async with running(same, clock=clock) as node:
             broker = node.server.broker
             assert isinstance(broker, RedisBroker)
-            await settled(lambda: broker._up)
+            await settled(lambda: broker._follower.up)
             chair = await Member.come(node, "chair", "room", scopes=MODERATOR)
             bob, cid = [await Member.come(node, user, "room") for user in ("bob", "cid")]
             await chair.call("kick", session_id="room", user_id="bob")

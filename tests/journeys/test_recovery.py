@@ -57,7 +57,7 @@ async def empty(floor: Running, *clients: Returning) -> None:
     await floor.until_empty()
     server = floor.server
     assert server.sessions.attendance._parked == {}
-    assert server.fanout._parked == {}
+    assert server.fanout._roster.parked == {}
     assert server.subscriptions._parked == set()
     for tickets in (server.market_tickets, server.session_tickets):
         assert (len(tickets), tickets.parked_count, tickets._owners) == (0, 0, {})
@@ -320,7 +320,7 @@ async def test_a_kick_leaves_nothing_of_who_reads_too_slowly_to_hear_of_it() -> 
         reply = await chair.call("kick", session_id="room", user_id="bob")
         assert reply["ok"]
         assert floor.residue()["tickets"] == 1, "only the chair's"
-        assert floor.server.fanout._parked == {}
+        assert floor.server.fanout._roster.parked == {}
         bob.wire.cut()
         bob.client = None
         await empty(floor, chair)

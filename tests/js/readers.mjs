@@ -10,6 +10,8 @@ class Reader {
   // A position that the server gave, and what came with it or after it.
   position = null;
   connects = 0;
+  // How often it was had back, and had no need to ask for anything.
+  recovered = 0;
   errors = [];
   resets = 0;
   gaps = 0;
@@ -18,13 +20,19 @@ class Reader {
 
   constructor(transports) {
     this.socket = io(`${url}/market`, { forceNew: true, auth: { token }, transports });
-    this.socket.on("connect", () => this.subscribe());
+    this.socket.on("connect", () => this.come());
     this.socket.on("connect_error", (error) => this.errors.push(error.message));
     this.socket.on(event, (message) => this.take(message));
   }
 
-  subscribe() {
+  come() {
     this.connects += 1;
+    // What was never answered is asked for again: an answer that was cut off does not come.
+    if (this.socket.recovered && this.position) this.recovered += 1;
+    else this.subscribe();
+  }
+
+  subscribe() {
     const since = this.position ? { [topic]: this.position } : {};
     this.socket.emit("subscribe", { topics: [topic], since }, (reply) => {
       const answer = reply.topics?.[topic] ?? reply;
@@ -49,10 +57,10 @@ class Reader {
   }
 
   report() {
-    const { connects, errors, resets, gaps, trades, received, socket } = this;
+    const { connects, recovered, errors, resets, gaps, trades, received, socket } = this;
     const { connected, active } = socket;
     const transport = connected ? socket.io.engine.transport.name : null;
-    return { connects, errors, resets, gaps, trades, received, connected, active, transport };
+    return { connects, recovered, errors, resets, gaps, trades, received, connected, active, transport };
   }
 }
 

@@ -12,6 +12,7 @@ from server.delivery import DeliveryConfig, Fanout, Freshness, FreshnessConfig
 from server.services import (
     Following,
     FollowingConfig,
+    OpenTopics,
     PublishingConfig,
     PublishingService,
     Submissions,
@@ -63,12 +64,12 @@ class Desk:
         )
         self.submissions = Submissions(self.publishing)
         self.following = Following(FollowingConfig(), self.broker, self.fanout, self.clock)
+        config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
         self.service = SubscribingService(
-            subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2),
-            self.following,
+            config,
+            OpenTopics(config, self.following, self.freshness),
             self.subscriptions,
             self.fanout,
-            self.freshness,
         )
 
     @staticmethod

@@ -14,10 +14,11 @@ DEFAULT = ("polling", "websocket")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One client: how often it connected, what it was refused, and what it has read."""
+    """One client: how often it connected and was had back, and what it was refused and has read."""
 
     number: int
     connects: int
+    recovered: int
     errors: list[str]
     resets: int
     gaps: int

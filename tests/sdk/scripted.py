@@ -38,6 +38,11 @@ class Visit:
         auth: dict[str, Any] = json.loads(packet[packet.index("{") :])
         return auth
 
+    async def let_in(self) -> dict[str, Any]:
+        """Shake hands and let the client into the market; what it brought."""
+        await self.open()
+        return await self.admit()
+
     async def question(self) -> tuple[str, str, Any]:
         """The start of its answer, the event and the body of what the client asks."""
         packet = await self.hear()

@@ -34,8 +34,7 @@ def client_at(server: Scripted, token: Any = "x", **changes: Any) -> Client:
 
 async def admitted(visit: Visit) -> None:
     """Let in, and be quiet."""
-    await visit.open()
-    await visit.admit()
+    await visit.let_in()
     await visit.stay()
 
 
@@ -58,8 +57,7 @@ async def test_the_client_says_that_it_needs_no_recovery() -> None:
     auths: list[dict[str, Any]] = []
 
     async def script(visit: Visit) -> None:
-        await visit.open()
-        auths.append(await visit.admit())
+        auths.append(await visit.let_in())
         await visit.stay()
 
     async with Scripted(script).running() as server, client_at(server):
@@ -90,32 +88,39 @@ async def test_pings_are_answered_and_a_server_that_falls_silent_is_left() -> No
 
 
 async def closes(visit: Visit) -> None:
-    await visit.open()
-    await visit.admit()
+    await visit.let_in()
     await asyncio.sleep(0.01)
     await visit.say("1")
     await visit.stay()
 
 
 async def binary(visit: Visit) -> None:
-    await visit.open()
-    await visit.admit()
+    await visit.let_in()
     await visit.socket.send_bytes(b"x")
     await visit.stay()
 
 
-async def garbage(visit: Visit) -> None:
-    await visit.open()
-    await visit.admit()
-    await visit.say("what?")
-    await visit.stay()
+def answers(packet: str) -> Callable[[Visit], Any]:
+    """Answers the client's CONNECT with this."""
+
+    async def script(visit: Visit) -> None:
+        await visit.open()
+        await visit.hear()
+        await visit.say(packet)
+        await visit.stay()
+
+    return script
 
 
-async def bad_goodbye(visit: Visit) -> None:
-    await visit.open()
-    await visit.admit()
-    await visit.say('42/market,["goodbye",{}]')
-    await visit.stay()
+def says(packet: str) -> Callable[[Visit], Any]:
+    """Lets the client in, and says this."""
+
+    async def script(visit: Visit) -> None:
+        await visit.let_in()
+        await visit.say(packet)
+        await visit.stay()
+
+    return script
 
 
 async def no_handshake(visit: Visit) -> None:
@@ -137,31 +142,12 @@ async def never_admits(visit: Visit) -> None:
     await visit.stay()
 
 
-async def refuses_oddly(visit: Visit) -> None:
-    await visit.open()
-    await visit.hear()
-    await visit.say("44/market,[]")
-    await visit.stay()
-
-
-async def refuses_without_a_code(visit: Visit) -> None:
-    await visit.open()
-    await visit.hear()
-    await visit.say('44/market,{"message":"no"}')
-    await visit.stay()
-
-
 async def hangs_up_at_join(visit: Visit) -> None:
     await visit.open()
     await visit.hear()
 
 
-async def is_overloaded(visit: Visit) -> None:
-    await visit.open()
-    await visit.hear()
-    problem = {"code": "server.overloaded", "message": "full", "retry_after_ms": 1}
-    await visit.say(f"44/market,{json.dumps({'message': 'full', 'data': problem})}")
-    await visit.stay()
+OVERLOADED = {"code": "server.overloaded", "message": "full", "retry_after_ms": 1}
 
 
 @pytest.mark.parametrize(
@@ -170,16 +156,19 @@ async def is_overloaded(visit: Visit) -> None:
         vanish,
         closes,
         binary,
-        garbage,
-        bad_goodbye,
+        pytest.param(says("what?"), id="garbage"),
+        pytest.param(says('42/market,["goodbye",{}]'), id="bad_goodbye"),
         no_handshake,
         odd_handshake,
         silent,
         never_admits,
-        refuses_oddly,
-        refuses_without_a_code,
         hangs_up_at_join,
-        is_overloaded,
+        pytest.param(answers("44/market,[]"), id="refuses_oddly"),
+        pytest.param(answers('44/market,{"message":"no"}'), id="refuses_without_a_code"),
+        pytest.param(
+            answers(f"44/market,{json.dumps({'message': 'full', 'data': OVERLOADED})}"),
+            id="is_overloaded",
+        ),
     ],
 )
 async def test_a_server_in_trouble_is_left_and_tried_again(
@@ -218,8 +207,7 @@ def goodbye(namespace: str = "/market", **body: object) -> str:
 
 async def test_who_is_sent_away_for_good_stays_away() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await asyncio.sleep(0.01)
         await visit.say(goodbye(code="auth.forbidden", reconnect=False), "41/market,")
 
@@ -237,8 +225,7 @@ async def test_who_is_sent_away_for_good_stays_away() -> None:
 
 async def test_a_namespace_that_is_ended_alone_leaves_the_other() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.admit("/session")
         head, _, _ = await visit.question()
         await visit.answer(head, {"ok": True, "epoch": "e", "seq": 0})
@@ -258,8 +245,7 @@ async def test_a_namespace_that_is_ended_alone_leaves_the_other() -> None:
 
 async def test_a_goodbye_may_name_the_time_to_come_back() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await asyncio.sleep(0.01)
         await visit.say(goodbye(code="server.draining", reconnect=True, after_ms=80))
 
@@ -276,8 +262,7 @@ async def test_a_hint_is_followed_at_its_moment_without_taking_leave() -> None:
     heard: list[str] = []
 
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.say(event("/market", "reconnect_hint", after_ms=30))
         # Only the first counts.
         await visit.say(event("/market", "reconnect_hint", after_ms=0))
@@ -296,8 +281,7 @@ async def test_a_hint_is_followed_at_its_moment_without_taking_leave() -> None:
 
 async def test_a_namespace_that_is_refused_for_now_is_tried_again_later() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.hear()
         problem = {"code": "limit.rate", "message": "too fast", "retry_after_ms": 5}
         await visit.say(f"44/session,{json.dumps({'message': 'x', 'data': problem})}")
@@ -317,8 +301,7 @@ async def test_a_namespace_that_is_refused_for_now_is_tried_again_later() -> Non
 
 async def test_a_refusal_of_tomorrow_is_an_error_of_its_area() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         for code in ("limit.novelty", "unheard.of"):
             head, _, body = await visit.question()
             error = {"code": code, "message": "new", "hint": 1}
@@ -343,8 +326,7 @@ async def test_a_topic_that_fails_for_now_is_asked_for_again(
     monkeypatch.setattr("client_sdk.worker._RETRY_SECONDS", 0.001)
 
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         head, _, _ = await visit.question()
         error = {"code": "server.internal", "message": "oops"}
         good = {"status": "CONNECTED", "epoch": "e", "seq": 0}
@@ -362,8 +344,7 @@ async def test_a_topic_that_fails_for_now_is_asked_for_again(
 @pytest.mark.parametrize("answer", [{"ok": True}, {"ok": True, "topics": []}, 5, {"ok": False}])
 async def test_an_answer_that_makes_no_sense_is_an_error_and_not_a_wait(answer: object) -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         while True:
             head, name, _ = await visit.question()
             await visit.answer(head, answer if name == "subscribe" else {"ok": True})
@@ -389,8 +370,7 @@ async def test_an_answer_that_does_not_come_is_asked_for_again(
     monkeypatch.setattr("client_sdk.worker._RETRY_SECONDS", 0.001)
 
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         late, _, _ = await visit.question()
         await visit.connected("TRADES:A")
         # What comes after all is nothing any more.
@@ -407,8 +387,7 @@ async def test_an_answer_that_does_not_come_is_asked_for_again(
 
 async def test_messages_that_nobody_can_read_are_counted_and_shown_as_a_gap() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.connected("TRADES:A")
         await visit.say(
             "42/elsewhere,[\"x\",{}]",
@@ -449,8 +428,7 @@ async def test_a_session_is_asked_for_and_talked_to_until_the_server_can(
     monkeypatch.setattr("client_sdk.worker._RETRY_SECONDS", 0.001)
 
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.admit("/session")
         busy = {"code": "limit.rate", "message": "slowly", "retry_after_ms": 1}
         for answer in (
@@ -470,16 +448,14 @@ async def test_a_session_is_asked_for_and_talked_to_until_the_server_can(
 
 async def test_a_namespace_that_was_put_off_is_not_asked_for_on_a_new_connection() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.hear()
         problem = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
         await visit.say(f"44/session,{json.dumps({'message': 'x', 'data': problem})}")
         await asyncio.sleep(0.01)
 
     async def only_market(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.connected("TRADES:A")
         await visit.say(trades(1))
         assert (await visit.hear()).startswith("41/market")
@@ -496,16 +472,14 @@ async def test_a_namespace_that_was_put_off_is_not_asked_for_on_a_new_connection
 
 async def test_what_one_connection_put_off_is_asked_for_at_once_on_the_next() -> None:
     async def busy(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         head, _, _ = await visit.question()
         problem = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
         await visit.answer(head, {"ok": False, "error": problem})
         await asyncio.sleep(0.01)
 
     async def idle(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.connected("TRADES:A")
         await visit.stay()
 
@@ -520,8 +494,7 @@ async def test_what_one_connection_put_off_is_asked_for_at_once_on_the_next() ->
 
 async def test_session_events_that_nobody_can_read_are_counted() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.admit("/session")
         head, _, _ = await visit.question()
         await visit.answer(head, {"ok": True, "epoch": "e", "seq": 0})
@@ -545,8 +518,7 @@ async def test_session_events_that_nobody_can_read_are_counted() -> None:
 
 async def test_publishing_to_a_server_that_answers_nonsense_fails() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         for answer in (
             {"ok": True, "positions": []},
             {"ok": False, "error": {"code": "request.invalid", "message": "no"}},
@@ -582,8 +554,7 @@ async def test_an_error_of_ours_ends_the_client_loudly(
 
 async def test_frames_that_wait_do_not_keep_others_from_running() -> None:
     async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.admit()
+        await visit.let_in()
         await visit.connected("TRADES:A")
         for seq in range(1, 2001):
             await visit.say(trades(seq))

@@ -4,6 +4,7 @@ from server.brokers.redis.address import Address, AddressError
 from server.brokers.redis.assembly import RedisAssembly
 from server.brokers.redis.board import RedisNoticeBoard
 from server.brokers.redis.broker import RedisBroker, RedisConfig
+from server.brokers.redis.handover import RedisHandover
 from server.brokers.redis.places import RedisPlaces
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "RedisAssembly",
     "RedisBroker",
     "RedisConfig",
+    "RedisHandover",
     "RedisNoticeBoard",
     "RedisPlaces",
 ]

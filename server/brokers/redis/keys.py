@@ -22,8 +22,16 @@ class Keys:
         return self._stem + channel.translate(_ESCAPES).encode() + b"}"
 
     def node(self, node: str) -> bytes:
-        """Where a node talks to itself."""
+        """Where a node hears itself, and what others ask it."""
         return self._prefix + b":node:" + node.encode()
+
+    def saved(self, name: str) -> bytes:
+        """A string with an expiry: a connection that waits to be had back, its node being gone."""
+        return self._prefix + b":recovery:saved:" + name.encode()
+
+    def moved(self, name: str) -> bytes:
+        """A string with an expiry: the node that has a connection now which another has named."""
+        return self._prefix + b":recovery:moved:" + name.encode()
 
     def nodes(self) -> bytes:
         """A hash: the last sign of life of each node that looks after sessions."""

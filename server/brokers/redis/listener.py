@@ -24,6 +24,7 @@ class Listener:
         *,
         timeout_seconds: float,
         wanted: Callable[[], Iterable[bytes]],
+        on_own: Callable[[object], None],
         on_message: Callable[[bytes, object], None],
         on_subscribed: Callable[[bytes], None],
         on_change: Callable[[], None],
@@ -33,6 +34,7 @@ class Listener:
         self._timeout_seconds = timeout_seconds
         # What has to be heard, asked whenever a connection is new.
         self._wanted = wanted
+        self._on_own = on_own
         self._on_message = on_message
         self._on_subscribed = on_subscribed
         self._on_change = on_change
@@ -131,6 +133,8 @@ class Listener:
                 case [b"message", bytes() as channel, message]:
                     if channel == self._own:
                         self.heard_at = _now()
+                        if message:
+                            self._on_own(message)
                     else:
                         self._on_message(channel, message)
                 case [b"subscribe", bytes() as channel, _] if channel != self._own:

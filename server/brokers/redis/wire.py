@@ -125,8 +125,12 @@ class SingleWire:
     ) -> list[Reply]:
         # hiredis types what it takes as one tuple of one element.
         packed = b"".join([pack_command(each) for each in commands])  # type: ignore[arg-type]
-        # Otherwise redis-py sends a PING of its own when the connection was idle for a while.
-        await connection.send_packed_command(packed, check_health=False)
+        try:
+            # Otherwise redis-py sends a PING of its own when the connection was idle for a while.
+            await connection.send_packed_command(packed, check_health=False)
+        except AttributeError:
+            # Another batch found it broken, and redis-py let its writer go meanwhile.
+            raise ConnectionError("the connection has ended") from None
         replies: list[Reply] = []
         async with self._turn:
             for _ in commands:
