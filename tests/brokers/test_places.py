@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from client_sdk.contract import ErrorCode
-from server.core.limits import Quota, Quotas
+from server.core.quotas import Quota, Quotas
 from tests.kit.gates import ADDRESS, ANN, Gate, free, gate, pass_time
 from tests.kit.halls import Quarter
 from tests.kit.redis import RedisServer, redis_server
