@@ -6,8 +6,8 @@ import sys
 from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
 from server.brokers import Address, MemoryConfig, RedisConfig
-from server.core.limits import Quota, Quotas
 from server.core.notices import Notices
+from server.core.quotas import Quota, Quotas
 from server.core.session_records import SessionRules
 from server.core.tickets import Tickets
 from server.delivery import DeliveryConfig, FreshnessConfig

@@ -9,9 +9,9 @@ from server.core.errors import FloorcastError
 from server.core.gatherings import Gathering
 from server.core.handovers import Luggage, Reclaim
 from server.core.idempotency import Claim
-from server.core.limits import Holder
 from server.core.news import News
 from server.core.notices import Notice
+from server.core.quotas import Holder
 from server.core.session_records import SessionKey
 
 

@@ -2,18 +2,20 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TypeVar
 
 from client_sdk.contract import ErrorCode
 from server.core.buckets import TokenBucket, milliseconds
 from server.core.errors import LimitError, RequestError
+from server.core.quotas import (
+    Holder,
+    attempts_at_once,
+    connects_too_often,
+    too_many_connections,
+)
 
 K = TypeVar("K")
-
-# An address may connect in bursts of so many seconds' worth: a page opens several sockets.
-_CONNECT_BURST_SECONDS = 2.0
 
 
 def address_key(ip: str) -> str:
@@ -27,57 +29,6 @@ def address_key(ip: str) -> str:
             return str(parsed.ipv4_mapped)
         return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
     return str(parsed)
-
-
-# Who is counted: an address, or an org and its user.
-Holder = str | tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """What one address or one user may have; 0 means no limit."""
-
-    connections: int
-    attempts_per_second: float = 0.0
-
-    @property
-    def attempts_at_once(self) -> float:
-        """How many attempts may come together."""
-        return max(1.0, self.attempts_per_second * _CONNECT_BURST_SECONDS)
-
-    @property
-    def unlimited(self) -> bool:
-        """Whether nothing needs to be counted."""
-        return not (self.connections or self.attempts_per_second)
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """What each address may have, and each user."""
-
-    address: Quota
-    user: Quota
-
-    def of(self, holder: Holder) -> Quota:
-        """What this one may have."""
-        return self.address if isinstance(holder, str) else self.user
-
-
-def too_many_connections(holder: Holder, limit: int) -> LimitError:
-    """Why there is no place for another connection."""
-    whose = "an address" if isinstance(holder, str) else "a user"
-    return LimitError(
-        ErrorCode.LIMIT_CONNECTIONS,
-        f"{whose} may have {limit} connections",
-        details={"limit": limit},
-    )
-
-
-def connects_too_often(wait_ms: int) -> LimitError:
-    """Why an address may not connect now."""
-    return LimitError(
-        ErrorCode.LIMIT_RATE, "this address connects too often", retry_after_ms=wait_ms
-    )
 
 
 class ConnectionLimits:
@@ -254,4 +205,4 @@ class ConnectRate:
 
 
 def _connect_bucket(rate: float, now: float) -> TokenBucket:
-    return TokenBucket(rate, max(1.0, rate * _CONNECT_BURST_SECONDS), now)
+    return TokenBucket(rate, attempts_at_once(rate), now)

@@ -5,7 +5,7 @@ import pytest
 from client_sdk.contract import ErrorCode
 from server.brokers.redis.tallies import Ask, Tally
 from server.core.errors import LimitError
-from server.core.limits import Quota, too_many_connections
+from server.core.quotas import Quota, too_many_connections
 
 
 def full() -> LimitError:

@@ -8,7 +8,7 @@ import pytest
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import LimitError
-from server.core.limits import Quota, Quotas
+from server.core.quotas import Quota, Quotas
 from tests.contracts.conftest import URLS, url_of
 from tests.kit.gates import ADDRESS, ANN, SEVEN, Gate, free, gate, pass_time
 from tests.kit.halls import Quarter

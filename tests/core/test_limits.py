@@ -7,12 +7,8 @@ from hypothesis import strategies as st
 from client_sdk.contract import ErrorCode
 from server.core.buckets import TokenBucket
 from server.core.errors import LimitError, RequestError
-from server.core.limits import (
-    ConnectionLimits,
-    ConnectRate,
-    Holder,
-    address_key,
-)
+from server.core.limits import ConnectionLimits, ConnectRate, address_key
+from server.core.quotas import Holder
 
 
 def limits(total: int = 0, per_ip: int = 0, per_user: int = 0) -> ConnectionLimits:

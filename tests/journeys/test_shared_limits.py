@@ -216,4 +216,9 @@ async def test_who_comes_back_has_the_place_of_the_connection_that_is_half_open(
         assert ann.recovered
         await half_open.ended()
         assert (await outcome(two))[0] == "limit.connections"
+        half_open, ann.client, ann.floor = ann.wire, None, two
+        await ann.come()
+        assert ann.recovered, "the same from node to node"
+        await half_open.ended()
+        assert (await outcome(one))[0] == "limit.connections"
         ann.wire.cut()

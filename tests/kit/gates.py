@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from client_sdk.contract import ErrorCode
 from server.brokers import RedisAssembly, RedisPlaces
 from server.core.errors import LimitError
-from server.core.limits import Holder, Quota, Quotas
+from server.core.quotas import Holder, Quota, Quotas
 from tests.kit.halls import Hall, Quarter
 
 ADDRESS: Holder = "192.0.2.1"

@@ -2,7 +2,7 @@
 
 from hashlib import blake2b
 
-from server.core.limits import Holder
+from server.core.quotas import Holder
 
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 

@@ -11,7 +11,7 @@ from server.brokers.redis.tallies import Ask, Tally
 from server.brokers.redis.wire import Reply, evaluate
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
-from server.core.limits import Holder, Quotas, too_many_connections
+from server.core.quotas import Holder, Quotas, too_many_connections
 from server.ports import Clock
 
 # A client does not notice a wait like this, and Redis is hardly ever as slow.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from server.core.errors import LimitError
-from server.core.limits import Quota, connects_too_often
+from server.core.quotas import Quota, connects_too_often
 
 
 class Ask:
