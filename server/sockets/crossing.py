@@ -27,8 +27,7 @@ class Crossing:
         reclaim = Reclaim(self._namespace, auth.pid, *principal.user, auth.offset)
         luggage = await self._handover.fetch(reclaim)
         if luggage is None:
-            # Somebody with the same ticket may have been quicker here.
-            return self._tickets.find(auth.pid, principal.user)
+            return None
         owned = (luggage.org, luggage.user_id) == principal.user
         if not owned or not await self._moving.take_in(principal, link, luggage, auth.offset):
             self._handover.forget(reclaim)
