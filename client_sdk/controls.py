@@ -10,6 +10,7 @@ from client_sdk.contract import Welcome
 from client_sdk.contract.messages import Body
 from client_sdk.errors import FloorcastError, ProtocolError, refusal
 from client_sdk.packets import Packet
+from client_sdk.renewal import Renewal
 from client_sdk.wire import Wire
 
 
@@ -32,13 +33,19 @@ class Hint(Body):
     after_ms: int = 0
 
 
+class Expiring(Body):
+    """`token_expiring`."""
+
+    expires_in_ms: int = 0
+
+
 _UNEXPLAINED = Farewell(code="server.internal", message="the server ended it", reconnect=False)
 
 
 class Controls:
     """What was said on one connection."""
 
-    def __init__(self, clock: ServerClock, on_change: Callable[[], None]) -> None:
+    def __init__(self, clock: ServerClock, renewal: Renewal, on_change: Callable[[], None]) -> None:
         self._clock = clock
         self._on_change = on_change
         self._endings: dict[str, Farewell] = {}
@@ -46,8 +53,7 @@ class Controls:
         self.farewell: Farewell | None = None
         # When the server wants us to come again, by the loop's clock.
         self.leave_at: float | None = None
-        # Namespaces whose token ends soon.
-        self.expiring: set[str] = set()
+        self.renewal = renewal
         self._known = {
             "welcome": self._on_welcome,
             "goodbye": self._on_goodbye,
@@ -104,5 +110,7 @@ class Controls:
             self._on_change()
 
     def _on_expiring(self, wire: Wire, packet: Packet) -> None:
-        self.expiring.add(packet.namespace)
+        in_ms = Expiring.model_validate_json(packet.body).expires_in_ms
+        now = asyncio.get_running_loop().time()
+        self.renewal.expect(packet.namespace, now + in_ms / 1000, now)
         self._on_change()

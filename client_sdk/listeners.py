@@ -124,6 +124,9 @@ class Listener(Generic[HeardT]):
         return True
 
     def _catch_up(self, topic: str, track: Track, state: State[HeardT]) -> bool:
+        if not track.seq and state.missed:
+            # An epoch may go on with the numbers of the one before.
+            track.move(state.epoch, state.missed[0].seq - 1)
         for message in state.missed:
             if topic not in self._behind and track.judge(message) is Verdict.NEXT:
                 self._keep(topic, track, message)

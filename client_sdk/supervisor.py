@@ -19,6 +19,7 @@ from client_sdk.errors import (
 )
 from client_sdk.namespaces import Gate, Namespace
 from client_sdk.packets import Packet, PacketKind, encode
+from client_sdk.renewal import Renewal
 from client_sdk.states import ClientState, States
 from client_sdk.stats import Counters
 from client_sdk.tokens import Tokens
@@ -50,7 +51,7 @@ class Supervisor:
         self._counters = counters
         self._namespaces: dict[str, Namespace] = {}
         self._wake = asyncio.Event()
-        self._controls = Controls(clock, self._wake.set)
+        self._controls = self._listen()
         self._task: asyncio.Task[None] | None = None
         self._wire: Wire | None = None
         self._bad_tokens = 0
@@ -110,11 +111,15 @@ class Supervisor:
             logger.exception("the client failed")
             self._finish(ProtocolError(f"the client failed: {error!r}"))
 
+    def _listen(self) -> Controls:
+        """To a connection of which nothing is known yet."""
+        return Controls(self._clock, Renewal(self._backoff), self._wake.set)
+
     async def _live_once(self) -> float:
         """One connection from its opening to its end; the delay before the next."""
         now = asyncio.get_running_loop().time
         self.states.move(ClientState.CONNECTING)
-        self._controls = Controls(self._clock, self._wake.set)
+        self._controls = self._listen()
         began = None
         error: FloorcastError
         try:
@@ -169,16 +174,18 @@ class Supervisor:
             self._wake.clear()
             if controls.is_over or controls.is_time_to_leave:
                 return ConnectionLost("the server asked for it")
-            if controls.expiring:
-                await self._refresh(wire)
+            if controls.renewal.is_due(now()):
+                await self._refresh(wire, controls.renewal)
+                continue
             lacking = [each.retry_at for each in self._namespaces.values() if each.lacks_wire]
             if lacking and min(lacking) <= now():
                 await self._join_late(wire)
                 continue
-            if controls.leave_at is not None:
-                lacking.append(controls.leave_at)
+            moments = (*lacking, controls.leave_at, controls.renewal.next_at)
             try:
-                async with asyncio.timeout_at(min(lacking, default=None)):
+                async with asyncio.timeout_at(
+                    min((each for each in moments if each is not None), default=None)
+                ):
                     await self._wake.wait()
             except TimeoutError:
                 continue
@@ -238,17 +245,19 @@ class Supervisor:
             return
         await self._join_all(wire, token)
 
-    async def _refresh(self, wire: Wire) -> None:
+    async def _refresh(self, wire: Wire, renewal: Renewal) -> None:
         """Go on with a newer token; where there is none, the server ends the connection."""
-        expiring, self._controls.expiring = self._controls.expiring, set()
         if not self._tokens.renewable:
+            renewal.give_up()
             return
         try:
             body = encode({"token": await self._tokens.fetch()})
-            for name in sorted(expiring):
+            for name in renewal.wanted():
                 await wire.ask(name, "refresh_token", body, lambda text: read(Answer, text))
+                renewal.renewed(name)
         except FloorcastError as error:
             logger.warning("the token was not refreshed", extra={"code": error.code})
+            renewal.failed(asyncio.get_running_loop().time())
 
     # --- what the connection says
 

@@ -21,6 +21,7 @@ from server.brokers import (
     RedisBroker,
     RedisHandover,
     RedisNoticeBoard,
+    RedisPlaces,
 )
 from server.configs import (
     NO_LIMIT,
@@ -32,6 +33,7 @@ from server.configs import (
     memory_config,
     notices,
     publishing_config,
+    quotas,
     redis_config,
     session_rules,
     sessions_config,
@@ -50,7 +52,7 @@ from server.core.subscriptions import Subscriptions
 from server.delivery import Fanout, Freshness
 from server.draining import Departures
 from server.feeds import FeedError, open_feed
-from server.ports import Assembly, Broker, Clock, Feed, Handover, NoticeBoard
+from server.ports import Assembly, Broker, Clock, Feed, Handover, NoticeBoard, Places
 from server.services import (
     Feeding,
     Following,
@@ -101,10 +103,14 @@ class Server:
         access = access_config(settings)
         self.registry = ConnectionManager()
         self.counters = Counters()
+        self.broker, self.assembly, board, self.handover, places = _open_broker(
+            settings, clock, self.counters
+        )
         self.connection_limits = ConnectionLimits(
             total=limits.connections,
             per_ip=limits.connections_per_ip,
             per_user=limits.connections_per_user,
+            give=None if places is None else places.give,
         )
         self.admission = Admission(
             self.connection_limits,
@@ -114,9 +120,7 @@ class Server:
             ),
             clock,
             max_refused=MAX_REFUSED,
-        )
-        self.broker, self.assembly, board, self.handover = _open_broker(
-            settings, clock, self.counters
+            places=places,
         )
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
         self.offsets = Offsets(secrets.token_hex(2))
@@ -134,6 +138,7 @@ class Server:
             sockets_config(settings),
             verifier=build_verifier(access, clock),
             registry=self.registry,
+            admission=self.admission,
             event_limits=EventLimits(per_second=limits.events_per_second, burst=limits.event_burst),
             counters=self.counters,
             clock=clock,
@@ -198,6 +203,7 @@ class Server:
             self.sessions,
             talking,
             self.notifications,
+            places,
         )
 
     def tick(self) -> None:
@@ -307,7 +313,7 @@ class Server:
 
 def _open_broker(
     settings: Settings, clock: Clock, counters: Counters
-) -> tuple[Broker, Assembly, NoticeBoard, Handover]:
+) -> tuple[Broker, Assembly, NoticeBoard, Handover, Places | None]:
     rules, waiting = session_rules(settings), notices(settings)
     if settings.broker.url.in_memory:
         return (
@@ -315,15 +321,21 @@ def _open_broker(
             MemoryAssembly(clock, rules),
             MemoryNoticeBoard(clock, waiting),
             MemoryHandover(),
+            None,
         )
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config)
     keep_seconds = settings.session.notice_seconds
+    assembly = RedisAssembly(clock, config, rules, broker)
+    places = None
+    if settings.limits.shared:
+        places = RedisPlaces(clock, counters, quotas(settings), assembly, prefix=config.prefix)
     return (
         broker,
-        RedisAssembly(clock, config, rules, broker),
+        assembly,
         RedisNoticeBoard(clock, config, broker, waiting, keep_seconds=keep_seconds),
         RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
+        places,
     )
 
 

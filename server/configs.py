@@ -6,6 +6,7 @@ import sys
 from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
 from server.brokers import Address, MemoryConfig, RedisConfig
+from server.core.limits import Quota, Quotas
 from server.core.notices import Notices
 from server.core.session_records import SessionRules
 from server.core.tickets import Tickets
@@ -103,10 +104,20 @@ def redis_config(settings: Settings) -> RedisConfig:
         max_waiting=broker.waiting,
         entry_bytes=broker.entry_bytes,
         idle_seconds=broker.idle_seconds,
+        lease_seconds=broker.lease_seconds,
         idempotency_seconds=settings.market.idempotency_seconds,
         history_messages=settings.history.messages or NO_LIMIT,
         history_bytes=settings.history.bytes or NO_LIMIT,
         history_seconds=settings.history.seconds or NO_LIMIT,
+    )
+
+
+def quotas(settings: Settings) -> Quotas:
+    """What addresses and users may have."""
+    limits = settings.limits
+    return Quotas(
+        address=Quota(limits.connections_per_ip, limits.connects_per_second_per_ip),
+        user=Quota(limits.connections_per_user),
     )
 
 

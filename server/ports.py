@@ -9,6 +9,7 @@ from server.core.errors import FloorcastError
 from server.core.gatherings import Gathering
 from server.core.handovers import Luggage, Reclaim
 from server.core.idempotency import Claim
+from server.core.limits import Holder
 from server.core.news import News
 from server.core.notices import Notice
 from server.core.session_records import SessionKey
@@ -184,7 +185,10 @@ class Assembly(Protocol):
         """A connection is back that was lost; where it has no place any more, `hear` is told."""
 
     async def kick(self, key: SessionKey, user_id: str) -> int:
-        """A user goes at once, with so many connections."""
+        """A user goes at once, with so many connections.
+
+        Refused where the user is not in, who then does not come back by itself either.
+        """
 
     async def close(self, key: SessionKey) -> int:
         """Nobody may be in it any more; how many connections were."""
@@ -245,9 +249,9 @@ class NoticeBoard(Protocol):
         """How many had to make room for others."""
 
     async def post(self, notice: Notice, *, critical: bool) -> int | None:
-        """Tell everybody; how many devices heard before this returned.
+        """Tell everybody; how many devices were told, or None where only other nodes could say.
 
-        None, and nobody is told, for a critical one whose id was posted before.
+        A critical one whose id was posted before is told to nobody: 0.
         """
 
     def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:
@@ -258,6 +262,23 @@ class NoticeBoard(Protocol):
 
     def sweep(self) -> None:
         """Let go of what has waited for too long."""
+
+
+class Places(Protocol):
+    """Counts with the other nodes how many connections an address or a user has."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether the last ones were let in without asking, for nobody answered."""
+
+    async def take(self, holder: Holder) -> None:
+        """One more, unless it is refused; whoever is not answered in time is let in.
+
+        What was taken is given back exactly once.
+        """
+
+    def give(self, holder: Holder) -> None:
+        """One less."""
 
 
 class Publishing(Protocol):

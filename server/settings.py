@@ -68,6 +68,9 @@ class LimitSettings(_Section):
     connections: Count = Field(10_000, description="open connections in all")
     connections_per_ip: Count = Field(1_000, description="open connections of one address")
     connections_per_user: Count = Field(1_000, description="open connections of one user")
+    shared: bool = Field(
+        True, description="count addresses and users on all nodes together, with a Redis"
+    )
     connects_per_second: Count = Field(2_000, description="connection attempts in all")
     connects_per_second_per_ip: Count = Field(500, description="attempts of one address")
     events_per_second: Count = Field(100, description="events of one connection")
@@ -182,6 +185,9 @@ class BrokerSettings(_Section):
     )
     idle_seconds: SomeSeconds = Field(
         604_800, description="Redis forgets a topic or session that was silent for so long"
+    )
+    lease_seconds: SomeSeconds = Field(
+        8, description="a process that gave no sign of life for so long has its members given up"
     )
 
 

@@ -2,20 +2,26 @@
 
 import json
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.kit.redis import sentinel_url, shards_url, shared_redis
 
 __all__ = ["sentinel_url", "shards_url", "shared_redis"]
 
+# How long an example takes says more of the machine than of us.
 # In CI the same examples every time; elsewhere new ones, so that more is found in the end.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI") == "true":
-    settings.load_profile("ci")
+settings.register_profile(
+    "floorcast",
+    deadline=None,
+    derandomize=os.environ.get("CI") == "true",
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("floorcast")
 
 RECORD = Path(__file__).parent.parent / ".behaviours.json"
 _SHOWN = pytest.StashKey[dict[str, list[str]]]()
@@ -23,6 +29,8 @@ _SHOWN = pytest.StashKey[dict[str, list[str]]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SHOWN] = {}
+    # Who starts the tests in the background has them ignore Ctrl-C, and some of them press it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

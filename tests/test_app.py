@@ -9,6 +9,7 @@ import pytest
 from server.app import SERVER, SystemClock, create_app
 from server.ports import Publishing
 from server.settings import load_settings
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import PRICE, SECRET, running
 from tests.kit.wire import RawClient
 
@@ -61,7 +62,7 @@ async def test_a_tick_that_fails_is_logged_once_and_the_next_ones_come(
             raise RuntimeError("somebody did something")
 
         monkeypatch.setattr(floor.server, "tick", fail)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await several.wait()
         [logged] = [each for each in caplog.records if each.levelno >= logging.ERROR]
         assert logged.message == "a tick has failed"

@@ -10,6 +10,7 @@ import pytest
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from server.draining import Departures
+from tests.kit.patience import until
 from tests.kit.running import PRICE, Running, running
 from tests.kit.wire import RawClient
 
@@ -96,9 +97,7 @@ async def test_who_waits_for_an_answer_goes_when_it_has_it_or_when_it_takes_too_
             client.call("publish", {"messages": [{"topic": "PRICE:A", "data": PRICE}]})
         )
         [connection] = floor.server.sockets.connections()
-        async with asyncio.timeout(1):
-            while not connection.busy:
-                await asyncio.sleep(0)
+        await until(lambda: connection.busy)
         leaving = departures(floor, 100)
         floor.clock.advance(60)
         leaving.tick()

@@ -13,6 +13,7 @@ from server.brokers.redis import (
     RedisConfig,
     RedisHandover,
     RedisNoticeBoard,
+    RedisPlaces,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "RedisConfig",
     "RedisHandover",
     "RedisNoticeBoard",
+    "RedisPlaces",
 ]

@@ -71,6 +71,8 @@ class MemoryAssembly:
     async def kick(self, key: SessionKey, user_id: str) -> int:
         left = self.sessions.kick(*key, user_id, self._clock.monotonic())
         if left is None:
+            record = self.sessions.open(*key)
+            self._tell(record, Happening.BARRED, user_id, record.presence.participant_count)
             raise not_in_session()
         departure = left.departure
         self._tell(left.record, Happening.KICKED, user_id, departure.participant_count)

@@ -24,7 +24,7 @@ class MemoryNoticeBoard:
 
     async def post(self, notice: Notice, *, critical: bool) -> int | None:
         if critical and not self._notices.put(notice, self._clock.monotonic()):
-            return None
+            return 0
         return self._hear(notice, critical)
 
     def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:

@@ -1,6 +1,8 @@
 """How much one address, one user and all of them may have; a limit of 0 means none."""
 
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TypeVar
 
@@ -27,13 +29,75 @@ def address_key(ip: str) -> str:
     return str(parsed)
 
 
-class ConnectionLimits:
-    """Counts open connections in all, by address and by user."""
+# Who is counted: an address, or an org and its user.
+Holder = str | tuple[str, str]
 
-    def __init__(self, *, total: int, per_ip: int, per_user: int) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one address or one user may have; 0 means no limit."""
+
+    connections: int
+    attempts_per_second: float = 0.0
+
+    @property
+    def attempts_at_once(self) -> float:
+        """How many attempts may come together."""
+        return max(1.0, self.attempts_per_second * _CONNECT_BURST_SECONDS)
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether nothing needs to be counted."""
+        return not (self.connections or self.attempts_per_second)
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """What each address may have, and each user."""
+
+    address: Quota
+    user: Quota
+
+    def of(self, holder: Holder) -> Quota:
+        """What this one may have."""
+        return self.address if isinstance(holder, str) else self.user
+
+
+def too_many_connections(holder: Holder, limit: int) -> LimitError:
+    """Why there is no place for another connection."""
+    whose = "an address" if isinstance(holder, str) else "a user"
+    return LimitError(
+        ErrorCode.LIMIT_CONNECTIONS,
+        f"{whose} may have {limit} connections",
+        details={"limit": limit},
+    )
+
+
+def connects_too_often(wait_ms: int) -> LimitError:
+    """Why an address may not connect now."""
+    return LimitError(
+        ErrorCode.LIMIT_RATE, "this address connects too often", retry_after_ms=wait_ms
+    )
+
+
+class ConnectionLimits:
+    """Counts open connections in all, by address and by user.
+
+    `give` hears of a place that a lease had with other nodes too, when it is over.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int,
+        per_ip: int,
+        per_user: int,
+        give: Callable[[Holder], None] | None = None,
+    ) -> None:
         self._total = total
         self._per_ip = per_ip
         self._per_user = per_user
+        self.give = give or _keep
         self.open_count = 0
         self._by_address: dict[str, int] = {}
         self._by_user: dict[tuple[str, str], int] = {}
@@ -44,11 +108,7 @@ class ConnectionLimits:
         if 0 < self._total <= self.open_count:
             raise LimitError(ErrorCode.LIMIT_CONNECTIONS, "the server is full")
         if 0 < self._per_ip <= self._by_address.get(address, 0):
-            raise LimitError(
-                ErrorCode.LIMIT_CONNECTIONS,
-                f"an address may have {self._per_ip} connections",
-                details={"limit": self._per_ip},
-            )
+            raise too_many_connections(address, self._per_ip)
         self.open_count += 1
         self._by_address[address] = self._by_address.get(address, 0) + 1
         return ConnectionLease(self, address)
@@ -59,11 +119,7 @@ class ConnectionLimits:
 
     def _identify(self, user: tuple[str, str]) -> None:
         if 0 < self._per_user <= self._by_user.get(user, 0):
-            raise LimitError(
-                ErrorCode.LIMIT_CONNECTIONS,
-                f"a user may have {self._per_user} connections",
-                details={"limit": self._per_user},
-            )
+            raise too_many_connections(user, self._per_user)
         self._by_user[user] = self._by_user.get(user, 0) + 1
 
     def _forget(self, user: tuple[str, str]) -> None:
@@ -77,13 +133,15 @@ class ConnectionLimits:
 class ConnectionLease:
     """One connection's place; closing it gives back all that was counted for it."""
 
-    __slots__ = ("_address", "_closed", "_limits", "_users")
+    __slots__ = ("_closed", "_limits", "_shared", "_users", "address")
 
     def __init__(self, limits: ConnectionLimits, address: str) -> None:
         self._limits = limits
-        self._address = address
+        self.address = address
         # One connection carries two namespaces: the same user in both counts once.
         self._users: dict[tuple[str, str], int] = {}
+        # Who is counted for it by the other nodes too.
+        self._shared: tuple[Holder, ...] = ()
         self._closed = False
 
     def identify(self, org: str, user_id: str) -> None:
@@ -96,6 +154,18 @@ class ConnectionLease:
             self._limits._identify(user)
         self._users[user] = self._users.get(user, 0) + 1
 
+    def shares(self, holder: Holder) -> bool:
+        """Whether it is counted by the other nodes too."""
+        return holder in self._shared
+
+    def share(self, holder: Holder) -> None:
+        """It is counted by the other nodes too, until it is given back here."""
+        if self._closed:
+            # They answer late sometimes.
+            self._limits.give(holder)
+        else:
+            self._shared = (*self._shared, holder)
+
     def forget(self, org: str, user_id: str) -> None:
         """One namespace of this user has ended."""
         user = (org, user_id)
@@ -103,6 +173,9 @@ class ConnectionLease:
             _less(self._users, user)
             if user not in self._users:
                 self._limits._forget(user)
+                if user in self._shared:
+                    self._shared = tuple(each for each in self._shared if each != user)
+                    self._limits.give(user)
 
     def close(self) -> None:
         """The connection has ended; twice is once."""
@@ -112,7 +185,14 @@ class ConnectionLease:
         for user in self._users:
             self._limits._forget(user)
         self._users = {}
-        self._limits._close(self._address)
+        shared, self._shared = self._shared, ()
+        for holder in shared:
+            self._limits.give(holder)
+        self._limits._close(self.address)
+
+
+def _keep(_: Holder) -> None:
+    """Where no other node counts."""
 
 
 def _less(counts: dict[K, int], key: K) -> None:
@@ -139,13 +219,17 @@ class ConnectRate:
         if self._per_second_per_ip > 0:
             wait = self._bucket(address_key(ip), now).take(now)
             if wait:
-                raise _too_often(wait, "this address connects too often")
+                raise connects_too_often(milliseconds(wait))
         if self._per_second > 0:
             if self._all is None:
                 self._all = _connect_bucket(self._per_second, now)
             wait = self._all.take(now)
             if wait:
-                raise _too_often(wait, "too many connections at this moment")
+                raise LimitError(
+                    ErrorCode.LIMIT_RATE,
+                    "too many connections at this moment",
+                    retry_after_ms=milliseconds(wait),
+                )
 
     def tracked(self) -> int:
         """How many addresses are remembered."""
@@ -171,7 +255,3 @@ class ConnectRate:
 
 def _connect_bucket(rate: float, now: float) -> TokenBucket:
     return TokenBucket(rate, max(1.0, rate * _CONNECT_BURST_SECONDS), now)
-
-
-def _too_often(wait_seconds: float, message: str) -> LimitError:
-    return LimitError(ErrorCode.LIMIT_RATE, message, retry_after_ms=milliseconds(wait_seconds))

@@ -12,6 +12,8 @@ class Happening(StrEnum):
     JOINED = "joined"
     LEFT = "left"
     KICKED = "kicked"
+    # The same of a user who was given up already: a connection of theirs may still come back.
+    BARRED = "barred"
     CLOSED = "closed"
     # Its time is over, and it is forgotten; every node hears that looked after it.
     OVER = "over"

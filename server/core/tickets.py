@@ -61,12 +61,11 @@ class Tickets:
         self._put(Ticket(secret, connection_id, owner))
         return secret
 
-    def adopt(self, secret: str, connection_id: str, owner: Owner, now: float) -> Ticket:
-        """The ticket of a connection that was cut off on another node, and may be had back here."""
+    def adopt(self, secret: str, connection_id: str, owner: Owner, now: float) -> None:
+        """Take over one that was cut off on another node, and may be had back here."""
         ticket = Ticket(secret, connection_id, owner)
         self._put(ticket)
         self.park(connection_id, now)
-        return ticket
 
     def find(self, secret: str, owner: Owner) -> Ticket | None:
         """The ticket with this secret; somebody else's is none."""

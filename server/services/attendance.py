@@ -22,6 +22,8 @@ class Attendance:
         self._fanout = fanout
         self._tickets = tickets
         self._present: set[str] = set()
+        # The session that each named when it came: it may be out of it by now.
+        self._named: dict[str, str] = {}
         # What those were in who were cut off and may be back.
         self._parked: dict[str, dict[SessionKey, None]] = {}
         # What is heard while somebody is on the way in, for each of them.
@@ -33,14 +35,22 @@ class Attendance:
 
     # --- coming and going
 
-    def enter(self, connection_id: str, link: Link, *, numbered: bool) -> None:
+    def enter(
+        self, connection_id: str, link: Link, *, numbered: bool, named: str | None = None
+    ) -> None:
         """A connection is there and may join."""
         self._present.add(connection_id)
+        if named is not None:
+            self._named[connection_id] = named
         self._fanout.attach(connection_id, link, numbered=numbered)
 
     def is_present(self, connection_id: str) -> bool:
         """Whether it is there, and was not cut off."""
         return connection_id in self._present
+
+    def named(self, connection_id: str) -> str | None:
+        """The session that it named when it came."""
+        return self._named.get(connection_id)
 
     def parked_in(self, connection_id: str) -> tuple[SessionKey, ...]:
         """What a connection was in that was cut off."""
@@ -75,6 +85,7 @@ class Attendance:
         """It is gone, from every session that it was in."""
         self._present.discard(connection_id)
         self._parked.pop(connection_id, None)
+        self._named.pop(connection_id, None)
         keys = self.seats.leave_all(connection_id)
         self.emptied.update(self._fanout.detach(connection_id))
         for key in keys:
@@ -131,6 +142,8 @@ class Attendance:
                 self._announce(channel, "user_left", news)
             case Happening.KICKED:
                 self._kick(channel, news)
+            case Happening.BARRED:
+                self._bar(news)
             case Happening.OVER:
                 self._forget(news.key)
             case Happening.CLOSED:
@@ -146,6 +159,10 @@ class Attendance:
             if connection_id not in self._arriving.get(news.key, ()):
                 self._assembly.depart(connection_id, news.key, lost=False)
         self._announce(channel, "user_left", news)
+        self._bar(news)
+
+    def _bar(self, news: News) -> None:
+        """Whoever was cut off there comes back as somebody new."""
         for connection_id in self._tickets.parked_of((news.key[0], news.user_id)):
             if news.key in self._parked[connection_id]:
                 self._tickets.forget(connection_id)

@@ -22,11 +22,12 @@ from server.services.session_wire import encode_within
 class Notified:
     """What became of a notice: its id, and how many devices it was written to.
 
-    Over several nodes it reaches all of them in a moment, and none is counted.
+    None where there may be other nodes: it reaches them in a moment, and nobody counts there. 0
+    where it was sent before under this id, and waits or was settled.
     """
 
     id: str
-    reached: int
+    reached: int | None
 
 
 class Notifications:
@@ -62,13 +63,11 @@ class Notifications:
         critical: bool = False,
         identifier: str | None = None,
     ) -> Notified:
-        """Tell a user; nobody there is no error, and reaches 0."""
+        """Tell a user; nobody there is no error."""
         encoded = encode_within(data, self._message_bytes)
         ts_ms = int(self._clock.time() * 1000)
         notice = Notice(org, user_id, identifier or secrets.token_hex(8), event, ts_ms, encoded)
-        # None where it was sent before under this id: it waits, or it was settled.
-        reached = await self.board.post(notice, critical=critical)
-        return Notified(notice.id, reached or 0)
+        return Notified(notice.id, await self.board.post(notice, critical=critical))
 
     def hear(self, notice: Notice, critical: bool) -> int:
         """Tell the devices of this node; how many heard."""

@@ -53,13 +53,26 @@ class SessionsService:
 
     # --- coming and going
 
-    def enter(self, connection_id: str, link: Link, *, numbered: bool = False) -> None:
-        """A connection is there and may join; `numbered`, its events have offsets."""
-        self.attendance.enter(connection_id, link, numbered=numbered)
+    def enter(
+        self, connection_id: str, link: Link, *, numbered: bool = False, named: str | None = None
+    ) -> None:
+        """A connection is there and may join; `numbered`, its events have offsets.
+
+        `named` is the session that it is to be in at once.
+        """
+        self.attendance.enter(connection_id, link, numbered=numbered, named=named)
 
     def park(self, connection_id: str) -> None:
         """The connection was cut off and may be back: what is said is kept for it."""
         self.attendance.park(connection_id)
+
+    def goes_on(self, connection_id: str, principal: Principal, session_id: str | None) -> bool:
+        """Whether this is where a client was that is back: another session is a new beginning."""
+        return (
+            session_id is None
+            or session_id == self.attendance.named(connection_id)
+            or (principal.org, session_id) in self.attendance.parked_in(connection_id)
+        )
 
     def resume(
         self,

@@ -21,19 +21,19 @@ class Crossing:
         self._moving = moving
         self._handover = handover
 
-    async def bring(self, link: Link, principal: Principal, auth: ConnectAuth) -> Ticket | None:
-        """The ticket of a connection that another node has, which has it no more."""
+    async def bring(self, link: Link, principal: Principal, auth: ConnectAuth) -> None:
+        """Have a connection's ticket here that another node has, which has it no more."""
         assert auth.pid is not None
         reclaim = Reclaim(self._namespace, auth.pid, *principal.user, auth.offset)
         luggage = await self._handover.fetch(reclaim)
         if luggage is None:
-            return None
+            return
         owned = (luggage.org, luggage.user_id) == principal.user
         if not owned or not await self._moving.take_in(principal, link, luggage, auth.offset):
             self._handover.forget(reclaim)
-            return None
+            return
         now = self._floor.clock.monotonic()
-        return self._tickets.adopt(auth.pid, luggage.connection_id, principal.user, now)
+        self._tickets.adopt(auth.pid, luggage.connection_id, principal.user, now)
 
     def give(self, reclaim: Reclaim) -> Luggage | None:
         """What another node asks for, if it is to be had back."""

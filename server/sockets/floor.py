@@ -15,6 +15,7 @@ from server.ports import Clock
 from server.sockets.guards import Verifier
 from server.sockets.peers import Peer
 from server.sockets.pipeline import Call
+from server.transport import Admission, Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Floor:
         *,
         verifier: Verifier,
         registry: ConnectionManager,
+        admission: Admission,
         event_limits: EventLimits,
         counters: Counters,
         clock: Clock,
@@ -44,6 +46,7 @@ class Floor:
         self.config = config
         self.verifier = verifier
         self.registry = registry
+        self.admission = admission
         self.event_limits = event_limits
         self.counters = counters
         self.clock = clock
@@ -73,11 +76,29 @@ class Floor:
         """How many tokens are watched for their end."""
         return len(self._expiries)
 
+    async def claim(self, link: Connection, principal: Principal) -> None:
+        """Count a connection for its user, on all nodes; raises where they have too many.
+
+        It is to be let go of once the client has joined, or has not: its places count too.
+        """
+        lease = link.lease
+        assert lease is not None  # only a refused connection has none, and it never gets here
+        if principal.anonymous:
+            # No other connection is the same user's.
+            lease.identify(principal.org, principal.user_id)
+        else:
+            await self.admission.identify(lease, principal.org, principal.user_id)
+
+    def unclaim(self, link: Connection, principal: Principal) -> None:
+        """Whether it has joined is settled."""
+        if link.lease is not None:
+            link.lease.forget(principal.org, principal.user_id)
+
     def join(self, call: Call, principal: Principal, session_id: str | None) -> Peer:
         """Take a client in; raises, and leaves nothing behind, where a limit is reached."""
         link = call.link
         lease = link.lease
-        assert lease is not None  # only a refused connection has none, and it never gets here
+        assert lease is not None  # as above
         lease.identify(principal.org, principal.user_id)
         try:
             self.registry.add(

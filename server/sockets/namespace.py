@@ -8,7 +8,7 @@ from client_sdk.contract import ConnectAuth, RefreshToken
 from server.access import Principal
 from server.core.frames import text_frame
 from server.core.packets import connect_packet
-from server.core.tickets import Tickets
+from server.core.tickets import Ticket, Tickets
 from server.sockets import guards
 from server.sockets.crossing import Crossing
 from server.sockets.floor import Floor
@@ -92,6 +92,10 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     def parked(self, connection_id: str) -> None:
         """A client was cut off and may be back; nothing of its may be let go. For subclasses."""
 
+    def goes_on(self, connection_id: str, principal: Principal, session_id: str | None) -> bool:
+        """Whether who is back wants to be where it was; for subclasses."""
+        return True
+
     def resumed(self, peer: Peer, offset: str | None, first: bytes) -> bool:
         """It is back, and has to get these frames and then what it missed; for subclasses.
 
@@ -135,10 +139,25 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         link = call.link
         others = [each for each in link.numbered if each != self.namespace]
         link.numbered = (*others, self.namespace) if numbered else tuple(others)
-        if numbered and auth.pid is not None:
-            accepted = await self._take_back(call, principal, auth, session_id)
-            if accepted is not None:
-                return {"accepted": accepted}
+        pid = auth.pid if numbered else None
+        if pid is not None and self._find_ticket(pid, principal) is None:
+            # First of all: a connection that is half open still has a place of the user's, here or
+            # on another node.
+            await self._bring(call, principal, auth)
+        await self._floor.claim(link, principal)
+        try:
+            accepted = None
+            if pid is not None:
+                accepted = await self._take_back(call, principal, auth, session_id)
+            if accepted is None:
+                accepted = await self._let_in(call, principal, session_id, numbered=numbered)
+        finally:
+            self._floor.unclaim(link, principal)
+        return {"accepted": accepted}
+
+    async def _let_in(
+        self, call: Call, principal: Principal, session_id: str | None, *, numbered: bool
+    ) -> Accepted:
         peer = self._floor.join(call, principal, session_id)
         connection_id = peer.connection_id
         try:
@@ -151,22 +170,36 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         pid = self._tickets.issue(connection_id, principal.user) if numbered else None
         welcome = self._floor.welcome(peer, session_id)
         frames = self._connected(connection_id, pid) + welcome + more + self.greeting(peer)
-        return {"accepted": Accepted(frames, connection_id)}
+        return Accepted(frames, connection_id)
+
+    def _find_ticket(self, pid: str, principal: Principal) -> Ticket | None:
+        """What a client comes back with; where it is still in, it is not any more."""
+        ticket = self._tickets.find(pid, principal.user)
+        if ticket is not None:
+            self._floor.end_half_open(ticket.connection_id)
+        return ticket
+
+    async def _bring(self, call: Call, principal: Principal, auth: ConnectAuth) -> None:
+        """Have it here, if another node waits for it; who is waited for here may have to go."""
+        if self._crossing is not None:
+            await self._crossing.bring(call.link, principal, auth)
+            await self._make_room()
 
     async def _take_back(
         self, call: Call, principal: Principal, auth: ConnectAuth, session_id: str | None
     ) -> Accepted | None:
         """Let somebody go on who was cut off; None where that cannot be."""
         assert auth.pid is not None
-        ticket = self._tickets.find(auth.pid, principal.user)
-        if ticket is None and self._crossing is not None:
-            ticket = await self._crossing.bring(call.link, principal, auth)
+        # Once more: others may have come back with it while this one was counted.
+        ticket = self._find_ticket(auth.pid, principal)
         if ticket is None:
             return None
         now = self._floor.clock.monotonic()
         connection_id = ticket.connection_id
-        self._floor.end_half_open(connection_id)
         if ticket.until is None or ticket.until <= now:
+            return None
+        if not self.goes_on(connection_id, principal, session_id):
+            await self._give_up(connection_id)
             return None
         own_id, call.connection_id = call.connection_id, connection_id
         peer = self._floor.join(call, principal, session_id)
@@ -201,6 +234,9 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             await self.left(connection_id, deliberate=reason in (_LEFT, SENT_AWAY))
             return
         self.parked(connection_id)
+        await self._make_room()
+
+    async def _make_room(self) -> None:
         for surplus in self._tickets.surplus():
             await self._give_up(surplus)
 

@@ -58,7 +58,7 @@ class SessionNamespace(FloorNamespace):
         return auth.session_id
 
     async def joined(self, peer: Peer, session_id: str | None, *, numbered: bool) -> bytes:
-        self._sessions.enter(peer.connection_id, peer.link, numbered=numbered)
+        self._sessions.enter(peer.connection_id, peer.link, numbered=numbered, named=session_id)
         if session_id is not None:
             await self._sessions.join(peer.connection_id, peer.principal, session_id)
         return b""
@@ -69,6 +69,9 @@ class SessionNamespace(FloorNamespace):
     def parked(self, connection_id: str) -> None:
         self._notifications.forget(connection_id)
         self._sessions.park(connection_id)
+
+    def goes_on(self, connection_id: str, principal: Principal, session_id: str | None) -> bool:
+        return self._sessions.goes_on(connection_id, principal, session_id)
 
     def resumed(self, peer: Peer, offset: str | None, first: bytes) -> bool:
         return self._sessions.resume(peer.connection_id, peer.principal, peer.link, offset, first)

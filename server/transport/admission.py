@@ -2,7 +2,7 @@
 
 from server.core.errors import FloorcastError
 from server.core.limits import ConnectionLease, ConnectionLimits, ConnectRate
-from server.ports import Clock
+from server.ports import Clock, Places
 
 
 class Admission:
@@ -20,26 +20,58 @@ class Admission:
         clock: Clock,
         *,
         max_refused: int,
+        places: Places | None = None,
     ) -> None:
         self._limits = limits
         self._rate = rate
         self._clock = clock
         self._max_refused = max_refused
+        # What the other nodes have to say, where there are any.
+        self._places = places
         self._refused = 0
         self.closed_for: FloorcastError | None = None
 
-    def admit(self, ip: str) -> tuple[ConnectionLease | None, FloorcastError | None]:
+    async def admit(self, ip: str) -> tuple[ConnectionLease | None, FloorcastError | None]:
         """A place, or the reason why there is none; raises it where even that is too much."""
         if self.closed_for is not None:
             raise self.closed_for
         try:
             self._rate.check(ip, self._clock.monotonic())
-            return self._limits.open(ip), None
+            lease = self._limits.open(ip)
+            if self._places is not None:
+                await self._share(self._places, lease)
+            return lease, None
         except FloorcastError as error:
-            if self._refused >= self._max_refused:
+            if self._refused >= self._max_refused or self.closed_for is not None:
                 raise
             self._refused += 1
             return None, error
+
+    async def identify(self, lease: ConnectionLease, org: str, user_id: str) -> None:
+        """The connection is a user's, who is refused where all nodes have too many of them.
+
+        To be forgotten as often as it was said.
+        """
+        lease.identify(org, user_id)
+        user = (org, user_id)
+        if self._places is None or lease.shares(user):
+            return
+        try:
+            await self._places.take(user)
+        except BaseException:
+            lease.forget(org, user_id)
+            raise
+        lease.share(user)
+
+    async def _share(self, places: Places, lease: ConnectionLease) -> None:
+        try:
+            await places.take(lease.address)
+            lease.share(lease.address)
+            if self.closed_for is not None:
+                raise self.closed_for
+        except BaseException:
+            lease.close()
+            raise
 
     def release_refused(self) -> None:
         """A client that had been let in to hear why has gone."""

@@ -120,7 +120,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         if sid is None:
             if request.method != "GET":
                 return _refuse(_BAD_METHOD)
-            return self._open(request, transport)
+            return await self._open(request, transport)
         connection = self.sockets.get(sid)
         if connection is None:
             closed_for = self._admission.closed_for
@@ -135,7 +135,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return await self._fetch(connection, polling)
         return await self._post(request, connection)
 
-    def _open(self, request: web.Request, transport: str) -> web.StreamResponse:
+    async def _open(self, request: web.Request, transport: str) -> web.StreamResponse:
         origin = self._origin_of(request)
         accept, deflates = "", False
         if transport == "websocket":
@@ -145,7 +145,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
                 return _refuse(_BAD_REQUEST)
             deflates = self.config.compression and offers_deflate(request)
         try:
-            lease, refusal = self._admission.admit(origin.ip)
+            lease, refusal = await self._admission.admit(origin.ip)
         except FloorcastError as error:
             return _turn_away(error)
         now = self.clock.monotonic()

@@ -14,7 +14,7 @@ _MAX_WAITING = 64
 class Inbox:
     """One packet at a time; `flow` is told to pause and resume the client."""
 
-    __slots__ = ("_flow", "_handle", "_task", "_waiting")
+    __slots__ = ("_cleared", "_flow", "_handle", "_task", "_waiting")
 
     def __init__(
         self, handle: Callable[[Packet], Awaitable[None]], flow: Callable[[bool], None]
@@ -23,6 +23,7 @@ class Inbox:
         self._flow = flow
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[Packet] | None = None
+        self._cleared = False
 
     @property
     def busy(self) -> bool:
@@ -46,9 +47,13 @@ class Inbox:
         rest = eager.start(self._work(packet))
         if rest is not None:
             self._task = asyncio.get_running_loop().create_task(rest, name="floorcast-packet")
+            if self._cleared:
+                # What it has done so far has ended the connection.
+                self._task.cancel()
 
     def clear(self) -> None:
         """The connection has ended: what waits is forgotten, what runs is cancelled."""
+        self._cleared = True
         self._waiting = None
         if self._task is not None:
             self._task.cancel()

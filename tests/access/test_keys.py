@@ -10,6 +10,7 @@ from server.access.keys import FixedKey, JwksKeys
 from server.core.errors import AccessError
 from tests.access.forge import ec_key, jwk, jwks
 from tests.kit.clock import ManualClock
+from tests.kit.patience import PATIENCE_SECONDS
 
 URL = "https://issuer.example/keys"
 
@@ -153,7 +154,7 @@ async def test_an_issuer_that_never_answers_is_given_up() -> None:
     issuer = Issuer("a")
     issuer.ready.clear()
     keys = JwksKeys(URL, "ES256", ManualClock(), fetch=issuer.fetch, fetch_seconds=0.01)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await refused(keys, "a")
 
 

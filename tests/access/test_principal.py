@@ -4,7 +4,7 @@ import math
 from dataclasses import FrozenInstanceError
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -103,10 +103,10 @@ def test_patterns_mean_what_the_shell_means(pattern: str, name: str) -> None:
 )
 def test_a_hostile_pattern_costs_no_more_than_a_moment(pattern: str) -> None:
     ann = principal(sessions=(pattern,))
-    began = perf_counter()
+    began = process_time()
     assert not ann.may_join("a" * 128 + "c")
     # A pattern that backtracks over each of its stars would outlive the sun.
-    assert perf_counter() - began < 1
+    assert process_time() - began < 1
 
 
 def test_somebody_without_a_token_may_read_the_market_for_ever_and_nothing_else() -> None:

@@ -23,6 +23,13 @@ def test_sentinels_have_hosts_a_service_and_a_database() -> None:
     assert Address.parse("rediss+sentinel://a/m").tls
 
 
+def test_the_files_of_tls_stand_after_a_question_mark() -> None:
+    files = (("ssl_ca_certs", "/etc/ca.pem"), ("ssl_certfile", "c"), ("ssl_keyfile", "k"))
+    said = "ssl_ca_certs=/etc/ca.pem&ssl_certfile=c&ssl_keyfile=k"
+    assert Address.parse(f"rediss+sentinel://a/m?{said}").files == files
+    assert Address.parse(f"rediss+cluster://a?{said}").files == files
+
+
 def test_a_cluster_has_hosts_alone() -> None:
     assert Address.parse("redis+cluster://a:1,[::1]") == Address(
         Kind.CLUSTER, hosts=(("a", 1), ("::1", 6379))
@@ -45,6 +52,8 @@ def test_a_cluster_has_hosts_alone() -> None:
         ("redis+sentinel://a/m/x", "the database is no number"),
         ("redis+sentinel://a:b/m", "the port is no number"),
         ("redis+cluster://a/1", "one database"),
+        ("redis+cluster://a?ssl_ca_certs=x", "only ssl_ca_certs, ssl_certfile, ssl_keyfile of TLS"),
+        ("rediss+cluster://a?secret=x", "after the question mark only"),
     ],
 )
 def test_what_is_wrong_is_said_without_the_password(url: str, reason: str) -> None:

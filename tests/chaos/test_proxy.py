@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.kit.faults import Chaos, Fault, Step, plan
+from tests.kit.patience import PATIENCE_SECONDS, until
 from tests.kit.proxy import Connection, Ends, Proxy, Way
 
 
@@ -51,8 +52,12 @@ async def upstream() -> AsyncIterator[tuple[int, asyncio.Queue[Ends]]]:
 
 @contextlib.asynccontextmanager
 async def line(on_connection: Callable[[Connection], None] | None = None) -> AsyncIterator[Line]:
-    """One connection through a proxy; all of it ends within two seconds."""
-    async with asyncio.timeout(2), upstream() as (port, accepted), Proxy(port) as proxy:
+    """One connection through a proxy."""
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        upstream() as (port, accepted),
+        Proxy(port) as proxy,
+    ):
         proxy.on_connection = on_connection
         async with client_of(proxy) as (reader, writer):
             server = await accepted.get()
@@ -70,11 +75,6 @@ async def client_of(proxy: Proxy) -> AsyncIterator[Ends]:
         writer.transport.abort()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0)
 
 
 async def test_what_either_side_says_reaches_the_other_and_so_does_its_end() -> None:
@@ -205,7 +205,11 @@ async def test_a_throttle_lets_no_more_than_so_much_pass() -> None:
 
 
 async def test_while_it_refuses_nobody_connects_and_afterwards_on_the_same_port() -> None:
-    async with asyncio.timeout(2), upstream() as (port, accepted), Proxy(port) as proxy:
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        upstream() as (port, accepted),
+        Proxy(port) as proxy,
+    ):
         proxy.refuse()
         await asyncio.sleep(0)
         with pytest.raises(ConnectionRefusedError):
@@ -233,7 +237,7 @@ async def test_a_server_that_moves_is_found_at_its_new_port() -> None:
 
 
 async def test_a_server_that_is_away_is_a_reset() -> None:
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async with upstream() as (port, _):
             pass
         async with Proxy(port) as proxy, client_of(proxy) as (reader, _):

@@ -21,13 +21,13 @@ from client_sdk import (
 from server.cli.private_redis import private_redis
 from tests.chaos.sdk_crowd import ROOM, Logs, deal
 from tests.chaos.sdk_ledger import Diary
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.programs import program
 from tests.kit.workers import Workers, workers
 
 TOPIC = "TRADES:A"
 USERS = ("ann", "bob", "cid", "dan")
 PAUSE_SECONDS = 0.02
-PATIENCE_SECONDS = 10.0
 CONFIG = ClientConfig(
     backoff=BackoffConfig(least_seconds=0.02, first_seconds=0.2, most_seconds=0.3)
 )

@@ -11,13 +11,14 @@ import pytest
 
 from server.access import ConfigurationError
 from server.cli.private_redis import private_redis
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.programs import program
 
 
 def answer(url: str, command: str) -> str:
     """What Redis says to a command."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(5)
+        client.settimeout(PATIENCE_SECONDS)
         client.connect(url.removeprefix("unix://"))
         client.sendall(command.encode() + b"\r\n")
         return client.recv(4096).decode()
@@ -56,7 +57,7 @@ def test_it_ends_with_an_owner_who_is_killed() -> None:
         assert answer(url, "PING") == "+PONG\r\n"
         owner.kill()
         owner.wait()
-    give_up_at = time.monotonic() + 5
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
     while answers(url):
         assert time.monotonic() < give_up_at
     shutil.rmtree(Path(url.removeprefix("unix://")).parent)

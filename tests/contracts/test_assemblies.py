@@ -118,7 +118,12 @@ async def test_a_user_is_sent_away_with_every_connection(quarter: Quarter) -> No
         assert await refusal(hall.assembly.kick(nowhere, "bob")) is ErrorCode.SESSION_NOT_JOINED
         await hall.join("bob1")
         await quarter.pass_time(20.0)
-        assert hall.news()[3:] == [("kicked", "bob", 2), ("kicked", "cid", 1), ("joined", "bob", 2)]
+        assert hall.news()[3:] == [
+            ("kicked", "bob", 2),
+            ("kicked", "cid", 1),
+            ("barred", "bob", 1),
+            ("joined", "bob", 2),
+        ]
         assert await hall.who() == {"ann": 1, "bob": 1}
 
 

@@ -1,5 +1,8 @@
 """Sessions over several nodes and a real Redis: nodes that die, are cut off, or come back."""
 
+import asyncio
+import contextlib
+
 import pytest
 
 from client_sdk.contract import ErrorCode
@@ -54,6 +57,19 @@ async def test_a_moderator_of_another_node_sends_away_and_closes(quarter: Quarte
         assert one.news()[2:] == two.news()[2:] == [("kicked", "bob", 1), ("closed", "", 0)]
         await quarter.pass_time(62.0)
         assert await one.assembly.who(ROOM) is None
+
+
+async def test_a_moderator_of_another_node_sends_away_who_was_given_up_already(
+    quarter: Quarter,
+) -> None:
+    async with quarter.hall() as one, quarter.hall() as two:
+        await one.join("ann1", "bob1")
+        one.lose("bob1")
+        await quarter.pass_time(20.0)
+        with pytest.raises(FloorcastError, match="not in the session"):
+            await two.assembly.kick(ROOM, "bob")
+        await quarter.settle()
+        assert one.news()[2:] == two.news()[2:] == [("left", "bob", 1), ("barred", "bob", 1)]
 
 
 async def test_those_of_a_node_that_died_leave_once_after_its_lease(quarter: Quarter) -> None:
@@ -205,7 +221,7 @@ async def test_what_strangers_say_is_counted_and_not_believed(
 async def test_while_redis_is_away_everybody_stays_and_is_told_at_once() -> None:
     with redis_server() as server:
         quarter = Quarter(server.url)
-        async with quarter.hall(timeout_seconds=0.5) as one, quarter.hall() as two:
+        async with quarter.hall(timeout_seconds=1.0) as one, quarter.hall() as two:
             await one.join("ann1", "cid1")
             await two.join("bob1")
             await quarter.settle()
@@ -223,7 +239,7 @@ async def test_while_redis_is_away_everybody_stays_and_is_told_at_once() -> None
             quarter.clock.advance(20.0)
             server.resume()
             assert isinstance(one.assembly, RedisAssembly)
-            pipeline = one.assembly._pipeline
+            pipeline = one.assembly.pipeline
             await one.until(lambda: pipeline.up)
             await quarter.pass_time(9.0)
             # What was asked may have come to be; what was asked last holds.
@@ -294,3 +310,45 @@ async def test_in_the_end_nothing_is_left(quarter: Quarter, shared_redis: RedisS
             await two.quiet()
         for hall in (one, two):
             await holds_nothing(quarter, hall, shared_redis)
+
+
+async def test_a_redis_that_went_back_in_time_hears_again_who_is_in_and_who_is_not() -> None:
+    with redis_server() as server:
+        quarter = Quarter(server.url)
+        async with quarter.hall() as one, quarter.hall() as two:
+            await one.join("ann1", "eve1")
+            await two.join("bob1")
+            with server.client() as client:
+                client.save()
+            await two.join("cid1", "dan1")
+            await one.assembly.leave("eve1", ROOM)
+            await two.assembly.leave("dan1", ROOM)
+            await two.assembly.leave("bob1", ROOM)
+            await quarter.settle()
+            before = [len(hall.news()) for hall in (one, two)]
+            server.kill()
+            server.start()
+            for hall in (one, two):
+                await hall.until(lambda hall=hall: hall.counters.total("broker.lost") > 0)  # type: ignore[misc]
+                await answers(hall)
+            await quarter.pass_time(5.0)
+            assert await one.who() == await two.who() == {"ann": 1, "cid": 1}
+            for hall, count in zip((one, two), before, strict=True):
+                assert not {"joined", "kicked"} & {what for what, *_ in hall.news()[count:]}
+            before = [len(hall.news()) for hall in (one, two)]
+            revisions = [each.revision for each in two.heard if each.revision]
+            await one.join("fay1")
+            await quarter.settle()
+            assert one.news()[before[0] :] == two.news()[before[1] :] == [("joined", "fay", 3)]
+            [joined] = [each for each in two.heard if each.user_id == "fay"]
+            assert joined.revision > max(revisions), "it is news"
+
+
+async def answers(hall: Hall) -> None:
+    """Wait until it gets through to Redis again."""
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(FloorcastError):
+                await hall.who()
+                return
+            await asyncio.sleep(0.01)

@@ -4,7 +4,7 @@ import zlib
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.book import OrderBook, merge_changes
@@ -136,7 +136,6 @@ changes = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(changes, st.integers(1, 8))
 def test_merged_changes_lead_where_the_single_ones_do(
     steps: list[tuple[bool, list[tuple[int, str]]]], max_levels: int
@@ -170,7 +169,6 @@ def test_merged_changes_lead_where_the_single_ones_do(
     assert client == (dict(server.bids), dict(server.asks))
 
 
-@settings(deadline=None)
 @given(changes)
 def test_undoing_a_change_leaves_the_book_as_it_was(
     steps: list[tuple[bool, list[tuple[int, str]]]],

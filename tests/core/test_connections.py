@@ -301,4 +301,4 @@ class Registry(RuleBasedStateMachine):
 
 
 TestRegistry = pytest.mark.behaviour("D45")(pytest.mark.behaviour("D44")(Registry.TestCase))
-TestRegistry.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestRegistry.settings = settings(max_examples=100, stateful_step_count=30)

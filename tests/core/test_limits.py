@@ -10,6 +10,7 @@ from server.core.errors import LimitError, RequestError
 from server.core.limits import (
     ConnectionLimits,
     ConnectRate,
+    Holder,
     address_key,
 )
 
@@ -107,6 +108,29 @@ def test_who_is_identified_after_leaving_takes_no_place() -> None:
     gone.forget("acme", "ann")
     assert each.tracked() == 0
     each.open("192.0.2.1").identify("acme", "ann")
+
+
+def test_what_other_nodes_count_too_is_given_back_once_and_late_ones_at_once() -> None:
+    given: list[Holder] = []
+    each = ConnectionLimits(total=0, per_ip=0, per_user=0, give=given.append)
+    lease = each.open("192.0.2.1")
+    ann, bob = ("acme", "ann"), ("acme", "bob")
+    for user in (ann, ann, bob):
+        lease.identify(*user)
+    for holder in ("192.0.2.1", ann, bob):
+        assert not lease.shares(holder)
+        lease.share(holder)
+        assert lease.shares(holder)
+    lease.forget(*ann)
+    assert given == [], "it is in another namespace still"
+    lease.forget(*ann)
+    lease.forget(*ann)
+    assert given == [ann]
+    for _ in range(2):
+        lease.close()
+    assert given == [ann, "192.0.2.1", bob]
+    lease.share(ann)
+    assert given[3:] == [ann]
 
 
 @pytest.mark.parametrize(

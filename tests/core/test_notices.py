@@ -190,4 +190,4 @@ class Beside(RuleBasedStateMachine):
 
 
 TestAnySequence = Beside.TestCase
-TestAnySequence.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnySequence.settings = settings(max_examples=150, stateful_step_count=40)

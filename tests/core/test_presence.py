@@ -223,4 +223,4 @@ class Beside(RuleBasedStateMachine):
 
 
 TestAnyOrder = pytest.mark.behaviour("D45")(Beside.TestCase)
-TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=40)

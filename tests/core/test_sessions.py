@@ -522,4 +522,4 @@ class Registry(RuleBasedStateMachine):
 
 
 TestRegistry = pytest.mark.behaviour("D44", "D45")(Registry.TestCase)
-TestRegistry.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestRegistry.settings = settings(max_examples=150, stateful_step_count=40)

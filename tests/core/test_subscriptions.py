@@ -181,7 +181,7 @@ class Both(RuleBasedStateMachine):
             assert not any(vars(self.real)[name] for name in INDEXES)
 
 
-Both.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Both.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 test_any_sequence_keeps_both_directions_in_step = pytest.mark.behaviour("D44", "D30", "D31")(
     Both.TestCase
 )

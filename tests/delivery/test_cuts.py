@@ -382,7 +382,6 @@ class Cuts(RuleBasedStateMachine):
 Cuts.TestCase.settings = settings(
     max_examples=100,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 test_cut_anywhere_again_and_again_nothing_is_lost_or_told_twice = pytest.mark.behaviour("E14")(

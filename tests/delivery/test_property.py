@@ -218,10 +218,9 @@ class Market(RuleBasedStateMachine):
 Market.TestCase.settings = settings(
     max_examples=200,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 test_any_sequence_keeps_the_promises = pytest.mark.behaviour("C10", "C11", "D28", "D42")(
     # Under coverage it takes a good while.
-    pytest.mark.timeout(240)(Market.TestCase)
+    pytest.mark.timeout(480)(Market.TestCase)
 )

@@ -19,7 +19,7 @@ from server.core.errors import FloorcastError
 from server.core.handovers import Luggage
 from tests.kit.checksum import checksum
 from tests.kit.clock import ManualClock
-from tests.kit.members import settled
+from tests.kit.patience import until
 from tests.kit.redis import RedisServer, redis_server
 from tests.kit.returning import Event, Returning
 from tests.kit.running import PRICE, Running, running
@@ -60,7 +60,7 @@ class Node:
         return broker
 
     async def up(self) -> None:
-        await settled(lambda: self.broker._follower.up)
+        await until(lambda: self.broker._follower.up)
 
     async def heard(self) -> None:
         """Wait until it has heard all that was published of what is followed there."""
@@ -136,7 +136,7 @@ async def test_a_client_is_back_as_itself_on_whichever_node_again_and_again(
         await empty(*floors, clients=(ann,))
         with shared_redis.client() as client:
             prefix = floors[0].floor.server.settings.broker.prefix
-            await settled(lambda: not client.keys(f"{prefix}:recovery:*"))
+            await until(lambda: not client.keys(f"{prefix}:recovery:*"))
 
 
 async def test_what_was_merged_comes_by_its_latest_and_a_book_is_the_book(
@@ -435,7 +435,7 @@ async def test_who_has_seen_more_than_the_other_node_has_heard_is_waited_for(
         await ann.cut()
         await publish()
         coming = asyncio.create_task(back(ann, two))
-        await settled(
+        await until(
             lambda: any(each.awaited for each in two.broker._follower._watches._watches.values())
         )
         listener._on_message = hear
@@ -651,7 +651,7 @@ async def test_a_node_that_died_gives_nobody_back(shared_redis: RedisServer) -> 
         await ann.cut()
         await one.broker.stop()
         with shared_redis.client() as client:
-            await settled(lambda: client.pubsub_numsub(one.broker._follower._own)[0][1] == 0)
+            await until(lambda: client.pubsub_numsub(one.broker._follower._own)[0][1] == 0)
         assert await back(ann, two) == []
         assert not ann.recovered
         assert (two.total("not_had"), two.total("unanswered")) == (1, 0)
@@ -752,9 +752,9 @@ async def test_a_client_that_goes_while_it_is_brought_over_leaves_nothing(
         auth = {"token": two.floor.token("ann"), "pid": ann.pid, "offset": ann.offset}
         ann.wire.send(f"40/market,{json.dumps(auth)}")
         handover: Any = two.floor.server.handover
-        await settled(lambda: handover._asked)
+        await until(lambda: handover._asked)
         ann.wire.cut()
-        await settled(lambda: not two.floor.residue()["sockets"])
+        await until(lambda: not two.floor.residue()["sockets"])
         ann.client = None
         await empty(one, two, clients=())
 
@@ -790,7 +790,7 @@ async def test_what_no_node_of_ours_has_said_is_counted_and_changes_nothing(
             for each in strange:
                 client.publish(one.broker._follower._own.decode(), each)
         counters = one.floor.server.counters
-        await settled(lambda: counters.total("broker.strange") == len(strange))
+        await until(lambda: counters.total("broker.strange") == len(strange))
         await back(ann, two)
         assert ann.recovered
         await empty(one, two, clients=(ann,))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.kit.demo import Demo, demo
+from tests.kit.patience import PATIENCE_SECONDS
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 Script = subprocess.Popen[str]
@@ -61,7 +62,7 @@ def type_in(script: Script, line: str) -> None:
 
 def ends_well(script: Script) -> str:
     """It comes to its end, and has nothing to complain of; the rest of what it prints."""
-    said, complaints = script.communicate(timeout=20)
+    said, complaints = script.communicate(timeout=PATIENCE_SECONDS)
     assert (script.returncode, complaints) == (0, "")
     return said
 

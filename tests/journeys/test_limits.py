@@ -6,6 +6,7 @@ import json
 import aiohttp
 import pytest
 
+from tests.kit.patience import until
 from tests.kit.running import Running, running
 from tests.kit.wire import RawClient
 
@@ -35,9 +36,7 @@ async def test_a_limit_of_connections_is_exact_when_they_arrive_at_once(limit: s
         assert codes == ["limit.connections"] * 13 + ["ok"] * 7
         inside = [client for _, client in results if client is not None]
         inside.pop().cut()
-        async with asyncio.timeout(1):
-            while floor.residue()["places"] != 6:
-                await asyncio.sleep(0)
+        await until(lambda: floor.residue()["places"] == 6)
         code, client = await outcome(floor)
         assert (code, client is not None) == ("ok", True)
         assert (await outcome(floor))[0] == "limit.connections"

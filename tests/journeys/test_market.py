@@ -6,6 +6,7 @@ import json
 import pytest
 
 from client_sdk.contract import Scope
+from tests.kit.patience import until
 from tests.kit.running import PRICE, running
 from tests.kit.wire import RawClient
 
@@ -189,9 +190,7 @@ async def test_a_broadcast_reaches_the_living_while_others_are_cut() -> None:
             await floor.server.publishing.publish("PRICE:A", PRICE)
         for client in clients[1::2]:
             assert [(await client.event())[1]["seq"] for _ in range(3)] == [1, 2, 3]
-        async with asyncio.timeout(1):
-            while len(floor.server.registry) != 3:
-                await asyncio.sleep(0)
+        await until(lambda: len(floor.server.registry) == 3)
         for client in clients[1::2]:
             client.cut()
         await floor.until_empty()

@@ -11,7 +11,8 @@ import pytest
 from client_sdk.contract import Scope
 from server.brokers import RedisAssembly, RedisBroker
 from tests.kit.clock import ManualClock
-from tests.kit.members import Member, settled
+from tests.kit.members import Member
+from tests.kit.patience import until
 from tests.kit.redis import RedisServer, redis_server
 from tests.kit.running import Running, running
 
@@ -31,7 +32,7 @@ async def two_nodes(
         for node in (one, two):
             broker = node.server.broker
             assert isinstance(broker, RedisBroker)
-            await settled(lambda broker=broker: broker._follower.up)
+            await until(lambda broker=broker: broker._follower.up)
         yield one, two
 
 
@@ -46,7 +47,7 @@ async def pass_time(seconds: float, *nodes: Running) -> None:
             await node.server.sessions.sweep()
             assembly = node.server.assembly
             assert isinstance(assembly, RedisAssembly)
-            await settled(lambda assembly=assembly: assembly.idle)
+            await until(lambda assembly=assembly: assembly.idle)
 
 
 @pytest.mark.behaviour("E4", "E6")
@@ -95,9 +96,9 @@ async def test_a_user_on_devices_of_two_nodes_is_one_participant(
             ("bob", 2),
         ]
         phone.leave()
-        await settled(lambda: len(one.server.sessions.seats) == 1)
+        await until(lambda: len(one.server.sessions.seats) == 1)
         desk.cut()
-        await settled(lambda: len(two.server.sessions.seats) == 0)
+        await until(lambda: len(two.server.sessions.seats) == 0)
         await pass_time(9, one, two)
         back = await Member.come(one, "bob", "room")
         await pass_time(20, one, two)
@@ -136,7 +137,7 @@ async def test_a_moderator_on_one_node_sends_away_and_closes_on_the_other(
         for member in (chair, bob, cid, phone):
             member.cut()
         for node in (one, two):
-            await settled(lambda node=node: not node.residue()["channels"])
+            await until(lambda node=node: not node.residue()["channels"])
 
 
 @pytest.mark.behaviour("D14")
@@ -147,9 +148,12 @@ async def test_a_notice_reaches_every_device_on_any_node_and_one_settles_it(
         phone, desk = await Member.come(one, "bob"), await Member.come(two, "bob")
         other = await Member.come(two, "ann")
         notify = one.server.notifications.notify
-        await notify("default", "bob", "hello", {"plain": True})
-        await notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
-        await notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
+        hello = await notify("default", "bob", "hello", {"plain": True})
+        first, again = [
+            await notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
+            for _ in range(2)
+        ]
+        assert (hello.reached, first.reached, again.reached) == (None, None, 0)
         for member in (phone, desk):
             heard = [await member.next("notification") for _ in range(2)]
             assert [(each["event"], each["critical"]) for each in heard] == [
@@ -161,7 +165,7 @@ async def test_a_notice_reaches_every_device_on_any_node_and_one_settles_it(
         desk.acknowledge("n1")
         for node in (one, two):
             board = node.server.notifications.board
-            await settled(lambda board=board: not board.waiting("default", "bob"))
+            await until(lambda board=board: not board.waiting("default", "bob"))
         await two.server.notifications.notify(
             "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
         )
@@ -181,16 +185,16 @@ async def test_a_critical_notice_outlives_the_nodes(shared_redis: RedisServer) -
             )
     async with running(prefix) as node:
         board = node.server.notifications.board
-        await settled(lambda: len(board.waiting("default", "bob")) == 3)
+        await until(lambda: len(board.waiting("default", "bob")) == 3)
         bob = await Member.come(node, "bob")
         heard = [await bob.next("notification") for _ in range(3)]
         assert [each["data"]["is"] for each in heard] == [0, 1, 2]
         bob.acknowledge("1")
-        await settled(lambda: len(board.waiting("default", "bob")) == 2)
+        await until(lambda: len(board.waiting("default", "bob")) == 2)
         bob.cut()
     async with running(prefix) as node:
         board = node.server.notifications.board
-        await settled(lambda: len(board.waiting("default", "bob")) == 2)
+        await until(lambda: len(board.waiting("default", "bob")) == 2)
         again = await node.server.notifications.notify(
             "default", "bob", "n", {"is": 1}, critical=True, identifier="1"
         )
@@ -213,12 +217,12 @@ async def test_the_documented_rights_are_enough_for_sessions_and_notices() -> No
         async with running(same, clock=clock) as node:
             broker = node.server.broker
             assert isinstance(broker, RedisBroker)
-            await settled(lambda: broker._follower.up)
+            await until(lambda: broker._follower.up)
             chair = await Member.come(node, "chair", "room", scopes=MODERATOR)
             bob, cid = [await Member.come(node, user, "room") for user in ("bob", "cid")]
             await chair.call("kick", session_id="room", user_id="bob")
             cid.cut()
-            await settled(lambda: len(node.server.sessions.seats) == 1)
+            await until(lambda: len(node.server.sessions.seats) == 1)
             notify = node.server.notifications.notify
             await notify("default", "bob", "margin", {}, critical=True, identifier="n1")
             await bob.next("notification")
@@ -228,7 +232,7 @@ async def test_the_documented_rights_are_enough_for_sessions_and_notices() -> No
             assert (await chair.next("user_left"))["user_id"] == "cid"
             assert (await chair.call("close", session_id="room"))["ok"]
             await pass_time(12, node)
-            await settled(lambda: node.server.assembly.session_count == 0)
+            await until(lambda: node.server.assembly.session_count == 0)
             for member in (chair, bob):
                 member.cut()
         with redis.client() as client:

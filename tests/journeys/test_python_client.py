@@ -7,6 +7,7 @@ import pytest
 import socketio
 from socketio.exceptions import ConnectionError as CannotConnect
 
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import PRICE, running
 
 
@@ -26,13 +27,16 @@ async def test_a_stock_python_client_hears_prices(transports: list[str]) -> None
         assert floor.server.registry.stats()["connections"] == 2
         assert floor.server.registry.stats()["devices"] == 1
         answer = await client.call(
-            "subscribe", {"topics": ["PRICE:A", "NOISE:A"]}, namespace="/market", timeout=5
+            "subscribe",
+            {"topics": ["PRICE:A", "NOISE:A"]},
+            namespace="/market",
+            timeout=PATIENCE_SECONDS,
         )
         assert answer["topics"]["PRICE:A"]["status"] == "CONNECTED"
         assert answer["topics"]["NOISE:A"]["error"]["code"] == "topic.unknown"
         for seq in (1, 2):
             await floor.server.publishing.publish("PRICE:A", PRICE)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 assert (await heard.get())["seq"] == seq
         await client.disconnect()
         await floor.until_empty()
@@ -50,10 +54,12 @@ async def test_a_stock_python_client_that_polls_hears_a_burst_to_its_end() -> No
             namespaces=["/market"],
             auth={"token": floor.token(), "recovery": False},
         )
-        await client.call("subscribe", {"topics": ["PRICE:A"]}, namespace="/market", timeout=5)
+        await client.call(
+            "subscribe", {"topics": ["PRICE:A"]}, namespace="/market", timeout=PATIENCE_SECONDS
+        )
         for _ in range(100):
             await floor.server.publishing.publish("PRICE:A", PRICE)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert [(await heard.get())["seq"] for _ in range(100)] == list(range(1, 101))
         await client.disconnect()
         await floor.until_empty()

@@ -9,6 +9,7 @@ import pytest
 
 from client_sdk.contract import Scope, SubscriptionStatus
 from server.transport.websocket import WebSocketCarrier
+from tests.kit.patience import until
 from tests.kit.returning import Event, Returning
 from tests.kit.running import PRICE, Running, running
 from tests.kit.wire import RawClient
@@ -58,6 +59,7 @@ async def empty(floor: Running, *clients: Returning) -> None:
     server = floor.server
     assert server.sessions.attendance._parked == {}
     assert server.fanout._roster.parked == {}
+    assert server.sessions.attendance._named == {}
     assert server.subscriptions._parked == set()
     for tickets in (server.market_tickets, server.session_tickets):
         assert (len(tickets), tickets.parked_count, tickets._owners) == (0, 0, {})
@@ -124,6 +126,43 @@ async def test_who_is_back_after_the_grace_time_was_seen_to_go_and_to_come() -> 
         assert told == [("user_left", "bob"), ("user_joined", "bob")], "and nothing of itself"
         assert (await ann.next())[0] == "user_joined"
         await empty(floor, ann, bob, carl)
+
+
+async def test_who_names_another_session_than_before_begins_there_and_is_in_it_alone() -> None:
+    async with running() as floor:
+        ann, bob = await member(floor, "ann", "old"), await member(floor, "bob", "old")
+        assert (await ann.next())[0] == "user_joined"
+        await bob.cut()
+        await ann.call("send", session_id="old", data={"text": "where are you"})
+        assert await bob.come(session_id="new") == []
+        assert not bob.recovered
+        assert bob.welcome["session_id"] == "new"
+        assert (await bob.call("send", session_id="new", data={}))["ok"]
+        answer = await bob.call("send", session_id="old", data={})
+        assert answer["error"]["code"] == "session.not_joined"
+        floor.pass_time(11)
+        await sweep(floor)
+        told = [(await ann.next())[0] for _ in range(2)]
+        assert told == ["message", "user_left"], "who went elsewhere has gone"
+        await empty(floor, ann, bob)
+
+
+async def test_who_names_a_session_that_it_came_into_later_is_back_as_itself() -> None:
+    async with running() as floor:
+        bob = await member(floor, "bob", "first")
+        await bob.call("join", session_id="second")
+        for session_id in ("second", None, "first"):
+            await bob.cut()
+            assert await bob.come(session_id=session_id) == []
+            assert bob.recovered
+            assert bob.welcome.get("session_id") == session_id
+        await bob.call("leave", session_id="first")
+        await bob.cut()
+        assert await bob.come() == []
+        assert bob.recovered, "it names what it named before, as a stock client does"
+        assert "session_id" not in bob.welcome
+        assert (await bob.call("send", session_id="second", data={}))["ok"]
+        await empty(floor, bob)
 
 
 async def test_what_was_told_before_it_came_is_not_told_to_who_is_back() -> None:
@@ -280,14 +319,42 @@ async def test_who_left_or_broke_the_protocol_does_not_come_back(namespace: str,
         ann = Returning(floor, "ann", namespace)
         await ann.come()
         ann.wire.send(end.format(namespace=namespace))
-        async with asyncio.timeout(1):
-            while floor.residue()["registry"]:
-                await asyncio.sleep(0)
+        await until(lambda: not floor.residue()["registry"])
         assert floor.residue()["tickets"] == 0
         ann.wire.cut()
         assert await ann.come() == []
         assert not ann.recovered
         await empty(floor, ann)
+
+
+async def test_who_comes_or_is_kicked_while_others_are_given_up_is_not_given_up_twice() -> None:
+    async with running() as floor:
+        broker, sessions = floor.server.broker, floor.server.sessions
+        first, again, kicked = [await member(floor, user, user) for user in ("a", "b", "c")]
+        for client in (first, again, kicked):
+            await client.cut()
+        floor.pass_time(121)
+        chair = await member(floor, "chair", scopes=MODERATOR)
+        asked, answered = asyncio.Event(), asyncio.Event()
+        unwatch = broker.unwatch
+
+        async def slow(channel: str) -> None:
+            if not asked.is_set():
+                asked.set()
+                await answered.wait()
+            await unwatch(channel)
+
+        broker.unwatch = slow  # type: ignore[method-assign]
+        sweeping = asyncio.ensure_future(sweep(floor))
+        await asked.wait()
+        assert await again.come() == []
+        assert not again.recovered
+        await chair.call("kick", session_id="c", user_id="c")
+        answered.set()
+        await sweeping
+        assert sessions.is_in(again.sid, "default", "b")
+        assert (await again.call("send", session_id="b", data={}))["ok"]
+        await empty(floor, chair, first, again, kicked)
 
 
 @pytest.mark.parametrize("away", [False, True])
@@ -305,6 +372,26 @@ async def test_who_was_kicked_comes_back_as_somebody_new(away: bool) -> None:
         bob.auth = {}
         assert await bob.come() == []
         assert not bob.recovered
+        await empty(floor, chair, bob)
+
+
+async def test_who_was_kicked_when_given_up_already_does_not_come_back_into_the_session() -> None:
+    async with running() as floor:
+        chair = await member(floor, "chair", scopes=MODERATOR)
+        bob = await member(floor, "bob")
+        assert (await chair.next())[0] == "user_joined"
+        await bob.cut()
+        floor.pass_time(11)
+        await sweep(floor)
+        answer = await chair.call("kick", session_id="room", user_id="bob")
+        assert answer["error"]["code"] == "session.not_joined"
+        bob.auth = {}
+        assert await bob.come() == []
+        assert not bob.recovered
+        answer = await bob.call("send", session_id="room", data={})
+        assert answer["error"]["code"] == "session.not_joined"
+        there = await chair.call("participants", session_id="room")
+        assert [each["user_id"] for each in there["participants"]] == ["chair"]
         await empty(floor, chair, bob)
 
 

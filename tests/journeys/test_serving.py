@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 
 from tests.kit.demo import demo, without_settings
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import running
 from tests.kit.wire import RawClient
 
@@ -18,7 +19,7 @@ from tests.kit.wire import RawClient
 def get(url: str) -> tuple[int, str]:
     """Status and body."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -52,8 +53,8 @@ async def test_a_signal_sends_everybody_away_and_ends_the_process(how: signal.Si
             "server.draining",
             True,
         )
-        assert await client.ended(3) == b"\x88\x02\x03\xe8"
-        assert started.process.wait(5) == 0
+        assert await client.ended() == b"\x88\x02\x03\xe8"
+        assert started.process.wait(PATIENCE_SECONDS) == 0
 
 
 async def test_while_it_drains_the_server_is_not_ready_and_takes_nobody_in() -> None:
@@ -95,7 +96,7 @@ def test_what_keeps_the_server_from_starting_is_said_in_one_line(
         env={**without_settings(), **environ},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 2

@@ -9,7 +9,8 @@ import pytest
 from client_sdk.contract import Scope
 from server.core.session_records import session_channel
 from tests.kit.clock import START
-from tests.kit.members import Member, settled
+from tests.kit.members import Member
+from tests.kit.patience import until
 from tests.kit.running import Running, running
 
 NOW = int(START * 1000)
@@ -20,7 +21,7 @@ async def gone(floor: Running, *members: Member) -> None:
     """Everybody is cut off, the grace time passes, and nothing is left."""
     for member in members:
         member.cut()
-    await settled(lambda: not floor.residue()["sockets"])
+    await until(lambda: not floor.residue()["sockets"])
     floor.pass_time(20)
     await floor.server.sessions.sweep()
     await floor.until_empty()
@@ -137,7 +138,7 @@ async def test_a_user_counts_once_on_several_devices_and_a_quick_reconnect_is_no
         assert [each["connections"] for each in who["participants"]] == [1, 2]
         phone.cut()
         desk.cut()
-        await settled(lambda: floor.residue()["sockets"] == 1)
+        await until(lambda: floor.residue()["sockets"] == 1)
         floor.pass_time(9)
         await floor.server.sessions.sweep()
         back = await Member.come(floor, "bob", "room")
@@ -145,7 +146,7 @@ async def test_a_user_counts_once_on_several_devices_and_a_quick_reconnect_is_no
         await floor.server.sessions.sweep()
         assert await ann.silence() == [], "nobody left, nobody came"
         back.cut()
-        await settled(lambda: floor.residue()["sockets"] == 1)
+        await until(lambda: floor.residue()["sockets"] == 1)
         floor.pass_time(11)
         await floor.server.sessions.sweep()
         left = await ann.next("user_left")
@@ -322,7 +323,7 @@ async def test_joining_again_loses_nothing_of_what_a_slow_reader_is_still_owed()
         taken = floor.server.statistics.snapshot()["messages_in"]
         bob.client.send(f"42/session,8{json.dumps(['join', {'session_id': 'room'}])}")
         bob.client.send(f"42/session,9{json.dumps(['send', {'session_id': 'room', 'data': {}}])}")
-        await settled(lambda: floor.server.statistics.snapshot()["messages_in"] > taken)
+        await until(lambda: floor.server.statistics.snapshot()["messages_in"] > taken)
         bob.client.read_again()
         seqs: list[int] = []
         while len(seqs) < sent + 1:
@@ -416,10 +417,12 @@ async def test_statistics_have_their_shape_and_follow_what_happens() -> None:
             "topics",
             "sessions",
             "lagging",
+            "limits_alone",
             "messages_in",
             "messages_out",
             "refused",
             "dropped",
+            "limits_local",
             "merged",
             "recovered",
         ]

@@ -18,6 +18,7 @@ from server.app import SystemClock
 from tests.js.trading import PRIVATE, Ledger, Trading
 from tests.kit.demo import demo
 from tests.kit.faults import Chaos, Fault, plan
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.proxy import Proxy
 
 CLIENTS = Path(__file__).parent / "chaos" / "clients.mjs"
@@ -42,9 +43,7 @@ SETTINGS = {
 # Between two faults; some last besides.
 PAUSES_SECONDS = (0.0, 0.15)
 LASTING_SECONDS = (0.1, 0.5)
-CALM_SECONDS = 10
 QUIET_SECONDS = 1
-ANSWER_SECONDS = 20
 REPORT_BYTES = 64 * 1024 * 1024
 
 Report = dict[str, Any]
@@ -109,7 +108,7 @@ class Clients:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{how}\n".encode())
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             reports: list[Report] = json.loads(await self._process.stdout.readline())
         return reports
 
@@ -117,7 +116,7 @@ class Clients:
         """Wait until all are connected and stand where the ledger ends."""
         behind = ["nobody has answered"]
         try:
-            async with asyncio.timeout(CALM_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while behind:
                     reports = await self.report()
                     behind = [
@@ -159,7 +158,7 @@ async def clients(url: str, secret: str) -> AsyncIterator[Clients]:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await process.wait()
         except TimeoutError:
             process.kill()

@@ -11,6 +11,7 @@ import pytest
 
 from server.cli.private_redis import private_redis
 from tests.kit.ledger import TOPIC, publishing
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.programs import program
 from tests.kit.proxies import free_port, proxy
 from tests.kit.proxy import Proxy
@@ -31,6 +32,8 @@ NODE = {
 }
 # What HAProxy's checks need to notice that a node is there again.
 NOTICED_SECONDS = 1.5
+# Less than anybody waits for a node that has gone, and more than a busy machine takes to answer.
+PROMPT_SECONDS = 5.0
 STOPPED_SECONDS = float(os.environ.get("FLOORCAST_STRESS_SECONDS", "2"))
 
 
@@ -49,7 +52,7 @@ async def test_everybody_comes_back_from_a_rolling_restart(name: str, tmp_path: 
             before = await readers.until(lambda each: each.received > 0)
             for node, node_port in zip(nodes, ports, strict=True):
                 node.process.send_signal(signal.SIGTERM)
-                assert await asyncio.to_thread(node.process.wait, 10) == 0
+                assert await asyncio.to_thread(node.process.wait, PATIENCE_SECONDS) == 0
                 await asyncio.to_thread(start, node_port)
                 await readers.until(lambda each: each.connected)
                 await asyncio.sleep(NOTICED_SECONDS)
@@ -95,7 +98,7 @@ async def test_a_rolling_restart_under_load_loses_nothing(
             await readers.until(lambda each: each.received > 5)
             for node, node_port in zip(nodes, ports, strict=True):
                 node.process.send_signal(signal.SIGTERM)
-                assert await asyncio.to_thread(node.process.wait, 10) == 0
+                assert await asyncio.to_thread(node.process.wait, PATIENCE_SECONDS) == 0
                 await ledger.until_read(readers)
                 await asyncio.to_thread(start, node_port)
                 await asyncio.sleep(NOTICED_SECONDS)
@@ -105,7 +108,7 @@ async def test_a_rolling_restart_under_load_loses_nothing(
             assert [each.recovered for each in after] == [each.connects - 1 for each in after]
             assert sum(each.recovered for each in after) >= len(MIXED)
         assert len(ledger.acknowledged) > 100
-        assert ledger.slowest_answer_seconds < 1
+        assert ledger.slowest_answer_seconds < PROMPT_SECONDS
 
 
 def came_more_often_than(times: int) -> Callable[[Report], bool]:

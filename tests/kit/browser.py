@@ -12,6 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.kit.patience import PATIENCE_SECONDS
+
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -47,8 +49,8 @@ class Page:
         return answer["result"].get("value")
 
     async def until(self, expression: str) -> None:
-        """Wait until an expression is true; fails the test after ten seconds."""
-        async with asyncio.timeout(10):
+        """Wait until an expression is true."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await self.evaluate(expression):
                 await asyncio.sleep(0.02)
 
@@ -66,15 +68,17 @@ async def browser_at(url: str, profile: Path) -> AsyncIterator[Page]:
     )
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(30), aiohttp.ClientSession() as http:
-            port = ""
-            while not port:
-                line = (await process.stderr.readline()).decode()
-                found = re.search(r"DevTools listening on ws://127\.0\.0\.1:(\d+)/", line)
-                port = found[1] if found else ""
-            async with http.get(f"http://127.0.0.1:{port}/json/list") as response:
-                [page] = [each for each in await response.json() if each["type"] == "page"]
-            async with http.ws_connect(page["webSocketDebuggerUrl"]) as socket:
+        async with aiohttp.ClientSession() as http:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                port = ""
+                while not port:
+                    line = (await process.stderr.readline()).decode()
+                    found = re.search(r"DevTools listening on ws://127\.0\.0\.1:(\d+)/", line)
+                    port = found[1] if found else ""
+                async with http.get(f"http://127.0.0.1:{port}/json/list") as response:
+                    [page] = [each for each in await response.json() if each["type"] == "page"]
+            patience = aiohttp.ClientWSTimeout(ws_receive=PATIENCE_SECONDS)
+            async with http.ws_connect(page["webSocketDebuggerUrl"], timeout=patience) as socket:
                 yield Page(socket)
     finally:
         process.kill()

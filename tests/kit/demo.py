@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tests.kit.patience import PATIENCE_SECONDS
+
 
 @dataclass(frozen=True, slots=True)
 class Demo:
@@ -50,7 +52,7 @@ def demo(*flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Demo
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(10)
+            process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -18,10 +18,10 @@ from server.core.news import Happening, News
 from server.core.session_records import SessionKey, SessionRules, session_channel
 from server.ports import Assembly, unheard
 from tests.kit.clock import ManualClock
+from tests.kit.patience import PATIENCE_SECONDS
 
 ROOM: SessionKey = ("acme", "room")
 RULES = SessionRules(grace_seconds=10.0, retention_seconds=60.0)
-_PATIENCE_SECONDS = 10.0
 _prefixes = itertools.count(1)
 
 
@@ -83,7 +83,7 @@ class Hall:
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Wait for something."""
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not done():
                 await asyncio.sleep(0.001)
 

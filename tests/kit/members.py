@@ -1,11 +1,11 @@
 """A member of sessions over a real socket, who forgets nothing of what it hears."""
 
-import asyncio
 import json
 from typing import Any
 
 from tests.kit.running import Running
 from tests.kit.wire import RawClient
+from tests.kit.workers import Workers
 
 
 class Member:
@@ -19,7 +19,9 @@ class Member:
         self.asked: dict[str, int] = {}
 
     @staticmethod
-    async def come(floor: Running, user: str, session_id: object = None, **token: Any) -> "Member":
+    async def come(
+        floor: Running | Workers, user: str, session_id: object = None, **token: Any
+    ) -> "Member":
         """Connect, and join at once where a session is named."""
         client = await RawClient.open(floor.port)
         await client.text()
@@ -78,10 +80,3 @@ class Member:
         if number:
             self.asked[body["id"]] = int(number)
         self.heard.append((event, body))
-
-
-async def settled(condition: Any) -> None:
-    """Wait until something is so; fails the test after a second."""
-    async with asyncio.timeout(1):
-        while not condition():
-            await asyncio.sleep(0)

@@ -11,8 +11,8 @@ from server.core.counters import Counters
 from server.core.entries import Entry, Reset
 from server.ports import Broker
 from tests.kit.clock import ManualClock
+from tests.kit.patience import PATIENCE_SECONDS
 
-_PATIENCE_SECONDS = 10.0
 _prefixes = itertools.count(1)
 
 
@@ -58,7 +58,7 @@ class Node:
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Wait for something to be heard."""
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not done():
                 await asyncio.sleep(0.001)
 

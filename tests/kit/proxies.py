@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.programs import program
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "deploy"
@@ -16,11 +17,18 @@ CALLS = {
 }
 
 
+# Nobody is given a port that somebody else was given and does not listen at yet.
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """A port that nobody listens at; connections to it are refused until somebody does."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 @contextlib.contextmanager
@@ -47,7 +55,7 @@ def proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
     config.write_text(text)
     process = subprocess.Popen([path, *flags, str(config)])
     try:
-        give_up_at = time.monotonic() + 10
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
         while process.poll() is None and time.monotonic() < give_up_at:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
@@ -56,4 +64,4 @@ def proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)

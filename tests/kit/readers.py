@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.kit.patience import PATIENCE_SECONDS
+
 SCRIPT = Path(__file__).parent.parent / "js" / "readers.mjs"
 DEFAULT = ("polling", "websocket")
 
@@ -43,12 +45,10 @@ class Readers:
         line = await self._process.stdout.readline()
         return [Report(number, **each) for number, each in enumerate(json.loads(line))]
 
-    async def until(
-        self, condition: Callable[[Report], bool], within_seconds: float = 20
-    ) -> list[Report]:
+    async def until(self, condition: Callable[[Report], bool]) -> list[Report]:
         """Wait until this is so for each of them."""
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + within_seconds
+        give_up_at = loop.time() + PATIENCE_SECONDS
         while not all(map(condition, reports := await self.reports())):
             assert loop.time() < give_up_at, reports
             await asyncio.sleep(0.02)

@@ -8,14 +8,17 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-_PATIENCE_SECONDS = 10.0
+from tests.kit.certificates import Authority
+from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.rights import ACCOUNT, cluster_rights, grant, sentinel_rights, server_rights
 
 
 class RedisServer:
@@ -47,7 +50,7 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 with self.client() as client:
@@ -78,7 +81,9 @@ class RedisServer:
     @contextlib.contextmanager
     def client(self) -> Iterator["redis.Redis"]:
         """Somebody else who uses it."""
-        client = redis.Redis(unix_socket_path=str(self.socket), protocol=2, socket_timeout=5)
+        client = redis.Redis(
+            unix_socket_path=str(self.socket), protocol=2, socket_timeout=PATIENCE_SECONDS
+        )
         try:
             yield client
         finally:
@@ -117,6 +122,32 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
             yield server
 
 
+@dataclass(frozen=True, slots=True)
+class TlsServer:
+    """Where a server speaks TLS, and who has given it its certificate."""
+
+    port: int
+    authority: Authority
+
+
+@contextlib.contextmanager
+def tls_redis(*, asks_clients: bool = False) -> Iterator[TlsServer]:
+    """A server with a certificate for 127.0.0.1, which may ask its clients for theirs."""
+    with _folder() as folder:
+        port, plain = _free_ports(2)
+        authority = Authority(folder)
+        certificate, key = authority.certificate("server", "127.0.0.1")
+        server = RedisServer(
+            folder,
+            *("--tls-port", str(port), "--tls-auth-clients", "yes" if asks_clients else "no"),
+            *("--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
+            *("--tls-ca-cert-file", str(authority.file)),
+            port=plain,
+        )
+        with _running(server):
+            yield TlsServer(port, authority)
+
+
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
     """One server for all who leave it as they found it; each uses a prefix of its own."""
@@ -126,7 +157,7 @@ def shared_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def sentinel_url() -> Iterator[str]:
-    """A server that a Sentinel knows."""
+    """A server that a Sentinel knows; both grant the least that is documented."""
     with _folder() as folder:
         master_port, port = _free_ports(2)
         master = RedisServer(folder, port=master_port)
@@ -134,12 +165,70 @@ def sentinel_url() -> Iterator[str]:
         with _running(master, sentinel):
             with sentinel.client() as client:
                 client.sentinel_monitor("floor", "127.0.0.1", master_port, 1)
-            yield f"redis+sentinel://127.0.0.1:{port}/floor"
+                grant(client, *sentinel_rights())
+            with master.client() as client:
+                grant(client, *server_rights(any_name=True))
+            yield f"redis+sentinel://{ACCOUNT}@127.0.0.1:{port}/floor"
+
+
+class Pair:
+    """A master and its replica, and the Sentinel that knows them."""
+
+    def __init__(self, master: RedisServer, replica: RedisServer, sentinel: RedisServer) -> None:
+        self.url = f"redis+sentinel://127.0.0.1:{sentinel.port}/floor"
+        self._master = master
+        self._replica = replica
+        self._sentinel = sentinel
+
+    def begin(self) -> None:
+        """Wait until the replica has what the master has, and the Sentinel knows of both."""
+        with self._replica.client() as client:
+            client.replicaof("127.0.0.1", self._master.port)
+            _until(lambda: client.info("replication")["master_link_status"] == "up")
+        with self._master.client() as client:
+            # The link is up a while before anything comes over it.
+            client.publish("somewhere", "something")
+            assert client.wait(1, 5000) == 1
+        with self._sentinel.client() as client:
+            client.sentinel_monitor("floor", "127.0.0.1", self._master.port, 1)
+            client.sentinel_set("floor", "down-after-milliseconds", 300)
+            _until(lambda: bool(client.sentinel_slaves("floor")))
+
+    def cut_off(self) -> None:
+        """The replica hears nothing more of its master."""
+        [nobody] = _free_ports(1)
+        with self._replica.client() as client:
+            client.replicaof("127.0.0.1", nobody)
+
+    def kill_master(self) -> None:
+        """As a crash does."""
+        self._master.kill()
+
+    @property
+    def is_promoted(self) -> bool:
+        """Whether the replica is the master by now."""
+        with self._replica.client() as client:
+            return bool(client.info("replication")["role"] == "master")
+
+
+@contextlib.contextmanager
+def redis_pair() -> Iterator[Pair]:
+    """A master, its replica and their Sentinel, for who breaks them."""
+    with _folder() as folder:
+        ports = _free_ports(3)
+        # A replica of its own starts at once, not at the next full five seconds.
+        options = ("--repl-diskless-sync-delay", "0", "--repl-diskless-load", "on-empty-db")
+        master, replica = (RedisServer(folder, *options, port=port) for port in ports[:2])
+        sentinel = RedisServer(folder, port=ports[2], mode="sentinel")
+        with _running(master, replica, sentinel):
+            pair = Pair(master, replica, sentinel)
+            pair.begin()
+            yield pair
 
 
 @pytest.fixture(scope="session")
 def shards_url() -> Iterator[str]:
-    """A Redis Cluster of two shards."""
+    """A Redis Cluster of two shards, which grant the least that is documented."""
     with _folder() as folder:
         one, other, *buses = _free_ports(4)
         shards = [
@@ -159,14 +248,15 @@ def shards_url() -> Iterator[str]:
                 _command(client, "CLUSTER MEET", "127.0.0.1", other, buses[1])
             for shard in shards:
                 with shard.client() as client:
-                    _await_slots(client)
-            yield f"redis+cluster://127.0.0.1:{one}"
+                    _until(lambda: _command(client, "CLUSTER INFO")["cluster_state"] == "ok")
+                    grant(client, *cluster_rights(any_name=True))
+            yield f"redis+cluster://{ACCOUNT}@127.0.0.1:{one}"
 
 
-def _await_slots(client: "redis.Redis") -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while _command(client, "CLUSTER INFO")["cluster_state"] != "ok":
-        assert time.monotonic() < deadline, "the shards do not find each other"
+def _until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not done():
+        assert time.monotonic() < deadline, "the servers do not find each other"
         time.sleep(0.02)
 
 

@@ -1,9 +1,9 @@
 """A client that asks for its connection back, as the stock JavaScript client does."""
 
-import asyncio
 import json
 from typing import Any
 
+from tests.kit.patience import until
 from tests.kit.running import Running
 from tests.kit.wire import RawClient
 
@@ -91,9 +91,7 @@ class Returning:
         [client, self.client] = [self.wire, None]
         client.cut()
         peers = self.floor.server.floor
-        async with asyncio.timeout(1):
-            while peers.find(self.sid) is not None:
-                await asyncio.sleep(0)
+        await until(lambda: peers.find(self.sid) is None)
 
     def _take(self, text: str) -> Event:
         start = text.index("[")

@@ -1,6 +1,5 @@
 """A real server on a real port, inside the test's own loop."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from server.serving import listening, open_listener
 from server.settings import load_settings
 from server.transport.polling import PollingCarrier
 from tests.kit.clock import ManualClock
+from tests.kit.patience import until
 
 SECRET = "a secret for tests that is long enough to be one"
 ALL = (Scope.MARKET_READ, Scope.MARKET_PUBLISH, Scope.SESSION_JOIN)
@@ -91,19 +91,17 @@ class Running:
 
     async def until_polled(self) -> None:
         """Wait until a poll of some client's waits at the server."""
-        async with asyncio.timeout(1):
-            while not any(
+        await until(
+            lambda: any(
                 isinstance(each.carrier, PollingCarrier) and each.carrier.polled
                 for each in self.server.sockets.connections()
-            ):
-                await asyncio.sleep(0)
+            )
+        )
 
     async def until_empty(self) -> None:
-        """Wait until nothing is left of any client; fails the test after a second."""
+        """Wait until nothing is left of any client."""
         try:
-            async with asyncio.timeout(1):
-                while any(self.residue().values()):
-                    await asyncio.sleep(0)
+            await until(lambda: not any(self.residue().values()))
         except TimeoutError:
             raise AssertionError(f"left behind: {self.residue()}") from None
 

@@ -5,6 +5,8 @@ import contextlib
 import json
 from typing import Any, cast
 
+from tests.kit.patience import PATIENCE_SECONDS
+
 _MASK = b"\x01\x02\x03\x04"
 
 
@@ -100,7 +102,7 @@ class RawClient:
 
     async def text(self) -> str:
         """The next text message."""
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             opcode, payload = await self.frame()
         if opcode == 8:
             raise ConnectionAbortedError(f"closed with {payload!r}")
@@ -126,10 +128,10 @@ class RawClient:
             if text.startswith(f"43{namespace},7"):
                 return json.loads(text[text.index("[") :])[0]
 
-    async def ended(self, within_seconds: float = 1.0) -> bytes:
+    async def ended(self) -> bytes:
         """Wait until the server has closed the connection; what came before."""
         rest = b""
-        async with asyncio.timeout(within_seconds):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             try:
                 while chunk := await self.reader.read(65536):
                     rest += chunk

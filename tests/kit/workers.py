@@ -15,6 +15,7 @@ from client_sdk.contract import Scope
 from server.access import mint
 from server.app import SystemClock
 from tests.kit.demo import without_settings
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import ALL, SECRET
 
 
@@ -37,9 +38,9 @@ class Workers:
         tasks = Path(f"/proc/{pid}/task").glob("*/children")
         return {int(each) for task in tasks for each in task.read_text().split()}
 
-    def until(self, what: str, times: int = 1, within_seconds: float = 20) -> None:
+    def until(self, what: str, times: int = 1) -> None:
         """Wait until so many lines of the log have this in them."""
-        give_up_at = time.monotonic() + within_seconds
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
         while sum(what in line for line in self.logged) < times:
             assert time.monotonic() < give_up_at, self.logged
             time.sleep(0.01)
@@ -82,10 +83,10 @@ def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(10)
+            process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        reading.join(10)
+        reading.join(PATIENCE_SECONDS)
         process.stdout.close()
         process.stderr.close()

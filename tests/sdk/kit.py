@@ -5,8 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from client_sdk import BackoffConfig, Client, ClientConfig
+import pytest
+
+from client_sdk import BackoffConfig, Client, ClientConfig, ClientState, ServerUnavailable
 from client_sdk.tokens import TokenSource
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import Running
 
 HURRY = BackoffConfig(least_seconds=0.001, first_seconds=0.002, most_seconds=0.01)
@@ -14,7 +17,9 @@ HURRY = BackoffConfig(least_seconds=0.001, first_seconds=0.002, most_seconds=0.0
 
 def config(**changes: Any) -> ClientConfig:
     """Short waits, as tests want them."""
-    return ClientConfig(**{"backoff": HURRY, "start_seconds": 5.0, "close_seconds": 0.5, **changes})
+    return ClientConfig(
+        **{"backoff": HURRY, "start_seconds": PATIENCE_SECONDS, "close_seconds": 0.5, **changes}
+    )
 
 
 def client_of(floor: Running, token: TokenSource = None, **changes: Any) -> Client:
@@ -22,11 +27,24 @@ def client_of(floor: Running, token: TokenSource = None, **changes: Any) -> Clie
     return Client(floor.url, floor.token() if token is None else token, config=config(**changes))
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object]) -> None:
     """Wait until something is so; fails the test when it never is."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+async def in_vain(client: Client) -> ServerUnavailable:
+    """Why it does not start: as soon as an attempt has failed, the time for it is over."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    starting = asyncio.ensure_future(client.start())
+    await until(lambda: client.state is ClientState.OFFLINE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "time", lambda: now() + PATIENCE_SECONDS)
+        with pytest.raises(ServerUnavailable) as caught:
+            await starting
+    return caught.value
 
 
 def cut(floor: Running) -> None:

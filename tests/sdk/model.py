@@ -36,6 +36,8 @@ class Topic:
         self.seq = 0
         self._history = history
         self._restarts = 0
+        # After which message this epoch began.
+        self._fork = 0
 
     def publish(self) -> TradesMessage:
         """One more message."""
@@ -45,7 +47,12 @@ class Topic:
     def restart(self) -> None:
         """Everything is forgotten."""
         self._restarts += 1
-        self.epoch, self.seq = f"e{self._restarts}", 0
+        self.epoch, self.seq, self._fork = f"e{self._restarts}", 0, 0
+
+    def go_back(self, seq: int) -> None:
+        """What came after this message is forgotten; others come in its place, in a new epoch."""
+        self._restarts += 1
+        self.epoch, self.seq, self._fork = f"e{self._restarts}", seq, seq
 
     def heartbeat(self) -> TradesMessage:
         """The head, said again."""
@@ -54,8 +61,9 @@ class Topic:
     def answer(self, since: Position | None) -> State[MarketMessage]:
         """What `subscribe` says."""
         first = max(1, self.seq - self._history + 1)
-        if since is not None and since.epoch == self.epoch and first - 1 <= since.seq <= self.seq:
-            missed = [trade(self.epoch, seq) for seq in range(since.seq + 1, self.seq + 1)]
+        known = -1 if since is None or since.epoch != self.epoch else max(since.seq, self._fork)
+        if first - 1 <= known <= self.seq:
+            missed = [trade(self.epoch, seq) for seq in range(known + 1, self.seq + 1)]
             return State(self.epoch, self.seq, True, None, missed)
         snapshot = trade(self.epoch, self.seq, "snapshot") if self.seq else None
         return State(self.epoch, self.seq, False, snapshot, ())

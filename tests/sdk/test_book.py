@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from client_sdk.book import Book
@@ -185,7 +185,6 @@ fates = st.sampled_from(["sent", "sent", "sent", "merged with the next", "lost",
 steps = st.lists(st.tuples(st.booleans(), changes_of_a_side, fates), max_size=30)
 
 
-@settings(deadline=None)
 @given(steps, st.integers(1, 12))
 def test_it_is_the_servers_book_or_knows_that_it_is_not(
     changes: list[tuple[bool, list[tuple[int, str]], str]], max_levels: int

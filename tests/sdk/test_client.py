@@ -11,7 +11,6 @@ from client_sdk import (
     Client,
     ClientClosed,
     ClientState,
-    ServerUnavailable,
     TokenUnavailable,
     UserJoined,
     UserLeft,
@@ -20,7 +19,7 @@ from client_sdk.contract import Scope
 from client_sdk.tokens import TokenSource
 from server.sockets.peers import Peer
 from tests.kit.running import PRICE, running
-from tests.sdk.kit import client_of, config, cut, nothing_left, tasks, until
+from tests.sdk.kit import client_of, config, cut, in_vain, nothing_left, tasks, until
 
 
 async def test_the_example_of_the_contract_runs() -> None:
@@ -146,19 +145,16 @@ async def test_a_function_for_tokens_that_hangs_is_not_waited_for() -> None:
             await asyncio.Event().wait()
             raise AssertionError
 
-        client = client_of(floor, hang, token_seconds=0.01, start_seconds=0.1)
-        with pytest.raises(ServerUnavailable) as caught:
-            await client.start()
-        assert isinstance(caught.value.__cause__, TokenUnavailable)
+        client = client_of(floor, hang, token_seconds=0.01)
+        assert isinstance((await in_vain(client)).__cause__, TokenUnavailable)
         assert client.state is ClientState.CLOSED
 
 
 @pytest.mark.parametrize("given", [5, None])
 async def test_a_function_that_gives_something_else_is_said_to(given: Any) -> None:
     async with running() as floor:
-        client = client_of(floor, lambda: given, start_seconds=0.1)
-        with pytest.raises(ServerUnavailable, match="gave something else"):
-            await client.start()
+        client = client_of(floor, lambda: given)
+        assert "gave something else" in (await in_vain(client)).message
 
 
 @pytest.mark.parametrize(
@@ -247,29 +243,30 @@ async def test_a_refresh_that_fails_ends_in_a_reconnect_with_a_fresh_token(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with running() as floor:
-        given: list[str] = []
+        asked, is_down = 0, False
 
         def give() -> str:
-            given.append("")
-            if len(given) == 2:
+            nonlocal asked
+            asked += 1
+            if is_down:
                 raise OSError("the token service is down")
             return floor.token(ttl_seconds=60)
 
         async with client_of(floor, give) as client:
+            is_down = True
             floor.pass_time(40)
-            await until(lambda: len(given) == 2)
+            await until(lambda: asked >= 2)
             floor.pass_time(40)
+            await until(lambda: client.state is ClientState.OFFLINE)
+            is_down = False
             await until(lambda: client.stats.reconnects == 1)
-            assert len(given) == 3
     assert "the token was not refreshed" in caplog.text
 
 
 async def test_no_server_is_said_within_the_time_to_start() -> None:
     async with nothing_left():
-        client = Client("http://127.0.0.1:9", "x", config=config(start_seconds=0.2))
-        with pytest.raises(ServerUnavailable) as caught:
-            await client.start()
-        assert caught.value.code == "client.unreachable"
+        client = Client("http://127.0.0.1:9", "x", config=config())
+        assert (await in_vain(client)).code == "client.unreachable"
         assert client.state is ClientState.CLOSED
 
 

@@ -17,6 +17,7 @@ from client_sdk.contract import Stream
 from client_sdk.data import Item, MissingExtra, MixedMessages, ParquetSink, to_dataframe, to_table
 from client_sdk.errors import FloorcastError
 from client_sdk.models import AnyMessage, Gap, GapReason, SessionMessage, TypedMessage
+from tests.kit.patience import PATIENCE_SECONDS
 
 MODELS: TypeAdapter[AnyMessage] = TypeAdapter(TypedMessage)
 GAP = Gap("TRADES:A", "e1", 8, 10, GapReason.HISTORY)
@@ -230,4 +231,4 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(
 
 def test_none_of_the_libraries_is_needed_before_a_table_is_made() -> None:
     blocked = "import sys; sys.modules.update(pyarrow=None, pandas=None); import client_sdk.data"
-    subprocess.run([sys.executable, "-c", blocked], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", blocked], check=True, timeout=PATIENCE_SECONDS)

@@ -21,6 +21,7 @@ from client_sdk import (
     TradesMessage,
 )
 from client_sdk.contract import Scope
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import PRICE, Running, running
 from tests.sdk.kit import client_of, config, cut, nothing_left, tasks, until
 
@@ -43,7 +44,7 @@ def number(item: TradesMessage | Gap) -> object:
 
 
 async def numbers(stream: Any, count: int) -> list[object]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         return [number(await anext(stream)) for _ in range(count)]
 
 
@@ -168,7 +169,7 @@ async def test_what_was_missed_while_the_connection_was_cut_is_filled_in() -> No
         await until(lambda: client.stats.reconnects == 1)
         await trade(floor, 4)
         heard: dict[str, list[object]] = {"TRADES:A": [], "TRADES:B": [], "PRICE:A": []}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(heard["TRADES:A"]) < 4 or "2" not in heard["PRICE:A"]:
                 item = await anext(stream)
                 assert not isinstance(item, Gap)
@@ -195,7 +196,7 @@ async def test_a_restart_of_the_server_is_a_gap_in_kept_streams_alone() -> None:
     async with running({"server.port": port}) as floor, nothing_left():
         await trade(floor, 7)
         await price(floor, 7)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             gap = await anext(trades)
             assert isinstance(gap, Gap)
             assert (gap.topic, gap.missed_from, gap.missed_to) == ("TRADES:A", 2, None)
@@ -347,7 +348,8 @@ async def test_a_heartbeat_shows_that_the_last_message_was_lost() -> None:
         await anext(stream)
         await anext(stream)
         floor.pass_time(16)
-        await asyncio.sleep(0.01)
+        # The answer comes behind the heartbeats.
+        await client.market.prices("B").ready()
         assert client.stats.gaps_seen == 0
         # As if the client had not heard of them.
         for topic in ("TRADES:A", "PRICE:A"):

@@ -87,10 +87,10 @@ json_values = st.recursive(
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | texts,
-    lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5),
     max_leaves=10,
 )
-objects = st.dictionaries(texts, json_values)
+objects = st.dictionaries(texts, json_values, max_size=5)
 
 
 @given(objects)

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from client_sdk.errors import ClientClosed
 from client_sdk.portal import Portal, WouldDeadlock
+from tests.kit.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture(name="portal")
@@ -61,19 +63,20 @@ async def test_it_works_where_a_loop_runs_already(portal: Portal) -> None:
 
 def test_ctrl_c_while_it_waits_cancels_what_it_waited_for(portal: Portal) -> None:
     waiting = Waiting()
+    main = threading.get_ident()
 
     def interrupt() -> None:
         waiting.began.wait()
-        # A little later the main thread is surely inside the wait.
-        time.sleep(0.01)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        while sys._current_frames()[main].f_code is not threading.Condition.wait.__code__:
+            time.sleep(0.001)
+        signal.pthread_kill(main, signal.SIGINT)
 
     interrupter = threading.Thread(target=interrupt)
     interrupter.start()
     with pytest.raises(KeyboardInterrupt):
         portal.call(waiting())
     interrupter.join()
-    assert waiting.cancelled.wait(2)
+    assert waiting.cancelled.wait(PATIENCE_SECONDS)
     assert portal.call(add(1, 2)) == 3, "it goes on living"
 
 
@@ -91,7 +94,7 @@ def test_who_waits_in_another_thread_is_told_that_it_was_closed(portal: Portal) 
     other.start()
     waiting.began.wait()
     portal.close()
-    other.join(2)
+    other.join(PATIENCE_SECONDS)
     assert len(errors) == 1
     assert waiting.cancelled.is_set()
 

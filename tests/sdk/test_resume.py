@@ -195,6 +195,22 @@ def test_a_server_that_is_back_at_what_it_had_kept_is_told_and_followed() -> Non
     assert reader.places[-1] == ("e0", 3)
 
 
+def test_a_new_epoch_that_goes_on_with_the_old_numbers_is_read_from_its_first_message() -> None:
+    desk = Desk()
+    reader = desk.reader()
+    desk.settle()
+    for _ in range(4):
+        desk.publish()
+    desk.settle()
+    desk.cut()
+    desk.topic.go_back(2)
+    for _ in range(3):
+        desk.publish()
+    desk.settle()
+    assert reader.gaps == [Gap(TOPIC, "e0", 5, None, GapReason.EPOCH)]
+    assert reader.places == [*(("e0", seq) for seq in range(1, 5)), ("e1", 3), ("e1", 4), ("e1", 5)]
+
+
 def test_a_restart_without_a_new_message_is_told_once() -> None:
     desk = Desk()
     reader = desk.reader()

@@ -23,6 +23,7 @@ from client_sdk import (
     UserJoined,
 )
 from client_sdk.contract import Scope
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import Running, running
 from tests.sdk.kit import client_of, cut, nothing_left, until
 
@@ -32,7 +33,7 @@ MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
 async def said(stream: Any, count: int) -> list[object]:
     """What the next messages say; a gap fails the test."""
     words = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(count):
             item = await anext(stream)
             assert isinstance(item, SessionMessage)
@@ -338,7 +339,7 @@ async def test_joined_twice_is_left_with_the_last() -> None:
         await first.leave()
 
 
-async def notify(floor: Running, *, critical: bool, identifier: str) -> int:
+async def notify(floor: Running, *, critical: bool, identifier: str) -> int | None:
     """Notify ann; how many devices it was written to."""
     told = await floor.server.notifications.notify(
         "default", "ann", "margin.call", {"by": 5}, critical=critical, identifier=identifier

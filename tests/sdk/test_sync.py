@@ -36,6 +36,7 @@ from client_sdk.models import (
 from client_sdk.portal import Portal, WouldDeadlock
 from client_sdk.states import ClientState
 from client_sdk.sync import SyncClient
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import PRICE, Running, running
 
 BOOK: Mapping[str, object] = {"bids": [["10.0", "1"]], "asks": [["10.5", "5"]]}
@@ -300,7 +301,7 @@ def test_a_loop_in_another_thread_ends_when_the_client_is_closed(floor: Floor) -
     client.market.publish("TRADES:A", deal(1))
     until(lambda: len(read) == 1)
     client.close()
-    other.join(2)
+    other.join(PATIENCE_SECONDS)
     assert not other.is_alive()
     assert list(trades) == []
 
@@ -358,8 +359,8 @@ def press_ctrl_c() -> None:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread has still to do; fails the test after two seconds."""
-    ends_at = time.monotonic() + 2
+    """Wait for what another thread has still to do."""
+    ends_at = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < ends_at, "it never was so"
         time.sleep(0.001)

@@ -19,12 +19,12 @@ from client_sdk import (
     LimitExceeded,
     ProtocolError,
     SendTimeout,
-    ServerUnavailable,
     SessionError,
     TopicError,
     TradesMessage,
 )
-from tests.sdk.kit import config, nothing_left, until
+from tests.kit.patience import PATIENCE_SECONDS
+from tests.sdk.kit import config, in_vain, nothing_left, until
 from tests.sdk.scripted import Scripted, Visit, event, vanish
 
 
@@ -65,26 +65,24 @@ async def test_the_client_says_that_it_needs_no_recovery() -> None:
 
 
 async def test_pings_are_answered_and_a_server_that_falls_silent_is_left() -> None:
-    pongs: list[str] = []
+    lived, left = asyncio.Event(), asyncio.Event()
 
     async def script(visit: Visit) -> None:
-        await visit.open('0{"sid":"x","pingInterval":40,"pingTimeout":20}')
+        # A busy machine may be too late for one of these: then the client comes again.
+        await visit.open('0{"sid":"x","pingInterval":80,"pingTimeout":40}')
         await visit.admit()
         for _ in range(3):
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.06)
             await visit.say("2", "6")
-            pongs.append(await visit.hear())
+            assert await visit.hear() == "3"
+        lived.set()
         await visit.stay()
+        left.set()
 
-    async with (
-        Scripted(script, admitted).running() as server,
-        nothing_left(),
-        client_at(server) as client,
-    ):
-        await until(lambda: len(pongs) == 3)
-        assert client.state is ClientState.ONLINE
-        await until(lambda: client.stats.reconnects == 1)
-        assert pongs == ["3", "3", "3"]
+    async with Scripted(script).running() as server, nothing_left(), client_at(server):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await lived.wait()
+            await left.wait()
 
 
 async def closes(visit: Visit) -> None:
@@ -180,7 +178,7 @@ async def test_a_server_in_trouble_is_left_and_tried_again(
         nothing_left(),
         client_at(server, connect_seconds=0.05, answer_seconds=0.05) as client,
     ):
-        await until(lambda: server.visits == 2)
+        await until(lambda: server.visits >= 2)
         await until(lambda: client.state is ClientState.ONLINE)
 
 
@@ -194,10 +192,8 @@ async def test_what_is_no_websocket_is_said_to_be_none() -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    with pytest.raises(ServerUnavailable, match="503"):
-        await Client(url, "x", config=config(start_seconds=0.1)).start()
-    with pytest.raises(ServerUnavailable):
-        await Client("no url at all", "x", config=config(start_seconds=0.1)).start()
+    assert "503" in (await in_vain(Client(url, "x", config=config()))).message
+    await in_vain(Client("no url at all", "x", config=config()))
     await runner.cleanup()
 
 
@@ -206,15 +202,18 @@ def goodbye(namespace: str = "/market", **body: object) -> str:
 
 
 async def test_who_is_sent_away_for_good_stays_away() -> None:
+    started = asyncio.Event()
+
     async def script(visit: Visit) -> None:
         await visit.let_in()
-        await asyncio.sleep(0.01)
+        await started.wait()
         await visit.say(goodbye(code="auth.forbidden", reconnect=False), "41/market,")
 
     server = Scripted(script)
     async with server.running(), nothing_left():
         client = client_at(server)
         await client.start()
+        started.set()
         with pytest.raises(ForbiddenError) as caught:
             await anext(client.market.prices("A"))
         assert caught.value.message == "bye"
@@ -244,25 +243,31 @@ async def test_a_namespace_that_is_ended_alone_leaves_the_other() -> None:
 
 
 async def test_a_goodbye_may_name_the_time_to_come_back() -> None:
+    loop = asyncio.get_running_loop()
+    moments: list[float] = []
+
     async def script(visit: Visit) -> None:
         await visit.let_in()
-        await asyncio.sleep(0.01)
+        moments.append(loop.time())
         await visit.say(goodbye(code="server.draining", reconnect=True, after_ms=80))
 
-    server = Scripted(script, admitted)
-    async with server.running(), client_at(server) as client:
-        loop = asyncio.get_running_loop()
-        await until(lambda: client.state is ClientState.OFFLINE)
-        began = loop.time()
-        await until(lambda: server.visits == 2)
-        assert loop.time() - began >= 0.07
+    async def again(visit: Visit) -> None:
+        moments.append(loop.time())
+        await admitted(visit)
+
+    async with Scripted(script, again).running() as server, client_at(server):
+        await until(lambda: len(moments) == 2)
+        assert moments[1] - moments[0] >= 0.07
 
 
 async def test_a_hint_is_followed_at_its_moment_without_taking_leave() -> None:
     heard: list[str] = []
+    loop = asyncio.get_running_loop()
+    moments: list[float] = []
 
     async def script(visit: Visit) -> None:
         await visit.let_in()
+        moments.append(loop.time())
         await visit.say(event("/market", "reconnect_hint", after_ms=30))
         # Only the first counts.
         await visit.say(event("/market", "reconnect_hint", after_ms=0))
@@ -272,10 +277,8 @@ async def test_a_hint_is_followed_at_its_moment_without_taking_leave() -> None:
     # The moment was the server's choice for this client: no delay of its own comes on top.
     slow = BackoffConfig(least_seconds=60.0, first_seconds=60.0, most_seconds=60.0)
     async with server.running(), client_at(server, backoff=slow) as client:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         await until(lambda: client.stats.reconnects == 1)
-        assert loop.time() - began >= 0.025
+        assert loop.time() - moments[0] >= 0.025
         assert heard == []
 
 
@@ -372,11 +375,12 @@ async def test_an_answer_that_does_not_come_is_asked_for_again(
     async def script(visit: Visit) -> None:
         await visit.let_in()
         late, _, _ = await visit.question()
-        await visit.connected("TRADES:A")
-        # What comes after all is nothing any more.
-        await visit.answer(late, {"ok": False})
-        await visit.say("43/market,999[{}]", trades(1))
-        await visit.stay()
+        while True:
+            # Where this one takes too long as well, it is asked once more.
+            await visit.connected("TRADES:A")
+            # What comes after all is nothing any more.
+            await visit.answer(late, {"ok": False})
+            await visit.say("43/market,999[{}]", trades(1))
 
     async with (
         Scripted(script).running() as server,
@@ -486,7 +490,7 @@ async def test_what_one_connection_put_off_is_asked_for_at_once_on_the_next() ->
     async with (
         Scripted(busy, idle).running() as server,
         client_at(server) as client,
-        asyncio.timeout(5),
+        asyncio.timeout(PATIENCE_SECONDS),
         client.market.trades("A"),
     ):
         assert client.stats.reconnects == 1

@@ -195,9 +195,8 @@ class Rooms(RuleBasedStateMachine):
 Rooms.TestCase.settings = settings(
     max_examples=60,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 test_however_often_they_are_cut_off_everybody_hears_the_same = pytest.mark.behaviour("E14")(
-    pytest.mark.timeout(120)(Rooms.TestCase)
+    pytest.mark.timeout(240)(Rooms.TestCase)
 )

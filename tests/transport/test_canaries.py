@@ -14,6 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from server.transport.engine import Engine
 from server.transport.takeover import TakenOver
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.running import running
 from tests.kit.wire import RawClient
 
@@ -72,8 +73,7 @@ def test_aiohttps_handler_has_the_parts_that_a_takeover_moves() -> None:
 
 async def test_a_taken_over_connection_leaves_no_task_and_no_handler_with_aiohttp() -> None:
     async with running() as floor:
-        async with asyncio.timeout(1):
-            client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connected(floor.port, floor.token())
         before = asyncio.all_tasks()
         clients = [await RawClient.connected(floor.port, floor.token()) for _ in range(5)]
         handlers = [
@@ -100,7 +100,7 @@ async def test_a_slow_request_head_is_cut_off(caplog: pytest.LogCaptureFixture) 
     async with running({"limits.head_timeout_seconds": 0.05}) as floor:
         reader, writer = await asyncio.open_connection(floor.host, floor.port)
         writer.write(b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await reader.read() == b""
         writer.close()
         assert caplog.records == []

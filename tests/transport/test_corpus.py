@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from tests.core.hostile import AUTHENTICATING, BEFORE, HOSTILE, JOINED, MAX_MESSAGE_BYTES, STATES
+from tests.kit.patience import until
 from tests.kit.running import PRICE, Running, running
 from tests.kit.wire import RawClient
 
@@ -45,8 +46,7 @@ async def in_state(floor: Running, state: str) -> RawClient:
     await client.text()
     if state == AUTHENTICATING:
         client.send(f"40/market,{json.dumps({'token': f'{_TOKEN_HEADER}.e30.AAAA'})}")
-        while not any(each.busy for each in floor.server.sockets.connections()):
-            await asyncio.sleep(0)
+        await until(lambda: any(each.busy for each in floor.server.sockets.connections()))
     return client
 
 
@@ -82,9 +82,7 @@ async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
                 await witness.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
             # The first one who waits for the issuer makes the task that fetches its keys.
             (await in_state(floor, state)).cut()
-            async with asyncio.timeout(1):
-                while floor.residue()["sockets"] > (witness is not None):
-                    await asyncio.sleep(0)
+            await until(lambda: floor.residue()["sockets"] == (witness is not None))
             before = floor.residue()
             tasks = own_tasks()
             files = open_files()
@@ -95,10 +93,8 @@ async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
                 client = await in_state(floor, state)
                 client.send_bytes(hostile.wire)
                 try:
-                    await client.ended(within_seconds=1.0)
-                    async with asyncio.timeout(1):
-                        while floor.residue() != before or own_tasks() > tasks:
-                            await asyncio.sleep(0)
+                    await client.ended()
+                    await until(lambda: floor.residue() == before and own_tasks() <= tasks)
                 except TimeoutError:
                     pytest.fail(f"{hostile.name}: {before} became {floor.residue()}")
                 lines = [each for each in caplog.records if each.name.startswith("server")]
@@ -106,9 +102,7 @@ async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
                 assert not any(each.exc_info for each in caplog.records), hostile.name
             if witness is not None:
                 # Where the issuer is asked, its connection opens and closes as it pleases.
-                async with asyncio.timeout(1):
-                    while open_files() > files:
-                        await asyncio.sleep(0)
+                await until(lambda: open_files() <= files)
                 await floor.server.publishing.publish("PRICE:BTCUSDT", dict(PRICE))
                 event, message = await witness.event()
                 assert (event, message["seq"]) == ("price", 1)

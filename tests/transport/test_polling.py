@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from tests.kit.patience import PATIENCE_SECONDS, until
 from tests.kit.running import PRICE, Running, running
 from tests.kit.wire import RawClient, masked
 
@@ -143,7 +144,7 @@ async def test_a_body_without_a_length_is_cut_off_at_the_limit() -> None:
 
 
 async def test_a_slow_body_ends_the_connection() -> None:
-    async with polling({"limits.head_timeout_seconds": 0.05}) as (floor, poller):
+    async with polling({"limits.head_timeout_seconds": 0.2}) as (floor, poller):
         await poller.join(floor.token())
         reader, writer = await asyncio.open_connection(floor.host, floor.port)
         path = poller.url().removeprefix(floor.url)
@@ -192,9 +193,7 @@ async def test_a_client_that_posts_and_does_not_poll_is_answered_only_as_it_poll
         subscribe = json.dumps(["subscribe", {"topics": DEEP}])
         body = "\x1e".join(f"42/market,{number}{subscribe}" for number in range(100))
         post = asyncio.create_task(client.post(body))
-        async with asyncio.timeout(2):
-            while not connection.clogged:
-                await asyncio.sleep(0)
+        await until(lambda: connection.clogged)
         await asyncio.sleep(0.05)
         assert not post.done()
         assert connection.buffered_bytes < 512 * 1024, "not a hundred answers"
@@ -213,7 +212,7 @@ async def test_posts_that_do_not_wait_for_each_other_end_the_connection() -> Non
         await deep_books(floor)
         subscribe = json.dumps(["subscribe", {"topics": DEEP}])
         body = "\x1e".join(f"42/market,{number}{subscribe}" for number in range(10))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             answers = await asyncio.gather(*(client.post(body) for _ in range(5)))
         assert {status for status, _ in answers} == {400}
         await floor.until_empty()

@@ -14,6 +14,7 @@ from server.core.errors import FloorcastError
 from server.transport.websocket import WebSocketCarrier
 from tests.access.forge import jwk, jwks, key_for, token
 from tests.kit.members import Member
+from tests.kit.patience import until
 from tests.kit.running import Running, running
 from tests.kit.wire import RawClient, masked
 
@@ -50,6 +51,8 @@ async def slow_issuer() -> AsyncIterator[tuple[Running, asyncio.Event]]:
         settings = {"auth.algorithm": "EdDSA", "auth.jwks_url": str(issuer.make_url("/keys"))}
         async with running({**settings, "limits.events_per_second": 0}) as floor:
             yield floor, gate
+        # Who still asks is answered, or the issuer would wait for it to end.
+        gate.set()
 
 
 async def waiting(floor: Running) -> RawClient:
@@ -57,9 +60,7 @@ async def waiting(floor: Running) -> RawClient:
     client = await RawClient.connected(floor.port, signed("a"))
     floor.clock.advance(11)
     client.send(f'42/market,1["refresh_token",{{"token":"{signed("b")}"}}]')
-    async with asyncio.timeout(1):
-        while not any(each.busy for each in floor.server.sockets.connections()):
-            await asyncio.sleep(0)
+    await until(lambda: any(each.busy for each in floor.server.sockets.connections()))
     return client
 
 
@@ -112,9 +113,7 @@ async def test_a_client_that_goes_while_its_token_is_judged_was_never_in() -> No
         client = await RawClient.open(floor.port)
         await client.text()
         client.send(f'40/market,{{"token":"{signed("b")}"}}')
-        async with asyncio.timeout(1):
-            while not any(each.busy for each in floor.server.sockets.connections()):
-                await asyncio.sleep(0)
+        await until(lambda: any(each.busy for each in floor.server.sockets.connections()))
         client.cut()
         await floor.until_empty()
         gate.set()
@@ -214,9 +213,7 @@ async def test_who_reads_no_answer_is_given_no_more_of_them_until_it_reads() -> 
         frames = [masked(f"42/market,{number}{subscribe}".encode()) for number in range(200)]
         # As one piece of the network: pausing the reader of the socket comes too late for it.
         client.send_bytes(b"".join(frames))
-        async with asyncio.timeout(2):
-            while not connection.waiting_count:
-                await asyncio.sleep(0)
+        await until(lambda: connection.waiting_count)
         await asyncio.sleep(0.05)
         assert connection.buffered_bytes < 512 * 1024, "not two hundred answers"
         client.read_again()

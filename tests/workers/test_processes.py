@@ -15,13 +15,14 @@ import pytest
 
 from tests.journeys.test_serving import get
 from tests.kit.demo import demo, without_settings
+from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.programs import program
 from tests.kit.running import SECRET
 from tests.kit.wire import RawClient
 from tests.kit.workers import Workers, workers
 
-# So many connections that all of them at one of two workers is not to be feared: 1 in 2 ** 15.
-MANY = 16
+# So many connections that all of them at one of two workers is not to be feared: 1 in 2 ** 39.
+MANY = 40
 QUICK = {"FLOORCAST_SERVER__DRAIN_SECONDS": "0.2"}
 
 
@@ -42,12 +43,19 @@ async def cut_off(clients: Iterable[RawClient]) -> list[RawClient]:
     return [each for each in clients if each.reader.at_eof()]
 
 
+async def fed(clients: Iterable[RawClient]) -> list[bool]:
+    """At whose worker the feed has said something."""
+    asking = (each.call("subscribe", {"topics": ["PRICE:BTCUSDT"]}) for each in clients)
+    answers = await asyncio.gather(*asking)
+    return [answer["topics"]["PRICE:BTCUSDT"]["seq"] > 0 for answer in answers]
+
+
 def alive(pids: Iterable[int]) -> bool:
     return any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-async def until_gone(pids: Iterable[int], within_seconds: float = 10) -> None:
-    async with asyncio.timeout(within_seconds):
+async def until_gone(pids: Iterable[int]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while alive(pids):
             await asyncio.sleep(0.01)
 
@@ -76,7 +84,7 @@ async def test_who_waits_at_a_worker_that_is_killed_is_served_by_the_next_one() 
         await asyncio.sleep(0.1)
         os.kill(first, signal.SIGKILL)
         os.kill(second, signal.SIGCONT)
-        clients = await asyncio.wait_for(joining, 10)
+        clients = await asyncio.wait_for(joining, PATIENCE_SECONDS)
         assert len(clients) == MANY
         assert second in floor.pids()
         cut(clients)
@@ -101,17 +109,14 @@ async def test_one_worker_runs_the_feed_and_when_it_is_killed_its_successor_does
     with workers(2, "--feed", "simulated") as floor:
         for _ in range(2):
             clients = await crowd(floor)
-            answers = [each.call("subscribe", {"topics": ["PRICE:BTCUSDT"]}) for each in clients]
-            topics = [
-                answer["topics"]["PRICE:BTCUSDT"] for answer in await asyncio.gather(*answers)
-            ]
-            fed = [topic["seq"] > 0 for topic in topics]
-            assert 0 < sum(fed) < MANY
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not any(await fed(clients)):
+                    await asyncio.sleep(0.1)
+            assert 0 < sum(await fed(clients)) < MANY
             [line] = [line for line in floor.logged if "a worker is ready worker=0" in line][-1:]
             died = sum("has died" in line for line in floor.logged)
             os.kill(int(line.rpartition("pid=")[2]), signal.SIGKILL)
             floor.until("a worker is ready worker=0", died + 2)
-            await asyncio.sleep(0.1)
             cut(clients)
 
 
@@ -127,8 +132,8 @@ async def test_a_signal_sends_everybody_away_from_every_worker(how: signal.Signa
                 assert event == "reconnect_hint"
                 event, body = await client.event()
             assert (event, body["code"], body["reconnect"]) == ("goodbye", "server.draining", True)
-            await client.ended(3)
-        assert await asyncio.to_thread(floor.process.wait, 10) == 0
+            await client.ended()
+        assert await asyncio.to_thread(floor.process.wait, PATIENCE_SECONDS) == 0
         assert not alive(pids)
 
 
@@ -139,7 +144,7 @@ async def test_a_second_signal_does_not_wait() -> None:
         # Now the drain, of 30 seconds, has begun.
         assert (await clients[0].event())[0] == "reconnect_hint"
         floor.process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(floor.process.wait, 5) == 1
+        assert await asyncio.to_thread(floor.process.wait, PATIENCE_SECONDS) == 1
         cut(clients)
 
 
@@ -224,7 +229,7 @@ def started(*flags: str) -> "subprocess.CompletedProcess[str]":
         env={**without_settings(), "FLOORCAST_AUTH__SECRET": SECRET},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

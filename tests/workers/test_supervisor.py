@@ -18,6 +18,7 @@ from server.workers.failures import TooManyDeaths, WorkerFailed
 from server.workers.process import Launcher
 from server.workers.restarts import RestartLimit
 from server.workers.supervisor import Supervisor
+from tests.kit.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -53,7 +54,7 @@ class Stage:
         return [(line[0], line[2]) for line in lines if line[0] in what]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not condition():
                 await asyncio.sleep(0.01)
 
@@ -81,7 +82,7 @@ async def staged(stage: Stage) -> AsyncIterator["asyncio.Task[bool]"]:
         yield running
     finally:
         stage.supervisor.stop(signal.SIGINT)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.wait([running])
     for pid in stage.notes("start"):
         assert not Path(f"/proc/{pid}").exists()
@@ -185,7 +186,8 @@ async def test_a_second_signal_kills_who_does_not_end(tmp_path: Path) -> None:
         stage.supervisor.stop(signal.SIGTERM)
         await stage.until(lambda: len(stage.notes("term")) == 2)
         stage.supervisor.stop(signal.SIGTERM)
-        async with asyncio.timeout(5):
+        # Before it is killed for having drained for too long.
+        async with asyncio.timeout(8):
             assert await running is False
 
 

@@ -5,6 +5,7 @@ from server.brokers.redis.assembly import RedisAssembly
 from server.brokers.redis.board import RedisNoticeBoard
 from server.brokers.redis.broker import RedisBroker, RedisConfig
 from server.brokers.redis.handover import RedisHandover
+from server.brokers.redis.places import RedisPlaces
 
 __all__ = [
     "Address",
@@ -14,4 +15,5 @@ __all__ = [
     "RedisConfig",
     "RedisHandover",
     "RedisNoticeBoard",
+    "RedisPlaces",
 ]

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
+# What may be said of TLS, as redis-py calls it: whom to trust, and who we are.
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 
 
@@ -37,6 +39,8 @@ class Address:
     username: str | None = None
     password: str | None = None
     tls: bool = False
+    files: tuple[tuple[str, str], ...] = ()
+    """For TLS; of one server they stand in its URL."""
 
     @staticmethod
     def parse(url: str) -> "Address":
@@ -51,12 +55,20 @@ class Address:
                 raise AddressError("it names no host" if scheme != "unix" else "it names no socket")
             return Address(Kind.SINGLE, url)
         tls = scheme == "rediss"
+        files = _files(parts.query, tls)
         username, password, hosts = _authority(parts, _PORTS[kind])
         steps = [unquote(step) for step in parts.path.split("/") if step]
         if kind == "cluster":
             if steps:
                 raise AddressError("a Cluster has one database only")
-            return Address(Kind.CLUSTER, hosts=hosts, username=username, password=password, tls=tls)
+            return Address(
+                Kind.CLUSTER,
+                hosts=hosts,
+                username=username,
+                password=password,
+                tls=tls,
+                files=files,
+            )
         if not steps or len(steps) > 2:
             raise AddressError("Sentinels need a service: redis+sentinel://host:port/SERVICE/0")
         return Address(
@@ -67,7 +79,15 @@ class Address:
             username=username,
             password=password,
             tls=tls,
+            files=files,
         )
+
+
+def _files(query: str, tls: bool) -> tuple[tuple[str, str], ...]:
+    found = tuple(parse_qsl(query, keep_blank_values=True))
+    if any(name not in _FILES for name, _ in found) or (found and not tls):
+        raise AddressError(f"after the question mark only {', '.join(_FILES)} of TLS may stand")
+    return found
 
 
 def _authority(

@@ -11,7 +11,9 @@ from server.brokers.redis.broker import RedisBroker, RedisConfig
 from server.brokers.redis.caretaker import Caretaker
 from server.brokers.redis.duties import Debt, Duties
 from server.brokers.redis.keys import Keys
+from server.brokers.redis.liveness import Liveness
 from server.brokers.redis.pipeline import Pipeline
+from server.brokers.redis.place_scripts import COUNT
 from server.brokers.redis.session_calls import SessionCalls
 from server.brokers.redis.session_codec import Reply, facts_of, read_news, read_reply, signal
 from server.brokers.redis.wire import BROKEN, open_wire
@@ -44,12 +46,12 @@ class RedisAssembly:
         keys = Keys(config.prefix)
         wire = open_wire(
             config.address,
-            scripts,
+            (*scripts, COUNT),
             timeout_seconds=config.timeout_seconds,
             name=f"{config.prefix}-sessions-{secrets.token_hex(6)}",
         )
         self._work = asyncio.Event()
-        self._pipeline = Pipeline(
+        self.pipeline = Pipeline(
             wire,
             name="floorcast-assembly-pipeline",
             timeout_seconds=config.timeout_seconds,
@@ -57,9 +59,10 @@ class RedisAssembly:
             on_change=self._look_around,
         )
         self._duties = Duties()
-        self._calls = SessionCalls(self._pipeline, scripts, keys, clock, rules)
+        self._calls = SessionCalls(self.pipeline, scripts, keys, clock, rules)
+        self.life = Liveness(self._calls, clock, lease_seconds=config.lease_seconds)
         self._caretaker = Caretaker(
-            self._pipeline, self._calls, self._duties, clock, rules, self._tell
+            self.pipeline, self._calls, self._duties, self.life, clock, rules, self._tell
         )
         self._hear: Callable[[News], None] = unheard
         self._failures = Failures()
@@ -71,10 +74,10 @@ class RedisAssembly:
     async def start(self, hear: Callable[[News], None]) -> None:
         self._hear = hear
         try:
-            await self._pipeline.start()
+            await self.pipeline.start()
             await self._caretaker.begin()
         except (*BROKEN, TimeoutError, FloorcastError) as error:
-            await self._pipeline.stop()
+            await self.pipeline.stop()
             raise BrokerError(f"it does not answer ({type(error).__name__})") from None
         self._broker.overhear(self._on_said, self._on_up)
         self._task = asyncio.create_task(self._keep_looking(), name="floorcast-assembly")
@@ -86,7 +89,7 @@ class RedisAssembly:
             self._task = None
             await self._caretaker.end(self._config.timeout_seconds)
         self._hear = unheard
-        await self._pipeline.stop()
+        await self.pipeline.stop()
 
     @property
     def session_count(self) -> int:
@@ -200,7 +203,7 @@ class RedisAssembly:
         metadata: Mapping[str, object] | None,
     ) -> tuple[bytes, Reply | None]:
         await self._caretaker.list_duty(key)
-        outcome, reply = await self._calls.join(connection_id, user_id, key, self._caretaker.node)
+        outcome, reply = await self._calls.join(connection_id, user_id, key, self.life.node)
         if outcome != b"none" or not self._rules.join_creates:
             return outcome, reply
         total, made = await self._calls.claim(key, user_id)
@@ -209,7 +212,7 @@ class RedisAssembly:
                 await self._calls.unclaim(key, user_id if made else None)
             raise too_many_sessions() if not total else self._rules.made_too_many()
         facts = facts_of(user_id, metadata)
-        return await self._calls.join(connection_id, user_id, key, self._caretaker.node, facts)
+        return await self._calls.join(connection_id, user_id, key, self.life.node, facts)
 
     def _refusal(self, outcome: bytes) -> FloorcastError:
         match outcome:

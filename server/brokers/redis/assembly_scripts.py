@@ -3,16 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from server.brokers.redis.scripts import Script, script
+from server.brokers.redis.scripts import HOME, Script, script
 from server.core.session_records import SessionRules
 
 # Sessions whose nodes have all died are forgotten by Redis itself, so much later than by a node.
 _SPARE_MS = 3_600_000
+# More than happen in a session before a replica hears of them.
+_MANY_REVISIONS = 1_000_000
 
 # KEYS: what the session is, its users, their connections, those who may be back, its entries.
 # ARGV: where the session is told, the time in ms; the rest is each program's own.
 # A user is kept as "connections joined_at number", a connection as "node user".
-_PRELUDE = """
+_PRELUDE = (
+    HOME
+    + """
 local room, users, seats, lost = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = tonumber(ARGV[2])
 
@@ -26,7 +30,18 @@ end
 local function open(facts, made)
   -- A revision of an earlier session of this name is less: nodes may still know it.
   redis.call('HSET', room, 'made', made, 'facts', facts, 'revision',
-    string.format('%.0f', now * 1000), 'number', 0)
+    string.format('%.0f', now * 1000), 'number', 0, 'home', '@HOME@')
+end
+
+do
+  -- A server that was started again, or made a master, may lack who came and went last. The session
+  -- has another mark from then on, by which its nodes know that they are to say again who is in.
+  local made, lived, told = unpack(redis.call('HMGET', room, 'made', 'home', 'revision'))
+  if made and lived ~= '@HOME@' then
+    if home() ~= '@HOME@' then return redis.error_reply('NOSCRIPT of another life') end
+    redis.call('HSET', room, 'home', '@HOME@', 'made', string.match(made, '^%x+') .. '@@HOME@',
+      'revision', string.format('%.0f', math.max(now * 1000, told + @MANY@)))
+  end
 end
 
 -- When it has to be looked after again.
@@ -90,6 +105,7 @@ local function gathering()
   return {state[1], state[2] or '', state[3], state[4], redis.call('HGETALL', users), due()}
 end
 """
+)
 
 # ARGV: the connection, its user, its node; what the session is, where it may be made; its mark.
 # Answers 'none', 'closed', 'full', or whether it was made, and the gathering.
@@ -120,7 +136,10 @@ _KICK = """
 local state = redis.call('HMGET', room, 'made', 'closed')
 if not state[1] then return {'none'} end
 if state[2] then return {'closed'} end
-if redis.call('HEXISTS', users, ARGV[3]) == 0 then return {'absent'} end
+if redis.call('HEXISTS', users, ARGV[3]) == 0 then
+  tell('barred', ARGV[3])
+  return {'absent'}
+end
 local found = redis.call('HGETALL', seats)
 local count = 0
 for i = 1, #found, 2 do
@@ -188,12 +207,22 @@ if state[2] then return {'closed', redis.call('HGET', room, 'revision')} end
 -- Redis has lost the session: nobody has come or gone, and nobody is told.
 local silent = not swept and state[1] ~= known
 if not state[1] then open(facts, made) end
-local gone = {}
+local gone, there = {}, {}
 for i = 8, #ARGV, 2 do
+  there[ARGV[i]] = true
   if silent or swept or redis.call('HEXISTS', seats, ARGV[i]) == 1 then
     seat(ARGV[i], node, ARGV[i + 1], silent)
   else
     table.insert(gone, ARGV[i])
+  end
+end
+if silent then
+  -- And it has lost that somebody went.
+  local found = redis.call('HGETALL', seats)
+  for i = 1, #found, 2 do
+    if string.match(found[i + 1], '^(%S+) ') == node and not there[found[i]] then
+      unseat(found[i], 0)
+    end
   end
 end
 return {state[1] and 'in' or 'made', gone, unpack(gathering())}
@@ -253,6 +282,7 @@ class AssemblyScripts:
         words: dict[str, object] = {
             "@RETENTION_MS@": int(rules.retention_seconds * 1000),
             "@SPARE_MS@": _SPARE_MS,
+            "@MANY@": _MANY_REVISIONS,
             "@PARTICIPANTS@": rules.max_participants,
         }
         of_sessions = (_JOIN, _LEAVE, _KICK, _CLOSE, _WHO, _SETTLE, _ASSERT)

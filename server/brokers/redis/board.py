@@ -96,11 +96,11 @@ class RedisNoticeBoard:
         told = write_notice(notice, critical, now_ms + self._keep_ms)
         if not critical:
             await self._broker.run((b"PUBLISH", self._spoken, told))
-            return 0
+            return None
         new = await self._broker.run(
             (b"EVAL", _POST, 2, *self._keys, self._spoken, told, name_of(notice), now_ms)
         )
-        return 0 if new else None
+        return None if new else 0
 
     def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:
         return self._notices.waiting(org, user_id, self._clock.monotonic())

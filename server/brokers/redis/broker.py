@@ -4,6 +4,7 @@ import itertools
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from ssl import SSLCertVerificationError
 from typing import Any
 
 from redis.exceptions import AuthenticationError, ResponseError
@@ -35,6 +36,7 @@ class RedisConfig:
     max_waiting: int = 20_000
     entry_bytes: int = 4 * 1024 * 1024
     idle_seconds: float = 7 * 86_400
+    lease_seconds: float = 8.0
     idempotency_seconds: float = 120.0
     history_messages: int = 1_000
     history_bytes: int = 1024 * 1024
@@ -149,8 +151,11 @@ def _milliseconds(seconds: float) -> int:
 
 def _reason(error: BaseException) -> str:
     """Not the words of the library: they may quote the URL, and its password."""
-    # A refusal at the door comes wrapped as a connection that failed.
-    error = error.__cause__ or error
+    # What was wrong at the door comes wrapped as a connection that failed.
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    if isinstance(error, SSLCertVerificationError):
+        return f"its certificate is not to be trusted ({error.verify_message.rstrip('.')})"
     if isinstance(error, ResponseError | AuthenticationError):
         return f"it refuses us ({type(error).__name__})"
     return f"it does not answer ({type(error).__name__})"

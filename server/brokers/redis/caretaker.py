@@ -2,12 +2,11 @@
 
 import asyncio
 import itertools
-import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from server.brokers.redis.duties import Debt, Duties, Duty, Place
-from server.brokers.redis.leases import DEAD, Leases
+from server.brokers.redis.liveness import Liveness, Standing
 from server.brokers.redis.pipeline import Pipeline
 from server.brokers.redis.session_calls import SessionCalls
 from server.brokers.redis.session_codec import Reply, maker_of, read_reply
@@ -18,14 +17,10 @@ from server.ports import Clock
 
 T = TypeVar("T")
 
-LEASE_SECONDS = 8.0
-BEAT_SECONDS = 2.0
 # Before what has failed is tried again.
 PAUSE_SECONDS = 0.5
 # So many sessions, or connections, at once.
 _MANY = 256
-# A node that was given up is remembered for so long, in case that it lives.
-_FORGET_MS = 86_400_000
 
 
 class Caretaker:
@@ -36,6 +31,7 @@ class Caretaker:
         pipeline: Pipeline,
         calls: SessionCalls,
         duties: Duties,
+        life: Liveness,
         clock: Clock,
         rules: SessionRules,
         tell: Callable[[News], None],
@@ -46,10 +42,7 @@ class Caretaker:
         self._clock = clock
         self._rules = rules
         self._tell = tell
-        self._leases = Leases(lease_seconds=LEASE_SECONDS)
-        self.node = secrets.token_hex(6)
-        self._signs = itertools.count(1)
-        self._known = False
+        self.life = life
         self._next_beat = self._not_before = 0.0
         # Whether Redis may think otherwise of who is in; and that others have given this node up.
         self._doubtful = False
@@ -67,9 +60,7 @@ class Caretaker:
         try:
             async with asyncio.timeout(seconds):
                 await self._pay()
-                sign = str(next(self._signs))
-                await self._calls.beat(self.node, int(sign), _FORGET_MS)
-                await self._calls.bury(self.node.encode(), sign.encode())
+                await self.life.end()
         except (FloorcastError, TimeoutError):
             # They find out by its lease.
             pass
@@ -77,6 +68,7 @@ class Caretaker:
     def doubt(self) -> None:
         """Something of what happened may not have been heard."""
         self._doubtful = True
+        self.life.doubt()
 
     def hurry(self) -> None:
         """Redis has gone, or is back: see at once what it knows."""
@@ -118,36 +110,24 @@ class Caretaker:
     # --- signs of life
 
     async def _beat(self) -> None:
-        now = self._clock.monotonic()
-        self._next_beat = now + BEAT_SECONDS
-        outcome, nodes = await self._calls.beat(self.node, next(self._signs), _FORGET_MS)
+        self._next_beat = self._clock.monotonic() + self.life.beat_seconds
+        standing = await self.life.beat()
+        if standing is not Standing.KNOWN:
+            self._swept = self._swept or standing is Standing.GIVEN_UP
+            self._duties.unlist_all()
+            self._doubtful = True
+            self._next_beat = 0.0
+        await self.life.give_up()
         self.session_count = await self._calls.count()
-        if outcome == b"dead":
-            # Whatever is done for the dead one from now on does not concern the living.
-            self.node = secrets.token_hex(6)
-            self._known, self._swept = False, True
-            self._begin_again()
-            return
-        if outcome == b"new" and self._known:
-            self._begin_again()
-        self._known = True
-        for node, sign in self._leases.look(nodes, now):
-            await self._calls.bury(node, sign)
-        dead = {node for node, sign in nodes.items() if sign.startswith(DEAD)}
-        self._taken_over &= dead
+        self._taken_over &= self.life.dead
         # Who was given up says first who is still in.
-        for node in dead - self._taken_over if not self._doubtful else ():
+        for node in self.life.dead - self._taken_over if not self._doubtful else ():
             await self._take_over(node.decode())
             self._taken_over.add(node)
 
-    def _begin_again(self) -> None:
-        self._duties.unlist_all()
-        self._doubtful = True
-        self._next_beat = 0.0
-
     async def _take_over(self, node: str) -> None:
         """Its connections were cut off when it died, a lease ago."""
-        grace_ms = max(0, int((self._rules.grace_seconds - LEASE_SECONDS) * 1000))
+        grace_ms = max(0, int((self._rules.grace_seconds - self.life.lease_seconds) * 1000))
         keys = [key_of_channel(each.decode()) for each in await self._calls.duties_of(node)]
         for some in _parts([key for key in keys if key is not None]):
             await asyncio.gather(*(self._settle_one(key, node, grace_ms) for key in some))
@@ -164,9 +144,20 @@ class Caretaker:
                 await asyncio.gather(
                     *(self._assert(key, duty, known.get(key, {}), swept) for key, duty in some)
                 )
+            await self._clear_up()
         except FloorcastError:
             self._doubtful, self._swept = True, swept
             raise
+
+    async def _clear_up(self) -> None:
+        """Redis may have lost that somebody of here was the last to leave a session."""
+        listed = [
+            key_of_channel(each.decode()) for each in await self._calls.duties_of(self.life.node)
+        ]
+        for some in _parts([key for key in listed if key is not None]):
+            # Whoever is on the way in is looked after already.
+            left = [key for key in some if self._duties.get(key) is None]
+            await asyncio.gather(*(self._settle_one(key, self.life.node) for key in left))
 
     async def _assert(
         self, key: SessionKey, duty: Duty, connections: Mapping[str, str], swept: bool
@@ -176,7 +167,7 @@ class Caretaker:
         if not connections or not duty.made:
             return
         outcome, *told = await self._calls.again(
-            key, self.node, connections, facts=duty.facts, made=duty.made, swept=swept
+            key, self.life.node, connections, facts=duty.facts, made=duty.made, swept=swept
         )
         if outcome == b"closed":
             self._tell(News(key, Happening.CLOSED, int(told[0]), self._calls.now_ms()))
@@ -227,7 +218,7 @@ class Caretaker:
     async def _bring_back(self, place: Place, debt: Debt) -> None:
         connection_id, key = place
         assert debt.user_id is not None
-        outcome, reply = await self._calls.join(connection_id, debt.user_id, key, self.node)
+        outcome, reply = await self._calls.join(connection_id, debt.user_id, key, self.life.node)
         if reply is not None:
             self.note(key, reply)
             return
@@ -279,7 +270,7 @@ class Caretaker:
         unlisted = tuple(self._duties.unlisted)
         self._duties.unlisted.clear()
         try:
-            await self._calls.unlist_duties(self.node, unlisted)
+            await self._calls.unlist_duties(self.life.node, unlisted)
         except FloorcastError:
             for key in unlisted:
                 if self._duties.get(key) is None:
@@ -287,7 +278,7 @@ class Caretaker:
             raise
 
     async def _list(self, duties: Collection[tuple[SessionKey, Duty]]) -> None:
-        await self._calls.list_duties(self.node, [key for key, _ in duties])
+        await self._calls.list_duties(self.life.node, [key for key, _ in duties])
         for _, duty in duties:
             duty.listed = True
 

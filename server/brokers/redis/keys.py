@@ -2,6 +2,8 @@
 
 from hashlib import blake2b
 
+from server.core.limits import Holder
+
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
 
@@ -46,6 +48,13 @@ class Keys:
     def made(self, org: str, user_id: str) -> bytes:
         """A set: the sessions that a user has made."""
         return self.spoken(f"user@{len(org)}:{org}:{user_id}") + b":made"
+
+    def places(self, holder: Holder) -> bytes:
+        """A hash: how many connections of an address or a user each node has."""
+        if isinstance(holder, str):
+            return self.spoken(f"address@{holder}") + b":places"
+        org, user_id = holder
+        return self.spoken(f"user@{len(org)}:{org}:{user_id}") + b":places"
 
 
 def head_of(spoken: bytes) -> bytes:

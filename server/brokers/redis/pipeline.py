@@ -73,6 +73,10 @@ class Pipeline:
 
     async def run(self, command: Command) -> Reply:
         """Run one command; a refusal of Redis's is raised as an error of ours."""
+        return await self.submit(command)
+
+    def submit(self, command: Command) -> asyncio.Future[Reply]:
+        """The same for who does not wait, and has no task for it."""
         if not self.up:
             raise self._absence()
         if len(self._waiting) >= self._max_waiting:
@@ -84,7 +88,7 @@ class Pipeline:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, future))
         self._work.set()
-        return await future
+        return future
 
     async def _pump(self) -> None:
         waiting = self._waiting

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from server.brokers.redis.codec import decode
@@ -51,13 +52,16 @@ class LogReader:
             b"1" if state else b"",
         )
         epoch, seq, last, whole, updates, told, entries = await self._pipeline.run(command)
+        head = Position(epoch.decode(), seq)
+        latest = folded(
+            self._decode(channel, last),
+            self._decode(channel, whole),
+            self._decode_all(channel, updates),
+        )
         return Reading(
-            Position(epoch.decode(), seq),
-            folded(
-                self._decode(channel, last),
-                self._decode(channel, whole),
-                self._decode_all(channel, updates),
-            ),
+            head,
+            # It may have come in the epoch before.
+            None if latest is None else replace(latest, position=head),
             tuple(self._decode_all(channel, entries)) if told else None,
         )
 

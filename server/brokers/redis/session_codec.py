@@ -11,7 +11,7 @@ from server.core.news import Happening, News
 from server.core.presence import Member
 from server.core.session_records import key_of_channel
 
-_TOLD = frozenset({"joined", "left", "kicked", "closed", "signal"})
+_TOLD = frozenset({"joined", "left", "kicked", "barred", "closed", "signal"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,16 +137,19 @@ class Watches:
         if known is None:
             watch.position = head
             return
-        missed = reading.missed
-        if missed is None:
-            watch.position = head
+        watch.position = head
+        if reading.missed is None:
             self._lose(watch.channel, head, reading.latest)
             return
-        if known.epoch != head.epoch:
-            self._lose(watch.channel, Position(head.epoch, 0), None)
-        for entry in missed:
+        epoch = known.epoch
+        for entry in reading.missed:
+            place = entry.position
+            if place.epoch != epoch:
+                epoch = place.epoch
+                self._lose(watch.channel, Position(epoch, place.seq - 1), None)
             self._deliver(entry)
-        watch.position = head
+        if epoch != head.epoch:
+            self._lose(watch.channel, head, reading.latest)
 
     def _lose(self, channel: str, head: Position, latest: Entry | None) -> None:
         self._count("broker.resets")

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hiredis import pack_command
 from redis.asyncio import Redis, RedisCluster, Sentinel
@@ -15,9 +15,21 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from server.brokers.redis.address import Address, Kind
-from server.brokers.redis.scripts import Script
+from server.brokers.redis.scripts import ASK_HOME, Script, name_of
 
-Command = tuple[bytes | int, ...]
+
+class Call(NamedTuple):
+    """Runs a program, by the name that it has where this is sent."""
+
+    script: Script
+    keys: tuple[bytes, ...]
+    arguments: tuple[bytes | int, ...]
+
+
+Plain = tuple[bytes | int, ...]
+Command = Plain | Call
+# What the programs are called in one life of a server; it is asked whenever a connection is new.
+Names = dict[Script, bytes]
 Reply = Any
 # What a connection raises that has ended, or never was.
 BROKEN = (OSError, RedisError, RedisClusterException, EOFError)
@@ -42,9 +54,9 @@ class Wire(Protocol):
         """A connection of its own for pub/sub; who asked for it ends it."""
 
 
-def evaluate(script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> Command:
+def evaluate(script: Script, keys: Iterable[bytes], *arguments: bytes | int) -> Call:
     """The command that runs a program."""
-    return (b"EVALSHA", script.sha, len(keys), *keys, *arguments)
+    return Call(script, tuple(keys), arguments)
 
 
 def open_wire(
@@ -61,12 +73,12 @@ def open_wire(
     if address.kind is Kind.SINGLE:
         pool = ConnectionPool.from_url(address.url, **options)
         return SingleWire(partial(_connected, pool), scripts)
-    options |= {"username": address.username, "password": address.password}
+    options |= {"username": address.username, "password": address.password, "ssl": address.tls}
+    options |= address.files
     if address.kind is Kind.SENTINEL:
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
             address.hosts,
             sentinel_kwargs={**options, "socket_timeout": timeout_seconds},
-            ssl=address.tls,
             db=address.database,
             **options,
         )
@@ -88,6 +100,7 @@ class SingleWire:
         self._connect = connect
         self._scripts = scripts
         self._connection: AbstractConnection | None = None
+        self._names: Names = {}
         # Answers come in the order in which batches were sent.
         self._turn = asyncio.Lock()
 
@@ -106,11 +119,18 @@ class SingleWire:
             raise
 
     async def load(self) -> None:
-        replies = await self.run([(b"SCRIPT", b"LOAD", script.text) for script in self._scripts])
+        [home] = await self._refused_none([(b"EVAL", ASK_HOME, 0)])
+        programs = {script: script.within(home) for script in self._scripts}
+        await self._refused_none([(b"SCRIPT", b"LOAD", each) for each in programs.values()])
+        self._names = {script: name_of(program) for script, program in programs.items()}
+
+    async def _refused_none(self, commands: Sequence[Command]) -> list[Reply]:
+        replies = await self.run(commands)
         for reply in replies:
             if isinstance(reply, ResponseError):
                 await self.close()
                 raise reply
+        return replies
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -123,8 +143,9 @@ class SingleWire:
     async def _exchange(
         self, connection: AbstractConnection, commands: Sequence[Command]
     ) -> list[Reply]:
+        plain = [_plain(each, self._names) for each in commands]
         # hiredis types what it takes as one tuple of one element.
-        packed = b"".join([pack_command(each) for each in commands])  # type: ignore[arg-type]
+        packed = b"".join([pack_command(each) for each in plain])  # type: ignore[arg-type]
         try:
             # Otherwise redis-py sends a PING of its own when the connection was idle for a while.
             await connection.send_packed_command(packed, check_health=False)
@@ -154,13 +175,15 @@ class ClusterWire:
         self._scripts = scripts
         self._options = options
         self._cluster: RedisCluster | None = None
+        # Each shard has a life of its own.
+        self._names: dict[str, Names] = {}
 
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
         if self._cluster is None:
             self._cluster = await self._open()
         cluster = self._cluster
         try:
-            replies = await _pipelined(cluster, commands)
+            replies = await self._pipelined(cluster, commands)
             for reply in replies:
                 if isinstance(reply, BROKEN) and not isinstance(reply, ResponseError):
                     raise reply
@@ -186,7 +209,6 @@ class ClusterWire:
             client = Redis(
                 host=node.host,
                 port=int(node.port),
-                ssl=self._address.tls,
                 **{key: value for key, value in self._options.items() if key != "socket_timeout"},
             )
             return await _connected(client.connection_pool)
@@ -196,7 +218,6 @@ class ClusterWire:
     async def _open(self) -> RedisCluster:
         cluster = RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in self._address.hosts],
-            ssl=self._address.tls,
             **self._options,
         )
         try:
@@ -208,10 +229,37 @@ class ClusterWire:
         return cluster
 
     async def _load(self, cluster: RedisCluster) -> None:
-        for script in self._scripts:
-            await cluster.execute_command(
-                "SCRIPT LOAD", script.text, target_nodes=RedisCluster.PRIMARIES
-            )
+        names: dict[str, Names] = {}
+        for shard in cluster.get_primaries():
+            home = await cluster.execute_command("EVAL", ASK_HOME, 0, target_nodes=shard)
+            known = names[shard.name] = {}
+            for script in self._scripts:
+                program = script.within(home)
+                await cluster.execute_command("SCRIPT LOAD", program, target_nodes=shard)
+                known[script] = name_of(program)
+        self._names = names
+
+    async def _pipelined(self, cluster: RedisCluster, commands: Sequence[Command]) -> list[Reply]:
+        pipeline = cluster.pipeline()
+        for command in commands:
+            names: Names = {}
+            if isinstance(command, Call):
+                shard = cluster.get_node_from_key(command.keys[0].decode())
+                names = self._names.get(shard.name, {}) if shard is not None else {}
+            verb, *arguments = _plain(command, names)
+            assert isinstance(verb, bytes)
+            pipeline.execute_command(verb.decode(), *arguments)
+        replies: list[Reply] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+
+def _plain(command: Command, names: Names) -> Plain:
+    """The command as it is sent."""
+    if not isinstance(command, Call):
+        return command
+    # A program without a name there is unknown there: it is loaded, and called again.
+    name = names.get(command.script, b"")
+    return (b"EVALSHA", name, len(command.keys), *command.keys, *command.arguments)
 
 
 async def _connected_by(sentinel: Sentinel, service: str) -> AbstractConnection:
@@ -221,15 +269,6 @@ async def _connected_by(sentinel: Sentinel, service: str) -> AbstractConnection:
     finally:
         for each in sentinel.sentinels:
             await each.connection_pool.disconnect()
-
-
-async def _pipelined(cluster: RedisCluster, commands: Sequence[Command]) -> list[Reply]:
-    pipeline = cluster.pipeline()
-    for name, *arguments in commands:
-        assert isinstance(name, bytes)
-        pipeline.execute_command(name.decode(), *arguments)
-    replies: list[Reply] = await pipeline.execute(raise_on_error=False)
-    return replies
 
 
 async def _connected(pool: ConnectionPool) -> AbstractConnection:
