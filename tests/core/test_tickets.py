@@ -1,6 +1,6 @@
 """Tickets: a secret for its owner alone, for so long, and for so many."""
 
-from server.core.tickets import Tickets
+from server.core.tickets import Tickets, node_of
 
 ANN, BOB = ("default", "ann"), ("default", "bob")
 
@@ -58,3 +58,21 @@ def test_what_is_forgotten_leaves_nothing_behind() -> None:
     for name in ("c1", "c2", "c2", "unknown"):
         desk.forget(name)
     assert (len(desk), desk.parked_count, desk._owners, desk._secrets) == (0, 0, {}, {})
+
+
+def test_where_there_are_several_nodes_a_secret_names_its_own_and_goes_on_at_any() -> None:
+    one, other = (
+        Tickets(window_seconds=60, max_parked=10, max_parked_per_owner=10, node=node)
+        for node in ("n1", "n2")
+    )
+    secret = one.issue("c1", ANN)
+    assert (node_of(secret), node_of(tickets().issue("c1", ANN))) == ("n1", "")
+    one.park("c1", 0)
+    assert [each.connection_id for each in one.parked()] == ["c1"]
+    assert one.forget("c1") is not None
+    assert one.forget("c1") is None
+    other.adopt(secret, "c1", ANN, 100)
+    adopted = other.find(secret, ANN)
+    assert adopted is not None
+    assert other.find(secret, BOB) is None
+    assert (adopted.until, other.due(159), other.due(160)) == (160, [], ["c1"])

@@ -482,7 +482,8 @@ def of_another_id(luggage: Luggage, taken: str) -> Luggage:
 
 
 def of_another_history(luggage: Luggage, _: str) -> Luggage:
-    return changed(luggage, position=Position("another", 1))
+    first, second = luggage.topics
+    return replace(luggage, topics=(replace(first, position=Position("another", 1)), second))
 
 
 def of_the_future(luggage: Luggage, _: str) -> Luggage:
@@ -524,7 +525,7 @@ async def test_what_is_not_as_it_has_to_be_is_not_taken_in_and_leaves_nothing(
     forge: Callable[[Luggage, str], Luggage],
 ) -> None:
     async with nodes(shared_redis) as (one, two):
-        ann = await trader(one, "TRADES:A", "TRADES:B")
+        ann = await trader(one, "TRADES:A", "PRICE:A")
         other = await trader(two, "TRADES:C")
         await ann.cut()
         handover: Any = one.floor.server.handover

@@ -215,11 +215,13 @@ class RedisHandover:
             if saved is not None:
                 key = self._keys.saved(name_of(reclaim))
                 commands.append((b"SET", key, saved, b"PX", self._window_ms))
-                self._counters.add("recovery.saved")
-        await self._say(commands)
+        self._counters.add("recovery.saved", await self._say(commands))
 
-    async def _say(self, commands: deque[Command]) -> None:
-        """Run them all; what fails is not said again."""
+    async def _say(self, commands: deque[Command]) -> int:
+        """Run them all; what fails is not said again. How many did not fail."""
+        said = 0
         while commands:
             some = [commands.popleft() for _ in range(min(_MANY, len(commands)))]
-            await asyncio.gather(*map(self._broker.run, some), return_exceptions=True)
+            replies = await asyncio.gather(*map(self._broker.run, some), return_exceptions=True)
+            said += sum(not isinstance(each, BaseException) for each in replies)
+        return said
