@@ -327,6 +327,20 @@ async def test_a_book_goes_on_from_the_state_that_is_left(past: Mortal) -> None:
         assert [each[0] for each in orjson.loads(latest.data)["bids"]] == ["3", "2", "1"]
 
 
+async def test_a_master_that_is_none_any_more_is_left_and_publishers_are_told() -> None:
+    with redis_pair() as pair:
+        async with two_nodes(Failover(pair)) as (writer, reader):
+            await publish(writer, 1, 3)
+            pair.demote()
+            with pytest.raises(FloorcastError) as refused:
+                await publish(writer, 4, 4)
+            assert refused.value.retry_after_ms is not None
+            await writer.until(lambda: False in writer.states)
+            pair.reinstate()
+            await back(writer, reader)
+            assert (await publish(writer, 4, 4))[0].seq == 4
+
+
 async def test_a_server_that_dies_again_and_again_gives_no_place_twice() -> None:
     with mortal("restart") as past:
         async with two_nodes(past) as (writer, reader):

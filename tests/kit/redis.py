@@ -200,6 +200,17 @@ class Pair:
         with self._replica.client() as client:
             client.replicaof("127.0.0.1", nobody)
 
+    def demote(self) -> None:
+        """The master is none any more, and answers all the same."""
+        [nobody] = _free_ports(1)
+        with self._master.client() as client:
+            client.replicaof("127.0.0.1", nobody)
+
+    def reinstate(self) -> None:
+        """It is the master again."""
+        with self._master.client() as client:
+            client.replicaof("NO", "ONE")
+
     def kill_master(self) -> None:
         """As a crash does."""
         self._master.kill()

@@ -76,13 +76,13 @@ def open_wire(
     options |= {"username": address.username, "password": address.password, "ssl": address.tls}
     options |= address.files
     if address.kind is Kind.SENTINEL:
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        ask = partial(
+            Sentinel,
             address.hosts,
             sentinel_kwargs={**options, "socket_timeout": timeout_seconds},
-            db=address.database,
-            **options,
         )
-        return SingleWire(partial(_connected_by, sentinel, address.service), scripts)
+        reach = partial(Redis, db=address.database, **options)
+        return SingleWire(partial(_connected_by, ask, address.service, reach), scripts)
     return ClusterWire(address, scripts, {**options, "socket_timeout": timeout_seconds})
 
 
@@ -262,13 +262,20 @@ def _plain(command: Command, names: Names) -> Plain:
     return (b"EVALSHA", name, len(command.keys), *command.keys, *command.arguments)
 
 
-async def _connected_by(sentinel: Sentinel, service: str) -> AbstractConnection:
-    """To whoever is the master now; asked each time, for it may have changed."""
+async def _connected_by(
+    ask: Callable[[], Sentinel], service: str, reach: Callable[..., Redis]
+) -> AbstractConnection:
+    """To whoever is the master now; asked each time, for it may have changed.
+
+    By a client of its own: what is asked at the same time would have its connections closed by us.
+    """
+    sentinel = ask()
     try:
-        return await _connected(sentinel.master_for(service).connection_pool)
+        host, port = await sentinel.discover_master(service)
     finally:
         for each in sentinel.sentinels:
             await each.connection_pool.disconnect()
+    return await _connected(reach(host=host, port=port).connection_pool)
 
 
 async def _connected(pool: ConnectionPool) -> AbstractConnection:
