@@ -181,7 +181,9 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     async def _bring(self, call: Call, principal: Principal, auth: ConnectAuth) -> None:
         """Have it here, if another node waits for it; who is waited for here may have to go."""
-        if self._crossing is not None:
+        # Once: a namespace can be left and joined without end, and each time would cost others.
+        if self._crossing is not None and not call.link.crossed:
+            call.link.crossed = True
             await self._crossing.bring(call.link, principal, auth)
             await self._make_room()
 
