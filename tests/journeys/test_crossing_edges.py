@@ -1,6 +1,12 @@
 """Where crossing nodes meets limits and restarts: nobody is asked too much, and all adds up."""
 
-from tests.journeys.test_crossing import empty, nodes, trader
+import asyncio
+import json
+
+import pytest
+
+from tests.journeys.test_crossing import empty, nodes, trade, trader
+from tests.journeys.test_shared_limits import PER_USER, until_empty
 from tests.kit.patience import until
 from tests.kit.redis import RedisServer
 from tests.kit.returning import Returning
@@ -24,3 +30,34 @@ async def test_a_connection_asks_other_nodes_once_however_often_it_connects(
         eve.client.cut()
         eve.client = None
         await empty(one, two, clients=(ann,))
+
+
+@pytest.mark.parametrize("step", ["watch", "latest", "since"])
+async def test_a_client_that_goes_while_its_topics_are_opened_leaves_nothing_in_redis_either(
+    step: str, shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    async with nodes(shared_redis, **{PER_USER: 1}) as (one, two):
+        ann = await trader(one, "TRADES:A")
+        half_open = ann.wire
+        await trade(one, 1)
+        monkeypatch.setattr(two.broker, step, never)
+        ann.floor = two.floor
+        await ann._open()
+        auth = {"token": two.floor.token("ann"), "pid": ann.pid, "offset": ann.offset}
+        ann.wire.send(f"40/market,{json.dumps(auth)}")
+        await reached.wait()
+        await half_open.ended()
+        ann.wire.cut()
+        ann.client = None
+        await until(lambda: not two.floor.residue()["sockets"])
+        await empty(one, two, clients=())
+        await until_empty(shared_redis, one.floor, two.floor)
+        with shared_redis.client() as client:
+            prefix = one.floor.server.settings.broker.prefix
+            await until(lambda: not client.keys(f"{prefix}:recovery:*"))
