@@ -21,13 +21,13 @@ class Crossing:
         self._moving = moving
         self._handover = handover
 
-    async def bring(self, link: Link, principal: Principal, auth: ConnectAuth) -> None:
+    async def bring(self, link: Link, principal: Principal, auth: ConnectAuth) -> bool:
         """Have a connection's ticket here that another node has, which has it no more."""
         assert auth.pid is not None
         reclaim = Reclaim(self._namespace, auth.pid, *principal.user, auth.offset)
         luggage = await self._handover.fetch(reclaim)
         if luggage is None:
-            return
+            return False
         is_here = False
         try:
             if (luggage.org, luggage.user_id) == principal.user:
@@ -39,6 +39,7 @@ class Crossing:
         if is_here:
             now = self._floor.clock.monotonic()
             self._tickets.adopt(auth.pid, luggage.connection_id, principal.user, now)
+        return is_here
 
     def give(self, reclaim: Reclaim) -> Luggage | None:
         """What another node asks for, if it is to be had back."""

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
-from tests.journeys.test_crossing import empty, nodes, trade, trader
+from server.brokers import RedisPlaces
+from server.core.quotas import Holder
+from tests.journeys.test_crossing import back, empty, ids, nodes, trade, trader
 from tests.journeys.test_shared_limits import PER_USER, until_empty
 from tests.kit.patience import until
 from tests.kit.redis import RedisServer
@@ -61,3 +63,38 @@ async def test_a_client_that_goes_while_its_topics_are_opened_leaves_nothing_in_
         with shared_redis.client() as client:
             prefix = one.floor.server.settings.broker.prefix
             await until(lambda: not client.keys(f"{prefix}:recovery:*"))
+
+
+async def test_a_place_that_is_given_back_a_moment_late_refuses_nobody_who_crosses(
+    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with nodes(shared_redis, **{PER_USER: 1}) as (one, two):
+        ann = await trader(one, "TRADES:A")
+        half_open, ann.client = ann.wire, None
+        await trade(one, 1)
+        limits = one.floor.server.connection_limits
+        give = limits.give
+        given: list[Holder] = []
+        monkeypatch.setattr(limits, "give", given.append)
+        places = two.floor.server.admission._places
+        assert isinstance(places, RedisPlaces)
+        take = places.take
+
+        async def take_before_it_is_given(holder: Holder) -> None:
+            try:
+                await take(holder)
+            finally:
+                while given:
+                    give(given.pop())
+
+        monkeypatch.setattr(places, "take", take_before_it_is_given)
+        assert ids(await back(ann, two)) == [1]
+        assert ann.recovered
+        await half_open.ended()
+        monkeypatch.undo()
+        eve = Returning(one.floor, "ann", "/market")
+        with pytest.raises(PermissionError, match=r"limit\.connections"):
+            await eve.come()
+        eve.wire.cut()
+        await empty(one, two, clients=(ann,))
+        await until_empty(shared_redis, one.floor, two.floor)
