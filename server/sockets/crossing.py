@@ -21,19 +21,25 @@ class Crossing:
         self._moving = moving
         self._handover = handover
 
-    async def bring(self, link: Link, principal: Principal, auth: ConnectAuth) -> None:
+    async def bring(self, link: Link, principal: Principal, auth: ConnectAuth) -> bool:
         """Have a connection's ticket here that another node has, which has it no more."""
         assert auth.pid is not None
         reclaim = Reclaim(self._namespace, auth.pid, *principal.user, auth.offset)
         luggage = await self._handover.fetch(reclaim)
         if luggage is None:
-            return
-        owned = (luggage.org, luggage.user_id) == principal.user
-        if not owned or not await self._moving.take_in(principal, link, luggage, auth.offset):
-            self._handover.forget(reclaim)
-            return
-        now = self._floor.clock.monotonic()
-        self._tickets.adopt(auth.pid, luggage.connection_id, principal.user, now)
+            return False
+        is_here = False
+        try:
+            if (luggage.org, luggage.user_id) == principal.user:
+                is_here = await self._moving.take_in(principal, link, luggage, auth.offset)
+        finally:
+            # Its client may have gone meanwhile.
+            if not is_here:
+                self._handover.forget(reclaim)
+        if is_here:
+            now = self._floor.clock.monotonic()
+            self._tickets.adopt(auth.pid, luggage.connection_id, principal.user, now)
+        return is_here
 
     def give(self, reclaim: Reclaim) -> Luggage | None:
         """What another node asks for, if it is to be had back."""

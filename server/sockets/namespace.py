@@ -1,11 +1,13 @@
 """A namespace of python-socketio whose every event goes through the pipeline."""
 
+import asyncio
 from typing import Any, cast
 
 import socketio
 
 from client_sdk.contract import ConnectAuth, RefreshToken
 from server.access import Principal
+from server.core.errors import LimitError
 from server.core.frames import text_frame
 from server.core.packets import connect_packet
 from server.core.tickets import Ticket, Tickets
@@ -20,6 +22,7 @@ from server.transport import BROKE_PROTOCOL, SENT_AWAY, Accepted, Connection
 # a cut.
 _LEFT = socketio.AsyncServer.reason.CLIENT_DISCONNECT
 _FINAL = frozenset((_LEFT, SENT_AWAY, BROKE_PROTOCOL))
+_GIVING_BACK_SECONDS = 0.1
 
 
 class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
@@ -140,11 +143,12 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         others = [each for each in link.numbered if each != self.namespace]
         link.numbered = (*others, self.namespace) if numbered else tuple(others)
         pid = auth.pid if numbered else None
+        brought = False
         if pid is not None and self._find_ticket(pid, principal) is None:
             # First of all: a connection that is half open still has a place of the user's, here or
             # on another node.
-            await self._bring(call, principal, auth)
-        await self._floor.claim(link, principal)
+            brought = await self._bring(call, principal, auth)
+        await self._claim(link, principal, patient=brought)
         try:
             accepted = None
             if pid is not None:
@@ -179,11 +183,26 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             self._floor.end_half_open(ticket.connection_id)
         return ticket
 
-    async def _bring(self, call: Call, principal: Principal, auth: ConnectAuth) -> None:
+    async def _bring(self, call: Call, principal: Principal, auth: ConnectAuth) -> bool:
         """Have it here, if another node waits for it; who is waited for here may have to go."""
-        if self._crossing is not None:
-            await self._crossing.bring(call.link, principal, auth)
-            await self._make_room()
+        # Once: a namespace can be left and joined without end, and each time would cost others.
+        if self._crossing is None or call.link.crossed:
+            return False
+        call.link.crossed = True
+        brought = await self._crossing.bring(call.link, principal, auth)
+        await self._make_room()
+        return brought
+
+    async def _claim(self, link: Connection, principal: Principal, *, patient: bool) -> None:
+        """Count it for its user; `patient`, a place of theirs is being given back elsewhere."""
+        try:
+            await self._floor.claim(link, principal)
+        except LimitError:
+            if not patient:
+                raise
+            # That is told by another way than what was brought, and may come a moment later.
+            await asyncio.sleep(_GIVING_BACK_SECONDS)
+            await self._floor.claim(link, principal)
 
     async def _take_back(
         self, call: Call, principal: Principal, auth: ConnectAuth, session_id: str | None

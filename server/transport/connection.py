@@ -71,6 +71,7 @@ class Connection:
         "_waiters",
         "clogged",
         "closed",
+        "crossed",
         "deflates",
         "lease",
         "numbered",
@@ -101,6 +102,8 @@ class Connection:
         self.sids: dict[str, str | None] = {}
         # The namespaces whose events have offsets.
         self.numbered: tuple[str, ...] = ()
+        # Whether other nodes were asked for what its client had before.
+        self.crossed = False
         self.closed = False
         self.upgrading = False
         self.deflates = False

@@ -135,6 +135,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if connection.sids.get(namespace) is not None:
             connection.on_violation("a second CONNECT", 1002)
             return
+        if namespace in connection.sids:
+            # It was in, and left. That is no event, and each time costs more than most of them.
+            connection.on_noise()
+            if connection.closed:
+                return
         try:
             if connection.refusal is not None:
                 raise connection.refusal

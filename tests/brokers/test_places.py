@@ -84,6 +84,28 @@ async def test_while_redis_is_down_everybody_is_let_in_at_once_and_counted_when_
         assert one.places.tracked == 1
 
 
+async def test_whoever_comes_and_goes_while_redis_is_down_is_not_remembered() -> None:
+    rated = Quotas(Quota(7), Quota(0, 5.0))
+    with redis_server() as server:
+        quarter = Quarter(server.url)
+        async with quarter.hall(timeout_seconds=0.5) as hall:
+            one = gate(quarter, hall, rated)
+            assert free(await one.come(2)) == 2
+            server.kill()
+            await pass_time(quarter, 3, one)
+            assert not one.places._pipeline.up
+            for number in range(100):
+                for holder in (f"198.51.100.{number}", ("acme", f"user{number}")):
+                    assert free(await one.come(2, holder)) == 2
+                    one.places.give(holder)
+                    one.places.give(holder)
+            assert one.places.tracked == len(one.places._failed) + 1 == 1
+            server.start()
+            await one.hall.until(lambda: one.places._pipeline.up)
+            await pass_time(quarter, 3, one)
+            assert list(held(server, quarter).values()) == [b"2"]
+
+
 async def test_what_redis_has_lost_is_told_to_it_again_with_the_next_beat() -> None:
     async with breakable() as (server, quarter, one, other):
         holders = [f"192.0.2.{each}" for each in range(600)]

@@ -166,3 +166,19 @@ async def test_only_our_own_origin_and_those_listed_may_connect(origin: str, all
             assert (response.status == 200) is allowed
             granted = response.headers.get("Access-Control-Allow-Origin")
             assert granted == (origin if allowed else None)
+
+
+async def test_who_leaves_a_namespace_and_comes_back_without_end_is_sent_away() -> None:
+    async with running() as floor:
+        client = await RawClient.open(floor.port)
+        await client.text()
+        connect = f"40/session,{json.dumps({'token': floor.token(), 'recovery': False})}"
+        for _ in range(65):
+            client.send(connect)
+            while not (await client.text()).startswith('42/session,["welcome"'):
+                pass
+            client.send("41/session,")
+        client.send(connect)
+        assert (await client.frame())[0] == 8, "as often between two pings as other noise"
+        client.cut()
+        await floor.until_empty()

@@ -105,8 +105,7 @@ class RedisPlaces:
     def _say(self, holder: Holder, tally: Tally, gone: tuple[bytes, ...] = ()) -> None:
         asks = tally.question()
         if asks is None:
-            if tally.empty:
-                self._tallies.pop(holder, None)
+            self._forget(holder, tally)
             return
         said, node, quota = tally.has, self._life.node, tally.quota
         command = evaluate(
@@ -126,7 +125,9 @@ class RedisPlaces:
         try:
             answer = self._pipeline.submit(command)
         except FloorcastError:
+            # It was not even sent: Redis thinks what it thought.
             self._fail(holder, tally)
+            self._forget(holder, tally)
             return
         self._on_their_way += 1
         answer.add_done_callback(partial(self._hear, holder, tally, said, node))
@@ -141,6 +142,7 @@ class RedisPlaces:
     ) -> None:
         self._on_their_way -= 1
         if answer.cancelled() or answer.exception() is not None:
+            tally.told = None
             self._fail(holder, tally)
             return
         self._alone = False
@@ -158,10 +160,15 @@ class RedisPlaces:
 
     def _fail(self, holder: Holder, tally: Tally) -> None:
         self._alone = True
-        tally.told = None
         self._failed[holder] = None
         for ask in tally.let_go():
             self._decide_alone(tally, ask)
+
+    def _forget(self, holder: Holder, tally: Tally) -> None:
+        """While Redis is away too: strangers may come and go then without end."""
+        if tally.empty:
+            self._tallies.pop(holder, None)
+            self._failed.pop(holder, None)
 
     def _decide_alone(self, tally: Tally, ask: Ask) -> None:
         self._counters.add("limits.local")
