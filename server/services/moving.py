@@ -44,13 +44,7 @@ class Moving:
 
     def last_offset(self, connection_id: str) -> str:
         """The offset of who has seen all that was written before it was cut off."""
-        client = self._fanout.parked(connection_id)
-        trail = client.trail
-        assert trail is not None
-        if trail.alias is not None and client.last_serial == trail.born:
-            # It has not been back since it was taken in.
-            return trail.alias
-        return self._offsets.text(client.last_serial)
+        return self._offsets.text(self._fanout.parked(connection_id).last_serial)
 
     def pack(self, connection_id: str, offset: str | None) -> tuple[Standing, ...] | None:
         """Where it stands in each of its topics; None where that cannot be told exactly.

@@ -102,7 +102,7 @@ class Crossing:
 
     def _pack(self, ticket: Ticket, reclaim: Reclaim) -> Luggage | None:
         self._tickets.forget(ticket.connection_id)
-        standings = self._moving.pack(ticket.connection_id, reclaim.offset)
+        standings = self._moving.pack(ticket.connection_id, ticket.seen(reclaim.offset))
         if standings is None:
             return None
         return Luggage(ticket.connection_id, *reclaim.owner, standings)

@@ -792,22 +792,6 @@ async def test_a_client_that_goes_while_it_is_brought_over_is_waited_for_and_lea
         await empty(one, two, clients=())
 
 
-async def test_a_node_that_ends_leaves_behind_who_was_on_the_way_to_it(
-    shared_redis: RedisServer,
-) -> None:
-    async with nodes(shared_redis, 3) as floors:
-        ann = await trader(floors[0], "TRADES:A")
-        await ann.cut()
-        async with on_the_way(ann, floors[1]):
-            pass
-        # Whether it has come or not.
-        await floors[1].end()
-        await trade(floors[0], 1)
-        assert ids(await back(ann, floors[2])) == [1]
-        assert (ann.recovered, floors[2].total("from_saved")) == (True, 1)
-        await empty(floors[0], floors[2], clients=(ann,))
-
-
 async def test_a_session_is_had_back_on_its_own_node_alone(shared_redis: RedisServer) -> None:
     async with nodes(shared_redis) as (one, two):
         ann = Returning(one.floor, "ann", "/session")
@@ -843,3 +827,23 @@ async def test_what_no_node_of_ours_has_said_is_counted_and_changes_nothing(
         await back(ann, two)
         assert ann.recovered
         await empty(one, two, clients=(ann,))
+
+
+@pytest.mark.parametrize("namespace", ["/market", "/session"])
+async def test_who_is_new_on_a_node_and_has_heard_nothing_there_is_had_back(
+    shared_redis: RedisServer, namespace: str
+) -> None:
+    async with nodes(shared_redis, 3) as floors:
+        ann = Returning(floors[0].floor, "ann", namespace)
+        await ann.come()
+        await ann.cut()
+        ann.pid = "lost"
+        ann.floor = floors[1].floor
+        await ann._open()
+        # The welcome is lost, and with it the first offset of this node.
+        await ann._ask({})
+        assert (ann.recovered, ann.pid != "lost") == (False, True)
+        await ann.cut()
+        await back(ann, floors[2 if namespace == "/market" else 1])
+        assert ann.recovered
+        await ann.cut()
