@@ -190,6 +190,7 @@ class RedisHandover:
                 await self._say(self._orders)
 
     async def _answer_all(self) -> None:
+        notes: deque[Command] = deque()
         answers: deque[Command] = deque()
         while self._asks:
             ask = self._asks.popleft()
@@ -202,9 +203,10 @@ class RedisHandover:
             if answer is None:
                 continue
             if luggage is not None:
-                # Before the answer: whoever is back at a third node, or here, finds it there.
-                answers.append(self._note(ask.reclaim, ask.node))
+                notes.append(self._note(ask.reclaim, ask.node))
             answers.append((b"PUBLISH", self._keys.node(ask.node), answer))
+        # First the notes: who is back at a third node by then, or here, finds it where it went.
+        await self._say(notes)
         await self._say(answers)
 
     def _given(self, ask: Ask) -> Luggage | asyncio.Task[None] | None:
