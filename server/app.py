@@ -245,6 +245,7 @@ class Server:
         await asyncio.wait(tasks)
         await self.publisher.stop()
         await self.sockets.end_all(_DRAINING)
+        await self.crossing.stop()
         await self.handover.stop(self.crossing.give_all)
         await self.notifications.board.stop()
         await self.assembly.stop()

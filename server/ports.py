@@ -1,5 +1,6 @@
 """The seams of the house: what the product asks of the parts that do I/O."""
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -204,8 +205,9 @@ class Assembly(Protocol):
 
 
 # Gives up a connection of this node to another one, with all that it takes along; at once, and
-# never twice. None where it is not to be had back.
-Give = Callable[[Reclaim], Luggage | None]
+# never twice. None where it is not to be had back; where it is on its way to this node itself, what
+# is done when it has come, or has not.
+Give = Callable[[Reclaim], Luggage | asyncio.Task[bool] | None]
 
 
 class Handover(Protocol):
@@ -224,7 +226,7 @@ class Handover(Protocol):
     async def fetch(self, reclaim: Reclaim) -> Luggage | None:
         """The connection, from whoever has it, who has it no more; None where it is not to be had.
 
-        Within a second; what comes later is lost.
+        Within a second, and in a task; what comes later is lost.
         """
 
     def forget(self, reclaim: Reclaim) -> None:

@@ -17,6 +17,15 @@ class Ticket:
     owner: Owner
     # Until when it can be had back; None while it is not cut off.
     until: float | None = None
+    # The offset that its client came with, which is of an earlier connection.
+    before: str | None = None
+
+    def seen(self, offset: str | None) -> str | None:
+        """What its client has seen of this connection, by the offset that it says; None, nothing.
+
+        A client says an earlier one until something newer has come.
+        """
+        return None if offset == self.before else offset
 
 
 def node_of(secret: str) -> str:
@@ -55,10 +64,10 @@ class Tickets:
     def __len__(self) -> int:
         return len(self._connections)
 
-    def issue(self, connection_id: str, owner: Owner) -> str:
+    def issue(self, connection_id: str, owner: Owner, before: str | None = None) -> str:
         """A ticket for a connection that has just come; its secret is for its client alone."""
         secret = self._prefix + secrets.token_urlsafe(15)
-        self._put(Ticket(secret, connection_id, owner))
+        self._put(Ticket(secret, connection_id, owner, before=before))
         return secret
 
     def adopt(self, secret: str, connection_id: str, owner: Owner, now: float) -> None:

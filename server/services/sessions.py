@@ -208,15 +208,15 @@ class SessionsService:
         if not self.attendance.is_present(connection_id):
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
         self.seats.admit(connection_id, key)
-        was_in = (connection_id, key) in self.seats
         with self.attendance.arriving(connection_id, key) as news:
             gathering = await self._assembly.join(connection_id, user_id, key, metadata)
         gathering = gathering.after(news, user_id)
         # What waits may find the connection broken, and end it.
         self._fanout.flush_channel(channel)
         if not self.attendance.is_present(connection_id):
-            # What was said when it ended may have come to be before this has let it in.
-            self._assembly.depart(connection_id, key, lost=was_in)
+            # What was said when it ended may have come to be before this has let it in. Its user
+            # may have been waited for, and is again.
+            self._assembly.depart(connection_id, key, lost=True)
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
         self.seats.take(connection_id, user_id, key, gathering.revision)
         return gathering

@@ -30,11 +30,12 @@ class Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.cancelled():
-                queue.remove(turn)
-            else:
+            if not turn.cancelled():
                 # It came at the same moment: the next one has it.
                 self.give(name)
+            elif turn in queue:
+                # Or it was passed over already.
+                queue.remove(turn)
             raise
 
     def give(self, name: str) -> None:

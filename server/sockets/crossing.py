@@ -1,12 +1,17 @@
 """Has connections back that were cut off on another node, and gives up those that are there."""
 
+import asyncio
+
 from client_sdk.contract import ConnectAuth
 from server.access import Principal
 from server.core.handovers import Luggage, Reclaim
-from server.core.tickets import Ticket, Tickets
+from server.core.tickets import Owner, Ticket, Tickets, node_of
 from server.ports import Handover, Link
 from server.services import Moving
 from server.sockets.floor import Floor
+
+_MAX_COMING = 10_000
+_STOP_SECONDS = 2.0
 
 
 class Crossing:
@@ -20,29 +25,42 @@ class Crossing:
         self._tickets = tickets
         self._moving = moving
         self._handover = handover
+        # By secret and owner: those who are on their way from another node to this one.
+        self._coming: dict[tuple[str, Owner], asyncio.Task[bool]] = {}
+
+    async def stop(self) -> None:
+        """Nobody is on the way to this node any more; nobody may be brought after this."""
+        if self._coming:
+            _, late = await asyncio.wait(self._coming.values(), timeout=_STOP_SECONDS)
+            for each in late:
+                each.cancel()
+            if late:
+                await asyncio.wait(late)
 
     async def bring(self, link: Link, principal: Principal, auth: ConnectAuth) -> bool:
         """Have a connection's ticket here that another node has, which has it no more."""
         assert auth.pid is not None
-        reclaim = Reclaim(self._namespace, auth.pid, *principal.user, auth.offset)
-        luggage = await self._handover.fetch(reclaim)
-        if luggage is None:
+        if not node_of(auth.pid):
             return False
-        is_here = False
-        try:
-            if (luggage.org, luggage.user_id) == principal.user:
-                is_here = await self._moving.take_in(principal, link, luggage, auth.offset)
-        finally:
-            # Its client may have gone meanwhile.
-            if not is_here:
-                self._handover.forget(reclaim)
-        if is_here:
-            now = self._floor.clock.monotonic()
-            self._tickets.adopt(auth.pid, luggage.connection_id, principal.user, now)
-        return is_here
+        reclaim = Reclaim(self._namespace, auth.pid, *principal.user, auth.offset)
+        key = reclaim.pid, reclaim.owner
+        coming = self._coming.get(key)
+        if coming is None:
+            if len(self._coming) >= _MAX_COMING:
+                return False
+            # It has left the other node, and comes here also for who is cut off once more
+            # meanwhile: whoever brings it to an end, its client will ask again.
+            bringing = self._bring(link, principal, reclaim)
+            coming = asyncio.create_task(bringing, name="floorcast-crossing")
+            self._coming[key] = coming
+            coming.add_done_callback(lambda _: self._coming.pop(key))
+        return await asyncio.shield(coming)
 
-    def give(self, reclaim: Reclaim) -> Luggage | None:
+    def give(self, reclaim: Reclaim) -> Luggage | asyncio.Task[bool] | None:
         """What another node asks for, if it is to be had back."""
+        coming = self._coming.get((reclaim.pid, reclaim.owner))
+        if coming is not None:
+            return coming
         ticket = self._tickets.find(reclaim.pid, reclaim.owner)
         if reclaim.namespace != self._namespace or ticket is None:
             return None
@@ -71,9 +89,26 @@ class Crossing:
         """What follows on giving up connections, and may have to wait for the broker."""
         await self._moving.tidy()
 
+    async def _bring(self, link: Link, principal: Principal, reclaim: Reclaim) -> bool:
+        luggage = await self._handover.fetch(reclaim)
+        if luggage is None:
+            return False
+        is_here = False
+        try:
+            if (luggage.org, luggage.user_id) == principal.user:
+                is_here = await self._moving.take_in(principal, link, luggage, reclaim.offset)
+        finally:
+            # It may have come to nothing on the way.
+            if not is_here:
+                self._handover.forget(reclaim)
+        if is_here:
+            now = self._floor.clock.monotonic()
+            self._tickets.adopt(reclaim.pid, luggage.connection_id, principal.user, now)
+        return is_here
+
     def _pack(self, ticket: Ticket, reclaim: Reclaim) -> Luggage | None:
         self._tickets.forget(ticket.connection_id)
-        standings = self._moving.pack(ticket.connection_id, reclaim.offset)
+        standings = self._moving.pack(ticket.connection_id, ticket.seen(reclaim.offset))
         if standings is None:
             return None
         return Luggage(ticket.connection_id, *reclaim.owner, standings)

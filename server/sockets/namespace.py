@@ -154,13 +154,19 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             if pid is not None:
                 accepted = await self._take_back(call, principal, auth, session_id)
             if accepted is None:
-                accepted = await self._let_in(call, principal, session_id, numbered=numbered)
+                accepted = await self._let_in(call, principal, auth, session_id, numbered=numbered)
         finally:
             self._floor.unclaim(link, principal)
         return {"accepted": accepted}
 
     async def _let_in(
-        self, call: Call, principal: Principal, session_id: str | None, *, numbered: bool
+        self,
+        call: Call,
+        principal: Principal,
+        auth: ConnectAuth,
+        session_id: str | None,
+        *,
+        numbered: bool,
     ) -> Accepted:
         peer = self._floor.join(call, principal, session_id)
         connection_id = peer.connection_id
@@ -171,7 +177,9 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             await self.left(connection_id, deliberate=True)
             self._floor.leave(connection_id)
             raise
-        pid = self._tickets.issue(connection_id, principal.user) if numbered else None
+        pid = None
+        if numbered:
+            pid = self._tickets.issue(connection_id, principal.user, auth.offset)
         welcome = self._floor.welcome(peer, session_id)
         frames = self._connected(connection_id, pid) + welcome + more + self.greeting(peer)
         return Accepted(frames, connection_id)
@@ -229,7 +237,7 @@ class FloorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         try:
             # All in one: a handler of `connect` may look for what was missed at once.
             call.link.gather()
-            resumed = self.resumed(peer, auth.offset, first)
+            resumed = self.resumed(peer, ticket.seen(auth.offset), first)
         finally:
             if not resumed:
                 self._floor.leave(connection_id)

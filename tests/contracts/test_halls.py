@@ -218,6 +218,24 @@ async def test_what_strangers_say_is_counted_and_not_believed(
 # --- Redis itself is away, or has lost everything
 
 
+async def test_who_is_cut_off_as_it_comes_back_is_waited_for_as_before(quarter: Quarter) -> None:
+    async with quarter.hall() as one, quarter.hall() as two:
+        await one.join("ann1", "bob1")
+        await two.join("ann2")
+        one.lose("bob1")
+        await quarter.pass_time(5.0)
+        coming = asyncio.create_task(two.assembly.join("bob2", "bob", ROOM))
+        # Redis has been asked, and has not answered.
+        await asyncio.sleep(0)
+        coming.cancel()
+        await asyncio.wait([coming])
+        assert coming.cancelled()
+        await quarter.pass_time(9.0)
+        assert await one.who() == {"ann": 2, "bob": 0}
+        await quarter.pass_time(2.0)
+        assert one.news() == [("joined", "ann", 1), ("joined", "bob", 2), ("left", "bob", 1)]
+
+
 async def test_while_redis_is_away_everybody_stays_and_is_told_at_once() -> None:
     with redis_server() as server:
         quarter = Quarter(server.url)

@@ -740,22 +740,55 @@ async def test_the_documented_rights_are_enough() -> None:
             assert client.acl_log() == [], "nothing was refused"
 
 
-async def test_a_client_that_goes_while_it_is_brought_over_leaves_nothing(
+@contextlib.asynccontextmanager
+async def on_the_way(ann: Returning, node: Node) -> AsyncIterator[list[object]]:
+    """Cut off again while it is brought to this node, which hears the others after the block."""
+    handover: Any = node.floor.server.handover
+    held: list[object] = []
+    node.broker.answer_to(held.append)
+    ann.floor = node.floor
+    await ann._open()
+    auth = {"token": node.floor.token("ann"), "pid": ann.pid, "offset": ann.offset}
+    ann.wire.send(f"40/market,{json.dumps(auth)}")
+    await until(lambda: held)
+    ann.wire.cut()
+    await until(lambda: not node.floor.residue()["sockets"])
+    ann.client = None
+    yield held
+    node.broker.answer_to(handover._hear)
+    # What others ask of it comes before what it has asked for.
+    for each in reversed(held):
+        handover._hear(each)
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+async def test_who_is_cut_off_again_on_the_way_to_another_node_is_back_wherever_it_comes(
+    shared_redis: RedisServer, where: int
+) -> None:
+    async with nodes(shared_redis, 3) as floors:
+        ann = await trader(floors[0], "TRADES:A")
+        await ann.cut()
+        await trade(floors[0], 1)
+        async with on_the_way(ann, floors[1]) as held:
+            coming = asyncio.create_task(back(ann, floors[where]))
+            if where == 1:
+                await until(lambda: floors[1].floor.residue()["sockets"])
+            else:
+                await until(lambda: len(held) == 2)
+        assert ids(await coming) == [1]
+        assert ann.recovered
+        await empty(*floors, clients=(ann,))
+
+
+async def test_a_client_that_goes_while_it_is_brought_over_is_waited_for_and_leaves_nothing(
     shared_redis: RedisServer,
 ) -> None:
     async with nodes(shared_redis) as (one, two):
         ann = await trader(one, "TRADES:A")
         await ann.cut()
-        await trade(one, 1)
-        ann.floor = two.floor
-        await ann._open()
-        auth = {"token": two.floor.token("ann"), "pid": ann.pid, "offset": ann.offset}
-        ann.wire.send(f"40/market,{json.dumps(auth)}")
-        handover: Any = two.floor.server.handover
-        await until(lambda: handover._asked)
-        ann.wire.cut()
-        await until(lambda: not two.floor.residue()["sockets"])
-        ann.client = None
+        async with on_the_way(ann, two):
+            pass
+        await until(lambda: two.floor.residue()["tickets"])
         await empty(one, two, clients=())
 
 
@@ -794,3 +827,23 @@ async def test_what_no_node_of_ours_has_said_is_counted_and_changes_nothing(
         await back(ann, two)
         assert ann.recovered
         await empty(one, two, clients=(ann,))
+
+
+@pytest.mark.parametrize("namespace", ["/market", "/session"])
+async def test_who_is_new_on_a_node_and_has_heard_nothing_there_is_had_back(
+    shared_redis: RedisServer, namespace: str
+) -> None:
+    async with nodes(shared_redis, 3) as floors:
+        ann = Returning(floors[0].floor, "ann", namespace)
+        await ann.come()
+        await ann.cut()
+        ann.pid = "lost"
+        ann.floor = floors[1].floor
+        await ann._open()
+        # The welcome is lost, and with it the first offset of this node.
+        await ann._ask({})
+        assert (ann.recovered, ann.pid != "lost") == (False, True)
+        await ann.cut()
+        await back(ann, floors[2 if namespace == "/market" else 1])
+        assert ann.recovered
+        await ann.cut()

@@ -82,7 +82,8 @@ class Trading:
 
     def __init__(
         self,
-        url: str,
+        market_url: str,
+        session_url: str,
         token: str,
         *,
         topics: list[str],
@@ -91,7 +92,8 @@ class Trading:
         seed: int,
     ) -> None:
         self.ledger = Ledger()
-        self._url = url
+        self._market_url = market_url
+        self._session_url = session_url
         self._token = token
         self._sessions = sessions
         self._dice = Random(seed)
@@ -109,9 +111,12 @@ class Trading:
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for client, namespace in ((self._market, "/market"), (self._speaker, "/session")):
+        for client, url, namespace in (
+            (self._market, self._market_url, "/market"),
+            (self._speaker, self._session_url, "/session"),
+        ):
             await client.connect(
-                self._url,
+                url,
                 transports=["websocket"],
                 namespaces=[namespace],
                 auth={"token": self._token, "recovery": False},

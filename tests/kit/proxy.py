@@ -159,6 +159,8 @@ class Proxy:
         self.upstream_port = upstream_port
         self.connections: list[Connection] = []
         self.accepted_count = 0
+        # Asked where each new connection goes, if that is not always the same.
+        self.choose_port: Callable[[], int] | None = None
         # Told of each new connection, before a byte has passed: to make it a bad one.
         self.on_connection: Callable[[Connection], None] | None = None
         self._host = host
@@ -220,7 +222,8 @@ class Proxy:
 
     async def _serve(self, client: Ends) -> None:
         try:
-            server = await asyncio.open_connection(self._host, self.upstream_port, limit=HELD_BYTES)
+            port = self.upstream_port if self.choose_port is None else self.choose_port()
+            server = await asyncio.open_connection(self._host, port, limit=HELD_BYTES)
         except OSError:
             _reset(client[1])
             await _closed(client[1])

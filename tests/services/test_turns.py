@@ -33,19 +33,19 @@ async def test_nobody_waits_for_another_name() -> None:
     await turns.take("A")
 
 
-@pytest.mark.parametrize("given_first", [False, True])
-async def test_who_gives_up_holds_nobody_up(given_first: bool) -> None:
+@pytest.mark.parametrize("given", ["first", "at the same moment", "later"])
+async def test_who_gives_up_holds_nobody_up(given: str) -> None:
     turns = Turns(max_waiting=10)
     await turns.take("A")
     waiting = [asyncio.ensure_future(turns.take("A")) for _ in range(2)]
     await asyncio.sleep(0)
-    if given_first:
-        # Its turn and its end come at the same moment.
+    if given == "first":
         turns.give("A")
         waiting[0].cancel()
     else:
         waiting[0].cancel()
-        await asyncio.sleep(0)
+        if given == "later":
+            await asyncio.sleep(0)
         turns.give("A")
     await asyncio.wait(waiting)
     assert waiting[0].cancelled()

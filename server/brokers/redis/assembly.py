@@ -114,9 +114,11 @@ class RedisAssembly:
         self._duties.debts.pop(place, None)
         try:
             outcome, reply = await self._join(connection_id, user_id, key, metadata)
-        except BaseException:
-            # It may be in or not: where Redis stands again, it is told.
-            self._owe(place, Debt(user_id, back=was_in))
+        except BaseException as failure:
+            # It may be in or not: where Redis stands again, it is told. Where its client was cut
+            # off, its user is waited for as ever, and may have been already.
+            cut_off = isinstance(failure, asyncio.CancelledError)
+            self._owe(place, Debt(user_id, back=was_in, lost=cut_off and not was_in))
             raise
         if reply is None:
             self._duties.tidy(key)

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Collection
+from functools import partial
 
 from server.brokers.failures import Failures
 from server.brokers.redis.address import Kind
@@ -96,20 +97,8 @@ class RedisHandover:
     # --- what others have
 
     async def fetch(self, reclaim: Reclaim) -> Luggage | None:
-        if not node_of(reclaim.pid) or len(self._asked) >= _MAX_ASKED:
+        if len(self._asked) >= _MAX_ASKED:
             return None
-        # In a task: a handler runs without one until it waits, and a time limit wants one.
-        fetching = self._fetch_in_time(reclaim)
-        luggage = await asyncio.create_task(fetching, name="floorcast-handover-fetch")
-        if luggage is not None:
-            self._note(reclaim)
-        return luggage
-
-    def forget(self, reclaim: Reclaim) -> None:
-        if node_of(reclaim.pid) != self.node:
-            self._order((b"DEL", self._keys.moved(name_of(reclaim))))
-
-    async def _fetch_in_time(self, reclaim: Reclaim) -> Luggage | None:
         try:
             async with asyncio.timeout(_LIMIT_SECONDS):
                 luggage = await self._from_holder(reclaim)
@@ -120,8 +109,16 @@ class RedisHandover:
         except (FloorcastError, TimeoutError):
             self._counters.add("recovery.unanswered")
             return None
-        self._counters.add("recovery.not_had" if luggage is None else "recovery.from_saved")
+        if luggage is None:
+            self._counters.add("recovery.not_had")
+            return None
+        self._counters.add("recovery.from_saved")
+        self._order(self._note(reclaim, self.node))
         return luggage
+
+    def forget(self, reclaim: Reclaim) -> None:
+        if node_of(reclaim.pid) != self.node:
+            self._order((b"DEL", self._keys.moved(name_of(reclaim))))
 
     async def _from_holder(self, reclaim: Reclaim) -> Luggage | None:
         moved = await self._broker.run((b"GET", self._keys.moved(name_of(reclaim))))
@@ -153,13 +150,12 @@ class RedisHandover:
             return None
         return saved.luggage
 
-    def _note(self, reclaim: Reclaim) -> None:
-        """The connection is here now, whatever node its secret names."""
+    def _note(self, reclaim: Reclaim, node: str) -> Command:
+        """The connection is at this node now, whatever node its secret names."""
         key = self._keys.moved(name_of(reclaim))
-        if node_of(reclaim.pid) == self.node:
-            self._order((b"DEL", key))
-        else:
-            self._order((b"SET", key, self.node.encode(), b"EX", _MOVED_SECONDS))
+        if node_of(reclaim.pid) == node:
+            return (b"DEL", key)
+        return (b"SET", key, node.encode(), b"EX", _MOVED_SECONDS)
 
     # --- what others want
 
@@ -175,6 +171,11 @@ class RedisHandover:
         else:
             self._counters.add("broker.strange")
 
+    def _consider(self, ask: Ask, _: object) -> None:
+        """It is on the way to this node no more: look again."""
+        self._asks.append(ask)
+        self._work.set()
+
     def _order(self, command: Command) -> None:
         if len(self._orders) < _MAX_WAITING:
             self._orders.append(command)
@@ -189,24 +190,32 @@ class RedisHandover:
                 await self._say(self._orders)
 
     async def _answer_all(self) -> None:
+        notes: deque[Command] = deque()
         answers: deque[Command] = deque()
         while self._asks:
             ask = self._asks.popleft()
-            luggage = self._given(ask.reclaim)
+            luggage = self._given(ask)
+            if isinstance(luggage, asyncio.Task):
+                luggage.add_done_callback(partial(self._consider, ask))
+                continue
+            self._counters.add("recovery.refused" if luggage is None else "recovery.given")
             answer = write(Answer(1, ask.ask, luggage))
-            if answer is not None:
-                answers.append((b"PUBLISH", self._keys.node(ask.node), answer))
+            if answer is None:
+                continue
+            if luggage is not None:
+                notes.append(self._note(ask.reclaim, ask.node))
+            answers.append((b"PUBLISH", self._keys.node(ask.node), answer))
+        # First the notes: who is back at a third node by then, or here, finds it where it went.
+        await self._say(notes)
         await self._say(answers)
 
-    def _given(self, reclaim: Reclaim) -> Luggage | None:
+    def _given(self, ask: Ask) -> Luggage | asyncio.Task[bool] | None:
         try:
-            luggage = self._give(reclaim)
+            return self._give(ask.reclaim)
         except Exception as failure:
             # What fails there is not ours: the next one is given all the same.
             self._failures.report(failure)
             return None
-        self._counters.add("recovery.refused" if luggage is None else "recovery.given")
-        return luggage
 
     async def _save(self, left: Collection[tuple[Reclaim, Luggage]]) -> None:
         commands: deque[Command] = deque()

@@ -27,6 +27,8 @@ class Application {
       // What was never answered is asked for again: an answer that was cut off does not come.
       this.request([...this.followed.values()].filter((each) => !each.live));
     });
+    // Offsets begin with the name of the node that they are of.
+    this.socket.on("welcome", (_, offset) => (this.connects.at(-1).node = offset?.split("-")[0]));
     this.socket.on("disconnect", (reason) => (this.reasons[reason] = (this.reasons[reason] ?? 0) + 1));
     this.socket.on("connect_error", ({ data }) => data && this.faults.push(`refused ${JSON.stringify(data)}`));
     for (const event of ["error", "goodbye"]) {
