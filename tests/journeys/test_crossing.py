@@ -623,6 +623,7 @@ async def test_after_a_drain_who_did_not_see_the_last_is_somebody_new(
         ann = await trader(one, "TRADES:A")
         before = ann.offset
         await trade(one, 1)
+        await one.heard()
         await drained(one, ann)
         assert ann.offset != before
         ann.offset = before
