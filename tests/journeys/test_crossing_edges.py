@@ -5,7 +5,9 @@ import json
 
 import pytest
 
+from client_sdk.contract import ErrorCode
 from server.brokers import RedisPlaces
+from server.core.errors import FloorcastError
 from server.core.quotas import Holder
 from tests.journeys.test_crossing import back, empty, ids, nodes, trade, trader
 from tests.journeys.test_shared_limits import PER_USER, until_empty
@@ -34,21 +36,27 @@ async def test_a_connection_asks_other_nodes_once_however_often_it_connects(
         await empty(one, two, clients=(ann,))
 
 
+@pytest.mark.parametrize("fails", [True, False])
 @pytest.mark.parametrize("step", ["watch", "latest", "since"])
 async def test_a_client_that_goes_while_its_topics_are_opened_leaves_nothing_in_redis_either(
-    step: str, shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    step: str, fails: bool, shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reached = asyncio.Event()
-
-    async def never(*_: object) -> None:
-        reached.set()
-        await asyncio.Event().wait()
+    reached, gone = asyncio.Event(), asyncio.Event()
 
     async with nodes(shared_redis, **{PER_USER: 1}) as (one, two):
         ann = await trader(one, "TRADES:A")
         half_open = ann.wire
         await trade(one, 1)
-        monkeypatch.setattr(two.broker, step, never)
+        take = getattr(two.broker, step)
+
+        async def late(*what: object) -> object:
+            reached.set()
+            await gone.wait()
+            if fails:
+                raise FloorcastError(ErrorCode.SERVER_OVERLOADED, "the broker is away")
+            return await take(*what)
+
+        monkeypatch.setattr(two.broker, step, late)
         ann.floor = two.floor
         await ann._open()
         auth = {"token": two.floor.token("ann"), "pid": ann.pid, "offset": ann.offset}
@@ -58,7 +66,11 @@ async def test_a_client_that_goes_while_its_topics_are_opened_leaves_nothing_in_
         ann.wire.cut()
         ann.client = None
         await until(lambda: not two.floor.residue()["sockets"])
-        await empty(one, two, clients=())
+        gone.set()
+        if not fails:
+            # It is waited for there, as if it had been cut off there.
+            await until(lambda: two.floor.residue()["tickets"])
+            await empty(one, two, clients=())
         await until_empty(shared_redis, one.floor, two.floor)
         with shared_redis.client() as client:
             prefix = one.floor.server.settings.broker.prefix
