@@ -22,6 +22,8 @@ PROXIES = pytest.mark.parametrize("name", ["haproxy", "nginx"])
 # with so many addresses both nodes have somebody.
 CLIENTS = 32
 BEHIND = {"server.trusted_proxies": ["127.0.0.1"]}
+# Nobody's moment to go comes in the time of a test.
+DRAIN_SECONDS = 1e9
 # What a check of a node that has changed needs to be noticed: HAProxy looks once a second.
 NOTICED_SECONDS = 1.5
 
@@ -136,7 +138,7 @@ async def test_a_node_that_drains_keeps_its_clients_and_gets_no_new_ones(
     async with site(name, tmp_path) as place, visitors(place, "polling") as them:
         before = place.counts()
         assert min(before) > 0
-        draining = asyncio.ensure_future(place.nodes[0].server.drain(1000))
+        draining = asyncio.ensure_future(place.nodes[0].server.drain(DRAIN_SECONDS))
         try:
             # Before any check has noticed, and after.
             for first, wait_seconds in ((40, 0.0), (80, NOTICED_SECONDS)):
