@@ -19,7 +19,7 @@ from benchmarks.rounds import Figures, at_least, flags, interleaved, medians
 from server.app import SystemClock
 from server.brokers import Address, MemoryBroker, RedisBroker, RedisConfig
 from server.core.counters import Counters
-from server.core.entries import Entry
+from server.core.log.entries import Entry
 from server.ports import Broker
 
 GOAL_PER_SECOND = 20_000

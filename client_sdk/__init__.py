@@ -1,10 +1,8 @@
 """Floorcast's client for Python: market data and shared sessions over one connection."""
 
-from client_sdk.backoff import BackoffConfig
-from client_sdk.book import Book
-from client_sdk.callbacks import Callback
 from client_sdk.client import Client
 from client_sdk.config import ClientConfig
+from client_sdk.connection.backoff import BackoffConfig
 from client_sdk.contract import FeedState, Notification, Participant, Position, Status, Stream
 from client_sdk.errors import (
     AuthenticationError,
@@ -25,8 +23,9 @@ from client_sdk.errors import (
     TokenUnavailable,
     TopicError,
 )
-from client_sdk.live_book import BookStatus, LiveBook
-from client_sdk.market import Market
+from client_sdk.market.book import Book
+from client_sdk.market.live_book import BookStatus, LiveBook
+from client_sdk.market.market import Market
 from client_sdk.models import (
     AnyMessage,
     Attendance,
@@ -47,12 +46,13 @@ from client_sdk.models import (
     UserJoined,
     UserLeft,
 )
-from client_sdk.session import Session
-from client_sdk.sessions import Sessions
+from client_sdk.reading.callbacks import Callback
+from client_sdk.sessions.session import Session
+from client_sdk.sessions.sessions import Sessions
 from client_sdk.states import ClientState
 from client_sdk.stats import Latency, Stats
 from client_sdk.streams import MessageStream
-from client_sdk.sync import SyncClient
+from client_sdk.sync.client import SyncClient
 
 __version__ = "0.1.0"
 

@@ -9,18 +9,18 @@ from typing import Self
 
 import aiohttp
 
-from client_sdk.backoff import Backoff
-from client_sdk.clock import ServerClock
 from client_sdk.config import ClientConfig
+from client_sdk.connection.backoff import Backoff
+from client_sdk.connection.clock import ServerClock
+from client_sdk.connection.supervisor import Supervisor
+from client_sdk.connection.tokens import Tokens, TokenSource
+from client_sdk.connection.wire import OnPacket, Wire
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
 from client_sdk.errors import ClientClosed, ServerUnavailable
-from client_sdk.market import Market
-from client_sdk.sessions import Sessions
+from client_sdk.market.market import Market
+from client_sdk.sessions.sessions import Sessions
 from client_sdk.states import ClientState
 from client_sdk.stats import Counters, Stats
-from client_sdk.supervisor import Supervisor
-from client_sdk.tokens import Tokens, TokenSource
-from client_sdk.wire import OnPacket, Wire
 
 
 class Client:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from client_sdk.backoff import BackoffConfig
+from client_sdk.connection.backoff import BackoffConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from client_sdk import contract
-from client_sdk.clock import ServerClock
+from client_sdk.connection.clock import ServerClock
 from client_sdk.contract import Stream
 from client_sdk.contract.messages import Body
 

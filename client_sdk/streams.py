@@ -3,8 +3,8 @@
 from typing import Any, Generic, Self, TypeVar, cast
 
 from client_sdk.contract import Position
-from client_sdk.listeners import Listener
-from client_sdk.readings import Reading
+from client_sdk.reading.base import Reading
+from client_sdk.reading.readers import Listener
 
 ItemT = TypeVar("ItemT")
 

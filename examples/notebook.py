@@ -9,7 +9,7 @@ import sys
 from itertools import islice
 
 from client_sdk.data import to_dataframe
-from client_sdk.sync import SyncClient
+from client_sdk.sync.client import SyncClient
 
 url, token = sys.argv[1:3]
 path = (sys.argv[3:] or ["trades.parquet"])[0]

@@ -45,10 +45,10 @@ from server.configs import (
 from server.core.connections import ConnectionManager
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
-from server.core.event_limits import EventLimits
-from server.core.limits import ConnectionLimits, ConnectRate
-from server.core.offsets import Offsets
-from server.core.subscriptions import Subscriptions
+from server.core.limits.connections import ConnectionLimits, ConnectRate
+from server.core.limits.events import EventLimits
+from server.core.market.subscriptions import Subscriptions
+from server.core.recovery.offsets import Offsets
 from server.delivery import Fanout, Freshness
 from server.draining import Departures
 from server.feeds import FeedError, open_feed

@@ -6,10 +6,10 @@ import sys
 from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
 from server.brokers import Address, MemoryConfig, RedisConfig
-from server.core.notices import Notices
-from server.core.quotas import Quota, Quotas
-from server.core.session_records import SessionRules
-from server.core.tickets import Tickets
+from server.core.limits.keys import Quota, Quotas
+from server.core.recovery.tickets import Tickets
+from server.core.sessions.notices import Notices
+from server.core.sessions.records import SessionRules
 from server.delivery import DeliveryConfig, FreshnessConfig
 from server.ports import Clock, FeedOptions
 from server.services import (

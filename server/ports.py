@@ -5,15 +5,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from server.core.entries import Entry, Position, Receipt, Reset
 from server.core.errors import FloorcastError
-from server.core.gatherings import Gathering
-from server.core.handovers import Luggage, Reclaim
-from server.core.idempotency import Claim
-from server.core.news import News
-from server.core.notices import Notice
-from server.core.quotas import Holder
-from server.core.session_records import SessionKey
+from server.core.limits.keys import Holder
+from server.core.log.entries import Entry, Position, Receipt, Reset
+from server.core.log.idempotency import Claim
+from server.core.recovery.connection_state import Luggage, Reclaim
+from server.core.sessions.events import News
+from server.core.sessions.notices import Notice
+from server.core.sessions.participants import Gathering
+from server.core.sessions.records import SessionKey
 
 
 class Clock(Protocol):

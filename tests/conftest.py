@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.kit.redis import sentinel_url, shards_url, shared_redis
+from tests.kit.redis.servers import sentinel_url, shards_url, shared_redis
 
 __all__ = ["sentinel_url", "shards_url", "shared_redis"]
 

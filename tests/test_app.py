@@ -9,9 +9,9 @@ import pytest
 from server.app import SERVER, SystemClock, create_app
 from server.ports import Publishing
 from server.settings import load_settings
+from tests.kit.clients.wire import RawClient
 from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.running import PRICE, SECRET, running
-from tests.kit.wire import RawClient
+from tests.kit.server.in_process import PRICE, SECRET, running
 
 
 @pytest.mark.behaviour("D4")

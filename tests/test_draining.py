@@ -10,9 +10,9 @@ import pytest
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from server.draining import Departures
+from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
-from tests.kit.running import PRICE, Running, running
-from tests.kit.wire import RawClient
+from tests.kit.server.in_process import PRICE, Running, running
 
 GOING_DOWN = FloorcastError(ErrorCode.SERVER_DRAINING, "the server is going down")
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from benchmarks.lines import commands, say
 from benchmarks.peers.control import PRICE
-from server.core.frames import text_frame
+from server.core.wire.frames import text_frame
 
 _TRADE = {"id": 12345678, "price": "64250.11", "qty": "0.0150", "side": "buy"}
 _DATA = {"price": PRICE, "trades": {"trades": [{**_TRADE, "ts": 1_795_239_129_739}]}}

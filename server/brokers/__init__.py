@@ -1,10 +1,10 @@
 """Brokers: where positions are given and entries kept."""
 
 from server.brokers.errors import BrokerError
-from server.brokers.memory import MemoryBroker, MemoryConfig
-from server.brokers.memory_assembly import MemoryAssembly
-from server.brokers.memory_board import MemoryNoticeBoard
-from server.brokers.memory_handover import MemoryHandover
+from server.brokers.memory.broker import MemoryBroker, MemoryConfig
+from server.brokers.memory.handover import MemoryHandover
+from server.brokers.memory.notices import MemoryNoticeBoard
+from server.brokers.memory.presence import MemoryAssembly
 from server.brokers.redis import (
     Address,
     AddressError,

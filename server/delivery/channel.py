@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from server.core.entries import Entry, Reset
-from server.core.offsets import Offsets, plain_frame
-from server.core.outbox import Lag
-from server.core.told import Told
-from server.core.trail import Writes
-from server.core.written import Rounds, Written
+from server.core.log.backlog import Lag
+from server.core.log.entries import Entry, Reset
+from server.core.recovery.checkpoints import Writes
+from server.core.recovery.offsets import Offsets, plain_frame
+from server.core.recovery.push_log import Told
+from server.core.recovery.write_index import Rounds, Written
 from server.delivery.clients import Client
-from server.delivery.view import View
+from server.delivery.topic_state import View
 from server.ports import Link
 
 # An event's name, its fields and its offset, about.

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from server.core.frames import deflate_text_frames
-from server.core.offsets import Offsets, plain_frame
-from server.core.outbox import Lag, Outbox
-from server.core.told import Told
-from server.core.trail import Mark, Trail, Writes
-from server.delivery.endings import Endings
+from server.core.log.backlog import Lag, Outbox
+from server.core.recovery.checkpoints import Mark, Trail, Writes
+from server.core.recovery.offsets import Offsets, plain_frame
+from server.core.recovery.push_log import Told
+from server.core.wire.frames import deflate_text_frames
+from server.delivery.deferred_close import Endings
 from server.ports import Link
 
 if TYPE_CHECKING:

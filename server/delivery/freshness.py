@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from client_sdk.contract import Stream
 from server.core.deadlines import Deadlines
 from server.delivery.channel import Channel
-from server.delivery.fanout import Fanout
-from server.delivery.view import TopicView
+from server.delivery.hub import Fanout
+from server.delivery.topic_state import TopicView
 from server.ports import Clock
 
 

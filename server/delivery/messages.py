@@ -1,9 +1,9 @@
 """Builds the bytes of a market message once, for every client that is to receive it."""
 
 from client_sdk.contract import FeedState, Stream
-from server.core.entries import Entry, Position
-from server.core.packets import open_event
-from server.core.topics import Topic
+from server.core.log.entries import Entry, Position
+from server.core.market.topics import Topic
+from server.core.wire.packets import open_event
 
 # What a heartbeat says besides its position: nothing, in the shape of its stream.
 _QUIET = {Stream.ORDERBOOK: b'{"bids":[],"asks":[]}', Stream.TRADES: b'{"trades":[]}'}

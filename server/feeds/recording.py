@@ -4,7 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.core.strict_json import MalformedJson, loads
+from server.core.wire.strict_json import MalformedJson, loads
 from server.feeds.errors import FeedError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from server.feeds.errors import FeedError
-from server.feeds.pace import Pace, Sleep
+from server.feeds.pacing import Pace, Sleep
 from server.feeds.recording import read_recording, unreadable
 from server.ports import FeedOptions, Publishing
 

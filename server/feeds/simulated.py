@@ -9,7 +9,7 @@ from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from server.feeds.errors import FeedError
 from server.feeds.listing import listings
-from server.feeds.pace import Pace, Sleep
+from server.feeds.pacing import Pace, Sleep
 from server.feeds.walk import Walk
 from server.ports import FeedOptions, Publishing
 

@@ -1,17 +1,17 @@
 """Services: what the product does, in terms of the core and the ports."""
 
-from server.services.feeding import Feeding
-from server.services.following import Following, FollowingConfig
-from server.services.moving import Moving
-from server.services.notifications import Notifications
-from server.services.publisher import Publisher
-from server.services.publishing import PublishingConfig, PublishingService
-from server.services.sessions import SessionsConfig, SessionsService
+from server.services.market.client_publishing import Submissions
+from server.services.market.feed_publisher import Feeding
+from server.services.market.publisher import Publisher
+from server.services.market.publishing import PublishingConfig, PublishingService
+from server.services.market.subscribing import SubscribingService
+from server.services.market.topic_subscriptions import OpenTopics, SubscribingConfig
+from server.services.node_subscriptions import Following, FollowingConfig
+from server.services.sessions.messages import Talking
+from server.services.sessions.notifications import Notifications
+from server.services.sessions.service import SessionsConfig, SessionsService
+from server.services.state_transfer import Moving
 from server.services.statistics import Statistics
-from server.services.submissions import Submissions
-from server.services.subscribing import SubscribingService
-from server.services.talking import Talking
-from server.services.topics import OpenTopics, SubscribingConfig
 
 __all__ = [
     "Feeding",

@@ -6,10 +6,10 @@ from server.core.connections import ConnectionManager
 from server.core.counters import Counters
 from server.delivery import Fanout
 from server.ports import Assembly, Places
-from server.services.notifications import Notifications
-from server.services.publishing import PublishingService
-from server.services.sessions import SessionsService
-from server.services.talking import Talking
+from server.services.market.publishing import PublishingService
+from server.services.sessions.messages import Talking
+from server.services.sessions.notifications import Notifications
+from server.services.sessions.service import SessionsService
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from client_sdk.contract import ErrorCode
 from server.access import Principal, anonymous, find_token
 from server.core.counters import Counters
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
-from server.core.event_limits import EventLimits, Verdict
-from server.core.problems import invalid
+from server.core.limits.events import EventLimits, Verdict
+from server.core.wire.validation import invalid
 from server.ports import Clock
 from server.sockets.pipeline import Call, Guard, Handler, Reply, Route
 from server.transport import ConnectionRefused

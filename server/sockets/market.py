@@ -8,15 +8,15 @@ from client_sdk.contract import (
     Subscribe,
     Unsubscribe,
 )
-from server.core.entries import Position
-from server.core.tickets import Tickets
+from server.core.log.entries import Position
+from server.core.recovery.tickets import Tickets
 from server.services import Submissions, SubscribingService
-from server.services.submissions import reply
-from server.sockets.crossing import Crossing
-from server.sockets.floor import Floor
+from server.services.market.client_publishing import reply
+from server.sockets.clients import Peer
+from server.sockets.context import Floor
 from server.sockets.namespace import FloorNamespace
-from server.sockets.peers import Peer
 from server.sockets.pipeline import Call, Reply, Route
+from server.sockets.recovery import Crossing
 
 
 class MarketNamespace(FloorNamespace):

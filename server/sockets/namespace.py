@@ -8,14 +8,14 @@ import socketio
 from client_sdk.contract import ConnectAuth, RefreshToken
 from server.access import Principal
 from server.core.errors import LimitError
-from server.core.frames import text_frame
-from server.core.packets import connect_packet
-from server.core.tickets import Ticket, Tickets
+from server.core.recovery.tickets import Ticket, Tickets
+from server.core.wire.frames import text_frame
+from server.core.wire.packets import connect_packet
 from server.sockets import guards
-from server.sockets.crossing import Crossing
-from server.sockets.floor import Floor
-from server.sockets.peers import Peer
+from server.sockets.clients import Peer
+from server.sockets.context import Floor
 from server.sockets.pipeline import Call, Handler, Reply, Route, assemble
+from server.sockets.recovery import Crossing
 from server.transport import BROKE_PROTOCOL, SENT_AWAY, Accepted, Connection
 
 # Whoever left by itself, was sent away, or broke the protocol has left for good; anything else is

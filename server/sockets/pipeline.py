@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from server.access import Principal
-from server.sockets.peers import Peer
+from server.sockets.clients import Peer
 from server.transport import Connection
 
 Reply = dict[str, Any]

@@ -13,11 +13,11 @@ from client_sdk.contract import (
     Signal,
 )
 from server.access import Principal
-from server.core.tickets import Tickets
+from server.core.recovery.tickets import Tickets
 from server.services import Notifications, SessionsService, Talking
-from server.sockets.floor import Floor
+from server.sockets.clients import Peer
+from server.sockets.context import Floor
 from server.sockets.namespace import FloorNamespace
-from server.sockets.peers import Peer
 from server.sockets.pipeline import Call, Reply, Route
 
 

@@ -1,7 +1,7 @@
 """Decides who may open a connection, before any token is looked at."""
 
 from server.core.errors import FloorcastError
-from server.core.limits import ConnectionLease, ConnectionLimits, ConnectRate
+from server.core.limits.connections import ConnectionLease, ConnectionLimits, ConnectRate
 from server.ports import Clock, Places
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from server.core.errors import FloorcastError
-from server.core.frames import text_frame
-from server.core.limits import ConnectionLease
-from server.core.offsets import plain_frame
-from server.core.packets import (
+from server.core.limits.connections import ConnectionLease
+from server.core.recovery.offsets import plain_frame
+from server.core.wire.frames import text_frame
+from server.core.wire.packets import (
     MalformedPacket,
     Packet,
     PacketKind,
@@ -18,10 +18,10 @@ from server.core.packets import (
     disconnect_packet,
     open_event,
 )
-from server.core.strict_json import dumps
+from server.core.wire.strict_json import dumps
+from server.transport.heartbeat import Pulse, Verdict
 from server.transport.inbox import Inbox
 from server.transport.links import Carrier
-from server.transport.pulse import Pulse, Verdict
 
 if TYPE_CHECKING:
     from server.transport.engine import Engine

@@ -11,11 +11,11 @@ from aiohttp import web
 from client_sdk.contract import ErrorCode
 from server.core.deadlines import Deadlines
 from server.core.errors import FloorcastError
-from server.core.frames import text_frame
-from server.core.offsets import Offsets
-from server.core.packets import Packet
-from server.core.payloads import MalformedPayload, decode_payload, encode_payload
-from server.core.strict_json import dumps
+from server.core.recovery.offsets import Offsets
+from server.core.wire.frames import text_frame
+from server.core.wire.packets import Packet
+from server.core.wire.payloads import MalformedPayload, decode_payload, encode_payload
+from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.transport.admission import Admission
 from server.transport.config import TransportConfig

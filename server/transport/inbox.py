@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from server.core.packets import Packet
+from server.core.wire.packets import Packet
 from server.transport import eager
 
 # Packets that wait while a handler waits; past this the client's bytes wait in the network.

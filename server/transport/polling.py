@@ -2,7 +2,7 @@
 
 import asyncio
 
-from server.core.frames import split_text_frames
+from server.core.wire.frames import split_text_frames
 from server.transport.links import Listener
 
 # The stock Python client gives up where an answer has more, and takes its leave.

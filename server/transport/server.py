@@ -11,15 +11,15 @@ from socketio import exceptions
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError, RequestError
-from server.core.frames import text_frame
-from server.core.offsets import Offsets
-from server.core.packets import (
+from server.core.recovery.offsets import Offsets
+from server.core.wire.frames import text_frame
+from server.core.wire.packets import (
     Packet,
     PacketKind,
     ack_packet,
     connect_error_packet,
 )
-from server.core.strict_json import dumps
+from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.transport import eager
 from server.transport.admission import Admission

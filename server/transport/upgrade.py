@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from server.core.frames import text_frame
+from server.core.wire.frames import text_frame
 from server.transport.connection import Connection
 from server.transport.polling import PollingCarrier
 from server.transport.websocket import WebSocketCarrier

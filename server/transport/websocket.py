@@ -3,8 +3,8 @@
 import asyncio
 from typing import cast
 
-from server.core.frames import close_frame, pong_frame
-from server.core.websocket import FrameReader, Opcode, ProtocolViolation
+from server.core.wire.frames import close_frame, pong_frame
+from server.core.wire.websocket import FrameReader, Opcode, ProtocolViolation
 from server.transport.links import Listener
 
 

@@ -10,9 +10,9 @@ from server.access import AccessConfig, build_verifier
 from server.access.keys import fetch_document
 from server.core.errors import AccessError
 from tests.access.forge import jwk, jwks, key_for, token
+from tests.kit.clients.wire import RawClient
 from tests.kit.clock import ManualClock
-from tests.kit.running import running
-from tests.kit.wire import RawClient
+from tests.kit.server.in_process import running
 
 Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

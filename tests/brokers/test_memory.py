@@ -3,8 +3,8 @@
 import pytest
 
 from server.brokers import MemoryBroker, MemoryConfig
-from server.core.entries import Entry, Position, Receipt
 from server.core.errors import FloorcastError
+from server.core.log.entries import Entry, Position, Receipt
 from tests.kit.clock import START, ManualClock
 
 

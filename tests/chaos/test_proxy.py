@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.kit.faults import Chaos, Fault, Step, plan
+from tests.kit.network.faults import Chaos, Fault, Step, plan
+from tests.kit.network.tcp_proxy import Connection, Ends, Proxy, Way
 from tests.kit.patience import PATIENCE_SECONDS, until
-from tests.kit.proxy import Connection, Ends, Proxy, Way
 
 
 @dataclass(frozen=True, slots=True)

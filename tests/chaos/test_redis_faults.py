@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from server.core.entries import Entry, Receipt, Reset
 from server.core.errors import FloorcastError
-from server.core.idempotency import Claim
+from server.core.log.entries import Entry, Receipt, Reset
+from server.core.log.idempotency import Claim
+from tests.kit.clients.session_client import Member
+from tests.kit.clients.wire import RawClient
 from tests.kit.clock import START
-from tests.kit.members import Member
-from tests.kit.nodes import Bounds, Cluster, Node
 from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.redis import RedisServer, redis_server
-from tests.kit.running import PRICE, running
-from tests.kit.wire import RawClient
+from tests.kit.redis.servers import RedisServer, redis_server
+from tests.kit.rigs.broker_cluster import Bounds, Cluster, Node
+from tests.kit.server.in_process import PRICE, running
 
 # CI looks at a short pause; the long one is for who has the time.
 PAUSE_SECONDS = float(os.environ.get("FLOORCAST_FAULT_SECONDS", "1.5"))

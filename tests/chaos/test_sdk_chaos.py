@@ -22,11 +22,11 @@ from client_sdk import (
 )
 from tests.chaos.sdk_crowd import ROOM, SYMBOLS, TRADES, Logs, Pace, User, deal
 from tests.chaos.sdk_ledger import Place
+from tests.kit.clients.wire import RawClient
 from tests.kit.clock import RunningClock
-from tests.kit.faults import Chaos, Fault, plan
-from tests.kit.proxy import Proxy
-from tests.kit.running import Running, running
-from tests.kit.wire import RawClient
+from tests.kit.network.faults import Chaos, Fault, plan
+from tests.kit.network.tcp_proxy import Proxy
+from tests.kit.server.in_process import Running, running
 
 SECONDS = float(os.environ.get("FLOORCAST_CHAOS_SECONDS", "10"))
 SEED = "floorcast"

@@ -23,7 +23,7 @@ from tests.chaos.sdk_crowd import ROOM, Logs, deal
 from tests.chaos.sdk_ledger import Diary
 from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.programs import program
-from tests.kit.workers import Workers, workers
+from tests.kit.server.workers import Workers, workers
 
 TOPIC = "TRADES:A"
 USERS = ("ann", "bob", "cid", "dan")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from server.brokers.memory import MemoryBroker
-from server.core.idempotency import Claim
-from tests.chaos.ledger import Room
-from tests.chaos.seats import Seat
+from server.brokers.memory.broker import MemoryBroker
+from server.core.log.idempotency import Claim
+from tests.chaos.session_device import Seat
+from tests.chaos.session_ledger import Room
 from tests.kit.clock import RunningClock
 from tests.kit.patience import until
-from tests.kit.running import Running, running
+from tests.kit.server.in_process import Running, running
 
 SECONDS = float(os.environ.get("FLOORCAST_STRESS_SECONDS", "0"))
 USERS = 10

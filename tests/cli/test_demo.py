@@ -5,7 +5,7 @@ from pathlib import Path
 
 from server.access import AccessConfig, build_verifier
 from server.app import SystemClock
-from tests.kit.demo import demo
+from tests.kit.server.demo import demo
 
 SECRET = "a secret that is long enough for all of this"
 

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from server.core.topics import Topic, channel_for
+from server.core.market.topics import Topic, channel_for
 from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
-from tests.delivery.model import KEPT, View
-from tests.delivery.past import Past
-from tests.kit.desk import STALE, Desk, trader
-from tests.kit.links import RecordingLink
+from tests.delivery.client_model import KEPT, View
+from tests.delivery.published import Past
+from tests.kit.network.links import RecordingLink
+from tests.kit.rigs.market import STALE, Desk, trader
 
 # Small on purpose: a few messages fill them, and every step of the ladder is taken.
 BUFFER_BYTES = 4096

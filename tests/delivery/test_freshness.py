@@ -4,7 +4,7 @@ import pytest
 
 from server.delivery import DeliveryConfig
 from tests.kit.clock import START
-from tests.kit.desk import STALE, Desk
+from tests.kit.rigs.market import STALE, Desk
 
 
 async def silent_desk() -> Desk:

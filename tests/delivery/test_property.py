@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from server.core.entries import Position
+from server.core.log.entries import Position
 from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
-from tests.delivery.model import KEPT, Reader, View
-from tests.delivery.past import Past
-from tests.kit.desk import STALE, Desk, trader
+from tests.delivery.client_model import KEPT, Reader, View
+from tests.delivery.published import Past
+from tests.kit.rigs.market import STALE, Desk, trader
 
 # Small on purpose: a few messages fill them, and every step of the ladder is taken.
 BUFFER_BYTES = 4096

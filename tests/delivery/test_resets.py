@@ -4,12 +4,12 @@ import orjson
 
 from server.brokers import MemoryBroker
 from server.core.counters import Counters
-from server.core.entries import Entry, Position, Reset
+from server.core.log.entries import Entry, Position, Reset
 from server.delivery import DeliveryConfig, Fanout
-from server.delivery.session_view import SessionView
+from server.delivery.session_state import SessionView
 from tests.kit.clock import ManualClock
-from tests.kit.desk import PRICE, STALE, Desk
-from tests.kit.links import RecordingLink
+from tests.kit.network.links import RecordingLink
+from tests.kit.rigs.market import PRICE, STALE, Desk
 
 HERE = Position("e2", 7)
 

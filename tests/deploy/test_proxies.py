@@ -13,9 +13,9 @@ import pytest
 import socketio
 
 from tests.kit.clock import RunningClock
+from tests.kit.network.http_proxies import free_port, proxy
 from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.proxies import free_port, proxy
-from tests.kit.running import Running, running
+from tests.kit.server.in_process import Running, running
 
 PROXIES = pytest.mark.parametrize("name", ["haproxy", "nginx"])
 # nginx finds the node by a hash of the address and of the ports, which differ each time:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from server.core.entries import Position
+from server.core.log.entries import Position
 from tests.kit.clock import ManualClock
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from client_sdk.contract import ErrorCode
-from server.core.entries import Position
 from server.core.errors import LimitError, RequestError
+from server.core.log.entries import Position
 from server.feeds import FeedError, ReplayFeed
 from server.ports import FeedOptions
 from tests.feeds.recorded import line, recording

@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from client_sdk.contract import ErrorCode
-from server.core.entries import Position
 from server.core.errors import FloorcastError
+from server.core.log.entries import Position
 from server.feeds import FeedError, SimulatedFeed
 from server.ports import FeedOptions
 from tests.feeds.tape import Sleeper, Tape

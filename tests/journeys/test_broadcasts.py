@@ -8,8 +8,8 @@ import pytest
 
 from client_sdk.contract import Scope
 from tests.kit.checksum import checksum
-from tests.kit.running import PRICE, Running, running
-from tests.kit.wire import RawClient
+from tests.kit.clients.wire import RawClient
+from tests.kit.server.in_process import PRICE, Running, running
 
 
 async def listener(floor: Running, user: str, *topics: str, **token: Any) -> RawClient:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.kit.browser import browser_at
-from tests.kit.demo import demo
+from tests.kit.clients.browser import browser_at
+from tests.kit.server.demo import demo
 
 STATE = "document.getElementById('state').textContent"
 CELLS = "[...document.querySelectorAll('#rows tr')].map(row => row.innerText.split('\\t'))"

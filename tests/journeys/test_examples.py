@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.kit.demo import Demo, demo
 from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.server.demo import Demo, demo
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 Script = subprocess.Popen[str]

@@ -6,9 +6,9 @@ import json
 import aiohttp
 import pytest
 
+from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
-from tests.kit.running import Running, running
-from tests.kit.wire import RawClient
+from tests.kit.server.in_process import Running, running
 
 
 async def outcome(floor: Running, user: str = "ann") -> tuple[str, RawClient | None]:

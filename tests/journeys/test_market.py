@@ -6,9 +6,9 @@ import json
 import pytest
 
 from client_sdk.contract import Scope
+from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
-from tests.kit.running import PRICE, running
-from tests.kit.wire import RawClient
+from tests.kit.server.in_process import PRICE, running
 
 
 async def test_a_subscriber_gets_a_snapshot_and_then_each_update_in_order() -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from client_sdk.contract import Scope
 from server.brokers import RedisAssembly, RedisBroker
+from tests.kit.clients.session_client import Member
 from tests.kit.clock import ManualClock
-from tests.kit.members import Member
 from tests.kit.patience import until
-from tests.kit.redis import RedisServer, redis_server
-from tests.kit.running import Running, running
+from tests.kit.redis.servers import RedisServer, redis_server
+from tests.kit.server.in_process import Running, running
 
 DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
 MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)

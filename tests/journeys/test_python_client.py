@@ -8,7 +8,7 @@ import socketio
 from socketio.exceptions import ConnectionError as CannotConnect
 
 from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.running import PRICE, running
+from tests.kit.server.in_process import PRICE, running
 
 
 @pytest.mark.behaviour("C8")

@@ -9,10 +9,10 @@ import pytest
 
 from client_sdk.contract import Scope, SubscriptionStatus
 from server.transport.websocket import WebSocketCarrier
+from tests.kit.clients.recovering import Event, Returning
+from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
-from tests.kit.returning import Event, Returning
-from tests.kit.running import PRICE, Running, running
-from tests.kit.wire import RawClient
+from tests.kit.server.in_process import PRICE, Running, running
 
 MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
 
@@ -631,7 +631,7 @@ async def test_a_fault_in_the_middle_leaves_nothing_behind(
     def fail(*_: object) -> bool:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("server.delivery.fanout.lacking", fail)
+    monkeypatch.setattr("server.delivery.hub.lacking", fail)
     async with running() as floor:
         ann = Returning(floor, "ann", namespace)
         await ann.come()

@@ -1,7 +1,7 @@
 """Who is cut off again before it has got all that it missed gets it once, when it is back."""
 
-from tests.kit.returning import Returning
-from tests.kit.running import PRICE, running
+from tests.kit.clients.recovering import Returning
+from tests.kit.server.in_process import PRICE, running
 
 
 async def test_who_is_back_is_told_so_before_it_gets_what_it_missed() -> None:

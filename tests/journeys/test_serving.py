@@ -10,10 +10,10 @@ import urllib.request
 
 import pytest
 
-from tests.kit.demo import demo, without_settings
+from tests.kit.clients.wire import RawClient
 from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.running import running
-from tests.kit.wire import RawClient
+from tests.kit.server.demo import demo, without_settings
+from tests.kit.server.in_process import running
 
 
 def get(url: str) -> tuple[int, str]:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from client_sdk.contract import Scope
-from server.core.session_records import session_channel
+from server.core.sessions.records import session_channel
+from tests.kit.clients.session_client import Member
 from tests.kit.clock import START
-from tests.kit.members import Member
 from tests.kit.patience import until
-from tests.kit.running import Running, running
+from tests.kit.server.in_process import Running, running
 
 NOW = int(START * 1000)
 MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)

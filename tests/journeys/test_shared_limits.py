@@ -9,11 +9,11 @@ from server.brokers import RedisAssembly
 from server.core.errors import FloorcastError
 from tests.journeys.test_limits import outcome
 from tests.journeys.test_nodes import pass_time, two_nodes
+from tests.kit.clients.recovering import Returning
+from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
-from tests.kit.redis import RedisServer, redis_server
-from tests.kit.returning import Returning
-from tests.kit.running import Running
-from tests.kit.wire import RawClient
+from tests.kit.redis.servers import RedisServer, redis_server
+from tests.kit.server.in_process import Running
 
 PER_IP, PER_USER = "limits.connections_per_ip", "limits.connections_per_user"
 

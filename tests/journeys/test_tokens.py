@@ -5,8 +5,8 @@ import json
 import pytest
 
 from client_sdk.contract import Scope
-from tests.kit.running import running
-from tests.kit.wire import RawClient
+from tests.kit.clients.wire import RawClient
+from tests.kit.server.in_process import running
 
 
 async def refusal(client: RawClient, payload: object, namespace: str = "/market") -> str:

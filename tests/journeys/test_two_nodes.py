@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.kit.redis import RedisServer
-from tests.kit.running import PRICE, Running, running
-from tests.kit.wire import RawClient
+from tests.kit.clients.wire import RawClient
+from tests.kit.redis.servers import RedisServer
+from tests.kit.server.in_process import PRICE, Running, running
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ import pytest
 from client_sdk.contract import Scope
 from server.access import new_secret
 from server.cli.private_redis import private_redis
-from tests.js.browsers import Browser, Report, clients, token
 from tests.js.trading import PRIVATE, Ledger, Trading
-from tests.kit.demo import demo
-from tests.kit.faults import Chaos, Fault, plan
+from tests.kit.clients.js_browsers import Browser, Report, clients, token
+from tests.kit.network.faults import Chaos, Fault, plan
+from tests.kit.network.tcp_proxy import Proxy
 from tests.kit.programs import program
-from tests.kit.proxy import Proxy
+from tests.kit.server.demo import demo
 
 SECONDS = float(os.environ.get("FLOORCAST_CHAOS_SECONDS", "10"))
 SEED = int(os.environ.get("FLOORCAST_CHAOS_SEED", "1"))

@@ -13,7 +13,7 @@ import pytest
 from client_sdk.contract import Scope
 from server.access import mint, new_secret
 from server.app import SystemClock
-from tests.kit.demo import demo
+from tests.kit.server.demo import demo
 
 HERE = Path(__file__).parent
 MEMBERS = ("ann", "bob", "carl", "dora", "ann-of-acme")

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from server.cli.private_redis import private_redis
-from tests.kit.ledger import TOPIC, publishing
+from tests.kit.clients.js_readers import DEFAULT, Report, reading
+from tests.kit.clients.publisher import TOPIC, publishing
+from tests.kit.network.http_proxies import free_port, proxy
+from tests.kit.network.tcp_proxy import Proxy
 from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.programs import program
-from tests.kit.proxies import free_port, proxy
-from tests.kit.proxy import Proxy
-from tests.kit.readers import DEFAULT, Report, reading
-from tests.kit.workers import Workers, workers
+from tests.kit.server.workers import Workers, workers
 
 # The two ways of stock clients: what they do by default, and what they do with several workers.
 MIXED = [*[DEFAULT] * 4, *[("websocket",)] * 4, *[("polling",)] * 2]

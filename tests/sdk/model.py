@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 from client_sdk.contract import Position, Stream
-from client_sdk.listeners import Listener, State
 from client_sdk.models import Gap, MarketMessage, TradesMessage
-from client_sdk.resume import Chain
+from client_sdk.reading.gaps import Chain
+from client_sdk.reading.readers import Listener, State
+from client_sdk.reading.topic_subscription import Subject
 from client_sdk.stats import Counters
-from client_sdk.subjects import Subject
 
 TOPIC = "TRADES:A"
 

@@ -15,11 +15,11 @@ from client_sdk import (
     UserJoined,
     UserLeft,
 )
+from client_sdk.connection.tokens import TokenSource
 from client_sdk.contract import Scope
-from client_sdk.tokens import TokenSource
-from server.sockets.peers import Peer
-from tests.kit.running import PRICE, running
-from tests.sdk.kit import client_of, config, cut, in_vain, nothing_left, tasks, until
+from server.sockets.clients import Peer
+from tests.kit.clients.sdk import client_of, config, cut, in_vain, nothing_left, tasks, until
+from tests.kit.server.in_process import PRICE, running
 
 
 async def test_the_example_of_the_contract_runs() -> None:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import client_sdk
-from tests.kit.running import running
+from tests.kit.server.in_process import running
 from tests.sdk import every_name
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from client_sdk import BookMessage, PriceMessage, SessionMessage
-from client_sdk.clock import ServerClock
+from client_sdk.connection.clock import ServerClock
 
 PRICE = (
     '{"stream":"PRICE","symbol":"A","type":"update","epoch":"e","seq":2,"prev":1,"ts":%d,'

@@ -11,7 +11,7 @@ from client_sdk.contract import Subscribe
 from server.access import Principal
 from server.core.errors import AccessError
 from server.sockets import guards
-from server.sockets.peers import Peer
+from server.sockets.clients import Peer
 from server.sockets.pipeline import Call, Guard, Handler, Reply, Route, assemble
 from server.transport import Connection
 from tests.access.forge import verifier

@@ -14,9 +14,9 @@ from aiohttp.web_protocol import RequestHandler
 
 from server.transport.engine import Engine
 from server.transport.takeover import TakenOver
+from tests.kit.clients.wire import RawClient
 from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.running import running
-from tests.kit.wire import RawClient
+from tests.kit.server.in_process import running
 
 
 def test_the_engines_are_the_releases_that_were_read() -> None:

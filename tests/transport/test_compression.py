@@ -4,8 +4,8 @@ import zlib
 
 import pytest
 
-from tests.kit.running import PRICE, running
-from tests.kit.wire import RawClient, masked
+from tests.kit.clients.wire import RawClient, masked
+from tests.kit.server.in_process import PRICE, running
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 

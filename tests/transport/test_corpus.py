@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.core.hostile import AUTHENTICATING, BEFORE, HOSTILE, JOINED, MAX_MESSAGE_BYTES, STATES
+from tests.kit.clients.wire import RawClient
+from tests.kit.network.hostile import (
+    AUTHENTICATING,
+    BEFORE,
+    HOSTILE,
+    JOINED,
+    MAX_MESSAGE_BYTES,
+    STATES,
+)
 from tests.kit.patience import until
-from tests.kit.running import PRICE, Running, running
-from tests.kit.wire import RawClient
+from tests.kit.server.in_process import PRICE, Running, running
 
 # The RS256 header names a key, so that judging the token has to wait for the issuer.
 _TOKEN_HEADER = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ"

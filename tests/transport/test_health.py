@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from tests.kit.running import PRICE, running
-from tests.kit.wire import RawClient, masked
+from tests.kit.clients.wire import RawClient, masked
+from tests.kit.server.in_process import PRICE, running
 
 
 @pytest.mark.behaviour("C6")

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.running import running
+from tests.kit.server.in_process import running
 
 GOOD = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 

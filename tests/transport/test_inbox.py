@@ -2,7 +2,7 @@
 
 import asyncio
 
-from server.core.packets import Packet, PacketKind
+from server.core.wire.packets import Packet, PacketKind
 from server.transport.inbox import Inbox
 
 PACKET = Packet(PacketKind.EVENT, "/market", None, ["subscriptions"])

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from tests.kit.clients.wire import RawClient, masked
 from tests.kit.patience import PATIENCE_SECONDS, until
-from tests.kit.running import PRICE, Running, running
-from tests.kit.wire import RawClient, masked
+from tests.kit.server.in_process import PRICE, Running, running
 
 
 class Poller:

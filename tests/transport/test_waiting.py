@@ -13,10 +13,10 @@ from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from server.transport.websocket import WebSocketCarrier
 from tests.access.forge import jwk, jwks, key_for, token
-from tests.kit.members import Member
+from tests.kit.clients.session_client import Member
+from tests.kit.clients.wire import RawClient, masked
 from tests.kit.patience import until
-from tests.kit.running import Running, running
-from tests.kit.wire import RawClient, masked
+from tests.kit.server.in_process import Running, running
 
 
 def signed(kid: str, user: str = "ann") -> str:

@@ -4,9 +4,9 @@ import asyncio
 import os
 import signal
 
-from tests.kit.redis import RedisServer
-from tests.kit.wire import RawClient
-from tests.kit.workers import Workers, workers
+from tests.kit.clients.wire import RawClient
+from tests.kit.redis.servers import RedisServer
+from tests.kit.server.workers import Workers, workers
 from tests.workers.test_processes import cut, cut_off
 
 LIMIT, MANY = 12, 30

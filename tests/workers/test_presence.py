@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kit.members import Member
-from tests.kit.redis import redis_server
-from tests.kit.workers import Workers, workers
+from tests.kit.clients.session_client import Member
+from tests.kit.redis.servers import redis_server
+from tests.kit.server.workers import Workers, workers
 
 LEASE_SECONDS = 2.0
 # For so much longer than it takes until others have noticed; who has the time takes more.

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.test_serving import get
-from tests.kit.demo import demo, without_settings
+from tests.kit.clients.wire import RawClient
 from tests.kit.patience import PATIENCE_SECONDS
 from tests.kit.programs import program
-from tests.kit.running import SECRET
-from tests.kit.wire import RawClient
-from tests.kit.workers import Workers, workers
+from tests.kit.server.demo import demo, without_settings
+from tests.kit.server.in_process import SECRET
+from tests.kit.server.workers import Workers, workers
 
 # So many connections that all of them at one of two workers is not to be feared: 1 in 2 ** 39.
 MANY = 40

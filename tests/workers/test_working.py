@@ -13,7 +13,7 @@ from server.serving import Stopping, listening, open_listener
 from server.settings import load_settings
 from server.workers.control import Control, Word
 from server.workers.working import obey
-from tests.kit.running import SECRET
+from tests.kit.server.in_process import SECRET
 
 
 @dataclass(frozen=True, slots=True)

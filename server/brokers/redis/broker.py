@@ -10,16 +10,16 @@ from typing import Any
 from redis.exceptions import AuthenticationError, ResponseError
 
 from server.brokers.errors import BrokerError
-from server.brokers.redis.address import Address
-from server.brokers.redis.following import Follower
-from server.brokers.redis.keys import Keys
-from server.brokers.redis.pipeline import Pipeline
-from server.brokers.redis.reading import LogReader
-from server.brokers.redis.scripts import Bounds, Scripts
-from server.brokers.redis.wire import BROKEN, Command, open_wire
-from server.brokers.redis.writing import LogWriter
+from server.brokers.redis.connection.address import Address
+from server.brokers.redis.connection.keys import Keys
+from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.wire import BROKEN, Command, open_wire
+from server.brokers.redis.log.reader import LogReader
+from server.brokers.redis.log.scripts import Bounds, Scripts
+from server.brokers.redis.log.subscriber import Follower
+from server.brokers.redis.log.writer import LogWriter
 from server.core.counters import Counters
-from server.core.entries import Entry, Position, Reset
+from server.core.log.entries import Entry, Position, Reset
 from server.ports import Clock, unheard
 
 # Redis takes no longer expiry, and nobody wants one.

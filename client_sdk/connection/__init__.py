@@ -1,0 +1,1 @@
+"""The one connection of a client: opened, kept, and reopened."""

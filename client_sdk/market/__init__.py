@@ -1,0 +1,1 @@
+"""The market: topics, order books, publishing."""

@@ -1,0 +1,1 @@
+"""Reading topics and sessions: shared subscriptions, buffers, gap detection."""

@@ -1,0 +1,61 @@
+"""What every reader of the server's messages has in common: it waits to be let in, and ends."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from client_sdk.reading.readers import Listener
+
+ListenerT = TypeVar("ListenerT", bound=Listener[Any])
+
+
+class Reading(Generic[ListenerT]):
+    """Leaving it, closing it or dropping it ends its subscription."""
+
+    def __init__(self, listener: ListenerT, release: Callable[[ListenerT], None]) -> None:
+        self._listener = listener
+        self._release = release
+        self._loop = asyncio.get_running_loop()
+
+    async def ready(self) -> None:
+        """Wait until the server has answered for all of it; raises where it refused."""
+        listener = self._listener
+        while not listener.is_ready and not listener.ended:
+            await listener.changed()
+        if listener.error is not None:
+            raise listener.error.again()
+
+    def close(self) -> None:
+        """End it; what was not read is dropped."""
+        _end(self._listener, self._release)
+
+    async def aclose(self) -> None:
+        """As `close`, for `contextlib.aclosing`."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.ready()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # `break` leaves a loop without a word; and the last to let go may be another thread.
+        if not self._listener.ended and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_end, self._listener, self._release)
+
+
+def _end(listener: ListenerT, release: Callable[[ListenerT], None]) -> None:
+    listener.end()
+    release(listener)

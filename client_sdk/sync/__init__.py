@@ -1,0 +1,1 @@
+"""The client without `await`: the same names, for scripts and notebooks."""

@@ -1,0 +1,1 @@
+"""The backend inside one process: everything is gone when the process ends."""

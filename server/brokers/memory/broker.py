@@ -1,0 +1,185 @@
+"""A broker inside the process: positions, state and history, gone when the process is."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from client_sdk.contract import ErrorCode
+from server.brokers.failures import Failures
+from server.core.errors import FloorcastError, LimitError, Moved
+from server.core.log.entries import Entry, Position, Receipt, Reset
+from server.core.log.history import History
+from server.core.log.idempotency import Claim, IdempotencyWindow
+from server.ports import Clock, unheard
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """How much is kept, and for how long."""
+
+    max_channels: int = 100_000
+    max_claims: int = 100_000
+    idempotency_seconds: float = 120.0
+    history_messages: int = 1_000
+    history_bytes: int = 1024 * 1024
+    history_seconds: float = 300.0
+    total_bytes: int = 256 * 1024 * 1024
+
+
+class MemoryBroker:
+    """Fills the `Broker` port for one process; it delivers while publishing, in order."""
+
+    def __init__(self, clock: Clock, *, epoch: str, config: MemoryConfig | None = None) -> None:
+        self._clock = clock
+        self._epoch = epoch
+        self._config = config = config or MemoryConfig()
+        self._latest: dict[str, Entry] = {}
+        self._wholes: dict[str, Callable[[], bytes]] = {}
+        # The channel that was silent for longest comes first.
+        self._histories: OrderedDict[str, History] = OrderedDict()
+        self._kept_bytes = 0
+        self._claims = IdempotencyWindow(
+            max_claims=config.max_claims, seconds=config.idempotency_seconds
+        )
+        # The epoch of each watched channel: what was told of one without messages stays true.
+        self._watched: dict[str, str] = {}
+        self._forgotten = 0
+        self._deliver: Callable[[Entry], None] | None = None
+        self._failures = Failures()
+
+    async def start(
+        self,
+        deliver: Callable[[Entry], None],
+        *,
+        on_reset: Callable[[Reset], None] = unheard,
+        on_state: Callable[[bool], None] = unheard,
+    ) -> None:
+        # Inside one process nothing is lost on the way, and the broker is up as long as we are.
+        self._deliver = deliver
+        on_state(True)
+
+    async def stop(self) -> None:
+        self._deliver = None
+        self._watched.clear()
+
+    async def find(self, channel: str, claim: Claim) -> Receipt | None:
+        return self._claims.find(claim, self._clock.monotonic())
+
+    async def publish(
+        self,
+        channel: str,
+        data: bytes,
+        ts_ms: int,
+        *,
+        kind: str = "update",
+        claim: Claim | None = None,
+        whole: Callable[[], bytes] | None = None,
+        kept: bool = False,
+        expect: Position | None = None,
+    ) -> Receipt:
+        deliver = self._deliver
+        if deliver is None:
+            raise FloorcastError(ErrorCode.SERVER_DRAINING, "the broker has stopped")
+        if claim is not None:
+            now = self._clock.monotonic()
+            published = self._claims.find(claim, now)
+            if published is not None:
+                return published
+        previous = self._latest.get(channel)
+        head = self._head(channel) if previous is None else previous.position
+        if expect is not None and expect != head:
+            raise Moved
+        if previous is None and len(self._latest) >= self._config.max_channels:
+            raise LimitError(ErrorCode.SERVER_OVERLOADED, "there are too many topics")
+        entry = Entry(channel, Position(head.epoch, head.seq + 1), ts_ms, data, kind)
+        self._latest[channel] = entry
+        if whole is not None:
+            self._wholes[channel] = whole
+        if kept:
+            self._keep(entry)
+        receipt = Receipt(entry.position, ts_ms)
+        if claim is not None:
+            self._claims.keep(claim, receipt, now)
+        if channel in self._watched:
+            try:
+                deliver(entry)
+            except Exception as failure:
+                # The entry has its place: a refusal now would make the publisher send it twice.
+                self._failures.report(failure)
+        return receipt
+
+    async def head(self, channel: str) -> Position:
+        return self._head(channel)
+
+    async def latest(self, channel: str) -> Entry | None:
+        latest = self._latest.get(channel)
+        whole = self._wholes.get(channel)
+        if latest is None or whole is None:
+            return latest
+        return replace(latest, data=whole(), kind="snapshot")
+
+    async def since(self, channel: str, position: Position) -> list[Entry] | None:
+        head = self._head(channel)
+        if position.epoch != head.epoch or position.seq > head.seq:
+            return None
+        if position.seq == head.seq:
+            return []
+        history = self._fresh(channel)
+        # What was never kept cannot be told.
+        return None if history is None else history.since(position.seq)
+
+    async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
+        history = self._fresh(channel)
+        return [] if history is None else history.before(seq, limit)
+
+    async def forget(self, channel: str) -> None:
+        if channel in self._watched:
+            return
+        self._latest.pop(channel, None)
+        self._wholes.pop(channel, None)
+        history = self._histories.pop(channel, None)
+        if history is not None:
+            self._kept_bytes -= history.size_bytes
+        # A position from before must not fit what begins anew under the same name.
+        self._forgotten += 1
+
+    async def watch(self, channel: str) -> None:
+        self._watched.setdefault(channel, self._head(channel).epoch)
+
+    async def unwatch(self, channel: str) -> None:
+        self._watched.pop(channel, None)
+
+    def _head(self, channel: str) -> Position:
+        latest = self._latest.get(channel)
+        if latest is not None:
+            return latest.position
+        epoch = self._watched.get(channel)
+        if epoch is None:
+            epoch = f"{self._epoch}.{self._forgotten}" if self._forgotten else self._epoch
+        return Position(epoch, 0)
+
+    def _keep(self, entry: Entry) -> None:
+        config = self._config
+        history = self._histories.get(entry.channel)
+        if history is None:
+            history = self._histories[entry.channel] = History(
+                max_messages=config.history_messages,
+                max_bytes=config.history_bytes,
+                max_age_ms=int(config.history_seconds * 1000),
+            )
+        before = history.size_bytes
+        history.append(entry)
+        self._kept_bytes += history.size_bytes - before
+        self._histories.move_to_end(entry.channel)
+        while self._kept_bytes > config.total_bytes and len(self._histories) > 1:
+            # Whoever asks for it hears that it is gone.
+            _, oldest = self._histories.popitem(last=False)
+            self._kept_bytes -= oldest.size_bytes
+
+    def _fresh(self, channel: str) -> History | None:
+        history = self._histories.get(channel)
+        if history is not None:
+            before = history.size_bytes
+            history.expire(int(self._clock.time() * 1000))
+            self._kept_bytes += history.size_bytes - before
+        return history

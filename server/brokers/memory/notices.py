@@ -1,0 +1,38 @@
+"""A notice board inside the process: what waits for its users, gone when the process is."""
+
+from server.core.sessions.notices import Notice, Notices
+from server.ports import Clock, HearNotice
+
+
+class MemoryNoticeBoard:
+    """Fills the `NoticeBoard` port for one process; a notice is heard before it is posted."""
+
+    def __init__(self, clock: Clock, notices: Notices) -> None:
+        self._clock = clock
+        self._notices = notices
+        self._hear: HearNotice = lambda notice, critical: 0
+
+    async def start(self, hear: HearNotice) -> None:
+        self._hear = hear
+
+    async def stop(self) -> None:
+        self._hear = lambda notice, critical: 0
+
+    @property
+    def dropped_count(self) -> int:
+        return self._notices.dropped_count
+
+    async def post(self, notice: Notice, *, critical: bool) -> int | None:
+        if critical and not self._notices.put(notice, self._clock.monotonic()):
+            return 0
+        return self._hear(notice, critical)
+
+    def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:
+        return self._notices.waiting(org, user_id, self._clock.monotonic())
+
+    def acknowledge(self, notice: Notice) -> None:
+        now = self._clock.monotonic()
+        self._notices.acknowledge(notice.org, notice.user_id, notice.id, now)
+
+    def sweep(self) -> None:
+        self._notices.expire(self._clock.monotonic())

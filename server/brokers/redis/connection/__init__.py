@@ -1,0 +1,1 @@
+"""The connection of a node to Redis: addresses, pipelines, keys, leases."""

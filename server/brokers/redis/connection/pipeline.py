@@ -1,0 +1,200 @@
+"""Collects commands while others are on their way: one round trip for all that came meanwhile."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from redis.exceptions import (
+    MasterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
+
+from client_sdk.contract import ErrorCode
+from server.brokers.redis.connection.tasks import end
+from server.brokers.redis.connection.wire import BROKEN, Command, Reply, Wire
+from server.core.errors import FloorcastError, LimitError
+
+_MAX_BATCH = 256
+# One is being written and read here while Redis works at the other.
+_BATCHES_AT_ONCE = 2
+_RETRY_AFTER_MS = 1000
+_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.05, 1.0
+_PING: Command = (b"PING",)
+
+Waiting = tuple[Command, asyncio.Future[Reply]]
+
+
+class Pipeline:
+    """Few batches are on their way at a time; when Redis does not answer, all are told at once."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        name: str,
+        timeout_seconds: float,
+        max_waiting: int,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._wire = wire
+        self._name = name
+        self._timeout_seconds = timeout_seconds
+        self._max_waiting = max_waiting
+        # Called when Redis has gone, and when it is back.
+        self._on_change = on_change
+        self._waiting: deque[Waiting] = deque()
+        self._work = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+        self.up = False
+
+    async def start(self) -> None:
+        """Connect; raises what keeps us from it."""
+        async with asyncio.timeout(self._timeout_seconds):
+            [pong] = await self._wire.run([_PING])
+        if isinstance(pong, ResponseError):
+            raise pong
+        self.up, self._stopped = True, False
+        self._task = asyncio.create_task(self._pump(), name=self._name)
+
+    async def stop(self) -> None:
+        """Answer what is on its way, and take nothing more."""
+        self.up = False
+        self._stopped = True
+        if self._task is not None:
+            await end(self._task)
+            self._task = None
+        self._refuse_all(list(self._waiting))
+        self._waiting.clear()
+        await self._wire.close()
+
+    async def run(self, command: Command) -> Reply:
+        """Run one command; a refusal of Redis's is raised as an error of ours."""
+        return await self.submit(command)
+
+    def submit(self, command: Command) -> asyncio.Future[Reply]:
+        """The same for who does not wait, and has no task for it."""
+        if not self.up:
+            raise self._absence()
+        if len(self._waiting) >= self._max_waiting:
+            raise LimitError(
+                ErrorCode.SERVER_OVERLOADED,
+                "too much waits for the broker already",
+                retry_after_ms=_RETRY_AFTER_MS,
+            )
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, future))
+        self._work.set()
+        return future
+
+    async def _pump(self) -> None:
+        waiting = self._waiting
+        most = _BATCHES_AT_ONCE if self._wire.overlaps else 1
+        on_their_way: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                while waiting and self.up:
+                    batch = [waiting.popleft() for _ in range(min(_MAX_BATCH, len(waiting)))]
+                    running = asyncio.create_task(
+                        self._run_batch(batch), name=f"{self._name}-batch"
+                    )
+                    on_their_way.add(running)
+                    if len(on_their_way) >= most:
+                        _, on_their_way = await asyncio.wait(
+                            on_their_way, return_when=asyncio.FIRST_COMPLETED
+                        )
+                if not self.up:
+                    if on_their_way:
+                        _, on_their_way = await asyncio.wait(on_their_way)
+                    await self._mend()
+        finally:
+            for running in on_their_way:
+                running.cancel()
+
+    async def _run_batch(self, batch: list[Waiting]) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                commands = [command for command, _ in batch]
+                replies = await self._wire.run(commands)
+                unknown = [i for i, each in enumerate(replies) if isinstance(each, NoScriptError)]
+                if unknown:
+                    # Somebody flushed the programs, or a new master never had them.
+                    await self._wire.load()
+                    again = await self._wire.run([commands[i] for i in unknown])
+                    for i, reply in zip(unknown, again, strict=True):
+                        replies[i] = reply
+        except (*BROKEN, TimeoutError):
+            await self._fail(batch)
+            return
+        except BaseException:
+            # Cancelled: whether it came to anything, nobody knows.
+            self._refuse_all(batch)
+            raise
+        gone = False
+        for (_, future), reply in zip(batch, replies, strict=True):
+            if future.done():
+                continue
+            if isinstance(reply, ResponseError):
+                gone = gone or isinstance(reply, ReadOnlyError | MasterDownError)
+                future.set_exception(_refusal(reply))
+            else:
+                future.set_result(reply)
+        if gone:
+            # It became a replica: who is the master now is found by connecting anew.
+            await self._fail([])
+
+    async def _fail(self, batch: list[Waiting]) -> None:
+        self.up = False
+        self._refuse_all([*batch, *self._waiting])
+        self._waiting.clear()
+        self._work.set()
+        self._on_change()
+        await self._wire.close()
+
+    async def _mend(self) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while not self.up:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LAST_PAUSE_SECONDS)
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    [pong] = await self._wire.run([_PING])
+            except (*BROKEN, TimeoutError):
+                continue
+            self.up = not isinstance(pong, ResponseError)
+        self._on_change()
+
+    def _refuse_all(self, batch: list[Waiting]) -> None:
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(self._absence())
+
+    def _absence(self) -> FloorcastError:
+        if self._stopped:
+            return FloorcastError(ErrorCode.SERVER_DRAINING, "the broker has stopped")
+        return away()
+
+
+def away() -> FloorcastError:
+    """What publishers are told while Redis cannot be reached."""
+    return FloorcastError(
+        ErrorCode.SERVER_OVERLOADED,
+        "the broker cannot be reached",
+        retry_after_ms=_RETRY_AFTER_MS,
+    )
+
+
+def _refusal(error: ResponseError) -> FloorcastError:
+    """Neither its words: they may quote what was published."""
+    if isinstance(error, OutOfMemoryError):
+        return FloorcastError(
+            ErrorCode.SERVER_OVERLOADED, "the broker is full", retry_after_ms=_RETRY_AFTER_MS
+        )
+    return FloorcastError(
+        ErrorCode.SERVER_OVERLOADED, "the broker refuses", retry_after_ms=_RETRY_AFTER_MS
+    )

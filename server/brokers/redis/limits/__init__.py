@@ -1,0 +1,1 @@
+"""Limits counted over all nodes, in Redis."""

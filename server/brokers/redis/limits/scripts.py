@@ -1,0 +1,67 @@
+"""What Redis does in one step when connections of an address, or of a user, are counted."""
+
+from server.brokers.redis.log.scripts import script
+
+# A node says every few minutes what it has; what nobody says any more is forgotten after this.
+KEPT_MS = 900_000
+# Clocks of nodes differ: an allowance that is full for one may not be for the next.
+_SPARE_MS = 1_000
+
+# KEYS: how many connections each node has; beside them, where attempts are limited, how many are
+# left and since when. ARGV: this node, how many it has, how many it wants besides, how many of
+# those are attempts that were not counted yet; how many all nodes may have, attempts a second and
+# at once, each 0 for no limit; the time in ms; nodes that have died.
+# Answers how many of the wanted it has now, how many attempts were within the limit, how long to
+# wait for the next, and who else has some, where not all were granted or none was wanted.
+# What a node has is set and not added to: said twice it is said once.
+_COUNT = """
+local key, node = KEYS[1], ARGV[1]
+local has, wants, tries = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local limit, rate, burst = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local now = tonumber(ARGV[8])
+for i = 9, #ARGV do redis.call('HDEL', key, ARGV[i]) end
+local others, names, tokens, at = 0, {}, burst, now
+local found = redis.call('HGETALL', key)
+for i = 1, #found, 2 do
+  local name, value = found[i], tonumber(found[i + 1])
+  if name == ':left' then tokens = value
+  elseif name == ':at' then at = value
+  elseif name ~= node then
+    others = others + value
+    table.insert(names, name)
+  end
+end
+local within, wait = tries, 0
+if rate > 0 then
+  if now > at then
+    tokens = math.min(burst, tokens + (now - at) * rate / 1000)
+    at = now
+  end
+  within = math.min(tries, math.floor(tokens + 0.000001))
+  tokens = tokens - within
+  if within < tries then wait = math.ceil((1 - tokens) * 1000 / rate - 0.000001) end
+  if within > 0 then
+    redis.call('HSET', key, ':left', string.format('%.9g', tokens),
+      ':at', string.format('%.0f', at))
+  end
+end
+local wanted = wants - tries + within
+local granted = wanted
+if limit > 0 then
+  granted = math.max(0, math.min(wanted, limit - others - has))
+  if has + granted > 0 then
+    redis.call('HSET', key, node, has + granted)
+  else
+    redis.call('HDEL', key, node)
+  end
+end
+if has + granted + others > 0 and limit > 0 then
+  redis.call('PEXPIRE', key, @KEPT_MS@)
+elseif rate > 0 then
+  redis.call('PEXPIRE', key, math.ceil((burst - tokens) * 1000 / rate) + @SPARE_MS@)
+end
+if granted == wanted and wants > 0 then names = {} end
+return {granted, within, wait, names}
+"""
+
+COUNT = script(_COUNT, {"@KEPT_MS@": KEPT_MS, "@SPARE_MS@": _SPARE_MS})

@@ -1,0 +1,97 @@
+"""Reads the logs of the channels: where they stand, what came, and what they lead to."""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from server.brokers.redis.connection.keys import Keys, head_of, log_of
+from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.wire import Command, evaluate
+from server.brokers.redis.log.book_state import folded
+from server.brokers.redis.log.codec import decode
+from server.brokers.redis.log.gap_detector import Reading
+from server.brokers.redis.log.scripts import Scripts
+from server.core.errors import FloorcastError
+from server.core.log.entries import Entry, Position
+from server.ports import Clock
+
+
+class LogReader:
+    """No state of its own; each call is one program, and one round trip."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        scripts: Scripts,
+        keys: Keys,
+        clock: Clock,
+        *,
+        new_epoch: Callable[[], bytes],
+        entry_bytes: int,
+        age_ms: int,
+    ) -> None:
+        self._pipeline = pipeline
+        self._scripts = scripts
+        self._keys = keys
+        self._clock = clock
+        self._new_epoch = new_epoch
+        self._entry_bytes = entry_bytes
+        self._age_ms = age_ms
+
+    async def read(self, channel: str, known: Position | None, *, state: bool) -> Reading:
+        """Where a channel stands, what came after what is known of it, and its state if wanted."""
+        spoken = self._keys.spoken(channel)
+        command: Command = evaluate(
+            self._scripts.read,
+            [head_of(spoken), log_of(spoken)],
+            self._new_epoch(),
+            b"" if known is None else known.epoch.encode(),
+            0 if known is None else known.seq,
+            self._oldest_ms(),
+            b"1" if state else b"",
+        )
+        epoch, seq, last, whole, updates, told, entries = await self._pipeline.run(command)
+        head = Position(epoch.decode(), seq)
+        latest = folded(
+            self._decode(channel, last),
+            self._decode(channel, whole),
+            self._decode_all(channel, updates),
+        )
+        return Reading(
+            head,
+            # It may have come in the epoch before.
+            None if latest is None else replace(latest, position=head),
+            tuple(self._decode_all(channel, entries)) if told else None,
+        )
+
+    async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
+        """The last kept entries before this one, or the last of all, in their order."""
+        if limit < 1 or (seq is not None and seq <= 1):
+            return []
+        log = log_of(self._keys.spoken(channel))
+        end = b"+" if seq is None else b"(%d-0" % seq
+        found = await self._pipeline.run(evaluate(self._scripts.before, [log], end, limit))
+        entries = self._decode_all(channel, reversed(found))
+        oldest = self._oldest_ms()
+        fresh = [each for each in entries if each.ts_ms > oldest]
+        # The newest of all stays, however old it is.
+        return fresh or (entries[-1:] if seq is None else [])
+
+    async def forget(self, channel: str) -> None:
+        """Let go of everything that is kept of a channel."""
+        spoken = self._keys.spoken(channel)
+        keys = [head_of(spoken), log_of(spoken)]
+        # Where Redis is away, the channel's idle time lets it go all the same.
+        with contextlib.suppress(FloorcastError):
+            await self._pipeline.run(evaluate(self._scripts.forget, keys, spoken))
+
+    def _oldest_ms(self) -> int:
+        return int(self._clock.time() * 1000) - self._age_ms
+
+    def _decode(self, channel: str, message: Any) -> Entry | None:
+        return decode(channel, message, self._entry_bytes) if message else None
+
+    def _decode_all(self, channel: str, messages: Iterable[Any]) -> list[Entry]:
+        decoded = [self._decode(channel, each) for each in messages]
+        return [each for each in decoded if each is not None]

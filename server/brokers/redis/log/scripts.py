@@ -1,0 +1,283 @@
+"""What Redis does in one step each: publish, read, forget."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha1
+
+from server.brokers.redis.log.codec import HEAD
+
+# Clocks of nodes differ, and what is still read must not vanish meanwhile.
+_GRACE_MS = 60_000
+# Of so many epochs before this one it is known where they ended.
+_PAST_EPOCHS = 4
+
+# Which life of which server this is: one that was started again, or made a master, may lack what
+# was acknowledged last, and nothing that it holds can tell.
+HOME = """
+local function home()
+  local told = redis.call('INFO', 'server')
+  local process = string.match(told, 'run_id:(%x+)')
+  told = redis.call('INFO', 'replication')
+  return process .. string.match(told, 'second_repl_offset:(%-?%d+)')
+end
+"""
+
+# The programs name the server's life that they were loaded in. A channel that was last touched in
+# another one begins a new epoch where the log ends: places after that may have been given before,
+# to messages that are lost. What led there stays, and `past` tells where each epoch ended.
+_FORK = (
+    HOME
+    + """
+local function forked(epoch, seq, past)
+  if home() ~= '@HOME@' then return nil, redis.error_reply('NOSCRIPT of another life') end
+  past = (past or '') .. string.format(' %s %.0f', epoch, seq)
+  local _, many = string.gsub(past, ' ', '')
+  if many > 2 * @PAST@ then past = string.match(past, '^ %S+ %S+(.*)$') end
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'home', '@HOME@', 'fork', seq, 'past', past)
+  return past
+end
+
+local function ended(epoch, past)
+  for each, seq in string.gmatch(past or '', ' (%S+) (%d+)') do
+    if each == epoch then return tonumber(seq) end
+  end
+end
+"""
+)
+
+# KEYS: head, log, and the claim where there is one. ARGV: a new epoch in case that one is needed,
+# the entry's tail, where to tell it, last|kept|book, its time, the head that is expected or
+# nothing, the tail of the whole book or nothing, the digest of the claim.
+# Answers {0, epoch, seq, updates since the whole}, {1, the claim}, or {2, epoch, seq} where the
+# head is another one.
+_PUBLISH = (
+    _FORK
+    + """
+local head, log = KEYS[1], KEYS[2]
+local mode, ts, whole = ARGV[4], tonumber(ARGV[5]), ARGV[7]
+local state = redis.call('HMGET', head, 'epoch', 'seq', 'first', 'first_ts', 'bytes', 'whole_seq',
+  'home', 'past')
+local epoch, seq, past = state[1], tonumber(state[2]), state[8]
+if KEYS[3] then
+  local known = redis.call('GET', KEYS[3])
+  local claimed = known and string.match(known, '^%S+ (%S+) ')
+  -- A claim on a place that was lost says nothing.
+  if claimed and epoch and (claimed == epoch or ended(claimed, past)) then
+    return {1, known}
+  end
+end
+local begins = not epoch
+if epoch and state[7] ~= '@HOME@' then
+  local _, stale = forked(epoch, seq, past)
+  if stale then return stale end
+  epoch = ARGV[1]
+end
+if begins then epoch, seq = ARGV[1], 0 end
+if ARGV[6] ~= '' and ARGV[6] ~= epoch .. ' ' .. string.format('%.0f', seq) then
+  return {2, epoch, seq}
+end
+seq = seq + 1
+local before = string.format('@HEAD@', epoch, seq)
+local message = before .. ARGV[2]
+-- The first write, so that a Redis that is full refuses before anything has changed.
+redis.call('HSET', head, 'epoch', epoch, 'seq', seq, 'last', message)
+if begins then
+  redis.call('HSET', head, 'home', '@HOME@')
+  redis.call('DEL', log)
+end
+local id = string.format('%.0f-0', seq)
+local behind = 0
+if mode == 'book' and whole ~= '' then
+  redis.call('HSET', head, 'whole', before .. whole, 'whole_seq', seq)
+  redis.call('HDEL', head, 'first', 'first_ts', 'bytes')
+  redis.call('DEL', log)
+elseif mode ~= 'last' then
+  redis.call('XADD', log, id, 'm', message)
+  local first, first_ts = tonumber(state[3]), tonumber(state[4])
+  local bytes = (tonumber(state[5]) or 0) + #message
+  if begins or not first or redis.call('XLEN', log) ~= seq - first + 1 then
+    -- The log was lost, or is new.
+    redis.call('XTRIM', log, 'MINID', id)
+    first, first_ts, bytes = seq, ts, #message
+  end
+  if mode == 'kept' then
+    while first < seq and (seq - first >= @MESSAGES@ or bytes > @BYTES@
+        or first_ts + @AGE_MS@ <= ts) do
+      local two = redis.call('XRANGE', log, '-', '+', 'COUNT', 2)
+      redis.call('XTRIM', log, 'MINID', two[2][1])
+      bytes = bytes - #two[1][2][2]
+      first = first + 1
+      first_ts = tonumber(string.match(two[2][2][2], '"ts":(%d+)'))
+    end
+    redis.call('PEXPIRE', log, @LOG_MS@)
+  else
+    behind = seq - (tonumber(state[6]) or 0)
+    redis.call('PEXPIRE', log, @IDLE_MS@)
+  end
+  redis.call('HSET', head, 'first', first, 'first_ts', first_ts, 'bytes', bytes)
+end
+redis.call('PEXPIRE', head, @IDLE_MS@)
+if KEYS[3] then
+  local claim = table.concat({ARGV[8], epoch, string.format('%.0f', seq), ARGV[5]}, ' ')
+  redis.call('SET', KEYS[3], claim, 'PX', @CLAIM_MS@)
+end
+redis.call('PUBLISH', ARGV[3], message)
+return {0, epoch, seq, behind}
+"""
+)
+
+# KEYS: head, log. ARGV: a new epoch in case that one is needed, the epoch and seq that are known or
+# nothing, the time that kept entries must be newer than, and whether the state is wanted.
+# Answers {epoch, seq, newest entry, whole book, updates of it, told, entries}; told is 1 where the
+# entries are all that came after, 0 otherwise. Where the known epoch has ended they are all that
+# came after the known place, or after its end where that was earlier.
+_READ = (
+    _FORK
+    + """
+local head, log = KEYS[1], KEYS[2]
+local known_epoch, known_seq, oldest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local state = redis.call('HMGET', head, 'epoch', 'seq', 'last', 'whole', 'whole_seq', 'first',
+  'home', 'fork', 'past')
+local epoch, seq, whole_seq = state[1], tonumber(state[2]), tonumber(state[5])
+local fork, past = tonumber(state[8]) or 0, state[9]
+if epoch and state[7] ~= '@HOME@' then
+  local stale
+  past, stale = forked(epoch, seq, past)
+  if stale then return stale end
+  epoch, fork = ARGV[1], seq
+end
+
+local function after(from)
+  local found = {}
+  for i, each in ipairs(redis.call('XRANGE', log, string.format('(%.0f-0', from), '+')) do
+    found[i] = each[2][2]
+  end
+  return #found == seq - from and found or nil
+end
+
+local updates = {}
+if epoch and whole_seq and whole_seq < seq then
+  updates = after(whole_seq)
+end
+if not epoch or not updates then
+  -- Nothing was here, or what is here makes no whole any more.
+  epoch, seq, updates, state = ARGV[1], 0, {}, {}
+  whole_seq, fork, past = nil, 0, nil
+  redis.call('HSET', head, 'epoch', epoch, 'seq', 0, 'home', '@HOME@')
+  redis.call('HDEL', head, 'last', 'whole', 'whole_seq', 'first', 'first_ts', 'bytes', 'fork',
+    'past')
+  redis.call('DEL', log)
+  redis.call('PEXPIRE', head, @IDLE_MS@)
+end
+
+-- The place after which to tell; nothing where nobody knows what came between.
+local function place()
+  if known_epoch == epoch then return math.max(known_seq, fork) end
+  local last = ended(known_epoch, past)
+  -- The state of a book where an epoch ended is not in its log.
+  if last then return not whole_seq and math.min(known_seq, last) end
+  return not past and 0
+end
+
+local told, entries = 0, {}
+local from = known_epoch ~= '' and place()
+if from then
+  if from == seq then
+    told = 1
+  elseif from < seq and state[6] then
+    local found = after(from)
+    if not found and from == seq - 1 then found = {state[3]} end
+    if found and #found > 1 and not whole_seq
+        and tonumber(string.match(found[1], '"ts":(%d+)')) <= oldest then
+      found = nil
+    end
+    if found then told, entries = 1, found end
+  end
+end
+if ARGV[5] == '' then return {epoch, seq, '', '', {}, told, entries} end
+return {epoch, seq, state[3] or '', state[4] or '', updates, told, entries}
+"""
+)
+
+# KEYS: log. ARGV: before which id, and how many. Answers the newest first.
+_BEFORE = """
+local found = {}
+for i, each in ipairs(redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', ARGV[2])) do
+  found[i] = each[2][2]
+end
+return found
+"""
+
+# KEYS: head, log. ARGV: where the channel is told; one that some node watches is not forgotten.
+_FORGET = """
+if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then
+  redis.call('DEL', KEYS[1], KEYS[2])
+end
+return {}
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Script:
+    """A program; a server that was started anew, or made a master, has to be given it anew."""
+
+    text: bytes
+
+    def within(self, home: bytes) -> bytes:
+        """The program for one life of a server, whose name it has in it."""
+        return self.text.replace(b"@HOME@", home)
+
+
+def name_of(program: bytes) -> bytes:
+    """What Redis calls a program."""
+    # Nothing is secret here.
+    return sha1(program, usedforsecurity=False).hexdigest().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the programs hold every channel to."""
+
+    messages: int
+    bytes: int
+    age_ms: int
+    claim_ms: int
+    idle_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The programs, with the bounds written into them: they need not be sent each time."""
+
+    publish: Script
+    read: Script
+    before: Script
+    forget: Script
+
+    @staticmethod
+    def within(bounds: Bounds) -> "Scripts":
+        """Make them."""
+        words = {
+            "@HEAD@": HEAD,
+            "@MESSAGES@": bounds.messages,
+            "@BYTES@": bounds.bytes,
+            "@AGE_MS@": bounds.age_ms,
+            "@LOG_MS@": bounds.age_ms + _GRACE_MS,
+            "@CLAIM_MS@": bounds.claim_ms,
+            "@IDLE_MS@": bounds.idle_ms,
+            "@PAST@": _PAST_EPOCHS,
+        }
+        return Scripts(*(script(each, words) for each in (_PUBLISH, _READ, _BEFORE, _FORGET)))
+
+    def __iter__(self) -> Iterator[Script]:
+        yield from (self.publish, self.read, self.before, self.forget)
+
+
+def script(text: str, words: dict[str, object]) -> Script:
+    for word, value in words.items():
+        text = text.replace(word, str(value))
+    return Script(text.strip().encode())
+
+
+# Answers which life of which server this is.
+ASK_HOME = (HOME + "return home()").encode()

@@ -1,0 +1,1 @@
+"""Critical notices, kept in Redis until they are acknowledged."""

@@ -1,0 +1,1 @@
+"""Presence in sessions over all nodes, kept in Redis."""

@@ -1,0 +1,191 @@
+"""Asks Redis about sessions: each call is one program, and one round trip."""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from server.brokers.redis.connection.keys import Keys, gathering_of
+from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.wire import evaluate
+from server.brokers.redis.log.scripts import Script
+from server.brokers.redis.presence.codec import Reply, read_reply
+from server.brokers.redis.presence.scripts import AssemblyScripts
+from server.core.sessions.records import SessionKey, SessionRules, session_channel
+from server.ports import Clock
+
+
+class SessionCalls:
+    """No state of its own; what Redis refuses is raised."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        scripts: AssemblyScripts,
+        keys: Keys,
+        clock: Clock,
+        rules: SessionRules,
+    ) -> None:
+        self._pipeline = pipeline
+        self._scripts = scripts
+        self._keys = keys
+        self._clock = clock
+        self._rules = rules
+
+    def now_ms(self) -> int:
+        """The time that the programs go by."""
+        return int(self._clock.time() * 1000)
+
+    # --- one session
+
+    async def join(
+        self, connection_id: str, user_id: str, key: SessionKey, node: str, facts: bytes = b""
+    ) -> tuple[bytes, Reply | None]:
+        """Let a connection in; without facts nothing is made."""
+        outcome, *told = await self._run(
+            self._scripts.join,
+            key,
+            *(connection_id.encode(), user_id.encode(), node.encode(), facts, _mark()),
+        )
+        return outcome, read_reply(told) if told else None
+
+    async def leave(self, connection_id: str, key: SessionKey, *, lost: bool) -> int:
+        """Let a connection out; when the session is due."""
+        grace_ms = int(self._rules.grace_seconds * 1000) if lost else 0
+        due_ms: int = await self._run(self._scripts.leave, key, connection_id.encode(), grace_ms)
+        return due_ms
+
+    async def kick(self, key: SessionKey, user_id: str) -> list[Any]:
+        """Let a user out."""
+        told: list[Any] = await self._run(self._scripts.kick, key, user_id.encode())
+        return told
+
+    async def close(self, key: SessionKey) -> list[Any]:
+        """Let everybody out, and nobody in."""
+        told: list[Any] = await self._run(self._scripts.close, key)
+        return told
+
+    async def who(self, key: SessionKey) -> list[Any]:
+        """Who is there."""
+        told: list[Any] = await self._run(self._scripts.who, key)
+        return told
+
+    async def settle(
+        self, key: SessionKey, dead: Sequence[str] = (), *, grace_ms: int = 0
+    ) -> list[Any]:
+        """Give up those whose time is over; those of dead nodes were cut off."""
+        told: list[Any] = await self._run(
+            self._scripts.settle, key, grace_ms, *(node.encode() for node in dead)
+        )
+        return told
+
+    async def again(
+        self,
+        key: SessionKey,
+        node: str,
+        connections: Mapping[str, str],
+        *,
+        facts: bytes,
+        made: bytes,
+        swept: bool,
+    ) -> list[Any]:
+        """Say once more which connections of this node are in."""
+        pairs = (part.encode() for pair in connections.items() for part in pair)
+        told: list[Any] = await self._run(
+            self._scripts.again,
+            key,
+            *(facts, made, _mark(), b"1" if swept else b"", node.encode(), *pairs),
+        )
+        return told
+
+    async def tell(self, key: SessionKey, message: bytes) -> None:
+        """Tell the nodes something that changes nothing."""
+        await self._pipeline.run((b"PUBLISH", self._spoken(key), message))
+
+    # --- how many there are
+
+    async def claim(
+        self, key: SessionKey, user_id: str, *, judged: bool = True
+    ) -> tuple[bool, bool]:
+        """Count a session, in all and with its maker; what there was no room for is not counted."""
+        name = session_channel(*key).encode()
+        total, made = await asyncio.gather(
+            self._claim(self._keys.sessions(), name, self._rules.max_sessions if judged else 0),
+            self._claim(
+                self._keys.made(key[0], user_id),
+                name,
+                self._rules.max_sessions_per_user if judged else 0,
+            ),
+        )
+        return total, made
+
+    async def unclaim(self, key: SessionKey, user_id: str | None) -> None:
+        """Count it no more."""
+        name = session_channel(*key).encode()
+        sets = [self._keys.sessions()]
+        if user_id is not None:
+            sets.append(self._keys.made(key[0], user_id))
+        await asyncio.gather(*(self._pipeline.run((b"SREM", each, name)) for each in sets))
+
+    async def count(self) -> int:
+        """How many sessions there are."""
+        counted: int = await self._pipeline.run((b"SCARD", self._keys.sessions()))
+        return counted
+
+    # --- the nodes
+
+    async def beat(self, node: str, sign: int, forget_ms: int) -> tuple[bytes, dict[bytes, bytes]]:
+        """Give a sign of life; what is known of all."""
+        outcome, flat = await self._pipeline.run(
+            evaluate(
+                self._scripts.beat,
+                [self._keys.nodes()],
+                *(node.encode(), sign, self.now_ms() - forget_ms),
+            )
+        )
+        return outcome, dict(zip(flat[::2], flat[1::2], strict=True))
+
+    async def bury(self, node: bytes, sign: bytes) -> None:
+        """Give a node up, if this was its last sign of life."""
+        await self._pipeline.run(
+            evaluate(self._scripts.bury, [self._keys.nodes()], node, sign, self.now_ms())
+        )
+
+    async def list_duties(self, node: str, keys: Iterable[SessionKey]) -> None:
+        """A node looks after these."""
+        names = [session_channel(*key).encode() for key in keys]
+        if names:
+            await self._pipeline.run((b"SADD", self._keys.duties(node), *names))
+
+    async def unlist_duties(self, node: str, keys: Iterable[SessionKey]) -> None:
+        """And no more after these."""
+        names = [session_channel(*key).encode() for key in keys]
+        if names:
+            await self._pipeline.run((b"SREM", self._keys.duties(node), *names))
+
+    async def duties_of(self, node: str) -> list[bytes]:
+        """The channels of what a node looked after."""
+        found: list[bytes] = await self._pipeline.run((b"SMEMBERS", self._keys.duties(node)))
+        return found
+
+    async def forget_duties(self, node: str) -> None:
+        """Others look after them now."""
+        await self._pipeline.run((b"DEL", self._keys.duties(node)))
+
+    def _spoken(self, key: SessionKey) -> bytes:
+        return self._keys.spoken(session_channel(*key))
+
+    async def _claim(self, name: bytes, member: bytes, limit: int) -> bool:
+        command = evaluate(self._scripts.claim, [name], member, limit)
+        return bool(await self._pipeline.run(command))
+
+    async def _run(self, script: Script, key: SessionKey, *arguments: bytes | int) -> Any:
+        spoken = self._spoken(key)
+        return await self._pipeline.run(
+            evaluate(script, gathering_of(spoken), spoken, self.now_ms(), *arguments)
+        )
+
+
+def _mark() -> bytes:
+    # Tells one session from a later one of the same name.
+    return secrets.token_hex(8).encode()

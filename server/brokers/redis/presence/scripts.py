@@ -1,0 +1,296 @@
+"""What Redis does in one step each for a session: let in, let out, send away, close, look after."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from server.brokers.redis.log.scripts import HOME, Script, script
+from server.core.sessions.records import SessionRules
+
+# Sessions whose nodes have all died are forgotten by Redis itself, so much later than by a node.
+_SPARE_MS = 3_600_000
+# More than happen in a session before a replica hears of them.
+_MANY_REVISIONS = 1_000_000
+
+# KEYS: what the session is, its users, their connections, those who may be back, its entries.
+# ARGV: where the session is told, the time in ms; the rest is each program's own.
+# A user is kept as "connections joined_at number", a connection as "node user".
+_PRELUDE = (
+    HOME
+    + """
+local room, users, seats, lost = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local now = tonumber(ARGV[2])
+
+local function tell(what, user)
+  local revision = redis.call('HINCRBY', room, 'revision', 1)
+  redis.call('PUBLISH', ARGV[1], string.format(
+    '{"v":1,"said":"%s","revision":%.0f,"user":%s,"count":%d,"ts":%.0f}', what, revision,
+    cjson.encode(user), redis.call('HLEN', users), now))
+end
+
+local function open(facts, made)
+  -- A revision of an earlier session of this name is less: nodes may still know it.
+  redis.call('HSET', room, 'made', made, 'facts', facts, 'revision',
+    string.format('%.0f', now * 1000), 'number', 0, 'home', '@HOME@')
+end
+
+do
+  -- A server that was started again, or made a master, may lack who came and went last. The session
+  -- has another mark from then on, by which its nodes know that they are to say again who is in.
+  local made, lived, told = unpack(redis.call('HMGET', room, 'made', 'home', 'revision'))
+  if made and lived ~= '@HOME@' then
+    if home() ~= '@HOME@' then return redis.error_reply('NOSCRIPT of another life') end
+    redis.call('HSET', room, 'home', '@HOME@', 'made', string.match(made, '^%x+') .. '@@HOME@',
+      'revision', string.format('%.0f', math.max(now * 1000, told + @MANY@)))
+  end
+end
+
+-- When it has to be looked after again.
+local function due()
+  local first = redis.call('ZRANGE', lost, 0, 0, 'WITHSCORES')[2]
+  if first then return tonumber(first) end
+  return tonumber(redis.call('HGET', room, 'until') or '0')
+end
+
+local function rest()
+  redis.call('HSET', room, 'until', string.format('%.0f', now + @RETENTION_MS@))
+  redis.call('PEXPIRE', room, @RETENTION_MS@ + @SPARE_MS@)
+end
+
+local function seat(connection, node, user, silent)
+  local known = redis.call('HGET', seats, connection)
+  redis.call('HSET', seats, connection, node .. ' ' .. user)
+  if known then return end
+  local state = redis.call('HGET', users, user)
+  if state then
+    local count, since = string.match(state, '^(%d+) (.*)$')
+    redis.call('HSET', users, user, string.format('%d %s', count + 1, since))
+    redis.call('ZREM', lost, user)
+    return
+  end
+  if redis.call('HLEN', users) == 0 then
+    redis.call('HDEL', room, 'until')
+    redis.call('PERSIST', room)
+  end
+  local number = redis.call('HINCRBY', room, 'number', 1)
+  redis.call('HSET', users, user, string.format('1 %.0f %d', now, number))
+  if not silent then tell('joined', user) end
+end
+
+local function part(user, what)
+  redis.call('HDEL', users, user)
+  redis.call('ZREM', lost, user)
+  tell(what, user)
+  if redis.call('HLEN', users) == 0 then rest() end
+end
+
+local function unseat(connection, grace_ms)
+  local known = redis.call('HGET', seats, connection)
+  if not known then return end
+  redis.call('HDEL', seats, connection)
+  local user = string.match(known, '^%S+ (.*)$')
+  local state = redis.call('HGET', users, user)
+  if not state then return end
+  local count, since = string.match(state, '^(%d+) (.*)$')
+  redis.call('HSET', users, user, string.format('%d %s', count - 1, since))
+  if count - 1 > 0 then return end
+  if grace_ms > 0 then
+    redis.call('ZADD', lost, string.format('%.0f', now + grace_ms), user)
+  else
+    part(user, 'left')
+  end
+end
+
+local function gathering()
+  local state = redis.call('HMGET', room, 'revision', 'closed', 'facts', 'made')
+  return {state[1], state[2] or '', state[3], state[4], redis.call('HGETALL', users), due()}
+end
+"""
+)
+
+# ARGV: the connection, its user, its node; what the session is, where it may be made; its mark.
+# Answers 'none', 'closed', 'full', or whether it was made, and the gathering.
+_JOIN = """
+local connection, user, node, facts, made = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local state = redis.call('HMGET', room, 'made', 'closed')
+if state[2] then return {'closed'} end
+if not state[1] then
+  if facts == '' then return {'none'} end
+  open(facts, made)
+end
+if @PARTICIPANTS@ > 0 and redis.call('HEXISTS', users, user) == 0
+    and redis.call('HLEN', users) >= @PARTICIPANTS@ then
+  return {'full'}
+end
+seat(connection, node, user, false)
+return {state[1] and 'in' or 'made', unpack(gathering())}
+"""
+
+# ARGV: the connection, and how long its user may be away; 0 where it left by itself.
+_LEAVE = """
+unseat(ARGV[3], tonumber(ARGV[4]))
+return due()
+"""
+
+# ARGV: the user. Answers 'none', 'closed', 'absent', or how many connections, and when it is due.
+_KICK = """
+local state = redis.call('HMGET', room, 'made', 'closed')
+if not state[1] then return {'none'} end
+if state[2] then return {'closed'} end
+if redis.call('HEXISTS', users, ARGV[3]) == 0 then
+  tell('barred', ARGV[3])
+  return {'absent'}
+end
+local found = redis.call('HGETALL', seats)
+local count = 0
+for i = 1, #found, 2 do
+  if string.match(found[i + 1], '^%S+ (.*)$') == ARGV[3] then
+    redis.call('HDEL', seats, found[i])
+    count = count + 1
+  end
+end
+part(ARGV[3], 'kicked')
+return {'ok', count, due()}
+"""
+
+# Answers 'none', 'closed', or how many connections were in it, and when it is due.
+_CLOSE = """
+local state = redis.call('HMGET', room, 'made', 'closed')
+if not state[1] then return {'none'} end
+if state[2] then return {'closed'} end
+local count = redis.call('HLEN', seats)
+redis.call('HSET', room, 'closed', 1)
+redis.call('DEL', users, seats, lost)
+tell('closed', '')
+rest()
+return {'ok', count, due()}
+"""
+
+# Answers the gathering, or nothing.
+_WHO = """
+if redis.call('EXISTS', room) == 0 then return {} end
+return gathering()
+"""
+
+# ARGV: how long those may be away whose node has died; the nodes that have. Gives up who did not
+# come back in time. Answers what the session was where it is over, or when it is due.
+_SETTLE = """
+if #ARGV > 3 then
+  local dead = {}
+  for i = 4, #ARGV do dead[ARGV[i]] = true end
+  local found = redis.call('HGETALL', seats)
+  for i = 1, #found, 2 do
+    if dead[string.match(found[i + 1], '^(%S+) ')] then unseat(found[i], tonumber(ARGV[3])) end
+  end
+end
+for _, user in ipairs(redis.call('ZRANGEBYSCORE', lost, '-inf', ARGV[2])) do
+  part(user, 'left')
+end
+local state = redis.call('HMGET', room, 'until', 'facts')
+if not state[2] then return {'gone'} end
+if state[1] and tonumber(state[1]) <= now then
+  redis.call('DEL', room)
+  if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then
+    redis.call('DEL', KEYS[5], KEYS[6])
+  end
+  return {'over', state[2]}
+end
+return {'ok', due()}
+"""
+
+# ARGV: what the session is, the mark that its node knows, a mark for one that is new, whether the
+# node was given up, the node; each connection and its user. Says once more who is in. Answers
+# whether it was made, those who are not in any more, and the gathering; or 'closed'.
+_ASSERT = """
+local facts, known, made, swept, node = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[7]
+local state = redis.call('HMGET', room, 'made', 'closed')
+if state[2] then return {'closed', redis.call('HGET', room, 'revision')} end
+-- Redis has lost the session: nobody has come or gone, and nobody is told.
+local silent = not swept and state[1] ~= known
+if not state[1] then open(facts, made) end
+local gone, there = {}, {}
+for i = 8, #ARGV, 2 do
+  there[ARGV[i]] = true
+  if silent or swept or redis.call('HEXISTS', seats, ARGV[i]) == 1 then
+    seat(ARGV[i], node, ARGV[i + 1], silent)
+  else
+    table.insert(gone, ARGV[i])
+  end
+end
+if silent then
+  -- And it has lost that somebody went.
+  local found = redis.call('HGETALL', seats)
+  for i = 1, #found, 2 do
+    if string.match(found[i + 1], '^(%S+) ') == node and not there[found[i]] then
+      unseat(found[i], 0)
+    end
+  end
+end
+return {state[1] and 'in' or 'made', gone, unpack(gathering())}
+"""
+
+# KEYS: a set. ARGV: a member, how many there may be or 0. Answers whether it is one of them.
+_CLAIM = """
+local many = tonumber(ARGV[2])
+if many > 0 and redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0
+    and redis.call('SCARD', KEYS[1]) >= many then
+  return 0
+end
+redis.call('SADD', KEYS[1], ARGV[1])
+return 1
+"""
+
+# KEYS: the nodes. ARGV: this one, its sign of life, since when those need not be known any more
+# that were given up. Answers whether it was known, and all of them.
+_BEAT = """
+local mine = redis.call('HGET', KEYS[1], ARGV[1])
+if mine and string.sub(mine, 1, 1) == '-' then return {'dead', {}} end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+local found = redis.call('HGETALL', KEYS[1])
+for i = 1, #found, 2 do
+  local dead = string.match(found[i + 1], '^%-(%d+)$')
+  if dead and tonumber(dead) < tonumber(ARGV[3]) then redis.call('HDEL', KEYS[1], found[i]) end
+end
+return {mine and 'known' or 'new', found}
+"""
+
+# KEYS: the nodes. ARGV: one of them, its last sign of life, the time. Gives it up, unless it lives.
+_BURY = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], '-' .. ARGV[3])
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AssemblyScripts:
+    """The programs, with the rules written into them."""
+
+    join: Script
+    leave: Script
+    kick: Script
+    close: Script
+    who: Script
+    settle: Script
+    again: Script
+    claim: Script
+    beat: Script
+    bury: Script
+
+    @staticmethod
+    def within(rules: SessionRules) -> "AssemblyScripts":
+        """Make them."""
+        words: dict[str, object] = {
+            "@RETENTION_MS@": int(rules.retention_seconds * 1000),
+            "@SPARE_MS@": _SPARE_MS,
+            "@MANY@": _MANY_REVISIONS,
+            "@PARTICIPANTS@": rules.max_participants,
+        }
+        of_sessions = (_JOIN, _LEAVE, _KICK, _CLOSE, _WHO, _SETTLE, _ASSERT)
+        return AssemblyScripts(
+            *(script(_PRELUDE + each, words) for each in of_sessions),
+            *(script(each, words) for each in (_CLAIM, _BEAT, _BURY)),
+        )
+
+    def __iter__(self) -> Iterator[Script]:
+        yield from (self.join, self.leave, self.kick, self.close, self.who, self.settle)
+        yield from (self.again, self.claim, self.beat, self.bury)

@@ -1,0 +1,1 @@
+"""Connection state recovery from one node to another, over Redis."""

@@ -1,0 +1,1 @@
+"""Limits: token buckets, events, connections, and the keys they are counted under."""

@@ -1,0 +1,208 @@
+"""How much one address, one user and all of them may have; a limit of 0 means none."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+from typing import TypeVar
+
+from client_sdk.contract import ErrorCode
+from server.core.errors import LimitError, RequestError
+from server.core.limits.keys import (
+    Holder,
+    attempts_at_once,
+    connects_too_often,
+    too_many_connections,
+)
+from server.core.limits.token_bucket import TokenBucket, milliseconds
+
+K = TypeVar("K")
+
+
+def address_key(ip: str) -> str:
+    """What counts as one address: an IPv4, or the /64 that one IPv6 customer owns."""
+    try:
+        parsed = ip_address(ip.partition("%")[0])
+    except ValueError:
+        return ip
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
+    return str(parsed)
+
+
+class ConnectionLimits:
+    """Counts open connections in all, by address and by user.
+
+    `give` hears of a place that a lease had with other nodes too, when it is over.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int,
+        per_ip: int,
+        per_user: int,
+        give: Callable[[Holder], None] | None = None,
+    ) -> None:
+        self._total = total
+        self._per_ip = per_ip
+        self._per_user = per_user
+        self.give = give or _keep
+        self.open_count = 0
+        self._by_address: dict[str, int] = {}
+        self._by_user: dict[tuple[str, str], int] = {}
+
+    def open(self, ip: str) -> "ConnectionLease":
+        """Take a place; it is held until the lease is closed."""
+        address = address_key(ip)
+        if 0 < self._total <= self.open_count:
+            raise LimitError(ErrorCode.LIMIT_CONNECTIONS, "the server is full")
+        if 0 < self._per_ip <= self._by_address.get(address, 0):
+            raise too_many_connections(address, self._per_ip)
+        self.open_count += 1
+        self._by_address[address] = self._by_address.get(address, 0) + 1
+        return ConnectionLease(self, address)
+
+    def tracked(self) -> int:
+        """How many addresses and users are remembered; none that has no connection."""
+        return len(self._by_address) + len(self._by_user)
+
+    def _identify(self, user: tuple[str, str]) -> None:
+        if 0 < self._per_user <= self._by_user.get(user, 0):
+            raise too_many_connections(user, self._per_user)
+        self._by_user[user] = self._by_user.get(user, 0) + 1
+
+    def _forget(self, user: tuple[str, str]) -> None:
+        _less(self._by_user, user)
+
+    def _close(self, address: str) -> None:
+        self.open_count -= 1
+        _less(self._by_address, address)
+
+
+class ConnectionLease:
+    """One connection's place; closing it gives back all that was counted for it."""
+
+    __slots__ = ("_closed", "_limits", "_shared", "_users", "address")
+
+    def __init__(self, limits: ConnectionLimits, address: str) -> None:
+        self._limits = limits
+        self.address = address
+        # One connection carries two namespaces: the same user in both counts once.
+        self._users: dict[tuple[str, str], int] = {}
+        # Who is counted for it by the other nodes too.
+        self._shared: tuple[Holder, ...] = ()
+        self._closed = False
+
+    def identify(self, org: str, user_id: str) -> None:
+        """A namespace of this connection belongs to this user now."""
+        if self._closed:
+            # A token can be judged after its client has gone; nobody would give this back.
+            raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
+        user = (org, user_id)
+        if user not in self._users:
+            self._limits._identify(user)
+        self._users[user] = self._users.get(user, 0) + 1
+
+    def shares(self, holder: Holder) -> bool:
+        """Whether it is counted by the other nodes too."""
+        return holder in self._shared
+
+    def share(self, holder: Holder) -> None:
+        """It is counted by the other nodes too, until it is given back here."""
+        if self._closed:
+            # They answer late sometimes.
+            self._limits.give(holder)
+        else:
+            self._shared = (*self._shared, holder)
+
+    def forget(self, org: str, user_id: str) -> None:
+        """One namespace of this user has ended."""
+        user = (org, user_id)
+        if user in self._users:
+            _less(self._users, user)
+            if user not in self._users:
+                self._limits._forget(user)
+                if user in self._shared:
+                    self._shared = tuple(each for each in self._shared if each != user)
+                    self._limits.give(user)
+
+    def close(self) -> None:
+        """The connection has ended; twice is once."""
+        if self._closed:
+            return
+        self._closed = True
+        for user in self._users:
+            self._limits._forget(user)
+        self._users = {}
+        shared, self._shared = self._shared, ()
+        for holder in shared:
+            self._limits.give(holder)
+        self._limits._close(self.address)
+
+
+def _keep(_: Holder) -> None:
+    """Where no other node counts."""
+
+
+def _less(counts: dict[K, int], key: K) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
+
+
+class ConnectRate:
+    """How often connecting may be tried, by one address and by all together."""
+
+    def __init__(
+        self, *, per_second: float, per_second_per_ip: float, max_tracked: int = 65536
+    ) -> None:
+        self._per_second = per_second
+        self._per_second_per_ip = per_second_per_ip
+        self._max_tracked = max_tracked
+        self._all: TokenBucket | None = None
+        # Least recently seen first: when the table is full, that is who is forgotten.
+        self._by_address: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def check(self, ip: str, now: float) -> None:
+        """Count one attempt; raises where there were too many."""
+        if self._per_second_per_ip > 0:
+            wait = self._bucket(address_key(ip), now).take(now)
+            if wait:
+                raise connects_too_often(milliseconds(wait))
+        if self._per_second > 0:
+            if self._all is None:
+                self._all = _connect_bucket(self._per_second, now)
+            wait = self._all.take(now)
+            if wait:
+                raise LimitError(
+                    ErrorCode.LIMIT_RATE,
+                    "too many connections at this moment",
+                    retry_after_ms=milliseconds(wait),
+                )
+
+    def tracked(self) -> int:
+        """How many addresses are remembered."""
+        return len(self._by_address)
+
+    def _bucket(self, address: str, now: float) -> TokenBucket:
+        buckets = self._by_address
+        bucket = buckets.get(address)
+        if bucket is None:
+            bucket = buckets[address] = _connect_bucket(self._per_second_per_ip, now)
+            # The oldest ones that are full again are as good as unknown; two a newcomer
+            # keep the table small without ever walking it.
+            for _ in range(2):
+                oldest = next(iter(buckets))
+                if oldest != address and (
+                    buckets[oldest].full_at() <= now or len(buckets) > self._max_tracked
+                ):
+                    del buckets[oldest]
+        else:
+            buckets.move_to_end(address)
+        return bucket
+
+
+def _connect_bucket(rate: float, now: float) -> TokenBucket:
+    return TokenBucket(rate, attempts_at_once(rate), now)

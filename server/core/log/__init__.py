@@ -1,0 +1,1 @@
+"""The log of one topic or session: entries, positions, history, idempotency, lag."""

@@ -1,0 +1,1 @@
+"""The market: topics, subscriptions, order books."""

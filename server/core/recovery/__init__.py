@@ -1,0 +1,1 @@
+"""Connection state recovery: tickets, checkpoints, and what a resumed client missed."""

@@ -1,0 +1,1 @@
+"""Sessions: the registry, presence, membership, session events, notices."""

@@ -1,0 +1,48 @@
+"""Who is in a session at one moment, over all nodes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from client_sdk.contract import ErrorCode
+from server.core.errors import RequestError
+from server.core.sessions.events import Happening, News
+from server.core.sessions.presence import Member
+from server.core.sessions.records import session_closed
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """The participants, the longest first, as the session's revision has them."""
+
+    revision: int
+    members: tuple[Member, ...]
+    closed: bool = False
+    # Whatever a client says of it: not for logs.
+    metadata: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+    def body(self) -> dict[str, object]:
+        """The participants as clients see them."""
+        return {
+            "participant_count": len(self.members),
+            "participants": [member.body() for member in self.members],
+        }
+
+    def after(self, news: Iterable[News], user_id: str) -> "Gathering":
+        """The same with what came later; raises where that has sent this user away again."""
+        later = [each for each in news if each.revision > self.revision]
+        if not later:
+            return self
+        members = {each.user_id: each for each in self.members}
+        for each in later:
+            match each.what:
+                case Happening.CLOSED:
+                    raise session_closed()
+                case Happening.KICKED if each.user_id == user_id:
+                    raise RequestError(ErrorCode.SESSION_NOT_JOINED, "the user was sent away")
+                case Happening.JOINED:
+                    members.setdefault(each.user_id, Member(each.user_id, 1, each.ts_ms))
+                case Happening.LEFT | Happening.KICKED:
+                    members.pop(each.user_id, None)
+                case _:
+                    pass
+        return replace(self, revision=later[-1].revision, members=tuple(members.values()))

@@ -1,0 +1,206 @@
+"""The registry of sessions: which there are, and who is in them."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from server.core.deadlines import Deadlines
+from server.core.sessions.presence import Departure, Presence
+from server.core.sessions.records import (
+    Joined,
+    Left,
+    SessionKey,
+    SessionRecord,
+    SessionRules,
+    kind_of,
+    no_such_session,
+    session_closed,
+    too_many_sessions,
+)
+
+
+class Sessions:
+    """Every session of every org; an operation costs only what it hands out."""
+
+    def __init__(self, rules: SessionRules) -> None:
+        self._rules = rules
+        self._orgs: dict[str, dict[str, SessionRecord]] = {}
+        # How many sessions each user has made: they outlive the connection that made them, so
+        # that nobody may take all the places there are by joining and leaving.
+        self._made: Counter[tuple[str, str]] = Counter()
+        self._retention: Deadlines[SessionKey] = Deadlines()
+        self._graces: Deadlines[SessionKey] = Deadlines()
+        self._count = 0
+        self._participants = 0
+        self._joined = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get(self, org: str, session_id: str) -> SessionRecord | None:
+        """One session, open or closed."""
+        return self._orgs.get(org, {}).get(session_id)
+
+    def open(self, org: str, session_id: str) -> SessionRecord:
+        """One session that is there and not closed."""
+        record = self.get(org, session_id)
+        if record is None:
+            raise no_such_session()
+        if record.closed:
+            raise session_closed()
+        return record
+
+    def sessions_of(self, org: str) -> tuple[SessionRecord, ...]:
+        """The sessions of one org."""
+        return tuple(self._orgs.get(org, {}).values())
+
+    def participant_count(self, org: str, session_id: str) -> int:
+        """How many users are in it; 0 where there is no such session."""
+        record = self.get(org, session_id)
+        return 0 if record is None else record.presence.participant_count
+
+    def create(
+        self,
+        org: str,
+        session_id: str,
+        created_by: str,
+        now: float,
+        now_ms: int,
+        metadata: Mapping[str, object] | None = None,
+    ) -> tuple[SessionRecord, bool]:
+        """A session with nobody in it yet; one that is there stays as it is, and False."""
+        record, created = self._find_or_make(org, session_id, created_by, now_ms, metadata)
+        if created:
+            self._retention.set(record.key, now + self._rules.retention_seconds)
+        return record, created
+
+    def join(
+        self,
+        connection_id: str,
+        org: str,
+        user_id: str,
+        session_id: str,
+        now_ms: int,
+        metadata: Mapping[str, object] | None = None,
+    ) -> Joined:
+        """A connection comes in; the first makes the session. A refusal changes nothing."""
+        if not self._rules.join_creates:
+            self.open(org, session_id)
+        record, created = self._find_or_make(org, session_id, user_id, now_ms, metadata)
+        before = record.presence.connection_count
+        arrival = record.presence.join(connection_id, user_id, now_ms)
+        self._joined += record.presence.connection_count - before
+        self._participants += arrival.announce
+        self._retention.cancel(record.key)
+        self._watch(record)
+        return Joined(record, arrival, created)
+
+    def leave(self, connection_id: str, org: str, session_id: str, now: float) -> Left | None:
+        """A connection goes out of one session because it wants to; None where it was not in."""
+        record = self.get(org, session_id)
+        return (
+            None
+            if record is None
+            else self._left(record, record.presence.leave(connection_id), now)
+        )
+
+    def lose(self, connection_id: str, org: str, session_id: str, now: float) -> Left | None:
+        """A connection was cut off; the session waits the grace time for its user."""
+        record = self.get(org, session_id)
+        return (
+            None
+            if record is None
+            else self._left(record, record.presence.lose(connection_id, now), now)
+        )
+
+    def departed(self, now: float) -> list[Left]:
+        """Those who were cut off and did not come back in time, each once."""
+        lefts = []
+        for key in self._graces.due(now):
+            record = self._orgs[key[0]][key[1]]
+            lefts += [self._went(record, each, now) for each in record.presence.due(now)]
+        return lefts
+
+    def kick(self, org: str, session_id: str, user_id: str, now: float) -> Left | None:
+        """A user goes out of one session at once; None where the user is not in it."""
+        record = self.open(org, session_id)
+        return self._left(record, record.presence.kick(user_id), now)
+
+    def close(self, org: str, session_id: str, now: float) -> tuple[str, ...]:
+        """Nobody may be in it any more; the connections that were."""
+        record = self.open(org, session_id)
+        record.closed = True
+        self._participants -= record.presence.participant_count
+        connections = record.presence.clear()
+        self._joined -= len(connections)
+        self._retention.set(record.key, now + self._rules.retention_seconds)
+        self._watch(record)
+        return connections
+
+    def due(self, now: float) -> list[SessionRecord]:
+        """The sessions whose time is over, each once; nothing of them is left here."""
+        records = []
+        for org, session_id in self._retention.due(now):
+            record = self._orgs[org].pop(session_id)
+            if not self._orgs[org]:
+                del self._orgs[org]
+            maker = (org, record.created_by)
+            self._made[maker] -= 1
+            if not self._made[maker]:
+                del self._made[maker]
+            self._count -= 1
+            records.append(record)
+        return records
+
+    def stats(self) -> dict[str, int]:
+        """How many there are of each; `memberships` counts a connection once a session."""
+        return {
+            "sessions": self._count,
+            "empty": len(self._retention),
+            "participants": self._participants,
+            "memberships": self._joined,
+        }
+
+    def _find_or_make(
+        self,
+        org: str,
+        session_id: str,
+        user_id: str,
+        now_ms: int,
+        metadata: Mapping[str, object] | None,
+    ) -> tuple[SessionRecord, bool]:
+        if self.get(org, session_id) is not None:
+            return self.open(org, session_id), False
+        kind = kind_of(session_id)
+        if 0 < self._rules.max_sessions <= self._count:
+            raise too_many_sessions()
+        if 0 < self._rules.max_sessions_per_user <= self._made[org, user_id]:
+            raise self._rules.made_too_many()
+        presence = Presence(
+            grace_seconds=self._rules.grace_seconds, max_participants=self._rules.max_participants
+        )
+        record = SessionRecord(
+            org, session_id, kind, now_ms, user_id, presence, metadata=metadata or {}
+        )
+        self._orgs.setdefault(org, {})[session_id] = record
+        self._made[org, user_id] += 1
+        self._count += 1
+        return record, True
+
+    def _left(self, record: SessionRecord, departure: Departure | None, now: float) -> Left | None:
+        return None if departure is None else self._went(record, departure, now)
+
+    def _went(self, record: SessionRecord, departure: Departure, now: float) -> Left:
+        self._joined -= len(departure.connections)
+        self._participants -= departure.announce
+        if not record.presence.participant_count:
+            self._retention.set(record.key, now + self._rules.retention_seconds)
+        self._watch(record)
+        return Left(record, departure)
+
+    def _watch(self, record: SessionRecord) -> None:
+        """Look after the next participant who may not come back."""
+        when = record.presence.next_due()
+        if when is None:
+            self._graces.cancel(record.key)
+        else:
+            self._graces.set(record.key, when)

@@ -1,0 +1,94 @@
+"""What one node knows of one session's messages, and how they are written to clients."""
+
+import orjson
+
+from client_sdk.contract import SESSION_NAMESPACE
+from server.core.log.backlog import Lag
+from server.core.log.entries import Entry, Position
+from server.core.log.history import History
+from server.core.wire.packets import open_event
+from server.delivery.topic_state import Missed, until
+
+
+class SessionView:
+    """Follows the messages of one session; every one is kept, none is merged."""
+
+    resyncs = False
+
+    __slots__ = ("_head", "_history", "_position", "merges")
+
+    def __init__(
+        self, session_id: str, head: Position, *, max_messages: int, max_bytes: int
+    ) -> None:
+        self.merges = False
+        self._position = head
+        self._history = History(max_messages=max_messages, max_bytes=max_bytes)
+        self._head = b'{"session_id":%b,"epoch":' % orjson.dumps(session_id)
+
+    @property
+    def position(self) -> Position:
+        """The newest message's place."""
+        return self._position
+
+    def accept(self, entry: Entry) -> bool:
+        """Take the next message; False where it is known already."""
+        position = entry.position
+        if position.epoch == self._position.epoch and position.seq <= self._position.seq:
+            return False
+        self._position = position
+        self._history.append(entry)
+        return True
+
+    def reset(self, head: Position, latest: Entry | None) -> None:
+        """Forget what came: it stands here now."""
+        self._position = head
+        self._history.clear()
+
+    def since(self, seq: int) -> list[Entry] | None:
+        """What came after this message, where all of it is at hand."""
+        if seq == self._position.seq:
+            return []
+        return self._history.since(seq) if len(self._history) else None
+
+    def body(self, entry: Entry) -> bytes:
+        """A message as JSON; an entry's data is an object whose fields stand in the middle."""
+        position = entry.position
+        return b'%b"%b","seq":%d,%b,"ts":%d}' % (
+            self._head,
+            position.epoch.encode(),
+            position.seq,
+            entry.data[1:-1],
+            entry.ts_ms,
+        )
+
+    def event(self, entry: Entry) -> bytes:
+        """A message as the event that carries it."""
+        return open_event(SESSION_NAMESPACE, "message", self.body(entry))
+
+    def recall(self, entries: list[Entry]) -> None:
+        """Keep what the broker told of the past for whoever asks next."""
+        self._history.prepend(until(entries, self._position))
+
+    def missed(self, lag: Lag, now_ms: int, max_bytes: int, *, until: int | None = None) -> Missed:
+        """As many of the messages that a client lacks as fit; none is ever left out."""
+        entries = self.since(lag.last)
+        if entries is None:
+            # No message of a session can say so: the client has to come back and ask.
+            return Missed([], lag.last, is_lost=True)
+        events = []
+        reached = lag.last
+        for entry in entries:
+            if max_bytes <= 0 or reached == until:
+                break
+            events.append(self.event(entry))
+            reached = entry.position.seq
+            max_bytes -= len(events[-1])
+        return Missed(events, reached)
+
+    def status(self, since_ms: int | None) -> bytes | None:
+        """None: a session has no feed that could fall silent."""
+        return None
+
+    def resync(self) -> bytes | None:
+        """None: each message names its epoch, and who would have a gap is sent away."""
+        return None

@@ -1,0 +1,1 @@
+"""The market: subscribing to topics, publishing into them, order books."""

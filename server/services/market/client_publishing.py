@@ -1,0 +1,72 @@
+"""What clients ask to publish: each message judged alone, the good ones published in order."""
+
+import asyncio
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from client_sdk.contract import ErrorCode, Publication, Scope
+from server.access import Principal
+from server.core.errors import AccessError, FloorcastError
+from server.core.log.entries import Position
+from server.core.market.topics import Topic
+from server.core.wire.validation import invalid
+from server.services.market.feed_publisher import MESSAGES_A_TURN
+from server.services.market.publishing import PublishingService
+
+Outcome = Position | FloorcastError
+
+
+class Submissions:
+    """Publishing on behalf of a token's bearer."""
+
+    def __init__(self, publishing: PublishingService) -> None:
+        self._publishing = publishing
+
+    async def submit(self, principal: Principal, messages: Iterable[object]) -> list[Outcome]:
+        """Publish what may be published; for each message where it went, or why it did not."""
+        principal.require(Scope.MARKET_PUBLISH)
+        outcomes: list[Outcome] = []
+        for number, message in enumerate(messages, 1):
+            if number % MESSAGES_A_TURN == 0:
+                await asyncio.sleep(0)
+            try:
+                outcomes.append(await self._publish(principal, message))
+            except FloorcastError as error:
+                outcomes.append(error)
+        return outcomes
+
+    async def _publish(self, principal: Principal, message: object) -> Position:
+        try:
+            publication = Publication.model_validate(message)
+        except ValidationError as error:
+            raise invalid(error) from None
+        topic = Topic.parse(publication.topic)
+        if topic.symbol is not None and not principal.may_use_symbol(topic.symbol):
+            raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
+        return await self._publishing.publish(
+            publication.topic,
+            publication.data,
+            kind=publication.type,
+            user=publication.user,
+            org=principal.org,
+            identifier=publication.id,
+            publisher=principal.user_id,
+        )
+
+
+def reply(outcomes: list[Outcome]) -> dict[str, object]:
+    """The answer: `ok` only where every message has its place, and what became of each."""
+    positions: list[dict[str, object]] = []
+    first: dict[str, object] | None = None
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, Position):
+            positions.append(outcome.body())
+            continue
+        error = outcome.body()
+        positions.append({"error": error})
+        if first is None:
+            first = {**error, "details": {**(outcome.details or {}), "index": index}}
+    if first is None:
+        return {"ok": True, "positions": positions}
+    return {"ok": False, "error": first, "positions": positions}

@@ -1,0 +1,92 @@
+"""Takes messages into the market: checked, stamped, encoded once, and given their position."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from pydantic import ValidationError
+
+from client_sdk.contract import STREAM_DATA, BookData, ErrorCode, StreamData
+from server.core.errors import LimitError, RequestError
+from server.core.log.entries import Position
+from server.core.log.idempotency import Claim
+from server.core.market.topics import Topic, channel_for
+from server.core.wire.strict_json import dumps
+from server.core.wire.validation import invalid
+from server.ports import Broker, Clock
+from server.services.market.books import Books
+
+
+@dataclass(frozen=True, slots=True)
+class PublishingConfig:
+    """How large a message may be, and how deep a book."""
+
+    message_bytes: int = 64 * 1024
+    book_levels: int = 200
+
+
+class PublishingService:
+    """Fills the `Publishing` port over a broker."""
+
+    def __init__(self, config: PublishingConfig, broker: Broker, clock: Clock) -> None:
+        self._config = config
+        self._broker = broker
+        self._clock = clock
+        self._books = Books(broker, max_levels=config.book_levels)
+        # How many messages were taken; a retry counts too.
+        self.published = 0
+
+    async def publish(
+        self,
+        topic: str,
+        data: Mapping[str, object],
+        *,
+        kind: str = "update",
+        user: str | None = None,
+        org: str = "default",
+        identifier: str | None = None,
+        publisher: str = "",
+    ) -> Position:
+        """Publish one message; with an `identifier` a retry of the publisher's makes no second.
+
+        `user` and `org` say whose private topic it is.
+        """
+        parsed = Topic.parse(topic)
+        if (parsed.symbol is None) != (user is not None):
+            wanted = "needs a user" if user is None else "is not a user's"
+            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} {wanted}")
+        if kind == "snapshot" and not parsed.stream.merges:
+            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} takes no snapshots")
+        # Any mapping will do; neither pydantic nor orjson takes one that is no dict.
+        fields = dict(data)
+        model, encoded = self._judge(parsed, fields)
+        channel = channel_for(parsed, org, user or "")
+        claim = None
+        if identifier is not None:
+            key = "\0".join((org, publisher, channel, identifier))
+            claim = Claim(key, blake2b(kind.encode() + encoded, digest_size=16).digest())
+        ts_ms = int(self._clock.time() * 1000)
+        self.published += 1
+        if isinstance(model, BookData):
+            return await self._books.publish(channel, model, ts_ms, kind, claim)
+        kept = not parsed.stream.merges
+        receipt = await self._broker.publish(
+            channel, encoded, ts_ms, kind=kind, claim=claim, kept=kept
+        )
+        return receipt.position
+
+    def _judge(self, topic: Topic, fields: dict[str, object]) -> tuple[StreamData, bytes]:
+        try:
+            model = STREAM_DATA[topic.stream].model_validate(fields)
+            encoded = dumps(fields)
+        except ValidationError as error:
+            raise invalid(error, f"{topic.name}: ") from None
+        except ValueError as error:
+            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic.name}: {error}") from None
+        if len(encoded) > self._config.message_bytes:
+            raise LimitError(
+                ErrorCode.LIMIT_PAYLOAD,
+                f"a message may have {self._config.message_bytes} bytes",
+                details={"limit": self._config.message_bytes},
+            )
+        return model, encoded

@@ -1,0 +1,240 @@
+"""Subscribes connections to topics: each topic is judged alone, and answered with its state."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from client_sdk.contract import (
+    INTERVALS_MS,
+    ErrorCode,
+    Scope,
+    SubscriptionStatus,
+)
+from server.access import Principal
+from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
+from server.core.log.entries import Entry, Position
+from server.core.market.subscriptions import Subscription, Subscriptions
+from server.core.market.topics import Topic, channel_for
+from server.delivery import Fanout
+from server.delivery.channel import Channel
+from server.ports import Link
+from server.services.market.replies import Answer, answer, connected
+from server.services.market.topic_subscriptions import (
+    OpenTopics,
+    SubscribingConfig,
+    may_have,
+    view_of,
+)
+
+TopicReplies = dict[str, dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A topic that is followed here for a connection that is about to listen to it."""
+
+    subscription: Subscription
+    channel: Channel
+    seen: Position | None
+    missed: list[Entry] | None
+
+
+class SubscribingService:
+    """Who hears what on this node."""
+
+    def __init__(
+        self,
+        config: SubscribingConfig,
+        topics: OpenTopics,
+        subscriptions: Subscriptions,
+        fanout: Fanout,
+    ) -> None:
+        self._config = config
+        self._topics = topics
+        self._subscriptions = subscriptions
+        self._fanout = fanout
+
+    def enter(
+        self, connection_id: str, principal: Principal, link: Link, *, numbered: bool = False
+    ) -> None:
+        """A connection is there and may subscribe; `numbered`, its events have offsets."""
+        self._subscriptions.enter(connection_id, principal.org, principal.user_id)
+        self._fanout.attach(connection_id, link, numbered=numbered)
+
+    def park(self, connection_id: str) -> None:
+        """The connection was cut off and may be back: what it listens to is kept for it."""
+        self._subscriptions.park(connection_id)
+        self._fanout.park(connection_id)
+
+    def resume(
+        self,
+        connection_id: str,
+        principal: Principal,
+        link: Link,
+        offset: str | None,
+        first: bytes = b"",
+    ) -> bool:
+        """It is back: it gets what it missed. False where that, or its topics, cannot be had."""
+        for subscription in self._subscriptions.of_connection(connection_id):
+            allowed = principal.allows(Scope.MARKET_READ)
+            if not allowed or not may_have(principal, subscription.topic):
+                return False
+        if not self._fanout.resume(connection_id, link, offset, first):
+            return False
+        self._subscriptions.resume(connection_id)
+        return True
+
+    async def leave(self, connection_id: str) -> None:
+        """The connection is gone, and what it listened to with it."""
+        self._subscriptions.leave(connection_id)
+        for name in self._fanout.detach(connection_id):
+            await self._topics.close(name)
+
+    async def subscribe(
+        self,
+        connection_id: str,
+        principal: Principal,
+        topics: Iterable[str],
+        interval_ms: int = 0,
+        since: Mapping[str, Position] | None = None,
+    ) -> TopicReplies:
+        """Subscribe to each topic that may be had; the others say why not.
+
+        `since` says how far the client had come before: it gets exactly what it missed, or is
+        told that this cannot be.
+        """
+        replies: TopicReplies = {name: {} for name in topics}
+        opened: dict[str, _Opened] = {}
+        try:
+            with ExitStack() as held:
+                for name in replies:
+                    try:
+                        topic = Topic.parse(name)
+                        seen = None if since is None else since.get(name)
+                        self._judge_place(connection_id, principal, topic, opened)
+                        each = await self._join(connection_id, topic, seen)
+                    except FloorcastError as error:
+                        replies[name] = _refused(error)
+                        continue
+                    # While the others are asked for, nobody listens to it yet.
+                    held.enter_context(self._topics.holding(each.channel.name))
+                    opened[name] = each
+                # From here on nothing waits: what is published now comes after this answer.
+                room = self._config.max_reply_bytes
+                for name, each in opened.items():
+                    try:
+                        told = self._listen(connection_id, each, interval_ms, max(0, room))
+                    except FloorcastError as error:
+                        replies[name] = _refused(error)
+                        continue
+                    room -= told.used_bytes
+                    replies[name] = told.reply
+        finally:
+            # Nothing, unless it came to nothing.
+            for each in opened.values():
+                self._subscriptions.fail(each.subscription)
+            for each in opened.values():
+                await self._topics.close(each.channel.name)
+        self._fanout.answered(connection_id)
+        return replies
+
+    def _listen(
+        self, connection_id: str, opened: "_Opened", interval_ms: int, room_bytes: int
+    ) -> Answer:
+        """Let a connection hear a topic that is followed here, and tell it where that stands."""
+        topic, channel = opened.subscription.topic, opened.channel
+        # What waits may find the connection broken, and end it.
+        self._fanout.flush_channel(channel)
+        self._judge_presence(connection_id)
+        granted = _granted(interval_ms) if topic.stream.merges else 0
+        pace = self._fanout.listen(connection_id, channel, granted)
+        # Another connection of its user's may have ended it meanwhile.
+        subscription = self._subscriptions.pend(connection_id, topic)
+        self._subscriptions.listen(connection_id, subscription, granted)
+        told = answer(
+            view_of(channel), pace, seen=opened.seen, missed=opened.missed, room_bytes=room_bytes
+        )
+        if told.owes_snapshot:
+            self._fanout.owe_snapshot(connection_id, channel)
+        return told
+
+    async def unsubscribe(
+        self, connection_id: str, principal: Principal, topics: Iterable[str]
+    ) -> TopicReplies:
+        """End subscriptions; one that was not there is ended just as well."""
+        replies: TopicReplies = {}
+        for name in dict.fromkeys(topics):
+            try:
+                topic = Topic.parse(name)
+            except FloorcastError as error:
+                replies[name] = _refused(error)
+                continue
+            channel = self._fanout.channel(channel_for(topic, principal.org, principal.user_id))
+            if self._subscriptions.end(connection_id, topic) and channel is not None:
+                self._fanout.unlisten(connection_id, channel)
+                await self._topics.close(channel.name)
+            replies[name] = {"status": SubscriptionStatus.DISCONNECTED.value}
+        return replies
+
+    def subscriptions(self, connection_id: str) -> TopicReplies:
+        """What the connection is subscribed to now."""
+        replies: TopicReplies = {}
+        for subscription in self._subscriptions.of_connection(connection_id):
+            channel = self._fanout.channel(subscription.channel)
+            if channel is not None:
+                standing = self._fanout.standing(connection_id, channel)
+                replies[subscription.topic.name] = connected(view_of(channel), *standing)
+        return replies
+
+    async def _join(self, connection_id: str, topic: Topic, seen: Position | None) -> _Opened:
+        """The topic, followed here; and what the connection missed of it."""
+        subscription = self._subscriptions.pend(connection_id, topic)
+        name = subscription.channel
+        # Of what merges, the state is all that anybody needs.
+        lacking_from = None if topic.stream.merges else seen
+        try:
+            channel, missed = await self._topics.open(name, topic, lacking_from)
+            self._judge_presence(connection_id)
+        except BaseException:
+            # Also where the connection ended while the broker was asked.
+            self._subscriptions.fail(subscription)
+            await self._topics.close(name)
+            raise
+        return _Opened(subscription, channel, seen, missed)
+
+    def _judge_place(
+        self,
+        connection_id: str,
+        principal: Principal,
+        topic: Topic,
+        opened: Mapping[str, "_Opened"],
+    ) -> None:
+        """Refuse what may not be had, and one more than there is room for."""
+        if not may_have(principal, topic):
+            raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
+        self._judge_presence(connection_id)
+        subscriptions = self._subscriptions
+        count = subscriptions.count_of(connection_id) + sum(
+            not subscriptions.listens(connection_id, each.channel.name) for each in opened.values()
+        )
+        name = channel_for(topic, principal.org, principal.user_id)
+        full = 0 < self._config.max_topics <= count
+        if full and not subscriptions.listens(connection_id, name):
+            raise LimitError(
+                ErrorCode.LIMIT_TOPICS,
+                f"a connection may have {self._config.max_topics} topics",
+                details={"limit": self._config.max_topics},
+            )
+
+    def _judge_presence(self, connection_id: str) -> None:
+        if connection_id not in self._fanout:
+            raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
+
+
+def _granted(interval_ms: int) -> int:
+    """The next pace that is offered: never more often than was asked for, if there is one."""
+    return next((each for each in INTERVALS_MS if each >= interval_ms), INTERVALS_MS[-1])
+
+
+def _refused(error: FloorcastError) -> dict[str, object]:
+    return {"status": SubscriptionStatus.ERROR.value, "error": error.body()}

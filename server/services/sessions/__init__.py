@@ -1,0 +1,1 @@
+"""Shared sessions: joining and leaving, presence on this node, messages, notices."""

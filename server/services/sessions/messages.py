@@ -1,0 +1,101 @@
+"""What the members of a session say to each other: messages that are kept, and signals."""
+
+import itertools
+import secrets
+from collections.abc import Mapping
+from hashlib import blake2b
+
+import orjson
+
+from server.access import Principal
+from server.core.log.idempotency import Claim
+from server.core.sessions.records import session_channel
+from server.delivery import Fanout
+from server.ports import Assembly, Broker, Clock
+from server.services.sessions.encoding import Reply, encode_within, message_bodies
+from server.services.sessions.service import SessionsService
+
+
+class Talking:
+    """Only who is in a session can speak or read there."""
+
+    def __init__(
+        self,
+        sessions: SessionsService,
+        broker: Broker,
+        assembly: Assembly,
+        fanout: Fanout,
+        clock: Clock,
+        *,
+        message_bytes: int,
+    ) -> None:
+        self._sessions = sessions
+        self._broker = broker
+        self._assembly = assembly
+        self._fanout = fanout
+        self._clock = clock
+        self._message_bytes = message_bytes
+        # For messages without an id of their own: unique, and cheaper than a random one each.
+        self._prefix = f"{secrets.token_hex(6)}-"
+        self._numbers = itertools.count(1)
+        # Messages that were taken.
+        self.sent = 0
+
+    async def send(
+        self,
+        connection_id: str,
+        principal: Principal,
+        session_id: str,
+        data: Mapping[str, object],
+        identifier: str | None,
+    ) -> Reply:
+        """Say something to everybody in the session, the sender too."""
+        await self._sessions.require(connection_id, (principal.org, session_id))
+        encoded = encode_within(data, self._message_bytes)
+        name = session_channel(principal.org, session_id)
+        claim = None
+        if identifier is not None:
+            key = "\0".join((name, principal.user_id, identifier))
+            claim = Claim(key, blake2b(encoded, digest_size=16).digest())
+        else:
+            identifier = f"{self._prefix}{next(self._numbers)}"
+        body = b'{"id":%b,"user_id":%b,"data":%b}' % (
+            orjson.dumps(identifier),
+            orjson.dumps(principal.user_id),
+            encoded,
+        )
+        receipt = await self._broker.publish(name, body, self._now_ms(), claim=claim, kept=True)
+        self.sent += 1
+        return {"ok": True, "id": identifier, **receipt.position.body(), "ts": receipt.ts_ms}
+
+    async def signal(
+        self,
+        connection_id: str,
+        principal: Principal,
+        session_id: str,
+        data: Mapping[str, object],
+    ) -> Reply:
+        """Tell the others something that holds for a moment; who lags does not hear it."""
+        key = (principal.org, session_id)
+        await self._sessions.require(connection_id, key)
+        encoded = encode_within(data, self._message_bytes)
+        await self._assembly.signal(key, connection_id, principal.user_id, encoded)
+        return {"ok": True}
+
+    async def history(
+        self,
+        connection_id: str,
+        principal: Principal,
+        session_id: str,
+        before_seq: int | None,
+        limit: int,
+    ) -> Reply:
+        """The last messages, or those before one that is known."""
+        await self._sessions.require(connection_id, (principal.org, session_id))
+        name = session_channel(principal.org, session_id)
+        entries = await self._broker.before(name, before_seq, limit)
+        channel = self._fanout.channel(name)
+        return {"ok": True, "messages": [] if channel is None else message_bodies(channel, entries)}
+
+    def _now_ms(self) -> int:
+        return int(self._clock.time() * 1000)

@@ -1,0 +1,29 @@
+"""Tasks end when they are to, whatever a library does with a cancel."""
+
+import asyncio
+import contextlib
+
+from server.brokers.redis.connection.tasks import end
+
+
+async def test_a_task_that_swallows_a_cancel_ends_all_the_same() -> None:
+    swallowed = 0
+
+    async def work() -> None:
+        nonlocal swallowed
+        while swallowed < 2:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            swallowed += 1
+        await asyncio.sleep(60)
+
+    stubborn = asyncio.create_task(work())
+    other = asyncio.create_task(asyncio.sleep(60))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await end(stubborn, other)
+    assert (stubborn.cancelled(), other.cancelled(), swallowed) == (True, True, 2)
+
+
+async def test_to_end_nothing_is_nothing() -> None:
+    await end()

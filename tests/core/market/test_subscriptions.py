@@ -1,0 +1,187 @@
+"""Subscriptions: five states, a key, and indexes that always agree."""
+
+from itertools import product
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from client_sdk.contract import Stream, SubscriptionStatus
+from server.core.market.subscriptions import IllegalMove, Subscription, Subscriptions
+from server.core.market.topics import Topic, channel_for
+
+PRICE = Topic(Stream.PRICE, "BTCUSDT")
+TRADES = Topic(Stream.TRADES, "BTCUSDT")
+USER = Topic(Stream.USER_DATA, None)
+
+
+def listening(subscriptions: Subscriptions, connection: str, *topics: Topic) -> None:
+    for topic in topics:
+        subscriptions.listen(connection, subscriptions.pend(connection, topic), 0)
+
+
+@pytest.mark.behaviour("B6", "B7", "B8")
+def test_a_subscription_names_its_user_its_topic_its_state_and_who_listens() -> None:
+    public = Subscription("acme", "ann", PRICE)
+    private = Subscription("acme", "ann", USER)
+    assert (public.key, private.key) == ("ann:PRICE:BTCUSDT", "ann:USER_DATA")
+    assert (public.channel, private.channel) == ("PRICE:BTCUSDT", "USER_DATA@4:acme:ann")
+    assert public.status is SubscriptionStatus.PENDING
+    assert public.listeners == {}
+    assert "PRICE" in repr(public)
+
+
+PENDING, CONNECTED, DISCONNECTED, ERROR, RECONNECTING = (
+    SubscriptionStatus[name]
+    for name in ("PENDING", "CONNECTED", "DISCONNECTED", "ERROR", "RECONNECTING")
+)
+MOVES = {
+    PENDING: {CONNECTED, ERROR, DISCONNECTED},
+    CONNECTED: {RECONNECTING, ERROR, DISCONNECTED},
+    RECONNECTING: {PENDING, CONNECTED, ERROR, DISCONNECTED},
+    ERROR: {PENDING, DISCONNECTED},
+    DISCONNECTED: {PENDING},
+}
+
+
+@pytest.mark.behaviour("B2")
+@pytest.mark.parametrize(("start", "end"), list(product(SubscriptionStatus, repeat=2)))
+def test_a_subscription_moves_between_its_five_states_only_as_it_may(
+    start: SubscriptionStatus, end: SubscriptionStatus
+) -> None:
+    subscription = Subscription("acme", "ann", PRICE, start)
+    if end is start or end in MOVES[start]:
+        subscription.move(end)
+        assert subscription.status is end
+    else:
+        with pytest.raises(IllegalMove, match="ann:PRICE:BTCUSDT"):
+            subscription.move(end)
+        assert subscription.status is start
+
+
+@pytest.mark.behaviour("B2")
+def test_a_subscription_is_pending_until_it_is_connected_and_disconnected_when_nobody_listens() -> (
+    None
+):
+    subscriptions = Subscriptions()
+    for connection in ("phone", "desk"):
+        subscriptions.enter(connection, "acme", "ann")
+    subscription = subscriptions.pend("phone", PRICE)
+    assert subscription.status is PENDING
+    subscriptions.listen("phone", subscription, 100)
+    assert (subscription.status, subscription.listeners) == (CONNECTED, {"phone": 100})
+    subscriptions.leave("phone")
+    assert (subscription.status, subscription.listeners) == (DISCONNECTED, {})
+    assert subscriptions.pend("desk", PRICE) is subscription
+    assert subscription.status is PENDING
+    subscriptions.fail(subscription)
+    assert subscription.status is ERROR
+    subscriptions.listen("desk", subscriptions.pend("desk", PRICE), 0)
+    subscriptions.fail(subscription)
+    assert subscription.status is CONNECTED, "who listens already is not touched"
+
+
+@pytest.mark.behaviour("B16", "B17", "B18", "B19", "B20")
+def test_a_subscription_shows_in_both_directions_until_it_ends() -> None:
+    subscriptions = Subscriptions()
+    subscriptions.enter("a1", "acme", "ann")
+    subscriptions.enter("b1", "acme", "bob")
+    listening(subscriptions, "a1", PRICE, TRADES, USER)
+    listening(subscriptions, "b1", PRICE, USER)
+    assert [each.topic for each in subscriptions.of_user("acme", "ann")] == [PRICE, TRADES, USER]
+    assert subscriptions.users_of("PRICE:BTCUSDT") == (("acme", "ann"), ("acme", "bob"))
+    assert subscriptions.users_of(channel_for(USER, "acme", "ann")) == (("acme", "ann"),)
+    assert list(subscriptions.listeners_of("PRICE:BTCUSDT")) == ["a1", "b1"]
+    assert len(subscriptions) == 5
+    assert subscriptions.end("a1", PRICE)
+    assert not subscriptions.end("a1", PRICE)
+    assert [each.topic for each in subscriptions.of_user("acme", "ann")] == [TRADES, USER]
+    assert subscriptions.users_of("PRICE:BTCUSDT") == (("acme", "bob"),)
+    assert not subscriptions.listens("a1", "PRICE:BTCUSDT")
+    assert not subscriptions.end("nobody", PRICE)
+
+
+@pytest.mark.behaviour("B21", "B22", "D43")
+def test_a_users_subscriptions_stay_while_another_connection_of_theirs_is_there() -> None:
+    subscriptions = Subscriptions()
+    for connection, user in (("phone", "ann"), ("desk", "ann"), ("b1", "bob")):
+        subscriptions.enter(connection, "acme", user)
+    listening(subscriptions, "phone", PRICE)
+    listening(subscriptions, "b1", PRICE)
+    assert subscriptions.leave("phone") == ("PRICE:BTCUSDT",)
+    [kept] = subscriptions.of_user("acme", "ann")
+    assert (kept.topic, kept.listeners) == (PRICE, {})
+    assert subscriptions.leave("desk") == ()
+    assert subscriptions.of_user("acme", "ann") == ()
+    assert subscriptions.users_of("PRICE:BTCUSDT") == (("acme", "bob"),)
+    assert subscriptions.leave("nobody") == ()
+
+
+def test_what_nobody_listens_to_is_forgotten_where_it_becomes_too_much() -> None:
+    subscriptions = Subscriptions(max_idle=2)
+    subscriptions.enter("lasting", "acme", "ann")
+    for number in range(5):
+        subscriptions.enter("c", "acme", "ann")
+        listening(subscriptions, "c", Topic(Stream.PRICE, f"S{number}"))
+        subscriptions.leave("c")
+    assert [each.topic.symbol for each in subscriptions.of_user("acme", "ann")] == ["S3", "S4"]
+    subscriptions.leave("lasting")
+    assert not any(vars(subscriptions)[name] for name in INDEXES)
+
+
+INDEXES = ("_connections", "_owner", "_users", "_subscriptions", "_idle", "_channels", "_count")
+connections = st.sampled_from(["a1", "a2", "b1"])
+topics = st.sampled_from([PRICE, TRADES, USER])
+OWNERS = {"a1": "ann", "a2": "ann", "b1": "bob"}
+
+
+class Both(RuleBasedStateMachine):
+    """Any sequence of operations, beside a set of pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.real = Subscriptions()
+        self.present: set[str] = set()
+        self.pairs: set[tuple[str, Topic]] = set()
+
+    @rule(who=connections, what=topics)
+    def listen(self, who: str, what: Topic) -> None:
+        self.real.enter(who, "acme", OWNERS[who])
+        self.present.add(who)
+        self.real.listen(who, self.real.pend(who, what), 0)
+        self.pairs.add((who, what))
+
+    @rule(who=connections, what=topics)
+    def end(self, who: str, what: Topic) -> None:
+        assert self.real.end(who, what) == ((who, what) in self.pairs)
+        self.pairs.discard((who, what))
+
+    @rule(who=connections)
+    def leave(self, who: str) -> None:
+        gone = self.real.leave(who)
+        assert len(gone) == len([what for each, what in self.pairs if each == who])
+        self.pairs = {pair for pair in self.pairs if pair[0] != who}
+        self.present.discard(who)
+
+    @invariant()
+    def directions_agree(self) -> None:
+        assert len(self.real) == len(self.pairs)
+        for who in OWNERS:
+            mine = {what for each, what in self.pairs if each == who}
+            assert {each.topic for each in self.real.of_connection(who)} == mine
+            assert self.real.count_of(who) == len(mine)
+        for user in ("ann", "bob"):
+            for subscription in self.real.of_user("acme", user):
+                here = {who for who, what in self.pairs if what == subscription.topic}
+                assert set(subscription.listeners) == {w for w in here if OWNERS[w] == user}
+                assert ("acme", user) in self.real.users_of(subscription.channel)
+                assert (subscription.status is CONNECTED) == bool(subscription.listeners)
+        if not self.present:
+            assert not any(vars(self.real)[name] for name in INDEXES)
+
+
+Both.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+test_any_sequence_keeps_both_directions_in_step = pytest.mark.behaviour("D44", "D30", "D31")(
+    Both.TestCase
+)

@@ -1,0 +1,75 @@
+"""Topics: what can be subscribed to, and channels that cannot be confused."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from client_sdk.contract import ErrorCode, Stream
+from server.core.errors import RequestError
+from server.core.market.topics import Topic, channel_for
+
+
+@pytest.mark.parametrize(
+    ("name", "topic"),
+    [
+        ("PRICE:BTCUSDT", Topic(Stream.PRICE, "BTCUSDT")),
+        ("TRADES:EUR/USD", Topic(Stream.TRADES, "EUR/USD")),
+        ("ORDERBOOK:BRK.B", Topic(Stream.ORDERBOOK, "BRK.B")),
+        ("USER_DATA", Topic(Stream.USER_DATA, None)),
+        ("PRICE:" + "A" * 32, Topic(Stream.PRICE, "A" * 32)),
+    ],
+)
+def test_a_topic_is_read_and_written_alike(name: str, topic: Topic) -> None:
+    assert Topic.parse(name) == topic
+    assert topic.name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ":",
+        "PRICE",
+        "PRICE:",
+        "PRICE:btc",
+        "PRICE:BTC USDT",
+        "PRICE:BTCUSDT\n",
+        "PRICE:-A",
+        "PRICE:" + "A" * 33,
+        "PRICE:A:B",
+        "price:BTC",
+        "NOISE:BTC",
+        "USER_DATA:ann",
+        "USER_DATA:",
+    ],
+)
+def test_what_is_no_topic_is_refused_with_a_reason(name: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        Topic.parse(name)
+    assert refused.value.code is ErrorCode.TOPIC_UNKNOWN
+    assert refused.value.message
+
+
+text = st.text(min_size=1, max_size=8)
+
+
+@given(text, text, text, text)
+@example("a:b", "c", "a", "b:c")
+@example("a", "1:b:c", "a:1:b", "c")
+@example("1:a", "b", "1", "a:b")
+@example("a@1", "b", "a", "1:b")
+def test_no_two_users_share_a_private_channel(org: str, user: str, org2: str, user2: str) -> None:
+    topic = Topic(Stream.USER_DATA, None)
+    same = (org, user) == (org2, user2)
+    assert (channel_for(topic, org, user) == channel_for(topic, org2, user2)) is same
+    assert not channel_for(topic, org, user).startswith("PRICE:")
+
+
+def test_a_public_channel_is_everybodys() -> None:
+    topic = Topic(Stream.PRICE, "A")
+    assert channel_for(topic, "acme", "ann") == channel_for(topic, "other", "bob") == "PRICE:A"
+
+
+def test_each_private_stream_of_a_user_has_a_channel_of_its_own() -> None:
+    topics = [Topic(stream, None) for stream in Stream if not stream.per_symbol]
+    assert len({channel_for(topic, "acme", "ann") for topic in topics}) == 4

@@ -1,0 +1,55 @@
+"""Offsets: one count for a node, read back only where it is this node's own."""
+
+import json
+
+import pytest
+
+from server.core.recovery.offsets import Offsets, plain_frame
+from server.core.wire.frames import split_text_frames
+
+
+def test_what_is_numbered_counts_on_and_the_first_number_of_several_is_told() -> None:
+    offsets = Offsets("ab12")
+    assert [offsets.take(), offsets.take(3), offsets.take()] == [1, 2, 5]
+    assert offsets.last == 5
+
+
+def test_an_event_carries_its_offset_as_its_last_argument_and_only_where_it_is_wanted() -> None:
+    event = b'42/market,["price",{"seq":1}'
+    [numbered] = split_text_frames(Offsets("ab12").frame(event, 7))
+    [plain] = split_text_frames(plain_frame(event))
+    assert json.loads(numbered[10:]) == ["price", {"seq": 1}, "ab12-7"]
+    assert json.loads(plain[10:]) == ["price", {"seq": 1}]
+
+
+def test_only_an_offset_of_this_node_that_was_given_out_is_read() -> None:
+    offsets = Offsets("ab12")
+    offsets.take(9)
+    assert offsets.read("ab12-9") == 9
+    assert offsets.read("ab12-0") == 0
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        None,
+        "",
+        "9",
+        "ab12-",
+        "ab12-10",
+        "ab12--1",
+        "ab12-+1",
+        "ab12- 1",
+        "ab12-1\n",
+        "ab12-1.0",
+        "ab12-٣",
+        "ab12-" + "9" * 16,
+        "ab13-1",
+        "AB12-1",
+        "xab12-1",
+    ],
+)
+def test_anything_else_is_no_offset(forged: str | None) -> None:
+    offsets = Offsets("ab12")
+    offsets.take(9)
+    assert offsets.read(forged) is None

@@ -1,0 +1,118 @@
+"""What a client of the contract believes, from nothing but the messages that it was sent."""
+
+from typing import Any
+
+from tests.kit.checksum import checksum
+from tests.kit.network.links import RecordingLink
+
+KEPT = ("TRADES", "USER_DATA", "ORDER_UPDATES")
+
+
+class View:
+    """One subscription as its client sees it; complains where a promise is broken."""
+
+    def __init__(self, topic: str, reply: dict[str, Any]) -> None:
+        self.topic = topic
+        self.stream = topic.partition(":")[0]
+        self.epoch = reply["epoch"]
+        self.seq = reply["seq"]
+        self.value: object = None
+        self.bids: dict[str, str] = {}
+        self.asks: dict[str, str] = {}
+        self.checksum: int | None = None
+        self.told_of_loss = 0
+        # It is back from a cut: where the server cannot know how far it had come, a state with
+        # another `prev` stands for all.
+        self.returned = False
+        if reply["snapshot"] is not None:
+            assert reply["snapshot"]["seq"] == self.seq
+            self._snapshot(reply["snapshot"]["data"])
+
+    def comes_back(self, reply: dict[str, Any]) -> "View":
+        """The view after the answer to a subscription that said how far this one had come."""
+        if not reply["recovered"]:
+            assert self.stream in KEPT, "a merged stream always recovers"
+            return View(self.topic, reply)
+        assert reply["epoch"] == self.epoch
+        if self.stream in KEPT:
+            assert reply["snapshot"] is None
+            for message in reply["missed"]:
+                assert (message["prev"], message["seq"]) == (self.seq, self.seq + 1)
+                self.seq += 1
+                self._update(message["data"])
+            assert self.seq == reply["seq"], "every one that was missed"
+        elif reply["snapshot"] is None:
+            # Nothing was missed, or the state comes as a message.
+            self.seq = reply["seq"]
+        else:
+            return View(self.topic, reply)
+        return self
+
+    def hear(self, message: dict[str, Any], now_ms: int, times: list[int]) -> None:
+        """One message that came just now, of a topic whose messages were published then."""
+        assert message["epoch"] == self.epoch
+        returned, self.returned = self.returned, False
+        if returned and message["type"] == "snapshot" and self.stream not in KEPT:
+            assert message["seq"] >= self.seq
+            self._snapshot(message["data"])
+            self.seq = message["seq"]
+            return
+        assert message["prev"] == self.seq, (message, self.seq)
+        if message["type"] == "heartbeat":
+            assert message["seq"] == self.seq
+            return
+        updates = message["seq"] - message["prev"]
+        assert updates >= 0
+        if message["type"] == "snapshot":
+            if self.stream in KEPT:
+                self.told_of_loss += 1
+            self._snapshot(message["data"])
+        else:
+            assert updates >= 1
+            assert self.stream not in KEPT or updates == 1, "a kept message was skipped"
+            self._update(message["data"])
+        assert message.get("merged", 1) == max(1, updates if self.stream not in KEPT else 1)
+        assert ("age_ms" in message) == ("merged" in message)
+        if "merged" in message:
+            assert message["age_ms"] == now_ms - times[message["prev"]]
+        self.seq = message["seq"]
+
+    def _snapshot(self, data: dict[str, Any]) -> None:
+        if self.stream == "ORDERBOOK":
+            self.bids, self.asks = {}, {}
+        self._update(data)
+
+    def _update(self, data: dict[str, Any]) -> None:
+        if self.stream != "ORDERBOOK":
+            self.value = data
+            return
+        for side, levels in ((self.bids, data["bids"]), (self.asks, data["asks"])):
+            for price, quantity in levels:
+                if quantity == "0":
+                    side.pop(price, None)
+                else:
+                    side[price] = quantity
+        assert checksum(self.bids, self.asks) == data["checksum"]
+
+
+class Reader:
+    """A client behind a recording link: everything it subscribed to, as it believes it to be."""
+
+    def __init__(self, link: RecordingLink) -> None:
+        self.link = link
+        self.views: dict[str, View] = {}
+        self.stale: dict[str, bool] = {}
+        self._heard = 0
+
+    def hear(self, now_ms: int, times: dict[str, list[int]]) -> None:
+        """Take in what was sent since the last time."""
+        events = self.link.events()
+        for event, body in events[self._heard :]:
+            topic = body["stream"] + (f":{body['symbol']}" if body["symbol"] else "")
+            if event == "status":
+                self.stale[topic] = body["state"] == "STALE"
+                continue
+            assert event == body["stream"].lower()
+            assert topic in self.views, f"a message of {topic}, which was not subscribed to"
+            self.views[topic].hear(body, now_ms, times[topic])
+        self._heard = len(events)

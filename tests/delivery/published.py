@@ -1,0 +1,82 @@
+"""What a model test has published so far, and where that leads to."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from server.core.errors import RequestError
+from tests.kit.rigs.market import Desk
+
+Side = dict[str, str]
+
+
+class Past:
+    """Publishes numbered messages, and keeps what every topic has to end with."""
+
+    def __init__(self, desk: Desk, run: Callable[[Any], Any], topics: Sequence[str]) -> None:
+        self._desk = desk
+        self._run = run
+        self.number = 0
+        self.numbers: dict[str, list[int | None]] = {topic: [] for topic in topics}
+        self.times: dict[str, list[int]] = {topic: [] for topic in topics}
+        self.books: dict[str, tuple[Side, Side]] = {}
+
+    def publish(self, topic: str, count: int, *, each_in_its_turn: bool) -> None:
+        """Publish so many messages; books have changes instead."""
+        stream, _, symbol = topic.partition(":")
+        for _ in range(count):
+            self.number += 1
+            if stream == "PRICE":
+                position = self._run(self._desk.price(symbol, self.number))
+            elif stream == "TRADES":
+                position = self._run(self._desk.trade(symbol, self.number))
+            elif stream == "USER_DATA":
+                data = {"number": self.number, "padding": "x" * 200}
+                position = self._run(self._desk.publishing.publish(topic, data, user="ann"))
+            else:
+                return
+            self._note(topic, self.number)
+            assert position.seq == len(self.numbers[topic])
+            if each_in_its_turn:
+                self._desk.turn()
+
+    def change_book(
+        self, symbol: str, bids: list[tuple[int, int]], asks: list[tuple[int, int]], kind: int
+    ) -> bool:
+        """Change a book, or make it anew where the kind is 0; False where that was refused."""
+        new_bids, new_asks = (
+            [(f"{price}.0", str(quantity)) for price, quantity in dict(side).items()]
+            for side in (bids, asks)
+        )
+        try:
+            self._run(self._desk.book(symbol, new_bids, new_asks, "update" if kind else "snapshot"))
+        except RequestError:
+            return False
+        topic = f"ORDERBOOK:{symbol}"
+        book = self.book(topic) if kind else ({}, {})
+        for side, changed in zip(book, (new_bids, new_asks), strict=True):
+            side.update(changed)
+            for price in [price for price, quantity in side.items() if quantity == "0"]:
+                del side[price]
+        self.books[topic] = book
+        self._note(topic, None)
+        return True
+
+    def book(self, topic: str) -> tuple[Side, Side]:
+        """Both sides of a book as they have to be now."""
+        return self.books.get(topic, ({}, {}))
+
+    def now_ms(self) -> int:
+        """The time of the desk."""
+        return int(self._desk.clock.time() * 1000)
+
+    def calm_down(self, hear: Callable[[], None]) -> None:
+        """Let everything that waits go out, and be heard."""
+        for _ in range(3):
+            self._desk.settle()
+            hear()
+            self._desk.pass_time(1.0)
+            hear()
+
+    def _note(self, topic: str, number: int | None) -> None:
+        self.numbers[topic].append(number)
+        self.times[topic].append(self.now_ms())

@@ -1,0 +1,84 @@
+"""A publisher that goes on through whatever happens, and knows what was promised to it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+from tests.kit.clients.js_readers import Readers
+from tests.kit.clients.wire import RawClient
+
+TOPIC = "TRADES:LEDGER"
+_PAUSE_SECONDS = 0.01
+_AGAIN_SECONDS = 0.05
+# What a broken connection, a server that goes, and one that is away look like.
+_LOST = (ConnectionError, EOFError, TimeoutError)
+
+
+class Ledger:
+    """Numbers, each published until it is acknowledged."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self.acknowledged: list[str] = []
+        self.lost_connections = 0
+        self.slowest_answer_seconds = 0.0
+        self._port = port
+        self._token = token
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            client = None
+            try:
+                client = await RawClient.connected(self._port, self._token)
+                while True:
+                    await self._publish_next(client)
+                    await asyncio.sleep(_PAUSE_SECONDS)
+            except _LOST:
+                self.lost_connections += 1
+                await asyncio.sleep(_AGAIN_SECONDS)
+            finally:
+                if client is not None:
+                    client.cut()
+
+    async def _publish_next(self, client: RawClient) -> None:
+        number = str(len(self.acknowledged))
+        trade = {"id": number, "price": "1.00", "qty": "1", "side": "buy", "ts": 1}
+        message = {"topic": TOPIC, "data": {"trades": [trade]}, "id": f"ledger-{number}"}
+        began = asyncio.get_running_loop().time()
+        answer = await client.call("publish", {"messages": [message]})
+        seconds = asyncio.get_running_loop().time() - began
+        self.slowest_answer_seconds = max(self.slowest_answer_seconds, seconds)
+        if answer["ok"]:
+            self.acknowledged.append(number)
+
+    async def until_read(self, readers: Readers) -> None:
+        """Everybody reads all that was acknowledged so far, once, in order, and knowingly."""
+        promised = len(self.acknowledged)
+        reports = await readers.until(
+            lambda each: each.connected and len(each.trades) >= promised - _first(each.trades)
+        )
+        for each in reports:
+            came = list(map(int, each.trades))
+            misplaced = [(one, other) for one, other in pairwise(came) if other != one + 1]
+            unhurt = not (misplaced or each.gaps or each.resets)
+            assert unhurt, f"{misplaced=} {each.gaps=} {each.resets=} {each.connects=}"
+
+
+def _first(trades: list[str]) -> int:
+    return int(trades[0]) if trades else 0
+
+
+@contextlib.asynccontextmanager
+async def publishing(port: int, token: str) -> AsyncIterator[Ledger]:
+    """Publish while the block runs."""
+    ledger = Ledger(port, token)
+    task = asyncio.get_running_loop().create_task(ledger.run(), name="ledger")
+    try:
+        yield ledger
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        # What has failed other than by being lost is a failure of the test.
+        with contextlib.suppress(asyncio.CancelledError):
+            task.result()

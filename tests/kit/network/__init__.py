@@ -1,0 +1,1 @@
+"""Networks that misbehave, proxies, certificates, hostile input."""

@@ -1,0 +1,124 @@
+"""Chaos by the dice: faults of the network in an order that follows from a seed."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+from tests.kit.network.tcp_proxy import Connection, Proxy, Way
+
+
+class Fault(StrEnum):
+    """What may happen to a connection, or to the way to the server."""
+
+    CUT = "cut"
+    RESET = "reset"
+    CUT_IN_A_FRAME = "cut in a frame"
+    BLACKHOLE = "blackhole"
+    LOSS_OF_ONE_WAY = "loss of one way"
+    HALF_CLOSE = "half-close"
+    DELAY = "delay"
+    THROTTLE = "throttle"
+    REFUSE = "refuse"
+    CUT_ALL = "cut all"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault: when, after the one before, for how long, and what else it needs to know."""
+
+    after_seconds: float
+    fault: Fault
+    lasts_seconds: float
+    # Which connection, as a part of the list from 0 to 1.
+    whose: float
+    way: Way
+    byte_count: int
+
+
+def plan(
+    seed: int | str,
+    count: int,
+    *,
+    faults: Sequence[Fault] = tuple(Fault),
+    every_seconds: tuple[float, float] = (0.1, 0.5),
+    lasts_seconds: tuple[float, float] = (0.1, 0.5),
+) -> list[Step]:
+    """The same steps for the same seed; each fault once before any comes again."""
+    dice = Random(seed)
+    steps: list[Step] = []
+    while len(steps) < count:
+        steps += [
+            Step(
+                after_seconds=dice.uniform(*every_seconds),
+                fault=fault,
+                lasts_seconds=dice.uniform(*lasts_seconds),
+                whose=dice.random(),
+                way=dice.choice(list(Way)),
+                byte_count=dice.randint(1, 400),
+            )
+            for fault in dice.sample(faults, len(faults))
+        ]
+    return steps[:count]
+
+
+class Chaos:
+    """Does to a proxy what the plan says; `done` counts what really happened."""
+
+    def __init__(self, proxy: Proxy, steps: Sequence[Step]) -> None:
+        self.done: Counter[Fault] = Counter()
+        self._proxy = proxy
+        self._steps = steps
+
+    async def run(self) -> None:
+        """All steps, one after the other; afterwards the network is well."""
+        try:
+            for step in self._steps:
+                await asyncio.sleep(step.after_seconds)
+                await self._do(step)
+        finally:
+            await self._proxy.accept()
+            # What was swallowed is gone: such a connection can only end.
+            self._proxy.reset_all()
+
+    async def _do(self, step: Step) -> None:
+        proxy = self._proxy
+        if step.fault is Fault.REFUSE:
+            proxy.refuse()
+            proxy.cut_all()
+            await asyncio.sleep(step.lasts_seconds)
+            await proxy.accept()
+        elif step.fault is Fault.CUT_ALL:
+            proxy.cut_all()
+        elif proxy.connections:
+            connection = proxy.connections[int(step.whose * len(proxy.connections))]
+            await _strike(connection, step)
+        else:
+            return
+        self.done[step.fault] += 1
+
+
+async def _strike(connection: Connection, step: Step) -> None:
+    match step.fault:
+        case Fault.CUT:
+            connection.cut()
+        case Fault.RESET:
+            connection.reset()
+        case Fault.CUT_IN_A_FRAME:
+            connection.cut_after(step.byte_count, step.way)
+        case Fault.BLACKHOLE:
+            connection.blackhole()
+        case Fault.LOSS_OF_ONE_WAY:
+            connection.blackhole(step.way)
+        case Fault.HALF_CLOSE:
+            connection.half_close(step.way)
+        case Fault.DELAY:
+            connection.delay(step.lasts_seconds / 10)
+            await asyncio.sleep(step.lasts_seconds)
+            connection.delay(0)
+        case Fault.THROTTLE:
+            connection.throttle(step.byte_count * 100)
+            await asyncio.sleep(step.lasts_seconds)
+            connection.throttle(0)

@@ -1,0 +1,67 @@
+"""Real proxies with the configurations that the examples give, at ports of the test's own."""
+
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.programs import program
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "deploy"
+CALLS = {
+    "haproxy": ("haproxy.cfg", ("-db", "-q", "-f")),
+    "nginx": ("nginx.conf", ("-g", "daemon off;", "-c")),
+}
+
+
+# Nobody is given a port that somebody else was given and does not listen at yet.
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A port that nobody listens at; connections to it are refused until somebody does."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
+
+
+@contextlib.contextmanager
+def proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
+    """Run it in front of these ports until the block ends; the port where it listens."""
+    path = program(name)
+    file, flags = CALLS[name]
+    port = free_port()
+    text = (EXAMPLES / file).read_text()
+    for stands, stand_in in zip((8000, 8001, 8002), (port, *nodes), strict=True):
+        assert f"127.0.0.1:{stands}" in text
+        text = text.replace(f"127.0.0.1:{stands}", f"127.0.0.1:{stand_in}")
+    if name == "nginx":
+        (folder / "logs").mkdir()
+        text = f"pid {folder}/nginx.pid;\nerror_log stderr crit;\n" + text.replace(
+            "http {\n",
+            "http {\n"
+            + "".join(
+                f"    {each}_temp_path {folder}/{each};\n"
+                for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            ),
+        )
+    config = folder / file
+    config.write_text(text)
+    process = subprocess.Popen([path, *flags, str(config)])
+    try:
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while process.poll() is None and time.monotonic() < give_up_at:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.01)
+        assert process.poll() is None, f"{name} does not start"
+        yield port
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_SECONDS)

@@ -1,0 +1,1 @@
+"""Redis servers for tests, and the access rights that the documentation gives."""

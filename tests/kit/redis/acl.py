@@ -1,0 +1,34 @@
+"""The accounts of docs/redis.md, made as they stand there: the least that is said to work."""
+
+import re
+from pathlib import Path
+
+import redis
+
+ACCOUNT = "floorcast:p"
+_TEXT = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
+_BLOCKS: list[str] = re.findall(r"```\n(.*?)```", _TEXT, re.DOTALL)
+_USERS: list[list[str]] = [
+    block.split()[4:] for block in _BLOCKS if block.startswith("user floorcast on >PASSWORD ")
+]
+_OF_CLUSTERS = [block.split() for block in _BLOCKS if block.startswith("+cluster ")]
+
+
+def grant(client: "redis.Redis", *rules: str) -> None:
+    """Make the account with these rules."""
+    client.execute_command("ACL SETUSER floorcast on >p", *rules)  # type: ignore[no-untyped-call]
+
+
+def server_rights(*, any_name: bool = False) -> list[str]:
+    """What one server has to grant; where tests have prefixes of their own, for `any_name`."""
+    return [each.replace("floorcast:*", "*") if any_name else each for each in _USERS[0]]
+
+
+def cluster_rights(*, any_name: bool = False) -> list[str]:
+    """What each shard has to grant."""
+    return [*server_rights(any_name=any_name), *_OF_CLUSTERS[0]]
+
+
+def sentinel_rights() -> list[str]:
+    """What a Sentinel has to grant."""
+    return _USERS[1]

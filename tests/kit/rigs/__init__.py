@@ -1,0 +1,1 @@
+"""Parts of the server put together without sockets, and clusters of them."""

@@ -1,0 +1,119 @@
+"""Nodes of a cluster as their broker sees them: what they hear, in order."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from server.brokers import Address, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig
+from server.core.counters import Counters
+from server.core.log.entries import Entry, Reset
+from server.ports import Broker
+from tests.kit.clock import ManualClock
+from tests.kit.patience import PATIENCE_SECONDS
+
+_prefixes = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a broker keeps, whichever it is."""
+
+    messages: int = 1000
+    bytes: int = 1024 * 1024
+    seconds: float = 300.0
+    idempotency_seconds: float = 120.0
+
+
+@dataclass(slots=True)
+class Node:
+    """One broker, and what it told."""
+
+    broker: Broker
+    counters: Counters = field(default_factory=Counters)
+    heard: list[Entry] = field(default_factory=list)
+    resets: list[Reset] = field(default_factory=list)
+    states: list[bool] = field(default_factory=list)
+    # Entries and resets in the order in which they were told.
+    told: list[Entry | Reset] = field(default_factory=list)
+
+    async def start(self) -> None:
+        await self.broker.start(self._hear, on_reset=self._lose, on_state=self.states.append)
+
+    async def stop(self) -> None:
+        await self.broker.stop()
+
+    def _hear(self, entry: Entry) -> None:
+        self.heard.append(entry)
+        self.told.append(entry)
+
+    def _lose(self, reset: Reset) -> None:
+        self.resets.append(reset)
+        self.told.append(reset)
+
+    def seqs(self, channel: str = "A") -> list[int]:
+        """The places that were heard of one channel."""
+        return [each.position.seq for each in self.heard if each.channel == channel]
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Wait for something to be heard."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not done():
+                await asyncio.sleep(0.001)
+
+    async def hears(self, count: int) -> list[Entry]:
+        """What was heard, when it is so much; it must not be more."""
+        await self.until(lambda: len(self.heard) >= count)
+        assert len(self.heard) == count
+        return self.heard
+
+
+class Cluster:
+    """Makes nodes that share what is behind a URL; without one, what is in the process."""
+
+    def __init__(self, kind: str, url: str | None) -> None:
+        self.kind = kind
+        self.clock = ManualClock()
+        self.prefix = f"test{next(_prefixes)}"
+        self._url = url
+
+    def node(self, bounds: Bounds | None = None, *, timeout_seconds: float = 5.0) -> Node:
+        """Another node, not started yet."""
+        bounds = bounds or Bounds()
+        if self._url is None:
+            config = MemoryConfig(
+                idempotency_seconds=bounds.idempotency_seconds,
+                history_messages=bounds.messages,
+                history_bytes=bounds.bytes,
+                history_seconds=bounds.seconds,
+            )
+            return Node(MemoryBroker(self.clock, epoch="e1", config=config))
+        counters = Counters()
+        broker = RedisBroker(
+            self.clock,
+            counters,
+            RedisConfig(
+                Address.parse(self._url),
+                prefix=self.prefix,
+                timeout_seconds=timeout_seconds,
+                idempotency_seconds=bounds.idempotency_seconds,
+                history_messages=bounds.messages,
+                history_bytes=bounds.bytes,
+                history_seconds=bounds.seconds,
+            ),
+        )
+        return Node(broker, counters)
+
+    @contextlib.asynccontextmanager
+    async def running(
+        self, bounds: Bounds | None = None, *, timeout_seconds: float = 5.0
+    ) -> AsyncIterator[Node]:
+        """A node that is up."""
+        node = self.node(bounds, timeout_seconds=timeout_seconds)
+        await node.start()
+        try:
+            await node.until(lambda: bool(node.states))
+            yield node
+        finally:
+            await node.stop()

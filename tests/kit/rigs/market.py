@@ -1,0 +1,153 @@
+"""The market without sockets: broker, delivery and services, in a loop whose turns a test takes."""
+
+from collections.abc import Callable
+
+from client_sdk.contract import Stream
+from server.access import Principal
+from server.brokers import MemoryBroker
+from server.core.counters import Counters
+from server.core.log.entries import Position
+from server.core.market.subscriptions import Subscriptions
+from server.delivery import DeliveryConfig, Fanout, Freshness, FreshnessConfig
+from server.services import (
+    Following,
+    FollowingConfig,
+    OpenTopics,
+    PublishingConfig,
+    PublishingService,
+    Submissions,
+    SubscribingConfig,
+    SubscribingService,
+)
+from server.services.market.subscribing import TopicReplies
+from tests.kit.clock import ManualClock
+from tests.kit.network.links import RecordingLink
+
+PRICE = {"bid": "1.00", "ask": "1.02", "last": "1.01", "volume": "5"}
+
+
+def trader(user: str = "ann", org: str = "default") -> Principal:
+    """Somebody who may listen and publish."""
+    scopes = frozenset({"market:read", "market:publish"})
+    return Principal(user, org, scopes, expires_at=1e12)
+
+
+class Desk:
+    """Everything between a publisher and the links."""
+
+    def __init__(
+        self,
+        delivery: DeliveryConfig | None = None,
+        freshness: FreshnessConfig | None = None,
+        publishing: PublishingConfig | None = None,
+        *,
+        subscribing: SubscribingConfig | None = None,
+        broker: type[MemoryBroker] = MemoryBroker,
+    ) -> None:
+        self.turns: list[Callable[[], None]] = []
+        self.clock = ManualClock()
+        self.counters = Counters()
+        self.delivery = delivery or DeliveryConfig()
+        self.broker = broker(self.clock, epoch="e1")
+        self.subscriptions = Subscriptions()
+        self.fanout = Fanout(
+            self.delivery,
+            clock=self.clock,
+            counters=self.counters,
+            schedule=lambda call, seconds: self.turns.append(call),
+        )
+        self.freshness = Freshness(
+            freshness or FreshnessConfig(heartbeat_seconds=0), self.fanout, self.clock
+        )
+        self.publishing = PublishingService(
+            publishing or PublishingConfig(), self.broker, self.clock
+        )
+        self.submissions = Submissions(self.publishing)
+        self.following = Following(FollowingConfig(), self.broker, self.fanout, self.clock)
+        config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
+        self.service = SubscribingService(
+            config,
+            OpenTopics(config, self.following, self.freshness),
+            self.subscriptions,
+            self.fanout,
+        )
+
+    @staticmethod
+    async def opened(
+        delivery: DeliveryConfig | None = None,
+        freshness: FreshnessConfig | None = None,
+        publishing: PublishingConfig | None = None,
+        *,
+        subscribing: SubscribingConfig | None = None,
+    ) -> "Desk":
+        """A desk whose broker runs."""
+        desk = Desk(delivery, freshness, publishing, subscribing=subscribing)
+        await desk.broker.start(desk.fanout.deliver)
+        return desk
+
+    def link(self) -> RecordingLink:
+        """A way to a client."""
+        return RecordingLink(clog_bytes=self.delivery.buffer_bytes // 4)
+
+    def enter(
+        self, name: str, principal: Principal | None = None, *, numbered: bool = False
+    ) -> RecordingLink:
+        """A client that has joined; `numbered`, it may be had back when it is cut off."""
+        link = self.link()
+        self.service.enter(name, principal or trader(name), link, numbered=numbered)
+        return link
+
+    async def client(self, name: str, *topics: str, interval_ms: int = 0) -> RecordingLink:
+        """A client that listens to these topics; its user has its own name."""
+        link = self.enter(name)
+        await self.subscribe(name, *topics, interval_ms=interval_ms)
+        return link
+
+    async def subscribe(
+        self, name: str, *topics: str, interval_ms: int = 0, user: str | None = None
+    ) -> TopicReplies:
+        """Let a client subscribe."""
+        return await self.service.subscribe(name, trader(user or name), topics, interval_ms)
+
+    async def price(self, symbol: str, last: object = "1.01") -> Position:
+        """Publish a price."""
+        return await self.publishing.publish(f"PRICE:{symbol}", {**PRICE, "last": str(last)})
+
+    async def trade(self, symbol: str, number: int) -> Position:
+        """Publish a trade."""
+        trade = {"id": number, "price": "1", "qty": "1", "side": "buy", "ts": 1}
+        return await self.publishing.publish(f"TRADES:{symbol}", {"trades": [trade]})
+
+    async def book(
+        self,
+        symbol: str,
+        bids: list[tuple[str, str]],
+        asks: list[tuple[str, str]],
+        kind: str = "update",
+    ) -> Position:
+        """Publish levels of a book."""
+        return await self.publishing.publish(
+            f"ORDERBOOK:{symbol}", {"bids": bids, "asks": asks}, kind=kind
+        )
+
+    def turn(self) -> None:
+        """What the loop does between two callbacks."""
+        turns, self.turns[:] = list(self.turns), []
+        for each in turns:
+            each()
+
+    def settle(self) -> None:
+        """Turn until nothing is left to do."""
+        while self.turns:
+            self.turn()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and let the server see it."""
+        self.clock.advance(seconds)
+        self.freshness.tick()
+        self.fanout.tick()
+
+
+STALE = FreshnessConfig(
+    heartbeat_seconds=15.0, stale_seconds={Stream.PRICE: 10.0, Stream.ORDERBOOK: 10.0}
+)

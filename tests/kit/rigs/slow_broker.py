@@ -1,0 +1,103 @@
+"""A broker whose every answer and delivery waits until a test lets it go, in any order."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from server.brokers import MemoryBroker, MemoryConfig
+from server.core.log.entries import Entry, Position, Receipt, Reset
+from server.core.log.idempotency import Claim
+from server.ports import Clock, unheard
+
+T = TypeVar("T")
+
+# Turns of the loop after which every task waits for something.
+_QUIET_TURNS = 12
+
+
+class HeldBroker(MemoryBroker):
+    """As slow as a network: each call waits on its way there, and on its way back."""
+
+    def __init__(self, clock: Clock, *, epoch: str, config: MemoryConfig | None = None) -> None:
+        super().__init__(clock, epoch=epoch, config=config)
+        self.holding = False
+        self._held: list[asyncio.Future[None]] = []
+        self._undelivered: deque[Entry] = deque()
+        self._tell: Callable[[Entry], None] = unheard
+
+    async def start(
+        self,
+        deliver: Callable[[Entry], None],
+        *,
+        on_reset: Callable[[Reset], None] = unheard,
+        on_state: Callable[[bool], None] = unheard,
+    ) -> None:
+        self._tell = deliver
+        await super().start(self._undelivered.append, on_reset=on_reset, on_state=on_state)
+
+    async def find(self, channel: str, claim: Claim) -> Receipt | None:
+        return await self._slowly(super().find, channel, claim)
+
+    async def publish(self, *args: Any, **options: Any) -> Receipt:
+        return await self._slowly(super().publish, *args, **options)
+
+    async def head(self, channel: str) -> Position:
+        return await self._slowly(super().head, channel)
+
+    async def latest(self, channel: str) -> Entry | None:
+        return await self._slowly(super().latest, channel)
+
+    async def since(self, channel: str, position: Position) -> list[Entry] | None:
+        await self._hold()
+        found = await super().since(channel, position)
+        # Told only when it was delivered here.
+        while self._undelivered:
+            self._tell(self._undelivered.popleft())
+        await self._hold()
+        return found
+
+    async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
+        return await self._slowly(super().before, channel, seq, limit)
+
+    async def watch(self, channel: str) -> None:
+        await self._slowly(super().watch, channel)
+
+    async def unwatch(self, channel: str) -> None:
+        await self._slowly(super().unwatch, channel)
+
+    async def _slowly(self, call: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
+        await self._hold()
+        answer = await call(*args, **options)
+        await self._hold()
+        return answer
+
+    async def _hold(self) -> None:
+        if self.holding:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._held.append(future)
+            await future
+
+    async def interleave(
+        self, calls: list[Coroutine[Any, Any, T]], choice: random.Random
+    ) -> list[T | BaseException]:
+        """Run all of them, and let go of one thing after the other, as chance will have it."""
+        self.holding = True
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        while True:
+            for _ in range(_QUIET_TURNS):
+                await asyncio.sleep(0)
+            choices = len(self._held) + bool(self._undelivered)
+            if not choices:
+                break
+            index = choice.randrange(choices)
+            if index == len(self._held):
+                self._tell(self._undelivered.popleft())
+            else:
+                future = self._held.pop(index)
+                # Whoever waited for it may have given up.
+                if not future.done():
+                    future.set_result(None)
+        self.holding = False
+        return await asyncio.gather(*tasks, return_exceptions=True)

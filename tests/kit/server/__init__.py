@@ -1,0 +1,1 @@
+"""Servers for tests: in the process, as processes, and scripted."""

@@ -1,0 +1,125 @@
+"""A real server on a real port, inside the test's own loop."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+
+from client_sdk.contract import Scope
+from server.access import mint
+from server.app import SERVER, Server, create_app
+from server.brokers import MemoryAssembly
+from server.core.sessions.registry import Sessions
+from server.ports import Feed
+from server.serving import listening, open_listener
+from server.settings import load_settings
+from server.transport.polling import PollingCarrier
+from tests.kit.clock import ManualClock
+from tests.kit.patience import until
+
+SECRET = "a secret for tests that is long enough to be one"
+ALL = (Scope.MARKET_READ, Scope.MARKET_PUBLISH, Scope.SESSION_JOIN)
+PRICE = {"bid": "1.00", "ask": "1.02", "last": "1.01", "volume": "5"}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The server, where it listens, and the clock that it lives by."""
+
+    server: Server
+    host: str
+    port: int
+    clock: ManualClock
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def sessions(self) -> Sessions:
+        """What the server knows of sessions, where it is alone."""
+        assembly = self.server.assembly
+        assert isinstance(assembly, MemoryAssembly)
+        return assembly.sessions
+
+    def token(
+        self,
+        user: str = "ann",
+        *,
+        scopes: Iterable[Scope] = ALL,
+        ttl_seconds: float = 3600,
+        org: str = "default",
+        symbols: list[str] | None = None,
+        sessions: list[str] | None = None,
+        audience: str = "floorcast",
+        secret: str = SECRET,
+    ) -> str:
+        """A token that the server takes, unless something in it is wrong on purpose."""
+        return mint(
+            secret,
+            subject=user,
+            scopes=scopes,
+            clock=self.clock,
+            ttl_seconds=ttl_seconds,
+            org=org,
+            audience=audience,
+            symbols=symbols,
+            sessions=sessions,
+        )
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and let the server see it."""
+        self.clock.advance(seconds)
+        self.server.tick()
+
+    def residue(self) -> dict[str, int]:
+        """What the server holds for clients; all zero when nobody is there."""
+        server = self.server
+        return {
+            "sockets": server.sockets.connection_count,
+            "registry": len(server.registry),
+            "peers": len(server.floor.peers()),
+            "places": server.connection_limits.open_count,
+            "counted": server.connection_limits.tracked(),
+            "subscriptions": len(server.subscriptions),
+            "channels": server.fanout.topic_count,
+            "memberships": len(server.sessions.seats),
+            "links": server.fanout.link_count,
+            "tickets": len(server.market_tickets) + len(server.session_tickets),
+            "senders": server.floor.event_limits.tracked(),
+            "watched": server.sockets.eio.watched_count + server.floor.watched_count,
+        }
+
+    async def until_polled(self) -> None:
+        """Wait until a poll of some client's waits at the server."""
+        await until(
+            lambda: any(
+                isinstance(each.carrier, PollingCarrier) and each.carrier.polled
+                for each in self.server.sockets.connections()
+            )
+        )
+
+    async def until_empty(self) -> None:
+        """Wait until nothing is left of any client."""
+        try:
+            await until(lambda: not any(self.residue().values()))
+        except TimeoutError:
+            raise AssertionError(f"left behind: {self.residue()}") from None
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Mapping[str, object] | None = None,
+    *,
+    feed: Feed | None = None,
+    clock: ManualClock | None = None,
+) -> AsyncIterator[Running]:
+    """Start a server; settings are named as in a file: `limits.connections`."""
+    clock = clock or ManualClock()
+    flags = dict(settings or {})
+    if not {"auth.public_key_file", "auth.jwks_url", "auth.secret"} & flags.keys():
+        flags["auth.secret"] = SECRET
+    flags.setdefault("server.port", 0)
+    loaded = load_settings(flags=flags)
+    app = create_app(loaded, clock=clock, feed=feed)
+    async with listening(app, loaded, open_listener(loaded)) as place:
+        yield Running(app[SERVER], "127.0.0.1", int(place.url.rpartition(":")[2]), clock)

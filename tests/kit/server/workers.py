@@ -1,0 +1,97 @@
+"""`floorcast serve` as processes of their own, with one worker or several."""
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client_sdk.contract import Scope
+from server.access import mint
+from server.app import SystemClock
+from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.server.demo import without_settings
+from tests.kit.server.in_process import ALL, SECRET
+
+
+@dataclass(slots=True)
+class Workers:
+    """The supervisor's process, what it printed, and what it logs."""
+
+    process: "subprocess.Popen[str]"
+    url: str = ""
+    printed: list[str] = field(default_factory=list)
+    logged: list[str] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def pids(self) -> set[int]:
+        """The processes of the workers."""
+        pid = self.process.pid
+        tasks = Path(f"/proc/{pid}/task").glob("*/children")
+        return {int(each) for task in tasks for each in task.read_text().split()}
+
+    def until(self, what: str, times: int = 1) -> None:
+        """Wait until so many lines of the log have this in them."""
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while sum(what in line for line in self.logged) < times:
+            assert time.monotonic() < give_up_at, self.logged
+            time.sleep(0.01)
+
+    @staticmethod
+    def token(user: str = "ann", scopes: Iterable[Scope] = ALL) -> str:
+        """A token that they take."""
+        return mint(SECRET, subject=user, scopes=scopes, clock=SystemClock(), ttl_seconds=3600)
+
+
+@contextlib.contextmanager
+def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Workers]:
+    """Run so many on a free port until the block ends.
+
+    Without a `BROKER__URL` in the environment each has a market of its own.
+    """
+    shared = environ is not None and "FLOORCAST_BROKER__URL" in environ
+    process = subprocess.Popen(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "server.cli" if shared else "tests.kit.server.unshared",
+                "serve",
+            ),
+            *("--port", "0", "--workers", str(count), *flags),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**without_settings(), "FLOORCAST_AUTH__SECRET": SECRET, **(environ or {})},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    started = Workers(process)
+    reading = threading.Thread(target=started.logged.extend, args=(process.stderr,))
+    reading.start()
+    try:
+        for line in process.stdout:
+            started.printed.append(line)
+            if found := re.fullmatch(r"listening on (http://\S+)\n", line):
+                started.url = found[1]
+                break
+        yield started
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        reading.join(PATIENCE_SECONDS)
+        process.stdout.close()
+        process.stderr.close()

@@ -1,0 +1,34 @@
+"""The server's clock, as far as a client can know it."""
+
+from client_sdk.connection.clock import ServerClock
+from tests.kit.clock import START, ManualClock
+
+
+def test_the_middle_of_the_way_is_when_the_server_looked_at_its_clock() -> None:
+    ours = ManualClock()
+    clock = ServerClock(ours.time, ours.monotonic)
+    # It took 200 ms there and back, and the server is 5 s ahead.
+    clock.look(int((START + 5.0 - 0.1) * 1000), 0.2)
+    assert abs(clock.offset_ms - 5000) < 1
+    assert abs(clock.age_seconds(int((START + 5.0) * 1000) - 750) - 0.75) < 0.01
+    assert clock.monotonic() == ours.monotonic()
+
+
+def test_the_quickest_look_is_the_best_until_it_is_old() -> None:
+    ours = ManualClock()
+    clock = ServerClock(ours.time, ours.monotonic)
+    clock.look(int(START * 1000) + 100, 0.01)
+    quick = clock.offset_ms
+    clock.look(int(START * 1000) + 900, 0.5)
+    assert clock.offset_ms == quick
+    clock.look(int(START * 1000) + 50, 0.001)
+    assert clock.offset_ms < quick
+    ours.advance(601)
+    clock.look(int(ours.time() * 1000) + 900, 0.5)
+    assert clock.offset_ms > 1000
+
+
+def test_nothing_is_younger_than_now() -> None:
+    ours = ManualClock()
+    clock = ServerClock(ours.time, ours.monotonic)
+    assert clock.age_seconds(int(START * 1000) + 5000) == 0.0

@@ -1,0 +1,155 @@
+"""Packets as text: what a server says is taken apart, what we send is what it takes."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client_sdk import InvalidData, ProtocolError
+from client_sdk.connection.packets import (
+    Packet,
+    PacketKind,
+    connect_packet,
+    decode_packet,
+    encode,
+    opened,
+)
+from client_sdk.connection.packets import event_packet as our_event
+from server.core.wire.packets import decode_packet as server_decode
+from server.core.wire.packets import event_packet
+from server.core.wire.strict_json import dumps
+
+
+@pytest.mark.parametrize(
+    ("text", "packet"),
+    [
+        ('0{"sid":"x"}', Packet(PacketKind.OPEN, body='{"sid":"x"}')),
+        ("1", Packet(PacketKind.CLOSE)),
+        ("2", Packet(PacketKind.PING)),
+        ("6", Packet(PacketKind.NOOP)),
+        ('40/market,{"sid":"x"}', Packet(PacketKind.JOINED, "/market", body='{"sid":"x"}')),
+        ("41/market,", Packet(PacketKind.LEFT, "/market")),
+        ('44/market,{"a":1}', Packet(PacketKind.REFUSED, "/market", body='{"a":1}')),
+        ('42/market,["x",{"a":1}]', Packet(PacketKind.EVENT, "/market", None, "x", '{"a":1}')),
+        ('42/session,7["n",{"a":[]}]', Packet(PacketKind.EVENT, "/session", 7, "n", '{"a":[]}')),
+        ('42["price",{}]', Packet(PacketKind.EVENT, "/", None, "price", "{}")),
+        ('43/market,12[{"ok":true}]', Packet(PacketKind.ANSWER, "/market", 12, "", '{"ok":true}')),
+    ],
+)
+def test_what_a_server_says_is_taken_apart(text: str, packet: Packet) -> None:
+    assert decode_packet(text) == packet
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        ('42/market,["price"]', {}),
+        ('42/market,["price",{"a":1},"offset"]', {"a": 1}),
+        ('42/market,["price", {"a": 1}]', {"a": 1}),
+    ],
+)
+def test_an_event_may_be_written_in_other_ways(text: str, body: dict[str, int]) -> None:
+    packet = decode_packet(text)
+    assert packet.event == "price"
+    assert json.loads(packet.body) == body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "5",
+        "4",
+        "45-[]",
+        "42/market,",
+        "42/market,{}",
+        "42/market,[]",
+        "42/market,[1]",
+        '42/market,["x",}]',
+        "43/market,[1]",
+        "43/market,1",
+        "43/market,1[1",
+    ],
+)
+def test_what_is_no_packet_of_a_server_is_an_error(text: str) -> None:
+    with pytest.raises(ProtocolError):
+        decode_packet(text)
+
+
+def test_the_handshake_says_how_long_to_be_patient() -> None:
+    assert opened('{"sid":"x","pingInterval":25000,"pingTimeout":20000}').patience_seconds == 45.0
+    with pytest.raises(ProtocolError):
+        opened('{"sid":"x"}')
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5),
+    max_leaves=10,
+)
+objects = st.dictionaries(texts, json_values, max_size=5)
+
+
+@given(objects)
+def test_what_we_encode_the_server_takes(data: dict[str, Any]) -> None:
+    text = our_event("/session", 3, "send", encode({"session_id": "a", "data": data}))
+    packet = server_decode(text[1:])
+    assert packet.data == ["send", {"session_id": "a", "data": data}]
+    assert packet.id == 3
+
+
+@given(objects)
+def test_what_the_server_encodes_we_take(data: dict[str, Any]) -> None:
+    packet = decode_packet(event_packet("/market", "price", dumps(data)).decode())
+    assert packet.event == "price"
+    assert json.loads(packet.body) == data
+
+
+def test_decimals_and_dates_become_text() -> None:
+    data = {"price": Decimal("1.50"), "at": datetime(2026, 1, 2, tzinfo=UTC)}
+    assert json.loads(encode(data)) == {"price": "1.50", "at": "2026-01-02T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"x": float("nan")},
+        {"x": [float("inf")]},
+        {"x": 2**64},
+        {"x": -(2**63) - 1},
+        {"x": "\ud800"},
+        {"x": object()},
+    ],
+)
+def test_what_would_end_the_connection_is_refused_here(data: dict[str, object]) -> None:
+    with pytest.raises(InvalidData) as caught:
+        encode(data)
+    assert caught.value.code == "client.invalid_data"
+
+
+def test_nesting_goes_as_deep_as_the_server_goes() -> None:
+    def nested(depth: int) -> dict[str, object]:
+        value: object = {}
+        for _ in range(depth - 2):
+            value = [value]
+        return {"x": value}
+
+    frame = '["publish",{"messages":[%s]}]'
+    assert server_decode(f"2/market,1{frame % encode({'data': nested(28)})}")
+    with pytest.raises(InvalidData):
+        encode({"data": nested(29)})
+
+
+def test_a_wish_to_join_carries_the_token() -> None:
+    packet = server_decode(connect_packet("/market", {"token": "x", "recovery": False})[1:])
+    assert packet.data == {"token": "x", "recovery": False}

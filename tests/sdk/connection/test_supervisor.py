@@ -1,0 +1,258 @@
+"""When a client comes back: by the supervisor itself, in virtual time."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import cast
+
+from client_sdk import (
+    BackoffConfig,
+    ClientState,
+    ConnectionLost,
+    FloorcastError,
+    LimitExceeded,
+    ServerUnavailable,
+)
+from client_sdk.connection.backoff import Backoff
+from client_sdk.connection.clock import ServerClock
+from client_sdk.connection.packets import Packet, PacketKind
+from client_sdk.connection.supervisor import Supervisor
+from client_sdk.connection.tokens import Tokens, TokenSource
+from client_sdk.connection.wire import OnPacket, Wire
+from client_sdk.stats import Counters
+from tests.kit.virtual_loop import run
+
+CLIENTS = 500
+
+
+class FakeWire:
+    """A connection that admits at once, and ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.ended: FloorcastError | None = None
+        self.deaf = False
+        # When a newer token was given for which namespace, and how often that fails before.
+        self.renewed: list[tuple[float, str]] = []
+        self.refusals: dict[str, int] = {}
+        self._on_end: Callable[[], None] = lambda: None
+
+    async def join(self, namespace: str, auth: object) -> None:
+        await asyncio.sleep(0)
+
+    async def leave(self, namespace: str) -> None:
+        if self.deaf:
+            raise TimeoutError
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+
+    async def ask(self, namespace: str, event: str, body: str, read: object) -> None:
+        assert event == "refresh_token"
+        if self.refusals.get(namespace, 0):
+            self.refusals[namespace] -= 1
+            raise LimitExceeded("too often", code="limit.rate")
+        self.renewed.append((asyncio.get_running_loop().time(), namespace))
+
+    def when_ended(self, callback: Callable[[], None]) -> None:
+        self._on_end = callback
+
+    def end(self) -> None:
+        self.ended = ConnectionLost("the server is gone")
+        self._on_end()
+
+
+class Network:
+    """One server for many clients; says when each tried to come."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.attempts: list[float] = []
+        self.wires: list[FakeWire] = []
+
+    async def connect(self, on_packet: OnPacket) -> Wire:
+        self.attempts.append(asyncio.get_running_loop().time())
+        if not self.up:
+            raise ServerUnavailable("nobody listens")
+        self.wires.append(FakeWire())
+        self.on_packet = on_packet
+        return cast(Wire, self.wires[-1])
+
+    def say_expiring(self, *namespaces: str) -> None:
+        """The server says that the tokens end in half a minute."""
+        for name in namespaces:
+            body = '{"expires_in_ms":30000}'
+            packet = Packet(PacketKind.EVENT, name, None, "token_expiring", body)
+            self.on_packet(cast(Wire, self.wires[-1]), packet)
+
+    def lose(self) -> None:
+        """The server is gone for everybody at once."""
+        wires, self.wires = self.wires, []
+        self.attempts.clear()
+        for wire in wires:
+            wire.end()
+
+
+def supervisor(
+    network: Network, draw: Callable[[], float], source: TokenSource = "x", *namespaces: str
+) -> Supervisor:
+    backoff = Backoff(BackoffConfig(), draw)
+    made = Supervisor(network.connect, Tokens(source, 1.0), backoff, ServerClock(), Counters())
+    for name in namespaces or ("/market",):
+        made.namespace(name).want()
+    made.start()
+    return made
+
+
+def most_in_a_window(moments: list[float], seconds: float) -> int:
+    """The most attempts that any window of that length holds."""
+    moments = sorted(moments)
+    most = first = 0
+    for last, moment in enumerate(moments):
+        while moment - moments[first] > seconds:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def test_five_hundred_clients_that_lose_their_server_come_back_spread() -> None:
+    async def scenario(back_after: float) -> None:
+        network = Network()
+        clients = [supervisor(network, random.Random(seed).random) for seed in range(CLIENTS)]
+        await asyncio.gather(*(each.online.passed() for each in clients))
+        network.up = back_after == 0
+        network.lose()
+        await asyncio.sleep(back_after)
+        network.up = True
+        await asyncio.gather(*(each.online.passed() for each in clients))
+        # Of the clients, not of the attempts, of which there may be many more.
+        assert most_in_a_window(network.attempts, 0.1) <= CLIENTS * 0.05
+        assert Counter(each.states.now for each in clients) == {ClientState.ONLINE: CLIENTS}
+        await asyncio.gather(*(each.close() for each in clients))
+
+    for seconds in (0.0, 3.0, 60.0):
+        run(scenario(seconds))
+
+
+def test_leave_is_taken_where_that_is_possible() -> None:
+    async def scenario() -> None:
+        network = Network()
+        client = supervisor(network, lambda: 1.0)
+        await client.online.passed()
+        network.wires[0].deaf = True
+        await client.close()
+        assert client.states.now is ClientState.CLOSED
+
+    run(scenario())
+
+
+def test_a_connection_that_does_not_last_makes_the_next_wait_longer() -> None:
+    async def scenario() -> None:
+        network = Network()
+        client = supervisor(network, lambda: 1.0)
+        delays = []
+        for stays in (29.0, 1.0, 1.0, 31.0, 1.0):
+            await client.online.passed()
+            await asyncio.sleep(stays)
+            lost_at = asyncio.get_running_loop().time()
+            network.lose()
+            await asyncio.sleep(0)
+            await client.online.passed()
+            delays.append(round(network.attempts[0] - lost_at, 6))
+        # After half a minute of stability it begins anew.
+        assert delays == [5.0, 10.0, 20.0, 5.0, 10.0]
+        await client.close()
+
+    run(scenario())
+
+
+class TokenService:
+    """Gives tokens, except while it is down; says when it was asked, since it was watched."""
+
+    def __init__(self) -> None:
+        self.is_down = False
+        self.began = 0.0
+        self.asked: list[float] = []
+
+    def watch(self) -> None:
+        self.began = asyncio.get_running_loop().time()
+        self.asked.clear()
+
+    async def give(self) -> str:
+        self.asked.append(round(asyncio.get_running_loop().time() - self.began, 6))
+        if self.is_down:
+            raise OSError("the token service is down")
+        return "token"
+
+
+def test_a_token_that_could_not_be_refreshed_is_tried_again_until_it_could() -> None:
+    async def scenario() -> None:
+        network, service = Network(), TokenService()
+        client = supervisor(network, lambda: 1.0, service.give)
+        await client.online.passed()
+        service.watch()
+        service.is_down = True
+        network.say_expiring("/market")
+        await asyncio.sleep(6.0)
+        service.is_down = False
+        await asyncio.sleep(60.0)
+        assert service.asked == [0.0, 1.0, 3.0, 7.0], "and then no more"
+        assert [name for _, name in network.wires[0].renewed] == ["/market"]
+        assert len(network.attempts) == 1
+        await client.close()
+
+    run(scenario())
+
+
+def test_past_the_end_of_a_token_it_is_not_refreshed_any_more_but_fetched_anew() -> None:
+    async def scenario() -> None:
+        network, service = Network(), TokenService()
+        client = supervisor(network, lambda: 1.0, service.give)
+        await client.online.passed()
+        service.watch()
+        service.is_down = True
+        network.say_expiring("/market")
+        await asyncio.sleep(40.0)
+        assert service.asked == [0.0, 1.0, 3.0, 7.0, 15.0, 23.0]
+        service.is_down = False
+        network.lose()
+        await asyncio.sleep(0)
+        await client.online.passed()
+        network.say_expiring("/market")
+        await asyncio.sleep(1.0)
+        assert [name for _, name in network.wires[0].renewed] == ["/market"]
+        await client.close()
+
+    run(scenario())
+
+
+def test_who_has_a_newer_token_is_not_asked_again_for_who_has_not() -> None:
+    async def scenario() -> None:
+        network, service = Network(), TokenService()
+        client = supervisor(network, lambda: 1.0, service.give, "/market", "/session")
+        await client.online.passed()
+        await asyncio.sleep(1.0)
+        wire = network.wires[0]
+        wire.refusals["/session"] = 2
+        service.watch()
+        network.say_expiring("/market", "/session")
+        await asyncio.sleep(60.0)
+        renewed = [(moment - service.began, name) for moment, name in wire.renewed]
+        assert renewed == [(0.0, "/market"), (3.0, "/session")]
+        assert service.asked == [0.0, 1.0, 3.0], "a fresh one each time"
+        await client.close()
+
+    run(scenario())
+
+
+def test_a_string_is_not_tried_again() -> None:
+    async def scenario() -> None:
+        network = Network()
+        client = supervisor(network, lambda: 1.0, "x")
+        await client.online.passed()
+        network.say_expiring("/market")
+        await asyncio.sleep(60.0)
+        assert network.wires[0].renewed == []
+        await client.close()
+
+    run(scenario())

@@ -1,0 +1,189 @@
+"""Publishing over the SDK: batched, answered one by one, and never twice."""
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from client_sdk import (
+    BufferFull,
+    ClientClosed,
+    ClientState,
+    ForbiddenError,
+    InvalidData,
+    LimitExceeded,
+    PublishConflict,
+    RequestRefused,
+    SendTimeout,
+    TopicError,
+)
+from client_sdk.contract import Scope
+from tests.kit.clients.sdk import client_of, cut, nothing_left, until
+from tests.kit.server.in_process import PRICE, Running, running
+
+
+def requests(floor: Running, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many messages each request held that came from now on."""
+    sizes: list[int] = []
+    market = floor.server.sockets.namespace_handlers["/market"]
+    submit = market._submissions.submit
+
+    async def counting(principal: Any, messages: list[object]) -> Any:
+        sizes.append(len(messages))
+        return await submit(principal, messages)
+
+    monkeypatch.setattr(market._submissions, "submit", counting)
+    return sizes
+
+
+async def test_what_is_published_at_once_shares_a_request_and_keeps_its_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as floor, client_of(floor, batch_messages=10) as client:
+        sizes = requests(floor, monkeypatch)
+        positions = await asyncio.gather(
+            *(client.market.publish("TRADES:A", {"trades": []}) for _ in range(25))
+        )
+        assert [each.seq for each in positions] == list(range(1, 26))
+        assert sizes == [10, 10, 5]
+
+
+async def test_a_request_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as floor, client_of(floor) as client:
+        sizes = requests(floor, monkeypatch)
+        large = {"x": "y" * 50_000}
+        await asyncio.gather(*(client.market.publish("USER_DATA", large, user="u") for _ in "123"))
+        assert sizes == [1, 1, 1]
+        with pytest.raises(LimitExceeded) as caught:
+            await client.market.publish("USER_DATA", {"x": "y" * 100_000}, user="u")
+        assert caught.value.code == "limit.payload"
+        assert len(sizes) == 3
+
+
+async def test_bytes_are_counted_and_not_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as floor, client_of(floor) as client:
+        sizes = requests(floor, monkeypatch)
+        wide = {"x": "価" * 15_000}
+        await asyncio.gather(*(client.market.publish("USER_DATA", wide, user="u") for _ in "1234"))
+        assert sizes == [2, 2]
+        with pytest.raises(LimitExceeded):
+            await client.market.publish("USER_DATA", {"x": "価" * 50_000}, user="u")
+        assert client.stats.reconnects == 0
+
+
+async def test_each_message_has_its_own_answer() -> None:
+    async with running() as floor, client_of(floor, floor.token(symbols=["A"])) as client:
+        publish = client.market.publish
+        outcomes = await asyncio.gather(
+            publish("PRICE:A", PRICE),
+            publish("PRICE:B", PRICE),
+            publish("NOISE:A", PRICE),
+            publish("PRICE:A", {"bid": "x"}),
+            publish("PRICE:A", {**PRICE, "last": Decimal("7.10")}),
+            return_exceptions=True,
+        )
+        kinds = [type(each).__name__ for each in outcomes]
+        assert kinds == ["Position", "ForbiddenError", "TopicError", "RequestRefused", "Position"]
+        assert isinstance(outcomes[1], ForbiddenError)
+        assert isinstance(outcomes[2], TopicError)
+        assert isinstance(outcomes[3], RequestRefused)
+        assert (await anext(client.market.prices("A"))).data.last == "7.10"
+
+
+async def test_the_same_id_is_published_once_and_another_message_under_it_is_a_conflict() -> None:
+    async with running() as floor, client_of(floor) as client:
+        first = await client.market.publish("PRICE:A", PRICE, id="x")
+        assert await client.market.publish("PRICE:A", PRICE, id="x") == first
+        with pytest.raises(PublishConflict) as caught:
+            await client.market.publish("PRICE:A", {**PRICE, "last": "9"}, id="x")
+        assert caught.value.code == "publish.conflict"
+
+
+async def test_a_batch_whose_answer_was_lost_is_published_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as floor, client_of(floor) as client:
+        publish = floor.server.broker.publish
+        seen = []
+
+        async def publish_and_cut(*arguments: Any, **named: Any) -> Any:
+            receipt = await publish(*arguments, **named)
+            seen.append(receipt.position.seq)
+            if len(seen) == 3:
+                cut(floor)
+            return receipt
+
+        monkeypatch.setattr(floor.server.broker, "publish", publish_and_cut)
+        positions = await asyncio.gather(
+            *(client.market.publish("TRADES:A", {"trades": []}) for _ in range(5))
+        )
+        assert [each.seq for each in positions] == [1, 2, 3, 4, 5]
+        assert client.stats.reconnects == 1
+        assert seen[:3] == [1, 2, 3]
+        assert max(seen) == 5
+
+
+async def test_what_cannot_be_json_is_refused_before_it_is_sent() -> None:
+    async with running() as floor, client_of(floor) as client:
+        with pytest.raises(InvalidData):
+            await client.market.publish("USER_DATA", {"x": float("inf")}, user="u")
+        assert client.stats.reconnects == 0
+
+
+async def test_a_token_that_may_not_publish_is_told_for_every_message() -> None:
+    async with running() as floor:
+        token = floor.token(scopes=[Scope.MARKET_READ])
+        async with client_of(floor, token) as client:
+            outcomes = await asyncio.gather(
+                *(client.market.publish("PRICE:A", PRICE) for _ in range(3)),
+                return_exceptions=True,
+            )
+            assert [type(each) for each in outcomes] == [ForbiddenError] * 3
+
+
+async def test_who_publishes_too_often_is_served_a_little_later() -> None:
+    settings = {"limits.events_per_second": 100, "limits.event_burst": 1}
+    async with running(settings) as floor, client_of(floor) as client:
+        await client.market.publish("PRICE:A", PRICE)
+        second = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
+        await asyncio.sleep(0.005)
+        floor.clock.advance(1.0)
+        assert (await second).seq == 2
+
+
+async def test_publishing_while_offline_is_bounded_in_number_and_time() -> None:
+    async with running() as floor:
+        client = client_of(floor, send_seconds=0.05, pending_messages=1)
+        await client.start()
+    await until(lambda: client.state is ClientState.OFFLINE)
+    waiting = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
+    await asyncio.sleep(0)
+    with pytest.raises(BufferFull):
+        await client.market.publish("PRICE:A", PRICE)
+    with pytest.raises(SendTimeout):
+        await waiting
+    waiting = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
+    await asyncio.sleep(0)
+    async with nothing_left():
+        await client.close()
+    with pytest.raises(ClientClosed):
+        await waiting
+
+
+async def test_what_was_published_offline_arrives_once_there_is_a_connection() -> None:
+    async with running() as floor, client_of(floor) as client:
+        cut(floor)
+        await until(lambda: client.state is not ClientState.ONLINE)
+        assert (await client.market.publish("PRICE:A", PRICE)).seq == 1
+
+
+async def test_a_message_that_nobody_waits_for_any_more_is_not_published() -> None:
+    async with running() as floor, client_of(floor) as client:
+        cut(floor)
+        await until(lambda: client.state is not ClientState.ONLINE)
+        given_up = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        kept = await client.market.publish("PRICE:A", PRICE)
+        assert kept.seq == 1

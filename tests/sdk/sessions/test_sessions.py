@@ -1,0 +1,427 @@
+"""Sessions over the SDK: said once, heard once, whatever happens to the connection."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from client_sdk import (
+    BufferFull,
+    Client,
+    ClientState,
+    ForbiddenError,
+    Gap,
+    GapReason,
+    InvalidData,
+    LimitExceeded,
+    NotConnected,
+    Notification,
+    Position,
+    SendTimeout,
+    SessionError,
+    SessionMessage,
+    UserJoined,
+)
+from client_sdk.contract import Scope
+from tests.kit.clients.sdk import client_of, cut, nothing_left, until
+from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.server.in_process import Running, running
+
+MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
+
+
+async def said(stream: Any, count: int) -> list[object]:
+    """What the next messages say; a gap fails the test."""
+    words = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for _ in range(count):
+            item = await anext(stream)
+            assert isinstance(item, SessionMessage)
+            words.append(item.data["n"])
+    return words
+
+
+async def test_what_is_said_reaches_everybody_in_one_order() -> None:
+    async with (
+        running() as floor,
+        nothing_left(),
+        client_of(floor) as ann,
+        client_of(floor, floor.token("bob")) as bob,
+        ann.session.join("job:42", metadata={"kind": "test"}) as hers,
+        bob.session.join("job:42") as his,
+    ):
+        assert his.metadata == {"kind": "test"}
+        streams = [hers.messages(), his.messages()]
+        sent = [await each.send({"n": number}) for number, each in enumerate((hers, his, hers))]
+        assert [each.position.seq for each in sent] == [1, 2, 3]
+        for stream in streams:
+            assert await said(stream, 3) == [0, 1, 2]
+        message = (await his.history(limit=1))[0]
+        assert (message.user_id, message.session_id, message.id) == ("ann", "job:42", sent[2].id)
+        assert message.age < 5
+        assert [each.seq for each in await his.history(before_seq=3)] == [1, 2]
+        assert (await hers.participants()).participant_count == 2
+
+
+async def test_messages_are_read_from_the_moment_of_joining_however_late_one_looks() -> None:
+    async with running() as floor, client_of(floor) as client:
+        async with client.session.join("s") as session:
+            for number in range(3):
+                await session.send({"n": number})
+            assert await said(session.messages(), 3) == [0, 1, 2]
+            here = session.messages().position("s")
+            assert here is not None
+            assert await said(session.messages(Position(epoch=here.epoch, seq=2)), 1) == [2]
+        async with client.session.join("s", since=here) as again:
+            assert await said(again.messages(), 3) == [0, 1, 2]
+
+
+async def test_joins_leaves_and_signals_are_told() -> None:
+    async with (
+        running() as floor,
+        nothing_left(),
+        client_of(floor) as ann,
+        client_of(floor, floor.token("bob")) as bob,
+        ann.session.join("s") as hers,
+    ):
+        events = hers.events()
+        called: list[object] = []
+        callback = hers.on_event(called.append)
+        async with bob.session.join("s") as his:
+            await his.signal({"typing": True})
+        heard: list[object] = [await anext(events) for _ in range(3)]
+        kinds = [type(each).__name__ for each in heard]
+        assert kinds == ["UserJoined", "SessionSignal", "UserLeft"]
+        assert isinstance(heard[0], UserJoined)
+        assert heard[0].participant_count == 2
+        await until(lambda: len(called) == 3)
+        callback.close()
+        await events.aclose()
+        assert [each async for each in events] == []
+
+
+async def test_events_that_nobody_looks_at_any_more_are_not_kept() -> None:
+    async with (
+        running() as floor,
+        client_of(floor) as ann,
+        client_of(floor, floor.token("bob")) as bob,
+        ann.session.join("s") as hers,
+        bob.session.join("s") as his,
+    ):
+        for _ in range(3):
+            events = hers.events()
+            await his.signal({"typing": True})
+            await anext(events)
+            del events
+        assert len(hers._events) == 0
+
+
+async def test_a_join_that_was_given_up_leaves_nobody_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as floor, client_of(floor) as client, client.session.join("other"):
+        sessions, going, joined = floor.server.sessions, asyncio.Event(), asyncio.Event()
+        join = sessions.join
+
+        async def slowly(*args: Any, **options: Any) -> Any:
+            going.set()
+            await asyncio.sleep(0.01)
+            answer = await join(*args, **options)
+            joined.set()
+            return answer
+
+        monkeypatch.setattr(sessions, "join", slowly)
+        joining = asyncio.ensure_future(client.session.join("s"))
+        await going.wait()
+        joining.cancel()
+        await joined.wait()
+        await until(lambda: len(sessions.seats) == 1)
+        # It can be joined again, and then stays.
+        async with client.session.join("s") as session:
+            assert (await session.participants()).participant_count == 1
+
+
+async def test_messages_can_be_taken_by_a_function() -> None:
+    async with (
+        running() as floor,
+        nothing_left(),
+        client_of(floor) as client,
+        client.session.join("s") as session,
+    ):
+        called: list[SessionMessage | Gap] = []
+        session.on_message(called.append)
+        await session.send({"n": 1})
+        await until(lambda: len(called) == 1)
+
+
+async def test_a_cut_loses_nothing_and_doubles_nothing() -> None:
+    async with (
+        running() as floor,
+        client_of(floor) as ann,
+        client_of(floor, floor.token("bob")) as bob,
+        ann.session.join("s") as hers,
+        bob.session.join("s") as his,
+    ):
+        stream = his.messages()
+        for number in range(20):
+            await hers.send({"n": number})
+            if number % 5 == 0:
+                cut(floor)
+        assert await said(stream, 20) == list(range(20))
+        assert bob.stats.gaps == 0
+
+
+async def test_a_send_whose_answer_was_lost_is_said_once_and_resolved_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
+        publish = floor.server.broker.publish
+        cuts: list[Any] = []
+
+        async def publish_and_cut(*arguments: Any, **named: Any) -> Any:
+            receipt = await publish(*arguments, **named)
+            if not cuts:
+                cuts.append(receipt)
+                cut(floor)
+            return receipt
+
+        monkeypatch.setattr(floor.server.broker, "publish", publish_and_cut)
+        sent = await session.send({"n": 1})
+        assert sent.position == Position(epoch=cuts[0].position.epoch, seq=1)
+        assert client.stats.reconnects == 1
+        assert len(await session.history()) == 1
+
+
+async def test_the_same_id_is_said_once() -> None:
+    async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
+        first = await session.send({"n": 1}, id="mine")
+        assert first.id == "mine"
+        assert await session.send({"n": 1}, id="mine") == first
+        assert len(await session.history()) == 1
+
+
+async def test_sends_while_offline_go_out_later_in_their_order() -> None:
+    async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
+        cut(floor)
+        await until(lambda: not session.gate.is_open)
+        sent = await asyncio.gather(*(session.send({"n": number}) for number in range(10)))
+        assert [each.position.seq for each in sent] == list(range(1, 11))
+        assert await said(session.messages(), 10) == list(range(10))
+
+
+async def test_a_send_that_finds_no_server_fails_in_time_and_the_line_is_bounded() -> None:
+    async with running() as floor:
+        client = client_of(floor, send_seconds=0.05, pending_messages=2)
+        await client.start()
+        session = await client.session.join("s")
+    await until(lambda: client.state is ClientState.OFFLINE)
+    sends = [asyncio.create_task(session.send({"n": number})) for number in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(BufferFull) as full:
+        await session.send({"n": 3})
+    assert full.value.code == "client.buffer_full"
+    for each in sends:
+        with pytest.raises(SendTimeout) as late:
+            await each
+        assert late.value.code == "client.timeout"
+    with pytest.raises(NotConnected) as offline:
+        await session.signal({"n": 1})
+    assert offline.value.code == "client.not_connected"
+    await client.close()
+
+
+async def test_a_restart_of_the_server_is_a_gap() -> None:
+    async with running() as floor:
+        port = floor.port
+        client = client_of(floor)
+        await client.start()
+        session = await client.session.join("s")
+        await session.send({"n": 1})
+        stream = session.messages()
+        assert await said(stream, 1) == [1]
+    async with running({"server.port": port}), nothing_left():
+        await session.send({"n": 2})
+        gap = await anext(stream)
+        assert isinstance(gap, Gap)
+        assert (gap.topic, gap.missed_from, gap.missed_to) == ("s", 2, None)
+        assert gap.reason is GapReason.EPOCH
+        await client.close()
+
+
+async def test_a_slow_reader_misses_nothing_that_is_in_the_history() -> None:
+    async with (
+        running() as floor,
+        client_of(floor, buffer_messages=3) as client,
+        client.session.join("s") as session,
+    ):
+        stream = session.messages()
+        await stream.ready()
+        for number in range(30):
+            await session.send({"n": number})
+        assert await said(stream, 30) == list(range(30))
+
+
+async def test_a_session_that_is_closed_ends_for_everybody() -> None:
+    async with (
+        running() as floor,
+        client_of(floor, floor.token("mod", scopes=MODERATOR)) as moderator,
+        client_of(floor) as client,
+    ):
+        theirs = await moderator.session.join("s")
+        session = await client.session.join("s")
+        stream = session.messages()
+        await session.send({"n": 1})
+        assert await theirs.close() == 2
+        assert await said(stream, 1) == [1]
+        with pytest.raises(SessionError) as closed:
+            await anext(stream)
+        assert closed.value.code == "session.closed"
+        for again in (session.send({}), session.signal({})):
+            with pytest.raises(SessionError):
+                await again
+        with pytest.raises(SessionError):
+            session.messages()
+        with pytest.raises(SessionError) as refused:
+            await client.session.join("s")
+        assert refused.value.code == "session.closed"
+        await session.leave()
+
+
+async def test_who_is_kicked_is_told_so() -> None:
+    async with (
+        running() as floor,
+        client_of(floor, floor.token("mod", scopes=MODERATOR)) as moderator,
+        client_of(floor) as client,
+        moderator.session.join("s") as theirs,
+    ):
+        session = await client.session.join("s")
+        stream = session.messages()
+        assert await theirs.kick("ann") == 1
+        with pytest.raises(SessionError) as kicked:
+            await anext(stream)
+        assert kicked.value.details == {"reason": "kicked"}
+        with pytest.raises(ForbiddenError):
+            async with client.session.join("s") as again:
+                await again.kick("mod")
+
+
+async def test_what_may_not_be_is_refused_with_its_reason() -> None:
+    async with (
+        running() as floor,
+        client_of(floor, floor.token(sessions=["mine:*"])) as client,
+    ):
+        with pytest.raises(ForbiddenError):
+            await client.session.join("theirs:1")
+        async with client.session.join("mine:1") as session:
+            with pytest.raises(InvalidData):
+                await session.send({"x": float("nan")})
+            with pytest.raises(LimitExceeded) as caught:
+                await session.send({"x": "y" * 100_000})
+            assert caught.value.code == "limit.payload"
+            with pytest.raises(LimitExceeded):
+                await session.send({"x": "y" * 70_000})
+            with pytest.raises(LimitExceeded):
+                await session.send({"x": "価" * 50_000})
+            # None of it cost the connection.
+            assert (await session.send({"n": 1})).position.seq == 1
+        assert client.stats.reconnects == 0
+
+
+async def test_joined_twice_is_left_with_the_last() -> None:
+    async with running() as floor, client_of(floor) as client:
+        async with client.session.join("s") as first:
+            async with client.session.join("s") as second:
+                assert second is first
+            await first.send({"n": 1})
+        with pytest.raises(SessionError):
+            await first.send({"n": 2})
+        assert len(floor.server.sessions.seats) == 0
+        await first.leave()
+
+
+async def notify(floor: Running, *, critical: bool, identifier: str) -> int | None:
+    """Notify ann; how many devices it was written to."""
+    told = await floor.server.notifications.notify(
+        "default", "ann", "margin.call", {"by": 5}, critical=critical, identifier=identifier
+    )
+    return told.reached
+
+
+async def test_a_critical_notification_comes_again_until_it_was_read() -> None:
+    async with running() as floor, nothing_left(), client_of(floor) as client:
+        read: list[str] = []
+
+        async def take(notice: Notification) -> None:
+            read.append(notice.id)
+            if len(read) == 1:
+                raise RuntimeError("not understood")
+
+        end = client.session.on_notification(take)
+        session = await client.session.join("s")
+        assert await notify(floor, critical=True, identifier="n1") == 1
+        await until(lambda: read == ["n1"])
+        cut(floor)
+        await until(lambda: read == ["n1", "n1"])
+        board = floor.server.notifications.board
+        await until(lambda: not board.waiting("default", "ann"))
+        cut(floor)
+        await until(lambda: not session.gate.is_open)
+        await until(lambda: session.gate.is_open)
+        assert await notify(floor, critical=False, identifier="n2") == 1
+        await until(lambda: read == ["n1", "n1", "n2"])
+        end()
+        end()
+        await notify(floor, critical=False, identifier="n3")
+        await client.market.publish("TRADES:A", {"trades": []})
+        assert len(read) == 3
+
+
+async def test_a_message_that_was_lost_is_noticed_and_fetched() -> None:
+    async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
+        assert repr(session) == "<Session s>"
+        stream = session.messages()
+        for number in range(3):
+            await session.send({"n": number})
+        await until(lambda: client.stats.received == 3)
+        # As if the last two had not come.
+        stream._listener._tracks["s"].seq = 1
+        await session.send({"n": 3})
+        assert await said(stream, 6) == [0, 1, 2, 1, 2, 3]
+        assert client.stats.gaps_seen == 1
+
+
+async def test_what_is_gone_for_one_reader_is_not_for_another() -> None:
+    settings = {"history.messages": 3}
+    async with (
+        running(settings) as floor,
+        client_of(floor) as client,
+        client.session.join("s") as session,
+    ):
+        for number in range(1, 11):
+            sent = await session.send({"n": number})
+        epoch = sent.position.epoch
+        far = session.messages(Position(epoch=epoch, seq=1))
+        near = session.messages(Position(epoch=epoch, seq=8))
+        assert await said(near, 2) == [9, 10]
+        gap = await anext(far)
+        assert isinstance(gap, Gap)
+        assert (gap.missed_from, gap.missed_to) == (2, 10)
+
+
+async def test_many_sessions_come_back_on_one_connection() -> None:
+    async with running() as floor, client_of(floor) as client:
+        sessions = [await client.session.join(f"s{number}") for number in range(10)]
+        cut(floor)
+        sent = await asyncio.gather(*(each.send({"n": 1}) for each in sessions))
+        assert [each.position.seq for each in sent] == [1] * 10
+
+
+async def test_a_join_that_is_given_up_leaves_nothing() -> None:
+    async with running() as floor:
+        client = Client("http://127.0.0.1:9", floor.token())
+        joining = asyncio.ensure_future(client.session.join("s"))
+        await asyncio.sleep(0)
+        joining.cancel()
+        await asyncio.wait([joining])
+        await client.close()
+        assert not {each for each in asyncio.all_tasks() if "session" in each.get_name()}

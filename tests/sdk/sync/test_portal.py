@@ -1,0 +1,114 @@
+"""A loop in a thread: what is given to it is done, cancelled or refused, and nothing is left."""
+
+import asyncio
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from client_sdk.errors import ClientClosed
+from client_sdk.sync.portal import Portal, WouldDeadlock
+from tests.kit.patience import PATIENCE_SECONDS
+
+
+@pytest.fixture(name="portal")
+def new_portal() -> Iterator[Portal]:
+    portal = Portal("test-portal")
+    yield portal
+    portal.close()
+    assert "test-portal" not in [each.name for each in threading.enumerate()]
+
+
+async def add(one: int, two: int) -> int:
+    await asyncio.sleep(0)
+    return one + two
+
+
+async def fail() -> None:
+    raise ValueError("as it was raised")
+
+
+class Waiting:
+    """A coroutine that waits for ever, and says how it ended."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.cancelled = threading.Event()
+
+    async def __call__(self) -> None:
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+def test_a_coroutine_gives_its_result_or_its_error(portal: Portal) -> None:
+    assert portal.call(add(1, 2)) == 3
+    with pytest.raises(ValueError, match="as it was raised"):
+        portal.call(fail())
+
+
+def test_a_function_runs_on_the_thread_of_the_loop(portal: Portal) -> None:
+    assert portal.do(lambda: threading.current_thread().name) == "test-portal"
+
+
+async def test_it_works_where_a_loop_runs_already(portal: Portal) -> None:
+    assert portal.call(add(1, 2)) == 3
+
+
+def test_ctrl_c_while_it_waits_cancels_what_it_waited_for(portal: Portal) -> None:
+    waiting = Waiting()
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        waiting.began.wait()
+        while sys._current_frames()[main].f_code is not threading.Condition.wait.__code__:
+            time.sleep(0.001)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        portal.call(waiting())
+    interrupter.join()
+    assert waiting.cancelled.wait(PATIENCE_SECONDS)
+    assert portal.call(add(1, 2)) == 3, "it goes on living"
+
+
+def test_who_waits_in_another_thread_is_told_that_it_was_closed(portal: Portal) -> None:
+    waiting = Waiting()
+    errors: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            portal.call(waiting())
+        except ClientClosed as error:
+            errors.append(error)
+
+    other = threading.Thread(target=wait)
+    other.start()
+    waiting.began.wait()
+    portal.close()
+    other.join(PATIENCE_SECONDS)
+    assert len(errors) == 1
+    assert waiting.cancelled.is_set()
+
+
+def test_after_its_end_everything_is_refused(portal: Portal) -> None:
+    portal.close()
+    portal.close()
+    with pytest.raises(ClientClosed):
+        portal.call(add(1, 2))
+
+
+@pytest.mark.parametrize("wait", [lambda portal: portal.call(add(1, 2)), Portal.close])
+def test_to_wait_on_its_own_thread_is_an_error_and_no_deadlock(
+    portal: Portal, wait: Callable[[Portal], object]
+) -> None:
+    with pytest.raises(WouldDeadlock):
+        portal.do(lambda: wait(portal))

@@ -1,0 +1,366 @@
+"""The client without await: the same answers and errors, and no thread left behind."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pytest
+
+from client_sdk.config import ClientConfig
+from client_sdk.contract import FeedState, Position, Scope, Stream
+from client_sdk.errors import (
+    AuthenticationError,
+    ClientClosed,
+    NotConnected,
+    PublishConflict,
+    ServerUnavailable,
+    SessionError,
+    TopicError,
+)
+from client_sdk.market.live_book import BookStatus
+from client_sdk.models import (
+    Gap,
+    SessionMessage,
+    SessionSignal,
+    TradesMessage,
+    UserJoined,
+    UserLeft,
+)
+from client_sdk.states import ClientState
+from client_sdk.sync.client import SyncClient
+from client_sdk.sync.portal import Portal, WouldDeadlock
+from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.server.in_process import PRICE, Running, running
+
+BOOK: Mapping[str, object] = {"bids": [["10.0", "1"]], "asks": [["10.5", "5"]]}
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A server that lives in a thread, so that a test may block."""
+
+    portal: Portal
+    running: Running
+
+    def client(self, user: str = "ann") -> SyncClient:
+        return SyncClient(self.running.url, self.running.token(user))
+
+    def publish(self, topic: str, data: Mapping[str, object]) -> None:
+        self.portal.call(self.running.server.publishing.publish(topic, data))
+
+    def until_empty(self) -> None:
+        self.portal.call(self.running.until_empty())
+
+
+@pytest.fixture(name="floor")
+def new_floor() -> Iterator[Floor]:
+    before = threading.enumerate()
+    portal = Portal("test-server")
+    stack = contextlib.AsyncExitStack()
+    there = portal.call(stack.enter_async_context(running()))
+    yield Floor(portal, there)
+    portal.call(there.until_empty())
+    portal.call(stack.aclose())
+    portal.close()
+    assert threading.enumerate() == before
+
+
+def deal(number: int) -> dict[str, object]:
+    return {"trades": [{"id": number, "price": "1.0", "qty": "1", "side": "buy", "ts": number}]}
+
+
+def threads() -> list[str]:
+    return [each.name for each in threading.enumerate()]
+
+
+def test_prices_are_read_in_a_plain_loop(floor: Floor) -> None:
+    floor.publish("PRICE:A", PRICE)
+    with floor.client() as client:
+        for tick in client.market.prices("A"):
+            assert (tick.symbol, tick.data.last) == ("A", "1.01")
+            break
+        assert client.stats.received >= 0
+    assert client.state is ClientState.CLOSED
+    assert "floorcast-sync" not in threads()
+
+
+def test_what_is_published_is_read_in_order(floor: Floor) -> None:
+    with floor.client() as client, client.market.trades("A") as trades:
+        positions = [client.market.publish("TRADES:A", deal(number)) for number in range(1, 6)]
+        read = [next(trades) for _ in range(5)]
+        assert [each.seq for each in read if isinstance(each, TradesMessage)] == [1, 2, 3, 4, 5]
+        assert [each.seq for each in positions] == [1, 2, 3, 4, 5]
+        assert trades.position("TRADES:A") == Position(epoch=positions[0].epoch, seq=5)
+
+
+def test_any_topics_are_one_stream(floor: Floor) -> None:
+    with floor.client() as client, client.market.stream("PRICE:A", "USER_DATA") as stream:
+        floor.publish("PRICE:A", PRICE)
+        client.market.publish("USER_DATA", {"x": 1}, user="ann")
+        read = [next(stream), next(stream)]
+        streams = {each.stream for each in read if not isinstance(each, Gap)}
+        assert streams == {Stream.PRICE, Stream.USER_DATA}
+
+
+def test_a_book_is_read_at_one_moment_or_value_by_value(floor: Floor) -> None:
+    floor.publish("ORDERBOOK:A", BOOK)
+    with floor.client() as client, client.market.book("A") as book:
+        now = next(book)
+        assert (now.symbol, now.status, now.mid) == ("A", BookStatus.LIVE, Decimal("10.25"))
+        assert (now.best_bid, now.best_ask) == (Decimal("10.0"), Decimal("10.5"))
+        assert book.now == now
+        single = (book.symbol, book.status, book.bids, book.asks, book.mid, book.position)
+        assert single == (now.symbol, now.status, now.bids, now.asks, now.mid, now.position)
+        assert (book.best_bid, book.best_ask, book.resyncs) == (now.best_bid, now.best_ask, 0)
+        assert book.checksum() == zlib.crc32(b"10.0:1:10.5:5")
+        client.market.publish("ORDERBOOK:A", {"bids": [], "asks": [["10.5", "0"]]})
+        states = iter(book)
+        assert (next(states).best_ask, now.best_ask) == (None, Decimal("10.5"))
+        client.market.publish("ORDERBOOK:A", {"bids": [["10.0", "0"]], "asks": []})
+        assert next(states).best_bid is None
+        book.ready()
+        book.close()
+        assert list(book) == []
+
+
+def test_what_is_said_in_a_session_is_read_in_order(floor: Floor) -> None:
+    with (
+        floor.client() as client,
+        client.session.join("room", metadata={"about": "x"}) as room,
+        room.messages() as messages,
+    ):
+        sent = [room.send({"text": str(number)}) for number in range(3)]
+        read = [next(messages) for _ in range(3)]
+        assert [each.id for each in read if isinstance(each, SessionMessage)] == [
+            each.id for each in sent
+        ]
+        assert room.history(limit=2) == tuple(read[1:])
+        again = room.messages(since=sent[1].position)
+        assert next(again) == read[2]
+        again.close()
+        assert (room.id, room.metadata) == ("room", {"about": "x"})
+        assert room.participants().participant_count == 1
+
+
+def test_who_comes_and_goes_and_signals_is_read_and_told(floor: Floor) -> None:
+    told: list[object] = []
+    with floor.client() as ann, ann.session.join("room") as room, room.events() as events:
+        callback = room.on_event(told.append)
+        with floor.client("bob") as bob, bob.session.join("room") as there:
+            there.signal({"typing": True})
+        kinds: list[type[object]] = [UserJoined, SessionSignal, UserLeft]
+        assert [type(next(events)) for _ in kinds] == kinds
+        until(lambda: [type(each) for each in told] == kinds)
+        assert callback.error is None
+        callback.close()
+
+
+def test_a_moderator_sends_out_and_closes(floor: Floor) -> None:
+    scopes = [Scope.SESSION_JOIN, Scope.SESSION_MODERATE]
+    boss_token = floor.running.token("boss", scopes=scopes)
+    with SyncClient(floor.running.url, boss_token) as boss, floor.client() as ann:
+        room, seat = boss.session.join("room"), ann.session.join("room")
+        assert room.kick("ann") == 1
+        with pytest.raises(SessionError):
+            seat.send({})
+        assert room.close() == 1
+
+
+def test_callbacks_are_called_until_they_are_closed(floor: Floor) -> None:
+    prices: list[object] = []
+    said: list[object] = []
+    with floor.client() as client, client.session.join("room") as room:
+        callbacks = [client.market.on("PRICE:A", prices.append), room.on_message(said.append)]
+        floor.publish("PRICE:A", PRICE)
+        room.send({"text": "1"})
+        until(lambda: bool(prices and said))
+        for callback in callbacks:
+            callback.close()
+        room.send({"text": "2"})
+        floor.publish("PRICE:A", PRICE)
+        assert client.market.status("PRICE:B") is None
+        assert (len(prices), len(said)) == (1, 1)
+
+
+def test_a_feed_that_falls_silent_is_told_until_that_is_ended(floor: Floor) -> None:
+    told: list[FeedState] = []
+    floor.publish("PRICE:A", PRICE)
+    with floor.client() as client, client.market.prices("A"):
+        end = client.market.on_status(lambda status: told.append(status.state))
+        floor.portal.do(lambda: floor.running.pass_time(11))
+        until(lambda: told == [FeedState.STALE])
+        assert client.market.status("PRICE:A") is FeedState.STALE
+        end()
+        floor.publish("PRICE:A", PRICE)
+        until(lambda: client.market.status("PRICE:A") is FeedState.LIVE)
+        assert told == [FeedState.STALE]
+
+
+def test_notifications_are_told_until_that_is_ended(floor: Floor) -> None:
+    told: list[str] = []
+    with floor.client() as client, client.session.join("room"):
+        end = client.session.on_notification(lambda notice: told.append(notice.event))
+        notify = floor.running.server.notifications.notify
+        floor.portal.call(notify("default", "ann", "paid", {}))
+        until(lambda: told == ["paid"])
+        end()
+
+
+def test_leaving_a_loop_ends_its_subscription(floor: Floor) -> None:
+    floor.publish("PRICE:A", PRICE)
+    with floor.client() as client:
+        for _ in client.market.prices("A"):
+            break
+        until(lambda: floor.running.residue()["subscriptions"] == 0)
+        assert client.state is ClientState.ONLINE
+
+
+def test_errors_are_those_of_the_async_client(floor: Floor) -> None:
+    with floor.client() as client:
+        with pytest.raises(TopicError):
+            client.market.stream("NOISE:A")
+        client.market.publish("TRADES:A", deal(1), id="one")
+        with pytest.raises(PublishConflict) as caught:
+            client.market.publish("TRADES:A", deal(2), id="one")
+        assert caught.value.code == "publish.conflict"
+
+
+def test_a_refused_client_leaves_no_thread(floor: Floor) -> None:
+    with pytest.raises(AuthenticationError), SyncClient(floor.running.url, "no token"):
+        pass
+    assert "floorcast-sync" not in threads()
+
+
+def test_a_server_that_is_not_there_is_an_error_in_time() -> None:
+    config = ClientConfig(start_seconds=0.05)
+    with pytest.raises(ServerUnavailable), SyncClient("http://127.0.0.1:9", config=config):
+        pass
+    assert "floorcast-sync" not in threads()
+
+
+async def test_it_works_in_a_notebook_where_a_loop_runs_already(floor: Floor) -> None:
+    floor.publish("PRICE:A", PRICE)
+    client = floor.client().start()
+    assert next(client.market.prices("A")).data.last == "1.01"
+    client.close()
+
+
+def test_ctrl_c_ends_a_loop_that_waits_and_the_client_with_it(floor: Floor) -> None:
+    interrupter = threading.Timer(0.02, press_ctrl_c)
+
+    def watch() -> None:
+        with floor.client() as client, client.market.prices("A") as prices:
+            interrupter.start()
+            next(prices)
+
+    with pytest.raises(KeyboardInterrupt):
+        watch()
+    interrupter.join()
+    assert "floorcast-sync" not in threads()
+
+
+def test_ctrl_c_before_there_is_a_connection_leaves_nothing(
+    floor: Floor, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = threading.Event()
+
+    async def token() -> str:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def interrupt() -> None:
+        asked.wait()
+        press_ctrl_c()
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        SyncClient(floor.running.url, token).start()
+    interrupter.join()
+    assert "floorcast-sync" not in threads()
+    # A session of HTTP that nobody closed complains once it is thrown away.
+    gc.collect()
+    assert caplog.text == ""
+
+
+def test_a_loop_in_another_thread_ends_when_the_client_is_closed(floor: Floor) -> None:
+    client = floor.client().start()
+    trades = client.market.trades("A")
+    trades.ready()
+    read: list[object] = []
+    other = threading.Thread(target=lambda: read.extend(trades))
+    other.start()
+    client.market.publish("TRADES:A", deal(1))
+    until(lambda: len(read) == 1)
+    client.close()
+    other.join(PATIENCE_SECONDS)
+    assert not other.is_alive()
+    assert list(trades) == []
+
+
+def test_states_are_told_on_the_thread_of_the_client_until_that_is_ended(floor: Floor) -> None:
+    told: list[tuple[ClientState, str]] = []
+    client = floor.client().start()
+    client.on_state(lambda state: told.append((state, threading.current_thread().name)))
+    end = client.on_state(lambda state: told.append((state, "never")))
+    end()
+    client.close()
+    assert told == [(ClientState.CLOSED, "floorcast-sync")]
+
+
+def test_a_callback_that_waits_for_the_client_is_told_so(floor: Floor) -> None:
+    errors: list[str] = []
+    client = floor.client().start()
+
+    def wait(state: ClientState) -> None:
+        with pytest.raises(WouldDeadlock) as caught:
+            client.market.publish("PRICE:A", PRICE)
+        errors.append(caught.value.code)
+
+    client.on_state(wait)
+    client.close()
+    assert errors == ["client.would_deadlock"]
+
+
+def test_a_client_is_used_between_its_start_and_its_end(floor: Floor) -> None:
+    client = floor.client()
+    assert client.state is ClientState.IDLE
+    with pytest.raises(NotConnected):
+        _ = client.market
+    client.close()
+    client.start()
+    with pytest.raises(ClientClosed):
+        client.start()
+    client.close()
+    client.close()
+    with pytest.raises(ClientClosed):
+        client.market.publish("PRICE:A", PRICE)
+
+
+def test_a_token_may_come_from_a_function_that_blocks(floor: Floor) -> None:
+    def token() -> str:
+        time.sleep(0.001)
+        return floor.running.token("ann", scopes=[Scope.MARKET_READ])
+
+    with SyncClient(floor.running.url, token) as client:
+        assert client.state is ClientState.ONLINE
+
+
+def press_ctrl_c() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread has still to do."""
+    ends_at = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < ends_at, "it never was so"
+        time.sleep(0.001)

@@ -1,0 +1,162 @@
+"""Coming, going, kicking and closing that overlap in any way: all are told what is so."""
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from server.access import Principal
+from server.core.errors import FloorcastError
+from server.core.recovery.tickets import Tickets
+from server.core.sessions.records import SessionRules
+from server.services import SessionsConfig, SessionsService, Talking
+from tests.kit.network.links import RecordingLink
+from tests.kit.rigs.market import Desk
+from tests.kit.rigs.slow_presence import HeldAssembly
+
+KEY = ("default", "room")
+
+
+def member(user: str) -> Principal:
+    return Principal(user, "default", frozenset({"session:join", "session:moderate"}), 1e12)
+
+
+class Client:
+    """One connection, and who it believes to be in the room."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.link = RecordingLink(clog_bytes=1 << 20)
+        self.believed: set[str] | None = None
+        self.read = 0
+        self.leaving = False
+
+    def joined(self, reply: dict[str, Any]) -> None:
+        """The answer has come: what was written before it is not about this stay."""
+        self.catch_up()
+        self.believed = {each["user_id"] for each in reply["participants"]}
+        assert reply["participant_count"] == len(self.believed)
+
+    def catch_up(self) -> None:
+        """Read what has come."""
+        events = self.link.events()
+        for event, body in events[self.read :]:
+            assert body.get("user_id") != self.name[:-1] or event == "message", (event, body)
+            if event == "session_closed":
+                self.believed = None
+            if event not in ("user_joined", "user_left"):
+                continue
+            assert self.believed is not None, (self.name, event, body)
+            if event == "user_joined":
+                assert body["user_id"] not in self.believed
+                self.believed.add(body["user_id"])
+            else:
+                self.believed.remove(body["user_id"])
+            # Who is about to leave may have been counted out already.
+            without = self.believed - {self.name[:-1]} if self.leaving else self.believed
+            assert body["participant_count"] in (len(self.believed), len(without))
+        self.read = len(events)
+
+
+class Room:
+    """A session whose every step waits."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.assembly = HeldAssembly(desk.clock, SessionRules(10.0, 60.0))
+        self.service = SessionsService(
+            SessionsConfig(),
+            desk.broker,
+            self.assembly,
+            desk.following,
+            desk.fanout,
+            Tickets(window_seconds=60.0, max_parked=10, max_parked_per_owner=10),
+        )
+        self.talking = Talking(
+            self.service, desk.broker, self.assembly, desk.fanout, desk.clock, message_bytes=4096
+        )
+        self.clients = [Client(name) for name in ("ann1", "ann2", "bob1", "bob2", "cid1")]
+        self.gone: set[str] = set()
+        self.done: Counter[str] = Counter()
+
+    def enter(self) -> None:
+        for client in self.clients:
+            self.service.enter(client.name, client.link)
+
+    async def live(self, client: Client, dice: random.Random) -> None:
+        """Do a few things, one after the other, as a client's packets are dealt with."""
+        me = member(client.name[:-1])
+        for _ in range(4):
+            if client.name in self.gone:
+                return
+            act = dice.choice(("join", "join", "leave", "send", "kick", "close", "who", "exit"))
+            try:
+                match act:
+                    case "join":
+                        client.joined(await self.service.join(client.name, me, "room"))
+                    case "leave":
+                        client.catch_up()
+                        client.leaving = True
+                        await self.service.leave(client.name, me, "room")
+                        client.catch_up()
+                        client.believed = None
+                    case "send":
+                        await self.talking.send(client.name, me, "room", {}, None)
+                    case "kick":
+                        await self.service.kick(me, "room", dice.choice(("ann", "bob")))
+                    case "close" if dice.random() < 0.1:
+                        await self.service.close(me, "room")
+                    case "who":
+                        await self.service.participants(me, "room")
+            except FloorcastError:
+                self.done[f"{act} refused"] += 1
+            else:
+                self.done[act] += 1
+            finally:
+                client.leaving = False
+
+    async def end(self, client: Client, *, lost: bool) -> None:
+        """It ends, whatever it is doing."""
+        client.catch_up()
+        self.gone.add(client.name)
+        await self.service.exit(client.name, deliberate=not lost)
+
+    async def check(self) -> None:
+        """Nothing is on its way: everybody knows the same, and it is so."""
+        await self.service._tidy()
+        self.desk.settle()
+        record = self.assembly.sessions.get(*KEY)
+        members = () if record is None else record.presence.members()
+        users = {each.user_id for each in members}
+        for client in self.clients:
+            is_in = record is not None and record.presence.user_of(client.name) is not None
+            assert is_in == ((client.name, KEY) in self.service.seats)
+            if client.name not in self.gone:
+                client.catch_up()
+                assert (client.believed is not None) == is_in
+                assert client.believed is None or client.believed == users
+        assert self.desk.fanout.topic_count == bool(len(self.service.seats))
+        assert not self.desk.following._openers
+        assert not self.service.attendance._arriving
+
+
+@pytest.mark.behaviour("D42")
+@pytest.mark.parametrize("seed", range(150))
+async def test_whatever_overlaps_everybody_knows_who_is_there(seed: int) -> None:
+    dice = random.Random(seed)
+    room = Room(await Desk.opened())
+    await room.assembly.start(room.service.attendance.hear)
+    room.enter()
+    for _ in range(3):
+        present = [each for each in room.clients if each.name not in room.gone]
+        calls = [room.live(client, random.Random(dice.random())) for client in present]
+        if dice.random() < 0.5 and present:
+            calls.append(room.end(dice.choice(present), lost=dice.random() < 0.5))
+        await room.assembly.interleave(calls, dice)
+        await room.check()
+    everybody = [room.end(client, lost=False) for client in room.clients]
+    await room.assembly.interleave(everybody, dice)
+    await room.check()
+    assert (room.desk.fanout.topic_count, room.desk.fanout.link_count) == (0, 0)
+    assert len(room.service.seats) == 0
