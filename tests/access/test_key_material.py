@@ -52,7 +52,11 @@ def test_a_private_key_is_refused_and_not_repeated(tmp_path: Path) -> None:
     assert pem.decode().splitlines()[1] not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing", b"\xff\x00", public_pem(ec_key())[:80]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"nothing", b"\xff\x00", public_pem(ec_key())[:80]],
+    ids=["empty", "text", "no text", "half a key"],
+)
 def test_a_file_without_a_key_is_refused(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(UnusableKeyError, match="is no public key in PEM"):
         read_public_key(file_with(content, tmp_path), "ES256")
