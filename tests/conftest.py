@@ -1,4 +1,4 @@
-"""Records which behaviours of the catalogue were shown by a test that passed; starts Redis."""
+"""Records the behaviours that passing tests show, and marks each test by what it needs."""
 
 import json
 import os
@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.kit.marks import marks_of
 from tests.kit.redis.servers import sentinel_url, shards_url, shared_redis
 
 __all__ = ["sentinel_url", "shards_url", "shared_redis"]
 
-# How long an example takes says more of the machine than of us.
+# How long an example takes depends on the machine.
 # In CI the same examples every time; elsewhere new ones, so that more is found in the end.
 settings.register_profile(
     "floorcast",
@@ -24,13 +25,39 @@ settings.register_profile(
 settings.load_profile("floorcast")
 
 RECORD = Path(__file__).parent.parent / ".behaviours.json"
-_SHOWN = pytest.StashKey[dict[str, list[str]]]()
+_ROW = "behaviour"
+
+
+class Record:
+    """The rows of the catalogue that this run has shown, with the outcome of each test."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, list[str]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        # A skipped test shows nothing; one that fails around its call has not passed.
+        if report.skipped or not (report.when == "call" or report.failed):
+            return
+        for name, row in report.user_properties:
+            if name == _ROW:
+                self._shown.setdefault(str(row), []).append(report.outcome)
+
+    def pytest_sessionfinish(self) -> None:
+        RECORD.write_text(json.dumps(self._shown, indent=1, sort_keys=True))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_SHOWN] = {}
-    # Who starts the tests in the background has them ignore Ctrl-C, and some of them press it.
+    # Only the process that all reports come to records them.
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Record())
+    # A shell that starts the tests in the background has them ignore Ctrl-C; some of them send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in marks_of(item):
+            item.add_marker(name)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -38,14 +65,6 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    # A skipped test shows nothing; one that fails around its call has not passed.
-    if not report.skipped and (report.when == "call" or report.failed):
-        outcome = "passed" if report.passed else "failed"
-        for marker in item.iter_markers("behaviour"):
-            for row in marker.args:
-                item.config.stash[_SHOWN].setdefault(row, []).append(outcome)
+    for marker in item.iter_markers("behaviour"):
+        report.user_properties += [(_ROW, row) for row in marker.args]
     return report
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    RECORD.write_text(json.dumps(session.config.stash[_SHOWN], indent=1, sort_keys=True))
