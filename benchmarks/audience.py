@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from benchmarks.processes import Peer
 
-AT_ONCE = 64
+CONCURRENT_CONNECTS = 64
 
 
 class Audience:
@@ -34,8 +34,8 @@ class Audience:
         ]
         module = "benchmarks.timed_load"
         with ExitStack() as started:
-            self._watched = started.enter_context(peer.load(*flags, module=module))
-            self._all = [self._watched]
+            self._timed = started.enter_context(peer.load(*flags, module=module))
+            self._all = [self._timed]
             # Where everybody is timed, nobody only counts.
             if timed_every > 1:
                 self._all.append(
@@ -51,7 +51,7 @@ class Audience:
 
     def open(self) -> None:
         """Let all clients connect and subscribe."""
-        self._ask("open", AT_ONCE)
+        self._ask("open", CONCURRENT_CONNECTS)
 
     def record(self) -> float:
         """Forget what came until now; says the CPU time used."""
@@ -59,28 +59,28 @@ class Audience:
 
     def drain(self, published: int, seconds: int) -> dict[str, Any]:
         """Wait until all of so many messages have come, or no more do, for at most so long."""
-        return self._figures(self._ask("drain", published, seconds))
+        return self._merge(self._ask("drain", published, seconds))
 
     def figures(self) -> dict[str, Any]:
         """What came since `record`."""
-        return self._figures(self._ask("figures"))
+        return self._merge(self._ask("figures"))
 
-    def stop(self, clients: int) -> None:
+    def pause_reading(self, clients: int) -> None:
         """So many, evenly chosen among all, stop reading."""
-        self._watched.ask(f"stop {clients}")
+        self._timed.ask(f"stop {clients}")
 
-    def read_again(self) -> dict[str, Any]:
+    def resume_reading(self) -> dict[str, Any]:
         """They come back; says how fresh their data is a second later."""
-        return self._watched.ask("read_again")
+        return self._timed.ask("read_again")
 
     def _ask(self, *words: object) -> list[dict[str, Any]]:
         """Everybody at once."""
         for process in self._all:
-            process.tell(" ".join(map(str, words)))
-        return [process.answer() for process in self._all]
+            process.send(" ".join(map(str, words)))
+        return [process.read_reply() for process in self._all]
 
     @staticmethod
-    def _figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    def _merge(answers: list[dict[str, Any]]) -> dict[str, Any]:
         """The ages of those that are watched, the counts of everybody."""
         sums = {
             key: sum(each[key] for each in answers) for key in ("came", "merged", "lost", "cpu")

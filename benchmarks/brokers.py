@@ -14,8 +14,8 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.processes import busy_cores, report
-from benchmarks.rounds import Figures, at_least, flags, interleaved, medians
+from benchmarks.processes import load_average, report
+from benchmarks.rounds import Figures, argument_parser, check_at_least, medians, run_rounds
 from server.app import SystemClock
 from server.brokers import Address, MemoryBroker, RedisBroker, RedisConfig
 from server.core.counters import Counters
@@ -27,7 +27,7 @@ MESSAGES, WAITING, DATA_BYTES = 100_000, 400, 160
 BROKERS = ("memory", "redis", "redis, kept", "redis, heard")
 
 
-async def publish(broker: Broker, arguments: argparse.Namespace, name: str) -> Figures:
+async def run_publishers(broker: Broker, arguments: argparse.Namespace, name: str) -> Figures:
     """One round; the first messages warm everything up and do not count."""
     heard = 0
 
@@ -48,7 +48,7 @@ async def publish(broker: Broker, arguments: argparse.Namespace, name: str) -> F
         nonlocal slowest
         for _ in range(count):
             began = time.perf_counter()
-            await broker.publish(topic, data, 1, kept=kept)
+            await broker.publish(topic, data, 1, in_history=kept)
             slowest = max(slowest, time.perf_counter() - began)
 
     await asyncio.gather(*(publish_to(topic, each // 10 + 1) for topic in topics))
@@ -71,7 +71,7 @@ async def publish(broker: Broker, arguments: argparse.Namespace, name: str) -> F
 def measure(name: str, arguments: argparse.Namespace) -> Figures:
     """One round with a fresh broker, and where it is Redis a fresh one of that."""
     if name == "memory":
-        return uvloop.run(publish(MemoryBroker(SystemClock(), epoch="e"), arguments, name))
+        return uvloop.run(run_publishers(MemoryBroker(SystemClock(), epoch="e"), arguments, name))
     with tempfile.TemporaryDirectory() as folder:
         socket = Path(folder, "redis.sock")
         process = subprocess.Popen(
@@ -83,19 +83,19 @@ def measure(name: str, arguments: argparse.Namespace) -> Figures:
                 time.sleep(0.01)
             config = RedisConfig(Address.parse(f"unix://{socket}"))
             broker = RedisBroker(SystemClock(), Counters(), config)
-            return uvloop.run(publish(broker, arguments, name))
+            return uvloop.run(run_publishers(broker, arguments, name))
         finally:
             process.kill()
             process.wait()
 
 
 def main() -> None:
-    parser = flags(__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--messages", type=int, default=MESSAGES)
     parser.add_argument("--waiting", type=int, default=WAITING, help="publishes at the same time")
     arguments = parser.parse_args()
-    load_before, began = busy_cores(), time.monotonic()
-    runs = interleaved(list(BROKERS), arguments.rounds, lambda name: measure(name, arguments))
+    load_before, began = load_average(), time.monotonic()
+    runs = run_rounds(list(BROKERS), arguments.rounds, lambda name: measure(name, arguments))
     middle = medians(runs)
     rows = [
         {
@@ -109,7 +109,7 @@ def main() -> None:
     ]
     report("brokers", rows, runs, load_before, time.monotonic() - began)
     if arguments.messages >= MESSAGES:
-        at_least("publishes a second", middle["redis, kept"]["per_second"], GOAL_PER_SECOND)
+        check_at_least("publishes a second", middle["redis, kept"]["per_second"], GOAL_PER_SECOND)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 
 PING = b"\x81\x012"
-PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
 # Of every server that is measured here and looks at tokens at all.
 SECRET = "a secret of the benchmarks that is long enough"
 # An Ethernet's, with some room for a tunnel; and what a system gives that is short of memory.
@@ -37,19 +37,19 @@ def masked(payload: bytes) -> bytes:
     return head + _MASK + body
 
 
-class Member(asyncio.Protocol, ABC):
+class PoolClient(asyncio.Protocol, ABC):
     """Joins, sends its first event, answers pings, and leaves the rest to its kind."""
 
-    __slots__ = ("_first", "_rest", "_step", "crowd", "transport")
+    __slots__ = ("_first", "_rest", "_step", "pool", "transport")
 
-    def __init__(self, crowd: "Crowd", event: str, request: dict[str, object]) -> None:
-        self.crowd = crowd
-        self._first = f"42{crowd.namespace},0{json.dumps([event, request])}".encode()
+    def __init__(self, pool: "ClientPool", event: str, request: dict[str, object]) -> None:
+        self.pool = pool
+        self._first = f"42{pool.namespace},0{json.dumps([event, request])}".encode()
         self._step = 0
         self._rest = b""
 
     @abstractmethod
-    def take(self, data: bytes) -> bytes:
+    def consume(self, data: bytes) -> bytes:
         """Look at what came; give back the end of it that is to stand before the next read."""
 
     def connection_made(self, transport: Any) -> None:
@@ -70,24 +70,24 @@ class Member(asyncio.Protocol, ABC):
             # Only bytes that the last read could not have shown: two pongs for one ping are forged.
             if data.find(PING, max(0, before - len(PING) + 1)) >= 0:
                 self.transport.write(masked(b"3"))
-            self._rest = self.take(data)
+            self._rest = self.consume(data)
             return
         self._rest += data
         if self._step == 0 and b"\x81" in self._rest and b'"sid"' in self._rest:
             self._step, self._rest = 1, b""
-            self.transport.write(masked(self.crowd.connect()))
-        elif self._step == 1 and self.crowd.let_in in self._rest:
+            self.transport.write(masked(self.pool.connect_packet()))
+        elif self._step == 1 and self.pool.connected_prefix in self._rest:
             self._step, self._rest = 2, b""
             self.transport.write(masked(self._first))
-        elif self._step == 2 and self.crowd.answered in self._rest:
+        elif self._step == 2 and self.pool.ack_prefix in self._rest:
             self._step, self._rest = 3, b""
-            self.crowd.one_joined(self)
+            self.pool.on_joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.crowd.one_lost(self)
+        self.pool.on_lost(self)
 
 
-class Crowd(ABC):
+class ClientPool(ABC):
     """All clients of this process."""
 
     def __init__(
@@ -95,43 +95,43 @@ class Crowd(ABC):
     ) -> None:
         self.namespace = namespace
         # What lets a client in begins as what asks for it.
-        self.let_in = f"40{namespace},".encode()
-        self.answered = f"43{namespace},0".encode()
+        self.connected_prefix = f"40{namespace},".encode()
+        self.ack_prefix = f"43{namespace},0".encode()
         self._claims = jwt.decode(token, options={"verify_signature": False}) if token else {}
         self._numbers = count()
-        self.members: list[Member] = []
+        self.joined: list[PoolClient] = []
         self.lost = 0
         self._port = port
         self._far = far
-        self._joined: asyncio.Semaphore
+        self._slots: asyncio.Semaphore
         self._all_joined = asyncio.Event()
         self._target = 0
 
-    def connect(self) -> bytes:
+    def connect_packet(self) -> bytes:
         """What one more client joins with: a token of its own, as no two users have the same."""
         claims = self._claims | {"jti": str(next(self._numbers))}
-        return self.let_in + json.dumps({"token": jwt.encode(claims, SECRET)}).encode()
+        return self.connected_prefix + json.dumps({"token": jwt.encode(claims, SECRET)}).encode()
 
     @abstractmethod
-    def member(self) -> Member:
+    def new_client(self) -> PoolClient:
         """A new client."""
 
-    async def open(self, count: int, at_once: int) -> None:
+    async def open(self, count: int, concurrency: int) -> None:
         """Connect so many clients and have their first events answered, a few at a time."""
         loop = asyncio.get_running_loop()
-        self._target = len(self.members) + count
+        self._target = len(self.joined) + count
         self._all_joined.clear()
-        self._joined = asyncio.Semaphore(at_once)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        self._slots = asyncio.Semaphore(concurrency)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             for _ in range(count):
-                await self._joined.acquire()
+                await self._slots.acquire()
                 if self._far:
-                    await loop.create_connection(self.member, sock=await self._far_away())
+                    await loop.create_connection(self.new_client, sock=await self._far_socket())
                 else:
-                    await loop.create_connection(self.member, "127.0.0.1", self._port)
+                    await loop.create_connection(self.new_client, "127.0.0.1", self._port)
             await self._all_joined.wait()
 
-    async def _far_away(self) -> socket.socket:
+    async def _far_socket(self) -> socket.socket:
         """A connection with the segments of a real network, and a window that does not grow.
 
         The kernel sizes a server's send buffer by the segments, and the client's by how fast it
@@ -145,14 +145,14 @@ class Crowd(ABC):
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self._port))
         return sock
 
-    def one_joined(self, member: Member) -> None:
-        self.members.append(member)
-        self._joined.release()
-        if len(self.members) == self._target:
+    def on_joined(self, client: PoolClient) -> None:
+        self.joined.append(client)
+        self._slots.release()
+        if len(self.joined) == self._target:
             self._all_joined.set()
 
-    def one_lost(self, member: Member) -> None:
+    def on_lost(self, client: PoolClient) -> None:
         """Whoever waits for clients to join is told."""
         self.lost += 1
-        self._joined.release()
+        self._slots.release()
         self._all_joined.set()

@@ -4,8 +4,8 @@ import time
 from functools import partial
 from typing import Any
 
-from benchmarks.processes import Peer, available, busy_cores, report
-from benchmarks.rounds import Figures, at_least, flags, interleaved, medians
+from benchmarks.processes import Peer, available, load_average, report
+from benchmarks.rounds import Figures, argument_parser, check_at_least, medians, run_rounds
 
 # What the publisher does between two messages; only without a pause can messages be joined.
 MODES = {"yes": {"flat": "flat out"}, "no": {"turn": "a loop turn each"}}
@@ -21,10 +21,10 @@ def measure(name: str, clients: int, messages: int, mode: str) -> Figures:
         # A round that does not count warms both sides up.
         for counted in (max(1, messages // 10), messages):
             load_before = load.ask(f"expect {counted}")["cpu"]
-            peer.tell(f"publish {counted} {mode}")
-            load.tell("finished")
-            done = load.answer()
-            began = peer.answer()
+            peer.send(f"publish {counted} {mode}")
+            load.send("finished")
+            done = load.read_reply()
+            began = peer.read_reply()
             stats = peer.ask("stats")
     seconds = done["at"] - began["began"]
     server_cpu = stats["cpu"] - began["cpu_before"]
@@ -56,12 +56,12 @@ def compare(publishing: str, runs: dict[str, list[Figures]]) -> list[dict[str, A
 
 
 def main() -> None:
-    parser = flags(__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--messages", type=int, default=MESSAGES)
     parser.add_argument("--joined", choices=MODES, default="both")
     arguments = parser.parse_args()
-    load_before, began = busy_cores(), time.monotonic()
+    load_before, began = load_average(), time.monotonic()
     names = available(not arguments.no_node)
     rows: list[dict[str, Any]] = []
     runs: dict[str, dict[str, list[Figures]]] = {}
@@ -69,7 +69,7 @@ def main() -> None:
         measure_one = partial(
             measure, clients=arguments.clients, messages=arguments.messages, mode=mode
         )
-        each = interleaved(names, arguments.rounds, measure_one)
+        each = run_rounds(names, arguments.rounds, measure_one)
         rows += compare(publishing, each)
         runs[publishing] = each
     report("hot_room", rows, runs, load_before, time.monotonic() - began)
@@ -77,7 +77,9 @@ def main() -> None:
         return
     for row in rows:
         if row["server"] == "floorcast":
-            at_least(f"{row['publishing']}, x python-socketio", row["x python-socketio"], GOAL)
+            check_at_least(
+                f"{row['publishing']}, x python-socketio", row["x python-socketio"], GOAL
+            )
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
-from benchmarks.processes import Peer, available, busy_cores, report
-from benchmarks.rounds import Figures, at_most, flags, interleaved, medians
+from benchmarks.processes import Peer, available, load_average, report
+from benchmarks.rounds import Figures, argument_parser, check_at_most, medians, run_rounds
 
 # Goals are about this many; a smaller run is for trying things out.
 CLIENTS = 5000
@@ -28,11 +28,11 @@ def measure(name: str, clients: int) -> Figures:
 
 
 def main() -> None:
-    parser = flags(__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     arguments = parser.parse_args()
-    load_before, began = busy_cores(), time.monotonic()
-    runs = interleaved(
+    load_before, began = load_average(), time.monotonic()
+    runs = run_rounds(
         available(not arguments.no_node),
         arguments.rounds,
         lambda name: measure(name, arguments.clients),
@@ -54,8 +54,8 @@ def main() -> None:
     report("idle", rows, runs, load_before, time.monotonic() - began)
     if arguments.clients < CLIENTS:
         return
-    at_most("KB a connection", ours["kb"], GOAL_KB)
-    at_most("x python-socketio's CPU", ours["cpu_ms"] / plain["cpu_ms"], GOAL_CPU)
+    check_at_most("KB a connection", ours["kb"], GOAL_KB)
+    check_at_most("x python-socketio's CPU", ours["cpu_ms"] / plain["cpu_ms"], GOAL_CPU)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 
 
-def say(**body: object) -> None:
+def reply(**body: object) -> None:
     """One answer."""
     print(json.dumps(body), flush=True)
 

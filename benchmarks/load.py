@@ -10,8 +10,8 @@ import time
 
 import uvloop
 
-from benchmarks.crowd import PATIENCE_SECONDS, Crowd, Member
-from benchmarks.lines import commands, say
+from benchmarks.crowd import TIMEOUT_SECONDS, ClientPool, PoolClient
+from benchmarks.lines import commands, reply
 
 # Not the event's name: heartbeats carry that too, and are not deliveries.
 MARKER = b'"type":"update"'
@@ -21,7 +21,7 @@ NAP_SECONDS = 0.002
 _NEVER = 1 << 60
 
 
-class Client(Member):
+class Client(PoolClient):
     """Counts price events by their first bytes."""
 
     __slots__ = ("_load", "count")
@@ -31,15 +31,15 @@ class Client(Member):
         self._load = load
         self.count = 0
 
-    def take(self, data: bytes) -> bytes:
+    def consume(self, data: bytes) -> bytes:
         self.count += data.count(MARKER)
         if self.count >= self._load.expected:
-            self._load.one_done(self)
+            self._load.on_done(self)
         # A marker may be split between two reads; one byte less cannot be counted twice.
         return data[-len(MARKER) + 1 :]
 
 
-class Load(Crowd):
+class Load(ClientPool):
     """Clients that wait for a number of messages each."""
 
     def __init__(self, port: int, token: str, topics: list[str]) -> None:
@@ -50,14 +50,14 @@ class Load(Crowd):
         self._waiting: set[Client] = set()
         self._finished = asyncio.Event()
 
-    def member(self) -> Client:
+    def new_client(self) -> Client:
         client = Client(self, self.topics)
         self.clients.append(client)
         return client
 
-    def one_lost(self, member: Member) -> None:
+    def on_lost(self, client: PoolClient) -> None:
         """A figure with fewer clients than it says would be a lie: whoever waits is told."""
-        super().one_lost(member)
+        super().on_lost(client)
         self._finished.set()
 
     def expect(self, messages: int) -> None:
@@ -74,15 +74,15 @@ class Load(Crowd):
             time.sleep(NAP_SECONDS)
             asyncio.get_running_loop().call_soon(self._nap)
 
-    def one_done(self, client: Client) -> None:
+    def on_done(self, client: Client) -> None:
         self._waiting.discard(client)
         if not self._waiting:
             self.expected = _NEVER
             self._finished.set()
 
-    async def finished(self) -> float:
+    async def until_finished(self) -> float:
         """The moment at which the last client had its last message."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await self._finished.wait()
         return time.monotonic()
 
@@ -93,17 +93,17 @@ async def main(arguments: argparse.Namespace) -> None:
         if command == "open":
             began = time.monotonic()
             await load.open(int(words[0]), int(words[1]))
-            answer = {"joined": len(load.members), "seconds": time.monotonic() - began}
+            answer = {"joined": len(load.joined), "seconds": time.monotonic() - began}
         elif command == "expect":
             load.expect(int(words[0]))
-            answer = {"waiting": len(load.members)}
+            answer = {"waiting": len(load.joined)}
         elif command == "finished":
-            answer = {"at": await load.finished()}
+            answer = {"at": await load.until_finished()}
         else:
             break
         if load.lost:
             sys.exit(f"{load.lost} clients were lost")
-        say(**answer, cpu=time.process_time())
+        reply(**answer, cpu=time.process_time())
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from benchmarks.audience import Audience
-from benchmarks.processes import Peer, available, busy_cores, report
-from benchmarks.rounds import Figures, at_most, flags, interleaved, medians
+from benchmarks.processes import Peer, available, load_average, report
+from benchmarks.rounds import Figures, argument_parser, check_at_most, medians, run_rounds
 
 # The goal is about this size; a smaller run is for trying things out.
 CLIENTS, RATE, SECONDS, GOAL = 1000, 10, 10, 0.5
@@ -43,12 +43,12 @@ def measure(name: str, clients: int, seconds: int) -> Figures:
 
 
 def main() -> None:
-    parser = flags(__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--seconds", type=int, default=SECONDS)
     arguments = parser.parse_args()
-    load_before, began = busy_cores(), time.monotonic()
-    runs = interleaved(
+    load_before, began = load_average(), time.monotonic()
+    runs = run_rounds(
         available(not arguments.no_node),
         arguments.rounds,
         lambda name: measure(name, arguments.clients, arguments.seconds),
@@ -73,7 +73,7 @@ def main() -> None:
     ]
     report("paced", rows, runs, load_before, time.monotonic() - began)
     if node and arguments.clients >= CLIENTS and arguments.seconds >= SECONDS:
-        at_most("p99 x node's", middle["floorcast"]["p99_ms"] / node["p99_ms"], GOAL)
+        check_at_most("p99 x node's", middle["floorcast"]["p99_ms"] / node["p99_ms"], GOAL)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = 0, 1
 PAGE_BYTES = resource.getpagesize()
 # Longer than the load's own patience, which says more about what went wrong.
-ANSWER_SECONDS = 180.0
+REPLY_SECONDS = 180.0
 
 
 class Worker:
@@ -29,7 +29,7 @@ class Worker:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=HERE.parent,
+            cwd=FOLDER.parent,
             text=True,
             bufsize=1,
             preexec_fn=lambda: os.sched_setaffinity(0, pin),
@@ -37,19 +37,19 @@ class Worker:
 
     def ask(self, line: str) -> dict[str, Any]:
         """Send a command and wait for its answer."""
-        self.tell(line)
-        return self.answer()
+        self.send(line)
+        return self.read_reply()
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """Send a command."""
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
-    def answer(self) -> dict[str, Any]:
+    def read_reply(self) -> dict[str, Any]:
         """The next answer; a process that says nothing for too long is ended."""
         assert self._process.stdout is not None
-        watch = threading.Timer(ANSWER_SECONDS, self._process.kill)
+        watch = threading.Timer(REPLY_SECONDS, self._process.kill)
         watch.start()
         line = self._process.stdout.readline()
         watch.cancel()
@@ -84,7 +84,7 @@ class Peer(Worker):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(PEERS[name], SERVER_CORE)
-        ready = self.answer()
+        ready = self.read_reply()
         self.port = int(ready["port"])
         self.token = str(ready.get("token", ""))
 
@@ -98,7 +98,7 @@ PEERS = {
     "floorcast": [sys.executable, "-m", "benchmarks.peers.floor"],
     "python-socketio": [sys.executable, "-m", "benchmarks.peers.plain"],
     "blaster": [sys.executable, "-m", "benchmarks.peers.blaster"],
-    "node": ["node", "--expose-gc", str(HERE / "peers" / "node" / "server.js")],
+    "node": ["node", "--expose-gc", str(FOLDER / "peers" / "node" / "server.js")],
 }
 
 
@@ -108,7 +108,7 @@ def available(with_node: bool) -> list[str]:
     if with_node and not (shutil.which("node") and shutil.which("npm")):
         print("Node is not installed here, and left out.")
     elif with_node:
-        folder = HERE / "peers" / "node"
+        folder = FOLDER / "peers" / "node"
         if not (folder / "node_modules").exists():
             subprocess.run(
                 ["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=folder, check=True
@@ -117,7 +117,7 @@ def available(with_node: bool) -> list[str]:
     return names
 
 
-def busy_cores() -> float:
+def load_average() -> float:
     """Cores that were busy in the last minute; asked before measuring, so that noise shows."""
     return os.getloadavg()[0]
 
@@ -134,7 +134,7 @@ def _own_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-_BUSY_BEFORE = _busy_seconds() - _own_seconds()
+_BUSY_SECONDS_BEFORE = _busy_seconds() - _own_seconds()
 
 
 def report(
@@ -149,7 +149,7 @@ def report(
     for line in (columns, *cells):
         print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
     cores = os.cpu_count()
-    others = max(0.0, _busy_seconds() - _own_seconds() - _BUSY_BEFORE) / seconds
+    others = max(0.0, _busy_seconds() - _own_seconds() - _BUSY_SECONDS_BEFORE) / seconds
     noisy = " (the machine was not idle: expect noise)" if max(load_before, others) > 0.5 else ""
     print(
         f"{seconds:.0f} s, {cores} cores, load before {load_before:.2f}, "
@@ -165,7 +165,7 @@ def report(
         "rows": rows,
         "runs": runs,
     }
-    results = HERE / "results"
+    results = FOLDER / "results"
     results.mkdir(exist_ok=True)
     (results / f"{name}.json").write_text(json.dumps(body, indent=1))
 

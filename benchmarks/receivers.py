@@ -7,50 +7,50 @@ from typing import Any
 
 import socketio
 
-from benchmarks.lines import commands, say
+from benchmarks.lines import commands, reply
 from client_sdk import Client, Gap
 
 
-class Count:
+class MessageCounter:
     """Says when so many have come."""
 
     def __init__(self) -> None:
-        self.seen = 0
+        self.count = 0
         self._expected = 0
         self._reached = asyncio.Event()
 
     def add(self) -> None:
         """One more."""
-        self.seen += 1
-        if self.seen == self._expected:
+        self.count += 1
+        if self.count == self._expected:
             self._reached.set()
 
     def expect(self, count: int) -> None:
         """Begin anew."""
-        self.seen, self._expected = 0, count
+        self.count, self._expected = 0, count
         self._reached.clear()
 
-    async def reached(self) -> None:
+    async def until_reached(self) -> None:
         """Wait for the last."""
         await self._reached.wait()
 
 
-async def stock(url: str, stream: str, count: Count) -> None:
+async def receive_stock(url: str, stream: str, counter: MessageCounter) -> None:
     """A plain `socketio.AsyncClient` whose handler looks at one field."""
     client = socketio.AsyncClient(reconnection=False)
 
     def handler(message: dict[str, Any]) -> None:
         if message["data"]:
-            count.add()
+            counter.add()
 
     client.on(stream.lower(), handler, namespace="/market")
     await client.connect(url, transports=["websocket"], namespaces=["/market"], auth={"token": "x"})
     await client.call("subscribe", {"topics": [f"{stream}:BTCUSDT"]}, namespace="/market")
-    await obey(count)
+    await serve_commands(counter)
     await client.disconnect()
 
 
-async def every(url: str, stream: str, count: Count) -> None:
+async def receive_stream(url: str, stream: str, counter: MessageCounter) -> None:
     """The SDK: an iterator that gets every single message, as a model."""
     async with Client(url, "x") as client:
         messages = client.market.stream(f"{stream}:BTCUSDT")
@@ -61,12 +61,12 @@ async def every(url: str, stream: str, count: Count) -> None:
                 if isinstance(message, Gap):
                     raise RuntimeError("a message was lost")
                 if message.data:
-                    count.add()
+                    counter.add()
 
-        await beside(read(), count)
+        await serve_beside(read(), counter)
 
 
-async def latest(url: str, stream: str, count: Count) -> None:
+async def receive_prices(url: str, stream: str, counter: MessageCounter) -> None:
     """The SDK: prices, of which a slow reader gets the latest; each is made a model all the same.
 
     What was replaced by a newer one before the reader came to it was received too.
@@ -82,31 +82,31 @@ async def latest(url: str, stream: str, count: Count) -> None:
                 if price.data:
                     merged = client.stats.merged
                     for _ in range(1 + merged - before):
-                        count.add()
+                        counter.add()
                     before = merged
 
-        await beside(read(), count)
+        await serve_beside(read(), counter)
 
 
-async def beside(reading: Any, count: Count) -> None:
+async def serve_beside(read: Any, counter: MessageCounter) -> None:
     """Obey while the reader reads."""
-    task = asyncio.create_task(reading)
-    await obey(count)
+    task = asyncio.create_task(read)
+    await serve_commands(counter)
     task.cancel()
     await asyncio.wait([task])
 
 
-async def obey(count: Count) -> None:
+async def serve_commands(counter: MessageCounter) -> None:
     """Answer commands until stdin ends."""
-    say(ready=True)
+    reply(ready=True)
     async for _, *words in commands():
-        count.expect(int(words[0]))
-        say(cpu=time.process_time())
-        await count.reached()
-        say(at=time.monotonic(), cpu=time.process_time())
+        counter.expect(int(words[0]))
+        reply(cpu=time.process_time())
+        await counter.until_reached()
+        reply(at=time.monotonic(), cpu=time.process_time())
 
 
-RECEIVERS = {"python-socketio": stock, "sdk": every, "sdk-latest": latest}
+RECEIVERS = {"python-socketio": receive_stock, "sdk": receive_stream, "sdk-latest": receive_prices}
 
 
 if __name__ == "__main__":
@@ -117,4 +117,4 @@ if __name__ == "__main__":
     parser.add_argument("--stream", default="PRICE")
     arguments = parser.parse_args()
     receive = RECEIVERS[arguments.receiver]
-    asyncio.run(receive(f"http://127.0.0.1:{arguments.port}", arguments.stream, Count()))
+    asyncio.run(receive(f"http://127.0.0.1:{arguments.port}", arguments.stream, MessageCounter()))

@@ -6,13 +6,13 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.processes import LOAD_CORE, SERVER_CORE, Worker, busy_cores, report
-from benchmarks.rounds import Figures, at_most, flags, interleaved, medians
-from benchmarks.served import Served, token
+from benchmarks.processes import LOAD_CORE, SERVER_CORE, Worker, load_average, report
+from benchmarks.rounds import Figures, argument_parser, check_at_most, medians, run_rounds
+from benchmarks.served import ServerProcess, token
 from server.cli.private_redis import private_redis
 
 CLIENTS, GOAL = 5000, 1.5
-HOW = {"drained": signal.SIGTERM, "killed": signal.SIGKILL}
+SIGNALS = {"drained": signal.SIGTERM, "killed": signal.SIGKILL}
 
 
 def measure(how: str, clients: int, drain_seconds: float, broker: str | None) -> Figures:
@@ -22,8 +22,10 @@ def measure(how: str, clients: int, drain_seconds: float, broker: str | None) ->
     environ = {"FLOORCAST_SERVER__DRAIN_SECONDS": str(drain_seconds)}
     with private_redis() as redis:
 
-        def serve() -> Served:
-            return Served(port=port, broker=broker or redis, core=SERVER_CORE, environ=environ)
+        def serve() -> ServerProcess:
+            return ServerProcess(
+                port=port, broker=broker or redis, core=SERVER_CORE, environ=environ
+            )
 
         first = serve()
         command = [sys.executable, "-m", "benchmarks.returning"]
@@ -36,7 +38,7 @@ def measure(how: str, clients: int, drain_seconds: float, broker: str | None) ->
             connecting_cpu = sum(first.cpu_seconds()) - started
             load.ask("publish")
             time.sleep(1)
-            ending = first.end(HOW[how])
+            ending = first.stop(SIGNALS[how])
             with serve() as second:
                 started = sum(second.cpu_seconds())
                 back = load.ask("back")
@@ -56,14 +58,14 @@ def measure(how: str, clients: int, drain_seconds: float, broker: str | None) ->
 
 
 def main() -> None:
-    parser = flags(__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--drain-seconds", type=float, default=2.0)
     parser.add_argument("--broker", help="its URL; without one a private redis-server is started")
     arguments = parser.parse_args()
-    load_before, began = busy_cores(), time.monotonic()
-    runs = interleaved(
-        HOW,
+    load_before, began = load_average(), time.monotonic()
+    runs = run_rounds(
+        SIGNALS,
         arguments.rounds,
         lambda how: measure(how, arguments.clients, arguments.drain_seconds, arguments.broker),
     )
@@ -89,9 +91,9 @@ def main() -> None:
         return
     for row in rows:
         how = row["the server was"]
-        at_most(f"{how}, x the time of connecting", row["x connecting"], GOAL)
+        check_at_most(f"{how}, x the time of connecting", row["x connecting"], GOAL)
         lost = max(run["resets"] + run["gaps"] + run["behind"] for run in runs[how])
-        at_most(f"{how}, clients that lost anything", lost, 0)
+        check_at_most(f"{how}, clients that lost anything", lost, 0)
 
 
 if __name__ == "__main__":

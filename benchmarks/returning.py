@@ -16,8 +16,8 @@ from typing import Any
 import socketio
 import uvloop
 
-from benchmarks.crowd import PATIENCE_SECONDS, Crowd, Member
-from benchmarks.lines import commands, say
+from benchmarks.crowd import TIMEOUT_SECONDS, ClientPool, PoolClient
+from benchmarks.lines import commands, reply
 
 TOPIC = "TRADES:BTCUSDT"
 TRADE = {"price": "64250.10", "qty": "0.5", "side": "buy", "ts": 1}
@@ -28,11 +28,11 @@ _SEQ = re.compile(rb'"seq":(\d+)')
 _EPOCH = re.compile(rb'"epoch":"([^"]+)"')
 
 
-class Seat:
+class RecoveringClient:
     """One client, whichever connection it has."""
 
     def __init__(self) -> None:
-        self.heard: list[bytearray] = []
+        self.received: list[bytearray] = []
         self.epoch = ""
         self.seq = 0
 
@@ -41,34 +41,34 @@ class Seat:
         since = {TOPIC: {"epoch": self.epoch, "seq": self.seq}} if self.epoch else {}
         return {"topics": [TOPIC], "since": since}
 
-    def note(self) -> None:
+    def record_position(self) -> None:
         """How far it has come, by a glance at the last connection."""
-        if found := _EPOCH.search(self.heard[-1]):
+        if found := _EPOCH.search(self.received[-1]):
             self.epoch = found[1].decode()
-            self.seq = max(map(int, _SEQ.findall(self.heard[-1])))
+            self.seq = max(map(int, _SEQ.findall(self.received[-1])))
 
-    def judge(self) -> "tuple[int, int, int]":
+    def analyze(self) -> "tuple[int, int, int]":
         """How often it began anew, how many messages it missed unknowingly, and where it stands."""
         resets = gaps = 0
         position: tuple[str, int] | None = None
-        for heard in self.heard:
+        for heard in self.received:
             for message in _messages(heard):
                 if "ok" in message:
                     topic = message["topics"][TOPIC]
                     if topic["recovered"]:
                         for missed in topic["missed"]:
-                            position, gap = _step(position, missed)
+                            position, gap = _advance(position, missed)
                             gaps += gap
                     elif position is not None:
                         resets += 1
                     position = topic["epoch"], topic["seq"]
                 else:
-                    position, gap = _step(position, message)
+                    position, gap = _advance(position, message)
                     gaps += gap
         return resets, gaps, 0 if position is None else position[1]
 
 
-def _step(
+def _advance(
     position: tuple[str, int] | None, message: dict[str, Any]
 ) -> tuple[tuple[str, int], bool]:
     epoch, seq = message["epoch"], message["seq"]
@@ -76,17 +76,17 @@ def _step(
     return (epoch, seq), not follows
 
 
-def _messages(heard: bytearray) -> Iterator[dict[str, Any]]:
+def _messages(data: bytearray) -> Iterator[dict[str, Any]]:
     """The answer to `subscribe`, and the trades."""
-    at = heard.find(b"\r\n\r\n") + 4
-    while at + 2 <= len(heard):
-        length, at = heard[at + 1], at + 2
+    at = data.find(b"\r\n\r\n") + 4
+    while at + 2 <= len(data):
+        length, at = data[at + 1], at + 2
         if length >= 126:
             extra = 2 if length == 126 else 8
-            length, at = int.from_bytes(heard[at : at + extra], "big"), at + extra
-        if at + length > len(heard):
+            length, at = int.from_bytes(data[at : at + extra], "big"), at + extra
+        if at + length > len(data):
             return
-        text, at = heard[at : at + length], at + length
+        text, at = data[at : at + length], at + length
         if text.startswith(b"43/market,0"):
             yield json.loads(text[11:])[0]
         elif text.startswith(b'42/market,["trades"'):
@@ -95,92 +95,92 @@ def _messages(heard: bytearray) -> Iterator[dict[str, Any]]:
                 yield message
 
 
-class Returner(Member):
+class RecoveringConnection(PoolClient):
     """One connection of a seat."""
 
-    __slots__ = ("_heard", "seat")
+    __slots__ = ("_received", "client")
 
-    def __init__(self, crowd: "Returning", seat: Seat) -> None:
-        super().__init__(crowd, "subscribe", seat.request())
-        self.seat = seat
-        self._heard = bytearray()
-        seat.heard.append(self._heard)
+    def __init__(self, pool: "RecoveringPool", client: RecoveringClient) -> None:
+        super().__init__(pool, "subscribe", client.request())
+        self.client = client
+        self._received = bytearray()
+        client.received.append(self._received)
 
     def data_received(self, data: bytes) -> None:
-        self._heard += data
+        self._received += data
         super().data_received(data)
 
-    def take(self, data: bytes) -> bytes:
+    def consume(self, data: bytes) -> bytes:
         return data[-2:]
 
 
-class Returning(Crowd):
+class RecoveringPool(ClientPool):
     """Everybody who is thrown out comes back at once, so many at a time."""
 
     def __init__(self, port: int, token: str) -> None:
         super().__init__(port, token)
         self._token = token
-        self.seats: list[Seat] = []
-        self.inside: set[Seat] = set()
+        self.clients: list[RecoveringClient] = []
+        self.connected: set[RecoveringClient] = set()
         self.acknowledged: list[int] = []
-        self.last_in = 0.0
-        self._outside: asyncio.Queue[Seat] = asyncio.Queue()
-        self._everybody = asyncio.Event()
+        self.last_connected_at = 0.0
+        self._disconnected: asyncio.Queue[RecoveringClient] = asyncio.Queue()
+        self._all_connected = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def member(self) -> Returner:
+    def new_client(self) -> RecoveringConnection:
         raise NotImplementedError("who comes in is decided by seats")
 
-    async def fill(self, count: int) -> float:
+    async def connect_all(self, count: int) -> float:
         """Let so many in; how many seconds it took."""
         began = time.monotonic()
-        self.seats = [Seat() for _ in range(count)]
-        for seat in self.seats:
-            self._outside.put_nowait(seat)
-        self._joined = asyncio.Semaphore(AT_ONCE)
-        self._run(self._let_in(), "let-in")
-        return await self.back() - began
+        self.clients = [RecoveringClient() for _ in range(count)]
+        for seat in self.clients:
+            self._disconnected.put_nowait(seat)
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._start(self._keep_connecting(), "let-in")
+        return await self.until_all_connected() - began
 
-    async def back(self) -> float:
+    async def until_all_connected(self) -> float:
         """Wait until everybody is in; the moment at which the last one was."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await self._everybody.wait()
-        return self.last_in
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await self._all_connected.wait()
+        return self.last_connected_at
 
     def publish(self) -> None:
         """Publish from now on, whatever happens to the server."""
-        self._run(self._keep_publishing(), "publish")
+        self._start(self._keep_publishing(), "publish")
 
-    def one_joined(self, member: Member) -> None:
-        assert isinstance(member, Returner)
-        self._joined.release()
-        self.inside.add(member.seat)
-        if len(self.inside) == len(self.seats):
-            self.last_in = time.monotonic()
-            self._everybody.set()
+    def on_joined(self, client: PoolClient) -> None:
+        assert isinstance(client, RecoveringConnection)
+        self._slots.release()
+        self.connected.add(client.client)
+        if len(self.connected) == len(self.clients):
+            self.last_connected_at = time.monotonic()
+            self._all_connected.set()
 
-    def one_lost(self, member: Member) -> None:
-        assert isinstance(member, Returner)
-        self._everybody.clear()
-        if member.seat in self.inside:
-            self.inside.remove(member.seat)
+    def on_lost(self, client: PoolClient) -> None:
+        assert isinstance(client, RecoveringConnection)
+        self._all_connected.clear()
+        if client.client in self.connected:
+            self.connected.remove(client.client)
         else:
-            self._joined.release()
-        member.seat.note()
-        self._outside.put_nowait(member.seat)
+            self._slots.release()
+        client.client.record_position()
+        self._disconnected.put_nowait(client.client)
 
-    async def _let_in(self) -> None:
+    async def _keep_connecting(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            seat = await self._outside.get()
-            await self._joined.acquire()
+            seat = await self._disconnected.get()
+            await self._slots.acquire()
             try:
                 await loop.create_connection(
-                    functools.partial(Returner, self, seat), "127.0.0.1", self._port
+                    functools.partial(RecoveringConnection, self, seat), "127.0.0.1", self._port
                 )
             except OSError:
-                self._joined.release()
-                self._outside.put_nowait(seat)
+                self._slots.release()
+                self._disconnected.put_nowait(seat)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _keep_publishing(self) -> None:
@@ -209,25 +209,25 @@ class Returning(Crowd):
             finally:
                 await client.disconnect()
 
-    def _run(self, work: Any, name: str) -> None:
+    def _start(self, work: Any, name: str) -> None:
         self._tasks.add(asyncio.get_running_loop().create_task(work, name=name))
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    load = Returning(arguments.port, arguments.token)
+    load = RecoveringPool(arguments.port, arguments.token)
     async for command, *words in commands():
         answer: dict[str, Any] = {}
         if command == "fill":
-            answer = {"seconds": await load.fill(int(words[0]))}
+            answer = {"seconds": await load.connect_all(int(words[0]))}
         elif command == "publish":
             load.publish()
         elif command == "back":
-            answer = {"at": await load.back()}
+            answer = {"at": await load.until_all_connected()}
         elif command == "judge":
             # What was acknowledged last has to arrive.
             known, acknowledged = len(load.acknowledged), load.acknowledged[-1]
             await asyncio.sleep(1)
-            judged = [seat.judge() for seat in load.seats]
+            judged = [seat.analyze() for seat in load.clients]
             answer = {
                 "acknowledged": known,
                 "resets": sum(resets for resets, _, _ in judged),
@@ -236,7 +236,7 @@ async def main(arguments: argparse.Namespace) -> None:
             }
         else:
             break
-        say(**answer, cpu=time.process_time())
+        reply(**answer, cpu=time.process_time())
 
 
 if __name__ == "__main__":

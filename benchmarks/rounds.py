@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 Figures = dict[str, float]
 
 
-def flags(description: str | None) -> argparse.ArgumentParser:
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
     """What every benchmark that compares peers can be told."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=3)
@@ -15,7 +15,7 @@ def flags(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def interleaved(
+def run_rounds(
     names: Iterable[str], rounds: int, measure: Callable[[str], Figures]
 ) -> dict[str, list[Figures]]:
     """Every round of every peer; a slow moment of the machine hits everybody."""
@@ -34,13 +34,13 @@ def medians(runs: dict[str, list[Figures]]) -> dict[str, Figures]:
     }
 
 
-def at_most(what: str, value: float, goal: float) -> None:
+def check_at_most(what: str, value: float, goal: float) -> None:
     """Print whether a goal was met."""
     verdict = "met" if value <= goal else "MISSED"
     print(f"goal, {what}: {value:.2f} of at most {goal}: {verdict}")
 
 
-def at_least(what: str, value: float, goal: float) -> None:
+def check_at_least(what: str, value: float, goal: float) -> None:
     """The same where more is better."""
     verdict = "met" if value >= goal else "MISSED"
     print(f"goal, {what}: {value:.2f} of at least {goal}: {verdict}")

@@ -9,8 +9,8 @@ import argparse
 import time
 from typing import Any
 
-from benchmarks.processes import Peer, busy_cores, report
-from benchmarks.rounds import Figures, at_least, interleaved, medians
+from benchmarks.processes import Peer, load_average, report
+from benchmarks.rounds import Figures, check_at_least, medians, run_rounds
 
 # The goal is about this size; a smaller run is for trying things out.
 MESSAGES = 100_000
@@ -30,12 +30,12 @@ def measure(name: str, messages: int) -> Figures:
     receiver, stream = CASES[name]
     flags = ("--receiver", receiver, "--stream", stream)
     with Peer("blaster") as peer, peer.load(*flags, module="benchmarks.receivers") as load:
-        load.answer()
+        load.read_reply()
         # A round that does not count warms both sides up.
         for count in (WARM_UP, messages):
             before = load.ask(f"expect {count}")
             blast = peer.ask(f"blast {count}")
-            ended = load.answer()
+            ended = load.read_reply()
     elapsed = ended["at"] - blast["began"]
     return {
         "per_second": messages / elapsed,
@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--messages", type=int, default=MESSAGES)
     arguments = parser.parse_args()
-    load_before, began = busy_cores(), time.monotonic()
-    runs = interleaved(CASES, arguments.rounds, lambda name: measure(name, arguments.messages))
+    load_before, began = load_average(), time.monotonic()
+    runs = run_rounds(CASES, arguments.rounds, lambda name: measure(name, arguments.messages))
     middle = medians(runs)
     ratios = {
         name: each["per_second"]
@@ -68,7 +68,7 @@ def main() -> None:
     report("sdk_receive", rows, runs, load_before, time.monotonic() - began)
     if arguments.messages >= MESSAGES:
         for name in ("SDK, prices", "SDK, trades"):
-            at_least(f"{name} x python-socketio", ratios[name], GOAL)
+            check_at_least(f"{name} x python-socketio", ratios[name], GOAL)
 
 
 if __name__ == "__main__":

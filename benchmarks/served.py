@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.crowd import SECRET
-from benchmarks.processes import HERE
+from benchmarks.processes import FOLDER
 from client_sdk.contract import Scope
 from server.access import mint
 from server.app import SystemClock
@@ -40,7 +40,7 @@ def token() -> str:
     )
 
 
-class Served:
+class ServerProcess:
     """The process that was started, and its workers where it has any."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Served:
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=HERE.parent,
+            cwd=FOLDER.parent,
             text=True,
             env={
                 **os.environ,
@@ -83,10 +83,10 @@ class Served:
         """What each process that serves clients has used."""
         return [_cpu_seconds(pid) for pid in self._children() or [self._process.pid]]
 
-    def end(self, how: signal.Signals) -> float:
+    def stop(self, signal_number: signal.Signals) -> float:
         """Send a signal; how many seconds it took until the process was gone."""
         began = time.monotonic()
-        self._process.send_signal(how)
+        self._process.send_signal(signal_number)
         self._process.wait()
         return time.monotonic() - began
 
@@ -99,7 +99,7 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
-            self.end(signal.SIGINT)
+            self.stop(signal.SIGINT)
         assert self._process.stdout is not None
         self._process.stdout.close()
 

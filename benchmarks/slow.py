@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.audience import Audience
-from benchmarks.processes import PAGE_BYTES, Peer, busy_cores, report
-from benchmarks.rounds import Figures, at_least, at_most, interleaved, medians
+from benchmarks.processes import PAGE_BYTES, Peer, load_average, report
+from benchmarks.rounds import Figures, check_at_least, check_at_most, medians, run_rounds
 
 # Goals are about this size; a smaller run is for trying things out.
 CLIENTS, STOP_SECONDS = 1000, 20
@@ -51,13 +51,13 @@ def measure(kind: str, clients: int, stop_seconds: int) -> Figures:
     ):
         load.open()
         seconds = LEAD_SECONDS + stop_seconds + TAIL_SECONDS
-        peer.tell(f"pace {RATE} {seconds} {SYMBOLS} {BATCH_MS} {NOTE_BYTES}")
+        peer.send(f"pace {RATE} {seconds} {SYMBOLS} {BATCH_MS} {NOTE_BYTES}")
         # Both sides warm up, and the kernel's buffers settle.
         time.sleep(LEAD_SECONDS)
         load_before, began = load.record(), time.monotonic()
         server_before, kernel_before = peer.rss_bytes, kernel_bytes()
         if kind == STOPPED:
-            load.stop(stopping)
+            load.pause_reading(stopping)
         server_peak, kernel_peak = server_before, kernel_before
         while time.monotonic() < began + stop_seconds:
             time.sleep(SAMPLE_SECONDS)
@@ -65,8 +65,8 @@ def measure(kind: str, clients: int, stop_seconds: int) -> Figures:
             kernel_peak = max(kernel_peak, kernel_bytes())
         came = load.figures()
         elapsed = time.monotonic() - began
-        back = load.read_again() if kind == STOPPED else {}
-        paced = peer.answer()
+        back = load.resume_reading() if kind == STOPPED else {}
+        paced = peer.read_reply()
         stats = peer.ask("stats")
     if not came["ages"]:
         raise RuntimeError("nothing came")
@@ -100,8 +100,8 @@ def main() -> None:
     parser.add_argument("--stop-seconds", type=int, default=STOP_SECONDS)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    load_before, began = busy_cores(), time.monotonic()
-    runs = interleaved(
+    load_before, began = load_average(), time.monotonic()
+    runs = run_rounds(
         (CALM, STOPPED),
         arguments.rounds,
         lambda kind: measure(kind, arguments.clients, arguments.stop_seconds),
@@ -133,9 +133,9 @@ def main() -> None:
     report("slow", rows, runs, load_before, time.monotonic() - began)
     if arguments.clients < CLIENTS or arguments.stop_seconds < STOP_SECONDS:
         return
-    at_most("others' p99 x nobody stops", stopped["p99_ms"] / calm["p99_ms"], GOAL_P99)
-    at_most("KB a stopped client", stopped["server_kb"], GOAL_KB)
-    at_least("share that is fresh in 1 s", stopped["fresh"] / stopped["stopped"], GOAL_FRESH)
+    check_at_most("others' p99 x nobody stops", stopped["p99_ms"] / calm["p99_ms"], GOAL_P99)
+    check_at_most("KB a stopped client", stopped["server_kb"], GOAL_KB)
+    check_at_least("share that is fresh in 1 s", stopped["fresh"] / stopped["stopped"], GOAL_FRESH)
 
 
 if __name__ == "__main__":

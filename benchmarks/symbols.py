@@ -18,7 +18,7 @@ def stamp(moment_ns: int, index: int) -> str:
     return f"{moment_ns:0{_MOMENT_DIGITS}d}.{index:0{_INDEX_DIGITS}d}"
 
 
-def stamps(data: bytes) -> tuple[list[bytes], bytes]:
+def split_stamps(data: bytes) -> tuple[list[bytes], bytes]:
     """What begins with a stamp, piece by piece, and the end that is to stand before the next read.
 
     Nothing in that end is found again then, and nothing that a read has split is missed.
@@ -45,7 +45,7 @@ def index_of(piece: bytes) -> int:
     return int(piece[_MOMENT_DIGITS + 1 : _STAMP_BYTES])
 
 
-def deal(clients: int, each: int, symbols: int) -> list[list[int]]:
+def assign_symbols(clients: int, each: int, symbols: int) -> list[list[int]]:
     """Symbols for every client, always the same ones, dealt like cards.
 
     No two clients need have the same hand, and where `each` divides `symbols`, and the clients

@@ -7,8 +7,8 @@ message against a schema, numbers it and keeps it; the peers only pass it on.
 import time
 from typing import Any
 
-from benchmarks.processes import Peer, available, busy_cores, report
-from benchmarks.rounds import Figures, at_least, flags, interleaved, medians
+from benchmarks.processes import Peer, available, load_average, report
+from benchmarks.rounds import Figures, argument_parser, check_at_least, medians, run_rounds
 
 # The goal is about this size; a smaller run is for trying things out.
 CLIENTS, SECONDS, GOAL = 100, 5.0, 2.0
@@ -43,13 +43,13 @@ def measure(name: str, clients: int, seconds: float, text_bytes: int) -> Figures
 
 
 def main() -> None:
-    parser = flags(__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--text-bytes", type=int, default=TEXT_BYTES)
     arguments = parser.parse_args()
-    load_before, began = busy_cores(), time.monotonic()
-    runs = interleaved(
+    load_before, began = load_average(), time.monotonic()
+    runs = run_rounds(
         available(not arguments.no_node),
         arguments.rounds,
         lambda name: measure(name, arguments.clients, arguments.seconds, arguments.text_bytes),
@@ -76,7 +76,7 @@ def main() -> None:
         if each["load_share"] >= BUSY:
             print(f"note: the load was the bottleneck with {name}; it can do more than that")
     if arguments.clients >= CLIENTS and arguments.seconds >= SECONDS:
-        at_least("x python-socketio", rates["floorcast"] / rates["python-socketio"], GOAL)
+        check_at_least("x python-socketio", rates["floorcast"] / rates["python-socketio"], GOAL)
 
 
 if __name__ == "__main__":

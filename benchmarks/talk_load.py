@@ -13,8 +13,8 @@ import time
 
 import uvloop
 
-from benchmarks.crowd import Crowd, Member, masked
-from benchmarks.lines import commands, say
+from benchmarks.crowd import ClientPool, PoolClient, masked
+from benchmarks.lines import commands, reply
 from benchmarks.timed_load import percentile_ms
 
 # As long as each other: the same end of a read stands before the next one for both. An ack that
@@ -22,14 +22,14 @@ from benchmarks.timed_load import percentile_ms
 _ACK = b'43/session,10[{"ok":true'
 _MESSAGE = b'42/session,["message",{"'
 # What is still on its way when the time is over.
-_LATE_SECONDS = 10.0
+_GRACE_SECONDS = 10.0
 _DRAIN_SECONDS = 2.0
 
 
-class Speaker(Member):
+class Sender(PoolClient):
     """Never has more than one message without an ack."""
 
-    __slots__ = ("_frame", "_load", "_sent_ns", "waiting")
+    __slots__ = ("_frame", "_load", "_sent_ns", "is_waiting")
 
     def __init__(self, load: "TalkLoad", session_id: str, text_bytes: int) -> None:
         super().__init__(load, "join", {"session_id": session_id})
@@ -39,16 +39,16 @@ class Speaker(Member):
         # One at a time: they may all have the same id.
         self._frame = masked(f"42/session,10{body}".encode())
         self._sent_ns = 0
-        self.waiting = False
+        self.is_waiting = False
 
-    def speak(self) -> None:
-        self.waiting = True
+    def send_next(self) -> None:
+        self.is_waiting = True
         self._sent_ns = time.monotonic_ns()
         self.transport.write(self._frame)
 
-    def take(self, data: bytes) -> bytes:
+    def consume(self, data: bytes) -> bytes:
         load = self._load
-        load.heard += data.count(_MESSAGE)
+        load.received += data.count(_MESSAGE)
         if _ACK in data:
             now = time.monotonic_ns()
             load.ages.append(now - self._sent_ns)
@@ -56,64 +56,64 @@ class Speaker(Member):
                 self._sent_ns = now
                 self.transport.write(self._frame)
             else:
-                self.waiting = False
-                load.one_done()
+                self.is_waiting = False
+                load.on_done()
         return data[1 - len(_ACK) :]
 
 
-class TalkLoad(Crowd):
+class TalkLoad(ClientPool):
     """Clients that talk for a while, each with itself."""
 
     def __init__(self, port: int, token: str, text_bytes: int) -> None:
         super().__init__(port, token, namespace="/session")
         self.ages: list[int] = []
-        self.heard = 0
+        self.received = 0
         self.until_ns = 0
         self._text_bytes = text_bytes
-        self._speakers: list[Speaker] = []
-        self._talking = 0
+        self._senders: list[Sender] = []
+        self._active_count = 0
         self._finished = asyncio.Event()
 
-    def member(self) -> Speaker:
-        speaker = Speaker(self, f"s{len(self._speakers)}", self._text_bytes)
-        self._speakers.append(speaker)
+    def new_client(self) -> Sender:
+        speaker = Sender(self, f"s{len(self._senders)}", self._text_bytes)
+        self._senders.append(speaker)
         return speaker
 
-    def one_lost(self, member: Member) -> None:
-        super().one_lost(member)
+    def on_lost(self, client: PoolClient) -> None:
+        super().on_lost(client)
         self._finished.set()
 
-    def one_done(self) -> None:
-        self._talking -= 1
-        if not self._talking:
+    def on_done(self) -> None:
+        self._active_count -= 1
+        if not self._active_count:
             self._finished.set()
 
-    async def talk(self, seconds: float) -> dict[str, object]:
+    async def run(self, seconds: float) -> dict[str, object]:
         """So long, and until the last ack has come; then count what was heard."""
-        self.ages, self.heard = [], 0
-        self._talking = len(self._speakers)
+        self.ages, self.received = [], 0
+        self._active_count = len(self._senders)
         self._finished.clear()
         cpu, began = time.process_time(), time.monotonic()
         self.until_ns = time.monotonic_ns() + int(seconds * 1e9)
-        for speaker in self._speakers:
-            speaker.speak()
+        for speaker in self._senders:
+            speaker.send_next()
         try:
-            async with asyncio.timeout(seconds + _LATE_SECONDS):
+            async with asyncio.timeout(seconds + _GRACE_SECONDS):
                 await self._finished.wait()
         except TimeoutError:
-            waiting = sum(speaker.waiting for speaker in self._speakers)
+            waiting = sum(speaker.is_waiting for speaker in self._senders)
             sys.exit(f"{waiting} clients wait for an ack, or were refused")
         elapsed, cpu = time.monotonic() - began, time.process_time() - cpu
         # A message may come after its ack.
         drained = time.monotonic() + _DRAIN_SECONDS
-        while self.heard < len(self.ages) and time.monotonic() < drained:
+        while self.received < len(self.ages) and time.monotonic() < drained:
             await asyncio.sleep(0.01)
         ages = sorted(self.ages)
         return {
             "seconds": elapsed,
             "cpu": cpu,
             "acks": len(ages),
-            "heard": self.heard,
+            "heard": self.received,
             "p50_ms": percentile_ms(ages, 0.5),
             "p99_ms": percentile_ms(ages, 0.99),
         }
@@ -128,14 +128,14 @@ async def main(arguments: argparse.Namespace) -> None:
             gc.collect()
             gc.freeze()
             gc.disable()
-            answer: dict[str, object] = {"joined": len(load.members)}
+            answer: dict[str, object] = {"joined": len(load.joined)}
         elif command == "talk":
-            answer = await load.talk(float(words[0]))
+            answer = await load.run(float(words[0]))
         else:
             break
         if load.lost:
             sys.exit(f"{load.lost} clients were lost")
-        say(**answer)
+        reply(**answer)
 
 
 if __name__ == "__main__":

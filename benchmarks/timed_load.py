@@ -18,9 +18,16 @@ import time
 
 import uvloop
 
-from benchmarks.crowd import Crowd, Member
-from benchmarks.lines import commands, say
-from benchmarks.symbols import count_stamps, deal, index_of, moment_of, stamps, symbol
+from benchmarks.crowd import ClientPool, PoolClient
+from benchmarks.lines import commands, reply
+from benchmarks.symbols import (
+    assign_symbols,
+    count_stamps,
+    index_of,
+    moment_of,
+    split_stamps,
+    symbol,
+)
 
 # A server that says nothing for so long has nothing more to say.
 QUIET_SECONDS = 2.0
@@ -38,19 +45,28 @@ _TIMESPEC = struct.Struct("@ll")
 _READ_BYTES, _ANCILLARY_BYTES = 32 * 1024, 64
 
 
-class Listener(Member):
+class TimedClient(PoolClient):
     """Counts updates; one that is timed also notes how old each is."""
 
-    __slots__ = ("_arrived_ns", "_hand", "_load", "_socket", "gone", "newest", "timed", "youngest")
+    __slots__ = (
+        "_arrived_ns",
+        "_load",
+        "_socket",
+        "_symbols",
+        "is_closed",
+        "is_timed",
+        "newest",
+        "youngest",
+    )
 
-    def __init__(self, load: "TimedLoad", hand: list[int], *, timed: bool) -> None:
+    def __init__(self, load: "TimedLoad", symbols: list[int], *, is_timed: bool) -> None:
         super().__init__(
-            load, "subscribe", {"topics": [f"PRICE:{symbol(index)}" for index in hand]}
+            load, "subscribe", {"topics": [f"PRICE:{symbol(index)}" for index in symbols]}
         )
         self._load = load
-        self._hand = hand
-        self.timed = timed
-        self.gone = False
+        self._symbols = symbols
+        self.is_timed = is_timed
+        self.is_closed = False
         self._socket: socket.socket | None = None
         self._arrived_ns = 0
         # Of each symbol, once the client reads again: the newest message's moment, and how old
@@ -58,25 +74,25 @@ class Listener(Member):
         self.newest: dict[int, int] = {}
         self.youngest: dict[int, int] = {}
 
-    def take(self, data: bytes) -> bytes:
+    def consume(self, data: bytes) -> bytes:
         load = self._load
-        if self.timed:
-            pieces, rest = stamps(data)
+        if self.is_timed:
+            pieces, rest = split_stamps(data)
             arrived = self._arrived_ns
             load.ages += [arrived - moment_of(piece) for piece in pieces]
             count = len(pieces)
         elif self.youngest:
-            pieces, rest = stamps(data)
-            self._catch_up(pieces)
+            pieces, rest = split_stamps(data)
+            self._record_freshness(pieces)
             count = len(pieces)
         else:
             count, rest = count_stamps(data)
-        load.came += count
+        load.received += count
         if b'"merged":' in data:
             load.merged += sum(int(found) - 1 for found in _MERGED.findall(data))
         return rest
 
-    def watch(self) -> None:
+    def start_timing(self) -> None:
         """Read by ourselves from now on: a transport does not tell when its bytes arrived."""
         self.transport.pause_reading()
         # A loop lets nobody else read what belongs to a transport.
@@ -102,27 +118,27 @@ class Listener(Member):
             return
         # Of several segments in one read it is the last one's: no age is too low.
         seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-        self._arrived_ns = seconds * 10**9 + nanoseconds - self._load.ahead_ns
+        self._arrived_ns = seconds * 10**9 + nanoseconds - self._load.clock_offset_ns
         self.data_received(data)
 
-    def stop(self) -> None:
+    def pause(self) -> None:
         """Read nothing, as a phone in a tunnel."""
         # Nothing that it has is younger than this.
-        self.newest = dict.fromkeys(self._hand, time.monotonic_ns())
+        self.newest = dict.fromkeys(self._symbols, time.monotonic_ns())
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
-    def read_again(self) -> None:
+    def resume(self) -> None:
         """Come back, and note how fresh each symbol is."""
-        self.youngest = dict.fromkeys(self._hand, _NEVER)
+        self.youngest = dict.fromkeys(self._symbols, _NEVER)
         # uvloop raises where the transport has been closed, until it says that it is lost.
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
-    def _catch_up(self, pieces: list[bytes]) -> None:
+    def _record_freshness(self, pieces: list[bytes]) -> None:
         # A server says things in order: what stands last for a symbol is the newest. A hundred
         # clients come back with a megabyte each, and are not to wait for us.
-        missing = set(self._hand)
+        missing = set(self._symbols)
         now = time.monotonic_ns()
         for piece in reversed(pieces):
             index = index_of(piece)
@@ -134,54 +150,56 @@ class Listener(Member):
                     return
 
 
-class TimedLoad(Crowd):
+class TimedLoad(ClientPool):
     """Clients with symbols of their own, every so manieth of which is timed."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         super().__init__(arguments.port, arguments.token, far=arguments.far)
         self.ages: list[int] = []
-        self.came = 0
+        self.received = 0
         self.merged = 0
         # The kernel's clock is that of the day.
-        self.ahead_ns = time.time_ns() - time.monotonic_ns()
-        self._counting: bool = arguments.counting
+        self.clock_offset_ns = time.time_ns() - time.monotonic_ns()
+        self._is_counting: bool = arguments.counting
         self._subscribers = [0] * arguments.symbols
-        self._listeners: list[Listener] = []
-        self._stopped: list[Listener] = []
+        self._clients: list[TimedClient] = []
+        self._paused: list[TimedClient] = []
         every: int = arguments.timed_every
         # In each group the first may stop reading, and the one in the middle is timed.
-        self._chairs = [
+        self._assignments = [
             (hand, index % every == every // 2)
-            for index, hand in enumerate(deal(arguments.clients, arguments.each, arguments.symbols))
-            if (index % every in (0, every // 2)) is not self._counting
+            for index, hand in enumerate(
+                assign_symbols(arguments.clients, arguments.each, arguments.symbols)
+            )
+            if (index % every in (0, every // 2)) is not self._is_counting
         ]
 
-    def member(self) -> Listener:
-        hand, timed = self._chairs[len(self._listeners)]
+    def new_client(self) -> TimedClient:
+        hand, timed = self._assignments[len(self._clients)]
         for index in hand:
             self._subscribers[index] += 1
-        listener = Listener(self, hand, timed=timed)
-        self._listeners.append(listener)
+        listener = TimedClient(self, hand, is_timed=timed)
+        self._clients.append(listener)
         return listener
 
-    def one_lost(self, member: Member) -> None:
-        super().one_lost(member)
-        assert isinstance(member, Listener)
-        member.gone = True
+    def on_lost(self, client: PoolClient) -> None:
+        super().on_lost(client)
+        assert isinstance(client, TimedClient)
+        client.is_closed = True
 
-    async def fill(self, at_once: int) -> None:
+    async def connect_all(self, at_once: int) -> None:
         """Let all clients of this process in."""
-        await self.open(len(self._chairs), at_once)
+        await self.open(len(self._assignments), at_once)
         if self.lost:
             sys.exit(f"{self.lost} clients were lost")
-        for listener in self._listeners:
-            if listener.timed:
-                listener.watch()
+        for listener in self._clients:
+            if listener.is_timed:
+                listener.start_timing()
         # The collector would stop the clients for milliseconds, and look like the server.
         gc.collect()
         gc.freeze()
         gc.disable()
-        if self._counting:
+        if self._is_counting:
             # Whoever is timed comes first.
             os.nice(19)
             self._nap()
@@ -193,9 +211,9 @@ class TimedLoad(Crowd):
     def record(self) -> None:
         """Forget what came until now."""
         self.ages = []
-        self.came = self.merged = 0
+        self.received = self.merged = 0
         # Somebody may have set that clock meanwhile.
-        self.ahead_ns = time.time_ns() - time.monotonic_ns()
+        self.clock_offset_ns = time.time_ns() - time.monotonic_ns()
 
     def due(self, published: int) -> int:
         """How many deliveries so many messages make, one symbol after the other."""
@@ -205,22 +223,22 @@ class TimedLoad(Crowd):
     async def drain(self, due: int, seconds: float) -> float:
         """Wait until so many deliveries have come, or no more do, for at most so long."""
         now = last = time.monotonic()
-        until, seen = now + seconds, self.came
-        while self.came + self.merged < due and now < min(until, last + QUIET_SECONDS):
+        until, seen = now + seconds, self.received
+        while self.received + self.merged < due and now < min(until, last + QUIET_SECONDS):
             await asyncio.sleep(0.01)
             now = time.monotonic()
-            if self.came != seen:
-                seen, last = self.came, now
+            if self.received != seen:
+                seen, last = self.received, now
         return last
 
     def figures(self) -> dict[str, object]:
         """What came since `record`."""
         cpu, ages = time.process_time(), sorted(self.ages)
-        timed = sum(listener.timed for listener in self._listeners)
+        timed = sum(listener.is_timed for listener in self._clients)
         return {
             "cpu": cpu,
             "at": time.monotonic(),
-            "came": self.came,
+            "came": self.received,
             "merged": self.merged,
             "lost": self.lost,
             "timed": timed,
@@ -230,25 +248,25 @@ class TimedLoad(Crowd):
             "max_ms": percentile_ms(ages, 1.0),
         }
 
-    def stop(self, count: int) -> None:
+    def pause(self, count: int) -> None:
         """So many clients read nothing from now on, the first of each group."""
-        self._stopped = [each for each in self._listeners if not each.timed][:count]
-        for listener in self._stopped:
-            listener.stop()
+        self._paused = [each for each in self._clients if not each.is_timed][:count]
+        for listener in self._paused:
+            listener.pause()
 
-    async def read_again(self) -> dict[str, object]:
+    async def resume(self) -> dict[str, object]:
         """They read again; say how fresh all their symbols are when the time is over."""
-        for listener in self._stopped:
-            listener.read_again()
+        for listener in self._paused:
+            listener.resume()
         await asyncio.sleep(FRESH_SECONDS)
         now = time.monotonic_ns()
         limit = FRESH_SECONDS * 1e9
-        there = [listener for listener in self._stopped if not listener.gone]
+        there = [listener for listener in self._paused if not listener.is_closed]
         fresh = sum(max(listener.youngest.values()) <= limit for listener in there)
-        oldest = min(min(listener.newest.values()) for listener in self._stopped)
+        oldest = min(min(listener.newest.values()) for listener in self._paused)
         return {
-            "stopped": len(self._stopped),
-            "gone": len(self._stopped) - len(there),
+            "stopped": len(self._paused),
+            "gone": len(self._paused) - len(there),
             "fresh": fresh,
             "worst_age_ms": (now - oldest) / 1e6,
         }
@@ -265,8 +283,8 @@ async def main(arguments: argparse.Namespace) -> None:
     load = TimedLoad(arguments)
     async for command, *words in commands():
         if command == "open":
-            await load.fill(int(words[0]))
-            answer: dict[str, object] = {"joined": len(load.members)}
+            await load.connect_all(int(words[0]))
+            answer: dict[str, object] = {"joined": len(load.joined)}
         elif command == "record":
             load.record()
             answer = {"cpu": time.process_time()}
@@ -277,13 +295,13 @@ async def main(arguments: argparse.Namespace) -> None:
         elif command == "figures":
             answer = load.figures()
         elif command == "stop":
-            load.stop(int(words[0]))
+            load.pause(int(words[0]))
             answer = {}
         elif command == "read_again":
-            answer = await load.read_again()
+            answer = await load.resume()
         else:
             break
-        say(**answer)
+        reply(**answer)
 
 
 if __name__ == "__main__":

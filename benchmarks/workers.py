@@ -10,9 +10,9 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.processes import Worker, busy_cores, report
-from benchmarks.rounds import Figures, at_least, flags, interleaved, medians
-from benchmarks.served import Served, token
+from benchmarks.processes import Worker, load_average, report
+from benchmarks.rounds import Figures, argument_parser, check_at_least, medians, run_rounds
+from benchmarks.served import ServerProcess, token
 from benchmarks.symbols import symbol
 from server.cli.private_redis import private_redis
 
@@ -23,7 +23,7 @@ _ANY_CORE = -1
 
 def measure(name: str, clients: int, seconds: int) -> Figures:
     """One round with a fresh server, a fresh Redis, and a publisher that serves nobody."""
-    with private_redis() as redis, Served(workers=COUNTS[name], broker=redis) as served:
+    with private_redis() as redis, ServerProcess(workers=COUNTS[name], broker=redis) as served:
         publisher = [sys.executable, "-m", "benchmarks.peers.floor", "--broker", redis]
         load = [sys.executable, "-m", "benchmarks.load", "--port", str(served.port)]
         with (
@@ -32,16 +32,16 @@ def measure(name: str, clients: int, seconds: int) -> Figures:
                 [*load, "--token", token(), "--topics", f"PRICE:{symbol(0)}"], _ANY_CORE
             ) as listening,
         ):
-            publishing.answer()
+            publishing.read_reply()
             listening.ask(f"open {clients} 64")
             # A round that does not count warms all sides up.
             for counted in (1, seconds):
                 before = served.cpu_seconds()
                 load_before = listening.ask(f"expect {RATE * counted}")["cpu"]
-                publishing.tell(f"pace {RATE} {counted} 1 {1000 // RATE}")
-                listening.tell("finished")
-                done = listening.answer()
-                paced = publishing.answer()
+                publishing.send(f"pace {RATE} {counted} 1 {1000 // RATE}")
+                listening.send("finished")
+                done = listening.read_reply()
+                paced = publishing.read_reply()
                 used = [
                     after - each for after, each in zip(served.cpu_seconds(), before, strict=True)
                 ]
@@ -54,12 +54,12 @@ def measure(name: str, clients: int, seconds: int) -> Figures:
 
 
 def main() -> None:
-    parser = flags(__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--seconds", type=int, default=SECONDS)
     arguments = parser.parse_args()
-    load_before, began = busy_cores(), time.monotonic()
-    runs = interleaved(
+    load_before, began = load_average(), time.monotonic()
+    runs = run_rounds(
         COUNTS,
         arguments.rounds,
         lambda name: measure(name, arguments.clients, arguments.seconds),
@@ -78,7 +78,7 @@ def main() -> None:
     ]
     report("workers", rows, runs, load_before, time.monotonic() - began)
     if arguments.clients >= CLIENTS:
-        at_least("x one worker, a core each", rows[1]["x one worker, a core each"], GOAL)
+        check_at_least("x one worker, a core each", rows[1]["x one worker, a core each"], GOAL)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from client_sdk.config import ClientConfig
 from client_sdk.connection.backoff import Backoff
 from client_sdk.connection.clock import ServerClock
 from client_sdk.connection.supervisor import Supervisor
-from client_sdk.connection.tokens import Tokens, TokenSource
-from client_sdk.connection.wire import OnPacket, Wire
+from client_sdk.connection.tokens import TokenFetcher, TokenSource
+from client_sdk.connection.wire import Connection, OnPacket
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
 from client_sdk.errors import ClientClosed, ServerUnavailable
 from client_sdk.market.market import Market
@@ -44,7 +44,7 @@ class Client:
         self._clock = ServerClock()
         self._supervisor = Supervisor(
             self._connect,
-            Tokens(token, self._config.token_seconds),
+            TokenFetcher(token, self._config.token_seconds),
             Backoff(self._config.backoff, random.random),
             self._clock,
             self._counters,
@@ -54,16 +54,16 @@ class Client:
         session = self._supervisor.namespace(SESSION_NAMESPACE)
         self.session = Sessions(session, self._config, self._counters, self._clock)
         # A token is judged where it is used: in a namespace. The other is joined once needed.
-        market.want()
+        market.request_join()
 
     @property
     def state(self) -> ClientState:
         """Where the connection stands."""
-        return self._supervisor.states.now
+        return self._supervisor.state.current
 
     def on_state(self, callback: Callable[[ClientState], None]) -> Callable[[], None]:
         """Call this at every change of the state; what it returns ends that."""
-        return self._supervisor.states.watch(callback)
+        return self._supervisor.state.add_callback(callback)
 
     @property
     def stats(self) -> Stats:
@@ -78,7 +78,7 @@ class Client:
         self._supervisor.start()
         try:
             async with asyncio.timeout(self._config.start_seconds):
-                await self._supervisor.online.passed()
+                await self._supervisor.online.wait_open()
         except TimeoutError:
             cause = self._supervisor.last_error
             await self.close()
@@ -100,9 +100,9 @@ class Client:
             stack.push_async_callback(self.session.close)
             stack.push_async_callback(self.market.close)
 
-    async def _connect(self, on_packet: OnPacket) -> Wire:
+    async def _connect(self, on_packet: OnPacket) -> Connection:
         assert self._http is not None
-        return await Wire.open(self._http, self._url, on_packet, self._config)
+        return await Connection.open(self._http, self._url, on_packet, self._config)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -36,14 +36,14 @@ _MARKET = {"type": "string", "prev": "int64", "merged": "int64", "age_ms": "int6
 _LEVEL = {"side": "string", "price": "number", "qty": "number"}
 _PRICES = dict.fromkeys(("bid", "ask", "last", "volume"), "number")
 # Whatever has no column of its own, as JSON.
-_REST = {"data": "string"}
+_EXTRA = {"data": "string"}
 _COLUMNS: dict[type[object], dict[str, str]] = {
-    PriceMessage: _MARKET | _PRICES | _REST,
+    PriceMessage: _MARKET | _PRICES | _EXTRA,
     BookMessage: _MARKET | _LEVEL,
-    TradesMessage: _MARKET | {"trade_id": "string"} | _LEVEL | {"trade_ts": "time"} | _REST,
-    SessionMessage: {"id": "string", "user_id": "string"} | _REST,
+    TradesMessage: _MARKET | {"trade_id": "string"} | _LEVEL | {"trade_ts": "time"} | _EXTRA,
+    SessionMessage: {"id": "string", "user_id": "string"} | _EXTRA,
 }
-_OTHERS = _MARKET | _REST
+_OTHER_COLUMNS = _MARKET | _EXTRA
 
 
 class MissingExtra(FloorcastError, ImportError):
@@ -63,20 +63,20 @@ def to_table(items: Iterable[Item], *, exact: bool = False) -> Any:
 
     Numbers are floats, or with `exact` the text that was published, to its last zero.
     """
-    pyarrow = _library("pyarrow")
+    pyarrow = _import_extra("pyarrow")
     batches = []
     rows = _Rows(exact)
     for item in items:
         rows.add(item)
-        if rows.full:
-            batches.append(rows.take())
-    batches.append(rows.take())
+        if rows.is_full:
+            batches.append(rows.take_batch())
+    batches.append(rows.take_batch())
     return pyarrow.Table.from_batches(batches)
 
 
 def to_dataframe(items: Iterable[Item], *, exact: bool = False) -> Any:
     """A `pandas.DataFrame` of messages of one kind and the gaps between them."""
-    pandas = _library("pandas")
+    pandas = _import_extra("pandas")
     table = to_table(items, exact=exact)
     # Else a whole column of positions would turn into floats for one gap in it.
     whole = {table.schema.field("seq").type: pandas.Int64Dtype()}
@@ -93,7 +93,7 @@ class ParquetSink:
         exact: bool = False,
         rows_per_batch: int = ROWS_PER_BATCH,
     ) -> None:
-        self._parquet = _library("pyarrow.parquet")
+        self._parquet = _import_extra("pyarrow.parquet")
         self._path = path
         self._rows = _Rows(exact, rows_per_batch)
         self._writer: Any = None
@@ -114,7 +114,7 @@ class ParquetSink:
     def add(self, item: Item) -> None:
         """Take a message or a gap; the first message says which kind this file is of."""
         self._rows.add(item)
-        if self._rows.full:
+        if self._rows.is_full:
             self._write()
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class ParquetSink:
             self._writer.close()
 
     def _write(self) -> None:
-        batch = self._rows.take()
+        batch = self._rows.take_batch()
         if self._writer is None:
             self._writer = self._parquet.ParquetWriter(self._path, batch.schema)
         self._writer.write_batch(batch)
@@ -136,30 +136,30 @@ class _Rows:
     """The rows of one batch, and the kind of message that all batches are of."""
 
     def __init__(self, exact: bool, max_rows: int = ROWS_PER_BATCH) -> None:
-        self._pyarrow = _library("pyarrow")
+        self._pyarrow = _import_extra("pyarrow")
         self._exact = exact
         self._max_rows = max_rows
         self._rows: list[Row] = []
-        self._kind: type[object] | None = None
+        self._message_type: type[object] | None = None
         self._schema: Any = None
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         return len(self._rows) >= self._max_rows
 
     def add(self, item: Item) -> None:
         if isinstance(item, Gap):
-            self._rows.append(_gap(item))
+            self._rows.append(_gap_row(item))
             return
         kind = type(item)
-        if self._kind is None and self._schema is None:
-            self._kind = kind
-        if kind is not self._kind:
-            one = self._kind.__name__ if self._kind else "only gaps"
+        if self._message_type is None and self._schema is None:
+            self._message_type = kind
+        if kind is not self._message_type:
+            one = self._message_type.__name__ if self._message_type else "only gaps"
             raise MixedMessages(f"{kind.__name__} does not go into a table of {one}")
         self._rows += _rows_of(item, str if self._exact else float)
 
-    def take(self) -> Any:
+    def take_batch(self) -> Any:
         if self._schema is None:
             self._schema = self._make_schema()
         batch = self._pyarrow.RecordBatch.from_pylist(self._rows, schema=self._schema)
@@ -175,11 +175,13 @@ class _Rows:
             "time": pyarrow.timestamp("ms", tz="UTC"),
             "number": pyarrow.string() if self._exact else pyarrow.float64(),
         }
-        columns = {} if self._kind is None else _COLUMNS.get(self._kind, _OTHERS)
+        columns = (
+            {} if self._message_type is None else _COLUMNS.get(self._message_type, _OTHER_COLUMNS)
+        )
         return pyarrow.schema([(name, types[kind]) for name, kind in (_COMMON | columns).items()])
 
 
-def _gap(gap: Gap) -> Row:
+def _gap_row(gap: Gap) -> Row:
     return {
         "topic": gap.topic,
         "gap": True,
@@ -205,7 +207,7 @@ def _rows_of(item: AnyMessage | SessionMessage, number: Callable[[str], object])
     row |= {"type": item.type, "prev": item.prev, "merged": item.merged, "age_ms": item.age_ms}
     if isinstance(item, PriceMessage):
         prices = {name: number(getattr(item.data, name)) for name in _PRICES}
-        yield row | prices | {"data": _rest(item.data.model_extra)}
+        yield row | prices | {"data": _extra_json(item.data.model_extra)}
     elif isinstance(item, BookMessage):
         levels = [("bid", *level) for level in item.data.bids]
         levels += [("ask", *level) for level in item.data.asks]
@@ -222,19 +224,19 @@ def _rows_of(item: AnyMessage | SessionMessage, number: Callable[[str], object])
                 "price": number(trade.price),
                 "qty": number(trade.qty),
                 "trade_ts": trade.ts,
-                "data": _rest(rest | (trade.model_extra or {})),
+                "data": _extra_json(rest | (trade.model_extra or {})),
             }
         if not item.data.trades:
-            yield row | {"data": _rest(rest)}
+            yield row | {"data": _extra_json(rest)}
     else:
         yield row | {"data": item.data.model_dump_json(exclude_unset=True)}
 
 
-def _rest(fields: dict[str, object] | None) -> str | None:
+def _extra_json(fields: dict[str, object] | None) -> str | None:
     return json.dumps(fields, default=str) if fields else None
 
 
-def _library(name: str) -> Any:
+def _import_extra(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:

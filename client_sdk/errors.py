@@ -27,7 +27,7 @@ class FloorcastError(Exception):
     def __str__(self) -> str:
         return f"{self.message} ({self.code})"
 
-    def again(self) -> Self:
+    def clone(self) -> Self:
         """The same for another who waits: a traceback belongs to one of them."""
         return copy(self).with_traceback(None)
 
@@ -128,7 +128,7 @@ _BY_AREA: dict[str, type[FloorcastError]] = {
 }
 
 
-def refusal(
+def error_from_code(
     code: str,
     message: str,
     retry_after_ms: int | None = None,
@@ -139,7 +139,7 @@ def refusal(
     return kind(message, code=code, retry_after_ms=retry_after_ms, details=details)
 
 
-def may_pass(error: FloorcastError) -> bool:
+def is_retryable(error: FloorcastError) -> bool:
     """Whether the same may be taken later, or on another connection."""
     if isinstance(error, NotConnected | SendTimeout | ServerUnavailable):
         return True

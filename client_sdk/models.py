@@ -35,7 +35,7 @@ class Message(Body):
         clock: ServerClock | None = getattr(self, "clock", None)
         return (clock or ServerClock()).age_seconds(self.ts)
 
-    def timed_by(self, clock: ServerClock) -> None:
+    def use_clock(self, clock: ServerClock) -> None:
         """Let its age be told by this clock."""
         object.__setattr__(self, "clock", clock)
 

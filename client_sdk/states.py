@@ -20,34 +20,34 @@ class ClientState(StrEnum):
 OnState = Callable[[ClientState], None]
 
 
-class States:
+class StateTracker:
     """The state now, and the callbacks that are told of each change."""
 
     def __init__(self) -> None:
-        self._now = ClientState.IDLE
-        self._watchers: list[OnState] = []
+        self._current = ClientState.IDLE
+        self._callbacks: list[OnState] = []
 
     @property
-    def now(self) -> ClientState:
+    def current(self) -> ClientState:
         """The state."""
-        return self._now
+        return self._current
 
-    def watch(self, callback: OnState) -> Callable[[], None]:
+    def add_callback(self, callback: OnState) -> Callable[[], None]:
         """Call this at every change; what it returns ends that."""
-        self._watchers.append(callback)
+        self._callbacks.append(callback)
 
         def end() -> None:
-            if callback in self._watchers:
-                self._watchers.remove(callback)
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
 
         return end
 
-    def move(self, state: ClientState) -> bool:
+    def change(self, state: ClientState) -> bool:
         """Change it, and tell; False where nothing changed: CLOSED is for ever."""
-        if self._now in (state, ClientState.CLOSED):
+        if self._current in (state, ClientState.CLOSED):
             return False
-        self._now = state
-        for callback in tuple(self._watchers):
+        self._current = state
+        for callback in tuple(self._callbacks):
             try:
                 callback(state)
             except Exception:

@@ -3,13 +3,13 @@
 from typing import Any, Generic, Self, TypeVar, cast
 
 from client_sdk.contract import Position
-from client_sdk.reading.base import Reading
-from client_sdk.reading.readers import Listener
+from client_sdk.reading.base import ReaderHandle
+from client_sdk.reading.readers import Reader
 
 ItemT = TypeVar("ItemT")
 
 
-class MessageStream(Reading[Listener[Any]], Generic[ItemT]):
+class MessageStream(ReaderHandle[Reader[Any]], Generic[ItemT]):
     """An async iterator; leaving it, closing it or dropping it ends its subscription.
 
     `async with` waits until the server has answered for every topic, and closes it at the end.
@@ -19,17 +19,17 @@ class MessageStream(Reading[Listener[Any]], Generic[ItemT]):
         return self
 
     async def __anext__(self) -> ItemT:
-        listener = self._listener
+        listener = self._reader
         while True:
             item = listener.take()
             if item is not None:
                 return cast(ItemT, item)
-            if listener.ended:
+            if listener.is_ended:
                 if listener.error is not None:
-                    raise listener.error.again()
+                    raise listener.error.clone()
                 raise StopAsyncIteration
-            await listener.changed()
+            await listener.wait_changed()
 
     def position(self, topic: str) -> Position | None:
         """How far this stream has come in a topic or session, with what waits to be read."""
-        return self._listener.position(topic)
+        return self._reader.position(topic)

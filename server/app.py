@@ -13,33 +13,33 @@ from client_sdk.contract import MARKET_NAMESPACE, ErrorCode
 from server.access import ConfigurationError, build_verifier
 from server.brokers import (
     BrokerError,
-    MemoryAssembly,
     MemoryBroker,
     MemoryHandover,
-    MemoryNoticeBoard,
-    RedisAssembly,
+    MemoryNoticeStore,
+    MemoryPresence,
     RedisBroker,
     RedisHandover,
-    RedisNoticeBoard,
-    RedisPlaces,
+    RedisNoticeStore,
+    RedisPresence,
+    RedisSharedLimits,
 )
 from server.configs import (
     NO_LIMIT,
     access_config,
     delivery_config,
     feed_options,
-    following_config,
     freshness_config,
+    limit_keys,
     memory_config,
+    node_subscriptions_config,
     notices,
     publishing_config,
-    quotas,
     redis_config,
+    resume_tickets,
     session_rules,
     sessions_config,
     sockets_config,
     subscribing_config,
-    tickets,
     transport_config,
 )
 from server.core.connections import ConnectionManager
@@ -49,26 +49,32 @@ from server.core.limits.connections import ConnectionLimits, ConnectRate
 from server.core.limits.events import EventLimits
 from server.core.market.subscriptions import Subscriptions
 from server.core.recovery.offsets import Offsets
-from server.delivery import Fanout, Freshness
-from server.draining import Departures
+from server.delivery import Freshness, Hub
+from server.draining import Drain
 from server.feeds import FeedError, open_feed
-from server.ports import Assembly, Broker, Clock, Feed, Handover, NoticeBoard, Places
+from server.ports import Broker, Clock, Feed, Handover, NoticeStore, PresenceManager, SharedLimits
 from server.services import (
-    Feeding,
-    Following,
-    Moving,
+    ClientPublishing,
+    FeedPublisher,
+    NodeSubscriptions,
     Notifications,
-    OpenTopics,
     Publisher,
     PublishingService,
+    SessionMessages,
     SessionsService,
+    StateTransfer,
     Statistics,
-    Submissions,
     SubscribingService,
-    Talking,
+    TopicSubscriptions,
 )
 from server.settings import Settings
-from server.sockets import Crossing, Floor, FloorNamespace, MarketNamespace, SessionNamespace
+from server.sockets import (
+    GuardedNamespace,
+    MarketNamespace,
+    NamespaceContext,
+    RemoteRecovery,
+    SessionNamespace,
+)
 from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, SocketServer
 from server.web import add_console, add_health
 
@@ -91,26 +97,26 @@ class Server:
     """One server and its parts. Two of them share nothing."""
 
     def __init__(
-        self, settings: Settings, *, clock: Clock, feed: Feed | None, feeding: bool = True
+        self, settings: Settings, *, clock: Clock, feed: Feed | None, run_feed: bool = True
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.feed = feed
-        self._feeds_at_once = feeding
-        self._feeding: asyncio.Task[None] | None = None
+        self._runs_feed = run_feed
+        self._feed_task: asyncio.Task[None] | None = None
         self.ready = False
         limits = settings.limits
         access = access_config(settings)
         self.registry = ConnectionManager()
         self.counters = Counters()
-        self.broker, self.assembly, board, self.handover, places = _open_broker(
+        self.broker, self.presence, board, self.handover, places = _open_broker(
             settings, clock, self.counters
         )
         self.connection_limits = ConnectionLimits(
             total=limits.connections,
             per_ip=limits.connections_per_ip,
             per_user=limits.connections_per_user,
-            give=None if places is None else places.give,
+            on_release=None if places is None else places.release,
         )
         self.admission = Admission(
             self.connection_limits,
@@ -120,21 +126,21 @@ class Server:
             ),
             clock,
             max_refused=MAX_REFUSED,
-            places=places,
+            shared_limits=places,
         )
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
         self.offsets = Offsets(secrets.token_hex(2))
-        self.fanout = Fanout(
+        self.hub = Hub(
             delivery_config(settings),
             clock=clock,
             counters=self.counters,
             schedule=_schedule,
             offsets=self.offsets,
         )
-        self.freshness = Freshness(freshness_config(settings), self.fanout, clock)
+        self.freshness = Freshness(freshness_config(settings), self.hub, clock)
         self.publishing = PublishingService(publishing_config(settings), self.broker, clock)
         self.publisher = Publisher(self.publishing)
-        self.floor = Floor(
+        self.context = NamespaceContext(
             sockets_config(settings),
             verifier=build_verifier(access, clock),
             registry=self.registry,
@@ -149,47 +155,49 @@ class Server:
             offsets=self.offsets,
             clock=clock,
         )
-        following = Following(following_config(settings), self.broker, self.fanout, clock)
-        config = subscribing_config(settings)
-        topics = OpenTopics(config, following, self.freshness)
-        subscribing = SubscribingService(config, topics, self.subscriptions, self.fanout)
-        moving = Moving(config, topics, self.subscriptions, self.fanout, self.offsets)
-        self.market_tickets = tickets(settings, self.handover.node)
-        self.session_tickets = tickets(settings)
-        self.crossing = Crossing(
-            MARKET_NAMESPACE, self.floor, self.market_tickets, moving, self.handover
+        following = NodeSubscriptions(
+            node_subscriptions_config(settings), self.broker, self.hub, clock
         )
-        submissions = Submissions(self.publishing)
+        config = subscribing_config(settings)
+        topics = TopicSubscriptions(config, following, self.freshness)
+        subscribing = SubscribingService(config, topics, self.subscriptions, self.hub)
+        moving = StateTransfer(config, topics, self.subscriptions, self.hub, self.offsets)
+        self.market_tickets = resume_tickets(settings, self.handover.node)
+        self.session_tickets = resume_tickets(settings)
+        self.remote_recovery = RemoteRecovery(
+            MARKET_NAMESPACE, self.context, self.market_tickets, moving, self.handover
+        )
+        submissions = ClientPublishing(self.publishing)
         self.sessions = SessionsService(
             sessions_config(settings),
             self.broker,
-            self.assembly,
+            self.presence,
             following,
-            self.fanout,
+            self.hub,
             self.session_tickets,
         )
-        talking = Talking(
+        talking = SessionMessages(
             self.sessions,
             self.broker,
-            self.assembly,
-            self.fanout,
+            self.presence,
+            self.hub,
             clock,
             message_bytes=limits.message_bytes or NO_LIMIT,
         )
         self.notifications = Notifications(
             board,
             self.registry,
-            self.fanout,
+            self.hub,
             self.session_tickets,
             clock,
             message_bytes=limits.message_bytes or NO_LIMIT,
         )
-        self.namespaces: tuple[FloorNamespace, ...] = (
+        self.namespaces: tuple[GuardedNamespace, ...] = (
             MarketNamespace(
-                self.floor, self.market_tickets, self.crossing, subscribing, submissions
+                self.context, self.market_tickets, self.remote_recovery, subscribing, submissions
             ),
             SessionNamespace(
-                self.floor, self.session_tickets, self.sessions, talking, self.notifications
+                self.context, self.session_tickets, self.sessions, talking, self.notifications
             ),
         )
         for namespace in self.namespaces:
@@ -197,9 +205,9 @@ class Server:
         self.statistics = Statistics(
             self.registry,
             self.counters,
-            self.fanout,
+            self.hub,
             self.publishing,
-            self.assembly,
+            self.presence,
             self.sessions,
             talking,
             self.notifications,
@@ -209,87 +217,87 @@ class Server:
     def tick(self) -> None:
         """Look after everything whose moment has come."""
         self.sockets.eio.tick()
-        self.floor.tick()
+        self.context.tick()
         self.freshness.tick()
-        self.fanout.tick()
-        self.notifications.board.sweep()
+        self.hub.tick()
+        self.notifications.store.sweep()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """The life of the server inside its application."""
         try:
             await self.broker.start(
-                self.fanout.deliver,
-                on_reset=self.fanout.reset,
-                on_state=self.freshness.set_broker,
+                self.hub.deliver,
+                on_reset=self.hub.reset,
+                on_state=self.freshness.set_broker_up,
             )
-            await self.assembly.start(self.sessions.attendance.hear)
-            await self.notifications.board.start(self.notifications.hear)
-            await self.handover.start(self.crossing.give)
+            await self.presence.start(self.sessions.local_presence.handle_event)
+            await self.notifications.store.start(self.notifications.deliver)
+            await self.handover.start(self.remote_recovery.export)
         except BrokerError as error:
             await self.broker.stop()
             raise ConfigurationError(f"broker.url: {error}") from None
         await self.publisher.start()
         create_task = asyncio.get_running_loop().create_task
         tasks = [
-            create_task(self._keep(self._tick), name="floorcast-tick"),
-            create_task(self._keep(self._sweep), name="floorcast-sweep"),
+            create_task(self._repeat(self._tick), name="floorcast-tick"),
+            create_task(self._repeat(self._sweep), name="floorcast-sweep"),
         ]
-        if self._feeds_at_once:
-            self.start_feeding()
+        if self._runs_feed:
+            self.start_feed()
         self.ready = True
         yield
         self.ready = False
-        await self.stop_feeding()
+        await self.stop_feed()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
         await self.publisher.stop()
-        await self.sockets.end_all(_DRAINING)
-        await self.crossing.stop()
-        await self.handover.stop(self.crossing.give_all)
-        await self.notifications.board.stop()
-        await self.assembly.stop()
+        await self.sockets.close_all(_DRAINING)
+        await self.remote_recovery.stop()
+        await self.handover.stop(self.remote_recovery.export_all)
+        await self.notifications.store.stop()
+        await self.presence.stop()
         await self.broker.stop()
 
-    def start_feeding(self) -> None:
+    def start_feed(self) -> None:
         """Run the feed, where there is one."""
-        if self.feed is not None and self._feeding is None:
-            self._feeding = asyncio.get_running_loop().create_task(
-                self._keep_feeding(self.feed), name="floorcast-feed"
+        if self.feed is not None and self._feed_task is None:
+            self._feed_task = asyncio.get_running_loop().create_task(
+                self._run_feed(self.feed), name="floorcast-feed"
             )
 
-    async def stop_feeding(self) -> None:
+    async def stop_feed(self) -> None:
         """End the feed; when this returns it publishes nothing more."""
-        if self._feeding is not None:
-            self._feeding.cancel()
-            await asyncio.wait([self._feeding])
+        if self._feed_task is not None:
+            self._feed_task.cancel()
+            await asyncio.wait([self._feed_task])
 
     async def drain(self, seconds: float) -> None:
         """Send everybody away, each at a moment of its own, within this time."""
         self.ready = False
-        self.admission.closed_for = _DRAINING
-        departures = Departures(
+        self.admission.drain_error = _DRAINING
+        departures = Drain(
             self.sockets.connections(),
             reason=_DRAINING,
             within_seconds=seconds,
-            flush=self.fanout.flush,
+            flush=self.hub.flush,
             clock=self.clock,
         )
         departures.tick()
         while departures:
             await asyncio.sleep(_TICK_SECONDS)
             departures.tick()
-        await self.sockets.end_all(_DRAINING)
+        await self.sockets.close_all(_DRAINING)
 
-    async def _keep_feeding(self, feed: Feed) -> None:
+    async def _run_feed(self, feed: Feed) -> None:
         try:
-            await feed.run(Feeding(self.publishing))
+            await feed.run(FeedPublisher(self.publishing))
             logger.info("the feed has ended")
         except Exception:
             # The server goes on: what its clients share does not depend on one feed.
             logger.exception("the feed has failed")
 
-    async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
         failures: set[type[Exception]] = set()
         while True:
             try:
@@ -314,27 +322,29 @@ class Server:
 
 def _open_broker(
     settings: Settings, clock: Clock, counters: Counters
-) -> tuple[Broker, Assembly, NoticeBoard, Handover, Places | None]:
+) -> tuple[Broker, PresenceManager, NoticeStore, Handover, SharedLimits | None]:
     rules, waiting = session_rules(settings), notices(settings)
     if settings.broker.url.in_memory:
         return (
             MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings)),
-            MemoryAssembly(clock, rules),
-            MemoryNoticeBoard(clock, waiting),
+            MemoryPresence(clock, rules),
+            MemoryNoticeStore(clock, waiting),
             MemoryHandover(),
             None,
         )
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config)
     keep_seconds = settings.session.notice_seconds
-    assembly = RedisAssembly(clock, config, rules, broker)
+    assembly = RedisPresence(clock, config, rules, broker)
     places = None
     if settings.limits.shared:
-        places = RedisPlaces(clock, counters, quotas(settings), assembly, prefix=config.prefix)
+        places = RedisSharedLimits(
+            clock, counters, limit_keys(settings), assembly, prefix=config.prefix
+        )
     return (
         broker,
         assembly,
-        RedisNoticeBoard(clock, config, broker, waiting, keep_seconds=keep_seconds),
+        RedisNoticeStore(clock, config, broker, waiting, keep_seconds=keep_seconds),
         RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
         places,
     )
@@ -359,7 +369,7 @@ def create_app(
     clock: Clock | None = None,
     feed: Feed | None = None,
     console_token: str | None = None,
-    feeding: bool = True,
+    run_feed: bool = True,
 ) -> web.Application:
     """The server as an aiohttp application; its parts are at `app[SERVER]`.
 
@@ -371,7 +381,7 @@ def create_app(
             feed = open_feed(settings.feed.name, feed_options(settings, clock))
         except FeedError as error:
             raise ConfigurationError(f"feed.name: {error}") from error
-    server = Server(settings, clock=clock, feed=feed, feeding=feeding)
+    server = Server(settings, clock=clock, feed=feed, run_feed=run_feed)
     app = web.Application()
     app[SERVER] = server
     app.cleanup_ctx.append(contextlib.asynccontextmanager(server.run))

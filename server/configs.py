@@ -6,14 +6,14 @@ import sys
 from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
 from server.brokers import Address, MemoryConfig, RedisConfig
-from server.core.limits.keys import Quota, Quotas
-from server.core.recovery.tickets import Tickets
+from server.core.limits.keys import ConnectionLimit, LimitKeys
+from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.notices import Notices
 from server.core.sessions.records import SessionRules
 from server.delivery import DeliveryConfig, FreshnessConfig
 from server.ports import Clock, FeedOptions
 from server.services import (
-    FollowingConfig,
+    NodeSubscriptionsConfig,
     PublishingConfig,
     SessionsConfig,
     SubscribingConfig,
@@ -48,7 +48,7 @@ def is_shared(settings: Settings) -> bool:
     return not settings.broker.url.in_memory
 
 
-def judge_workers(settings: Settings) -> None:
+def check_workers(settings: Settings) -> None:
     """Refuse several workers that would share nothing."""
     workers = settings.server.workers
     if workers > 1 and not is_shared(settings):
@@ -101,8 +101,8 @@ def redis_config(settings: Settings) -> RedisConfig:
         address=Address.parse(broker.url.get_secret_value()),
         prefix=broker.prefix,
         timeout_seconds=broker.timeout_seconds,
-        max_waiting=broker.waiting,
-        entry_bytes=broker.entry_bytes,
+        max_queued=broker.waiting,
+        max_entry_bytes=broker.entry_bytes,
         idle_seconds=broker.idle_seconds,
         lease_seconds=broker.lease_seconds,
         idempotency_seconds=settings.market.idempotency_seconds,
@@ -112,19 +112,19 @@ def redis_config(settings: Settings) -> RedisConfig:
     )
 
 
-def quotas(settings: Settings) -> Quotas:
+def limit_keys(settings: Settings) -> LimitKeys:
     """What addresses and users may have."""
     limits = settings.limits
-    return Quotas(
-        address=Quota(limits.connections_per_ip, limits.connects_per_second_per_ip),
-        user=Quota(limits.connections_per_user),
+    return LimitKeys(
+        address=ConnectionLimit(limits.connections_per_ip, limits.connects_per_second_per_ip),
+        user=ConnectionLimit(limits.connections_per_user),
     )
 
 
-def following_config(settings: Settings) -> FollowingConfig:
+def node_subscriptions_config(settings: Settings) -> NodeSubscriptionsConfig:
     """How much of the past is told."""
     history = settings.history
-    return FollowingConfig(
+    return NodeSubscriptionsConfig(
         history_messages=history.messages or NO_LIMIT,
         history_bytes=history.bytes or NO_LIMIT,
         history_seconds=history.seconds or NO_LIMIT,
@@ -205,10 +205,10 @@ def notices(settings: Settings) -> Notices:
     )
 
 
-def tickets(settings: Settings, node: str = "") -> Tickets:
+def resume_tickets(settings: Settings, node: str = "") -> ResumeTickets:
     """The tickets of one namespace; those that other nodes take say which node gave them out."""
     recovery = settings.recovery
-    return Tickets(
+    return ResumeTickets(
         window_seconds=recovery.window_seconds,
         max_parked=recovery.connections or NO_LIMIT,
         max_parked_per_owner=recovery.per_user or NO_LIMIT,

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from server.core.errors import FloorcastError
-from server.core.limits.keys import Holder
+from server.core.limits.keys import LimitKey
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.idempotency import Claim
-from server.core.recovery.connection_state import Luggage, Reclaim
-from server.core.sessions.events import News
+from server.core.recovery.connection_state import ConnectionState, ResumeRequest
+from server.core.sessions.events import SessionEvent
 from server.core.sessions.notices import Notice
-from server.core.sessions.participants import Gathering
+from server.core.sessions.participants import Participants
 from server.core.sessions.records import SessionKey
 
 
@@ -30,7 +30,7 @@ class Link(Protocol):
     """The way to one client, whatever transport carries it."""
 
     @property
-    def swift(self) -> bool:
+    def accepts_plain(self) -> bool:
         """Whether plain frames may be written now, with nothing else to think of."""
 
     @property
@@ -58,11 +58,13 @@ class Link(Protocol):
     def abort(self, reason: str) -> None:
         """End the connection now, without waiting for the client."""
 
-    def end(self, error: FloorcastError, *, reconnect: bool, namespace: str | None = None) -> None:
+    def disconnect(
+        self, error: FloorcastError, *, reconnect: bool, namespace: str | None = None
+    ) -> None:
         """Say goodbye and why, and whether to come back; then end, or end one namespace."""
 
 
-def unheard(_: object) -> None:
+def ignore(_: object) -> None:
     """Who does not care what a broker tells."""
 
 
@@ -73,8 +75,8 @@ class Broker(Protocol):
         self,
         deliver: Callable[[Entry], None],
         *,
-        on_reset: Callable[[Reset], None] = unheard,
-        on_state: Callable[[bool], None] = unheard,
+        on_reset: Callable[[Reset], None] = ignore,
+        on_state: Callable[[bool], None] = ignore,
     ) -> None:
         """Begin; what keeps it from that is raised.
 
@@ -97,9 +99,9 @@ class Broker(Protocol):
         *,
         kind: str = "update",
         claim: Claim | None = None,
-        whole: Callable[[], bytes] | None = None,
-        kept: bool = False,
-        expect: Position | None = None,
+        full_state: Callable[[], bytes] | None = None,
+        in_history: bool = False,
+        expected_head: Position | None = None,
     ) -> Receipt:
         """Accept one message; when this returns it has its place for good.
 
@@ -142,13 +144,13 @@ class Broker(Protocol):
         """The last subscriber of this node has gone."""
 
 
-class Assembly(Protocol):
+class PresenceManager(Protocol):
     """Knows who is in which session, over all nodes, and tells the nodes what happens there.
 
     Every connection is known by its id, so that the same said twice is said once.
     """
 
-    async def start(self, hear: Callable[[News], None]) -> None:
+    async def start(self, on_event: Callable[[SessionEvent], None]) -> None:
         """Begin; `hear` is told what happens in the sessions whose channel is watched here."""
 
     async def stop(self) -> None:
@@ -164,7 +166,7 @@ class Assembly(Protocol):
         user_id: str,
         key: SessionKey,
         metadata: Mapping[str, object] | None = None,
-    ) -> Gathering:
+    ) -> Participants:
         """A connection of this node comes in; the first makes the session.
 
         A refusal changes nothing. Where it cannot be told whether it is in, it is not.
@@ -173,13 +175,13 @@ class Assembly(Protocol):
     async def leave(self, connection_id: str, key: SessionKey) -> None:
         """It goes because it wants to; when this raises it is in as before."""
 
-    def depart(self, connection_id: str, key: SessionKey, *, lost: bool) -> None:
+    def remove(self, connection_id: str, key: SessionKey, *, lost: bool) -> None:
         """It has ended, which nothing can keep it from; whoever was `lost` has the grace time.
 
         What is asked of one connection comes to be in this order.
         """
 
-    def admits(self, user_id: str, key: SessionKey) -> bool:
+    def can_rejoin(self, user_id: str, key: SessionKey) -> bool:
         """Whether a user could come back into a session, as far as this node knows."""
 
     def rejoin(self, connection_id: str, user_id: str, key: SessionKey) -> None:
@@ -194,7 +196,7 @@ class Assembly(Protocol):
     async def close(self, key: SessionKey) -> int:
         """Nobody may be in it any more; how many connections were."""
 
-    async def who(self, key: SessionKey) -> Gathering | None:
+    async def participants(self, key: SessionKey) -> Participants | None:
         """Who is there now; None where there is no such session."""
 
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
@@ -207,7 +209,7 @@ class Assembly(Protocol):
 # Gives up a connection of this node to another one, with all that it takes along; at once, and
 # never twice. None where it is not to be had back; where it is on its way to this node itself, what
 # is done when it has come, or has not.
-Give = Callable[[Reclaim], Luggage | asyncio.Task[bool] | None]
+ExportConnection = Callable[[ResumeRequest], ConnectionState | asyncio.Task[bool] | None]
 
 
 class Handover(Protocol):
@@ -217,30 +219,32 @@ class Handover(Protocol):
     def node(self) -> str:
         """How this node is known to the others; nothing where there are none."""
 
-    async def start(self, give: Give) -> None:
+    async def start(self, export: ExportConnection) -> None:
         """Begin, after the broker; `give` is asked for what others want of this node."""
 
-    async def stop(self, leave: Callable[[], Collection[tuple[Reclaim, Luggage]]]) -> None:
+    async def stop(
+        self, export_all: Callable[[], Collection[tuple[ResumeRequest, ConnectionState]]]
+    ) -> None:
         """Nobody is given anything any more; all that this node has is left for the others."""
 
-    async def fetch(self, reclaim: Reclaim) -> Luggage | None:
+    async def fetch(self, request: ResumeRequest) -> ConnectionState | None:
         """The connection, from whoever has it, who has it no more; None where it is not to be had.
 
         Within a second, and in a task; what comes later is lost.
         """
 
-    def forget(self, reclaim: Reclaim) -> None:
+    def forget(self, request: ResumeRequest) -> None:
         """One that was fetched is not to be had back any more."""
 
 
 # Tells the devices of this node of a notice, critical or not; how many were told.
-HearNotice = Callable[[Notice, bool], int]
+OnNotice = Callable[[Notice, bool], int]
 
 
-class NoticeBoard(Protocol):
+class NoticeStore(Protocol):
     """Tells all nodes of notices for users, and keeps the critical ones until they are settled."""
 
-    async def start(self, hear: HearNotice) -> None:
+    async def start(self, on_notice: OnNotice) -> None:
         """Begin; `hear` is told of every notice, on every node."""
 
     async def stop(self) -> None:
@@ -256,7 +260,7 @@ class NoticeBoard(Protocol):
         A critical one whose id was posted before is told to nobody: 0.
         """
 
-    def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:
+    def pending(self, org: str, user_id: str) -> tuple[Notice, ...]:
         """The critical ones that no device of the user has acknowledged, in order."""
 
     def acknowledge(self, notice: Notice) -> None:
@@ -266,20 +270,20 @@ class NoticeBoard(Protocol):
         """Let go of what has waited for too long."""
 
 
-class Places(Protocol):
+class SharedLimits(Protocol):
     """Counts with the other nodes how many connections an address or a user has."""
 
     @property
-    def alone(self) -> bool:
+    def is_degraded(self) -> bool:
         """Whether the last ones were let in without asking, for nobody answered."""
 
-    async def take(self, holder: Holder) -> None:
+    async def acquire(self, key: LimitKey) -> None:
         """One more, unless it is refused; whoever is not answered in time is let in.
 
         What was taken is given back exactly once.
         """
 
-    def give(self, holder: Holder) -> None:
+    def release(self, key: LimitKey) -> None:
         """One less."""
 
 

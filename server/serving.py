@@ -15,50 +15,50 @@ from server.transport import HTTP_LOGGER
 
 # The kernel cuts this to somaxconn; aiohttp's 128 loses connections in a storm.
 _BACKLOG = 4096
-_LEAST_UNSENT_BYTES = 16 * 1024
+_MIN_UNSENT_BYTES = 16 * 1024
 # Hardly anything here is garbage that only the collector finds, and a full collection with many
 # clients is a stop of many milliseconds: a flush makes as many lists as there are clients.
 _COLLECTOR_THRESHOLDS = (50_000, 20, 100)
 
 
-class Stopping:
+class Shutdown:
     """How the process is told to end: SIGTERM drains, SIGINT and a second signal do not wait."""
 
     def __init__(self) -> None:
-        self._told = asyncio.Event()
-        self._hurried = asyncio.Event()
+        self._requested = asyncio.Event()
+        self._immediate = asyncio.Event()
 
     @staticmethod
-    def on_signals() -> "Stopping":
+    def on_signals() -> "Shutdown":
         """Told by the signals of this process."""
-        stopping = Stopping()
+        stopping = Shutdown()
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stopping.drain)
-        loop.add_signal_handler(signal.SIGINT, stopping.hurry)
+        loop.add_signal_handler(signal.SIGTERM, stopping.on_sigterm)
+        loop.add_signal_handler(signal.SIGINT, stopping.request_now)
         return stopping
 
-    def drain(self) -> None:
+    def on_sigterm(self) -> None:
         """Let everybody go in peace; who says it again has no time for that."""
-        if self._told.is_set():
-            self._hurried.set()
-        self._told.set()
+        if self._requested.is_set():
+            self._immediate.set()
+        self._requested.set()
 
-    def in_peace(self) -> None:
+    def request_drain(self) -> None:
         """Let everybody go, as was decided here: nobody has lost patience."""
-        self._told.set()
+        self._requested.set()
 
-    def hurry(self) -> None:
+    def request_now(self) -> None:
         """Do not wait for anybody."""
-        self._hurried.set()
-        self._told.set()
+        self._immediate.set()
+        self._requested.set()
 
-    async def let_go(self, server: Server, drain_seconds: float) -> None:
+    async def wait_and_drain(self, server: Server, drain_seconds: float) -> None:
         """Wait until told, and drain the server unless there is no time for it."""
-        await self._told.wait()
-        if self._hurried.is_set():
+        await self._requested.wait()
+        if self._immediate.is_set():
             return
         loop = asyncio.get_running_loop()
-        hurried = loop.create_task(self._hurried.wait(), name="floorcast-hurried")
+        hurried = loop.create_task(self._immediate.wait(), name="floorcast-hurried")
         draining = loop.create_task(server.drain(drain_seconds), name="floorcast-drain")
         await asyncio.wait({hurried, draining}, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
@@ -68,7 +68,7 @@ class Stopping:
             await draining
 
 
-class Listening:
+class Endpoint:
     """Where clients reach the application."""
 
     def __init__(self, url: str, site: web.SockSite) -> None:
@@ -90,23 +90,23 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM, which drains, or SIGINT, which does not wait."""
     app = create_app(settings, console_token=console_token)
-    stopping = Stopping.on_signals()
-    async with listening(app, settings, open_listener(settings)) as place:
-        settle()
+    stopping = Shutdown.on_signals()
+    async with run_app(app, settings, open_listener(settings)) as place:
+        freeze_heap()
         announce(place.url)
-        await stopping.let_go(app[SERVER], settings.server.drain_seconds)
+        await stopping.wait_and_drain(app[SERVER], settings.server.drain_seconds)
 
 
-def settle() -> None:
+def freeze_heap() -> None:
     """What start-up made stays for ever: the collector need not look at it again."""
     gc.collect()
     gc.freeze()
 
 
 @contextlib.asynccontextmanager
-async def listening(
+async def run_app(
     app: web.Application, settings: Settings, listener: socket.socket
-) -> AsyncIterator[Listening]:
+) -> AsyncIterator[Endpoint]:
     """Run the application on this socket, which is closed with it."""
     runner = web.AppRunner(
         app,
@@ -124,7 +124,7 @@ async def listening(
         await runner.setup()
         site = web.SockSite(runner, listener, backlog=_BACKLOG)
         await site.start()
-        yield Listening(url_of(listener), site)
+        yield Endpoint(url_of(listener), site)
     finally:
         gc.set_threshold(*thresholds)
         await runner.cleanup()
@@ -152,6 +152,6 @@ def open_listener(
         # What the network does not take stays here, where it can still be merged or let go,
         # instead of growing old in the kernel: a megabyte and more for each slow client.
         # Connections inherit it.
-        unsent = max(_LEAST_UNSENT_BYTES, settings.delivery.buffer_bytes // 8)
+        unsent = max(_MIN_UNSENT_BYTES, settings.delivery.buffer_bytes // 8)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
     return listener

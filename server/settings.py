@@ -25,19 +25,19 @@ from server.brokers import Address
 PREFIX = "FLOORCAST_"
 MEMORY = "memory://"
 
-_ACCOUNT = re.compile("//[^/]*@")
+_CREDENTIALS = re.compile("//[^/]*@")
 
 
-def _network(text: str) -> str:
+def _validate_network(text: str) -> str:
     ipaddress.ip_network(text, strict=False)
     return text
 
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Bytes = Annotated[int, Field(ge=0)]
-Network = Annotated[str, AfterValidator(_network)]
+Network = Annotated[str, AfterValidator(_validate_network)]
 
 
 class _Section(BaseModel):
@@ -81,7 +81,7 @@ class LimitSettings(_Section):
     )
     polling_packets: int = Field(256, ge=1, description="packets in one polling request")
     join_timeout_seconds: Seconds = Field(45, description="time to join a namespace")
-    head_timeout_seconds: SomeSeconds = Field(
+    head_timeout_seconds: PositiveSeconds = Field(
         10, description="time to send a request's head or body, and to be idle between requests"
     )
 
@@ -130,8 +130,8 @@ class RecoverySettings(_Section):
 class PingSettings(_Section):
     """How dead connections are found."""
 
-    interval_seconds: SomeSeconds = Field(25, description="time between pings")
-    timeout_seconds: SomeSeconds = Field(20, description="time to answer one")
+    interval_seconds: PositiveSeconds = Field(25, description="time between pings")
+    timeout_seconds: PositiveSeconds = Field(20, description="time to answer one")
 
 
 class SessionSettings(_Section):
@@ -158,10 +158,10 @@ class BrokerUrl(Secret[str]):
         return self.get_secret_value() == MEMORY
 
     def _display(self) -> str:
-        return _ACCOUNT.sub("//***@", self.get_secret_value())
+        return _CREDENTIALS.sub("//***@", self.get_secret_value())
 
 
-def _broker(url: BrokerUrl) -> BrokerUrl:
+def _validate_broker_url(url: BrokerUrl) -> BrokerUrl:
     if not url.in_memory:
         Address.parse(url.get_secret_value())
     return url
@@ -170,7 +170,7 @@ def _broker(url: BrokerUrl) -> BrokerUrl:
 class BrokerSettings(_Section):
     """Where positions and history are kept."""
 
-    url: Annotated[BrokerUrl, AfterValidator(_broker)] = Field(
+    url: Annotated[BrokerUrl, AfterValidator(_validate_broker_url)] = Field(
         BrokerUrl(MEMORY), description="`memory://` is the process itself; Redis: docs/redis.md"
     )
     prefix: str = Field(
@@ -178,15 +178,15 @@ class BrokerSettings(_Section):
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
         description="what all keys and channels in Redis begin with",
     )
-    timeout_seconds: SomeSeconds = Field(2, description="Redis is down when it took longer")
+    timeout_seconds: PositiveSeconds = Field(2, description="Redis is down when it took longer")
     waiting: int = Field(20_000, ge=1, description="commands that may wait for Redis")
     entry_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="the largest entry, a whole book included"
     )
-    idle_seconds: SomeSeconds = Field(
+    idle_seconds: PositiveSeconds = Field(
         604_800, description="Redis forgets a topic or session that was silent for so long"
     )
-    lease_seconds: SomeSeconds = Field(
+    lease_seconds: PositiveSeconds = Field(
         8, description="a process that gave no sign of life for so long has its members given up"
     )
 
@@ -274,7 +274,7 @@ def load_settings(
     ):
         for name, value in values.items():
             if name not in known:
-                raise ConfigurationError(_unknown(name, source, known))
+                raise ConfigurationError(_unknown_setting(name, source, known))
             section, _, key = name.partition(".")
             merged.setdefault(section, {})[key] = value
             sources[name] = source
@@ -297,7 +297,7 @@ def setting_names() -> Iterable[str]:
             yield f"{section}.{name}"
 
 
-def variable(name: str) -> str:
+def env_variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.replace(".", "__").upper()
 
@@ -307,14 +307,14 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
     for key, text in environ.items():
         if key.startswith(PREFIX):
             name = key.removeprefix(PREFIX).lower().replace("__", ".", 1)
-            values[name] = _split(name, text) if name in _LISTS else text
+            values[name] = _parse_list(name, text) if name in _LIST_SETTINGS else text
     return values
 
 
-_LISTS = frozenset(("server.origins", "server.trusted_proxies", "server.transports"))
+_LIST_SETTINGS = frozenset(("server.origins", "server.trusted_proxies", "server.transports"))
 
 
-def _split(name: str, text: str) -> list[object]:
+def _parse_list(name: str, text: str) -> list[object]:
     if text.lstrip().startswith("["):
         try:
             parsed: list[object] = json.loads(text)
@@ -341,10 +341,10 @@ def _read_file(file: Path) -> dict[str, object]:
     return values
 
 
-def _unknown(name: str, source: str, known: Iterable[str]) -> str:
-    shown = variable(name) if source == "environment" else name
+def _unknown_setting(name: str, source: str, known: Iterable[str]) -> str:
+    shown = env_variable(name) if source == "environment" else name
     close = difflib.get_close_matches(name, list(known), n=1)
     hint = ""
     if close:
-        hint = f"; did you mean {variable(close[0]) if source == 'environment' else close[0]}?"
+        hint = f"; did you mean {env_variable(close[0]) if source == 'environment' else close[0]}?"
     return f"unknown setting {shown} ({source}){hint}"

@@ -10,14 +10,14 @@ from server.app import SERVER, SystemClock, create_app
 from server.ports import Publishing
 from server.settings import load_settings
 from tests.kit.clients.wire import RawClient
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import PRICE, SECRET, running
 
 
 @pytest.mark.behaviour("D4")
 async def test_two_servers_in_one_process_share_nothing() -> None:
     async with running() as one, running() as other:
-        client = await RawClient.connected(one.port, one.token())
+        client = await RawClient.connect(one.port, one.token())
         await client.call("subscribe", {"topics": ["PRICE:A"]})
         await one.server.publishing.publish("PRICE:A", PRICE)
         assert one.residue()["registry"] == 1
@@ -39,7 +39,7 @@ async def test_a_feed_that_fails_is_logged_and_the_server_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with running(feed=OneTick()) as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         answer = await client.call("subscribe", {"topics": ["PRICE:A"]})
         assert answer["topics"]["PRICE:A"]["seq"] == 1
         [logged] = [each for each in caplog.records if each.levelno >= logging.ERROR]
@@ -62,7 +62,7 @@ async def test_a_tick_that_fails_is_logged_once_and_the_next_ones_come(
             raise RuntimeError("somebody did something")
 
         monkeypatch.setattr(floor.server, "tick", fail)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             await several.wait()
         [logged] = [each for each in caplog.records if each.levelno >= logging.ERROR]
         assert logged.message == "a tick has failed"
@@ -92,7 +92,7 @@ async def test_a_limit_of_0_means_none() -> None:
         silent = await RawClient.open(floor.port)
         opened = json.loads((await silent.text())[1:])
         assert opened["maxPayload"] == 2**53
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         topics = [f"PRICE:A{i}" for i in range(300)]
         for _ in range(3):
             answer = await client.call("subscribe", {"topics": topics})
@@ -117,7 +117,7 @@ def test_the_clock_of_the_machine_goes_on() -> None:
 
 async def test_events_are_counted_by_outcome_and_unknown_names_as_one() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         for event in ("subscriptions", "rubbish", "more rubbish"):
             await client.call(event, {})
         assert floor.server.counters.events() == {

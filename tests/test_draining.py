@@ -9,20 +9,20 @@ import pytest
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
-from server.draining import Departures
+from server.draining import Drain
 from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
-from tests.kit.server.in_process import PRICE, Running, running
+from tests.kit.server.in_process import PRICE, RunningServer, running
 
 GOING_DOWN = FloorcastError(ErrorCode.SERVER_DRAINING, "the server is going down")
 
 
-def departures(floor: Running, seconds: float) -> Departures:
-    return Departures(
+def departures(floor: RunningServer, seconds: float) -> Drain:
+    return Drain(
         floor.server.sockets.connections(),
         reason=GOING_DOWN,
         within_seconds=seconds,
-        flush=floor.server.fanout.flush,
+        flush=floor.server.hub.flush,
         clock=floor.clock,
     )
 
@@ -37,7 +37,7 @@ async def hinted_ms(client: RawClient) -> int:
 
 async def test_each_client_goes_at_the_moment_that_it_was_told() -> None:
     async with running() as floor:
-        clients = [await RawClient.connected(floor.port, floor.token()) for _ in range(8)]
+        clients = [await RawClient.connect(floor.port, floor.token()) for _ in range(8)]
         random.seed(1)
         leaving = departures(floor, 100)
         moments = sorted([(await hinted_ms(client), n) for n, client in enumerate(clients)])
@@ -59,7 +59,7 @@ async def test_each_client_goes_at_the_moment_that_it_was_told() -> None:
 
 async def test_what_was_published_before_the_goodbye_comes_before_it() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         await client.call("subscribe", {"topics": ["PRICE:A"]})
         leaving = departures(floor, 0)
         await floor.server.publishing.publish("PRICE:A", PRICE)
@@ -92,7 +92,7 @@ async def test_who_waits_for_an_answer_goes_when_it_has_it_or_when_it_takes_too_
     async with running() as floor:
         gate = Gate(floor.server.broker.publish)
         monkeypatch.setattr(floor.server.broker, "publish", gate)
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         asking = asyncio.ensure_future(
             client.call("publish", {"messages": [{"topic": "PRICE:A", "data": PRICE}]})
         )

@@ -9,7 +9,7 @@ from typing import cast
 import uvloop
 from aiohttp import web
 
-from benchmarks.lines import commands, say
+from benchmarks.lines import commands, reply
 from benchmarks.peers.control import PRICE
 from server.core.wire.frames import text_frame
 
@@ -75,7 +75,7 @@ class Blaster:
             transport.write(chunk)
             while transport.get_write_buffer_size() > _MAX_WAITING_BYTES:
                 await asyncio.sleep(_NAP_SECONDS)
-        say(began=began, cpu=time.process_time())
+        reply(began=began, cpu=time.process_time())
 
     def _chunk(self, count: int) -> bytes:
         frames = []
@@ -103,7 +103,7 @@ async def main() -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    say(port=runner.addresses[0][1])
+    reply(port=runner.addresses[0][1])
     async for _, *words in commands():
         await blaster.blast(int(words[0]))
 

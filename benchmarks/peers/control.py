@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks.lines import commands, say
+from benchmarks.lines import commands, reply
 from benchmarks.symbols import stamp, symbol
 
 PRICE = {
@@ -22,7 +22,7 @@ _PAGE_BYTES = resource.getpagesize()
 Publish = Callable[[str, dict[str, str]], Awaitable[object]]
 
 
-async def obey(publish: Publish) -> None:
+async def serve_commands(publish: Publish) -> None:
     """Answer commands until stdin ends."""
     async for command, *words in commands():
         if command == "publish":
@@ -33,18 +33,18 @@ async def obey(publish: Publish) -> None:
                 await publish("BTCUSDT", PRICE)
                 if turn:
                     await asyncio.sleep(0)
-            say(began=began, cpu_before=cpu)
+            reply(began=began, cpu_before=cpu)
         elif command == "pace":
-            say(**await pace(publish, *map(int, words)))
+            reply(**await publish_paced(publish, *map(int, words)))
         elif command == "stats":
             # Told twice, so that what collecting costs can be left out of any difference.
             cpu = time.process_time()
             gc.collect()
             pages = int(Path("/proc/self/statm").read_text().split()[1])
-            say(rss=pages * _PAGE_BYTES, cpu=cpu, cpu_collected=time.process_time())
+            reply(rss=pages * _PAGE_BYTES, cpu=cpu, cpu_collected=time.process_time())
 
 
-async def pace(
+async def publish_paced(
     publish: Publish, rate: int, seconds: int, topics: int, batch_ms: int, note_bytes: int = 0
 ) -> dict[str, float]:
     """Publish so many a second, one topic after the other, a batch at a time.

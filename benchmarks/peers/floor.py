@@ -5,12 +5,12 @@ import argparse
 import uvloop
 
 from benchmarks.crowd import SECRET
-from benchmarks.lines import say
-from benchmarks.peers.control import obey
+from benchmarks.lines import reply
+from benchmarks.peers.control import serve_commands
 from client_sdk.contract import Scope
 from server.access import mint
 from server.app import SERVER, SystemClock, create_app
-from server.serving import listening, open_listener
+from server.serving import open_listener, run_app
 from server.settings import load_settings
 
 _UNLIMITED = (
@@ -29,7 +29,7 @@ async def main(broker: str) -> None:
         flags={**flags, "auth.secret": SECRET, "server.port": 0, "broker.url": broker}
     )
     app = create_app(settings)
-    async with listening(app, settings, open_listener(settings)) as place:
+    async with run_app(app, settings, open_listener(settings)) as place:
         token = mint(
             SECRET,
             subject="load",
@@ -37,10 +37,10 @@ async def main(broker: str) -> None:
             clock=SystemClock(),
             ttl_seconds=3600,
         )
-        say(port=int(place.url.rpartition(":")[2]), token=token)
+        reply(port=int(place.url.rpartition(":")[2]), token=token)
         publishing = app[SERVER].publishing
         # With Redis each publish waits for its answer, and lets the loop turn; without, none does.
-        await obey(lambda symbol, data: publishing.publish(f"PRICE:{symbol}", data))
+        await serve_commands(lambda symbol, data: publishing.publish(f"PRICE:{symbol}", data))
 
 
 if __name__ == "__main__":

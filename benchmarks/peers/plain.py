@@ -7,8 +7,8 @@ import socketio
 import uvloop
 from aiohttp import web
 
-from benchmarks.lines import say
-from benchmarks.peers.control import obey
+from benchmarks.lines import reply
+from benchmarks.peers.control import serve_commands
 
 
 async def main() -> None:
@@ -70,8 +70,8 @@ async def main() -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
-    say(port=runner.addresses[0][1])
-    await obey(publish)
+    reply(port=runner.addresses[0][1])
+    await serve_commands(publish)
 
 
 if __name__ == "__main__":

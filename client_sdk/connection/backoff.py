@@ -35,11 +35,11 @@ class Backoff:
         least = min(config.least_seconds, bound)
         return least + (bound - least) * self._random()
 
-    def another(self, config: BackoffConfig) -> "Backoff":
+    def with_config(self, config: BackoffConfig) -> "Backoff":
         """One for something else, drawn in the same way."""
         return Backoff(config, self._random)
 
-    def lasted(self, seconds: float) -> None:
+    def reset_if_stable(self, uptime_seconds: float) -> None:
         """A connection has ended after so long; one that was stable lets it begin anew."""
-        if seconds >= self._config.stable_seconds:
+        if uptime_seconds >= self._config.stable_seconds:
             self._attempts = 0

@@ -16,36 +16,36 @@ from client_sdk.errors import InvalidData, ProtocolError
 _MAX_DEPTH = 29
 
 
-class PacketKind(StrEnum):
+class PacketType(StrEnum):
     """What can come from a server, by its first characters."""
 
     OPEN = "0"
     CLOSE = "1"
     PING = "2"
     NOOP = "6"
-    JOINED = "40"
-    LEFT = "41"
+    CONNECT = "40"
+    DISCONNECT = "41"
     EVENT = "42"
-    ANSWER = "43"
-    REFUSED = "44"
+    ACK = "43"
+    CONNECT_ERROR = "44"
 
 
 class Packet(NamedTuple):
     """One packet; `body` is JSON that nobody has read yet."""
 
-    kind: PacketKind
+    type: PacketType
     namespace: str = "/"
-    number: int | None = None
+    ack_id: int | None = None
     event: str = ""
     body: str = ""
 
 
 PONG = "3"
-_KINDS = {kind.value: kind for kind in PacketKind}
+_TYPES = {kind.value: kind for kind in PacketType}
 _HEAD = re.compile(r"(4[0-4])(?:(/[^,]*),)?([0-9]{1,15})?")
 
 
-class Opened(Body):
+class Handshake(Body):
     """The Engine.IO handshake."""
 
     sid: str
@@ -53,7 +53,7 @@ class Opened(Body):
     pingTimeout: int  # noqa: N815
 
     @property
-    def patience_seconds(self) -> float:
+    def timeout_seconds(self) -> float:
         """After so long without a word the server is gone."""
         return (self.pingInterval + self.pingTimeout) / 1000
 
@@ -62,18 +62,18 @@ def decode_packet(text: str) -> Packet:
     """Read a text message; raises `ProtocolError` for what is none of a server's."""
     head = _HEAD.match(text)
     if head is None:
-        kind = _KINDS.get(text[:1])
+        kind = _TYPES.get(text[:1])
         if kind is None:
             raise ProtocolError("a packet of an unknown kind")
         return Packet(kind, body=text[1:])
-    kind = _KINDS[head[1]]
+    kind = _TYPES[head[1]]
     namespace = head[2] or "/"
     number = head[3]
     start = head.end()
-    if kind is PacketKind.EVENT:
+    if kind is PacketType.EVENT:
         event, body = _split_event(text, start)
         return Packet(kind, namespace, int(number) if number else None, event, body)
-    if kind is PacketKind.ANSWER:
+    if kind is PacketType.ACK:
         if not number or text[start : start + 1] != "[" or text[-1] != "]":
             raise ProtocolError("an answer of no shape")
         return Packet(kind, namespace, int(number), body=text[start + 1 : -1])
@@ -96,17 +96,17 @@ def _split_event(text: str, start: int) -> tuple[str, str]:
     return event, json.dumps(arguments[0]) if arguments else "{}"
 
 
-def opened(body: str) -> Opened:
+def parse_handshake(body: str) -> Handshake:
     """Read the handshake."""
     try:
-        return Opened.model_validate_json(body)
+        return Handshake.model_validate_json(body)
     except ValidationError:
         raise ProtocolError("a handshake of no shape") from None
 
 
-def event_packet(namespace: str, number: int, event: str, body: str) -> str:
+def event_packet(namespace: str, ack_id: int, event: str, body: str) -> str:
     """An event that wants an answer."""
-    return f'42{namespace},{number}["{event}",{body}]'
+    return f'42{namespace},{ack_id}["{event}",{body}]'
 
 
 def connect_packet(namespace: str, auth: Mapping[str, object]) -> str:
@@ -114,21 +114,21 @@ def connect_packet(namespace: str, auth: Mapping[str, object]) -> str:
     return f"40{namespace},{json.dumps(auth)}"
 
 
-def leave_packet(namespace: str) -> str:
+def disconnect_packet(namespace: str) -> str:
     """The end of a namespace, on purpose."""
     return f"41{namespace},"
 
 
-def acknowledgement(namespace: str, number: int) -> str:
+def ack_packet(namespace: str, ack_id: int) -> str:
     """The answer to an event that asked for one."""
-    return f"43{namespace},{number}[]"
+    return f"43{namespace},{ack_id}[]"
 
 
 def encode(data: Mapping[str, object]) -> str:
     """An object as JSON that the server takes; decimals, dates and models become text."""
     try:
         plain = to_jsonable_python(dict(data), inf_nan_mode="constants")
-        _judge(plain, _MAX_DEPTH)
+        _validate(plain, _MAX_DEPTH)
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         # Half a character of two cannot be sent; finding out means encoding it.
         text.encode()
@@ -137,11 +137,11 @@ def encode(data: Mapping[str, object]) -> str:
     return text
 
 
-def _judge(value: object, depth: int) -> None:
+def _validate(value: object, depth: int) -> None:
     if isinstance(value, dict | list):
         if depth == 0:
             raise ValueError("it is nested too deeply")
         for each in value.values() if isinstance(value, dict) else value:
-            _judge(each, depth - 1)
+            _validate(each, depth - 1)
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise ValueError("a number has more than 64 bits")

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from client_sdk.connection.backoff import Backoff
 from client_sdk.connection.clock import ServerClock
-from client_sdk.connection.controls import Controls
+from client_sdk.connection.controls import ControlEvents
 from client_sdk.connection.namespaces import Gate, Namespace
-from client_sdk.connection.packets import Packet, PacketKind, encode
-from client_sdk.connection.renewal import Renewal
-from client_sdk.connection.tokens import Tokens
-from client_sdk.connection.wire import OnPacket, Wire
-from client_sdk.contract.replies import Answer, read
+from client_sdk.connection.packets import Packet, PacketType, encode
+from client_sdk.connection.renewal import TokenRenewal
+from client_sdk.connection.tokens import TokenFetcher
+from client_sdk.connection.wire import Connection, OnPacket
+from client_sdk.contract.replies import Reply, parse_reply
 from client_sdk.errors import (
     AuthenticationError,
     ClientClosed,
@@ -22,7 +22,7 @@ from client_sdk.errors import (
     ProtocolError,
     TokenUnavailable,
 )
-from client_sdk.states import ClientState, States
+from client_sdk.states import ClientState, StateTracker
 from client_sdk.stats import Counters
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 # A function that keeps giving tokens which the server does not take is as wrong as a wrong string.
 _MAX_BAD_TOKENS = 3
 
-Connect = Callable[[OnPacket], Awaitable[Wire]]
+Connect = Callable[[OnPacket], Awaitable[Connection]]
 
 
 class Supervisor:
@@ -39,7 +39,7 @@ class Supervisor:
     def __init__(
         self,
         connect: Connect,
-        tokens: Tokens,
+        tokens: TokenFetcher,
         backoff: Backoff,
         clock: ServerClock,
         counters: Counters,
@@ -51,12 +51,12 @@ class Supervisor:
         self._counters = counters
         self._namespaces: dict[str, Namespace] = {}
         self._wake = asyncio.Event()
-        self._controls = self._listen()
+        self._controls = self._new_controls()
         self._task: asyncio.Task[None] | None = None
-        self._wire: Wire | None = None
+        self._connection: Connection | None = None
         self._bad_tokens = 0
         self._was_online = False
-        self.states = States()
+        self.state = StateTracker()
         self.online = Gate()
         self.last_error: FloorcastError | None = None
 
@@ -72,25 +72,25 @@ class Supervisor:
     async def close(self) -> None:
         """End the connection for good."""
         try:
-            if self._wire is not None:
-                await self._take_leave(self._wire)
+            if self._connection is not None:
+                await self._leave_namespaces(self._connection)
         finally:
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.wait([self._task])
             self._finish(ClientClosed("the client was closed"))
 
-    async def _take_leave(self, wire: Wire) -> None:
+    async def _leave_namespaces(self, wire: Connection) -> None:
         """Say so: others see at once that we have gone, and need not wait for us."""
         try:
             for namespace in self._namespaces.values():
-                if namespace.wire is wire:
+                if namespace.connection is wire:
                     await wire.leave(namespace.name)
         except (FloorcastError, TimeoutError):
             logger.debug("could not take leave")
 
     def _finish(self, error: FloorcastError) -> None:
-        if self.states.move(ClientState.CLOSED):
+        if self.state.change(ClientState.CLOSED):
             self.last_error = error
             self.online.fail(error)
             for namespace in self._namespaces.values():
@@ -101,7 +101,7 @@ class Supervisor:
     async def _run(self) -> None:
         try:
             while True:
-                seconds = await self._live_once()
+                seconds = await self._run_connection()
                 await asyncio.sleep(seconds)
         except FloorcastError as error:
             logger.warning("the client gave up", extra={"code": error.code})
@@ -111,48 +111,48 @@ class Supervisor:
             logger.exception("the client failed")
             self._finish(ProtocolError(f"the client failed: {error!r}"))
 
-    def _listen(self) -> Controls:
+    def _new_controls(self) -> ControlEvents:
         """To a connection of which nothing is known yet."""
-        return Controls(self._clock, Renewal(self._backoff), self._wake.set)
+        return ControlEvents(self._clock, TokenRenewal(self._backoff), self._wake.set)
 
-    async def _live_once(self) -> float:
+    async def _run_connection(self) -> float:
         """One connection from its opening to its end; the delay before the next."""
         now = asyncio.get_running_loop().time
-        self.states.move(ClientState.CONNECTING)
-        self._controls = self._listen()
+        self.state.change(ClientState.CONNECTING)
+        self._controls = self._new_controls()
         began = None
         error: FloorcastError
         try:
             token = await self._tokens.fetch()
-            wire = self._wire = await self._connect(self._on_packet)
+            wire = self._connection = await self._connect(self._on_packet)
             try:
-                wire.when_ended(self._on_end)
-                await self._join_all(wire, token)
+                wire.on_end(self._on_connection_end)
+                await self._join_namespaces(wire, token)
                 began = now()
-                error = await self._keep(wire)
+                error = await self._maintain(wire)
             finally:
-                self._wire = None
-                self._on_end()
+                self._connection = None
+                self._on_connection_end()
                 await wire.close()
         except FloorcastError as failed:
             error = failed
         if began is not None:
-            self._backoff.lasted(now() - began)
-        return self._delay_after(error)
+            self._backoff.reset_if_stable(now() - began)
+        return self._retry_delay_seconds(error)
 
-    def _delay_after(self, error: FloorcastError) -> float:
+    def _retry_delay_seconds(self, error: FloorcastError) -> float:
         """Raises the error where coming back would only repeat it."""
         controls = self._controls
-        if controls.farewell is not None and controls.is_over:
-            raise controls.farewell.error()
+        if controls.goodbye is not None and controls.is_final:
+            raise controls.goodbye.to_error()
         if self._is_final(error):
             raise error
         self.last_error = error
-        self.states.move(ClientState.OFFLINE)
-        if controls.is_time_to_leave:
+        self.state.change(ClientState.OFFLINE)
+        if controls.is_reconnect_due:
             # The server gave each client a moment of its own already.
             return 0.0
-        told_ms = max(error.retry_after_ms or 0, controls.after_ms)
+        told_ms = max(error.retry_after_ms or 0, controls.retry_after_ms)
         seconds = told_ms / 1000 + self._backoff.next_seconds()
         logger.info("offline", extra={"code": error.code, "seconds": round(seconds, 3)})
         return seconds
@@ -163,25 +163,25 @@ class Supervisor:
             return True
         if isinstance(error, AuthenticationError):
             self._bad_tokens += 1
-            return not self._tokens.renewable or self._bad_tokens >= _MAX_BAD_TOKENS
+            return not self._tokens.is_renewable or self._bad_tokens >= _MAX_BAD_TOKENS
         return False
 
-    async def _keep(self, wire: Wire) -> FloorcastError:
+    async def _maintain(self, wire: Connection) -> FloorcastError:
         """Do what the connection needs until it ends; why it did."""
         now = asyncio.get_running_loop().time
         controls = self._controls
-        while wire.ended is None:
+        while wire.close_reason is None:
             self._wake.clear()
-            if controls.is_over or controls.is_time_to_leave:
+            if controls.is_final or controls.is_reconnect_due:
                 return ConnectionLost("the server asked for it")
             if controls.renewal.is_due(now()):
-                await self._refresh(wire, controls.renewal)
+                await self._refresh_tokens(wire, controls.renewal)
                 continue
-            lacking = [each.retry_at for each in self._namespaces.values() if each.lacks_wire]
+            lacking = [each.retry_at for each in self._namespaces.values() if each.needs_join]
             if lacking and min(lacking) <= now():
-                await self._join_late(wire)
+                await self._join_requested(wire)
                 continue
-            moments = (*lacking, controls.leave_at, controls.renewal.next_at)
+            moments = (*lacking, controls.reconnect_at, controls.renewal.next_attempt_at)
             try:
                 async with asyncio.timeout_at(
                     min((each for each in moments if each is not None), default=None)
@@ -189,15 +189,15 @@ class Supervisor:
                     await self._wake.wait()
             except TimeoutError:
                 continue
-        return wire.ended
+        return wire.close_reason
 
     # --- joining, and tokens
 
-    async def _join_all(self, wire: Wire, token: str | None) -> None:
+    async def _join_namespaces(self, wire: Connection, token: str | None) -> None:
         """Join what is wanted; raises where no namespace would have us."""
         now = asyncio.get_running_loop().time
         refused: FloorcastError | None = None
-        for namespace in [each for each in self._namespaces.values() if each.lacks_wire]:
+        for namespace in [each for each in self._namespaces.values() if each.needs_join]:
             if namespace.retry_at > now():
                 continue
             try:
@@ -206,27 +206,27 @@ class Supervisor:
                 raise
             except FloorcastError as error:
                 refused = error
-                if self._is_anywhere(wire):
-                    self._set_aside(namespace, error, now())
-        if refused is not None and not self._is_anywhere(wire):
+                if self._is_joined_anywhere(wire):
+                    self._postpone_join(namespace, error, now())
+        if refused is not None and not self._is_joined_anywhere(wire):
             raise refused
 
-    async def _join(self, wire: Wire, namespace: Namespace, token: str | None) -> None:
+    async def _join(self, wire: Connection, namespace: Namespace, token: str | None) -> None:
         auth: dict[str, object] = {"recovery": False}
         if token is not None:
             auth["token"] = token
         await wire.join(namespace.name, auth)
         self._bad_tokens = 0
-        namespace.join(wire)
-        if self.states.move(ClientState.ONLINE):
+        namespace.set_joined(wire)
+        if self.state.change(ClientState.ONLINE):
             self._counters.reconnects += self._was_online
             self._was_online = True
             self.online.open()
 
-    def _is_anywhere(self, wire: Wire) -> bool:
-        return any(each.wire is wire for each in self._namespaces.values())
+    def _is_joined_anywhere(self, wire: Connection) -> bool:
+        return any(each.connection is wire for each in self._namespaces.values())
 
-    def _set_aside(self, namespace: Namespace, error: FloorcastError, now: float) -> None:
+    def _postpone_join(self, namespace: Namespace, error: FloorcastError, now: float) -> None:
         """The others are there and stay; this one is given up, or tried again later."""
         if self._is_final(error):
             namespace.fail(error)
@@ -234,54 +234,58 @@ class Supervisor:
             after_ms = error.retry_after_ms or 0
             namespace.retry_at = now + after_ms / 1000 + self._backoff.next_seconds()
 
-    async def _join_late(self, wire: Wire) -> None:
+    async def _join_requested(self, wire: Connection) -> None:
         """Join what is wanted by now; those that are there stay, whatever comes of it."""
         try:
             token = await self._tokens.fetch()
         except TokenUnavailable as error:
             now = asyncio.get_running_loop().time()
-            for namespace in [each for each in self._namespaces.values() if each.lacks_wire]:
-                self._set_aside(namespace, error, now)
+            for namespace in [each for each in self._namespaces.values() if each.needs_join]:
+                self._postpone_join(namespace, error, now)
             return
-        await self._join_all(wire, token)
+        await self._join_namespaces(wire, token)
 
-    async def _refresh(self, wire: Wire, renewal: Renewal) -> None:
+    async def _refresh_tokens(self, wire: Connection, renewal: TokenRenewal) -> None:
         """Go on with a newer token; where there is none, the server ends the connection."""
-        if not self._tokens.renewable:
-            renewal.give_up()
+        if not self._tokens.is_renewable:
+            renewal.cancel()
             return
         try:
             body = encode({"token": await self._tokens.fetch()})
-            for name in renewal.wanted():
-                await wire.ask(name, "refresh_token", body, lambda text: read(Answer, text))
-                renewal.renewed(name)
+            for name in renewal.pending():
+                await wire.request(
+                    name, "refresh_token", body, lambda text: parse_reply(Reply, text)
+                )
+                renewal.set_renewed(name)
         except FloorcastError as error:
             logger.warning("the token was not refreshed", extra={"code": error.code})
-            renewal.failed(asyncio.get_running_loop().time())
+            renewal.schedule_retry(asyncio.get_running_loop().time())
 
     # --- what the connection says
 
-    def _on_end(self) -> None:
+    def _on_connection_end(self) -> None:
         """At once: what is sent from now on has to wait for the next connection."""
         self.online.close()
         for namespace in self._namespaces.values():
-            namespace.lose()
+            namespace.set_lost()
         self._wake.set()
 
-    def _on_packet(self, wire: Wire, packet: Packet) -> None:
+    def _on_packet(self, wire: Connection, packet: Packet) -> None:
         namespace = self._namespaces.get(packet.namespace)
         if namespace is None:
             return
-        if packet.kind is PacketKind.LEFT:
-            self._on_left(namespace)
-        elif not self._controls.take(wire, packet):
+        if packet.type is PacketType.DISCONNECT:
+            self._on_disconnect(namespace)
+        elif not self._controls.handle(wire, packet):
             namespace.on_event(wire, packet)
 
-    def _on_left(self, namespace: Namespace) -> None:
+    def _on_disconnect(self, namespace: Namespace) -> None:
         """The server ended one namespace, and does not want us back in it."""
-        farewell = self._controls.ending(namespace.name)
-        namespace.lose()
-        namespace.fail(farewell.error())
-        if not any(each.wanted and each.gate.error is None for each in self._namespaces.values()):
-            self._controls.farewell = farewell
+        farewell = self._controls.pop_goodbye(namespace.name)
+        namespace.set_lost()
+        namespace.fail(farewell.to_error())
+        if not any(
+            each.is_requested and each.gate.error is None for each in self._namespaces.values()
+        ):
+            self._controls.goodbye = farewell
             self._wake.set()

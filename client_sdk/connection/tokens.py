@@ -10,15 +10,15 @@ from client_sdk.errors import TokenUnavailable
 TokenSource = str | Callable[[], str | Awaitable[str]] | None
 
 
-class Tokens:
+class TokenFetcher:
     """A string stays what it is; a function is asked for each attempt."""
 
-    def __init__(self, source: TokenSource, seconds: float) -> None:
+    def __init__(self, source: TokenSource, timeout_seconds: float) -> None:
         self._source = source
-        self._seconds = seconds
+        self._timeout_seconds = timeout_seconds
 
     @property
-    def renewable(self) -> bool:
+    def is_renewable(self) -> bool:
         """Whether asking again may give another token."""
         return callable(self._source)
 
@@ -29,15 +29,15 @@ class Tokens:
             return source
         token: object
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 if inspect.iscoroutinefunction(source):
                     token = await source()
                 else:
-                    token = await _in_thread(source)
+                    token = await _call_in_thread(source)
                     if inspect.isawaitable(token):
                         token = await token
         except TimeoutError:
-            raise TokenUnavailable(f"no token came within {self._seconds:g} s") from None
+            raise TokenUnavailable(f"no token came within {self._timeout_seconds:g} s") from None
         except Exception as error:
             raise TokenUnavailable("the function that gives tokens failed") from error
         if not isinstance(token, str):
@@ -45,7 +45,7 @@ class Tokens:
         return token
 
 
-async def _in_thread(
+async def _call_in_thread(
     source: Callable[[], str | Awaitable[str]],
 ) -> object:
     """Call a function that may block; one that hangs for ever keeps no loop and no exit waiting.

@@ -35,12 +35,12 @@ class Stream(StrEnum):
         return self in _PER_SYMBOL
 
     @property
-    def merges(self) -> bool:
+    def is_conflated(self) -> bool:
         """Whether a newer message may stand for older ones; the others are kept, every one."""
-        return self in _MERGED
+        return self in _CONFLATED
 
 
-_MERGED = frozenset((Stream.PRICE, Stream.ORDERBOOK))
+_CONFLATED = frozenset((Stream.PRICE, Stream.ORDERBOOK))
 _PER_SYMBOL = frozenset((Stream.PRICE, Stream.ORDERBOOK, Stream.TRADES))
 
 

@@ -6,20 +6,20 @@ from pydantic import Field, ValidationError
 
 from client_sdk.contract import Participant
 from client_sdk.contract.messages import Body
-from client_sdk.errors import FloorcastError, ProtocolError, refusal
+from client_sdk.errors import FloorcastError, ProtocolError, error_from_code
 from client_sdk.models import SessionMessage, TypedMessage
 
-AnswerT = TypeVar("AnswerT", bound="Answer")
+ReplyT = TypeVar("ReplyT", bound="Reply")
 
 
-class Place(Body):
+class PublishedPosition(Body):
     """Where something stands."""
 
     epoch: str
     seq: int
 
 
-class Problem(Body):
+class ErrorBody(Body):
     """Why something was refused; `code` may be one that this SDK does not know yet."""
 
     code: str
@@ -27,38 +27,38 @@ class Problem(Body):
     retry_after_ms: int | None = None
     details: dict[str, object] | None = None
 
-    def error(self) -> FloorcastError:
+    def to_error(self) -> FloorcastError:
         """As an exception."""
-        return refusal(self.code, self.message, self.retry_after_ms, self.details)
+        return error_from_code(self.code, self.message, self.retry_after_ms, self.details)
 
 
-class Refused(Body):
+class RejectedPublication(Body):
     """One of several that was refused."""
 
-    error: Problem
+    error: ErrorBody
 
 
-class Answer(Body):
+class Reply(Body):
     """What every answer has."""
 
     ok: bool
-    error: Problem | None = None
+    error: ErrorBody | None = None
 
 
-class ConnectRefusal(Body):
+class ConnectError(Body):
     """Why a namespace was not joined."""
 
     message: str = ""
-    data: Problem | None = None
+    data: ErrorBody | None = None
 
-    def refusal(self) -> FloorcastError:
+    def to_error(self) -> FloorcastError:
         """As an exception; without a code it is the protocol's."""
         if self.data is None:
             return ProtocolError(f"refused: {self.message}")
-        return self.data.error()
+        return self.data.to_error()
 
 
-class TopicAnswer(Body):
+class TopicReply(Body):
     """What became of one topic."""
 
     status: str
@@ -68,29 +68,29 @@ class TopicAnswer(Body):
     recovered: bool = False
     snapshot: TypedMessage | None = None
     missed: tuple[TypedMessage, ...] = ()
-    error: Problem | None = None
+    error: ErrorBody | None = None
 
 
-class SubscribeAnswer(Answer):
+class SubscribeReply(Reply):
     """The answer to `subscribe`."""
 
-    topics: dict[str, TopicAnswer] = Field(default_factory=dict)
+    topics: dict[str, TopicReply] = Field(default_factory=dict)
 
 
-class PublishAnswer(Answer):
+class PublishReply(Reply):
     """The answer to `publish`: for each message its place, or why it has none."""
 
-    positions: tuple[Place | Refused, ...] = ()
+    positions: tuple[PublishedPosition | RejectedPublication, ...] = ()
 
 
-class AttendanceAnswer(Answer):
+class ParticipantsReply(Reply):
     """Who is in a session."""
 
     participant_count: int = 0
     participants: tuple[Participant, ...] = ()
 
 
-class JoinAnswer(AttendanceAnswer):
+class JoinReply(ParticipantsReply):
     """The answer to `join`."""
 
     epoch: str = ""
@@ -100,7 +100,7 @@ class JoinAnswer(AttendanceAnswer):
     metadata: dict[str, object] = Field(default_factory=dict)
 
 
-class SendAnswer(Answer):
+class SendReply(Reply):
     """The answer to `send`."""
 
     id: str = ""
@@ -109,24 +109,24 @@ class SendAnswer(Answer):
     ts: int = 0
 
 
-class HistoryAnswer(Answer):
+class HistoryReply(Reply):
     """The answer to `history`."""
 
     messages: tuple[SessionMessage, ...] = ()
 
 
-class ModerationAnswer(Answer):
+class ModerationReply(Reply):
     """The answer to `kick` and `close`: how many connections it ended."""
 
     connections: int = 0
 
 
-def read(model: type[AnswerT], body: str, *, partial: bool = False) -> AnswerT:
+def parse_reply(model: type[ReplyT], body: str, *, partial: bool = False) -> ReplyT:
     """Read an answer; a refusal is raised, unless it is `partial` and tells of each part."""
     try:
         answer = model.model_validate_json(body)
     except ValidationError as error:
         raise ProtocolError(f"an answer of no shape: {error.errors()[0]['msg']}") from None
     if not answer.ok and not partial:
-        raise (answer.error or Problem(code="server.internal")).error()
+        raise (answer.error or ErrorBody(code="server.internal")).to_error()
     return answer

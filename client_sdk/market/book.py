@@ -16,35 +16,35 @@ _EXACT = Context(prec=100)
 class _Side:
     """The levels of one side: found by price, kept best first, spelled as the server does."""
 
-    __slots__ = ("_keys", "_levels", "_sign")
+    __slots__ = ("_descending", "_keys", "_levels")
 
     def __init__(self, *, descending: bool) -> None:
-        self._sign = descending
+        self._descending = descending
         # Bids are negated, so that both sides are sorted best first.
         self._keys: list[Decimal] = []
         self._levels: dict[Decimal, tuple[str, str]] = {}
 
     def _price(self, key: Decimal) -> Decimal:
         # Not the minus sign, which would round to the context's precision.
-        return key.copy_negate() if self._sign else key
+        return key.copy_negate() if self._descending else key
 
     def best(self) -> Decimal | None:
         return self._price(self._keys[0]) if self._keys else None
 
-    def numbers(self) -> list[tuple[Decimal, Decimal]]:
+    def as_decimals(self) -> list[tuple[Decimal, Decimal]]:
         levels = self._levels
         return [(self._price(key), Decimal(levels[key][1])) for key in self._keys]
 
-    def spelled(self, count: int) -> list[tuple[str, str]]:
+    def as_text(self, count: int) -> list[tuple[str, str]]:
         levels = self._levels
         return [levels[key] for key in self._keys[:count]]
 
-    def set(self, changes: Iterable[tuple[str, str]]) -> None:
+    def update(self, changes: Iterable[tuple[str, str]]) -> None:
         """Take absolute quantities; 0 removes a level."""
         levels = self._levels
         for price, quantity in changes:
             number = Decimal(price)
-            key = number.copy_negate() if self._sign else number
+            key = number.copy_negate() if self._descending else number
             if quantity.strip("0."):
                 if key not in levels:
                     insort(self._keys, key)
@@ -78,12 +78,12 @@ class Book:
     @property
     def bids(self) -> list[tuple[Decimal, Decimal]]:
         """Prices and quantities, the highest price first."""
-        return self._bids.numbers()
+        return self._bids.as_decimals()
 
     @property
     def asks(self) -> list[tuple[Decimal, Decimal]]:
         """Prices and quantities, the lowest price first."""
-        return self._asks.numbers()
+        return self._asks.as_decimals()
 
     @property
     def best_bid(self) -> Decimal | None:
@@ -105,8 +105,8 @@ class Book:
 
     def checksum(self) -> int:
         """CRC32 of the best levels, by the rule of docs/protocol.md."""
-        bids = self._bids.spelled(CHECKSUM_LEVELS)
-        asks = self._asks.spelled(CHECKSUM_LEVELS)
+        bids = self._bids.as_text(CHECKSUM_LEVELS)
+        asks = self._asks.as_text(CHECKSUM_LEVELS)
         words: list[str] = []
         for rank in range(CHECKSUM_LEVELS):
             for side in (bids, asks):
@@ -129,8 +129,8 @@ class Book:
         elif not follows:
             self._position = None
             return False
-        self._bids.set(message.data.bids)
-        self._asks.set(message.data.asks)
+        self._bids.update(message.data.bids)
+        self._asks.update(message.data.asks)
         checksum = message.data.checksum
         right = checksum is None or checksum == self.checksum()
         self._position = Position(epoch=message.epoch, seq=message.seq) if right else None

@@ -11,10 +11,10 @@ from client_sdk.config import ClientConfig
 from client_sdk.connection.clock import ServerClock
 from client_sdk.connection.namespaces import Namespace
 from client_sdk.connection.packets import Packet
-from client_sdk.connection.wire import Wire
+from client_sdk.connection.wire import Connection
 from client_sdk.contract import FeedState, Position, Status, Stream
 from client_sdk.errors import ClientClosed, FloorcastError
-from client_sdk.market.live_book import BookListener, LiveBook
+from client_sdk.market.live_book import BookReader, LiveBook
 from client_sdk.market.publisher import Publisher
 from client_sdk.market.subscriptions import Subscriptions
 from client_sdk.models import (
@@ -27,7 +27,7 @@ from client_sdk.models import (
     topic_name,
 )
 from client_sdk.reading.callbacks import Callback, Callbacks, OnItem
-from client_sdk.reading.readers import Listener
+from client_sdk.reading.readers import Reader
 from client_sdk.stats import Counters
 from client_sdk.streams import MessageStream
 
@@ -49,10 +49,10 @@ class Market:
         self._subscriptions = Subscriptions(namespace, counters, clock)
         self._publisher = Publisher(namespace, config)
         self._callbacks = Callbacks()
-        self._status_watchers: list[OnStatus] = []
+        self._status_callbacks: list[OnStatus] = []
         namespace.on_event = self._on_event
         namespace.on_join = self._on_join
-        namespace.on_loss = self._subscriptions.lost
+        namespace.on_lost = self._subscriptions.on_disconnect
         namespace.on_failure = self._on_failure
 
     # --- reading
@@ -60,16 +60,16 @@ class Market:
     def prices(self, *symbols: str, interval_ms: int = 0) -> MessageStream[PriceMessage]:
         """The latest price of each symbol, whenever it changes; a slow reader skips old ones."""
         topics = [f"{Stream.PRICE}:{each}" for each in symbols]
-        return MessageStream(self._listener(topics, interval_ms), self._subscriptions.remove)
+        return MessageStream(self._new_reader(topics, interval_ms), self._subscriptions.remove)
 
     def trades(self, *symbols: str) -> MessageStream[TradesMessage | Gap]:
         """Every trade, in order; a `Gap` where some could not be had."""
         topics = [f"{Stream.TRADES}:{each}" for each in symbols]
-        return MessageStream(self._listener(topics, 0), self._subscriptions.remove)
+        return MessageStream(self._new_reader(topics, 0), self._subscriptions.remove)
 
     def stream(self, *topics: str, interval_ms: int = 0) -> MessageStream[AnyMessage | Gap]:
         """Any topics, each by the rules of its stream."""
-        return MessageStream(self._listener(topics, interval_ms), self._subscriptions.remove)
+        return MessageStream(self._new_reader(topics, interval_ms), self._subscriptions.remove)
 
     def on(self, topic: str, callback: OnItem, *, interval_ms: int = 0) -> Callback:
         """Call a function, plain or async, for each item of a topic, one after the other."""
@@ -78,39 +78,39 @@ class Market:
     def book(self, symbol: str, *, interval_ms: int = 0) -> LiveBook:
         """An order book that keeps itself right."""
         topic = f"{Stream.ORDERBOOK}:{symbol}"
-        listener = BookListener(symbol, topic, self._subscriptions, self._counters)
-        self._judge()
+        listener = BookReader(symbol, topic, self._subscriptions, self._counters)
+        self._raise_if_failed()
         self._subscriptions.add(listener, [topic], interval_ms)
         return LiveBook(listener, self._subscriptions, lambda: self._namespace.gate.is_open)
 
     def status(self, topic: str) -> FeedState | None:
         """Whether the feed of a topic that is read here speaks; None where nobody can tell."""
-        return self._subscriptions.feed(topic)
+        return self._subscriptions.feed_state(topic)
 
     def on_status(self, callback: OnStatus) -> Callable[[], None]:
         """Call this when a feed falls silent or speaks again; what it returns ends that."""
-        self._status_watchers.append(callback)
+        self._status_callbacks.append(callback)
 
         def end() -> None:
-            if callback in self._status_watchers:
-                self._status_watchers.remove(callback)
+            if callback in self._status_callbacks:
+                self._status_callbacks.remove(callback)
 
         return end
 
-    def _listener(self, topics: Sequence[str], interval_ms: int) -> Listener[MarketMessage]:
+    def _new_reader(self, topics: Sequence[str], interval_ms: int) -> Reader[MarketMessage]:
         if not topics:
             raise ValueError("name at least one")
-        self._judge()
-        listener: Listener[MarketMessage] = Listener(
-            self._config.buffer_messages, self._counters, on_room=self._subscriptions.refill
+        self._raise_if_failed()
+        listener: Reader[MarketMessage] = Reader(
+            self._config.buffer_messages, self._counters, on_space=self._subscriptions.fetch_more
         )
         self._subscriptions.add(listener, topics, interval_ms)
         return listener
 
-    def _judge(self) -> None:
+    def _raise_if_failed(self) -> None:
         """Raise where nothing will ever come."""
         if self._namespace.gate.error is not None:
-            raise self._namespace.gate.error.again()
+            raise self._namespace.gate.error.clone()
 
     # --- publishing
 
@@ -128,7 +128,7 @@ class Market:
 
     # --- what comes
 
-    def _on_event(self, wire: Wire, packet: Packet) -> None:
+    def _on_event(self, wire: Connection, packet: Packet) -> None:
         model = MESSAGE_MODELS.get(packet.event)
         if model is None:
             if packet.event == "status":
@@ -140,10 +140,10 @@ class Market:
             self._on_untyped(packet)
             return
         if message.type != "heartbeat":
-            message.timed_by(self._clock)
+            message.use_clock(self._clock)
             self._counters.received += 1
             self._counters.latencies.add(message.age * 1000)
-        self._subscriptions.hear(message)
+        self._subscriptions.receive(message)
 
     def _on_untyped(self, packet: Packet) -> None:
         """A heartbeat has no data in it; anything else is a message that nobody can read."""
@@ -152,7 +152,7 @@ class Market:
         except ValidationError:
             message = None
         if message is not None and message.type == "heartbeat":
-            self._subscriptions.hear(message)
+            self._subscriptions.receive(message)
             return
         # Where it counts, the next one shows that something is missing, and it is asked for.
         self._counters.malformed += 1
@@ -164,8 +164,8 @@ class Market:
         except ValidationError:
             logger.warning("a status could not be read")
             return
-        self._subscriptions.set_feed(topic_name(status.stream, status.symbol), status.state)
-        for callback in tuple(self._status_watchers):
+        self._subscriptions.set_feed_state(topic_name(status.stream, status.symbol), status.state)
+        for callback in tuple(self._status_callbacks):
             try:
                 callback(status)
             except Exception:
@@ -173,8 +173,8 @@ class Market:
                 logger.exception("a callback for the status failed")
 
     def _on_join(self) -> None:
-        self._subscriptions.joined()
-        self._publisher.joined()
+        self._subscriptions.on_join()
+        self._publisher.on_join()
 
     def _on_failure(self, error: FloorcastError) -> None:
         closed = isinstance(error, ClientClosed)

@@ -11,11 +11,11 @@ from client_sdk.connection.namespaces import Namespace
 from client_sdk.connection.packets import encode
 from client_sdk.connection.worker import Worker
 from client_sdk.contract import Position
-from client_sdk.contract.replies import Place, PublishAnswer, read
-from client_sdk.errors import BufferFull, FloorcastError, LimitExceeded, SendTimeout, may_pass
+from client_sdk.contract.replies import PublishedPosition, PublishReply, parse_reply
+from client_sdk.errors import BufferFull, FloorcastError, LimitExceeded, SendTimeout, is_retryable
 
 
-class _Entry:
+class _PendingPublication:
     """One message on its way, and who waits for its position."""
 
     __slots__ = ("future", "size_bytes", "text")
@@ -27,7 +27,7 @@ class _Entry:
 
     def fail(self, error: FloorcastError) -> None:
         if not self.future.done():
-            self.future.set_exception(error.again())
+            self.future.set_exception(error.clone())
 
 
 class Publisher:
@@ -36,8 +36,8 @@ class Publisher:
     def __init__(self, namespace: Namespace, config: ClientConfig) -> None:
         self._namespace = namespace
         self._config = config
-        self._line: deque[_Entry] = deque()
-        self._worker = Worker("publisher", namespace, self._round)
+        self._queue: deque[_PendingPublication] = deque()
+        self._worker = Worker("publisher", namespace, self._send_batches)
 
     async def publish(
         self,
@@ -56,18 +56,18 @@ class Publisher:
         body = {"topic": topic, "data": data, "type": type, "id": id or uuid.uuid4().hex}
         if user is not None:
             body["user"] = user
-        entry = _Entry(encode(body))
+        entry = _PendingPublication(encode(body))
         config = self._config
         if entry.size_bytes > config.batch_bytes:
             raise LimitExceeded(
                 f"a message may have {config.batch_bytes} bytes", code="limit.payload"
             )
         if self._namespace.gate.error is not None:
-            raise self._namespace.gate.error.again()
-        if len(self._line) >= config.pending_messages:
+            raise self._namespace.gate.error.clone()
+        if len(self._queue) >= config.pending_messages:
             raise BufferFull(f"{config.pending_messages} messages wait already")
-        self._namespace.want()
-        self._line.append(entry)
+        self._namespace.request_join()
+        self._queue.append(entry)
         self._worker.wake()
         try:
             async with asyncio.timeout(config.send_seconds):
@@ -77,45 +77,45 @@ class Publisher:
         finally:
             self._prune()
 
-    def joined(self) -> None:
+    def on_join(self) -> None:
         """There is a connection again."""
-        if self._line:
+        if self._queue:
             self._worker.wake()
 
     def fail(self, error: FloorcastError) -> None:
         """Nothing will be published any more."""
-        while self._line:
-            self._line.popleft().fail(error)
+        while self._queue:
+            self._queue.popleft().fail(error)
 
     async def close(self) -> None:
         """End the task."""
         await self._worker.close()
 
-    async def _round(self) -> None:
-        while self._line:
-            batch = self._batch()
+    async def _send_batches(self) -> None:
+        while self._queue:
+            batch = self._next_batch()
             if not batch:
                 continue
             request = f'{{"messages":[{",".join(entry.text for entry in batch)}]}}'
             try:
-                await self._namespace.ask("publish", request, partial(_settle, batch))
+                await self._namespace.request("publish", request, partial(_apply_reply, batch))
             except FloorcastError as error:
-                if may_pass(error):
+                if is_retryable(error):
                     raise
                 for entry in batch:
                     entry.fail(error)
 
     def _prune(self) -> None:
         """Let go of those in front that nobody waits for."""
-        while self._line and self._line[0].future.done():
-            self._line.popleft()
+        while self._queue and self._queue[0].future.done():
+            self._queue.popleft()
 
-    def _batch(self) -> list[_Entry]:
+    def _next_batch(self) -> list[_PendingPublication]:
         """The first that still have somebody waiting, as many as fit."""
         self._prune()
-        batch: list[_Entry] = []
+        batch: list[_PendingPublication] = []
         room = self._config.batch_bytes
-        for entry in self._line:
+        for entry in self._queue:
             if entry.future.done():
                 continue
             room -= entry.size_bytes + 1
@@ -125,14 +125,14 @@ class Publisher:
         return batch
 
 
-def _settle(batch: list[_Entry], text: str) -> None:
-    answer = read(PublishAnswer, text, partial=True)
+def _apply_reply(batch: list[_PendingPublication], text: str) -> None:
+    answer = parse_reply(PublishReply, text, partial=True)
     if len(answer.positions) != len(batch):
         # Refused as a whole.
-        read(PublishAnswer, text)
+        parse_reply(PublishReply, text)
         raise FloorcastError("an answer for another request", code="client.protocol")
     for entry, outcome in zip(batch, answer.positions, strict=True):
-        if not isinstance(outcome, Place):
-            entry.fail(outcome.error.error())
+        if not isinstance(outcome, PublishedPosition):
+            entry.fail(outcome.error.to_error())
         elif not entry.future.done():
             entry.future.set_result(Position(epoch=outcome.epoch, seq=outcome.seq))

@@ -9,31 +9,31 @@ from client_sdk.connection.packets import encode
 from client_sdk.connection.worker import Worker
 from client_sdk.contract import FeedState, Position, Stream, SubscriptionStatus
 from client_sdk.contract.names import MAX_TOPIC_CHARACTERS
-from client_sdk.contract.replies import Answer, SubscribeAnswer, TopicAnswer, read
-from client_sdk.errors import FloorcastError, ProtocolError, TopicError, may_pass
+from client_sdk.contract.replies import Reply, SubscribeReply, TopicReply, parse_reply
+from client_sdk.errors import FloorcastError, ProtocolError, TopicError, is_retryable
 from client_sdk.models import MarketMessage
-from client_sdk.reading.gaps import chain_of
-from client_sdk.reading.readers import Listener, State
-from client_sdk.reading.topic_subscription import Subject
+from client_sdk.reading.gaps import continuity_of
+from client_sdk.reading.readers import Reader, TopicState
+from client_sdk.reading.topic_subscription import TopicSubscription
 from client_sdk.stats import Counters
 
 # So many in one request: its answer holds a state for each.
-_TOPICS_A_REQUEST = 100
+_TOPICS_PER_REQUEST = 100
 
 
-class TopicSubject(Subject[MarketMessage]):
+class MarketSubscription(TopicSubscription[MarketMessage]):
     """One topic, and the pace that it is asked at."""
 
     def __init__(self, topic: str, stream: Stream, counters: Counters) -> None:
-        super().__init__(topic, chain_of(stream), counters)
+        super().__init__(topic, continuity_of(stream), counters)
         self.interval_ms: int | None = None
         # Whether its feed speaks; None while nobody can tell.
-        self.feed: FeedState | None = None
+        self.feed_state: FeedState | None = None
 
-    def lose(self) -> None:
+    def on_disconnect(self) -> None:
         """The connection is gone, and with it what was known of the feed."""
-        super().lose()
-        self.feed = None
+        super().on_disconnect()
+        self.feed_state = None
 
 
 class Subscriptions:
@@ -43,96 +43,96 @@ class Subscriptions:
         self._namespace = namespace
         self._counters = counters
         self._clock = clock
-        self._subjects: dict[str, TopicSubject] = {}
-        self._ending: set[str] = set()
-        self._worker = Worker("subscriptions", namespace, self._round)
+        self._subscriptions: dict[str, MarketSubscription] = {}
+        self._to_unsubscribe: set[str] = set()
+        self._worker = Worker("subscriptions", namespace, self._sync)
 
     # --- who reads what
 
     def add(
-        self, listener: Listener[MarketMessage], topics: Iterable[str], interval_ms: int = 0
+        self, listener: Reader[MarketMessage], topics: Iterable[str], interval_ms: int = 0
     ) -> None:
         """Somebody reads these topics; the fastest pace that anybody asked for is asked for."""
         if interval_ms < 0:
             raise ValueError("an interval is 0 or more")
         streams = {topic: _stream_of(topic) for topic in topics}
         for topic, stream in streams.items():
-            subject = self._subjects.get(topic)
+            subject = self._subscriptions.get(topic)
             if subject is None:
-                subject = TopicSubject(topic, stream, self._counters)
-                self._subjects[topic] = subject
-                self._ending.discard(topic)
+                subject = MarketSubscription(topic, stream, self._counters)
+                self._subscriptions[topic] = subject
+                self._to_unsubscribe.discard(topic)
             if subject.interval_ms is None or interval_ms < subject.interval_ms:
                 subject.interval_ms = interval_ms
             subject.add(listener)
         self._worker.wake()
 
-    def remove(self, listener: Listener[MarketMessage]) -> None:
+    def remove(self, listener: Reader[MarketMessage]) -> None:
         """Somebody reads no more; the last to go ends the subscription."""
         for topic in listener.topics:
-            subject = self._subjects.get(topic)
+            subject = self._subscriptions.get(topic)
             if subject is None:
                 continue
             subject.remove(listener)
-            if not subject.listeners:
-                del self._subjects[topic]
-                self._ending.add(topic)
+            if not subject.readers:
+                del self._subscriptions[topic]
+                self._to_unsubscribe.add(topic)
                 self._worker.wake()
 
-    def refill(self, listener: Listener[MarketMessage]) -> None:
+    def fetch_more(self, listener: Reader[MarketMessage]) -> None:
         """There is room again for what a topic has to say."""
         for topic in listener.topics:
-            subject = self._subjects.get(topic)
-            if subject is not None and listener.is_behind(topic) and not subject.asked:
-                subject.lacks = True
+            subject = self._subscriptions.get(topic)
+            if subject is not None and listener.is_behind(topic) and not subject.is_syncing:
+                subject.needs_sync = True
                 self._worker.wake()
 
-    def resync(self, listener: Listener[MarketMessage], topic: str) -> None:
+    def resync(self, listener: Reader[MarketMessage], topic: str) -> None:
         """What a reader has is worth nothing: fetch a snapshot."""
-        listener.restart(topic)
-        self._subjects[topic].lacks = True
+        listener.reset(topic)
+        self._subscriptions[topic].needs_sync = True
         self._worker.wake()
 
-    def lacks(self, topic: str) -> bool:
+    def is_syncing(self, topic: str) -> bool:
         """Whether something of a topic has yet to come from the server."""
-        subject = self._subjects.get(topic)
-        return subject is None or subject.lacks or subject.asked
+        subject = self._subscriptions.get(topic)
+        return subject is None or subject.needs_sync or subject.is_syncing
 
-    def feed(self, topic: str) -> FeedState | None:
+    def feed_state(self, topic: str) -> FeedState | None:
         """Whether a topic's feed speaks; None where nobody can tell."""
-        subject = self._subjects.get(topic)
-        return None if subject is None else subject.feed
+        subject = self._subscriptions.get(topic)
+        return None if subject is None else subject.feed_state
 
     # --- what comes
 
-    def set_feed(self, topic: str, feed: FeedState) -> None:
+    def set_feed_state(self, topic: str, state: FeedState) -> None:
         """The server says whether a feed speaks."""
-        subject = self._subjects.get(topic)
+        subject = self._subscriptions.get(topic)
         if subject is not None:
-            subject.feed = feed
+            subject.feed_state = state
 
-    def hear(self, message: MarketMessage) -> None:
+    def receive(self, message: MarketMessage) -> None:
         """Bring a message to all who read its topic."""
-        subject = self._subjects.get(message.topic)
-        if subject is not None and not subject.hear(message):
+        subject = self._subscriptions.get(message.topic)
+        if subject is not None and not subject.receive(message):
             self._worker.wake()
 
-    def lost(self) -> None:
+    def on_disconnect(self) -> None:
         """The connection is gone: on the next nothing is subscribed."""
-        self._ending.clear()
-        for subject in self._subjects.values():
-            subject.lose()
+        self._to_unsubscribe.clear()
+        for subject in self._subscriptions.values():
+            subject.on_disconnect()
 
-    def joined(self) -> None:
+    def on_join(self) -> None:
         """There is a connection."""
-        if self._subjects:
+        if self._subscriptions:
             self._worker.wake()
 
     def fail(self, error: FloorcastError | None) -> None:
         """The namespace is gone for good; without an error because the client was closed."""
-        for subject in tuple(self._subjects.values()):
-            for listener in tuple(subject.listeners):
-                listener.end(None if error is None else error.again())
+        for subject in tuple(self._subscriptions.values()):
+            for listener in tuple(subject.readers):
+                listener.end(None if error is None else error.clone())
 
     async def close(self) -> None:
         """End the task."""
@@ -140,101 +140,105 @@ class Subscriptions:
 
     # --- what is asked
 
-    async def _round(self) -> None:
-        while self._ending:
-            ending = frozenset(islice(self._ending, _TOPICS_A_REQUEST))
+    async def _sync(self) -> None:
+        while self._to_unsubscribe:
+            ending = frozenset(islice(self._to_unsubscribe, _TOPICS_PER_REQUEST))
             body = encode({"topics": sorted(ending)})
-            await self._namespace.ask("unsubscribe", body, lambda text: read(Answer, text))
+            await self._namespace.request(
+                "unsubscribe", body, lambda text: parse_reply(Reply, text)
+            )
             # One that was wanted again meanwhile lacks everything, and is asked for below.
-            self._ending -= ending
+            self._to_unsubscribe -= ending
         for batch in self._batches():
             await self._subscribe(batch)
 
-    def _batches(self) -> list[list[TopicSubject]]:
+    def _batches(self) -> list[list[MarketSubscription]]:
         """What lacks something, in requests of one pace each."""
-        lacking = [each for each in self._subjects.values() if each.lacks]
-        batches = [[each] for each in lacking if each.alone]
-        rest = sorted((each for each in lacking if not each.alone), key=_pace)
-        for _, group in groupby(rest, key=_pace):
+        lacking = [each for each in self._subscriptions.values() if each.needs_sync]
+        batches = [[each] for each in lacking if each.needs_own_request]
+        rest = sorted((each for each in lacking if not each.needs_own_request), key=_interval_ms)
+        for _, group in groupby(rest, key=_interval_ms):
             subjects = list(group)
             batches += [
-                subjects[start : start + _TOPICS_A_REQUEST]
-                for start in range(0, len(subjects), _TOPICS_A_REQUEST)
+                subjects[start : start + _TOPICS_PER_REQUEST]
+                for start in range(0, len(subjects), _TOPICS_PER_REQUEST)
             ]
         return batches
 
-    async def _subscribe(self, batch: list[TopicSubject]) -> None:
+    async def _subscribe(self, batch: list[MarketSubscription]) -> None:
         since: dict[str, Position] = {}
         for subject in batch:
-            position = subject.ask()
+            position = subject.begin_sync()
             if position is not None:
-                since[subject.key] = position
+                since[subject.topic] = position
         request = encode(
             {
-                "topics": [each.key for each in batch],
-                "interval_ms": _pace(batch[0]),
+                "topics": [each.topic for each in batch],
+                "interval_ms": _interval_ms(batch[0]),
                 "since": since,
             }
         )
         try:
-            await self._namespace.ask("subscribe", request, lambda text: self._take(batch, text))
+            await self._namespace.request(
+                "subscribe", request, lambda text: self._apply_reply(batch, text)
+            )
         except FloorcastError as error:
             for subject in batch:
-                subject.unanswered()
-            if may_pass(error):
+                subject.abort_sync()
+            if is_retryable(error):
                 raise
             for subject in batch:
                 self._fail(subject, error)
 
-    def _take(self, batch: list[TopicSubject], text: str) -> None:
+    def _apply_reply(self, batch: list[MarketSubscription], text: str) -> None:
         """Take the answer before any message behind it."""
-        answers = read(SubscribeAnswer, text).topics
+        answers = parse_reply(SubscribeReply, text).topics
         passing: FloorcastError | None = None
         for subject in batch:
-            answer = answers.get(subject.key)
-            if self._subjects.get(subject.key) is not subject:
+            answer = answers.get(subject.topic)
+            if self._subscriptions.get(subject.topic) is not subject:
                 # Nobody wants it any more.
                 continue
             if answer is None:
-                self._fail(subject, ProtocolError(f"nothing was said of {subject.key}"))
+                self._fail(subject, ProtocolError(f"nothing was said of {subject.topic}"))
             elif answer.status != SubscriptionStatus.CONNECTED.value:
-                refused = _refusal(subject.key, answer)
-                if may_pass(refused):
+                refused = _refusal_error(subject.topic, answer)
+                if is_retryable(refused):
                     passing = refused
                 else:
                     self._fail(subject, refused)
             else:
-                subject.feed = subject.feed or FeedState.LIVE
-                if not subject.answer(self._state(answer), shared=len(batch) > 1):
+                subject.feed_state = subject.feed_state or FeedState.LIVE
+                if not subject.apply_state(self._topic_state(answer), shared=len(batch) > 1):
                     self._worker.wake()
         if passing is not None:
             # Those that have no answer yet are asked for again.
             raise passing
 
-    def _state(self, answer: TopicAnswer) -> State[MarketMessage]:
+    def _topic_state(self, answer: TopicReply) -> TopicState[MarketMessage]:
         snapshot, missed = answer.snapshot, answer.missed
         for message in missed if snapshot is None else (snapshot, *missed):
-            message.timed_by(self._clock)
-        return State(answer.epoch, answer.seq, answer.recovered, snapshot, missed)
+            message.use_clock(self._clock)
+        return TopicState(answer.epoch, answer.seq, answer.recovered, snapshot, missed)
 
-    def _fail(self, subject: TopicSubject, error: FloorcastError) -> None:
-        listeners = tuple(subject.listeners)
+    def _fail(self, subject: MarketSubscription, error: FloorcastError) -> None:
+        listeners = tuple(subject.readers)
         subject.fail(error)
         for listener in listeners:
             self.remove(listener)
-        if subject.feed is None:
+        if subject.feed_state is None:
             # It never was subscribed on this connection.
-            self._ending.discard(subject.key)
+            self._to_unsubscribe.discard(subject.topic)
 
 
-def _pace(subject: TopicSubject) -> int:
+def _interval_ms(subject: MarketSubscription) -> int:
     return subject.interval_ms or 0
 
 
-def _refusal(topic: str, answer: TopicAnswer) -> FloorcastError:
+def _refusal_error(topic: str, answer: TopicReply) -> FloorcastError:
     if answer.error is None:
         return TopicError(f"{topic} was refused", code="topic.unknown")
-    return answer.error.error()
+    return answer.error.to_error()
 
 
 def _stream_of(topic: str) -> Stream:

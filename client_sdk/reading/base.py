@@ -5,30 +5,30 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from client_sdk.reading.readers import Listener
+from client_sdk.reading.readers import Reader
 
-ListenerT = TypeVar("ListenerT", bound=Listener[Any])
+ReaderT = TypeVar("ReaderT", bound=Reader[Any])
 
 
-class Reading(Generic[ListenerT]):
+class ReaderHandle(Generic[ReaderT]):
     """Leaving it, closing it or dropping it ends its subscription."""
 
-    def __init__(self, listener: ListenerT, release: Callable[[ListenerT], None]) -> None:
-        self._listener = listener
+    def __init__(self, listener: ReaderT, release: Callable[[ReaderT], None]) -> None:
+        self._reader = listener
         self._release = release
         self._loop = asyncio.get_running_loop()
 
     async def ready(self) -> None:
         """Wait until the server has answered for all of it; raises where it refused."""
-        listener = self._listener
-        while not listener.is_ready and not listener.ended:
-            await listener.changed()
+        listener = self._reader
+        while not listener.is_ready and not listener.is_ended:
+            await listener.wait_changed()
         if listener.error is not None:
-            raise listener.error.again()
+            raise listener.error.clone()
 
     def close(self) -> None:
         """End it; what was not read is dropped."""
-        _end(self._listener, self._release)
+        _end(self._reader, self._release)
 
     async def aclose(self) -> None:
         """As `close`, for `contextlib.aclosing`."""
@@ -52,10 +52,10 @@ class Reading(Generic[ListenerT]):
 
     def __del__(self) -> None:
         # `break` leaves a loop without a word; and the last to let go may be another thread.
-        if not self._listener.ended and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_end, self._listener, self._release)
+        if not self._reader.is_ended and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_end, self._reader, self._release)
 
 
-def _end(listener: ListenerT, release: Callable[[ListenerT], None]) -> None:
+def _end(listener: ReaderT, release: Callable[[ReaderT], None]) -> None:
     listener.end()
     release(listener)

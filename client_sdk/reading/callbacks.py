@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 OnItem = Callable[[Any], Awaitable[None] | None]
 
 
-class Closable(Protocol):
+class ClosableStream(Protocol):
     """A stream that can be ended."""
 
     def __aiter__(self) -> AsyncIterator[Any]: ...
@@ -24,7 +24,7 @@ class Closable(Protocol):
 class Callback:
     """One function that is called; `close` ends that."""
 
-    def __init__(self, stream: Closable, function: OnItem, owner: "Callbacks") -> None:
+    def __init__(self, stream: ClosableStream, function: OnItem, owner: "Callbacks") -> None:
         self._stream = stream
         self._function = function
         # Why no more items come, where that was not by `close`.
@@ -60,22 +60,22 @@ class Callbacks:
     """Those of one part of a client."""
 
     def __init__(self) -> None:
-        self._all: set[Callback] = set()
+        self._running: set[Callback] = set()
 
-    def start(self, stream: Closable, function: OnItem) -> Callback:
+    def start(self, stream: ClosableStream, function: OnItem) -> Callback:
         """Call a function for each item."""
         callback = Callback(stream, function, self)
-        self._all.add(callback)
+        self._running.add(callback)
         return callback
 
     def forget(self, callback: Callback) -> None:
         """One has ended."""
-        self._all.discard(callback)
+        self._running.discard(callback)
 
     async def close(self) -> None:
         """End all of them; who closes the client from inside a callback is not waited for."""
-        tasks = [each.task for each in self._all if each.task is not asyncio.current_task()]
-        for each in tuple(self._all):
+        tasks = [each.task for each in self._running if each.task is not asyncio.current_task()]
+        for each in tuple(self._running):
             if each.task in tasks:
                 each.close()
         if tasks:

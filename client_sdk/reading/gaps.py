@@ -6,7 +6,7 @@ from typing import Protocol
 from client_sdk.contract import Position, Stream
 
 
-class Placed(Protocol):
+class Positioned(Protocol):
     """Anything that has a place in a history."""
 
     @property
@@ -22,18 +22,18 @@ class Placed(Protocol):
     def type(self) -> str: ...
 
 
-class Chain(Enum):
+class Continuity(Enum):
     """What a message has to do with those before it."""
 
     # Each stands alone, and the newest for all before it.
     LATEST = "latest"
     # A change of what came before; a snapshot stands for all of it.
-    CHANGES = "changes"
+    DELTAS = "changes"
     # Every single one counts.
-    KEPT = "kept"
+    COMPLETE = "kept"
 
 
-class Verdict(Enum):
+class CheckResult(Enum):
     """What to do with a message."""
 
     NEXT = "next"
@@ -41,20 +41,20 @@ class Verdict(Enum):
     GAP = "gap"
 
 
-def chain_of(stream: Stream) -> Chain:
+def continuity_of(stream: Stream) -> Continuity:
     """How the messages of a stream hang together."""
-    if not stream.merges:
-        return Chain.KEPT
-    return Chain.LATEST if stream is Stream.PRICE else Chain.CHANGES
+    if not stream.is_conflated:
+        return Continuity.COMPLETE
+    return Continuity.LATEST if stream is Stream.PRICE else Continuity.DELTAS
 
 
-class Track:
+class GapTracker:
     """How far one reader has come in one topic or session."""
 
-    __slots__ = ("_chain", "epoch", "seq")
+    __slots__ = ("_continuity", "epoch", "seq")
 
-    def __init__(self, chain: Chain, position: Position | None = None) -> None:
-        self._chain = chain
+    def __init__(self, continuity: Continuity, position: Position | None = None) -> None:
+        self._continuity = continuity
         # Without an epoch the reader has nothing, and can take only what stands alone.
         self.epoch = "" if position is None else position.epoch
         self.seq = 0 if position is None else position.seq
@@ -64,29 +64,29 @@ class Track:
         """The last that the reader got; None before the first."""
         return Position(epoch=self.epoch, seq=self.seq) if self.epoch else None
 
-    def judge(self, message: Placed) -> Verdict:
+    def check(self, message: Positioned) -> CheckResult:
         """What a message is to this reader; does not move it."""
         seq = message.seq
         same = message.epoch == self.epoch
         if same and seq <= self.seq:
-            return Verdict.KNOWN
+            return CheckResult.KNOWN
         kind = message.type
         if kind == "heartbeat":
-            return Verdict.GAP
-        chain = self._chain
-        if chain is Chain.LATEST or (chain is Chain.CHANGES and kind == "snapshot"):
-            return Verdict.NEXT
+            return CheckResult.GAP
+        chain = self._continuity
+        if chain is Continuity.LATEST or (chain is Continuity.DELTAS and kind == "snapshot"):
+            return CheckResult.NEXT
         if not same:
-            return Verdict.GAP
-        if chain is Chain.CHANGES:
+            return CheckResult.GAP
+        if chain is Continuity.DELTAS:
             # Quantities are absolute: what reaches back over known changes repeats them.
-            return Verdict.NEXT if message.prev <= self.seq else Verdict.GAP
-        return Verdict.NEXT if seq == self.seq + 1 else Verdict.GAP
+            return CheckResult.NEXT if message.prev <= self.seq else CheckResult.GAP
+        return CheckResult.NEXT if seq == self.seq + 1 else CheckResult.GAP
 
-    def move(self, epoch: str, seq: int) -> None:
+    def advance(self, epoch: str, seq: int) -> None:
         """The reader has everything up to here, or was told that it has not."""
         self.epoch, self.seq = epoch, seq
 
-    def restart(self) -> None:
+    def reset(self) -> None:
         """What the reader has is worth nothing: only a snapshot helps."""
         self.epoch, self.seq = "", 0

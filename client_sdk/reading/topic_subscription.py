@@ -5,113 +5,113 @@ from typing import Generic
 
 from client_sdk.contract import Position
 from client_sdk.errors import FloorcastError
-from client_sdk.reading.gaps import Chain
-from client_sdk.reading.readers import HeardT, Listener, State
+from client_sdk.reading.gaps import Continuity
+from client_sdk.reading.readers import MessageT, Reader, TopicState
 from client_sdk.stats import Counters
 
 
-class Subject(Generic[HeardT]):
+class TopicSubscription(Generic[MessageT]):
     """Knows what to ask the server for, so that nobody here lacks anything."""
 
-    def __init__(self, key: str, chain: Chain, counters: Counters) -> None:
-        self.key = key
-        self.chain = chain
+    def __init__(self, topic: str, continuity: Continuity, counters: Counters) -> None:
+        self.topic = topic
+        self.continuity = continuity
         self._counters = counters
-        self._listeners: list[Listener[HeardT]] = []
+        self._readers: list[Reader[MessageT]] = []
         # Whether the server has to be asked; whether it is being asked; whether an answer of its
         # own is needed, because it was too much for one that it had to share.
-        self.lacks = True
-        self.asked = False
-        self.alone = False
+        self.needs_sync = True
+        self.is_syncing = False
+        self.needs_own_request = False
         self._since: Position | None = None
 
     @property
-    def listeners(self) -> Sequence[Listener[HeardT]]:
+    def readers(self) -> Sequence[Reader[MessageT]]:
         """Who reads it."""
-        return self._listeners
+        return self._readers
 
-    def add(self, listener: Listener[HeardT], position: Position | None = None) -> None:
+    def add(self, listener: Reader[MessageT], position: Position | None = None) -> None:
         """Somebody reads it from now on, or from a position."""
-        listener.follow(self.key, self.chain, position)
-        self._listeners.append(listener)
-        self.lacks = True
+        listener.add_topic(self.topic, self.continuity, position)
+        self._readers.append(listener)
+        self.needs_sync = True
 
-    def remove(self, listener: Listener[HeardT]) -> None:
+    def remove(self, listener: Reader[MessageT]) -> None:
         """Somebody reads it no more."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
+        if listener in self._readers:
+            self._readers.remove(listener)
 
     # --- what comes
 
-    def hear(self, message: HeardT) -> bool:
+    def receive(self, message: MessageT) -> bool:
         """Take a message; False where the server has to be asked for what is missing before it."""
         complete = True
-        for listener in self._listeners:
-            if not listener.hear(self.key, message):
+        for listener in self._readers:
+            if not listener.receive(self.topic, message):
                 complete = False
-        if complete or self.asked or self.lacks:
+        if complete or self.is_syncing or self.needs_sync:
             # Whoever is being asked answers for this gap too.
             return True
         self._counters.gaps_seen += 1
-        self.lacks = True
+        self.needs_sync = True
         return False
 
     # --- what is asked
 
-    def lose(self) -> None:
+    def on_disconnect(self) -> None:
         """The connection is gone, and the subscription with it."""
-        self.lacks, self.asked, self.alone = True, False, False
+        self.needs_sync, self.is_syncing, self.needs_own_request = True, False, False
 
-    def ask(self) -> Position | None:
+    def begin_sync(self) -> Position | None:
         """The position after which the server should tell; None for its state as it is."""
-        self.lacks, self.asked = False, True
-        self._since = self._oldest()
+        self.needs_sync, self.is_syncing = False, True
+        self._since = self._oldest_position()
         return self._since
 
-    def _oldest(self) -> Position | None:
+    def _oldest_position(self) -> Position | None:
         positions = []
-        for listener in self._listeners:
-            position = listener.position(self.key)
-            if position is None and self.chain is not Chain.KEPT:
+        for listener in self._readers:
+            position = listener.position(self.topic)
+            if position is None and self.continuity is not Continuity.COMPLETE:
                 # It has nothing, and needs the whole.
                 return None
-            if position is not None and not listener.is_waiting(self.key):
+            if position is not None and not listener.is_blocked(self.topic):
                 positions.append(position)
         return min(positions, key=lambda each: each.seq, default=None)
 
-    def unanswered(self) -> None:
+    def abort_sync(self) -> None:
         """The question was lost: it is to be asked again."""
-        if self.asked:
-            self.lacks, self.asked = True, False
+        if self.is_syncing:
+            self.needs_sync, self.is_syncing = True, False
 
-    def answer(self, state: State[HeardT], *, shared: bool) -> bool:
+    def apply_state(self, state: TopicState[MessageT], *, shared: bool) -> bool:
         """Take the answer, which `shared` its room with others'; False to ask again."""
-        self.asked = False
-        if shared and self._is_refused(state):
-            self.lacks = self.alone = True
+        self.is_syncing = False
+        if shared and self._is_unrecovered(state):
+            self.needs_sync = self.needs_own_request = True
             return False
-        self.alone = False
-        for listener in tuple(self._listeners):
-            if listener.is_waiting(self.key):
+        self.needs_own_request = False
+        for listener in tuple(self._readers):
+            if listener.is_blocked(self.topic):
                 continue
-            if not self._was_asked_for(listener, state) or not listener.state(self.key, state):
-                self.lacks = True
-        return not self.lacks
+            if not self._applies_to(listener, state) or not listener.apply_state(self.topic, state):
+                self.needs_sync = True
+        return not self.needs_sync
 
-    def _is_refused(self, state: State[HeardT]) -> bool:
+    def _is_unrecovered(self, state: TopicState[MessageT]) -> bool:
         """Whether what was asked for is not there, or was too much beside other answers."""
         since = self._since
         return (
-            self.chain is Chain.KEPT
+            self.continuity is Continuity.COMPLETE
             and since is not None
             and since.epoch == state.epoch
             and not state.recovered
         )
 
-    def _was_asked_for(self, listener: Listener[HeardT], state: State[HeardT]) -> bool:
+    def _applies_to(self, listener: Reader[MessageT], state: TopicState[MessageT]) -> bool:
         """What is gone for the one who lacks most may be at hand for another."""
-        position, since = listener.position(self.key), self._since
-        if self.chain is not Chain.KEPT:
+        position, since = listener.position(self.topic), self._since
+        if self.continuity is not Continuity.COMPLETE:
             # Who came, or lost its state, after we asked what is new needs the whole.
             return position is not None or since is None
         if state.recovered:
@@ -122,6 +122,6 @@ class Subject(Generic[HeardT]):
 
     def fail(self, error: FloorcastError) -> None:
         """Nobody can read it."""
-        self.asked = self.lacks = False
-        for listener in tuple(self._listeners):
-            listener.end(error.again())
+        self.is_syncing = self.needs_sync = False
+        for listener in tuple(self._readers):
+            listener.end(error.clone())

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from client_sdk.connection.packets import Packet
-from client_sdk.connection.wire import Wire
+from client_sdk.connection.wire import Connection
 from client_sdk.contract import Notification
 from client_sdk.errors import FloorcastError
 from client_sdk.reading.callbacks import OnItem
@@ -15,37 +15,37 @@ from client_sdk.reading.callbacks import OnItem
 logger = logging.getLogger(__name__)
 
 # Critical ones come again on the next connection, so that none of those is lost here.
-_MAX_WAITING = 1000
+_MAX_QUEUED = 1000
 
 
-class Notices:
+class Notifications:
     """One task calls the functions, one notification after the other."""
 
     def __init__(self, namespace: str) -> None:
         self._name = namespace
-        self._watchers: list[OnItem] = []
-        self._line: deque[tuple[Notification, int | None, Wire]] = deque(maxlen=_MAX_WAITING)
-        self._due = asyncio.Event()
+        self._callbacks: list[OnItem] = []
+        self._queue: deque[tuple[Notification, int | None, Connection]] = deque(maxlen=_MAX_QUEUED)
+        self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def watch(self, callback: OnItem) -> Callable[[], None]:
+    def add_callback(self, callback: OnItem) -> Callable[[], None]:
         """Call a function for each; what it returns ends that."""
-        self._watchers.append(callback)
+        self._callbacks.append(callback)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="floorcast-notices")
 
         def end() -> None:
-            if callback in self._watchers:
-                self._watchers.remove(callback)
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
 
         return end
 
-    def take(self, wire: Wire, packet: Packet) -> None:
+    def receive(self, wire: Connection, packet: Packet) -> None:
         """One has come; without anybody who wants it, it is not acknowledged either."""
         notice = Notification.model_validate_json(packet.body)
-        if self._watchers:
-            self._line.append((notice, packet.number, wire))
-            self._due.set()
+        if self._callbacks:
+            self._queue.append((notice, packet.ack_id, wire))
+            self._woken.set()
 
     async def close(self) -> None:
         """End the task."""
@@ -55,16 +55,16 @@ class Notices:
 
     async def _run(self) -> None:
         while True:
-            await self._due.wait()
-            self._due.clear()
-            while self._line:
-                notice, number, wire = self._line.popleft()
-                if await self._tell(notice) and number is not None:
+            await self._woken.wait()
+            self._woken.clear()
+            while self._queue:
+                notice, number, wire = self._queue.popleft()
+                if await self._deliver(notice) and number is not None:
                     await self._acknowledge(wire, number)
 
-    async def _tell(self, notice: Notification) -> bool:
+    async def _deliver(self, notice: Notification) -> bool:
         told = True
-        for callback in tuple(self._watchers):
+        for callback in tuple(self._callbacks):
             try:
                 result = callback(notice)
                 if inspect.isawaitable(result):
@@ -75,7 +75,7 @@ class Notices:
                 told = False
         return told
 
-    async def _acknowledge(self, wire: Wire, number: int) -> None:
+    async def _acknowledge(self, wire: Connection, number: int) -> None:
         try:
             await wire.acknowledge(self._name, number)
         except (FloorcastError, TimeoutError):

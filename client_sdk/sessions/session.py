@@ -15,13 +15,13 @@ from client_sdk.connection.namespaces import Gate, Namespace
 from client_sdk.connection.packets import encode
 from client_sdk.contract import Position
 from client_sdk.contract.replies import (
-    Answer,
-    AnswerT,
-    AttendanceAnswer,
-    HistoryAnswer,
-    ModerationAnswer,
-    SendAnswer,
-    read,
+    HistoryReply,
+    ModerationReply,
+    ParticipantsReply,
+    Reply,
+    ReplyT,
+    SendReply,
+    parse_reply,
 )
 from client_sdk.errors import (
     BufferFull,
@@ -29,13 +29,13 @@ from client_sdk.errors import (
     LimitExceeded,
     NotConnected,
     SendTimeout,
-    may_pass,
+    is_retryable,
 )
 from client_sdk.models import Attendance, Gap, Sent, SessionEvent, SessionMessage
 from client_sdk.reading.callbacks import Callback, Callbacks, OnItem
-from client_sdk.reading.gaps import Chain
-from client_sdk.reading.readers import Listener
-from client_sdk.reading.topic_subscription import Subject
+from client_sdk.reading.gaps import Continuity
+from client_sdk.reading.readers import Reader
+from client_sdk.reading.topic_subscription import TopicSubscription
 from client_sdk.stats import Counters
 from client_sdk.streams import MessageStream
 
@@ -43,7 +43,7 @@ from client_sdk.streams import MessageStream
 _MAX_EVENTS = 1000
 
 
-class Owner(Protocol):
+class SessionOwner(Protocol):
     """Who keeps a session joined."""
 
     def wake(self) -> None:
@@ -96,24 +96,26 @@ class Session:
         self,
         session_id: str,
         namespace: Namespace,
-        owner: Owner,
+        owner: SessionOwner,
         config: ClientConfig,
         counters: Counters,
         clock: ServerClock,
     ) -> None:
         self.id = session_id
-        self.subject: Subject[SessionMessage] = Subject(session_id, Chain.KEPT, counters)
+        self.subscription: TopicSubscription[SessionMessage] = TopicSubscription(
+            session_id, Continuity.COMPLETE, counters
+        )
         self.gate = Gate()
         self.metadata: Mapping[str, object] = {}
-        self.uses = 0
+        self.join_count = 0
         # Where it stood when it was joined: messages are read from there.
-        self.joined_at: Position | None = None
+        self.join_position: Position | None = None
         self._namespace = namespace
         self._owner = owner
         self._config = config
         self._counters = counters
         self._clock = clock
-        self._pending = 0
+        self._pending_count = 0
         self._callbacks = Callbacks()
         # One that nobody holds any more ends by that.
         self._events: WeakSet[EventStream] = WeakSet()
@@ -129,13 +131,13 @@ class Session:
         A slow reader misses nothing that is still in the history, and gets a `Gap` for the rest.
         """
         if self.gate.error is not None:
-            raise self.gate.error.again()
-        listener: Listener[SessionMessage] = Listener(
-            self._config.buffer_messages, self._counters, on_room=self._refill
+            raise self.gate.error.clone()
+        listener: Reader[SessionMessage] = Reader(
+            self._config.buffer_messages, self._counters, on_space=self._fetch_more
         )
-        self.subject.add(listener, since or self.joined_at)
+        self.subscription.add(listener, since or self.join_position)
         self._owner.wake()
-        return MessageStream(listener, self.subject.remove)
+        return MessageStream(listener, self.subscription.remove)
 
     def on_message(self, callback: OnItem) -> Callback:
         """Call a function, plain or async, for each message or gap, one after the other."""
@@ -151,9 +153,9 @@ class Session:
         """Call a function, plain or async, for each of them."""
         return self._callbacks.start(self.events(), callback)
 
-    def _refill(self, listener: Listener[SessionMessage]) -> None:
-        if not self.subject.asked:
-            self.subject.lacks = True
+    def _fetch_more(self, listener: Reader[SessionMessage]) -> None:
+        if not self.subscription.is_syncing:
+            self.subscription.needs_sync = True
             self._owner.wake()
 
     # --- what one can do
@@ -169,16 +171,16 @@ class Session:
             raise LimitExceeded(
                 f"a message may have {self._config.batch_bytes} bytes", code="limit.payload"
             )
-        answer = await self._insist("send", body, SendAnswer)
+        answer = await self._request_with_retry("send", body, SendReply)
         return Sent(answer.id, Position(epoch=answer.epoch, seq=answer.seq), answer.ts)
 
     async def signal(self, data: Mapping[str, object]) -> None:
         """Tell the others something that holds for a moment; raises where we are offline."""
-        await self._once("signal", self._body(data=data), Answer)
+        await self._request("signal", self._body(data=data), Reply)
 
     async def participants(self) -> Attendance:
         """Who is here now."""
-        answer = await self._insist("participants", self._body(), AttendanceAnswer)
+        answer = await self._request_with_retry("participants", self._body(), ParticipantsReply)
         return Attendance(answer.participant_count, answer.participants)
 
     async def history(
@@ -188,18 +190,20 @@ class Session:
         body = self._body(limit=limit)
         if before_seq is not None:
             body = self._body(limit=limit, before_seq=before_seq)
-        messages = (await self._insist("history", body, HistoryAnswer)).messages
+        messages = (await self._request_with_retry("history", body, HistoryReply)).messages
         for message in messages:
-            message.timed_by(self._clock)
+            message.use_clock(self._clock)
         return messages
 
     async def kick(self, user_id: str) -> int:
         """Send a user out, on every device; how many connections that were."""
-        return (await self._once("kick", self._body(user_id=user_id), ModerationAnswer)).connections
+        return (
+            await self._request("kick", self._body(user_id=user_id), ModerationReply)
+        ).connections
 
     async def close(self) -> int:
         """End the session for everybody; how many connections that were."""
-        return (await self._once("close", self._body(), ModerationAnswer)).connections
+        return (await self._request("close", self._body(), ModerationReply)).connections
 
     async def leave(self) -> None:
         """Go; the others see it at once."""
@@ -221,38 +225,38 @@ class Session:
     def _body(self, **fields: object) -> str:
         return encode({"session_id": self.id, **fields})
 
-    async def _once(self, event: str, body: str, model: type[AnswerT]) -> AnswerT:
+    async def _request(self, event: str, body: str, model: type[ReplyT]) -> ReplyT:
         if self.gate.error is not None:
-            raise self.gate.error.again()
+            raise self.gate.error.clone()
         if not self.gate.is_open:
             raise NotConnected("the session is not joined now")
-        return await self._namespace.ask(event, body, partial(read, model))
+        return await self._namespace.request(event, body, partial(parse_reply, model))
 
-    async def _insist(self, event: str, body: str, model: type[AnswerT]) -> AnswerT:
+    async def _request_with_retry(self, event: str, body: str, model: type[ReplyT]) -> ReplyT:
         """Ask on this connection or the next, for a bounded time."""
         config = self._config
-        if self._pending >= config.pending_messages:
+        if self._pending_count >= config.pending_messages:
             raise BufferFull(f"{config.pending_messages} requests wait already")
-        self._pending += 1
+        self._pending_count += 1
         try:
             async with asyncio.timeout(config.send_seconds):
                 while True:
-                    await self.gate.passed()
+                    await self.gate.wait_open()
                     try:
-                        return await self._once(event, body, model)
+                        return await self._request(event, body, model)
                     except FloorcastError as error:
-                        if not may_pass(error):
+                        if not is_retryable(error):
                             raise
                         if not isinstance(error, NotConnected | SendTimeout):
                             await asyncio.sleep((error.retry_after_ms or 1000) / 1000)
         except TimeoutError:
             raise SendTimeout(f"no answer within {config.send_seconds:g} s") from None
         finally:
-            self._pending -= 1
+            self._pending_count -= 1
 
     # --- what its owner tells
 
-    def happened(self, event: SessionEvent) -> None:
+    def dispatch(self, event: SessionEvent) -> None:
         """Somebody came or went, or signals."""
         for stream in tuple(self._events):
             stream.put(event)
@@ -260,11 +264,11 @@ class Session:
     def end(self, error: FloorcastError | None, reason: FloorcastError) -> None:
         """It is over: who reads comes to the end or gets `error`, who sends gets `reason`."""
         self.gate.fail(reason)
-        for listener in tuple(self.subject.listeners):
-            listener.end(None if error is None else error.again())
+        for listener in tuple(self.subscription.readers):
+            listener.end(None if error is None else error.clone())
         for stream in tuple(self._events):
             stream.close()
 
-    async def end_callbacks(self) -> None:
+    async def close_callbacks(self) -> None:
         """End the tasks that call the user's functions."""
         await self._callbacks.close()

@@ -28,20 +28,20 @@ class SyncClient:
     def __init__(
         self, url: str, token: TokenSource = None, *, config: ClientConfig | None = None
     ) -> None:
-        self._make = lambda: Client(url, token, config=config)
+        self._new_client = lambda: Client(url, token, config=config)
         self._portal: Portal | None = None
         self._client: Client | None = None
 
     @property
     def market(self) -> SyncMarket:
         """Prices, trades, books, any topic; publishing."""
-        portal, client = self._started()
+        portal, client = self._require_started()
         return SyncMarket(portal, client.market)
 
     @property
     def session(self) -> SyncSessions:
         """Sessions, and notifications."""
-        portal, client = self._started()
+        portal, client = self._require_started()
         return SyncSessions(portal, client.session)
 
     @property
@@ -51,15 +51,15 @@ class SyncClient:
 
     def on_state(self, callback: Callable[[ClientState], None]) -> Callable[[], None]:
         """Call this at every change of the state; what it returns ends that."""
-        portal, client = self._started()
-        end = portal.do(lambda: client.on_state(callback))
-        return lambda: portal.do(end)
+        portal, client = self._require_started()
+        end = portal.run(lambda: client.on_state(callback))
+        return lambda: portal.run(end)
 
     @property
     def stats(self) -> Stats:
         """What happened until now."""
-        portal, client = self._started()
-        return portal.do(lambda: client.stats)
+        portal, client = self._require_started()
+        return portal.run(lambda: client.stats)
 
     def start(self) -> Self:
         """Connect; raises where that fails for good, or takes too long."""
@@ -67,7 +67,7 @@ class SyncClient:
             raise ClientClosed("a client is started once")
         portal = self._portal = Portal("floorcast-sync")
         try:
-            self._client = portal.do(self._make)
+            self._client = portal.run(self._new_client)
             portal.call(self._client.start())
         except BaseException:
             self.close()
@@ -87,7 +87,7 @@ class SyncClient:
         finally:
             self._portal.close()
 
-    def _started(self) -> tuple[Portal, Client]:
+    def _require_started(self) -> tuple[Portal, Client]:
         if self._portal is None or self._client is None:
             raise NotConnected("start the client first, or use it in a `with`")
         return self._portal, self._client

@@ -21,7 +21,7 @@ from client_sdk.sessions.session import Session
 from client_sdk.sessions.sessions import Sessions
 from client_sdk.streams import MessageStream
 from client_sdk.sync.portal import Portal
-from client_sdk.sync.streams import SyncBook, SyncCallback, SyncItems, SyncStream
+from client_sdk.sync.streams import SyncBook, SyncCallback, SyncIterator, SyncStream
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -49,22 +49,22 @@ class SyncMarket:
     def on(self, topic: str, callback: OnItem, *, interval_ms: int = 0) -> SyncCallback:
         """Call a function for each item of a topic, one after the other."""
         portal, market = self._portal, self._market
-        made = portal.do(lambda: market.on(topic, callback, interval_ms=interval_ms))
+        made = portal.run(lambda: market.on(topic, callback, interval_ms=interval_ms))
         return SyncCallback(portal, made)
 
     def book(self, symbol: str, *, interval_ms: int = 0) -> SyncBook:
         """An order book that keeps itself right."""
-        made = self._portal.do(lambda: self._market.book(symbol, interval_ms=interval_ms))
+        made = self._portal.run(lambda: self._market.book(symbol, interval_ms=interval_ms))
         return SyncBook(self._portal, made)
 
     def status(self, topic: str) -> FeedState | None:
         """Whether the feed of a topic that is read here speaks; None where nobody can tell."""
-        return self._portal.do(lambda: self._market.status(topic))
+        return self._portal.run(lambda: self._market.status(topic))
 
     def on_status(self, callback: OnStatus) -> Callable[[], None]:
         """Call this when a feed falls silent or speaks again; what it returns ends that."""
-        end = self._portal.do(lambda: self._market.on_status(callback))
-        return lambda: self._portal.do(end)
+        end = self._portal.run(lambda: self._market.on_status(callback))
+        return lambda: self._portal.run(end)
 
     def publish(
         self,
@@ -79,7 +79,7 @@ class SyncMarket:
         return self._portal.call(self._market.publish(topic, data, id=id, user=user, type=type))
 
     def _open(self, stream: Callable[[], MessageStream[ItemT]]) -> SyncStream[ItemT]:
-        return SyncStream(self._portal, self._portal.do(stream))
+        return SyncStream(self._portal, self._portal.run(stream))
 
 
 class SyncSession:
@@ -97,20 +97,20 @@ class SyncSession:
 
     def messages(self, since: Position | None = None) -> SyncStream[SessionMessage | Gap]:
         """Every message since the session was joined, or since a position; in order."""
-        return SyncStream(self._portal, self._portal.do(lambda: self._session.messages(since)))
+        return SyncStream(self._portal, self._portal.run(lambda: self._session.messages(since)))
 
     def on_message(self, callback: OnItem) -> SyncCallback:
         """Call a function for each message or gap, one after the other."""
-        made = self._portal.do(lambda: self._session.on_message(callback))
+        made = self._portal.run(lambda: self._session.on_message(callback))
         return SyncCallback(self._portal, made)
 
-    def events(self) -> SyncItems[SessionEvent]:
+    def events(self) -> SyncIterator[SessionEvent]:
         """Who comes, who goes, and signals, from now on."""
-        return SyncItems(self._portal, self._portal.do(self._session.events))
+        return SyncIterator(self._portal, self._portal.run(self._session.events))
 
     def on_event(self, callback: OnItem) -> SyncCallback:
         """Call a function for each of them."""
-        made = self._portal.do(lambda: self._session.on_event(callback))
+        made = self._portal.run(lambda: self._session.on_event(callback))
         return SyncCallback(self._portal, made)
 
     def send(self, data: Mapping[str, object], *, id: str | None = None) -> Sent:  # noqa: A002
@@ -175,8 +175,8 @@ class SyncSessions:
 
     def on_notification(self, callback: OnItem) -> Callable[[], None]:
         """Call a function for each notification; what it returns ends that."""
-        end = self._portal.do(lambda: self._sessions.on_notification(callback))
-        return lambda: self._portal.do(end)
+        end = self._portal.run(lambda: self._sessions.on_notification(callback))
+        return lambda: self._portal.run(end)
 
 
 async def _result(awaitable: Awaitable[ResultT]) -> ResultT:

@@ -26,23 +26,23 @@ class Portal:
         # A daemon: a client that nobody closed keeps no interpreter from its end.
         self._thread = threading.Thread(target=self._run, args=(started,), name=name, daemon=True)
         # Orders what is given and the end: what comes before the end is done or cancelled.
-        self._gate = threading.Lock()
+        self._lock = threading.Lock()
         self._closed = False
         self._thread.start()
         self._loop = started.result()
 
     def _run(self, started: "Future[asyncio.AbstractEventLoop]") -> None:
         # It cancels what is left, and closes the loop.
-        asyncio.run(self._live(started))
+        asyncio.run(self._main(started))
 
-    async def _live(self, started: "Future[asyncio.AbstractEventLoop]") -> None:
+    async def _main(self, started: "Future[asyncio.AbstractEventLoop]") -> None:
         started.set_result(asyncio.get_running_loop())
         await self._stop.wait()
 
     def call(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """The result of a coroutine; Ctrl-C while it waits cancels it."""
         try:
-            future = self._give(work)
+            future = self._submit(work)
         except FloorcastError:
             work.close()
             raise
@@ -54,7 +54,7 @@ class Portal:
             future.cancel()
             raise
 
-    def do(self, work: Callable[[], ResultT]) -> ResultT:
+    def run(self, work: Callable[[], ResultT]) -> ResultT:
         """The result of a function that has to run where the client lives."""
 
         async def there() -> ResultT:
@@ -64,20 +64,20 @@ class Portal:
 
     def close(self) -> None:
         """End the thread; what still waits in others gets `ClientClosed`."""
-        self._refuse_own_thread()
-        with self._gate:
+        self._check_thread()
+        with self._lock:
             if not self._closed:
                 self._closed = True
                 self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
-    def _give(self, work: Coroutine[Any, Any, ResultT]) -> "Future[ResultT]":
-        self._refuse_own_thread()
-        with self._gate:
+    def _submit(self, work: Coroutine[Any, Any, ResultT]) -> "Future[ResultT]":
+        self._check_thread()
+        with self._lock:
             if self._closed:
                 raise ClientClosed("the client was closed")
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def _refuse_own_thread(self) -> None:
+    def _check_thread(self) -> None:
         if threading.current_thread() is self._thread:
             raise WouldDeadlock("a callback of the client must not wait for the client")

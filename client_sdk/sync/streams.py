@@ -9,7 +9,7 @@ from typing import Generic, Protocol, Self, TypeVar
 from client_sdk.contract import Position
 from client_sdk.errors import ClientClosed, FloorcastError
 from client_sdk.market.live_book import BookStatus, LiveBook
-from client_sdk.market.quotes import Levels, Quotes
+from client_sdk.market.quotes import BookView, Levels
 from client_sdk.reading.callbacks import Callback
 from client_sdk.streams import MessageStream
 from client_sdk.sync.portal import Portal
@@ -19,7 +19,7 @@ ItemT_co = TypeVar("ItemT_co", covariant=True)
 ResultT = TypeVar("ResultT")
 
 
-class AsyncItems(Protocol[ItemT_co]):
+class ClosableItems(Protocol[ItemT_co]):
     """What is iterated over on the other side."""
 
     async def __anext__(self) -> ItemT_co: ...
@@ -27,10 +27,10 @@ class AsyncItems(Protocol[ItemT_co]):
     def close(self) -> None: ...
 
 
-class SyncItems(Generic[ItemT]):
+class SyncIterator(Generic[ItemT]):
     """An iterator that ends where the client is closed; close it to end it before."""
 
-    def __init__(self, portal: Portal, items: AsyncItems[ItemT]) -> None:
+    def __init__(self, portal: Portal, items: ClosableItems[ItemT]) -> None:
         self._portal = portal
         self._items = items
 
@@ -45,7 +45,7 @@ class SyncItems(Generic[ItemT]):
 
     def close(self) -> None:
         """End it; what was not read is dropped."""
-        self._portal.do(self._items.close)
+        self._portal.run(self._items.close)
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +59,7 @@ class SyncItems(Generic[ItemT]):
         self.close()
 
 
-class SyncStream(SyncItems[ItemT]):
+class SyncStream(SyncIterator[ItemT]):
     """Messages; leaving a loop over it, closing it or dropping it ends its subscription.
 
     `with` waits until the server has answered for every topic, and closes it at the end.
@@ -71,7 +71,7 @@ class SyncStream(SyncItems[ItemT]):
 
     def position(self, topic: str) -> Position | None:
         """How far this stream has come in a topic or session, with what waits to be read."""
-        return self._portal.do(lambda: self._stream.position(topic))
+        return self._portal.run(lambda: self._stream.position(topic))
 
     def ready(self) -> None:
         """Wait until the server has answered for every topic; raises where it refused one."""
@@ -97,7 +97,7 @@ class BookState:
     position: Position | None
 
 
-class SyncBook(Quotes):
+class SyncBook(BookView):
     """`with` waits for the first state; a loop gets a `BookState` after each change."""
 
     def __init__(self, portal: Portal, book: LiveBook) -> None:
@@ -107,7 +107,7 @@ class SyncBook(Quotes):
     @property
     def now(self) -> BookState:
         """All of it as it is at this moment."""
-        return self._portal.do(self._state)
+        return self._portal.run(self._state)
 
     @property
     def symbol(self) -> str:
@@ -117,12 +117,12 @@ class SyncBook(Quotes):
     @property
     def status(self) -> BookStatus:
         """How far it can be relied on now."""
-        return self._portal.do(lambda: self._book.status)
+        return self._portal.run(lambda: self._book.status)
 
     @property
     def resyncs(self) -> int:
         """How often it differed and was fetched anew."""
-        return self._portal.do(lambda: self._book.resyncs)
+        return self._portal.run(lambda: self._book.resyncs)
 
     def ready(self) -> None:
         """Wait until the server has answered; raises where it refused."""
@@ -130,7 +130,7 @@ class SyncBook(Quotes):
 
     def close(self) -> None:
         """Keep it no more."""
-        self._portal.do(self._book.close)
+        self._portal.run(self._book.close)
 
     def __iter__(self) -> Self:
         return self
@@ -170,8 +170,8 @@ class SyncBook(Quotes):
             position=book.position,
         )
 
-    def _look(self, what: Callable[[Quotes], ResultT]) -> ResultT:
-        return self._portal.do(lambda: what(self._book))
+    def _read(self, getter: Callable[[BookView], ResultT]) -> ResultT:
+        return self._portal.run(lambda: getter(self._book))
 
 
 class SyncCallback:
@@ -188,8 +188,8 @@ class SyncCallback:
 
     def close(self) -> None:
         """Call it no more."""
-        self._portal.do(self._callback.close)
+        self._portal.run(self._callback.close)
 
 
-async def _next(items: AsyncItems[ItemT]) -> ItemT:
+async def _next(items: ClosableItems[ItemT]) -> ItemT:
     return await items.__anext__()

@@ -32,7 +32,7 @@ def read_public_key(path: Path, algorithm: str) -> PublicKey:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
         raise UnusableKeyError("auth.public_key_file is no public key in PEM") from None
-    return _fit(key, algorithm)
+    return _check_key(key, algorithm)
 
 
 def read_jwks(document: bytes, algorithm: str) -> tuple[tuple[str | None, PublicKey], ...]:
@@ -42,18 +42,18 @@ def read_jwks(document: bytes, algorithm: str) -> tuple[tuple[str | None, Public
         raise ValueError("not a JWKS")
     keys: list[tuple[str | None, PublicKey]] = []
     for each in body["keys"]:
-        if not _is_meant(each, algorithm):
+        if not _is_verification_key(each, algorithm):
             continue
         try:
             keys.append(
-                (each.get("kid"), _fit(jwt.PyJWK(each, algorithm=algorithm).key, algorithm))
+                (each.get("kid"), _check_key(jwt.PyJWK(each, algorithm=algorithm).key, algorithm))
             )
         except (jwt.PyJWTError, ValueError, UnsupportedAlgorithm):
             continue
     return tuple(keys)
 
 
-def _is_meant(jwk: object, algorithm: str) -> bool:
+def _is_verification_key(jwk: object, algorithm: str) -> bool:
     """Whether a key is there to verify our tokens."""
     if not isinstance(jwk, dict):
         return False
@@ -68,7 +68,7 @@ def _is_meant(jwk: object, algorithm: str) -> bool:
     )
 
 
-def _fit(key: object, algorithm: str) -> PublicKey:
+def _check_key(key: object, algorithm: str) -> PublicKey:
     """The key, if it is a public one that the algorithm may use: a published private one is not."""
     if algorithm == "RS256" and isinstance(key, RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:

@@ -18,9 +18,9 @@ Fetch = Callable[[str], Awaitable[bytes]]
 
 _FETCH_SECONDS = 5.0
 _MAX_JWKS_BYTES = 256 * 1024
-_FRESH_SECONDS = 300.0
+_CACHE_SECONDS = 300.0
 # Tokens with made-up key ids must not make us hammer the issuer.
-_REFRESH_PAUSE_SECONDS = 10.0
+_MIN_REFRESH_INTERVAL_SECONDS = 10.0
 
 
 class KeySource(Protocol):
@@ -58,9 +58,9 @@ class JwksKeys:
         self._fetch = fetch
         self._fetch_seconds = fetch_seconds
         self._keys: tuple[tuple[str | None, Key], ...] = ()
-        self._tried_at: float | None = None
+        self._fetched_at: float | None = None
         self._fresh_until: float | None = None
-        self._refreshing: asyncio.Task[None] | None = None
+        self._refresh_task: asyncio.Task[None] | None = None
 
     async def key(self, kid: str | None) -> Key:
         key = self._find(kid)
@@ -80,15 +80,18 @@ class JwksKeys:
         return self._fresh_until is None or self._clock.monotonic() >= self._fresh_until
 
     async def _refresh(self) -> None:
-        if self._refreshing is None:
+        if self._refresh_task is None:
             now = self._clock.monotonic()
-            if self._tried_at is not None and now < self._tried_at + _REFRESH_PAUSE_SECONDS:
+            if (
+                self._fetched_at is not None
+                and now < self._fetched_at + _MIN_REFRESH_INTERVAL_SECONDS
+            ):
                 return
-            self._tried_at = now
-            self._refreshing = asyncio.create_task(self._load(), name="floorcast-jwks")
+            self._fetched_at = now
+            self._refresh_task = asyncio.create_task(self._load(), name="floorcast-jwks")
         # A task of its own, because HTTP clients need one, and because whoever asked first may
         # go away: a refresh broken off by that would leave all without keys for a whole pause.
-        await asyncio.shield(self._refreshing)
+        await asyncio.shield(self._refresh_task)
 
     async def _load(self) -> None:
         try:
@@ -102,9 +105,9 @@ class JwksKeys:
             if not keys:
                 logger.warning("the JWKS has no key for the configured algorithm")
             self._keys = keys
-            self._fresh_until = self._clock.monotonic() + _FRESH_SECONDS
+            self._fresh_until = self._clock.monotonic() + _CACHE_SECONDS
         finally:
-            self._refreshing = None
+            self._refresh_task = None
 
 
 async def fetch_document(url: str) -> bytes:

@@ -24,11 +24,11 @@ _MAX_SCOPES = 64
 # A second of grace: issuers round, and clocks of two machines never agree.
 _ISSUED_AHEAD_SECONDS = 1.0
 # A client shows its token again and again: in each namespace, and whenever it comes back.
-_MAX_SEEN = 10_000
-_NOT_IN_A_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_MAX_VERIFIED = 10_000
+_FORBIDDEN_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-class _Seen(NamedTuple):
+class _VerifiedToken(NamedTuple):
     """A token that was found right, and by which key."""
 
     kid: str | None
@@ -57,7 +57,7 @@ class TokenVerifier:
             "verify_nbf": False,
         }
         # Least recently shown first.
-        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+        self._verified: OrderedDict[bytes, _VerifiedToken] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
         """Check signature, claims and times."""
@@ -68,12 +68,12 @@ class TokenVerifier:
             raise _invalid("the token cannot be read")
         # Nothing is kept that could be shown in our place.
         digest = hashlib.sha256(token.encode()).digest()
-        seen = self._seen.get(digest)
+        seen = self._verified.get(digest)
         # Its signature stays right for as long as the issuer would have it judged by the same key.
         if seen is not None and await self._keys.key(seen.kid) is seen.key:
             # It may have had to make room meanwhile.
             self._remember(digest, seen)
-            self._judge_expiry(seen.principal.expires_at)
+            self._check_expiry(seen.principal.expires_at)
             return seen.principal
         try:
             # Of the head alone: the rest is decoded below, and decoding is what a token costs.
@@ -103,17 +103,17 @@ class TokenVerifier:
         except jwt.PyJWTError:
             raise _invalid("the token cannot be read") from None
         principal = self._principal(claims)
-        self._remember(digest, _Seen(header.get("kid"), key, principal))
+        self._remember(digest, _VerifiedToken(header.get("kid"), key, principal))
         return principal
 
-    def _remember(self, digest: bytes, seen: _Seen) -> None:
-        self._seen[digest] = seen
-        self._seen.move_to_end(digest)
-        if len(self._seen) > _MAX_SEEN:
-            self._seen.popitem(last=False)
+    def _remember(self, digest: bytes, verified: _VerifiedToken) -> None:
+        self._verified[digest] = verified
+        self._verified.move_to_end(digest)
+        if len(self._verified) > _MAX_VERIFIED:
+            self._verified.popitem(last=False)
 
     def _principal(self, claims: Mapping[str, Any]) -> Principal:
-        expires_at = self._judge_times(claims)
+        expires_at = self._check_times(claims)
         return Principal(
             user_id=_name(claims, "sub"),
             org=_name(claims, "org") if "org" in claims else "default",
@@ -123,18 +123,18 @@ class TokenVerifier:
             sessions=_globs(claims, "sessions"),
         )
 
-    def _judge_times(self, claims: Mapping[str, Any]) -> float:
+    def _check_times(self, claims: Mapping[str, Any]) -> float:
         now = self._clock.time()
         leeway = self._config.leeway_seconds
-        expires_at = _moment(claims, "exp")
-        self._judge_expiry(expires_at)
-        if _moment(claims, "iat") > now + leeway + _ISSUED_AHEAD_SECONDS:
+        expires_at = _timestamp(claims, "exp")
+        self._check_expiry(expires_at)
+        if _timestamp(claims, "iat") > now + leeway + _ISSUED_AHEAD_SECONDS:
             raise _invalid("the token was issued in the future")
-        if "nbf" in claims and _moment(claims, "nbf") > now + leeway:
+        if "nbf" in claims and _timestamp(claims, "nbf") > now + leeway:
             raise _invalid("the token is not valid yet")
         return expires_at
 
-    def _judge_expiry(self, expires_at: float) -> None:
+    def _check_expiry(self, expires_at: float) -> None:
         if self._clock.time() >= expires_at + self._config.leeway_seconds:
             raise AccessError(ErrorCode.AUTH_EXPIRED, "the token has expired")
 
@@ -162,13 +162,13 @@ def _name(claims: Mapping[str, Any], claim: str) -> str:
     if (
         not isinstance(value, str)
         or not 0 < len(value) <= _MAX_NAME_CHARACTERS
-        or _NOT_IN_A_NAME.search(value)
+        or _FORBIDDEN_IN_NAMES.search(value)
     ):
         raise _invalid(f"the token's {claim} is not a name")
     return value
 
 
-def _moment(claims: Mapping[str, Any], claim: str) -> float:
+def _timestamp(claims: Mapping[str, Any], claim: str) -> float:
     value = claims[claim]
     # The bound also keeps out integers that no float can hold.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MAX_TIME:

@@ -3,32 +3,32 @@
 from server.brokers.errors import BrokerError
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
 from server.brokers.memory.handover import MemoryHandover
-from server.brokers.memory.notices import MemoryNoticeBoard
-from server.brokers.memory.presence import MemoryAssembly
+from server.brokers.memory.notices import MemoryNoticeStore
+from server.brokers.memory.presence import MemoryPresence
 from server.brokers.redis import (
     Address,
     AddressError,
-    RedisAssembly,
     RedisBroker,
     RedisConfig,
     RedisHandover,
-    RedisNoticeBoard,
-    RedisPlaces,
+    RedisNoticeStore,
+    RedisPresence,
+    RedisSharedLimits,
 )
 
 __all__ = [
     "Address",
     "AddressError",
     "BrokerError",
-    "MemoryAssembly",
     "MemoryBroker",
     "MemoryConfig",
     "MemoryHandover",
-    "MemoryNoticeBoard",
-    "RedisAssembly",
+    "MemoryNoticeStore",
+    "MemoryPresence",
     "RedisBroker",
     "RedisConfig",
     "RedisHandover",
-    "RedisNoticeBoard",
-    "RedisPlaces",
+    "RedisNoticeStore",
+    "RedisPresence",
+    "RedisSharedLimits",
 ]

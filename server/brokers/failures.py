@@ -5,16 +5,16 @@ import logging
 logger = logging.getLogger(__name__)
 
 
-class Failures:
+class FailureLog:
     """The kinds that were said already: each would come with every message, thousands a second."""
 
     def __init__(self) -> None:
-        self._kinds: set[type[Exception]] = set()
+        self._logged_kinds: set[type[Exception]] = set()
 
     def report(self, failure: Exception) -> None:
         """Log it, unless one like it was."""
         kind = type(failure)
-        if kind not in self._kinds:
-            self._kinds.add(kind)
+        if kind not in self._logged_kinds:
+            self._logged_kinds.add(kind)
             # Neither its words nor its traceback's: either may quote the message.
             logger.error("delivery has failed", extra={"error": kind.__name__})

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from server.app import create_app
 from server.cli.sources import Commands, add_config, settings_from
-from server.configs import judge_workers
+from server.configs import check_workers
 
 
 def add_to(commands: Commands) -> None:
@@ -22,7 +22,7 @@ def add_to(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = settings_from(arguments, environ)
     # Built as `serve` would build it, and let go again: what that says is what `check` says.
-    judge_workers(settings)
+    check_workers(settings)
     create_app(settings)
     for section, values in settings:
         for name, value in values:

@@ -14,10 +14,10 @@ from server.cli.logs import log_to_stderr
 from server.cli.loops import run_loop
 from server.cli.private_redis import private_redis
 from server.cli.sources import Commands, add_config, settings_from
-from server.configs import access_config, is_shared, judge_workers
+from server.configs import access_config, check_workers, is_shared
 from server.serving import serve, url_of
 from server.settings import Settings, load_settings
-from server.workers import Launcher, Order, WorkersError, open_listeners, supervise
+from server.workers import Launcher, WorkersError, WorkerSpec, open_listeners, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +76,13 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             if settings.server.workers > 1 and not is_shared(settings):
                 flags["broker.url"] = owned.enter_context(private_redis())
             settings = settings_from(arguments, environ, flags)
-        judge_workers(settings)
+        check_workers(settings)
         tokens = _demo_tokens(access_config(settings)) if arguments.demo else {}
         announce = functools.partial(_announce, tokens)
         console_token = tokens.get("trader")
         try:
             if settings.server.workers > 1:
-                order = Order(0, flags, arguments.config, console_token)
+                order = WorkerSpec(0, flags, arguments.config, console_token)
                 return _run_workers(order, settings, environ, announce)
             run_loop(serve(settings, announce=announce, console_token=console_token))
         except OSError as error:
@@ -93,24 +93,27 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _run_workers(
-    order: Order, settings: Settings, environ: Mapping[str, str], announce: Callable[[str], None]
+    spec: WorkerSpec,
+    settings: Settings,
+    environ: Mapping[str, str],
+    announce: Callable[[str], None],
 ) -> int:
     def judge() -> None:
         # Built as a worker builds it, and let go again: what is wrong is said here, once.
-        create_app(load_settings(flags=order.flags, environ=environ, file=order.config))
+        create_app(load_settings(flags=spec.flags, environ=environ, file=spec.config))
 
     judge()
     if "polling" in settings.server.allowed_transports:
         logger.warning("polling does not work with several workers: requests reach any of them")
     listeners = open_listeners(settings)
-    launcher = Launcher([sys.executable, "-m", "server.cli.worker"], environ, order)
+    launcher = Launcher([sys.executable, "-m", "server.cli.worker"], environ, spec)
     try:
         in_peace = run_loop(
             supervise(
                 launcher,
                 listeners,
                 drain_seconds=settings.server.drain_seconds,
-                judge=judge,
+                check_settings=judge,
                 announce=lambda: announce(url_of(listeners[0])),
             )
         )

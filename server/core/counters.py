@@ -11,11 +11,11 @@ class Counters:
         self._seconds: Counter[tuple[str, str]] = Counter()
         self._totals: Counter[str] = Counter()
 
-    def event(self, namespace: str, event: str, outcome: str, seconds: float) -> None:
+    def count_event(self, namespace: str, event_name: str, outcome: str, seconds: float) -> None:
         """One event was handled; `outcome` is "ok" or the code of the refusal."""
-        self._events[namespace, event, outcome] += 1
+        self._events[namespace, event_name, outcome] += 1
         # A Counter's values are typed as int; it adds floats just as well.
-        self._seconds[namespace, event] += seconds  # type: ignore[assignment]
+        self._seconds[namespace, event_name] += seconds  # type: ignore[assignment]
 
     def add(self, name: str, amount: int = 1) -> None:
         """Something happened that has a name of its own."""

@@ -15,13 +15,13 @@ class Deadlines(Generic[K]):
     two divides without rounding.
     """
 
-    __slots__ = ("_done", "_resolution", "_slot_of", "_slots")
+    __slots__ = ("_last_slot", "_resolution", "_slot_of", "_slots")
 
     def __init__(self, *, resolution_seconds: float = 0.03125) -> None:
         self._resolution = resolution_seconds
         self._slots: dict[int, set[K]] = {}
         self._slot_of: dict[K, int] = {}
-        self._done: int | None = None
+        self._last_slot: int | None = None
 
     def __len__(self) -> int:
         return len(self._slot_of)
@@ -29,13 +29,13 @@ class Deadlines(Generic[K]):
     def set(self, key: K, when: float) -> None:
         """The key is due at this moment, and no longer at an earlier one it was given."""
         slot = -int(-when // self._resolution)
-        if self._done is not None:
-            slot = max(slot, self._done + 1)
+        if self._last_slot is not None:
+            slot = max(slot, self._last_slot + 1)
         previous = self._slot_of.get(key)
         if previous == slot:
             return
         if previous is not None:
-            self._drop(key, previous)
+            self._remove_from_slot(key, previous)
         self._slot_of[key] = slot
         self._slots.setdefault(slot, set()).add(key)
 
@@ -43,25 +43,27 @@ class Deadlines(Generic[K]):
         """The key is not due any more; unknown keys are nothing."""
         slot = self._slot_of.pop(key, None)
         if slot is not None:
-            self._drop(key, slot)
+            self._remove_from_slot(key, slot)
 
-    def due(self, now: float) -> list[K]:
+    def pop_due(self, now: float) -> list[K]:
         """The keys whose deadline has come, each once; then they are forgotten."""
         if now == math.inf:
             current = max(self._slots, default=0)
         else:
             current = int(now // self._resolution)
-        if self._done is None or current - self._done > len(self._slots):
+        if self._last_slot is None or current - self._last_slot > len(self._slots):
             slots = sorted(slot for slot in self._slots if slot <= current)
         else:
-            slots = [slot for slot in range(self._done + 1, current + 1) if slot in self._slots]
-        self._done = current if self._done is None else max(self._done, current)
+            slots = [
+                slot for slot in range(self._last_slot + 1, current + 1) if slot in self._slots
+            ]
+        self._last_slot = current if self._last_slot is None else max(self._last_slot, current)
         keys = [key for slot in slots for key in self._slots.pop(slot)]
         for key in keys:
             del self._slot_of[key]
         return keys
 
-    def _drop(self, key: K, slot: int) -> None:
+    def _remove_from_slot(self, key: K, slot: int) -> None:
         keys = self._slots[slot]
         keys.discard(key)
         if not keys:

@@ -40,7 +40,7 @@ class LimitError(FloorcastError):
     """A limit was reached."""
 
 
-class Moved(FloorcastError):
+class WriteConflict(FloorcastError):
     """Somebody else has published in the meantime: the head is not where it was expected."""
 
     def __init__(self) -> None:

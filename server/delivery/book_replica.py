@@ -12,19 +12,19 @@ from server.core.market.book import BookChange, Levels, OrderBook, merge_changes
 _ANY_DEPTH = 1 << 30
 # Reading more than this again for one client takes milliseconds that are everybody's; the whole
 # book is made once for all who need it.
-_MERGED_BYTES = 8 * 1024
+_MAX_MERGED_BYTES = 8 * 1024
 
 
-class FollowedBook:
+class BookReplica:
     """Stands where the history begins: what is kept there is applied when all of it is wanted."""
 
-    __slots__ = ("_book", "_whole", "seq")
+    __slots__ = ("_book", "_encoded", "seq")
 
     def __init__(self, seq: int, latest: Entry | None) -> None:
         # The newest entry that is in it.
         self.seq = seq
         self._book = OrderBook(_ANY_DEPTH)
-        self._whole: tuple[int, bytes] = (-1, b"")
+        self._encoded: tuple[int, bytes] = (-1, b"")
         if latest is not None:
             self._book.replace(*_levels(latest))
 
@@ -39,18 +39,18 @@ class FollowedBook:
             self._book.update(bids, asks)
         self.seq = entry.position.seq
 
-    def whole(self, seq: int, history: History) -> bytes:
+    def encode(self, seq: int, history: History) -> bytes:
         """All of it as JSON at this place, which the history leads to; made once."""
-        if self._whole[0] != seq:
+        if self._encoded[0] != seq:
             for entry in history.since(self.seq) or ():
                 self.apply(entry)
-            self._whole = (seq, orjson.dumps(self._book.whole().body()))
-        return self._whole[1]
+            self._encoded = (seq, orjson.dumps(self._book.snapshot().body()))
+        return self._encoded[1]
 
 
 def merged_change(entries: list[Entry]) -> BookChange | None:
     """What these changes come to; None where that costs more than the whole book."""
-    room = _MERGED_BYTES
+    room = _MAX_MERGED_BYTES
     for entry in entries:
         room -= len(entry.data)
         if room < 0 or entry.kind == "snapshot":

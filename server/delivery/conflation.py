@@ -5,12 +5,12 @@ from server.core.log.backlog import Lag
 from server.core.recovery.offsets import Offsets, plain_frame
 from server.core.wire.frames import deflate_text_frames
 from server.delivery.channel import Channel, Tier
-from server.delivery.deferred_close import Endings
-from server.delivery.slow_consumers import Laggards
+from server.delivery.deferred_close import DeferredClose
+from server.delivery.slow_consumers import SlowConsumers
 from server.ports import Clock
 
 
-class Paces:
+class ConflatedTiers:
     """The paced tiers, and in which topics something is due for each pace."""
 
     def __init__(
@@ -18,15 +18,15 @@ class Paces:
         *,
         clock: Clock,
         offsets: Offsets,
-        endings: Endings,
-        laggards: Laggards,
-        piece_bytes: int,
+        deferred_close: DeferredClose,
+        slow_consumers: SlowConsumers,
+        max_batch_bytes: int,
     ) -> None:
         self._clock = clock
         self._offsets = offsets
-        self._endings = endings
-        self._laggards = laggards
-        self._piece_bytes = piece_bytes
+        self._deferred_close = deferred_close
+        self._slow_consumers = slow_consumers
+        self._max_batch_bytes = max_batch_bytes
         self._boundaries: dict[int, int] = {}
         self.due: dict[int, dict[Channel, None]] = {each: {} for each in INTERVALS_MS if each}
 
@@ -43,41 +43,41 @@ class Paces:
             if self._boundaries.get(interval_ms) != boundary:
                 self._boundaries[interval_ms] = boundary
                 waiting, self.due[interval_ms] = due, {}
-                with self._endings:
+                with self._deferred_close:
                     for channel in waiting:
-                        tier = channel.paced.get(interval_ms)
+                        tier = channel.conflated.get(interval_ms)
                         if tier is not None:
-                            self._flush_paced(channel, tier)
-        self._laggards.tick()
+                            self._flush_tier(channel, tier)
+        self._slow_consumers.tick()
 
-    def _flush_paced(self, channel: Channel, tier: Tier) -> None:
-        head = channel.view.position.seq
-        if tier.last != head:
-            self._send_round(channel, tier)
-            tier.last, tier.oldest_ms = head, None
-        for client, lag in tuple(tier.odd.items()):
+    def _flush_tier(self, channel: Channel, tier: Tier) -> None:
+        head = channel.state.position.seq
+        if tier.last_seq != head:
+            self._send_merged(channel, tier)
+            tier.last_seq, tier.oldest_ms = head, None
+        for client, lag in tuple(tier.unsynced.items()):
             if client.link.clogged:
-                self._laggards.watch(client)
+                self._slow_consumers.add(client)
                 self.due[tier.interval_ms][channel] = None
-            elif self._laggards.send_missed(client, channel, lag):
+            elif self._slow_consumers.send_catch_up(client, channel, lag):
                 # It may have been owed this besides: twice would be once too often.
-                if client.outbox is not None:
-                    client.outbox.drop(channel)
-                del tier.odd[client]
+                if client.backlog is not None:
+                    client.backlog.drop(channel)
+                del tier.unsynced[client]
                 channel.sync(tier, client)
         if not len(tier):
-            del channel.paced[tier.interval_ms]
+            del channel.conflated[tier.interval_ms]
 
-    def _send_round(self, channel: Channel, tier: Tier) -> None:
+    def _send_merged(self, channel: Channel, tier: Tier) -> None:
         groups, tier.groups = tier.groups, ({}, {})
         if not groups[0] and not groups[1]:
             return
-        group = Lag(tier.last, tier.oldest_ms)
-        events = channel.view.missed(
-            group, int(self._clock.time() * 1000), self._piece_bytes
+        group = Lag(tier.last_seq, tier.oldest_ms)
+        events = channel.state.catch_up(
+            group, int(self._clock.time() * 1000), self._max_batch_bytes
         ).events
-        serial = self._offsets.take(len(events))
-        tier.rounds.append(self._offsets.last, channel.view.position.seq)
+        serial = self._offsets.allocate(len(events))
+        tier.batches.append(self._offsets.last_serial, channel.state.position.seq)
         for numbered, (clients, synced) in enumerate(zip(groups, tier.groups, strict=True)):
             if not clients:
                 continue
@@ -88,8 +88,8 @@ class Paces:
             deflated: bytes | None = None
             for link, client in clients.items():
                 if link.clogged:
-                    tier.odd[client] = Lag(group.last, group.oldest_ms)
-                    client.note(channel, serial, group.last)
+                    tier.unsynced[client] = Lag(group.last_seq, group.oldest_ms)
+                    client.add_checkpoint(channel, serial, group.last_seq)
                     continue
                 if link.deflates:
                     deflated = deflated or deflate_text_frames(frames)

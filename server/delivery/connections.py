@@ -1,28 +1,32 @@
 """The connections of this node as delivery knows them: here, or cut off and maybe back."""
 
-from server.core.recovery.checkpoints import Trail
+from server.core.recovery.checkpoints import Checkpoints
 from server.core.recovery.offsets import Offsets
 from server.delivery.channel import Channel
 from server.delivery.clients import Client
-from server.delivery.deferred_close import Endings
-from server.delivery.slow_consumers import Laggards
+from server.delivery.deferred_close import DeferredClose
+from server.delivery.slow_consumers import SlowConsumers
 from server.ports import Link
 
 
-class Roster:
+class ClientRegistry:
     """Who can be written to, and who is waited for."""
 
-    def __init__(self, *, offsets: Offsets, endings: Endings, laggards: Laggards) -> None:
+    def __init__(
+        self, *, offsets: Offsets, deferred_close: DeferredClose, slow_consumers: SlowConsumers
+    ) -> None:
         self._offsets = offsets
-        self._endings = endings
-        self._laggards = laggards
+        self._deferred_close = deferred_close
+        self._slow_consumers = slow_consumers
         self.clients: dict[str, Client] = {}
         self.parked: dict[str, Client] = {}
 
     def attach(self, connection_id: str, link: Link, *, numbered: bool = False) -> None:
         """From now on this connection can be written to; `numbered`, with offsets."""
-        trail: Trail[Channel] | None = Trail(self._offsets.last) if numbered else None
-        self.clients[connection_id] = Client(connection_id, link, trail, self._endings)
+        trail: Checkpoints[Channel] | None = (
+            Checkpoints(self._offsets.last_serial) if numbered else None
+        )
+        self.clients[connection_id] = Client(connection_id, link, trail, self._deferred_close)
 
     def detach(self, connection_id: str) -> tuple[str, ...]:
         """The connection has ended; the channels that nobody listens to any more."""
@@ -31,11 +35,11 @@ class Roster:
             client = self.clients.pop(connection_id, None)
             if client is None:
                 return ()
-            self._silence(client)
+            self._stop_delivery(client)
         emptied = []
         for channel in client.channels:
-            channel.held.pop(client, None)
-            if not channel.needed:
+            channel.parked.pop(client, None)
+            if not channel.is_needed:
                 emptied.append(channel.name)
         client.channels.clear()
         return tuple(emptied)
@@ -43,24 +47,24 @@ class Roster:
     def park(self, connection_id: str) -> None:
         """The connection was cut off and may be back: nothing is sent, and nothing is let go."""
         client = self.clients.pop(connection_id)
-        self._silence(client)
-        client.last_serial = self._offsets.last
+        self._stop_delivery(client)
+        client.last_serial = self._offsets.last_serial
         for channel in client.channels:
-            channel.held[client] = None
+            channel.parked[client] = None
         self.parked[connection_id] = client
 
-    def take_in(self, connection_id: str, link: Link, alias: str | None) -> Client:
+    def import_parked(self, connection_id: str, link: Link, foreign_offset: str | None) -> Client:
         """One that was cut off on another node, and may be back here; it listens to nothing yet."""
-        born = self._offsets.last
-        trail: Trail[Channel] = Trail(born, alias)
-        client = Client(connection_id, link, trail, self._endings)
+        born = self._offsets.last_serial
+        trail: Checkpoints[Channel] = Checkpoints(born, foreign_offset)
+        client = Client(connection_id, link, trail, self._deferred_close)
         client.last_serial = born
         self.parked[connection_id] = client
         return client
 
-    def _silence(self, client: Client) -> None:
+    def _stop_delivery(self, client: Client) -> None:
         """Nothing more is written to it."""
-        self._laggards.forget(client)
-        client.outbox = None
+        self._slow_consumers.forget(client)
+        client.backlog = None
         for channel, pace in client.channels.items():
-            channel.part(client, pace)
+            channel.leave(client, pace)

@@ -4,7 +4,7 @@ from server.core.errors import FloorcastError
 from server.ports import Link
 
 
-class Endings:
+class DeferredClose:
     """Whoever goes takes others along, or is the cause that something is said to them.
 
     A write that fails is found while a message is being brought to many. Ended at once, a
@@ -12,24 +12,24 @@ class Endings:
     the message and to others after it. So the work is done in a `with`, and they end behind it.
     """
 
-    __slots__ = ("_depth", "_waiting")
+    __slots__ = ("_depth", "_pending")
 
     def __init__(self) -> None:
         self._depth = 0
         # Those whose way is broken, and those who are told why they have to go.
-        self._waiting: dict[Link, FloorcastError | None] = {}
+        self._pending: dict[Link, FloorcastError | None] = {}
 
     def __contains__(self, link: Link) -> bool:
         """Whether it is to end as soon as the work is done: it is written nothing more."""
-        return link in self._waiting
+        return link in self._pending
 
-    def break_off(self, link: Link) -> None:
+    def abort(self, link: Link) -> None:
         """A write to it failed."""
-        self._put(link, None)
+        self._add(link, None)
 
-    def send_away(self, link: Link, error: FloorcastError) -> None:
+    def disconnect(self, link: Link, error: FloorcastError) -> None:
         """It may come back."""
-        self._put(link, error)
+        self._add(link, error)
 
     def __enter__(self) -> None:
         self._depth += 1
@@ -37,19 +37,19 @@ class Endings:
     def __exit__(self, *raised: object) -> None:
         try:
             if self._depth == 1:
-                self._end_all()
+                self._close_all()
         finally:
             self._depth -= 1
 
-    def _put(self, link: Link, error: FloorcastError | None) -> None:
+    def _add(self, link: Link, error: FloorcastError | None) -> None:
         with self:
-            self._waiting.setdefault(link, error)
+            self._pending.setdefault(link, error)
 
-    def _end_all(self) -> None:
-        while self._waiting:
-            link = next(iter(self._waiting))
-            error = self._waiting.pop(link)
+    def _close_all(self) -> None:
+        while self._pending:
+            link = next(iter(self._pending))
+            error = self._pending.pop(link)
             if error is None:
                 link.abort("a write failed")
             else:
-                link.end(error, reconnect=True)
+                link.disconnect(error, reconnect=True)

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from server.core.counters import Counters
 from server.core.log.entries import Entry, Reset
 from server.core.recovery.offsets import Offsets
-from server.delivery.catch_up import lacking
+from server.delivery.catch_up import plan_resume
 from server.delivery.channel import Channel
 from server.delivery.clients import Client
-from server.delivery.conflation import Paces
-from server.delivery.connections import Roster
-from server.delivery.deferred_close import Endings
-from server.delivery.flusher import Turn
-from server.delivery.pushes import Sayings
-from server.delivery.slow_consumers import Laggards, Schedule
-from server.delivery.subscriptions import Hearing
-from server.delivery.topic_state import View
+from server.delivery.conflation import ConflatedTiers
+from server.delivery.connections import ClientRegistry
+from server.delivery.deferred_close import DeferredClose
+from server.delivery.flusher import Flusher
+from server.delivery.pushes import Pushes
+from server.delivery.slow_consumers import Schedule, SlowConsumers
+from server.delivery.subscriptions import ClientSubscriptions
+from server.delivery.topic_state import ChannelState
 from server.ports import Clock, Link
 
 
@@ -31,12 +31,12 @@ class DeliveryConfig:
     backlog_messages: int = 1000
 
     @property
-    def piece_bytes(self) -> int:
+    def max_batch_bytes(self) -> int:
         """One write: a quarter, so that one more still fits where the client just takes none."""
         return self.buffer_bytes // 4
 
 
-class Fanout:
+class Hub:
     """Joins what is published within one turn of the loop into one write a client.
 
     An idle server sends at once at the end of the turn; a busy one makes one system call for
@@ -55,68 +55,79 @@ class Fanout:
         offsets: Offsets | None = None,
     ) -> None:
         self._config = config
-        self._piece_bytes = piece_bytes = config.piece_bytes
+        self._max_batch_bytes = piece_bytes = config.max_batch_bytes
         self._clock = clock
         self._offsets = offsets = offsets or Offsets("0000")
-        self._endings = endings = Endings()
+        self._deferred_close = endings = DeferredClose()
         self._channels: dict[str, Channel] = {}
         # Entries that come while the state before them is still being fetched.
         self._opening: dict[str, list[Entry | Reset]] = {}
         # Told when a topic speaks again that had gone silent.
-        self.on_revival: Callable[[Channel], None] = lambda channel: None
-        self._turn = turn = Turn(
+        self.on_live: Callable[[Channel], None] = lambda channel: None
+        self._flusher = turn = Flusher(
             clock=clock,
             schedule=schedule,
-            endings=endings,
+            deferred_close=endings,
             # Whoever lags needs the turn, and the turn finds out who lags.
-            fall=lambda client, channel, lag: laggards.fall(client, channel, lag),
-            piece_bytes=piece_bytes,
+            on_clogged=lambda client, channel, lag: laggards.add_lag(client, channel, lag),
+            max_batch_bytes=piece_bytes,
         )
-        self.laggards = laggards = Laggards(
+        self.slow_consumers = laggards = SlowConsumers(
             clock=clock,
             counters=counters,
             schedule=schedule,
             flush=turn.flush_channel,
-            place=lambda client, channel, pace, lag: hearing.place(client, channel, pace, lag),
+            join_tier=lambda client, channel, pace, lag: hearing.join_tier(
+                client, channel, pace, lag
+            ),
             offsets=offsets,
-            endings=endings,
-            piece_bytes=piece_bytes,
+            deferred_close=endings,
+            max_batch_bytes=piece_bytes,
             stalled_seconds=config.stalled_seconds,
         )
-        self._paces = paces = Paces(
+        self._conflated_tiers = paces = ConflatedTiers(
             clock=clock,
             offsets=offsets,
-            endings=endings,
-            laggards=laggards,
-            piece_bytes=piece_bytes,
+            deferred_close=endings,
+            slow_consumers=laggards,
+            max_batch_bytes=piece_bytes,
         )
-        self._roster = roster = Roster(offsets=offsets, endings=endings, laggards=laggards)
-        self._hearing = hearing = Hearing(
-            roster=roster, turn=turn, paces=paces, laggards=laggards, offsets=offsets
+        self._registry = roster = ClientRegistry(
+            offsets=offsets, deferred_close=endings, slow_consumers=laggards
         )
-        self._sayings = sayings = Sayings(
-            roster=roster,
-            turn=turn,
-            paces=paces,
-            laggards=laggards,
+        self._subscriptions = hearing = ClientSubscriptions(
+            registry=roster,
+            flusher=turn,
+            conflated_tiers=paces,
+            slow_consumers=laggards,
             offsets=offsets,
-            endings=endings,
+        )
+        self._pushes = sayings = Pushes(
+            registry=roster,
+            flusher=turn,
+            conflated_tiers=paces,
+            slow_consumers=laggards,
+            offsets=offsets,
+            deferred_close=endings,
             buffer_bytes=config.buffer_bytes,
         )
         # What each part does, as it is: one call, and described there.
         self.flush, self.flush_channel = turn.flush, turn.flush_channel
         self.attach, self.detach, self.park = roster.attach, roster.detach, roster.park
-        self.standing, self.listens = hearing.standing, hearing.listens
-        self.listen, self.unlisten = hearing.listen, hearing.unlisten
-        self.answered, self.owe_snapshot = hearing.answered, hearing.owe_snapshot
-        self.say, self.tell = sayings.say, sayings.tell
-        self.tell_one, self.ask_one = sayings.tell_one, sayings.ask_one
+        self.interval_and_seq, self.is_subscribed = hearing.interval_and_seq, hearing.is_subscribed
+        self.subscribe, self.unsubscribe = hearing.subscribe, hearing.unsubscribe
+        self.mark_reply_sent, self.schedule_snapshot = (
+            hearing.mark_reply_sent,
+            hearing.schedule_snapshot,
+        )
+        self.broadcast_transient, self.broadcast = sayings.broadcast_transient, sayings.broadcast
+        self.send_to, self.send_with_ack = sayings.send_to, sayings.send_with_ack
         self.tick = paces.tick
 
     # --- clients
 
     def resume(
-        self, connection_id: str, link: Link, offset: str | None, first: bytes = b""
+        self, connection_id: str, link: Link, offset: str | None, first_frames: bytes = b""
     ) -> bool:
         """It is back, and says what it saw last: it is sent what it lacks, and goes on.
 
@@ -124,47 +135,47 @@ class Fanout:
 
         False, and nothing has changed, where that cannot be told exactly.
         """
-        roster = self._roster
+        roster = self._registry
         client = roster.parked[connection_id]
-        self._turn.flush()
-        lags = lacking(client, offset, self._offsets)
+        self._flusher.flush()
+        lags = plan_resume(client, offset, self._offsets)
         if lags is None:
             return False
         del roster.parked[connection_id]
         client.link = link
         roster.clients[connection_id] = client
-        with self._endings:
-            client.send(first)
-            self._sayings.repeat(client, lags.serial)
+        with self._deferred_close:
+            client.send(first_frames)
+            self._pushes.resend(client, lags.serial)
             for channel, lag in lags.lags.items():
-                del channel.held[client]
-                pace = client.pace(channel)
+                del channel.parked[client]
+                pace = client.interval_for(channel)
                 client.channels[channel] = pace
                 # Who stands where its pace stands goes on with it, though the head may be further.
-                lacks = lag.owes or lag.last != channel.view.position.seq
+                lacks = lag.has_pending or lag.last_seq != channel.state.position.seq
                 if not channel.join(client, pace, lag) and lacks:
-                    self.laggards.owe(client, channel, lag)
-            self.laggards.serve(client)
+                    self.slow_consumers.schedule_catch_up(client, channel, lag)
+            self.slow_consumers.serve(client)
         return True
 
-    def parked(self, connection_id: str) -> Client:
+    def parked_client(self, connection_id: str) -> Client:
         """One that was cut off and may be back; nothing waits to be written."""
-        self._turn.flush()
-        return self._roster.parked[connection_id]
+        self._flusher.flush()
+        return self._registry.parked[connection_id]
 
-    def take_in(self, connection_id: str, link: Link, alias: str | None) -> Client:
+    def import_parked(self, connection_id: str, link: Link, foreign_offset: str | None) -> Client:
         """One that was cut off on another node, and may be back here; it listens to nothing yet."""
-        self._turn.flush()
-        return self._roster.take_in(connection_id, link, alias)
+        self._flusher.flush()
+        return self._registry.import_parked(connection_id, link, foreign_offset)
 
     def __contains__(self, connection_id: object) -> bool:
         """Whether this connection can be written to."""
-        return connection_id in self._roster.clients
+        return connection_id in self._registry.clients
 
     @property
     def link_count(self) -> int:
         """How many connections can be written to."""
-        return len(self._roster.clients)
+        return len(self._registry.clients)
 
     # --- channels
 
@@ -186,11 +197,11 @@ class Fanout:
         if name not in self._channels:
             self._opening.setdefault(name, [])
 
-    def open(self, name: str, view: View) -> Channel:
+    def open(self, name: str, state: ChannelState) -> Channel:
         """Follow a topic from the state that the view has, and what was held since."""
         channel = self._channels[name] = Channel(
             name,
-            view,
+            state,
             self._clock.monotonic(),
             offsets=self._offsets,
             max_messages=self._config.backlog_messages,
@@ -199,21 +210,21 @@ class Fanout:
         for held in self._opening.pop(name, ()):
             if isinstance(held, Entry):
                 channel.accept(held)
-            elif held.head != view.position:
-                channel.take(self._piece_bytes)
+            elif held.head != state.position:
+                channel.take_batches(self._max_batch_bytes)
                 channel.reset(held)
-        channel.take(self._piece_bytes)
+        channel.take_batches(self._max_batch_bytes)
         return channel
 
     def close(self, name: str) -> bool:
         """Let go of a topic, unless somebody listens to it or may be back to do so."""
         channel = self._channels.get(name)
         if channel is not None:
-            if channel.needed:
+            if channel.is_needed:
                 return False
             del self._channels[name]
-            self._turn.dirty.pop(channel, None)
-            self._paces.forget(channel)
+            self._flusher.dirty.pop(channel, None)
+            self._conflated_tiers.forget(channel)
         return True
 
     def abandon(self, name: str) -> None:
@@ -225,7 +236,7 @@ class Fanout:
     @property
     def delivered(self) -> int:
         """How many messages were written, each as often as it had readers."""
-        return self._turn.delivered
+        return self._flusher.delivered
 
     def deliver(self, entry: Entry) -> None:
         """Take one entry, in the order of its channel."""
@@ -235,16 +246,16 @@ class Fanout:
             if held is not None:
                 held.append(entry)
             return
-        turn = self._turn
-        if not turn.scheduled:
-            turn.begin()
-        channel.active_at = turn.now
+        turn = self._flusher
+        if not turn.is_scheduled:
+            turn.begin_turn()
+        channel.active_at = turn.turn_began
         if channel.stale_since_ms is not None:
             self.set_stale(channel, None)
         if channel.accept(entry):
             turn.dirty[channel] = None
-        for interval_ms in channel.paced:
-            self._paces.due[interval_ms][channel] = None
+        for interval_ms in channel.conflated:
+            self._conflated_tiers.due[interval_ms][channel] = None
 
     def reset(self, reset: Reset) -> None:
         """What came of a channel cannot be told: all who listen begin anew where it stands now."""
@@ -254,12 +265,12 @@ class Fanout:
             if held is not None:
                 held.append(reset)
             return
-        with self._endings:
-            self._hearing.begin_anew(channel, reset)
+        with self._deferred_close:
+            self._subscriptions.reset(channel, reset)
 
     def set_stale(self, channel: Channel, since_ms: int | None) -> None:
         """The topic's feed has gone silent, or is back; all who listen are told."""
         channel.stale_since_ms = since_ms
         if since_ms is None:
-            self.on_revival(channel)
-        self._sayings.say_status(channel)
+            self.on_live(channel)
+        self._pushes.broadcast_status(channel)

@@ -3,10 +3,10 @@
 from client_sdk.contract import FeedState, Stream
 from server.core.log.entries import Entry, Position
 from server.core.market.topics import Topic
-from server.core.wire.packets import open_event
+from server.core.wire.packets import event_head
 
 # What a heartbeat says besides its position: nothing, in the shape of its stream.
-_QUIET = {Stream.ORDERBOOK: b'{"bids":[],"asks":[]}', Stream.TRADES: b'{"trades":[]}'}
+_EMPTY_DATA = {Stream.ORDERBOOK: b'{"bids":[],"asks":[]}', Stream.TRADES: b'{"trades":[]}'}
 
 
 class MessageEncoder:
@@ -15,17 +15,17 @@ class MessageEncoder:
     Events come without their closing bracket: for most clients an offset follows.
     """
 
-    __slots__ = ("_event", "_head", "_kinds", "_namespace", "_quiet", "_start")
+    __slots__ = ("_empty_data", "_event", "_head", "_kinds", "_namespace", "_prefix")
 
     def __init__(self, namespace: str, topic: Topic) -> None:
         self._namespace = namespace
         self._event = topic.stream.event
-        self._quiet = _QUIET.get(topic.stream, b"{}")
+        self._empty_data = _EMPTY_DATA.get(topic.stream, b"{}")
         symbol = "null" if topic.symbol is None else f'"{topic.symbol}"'
         # A symbol's alphabet needs no escaping in JSON; `Topic.parse` lets nothing else in.
         self._head = f'{{"stream":"{topic.stream.value}","symbol":{symbol},'.encode()
         # Every update of a turn begins alike, up to its epoch.
-        self._start = open_event(namespace, self._event, b"")
+        self._prefix = event_head(namespace, self._event, b"")
 
     def body(
         self,
@@ -53,12 +53,12 @@ class MessageEncoder:
 
     def event(self, body: bytes) -> bytes:
         """A message's body as the event that carries it."""
-        return self._start + body
+        return self._prefix + body
 
     def entry(self, entry: Entry) -> bytes:
         """One entry as it is, for a client that has the one before it."""
         position = entry.position
-        return self._start + self.body(
+        return self._prefix + self.body(
             position,
             kind=entry.kind,
             prev=position.seq - 1,
@@ -68,12 +68,12 @@ class MessageEncoder:
 
     def heartbeat(self, position: Position, now_ms: int) -> bytes:
         """The head of a quiet topic, for a client that has everything."""
-        return self._start + self.body(
-            position, kind="heartbeat", prev=position.seq, ts_ms=now_ms, data=self._quiet
+        return self._prefix + self.body(
+            position, kind="heartbeat", prev=position.seq, ts_ms=now_ms, data=self._empty_data
         )
 
     def status(self, state: FeedState, since_ms: int | None) -> bytes:
         """Whether the topic's feed speaks."""
         since = b"" if since_ms is None else b',"since_ms":%d' % since_ms
         body = b'%b"state":"%b"%b}' % (self._head, state.value.encode(), since)
-        return open_event(self._namespace, "status", body)
+        return event_head(self._namespace, "status", body)

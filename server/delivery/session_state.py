@@ -6,14 +6,14 @@ from client_sdk.contract import SESSION_NAMESPACE
 from server.core.log.backlog import Lag
 from server.core.log.entries import Entry, Position
 from server.core.log.history import History
-from server.core.wire.packets import open_event
-from server.delivery.topic_state import Missed, until
+from server.core.wire.packets import event_head
+from server.delivery.topic_state import CatchUp, entries_up_to
 
 
-class SessionView:
+class SessionState:
     """Follows the messages of one session; every one is kept, none is merged."""
 
-    resyncs = False
+    can_resync = False
 
     __slots__ = ("_head", "_history", "_position", "merges")
 
@@ -63,27 +63,29 @@ class SessionView:
 
     def event(self, entry: Entry) -> bytes:
         """A message as the event that carries it."""
-        return open_event(SESSION_NAMESPACE, "message", self.body(entry))
+        return event_head(SESSION_NAMESPACE, "message", self.body(entry))
 
-    def recall(self, entries: list[Entry]) -> None:
+    def prepend_history(self, entries: list[Entry]) -> None:
         """Keep what the broker told of the past for whoever asks next."""
-        self._history.prepend(until(entries, self._position))
+        self._history.prepend(entries_up_to(entries, self._position))
 
-    def missed(self, lag: Lag, now_ms: int, max_bytes: int, *, until: int | None = None) -> Missed:
+    def catch_up(
+        self, lag: Lag, now_ms: int, max_bytes: int, *, until_seq: int | None = None
+    ) -> CatchUp:
         """As many of the messages that a client lacks as fit; none is ever left out."""
-        entries = self.since(lag.last)
+        entries = self.since(lag.last_seq)
         if entries is None:
             # No message of a session can say so: the client has to come back and ask.
-            return Missed([], lag.last, is_lost=True)
+            return CatchUp([], lag.last_seq, is_lost=True)
         events = []
-        reached = lag.last
+        reached = lag.last_seq
         for entry in entries:
-            if max_bytes <= 0 or reached == until:
+            if max_bytes <= 0 or reached == until_seq:
                 break
             events.append(self.event(entry))
             reached = entry.position.seq
             max_bytes -= len(events[-1])
-        return Missed(events, reached)
+        return CatchUp(events, reached)
 
     def status(self, since_ms: int | None) -> bytes | None:
         """None: a session has no feed that could fall silent."""

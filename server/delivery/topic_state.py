@@ -10,12 +10,12 @@ from server.core.log.backlog import Lag
 from server.core.log.entries import Entry, Position
 from server.core.log.history import History
 from server.core.market.book import BookChange
-from server.delivery.book_replica import FollowedBook, merged_change
+from server.delivery.book_replica import BookReplica, merged_change
 from server.delivery.messages import MessageEncoder
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class CatchUp:
     """Events that bring a client to a position, and how they came to be."""
 
     events: list[bytes]
@@ -26,7 +26,7 @@ class Missed:
     is_lost: bool = False
 
 
-class View(Protocol):
+class ChannelState(Protocol):
     """What a node knows of anything that has entries and listeners."""
 
     @property
@@ -38,7 +38,7 @@ class View(Protocol):
         """Whether a newer message may stand for older ones."""
 
     @property
-    def resyncs(self) -> bool:
+    def can_resync(self) -> bool:
         """Whether a listener can be told in passing that it begins anew."""
 
     def accept(self, entry: Entry) -> bool:
@@ -53,10 +53,12 @@ class View(Protocol):
     def since(self, seq: int) -> list[Entry] | None:
         """The entries after this one, where all of them are at hand."""
 
-    def recall(self, entries: list[Entry]) -> None:
+    def prepend_history(self, entries: list[Entry]) -> None:
         """Keep what the broker told of the past for whoever asks next; nothing where it merges."""
 
-    def missed(self, lag: Lag, now_ms: int, max_bytes: int, *, until: int | None = None) -> Missed:
+    def catch_up(
+        self, lag: Lag, now_ms: int, max_bytes: int, *, until_seq: int | None = None
+    ) -> CatchUp:
         """What a client that has come so far lacks, or as much of it as fits.
 
         Where nothing is merged, no more than `until`.
@@ -69,10 +71,10 @@ class View(Protocol):
         """That what comes next does not follow on what came, as an event; None where it tells."""
 
 
-class TopicView:
+class TopicState:
     """Follows the entries of one market topic, in their order."""
 
-    resyncs = True
+    can_resync = True
 
     __slots__ = (
         "_book",
@@ -96,14 +98,14 @@ class TopicView:
         self.encoder = encoder
         self._position = head
         self._latest = latest
-        self.merges = stream.merges
+        self.merges = stream.is_conflated
         # Of a price only the last counts; of anything else a client may need what led to it.
         self._history: History | None = None
         if stream is not Stream.PRICE:
             self._history = History(max_messages=max_messages, max_bytes=max_bytes)
-        self._book: FollowedBook | None = None
+        self._book: BookReplica | None = None
         if stream is Stream.ORDERBOOK:
-            self._book = FollowedBook(head.seq, latest)
+            self._book = BookReplica(head.seq, latest)
 
     @property
     def position(self) -> Position:
@@ -136,18 +138,18 @@ class TopicView:
         if self._history is not None:
             self._history.clear()
         if self._book is not None:
-            self._book = FollowedBook(head.seq, latest)
+            self._book = BookReplica(head.seq, latest)
 
     def event(self, entry: Entry) -> bytes:
         """An entry for a client that has the one before it."""
         return self.encoder.entry(entry)
 
-    def recall(self, entries: list[Entry]) -> None:
+    def prepend_history(self, entries: list[Entry]) -> None:
         """Keep what the broker told of the past for whoever asks next; nothing where it merges."""
         if self._history is not None and not self.merges:
-            self._history.prepend(until(entries, self._position))
+            self._history.prepend(entries_up_to(entries, self._position))
 
-    def message(self, entry: Entry) -> bytes:
+    def body(self, entry: Entry) -> bytes:
         """The same as JSON, for an answer."""
         position = entry.position
         return self.encoder.body(
@@ -187,21 +189,23 @@ class TopicView:
             kind="snapshot",
             prev=position.seq - 1 if prev is None else prev,
             ts_ms=latest.ts_ms,
-            data=self._whole_data(latest),
+            data=self._snapshot_data(latest),
             merged=merged,
             age_ms=age_ms,
         )
 
-    def missed(self, lag: Lag, now_ms: int, max_bytes: int, *, until: int | None = None) -> Missed:
+    def catch_up(
+        self, lag: Lag, now_ms: int, max_bytes: int, *, until_seq: int | None = None
+    ) -> CatchUp:
         """What a client that has come so far lacks: merged, or as many kept ones as fit."""
         position = self._position
         if not self.merges:
-            return self._kept(lag, max_bytes, until)
-        if lag.last == position.seq and not lag.needs_snapshot:
-            return Missed([], position.seq)
+            return self._replay(lag, max_bytes, until_seq)
+        if lag.last_seq == position.seq and not lag.needs_snapshot:
+            return CatchUp([], position.seq)
         latest = self._latest
         assert latest is not None
-        merged = position.seq - lag.last
+        merged = position.seq - lag.last_seq
         age_ms = max(0, now_ms - (latest.ts_ms if lag.oldest_ms is None else lag.oldest_ms))
         if lag.needs_resync:
             # Nothing was merged into it: how much lies between, nobody can tell.
@@ -211,54 +215,54 @@ class TopicView:
             # It may stand at this place already, and have nothing to go with it.
             kind = "snapshot"
         if self._book is not None and (merged > 1 or lag.needs_snapshot):
-            change = None if lag.needs_snapshot else self._merged_change(lag.last)
+            change = None if lag.needs_snapshot else self._merged_change(lag.last_seq)
             if change is None:
-                body = self.snapshot(lag.last, merged, age_ms)
+                body = self.snapshot(lag.last_seq, merged, age_ms)
                 assert body is not None
-                return Missed([self.encoder.event(body)], position.seq, merged, is_snapshot=True)
+                return CatchUp([self.encoder.event(body)], position.seq, merged, is_snapshot=True)
             data = orjson.dumps(change.body())
         body = self.encoder.body(
             position,
             kind=kind,
-            prev=lag.last,
+            prev=lag.last_seq,
             ts_ms=ts_ms,
             data=data,
             merged=merged,
             age_ms=age_ms,
         )
-        return Missed([self.encoder.event(body)], position.seq, merged)
+        return CatchUp([self.encoder.event(body)], position.seq, merged)
 
-    def _kept(self, lag: Lag, max_bytes: int, until: int | None) -> Missed:
+    def _replay(self, lag: Lag, max_bytes: int, until_seq: int | None) -> CatchUp:
         assert self._history is not None
-        last = lag.last
+        last = lag.last_seq
         entries = None if lag.needs_snapshot else self.since(last)
         if entries is None:
             # Told, not skipped in silence: the client stands at a new position from here on.
             body = self.snapshot(last)
             assert body is not None
-            return Missed([self.encoder.event(body)], self._position.seq, is_snapshot=True)
+            return CatchUp([self.encoder.event(body)], self._position.seq, is_snapshot=True)
         events = []
         for entry in entries:
-            if max_bytes <= 0 or last == until:
+            if max_bytes <= 0 or last == until_seq:
                 break
             events.append(self.encoder.entry(entry))
             last = entry.position.seq
             max_bytes -= len(events[-1])
-        return Missed(events, last)
+        return CatchUp(events, last)
 
     def _merged_change(self, last: int) -> BookChange | None:
         assert self._history is not None
         entries = self._history.since(last)
         return None if entries is None else merged_change(entries)
 
-    def _whole_data(self, latest: Entry) -> bytes:
+    def _snapshot_data(self, latest: Entry) -> bytes:
         if self._book is None:
             return latest.data
         assert self._history is not None
-        return self._book.whole(self._position.seq, self._history)
+        return self._book.encode(self._position.seq, self._history)
 
 
-def until(entries: list[Entry], position: Position) -> list[Entry]:
+def entries_up_to(entries: list[Entry], position: Position) -> list[Entry]:
     """Those that lead to this place, and not beyond it."""
     if not entries or entries[0].position.epoch != position.epoch:
         return []

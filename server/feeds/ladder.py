@@ -9,16 +9,18 @@ _MAX_LOTS = 5000
 class Ladder:
     """Always `DEPTH` levels, best first, and a note of what has changed."""
 
-    def __init__(self, best: int, *, away: int, reach: int, draw: Callable[[], float]) -> None:
+    def __init__(
+        self, best: int, *, direction: int, max_gap: int, draw: Callable[[], float]
+    ) -> None:
         # Where worse prices lie: +1 for asks, -1 for bids.
-        self._away = away
-        self._reach = reach
+        self._direction = direction
+        self._max_gap = max_gap
         self._draw = draw
         self._ticks = [best]
-        self._lots = [self._some_lots()]
+        self._lots = [self._random_lots()]
         self._changes: dict[int, int] = {}
         while len(self._ticks) < DEPTH:
-            self._grow()
+            self._append_level()
         self._changes.clear()
 
     @property
@@ -27,7 +29,7 @@ class Ladder:
         return self._ticks[0]
 
     @property
-    def standing(self) -> int:
+    def best_lots(self) -> int:
         """The lots at the touch."""
         return self._lots[0]
 
@@ -47,39 +49,39 @@ class Ladder:
         for _ in range(count):
             self._lots.pop(0)
             self._changes[self._ticks.pop(0)] = 0
-            self._grow()
+            self._append_level()
 
     def approach(self, limit: int) -> None:
         """Set better levels until the best is within reach of `limit`, short of it."""
         while (room := abs(limit - self._ticks[0]) - 1) > 0:
-            gap = 1 + int(self._draw() * min(room, self._reach))
-            self._ticks.insert(0, self._ticks[0] - self._away * gap)
+            gap = 1 + int(self._draw() * min(room, self._max_gap))
+            self._ticks.insert(0, self._ticks[0] - self._direction * gap)
             self._lots.insert(0, 0)
-            self._set(0, self._some_lots())
+            self._set(0, self._random_lots())
             self._lots.pop()
             self._changes[self._ticks.pop()] = 0
-            if room - gap <= self._reach:
+            if room - gap <= self._max_gap:
                 return
 
-    def stir(self) -> None:
+    def change_random_level(self) -> None:
         """Change the lots of any one level."""
-        self._set(int(self._draw() * DEPTH), self._some_lots())
+        self._set(int(self._draw() * DEPTH), self._random_lots())
 
     def pop_changes(self) -> list[tuple[int, int]]:
         """What has changed since the last call, best first; 0 lots is a level that has gone."""
-        changes = sorted(self._changes.items(), reverse=self._away < 0)
+        changes = sorted(self._changes.items(), reverse=self._direction < 0)
         self._changes.clear()
         return changes
 
-    def _grow(self) -> None:
-        gap = 1 + int(self._draw() * self._reach)
-        self._ticks.append(self._ticks[-1] + self._away * gap)
+    def _append_level(self) -> None:
+        gap = 1 + int(self._draw() * self._max_gap)
+        self._ticks.append(self._ticks[-1] + self._direction * gap)
         self._lots.append(0)
-        self._set(-1, self._some_lots())
+        self._set(-1, self._random_lots())
 
     def _set(self, index: int, lots: int) -> None:
         self._lots[index] = lots
         self._changes[self._ticks[index]] = lots
 
-    def _some_lots(self) -> int:
+    def _random_lots(self) -> int:
         return 1 + int(self._draw() * _MAX_LOTS)

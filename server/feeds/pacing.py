@@ -7,26 +7,26 @@ from server.ports import Clock
 Sleep = Callable[[float], Awaitable[None]]
 
 # Publishing may never suspend: a feed that is late would keep the whole process from its clients.
-MAX_UNRESTED = 100
+MAX_WITHOUT_SLEEP = 100
 
 
-class Pace:
+class Pacer:
     """Waits for one moment after the other."""
 
-    def __init__(self, clock: Clock, sleep: Sleep, *, least_seconds: float) -> None:
+    def __init__(self, clock: Clock, sleep: Sleep, *, min_sleep_seconds: float) -> None:
         self._clock = clock
         self._sleep = sleep
         # Timers have a price and a grain: what is nearer than this is as good as now.
-        self._least_seconds = least_seconds
-        self._unrested = 0
+        self._min_sleep_seconds = min_sleep_seconds
+        self._without_sleep = 0
 
-    async def until(self, due: float) -> None:
+    async def sleep_until(self, due: float) -> None:
         """Sleep until `due`, or go on at once if that is near or past."""
         wait = due - self._clock.monotonic()
-        if wait < self._least_seconds:
-            self._unrested += 1
-            if self._unrested < MAX_UNRESTED:
+        if wait < self._min_sleep_seconds:
+            self._without_sleep += 1
+            if self._without_sleep < MAX_WITHOUT_SLEEP:
                 return
             wait = 0.0
-        self._unrested = 0
+        self._without_sleep = 0
         await self._sleep(wait)

@@ -38,10 +38,10 @@ def read_recording(path: Path) -> Generator[RecordedMessage, None, None]:
                 last_ts_ms = message.ts_ms
                 yield message
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable_error(path, error) from None
 
 
-def unreadable(path: Path, error: OSError) -> FeedError:
+def unreadable_error(path: Path, error: OSError) -> FeedError:
     """What to raise where a recording cannot be opened or read."""
     return FeedError(f"cannot read {path}: {error.strerror}")
 

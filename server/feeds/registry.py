@@ -9,10 +9,10 @@ from server.feeds.replay import ReplayFeed
 from server.feeds.simulated import SimulatedFeed
 from server.ports import Feed, FeedFactory, FeedOptions
 
-GROUP = "floorcast.feeds"
+ENTRY_POINT_GROUP = "floorcast.feeds"
 
 # Ours need no metadata: a checkout that was never installed has them too.
-_OURS: Mapping[str, FeedFactory] = {"replay": ReplayFeed, "simulated": SimulatedFeed}
+_BUILT_IN: Mapping[str, FeedFactory] = {"replay": ReplayFeed, "simulated": SimulatedFeed}
 
 
 def open_feed(name: str, options: FeedOptions) -> Feed | None:
@@ -25,33 +25,33 @@ def open_feed(name: str, options: FeedOptions) -> Feed | None:
         options = replace(options, argument=argument)
     if name == "none":
         return None
-    if kind in _OURS:
-        return _OURS[kind](options)
+    if kind in _BUILT_IN:
+        return _BUILT_IN[kind](options)
     return _plugin(kind, options)
 
 
 def _plugin(kind: str, options: FeedOptions) -> Feed:
-    offers = entry_points(group=GROUP)
+    offers = entry_points(group=ENTRY_POINT_GROUP)
     matching = [offer for offer in offers if offer.name == kind]
     if not matching:
         known = sorted({"none", "replay:FILE", "simulated", *offers.names})
         raise FeedError(f"there is no feed {kind!r}; there are {', '.join(known)}")
     if len(matching) > 1:
         # Which one would be found first is an accident of the installation.
-        raise FeedError(f"several packages bring a feed {kind!r}: {_packages(matching)}")
+        raise FeedError(f"several packages bring a feed {kind!r}: {_package_names(matching)}")
     try:
         factory: FeedFactory = matching[0].load()
         feed = factory(options)
     # What a package of others does while it is imported and called is not ours to foresee.
     except Exception as error:
         raise FeedError(
-            f"the feed {kind!r} of {_packages(matching)} has failed: "
+            f"the feed {kind!r} of {_package_names(matching)} has failed: "
             f"{type(error).__name__}: {error}"
         ) from error
     if not callable(getattr(feed, "run", None)):
-        raise FeedError(f"the feed {kind!r} of {_packages(matching)} has no run method")
+        raise FeedError(f"the feed {kind!r} of {_package_names(matching)} has no run method")
     return feed
 
 
-def _packages(offers: list[EntryPoint]) -> str:
-    return ", ".join(sorted(offer.dist.name if offer.dist else "?" for offer in offers))
+def _package_names(candidates: list[EntryPoint]) -> str:
+    return ", ".join(sorted(offer.dist.name if offer.dist else "?" for offer in candidates))

@@ -9,14 +9,14 @@ from pathlib import Path
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from server.feeds.errors import FeedError
-from server.feeds.pacing import Pace, Sleep
-from server.feeds.recording import read_recording, unreadable
+from server.feeds.pacing import Pacer, Sleep
+from server.feeds.recording import read_recording, unreadable_error
 from server.ports import FeedOptions, Publishing
 
 logger = logging.getLogger(__name__)
 
 # Times are whole milliseconds, and no timer is finer.
-_LEAST_SLEEP_SECONDS = 0.0005
+_MIN_SLEEP_SECONDS = 0.0005
 
 
 class ReplayFeed:
@@ -34,14 +34,14 @@ class ReplayFeed:
         try:
             self._path.open("rb").close()
         except OSError as error:
-            raise unreadable(self._path, error) from None
+            raise unreadable_error(self._path, error) from None
         self._clock = options.clock
         self._speed = options.speed
         self._sleep = sleep
 
     async def run(self, publishing: Publishing) -> None:
         """Publish until the recording ends; raises `FeedError` at a line that makes no sense."""
-        pace = Pace(self._clock, self._sleep, least_seconds=_LEAST_SLEEP_SECONDS)
+        pace = Pacer(self._clock, self._sleep, min_sleep_seconds=_MIN_SLEEP_SECONDS)
         began = self._clock.monotonic()
         first_ts_ms: int | None = None
         refused: set[ErrorCode] = set()
@@ -50,7 +50,7 @@ class ReplayFeed:
                 if first_ts_ms is None:
                     first_ts_ms = each.ts_ms
                 # From the beginning each time: what single sleeps take too long does not add up.
-                await pace.until(began + self._seconds(each.ts_ms - first_ts_ms))
+                await pace.sleep_until(began + self._seconds(each.ts_ms - first_ts_ms))
                 try:
                     await publishing.publish(
                         each.topic, each.data, kind=each.kind, user=each.user, org=each.org

@@ -9,14 +9,14 @@ from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from server.feeds.errors import FeedError
 from server.feeds.listing import listings
-from server.feeds.pacing import Pace, Sleep
-from server.feeds.walk import Walk
+from server.feeds.pacing import Pacer, Sleep
+from server.feeds.walk import RandomWalk
 from server.ports import FeedOptions, Publishing
 
 logger = logging.getLogger(__name__)
 
 # A fast market makes several steps between two sleeps: timers are not free, nor that exact.
-_LEAST_SLEEP_SECONDS = 0.005
+_MIN_SLEEP_SECONDS = 0.005
 # After a stall longer than this the lost time is let go: a burst would be no market.
 _STALL_SECONDS = 1.0
 
@@ -37,11 +37,11 @@ class SimulatedFeed:
         """Publish until cancelled; every run is the same market from its beginning."""
         options, clock = self._options, self._options.clock
         walks = [
-            Walk(listing, seed=options.seed)
+            RandomWalk(listing, seed=options.seed)
             for listing in listings(options.symbols, seed=options.seed)
         ]
         refused: set[ErrorCode] = set()
-        pace = Pace(clock, self._sleep, least_seconds=_LEAST_SLEEP_SECONDS)
+        pace = Pacer(clock, self._sleep, min_sleep_seconds=_MIN_SLEEP_SECONDS)
         due = clock.monotonic()
         for walk in itertools.cycle(walks):
             for said in walk.step(int(clock.time() * 1000)):
@@ -49,7 +49,7 @@ class SimulatedFeed:
                     await publishing.publish(said.topic, said.data, kind=said.kind)
                 except FloorcastError as error:
                     # A market goes on while nobody can hear it. Said once each.
-                    walk.tell_all()
+                    walk.request_snapshot()
                     if error.code not in refused:
                         refused.add(error.code)
                         logger.warning("a message was refused", extra={"code": error.code.value})
@@ -57,4 +57,4 @@ class SimulatedFeed:
             now = clock.monotonic()
             if now - due > _STALL_SECONDS:
                 due = now
-            await pace.until(due)
+            await pace.sleep_until(due)

@@ -8,9 +8,9 @@ from client_sdk.contract import Stream
 from server.feeds.ladder import Ladder
 from server.feeds.listing import Listing, quantity
 
-_STEPS_A_TRADE = 3
+_STEPS_PER_TRADE = 3
 # Levels are at most this part of the price apart, so that a walk is worth watching.
-_REACH = 1 / 20_000
+_MAX_GAP_RATIO = 1 / 20_000
 _MAX_DROPPED = 2
 
 
@@ -23,19 +23,19 @@ class Publication:
     data: dict[str, object]
 
 
-class Walk:
+class RandomWalk:
     """Comes out the same for the same seed, whatever other symbols do."""
 
     def __init__(self, listing: Listing, *, seed: int) -> None:
         # One stream of numbers a symbol: adding a symbol leaves the others as they were.
         self._draw = draw = random.Random(f"{seed}/{listing.symbol}").random
         self._listing = listing
-        reach = max(1, int(listing.start_ticks * _REACH))
+        reach = max(1, int(listing.start_ticks * _MAX_GAP_RATIO))
         bid = listing.start_ticks
-        self._bids = Ladder(bid, away=-1, reach=reach, draw=draw)
-        self._asks = Ladder(bid + 1 + int(draw() * reach), away=+1, reach=reach, draw=draw)
+        self._bids = Ladder(bid, direction=-1, max_gap=reach, draw=draw)
+        self._asks = Ladder(bid + 1 + int(draw() * reach), direction=+1, max_gap=reach, draw=draw)
         self._steps = self._trades = self._volume = self._last = 0
-        self._told = False
+        self._has_sent_snapshot = False
         self._price_topic, self._book_topic, self._trades_topic = (
             f"{stream.value}:{listing.symbol}"
             for stream in (Stream.PRICE, Stream.ORDERBOOK, Stream.TRADES)
@@ -48,32 +48,32 @@ class Walk:
         step begins with the whole book.
         """
         said = []
-        if not self._told:
+        if not self._has_sent_snapshot:
             said.append(self._book("snapshot", self._bids.levels(), self._asks.levels()))
-            self._told = True
+            self._has_sent_snapshot = True
         # The farther from where it began, the more often it turns back: it neither falls to
         # nothing nor runs away, however long it runs.
         rising = self._draw() * 2 * self._listing.start_ticks > self._bids.best
         taken, following = (self._asks, self._bids) if rising else (self._bids, self._asks)
         touch = taken.best
-        if self._steps % _STEPS_A_TRADE == 0:
+        if self._steps % _STEPS_PER_TRADE == 0:
             said.append(self._trade(taken, "buy" if rising else "sell", ts_ms))
         taken.drop(int(self._draw() * (_MAX_DROPPED + 1)))
         # The other side follows, but stays short of where the touch was before this step: a
         # client may apply the changes in any order and never sees the book crossed.
         following.approach(touch)
-        following.stir()
+        following.change_random_level()
         self._steps += 1
         said.append(self._book("update", self._bids.pop_changes(), self._asks.pop_changes()))
         said.append(self._price())
         return said
 
-    def tell_all(self) -> None:
+    def request_snapshot(self) -> None:
         """Something of it was not taken: the next step begins with the whole book."""
-        self._told = False
+        self._has_sent_snapshot = False
 
     def _trade(self, side: Ladder, aggressor: str, ts_ms: int) -> Publication:
-        lots = 1 + int(self._draw() * side.standing)
+        lots = 1 + int(self._draw() * side.best_lots)
         self._trades += 1
         self._volume += lots
         self._last = side.best
@@ -90,10 +90,13 @@ class Walk:
     def _book(
         self, kind: str, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]
     ) -> Publication:
-        data: dict[str, object] = {"bids": self._written(bids), "asks": self._written(asks)}
+        data: dict[str, object] = {
+            "bids": self._format_levels(bids),
+            "asks": self._format_levels(asks),
+        }
         return Publication(self._book_topic, kind, data)
 
-    def _written(self, levels: Iterable[tuple[int, int]]) -> list[list[str]]:
+    def _format_levels(self, levels: Iterable[tuple[int, int]]) -> list[list[str]]:
         price = self._listing.price
         return [[price(ticks), quantity(lots) if lots else "0"] for ticks, lots in levels]
 

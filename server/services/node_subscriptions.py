@@ -5,20 +5,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from server.core.log.entries import Entry, Position
-from server.delivery import Fanout
+from server.delivery import Hub
 from server.delivery.channel import Channel
-from server.delivery.topic_state import View
-from server.ports import Broker, Clock, unheard
-from server.services.fifo_locks import Turns
+from server.delivery.topic_state import ChannelState
+from server.ports import Broker, Clock, ignore
+from server.services.fifo_locks import FifoLocks
 
 # Makes the view from the head and the newest entry.
-Look = Callable[[Position, Entry | None], View]
+StateFactory = Callable[[Position, Entry | None], ChannelState]
 
 _MAX_WAITING = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class FollowingConfig:
+class NodeSubscriptionsConfig:
     """How much of the past is told."""
 
     history_messages: int = 1_000
@@ -26,36 +26,38 @@ class FollowingConfig:
     history_seconds: float = 300.0
 
 
-def up_to_now(view: View, seen: Position, missed: list[Entry] | None) -> list[Entry] | None:
+def entries_since(
+    state: ChannelState, seen: Position, missed: list[Entry] | None
+) -> list[Entry] | None:
     """What the broker told after this place, and what has come here while it was asked.
 
     None where what lies between that and the view's place cannot be told.
     """
-    head = view.position
+    head = state.position
     if missed is None or seen.epoch != head.epoch or seen.seq > head.seq:
         return None
     known = [entry for entry in missed if entry.position.seq <= head.seq]
-    rest = view.since(known[-1].position.seq if known else seen.seq)
+    rest = state.since(known[-1].position.seq if known else seen.seq)
     return None if rest is None else known + rest
 
 
-class Following:
+class NodeSubscriptions:
     """Watches at the broker what the fan-out has listeners for."""
 
     def __init__(
-        self, config: FollowingConfig, broker: Broker, fanout: Fanout, clock: Clock
+        self, config: NodeSubscriptionsConfig, broker: Broker, hub: Hub, clock: Clock
     ) -> None:
         self._config = config
         self._broker = broker
-        self._fanout = fanout
+        self._hub = hub
         self._clock = clock
         # How many wait for a channel before they listen to it.
-        self._openers: dict[str, int] = {}
+        self._holds: dict[str, int] = {}
         # Watching and letting go must reach the broker in the order in which they were decided.
-        self._turns = Turns(max_waiting=_MAX_WAITING)
+        self._locks = FifoLocks(max_waiting=_MAX_WAITING)
 
-    async def follow(
-        self, name: str, look: Look, seen: Position | None = None
+    async def subscribe(
+        self, name: str, create_state: StateFactory, seen: Position | None = None
     ) -> tuple[Channel, list[Entry] | None]:
         """Hold what comes, fetch the state, go on from there; nothing waits where it is known.
 
@@ -64,29 +66,29 @@ class Following:
         comes meanwhile is in the channel's view, and the two meet. Whoever follows must `release`
         the channel, listened or not.
         """
-        channel = self._fanout.channel(name)
+        channel = self._hub.channel(name)
         if channel is not None and seen is None:
             return channel, None
-        with self.holding(name):
+        with self.hold(name):
             if channel is None:
-                channel = await self._open(name, look)
-            missed = None if seen is None else await self._since(channel, seen)
+                channel = await self._subscribe(name, create_state)
+            missed = None if seen is None else await self._missed_since(channel, seen)
             return channel, missed
 
-    async def _since(self, channel: Channel, seen: Position) -> list[Entry] | None:
-        view = channel.view
+    async def _missed_since(self, channel: Channel, seen: Position) -> list[Entry] | None:
+        view = channel.state
         # One that has come from another node may be further than what was heard here.
         if seen.epoch == view.position.epoch and seen.seq <= view.position.seq:
             # Many may come back at once, to a past that the first of them has asked for.
             known = view.since(seen.seq)
-            if known is not None and self._stands_in_history(known):
+            if known is not None and self._is_within_history(known):
                 return []
         missed = await self._broker.since(channel.name, seen)
         if missed:
-            view.recall(missed)
+            view.prepend_history(missed)
         return missed
 
-    def _stands_in_history(self, entries: list[Entry]) -> bool:
+    def _is_within_history(self, entries: list[Entry]) -> bool:
         """Whether that is no more than the history tells, though the view may know more."""
         config = self._config
         return not entries or (
@@ -96,48 +98,48 @@ class Following:
         )
 
     @contextmanager
-    def holding(self, name: str) -> Iterator[None]:
+    def hold(self, name: str) -> Iterator[None]:
         """Meanwhile the channel stays, though nobody listens to it yet."""
-        self._openers[name] = self._openers.get(name, 0) + 1
+        self._holds[name] = self._holds.get(name, 0) + 1
         try:
             yield
         finally:
-            self._openers[name] -= 1
-            if not self._openers[name]:
-                del self._openers[name]
+            self._holds[name] -= 1
+            if not self._holds[name]:
+                del self._holds[name]
 
-    async def release(self, name: str, closed: Callable[[str], None] = unheard) -> None:
+    async def release(self, name: str, on_closed: Callable[[str], None] = ignore) -> None:
         """Let go of a channel, unless somebody here listens to it or waits for it.
 
         `closed` is called at the moment when it is not followed any more.
         """
-        if name in self._openers or not self._fanout.close(name):
+        if name in self._holds or not self._hub.close(name):
             return
-        closed(name)
-        await self._turns.take(name)
+        on_closed(name)
+        await self._locks.acquire(name)
         try:
             # Somebody may have come while this waited for its turn.
-            if name not in self._openers and self._fanout.channel(name) is None:
+            if name not in self._holds and self._hub.channel(name) is None:
                 await self._broker.unwatch(name)
         finally:
-            self._turns.give(name)
+            self._locks.release(name)
 
-    async def _open(self, name: str, look: Look) -> Channel:
-        await self._turns.take(name)
+    async def _subscribe(self, name: str, create_state: StateFactory) -> Channel:
+        await self._locks.acquire(name)
         try:
             # Somebody else may have been quicker.
-            channel = self._fanout.channel(name)
+            channel = self._hub.channel(name)
             if channel is not None:
                 return channel
-            self._fanout.prepare(name)
+            self._hub.prepare(name)
             try:
                 await self._broker.watch(name)
                 latest = await self._broker.latest(name)
                 head = await self._broker.head(name) if latest is None else latest.position
             except BaseException:
-                self._fanout.abandon(name)
+                self._hub.abandon(name)
                 await self._broker.unwatch(name)
                 raise
-            return self._fanout.open(name, look(head, latest))
+            return self._hub.open(name, create_state(head, latest))
         finally:
-            self._turns.give(name)
+            self._locks.release(name)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from server.core.connections import ConnectionManager
 from server.core.counters import Counters
-from server.delivery import Fanout
-from server.ports import Assembly, Places
+from server.delivery import Hub
+from server.ports import PresenceManager, SharedLimits
 from server.services.market.publishing import PublishingService
-from server.services.sessions.messages import Talking
+from server.services.sessions.messages import SessionMessages
 from server.services.sessions.notifications import Notifications
 from server.services.sessions.service import SessionsService
 
@@ -18,13 +18,13 @@ class Statistics:
 
     registry: ConnectionManager
     counters: Counters
-    fanout: Fanout
+    hub: Hub
     publishing: PublishingService
-    assembly: Assembly
+    presence: PresenceManager
     sessions: SessionsService
-    talking: Talking
+    messages: SessionMessages
     notifications: Notifications
-    places: Places | None
+    shared_limits: SharedLimits | None
 
     def snapshot(self) -> dict[str, int]:
         """The numbers now: the first six are what is there, the others only rise."""
@@ -35,14 +35,15 @@ class Statistics:
         return {
             "connections": registry["connections"],
             "users": registry["users"],
-            "topics": self.fanout.topic_count,
-            "sessions": self.assembly.session_count,
-            "lagging": len(self.fanout.laggards),
-            "limits_alone": int(self.places is not None and self.places.alone),
-            "messages_in": self.publishing.published + self.talking.sent,
-            "messages_out": self.fanout.delivered,
+            "topics": self.hub.topic_count,
+            "sessions": self.presence.session_count,
+            "lagging": len(self.hub.slow_consumers),
+            "limits_alone": int(self.shared_limits is not None and self.shared_limits.is_degraded),
+            "messages_in": self.publishing.published + self.messages.sent,
+            "messages_out": self.hub.delivered,
             "refused": refused,
-            "dropped": self.sessions.attendance.dropped + self.notifications.board.dropped_count,
+            "dropped": self.sessions.local_presence.dropped_signals
+            + self.notifications.store.dropped_count,
             "limits_local": self.counters.total("limits.local"),
             "merged": self.counters.total("delivery.merged"),
             "recovered": self.sessions.recovered,

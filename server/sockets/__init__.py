@@ -1,16 +1,16 @@
 """Sockets: the namespaces, and the one pipeline of guards before their handlers."""
 
-from server.sockets.context import Floor, SocketsConfig
+from server.sockets.context import NamespaceContext, SocketsConfig
 from server.sockets.market import MarketNamespace
-from server.sockets.namespace import FloorNamespace
-from server.sockets.recovery import Crossing
+from server.sockets.namespace import GuardedNamespace
+from server.sockets.recovery import RemoteRecovery
 from server.sockets.session import SessionNamespace
 
 __all__ = [
-    "Crossing",
-    "Floor",
-    "FloorNamespace",
+    "GuardedNamespace",
     "MarketNamespace",
+    "NamespaceContext",
+    "RemoteRecovery",
     "SessionNamespace",
     "SocketsConfig",
 ]

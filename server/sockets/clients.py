@@ -7,7 +7,7 @@ from server.transport import Connection
 
 
 @dataclass(slots=True)
-class Peer:
+class JoinedClient:
     """One joined client of one namespace; only its principal changes, by a refreshed token."""
 
     connection_id: str

@@ -11,8 +11,8 @@ from client_sdk.contract import ErrorCode
 from server.access import Principal, anonymous, find_token
 from server.core.counters import Counters
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
-from server.core.limits.events import EventLimits, Verdict
-from server.core.wire.validation import invalid
+from server.core.limits.events import EventLimits, RateOutcome
+from server.core.wire.validation import invalid_request
 from server.ports import Clock
 from server.sockets.pipeline import Call, Guard, Handler, Reply, Route
 from server.transport import ConnectionRefused
@@ -49,7 +49,7 @@ def errors() -> Guard:
                 f"something went wrong here; incident {incident}",
                 details={"incident": incident},
             ).body()
-        if call.connecting:
+        if call.is_connect:
             raise ConnectionRefused(body["message"], body)
         return {"ok": False, "error": body}
 
@@ -72,8 +72,8 @@ def metrics(counters: Counters, clock: Clock, routes: Mapping[str, Route]) -> Gu
             raise
         finally:
             # A client chooses the names of its events: unknown ones are counted as one.
-            event = call.event if call.connecting or call.event in routes else _UNKNOWN
-            counters.event(call.namespace, event, outcome, clock.monotonic() - began)
+            event = call.event if call.is_connect or call.event in routes else _UNKNOWN
+            counters.count_event(call.namespace, event, outcome, clock.monotonic() - began)
 
     return guard
 
@@ -84,8 +84,8 @@ def authentication(
     """Know who calls: from the token while connecting, from the connection afterwards."""
 
     async def guard(call: Call, proceed: Handler) -> Reply:
-        if call.peer is None:
-            origin = call.link.origin
+        if call.client is None:
+            origin = call.link.request
             payload = call.arguments[0]
             token = find_token(payload, origin.authorization, origin.query_token)
             if token is not None:
@@ -95,7 +95,7 @@ def authentication(
             else:
                 raise AccessError(ErrorCode.AUTH_MISSING, "connecting needs a token")
         else:
-            call.principal = call.peer.principal
+            call.principal = call.client.principal
             if clock.time() >= call.principal.expires_at + grace_seconds:
                 raise AccessError(ErrorCode.AUTH_EXPIRED, "the token has expired")
         return await proceed(call)
@@ -107,14 +107,14 @@ def rate_limit(limits: EventLimits, clock: Clock) -> Guard:
     """Refuse who sends too much, and end who does not stop. Connecting was counted before."""
 
     async def guard(call: Call, proceed: Handler) -> Reply:
-        if call.peer is not None:
+        if call.client is not None:
             verdict, retry_after_ms = limits.check(call.connection_id, clock.monotonic())
-            if verdict is not Verdict.GRANTED:
+            if verdict is not RateOutcome.GRANTED:
                 error = LimitError(
                     ErrorCode.LIMIT_RATE, "too many events", retry_after_ms=retry_after_ms
                 )
-                if verdict is Verdict.HAMMERING:
-                    call.link.end(error, reconnect=True)
+                if verdict is RateOutcome.FLOODING:
+                    call.link.disconnect(error, reconnect=True)
                 raise error
         return await proceed(call)
 
@@ -125,7 +125,7 @@ def validation(routes: Mapping[str, Route], connect: Route) -> Guard:
     """Find the route and give the payload the shape that it names."""
 
     async def guard(call: Call, proceed: Handler) -> Reply:
-        route = connect if call.connecting else routes.get(call.event)
+        route = connect if call.is_connect else routes.get(call.event)
         if route is None:
             raise RequestError(ErrorCode.REQUEST_UNKNOWN_EVENT, "there is no such event here")
         if len(call.arguments) > 1:
@@ -134,7 +134,7 @@ def validation(routes: Mapping[str, Route], connect: Route) -> Guard:
         try:
             call.request = route.model.model_validate({} if payload is None else payload)
         except ValidationError as error:
-            raise invalid(error) from None
+            raise invalid_request(error) from None
         return await proceed(call)
 
     return guard

@@ -9,30 +9,30 @@ from client_sdk.contract import (
     Unsubscribe,
 )
 from server.core.log.entries import Position
-from server.core.recovery.tickets import Tickets
-from server.services import Submissions, SubscribingService
-from server.services.market.client_publishing import reply
-from server.sockets.clients import Peer
-from server.sockets.context import Floor
-from server.sockets.namespace import FloorNamespace
+from server.core.recovery.tickets import ResumeTickets
+from server.services import ClientPublishing, SubscribingService
+from server.services.market.client_publishing import publish_reply
+from server.sockets.clients import JoinedClient
+from server.sockets.context import NamespaceContext
+from server.sockets.namespace import GuardedNamespace
 from server.sockets.pipeline import Call, Reply, Route
-from server.sockets.recovery import Crossing
+from server.sockets.recovery import RemoteRecovery
 
 
-class MarketNamespace(FloorNamespace):
+class MarketNamespace(GuardedNamespace):
     """Events of `/market`."""
 
     def __init__(
         self,
-        floor: Floor,
-        tickets: Tickets,
-        crossing: Crossing,
+        context: NamespaceContext,
+        tickets: ResumeTickets,
+        remote_recovery: RemoteRecovery,
         subscribing: SubscribingService,
-        submissions: Submissions,
+        client_publishing: ClientPublishing,
     ) -> None:
         super().__init__(
             MARKET_NAMESPACE,
-            floor,
+            context,
             tickets,
             {
                 "subscribe": Route(Subscribe, self._subscribe),
@@ -40,29 +40,33 @@ class MarketNamespace(FloorNamespace):
                 "subscriptions": Route(ListSubscriptions, self._subscriptions),
                 "publish": Route(Publish, self._publish),
             },
-            anonymous_allowed=floor.config.anonymous_market,
-            crossing=crossing,
+            anonymous_allowed=context.config.anonymous_market,
+            remote_recovery=remote_recovery,
         )
         self._subscribing = subscribing
-        self._submissions = submissions
+        self._client_publishing = client_publishing
 
-    async def joined(self, peer: Peer, session_id: str | None, *, numbered: bool) -> bytes:
-        self._subscribing.enter(peer.connection_id, peer.principal, peer.link, numbered=numbered)
+    async def attach_client(
+        self, client: JoinedClient, session_id: str | None, *, numbered: bool
+    ) -> bytes:
+        self._subscribing.add_connection(
+            client.connection_id, client.principal, client.link, numbered=numbered
+        )
         return b""
 
-    def parked(self, connection_id: str) -> None:
+    def park_client(self, connection_id: str) -> None:
         self._subscribing.park(connection_id)
 
-    def resumed(self, peer: Peer, offset: str | None, first: bytes) -> bool:
+    def resume_client(self, client: JoinedClient, offset: str | None, first_frames: bytes) -> bool:
         return self._subscribing.resume(
-            peer.connection_id, peer.principal, peer.link, offset, first
+            client.connection_id, client.principal, client.link, offset, first_frames
         )
 
-    async def left(self, connection_id: str, *, deliberate: bool) -> None:
-        await self._subscribing.leave(connection_id)
+    async def detach_client(self, connection_id: str, *, deliberate: bool) -> None:
+        await self._subscribing.remove_connection(connection_id)
 
     async def _subscribe(self, call: Call) -> Reply:
-        request, principal = call.request, call.known
+        request, principal = call.request, call.caller
         assert isinstance(request, Subscribe)
         principal.require(Scope.MARKET_READ)
         topics = await self._subscribing.subscribe(
@@ -75,7 +79,7 @@ class MarketNamespace(FloorNamespace):
         return {"ok": True, "topics": topics}
 
     async def _unsubscribe(self, call: Call) -> Reply:
-        request, principal = call.request, call.known
+        request, principal = call.request, call.caller
         assert isinstance(request, Unsubscribe)
         topics = await self._subscribing.unsubscribe(call.connection_id, principal, request.topics)
         return {"ok": True, "topics": topics}
@@ -84,6 +88,6 @@ class MarketNamespace(FloorNamespace):
         return {"ok": True, "topics": self._subscribing.subscriptions(call.connection_id)}
 
     async def _publish(self, call: Call) -> Reply:
-        request, principal = call.request, call.known
+        request, principal = call.request, call.caller
         assert isinstance(request, Publish)
-        return reply(await self._submissions.submit(principal, request.messages))
+        return publish_reply(await self._client_publishing.publish(principal, request.messages))

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from server.access import Principal
-from server.sockets.clients import Peer
+from server.sockets.clients import JoinedClient
 from server.transport import Connection
 
 Reply = dict[str, Any]
@@ -22,17 +22,17 @@ class Call:
     connection_id: str
     link: Connection
     arguments: tuple[object, ...]
-    peer: Peer | None = None
+    client: JoinedClient | None = None
     principal: Principal | None = None
     request: BaseModel | None = None
 
     @property
-    def connecting(self) -> bool:
+    def is_connect(self) -> bool:
         """Whether this is the client's wish to come in."""
-        return self.peer is None
+        return self.client is None
 
     @property
-    def known(self) -> Principal:
+    def caller(self) -> Principal:
         """Who calls, once the guards have let the call through."""
         assert self.principal is not None
         return self.principal
@@ -53,11 +53,11 @@ class Route:
 def assemble(guards: Sequence[Guard], handler: Handler) -> Handler:
     """Wrap the handler; the first guard of the list is the outermost."""
     for guard in reversed(guards):
-        handler = _around(guard, handler)
+        handler = _wrap(guard, handler)
     return handler
 
 
-def _around(guard: Guard, inner: Handler) -> Handler:
+def _wrap(guard: Guard, inner: Handler) -> Handler:
     def call(call: Call) -> Awaitable[Reply]:
         return guard(call, inner)
 

@@ -13,28 +13,28 @@ from client_sdk.contract import (
     Signal,
 )
 from server.access import Principal
-from server.core.recovery.tickets import Tickets
-from server.services import Notifications, SessionsService, Talking
-from server.sockets.clients import Peer
-from server.sockets.context import Floor
-from server.sockets.namespace import FloorNamespace
+from server.core.recovery.tickets import ResumeTickets
+from server.services import Notifications, SessionMessages, SessionsService
+from server.sockets.clients import JoinedClient
+from server.sockets.context import NamespaceContext
+from server.sockets.namespace import GuardedNamespace
 from server.sockets.pipeline import Call, Reply, Route
 
 
-class SessionNamespace(FloorNamespace):
+class SessionNamespace(GuardedNamespace):
     """Events of `/session`."""
 
     def __init__(
         self,
-        floor: Floor,
-        tickets: Tickets,
+        context: NamespaceContext,
+        tickets: ResumeTickets,
         sessions: SessionsService,
-        talking: Talking,
+        messages: SessionMessages,
         notifications: Notifications,
     ) -> None:
         super().__init__(
             SESSION_NAMESPACE,
-            floor,
+            context,
             tickets,
             {
                 "join": Route(Join, self._join),
@@ -49,50 +49,56 @@ class SessionNamespace(FloorNamespace):
             anonymous_allowed=False,
         )
         self._sessions = sessions
-        self._talking = talking
+        self._messages = messages
         self._notifications = notifications
 
-    def admit(self, principal: Principal, auth: ConnectAuth) -> str | None:
+    def authorize(self, principal: Principal, auth: ConnectAuth) -> str | None:
         if auth.session_id is not None:
-            self._sessions.judge(principal, auth.session_id)
+            self._sessions.authorize(principal, auth.session_id)
         return auth.session_id
 
-    async def joined(self, peer: Peer, session_id: str | None, *, numbered: bool) -> bytes:
-        self._sessions.enter(peer.connection_id, peer.link, numbered=numbered, named=session_id)
+    async def attach_client(
+        self, client: JoinedClient, session_id: str | None, *, numbered: bool
+    ) -> bytes:
+        self._sessions.add_connection(
+            client.connection_id, client.link, numbered=numbered, initial_session=session_id
+        )
         if session_id is not None:
-            await self._sessions.join(peer.connection_id, peer.principal, session_id)
+            await self._sessions.join(client.connection_id, client.principal, session_id)
         return b""
 
-    def greeting(self, peer: Peer) -> bytes:
-        return self._notifications.greet(peer.connection_id, *peer.principal.user)
+    def greeting_frames(self, client: JoinedClient) -> bytes:
+        return self._notifications.pending_frames(client.connection_id, *client.principal.user)
 
-    def parked(self, connection_id: str) -> None:
+    def park_client(self, connection_id: str) -> None:
         self._notifications.forget(connection_id)
         self._sessions.park(connection_id)
 
-    def goes_on(self, connection_id: str, principal: Principal, session_id: str | None) -> bool:
-        return self._sessions.goes_on(connection_id, principal, session_id)
+    def can_resume(self, connection_id: str, principal: Principal, session_id: str | None) -> bool:
+        return self._sessions.is_same_session(connection_id, principal, session_id)
 
-    def resumed(self, peer: Peer, offset: str | None, first: bytes) -> bool:
-        return self._sessions.resume(peer.connection_id, peer.principal, peer.link, offset, first)
+    def resume_client(self, client: JoinedClient, offset: str | None, first_frames: bytes) -> bool:
+        return self._sessions.resume(
+            client.connection_id, client.principal, client.link, offset, first_frames
+        )
 
-    def session_of(self, peer: Peer, session_id: str | None) -> str | None:
+    def resumed_session(self, client: JoinedClient, session_id: str | None) -> str | None:
         # It may have gone out of it by itself, before it was cut off.
         if session_id is None:
             return None
-        org = peer.principal.org
-        is_in = self._sessions.is_in(peer.connection_id, org, session_id)
+        org = client.principal.org
+        is_in = self._sessions.is_member(client.connection_id, org, session_id)
         return session_id if is_in else None
 
-    async def left(self, connection_id: str, *, deliberate: bool) -> None:
+    async def detach_client(self, connection_id: str, *, deliberate: bool) -> None:
         self._notifications.forget(connection_id)
-        await self._sessions.exit(connection_id, deliberate=deliberate)
+        await self._sessions.remove_connection(connection_id, deliberate=deliberate)
 
-    def acknowledged(self, connection_id: str, identifier: int) -> bool:
-        return self._notifications.acknowledged(connection_id, identifier)
+    def acknowledge(self, connection_id: str, identifier: int) -> bool:
+        return self._notifications.acknowledge(connection_id, identifier)
 
     async def _join(self, call: Call) -> Reply:
-        request, principal = call.request, call.known
+        request, principal = call.request, call.caller
         assert isinstance(request, Join)
         return await self._sessions.join(
             call.connection_id,
@@ -105,28 +111,28 @@ class SessionNamespace(FloorNamespace):
     async def _leave(self, call: Call) -> Reply:
         request = call.request
         assert isinstance(request, Leave)
-        return await self._sessions.leave(call.connection_id, call.known, request.session_id)
+        return await self._sessions.leave(call.connection_id, call.caller, request.session_id)
 
     async def _send(self, call: Call) -> Reply:
         request = call.request
         assert isinstance(request, Send)
-        return await self._talking.send(
-            call.connection_id, call.known, request.session_id, request.data, request.id
+        return await self._messages.send(
+            call.connection_id, call.caller, request.session_id, request.data, request.id
         )
 
     async def _signal(self, call: Call) -> Reply:
         request = call.request
         assert isinstance(request, Signal)
-        return await self._talking.signal(
-            call.connection_id, call.known, request.session_id, request.data
+        return await self._messages.signal(
+            call.connection_id, call.caller, request.session_id, request.data
         )
 
     async def _history(self, call: Call) -> Reply:
         request = call.request
         assert isinstance(request, FetchHistory)
-        return await self._talking.history(
+        return await self._messages.history(
             call.connection_id,
-            call.known,
+            call.caller,
             request.session_id,
             request.before_seq,
             request.limit,
@@ -135,14 +141,14 @@ class SessionNamespace(FloorNamespace):
     async def _participants(self, call: Call) -> Reply:
         request = call.request
         assert isinstance(request, ListParticipants)
-        return await self._sessions.participants(call.known, request.session_id)
+        return await self._sessions.participants(call.caller, request.session_id)
 
     async def _kick(self, call: Call) -> Reply:
         request = call.request
         assert isinstance(request, Kick)
-        return await self._sessions.kick(call.known, request.session_id, request.user_id)
+        return await self._sessions.kick(call.caller, request.session_id, request.user_id)
 
     async def _close(self, call: Call) -> Reply:
         request = call.request
         assert isinstance(request, CloseSession)
-        return await self._sessions.close(call.known, request.session_id)
+        return await self._sessions.close(call.caller, request.session_id)

@@ -2,7 +2,7 @@
 
 from server.core.errors import FloorcastError
 from server.core.limits.connections import ConnectionLease, ConnectionLimits, ConnectRate
-from server.ports import Clock, Places
+from server.ports import Clock, SharedLimits
 
 
 class Admission:
@@ -20,31 +20,31 @@ class Admission:
         clock: Clock,
         *,
         max_refused: int,
-        places: Places | None = None,
+        shared_limits: SharedLimits | None = None,
     ) -> None:
         self._limits = limits
         self._rate = rate
         self._clock = clock
         self._max_refused = max_refused
         # What the other nodes have to say, where there are any.
-        self._places = places
-        self._refused = 0
-        self.closed_for: FloorcastError | None = None
+        self._shared_limits = shared_limits
+        self._refused_count = 0
+        self.drain_error: FloorcastError | None = None
 
     async def admit(self, ip: str) -> tuple[ConnectionLease | None, FloorcastError | None]:
         """A place, or the reason why there is none; raises it where even that is too much."""
-        if self.closed_for is not None:
-            raise self.closed_for
+        if self.drain_error is not None:
+            raise self.drain_error
         try:
             self._rate.check(ip, self._clock.monotonic())
             lease = self._limits.open(ip)
-            if self._places is not None:
-                await self._share(self._places, lease)
+            if self._shared_limits is not None:
+                await self._share(self._shared_limits, lease)
             return lease, None
         except FloorcastError as error:
-            if self._refused >= self._max_refused or self.closed_for is not None:
+            if self._refused_count >= self._max_refused or self.drain_error is not None:
                 raise
-            self._refused += 1
+            self._refused_count += 1
             return None, error
 
     async def identify(self, lease: ConnectionLease, org: str, user_id: str) -> None:
@@ -54,25 +54,25 @@ class Admission:
         """
         lease.identify(org, user_id)
         user = (org, user_id)
-        if self._places is None or lease.shares(user):
+        if self._shared_limits is None or lease.is_shared(user):
             return
         try:
-            await self._places.take(user)
+            await self._shared_limits.acquire(user)
         except BaseException:
             lease.forget(org, user_id)
             raise
-        lease.share(user)
+        lease.add_shared(user)
 
-    async def _share(self, places: Places, lease: ConnectionLease) -> None:
+    async def _share(self, shared_limits: SharedLimits, lease: ConnectionLease) -> None:
         try:
-            await places.take(lease.address)
-            lease.share(lease.address)
-            if self.closed_for is not None:
-                raise self.closed_for
+            await shared_limits.acquire(lease.address)
+            lease.add_shared(lease.address)
+            if self.drain_error is not None:
+                raise self.drain_error
         except BaseException:
             lease.close()
             raise
 
     def release_refused(self) -> None:
         """A client that had been let in to hear why has gone."""
-        self._refused -= 1
+        self._refused_count -= 1

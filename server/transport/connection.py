@@ -16,10 +16,10 @@ from server.core.wire.packets import (
     PacketKind,
     decode_packet,
     disconnect_packet,
-    open_event,
+    event_head,
 )
 from server.core.wire.strict_json import dumps
-from server.transport.heartbeat import Pulse, Verdict
+from server.transport.heartbeat import Health, Heartbeat
 from server.transport.inbox import Inbox
 from server.transport.links import Carrier
 
@@ -30,18 +30,18 @@ logger = logging.getLogger(__name__)
 
 PING = text_frame(b"2")
 # Reasons of an end after which nobody is to be had back.
-SENT_AWAY = "sent away"
-BROKE_PROTOCOL = "broke the protocol"
+SERVER_DISCONNECT = "sent away"
+PROTOCOL_ERROR = "broke the protocol"
 # Frames that a well-behaved client hardly ever sends; so many between two pings is an attack.
-_MAX_NOISE = 64
+_MAX_USELESS = 64
 # Each refusal may have cost a signature check; a client that is in already gets more patience.
 _MAX_REFUSALS = 3
 _MAX_REFUSALS_WHEN_JOINED = 10
-_LARGE_ANSWER_BYTES = 4096
+_MAX_DEFERRED_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ClientRequest:
     """What is kept of the request that opened a connection; the rest is let go."""
 
     ip: str
@@ -49,7 +49,7 @@ class Origin:
     query_token: str | None = None
 
 
-def _nowhere(frames: bytes) -> None:
+def _discard(frames: bytes) -> None:
     """Where a closed connection's frames go."""
 
 
@@ -61,25 +61,25 @@ class Connection:
     """
 
     __slots__ = (
-        "_answer",
         "_carrier",
+        "_deferred",
         "_engine",
+        "_heartbeat",
         "_inbox",
-        "_noise",
-        "_pulse",
-        "_refusals",
+        "_refusal_count",
+        "_useless_count",
         "_waiters",
+        "accepts_plain",
         "clogged",
         "closed",
-        "crossed",
         "deflates",
         "lease",
-        "numbered",
-        "origin",
+        "offset_namespaces",
         "refusal",
+        "request",
         "sid",
         "sids",
-        "swift",
+        "tried_remote_recovery",
         "upgrading",
         "write",
     )
@@ -88,7 +88,7 @@ class Connection:
         self,
         engine: "Engine",
         sid: str,
-        origin: Origin,
+        request: ClientRequest,
         lease: ConnectionLease | None,
         refusal: FloorcastError | None,
         now: float,
@@ -96,35 +96,35 @@ class Connection:
         config = engine.config
         self._engine = engine
         self.sid = sid
-        self.origin = origin
+        self.request = request
         self.lease = lease
         self.refusal = refusal
         self.sids: dict[str, str | None] = {}
         # The namespaces whose events have offsets.
-        self.numbered: tuple[str, ...] = ()
+        self.offset_namespaces: tuple[str, ...] = ()
         # Whether other nodes were asked for what its client had before.
-        self.crossed = False
+        self.tried_remote_recovery = False
         self.closed = False
         self.upgrading = False
         self.deflates = False
         self.clogged = False
         # Neither clogged nor compressed, in one look: a delivery asks nothing else.
-        self.swift = True
-        self.write: Callable[[bytes], None] = _nowhere
-        self._answer = b""
+        self.accepts_plain = True
+        self.write: Callable[[bytes], None] = _discard
+        self._deferred = b""
         self._carrier: Carrier | None = None
-        self._inbox = Inbox(self._handle, self._let_flow)
-        self._noise = 0
-        self._refusals = 0
+        self._inbox = Inbox(self._handle, self._set_reading)
+        self._useless_count = 0
+        self._refusal_count = 0
         self._waiters: list[Callable[[], object]] | None = None
         join_seconds = config.join_timeout_seconds
         if refusal is not None:
             join_seconds = min(join_seconds, config.refused_seconds)
-        self._pulse = Pulse(config, now, join_seconds)
+        self._heartbeat = Heartbeat(config, now, join_seconds)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else ",".join(self.sids) or "not joined"
-        return f"<Connection {self.sid} {self.origin.ip} {state}>"
+        return f"<Connection {self.sid} {self.request.ip} {state}>"
 
     # --- the carrier below
 
@@ -133,15 +133,15 @@ class Connection:
         """What carries the bytes now."""
         return self._carrier
 
-    def carry(self, carrier: Carrier) -> None:
+    def use_carrier(self, carrier: Carrier) -> None:
         """Use this carrier from now on."""
-        self._release()
+        self._flush()
         self._carrier = carrier
         self.write = carrier.write
         self.deflates = carrier.deflates
-        self.swift = not (self.deflates or self.clogged)
+        self.accepts_plain = not (self.deflates or self.clogged)
 
-    def answer(self, frames: bytes) -> None:
+    def write_soon(self, frames: bytes) -> None:
         """Write at the end of this turn of the loop, in one with what else comes in it.
 
         A message that its sender hears too is then one write with the answer to the sender.
@@ -149,32 +149,32 @@ class Connection:
         """
         if self.closed:
             return
-        if not self._answer:
-            self.write = self._write_behind_answer
-            asyncio.get_running_loop().call_soon(self._release)
-        self._answer += frames
-        if len(self._answer) > _LARGE_ANSWER_BYTES:
+        if not self._deferred:
+            self.write = self._write_after_deferred
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._deferred += frames
+        if len(self._deferred) > _MAX_DEFERRED_BYTES:
             # It counts at once as something that the client has yet to read.
-            self._release()
+            self._flush()
 
-    def gather(self) -> None:
+    def cork(self) -> None:
         """Hold what is written until the end of this turn of the loop, as far as it is little."""
         if not self.closed:
-            self.write = self._gather
-            asyncio.get_running_loop().call_soon(self._release)
+            self.write = self._write_corked
+            asyncio.get_running_loop().call_soon(self._flush)
 
-    def _gather(self, frames: bytes) -> None:
-        self._answer += frames
-        if len(self._answer) > self._engine.config.clog_bytes:
+    def _write_corked(self, frames: bytes) -> None:
+        self._deferred += frames
+        if len(self._deferred) > self._engine.config.clog_bytes:
             # From here on it counts as something that the client has yet to read.
-            self._release()
+            self._flush()
 
-    def _write_behind_answer(self, frames: bytes) -> None:
-        self._answer += frames
-        self._release()
+    def _write_after_deferred(self, frames: bytes) -> None:
+        self._deferred += frames
+        self._flush()
 
-    def _release(self) -> None:
-        answer, self._answer = self._answer, b""
+    def _flush(self) -> None:
+        answer, self._deferred = self._deferred, b""
         if self._carrier is not None and not self.closed:
             self.write = self._carrier.write
             if answer:
@@ -229,34 +229,34 @@ class Connection:
                 self.on_violation("a packet for a namespace that was not joined", 1002)
             else:
                 self._inbox.put(packet)
-        elif text == "3" and self._pulse.pong():
-            self._noise = 0
+        elif text == "3" and self._heartbeat.pong():
+            self._useless_count = 0
         elif text == "1":
-            self.on_farewell()
+            self.on_close_request()
         else:
             self.on_violation("unexpected engine packet", 1002)
 
-    def on_noise(self) -> None:
-        self._noise += 1
-        if self._noise > _MAX_NOISE:
+    def on_control_frame(self) -> None:
+        self._useless_count += 1
+        if self._useless_count > _MAX_USELESS:
             self.on_violation("too many control frames", 1008)
 
-    def on_farewell(self) -> None:
+    def on_close_request(self) -> None:
         self.close("client closed")
 
     def on_violation(self, reason: str, close_code: int) -> None:
         if not self.closed:
             logger.info(
                 "closed a client that broke the protocol",
-                extra={"reason": reason, "ip": self.origin.ip, "connection": self.sid},
+                extra={"reason": reason, "ip": self.request.ip, "connection": self.sid},
             )
-            self.close(BROKE_PROTOCOL, close_code)
+            self.close(PROTOCOL_ERROR, close_code)
 
     def on_clogged(self) -> None:
-        self.clogged, self.swift = True, False
+        self.clogged, self.accepts_plain = True, False
 
     def on_writable(self) -> None:
-        self.clogged, self.swift = False, not self.deflates
+        self.clogged, self.accepts_plain = False, not self.deflates
         waiters, self._waiters = self._waiters, None
         for callback in waiters or ():
             callback()
@@ -266,19 +266,19 @@ class Connection:
         self._end("transport closed")
         self._engine.unwatch(self)
 
-    async def settled(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until every packet that came so far was dealt with."""
-        await self._inbox.settled()
+        await self._inbox.wait_idle()
 
     async def _handle(self, packet: Packet) -> None:
         # Who does not read our answers is given no more of them: what it asks waits, and soon
         # its bytes wait in the network.
         while self.clogged and self.buffered_bytes > self._engine.config.buffer_bytes:
-            await self._room()
+            await self._wait_writable()
         if not self.closed:
             await self._engine.on_packet(self, packet)
 
-    async def _room(self) -> None:
+    async def _wait_writable(self) -> None:
         room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def tell() -> None:
@@ -288,9 +288,9 @@ class Connection:
         self.when_writable(tell)
         await room
 
-    def _let_flow(self, flowing: bool) -> None:
+    def _set_reading(self, reading: bool) -> None:
         if self._carrier is not None:
-            if flowing:
+            if reading:
                 self._carrier.resume_reading()
             else:
                 self._carrier.pause_reading()
@@ -303,36 +303,38 @@ class Connection:
             if self._carrier is not None:
                 self._carrier.abort()
             return
-        verdict = self._pulse.judge(now, self._carrier, joined=self.joined, clogged=self.clogged)
-        if verdict in (Verdict.SILENT, Verdict.DEAF):
+        verdict = self._heartbeat.check(
+            now, self._carrier, joined=self.joined, clogged=self.clogged
+        )
+        if verdict in (Health.PING_TIMEOUT, Health.NOT_READING):
             self.abort(verdict.value)
-        elif verdict in (Verdict.STRANGER, Verdict.REFUSED):
+        elif verdict in (Health.NOT_JOINED, Health.REFUSED):
             self.close(verdict.value)
         else:
-            if verdict is Verdict.PING:
+            if verdict is Health.PING_DUE:
                 self.write(PING)
             self._engine.watch(self, self.next_check())
 
     def next_check(self) -> float:
         """When `check` should be called next."""
-        return self._pulse.next_look(joined=self.joined)
+        return self._heartbeat.next_check(joined=self.joined)
 
     # --- its end
 
-    def refused(self) -> None:
+    def count_refusal(self) -> None:
         """A namespace turned it away; who keeps asking is shown out."""
-        self._refusals += 1
+        self._refusal_count += 1
         patience = _MAX_REFUSALS_WHEN_JOINED if self.joined else _MAX_REFUSALS
-        if self.refusal is not None or self._refusals >= patience:
-            self.leave_soon()
+        if self.refusal is not None or self._refusal_count >= patience:
+            self.close_soon()
 
-    def leave_soon(self) -> None:
+    def close_soon(self) -> None:
         """Give the client a moment to read what was written and go by itself."""
         when = self._engine.clock.monotonic() + self._engine.config.leave_seconds
-        if not self.closed and self._pulse.leave_by(when):
+        if not self.closed and self._heartbeat.close_at(when):
             self._engine.watch(self, when)
 
-    def end(
+    def disconnect(
         self,
         error: FloorcastError,
         *,
@@ -363,11 +365,11 @@ class Connection:
                 self.write(text_frame(disconnect_packet(name)))
         if not reconnect:
             for name in leaving:
-                self._engine.on_left(self, name, SENT_AWAY)
+                self._engine.on_namespace_closed(self, name, SERVER_DISCONNECT)
         if len(leaving) == len(joined):
             self.close(error.code.value)
 
-    def tell(self, event: str, body: dict[str, object]) -> None:
+    def emit(self, event: str, body: dict[str, object]) -> None:
         """Send an event to every namespace that is joined."""
         for namespace, sid in self.sids.items():
             if sid is not None:
@@ -375,17 +377,17 @@ class Connection:
 
     def event_frame(self, namespace: str, event: str, body: bytes) -> bytes:
         """An event of no topic, as this client wants it: with all that was written so far."""
-        opened = open_event(namespace, event, body)
-        if namespace not in self.numbered:
+        opened = event_head(namespace, event, body)
+        if namespace not in self.offset_namespaces:
             return plain_frame(opened)
         offsets = self._engine.offsets
-        return offsets.frame(opened, offsets.last)
+        return offsets.frame(opened, offsets.last_serial)
 
     def close(self, reason: str, close_code: int = 1000) -> None:
         """End the connection; what was written still goes out, if the client takes it."""
         if self.closed:
             return
-        self._release()
+        self._flush()
         self._end(reason)
         if self._carrier is not None:
             now = self._engine.clock.monotonic()
@@ -397,7 +399,7 @@ class Connection:
         if not self.closed:
             logger.info(
                 "aborted a connection",
-                extra={"reason": reason, "ip": self.origin.ip, "connection": self.sid},
+                extra={"reason": reason, "ip": self.request.ip, "connection": self.sid},
             )
         self._end(reason)
         if self._carrier is not None:
@@ -407,9 +409,9 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        self.write = _nowhere
+        self.write = _discard
         self._waiters = None
         self._inbox.clear()
         if self.lease is not None:
             self.lease.close()
-        self._engine.on_end(self, reason)
+        self._engine.on_closed(self, reason)

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, cast
 
 
-class _Rest(Coroutine[Any, Any, None]):
+class _StartedCoroutine(Coroutine[Any, Any, None]):
     """A started coroutine, as a coroutine that first repeats what it waits for.
 
     A class and not a generator: a task that is cancelled before its first step throws
@@ -53,4 +53,4 @@ def start(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None] | N
         awaited = coroutine.send(None)
     except StopIteration:
         return None
-    return _Rest(coroutine, awaited)
+    return _StartedCoroutine(coroutine, awaited)

@@ -19,9 +19,9 @@ from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.transport.admission import Admission
 from server.transport.config import TransportConfig
-from server.transport.connection import Connection, Origin
+from server.transport.connection import ClientRequest, Connection
 from server.transport.origins import OriginPolicy
-from server.transport.polling import PollingCarrier, PollOverlap
+from server.transport.polling import OverlappingPoll, PollingCarrier
 from server.transport.proxies import TrustedProxies
 from server.transport.takeover import BadHandshake, accept_key, offers_deflate, take_over
 from server.transport.upgrade import Probe
@@ -41,23 +41,23 @@ _FORBIDDEN = (4, "Forbidden")
 _BAD_VERSION = (5, "Unsupported protocol version")
 
 
-class Hub(Protocol):
+class ConnectionEvents(Protocol):
     """Who speaks Socket.IO on top of the connections."""
 
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
         """A well-formed Socket.IO packet came."""
 
-    def on_left(self, connection: Connection, namespace: str, reason: str) -> None:
+    def on_namespace_closed(self, connection: Connection, namespace: str, reason: str) -> None:
         """The connection stays, but one of its namespaces has ended."""
 
-    def on_end(self, connection: Connection, reason: str) -> None:
+    def on_closed(self, connection: Connection, reason: str) -> None:
         """The connection has ended, with all its namespaces."""
 
 
 class Engine(engineio.AsyncServer):  # type: ignore[misc]
     """python-engineio's server with its request handling, sockets and timers replaced."""
 
-    hub: Hub
+    connection_events: ConnectionEvents
 
     def __init__(
         self,
@@ -76,12 +76,12 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self._proxies = TrustedProxies(config.trusted_proxies)
         self._origins = OriginPolicy(config.origins)
         self._deadlines: Deadlines[Connection | Probe] = Deadlines()
-        self._open_tail = (
+        self._handshake_tail = (
             f'"pingInterval":{int(config.ping_interval_seconds * 1000)},'
             f'"pingTimeout":{int(config.ping_timeout_seconds * 1000)},'
             f'"maxPayload":{config.message_bytes}}}'
         )
-        self._all_gone: asyncio.Event | None = None
+        self._all_closed: asyncio.Event | None = None
 
     # --- requests
 
@@ -123,20 +123,22 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return await self._open(request, transport)
         connection = self.sockets.get(sid)
         if connection is None:
-            closed_for = self._admission.closed_for
+            closed_for = self._admission.drain_error
             # It may be another node's, that a proxy can still ask.
-            return _refuse(_UNKNOWN_SESSION) if closed_for is None else _turn_away(closed_for)
+            return (
+                _refuse(_UNKNOWN_SESSION) if closed_for is None else _refuse_connection(closed_for)
+            )
         polling = connection.carrier
         if not isinstance(polling, PollingCarrier):
             return _refuse(_BAD_REQUEST)
         if transport == "websocket":
             return self._upgrade(request, connection)
         if request.method == "GET":
-            return await self._fetch(connection, polling)
+            return await self._poll(connection, polling)
         return await self._post(request, connection)
 
     async def _open(self, request: web.Request, transport: str) -> web.StreamResponse:
-        origin = self._origin_of(request)
+        origin = self._client_request(request)
         accept, deflates = "", False
         if transport == "websocket":
             try:
@@ -147,13 +149,13 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         try:
             lease, refusal = await self._admission.admit(origin.ip)
         except FloorcastError as error:
-            return _turn_away(error)
+            return _refuse_connection(error)
         now = self.clock.monotonic()
         connection = Connection(self, self.generate_id(), origin, lease, refusal, now)
         self.sockets[connection.sid] = connection
         self.watch(connection, connection.next_check())
         if transport == "polling":
-            connection.carry(PollingCarrier(connection, clog_bytes=self.config.clog_bytes))
+            connection.use_carrier(PollingCarrier(connection, clog_bytes=self.config.clog_bytes))
             return _packets([self._open_packet(connection, upgrades=True)])
         carrier = WebSocketCarrier(
             connection,
@@ -161,7 +163,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             clog_bytes=self.config.clog_bytes,
             deflates=deflates,
         )
-        connection.carry(carrier)
+        connection.use_carrier(carrier)
         first = text_frame(self._open_packet(connection, upgrades=False))
         try:
             return take_over(request, carrier, accept=accept, deflate=deflates, first_frames=first)
@@ -170,9 +172,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             connection.on_lost()
             return _refuse(_BAD_REQUEST)
 
-    def _origin_of(self, request: web.Request) -> Origin:
+    def _client_request(self, request: web.Request) -> ClientRequest:
         forwarded = request.headers.getall("X-Forwarded-For", None)
-        return Origin(
+        return ClientRequest(
             ip=self._proxies.client_address(
                 request.remote or "", None if forwarded is None else ",".join(forwarded)
             ),
@@ -183,7 +185,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     def _open_packet(self, connection: Connection, *, upgrades: bool) -> bytes:
         can_upgrade = upgrades and "websocket" in self.config.transports
         upgrade_list = '["websocket"]' if can_upgrade else "[]"
-        return f'0{{"sid":"{connection.sid}","upgrades":{upgrade_list},{self._open_tail}'.encode()
+        return (
+            f'0{{"sid":"{connection.sid}","upgrades":{upgrade_list},{self._handshake_tail}'.encode()
+        )
 
     def _upgrade(self, request: web.Request, connection: Connection) -> web.StreamResponse:
         if connection.upgrading:
@@ -201,10 +205,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         probe.begin(self.clock.monotonic())
         return response
 
-    async def _fetch(self, connection: Connection, polling: PollingCarrier) -> web.StreamResponse:
+    async def _poll(self, connection: Connection, polling: PollingCarrier) -> web.StreamResponse:
         try:
             packets = await polling.poll()
-        except PollOverlap:
+        except OverlappingPoll:
             connection.on_violation("two polls at once", 1002)
             return _refuse(_BAD_REQUEST)
         except asyncio.CancelledError:
@@ -229,7 +233,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return _refuse(_BAD_REQUEST)
         for packet in packets:
             connection.on_text(packet)
-        await connection.settled()
+        await connection.wait_idle()
         # Who takes his leave has done nothing wrong.
         if connection.closed and packets[-1] != "1":
             return _refuse(_BAD_REQUEST)
@@ -249,16 +253,16 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     # --- connections
 
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
-        await self.hub.on_packet(connection, packet)
+        await self.connection_events.on_packet(connection, packet)
 
-    def on_left(self, connection: Connection, namespace: str, reason: str) -> None:
-        self.hub.on_left(connection, namespace, reason)
+    def on_namespace_closed(self, connection: Connection, namespace: str, reason: str) -> None:
+        self.connection_events.on_namespace_closed(connection, namespace, reason)
 
-    def on_end(self, connection: Connection, reason: str) -> None:
+    def on_closed(self, connection: Connection, reason: str) -> None:
         if self.sockets.pop(connection.sid, None) is not None:
             if connection.refusal is not None:
                 self._admission.release_refused()
-            self.hub.on_end(connection, reason)
+            self.connection_events.on_closed(connection, reason)
 
     # --- time
 
@@ -269,29 +273,29 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     def unwatch(self, watched: Connection | Probe) -> None:
         """It has ended."""
         self._deadlines.cancel(watched)
-        if self._all_gone is not None and not self._deadlines:
-            self._all_gone.set()
+        if self._all_closed is not None and not self._deadlines:
+            self._all_closed.set()
 
     @property
     def watched_count(self) -> int:
         """Connections that are open, and those that are still taking their leave."""
         return len(self._deadlines)
 
-    async def gone(self, within_seconds: float) -> None:
+    async def wait_closed(self, timeout_seconds: float) -> None:
         """Wait until nobody is left; who lingers longer than this is cut off."""
-        self._all_gone = asyncio.Event()
+        self._all_closed = asyncio.Event()
         try:
             if self._deadlines:
-                async with asyncio.timeout(within_seconds):
-                    await self._all_gone.wait()
+                async with asyncio.timeout(timeout_seconds):
+                    await self._all_closed.wait()
         except TimeoutError:
-            for watched in self._deadlines.due(math.inf):
+            for watched in self._deadlines.pop_due(math.inf):
                 watched.check(math.inf)
 
     def tick(self) -> None:
         """Look after every connection whose moment has come."""
         now = self.clock.monotonic()
-        for watched in self._deadlines.due(now):
+        for watched in self._deadlines.pop_due(now):
             watched.check(now)
 
 
@@ -300,7 +304,7 @@ def _refuse(error: tuple[int, str], *, status: int = 400) -> web.Response:
     return _json({"code": code, "message": message}, status=status)
 
 
-def _turn_away(error: FloorcastError) -> web.Response:
+def _refuse_connection(error: FloorcastError) -> web.Response:
     draining = error.code is ErrorCode.SERVER_DRAINING
     response = _json(error.body(), status=503 if draining else 429)
     if error.retry_after_ms is not None:

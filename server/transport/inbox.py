@@ -14,13 +14,13 @@ _MAX_WAITING = 64
 class Inbox:
     """One packet at a time; `flow` is told to pause and resume the client."""
 
-    __slots__ = ("_cleared", "_flow", "_handle", "_task", "_waiting")
+    __slots__ = ("_cleared", "_handle", "_set_reading", "_task", "_waiting")
 
     def __init__(
-        self, handle: Callable[[Packet], Awaitable[None]], flow: Callable[[bool], None]
+        self, handle: Callable[[Packet], Awaitable[None]], set_reading: Callable[[bool], None]
     ) -> None:
         self._handle = handle
-        self._flow = flow
+        self._set_reading = set_reading
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[Packet] | None = None
         self._cleared = False
@@ -42,7 +42,7 @@ class Inbox:
                 self._waiting = deque()
             self._waiting.append(packet)
             if len(self._waiting) == _MAX_WAITING:
-                self._flow(False)
+                self._set_reading(False)
             return
         rest = eager.start(self._work(packet))
         if rest is not None:
@@ -58,7 +58,7 @@ class Inbox:
         if self._task is not None:
             self._task.cancel()
 
-    async def settled(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until every packet that came so far was dealt with."""
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -72,4 +72,4 @@ class Inbox:
             self._task = None
             if self._waiting is not None:
                 self._waiting = None
-                self._flow(True)
+                self._set_reading(True)

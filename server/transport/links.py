@@ -34,16 +34,16 @@ class Carrier(Protocol):
         """End now; what is buffered is lost."""
 
 
-class Listener(Protocol):
+class CarrierEvents(Protocol):
     """Who hears a carrier: a connection, or the probe of an upgrade."""
 
     def on_text(self, text: str) -> None:
         """One Engine.IO packet came."""
 
-    def on_noise(self) -> None:
+    def on_control_frame(self) -> None:
         """A control frame came that costs us time and means nothing to us."""
 
-    def on_farewell(self) -> None:
+    def on_close_request(self) -> None:
         """The client wants to end the WebSocket."""
 
     def on_violation(self, reason: str, close_code: int) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 
 from server.core.wire.frames import split_text_frames
-from server.transport.links import Listener
+from server.transport.links import CarrierEvents
 
 # The stock Python client gives up where an answer has more, and takes its leave.
 _MAX_PACKETS = 16
 
 
-class PollOverlap(Exception):
+class OverlappingPoll(Exception):
     """The client asked again while an earlier request of its was still waiting."""
 
 
@@ -22,22 +22,22 @@ class PollingCarrier:
         "_buffered",
         "_clog_bytes",
         "_clogged",
-        "_ended",
-        "_listener",
+        "_closed",
+        "_events",
         "_packets",
         "_taken",
         "_waiter",
     )
 
-    def __init__(self, listener: Listener, *, clog_bytes: int) -> None:
-        self._listener = listener
+    def __init__(self, events: CarrierEvents, *, clog_bytes: int) -> None:
+        self._events = events
         self._clog_bytes = clog_bytes
         self._clogged = False
         self._packets: list[bytes] = []
         self._buffered = 0
         self._taken = 0
         self._waiter: asyncio.Future[None] | None = None
-        self._ended = False
+        self._closed = False
 
     @property
     def buffered_bytes(self) -> int:
@@ -48,27 +48,27 @@ class PollingCarrier:
         return self._taken
 
     @property
-    def polled(self) -> bool:
+    def has_waiting_poll(self) -> bool:
         """Whether a request of the client waits here for something to fetch."""
         return self._waiter is not None
 
     def write(self, frames: bytes) -> None:
-        if self._ended:
+        if self._closed:
             return
         packets = split_text_frames(frames)
         self._packets += packets
         self._buffered += sum(map(len, packets))
-        self.release()
+        self.complete_poll()
         if self._buffered > self._clog_bytes and not self._clogged:
             self._clogged = True
-            self._listener.on_clogged()
+            self._events.on_clogged()
 
-    def release(self) -> None:
+    def complete_poll(self) -> None:
         """Let the waiting request go, with what there is."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def take(self, max_packets: int | None = None) -> list[bytes]:
+    def take_packets(self, max_packets: int | None = None) -> list[bytes]:
         """What waits, for the client or for the carrier that takes over."""
         packets = self._packets[:max_packets]
         del self._packets[:max_packets]
@@ -77,14 +77,14 @@ class PollingCarrier:
         self._buffered -= size
         if self._clogged and self._buffered <= self._clog_bytes // 4:
             self._clogged = False
-            self._listener.on_writable()
+            self._events.on_writable()
         return packets
 
     async def poll(self) -> list[bytes]:
         """Wait until there is something to fetch, or until the connection ends."""
         if self._waiter is not None:
-            raise PollOverlap
-        if not self._packets and not self._ended:
+            raise OverlappingPoll
+        if not self._packets and not self._closed:
             # The wait is bounded: a ping is written every interval, and who does not answer
             # it is ended.
             self._waiter = asyncio.get_running_loop().create_future()
@@ -93,7 +93,7 @@ class PollingCarrier:
             finally:
                 self._waiter = None
         # After the end there is no next poll: the goodbye is the last packet.
-        return self.take(None if self._ended else _MAX_PACKETS)
+        return self.take_packets(None if self._closed else _MAX_PACKETS)
 
     def pause_reading(self) -> None:
         """Nothing: a client's next post is only answered when this one was dealt with."""
@@ -104,10 +104,10 @@ class PollingCarrier:
     def close(self, close_code: int) -> None:
         # What was written before can still be fetched by the request that waits now; one
         # that comes later hears that the session is unknown, and the client reconnects.
-        if not self._ended:
-            self._ended = True
-            self.release()
-            self._listener.on_lost()
+        if not self._closed:
+            self._closed = True
+            self.complete_poll()
+            self._events.on_lost()
 
     def abort(self) -> None:
         self.close(1000)

@@ -7,7 +7,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 HTTP_LOGGER = logging.getLogger("server.transport.http")
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
+def _drop_traceback(record: logging.LogRecord) -> bool:
     kind = record.exc_info[0] if record.exc_info else None
     if kind is not None and issubclass(kind, HttpProcessingError):
         record.exc_info = None
@@ -17,4 +17,4 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
-HTTP_LOGGER.addFilter(_without_traceback)
+HTTP_LOGGER.addFilter(_drop_traceback)

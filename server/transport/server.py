@@ -28,7 +28,7 @@ from server.transport.connection import Connection
 from server.transport.engine import STOCK_LOGGER, Engine
 
 # Events that their sender hears back at once: both go out in one write.
-_ECHOED = frozenset(("send",))
+_ECHOED_EVENTS = frozenset(("send",))
 
 # What a namespace raises to turn a client away, with a message and data for it.
 ConnectionRefused = exceptions.ConnectionRefusedError
@@ -68,9 +68,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             async_handlers=False,
             logger=STOCK_LOGGER,
         )
-        self.eio.hub = self
+        self.eio.connection_events = self
         self._config = config
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._disconnect_tasks: set[asyncio.Task[None]] = set()
 
     def _engineio_server_class(self) -> Callable[..., Engine]:
         return self._make_engine
@@ -84,13 +84,13 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         """The open connections at this moment."""
         return list(self.eio.sockets.values())
 
-    async def end_all(self, error: FloorcastError) -> None:
+    async def close_all(self, error: FloorcastError) -> None:
         """Say goodbye to everybody and wait, for a bounded time, until all have gone."""
         for connection in self.connections():
-            connection.end(error, reconnect=True)
-        await self.eio.gone(self._config.close_seconds)
-        if self._leaving:
-            await asyncio.wait(self._leaving, timeout=self._config.close_seconds)
+            connection.disconnect(error, reconnect=True)
+        await self.eio.wait_closed(self._config.close_seconds)
+        if self._disconnect_tasks:
+            await asyncio.wait(self._disconnect_tasks, timeout=self._config.close_seconds)
 
     # --- what the engine hands up
 
@@ -101,13 +101,13 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         elif packet.kind is PacketKind.CONNECT:
             await self._on_connect(connection, packet)
         elif packet.kind is PacketKind.DISCONNECT:
-            self.on_left(connection, packet.namespace, self.reason.CLIENT_DISCONNECT)
+            self.on_namespace_closed(connection, packet.namespace, self.reason.CLIENT_DISCONNECT)
         else:
             sid = connection.sids.get(packet.namespace)
             handler = self.namespace_handlers[packet.namespace]
-            if sid is None or not handler.acknowledged(sid, packet.id):
+            if sid is None or not handler.acknowledge(sid, packet.id):
                 # Late, or forged: a client may not make many of these.
-                connection.on_noise()
+                connection.on_control_frame()
 
     async def _on_event(self, connection: Connection, packet: Packet) -> None:
         namespace = packet.namespace
@@ -120,8 +120,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         reply = await handler.trigger_event(event, sid, *arguments)
         if packet.id is not None:
             answer = text_frame(ack_packet(namespace, packet.id, dumps(reply)))
-            if event in _ECHOED:
-                connection.answer(answer)
+            if event in _ECHOED_EVENTS:
+                connection.write_soon(answer)
             else:
                 # Alone: a client that awaits an answer may look at it later than at an event
                 # that came in the same bytes.
@@ -137,7 +137,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             return
         if namespace in connection.sids:
             # It was in, and left. That is no event, and each time costs more than most of them.
-            connection.on_noise()
+            connection.on_control_frame()
             if connection.closed:
                 return
         try:
@@ -159,31 +159,31 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         connection.sids[namespace] = accepted.connection_id
         if connection.closed:
             # It broke, or was let go, while it was sent what it had missed.
-            self.on_left(connection, namespace, self.reason.TRANSPORT_CLOSE)
+            self.on_namespace_closed(connection, namespace, self.reason.TRANSPORT_CLOSE)
             return
         connection.write(accepted.first_frames)
 
     def _refuse(self, connection: Connection, namespace: str, message: str, data: object) -> None:
         packet = connect_error_packet(namespace, message, data)
         connection.write(text_frame(packet))
-        connection.refused()
+        connection.count_refusal()
 
-    def on_left(self, connection: Connection, namespace: str, reason: str) -> None:
+    def on_namespace_closed(self, connection: Connection, namespace: str, reason: str) -> None:
         """One namespace of a connection has ended; unknown ones are nothing."""
         sid = connection.sids.get(namespace)
         if sid is not None:
             connection.sids[namespace] = None
             self._trigger_disconnect(namespace, sid, reason)
 
-    def on_end(self, connection: Connection, reason: str) -> None:
+    def on_closed(self, connection: Connection, reason: str) -> None:
         """A connection has ended, and with it all that it had joined."""
         for namespace in connection.sids:
-            self.on_left(connection, namespace, reason)
+            self.on_namespace_closed(connection, namespace, reason)
 
     def _trigger_disconnect(self, namespace: str, sid: str, reason: str) -> None:
         handler = self.namespace_handlers[namespace]
         rest = eager.start(handler.trigger_event("disconnect", sid, reason))
         if rest is not None:
             task = asyncio.get_running_loop().create_task(rest, name=f"floorcast-leave-{sid}")
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            self._disconnect_tasks.add(task)
+            task.add_done_callback(self._disconnect_tasks.discard)

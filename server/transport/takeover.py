@@ -28,7 +28,7 @@ class BadHandshake(Exception):
     """The request asks for a WebSocket in a way that we cannot serve."""
 
 
-class TakenOver(web.StreamResponse):
+class TakenOverResponse(web.StreamResponse):
     """Stands for a response that was already sent on a connection that aiohttp gave up."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ def take_over(
     accept: str,
     deflate: bool,
     first_frames: bytes = b"",
-) -> TakenOver:
+) -> TakenOverResponse:
     """Answer the handshake, move the transport to `protocol`, and send the first frames."""
     handler = request.protocol
     transport = handler.transport
@@ -110,4 +110,4 @@ def take_over(
         transport.write(first_frames)
     if early:
         protocol.data_received(early)
-    return TakenOver()
+    return TakenOverResponse()

@@ -40,7 +40,7 @@ class Probe:
 
     def check(self, now: float) -> None:
         """Too slow: the client goes on polling."""
-        self._give_up(1000)
+        self._fail(1000)
 
     def on_text(self, text: str) -> None:
         connection = self._connection
@@ -53,22 +53,24 @@ class Probe:
             # The client waits for its last poll to return before it switches.
             polling.write(_NOOP)
         elif self._probed and text == "5":
-            self._switch(polling)
+            self._upgrade(polling)
         else:
             self.on_violation("bad probe", 1002)
 
-    def _switch(self, polling: PollingCarrier) -> None:
+    def _upgrade(self, polling: PollingCarrier) -> None:
         connection = self._connection
         connection.upgrading = False
         self._engine.unwatch(self)
-        self.carrier.attach(connection)
-        connection.carry(self.carrier)
-        waiting = b"".join(text_frame(packet) for packet in polling.take() if packet != b"6")
-        polling.release()
+        self.carrier.set_events(connection)
+        connection.use_carrier(self.carrier)
+        waiting = b"".join(
+            text_frame(packet) for packet in polling.take_packets() if packet != b"6"
+        )
+        polling.complete_poll()
         if waiting:
             self.carrier.write(waiting)
 
-    def on_noise(self) -> None:
+    def on_control_frame(self) -> None:
         """A control frame before the switch means nothing."""
 
     def on_clogged(self) -> None:
@@ -77,17 +79,17 @@ class Probe:
     def on_writable(self) -> None:
         """As above."""
 
-    def on_farewell(self) -> None:
-        self._give_up(1000)
+    def on_close_request(self) -> None:
+        self._fail(1000)
 
     def on_violation(self, reason: str, close_code: int) -> None:
         logger.info(
             "closed a client that broke the protocol",
-            extra={"reason": reason, "ip": self._connection.origin.ip},
+            extra={"reason": reason, "ip": self._connection.request.ip},
         )
-        self._give_up(close_code)
+        self._fail(close_code)
 
-    def _give_up(self, close_code: int) -> None:
+    def _fail(self, close_code: int) -> None:
         # A second look, one close later, is for a client that does not take its leave.
         self._engine.watch(self, self._engine.clock.monotonic() + self._engine.config.close_seconds)
         if self._connection.upgrading:

@@ -5,27 +5,27 @@ from typing import cast
 
 from server.core.wire.frames import close_frame, pong_frame
 from server.core.wire.websocket import FrameReader, Opcode, ProtocolViolation
-from server.transport.links import Listener
+from server.transport.links import CarrierEvents
 
 
 class WebSocketCarrier(asyncio.Protocol):
     """Lives on a transport that was taken over from aiohttp."""
 
-    __slots__ = ("_clog_bytes", "_listener", "_reader", "_transport", "_written", "deflates")
+    __slots__ = ("_clog_bytes", "_events", "_reader", "_transport", "_written", "deflates")
 
     def __init__(
-        self, listener: Listener, *, max_message_bytes: int, clog_bytes: int, deflates: bool
+        self, events: CarrierEvents, *, max_message_bytes: int, clog_bytes: int, deflates: bool
     ) -> None:
-        self._listener = listener
+        self._events = events
         self._reader = FrameReader(max_message_bytes, inflate=deflates)
         self._clog_bytes = clog_bytes
         self._transport: asyncio.Transport | None = None
         self._written = 0
         self.deflates = deflates
 
-    def attach(self, listener: Listener) -> None:
+    def set_events(self, events: CarrierEvents) -> None:
         """Let somebody else hear this carrier from now on."""
-        self._listener = listener
+        self._events = events
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -38,30 +38,30 @@ class WebSocketCarrier(asyncio.Protocol):
         try:
             messages = self._reader.feed(data)
         except ProtocolViolation as violation:
-            self._listener.on_violation(violation.reason, violation.close_code)
+            self._events.on_violation(violation.reason, violation.close_code)
             return
         for message in messages:
             if isinstance(message, str):
-                self._listener.on_text(message)
+                self._events.on_text(message)
             elif message.opcode is Opcode.PING:
                 self.write(pong_frame(message.payload))
-                self._listener.on_noise()
+                self._events.on_control_frame()
             elif message.opcode is Opcode.CLOSE:
-                self._listener.on_farewell()
+                self._events.on_close_request()
             else:
-                self._listener.on_noise()
+                self._events.on_control_frame()
             if transport.is_closing():
                 return
 
     def pause_writing(self) -> None:
-        self._listener.on_clogged()
+        self._events.on_clogged()
 
     def resume_writing(self) -> None:
-        self._listener.on_writable()
+        self._events.on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._listener.on_lost()
+        self._events.on_lost()
 
     @property
     def buffered_bytes(self) -> int:

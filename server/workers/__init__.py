@@ -1,9 +1,9 @@
 """Several processes behind one address: a supervisor, and the workers that it keeps running."""
 
-from server.workers.control import Order
+from server.workers.control import WorkerSpec
 from server.workers.failures import WorkersError
 from server.workers.process import Launcher
 from server.workers.running import open_listeners, supervise
 from server.workers.working import work
 
-__all__ = ["Launcher", "Order", "WorkersError", "open_listeners", "supervise", "work"]
+__all__ = ["Launcher", "WorkerSpec", "WorkersError", "open_listeners", "supervise", "work"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Word(Enum):
+class MessageKind(Enum):
     """Everything that is said after the order."""
 
     FEED = "feed"
@@ -25,7 +25,7 @@ class Word(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class WorkerSpec:
     """What a worker is to do, in terms of what the supervisor itself was told.
 
     It reads the settings for itself, so that one started later has the file as it is then.
@@ -45,27 +45,27 @@ class Control:
         self._writer = writer
 
     @staticmethod
-    async def on(end: socket.socket) -> "Control":
+    async def open(sock: socket.socket) -> "Control":
         """Speak over this end."""
-        return Control(*await asyncio.open_unix_connection(sock=end))
+        return Control(*await asyncio.open_unix_connection(sock=sock))
 
-    def order(self, order: Order) -> None:
+    def send_spec(self, spec: WorkerSpec) -> None:
         """Say what is to be done; the first line of all."""
-        config = None if order.config is None else str(order.config)
+        config = None if spec.config is None else str(spec.config)
         # Never an argument or a variable: secrets stand in it, and others could read those.
-        self._write({**dataclasses.asdict(order), "config": config})
+        self._write({**dataclasses.asdict(spec), "config": config})
 
-    async def ordered(self) -> Order:
+    async def receive_spec(self) -> WorkerSpec:
         """What is to be done."""
         body = json.loads(await self._reader.readline())
         config = body.pop("config")
-        return Order(config=None if config is None else Path(config), **body)
+        return WorkerSpec(config=None if config is None else Path(config), **body)
 
-    def say(self, word: Word, **more: object) -> None:
+    def send(self, kind: MessageKind, **fields: object) -> None:
         """Say one thing; to an end that is gone it is nothing."""
-        self._write({"word": word.value, **more})
+        self._write({"word": kind.value, **fields})
 
-    async def heard(self) -> tuple[Word, Mapping[str, Any]] | None:
+    async def receive(self) -> tuple[MessageKind, Mapping[str, Any]] | None:
         """The next thing said, or None when the other end has closed."""
         try:
             line = await self._reader.readline()
@@ -74,9 +74,9 @@ class Control:
         if not line.endswith(b"\n"):
             return None
         body = json.loads(line)
-        return Word(body.pop("word")), body
+        return MessageKind(body.pop("word")), body
 
-    def let_go(self) -> None:
+    def write_eof(self) -> None:
         """Tell the worker that it is no longer wanted; what it says still comes."""
         self._writer.write_eof()
 

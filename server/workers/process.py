@@ -9,7 +9,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from server.workers.control import Control, Order, Word
+from server.workers.control import Control, MessageKind, WorkerSpec
 from server.workers.failures import WorkerFailed
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Launcher:
 
     command: Sequence[str]
     environ: Mapping[str, str]
-    order: Order
+    spec: WorkerSpec
 
     async def launch(self, number: int, listener: socket.socket) -> "Worker":
         """Start the worker of this number."""
@@ -46,8 +46,8 @@ class Launcher:
             )
         finally:
             theirs.close()
-        control = await Control.on(ours)
-        control.order(dataclasses.replace(self.order, number=number))
+        control = await Control.open(ours)
+        control.send_spec(dataclasses.replace(self.spec, number=number))
         return Worker(number, process, control)
 
 
@@ -63,49 +63,49 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    async def ready(self) -> None:
+    async def wait_ready(self) -> None:
         """Wait until it serves clients; raises what keeps it from that, and it is ended."""
         try:
             async with asyncio.timeout(READY_SECONDS):
-                heard = await self._control.heard()
+                heard = await self._control.receive()
         except TimeoutError:
             await self.kill()
             raise WorkerFailed(f"worker {self.number} did not become ready", 1) from None
         if heard is None:
-            code = await self.ended()
+            code = await self.wait_ended()
             raise WorkerFailed(f"worker {self.number} ended with {code} while starting", 1)
         word, body = heard
-        if word is Word.FAILED:
-            await self.ended()
+        if word is MessageKind.FAILED:
+            await self.wait_ended()
             raise WorkerFailed(body["message"], body["code"])
 
-    def feed(self) -> None:
+    def start_feed(self) -> None:
         """Let it run the feed."""
-        self._control.say(Word.FEED)
+        self._control.send(MessageKind.FEED)
 
     async def hand_over(self) -> None:
         """Let it take in nobody else and end its feed; its clients it then drains, and exits."""
-        self._control.let_go()
+        self._control.write_eof()
         try:
             async with asyncio.timeout(_HAND_OVER_SECONDS):
-                while (heard := await self._control.heard()) is not None:
-                    if heard[0] is Word.HANDED_OVER:
+                while (heard := await self._control.receive()) is not None:
+                    if heard[0] is MessageKind.HANDED_OVER:
                         return
         except TimeoutError:
             logger.error("a worker does not hand over", extra={"worker": self.number})
             await self.kill()
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, signum: signal.Signals) -> None:
         """Pass a signal on; to one that has ended it is nothing."""
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
+            self._process.send_signal(signum)
 
     async def kill(self) -> None:
         """End it now."""
-        self.signal(signal.SIGKILL)
-        await self.ended()
+        self.send_signal(signal.SIGKILL)
+        await self.wait_ended()
 
-    async def ended(self) -> int:
+    async def wait_ended(self) -> int:
         """Wait until it has ended; with what."""
         code = await self._process.wait()
         self._control.close()

@@ -11,7 +11,7 @@ class RestartLimit:
         self.seconds = seconds
         self._died_at: deque[float] = deque(maxlen=deaths)
 
-    def note(self, now: float) -> bool:
+    def record_death(self, now: float) -> bool:
         """A worker has died; whether another one may take its place."""
         self._died_at.append(now)
         return len(self._died_at) < self.deaths or now - self._died_at[0] > self.seconds

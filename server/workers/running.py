@@ -26,7 +26,7 @@ async def supervise(
     listeners: Sequence[socket.socket],
     *,
     drain_seconds: float,
-    judge: Callable[[], object],
+    check_settings: Callable[[], object],
     announce: Callable[[], None],
 ) -> bool:
     """Serve until SIGTERM, which drains, or SIGINT; SIGHUP renews. Whether all ended by themselves.
@@ -39,7 +39,7 @@ async def supervise(
         clock=SystemClock(),
         limit=RestartLimit(),
         drain_seconds=drain_seconds,
-        judge=judge,
+        check_settings=check_settings,
     )
     loop = asyncio.get_running_loop()
     for how in (signal.SIGTERM, signal.SIGINT):

@@ -32,13 +32,13 @@ PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 
 
 @cache
-def rsa_key(bits: int = 2048, which: int = 0) -> RSAPrivateKey:
+def rsa_key(bits: int = 2048, index: int = 0) -> RSAPrivateKey:
     """An RSA key; making one is slow, so each is made once."""
     return generate_rsa(65537, bits)
 
 
 @cache
-def ec_key(which: int = 0) -> EllipticCurvePrivateKey:
+def ec_key(index: int = 0) -> EllipticCurvePrivateKey:
     """A P-256 key."""
     return generate_private_key(SECP256R1())
 
@@ -50,16 +50,16 @@ def other_curve_key() -> EllipticCurvePrivateKey:
 
 
 @cache
-def ed_key(which: int = 0) -> Ed25519PrivateKey:
+def ed_key(index: int = 0) -> Ed25519PrivateKey:
     """An Ed25519 key."""
     return Ed25519PrivateKey.generate()
 
 
-def key_for(algorithm: str, which: int = 0) -> PrivateKey:
+def key_for(algorithm: str, index: int = 0) -> PrivateKey:
     """A key that goes with the algorithm."""
     if algorithm == "RS256":
-        return rsa_key(which=which)
-    return ec_key(which) if algorithm == "ES256" else ed_key(which)
+        return rsa_key(index=index)
+    return ec_key(index) if algorithm == "ES256" else ed_key(index)
 
 
 def public_pem(key: PrivateKey) -> bytes:

@@ -21,10 +21,10 @@ PAYLOAD = json.dumps(forge.claims()).encode()
 WRONG_ALGORITHM = "the token is not signed as this server demands"
 
 
-async def refusal(text: str, judge: TokenVerifier | None = None) -> str:
+async def refusal(text: str, token_verifier: TokenVerifier | None = None) -> str:
     """Why a token is refused; always with the same code."""
     with pytest.raises(AccessError) as caught:
-        await (judge or verifier()).verify(text)
+        await (token_verifier or verifier()).verify(text)
     assert caught.value.code is ErrorCode.AUTH_INVALID
     return caught.value.message
 
@@ -86,7 +86,7 @@ async def test_a_token_that_demands_extensions_is_refused(extra: dict[str, objec
 
 
 async def test_keys_that_a_token_brings_along_are_not_looked_at() -> None:
-    thief = forge.ec_key(which=9)
+    thief = forge.ec_key(index=9)
     header = {"jwk": forge.jwk(thief), "jku": "http://127.0.0.1:9/", "x5u": "http://127.0.0.1:9/"}
     assert await refusal(token(key=thief, algorithm="ES256", header=header)) == WRONG_ALGORITHM
     mine = raw_token(json.dumps({"alg": "HS256", **header}).encode(), PAYLOAD, secret=b"x" * 32)

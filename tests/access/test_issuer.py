@@ -17,7 +17,7 @@ from tests.kit.server.in_process import running
 Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def served(handler: Serve) -> TestServer:
+async def serve_document(handler: Serve) -> TestServer:
     """A real server with one document."""
     app = web.Application()
     app.router.add_get("/keys", handler)
@@ -32,7 +32,7 @@ async def test_a_token_is_verified_with_the_keys_of_a_real_issuer(algorithm: str
         published = jwks(jwk(key_for(algorithm, 1), "old"), jwk(key_for(algorithm), "now"))
         return web.Response(body=published, content_type="application/jwk-set+json")
 
-    async with await served(keys) as server:
+    async with await serve_document(keys) as server:
         config = AccessConfig(algorithm=algorithm, jwks_url=str(server.make_url("/keys")))
         judge = build_verifier(config, ManualClock())
         right = token(key=key_for(algorithm), algorithm=algorithm, header={"kid": "now"})
@@ -51,7 +51,7 @@ async def test_a_client_is_let_in_with_a_token_of_a_real_issuer() -> None:
         key=key_for("EdDSA"), algorithm="EdDSA", header={"kid": "a"}, scope="session:join", org="x"
     )
     async with (
-        await served(keys) as server,
+        await serve_document(keys) as server,
         running(
             {"auth.algorithm": "EdDSA", "auth.jwks_url": str(server.make_url("/keys"))}
         ) as ours,
@@ -61,7 +61,7 @@ async def test_a_client_is_let_in_with_a_token_of_a_real_issuer() -> None:
         welcome = await client.join(text, namespace="/session", session_id="job:42")
         assert (welcome["user_id"], welcome["org"]) == ("ann", "x")
         assert welcome["session_id"] == "job:42"
-        await client.leave()
+        await client.close()
         await ours.until_empty()
 
 
@@ -71,7 +71,7 @@ async def test_only_a_plain_answer_is_a_document(status: int) -> None:
         redirected = bool(request.query)
         return web.Response(status=200 if redirected else status, headers={"Location": "/keys?2"})
 
-    async with await served(keys) as server:
+    async with await serve_document(keys) as server:
         with pytest.raises(ValueError, match="not there"):
             await fetch_document(str(server.make_url("/keys")))
 
@@ -81,7 +81,7 @@ async def test_a_document_has_a_greatest_size(size: int, fits: bool) -> None:
     async def keys(request: web.Request) -> web.Response:
         return web.Response(body=b"x" * size)
 
-    async with await served(keys) as server:
+    async with await serve_document(keys) as server:
         url = str(server.make_url("/keys"))
         if fits:
             assert len(await fetch_document(url)) == size
@@ -96,5 +96,5 @@ async def test_a_compressed_document_is_not_blown_up() -> None:
         response.enable_compression(web.ContentCoding.gzip)
         return response
 
-    async with await served(keys) as server:
+    async with await serve_document(keys) as server:
         assert len(await fetch_document(str(server.make_url("/keys")))) < 256 * 1024

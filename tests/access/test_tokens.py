@@ -198,7 +198,7 @@ async def test_a_public_key_verifies_its_own_tokens_and_no_others(
     own = token(key=forge.key_for(algorithm), algorithm=algorithm)
     assert (await judge.verify(own)).user_id == "ann"
     with pytest.raises(AccessError, match="signature"):
-        await judge.verify(token(key=forge.key_for(algorithm, which=1), algorithm=algorithm))
+        await judge.verify(token(key=forge.key_for(algorithm, index=1), algorithm=algorithm))
 
 
 async def test_a_token_that_is_shown_again_is_not_judged_anew_but_ends_when_it_ends() -> None:
@@ -240,7 +240,7 @@ async def test_a_token_is_judged_anew_when_its_key_is_withdrawn() -> None:
 
 
 async def test_only_so_many_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.access.tokens._MAX_SEEN", 2)
+    monkeypatch.setattr("server.access.tokens._MAX_VERIFIED", 2)
     checked, texts = verifier(), [token(jti=str(number)) for number in range(3)]
     first, second, _ = [await checked.verify(text) for text in texts]
     assert await checked.verify(texts[1]) is second

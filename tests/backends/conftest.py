@@ -2,22 +2,22 @@
 
 import pytest
 
-from tests.kit.rigs.broker_cluster import Cluster
-from tests.kit.rigs.presence_cluster import Quarter
+from tests.kit.rigs.broker_cluster import BrokerCluster
+from tests.kit.rigs.presence_cluster import PresenceCluster
 
 URLS = {"redis": "shared_redis", "sentinel": "sentinel_url", "shards": "shards_url"}
 
 
 @pytest.fixture(params=["memory", *URLS])
-def cluster(request: pytest.FixtureRequest) -> Cluster:
+def cluster(request: pytest.FixtureRequest) -> BrokerCluster:
     """What the nodes of one test share, and nobody else."""
-    return Cluster(request.param, url_of(request))
+    return BrokerCluster(request.param, url_of(request))
 
 
 @pytest.fixture(params=["memory", *URLS])
-def quarter(request: pytest.FixtureRequest) -> Quarter:
+def quarter(request: pytest.FixtureRequest) -> PresenceCluster:
     """The same for what they know of sessions."""
-    return Quarter(url_of(request))
+    return PresenceCluster(url_of(request))
 
 
 def url_of(request: pytest.FixtureRequest) -> str | None:

@@ -7,16 +7,16 @@ from collections.abc import Iterable
 import orjson
 import pytest
 
-from server.core.errors import FloorcastError, Moved, RequestError
+from server.core.errors import FloorcastError, RequestError, WriteConflict
 from server.core.log.entries import Entry, Position, Receipt
 from server.core.log.idempotency import Claim
 from tests.kit.clock import ManualClock
-from tests.kit.rigs.broker_cluster import Bounds, Cluster, Node
+from tests.kit.rigs.broker_cluster import Bounds, BrokerCluster, BrokerNode
 
 
-async def publish(node: Node, channel: str = "A", number: int = 0, ts_ms: int = 1) -> Receipt:
+async def publish(node: BrokerNode, channel: str = "A", number: int = 0, ts_ms: int = 1) -> Receipt:
     """One message that is kept."""
-    return await node.broker.publish(channel, b'{"n":%d}' % number, ts_ms, kept=True)
+    return await node.broker.publish(channel, b'{"n":%d}' % number, ts_ms, in_history=True)
 
 
 def seqs(entries: Iterable[Entry] | None) -> list[int]:
@@ -28,7 +28,7 @@ def now_ms(clock: ManualClock) -> int:
     return int(clock.time() * 1000)
 
 
-async def test_positions_count_from_1_for_each_channel(cluster: Cluster) -> None:
+async def test_positions_count_from_1_for_each_channel(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         head = await node.broker.head("A")
         assert head.seq == 0
@@ -44,19 +44,21 @@ async def test_positions_count_from_1_for_each_channel(cluster: Cluster) -> None
         assert await node.broker.latest("B") == Entry("B", other.position, 6, b'{"b":1}')
 
 
-async def test_watched_channels_are_heard_in_order_and_others_are_not(cluster: Cluster) -> None:
+async def test_watched_channels_are_heard_in_order_and_others_are_not(
+    cluster: BrokerCluster,
+) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         for channel in ("A", "B", "A"):
             await publish(node, channel)
-        await node.hears(2)
+        await node.wait_for_entries(2)
         await node.broker.unwatch("A")
         await node.broker.unwatch("nothing")
         await publish(node, "A")
         await node.broker.watch("last")
         await publish(node, "last")
-        await node.hears(3)
-        assert [(each.channel, each.position.seq) for each in node.heard] == [
+        await node.wait_for_entries(3)
+        assert [(each.channel, each.position.seq) for each in node.entries] == [
             ("A", 1),
             ("A", 2),
             ("last", 1),
@@ -64,68 +66,70 @@ async def test_watched_channels_are_heard_in_order_and_others_are_not(cluster: C
         assert node.resets == []
 
 
-async def test_what_is_heard_is_what_was_published(cluster: Cluster) -> None:
+async def test_what_is_heard_is_what_was_published(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         name = "USER_DATA@3:org:a{b}%\u00fc\n"
         data = orjson.dumps({"text": '"}{', "deep": [[{}]], "more": "\u00e9\u2028"})
         await node.broker.watch(name)
-        receipt = await node.broker.publish(name, data, 17, kind="snapshot", kept=True)
-        [entry] = await node.hears(1)
+        receipt = await node.broker.publish(name, data, 17, kind="snapshot", in_history=True)
+        [entry] = await node.wait_for_entries(1)
         assert entry == Entry(name, receipt.position, 17, data, "snapshot")
         assert await node.broker.latest(name) == entry
         assert await node.broker.before(name, None, 5) == [entry]
 
 
-async def test_what_comes_after_watching_is_heard_whatever_head_says(cluster: Cluster) -> None:
+async def test_what_comes_after_watching_is_heard_whatever_head_says(
+    cluster: BrokerCluster,
+) -> None:
     async with cluster.running() as node:
         await publish(node)
         await node.broker.watch("A")
         await publish(node)
         assert (await node.broker.head("A")).seq == 2
-        await node.until(lambda: node.seqs() == [2])
+        await node.wait_until(lambda: node.seqs() == [2])
 
 
-async def test_what_was_asked_last_holds_however_it_overlaps(cluster: Cluster) -> None:
+async def test_what_was_asked_last_holds_however_it_overlaps(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         await asyncio.gather(node.broker.unwatch("A"), node.broker.watch("A"))
         await publish(node, "A")
-        await node.until(lambda: node.seqs() == [1])
+        await node.wait_until(lambda: node.seqs() == [1])
         await asyncio.gather(
             node.broker.unwatch("A"), node.broker.watch("A"), node.broker.unwatch("A")
         )
         await publish(node, "A")
         await node.broker.watch("last")
         await publish(node, "last")
-        await node.until(lambda: node.seqs("last") == [1])
+        await node.wait_until(lambda: node.seqs("last") == [1])
         assert node.seqs() == [1]
 
 
-async def test_many_at_once_each_have_their_own_place(cluster: Cluster) -> None:
+async def test_many_at_once_each_have_their_own_place(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         receipts = await asyncio.gather(*(publish(node, "A", n) for n in range(500)))
         assert [each.position.seq for each in receipts] == list(range(1, 501)), "in their order"
-        await node.hears(500)
+        await node.wait_for_entries(500)
         assert node.seqs() == list(range(1, 501))
-        assert [orjson.loads(each.data)["n"] for each in node.heard] == list(range(500))
+        assert [orjson.loads(each.data)["n"] for each in node.entries] == list(range(500))
 
 
-async def test_a_stopped_broker_takes_nothing(cluster: Cluster) -> None:
+async def test_a_stopped_broker_takes_nothing(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         await node.broker.stop()
         with pytest.raises(FloorcastError, match="stopped") as refused:
             await publish(node)
         assert refused.value.code == "server.draining"
-        assert node.heard == []
+        assert node.entries == []
 
 
-async def test_what_was_published_outlives_a_stop_and_a_start(cluster: Cluster) -> None:
+async def test_what_was_published_outlives_a_stop_and_a_start(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         first = await publish(node)
-        await node.hears(1)
+        await node.wait_for_entries(1)
         await node.broker.stop()
         await node.start()
         # Who watched has gone: a new start begins with nobody.
@@ -133,13 +137,13 @@ async def test_what_was_published_outlives_a_stop_and_a_start(cluster: Cluster) 
         assert second.position == Position(first.position.epoch, 2)
         await node.broker.watch("last")
         await publish(node, "last")
-        await node.until(lambda: node.seqs("last") == [1])
+        await node.wait_until(lambda: node.seqs("last") == [1])
         assert node.seqs() == [1]
 
 
 @pytest.mark.behaviour("D13")
 async def test_a_delivery_that_fails_takes_nothing_back_from_the_publisher(
-    cluster: Cluster, caplog: pytest.LogCaptureFixture
+    cluster: BrokerCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard: list[int] = []
 
@@ -148,14 +152,14 @@ async def test_a_delivery_that_fails_takes_nothing_back_from_the_publisher(
             raise RuntimeError(f"cannot take {entry.data!r}")
         heard.append(entry.position.seq)
 
-    node = cluster.node()
+    node = cluster.create_node()
     await node.broker.start(deliver, on_state=node.states.append)
     try:
-        await node.until(lambda: bool(node.states))
+        await node.wait_until(lambda: bool(node.states))
         await node.broker.watch("A")
         with caplog.at_level(logging.ERROR):
             receipts = [await node.broker.publish("A", b'{"a":"secret"}', 1) for _ in range(3)]
-            await node.until(lambda: heard == [3])
+            await node.wait_until(lambda: heard == [3])
     finally:
         await node.broker.stop()
     assert [each.position.seq for each in receipts] == [1, 2, 3]
@@ -166,7 +170,7 @@ async def test_a_delivery_that_fails_takes_nothing_back_from_the_publisher(
 # --- history
 
 
-async def three_kept(node: Node, clock: ManualClock) -> str:
+async def publish_three(node: BrokerNode, clock: ManualClock) -> str:
     """Three kept messages in A, a second apart; their epoch."""
     for number in range(3):
         clock.advance(1.0)
@@ -174,10 +178,10 @@ async def three_kept(node: Node, clock: ManualClock) -> str:
     return receipt.position.epoch
 
 
-async def test_what_was_missed_is_told_exactly_or_not_at_all(cluster: Cluster) -> None:
+async def test_what_was_missed_is_told_exactly_or_not_at_all(cluster: BrokerCluster) -> None:
     async with cluster.running(Bounds(seconds=10.0)) as node:
         broker, clock = node.broker, cluster.clock
-        epoch = await three_kept(node, clock)
+        epoch = await publish_three(node, clock)
         assert seqs(await broker.since("A", Position(epoch, 0))) == [1, 2, 3]
         assert seqs(await broker.since("A", Position(epoch, 1))) == [2, 3]
         assert await broker.since("A", Position(epoch, 3)) == []
@@ -195,7 +199,7 @@ async def test_what_was_missed_is_told_exactly_or_not_at_all(cluster: Cluster) -
         assert seqs(await broker.since("A", Position(epoch, 2))) == [3], "the newest stays"
 
 
-async def test_what_is_told_of_the_past_was_delivered_before(cluster: Cluster) -> None:
+async def test_what_is_told_of_the_past_was_delivered_before(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         start = await node.broker.head("A")
@@ -207,7 +211,7 @@ async def test_what_is_told_of_the_past_was_delivered_before(cluster: Cluster) -
             assert node.seqs()[: len(missed)] == seqs(missed)
 
 
-async def test_history_is_bounded_by_count_and_by_bytes(cluster: Cluster) -> None:
+async def test_history_is_bounded_by_count_and_by_bytes(cluster: BrokerCluster) -> None:
     async with cluster.running(Bounds(messages=5, bytes=4000)) as node:
         now = now_ms(cluster.clock)
         for number in range(12):
@@ -216,25 +220,25 @@ async def test_history_is_bounded_by_count_and_by_bytes(cluster: Cluster) -> Non
         assert seqs(await node.broker.since("A", Position(epoch, 7))) == [8, 9, 10, 11, 12]
         assert seqs(await node.broker.before("A", None, 100)) == [8, 9, 10, 11, 12]
         for _ in range(4):
-            await node.broker.publish("A", b'{"x":"%b"}' % (b"x" * 1500), now, kept=True)
+            await node.broker.publish("A", b'{"x":"%b"}' % (b"x" * 1500), now, in_history=True)
         assert await node.broker.since("A", Position(epoch, 13)) is None
         assert seqs(await node.broker.since("A", Position(epoch, 14))) == [15, 16]
-        await node.broker.publish("A", b'{"x":"%b"}' % (b"x" * 9000), now, kept=True)
+        await node.broker.publish("A", b'{"x":"%b"}' % (b"x" * 9000), now, in_history=True)
         assert seqs(await node.broker.before("A", None, 100)) == [17], "the newest always stays"
 
 
-async def test_a_publish_lets_go_of_what_is_too_old(cluster: Cluster) -> None:
+async def test_a_publish_lets_go_of_what_is_too_old(cluster: BrokerCluster) -> None:
     async with cluster.running(Bounds(seconds=10.0)) as node:
-        epoch = await three_kept(node, cluster.clock)
+        epoch = await publish_three(node, cluster.clock)
         cluster.clock.advance(8.5)
         await publish(node, "A", 4, now_ms(cluster.clock))
         assert await node.broker.since("A", Position(epoch, 0)) is None
         assert seqs(await node.broker.since("A", Position(epoch, 1))) == [2, 3, 4]
 
 
-async def test_the_past_is_read_in_pages_backwards(cluster: Cluster) -> None:
+async def test_the_past_is_read_in_pages_backwards(cluster: BrokerCluster) -> None:
     async with cluster.running(Bounds(seconds=10.0)) as node:
-        await three_kept(node, cluster.clock)
+        await publish_three(node, cluster.clock)
         assert seqs(await node.broker.before("A", None, 2)) == [2, 3]
         assert seqs(await node.broker.before("A", 2, 5)) == [1]
         assert await node.broker.before("A", 1, 5) == []
@@ -247,9 +251,11 @@ async def test_the_past_is_read_in_pages_backwards(cluster: Cluster) -> None:
         assert seqs(await node.broker.before("A", None, 5)) == [3]
 
 
-async def test_what_begins_anew_under_a_forgotten_name_has_another_epoch(cluster: Cluster) -> None:
+async def test_what_begins_anew_under_a_forgotten_name_has_another_epoch(
+    cluster: BrokerCluster,
+) -> None:
     async with cluster.running() as node:
-        epoch = await three_kept(node, cluster.clock)
+        epoch = await publish_three(node, cluster.clock)
         await node.broker.watch("B")
         head = await node.broker.head("B")
         await node.broker.forget("A")
@@ -263,7 +269,7 @@ async def test_what_begins_anew_under_a_forgotten_name_has_another_epoch(cluster
         assert first.epoch == head.epoch, "what was told of B before is still true"
 
 
-async def test_a_channel_that_somebody_watches_is_not_forgotten(cluster: Cluster) -> None:
+async def test_a_channel_that_somebody_watches_is_not_forgotten(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         await publish(node)
@@ -274,7 +280,7 @@ async def test_a_channel_that_somebody_watches_is_not_forgotten(cluster: Cluster
 # --- claims
 
 
-async def test_a_retry_has_the_place_of_the_first_and_is_heard_once(cluster: Cluster) -> None:
+async def test_a_retry_has_the_place_of_the_first_and_is_heard_once(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         broker = node.broker
         await broker.watch("A")
@@ -288,11 +294,11 @@ async def test_a_retry_has_the_place_of_the_first_and_is_heard_once(cluster: Clu
         )
         assert {each.position.seq for each in together} == {2}
         await broker.publish("A", b"{}", 10)
-        await node.hears(3)
+        await node.wait_for_entries(3)
         assert node.seqs() == [1, 2, 3]
 
 
-async def test_another_message_under_the_same_id_is_refused(cluster: Cluster) -> None:
+async def test_another_message_under_the_same_id_is_refused(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.publish("A", b"{}", 5, claim=Claim("id", b"one"))
         for attempt in (
@@ -305,7 +311,7 @@ async def test_another_message_under_the_same_id_is_refused(cluster: Cluster) ->
         assert (await node.broker.head("A")).seq == 1
 
 
-async def test_a_claim_ends_with_its_window(cluster: Cluster) -> None:
+async def test_a_claim_ends_with_its_window(cluster: BrokerCluster) -> None:
     async with cluster.running(Bounds(idempotency_seconds=0.02)) as node:
         claim = Claim("id", b"one")
         await node.broker.publish("A", b"{}", 5, claim=claim)
@@ -320,28 +326,28 @@ async def test_a_claim_ends_with_its_window(cluster: Cluster) -> None:
 
 
 async def test_who_expects_another_head_is_refused_and_nothing_is_published(
-    cluster: Cluster,
+    cluster: BrokerCluster,
 ) -> None:
     async with cluster.running() as node:
         broker = node.broker
         head = await broker.head("A")
-        first = await broker.publish("A", b"{}", 1, expect=head)
-        with pytest.raises(Moved):
-            await broker.publish("A", b"{}", 1, expect=head)
-        with pytest.raises(Moved):
-            await broker.publish("A", b"{}", 1, expect=Position("e0", 1))
+        first = await broker.publish("A", b"{}", 1, expected_head=head)
+        with pytest.raises(WriteConflict):
+            await broker.publish("A", b"{}", 1, expected_head=head)
+        with pytest.raises(WriteConflict):
+            await broker.publish("A", b"{}", 1, expected_head=Position("e0", 1))
         assert await broker.head("A") == first.position
-        assert (await broker.publish("A", b"{}", 1, expect=first.position)).position.seq == 2
+        assert (await broker.publish("A", b"{}", 1, expected_head=first.position)).position.seq == 2
 
 
-async def test_a_retry_is_no_change_however_the_head_has_moved(cluster: Cluster) -> None:
+async def test_a_retry_is_no_change_however_the_head_has_moved(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         head, claim = await node.broker.head("A"), Claim("id", b"one")
-        first = await node.broker.publish("A", b"{}", 1, expect=head, claim=claim)
-        assert await node.broker.publish("A", b"{}", 1, expect=head, claim=claim) == first
+        first = await node.broker.publish("A", b"{}", 1, expected_head=head, claim=claim)
+        assert await node.broker.publish("A", b"{}", 1, expected_head=head, claim=claim) == first
 
 
-class Ladder:
+class BidBook:
     """A book of bids, as its publisher knows it."""
 
     def __init__(self) -> None:
@@ -352,38 +358,42 @@ class Ladder:
         self.bids[str(price)] = str(quantity)
         if not quantity:
             del self.bids[str(price)]
-        return self._written([[str(price), str(quantity)]])
+        return self._encode([[str(price), str(quantity)]])
 
-    def whole(self) -> bytes:
+    def full_state(self) -> bytes:
         best_first = sorted(self.bids.items(), key=lambda level: -int(level[0]))
-        return self._written([list(level) for level in best_first])
+        return self._encode([list(level) for level in best_first])
 
-    def _written(self, bids: list[list[str]]) -> bytes:
+    def _encode(self, bids: list[list[str]]) -> bytes:
         return orjson.dumps({"bids": bids, "asks": [], "checksum": 1})
 
 
-async def test_the_latest_of_what_is_published_by_changes_is_the_whole(cluster: Cluster) -> None:
+async def test_the_latest_of_what_is_published_by_changes_is_the_whole(
+    cluster: BrokerCluster,
+) -> None:
     async with cluster.running() as node:
-        ladder = Ladder()
+        ladder = BidBook()
         for number in range(1, 151):
             change = ladder.change(number % 40 + 1, number % 7)
-            receipt = await node.broker.publish("A", change, number, whole=ladder.whole)
+            receipt = await node.broker.publish("A", change, number, full_state=ladder.full_state)
             if number in (1, 2, 64, 65, 66, 150):
                 latest = await node.broker.latest("A")
                 assert latest is not None
                 assert (latest.position, latest.ts_ms) == (receipt.position, number)
                 assert latest.kind == "snapshot" or number == 1
-                told, known = orjson.loads(latest.data), orjson.loads(ladder.whole())
+                told, known = orjson.loads(latest.data), orjson.loads(ladder.full_state())
                 assert told["bids"] == known["bids"]
 
 
-async def test_a_state_that_is_published_whole_is_the_latest_as_it_is(cluster: Cluster) -> None:
+async def test_a_state_that_is_published_whole_is_the_latest_as_it_is(
+    cluster: BrokerCluster,
+) -> None:
     async with cluster.running() as node:
-        ladder = Ladder()
-        await node.broker.publish("A", ladder.change(5, 5), 1, whole=ladder.whole)
+        ladder = BidBook()
+        await node.broker.publish("A", ladder.change(5, 5), 1, full_state=ladder.full_state)
         ladder.bids = {"3": "1"}
-        whole = ladder.whole()
-        await node.broker.publish("A", whole, 2, kind="snapshot", whole=ladder.whole)
+        whole = ladder.full_state()
+        await node.broker.publish("A", whole, 2, kind="snapshot", full_state=ladder.full_state)
         latest = await node.broker.latest("A")
         assert latest is not None
         assert (latest.data, latest.kind, latest.position.seq) == (whole, "snapshot", 2)

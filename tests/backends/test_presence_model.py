@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from server.core.errors import FloorcastError
 from server.core.sessions.records import SessionKey
 from tests.kit.redis.servers import RedisServer
-from tests.kit.rigs.presence_cluster import ROOM, Hall, Quarter
+from tests.kit.rigs.presence_cluster import ROOM, PresenceCluster, PresenceNode
 
 GRACE, RETENTION = 4.0, 30.0
 OTHER: SessionKey = ("acme", "other")
@@ -39,7 +39,7 @@ class Model:
     def users(self) -> set[str]:
         return {each[:-1] for each in self.joined} | set(self.lost_at)
 
-    def tell(self, what: str, user: str = "") -> None:
+    def emit(self, what: str, user: str = "") -> None:
         self.told.append((what, user, len(self.users())))
 
     def join(self, who: str) -> None:
@@ -48,15 +48,15 @@ class Model:
         self.joined.add(who)
         self.lost_at.pop(who[:-1], None)
         if new:
-            self.tell("joined", who[:-1])
+            self.emit("joined", who[:-1])
 
-    def go(self, who: str, lost_at: float | None) -> None:
+    def leave(self, who: str, lost_at: float | None) -> None:
         if who not in self.joined:
             return
         self.joined.discard(who)
         if who[:-1] not in self.users():
             if lost_at is None:
-                self.tell("left", who[:-1])
+                self.emit("left", who[:-1])
             else:
                 self.lost_at[who[:-1]] = lost_at
 
@@ -64,7 +64,7 @@ class Model:
         mine = {each for each in self.joined if each[:-1] == user}
         self.joined -= mine
         self.lost_at.pop(user, None)
-        self.tell("kicked", user)
+        self.emit("kicked", user)
         return len(mine)
 
     def close(self) -> int:
@@ -72,47 +72,49 @@ class Model:
         self.joined.clear()
         self.lost_at.clear()
         self.closed = True
-        self.tell("closed")
+        self.emit("closed")
         return count
 
-    def time(self, now: float) -> None:
+    def expire(self, now: float) -> None:
         for user, when in sorted(self.lost_at.items(), key=lambda each: each[1]):
             if when + GRACE <= now:
                 del self.lost_at[user]
-                self.tell("left", user)
+                self.emit("left", user)
 
 
-async def play(quarter: Quarter, script: list[tuple[str, str, SessionKey]], nodes: int) -> None:
+async def play(
+    quarter: PresenceCluster, script: list[tuple[str, str, SessionKey]], nodes: int
+) -> None:
     rules = {"grace_seconds": GRACE, "retention_seconds": RETENTION}
     models = {ROOM: Model(), OTHER: Model()}
     parked: set[tuple[str, SessionKey]] = set()
-    async with quarter.hall(**rules) as one, quarter.hall(**rules) as two:
+    async with quarter.node(**rules) as one, quarter.node(**rules) as two:
         halls = [one, two][:nodes]
         if nodes == 1:
-            quarter.halls.remove(two)
+            quarter.nodes.remove(two)
         for hall in halls:
             await hall.watch(OTHER)
         for what, who, key in script:
             model, hall = models[key], halls[(int(who[-1]) - 1) % nodes]
             await act(what, who, key, model, hall, models, quarter, parked)
             for each in halls:
-                await each.quiet()
+                await each.wait_idle()
         for key, model in models.items():
             await quarter.settle(key)
             for hall in halls:
                 heard = [
-                    (each.what.value, each.user_id, each.participant_count)
-                    for each in hall.heard
-                    if each.key == key and each.what not in ("signal", "refused", "over")
+                    (each.kind.value, each.user_id, each.participant_count)
+                    for each in hall.events
+                    if each.key == key and each.kind not in ("signal", "refused", "over")
                 ]
                 # Those who are given up in one moment are in no order.
                 assert Counter(heard) == Counter(model.told), (heard, model.told)
                 expected = {
                     user: sum(each[:-1] == user for each in model.joined) for user in model.users()
                 }
-                assert await hall.who(key) == expected
+                assert await hall.participants(key) == expected
         if nodes == 1:
-            quarter.halls.append(two)
+            quarter.nodes.append(two)
 
 
 async def act(
@@ -120,9 +122,9 @@ async def act(
     who: str,
     key: SessionKey,
     model: Model,
-    hall: Hall,
+    hall: PresenceNode,
     models: dict[SessionKey, Model],
-    quarter: Quarter,
+    quarter: PresenceCluster,
     parked: set[tuple[str, SessionKey]],
 ) -> None:
     match what:
@@ -130,7 +132,7 @@ async def act(
             # In steps that are less than the grace time: nobody is given up together with another.
             quarter.clock.advance(1.5)
             for each in models.values():
-                each.time(quarter.clock.monotonic())
+                each.expire(quarter.clock.monotonic())
         case "join" if model.closed:
             with pytest.raises(FloorcastError):
                 await hall.join(who, key=key)
@@ -140,27 +142,27 @@ async def act(
             model.join(who)
         case "rejoin" if (who, key) in parked and model.made:
             parked.discard((who, key))
-            if hall.assembly.admits(who[:-1], key):
-                hall.assembly.rejoin(who, who[:-1], key)
+            if hall.presence.can_rejoin(who[:-1], key):
+                hall.presence.rejoin(who, who[:-1], key)
                 if not model.closed:
                     model.join(who)
         case "leave":
-            await hall.assembly.leave(who, key)
-            model.go(who, None)
+            await hall.presence.leave(who, key)
+            model.leave(who, None)
         case "lose":
             if who in model.joined:
                 parked.add((who, key))
-            hall.lose(who, key)
-            model.go(who, quarter.clock.monotonic())
+            hall.disconnect(who, key)
+            model.leave(who, quarter.clock.monotonic())
         case "kick" if who[:-1] in model.users():
-            assert await hall.assembly.kick(key, who[:-1]) == model.kick(who[:-1])
+            assert await hall.presence.kick(key, who[:-1]) == model.kick(who[:-1])
         case "close" if model.made and not model.closed and len(model.told) > 4:
-            assert await hall.assembly.close(key) == model.close()
+            assert await hall.presence.close(key) == model.close()
         case "kick":
             with pytest.raises(FloorcastError):
-                await hall.assembly.kick(key, who[:-1])
+                await hall.presence.kick(key, who[:-1])
             if model.made and not model.closed:
-                model.tell("barred", who[:-1])
+                model.emit("barred", who[:-1])
         case _:
             pass
 
@@ -169,7 +171,7 @@ async def act(
 @given(steps)
 @settings(max_examples=100)
 def test_any_order_in_one_process(script: list[tuple[str, str, SessionKey]]) -> None:
-    asyncio.run(play(Quarter(None), script, nodes=1))
+    asyncio.run(play(PresenceCluster(None), script, nodes=1))
 
 
 @pytest.mark.behaviour("D42", "D44")
@@ -178,4 +180,4 @@ def test_any_order_in_one_process(script: list[tuple[str, str, SessionKey]]) -> 
 def test_any_order_over_two_nodes(
     shared_redis: RedisServer, script: list[tuple[str, str, SessionKey]]
 ) -> None:
-    asyncio.run(play(Quarter(shared_redis.url), script, nodes=2))
+    asyncio.run(play(PresenceCluster(shared_redis.url), script, nodes=2))

@@ -8,124 +8,142 @@ import pytest
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import LimitError
-from server.core.limits.keys import Quota, Quotas
+from server.core.limits.keys import ConnectionLimit, LimitKeys
 from tests.backends.conftest import URLS, url_of
-from tests.kit.rigs.limits_cluster import ADDRESS, ANN, SEVEN, Gate, free, gate, pass_time
-from tests.kit.rigs.presence_cluster import Quarter
+from tests.kit.rigs.limits_cluster import (
+    ADDRESS,
+    ANN,
+    SEVEN_CONNECTIONS,
+    LimitsNode,
+    count_admitted,
+    limits_node,
+    pass_time,
+)
+from tests.kit.rigs.presence_cluster import PresenceCluster
 
 
 @pytest.fixture(params=[*URLS])
-def quarter(request: pytest.FixtureRequest) -> Quarter:
+def quarter(request: pytest.FixtureRequest) -> PresenceCluster:
     """What the nodes of one test share, and nobody else."""
-    return Quarter(url_of(request))
+    return PresenceCluster(url_of(request))
 
 
 @contextlib.asynccontextmanager
-async def two_gates(quarter: Quarter, quotas: Quotas = SEVEN) -> AsyncIterator[tuple[Gate, Gate]]:
-    async with quarter.hall() as one, quarter.hall() as other:
-        yield gate(quarter, one, quotas), gate(quarter, other, quotas)
+async def two_nodes(
+    quarter: PresenceCluster, quotas: LimitKeys = SEVEN_CONNECTIONS
+) -> AsyncIterator[tuple[LimitsNode, LimitsNode]]:
+    async with quarter.node() as one, quarter.node() as other:
+        yield limits_node(quarter, one, quotas), limits_node(quarter, other, quotas)
 
 
 @pytest.mark.parametrize("holder", [ADDRESS, ANN])
 async def test_the_edge_is_exact_however_many_come_at_once_to_two_nodes(
-    quarter: Quarter, holder: str | tuple[str, str]
+    quarter: PresenceCluster, holder: str | tuple[str, str]
 ) -> None:
-    async with two_gates(quarter) as gates:
-        outcomes = await asyncio.gather(*(each.come(20, holder) for each in gates))
-        assert free([*outcomes[0], *outcomes[1]]) == 7
+    async with two_nodes(quarter) as gates:
+        outcomes = await asyncio.gather(*(each.connect(20, holder) for each in gates))
+        assert count_admitted([*outcomes[0], *outcomes[1]]) == 7
         for each in gates:
             with pytest.raises(LimitError, match="may have 7 connections") as refused:
-                await each.places.take(holder)
+                await each.limits.acquire(holder)
             assert refused.value.details == {"limit": 7}
-            assert each.local == 0
+            assert each.local_count == 0
 
 
-async def test_a_place_that_was_given_back_is_free_at_the_other_node(quarter: Quarter) -> None:
-    async with two_gates(quarter) as (one, other):
-        assert free(await one.come(7)) == 7
-        assert free(await other.come(1)) == 0
-        await one.go(2)
-        assert free(await other.come(5)) == 2
-        await other.go(2)
-        await one.go(5)
-        assert (one.places.tracked, other.places.tracked) == (0, 0)
-        assert free(await other.come(9)) == 7
+async def test_a_place_that_was_given_back_is_free_at_the_other_node(
+    quarter: PresenceCluster,
+) -> None:
+    async with two_nodes(quarter) as (one, other):
+        assert count_admitted(await one.connect(7)) == 7
+        assert count_admitted(await other.connect(1)) == 0
+        await one.disconnect(2)
+        assert count_admitted(await other.connect(5)) == 2
+        await other.disconnect(2)
+        await one.disconnect(5)
+        assert (one.limits.tracked_count, other.limits.tracked_count) == (0, 0)
+        assert count_admitted(await other.connect(9)) == 7
 
 
-async def test_addresses_and_users_do_not_count_for_each_other(quarter: Quarter) -> None:
-    async with two_gates(quarter) as (one, other):
+async def test_addresses_and_users_do_not_count_for_each_other(quarter: PresenceCluster) -> None:
+    async with two_nodes(quarter) as (one, other):
         for holder in (ADDRESS, "192.0.2.2", "a:b}{", ANN, ("acme:ann", ""), ("other", "ann")):
-            assert free(await one.come(4, holder)) == 4
-            assert free(await other.come(4, holder)) == 3
+            assert count_admitted(await one.connect(4, holder)) == 4
+            assert count_admitted(await other.connect(4, holder)) == 3
 
 
-async def test_attempts_are_counted_on_all_nodes_together(quarter: Quarter) -> None:
-    quotas = Quotas(Quota(0, attempts_per_second=5), Quota(0))
-    async with two_gates(quarter, quotas) as (one, other):
-        outcomes = [*await one.come(6), *await other.come(9)]
+async def test_attempts_are_counted_on_all_nodes_together(quarter: PresenceCluster) -> None:
+    quotas = LimitKeys(ConnectionLimit(0, attempts_per_second=5), ConnectionLimit(0))
+    async with two_nodes(quarter, quotas) as (one, other):
+        outcomes = [*await one.connect(6), *await other.connect(9)]
         assert outcomes == [None] * 10 + [ErrorCode.LIMIT_RATE] * 5
         with pytest.raises(LimitError, match="too often") as refused:
-            await one.places.take(ADDRESS)
+            await one.limits.acquire(ADDRESS)
         assert refused.value.retry_after_ms == 200
         quarter.clock.advance(1.0)
-        outcomes = [*await other.come(3), *await one.come(3)]
+        outcomes = [*await other.connect(3), *await one.connect(3)]
         assert outcomes == [None] * 5 + [ErrorCode.LIMIT_RATE]
-        assert await one.come(1, "192.0.2.2") == [None]
+        assert await one.connect(1, "192.0.2.2") == [None]
         quarter.clock.advance(100.0)
-        assert (await one.come(12)).count(None) == 10
+        assert (await one.connect(12)).count(None) == 10
 
 
 async def test_who_finds_no_place_has_made_an_attempt_and_one_refused_has_not(
-    quarter: Quarter,
+    quarter: PresenceCluster,
 ) -> None:
-    quotas = Quotas(Quota(1, attempts_per_second=2), Quota(0))
-    async with two_gates(quarter, quotas) as (one, other):
-        assert await one.come(1) == [None]
+    quotas = LimitKeys(ConnectionLimit(1, attempts_per_second=2), ConnectionLimit(0))
+    async with two_nodes(quarter, quotas) as (one, other):
+        assert await one.connect(1) == [None]
         full, often = ErrorCode.LIMIT_CONNECTIONS, ErrorCode.LIMIT_RATE
-        assert await other.come(5) == [full] * 3 + [often] * 2
+        assert await other.connect(5) == [full] * 3 + [often] * 2
         quarter.clock.advance(0.5)
-        assert await one.come(2) == [full, often]
+        assert await one.connect(2) == [full, often]
 
 
-async def test_a_node_that_died_gives_its_places_back_within_its_lease(quarter: Quarter) -> None:
-    async with quarter.hall() as one, quarter.hall() as two:
-        gone, stays = gate(quarter, one), gate(quarter, two)
-        assert free(await gone.come(5)) == 5
-        assert free(await gone.come(7, ANN)) == 7
-        assert free(await stays.come(5)) == 2
+async def test_a_node_that_died_gives_its_places_back_within_its_lease(
+    quarter: PresenceCluster,
+) -> None:
+    async with quarter.node() as one, quarter.node() as two:
+        gone, stays = limits_node(quarter, one), limits_node(quarter, two)
+        assert count_admitted(await gone.connect(5)) == 5
+        assert count_admitted(await gone.connect(7, ANN)) == 7
+        assert count_admitted(await stays.connect(5)) == 2
         await one.die()
         await pass_time(quarter, 7, stays)
-        assert free(await stays.come(1)) == 0
+        assert count_admitted(await stays.connect(1)) == 0
         await pass_time(quarter, 5, stays)
-        assert free(await stays.come(9)) == 5
-        assert free(await stays.come(9, ANN)) == 7
+        assert count_admitted(await stays.connect(9)) == 5
+        assert count_admitted(await stays.connect(9, ANN)) == 7
 
 
-async def test_a_node_that_was_given_up_and_lives_has_its_places_again(quarter: Quarter) -> None:
-    async with two_gates(quarter) as (sleeper, other):
-        assert free(await sleeper.come(5)) == 5
+async def test_a_node_that_was_given_up_and_lives_has_its_places_again(
+    quarter: PresenceCluster,
+) -> None:
+    async with two_nodes(quarter) as (sleeper, other):
+        assert count_admitted(await sleeper.connect(5)) == 5
         await pass_time(quarter, 12, other)
-        assert free(await other.come(1)) == 1
+        assert count_admitted(await other.connect(1)) == 1
         await pass_time(quarter, 4, sleeper, other)
-        assert free(await other.come(5)) == 1, "it said what it has, by another name"
-        await sleeper.go(5)
-        assert free(await other.come(9)) == 5
+        assert count_admitted(await other.connect(5)) == 1, "it said what it has, by another name"
+        await sleeper.disconnect(5)
+        assert count_admitted(await other.connect(9)) == 5
 
 
-async def test_whoever_has_gone_before_the_answer_came_leaves_nothing(quarter: Quarter) -> None:
-    async with two_gates(quarter) as (one, other):
+async def test_whoever_has_gone_before_the_answer_came_leaves_nothing(
+    quarter: PresenceCluster,
+) -> None:
+    async with two_nodes(quarter) as (one, other):
         in_time = turns = 0
         while in_time < 3:
-            coming = asyncio.ensure_future(one.places.take(ANN))
+            coming = asyncio.ensure_future(one.limits.acquire(ANN))
             for _ in range(turns):
                 await asyncio.sleep(0)
             in_time += coming.done()
             if not coming.cancel():
-                one.places.give(ANN)
+                one.limits.release(ANN)
             with contextlib.suppress(asyncio.CancelledError):
                 await coming
-            await one.quiet()
-            assert one.places.tracked == 0
+            await one.wait_idle()
+            assert one.limits.tracked_count == 0
             turns += 1
         assert turns > 3
-        assert free(await other.come(9, ANN)) == 7
+        assert count_admitted(await other.connect(9, ANN)) == 7

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests import conftest
 from tests.behaviours.__main__ import missing
 from tests.behaviours.catalogue import NOT_YET_DUE, ROWS, rows
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 
 DUE = [row for row in ROWS if row not in NOT_YET_DUE]
 
@@ -70,7 +70,7 @@ def test_only_tests_that_ran_and_passed_show_a_row(tmp_path: Path) -> None:
     # What the conftest imports of ours is not beside its copy.
     ours = {**os.environ, "PYTHONPATH": str(conftest.RECORD.parent)}
     subprocess.run(
-        command, cwd=tmp_path, capture_output=True, timeout=PATIENCE_SECONDS, check=False, env=ours
+        command, cwd=tmp_path, capture_output=True, timeout=MAX_WAIT_SECONDS, check=False, env=ours
     )
     recorded = json.loads((tmp_path / conftest.RECORD.name).read_text())
     assert recorded == {

@@ -57,10 +57,10 @@ async def test_what_is_kept_in_all_is_bounded_and_the_silent_go_first() -> None:
     now_ms = int(START * 1000)
     for number in range(30):
         for channel in ("A", "B") if number < 15 else ("B",):
-            await broker.publish(channel, b"x" * 40, now_ms, kept=True)
+            await broker.publish(channel, b"x" * 40, now_ms, in_history=True)
     assert await broker.since("A", Position("e1", 14)) is None
     assert await broker.before("A", None, 5) == []
     assert len(await broker.before("B", None, 100)) == 30, "who speaks keeps its own"
     await broker.forget("B")
-    await broker.publish("C", b"x" * 40, now_ms, kept=True)
+    await broker.publish("C", b"x" * 40, now_ms, in_history=True)
     assert len(await broker.before("C", None, 5)) == 1

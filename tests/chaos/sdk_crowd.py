@@ -6,45 +6,45 @@ from collections.abc import AsyncIterator
 from random import Random
 
 from client_sdk import Client, Gap, LiveBook, MessageStream, Session, SessionMessage, TradesMessage
-from tests.chaos.sdk_ledger import Diary, Log
+from tests.chaos.sdk_ledger import MessageLog, ReaderLog
 
 ROOM = "room"
 SYMBOLS = ("A", "B")
 TRADES = tuple(f"TRADES:{symbol}" for symbol in SYMBOLS)
 
 
-class Logs(dict[str, Log]):
+class MessageLogs(dict[str, MessageLog]):
     """By the name of the topic or session."""
 
-    def __missing__(self, name: str) -> Log:
-        self[name] = Log(name)
+    def __missing__(self, name: str) -> MessageLog:
+        self[name] = MessageLog(name)
         return self[name]
 
 
-class Pace:
+class ActivityGate:
     """Lets everybody go on, or keeps them still; knows who is still at something."""
 
     def __init__(self) -> None:
-        self.going = asyncio.Event()
-        self._busy = 0
+        self.is_open = asyncio.Event()
+        self._active_count = 0
 
     @property
-    def is_still(self) -> bool:
-        return not self.going.is_set() and not self._busy
+    def is_idle(self) -> bool:
+        return not self.is_open.is_set() and not self._active_count
 
     @contextlib.asynccontextmanager
-    async def turn(self, seconds: float) -> AsyncIterator[None]:
+    async def work(self, seconds: float) -> AsyncIterator[None]:
         """After a moment, and once everybody goes on."""
         await asyncio.sleep(seconds)
-        await self.going.wait()
-        self._busy += 1
+        await self.is_open.wait()
+        self._active_count += 1
         try:
             yield
         finally:
-            self._busy -= 1
+            self._active_count -= 1
 
 
-def deal(label: str) -> dict[str, object]:
+def trade_data(label: str) -> dict[str, object]:
     """Trades with a name to know them by."""
     return {"trades": [{"id": label, "price": "1.0", "qty": "1", "side": "buy", "ts": 1}]}
 
@@ -52,21 +52,23 @@ def deal(label: str) -> dict[str, object]:
 class User:
     """One client: the trades of all symbols in one iterator, a session, and their books."""
 
-    def __init__(self, name: str, client: Client, logs: Logs, pace: Pace, read_seconds: float):
+    def __init__(
+        self, name: str, client: Client, logs: MessageLogs, gate: ActivityGate, read_seconds: float
+    ):
         self.name = name
         self.client = client
-        self.diaries: dict[str, Diary] = {}
+        self.reader_logs: dict[str, ReaderLog] = {}
         self.books: list[LiveBook] = []
         self.session: Session
         self._logs = logs
-        self._pace = pace
+        self._gate = gate
         # What it does with each message takes so long.
         self._read_seconds = read_seconds
-        self._dice = Random(name)
+        self._random = Random(name)
         self._trades: MessageStream[TradesMessage | Gap]
         self._messages: MessageStream[SessionMessage | Gap]
 
-    async def live(self, here: asyncio.Event) -> None:
+    async def run(self, ready: asyncio.Event) -> None:
         """Do all of it until it is cancelled."""
         market = self.client.market
         async with contextlib.AsyncExitStack() as stack:
@@ -79,10 +81,10 @@ class User:
             for name in (*TRADES, ROOM):
                 begins = self._stream(name).position(name)
                 assert begins is not None
-                self.diaries[name] = Diary(self._logs[name], begins)
-            here.set()
+                self.reader_logs[name] = ReaderLog(self._logs[name], begins)
+            ready.set()
             async with asyncio.TaskGroup() as group:
-                works = [self._read_trades(), self._read_messages(), self._talk()]
+                works = [self._read_trades(), self._read_messages(), self._send()]
                 works += [self._publish(topic) for topic in TRADES]
                 for number, work in enumerate(works):
                     group.create_task(work, name=f"{self.name}-{number}")
@@ -92,44 +94,44 @@ class User:
     ) -> MessageStream[TradesMessage | Gap] | MessageStream[SessionMessage | Gap]:
         return self._messages if name == ROOM else self._trades
 
-    def has_come_to(self, name: str, place: tuple[str, int]) -> bool:
+    def has_reached(self, name: str, position: tuple[str, int]) -> bool:
         """Whether its stream has, with what waits there to be read."""
-        position = self._stream(name).position(name)
-        return position is not None and (position.epoch, position.seq) == place
+        reached = self._stream(name).position(name)
+        return reached is not None and (reached.epoch, reached.seq) == position
 
     async def _read_trades(self) -> None:
         async for item in self._trades:
             if isinstance(item, Gap):
-                self.diaries[item.topic].take_gap(item)
+                self.reader_logs[item.topic].record_gap(item)
             else:
                 label = str(item.data.trades[0].id)
-                self.diaries[item.topic].take((item.epoch, item.seq), label)
+                self.reader_logs[item.topic].record_message((item.epoch, item.seq), label)
             if self._read_seconds:
                 await asyncio.sleep(self._read_seconds)
 
     async def _read_messages(self) -> None:
-        diary = self.diaries[ROOM]
+        diary = self.reader_logs[ROOM]
         async for item in self._messages:
             if isinstance(item, Gap):
-                diary.take_gap(item)
+                diary.record_gap(item)
             else:
                 label = str(item.data["label"])
                 assert label.startswith(item.user_id)
-                diary.take((item.epoch, item.seq), label)
+                diary.record_message((item.epoch, item.seq), label)
 
     async def _publish(self, topic: str) -> None:
         number = 0
         while True:
-            async with self._pace.turn(self._dice.uniform(0.03, 0.1)):
+            async with self._gate.work(self._random.uniform(0.03, 0.1)):
                 number += 1
                 label = f"{self.name}/{number}"
-                position = await self.client.market.publish(topic, deal(label))
+                position = await self.client.market.publish(topic, trade_data(label))
                 self._logs[topic].acknowledge(position, label)
 
-    async def _talk(self) -> None:
+    async def _send(self) -> None:
         number = 0
         while True:
-            async with self._pace.turn(self._dice.uniform(0.03, 0.1)):
+            async with self._gate.work(self._random.uniform(0.03, 0.1)):
                 number += 1
                 label = f"{self.name}/{number}"
                 sent = await self.session.send({"label": label})

@@ -5,181 +5,190 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-from tests.chaos.session_ledger import Room, Stay
-from tests.kit.clients.session_client import Member
-from tests.kit.server.in_process import Running
+from tests.chaos.session_ledger import MemberLog, SessionLog
+from tests.kit.clients.session_client import SessionClient
+from tests.kit.server.in_process import RunningServer
 
 
-class Seat:
+class Device:
     """What it does follows from the seed alone, however the others are interleaved."""
 
     def __init__(
-        self, floor: Running, rooms: list[Room], user: str, device: int, done: Counter[str]
+        self,
+        node: RunningServer,
+        sessions: list[SessionLog],
+        user: str,
+        device: int,
+        counts: Counter[str],
     ) -> None:
-        self._floor = floor
+        self._node = node
         self.user = user
         self._name = f"{user}/{device}"
         # The first is its home.
-        self._rooms = rooms
-        self._done = done
-        self._dice = Random(self._name)
+        self._sessions = sessions
+        self._counts = counts
+        self._random = Random(self._name)
         self._number = 0
-        self._member: Member | None = None
-        self.stays: dict[str, Stay] = {}
+        self._client: SessionClient | None = None
+        self.memberships: dict[str, MemberLog] = {}
         # How far it had come in each session when it was cut off.
-        self._places: dict[str, int] = {}
+        self._last_seqs: dict[str, int] = {}
         # Sent, but cut off before an answer came.
-        self._unsure: tuple[Room, str] | None = None
+        self._unanswered: tuple[SessionLog, str] | None = None
 
     @property
-    def here(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether it is connected."""
-        return self._member is not None
+        return self._client is not None
 
     async def act(self) -> None:
         """Do a few things, one after the other."""
-        for _ in range(self._dice.randint(1, 9)):
-            self._done["operations"] += 1
+        for _ in range(self._random.randint(1, 9)):
+            self._counts["operations"] += 1
             await self._act()
 
     async def catch_up(self) -> None:
         """Read until it has what anybody has; nothing that is too much has come."""
-        assert self._member is not None
-        for stay in self.stays.values():
+        assert self._client is not None
+        for stay in self.memberships.values():
             if stay.last is None:
-                await self._place(stay.room)
-            while stay.last is not None and stay.last < stay.room.head:
-                self._member._keep(await self._member.client.text())
-                self._take()
-            stay.told(await self._call("participants", session_id=stay.room.id))
-            assert stay.last == stay.room.head, (self._name, stay.room.id, stay.last)
+                await self._send_join(stay.session)
+            while stay.last is not None and stay.last < stay.session.head:
+                self._client.take_packet(await self._client.client.text())
+                self._record_events()
+            stay.check_participants(await self._call("participants", session_id=stay.session.id))
+            assert stay.last == stay.session.head, (self._name, stay.session.id, stay.last)
 
-    async def go(self) -> None:
+    async def leave(self) -> None:
         """Be gone for good, in one way or another."""
-        if self._member is not None:
-            await self._dice.choice((self._cut, self._depart))()
+        if self._client is not None:
+            await self._random.choice((self._cut, self._disconnect))()
 
     async def _act(self) -> None:
-        if self._member is None:
-            await self._come()
-        elif not self.stays:
-            await self._join(self._dice.choice(self._rooms))
+        if self._client is None:
+            await self._connect_and_join()
+        elif not self.memberships:
+            await self._join_and_resend(self._random.choice(self._sessions))
         else:
             actions = (self._send, self._leave, self._join_any, self._cut, self._cut_while_sending)
-            (action,) = self._dice.choices(actions, (60, 11, 15, 8, 6))
+            (action,) = self._random.choices(actions, (60, 11, 15, 8, 6))
             await action()
 
-    async def _come(self) -> None:
-        self._done["connects"] += 1
-        if self._dice.random() < 0.4:
-            room = self._rooms[0]
+    async def _connect_and_join(self) -> None:
+        self._counts["connects"] += 1
+        if self._random.random() < 0.4:
+            room = self._sessions[0]
             acknowledged = room.acknowledged
-            self._member = await self._connect(room.id)
-            self.stays[room.id] = Stay(room, self.user, None, after=acknowledged)
-            self._places.clear()
+            self._client = await self._connect(room.id)
+            self.memberships[room.id] = MemberLog(room, self.user, None, after=acknowledged)
+            self._last_seqs.clear()
         else:
-            self._member = await self._connect(None)
-            await self._join(self._rooms[0])
+            self._client = await self._connect(None)
+            await self._join_and_resend(self._sessions[0])
 
-    async def _connect(self, session_id: str | None) -> Member:
-        return await Member.come(self._floor, self.user, session_id, ttl_seconds=1e6)
+    async def _connect(self, session_id: str | None) -> SessionClient:
+        return await SessionClient.connect(self._node, self.user, session_id, ttl_seconds=1e6)
 
     async def _join_any(self) -> None:
-        await self._join(self._dice.choice(self._rooms))
+        await self._join_and_resend(self._random.choice(self._sessions))
 
-    async def _join(self, room: Room) -> None:
-        await self._place(room)
-        if self._unsure is not None and self._unsure[0] is room:
+    async def _join_and_resend(self, session: SessionLog) -> None:
+        await self._send_join(session)
+        if self._unanswered is not None and self._unanswered[0] is session:
             # The same message under the same id, whether it was taken then or not.
-            await self._say(*self._unsure)
-            self._unsure = None
+            await self._send_message(*self._unanswered)
+            self._unanswered = None
 
-    async def _place(self, room: Room) -> None:
+    async def _send_join(self, session: SessionLog) -> None:
         """Join, or join once more where it is in already; who was cut off gets what it missed."""
-        self._done["joins"] += 1
-        stay = self.stays.get(room.id)
-        place = None if stay else self._places.pop(room.id, None)
-        since = {} if place is None else {"since": {"epoch": room.epoch, "seq": place}}
-        reply = await self._call("join", session_id=room.id, **since)
-        room.epoch = room.epoch or reply["epoch"]
-        assert reply["epoch"] == room.epoch
+        self._counts["joins"] += 1
+        stay = self.memberships.get(session.id)
+        place = None if stay else self._last_seqs.pop(session.id, None)
+        since = {} if place is None else {"since": {"epoch": session.epoch, "seq": place}}
+        reply = await self._call("join", session_id=session.id, **since)
+        session.epoch = session.epoch or reply["epoch"]
+        assert reply["epoch"] == session.epoch
         if stay is None:
             start = reply["seq"] if place is None else place
-            stay = self.stays[room.id] = Stay(room, self.user, start)
-        stay.joined(reply, place)
-        self._done["recovered"] += len(reply["messages"])
+            stay = self.memberships[session.id] = MemberLog(session, self.user, start)
+        stay.check_join(reply, place)
+        self._counts["recovered"] += len(reply["messages"])
 
     async def _leave(self) -> None:
-        self._done["leaves"] += 1
-        stay = self._dice.choice(list(self.stays.values()))
-        acknowledged = stay.room.acknowledged
-        await self._call("leave", session_id=stay.room.id)
-        del self.stays[stay.room.id]
-        stay.left(acknowledged)
+        self._counts["leaves"] += 1
+        stay = self._random.choice(list(self.memberships.values()))
+        acknowledged = stay.session.acknowledged
+        await self._call("leave", session_id=stay.session.id)
+        del self.memberships[stay.session.id]
+        stay.check_left(acknowledged)
 
     async def _send(self) -> None:
-        room = self._dice.choice(list(self.stays.values())).room
+        room = self._random.choice(list(self.memberships.values())).session
         message_id = self._new_id(room)
-        beginners = list(room.unplaced)
-        place = await self._say(room, message_id)
+        beginners = list(room.unpositioned)
+        place = await self._send_message(room, message_id)
         for stay in beginners:
-            stay.hears(place)
-        if self._dice.random() < 0.1:
-            assert await self._say(room, message_id) == place
+            stay.record_sent(place)
+        if self._random.random() < 0.1:
+            assert await self._send_message(room, message_id) == place
 
-    async def _say(self, room: Room, message_id: str) -> int:
-        self._done["sends"] += 1
-        reply = await self._call("send", session_id=room.id, data={"is": message_id}, id=message_id)
+    async def _send_message(self, session: SessionLog, message_id: str) -> int:
+        self._counts["sends"] += 1
+        reply = await self._call(
+            "send", session_id=session.id, data={"is": message_id}, id=message_id
+        )
         seq: int = reply["seq"]
-        room.note(reply["epoch"], seq, message_id)
-        room.acknowledged = max(room.acknowledged, seq)
+        session.record(reply["epoch"], seq, message_id)
+        session.acknowledged = max(session.acknowledged, seq)
         return seq
 
     async def _cut(self) -> None:
-        assert self._member is not None
-        self._done["cuts"] += 1
-        self._member.cut()
-        self._places = {
-            each.room.id: each.last for each in self.stays.values() if each.last is not None
+        assert self._client is not None
+        self._counts["cuts"] += 1
+        self._client.cut()
+        self._last_seqs = {
+            each.session.id: each.last
+            for each in self.memberships.values()
+            if each.last is not None
         }
         self._forget()
 
     async def _cut_while_sending(self) -> None:
-        assert self._member is not None
-        room = self._dice.choice(list(self.stays.values())).room
-        if self._unsure is None:
+        assert self._client is not None
+        room = self._random.choice(list(self.memberships.values())).session
+        if self._unanswered is None:
             message_id = self._new_id(room)
-            self._unsure = room, message_id
+            self._unanswered = room, message_id
             body = {"session_id": room.id, "data": {"is": message_id}, "id": message_id}
-            self._member.client.send(f"42/session,8{json.dumps(['send', body])}")
+            self._client.client.send(f"42/session,8{json.dumps(['send', body])}")
         await self._cut()
 
-    async def _depart(self) -> None:
-        assert self._member is not None
-        self._member.leave()
-        await self._member.client.leave()
+    async def _disconnect(self) -> None:
+        assert self._client is not None
+        self._client.leave()
+        await self._client.client.close()
         self._forget()
 
     def _forget(self) -> None:
-        self._member = None
-        for stay in self.stays.values():
-            stay.ended()
-        self.stays.clear()
+        self._client = None
+        for stay in self.memberships.values():
+            stay.end()
+        self.memberships.clear()
 
-    def _new_id(self, room: Room) -> str:
+    def _new_id(self, session: SessionLog) -> str:
         self._number += 1
-        return f"{room.id}/{self._name}/{self._number}"
+        return f"{session.id}/{self._name}/{self._number}"
 
     async def _call(self, event: str, **payload: Any) -> dict[str, Any]:
-        assert self._member is not None
-        reply: dict[str, Any] = await self._member.call(event, **payload)
+        assert self._client is not None
+        reply: dict[str, Any] = await self._client.call(event, **payload)
         assert reply["ok"], (self._name, event, reply)
-        self._take()
+        self._record_events()
         return reply
 
-    def _take(self) -> None:
-        assert self._member is not None
-        for event, body in self._member.heard:
-            self._done[event] += 1
-            self.stays[body["session_id"]].hear(event, body)
-        self._member.heard.clear()
+    def _record_events(self) -> None:
+        assert self._client is not None
+        for event, body in self._client.events:
+            self._counts[event] += 1
+            self.memberships[body["session_id"]].record_event(event, body)
+        self._client.events.clear()

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(slots=True)
-class Room:
+class SessionLog:
     """One session as all its members together know it."""
 
     id: str
@@ -18,103 +18,103 @@ class Room:
     # The newest that anybody knows of: who joins may be told of a place before its message is read.
     head: int = 0
     # Who is in it without knowing yet from where on.
-    unplaced: "set[Stay]" = field(default_factory=set)
+    unpositioned: "set[MemberLog]" = field(default_factory=set)
 
-    def note(self, epoch: str, seq: int, message_id: str) -> None:
+    def record(self, epoch: str, seq: int, message_id: str) -> None:
         """Everybody finds the same message at the same place."""
         self.epoch = self.epoch or epoch
         assert epoch == self.epoch
         self.head = max(self.head, seq)
         assert self.log.setdefault(seq, message_id) == message_id, (self.id, seq)
 
-    def check(self) -> None:
+    def check_unique(self) -> None:
         """No message has two places."""
         assert len(set(self.log.values())) == len(self.log), self.id
 
 
-class Stay:
+class MemberLog:
     """One connection in one session, from its joining to its leaving."""
 
-    def __init__(self, room: Room, user: str, last: int | None, *, after: int = 0) -> None:
-        self.room = room
+    def __init__(self, session: SessionLog, user: str, last: int | None, *, after: int = 0) -> None:
+        self.session = session
         self.user = user
         # The last message that came. Who joins while connecting is not told where it begins:
         # somewhere after what was acknowledged before, and before what was sent afterwards.
         self.last = last
         self._begins_after = after
         self._begins_before = sys.maxsize
-        self._place = 0
+        self._start = 0
         if last is None:
-            room.unplaced.add(self)
+            session.unpositioned.add(self)
         # Who is there, as far as this one was told; once it has been told all, others are not.
-        self._seen: dict[str, bool] = {}
-        self._told_all = False
+        self._present: dict[str, bool] = {}
+        self._knows_all = False
 
-    def hear(self, event: str, body: dict[str, Any]) -> None:
+    def record_event(self, event: str, body: dict[str, Any]) -> None:
         """Take an event of this session."""
         if event == "message":
-            self._hear_message(body)
+            self._record_message(body)
         else:
-            self._hear_presence(event == "user_joined", body)
+            self._record_presence(event == "user_joined", body)
 
-    def hears(self, seq: int) -> None:
+    def record_sent(self, seq: int) -> None:
         """This message was sent while it was here."""
         self._begins_before = min(self._begins_before, seq)
-        assert self.last is None or self._place < seq
+        assert self.last is None or self._start < seq
 
-    def joined(self, reply: dict[str, Any], since: int | None = None) -> None:
+    def check_join(self, reply: dict[str, Any], since: int | None = None) -> None:
         """Take the answer to a join: the first, or one while it is in already."""
         if since is not None:
-            assert reply["recovered"], (self.room.id, since, reply["seq"])
+            assert reply["recovered"], (self.session.id, since, reply["seq"])
             for message in reply["messages"]:
-                self._hear_message(message)
+                self._record_message(message)
         if self.last is None:
             self._begin(reply["seq"])
-        self.room.head = max(self.room.head, reply["seq"])
+        self.session.head = max(self.session.head, reply["seq"])
         assert self.last == reply["seq"], "nothing is on its way past the answer"
-        self.told(reply)
+        self.check_participants(reply)
 
-    def told(self, reply: dict[str, Any]) -> None:
+    def check_participants(self, reply: dict[str, Any]) -> None:
         """Take a list of who is there."""
         users = {each["user_id"] for each in reply["participants"]}
         assert len(users) == reply["participant_count"] == len(reply["participants"])
         assert self.user in users
-        for user, there in self._seen.items():
-            assert (user in users) == there, (self.room.id, self.user, user)
-        if self._told_all:
-            assert users - {self.user} == {user for user, there in self._seen.items() if there}
-        self._seen.update(dict.fromkeys(users - {self.user}, True))
-        self._told_all = True
+        for user, there in self._present.items():
+            assert (user in users) == there, (self.session.id, self.user, user)
+        if self._knows_all:
+            assert users - {self.user} == {user for user, there in self._present.items() if there}
+        self._present.update(dict.fromkeys(users - {self.user}, True))
+        self._knows_all = True
 
-    def left(self, acknowledged: int) -> None:
+    def check_left(self, acknowledged: int) -> None:
         """It is gone: what had been acknowledged before it said so has come."""
-        self.ended()
+        self.end()
         if self.last is not None:
-            assert self.last >= acknowledged, (self.room.id, self.last, acknowledged)
+            assert self.last >= acknowledged, (self.session.id, self.last, acknowledged)
 
-    def ended(self) -> None:
+    def end(self) -> None:
         """It is gone, and nothing is known of what came until then."""
-        self.room.unplaced.discard(self)
+        self.session.unpositioned.discard(self)
 
-    def _begin(self, place: int) -> None:
-        assert self._begins_after <= place < self._begins_before
-        self.last = self._place = place
-        self.room.unplaced.discard(self)
+    def _begin(self, seq: int) -> None:
+        assert self._begins_after <= seq < self._begins_before
+        self.last = self._start = seq
+        self.session.unpositioned.discard(self)
 
-    def _hear_message(self, body: dict[str, Any]) -> None:
+    def _record_message(self, body: dict[str, Any]) -> None:
         seq, message_id = body["seq"], body["id"]
-        assert message_id.startswith(f"{self.room.id}/{body['user_id']}/"), body
+        assert message_id.startswith(f"{self.session.id}/{body['user_id']}/"), body
         if self.last is None:
             self._begin(seq - 1)
-        assert seq - 1 == self.last, (self.room.id, self.user, seq, self.last)
+        assert seq - 1 == self.last, (self.session.id, self.user, seq, self.last)
         self.last = seq
-        self.room.note(body["epoch"], seq, message_id)
+        self.session.record(body["epoch"], seq, message_id)
 
-    def _hear_presence(self, came: bool, body: dict[str, Any]) -> None:
+    def _record_presence(self, joined: bool, body: dict[str, Any]) -> None:
         user = body["user_id"]
         assert user != self.user
-        before = self._seen.get(user, False if self._told_all else None)
-        assert before is not came, (self.room.id, self.user, user, came)
-        self._seen[user] = came
-        if self._told_all:
-            assert body["participant_count"] == 1 + sum(self._seen.values())
+        before = self._present.get(user, False if self._knows_all else None)
+        assert before is not joined, (self.session.id, self.user, user, joined)
+        self._present[user] = joined
+        if self._knows_all:
+            assert body["participant_count"] == 1 + sum(self._present.values())

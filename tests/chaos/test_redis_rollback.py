@@ -18,14 +18,14 @@ from server.core.log.entries import Entry, Position, Reset
 from server.core.log.idempotency import Claim
 from tests.chaos.test_redis_faults import (
     CHANNELS,
-    ENOUGH,
     NOW_MS,
     RECOVERY_SECONDS,
     TIMEOUT_SECONDS,
-    Ledger,
+    UNBOUNDED,
+    BrokerPublisher,
 )
-from tests.kit.redis.servers import Pair, RedisServer, redis_pair, redis_server
-from tests.kit.rigs.broker_cluster import Cluster, Node
+from tests.kit.redis.servers import RedisServer, ReplicatedPair, redis_pair, redis_server
+from tests.kit.rigs.broker_cluster import BrokerCluster, BrokerNode
 
 WAYS = ("failover", "restart")
 
@@ -34,15 +34,15 @@ WAYS = ("failover", "restart")
 class Failover:
     """A replica takes over."""
 
-    pair: Pair
+    pair: ReplicatedPair
 
     @property
     def url(self) -> str:
         return self.pair.url
 
-    def keep_until_now(self) -> None:
+    def save(self) -> None:
         """What comes from now on is lost with the crash."""
-        self.pair.cut_off()
+        self.pair.disconnect_replica()
 
     async def crash(self) -> None:
         """It goes, and is back as soon as this returns."""
@@ -62,7 +62,7 @@ class Restart:
     def url(self) -> str:
         return self.server.url
 
-    def keep_until_now(self) -> None:
+    def save(self) -> None:
         with self.server.client() as client:
             client.save()
 
@@ -71,11 +71,11 @@ class Restart:
         self.server.start()
 
 
-Mortal = Failover | Restart
+RollbackRedis = Failover | Restart
 
 
 @contextlib.contextmanager
-def mortal(way: str) -> Iterator[Mortal]:
+def rollback_redis(way: str) -> Iterator[RollbackRedis]:
     if way == "failover":
         with redis_pair() as pair:
             yield Failover(pair)
@@ -85,31 +85,31 @@ def mortal(way: str) -> Iterator[Mortal]:
 
 
 @pytest.fixture(params=WAYS)
-def past(request: pytest.FixtureRequest) -> Iterator[Mortal]:
+def past(request: pytest.FixtureRequest) -> Iterator[RollbackRedis]:
     """A Redis of its own for each test."""
-    with mortal(request.param) as redis:
+    with rollback_redis(request.param) as redis:
         yield redis
 
 
 @contextlib.asynccontextmanager
-async def two_nodes(redis: Mortal) -> AsyncIterator[tuple[Node, Node]]:
-    cluster = Cluster("redis", redis.url)
+async def two_nodes(redis: RollbackRedis) -> AsyncIterator[tuple[BrokerNode, BrokerNode]]:
+    cluster = BrokerCluster("redis", redis.url)
     async with (
-        cluster.running(ENOUGH, timeout_seconds=TIMEOUT_SECONDS) as one,
-        cluster.running(ENOUGH, timeout_seconds=TIMEOUT_SECONDS) as other,
+        cluster.running(UNBOUNDED, timeout_seconds=TIMEOUT_SECONDS) as one,
+        cluster.running(UNBOUNDED, timeout_seconds=TIMEOUT_SECONDS) as other,
     ):
         yield one, other
 
 
-async def back(*nodes: Node) -> None:
+async def until_reachable(*nodes: BrokerNode) -> None:
     """Both take publishes again, and know what there is."""
     async with asyncio.timeout(RECOVERY_SECONDS):
         for node in nodes:
-            while not (node.states[-1] and await answers(node)):
+            while not (node.states[-1] and await is_reachable(node)):
                 await asyncio.sleep(0.005)
 
 
-async def answers(node: Node) -> bool:
+async def is_reachable(node: BrokerNode) -> bool:
     """Whether it gets through; a connection that nothing was sent over may be dead unnoticed."""
     try:
         await node.broker.head("Z")
@@ -118,29 +118,31 @@ async def answers(node: Node) -> bool:
     return True
 
 
-async def publish(node: Node, first: int, last: int, word: str = "") -> list[Position]:
+async def publish(node: BrokerNode, first: int, last: int, word: str = "") -> list[Position]:
     """Publish numbers, one after the other."""
     return [
         (
-            await node.broker.publish("A", b'{"n":"%d%b"}' % (n, word.encode()), NOW_MS, kept=True)
+            await node.broker.publish(
+                "A", b'{"n":"%d%b"}' % (n, word.encode()), NOW_MS, in_history=True
+            )
         ).position
         for n in range(first, last + 1)
     ]
 
 
-async def died(redis: Mortal, *nodes: Node) -> None:
+async def roll_back(redis: RollbackRedis, *nodes: BrokerNode) -> None:
     """It went back in time, and all know."""
     await redis.crash()
     for node in nodes:
-        await node.until(lambda node=node: False in node.states)  # type: ignore[misc]
-    await back(*nodes)
+        await node.wait_until(lambda node=node: False in node.states)  # type: ignore[misc]
+    await until_reachable(*nodes)
 
 
-def numbers(told: list[Entry | Reset]) -> list[str | tuple[str, int]]:
+def summarize(events: list[Entry | Reset]) -> list[str | tuple[str, int]]:
     """What a node told: the numbers, and where it began anew."""
     return [
         ("reset", each.head.seq) if isinstance(each, Reset) else orjson.loads(each.data)["n"]
-        for each in told
+        for each in events
     ]
 
 
@@ -157,25 +159,25 @@ class Places:
 
 @pytest.mark.parametrize("forgets", [True, False])
 async def test_under_load_no_place_has_two_messages_and_nothing_that_is_there_is_missed(
-    past: Mortal, forgets: bool
+    past: RollbackRedis, forgets: bool
 ) -> None:
     async with two_nodes(past) as (writer, reader):
         for channel in CHANNELS:
             await reader.broker.watch(channel)
-        ledger = Ledger(writer)
+        ledger = BrokerPublisher(writer)
         publishing = asyncio.create_task(ledger.publish_all(), name="ledger")
         try:
-            await reader.until(lambda: len(reader.heard) > 100)
+            await reader.wait_until(lambda: len(reader.entries) > 100)
             if forgets or isinstance(past, Restart):
-                past.keep_until_now()
+                past.save()
             await asyncio.sleep(0.3 if forgets else 0)
             await past.crash()
             back_at = time.monotonic()
-            await ledger.goes_on(back_at)
-            await back(reader)
+            await ledger.until_acknowledged(back_at)
+            await until_reachable(reader)
             assert time.monotonic() - back_at < RECOVERY_SECONDS
             counts = {channel: len(each) for channel, each in ledger.acknowledged.items()}
-            await reader.until(
+            await reader.wait_until(
                 lambda: all(len(ledger.acknowledged[each]) > counts[each] + 10 for each in CHANNELS)
             )
         finally:
@@ -183,16 +185,16 @@ async def test_under_load_no_place_has_two_messages_and_nothing_that_is_there_is
             await asyncio.wait([publishing])
         assert ledger.codes <= {"server.overloaded"}
         lasts = [receipts[max(receipts)] for receipts in ledger.acknowledged.values()]
-        await reader.until(lambda: {each.position for each in lasts} <= _places(reader))
+        await reader.wait_until(lambda: {each.position for each in lasts} <= _positions(reader))
         places = Places()
         for channel, receipts in ledger.acknowledged.items():
             for number, receipt in receipts.items():
                 places.note(channel, receipt.position, b'{"n":%d}' % number)
-        for entry in reader.heard:
+        for entry in reader.entries:
             places.note(entry.channel, entry.position, entry.data)
         for channel, receipts in ledger.acknowledged.items():
-            _check_order([each for each in reader.told if each.channel == channel])
-            heard = {each.position for each in reader.heard if each.channel == channel}
+            _check_order([each for each in reader.deliveries if each.channel == channel])
+            heard = {each.position for each in reader.entries if each.channel == channel}
             kept = await reader.broker.before(channel, None, 1_000_000)
             # Of the very last one nobody may have been told that it was taken.
             assert {each.position for each in kept[:-1]} <= heard
@@ -203,13 +205,13 @@ async def test_under_load_no_place_has_two_messages_and_nothing_that_is_there_is
                 }, "the replica had it"
 
 
-def _places(node: Node) -> set[Position]:
-    return {each.position for each in node.heard}
+def _positions(node: BrokerNode) -> set[Position]:
+    return {each.position for each in node.entries}
 
 
-def _check_order(told: list[Entry | Reset]) -> None:
+def _check_order(events: list[Entry | Reset]) -> None:
     last: Position | None = None
-    for each in told:
+    for each in events:
         if isinstance(each, Reset):
             last = each.head
             continue
@@ -219,20 +221,20 @@ def _check_order(told: list[Entry | Reset]) -> None:
 
 
 async def test_who_had_heard_what_is_lost_is_told_and_hears_everything_that_came_instead(
-    past: Mortal,
+    past: RollbackRedis,
 ) -> None:
     async with two_nodes(past) as (writer, reader):
         await reader.broker.watch("A")
         await publish(writer, 1, 3)
-        past.keep_until_now()
+        past.save()
         [*_, lost] = await publish(writer, 4, 5, "lost")
-        await reader.hears(5)
-        await died(past, writer, reader)
+        await reader.wait_for_entries(5)
+        await roll_back(past, writer, reader)
         [first, *_] = await publish(writer, 4, 8, "new")
         assert first == Position(first.epoch, 4)
         assert first.epoch != lost.epoch
-        await reader.until(lambda: len(reader.heard) >= 10)
-        assert numbers(reader.told) == [
+        await reader.wait_until(lambda: len(reader.entries) >= 10)
+        assert summarize(reader.deliveries) == [
             *("1", "2", "3", "4lost", "5lost"),
             ("reset", 3),
             *("4new", "5new", "6new", "7new", "8new"),
@@ -240,13 +242,13 @@ async def test_who_had_heard_what_is_lost_is_told_and_hears_everything_that_came
 
 
 async def test_who_comes_back_from_a_place_that_is_lost_is_not_told_what_does_not_follow(
-    past: Mortal,
+    past: RollbackRedis,
 ) -> None:
     async with two_nodes(past) as (writer, reader):
         await publish(writer, 1, 3)
-        past.keep_until_now()
+        past.save()
         [*_, lost] = await publish(writer, 4, 5, "lost")
-        await died(past, writer, reader)
+        await roll_back(past, writer, reader)
         # Nobody watches it: no node knows that there was more.
         [*_, last] = await publish(writer, 4, 8, "new")
         assert await reader.broker.since("A", lost) is None
@@ -254,19 +256,19 @@ async def test_who_comes_back_from_a_place_that_is_lost_is_not_told_what_does_no
         told = await reader.broker.since("A", Position(last.epoch, 0))
         assert [each.position.seq for each in told or ()] == [4, 5, 6, 7, 8], "of the new epoch"
         kept = await reader.broker.before("A", None, 10)
-        assert numbers(list(kept)) == ["1", "2", "3", "4new", "5new", "6new", "7new", "8new"]
+        assert summarize(list(kept)) == ["1", "2", "3", "4new", "5new", "6new", "7new", "8new"]
 
 
 async def test_the_place_where_it_goes_on_is_told_at_once_and_has_the_state(
-    past: Mortal,
+    past: RollbackRedis,
 ) -> None:
     async with two_nodes(past) as (writer, reader):
         await reader.broker.watch("A")
         await publish(writer, 1, 3)
-        past.keep_until_now()
+        past.save()
         await publish(writer, 4, 5, "lost")
-        await reader.hears(5)
-        await died(past, writer, reader)
+        await reader.wait_for_entries(5)
+        await roll_back(past, writer, reader)
         [reset] = reader.resets
         latest = await reader.broker.latest("A")
         assert latest is not None
@@ -276,52 +278,58 @@ async def test_the_place_where_it_goes_on_is_told_at_once_and_has_the_state(
 
 
 async def test_a_message_that_outlived_the_crash_keeps_its_place_when_it_is_published_again(
-    past: Mortal,
+    past: RollbackRedis,
 ) -> None:
     claims = Claim("kept", b"one"), Claim("lost", b"other")
     async with two_nodes(past) as (writer, reader):
         kept, lost = claims
-        place = (await writer.broker.publish("A", b"{}", NOW_MS, claim=kept, kept=True)).position
-        past.keep_until_now()
-        gone = (
-            await writer.broker.publish("A", b'{"n":2}', NOW_MS, claim=lost, kept=True)
+        place = (
+            await writer.broker.publish("A", b"{}", NOW_MS, claim=kept, in_history=True)
         ).position
-        await died(past, writer, reader)
+        past.save()
+        gone = (
+            await writer.broker.publish("A", b'{"n":2}', NOW_MS, claim=lost, in_history=True)
+        ).position
+        await roll_back(past, writer, reader)
         for _ in range(2):
-            again = await reader.broker.publish("A", b"{}", NOW_MS, claim=kept, kept=True)
+            again = await reader.broker.publish("A", b"{}", NOW_MS, claim=kept, in_history=True)
             assert again.position == place
-        again = await reader.broker.publish("A", b'{"n":2}', NOW_MS, claim=lost, kept=True)
+        again = await reader.broker.publish("A", b'{"n":2}', NOW_MS, claim=lost, in_history=True)
         assert again.position.seq == gone.seq
         assert again.position.epoch != gone.epoch
         assert len(await reader.broker.before("A", None, 10)) == 2
 
 
-async def test_a_book_goes_on_from_the_state_that_is_left(past: Mortal) -> None:
+async def test_a_book_goes_on_from_the_state_that_is_left(past: RollbackRedis) -> None:
     def book(*prices: bytes) -> bytes:
         levels = b",".join(b'["%b","1"]' % price for price in prices)
         return b'{"bids":[%b],"asks":[],"checksum":1}' % levels
 
     async with two_nodes(past) as (writer, reader):
         await reader.broker.watch("A")
-        await writer.broker.publish("A", book(b"1"), NOW_MS, whole=lambda: book(b"1"))
-        await writer.broker.publish("A", book(b"2"), NOW_MS, whole=lambda: book(b"1", b"2"))
-        past.keep_until_now()
-        lost = await writer.broker.publish("A", book(b"9"), NOW_MS, whole=lambda: book(b"9"))
-        await reader.hears(3)
-        await died(past, writer, reader)
+        await writer.broker.publish("A", book(b"1"), NOW_MS, full_state=lambda: book(b"1"))
+        await writer.broker.publish("A", book(b"2"), NOW_MS, full_state=lambda: book(b"1", b"2"))
+        past.save()
+        lost = await writer.broker.publish("A", book(b"9"), NOW_MS, full_state=lambda: book(b"9"))
+        await reader.wait_for_entries(3)
+        await roll_back(past, writer, reader)
         with pytest.raises(FloorcastError):
             # Whoever publishes looks what it has become first.
             await writer.broker.publish(
-                "A", book(b"3"), NOW_MS, whole=lambda: book(b"3"), expect=lost.position
+                "A", book(b"3"), NOW_MS, full_state=lambda: book(b"3"), expected_head=lost.position
             )
         [reset] = reader.resets
         assert reset.latest is not None
         assert [each[0] for each in orjson.loads(reset.latest.data)["bids"]] == ["2", "1"]
         assert reset.head == Position(reset.head.epoch, 2)
         await writer.broker.publish(
-            "A", book(b"3"), NOW_MS, whole=lambda: book(b"3", b"2", b"1"), expect=reset.head
+            "A",
+            book(b"3"),
+            NOW_MS,
+            full_state=lambda: book(b"3", b"2", b"1"),
+            expected_head=reset.head,
         )
-        await reader.hears(4)
+        await reader.wait_for_entries(4)
         latest = await reader.broker.latest("A")
         assert latest is not None
         assert [each[0] for each in orjson.loads(latest.data)["bids"]] == ["3", "2", "1"]
@@ -335,29 +343,29 @@ async def test_a_master_that_is_none_any_more_is_left_and_publishers_are_told() 
             with pytest.raises(FloorcastError) as refused:
                 await publish(writer, 4, 4)
             assert refused.value.retry_after_ms is not None
-            await writer.until(lambda: False in writer.states)
+            await writer.wait_until(lambda: False in writer.states)
             pair.reinstate()
-            await back(writer, reader)
+            await until_reachable(writer, reader)
             assert (await publish(writer, 4, 4))[0].seq == 4
 
 
 async def test_a_server_that_dies_again_and_again_gives_no_place_twice() -> None:
-    with mortal("restart") as past:
+    with rollback_redis("restart") as past:
         async with two_nodes(past) as (writer, reader):
             await reader.broker.watch("A")
             places = Places()
             for life in range(6):
-                past.keep_until_now()
+                past.save()
                 for n in range(3):
                     data = b'{"n":"%d/%d"}' % (life, n)
-                    receipt = await writer.broker.publish("A", data, NOW_MS, kept=True)
+                    receipt = await writer.broker.publish("A", data, NOW_MS, in_history=True)
                     places.note("A", receipt.position, data)
-                await reader.until(lambda place=receipt.position: place in _places(reader))  # type: ignore[misc]
+                await reader.wait_until(lambda place=receipt.position: place in _positions(reader))  # type: ignore[misc]
                 reader.states.clear()
                 writer.states.clear()
-                await died(past, writer, reader)
+                await roll_back(past, writer, reader)
             assert len(places.known) == 18
-            _check_order(reader.told)
+            _check_order(reader.deliveries)
             assert len(reader.resets) == 6
             seqs = {position.seq for _, position in places.known}
             assert seqs == {1, 2, 3}, "nothing was kept"

@@ -12,16 +12,16 @@ import pytest
 
 from server.brokers.memory.broker import MemoryBroker
 from server.core.log.idempotency import Claim
-from tests.chaos.session_device import Seat
-from tests.chaos.session_ledger import Room
+from tests.chaos.session_device import Device
+from tests.chaos.session_ledger import SessionLog
 from tests.kit.clock import RunningClock
 from tests.kit.patience import until
-from tests.kit.server.in_process import Running, running
+from tests.kit.server.in_process import RunningServer, running
 
 SECONDS = float(os.environ.get("FLOORCAST_STRESS_SECONDS", "0"))
 USERS = 10
-GRACE = 10
-RETENTION = 3600
+GRACE_SECONDS = 10
+RETENTION_SECONDS = 3600
 SETTINGS = {
     "limits.connections": 0,
     "limits.connections_per_ip": 0,
@@ -29,11 +29,11 @@ SETTINGS = {
     "limits.connects_per_second_per_ip": 0,
     "limits.events_per_second": 0,
     "session.per_user": 0,
-    "session.grace_seconds": GRACE,
-    "session.retention_seconds": RETENTION,
+    "session.grace_seconds": GRACE_SECONDS,
+    "session.retention_seconds": RETENTION_SECONDS,
     "history.messages": 100_000,
     "history.seconds": 0,
-    "market.idempotency_seconds": RETENTION,
+    "market.idempotency_seconds": RETENTION_SECONDS,
     # Time leaps here, and nobody reads meanwhile.
     "ping.interval_seconds": 1e6,
 }
@@ -59,13 +59,13 @@ async def test_members_who_come_go_and_are_cut_at_random_miss_nothing_and_leave_
 
 
 async def run(
-    floor: Running, *, sessions: int, rounds: int = 0, seconds: float = 0
+    node: RunningServer, *, sessions: int, rounds: int = 0, seconds: float = 0
 ) -> Counter[str]:
     """Let them do as they like in rounds, with a look at what has come of it after each."""
-    rooms = [Room(f"room-{number}") for number in range(sessions)]
+    rooms = [SessionLog(f"room-{number}") for number in range(sessions)]
     done: Counter[str] = Counter()
     seats = [
-        Seat(floor, [rooms[number], rooms[number - 1]], f"u{number}.{user}", device, done)
+        Device(node, [rooms[number], rooms[number - 1]], f"u{number}.{user}", device, done)
         for number in range(sessions)
         for user in range(USERS)
         for device in range(2 if user < 3 else 1)
@@ -74,17 +74,17 @@ async def run(
     ends_at = loop.time() + seconds
     while done["rounds"] < rounds or loop.time() < ends_at:
         done["rounds"] += 1
-        await taking_turns(seat.act for seat in seats)
-        await quiet(floor, rooms, seats)
-    await taking_turns(seat.go for seat in seats)
-    await nothing_is_left(floor)
+        await run_all(seat.act for seat in seats)
+        await check_all(node, rooms, seats)
+    await run_all(seat.leave for seat in seats)
+    await check_empty(node)
     for room in rooms:
-        room.check()
+        room.check_unique()
     done["messages acknowledged up to"] = sum(room.acknowledged for room in rooms)
     return done
 
 
-async def taking_turns(actions: Iterable[Callable[[], Awaitable[None]]]) -> None:
+async def run_all(actions: Iterable[Callable[[], Awaitable[None]]]) -> None:
     """Many at once, but not so many that one waits for long."""
     waiting = iter(actions)
 
@@ -97,51 +97,51 @@ async def taking_turns(actions: Iterable[Callable[[], Awaitable[None]]]) -> None
             group.create_task(work(), name=f"worker-{number}")
 
 
-async def quiet(floor: Running, rooms: list[Room], seats: list[Seat]) -> None:
+async def check_all(node: RunningServer, sessions: list[SessionLog], devices: list[Device]) -> None:
     """Nobody does anything, and who was cut off is given up: now all accounts agree."""
-    present = [seat for seat in seats if seat.here]
-    memberships = sum(len(seat.stays) for seat in present)
-    sockets = floor.server.sockets
-    await eventually(floor, lambda: sockets.connection_count == len(present))
-    await eventually(floor, lambda: len(floor.server.floor.peers()) == len(present))
+    present = [seat for seat in devices if seat.is_connected]
+    memberships = sum(len(seat.memberships) for seat in present)
+    sockets = node.server.sockets
+    await until_true(node, lambda: sockets.connection_count == len(present))
+    await until_true(node, lambda: len(node.server.context.clients()) == len(present))
     # What was sent with the last breath has been written to everybody.
-    await eventually(floor, lambda: not floor.server.fanout._turn.dirty)
-    assert floor.residue()["memberships"] == memberships
-    floor.pass_time(GRACE + 1)
-    await floor.server.sessions.sweep()
-    await taking_turns(seat.catch_up for seat in present)
-    for room in rooms:
-        expected = Counter(seat.user for seat in present if room.id in seat.stays)
-        record = floor.sessions.get("default", room.id)
+    await until_true(node, lambda: not node.server.hub._flusher.dirty)
+    assert node.residue()["memberships"] == memberships
+    node.pass_time(GRACE_SECONDS + 1)
+    await node.server.sessions.sweep()
+    await run_all(seat.catch_up for seat in present)
+    for room in sessions:
+        expected = Counter(seat.user for seat in present if room.id in seat.memberships)
+        record = node.sessions.get("default", room.id)
         members = () if record is None else record.presence.members()
         assert {each.user_id: each.connections for each in members} == expected
 
 
-async def nothing_is_left(floor: Running) -> None:
+async def check_empty(node: RunningServer) -> None:
     """All have left, and their times have passed."""
-    await eventually(floor, lambda: not floor.server.floor.peers())
-    for seconds in (GRACE + 1, RETENTION + 1):
-        floor.pass_time(seconds)
-        await floor.server.sessions.sweep()
-    await eventually(floor, lambda: not any(floor.residue().values()))
-    sessions, broker = floor.server.sessions, floor.server.broker
-    assert not any(floor.sessions.stats().values())
+    await until_true(node, lambda: not node.server.context.clients())
+    for seconds in (GRACE_SECONDS + 1, RETENTION_SECONDS + 1):
+        node.pass_time(seconds)
+        await node.server.sessions.sweep()
+    await until_true(node, lambda: not any(node.residue().values()))
+    sessions, broker = node.server.sessions, node.server.broker
+    assert not any(node.sessions.stats().values())
     assert isinstance(broker, MemoryBroker)
     # Ids are let go when the next is looked for.
     await broker.find("", Claim("", b""))
     for owner in (
         sessions,
-        sessions.seats,
-        floor.sessions,
-        sessions._following,
+        sessions.memberships,
+        node.sessions,
+        sessions._node_subscriptions,
         broker,
     ):
-        assert not any(contents(owner).values()), contents(owner)
-    assert not floor.server.fanout._opening
-    assert not floor.server.fanout._turn.dirty
+        assert not any(collections_of(owner).values()), collections_of(owner)
+    assert not node.server.hub._opening
+    assert not node.server.hub._flusher.dirty
 
 
-def contents(owner: object) -> dict[str, object]:
+def collections_of(owner: object) -> dict[str, object]:
     """What an object keeps in collections of its own."""
     return {
         name: part
@@ -150,12 +150,12 @@ def contents(owner: object) -> dict[str, object]:
     }
 
 
-async def eventually(floor: Running, condition: Callable[[], bool]) -> None:
+async def until_true(node: RunningServer, condition: Callable[[], bool]) -> None:
     """Wait for what the server has still to notice."""
     try:
         await until(condition)
     except TimeoutError:
-        raise AssertionError(f"it never was so: {floor.residue()}") from None
+        raise AssertionError(f"it never was so: {node.residue()}") from None
 
 
 def rss_bytes() -> int:

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from client_sdk.contract import ErrorCode
-from server.settings import Settings, variable
+from server.settings import Settings, env_variable
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -29,7 +29,9 @@ def table() -> str:
             if isinstance(default, bool):
                 default = str(default).lower()
             shown = "" if default in (None, "") else f"`{default}`"
-            parts.append(f"| `{variable(f'{section}.{name}')}` | {shown} | {each.description} |")
+            parts.append(
+                f"| `{env_variable(f'{section}.{name}')}` | {shown} | {each.description} |"
+            )
         parts.append("")
     return "\n".join(parts)
 

@@ -11,39 +11,39 @@ import pytest
 
 from server.access import ConfigurationError
 from server.cli.private_redis import private_redis
-from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.programs import program
+from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.programs import require_program
 
 
-def answer(url: str, command: str) -> str:
+def run_command(url: str, command: str) -> str:
     """What Redis says to a command."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(PATIENCE_SECONDS)
+        client.settimeout(MAX_WAIT_SECONDS)
         client.connect(url.removeprefix("unix://"))
         client.sendall(command.encode() + b"\r\n")
         return client.recv(4096).decode()
 
 
-def answers(url: str) -> bool:
+def is_answering(url: str) -> bool:
     try:
-        return bool(answer(url, "PING"))
+        return bool(run_command(url, "PING"))
     except ConnectionError:
         return False
 
 
 def test_it_answers_keeps_nothing_on_disk_and_leaves_nothing_behind() -> None:
-    program("redis-server")
+    require_program("redis-server")
     with private_redis() as url:
         path = Path(url.removeprefix("unix://"))
         assert path.stat().st_mode & 0o077 == 0
-        assert answer(url, "SET a 1") == "+OK\r\n"
+        assert run_command(url, "SET a 1") == "+OK\r\n"
         for setting in ("save", "port", "appendonly"):
-            assert answer(url, f"CONFIG GET {setting}").split("\r\n")[4] in ("", "0", "no")
+            assert run_command(url, f"CONFIG GET {setting}").split("\r\n")[4] in ("", "0", "no")
     assert not path.parent.exists()
 
 
 def test_it_ends_with_an_owner_who_is_killed() -> None:
-    program("redis-server")
+    require_program("redis-server")
     code = (
         "import time\n"
         "from server.cli.private_redis import private_redis\n"
@@ -54,11 +54,11 @@ def test_it_ends_with_an_owner_who_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         url = owner.stdout.readline().strip()
-        assert answer(url, "PING") == "+PONG\r\n"
+        assert run_command(url, "PING") == "+PONG\r\n"
         owner.kill()
         owner.wait()
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while answers(url):
+    give_up_at = time.monotonic() + MAX_WAIT_SECONDS
+    while is_answering(url):
         assert time.monotonic() < give_up_at
     shutil.rmtree(Path(url.removeprefix("unix://")).parent)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from server.access import ConfigurationError
-from server.settings import Settings, load_settings, setting_names, variable
+from server.settings import Settings, env_variable, load_settings, setting_names
 
 # Those that programs outside rely on.
 PROMISED = (
@@ -50,7 +50,7 @@ PROMISED = (
 
 
 def test_every_promised_setting_exists() -> None:
-    assert {f"FLOORCAST_{name}" for name in PROMISED} <= {variable(n) for n in setting_names()}
+    assert {f"FLOORCAST_{name}" for name in PROMISED} <= {env_variable(n) for n in setting_names()}
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:

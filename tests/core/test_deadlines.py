@@ -13,27 +13,27 @@ def test_a_key_is_due_when_its_moment_has_come_and_then_forgotten() -> None:
     deadlines: Deadlines[str] = Deadlines()
     deadlines.set("a", 10.0)
     deadlines.set("b", 20.0)
-    assert deadlines.due(9.9) == []
-    assert deadlines.due(10.0) == ["a"]
-    assert deadlines.due(10.0) == []
+    assert deadlines.pop_due(9.9) == []
+    assert deadlines.pop_due(10.0) == ["a"]
+    assert deadlines.pop_due(10.0) == []
     assert len(deadlines) == 1
-    assert deadlines.due(100.0) == ["b"]
+    assert deadlines.pop_due(100.0) == ["b"]
 
 
 def test_a_moment_between_two_slots_is_due_at_the_later_one() -> None:
     deadlines: Deadlines[str] = Deadlines(resolution_seconds=SLOT)
     deadlines.set("a", 10 + SLOT / 3)
-    assert deadlines.due(10 + SLOT / 4) == []
-    assert deadlines.due(10 + SLOT) == ["a"]
+    assert deadlines.pop_due(10 + SLOT / 4) == []
+    assert deadlines.pop_due(10 + SLOT) == ["a"]
 
 
 def test_the_last_moment_that_was_set_counts() -> None:
     deadlines: Deadlines[str] = Deadlines()
     for when in (5.0, 50.0, 7.0, 7.0):
         deadlines.set("a", when)
-    assert deadlines.due(6.0) == []
-    assert deadlines.due(8.0) == ["a"]
-    assert deadlines.due(60.0) == []
+    assert deadlines.pop_due(6.0) == []
+    assert deadlines.pop_due(8.0) == ["a"]
+    assert deadlines.pop_due(60.0) == []
 
 
 def test_a_cancelled_key_is_never_due_and_unknown_ones_are_nothing() -> None:
@@ -41,22 +41,22 @@ def test_a_cancelled_key_is_never_due_and_unknown_ones_are_nothing() -> None:
     deadlines.set("a", 1.0)
     deadlines.cancel("a")
     deadlines.cancel("nobody")
-    assert deadlines.due(10.0) == []
+    assert deadlines.pop_due(10.0) == []
     assert len(deadlines) == 0
 
 
 def test_a_moment_in_the_past_is_due_at_the_next_look() -> None:
     deadlines: Deadlines[str] = Deadlines()
-    assert deadlines.due(100.0) == []
+    assert deadlines.pop_due(100.0) == []
     deadlines.set("a", 3.0)
-    assert deadlines.due(100.0 + SLOT) == ["a"]
+    assert deadlines.pop_due(100.0 + SLOT) == ["a"]
 
 
 def test_everything_is_due_in_the_end() -> None:
     deadlines: Deadlines[str] = Deadlines()
-    assert deadlines.due(float("inf")) == []
+    assert deadlines.pop_due(float("inf")) == []
     deadlines.set("a", 1e9)
-    assert deadlines.due(float("inf")) == ["a"]
+    assert deadlines.pop_due(float("inf")) == ["a"]
 
 
 def test_setting_a_key_over_and_over_keeps_one_entry() -> None:
@@ -92,7 +92,7 @@ def test_any_sequence_reports_each_key_once_and_on_time(
             model.pop(key, None)
         else:
             now += number
-            for due in deadlines.due(now):
+            for due in deadlines.pop_due(now):
                 assert model.pop(due) <= now
             assert all(when > now - 2 * SLOT for when in model.values())
         assert len(deadlines) == len(model)
@@ -103,6 +103,6 @@ def test_looking_costs_what_is_due_not_what_is_kept(count: int) -> None:
     deadlines: Deadlines[int] = Deadlines()
     for key in range(count):
         deadlines.set(key, 1000.0 + key)
-    assert deadlines.due(1.0) == []
-    assert deadlines.due(1.0 + SLOT) == []
-    assert deadlines.due(1000.0) == [0]
+    assert deadlines.pop_due(1.0) == []
+    assert deadlines.pop_due(1.0 + SLOT) == []
+    assert deadlines.pop_due(1000.0) == [0]

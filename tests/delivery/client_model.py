@@ -8,7 +8,7 @@ from tests.kit.network.links import RecordingLink
 KEPT = ("TRADES", "USER_DATA", "ORDER_UPDATES")
 
 
-class View:
+class SubscriptionModel:
     """One subscription as its client sees it; complains where a promise is broken."""
 
     def __init__(self, topic: str, reply: dict[str, Any]) -> None:
@@ -20,19 +20,19 @@ class View:
         self.bids: dict[str, str] = {}
         self.asks: dict[str, str] = {}
         self.checksum: int | None = None
-        self.told_of_loss = 0
+        self.loss_count = 0
         # It is back from a cut: where the server cannot know how far it had come, a state with
         # another `prev` stands for all.
-        self.returned = False
+        self.is_resumed = False
         if reply["snapshot"] is not None:
             assert reply["snapshot"]["seq"] == self.seq
             self._snapshot(reply["snapshot"]["data"])
 
-    def comes_back(self, reply: dict[str, Any]) -> "View":
+    def resume(self, reply: dict[str, Any]) -> "SubscriptionModel":
         """The view after the answer to a subscription that said how far this one had come."""
         if not reply["recovered"]:
             assert self.stream in KEPT, "a merged stream always recovers"
-            return View(self.topic, reply)
+            return SubscriptionModel(self.topic, reply)
         assert reply["epoch"] == self.epoch
         if self.stream in KEPT:
             assert reply["snapshot"] is None
@@ -45,13 +45,13 @@ class View:
             # Nothing was missed, or the state comes as a message.
             self.seq = reply["seq"]
         else:
-            return View(self.topic, reply)
+            return SubscriptionModel(self.topic, reply)
         return self
 
-    def hear(self, message: dict[str, Any], now_ms: int, times: list[int]) -> None:
+    def receive(self, message: dict[str, Any], now_ms: int, times: list[int]) -> None:
         """One message that came just now, of a topic whose messages were published then."""
         assert message["epoch"] == self.epoch
-        returned, self.returned = self.returned, False
+        returned, self.is_resumed = self.is_resumed, False
         if returned and message["type"] == "snapshot" and self.stream not in KEPT:
             assert message["seq"] >= self.seq
             self._snapshot(message["data"])
@@ -65,7 +65,7 @@ class View:
         assert updates >= 0
         if message["type"] == "snapshot":
             if self.stream in KEPT:
-                self.told_of_loss += 1
+                self.loss_count += 1
             self._snapshot(message["data"])
         else:
             assert updates >= 1
@@ -95,24 +95,24 @@ class View:
         assert checksum(self.bids, self.asks) == data["checksum"]
 
 
-class Reader:
+class ClientModel:
     """A client behind a recording link: everything it subscribed to, as it believes it to be."""
 
     def __init__(self, link: RecordingLink) -> None:
         self.link = link
-        self.views: dict[str, View] = {}
+        self.subscriptions: dict[str, SubscriptionModel] = {}
         self.stale: dict[str, bool] = {}
-        self._heard = 0
+        self._received = 0
 
-    def hear(self, now_ms: int, times: dict[str, list[int]]) -> None:
+    def receive(self, now_ms: int, times: dict[str, list[int]]) -> None:
         """Take in what was sent since the last time."""
         events = self.link.events()
-        for event, body in events[self._heard :]:
+        for event, body in events[self._received :]:
             topic = body["stream"] + (f":{body['symbol']}" if body["symbol"] else "")
             if event == "status":
                 self.stale[topic] = body["state"] == "STALE"
                 continue
             assert event == body["stream"].lower()
-            assert topic in self.views, f"a message of {topic}, which was not subscribed to"
-            self.views[topic].hear(body, now_ms, times[topic])
-        self._heard = len(events)
+            assert topic in self.subscriptions, f"a message of {topic}, which was not subscribed to"
+            self.subscriptions[topic].receive(body, now_ms, times[topic])
+        self._received = len(events)

@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from server.core.errors import RequestError
-from tests.kit.rigs.market import Desk
+from tests.kit.rigs.market import MarketRig
 
 Side = dict[str, str]
 
 
-class Past:
+class PublishedLog:
     """Publishes numbered messages, and keeps what every topic has to end with."""
 
-    def __init__(self, desk: Desk, run: Callable[[Any], Any], topics: Sequence[str]) -> None:
-        self._desk = desk
+    def __init__(self, rig: MarketRig, run: Callable[[Any], Any], topics: Sequence[str]) -> None:
+        self._rig = rig
         self._run = run
         self.number = 0
         self.numbers: dict[str, list[int | None]] = {topic: [] for topic in topics}
@@ -26,18 +26,18 @@ class Past:
         for _ in range(count):
             self.number += 1
             if stream == "PRICE":
-                position = self._run(self._desk.price(symbol, self.number))
+                position = self._run(self._rig.price(symbol, self.number))
             elif stream == "TRADES":
-                position = self._run(self._desk.trade(symbol, self.number))
+                position = self._run(self._rig.trade(symbol, self.number))
             elif stream == "USER_DATA":
                 data = {"number": self.number, "padding": "x" * 200}
-                position = self._run(self._desk.publishing.publish(topic, data, user="ann"))
+                position = self._run(self._rig.publishing.publish(topic, data, user="ann"))
             else:
                 return
             self._note(topic, self.number)
             assert position.seq == len(self.numbers[topic])
             if each_in_its_turn:
-                self._desk.turn()
+                self._rig.run_scheduled()
 
     def change_book(
         self, symbol: str, bids: list[tuple[int, int]], asks: list[tuple[int, int]], kind: int
@@ -48,7 +48,7 @@ class Past:
             for side in (bids, asks)
         )
         try:
-            self._run(self._desk.book(symbol, new_bids, new_asks, "update" if kind else "snapshot"))
+            self._run(self._rig.book(symbol, new_bids, new_asks, "update" if kind else "snapshot"))
         except RequestError:
             return False
         topic = f"ORDERBOOK:{symbol}"
@@ -67,15 +67,15 @@ class Past:
 
     def now_ms(self) -> int:
         """The time of the desk."""
-        return int(self._desk.clock.time() * 1000)
+        return int(self._rig.clock.time() * 1000)
 
-    def calm_down(self, hear: Callable[[], None]) -> None:
+    def settle(self, receive: Callable[[], None]) -> None:
         """Let everything that waits go out, and be heard."""
         for _ in range(3):
-            self._desk.settle()
-            hear()
-            self._desk.pass_time(1.0)
-            hear()
+            self._rig.settle()
+            receive()
+            self._rig.pass_time(1.0)
+            receive()
 
     def _note(self, topic: str, number: int | None) -> None:
         self.numbers[topic].append(number)

@@ -5,19 +5,19 @@ from typing import Any
 from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
 from tests.kit.network.links import RecordingLink
-from tests.kit.rigs.market import STALE, Desk, trader
+from tests.kit.rigs.market import STALE, MarketRig, trader
 
 CONFIG = DeliveryConfig(buffer_bytes=4096, recoverable=True, backlog_messages=12)
 
 
-async def opened() -> Desk:
-    return await Desk.opened(
+async def opened() -> MarketRig:
+    return await MarketRig.create(
         CONFIG, STALE, subscribing=SubscribingConfig(backlog_messages=12, max_reply_bytes=400)
     )
 
 
-async def listener(desk: Desk, name: str, *topics: str, interval_ms: int = 0) -> RecordingLink:
-    link = desk.enter(name, numbered=True)
+async def listener(desk: MarketRig, name: str, *topics: str, interval_ms: int = 0) -> RecordingLink:
+    link = desk.connect(name, numbered=True)
     await desk.subscribe(name, *topics, interval_ms=interval_ms)
     return link
 
@@ -26,7 +26,7 @@ def offset(link: RecordingLink, index: int = -1) -> str | None:
     return link.numbered_events()[index][2]
 
 
-def back(desk: Desk, name: str, seen: str | None) -> list[tuple[str, dict[str, Any]]] | None:
+def back(desk: MarketRig, name: str, seen: str | None) -> list[tuple[str, dict[str, Any]]] | None:
     """What a parked client is sent at once; None where it is not had back."""
     link = desk.link()
     if not desk.service.resume(name, trader(name), link, seen):
@@ -34,7 +34,7 @@ def back(desk: Desk, name: str, seen: str | None) -> list[tuple[str, dict[str, A
     return link.events()
 
 
-async def trades(desk: Desk, first: int, last: int) -> None:
+async def trades(desk: MarketRig, first: int, last: int) -> None:
     for number in range(first, last + 1):
         await desk.trade("A", number)
     desk.settle()
@@ -92,7 +92,7 @@ async def test_a_snapshot_that_was_still_owed_is_owed_to_who_is_back() -> None:
     desk = await opened()
     bids = [(f"{price}.0", "1.00000000") for price in range(1, 60)]
     await desk.book("A", bids, [], "snapshot")
-    desk.enter("ann", numbered=True)
+    desk.connect("ann", numbered=True)
     replies = await desk.subscribe("ann", "ORDERBOOK:A")
     assert replies["ORDERBOOK:A"]["snapshot"] is None, "too large for the answer"
     desk.service.park("ann")
@@ -162,12 +162,12 @@ async def test_a_pace_that_nobody_else_keeps_is_there_again_for_who_is_back() ->
     desk.settle()
     desk.pass_time(1)
     desk.service.park("ann")
-    channel = desk.fanout.channel("PRICE:A")
+    channel = desk.hub.channel("PRICE:A")
     assert channel is not None
     await desk.price("A", 2)
     desk.settle()
     desk.pass_time(1)
-    assert channel.paced == {}, "nobody is there to serve"
+    assert channel.conflated == {}, "nobody is there to serve"
     missed = back(desk, "ann", offset(ann))
     assert missed is not None
     assert [(body["prev"], body["seq"]) for _, body in missed] == [(1, 2)]
@@ -181,11 +181,11 @@ async def test_a_client_that_breaks_while_it_subscribes_stands_nowhere() -> None
     ann.broken = True
     replies = await desk.subscribe("ann", "TRADES:A")
     assert replies["TRADES:A"]["status"] == "ERROR"
-    channel = desk.fanout.channel("TRADES:A")
+    channel = desk.hub.channel("TRADES:A")
     assert channel is not None
-    assert (channel.clients(), channel.held_ids()) == ([], ("ann",))
-    await desk.service.leave("ann")
-    assert desk.fanout.channels() == ()
+    assert (channel.clients(), channel.parked_ids()) == ([], ("ann",))
+    await desk.service.remove_connection("ann")
+    assert desk.hub.channels() == ()
 
 
 async def test_what_was_said_to_it_alone_is_said_once_however_often_it_is_cut_off() -> None:
@@ -193,7 +193,7 @@ async def test_what_was_said_to_it_alone_is_said_once_however_often_it_is_cut_of
     await listener(desk, "ann", "TRADES:A")
     event = b'42/market,["notice",{"n":1}'
     desk.service.park("ann")
-    assert not desk.fanout.tell_one("ann", event)
+    assert not desk.hub.send_to("ann", event)
     for _ in range(3):
         missed = back(desk, "ann", None)
         assert missed == [("notice", {"n": 1})]
@@ -216,7 +216,7 @@ async def test_a_snapshot_is_owed_also_to_who_has_heard_something_else_meanwhile
     ann = await listener(desk, "ann", "TRADES:A")
     await desk.subscribe("ann", "ORDERBOOK:A")
     await desk.trade("A", 1)
-    desk.fanout.flush()
+    desk.hub.flush()
     assert [event for event, _ in ann.events()] == ["trades"]
     desk.service.park("ann")
     missed = back(desk, "ann", offset(ann))

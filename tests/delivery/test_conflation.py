@@ -6,15 +6,15 @@ from server.core.wire.frames import text_frame
 from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
 from tests.kit.clock import START
-from tests.kit.rigs.market import PRICE, STALE, Desk
+from tests.kit.rigs.market import PRICE, STALE, MarketRig
 
 
 @pytest.mark.behaviour("A9")
 async def test_a_price_comes_in_its_format() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     ann = await desk.client("ann", "PRICE:BTCUSDT")
     await desk.price("BTCUSDT", "64250.10")
-    desk.turn()
+    desk.run_scheduled()
     assert ann.events() == [
         (
             "price",
@@ -33,7 +33,7 @@ async def test_a_price_comes_in_its_format() -> None:
 
 
 async def test_a_paced_client_gets_the_latest_value_with_how_many_and_how_old() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     desk.pass_time(0)
     quick = await desk.client("quick", "PRICE:A")
     paced = await desk.client("paced", "PRICE:A", interval_ms=250)
@@ -57,17 +57,17 @@ async def test_a_paced_client_gets_the_latest_value_with_how_many_and_how_old() 
     assert not {"merged", "age_ms"} & alone.keys(), "nothing was merged, and nothing says so"
     desk.pass_time(0.25)
     assert len(paced.messages("price")) == 2, "nothing new, nothing sent"
-    await desk.service.leave("paced")
+    await desk.service.remove_connection("paced")
     await desk.price("A", 5)
     desk.settle()
     desk.pass_time(0.25)
-    channel = desk.fanout.channel("PRICE:A")
+    channel = desk.hub.channel("PRICE:A")
     assert channel is not None
-    assert channel.paced == {}, "a pace that nobody has any more costs nothing"
+    assert channel.conflated == {}, "a pace that nobody has any more costs nothing"
 
 
 async def test_clients_of_one_pace_share_their_bytes_however_late_they_came() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     desk.pass_time(0)
     first, second = [
         await desk.client(name, "PRICE:A", interval_ms=100) for name in ("first", "second")
@@ -89,7 +89,7 @@ async def test_clients_of_one_pace_share_their_bytes_however_late_they_came() ->
 
 
 async def test_levels_of_a_book_merge_into_one_change_that_leads_to_the_same_book() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     desk.pass_time(0)
     await desk.book("A", [("9", "1"), ("8", "1")], [("11", "1")], "snapshot")
     paced = await desk.client("paced", "ORDERBOOK:A", interval_ms=100)
@@ -107,7 +107,7 @@ async def test_levels_of_a_book_merge_into_one_change_that_leads_to_the_same_boo
 
 
 async def test_where_the_changes_are_gone_the_whole_book_comes_instead() -> None:
-    desk = await Desk.opened(subscribing=SubscribingConfig(backlog_messages=2))
+    desk = await MarketRig.create(subscribing=SubscribingConfig(backlog_messages=2))
     desk.pass_time(0)
     await desk.book("A", [("9", "1")], [("11", "1")], "snapshot")
     paced = await desk.client("paced", "ORDERBOOK:A", interval_ms=1000)
@@ -122,7 +122,7 @@ async def test_where_the_changes_are_gone_the_whole_book_comes_instead() -> None
 
 
 async def test_the_pace_can_be_changed_by_subscribing_again_and_nothing_comes_twice() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     desk.pass_time(0)
     ann = await desk.client("ann", "PRICE:A", interval_ms=1000)
     await desk.price("A", 1)
@@ -137,7 +137,7 @@ async def test_the_pace_can_be_changed_by_subscribing_again_and_nothing_comes_tw
 
 @pytest.mark.behaviour("C9", "C15")
 async def test_one_client_on_several_topics_gets_each_and_nothing_of_others() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     both = await desk.client("both", "PRICE:A", "TRADES:A")
     one = await desk.client("one", "PRICE:B")
     await desk.price("A")
@@ -150,20 +150,20 @@ async def test_one_client_on_several_topics_gets_each_and_nothing_of_others() ->
 
 
 async def test_a_topic_of_a_paced_client_is_nobodys_when_the_client_has_left() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     await desk.client("ann", "PRICE:A", interval_ms=100)
     await desk.price("A")
-    await desk.service.leave("ann")
+    await desk.service.remove_connection("ann")
     desk.settle()
     desk.pass_time(1.0)
-    assert desk.fanout.channels() == ()
+    assert desk.hub.channels() == ()
 
 
 async def test_what_is_owed_and_served_with_its_pace_is_not_sent_again() -> None:
-    desk = await Desk.opened(DeliveryConfig(buffer_bytes=4096, stalled_seconds=0), STALE)
+    desk = await MarketRig.create(DeliveryConfig(buffer_bytes=4096, stalled_seconds=0), STALE)
     await desk.price("A")
     desk.pass_time(11)
-    ann = desk.enter("ann")
+    ann = desk.connect("ann")
     ann.stall()
     ann.write(text_frame(b'["filler",{}]') * 100)
     # It is stale, which the client is to be told as soon as it reads.
@@ -185,7 +185,7 @@ async def test_what_is_owed_and_served_with_its_pace_is_not_sent_again() -> None
 
 
 async def test_compressed_clients_of_one_pace_share_the_bytes() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     ann, bob = [await desk.client(name, "PRICE:A", interval_ms=100) for name in ("ann", "bob")]
     ann.deflates = bob.deflates = True
     await desk.price("A")
@@ -196,7 +196,7 @@ async def test_compressed_clients_of_one_pace_share_the_bytes() -> None:
 async def test_the_age_of_what_a_newcomer_lacks_counts_from_the_first_message_after_it_came() -> (
     None
 ):
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     desk.pass_time(0)
     await desk.client("first", "PRICE:A", interval_ms=1000)
     await desk.price("A", 1)

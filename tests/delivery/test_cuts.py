@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from server.core.market.topics import Topic, channel_for
 from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
-from tests.delivery.client_model import KEPT, View
-from tests.delivery.published import Past
+from tests.delivery.client_model import KEPT, SubscriptionModel
+from tests.delivery.published import PublishedLog
 from tests.kit.network.links import RecordingLink
-from tests.kit.rigs.market import STALE, Desk, trader
+from tests.kit.rigs.market import STALE, MarketRig, trader
 
 # Small on purpose: a few messages fill them, and every step of the ladder is taken.
 BUFFER_BYTES = 4096
@@ -33,7 +33,7 @@ class Belief:
     """What a client knows at one moment, from what it has read until then."""
 
     def __init__(self) -> None:
-        self.views: dict[str, View] = {}
+        self.views: dict[str, SubscriptionModel] = {}
         self.stale: dict[str, bool] = {}
         self.offset: str | None = None
 
@@ -42,7 +42,7 @@ class Belief:
         if event == "status":
             self.stale[topic] = body["state"] == "STALE"
         else:
-            self.views[topic].hear(body, now_ms, times)
+            self.views[topic].receive(body, now_ms, times)
 
 
 def topic_of(body: dict[str, Any]) -> str:
@@ -117,10 +117,10 @@ class Cuts(RuleBasedStateMachine):
             buffer_bytes=BUFFER_BYTES, stalled_seconds=0, recoverable=True, backlog_messages=BACKLOG
         )
         subscribing = SubscribingConfig(backlog_messages=BACKLOG, max_reply_bytes=BUFFER_BYTES // 2)
-        self.desk: Desk = self.run(Desk.opened(delivery, STALE, subscribing=subscribing))
+        self.desk: MarketRig = self.run(MarketRig.create(delivery, STALE, subscribing=subscribing))
         self.here: dict[str, Caller] = {}
         self.away: dict[str, Caller] = {}
-        self.past = Past(self.desk, self.run, TOPICS)
+        self.past = PublishedLog(self.desk, self.run, TOPICS)
         self.resuming = ""
         for name, pace in (("ann", 0), ("bob", 0), ("carl", 100)):
             self.subscribe(name, list(TOPICS), pace, heard=True)
@@ -134,11 +134,11 @@ class Cuts(RuleBasedStateMachine):
         try:
             self.everything_arrives_in_the_end()
             for name in (*self.here, *self.away):
-                self.run(self.desk.service.leave(name))
+                self.run(self.desk.service.remove_connection(name))
             assert len(self.desk.subscriptions) == 0
-            assert self.desk.fanout.channels() == ()
-            assert self.desk.fanout.link_count == 0
-            assert len(self.desk.fanout.laggards) == 0
+            assert self.desk.hub.channels() == ()
+            assert self.desk.hub.link_count == 0
+            assert len(self.desk.hub.slow_consumers) == 0
         finally:
             self.loop.close()
 
@@ -166,7 +166,7 @@ class Cuts(RuleBasedStateMachine):
             return
         if name not in self.here:
             self.here[name] = Caller(name)
-            self.connect(name, self.desk.enter(name, numbered=True))
+            self.connect(name, self.desk.connect(name, numbered=True))
         caller = self.here[name]
         self.hear()
         mine = [topic for topic in some if topic != "USER_DATA" or name == "ann"]
@@ -186,7 +186,7 @@ class Cuts(RuleBasedStateMachine):
             return
         for topic, reply in orjson.loads(orjson.dumps(replies)).items():
             assert reply["seq"] == len(self.past.numbers[topic])
-            caller.belief.views[topic] = View(topic, reply)
+            caller.belief.views[topic] = SubscriptionModel(topic, reply)
             caller.unanswered.discard(topic)
         caller.answered()
 
@@ -242,7 +242,7 @@ class Cuts(RuleBasedStateMachine):
         if stalled:
             link.stall()
         for view in caller.belief.views.values():
-            view.returned = True
+            view.is_resumed = True
         caller.answered()
         lost = self.lost(caller)
         link.broken = not sound
@@ -257,7 +257,7 @@ class Cuts(RuleBasedStateMachine):
         if not recovered:
             assert lost, "all that it lacks is at hand"
             del self.here[name]
-            self.run(self.desk.service.leave(name))
+            self.run(self.desk.service.remove_connection(name))
             return
         self.hear()
         if not link.clogged:
@@ -271,11 +271,11 @@ class Cuts(RuleBasedStateMachine):
         if not sure and (name in self.here or name in self.away):
             self.here.pop(name, None)
             self.away.pop(name, None)
-            self.run(self.desk.service.leave(name))
+            self.run(self.desk.service.remove_connection(name))
 
     @rule()
     def turn(self) -> None:
-        self.desk.turn()
+        self.desk.run_scheduled()
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 1.0, 4.0, 11.0, 16.0]))
     def pass_time(self, seconds: float) -> None:
@@ -288,14 +288,14 @@ class Cuts(RuleBasedStateMachine):
     def what_was_sent_keeps_the_promises_and_the_bounds(self) -> None:
         self.hear()
         for name in getattr(self, "here", ()):
-            assert self.link(name).most_buffered <= BUFFER_BYTES
+            assert self.link(name).max_buffered_bytes <= BUFFER_BYTES
 
     @invariant()
     def nobody_who_is_away_stands_anywhere(self) -> None:
-        for channel in self.desk.fanout.channels() if hasattr(self, "desk") else ():
+        for channel in self.desk.hub.channels() if hasattr(self, "desk") else ():
             listening = {client.id for client in channel.clients()}
             assert not listening & self.away.keys()
-            assert {client.id for client in channel.held} <= self.away.keys()
+            assert {client.id for client in channel.parked} <= self.away.keys()
 
     def connect(self, name: str, link: RecordingLink) -> None:
         def ended() -> None:
@@ -321,20 +321,20 @@ class Cuts(RuleBasedStateMachine):
 
     def lost(self, caller: Caller) -> bool:
         """Whether not all that it lacks is at hand any more."""
-        client = self.desk.fanout._roster.parked[caller.name]
-        assert client.trail is not None
-        trail = client.trail
+        client = self.desk.hub._registry.parked[caller.name]
+        assert client.checkpoints is not None
+        trail = client.checkpoints
         return (
             any(
                 len(self.past.numbers[topic]) - view.seq > BACKLOG
                 for topic, view in caller.belief.views.items()
                 if topic in KEPT_TOPICS
             )
-            or bool(trail._cropped)
+            or bool(trail._truncated)
             # What it lacks of a topic that it was never told of, only the server knows.
             or any(topic in KEPT_TOPICS for topic in caller.unanswered)
             # It may or may not have the answer that told it of another place.
-            or any(answer.moved for answer in trail._answers.values())
+            or any(answer.had_position for answer in trail._replies.values())
         )
 
     def everything_arrives_in_the_end(self) -> None:
@@ -344,13 +344,13 @@ class Cuts(RuleBasedStateMachine):
             self.come_back(name, stalled=False, size=0)
         for name in self.here:
             self.link(name).resume()
-        self.past.calm_down(self.hear)
+        self.past.settle(self.hear)
         self.everybody_is_up_to_date()
         # And whoever seems to be up to date really goes on from there.
         for topic in TOPICS:
             self.publish(topic, 1, each_in_its_turn=False)
         self.change_book([(1, self.past.number % 3 + 1)], [], 1)
-        self.past.calm_down(self.hear)
+        self.past.settle(self.hear)
         self.everybody_is_up_to_date()
 
     def everybody_is_up_to_date(self) -> None:
@@ -358,12 +358,12 @@ class Cuts(RuleBasedStateMachine):
             for topic, view in caller.belief.views.items():
                 assert view.seq == len(self.past.numbers[topic]), topic
                 self.last_value_is_right(topic, view)
-                channel = self.desk.fanout.channel(self.channel_name(topic))
+                channel = self.desk.hub.channel(self.channel_name(topic))
                 assert channel is not None
                 is_stale = channel.stale_since_ms is not None
                 assert caller.belief.stale.get(topic, False) == is_stale, topic
 
-    def last_value_is_right(self, topic: str, view: View) -> None:
+    def last_value_is_right(self, topic: str, view: SubscriptionModel) -> None:
         if view.stream == "ORDERBOOK":
             assert (view.bids, view.asks) == self.past.book(topic)
         elif self.past.numbers[topic] and view.value is not None:

@@ -4,9 +4,9 @@ import pytest
 
 from server.core.counters import Counters
 from server.core.log.entries import Entry, Position, Reset
-from server.core.wire.packets import open_event
-from server.delivery import DeliveryConfig, Fanout
-from server.delivery.session_state import SessionView
+from server.core.wire.packets import event_head
+from server.delivery import DeliveryConfig, Hub
+from server.delivery.session_state import SessionState
 from tests.kit.clock import ManualClock
 from tests.kit.network.links import RecordingLink
 
@@ -19,13 +19,13 @@ class Room:
 
     def __init__(self, *, recoverable: bool) -> None:
         self.recoverable = recoverable
-        self.fanout = Fanout(
+        self.fanout = Hub(
             DeliveryConfig(buffer_bytes=BUFFER_BYTES, recoverable=recoverable),
             clock=ManualClock(),
             counters=Counters(),
             schedule=lambda call, seconds: None,
         )
-        view = SessionView("s", Position("e1", 0), max_messages=100, max_bytes=100_000)
+        view = SessionState("s", Position("e1", 0), max_messages=100, max_bytes=100_000)
         self.channel = self.fanout.open("session", view)
         self.left: list[str] = []
 
@@ -35,7 +35,7 @@ class Room:
         link.deflates = deflates
         link.on_end = lambda: self._leave(name)
         self.fanout.attach(name, link, numbered=self.recoverable)
-        self.fanout.listen(name, self.channel, 0)
+        self.fanout.subscribe(name, self.channel, 0)
         return link
 
     def _leave(self, name: str) -> None:
@@ -46,8 +46,8 @@ class Room:
             self.fanout.park(name)
         else:
             self.fanout.detach(name)
-        event = open_event("/session", "user_left", b'{"user_id":"%b"}' % name.encode())
-        self.fanout.tell(self.channel, event)
+        event = event_head("/session", "user_left", b'{"user_id":"%b"}' % name.encode())
+        self.fanout.broadcast(self.channel, event)
 
     def say(self, *numbers: int) -> None:
         """Bring messages to everybody, as one turn of the loop."""
@@ -79,7 +79,7 @@ def test_a_gap_in_a_session_leaves_nobody_there_who_was_sent_away(room: Room) ->
     room.fanout.reset(Reset("session", last.position, last))
     assert [link.ended for link in links] == [["server.overloaded"]] * 3
     assert room.listeners() == []
-    assert len(room.channel.held) == 3 * room.recoverable
+    assert len(room.channel.parked) == 3 * room.recoverable
 
 
 def test_who_leaves_because_a_write_failed_has_left_behind_that_message(room: Room) -> None:
@@ -116,7 +116,7 @@ def test_news_that_drives_many_out_reaches_everybody_else(room: Room) -> None:
     for link in slow:
         link.stall()
         link.write(FULL)
-    room.fanout.tell(room.channel, open_event("/session", "user_joined", b'{"user_id":"eve"}'))
+    room.fanout.broadcast(room.channel, event_head("/session", "user_joined", b'{"user_id":"eve"}'))
     assert heard(ann) == ["eve", "bob", "carl"]
     assert [link.ended for link in slow] == [["server.overloaded"]] * 2
     assert room.listeners() == ["ann"]
@@ -130,6 +130,6 @@ def test_who_has_to_go_is_told_nothing_more_that_would_fit(room: Room) -> None:
     bob.write(b"x" * (BUFFER_BYTES - 200))
     carl.broken = True
     long = b'{"user_id":"%b"}' % (b"e" * 300)
-    room.fanout.tell(room.channel, open_event("/session", "user_joined", long))
+    room.fanout.broadcast(room.channel, event_head("/session", "user_joined", long))
     assert len(bob.written) == 1, "not even that carl has left"
     assert (bob.ended, carl.aborted) == (["server.overloaded"], ["a write failed"])

@@ -4,14 +4,14 @@ import pytest
 
 from server.delivery import DeliveryConfig
 from tests.kit.clock import START
-from tests.kit.rigs.market import STALE, Desk
+from tests.kit.rigs.market import STALE, MarketRig
 
 
-async def silent_desk() -> Desk:
-    return await Desk.opened(DeliveryConfig(buffer_bytes=4096, stalled_seconds=0), STALE)
+async def silent_desk() -> MarketRig:
+    return await MarketRig.create(DeliveryConfig(buffer_bytes=4096, stalled_seconds=0), STALE)
 
 
-def wait(desk: Desk, seconds: int) -> None:
+def wait(desk: MarketRig, seconds: int) -> None:
     for _ in range(seconds * 4):
         desk.pass_time(0.25)
         desk.settle()
@@ -112,9 +112,9 @@ async def test_a_heartbeat_never_stands_before_a_message_that_waits() -> None:
     desk = await silent_desk()
     ann = await desk.client("ann", "PRICE:A")
     await desk.price("A", 1)
-    channel = desk.fanout.channel("PRICE:A")
+    channel = desk.hub.channel("PRICE:A")
     assert channel is not None
-    desk.freshness.beat(channel)
+    desk.freshness.send_heartbeat(channel)
     desk.settle()
     assert [(each["type"], each["seq"], each["prev"]) for each in ann.messages("price")] == [
         ("update", 1, 0),
@@ -132,14 +132,14 @@ async def test_a_client_that_has_not_got_the_head_gets_no_heartbeat() -> None:
     await desk.price("A", 1)
     desk.settle()
     newcomer = await desk.client("new", "PRICE:A", interval_ms=1000)
-    channel = desk.fanout.channel("PRICE:A")
+    channel = desk.hub.channel("PRICE:A")
     assert channel is not None
-    desk.freshness.beat(channel)
+    desk.freshness.send_heartbeat(channel)
     assert [link.messages() for link in (paced, stuck, late)] == [[], [], []]
     [beat] = newcomer.messages()
     assert (beat["type"], beat["seq"], beat["prev"]) == ("heartbeat", 1, 1)
     await desk.price("A", 2)
-    desk.freshness.beat(channel)
+    desk.freshness.send_heartbeat(channel)
     assert newcomer.messages() == [beat]
 
 
@@ -147,7 +147,7 @@ async def test_a_topic_that_nobody_listens_to_is_not_watched() -> None:
     desk = await silent_desk()
     await desk.client("ann", "PRICE:A")
     assert len(desk.freshness) == 1
-    await desk.service.leave("ann")
+    await desk.service.remove_connection("ann")
     assert len(desk.freshness) == 0
     wait(desk, 60)
 
@@ -163,8 +163,8 @@ async def test_subscribing_again_and_again_to_a_silent_topic_leaves_nothing_behi
     for _ in range(50):
         await desk.subscribe("ann", *topics)
         desk.settle()
-    channels = desk.fanout.channels()
-    assert sum(channel.fresh_count for channel in channels) <= len(topics)
+    channels = desk.hub.channels()
+    assert sum(channel.up_to_date_count for channel in channels) <= len(topics)
     assert ann.waiter_count == 1, "it is told once that it can be written to again"
     del ann.written[:]
     ann.resume()
@@ -211,10 +211,10 @@ async def test_a_silent_topic_whose_last_listener_breaks_as_it_is_told_is_let_go
     def abort(reason: str) -> None:
         # As a transport does it, within the write that fails.
         with pytest.raises(StopIteration):
-            desk.service.leave("ann").send(None)
+            desk.service.remove_connection("ann").send(None)
 
     monkeypatch.setattr(ann, "abort", abort)
     ann.broken = True
     desk.pass_time(0.6)
-    assert [channel.name for channel in desk.fanout.channels()] == ["PRICE:B"]
+    assert [channel.name for channel in desk.hub.channels()] == ["PRICE:B"]
     assert len(desk.freshness) == 1

@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from server.core.log.entries import Position
 from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
-from tests.delivery.client_model import KEPT, Reader, View
-from tests.delivery.published import Past
-from tests.kit.rigs.market import STALE, Desk, trader
+from tests.delivery.client_model import KEPT, ClientModel, SubscriptionModel
+from tests.delivery.published import PublishedLog
+from tests.kit.rigs.market import STALE, MarketRig, trader
 
 # Small on purpose: a few messages fill them, and every step of the ladder is taken.
 BUFFER_BYTES = 4096
@@ -36,9 +36,9 @@ class Market(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         delivery = DeliveryConfig(buffer_bytes=BUFFER_BYTES, stalled_seconds=0)
         subscribing = SubscribingConfig(backlog_messages=BACKLOG, max_reply_bytes=BUFFER_BYTES // 2)
-        self.desk: Desk = self.run(Desk.opened(delivery, STALE, subscribing=subscribing))
-        self.readers: dict[str, Reader] = {}
-        self.past = Past(self.desk, self.run, TOPICS)
+        self.desk: MarketRig = self.run(MarketRig.create(delivery, STALE, subscribing=subscribing))
+        self.readers: dict[str, ClientModel] = {}
+        self.past = PublishedLog(self.desk, self.run, TOPICS)
         for name, pace in (("ann", 0), ("bob", 0), ("carl", 100)):
             self.subscribe(name, list(TOPICS), pace)
 
@@ -51,10 +51,10 @@ class Market(RuleBasedStateMachine):
         try:
             self.everything_arrives_in_the_end()
             for name in list(self.readers):
-                self.run(self.desk.service.leave(name))
+                self.run(self.desk.service.remove_connection(name))
             assert len(self.desk.subscriptions) == 0
-            assert self.desk.fanout.channels() == ()
-            assert len(self.desk.fanout.laggards) == 0
+            assert self.desk.hub.channels() == ()
+            assert len(self.desk.hub.slow_consumers) == 0
         finally:
             self.loop.close()
 
@@ -73,14 +73,14 @@ class Market(RuleBasedStateMachine):
         kind: int,
     ) -> None:
         if self.past.change_book(symbol, bids, asks, kind):
-            self.desk.turn()
+            self.desk.run_scheduled()
 
     @rule(name=clients, some=st.lists(topics, min_size=1, max_size=4), pace=paces)
     def subscribe(self, name: str, some: list[str], pace: int) -> None:
         # In the middle of a turn, when a message is on its way to those who listen already.
         self.publish(some[0], 1, each_in_its_turn=False)
         if name not in self.readers:
-            self.readers[name] = Reader(self.desk.enter(name))
+            self.readers[name] = ClientModel(self.desk.connect(name))
         reader = self.readers[name]
         self.hear()
         mine = [topic for topic in some if topic != "USER_DATA" or name == "ann"]
@@ -90,14 +90,14 @@ class Market(RuleBasedStateMachine):
         for topic, reply in orjson.loads(orjson.dumps(replies)).items():
             assert reply["status"] == "CONNECTED"
             assert reply["seq"] == len(self.past.numbers[topic])
-            reader.views[topic] = View(topic, reply)
+            reader.subscriptions[topic] = SubscriptionModel(topic, reply)
 
     @rule(name=clients, topic=topics)
     def unsubscribe(self, name: str, topic: str) -> None:
         if name in self.readers:
             self.hear()
             self.run(self.desk.service.unsubscribe(name, trader(name), [topic]))
-            self.readers[name].views.pop(topic, None)
+            self.readers[name].subscriptions.pop(topic, None)
 
     @rule(name=clients, topic=topics, count=st.integers(10, 40))
     def stall(self, name: str, topic: str, count: int) -> None:
@@ -127,7 +127,7 @@ class Market(RuleBasedStateMachine):
     def leave(self, name: str, sure: int) -> None:
         if name in self.readers and not sure:
             del self.readers[name]
-            self.run(self.desk.service.leave(name))
+            self.run(self.desk.service.remove_connection(name))
 
     @rule(name=clients, topic=topics, count=st.integers(0, 20))
     def reconnect(self, name: str, topic: str, count: int) -> None:
@@ -136,13 +136,15 @@ class Market(RuleBasedStateMachine):
             return
         self.hear()
         before = self.readers.pop(name)
-        self.run(self.desk.service.leave(name))
+        self.run(self.desk.service.remove_connection(name))
         self.publish(topic, count, each_in_its_turn=True)
-        reader = self.readers[name] = Reader(self.desk.enter(name))
-        since = {each: Position(view.epoch, view.seq) for each, view in before.views.items()}
+        reader = self.readers[name] = ClientModel(self.desk.connect(name))
+        since = {
+            each: Position(view.epoch, view.seq) for each, view in before.subscriptions.items()
+        }
         replies = self.run(self.desk.service.subscribe(name, trader(name), since, since=since))
         for each, reply in orjson.loads(orjson.dumps(replies)).items():
-            reader.views[each] = before.views[each].comes_back(reply)
+            reader.subscriptions[each] = before.subscriptions[each].resume(reply)
 
     @rule(name=clients, sure=st.integers(0, 3))
     def break_down(self, name: str, sure: int) -> None:
@@ -151,7 +153,7 @@ class Market(RuleBasedStateMachine):
 
     @rule()
     def turn(self) -> None:
-        self.desk.turn()
+        self.desk.run_scheduled()
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 1.0, 4.0, 11.0]))
     def pass_time(self, seconds: float) -> None:
@@ -166,36 +168,36 @@ class Market(RuleBasedStateMachine):
             if reader.link.aborted:
                 # The transport would have told the server so by now.
                 del self.readers[name]
-                self.run(self.desk.service.leave(name))
+                self.run(self.desk.service.remove_connection(name))
                 continue
-            reader.hear(self.past.now_ms(), self.past.times)
-            assert reader.link.most_buffered <= BUFFER_BYTES
+            reader.receive(self.past.now_ms(), self.past.times)
+            assert reader.link.max_buffered_bytes <= BUFFER_BYTES
 
     def everything_arrives_in_the_end(self) -> None:
         for reader in self.readers.values():
             reader.link.broken = False
             reader.link.resume()
-        self.past.calm_down(self.hear)
+        self.past.settle(self.hear)
         self.everybody_is_up_to_date()
         # And whoever seems to be up to date really goes on from there.
         for topic in TOPICS:
             self.publish(topic, 1, each_in_its_turn=False)
         for symbol in "AB":
             self.change_book(symbol, [(1, self.past.number % 3 + 1)], [], 1)
-        self.past.calm_down(self.hear)
+        self.past.settle(self.hear)
         self.everybody_is_up_to_date()
 
     def everybody_is_up_to_date(self) -> None:
         for reader in self.readers.values():
-            for topic, view in reader.views.items():
+            for topic, view in reader.subscriptions.items():
                 assert view.seq == len(self.past.numbers[topic]), topic
                 self.last_value_is_right(topic, view)
 
     def hear(self) -> None:
         for name in list(self.readers):
-            self.readers[name].hear(self.past.now_ms(), self.past.times)
+            self.readers[name].receive(self.past.now_ms(), self.past.times)
 
-    def last_value_is_right(self, topic: str, view: View) -> None:
+    def last_value_is_right(self, topic: str, view: SubscriptionModel) -> None:
         if view.stream == "ORDERBOOK":
             bids, asks = self.past.book(topic)
             assert (view.bids, view.asks) == (bids, asks)
@@ -212,7 +214,7 @@ class Market(RuleBasedStateMachine):
                 assert value["trades"][0]["id"] == last
             else:
                 assert value["number"] == last
-        assert view.stream in KEPT or view.told_of_loss == 0
+        assert view.stream in KEPT or view.loss_count == 0
 
 
 Market.TestCase.settings = settings(

@@ -10,7 +10,7 @@ from tests.kit.clock import ManualClock
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Published:
     """One message as a feed published it."""
 
     topic: str
@@ -20,11 +20,11 @@ class Line:
     org: str = "default"
 
 
-class Tape:
+class PublishRecorder:
     """Writes down what a feed publishes, and ends it after so many."""
 
     def __init__(self, length: float = math.inf) -> None:
-        self.lines: list[Line] = []
+        self.messages: list[Published] = []
         self._length = length
 
     async def publish(
@@ -36,23 +36,23 @@ class Tape:
         user: str | None = None,
         org: str = "default",
     ) -> Position:
-        if len(self.lines) >= self._length:
+        if len(self.messages) >= self._length:
             raise asyncio.CancelledError
-        self.lines.append(Line(topic, data, kind, user, org))
-        return Position("e", len(self.lines))
+        self.messages.append(Published(topic, data, kind, user, org))
+        return Position("e", len(self.messages))
 
-    def of(self, topic: str) -> list[Line]:
+    def of_topic(self, topic: str) -> list[Published]:
         """What was published of one topic, or of one stream."""
-        return [line for line in self.lines if topic in (line.topic, line.topic.split(":")[0])]
+        return [line for line in self.messages if topic in (line.topic, line.topic.split(":")[0])]
 
 
-class Sleeper:
+class FakeSleep:
     """Lets the clock pass instead of waiting, and remembers each sleep."""
 
     def __init__(self, clock: ManualClock) -> None:
-        self.slept: list[float] = []
+        self.sleeps: list[float] = []
         self._clock = clock
 
     async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
+        self.sleeps.append(seconds)
         self._clock.advance(seconds)

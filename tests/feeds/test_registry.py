@@ -8,7 +8,7 @@ import pytest
 
 from server.feeds import FeedError, ReplayFeed, SimulatedFeed, open_feed
 from server.ports import FeedOptions
-from tests.feeds.tape import Tape
+from tests.feeds.tape import PublishRecorder
 from tests.kit.clock import ManualClock
 
 PLUGIN = '''
@@ -74,9 +74,9 @@ async def test_all_after_the_first_colon_is_the_file(options: FeedOptions, tmp_p
     file.write_text('{"ts": 1, "topic": "PRICE:A", "data": {}}\n')
     feed = open_feed(f"replay:{file}", options)
     assert feed is not None
-    tape = Tape()
+    tape = PublishRecorder()
     await feed.run(tape)
-    assert len(tape.lines) == 1
+    assert len(tape.messages) == 1
 
 
 def test_a_name_without_a_colon_leaves_the_argument_of_the_options(
@@ -102,9 +102,9 @@ async def test_an_installed_package_may_bring_a_feed(
     install(site, "echo", "echo = floorcast_echo:Echo")
     feed = open_feed(name, options)
     assert feed is not None
-    tape = Tape()
+    tape = PublishRecorder()
     await feed.run(tape)
-    [line] = tape.lines
+    [line] = tape.messages
     assert (line.topic, line.data) == (f"PRICE:{name.removeprefix('echo:')}", {"seed": 7})
 
 

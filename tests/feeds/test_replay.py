@@ -13,21 +13,23 @@ from server.core.log.entries import Position
 from server.feeds import FeedError, ReplayFeed
 from server.ports import FeedOptions
 from tests.feeds.recorded import line, recording
-from tests.feeds.tape import Line, Sleeper, Tape
+from tests.feeds.tape import FakeSleep, Published, PublishRecorder
 from tests.kit.clock import ManualClock
 
 
-async def play(file: str, *, speed: float = 1.0, tape: Tape | None = None) -> list[float]:
+async def play(
+    file: str, *, speed: float = 1.0, recorder: PublishRecorder | None = None
+) -> list[float]:
     """Play a file to its end; how long it slept each time."""
     clock = ManualClock()
-    sleeper = Sleeper(clock)
+    sleeper = FakeSleep(clock)
     feed = ReplayFeed(FeedOptions(clock, argument=file, speed=speed), sleep=sleeper.sleep)
-    await feed.run(Tape() if tape is None else tape)
-    return sleeper.slept
+    await feed.run(PublishRecorder() if recorder is None else recorder)
+    return sleeper.sleeps
 
 
 async def test_everything_a_line_says_is_published(tmp_path: Path) -> None:
-    tape = Tape()
+    tape = PublishRecorder()
     file = recording(
         tmp_path,
         line(5, topic="ORDERBOOK:B/C", data={"bids": [["1.0", "2"]]}, type="snapshot"),
@@ -35,12 +37,12 @@ async def test_everything_a_line_says_is_published(tmp_path: Path) -> None:
         line(7, topic="USER_DATA", data={"name": "Zoë"}, user="u 1", org="acme"),
         line(8, topic="USER_DATA", data={}, user="u 1"),
     )
-    await play(file, tape=tape)
-    assert tape.lines == [
-        Line("ORDERBOOK:B/C", {"bids": [["1.0", "2"]]}, "snapshot"),
-        Line("PRICE:A", {"n": 6}),
-        Line("USER_DATA", {"name": "Zoë"}, "update", "u 1", "acme"),
-        Line("USER_DATA", {}, "update", "u 1", "default"),
+    await play(file, recorder=tape)
+    assert tape.messages == [
+        Published("ORDERBOOK:B/C", {"bids": [["1.0", "2"]]}, "snapshot"),
+        Published("PRICE:A", {"n": 6}),
+        Published("USER_DATA", {"name": "Zoë"}, "update", "u 1", "acme"),
+        Published("USER_DATA", {}, "update", "u 1", "default"),
     ]
 
 
@@ -63,7 +65,7 @@ async def test_sleeps_that_take_too_long_do_not_add_up(tmp_path: Path) -> None:
     async def sleep(seconds: float) -> None:
         clock.advance(seconds + 0.03)
 
-    class Watch(Tape):
+    class Watch(PublishRecorder):
         async def publish(
             self,
             topic: str,
@@ -82,21 +84,21 @@ async def test_sleeps_that_take_too_long_do_not_add_up(tmp_path: Path) -> None:
 
 
 async def test_at_speed_0_it_goes_as_fast_as_it_can_but_lets_others_run(tmp_path: Path) -> None:
-    tape = Tape()
+    tape = PublishRecorder()
     slept = await play(
-        recording(tmp_path, *(line(ms * 1000) for ms in range(1000))), speed=0, tape=tape
+        recording(tmp_path, *(line(ms * 1000) for ms in range(1000))), speed=0, recorder=tape
     )
-    assert len(tape.lines) == 1000
+    assert len(tape.messages) == 1000
     assert set(slept) == {0.0}
     assert len(slept) >= 10
 
 
 async def test_a_task_beside_a_replay_without_pauses_gets_its_turn(tmp_path: Path) -> None:
     file = recording(tmp_path, *(line(1) for _ in range(1000)))
-    tape, seen = Tape(), list[int]()
+    tape, seen = PublishRecorder(), list[int]()
 
     async def look() -> None:
-        seen.append(len(tape.lines))
+        seen.append(len(tape.messages))
 
     replay = ReplayFeed(FeedOptions(ManualClock(), argument=file, speed=0))
     async with asyncio.TaskGroup() as tasks:
@@ -107,9 +109,9 @@ async def test_a_task_beside_a_replay_without_pauses_gets_its_turn(tmp_path: Pat
 
 async def test_two_runs_are_the_same(tmp_path: Path) -> None:
     file = recording(tmp_path, *(line(ms) for ms in range(50)))
-    one, again = Tape(), Tape()
-    assert await play(file, tape=one) == await play(file, tape=again)
-    assert one.lines == again.lines
+    one, again = PublishRecorder(), PublishRecorder()
+    assert await play(file, recorder=one) == await play(file, recorder=again)
+    assert one.messages == again.messages
 
 
 async def test_an_empty_recording_is_over_at_once(tmp_path: Path) -> None:
@@ -117,19 +119,19 @@ async def test_an_empty_recording_is_over_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_bad_line_ends_the_replay_when_it_comes_to_it(tmp_path: Path) -> None:
-    tape = Tape()
+    tape = PublishRecorder()
     file = recording(tmp_path, *(line(ms) for ms in range(500)), "rubbish", line(501))
     with pytest.raises(FeedError, match=":501: "):
-        await play(file, tape=tape)
-    assert len(tape.lines) == 500
+        await play(file, recorder=tape)
+    assert len(tape.messages) == 500
 
 
-class Choosy(Tape):
+class SelectiveRecorder(PublishRecorder):
     """Refuses all but every fifth message, for two reasons by turns."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._asked = 0
+        self._call_count = 0
 
     async def publish(
         self,
@@ -140,10 +142,10 @@ class Choosy(Tape):
         user: str | None = None,
         org: str = "default",
     ) -> Position:
-        self._asked += 1
-        if self._asked % 5 == 0:
+        self._call_count += 1
+        if self._call_count % 5 == 0:
             return await super().publish(topic, data, kind=kind, user=user, org=org)
-        if self._asked % 2:
+        if self._call_count % 2:
             raise RequestError(ErrorCode.REQUEST_INVALID, "hush")
         raise LimitError(ErrorCode.LIMIT_PAYLOAD, "hush")
 
@@ -151,10 +153,10 @@ class Choosy(Tape):
 async def test_what_the_server_refuses_is_said_once_a_code_and_the_replay_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tape = Choosy()
+    tape = SelectiveRecorder()
     file = recording(tmp_path, "", *(line(ms) for ms in range(50)))
-    await play(file, tape=tape)
-    assert len(tape.lines) == 10
+    await play(file, recorder=tape)
+    assert len(tape.messages) == 10
     said = [each for each in caplog.records if each.levelno >= logging.WARNING]
     assert [(vars(each)["line"], vars(each)["code"]) for each in said] == [
         (2, "request.invalid"),
@@ -165,12 +167,12 @@ async def test_what_the_server_refuses_is_said_once_a_code_and_the_replay_goes_o
 
 
 async def test_any_other_failure_is_not_swallowed(tmp_path: Path) -> None:
-    class Broken(Tape):
+    class Broken(PublishRecorder):
         async def publish(self, *_: object, **__: object) -> Position:
             raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        await play(recording(tmp_path, line(1)), tape=Broken())
+        await play(recording(tmp_path, line(1)), recorder=Broken())
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "."])
@@ -189,7 +191,7 @@ async def test_a_file_that_went_away_before_the_replay_is_a_feed_error(tmp_path:
     feed = ReplayFeed(FeedOptions(ManualClock(), argument=file))
     Path(file).unlink()
     with pytest.raises(FeedError, match="cannot read"):
-        await feed.run(Tape())
+        await feed.run(PublishRecorder())
 
 
 @pytest.mark.parametrize("speed", [-1.0, float("nan"), float("inf")])

@@ -11,11 +11,11 @@ import pytest
 
 from server.feeds.ladder import DEPTH, Ladder
 from server.feeds.listing import Listing, listings
-from server.feeds.walk import Publication, Walk
+from server.feeds.walk import Publication, RandomWalk
 
 # The two that people know best, a made-up one, and one so small that a level is a tick apart.
 MARKETS = [*listings(5, seed=1), Listing("PENNY", 30_000, 8)]
-BY_NAME = pytest.mark.parametrize("listing", MARKETS, ids=lambda listing: listing.symbol)
+EACH_MARKET = pytest.mark.parametrize("listing", MARKETS, ids=lambda listing: listing.symbol)
 
 
 class ModelBook:
@@ -38,26 +38,28 @@ class ModelBook:
                 assert self.best("bids") < self.best("asks")
 
 
-def changes_of(said: Publication, *sides: str) -> list[tuple[str, list[str]]]:
+def changes_of(publication: Publication, *sides: str) -> list[tuple[str, list[str]]]:
     """The changes of a book message, one side after the other."""
-    return [(side, level) for side in sides for level in cast("list[list[str]]", said.data[side])]
+    return [
+        (side, level) for side in sides for level in cast("list[list[str]]", publication.data[side])
+    ]
 
 
-def said_by(listing: Listing, steps: int, *, seed: int = 1) -> Iterator[Publication]:
+def publications(listing: Listing, steps: int, *, seed: int = 1) -> Iterator[Publication]:
     """What a market has to say in so many steps."""
-    walk = Walk(listing, seed=seed)
+    walk = RandomWalk(listing, seed=seed)
     return itertools.chain.from_iterable(walk.step(1_800_000_000_000 + i) for i in range(steps))
 
 
-def of(stream: str, said: Iterator[Publication]) -> Iterator[Publication]:
+def of_stream(stream: str, all_publications: Iterator[Publication]) -> Iterator[Publication]:
     """Only one stream of it."""
-    return (each for each in said if each.topic.startswith(f"{stream}:"))
+    return (each for each in all_publications if each.topic.startswith(f"{stream}:"))
 
 
-@BY_NAME
+@EACH_MARKET
 def test_book_prices_and_trades_fit_each_other_at_every_moment(listing: Listing) -> None:
     book, last, volume = ModelBook(), Decimal(0), Decimal(0)
-    for said in said_by(listing, 4000):
+    for said in publications(listing, 4000):
         if said.topic == f"ORDERBOOK:{listing.symbol}":
             book.apply(changes_of(said, "bids", "asks"))
             assert {len(levels) for levels in book.sides.values()} == {DEPTH}
@@ -82,7 +84,7 @@ def test_book_prices_and_trades_fit_each_other_at_every_moment(listing: Listing)
 @pytest.mark.parametrize("turn", ["asks first", "worst first", "asks first, worst first"])
 def test_no_order_of_applying_an_update_crosses_the_book(turn: str) -> None:
     book = ModelBook()
-    for said in of("ORDERBOOK", said_by(MARKETS[0], 3000)):
+    for said in of_stream("ORDERBOOK", publications(MARKETS[0], 3000)):
         changes = changes_of(said, "bids", "asks")
         if "worst first" in turn:
             changes.reverse()
@@ -91,16 +93,16 @@ def test_no_order_of_applying_an_update_crosses_the_book(turn: str) -> None:
         book.apply(changes)
 
 
-@BY_NAME
+@EACH_MARKET
 def test_levels_and_changes_come_best_first_and_once(listing: Listing) -> None:
-    for said in of("ORDERBOOK", said_by(listing, 1000)):
+    for said in of_stream("ORDERBOOK", publications(listing, 1000)):
         for side in ("bids", "asks"):
             prices = [Decimal(price) for _, (price, _) in changes_of(said, side)]
             assert prices == sorted(set(prices), reverse=side == "bids")
 
 
 def test_a_snapshot_is_the_whole_book_and_an_update_a_few_changes() -> None:
-    first, *others = of("ORDERBOOK", said_by(MARKETS[0], 1000))
+    first, *others = of_stream("ORDERBOOK", publications(MARKETS[0], 1000))
     assert first.kind == "snapshot"
     assert len(changes_of(first, "bids")) == len(changes_of(first, "asks")) == 25
     sizes = [len(changes_of(each, "bids", "asks")) for each in others]
@@ -110,9 +112,9 @@ def test_a_snapshot_is_the_whole_book_and_an_update_a_few_changes() -> None:
 
 
 def test_every_third_step_is_a_trade_with_an_id_and_a_time_of_its_own() -> None:
-    walk = Walk(MARKETS[0], seed=1)
+    walk = RandomWalk(MARKETS[0], seed=1)
     for number in range(30):
-        trades = list(of("TRADES", iter(walk.step(5000 + number))))
+        trades = list(of_stream("TRADES", iter(walk.step(5000 + number))))
         assert len(trades) == (number % 3 == 0)
         for said in trades:
             [trade] = cast("list[Mapping[str, object]]", said.data["trades"])
@@ -121,7 +123,7 @@ def test_every_third_step_is_a_trade_with_an_id_and_a_time_of_its_own() -> None:
 
 
 def test_what_a_trade_took_is_gone_from_the_book() -> None:
-    walk, book, partly = Walk(MARKETS[0], seed=1), ModelBook(), Counter[bool]()
+    walk, book, partly = RandomWalk(MARKETS[0], seed=1), ModelBook(), Counter[bool]()
     for said in walk.step(0):
         if said.kind == "snapshot":
             book.apply(changes_of(said, "bids", "asks"))
@@ -145,9 +147,12 @@ def test_what_a_trade_took_is_gone_from_the_book() -> None:
     assert partly[False] > 100
 
 
-@BY_NAME
+@EACH_MARKET
 def test_a_price_moves_both_ways(listing: Listing) -> None:
-    prices = [Decimal(cast("str", said.data["bid"])) for said in of("PRICE", said_by(listing, 500))]
+    prices = [
+        Decimal(cast("str", said.data["bid"]))
+        for said in of_stream("PRICE", publications(listing, 500))
+    ]
     moves = Counter(now > before for before, now in itertools.pairwise(prices) if now != before)
     assert min(moves[True], moves[False]) > 100
 
@@ -156,18 +161,18 @@ def test_a_price_moves_both_ways(listing: Listing) -> None:
 def test_a_price_neither_falls_to_nothing_nor_runs_away(seed: int) -> None:
     # Each of its few ticks is a great part of it: by luck alone it would soon be gone.
     cheap = Listing("CHEAP", 200, 2)
-    for said in of("PRICE", said_by(cheap, 10_000, seed=seed)):
+    for said in of_stream("PRICE", publications(cheap, 10_000, seed=seed)):
         assert 1 < Decimal(cast("str", said.data["bid"])) < 4
 
 
 def test_the_spread_stays_small() -> None:
-    for said in of("PRICE", said_by(MARKETS[0], 5000)):
+    for said in of_stream("PRICE", publications(MARKETS[0], 5000)):
         bid, ask = (Decimal(cast("str", said.data[name])) for name in ("bid", "ask"))
         assert (ask - bid) / bid < Decimal("0.00021")
 
 
 def test_no_level_is_out_of_reach_of_its_neighbour() -> None:
-    asks = Ladder(10_000, away=+1, reach=7, draw=random.Random(1).random)
+    asks = Ladder(10_000, direction=+1, max_gap=7, draw=random.Random(1).random)
     asks.approach(9_000)
     asks.drop(3)
     asks.approach(8_950)
@@ -180,7 +185,7 @@ def test_no_level_is_out_of_reach_of_its_neighbour() -> None:
 def test_two_symbols_and_two_seeds_do_not_move_as_one() -> None:
     one, other = (Listing(symbol, 100_000, 2) for symbol in ("A", "B"))
     moves = [
-        [said.data for said in of("PRICE", said_by(listing, 20, seed=seed))]
+        [said.data for said in of_stream("PRICE", publications(listing, 20, seed=seed))]
         for listing, seed in ((one, 1), (other, 1), (one, 2))
     ]
     assert moves[0] != moves[1]

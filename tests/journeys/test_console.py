@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.kit.clients.browser import browser_at
+from tests.kit.clients.browser import open_page
 from tests.kit.server.demo import demo
 
 STATE = "document.getElementById('state').textContent"
@@ -13,7 +13,7 @@ TRADES = CELLS.replace("#rows", "#trades")
 
 async def test_the_page_shows_prices_that_move(tmp_path: Path) -> None:
     with demo() as started:
-        async with browser_at(started.url, tmp_path) as page:
+        async with open_page(started.url, tmp_path) as page:
             await page.until(f"{STATE} === 'live' && {CELLS}.length === 4")
             rows = await page.evaluate(CELLS)
             assert sorted(row[0] for row in rows) == [
@@ -35,7 +35,7 @@ async def test_the_page_shows_prices_that_move(tmp_path: Path) -> None:
 
 async def test_the_page_says_so_when_the_server_has_gone(tmp_path: Path) -> None:
     with demo() as started:
-        async with browser_at(started.url, tmp_path) as page:
+        async with open_page(started.url, tmp_path) as page:
             await page.until(f"{STATE} === 'live'")
             started.process.kill()
             await page.until(f"{STATE}.startsWith('connection lost')")

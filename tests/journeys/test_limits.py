@@ -8,14 +8,14 @@ import pytest
 
 from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
-from tests.kit.server.in_process import Running, running
+from tests.kit.server.in_process import RunningServer, running
 
 
-async def outcome(floor: Running, user: str = "ann") -> tuple[str, RawClient | None]:
+async def try_connect(node: RunningServer, user: str = "ann") -> tuple[str, RawClient | None]:
     """Connect; "ok" with the client, or the code of the refusal."""
-    client = await RawClient.open(floor.port)
+    client = await RawClient.open(node.port)
     await client.text()
-    client.send(f"40/market,{json.dumps({'token': floor.token(user), 'recovery': False})}")
+    client.send(f"40/market,{json.dumps({'token': node.token(user), 'recovery': False})}")
     answer = await client.text()
     if answer.startswith("44/market,"):
         client.cut()
@@ -31,15 +31,15 @@ async def outcome(floor: Running, user: str = "ann") -> tuple[str, RawClient | N
 )
 async def test_a_limit_of_connections_is_exact_when_they_arrive_at_once(limit: str) -> None:
     async with running({limit: 7}) as floor:
-        results = await asyncio.gather(*(outcome(floor) for _ in range(20)))
+        results = await asyncio.gather(*(try_connect(floor) for _ in range(20)))
         codes = sorted(code for code, _ in results)
         assert codes == ["limit.connections"] * 13 + ["ok"] * 7
         inside = [client for _, client in results if client is not None]
         inside.pop().cut()
         await until(lambda: floor.residue()["places"] == 6)
-        code, client = await outcome(floor)
+        code, client = await try_connect(floor)
         assert (code, client is not None) == ("ok", True)
-        assert (await outcome(floor))[0] == "limit.connections"
+        assert (await try_connect(floor))[0] == "limit.connections"
         for each in (*inside, client):
             if each is not None:
                 each.cut()
@@ -48,7 +48,7 @@ async def test_a_limit_of_connections_is_exact_when_they_arrive_at_once(limit: s
 
 async def test_a_refused_client_does_not_stay_whether_it_asks_or_not() -> None:
     async with running({"limits.connections": 1}) as floor:
-        _, inside = await outcome(floor)
+        _, inside = await try_connect(floor)
         assert inside is not None
         silent = await RawClient.open(floor.port)
         asking = await RawClient.open(floor.port)
@@ -57,19 +57,19 @@ async def test_a_refused_client_does_not_stay_whether_it_asks_or_not() -> None:
         asking.send("40/market,{}")
         assert "limit.connections" in await asking.text()
         floor.pass_time(1.1)
-        await asking.ended()
+        await asking.until_closed()
         floor.pass_time(4)
-        await silent.ended()
+        await silent.until_closed()
         inside.cut()
         await floor.until_empty()
 
 
 async def test_too_many_attempts_a_second_are_refused_before_any_token_is_judged() -> None:
     async with running({"limits.connects_per_second_per_ip": 5}) as floor:
-        results = [await outcome(floor) for _ in range(12)]
+        results = [await try_connect(floor) for _ in range(12)]
         assert [code for code, _ in results] == ["ok"] * 10 + ["limit.rate"] * 2
         floor.clock.advance(1)
-        again, client = await outcome(floor)
+        again, client = await try_connect(floor)
         assert again == "ok"
         for each in (*(each for _, each in results), client):
             if each is not None:
@@ -86,7 +86,7 @@ async def test_when_even_refusing_is_too_much_the_answer_is_429() -> None:
         for client in clients:
             client.cut()
         await floor.until_empty()
-        code, _ = await outcome(floor)
+        code, _ = await try_connect(floor)
         assert code == "limit.rate", "when they have gone, the next one hears why again"
         await floor.until_empty()
 
@@ -94,7 +94,7 @@ async def test_when_even_refusing_is_too_much_the_answer_is_429() -> None:
 @pytest.mark.behaviour("D46")
 async def test_events_over_the_rate_are_refused_with_the_time_to_wait() -> None:
     async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         answers = [await client.call("subscriptions", {}) for _ in range(6)]
         assert [each["ok"] for each in answers] == [True] * 5 + [False]
         assert answers[-1]["error"]["code"] == "limit.rate"
@@ -107,10 +107,10 @@ async def test_events_over_the_rate_are_refused_with_the_time_to_wait() -> None:
 
 async def test_who_goes_on_hammering_is_disconnected() -> None:
     async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         for _ in range(16):
             client.send('42/market,["subscriptions"]')
-        rest = await client.ended()
+        rest = await client.until_closed()
         assert rest.count(b'"error"') == 10
         assert b'"goodbye",{"code":"limit.rate"' in rest
         await floor.until_empty()
@@ -118,8 +118,8 @@ async def test_who_goes_on_hammering_is_disconnected() -> None:
 
 async def test_one_user_on_many_connections_shares_an_allowance() -> None:
     async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as floor:
-        clients = [await RawClient.connected(floor.port, floor.token()) for _ in range(5)]
-        stranger = await RawClient.connected(floor.port, floor.token("bob"))
+        clients = [await RawClient.connect(floor.port, floor.token()) for _ in range(5)]
+        stranger = await RawClient.connect(floor.port, floor.token("bob"))
         answers = [await each.call("subscriptions", {}) for each in clients for _ in range(5)]
         assert [each["ok"] for each in answers] == [True] * 20 + [False] * 5
         assert (await stranger.call("subscriptions", {}))["ok"]

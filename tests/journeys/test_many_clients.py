@@ -11,7 +11,7 @@ import pytest
 from server.core.connections import ConnectionManager
 from server.core.market.subscriptions import Subscriptions
 from tests.kit.clients.wire import RawClient
-from tests.kit.server.in_process import PRICE, Running, running
+from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
 @pytest.mark.behaviour("A15")
@@ -20,7 +20,7 @@ async def test_many_connect_at_once_and_leave_at_once() -> None:
     async with running() as floor:
         for _ in range(2):
             clients = await asyncio.gather(
-                *(RawClient.connected(floor.port, floor.token(f"u{i % 50}")) for i in range(200))
+                *(RawClient.connect(floor.port, floor.token(f"u{i % 50}")) for i in range(200))
             )
             assert floor.server.registry.stats() == {
                 "connections": 200,
@@ -28,20 +28,20 @@ async def test_many_connect_at_once_and_leave_at_once() -> None:
                 "orgs": 1,
                 "devices": 200,
             }
-            await asyncio.gather(*(client.leave() for client in clients))
+            await asyncio.gather(*(client.close() for client in clients))
             await floor.until_empty()
 
 
 @pytest.mark.behaviour("B13")
 async def test_ending_a_connection_closes_its_socket_and_cleans_every_index() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         await client.join(floor.token(), namespace="/session")
         await client.call("subscribe", {"topics": ["PRICE:A"]})
         assert floor.residue()["registry"] == 2
         assert floor.server.registry.stats()["devices"] == 1
         floor.server.sockets.connections()[0].close("the operator said so")
-        await client.ended()
+        await client.until_closed()
         await floor.until_empty()
 
 
@@ -51,12 +51,12 @@ async def test_a_handler_that_fails_is_an_error_with_an_id_and_the_connection_go
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running({"limits.connections_per_user": 1}) as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
 
         def fail(*_: object) -> None:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(Subscriptions, "pend", fail)
+        monkeypatch.setattr(Subscriptions, "request", fail)
         answer = await client.call("subscribe", {"topics": ["PRICE:A"]})
         assert answer["error"]["code"] == "server.internal"
         incident = answer["error"]["details"]["incident"]
@@ -79,7 +79,7 @@ async def test_a_handler_that_fails_is_an_error_with_an_id_and_the_connection_go
         while len(floor.server.registry) > 1:
             await asyncio.sleep(0)
         # The failure counted for nothing: the user's one place is free again.
-        lucky = await RawClient.connected(floor.port, floor.token("bob"))
+        lucky = await RawClient.connect(floor.port, floor.token("bob"))
         for each in (client, unlucky, lucky):
             each.cut()
         await floor.until_empty()
@@ -88,11 +88,11 @@ async def test_a_handler_that_fails_is_an_error_with_an_id_and_the_connection_go
 @pytest.mark.behaviour("C13")
 async def test_a_client_that_does_not_take_its_leave_is_cut_off_and_hurts_nobody() -> None:
     async with running({"delivery.buffer_bytes": 50_000_000}) as floor:
-        deaf = await RawClient.connected(floor.port, floor.token("deaf"))
-        other = await RawClient.connected(floor.port, floor.token("ann"))
+        deaf = await RawClient.connect(floor.port, floor.token("deaf"))
+        other = await RawClient.connect(floor.port, floor.token("ann"))
         for client in (deaf, other):
             await client.call("subscribe", {"topics": ["PRICE:A"]})
-        deaf.stop_reading()
+        deaf.pause_reading()
         deaf_connection, other_connection = floor.server.sockets.connections()
         body = {**PRICE, "note": "x" * 30_000}
         while deaf_connection.buffered_bytes < 1_000_000:
@@ -115,14 +115,14 @@ async def test_a_client_that_does_not_take_its_leave_is_cut_off_and_hurts_nobody
         await floor.until_empty()
 
 
-STEPS = ("come", "come", "go", "cut", "subscribe", "leave", "rubbish", "publish")
+ACTIONS = ("come", "come", "go", "cut", "subscribe", "leave", "rubbish", "publish")
 
 
-class Crowd:
+class RandomClients:
     """Clients that do at random what clients do, from a seed."""
 
-    def __init__(self, floor: Running, seed: int) -> None:
-        self._floor = floor
+    def __init__(self, node: RunningServer, seed: int) -> None:
+        self._node = node
         self._random = random.Random(seed)
         self._clients: list[RawClient] = []
 
@@ -132,13 +132,13 @@ class Crowd:
         step = draw.choice(
             ["come", "come", "go", "cut", "subscribe", "leave", "rubbish", "publish"]
         )
-        floor = self._floor
+        floor = self._node
         if step == "publish":
             await floor.server.publishing.publish(f"PRICE:{draw.choice('ABC')}", PRICE)
         elif step == "come":
             token = floor.token(f"u{draw.randrange(5)}", org=draw.choice(["acme", "other"]))
             namespace = draw.choice(["/market", "/session"])
-            self._clients.append(await RawClient.connected(floor.port, token, namespace=namespace))
+            self._clients.append(await RawClient.connect(floor.port, token, namespace=namespace))
         elif self._clients:
             client = draw.choice(self._clients)
             if step == "subscribe":
@@ -150,11 +150,11 @@ class Crowd:
                 if step == "rubbish":
                     client.send("4[[")
                 if step == "go":
-                    await client.leave()
+                    await client.close()
                 else:
                     client.cut()
 
-    def everybody_leaves(self) -> None:
+    def cut_all(self) -> None:
         while self._clients:
             self._clients.pop().cut()
 
@@ -163,10 +163,10 @@ class Crowd:
 async def test_a_stress_run_leaves_nothing_behind() -> None:
     async with running({"limits.events_per_second": 0}) as floor:
         for seed in range(4):
-            crowd = Crowd(floor, seed)
+            crowd = RandomClients(floor, seed)
             for _ in range(150):
                 await crowd.act()
-            crowd.everybody_leaves()
+            crowd.cut_all()
             await floor.until_empty()
 
 
@@ -176,7 +176,7 @@ async def test_memory_is_given_back_when_everybody_has_left() -> None:
 
         async def visit(count: int) -> None:
             clients = [
-                await RawClient.connected(floor.port, floor.token(f"u{i}")) for i in range(count)
+                await RawClient.connect(floor.port, floor.token(f"u{i}")) for i in range(count)
             ]
             for client in clients:
                 await client.call("subscribe", {"topics": ["PRICE:A"]})

@@ -16,7 +16,7 @@ async def test_a_subscriber_gets_a_snapshot_and_then_each_update_in_order() -> N
         publish = floor.server.publishing.publish
         await publish("PRICE:BTCUSDT", PRICE)
         await publish("PRICE:BTCUSDT", {**PRICE, "last": "1.02"})
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         answer = await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
         topic = answer["topics"]["PRICE:BTCUSDT"]
         assert (topic["status"], topic["seq"], topic["interval_ms"]) == ("CONNECTED", 2, 0)
@@ -43,8 +43,8 @@ async def test_a_subscriber_gets_a_snapshot_and_then_each_update_in_order() -> N
 async def test_who_subscribes_in_the_middle_of_a_turn_gets_nothing_twice() -> None:
     async with running() as floor:
         publish = floor.server.publishing.publish
-        early = await RawClient.connected(floor.port, floor.token())
-        late = await RawClient.connected(floor.port, floor.token("bob"))
+        early = await RawClient.connect(floor.port, floor.token())
+        late = await RawClient.connect(floor.port, floor.token("bob"))
         await early.call("subscribe", {"topics": ["PRICE:A"]})
         late.send(f"42/market,7{json.dumps(['subscribe', {'topics': ['PRICE:A']}])}")
         await publish("PRICE:A", PRICE)
@@ -61,7 +61,7 @@ async def test_who_subscribes_in_the_middle_of_a_turn_gets_nothing_twice() -> No
 
 async def test_a_topic_that_cannot_be_had_is_refused_alone() -> None:
     async with running({"limits.topics_per_connection": 2}) as floor:
-        client = await RawClient.connected(floor.port, floor.token(symbols=["BTC*", "ETH*"]))
+        client = await RawClient.connect(floor.port, floor.token(symbols=["BTC*", "ETH*"]))
         topics = ["PRICE:BTCUSDT", "PRICE:btc", "NOISE:BTC", "PRICE", "PRICE:AAPL", "USER_DATA:BTC"]
         answer = await client.call("subscribe", {"topics": topics})
         assert answer["ok"]
@@ -88,7 +88,7 @@ async def test_a_topic_that_cannot_be_had_is_refused_alone() -> None:
 
 async def test_subscriptions_are_listed_and_end_when_asked() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         await client.call("subscribe", {"topics": ["PRICE:A", "PRICE:B"]})
         listed = (await client.call("subscriptions", {}))["topics"]
         assert {name: each["status"] for name, each in listed.items()} == {
@@ -122,7 +122,7 @@ async def test_subscriptions_are_listed_and_end_when_asked() -> None:
 )
 async def test_a_request_that_makes_no_sense_says_where(payload: object, code: str) -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         answer = await client.call("subscribe", payload)
         assert answer["ok"] is False
         assert answer["error"]["code"] == code
@@ -133,7 +133,7 @@ async def test_a_request_that_makes_no_sense_says_where(payload: object, code: s
 
 async def test_events_that_do_not_exist_and_methods_of_the_server_cannot_be_called() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         for event in ("nonsense", "trigger_event", "joined", "__init__", "on_connect", "message"):
             answer = await client.call(event, {})
             assert answer["error"]["code"] == "request.unknown_event"
@@ -144,7 +144,7 @@ async def test_events_that_do_not_exist_and_methods_of_the_server_cannot_be_call
 
 async def test_a_refused_event_without_an_ack_is_answered_by_an_error_event() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         client.send('42/market,["nonsense"]')
         event, error = await client.event()
         assert (event, error["code"]) == ("error", "request.unknown_event")
@@ -156,7 +156,7 @@ async def test_a_refused_event_without_an_ack_is_answered_by_an_error_event() ->
 async def test_listening_needs_the_scope() -> None:
     async with running() as floor:
         token = floor.token(scopes=[Scope.SESSION_JOIN])
-        client = await RawClient.connected(floor.port, token)
+        client = await RawClient.connect(floor.port, token)
         answer = await client.call("subscribe", {"topics": ["PRICE:A"]})
         assert answer["error"]["code"] == "auth.forbidden"
         client.cut()
@@ -164,7 +164,7 @@ async def test_listening_needs_the_scope() -> None:
 
 async def test_a_client_that_leaves_the_namespace_hears_no_more_and_may_come_back() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         await client.call("subscribe", {"topics": ["PRICE:A"]})
         client.send("41/market,")
         client.send('42/market,["subscriptions"]')
@@ -181,7 +181,7 @@ async def test_a_client_that_leaves_the_namespace_hears_no_more_and_may_come_bac
 @pytest.mark.behaviour("D38")
 async def test_a_broadcast_reaches_the_living_while_others_are_cut() -> None:
     async with running() as floor:
-        clients = [await RawClient.connected(floor.port, floor.token(f"u{i}")) for i in range(6)]
+        clients = [await RawClient.connect(floor.port, floor.token(f"u{i}")) for i in range(6)]
         for client in clients:
             await client.call("subscribe", {"topics": ["PRICE:A"]})
         for client in clients[::2]:
@@ -199,7 +199,7 @@ async def test_a_broadcast_reaches_the_living_while_others_are_cut() -> None:
 @pytest.mark.behaviour("D36")
 async def test_a_message_is_taken_up_to_the_limit_and_refused_above_it() -> None:
     async with running({"limits.message_bytes": 4096}) as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
 
         def price(size: int) -> dict[str, object]:
             room = size - len(json.dumps({**PRICE, "note": ""}, separators=(",", ":")))
@@ -212,5 +212,5 @@ async def test_a_message_is_taken_up_to_the_limit_and_refused_above_it() -> None
         assert answer["positions"][1]["seq"] == 2, "the other one is published"
         # What no message could need ends the connection before it is read to its end.
         client.send("4" + "x" * 8192)
-        assert await client.ended() == b"\x88\x02" + (1009).to_bytes(2, "big")
+        assert await client.until_closed() == b"\x88\x02" + (1009).to_bytes(2, "big")
         await floor.until_empty()

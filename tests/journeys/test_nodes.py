@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from client_sdk.contract import Scope
-from server.brokers import RedisAssembly, RedisBroker
-from tests.kit.clients.session_client import Member
+from server.brokers import RedisBroker, RedisPresence
+from tests.kit.clients.session_client import SessionClient
 from tests.kit.clock import ManualClock
 from tests.kit.patience import until
 from tests.kit.redis.servers import RedisServer, redis_server
-from tests.kit.server.in_process import Running, running
+from tests.kit.server.in_process import RunningServer, running
 
 DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
 MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
@@ -24,7 +24,7 @@ _prefixes = itertools.count(1)
 @contextlib.asynccontextmanager
 async def two_nodes(
     redis: RedisServer, **settings: object
-) -> AsyncIterator[tuple[Running, Running]]:
+) -> AsyncIterator[tuple[RunningServer, RunningServer]]:
     """Two servers that share a Redis and the time."""
     clock = ManualClock()
     shared = {"broker.url": redis.url, "broker.prefix": f"nodes{next(_prefixes)}", **settings}
@@ -32,11 +32,11 @@ async def two_nodes(
         for node in (one, two):
             broker = node.server.broker
             assert isinstance(broker, RedisBroker)
-            await until(lambda broker=broker: broker._follower.up)
+            await until(lambda broker=broker: broker._subscriber.is_up)
         yield one, two
 
 
-async def pass_time(seconds: float, *nodes: Running) -> None:
+async def pass_time(seconds: float, *nodes: RunningServer) -> None:
     """Let time pass for all nodes, in steps that they can see."""
     clock = nodes[0].clock
     while seconds > 0:
@@ -45,9 +45,9 @@ async def pass_time(seconds: float, *nodes: Running) -> None:
         for node in nodes:
             node.server.tick()
             await node.server.sessions.sweep()
-            assembly = node.server.assembly
-            assert isinstance(assembly, RedisAssembly)
-            await until(lambda assembly=assembly: assembly.idle)
+            assembly = node.server.presence
+            assert isinstance(assembly, RedisPresence)
+            await until(lambda assembly=assembly: assembly.is_idle)
 
 
 @pytest.mark.behaviour("E4", "E6")
@@ -55,8 +55,8 @@ async def test_members_on_two_nodes_hear_each_other_come_speak_and_go(
     shared_redis: RedisServer,
 ) -> None:
     async with two_nodes(shared_redis) as (one, two):
-        ann = await Member.come(one, "ann", "room")
-        bob = await Member.come(two, "bob")
+        ann = await SessionClient.connect(one, "ann", "room")
+        bob = await SessionClient.connect(two, "bob")
         reply = await bob.call("join", session_id="room", metadata={"title": "late"})
         assert (reply["participant_count"], reply["metadata"]) == (2, {})
         assert [each["user_id"] for each in reply["participants"]] == ["ann", "bob"]
@@ -77,7 +77,7 @@ async def test_members_on_two_nodes_hear_each_other_come_speak_and_go(
         assert (await bob.call("leave", session_id="room")) == {"ok": True}
         left = await ann.next("user_left")
         assert (left["user_id"], left["participant_count"]) == ("bob", 1)
-        assert await bob.silence() == await ann.silence() == []
+        assert await bob.pending_events() == await ann.pending_events() == []
         ann.cut()
         bob.cut()
 
@@ -86,23 +86,25 @@ async def test_a_user_on_devices_of_two_nodes_is_one_participant(
     shared_redis: RedisServer,
 ) -> None:
     async with two_nodes(shared_redis) as (one, two):
-        ann = await Member.come(one, "ann", "room")
-        phone = await Member.come(one, "bob", "room")
+        ann = await SessionClient.connect(one, "ann", "room")
+        phone = await SessionClient.connect(one, "bob", "room")
         await ann.next("user_joined")
-        desk = await Member.come(two, "bob", "room")
+        desk = await SessionClient.connect(two, "bob", "room")
         who = await ann.call("participants", session_id="room")
         assert [(each["user_id"], each["connections"]) for each in who["participants"]] == [
             ("ann", 1),
             ("bob", 2),
         ]
         phone.leave()
-        await until(lambda: len(one.server.sessions.seats) == 1)
+        await until(lambda: len(one.server.sessions.memberships) == 1)
         desk.cut()
-        await until(lambda: len(two.server.sessions.seats) == 0)
+        await until(lambda: len(two.server.sessions.memberships) == 0)
         await pass_time(9, one, two)
-        back = await Member.come(one, "bob", "room")
+        back = await SessionClient.connect(one, "bob", "room")
         await pass_time(20, one, two)
-        assert await ann.silence() == await back.silence() == [], "nobody left, nobody came"
+        assert await ann.pending_events() == await back.pending_events() == [], (
+            "nobody left, nobody came"
+        )
         back.leave()
         assert (await ann.next("user_left"))["participant_count"] == 1
         for member in (ann, phone, back):
@@ -113,9 +115,9 @@ async def test_a_moderator_on_one_node_sends_away_and_closes_on_the_other(
     shared_redis: RedisServer,
 ) -> None:
     async with two_nodes(shared_redis) as (one, two):
-        chair = await Member.come(one, "chair", "room", scopes=MODERATOR)
-        bob, cid = [await Member.come(two, user, "room") for user in ("bob", "cid")]
-        phone = await Member.come(one, "bob", "room")
+        chair = await SessionClient.connect(one, "chair", "room", scopes=MODERATOR)
+        bob, cid = [await SessionClient.connect(two, user, "room") for user in ("bob", "cid")]
+        phone = await SessionClient.connect(one, "bob", "room")
         for _ in range(2):
             await chair.next("user_joined")
         reply = await chair.call("kick", session_id="room", user_id="bob")
@@ -145,8 +147,11 @@ async def test_a_notice_reaches_every_device_on_any_node_and_one_settles_it(
     shared_redis: RedisServer,
 ) -> None:
     async with two_nodes(shared_redis) as (one, two):
-        phone, desk = await Member.come(one, "bob"), await Member.come(two, "bob")
-        other = await Member.come(two, "ann")
+        phone, desk = (
+            await SessionClient.connect(one, "bob"),
+            await SessionClient.connect(two, "bob"),
+        )
+        other = await SessionClient.connect(two, "ann")
         notify = one.server.notifications.notify
         hello = await notify("default", "bob", "hello", {"plain": True})
         first, again = [
@@ -160,18 +165,18 @@ async def test_a_notice_reaches_every_device_on_any_node_and_one_settles_it(
                 ("hello", False),
                 ("margin", True),
             ]
-        late = await Member.come(two, "bob")
+        late = await SessionClient.connect(two, "bob")
         assert (await late.next("notification"))["id"] == "n1"
         desk.acknowledge("n1")
         for node in (one, two):
-            board = node.server.notifications.board
-            await until(lambda board=board: not board.waiting("default", "bob"))
+            board = node.server.notifications.store
+            await until(lambda board=board: not board.pending("default", "bob"))
         await two.server.notifications.notify(
             "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
         )
-        latest = await Member.come(one, "bob")
+        latest = await SessionClient.connect(one, "bob")
         for member in (phone, desk, late, latest, other):
-            assert await member.silence() == []
+            assert await member.pending_events() == []
             member.cut()
 
 
@@ -184,22 +189,22 @@ async def test_a_critical_notice_outlives_the_nodes(shared_redis: RedisServer) -
                 "default", "bob", "n", {"is": number}, critical=True, identifier=f"{number}"
             )
     async with running(prefix) as node:
-        board = node.server.notifications.board
-        await until(lambda: len(board.waiting("default", "bob")) == 3)
-        bob = await Member.come(node, "bob")
+        board = node.server.notifications.store
+        await until(lambda: len(board.pending("default", "bob")) == 3)
+        bob = await SessionClient.connect(node, "bob")
         heard = [await bob.next("notification") for _ in range(3)]
         assert [each["data"]["is"] for each in heard] == [0, 1, 2]
         bob.acknowledge("1")
-        await until(lambda: len(board.waiting("default", "bob")) == 2)
+        await until(lambda: len(board.pending("default", "bob")) == 2)
         bob.cut()
     async with running(prefix) as node:
-        board = node.server.notifications.board
-        await until(lambda: len(board.waiting("default", "bob")) == 2)
+        board = node.server.notifications.store
+        await until(lambda: len(board.pending("default", "bob")) == 2)
         again = await node.server.notifications.notify(
             "default", "bob", "n", {"is": 1}, critical=True, identifier="1"
         )
         assert again.reached == 0
-        assert [each.id for each in board.waiting("default", "bob")] == ["0", "2"]
+        assert [each.id for each in board.pending("default", "bob")] == ["0", "2"]
 
 
 async def test_the_documented_rights_are_enough_for_sessions_and_notices() -> None:
@@ -212,17 +217,17 @@ async def test_the_documented_rights_are_enough_for_sessions_and_notices() -> No
         url = redis.url.replace("unix://", "unix://floorcast:p@")
         clock, same = ManualClock(), {"broker.url": url, "session.retention_seconds": 5}
         async with running(same, clock=clock) as gone:
-            dora = await Member.come(gone, "dora", "another")
+            dora = await SessionClient.connect(gone, "dora", "another")
             dora.cut()
         async with running(same, clock=clock) as node:
             broker = node.server.broker
             assert isinstance(broker, RedisBroker)
-            await until(lambda: broker._follower.up)
-            chair = await Member.come(node, "chair", "room", scopes=MODERATOR)
-            bob, cid = [await Member.come(node, user, "room") for user in ("bob", "cid")]
+            await until(lambda: broker._subscriber.is_up)
+            chair = await SessionClient.connect(node, "chair", "room", scopes=MODERATOR)
+            bob, cid = [await SessionClient.connect(node, user, "room") for user in ("bob", "cid")]
             await chair.call("kick", session_id="room", user_id="bob")
             cid.cut()
-            await until(lambda: len(node.server.sessions.seats) == 1)
+            await until(lambda: len(node.server.sessions.memberships) == 1)
             notify = node.server.notifications.notify
             await notify("default", "bob", "margin", {}, critical=True, identifier="n1")
             await bob.next("notification")
@@ -232,7 +237,7 @@ async def test_the_documented_rights_are_enough_for_sessions_and_notices() -> No
             assert (await chair.next("user_left"))["user_id"] == "cid"
             assert (await chair.call("close", session_id="room"))["ok"]
             await pass_time(12, node)
-            await until(lambda: node.server.assembly.session_count == 0)
+            await until(lambda: node.server.presence.session_count == 0)
             for member in (chair, bob):
                 member.cut()
         with redis.client() as client:

@@ -7,7 +7,7 @@ import pytest
 import socketio
 from socketio.exceptions import ConnectionError as CannotConnect
 
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import PRICE, running
 
 
@@ -30,13 +30,13 @@ async def test_a_stock_python_client_hears_prices(transports: list[str]) -> None
             "subscribe",
             {"topics": ["PRICE:A", "NOISE:A"]},
             namespace="/market",
-            timeout=PATIENCE_SECONDS,
+            timeout=MAX_WAIT_SECONDS,
         )
         assert answer["topics"]["PRICE:A"]["status"] == "CONNECTED"
         assert answer["topics"]["NOISE:A"]["error"]["code"] == "topic.unknown"
         for seq in (1, 2):
             await floor.server.publishing.publish("PRICE:A", PRICE)
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
                 assert (await heard.get())["seq"] == seq
         await client.disconnect()
         await floor.until_empty()
@@ -55,11 +55,11 @@ async def test_a_stock_python_client_that_polls_hears_a_burst_to_its_end() -> No
             auth={"token": floor.token(), "recovery": False},
         )
         await client.call(
-            "subscribe", {"topics": ["PRICE:A"]}, namespace="/market", timeout=PATIENCE_SECONDS
+            "subscribe", {"topics": ["PRICE:A"]}, namespace="/market", timeout=MAX_WAIT_SECONDS
         )
         for _ in range(100):
             await floor.server.publishing.publish("PRICE:A", PRICE)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             assert [(await heard.get())["seq"] for _ in range(100)] == list(range(1, 101))
         await client.disconnect()
         await floor.until_empty()

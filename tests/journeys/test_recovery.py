@@ -9,95 +9,99 @@ import pytest
 
 from client_sdk.contract import Scope, SubscriptionStatus
 from server.transport.websocket import WebSocketCarrier
-from tests.kit.clients.recovering import Event, Returning
+from tests.kit.clients.recovering import Event, RecoveringClient
 from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
-from tests.kit.server.in_process import PRICE, Running, running
+from tests.kit.server.in_process import PRICE, RunningServer, running
 
 MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
 
 
-async def market(floor: Running, *topics: str, user: str = "ann", **token: Any) -> Returning:
-    client = Returning(floor, user, "/market", **token)
-    assert await client.come() == []
+async def market_client(
+    node: RunningServer, *topics: str, user: str = "ann", **token: Any
+) -> RecoveringClient:
+    client = RecoveringClient(node, user, "/market", **token)
+    assert await client.connect() == []
     if topics:
         await client.call("subscribe", topics=list(topics))
     return client
 
 
-async def member(floor: Running, user: str, session_id: str = "room", **token: Any) -> Returning:
-    client = Returning(floor, user, "/session", **token)
+async def session_client(
+    node: RunningServer, user: str, session_id: str = "room", **token: Any
+) -> RecoveringClient:
+    client = RecoveringClient(node, user, "/session", **token)
     client.auth = {"session_id": session_id}
-    assert await client.come() == []
+    assert await client.connect() == []
     return client
 
 
-async def trade(floor: Running, *numbers: int, symbol: str = "A") -> None:
+async def publish_trades(node: RunningServer, *numbers: int, symbol: str = "A") -> None:
     for number in numbers:
         each = {"id": number, "price": "1", "qty": "1", "side": "buy", "ts": 1}
-        await floor.server.publishing.publish(f"TRADES:{symbol}", {"trades": [each]})
+        await node.server.publishing.publish(f"TRADES:{symbol}", {"trades": [each]})
 
 
-def ids(events: list[Event]) -> list[int]:
+def trade_ids(events: list[Event]) -> list[int]:
     return [body["data"]["trades"][0]["id"] for event, body in events if event == "trades"]
 
 
-async def sweep(floor: Running) -> None:
-    await floor.server.sessions.sweep()
-    for namespace in floor.server.namespaces:
+async def sweep(node: RunningServer) -> None:
+    await node.server.sessions.sweep()
+    for namespace in node.server.namespaces:
         await namespace.sweep()
 
 
-async def empty(floor: Running, *clients: Returning) -> None:
+async def check_empty(node: RunningServer, *clients: RecoveringClient) -> None:
     """Everybody is cut off, the window passes, and nothing is left in any table."""
     for client in clients:
         if client.client is not None:
             await client.cut()
-    floor.pass_time(121)
-    await sweep(floor)
-    await floor.until_empty()
-    server = floor.server
-    assert server.sessions.attendance._parked == {}
-    assert server.fanout._roster.parked == {}
-    assert server.sessions.attendance._named == {}
+    node.pass_time(121)
+    await sweep(node)
+    await node.until_empty()
+    server = node.server
+    assert server.sessions.local_presence._parked == {}
+    assert server.hub._registry.parked == {}
+    assert server.sessions.local_presence._initial_sessions == {}
     assert server.subscriptions._parked == set()
     for tickets in (server.market_tickets, server.session_tickets):
-        assert (len(tickets), tickets.parked_count, tickets._owners) == (0, 0, {})
+        assert (len(tickets), tickets.parked_count, tickets._parked_by_owner) == (0, 0, {})
 
 
 @pytest.mark.behaviour("E14")
 async def test_a_cut_client_is_back_as_itself_with_what_it_missed_again_and_again() -> None:
     async with running() as floor:
-        ann = await market(floor, "TRADES:A", "PRICE:A")
+        ann = await market_client(floor, "TRADES:A", "PRICE:A")
         sid, pid = ann.sid, ann.pid
         assert ann.offset is not None, "the welcome gives the first one"
         number = 0
         for _ in range(4):
             await ann.cut()
-            await trade(floor, number + 1, number + 2)
+            await publish_trades(floor, number + 1, number + 2)
             await floor.server.publishing.publish("PRICE:A", PRICE)
-            missed = await ann.come()
-            assert ids(missed) == [number + 1, number + 2]
+            missed = await ann.connect()
+            assert trade_ids(missed) == [number + 1, number + 2]
             assert [event for event, _ in missed].count("price") == 1
             assert (ann.recovered, ann.sid, ann.pid) == (True, sid, pid)
-            await trade(floor, number + 3)
+            await publish_trades(floor, number + 3)
             number += 3
-            assert ids([await ann.next()]) == [number]
+            assert trade_ids([await ann.next()]) == [number]
         assert ann.welcome["server_time"] == int(floor.clock.time() * 1000)
         assert ann.welcome["resume_window_ms"] == 120_000
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 async def test_a_session_goes_on_where_it_was_and_nobody_notices() -> None:
     async with running() as floor:
-        ann, bob = await member(floor, "ann"), await member(floor, "bob")
+        ann, bob = await session_client(floor, "ann"), await session_client(floor, "bob")
         assert (await ann.next())[0] == "user_joined"
         await bob.cut()
         for text in ("one", "two"):
             await ann.call("send", session_id="room", data={"text": text})
         await ann.call("participants", session_id="room")
         floor.pass_time(9)
-        missed = await bob.come()
+        missed = await bob.connect()
         assert [body["data"]["text"] for _, body in missed] == ["one", "two"]
         assert bob.recovered
         assert bob.welcome["session_id"] == "room"
@@ -106,12 +110,12 @@ async def test_a_session_goes_on_where_it_was_and_nobody_notices() -> None:
         await sweep(floor)
         event, body = await ann.next()
         assert (event, body["data"]) == ("message", {"text": "back"}), "nobody left, nobody came"
-        await empty(floor, ann, bob)
+        await check_empty(floor, ann, bob)
 
 
 async def test_who_is_back_after_the_grace_time_was_seen_to_go_and_to_come() -> None:
     async with running() as floor:
-        ann, bob, carl = [await member(floor, user) for user in ("ann", "bob", "carl")]
+        ann, bob, carl = [await session_client(floor, user) for user in ("ann", "bob", "carl")]
         assert [(await ann.next())[1]["user_id"] for _ in range(2)] == ["bob", "carl"]
         assert (await bob.next())[1]["user_id"] == "carl"
         await carl.cut()
@@ -119,22 +123,25 @@ async def test_who_is_back_after_the_grace_time_was_seen_to_go_and_to_come() -> 
         floor.pass_time(11)
         await sweep(floor)
         await ann.call("participants", session_id="room")
-        missed = await bob.come()
+        missed = await bob.connect()
         assert [(event, body["user_id"]) for event, body in missed] == [("user_left", "carl")]
-        missed = await carl.come()
+        missed = await carl.connect()
         told = [(event, body["user_id"]) for event, body in missed]
         assert told == [("user_left", "bob"), ("user_joined", "bob")], "and nothing of itself"
         assert (await ann.next())[0] == "user_joined"
-        await empty(floor, ann, bob, carl)
+        await check_empty(floor, ann, bob, carl)
 
 
 async def test_who_names_another_session_than_before_begins_there_and_is_in_it_alone() -> None:
     async with running() as floor:
-        ann, bob = await member(floor, "ann", "old"), await member(floor, "bob", "old")
+        ann, bob = (
+            await session_client(floor, "ann", "old"),
+            await session_client(floor, "bob", "old"),
+        )
         assert (await ann.next())[0] == "user_joined"
         await bob.cut()
         await ann.call("send", session_id="old", data={"text": "where are you"})
-        assert await bob.come(session_id="new") == []
+        assert await bob.connect(session_id="new") == []
         assert not bob.recovered
         assert bob.welcome["session_id"] == "new"
         assert (await bob.call("send", session_id="new", data={}))["ok"]
@@ -144,70 +151,70 @@ async def test_who_names_another_session_than_before_begins_there_and_is_in_it_a
         await sweep(floor)
         told = [(await ann.next())[0] for _ in range(2)]
         assert told == ["message", "user_left"], "who went elsewhere has gone"
-        await empty(floor, ann, bob)
+        await check_empty(floor, ann, bob)
 
 
 async def test_who_names_a_session_that_it_came_into_later_is_back_as_itself() -> None:
     async with running() as floor:
-        bob = await member(floor, "bob", "first")
+        bob = await session_client(floor, "bob", "first")
         await bob.call("join", session_id="second")
         for session_id in ("second", None, "first"):
             await bob.cut()
-            assert await bob.come(session_id=session_id) == []
+            assert await bob.connect(session_id=session_id) == []
             assert bob.recovered
             assert bob.welcome.get("session_id") == session_id
         await bob.call("leave", session_id="first")
         await bob.cut()
-        assert await bob.come() == []
+        assert await bob.connect() == []
         assert bob.recovered, "it names what it named before, as a stock client does"
         assert "session_id" not in bob.welcome
         assert (await bob.call("send", session_id="second", data={}))["ok"]
-        await empty(floor, bob)
+        await check_empty(floor, bob)
 
 
 async def test_what_was_told_before_it_came_is_not_told_to_who_is_back() -> None:
     async with running() as floor:
-        bob = Returning(floor, "bob", "/session")
-        await bob.come()
-        ann, carl = await member(floor, "ann"), await member(floor, "carl")
+        bob = RecoveringClient(floor, "bob", "/session")
+        await bob.connect()
+        ann, carl = await session_client(floor, "ann"), await session_client(floor, "carl")
         assert (await bob.call("join", session_id="room"))["participant_count"] == 3
         await bob.cut()
-        assert await bob.come() == []
+        assert await bob.connect() == []
         assert bob.recovered
-        await empty(floor, ann, bob, carl)
+        await check_empty(floor, ann, bob, carl)
 
 
 async def test_half_open_connections_are_ended_when_their_client_is_back() -> None:
     async with running() as floor:
-        ann = await market(floor, "TRADES:A")
-        other = Returning(floor, "ann", "/session")
+        ann = await market_client(floor, "TRADES:A")
+        other = RecoveringClient(floor, "ann", "/session")
         other.auth, other.client = {"session_id": "room"}, ann.client
-        await other.join()
+        await other.connect_namespace()
         old = ann.wire
-        await trade(floor, 1)
+        await publish_trades(floor, 1)
         ann.client = other.client = None
-        missed = await ann.come()
-        assert ids(missed) == [1]
+        missed = await ann.connect()
+        assert trade_ids(missed) == [1]
         assert ann.recovered
-        await old.ended()
+        await old.until_closed()
         other.client = ann.client
-        assert await other.join() == []
+        assert await other.connect_namespace() == []
         assert other.recovered
         assert floor.residue()["sockets"] == 1
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 async def test_who_had_received_nothing_yet_is_back_with_everything() -> None:
     async with running() as floor:
-        ann = await market(floor, "TRADES:A")
+        ann = await market_client(floor, "TRADES:A")
         ann.offset = None
-        await trade(floor, 1)
+        await publish_trades(floor, 1)
         await ann.cut()
-        await trade(floor, 2)
-        missed = await ann.come()
-        assert ids(missed) == [1, 2]
+        await publish_trades(floor, 2)
+        missed = await ann.connect()
+        assert trade_ids(missed) == [1, 2]
         assert ann.recovered
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 @pytest.mark.parametrize("namespace", ["/market", "/session"])
@@ -215,29 +222,29 @@ async def test_somebody_elses_secret_opens_nothing_and_its_owner_is_back_all_the
     namespace: str,
 ) -> None:
     async with running() as floor:
-        ann = Returning(floor, "ann", namespace)
+        ann = RecoveringClient(floor, "ann", namespace)
         if namespace == "/session":
             ann.auth = {"session_id": "room"}
-        await ann.come()
+        await ann.connect()
         if namespace == "/market":
             await ann.call("subscribe", topics=["TRADES:A"])
         await ann.cut()
-        await trade(floor, 1)
+        await publish_trades(floor, 1)
         other = "/market" if namespace == "/session" else "/session"
         thieves = [
-            Returning(floor, "eve", namespace),
-            Returning(floor, "ann", namespace, org="acme"),
-            Returning(floor, "ann", other),
+            RecoveringClient(floor, "eve", namespace),
+            RecoveringClient(floor, "ann", namespace, org="acme"),
+            RecoveringClient(floor, "ann", other),
         ]
         for thief in thieves:
             thief.pid, thief.offset = ann.pid, ann.offset
-            assert await thief.come() == []
+            assert await thief.connect() == []
             assert not thief.recovered
             assert ann.pid not in (None, thief.pid)
             assert thief.sid != ann.sid
-        assert len(await ann.come()) == (1 if namespace == "/market" else 0)
+        assert len(await ann.connect()) == (1 if namespace == "/market" else 0)
         assert ann.recovered
-        await empty(floor, ann, *thieves)
+        await check_empty(floor, ann, *thieves)
 
 
 @pytest.mark.parametrize(
@@ -245,31 +252,31 @@ async def test_somebody_elses_secret_opens_nothing_and_its_owner_is_back_all_the
 )
 async def test_a_forged_offset_recovers_nothing_and_tells_nothing(forged: str) -> None:
     async with running() as floor:
-        ann = await market(floor, "TRADES:A")
+        ann = await market_client(floor, "TRADES:A")
         assert ann.offset is not None
         await ann.cut()
-        await trade(floor, 1)
+        await publish_trades(floor, 1)
         ann.offset = forged.replace("TAG", ann.offset.partition("-")[0])
         sid = ann.sid
-        assert await ann.come() == []
+        assert await ann.connect() == []
         assert (ann.recovered, ann.sid == sid) == (False, False)
         assert (await ann.call("subscriptions"))["topics"] == {}
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 async def test_the_token_is_judged_first_and_a_refusal_costs_the_owner_nothing() -> None:
     async with running() as floor:
-        ann = await market(floor, "TRADES:A")
+        ann = await market_client(floor, "TRADES:A")
         await ann.cut()
-        await trade(floor, 1)
+        await publish_trades(floor, 1)
         bad = [None, "nonsense", floor.token(ttl_seconds=0), floor.token(secret="x" * 40)]
         for token in bad:
             with pytest.raises(PermissionError, match=r"auth\."):
-                await ann.come(token=token)
+                await ann.connect(token=token)
             ann.wire.cut()
-        assert ids(await ann.come()) == [1]
+        assert trade_ids(await ann.connect()) == [1]
         assert ann.recovered
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 @pytest.mark.parametrize(
@@ -285,56 +292,56 @@ async def test_a_narrower_token_does_not_get_back_what_it_may_not_have(
     namespace: str, narrow: dict[str, Any]
 ) -> None:
     async with running() as floor:
-        ann = Returning(floor, "ann", namespace)
-        await ann.come()
-        speaker = await member(floor, "bob")
+        ann = RecoveringClient(floor, "ann", namespace)
+        await ann.connect()
+        speaker = await session_client(floor, "bob")
         if namespace == "/market":
             await ann.call("subscribe", topics=["TRADES:A"])
         else:
             await ann.call("join", session_id="room")
         await ann.cut()
-        await trade(floor, 1)
+        await publish_trades(floor, 1)
         await speaker.call("send", session_id="room", data={"secret": 1})
         ann.token = narrow
-        assert await ann.come() == []
+        assert await ann.connect() == []
         assert not ann.recovered
-        await empty(floor, ann, speaker)
+        await check_empty(floor, ann, speaker)
 
 
 async def test_past_the_window_nobody_is_back_even_before_anybody_has_looked() -> None:
     async with running() as floor:
-        ann = await market(floor, "TRADES:A")
+        ann = await market_client(floor, "TRADES:A")
         await ann.cut()
-        await trade(floor, 1)
+        await publish_trades(floor, 1)
         floor.clock.advance(120)
-        assert await ann.come() == []
+        assert await ann.connect() == []
         assert not ann.recovered
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 @pytest.mark.parametrize("namespace", ["/market", "/session"])
 @pytest.mark.parametrize("end", ["4[[", "41{namespace},"])
 async def test_who_left_or_broke_the_protocol_does_not_come_back(namespace: str, end: str) -> None:
     async with running() as floor:
-        ann = Returning(floor, "ann", namespace)
-        await ann.come()
+        ann = RecoveringClient(floor, "ann", namespace)
+        await ann.connect()
         ann.wire.send(end.format(namespace=namespace))
         await until(lambda: not floor.residue()["registry"])
         assert floor.residue()["tickets"] == 0
         ann.wire.cut()
-        assert await ann.come() == []
+        assert await ann.connect() == []
         assert not ann.recovered
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 async def test_who_comes_or_is_kicked_while_others_are_given_up_is_not_given_up_twice() -> None:
     async with running() as floor:
         broker, sessions = floor.server.broker, floor.server.sessions
-        first, again, kicked = [await member(floor, user, user) for user in ("a", "b", "c")]
+        first, again, kicked = [await session_client(floor, user, user) for user in ("a", "b", "c")]
         for client in (first, again, kicked):
             await client.cut()
         floor.pass_time(121)
-        chair = await member(floor, "chair", scopes=MODERATOR)
+        chair = await session_client(floor, "chair", scopes=MODERATOR)
         asked, answered = asyncio.Event(), asyncio.Event()
         unwatch = broker.unwatch
 
@@ -347,21 +354,21 @@ async def test_who_comes_or_is_kicked_while_others_are_given_up_is_not_given_up_
         broker.unwatch = slow  # type: ignore[method-assign]
         sweeping = asyncio.ensure_future(sweep(floor))
         await asked.wait()
-        assert await again.come() == []
+        assert await again.connect() == []
         assert not again.recovered
         await chair.call("kick", session_id="c", user_id="c")
         answered.set()
         await sweeping
-        assert sessions.is_in(again.sid, "default", "b")
+        assert sessions.is_member(again.sid, "default", "b")
         assert (await again.call("send", session_id="b", data={}))["ok"]
-        await empty(floor, chair, first, again, kicked)
+        await check_empty(floor, chair, first, again, kicked)
 
 
 @pytest.mark.parametrize("away", [False, True])
 async def test_who_was_kicked_comes_back_as_somebody_new(away: bool) -> None:
     async with running() as floor:
-        chair = await member(floor, "chair", scopes=MODERATOR)
-        bob = await member(floor, "bob")
+        chair = await session_client(floor, "chair", scopes=MODERATOR)
+        bob = await session_client(floor, "bob")
         if away:
             await bob.cut()
         reply = await chair.call("kick", session_id="room", user_id="bob")
@@ -370,15 +377,15 @@ async def test_who_was_kicked_comes_back_as_somebody_new(away: bool) -> None:
             await bob.cut()
         await chair.call("send", session_id="room", data={"behind": "his back"})
         bob.auth = {}
-        assert await bob.come() == []
+        assert await bob.connect() == []
         assert not bob.recovered
-        await empty(floor, chair, bob)
+        await check_empty(floor, chair, bob)
 
 
 async def test_who_was_kicked_when_given_up_already_does_not_come_back_into_the_session() -> None:
     async with running() as floor:
-        chair = await member(floor, "chair", scopes=MODERATOR)
-        bob = await member(floor, "bob")
+        chair = await session_client(floor, "chair", scopes=MODERATOR)
+        bob = await session_client(floor, "bob")
         assert (await chair.next())[0] == "user_joined"
         await bob.cut()
         floor.pass_time(11)
@@ -386,84 +393,84 @@ async def test_who_was_kicked_when_given_up_already_does_not_come_back_into_the_
         answer = await chair.call("kick", session_id="room", user_id="bob")
         assert answer["error"]["code"] == "session.not_joined"
         bob.auth = {}
-        assert await bob.come() == []
+        assert await bob.connect() == []
         assert not bob.recovered
         answer = await bob.call("send", session_id="room", data={})
         assert answer["error"]["code"] == "session.not_joined"
         there = await chair.call("participants", session_id="room")
         assert [each["user_id"] for each in there["participants"]] == ["chair"]
-        await empty(floor, chair, bob)
+        await check_empty(floor, chair, bob)
 
 
 async def test_a_kick_leaves_nothing_of_who_reads_too_slowly_to_hear_of_it() -> None:
     async with running({"delivery.buffer_bytes": 1024}) as floor:
-        chair = await member(floor, "chair", scopes=MODERATOR)
-        bob = await member(floor, "bob")
-        peer = floor.server.floor.find(bob.sid)
+        chair = await session_client(floor, "chair", scopes=MODERATOR)
+        bob = await session_client(floor, "bob")
+        peer = floor.server.context.find_client(bob.sid)
         assert peer is not None
-        bob.wire.stop_reading()
+        bob.wire.pause_reading()
         while peer.link.buffered_bytes < 1024:
             peer.link.write(b"\x81\x7e\x03\xe8" + b"2" * 1000)
         reply = await chair.call("kick", session_id="room", user_id="bob")
         assert reply["ok"]
         assert floor.residue()["tickets"] == 1, "only the chair's"
-        assert floor.server.fanout._roster.parked == {}
+        assert floor.server.hub._registry.parked == {}
         bob.wire.cut()
         bob.client = None
-        await empty(floor, chair)
+        await check_empty(floor, chair)
 
 
 async def test_who_was_away_when_the_session_was_closed_hears_it_behind_what_was_said() -> None:
     async with running() as floor:
-        chair = await member(floor, "chair", scopes=MODERATOR)
-        bob = await member(floor, "bob")
+        chair = await session_client(floor, "chair", scopes=MODERATOR)
+        bob = await session_client(floor, "bob")
         await bob.cut()
         await chair.call("send", session_id="room", data={"last": "words"})
         assert (await chair.call("close", session_id="room"))["ok"]
-        missed = await bob.come()
+        missed = await bob.connect()
         assert [event for event, _ in missed] == ["message", "session_closed"]
         assert bob.recovered
         assert "session_id" not in bob.welcome
         reply = await bob.call("send", session_id="room", data={})
         assert reply["error"]["code"] == "session.closed"
-        await empty(floor, chair, bob)
+        await check_empty(floor, chair, bob)
 
 
 async def test_a_session_that_began_anew_is_not_taken_for_the_one_before() -> None:
     short = {"session.retention_seconds": 20}
     async with running(short) as floor:
-        ann = await member(floor, "ann")
+        ann = await session_client(floor, "ann")
         await ann.call("send", session_id="room", data={"old": 1})
         await ann.cut()
         floor.pass_time(11)
         await sweep(floor)
         floor.pass_time(21)
         await sweep(floor)
-        bob = await member(floor, "bob")
+        bob = await session_client(floor, "bob")
         await bob.call("send", session_id="room", data={"new": 1})
         history = await bob.call("history", session_id="room")
         assert [(each["seq"], each["data"]) for each in history["messages"]] == [(1, {"new": 1})]
         ann.auth = {}
-        assert await ann.come() == []
+        assert await ann.connect() == []
         assert not ann.recovered
-        await empty(floor, ann, bob)
+        await check_empty(floor, ann, bob)
 
 
 async def test_without_recovery_there_is_no_secret_and_no_offset() -> None:
     async with running() as floor:
-        ann = Returning(floor, "ann", "/market")
+        ann = RecoveringClient(floor, "ann", "/market")
         ann.auth = {"recovery": False}
-        await ann.come()
+        await ann.connect()
         assert (ann.pid, ann.offset) == (None, None)
         await ann.call("subscribe", topics=["TRADES:A"])
-        await trade(floor, 1)
-        assert ids([await ann.next()]) == [1]
+        await publish_trades(floor, 1)
+        assert trade_ids([await ann.next()]) == [1]
         assert ann.offset is None
         await ann.cut()
         await floor.until_empty()
     async with running({"recovery.window_seconds": 0}) as floor:
-        ann = Returning(floor, "ann", "/market")
-        await ann.come()
+        ann = RecoveringClient(floor, "ann", "/market")
+        await ann.connect()
         assert (ann.pid, ann.offset, ann.welcome["resume_window_ms"]) == (None, None, 0)
         await ann.cut()
         await floor.until_empty()
@@ -471,45 +478,45 @@ async def test_without_recovery_there_is_no_secret_and_no_offset() -> None:
 
 async def test_a_token_that_ended_is_followed_by_a_new_one_and_nothing_is_lost() -> None:
     async with running() as floor:
-        ann = await market(floor, "TRADES:A", ttl_seconds=20)
+        ann = await market_client(floor, "TRADES:A", ttl_seconds=20)
         floor.pass_time(0.1)
         assert (await ann.next())[0] == "token_expiring"
         floor.pass_time(26)
         assert (await ann.next())[1]["reconnect"] is True
-        await ann.wire.ended()
-        await trade(floor, 1)
-        assert ids(await ann.come()) == [1]
+        await ann.wire.until_closed()
+        await publish_trades(floor, 1)
+        assert trade_ids(await ann.connect()) == [1]
         assert ann.recovered
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 async def test_notices_of_who_is_away_are_told_once_and_critical_ones_asked_again() -> None:
     async with running() as floor:
         notify = floor.server.notifications.notify
-        ann = await member(floor, "ann")
+        ann = await session_client(floor, "ann")
         await notify("default", "ann", "critical", {}, critical=True, identifier="c1")
         assert (await ann.next())[1]["id"] == "c1"
         await ann.cut()
         assert (await notify("default", "ann", "plain", {}, identifier="p1")).reached == 0
         before = ann.offset
-        missed = await ann.come()
+        missed = await ann.connect()
         assert [body["id"] for _, body in missed] == ["p1"]
         assert (await ann.next())[1]["id"] == "c1"
         await ann.cut()
         # What was written did not arrive.
         ann.offset = before
-        missed = await ann.come()
+        missed = await ann.connect()
         assert [body["id"] for _, body in missed] == ["p1"], "not twice"
         await ann.cut()
-        assert await ann.come() == []
-        await empty(floor, ann)
+        assert await ann.connect() == []
+        await check_empty(floor, ann)
 
 
 @pytest.mark.behaviour("B2", "B21", "B22")
 async def test_subscriptions_wait_for_their_connection_and_go_with_it() -> None:
     async with running() as floor:
-        ann = await market(floor, "TRADES:A", "PRICE:B")
-        phone = await market(floor, "TRADES:A")
+        ann = await market_client(floor, "TRADES:A", "PRICE:B")
+        phone = await market_client(floor, "TRADES:A")
         subscriptions = floor.server.subscriptions
 
         def states() -> dict[str, SubscriptionStatus]:
@@ -521,13 +528,13 @@ async def test_subscriptions_wait_for_their_connection_and_go_with_it() -> None:
         assert states() == {"TRADES:A": connected, "PRICE:B": connected}
         await ann.cut()
         assert states() == {"TRADES:A": connected, "PRICE:B": waiting}
-        await ann.come()
+        await ann.connect()
         assert states() == {"TRADES:A": connected, "PRICE:B": connected}
         await ann.cut()
         await phone.cut()
         assert set(states().values()) == {waiting}
         floor.pass_time(60)
-        await phone.come()
+        await phone.connect()
         floor.pass_time(61)
         await sweep(floor)
         assert states()["TRADES:A"] == connected
@@ -536,51 +543,51 @@ async def test_subscriptions_wait_for_their_connection_and_go_with_it() -> None:
         floor.pass_time(121)
         await sweep(floor)
         assert states() == {}
-        await empty(floor)
+        await check_empty(floor)
 
 
 async def test_what_was_left_stays_left_and_what_came_later_is_there() -> None:
     async with running() as floor:
-        ann = await market(floor, "TRADES:A", "TRADES:B")
+        ann = await market_client(floor, "TRADES:A", "TRADES:B")
         await ann.cut()
-        await ann.come()
+        await ann.connect()
         await ann.call("unsubscribe", topics=["TRADES:A"])
         await ann.call("subscribe", topics=["PRICE:C"], interval_ms=1000)
         await ann.call("subscribe", topics=["TRADES:D"])
         await ann.cut()
-        await trade(floor, 1)
-        await trade(floor, 2, symbol="D")
-        assert ids(await ann.come()) == [2]
+        await publish_trades(floor, 1)
+        await publish_trades(floor, 2, symbol="D")
+        assert trade_ids(await ann.connect()) == [2]
         topics = (await ann.call("subscriptions"))["topics"]
         assert set(topics) == {"TRADES:B", "PRICE:C", "TRADES:D"}
         assert topics["PRICE:C"]["interval_ms"] == 1000
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 async def test_the_oldest_make_room_and_a_limit_reached_refuses_without_giving_up() -> None:
     async with running({"recovery.per_user": 2, "limits.connections_per_user": 3}) as floor:
-        devices = [await market(floor) for _ in range(3)]
+        devices = [await market_client(floor) for _ in range(3)]
         for device in devices:
             await device.cut()
         assert floor.residue()["tickets"] == 2
-        await devices[0].come()
+        await devices[0].connect()
         assert not devices[0].recovered
-        others = [await market(floor) for _ in range(2)]
+        others = [await market_client(floor) for _ in range(2)]
         with pytest.raises(PermissionError, match=r"limit\.connections"):
-            await devices[1].come()
+            await devices[1].connect()
         devices[1].wire.cut()
         devices[1].client = None
         await others[0].cut()
-        await devices[2].come()
+        await devices[2].connect()
         assert devices[2].recovered, "the oldest made room for the one that came last"
-        await empty(floor, *devices, *others)
+        await check_empty(floor, *devices, *others)
 
 
 async def test_who_polls_is_back_too_and_goes_on_over_a_websocket() -> None:
     async with running() as floor, aiohttp.ClientSession() as http:
-        ann = await market(floor, "TRADES:A")
+        ann = await market_client(floor, "TRADES:A")
         await ann.cut()
-        await trade(floor, 1, 2)
+        await publish_trades(floor, 1, 2)
         url = f"{floor.url}/socket.io/?EIO=4&transport=polling"
         async with http.get(url) as response:
             sid = json.loads((await response.text())[1:])["sid"]
@@ -596,16 +603,16 @@ async def test_who_polls_is_back_too_and_goes_on_over_a_websocket() -> None:
         socket.send("2probe")
         assert await socket.text() == "3probe"
         socket.send("5")
-        await trade(floor, 3)
-        assert ids([await socket.event()]) == [3]
+        await publish_trades(floor, 3)
+        assert trade_ids([await socket.event()]) == [3]
         ann.client = socket
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 async def test_who_is_let_go_while_it_is_served_leaves_nothing_and_may_try_again() -> None:
     async with running({"delivery.buffer_bytes": 4096}) as floor:
         notify = floor.server.notifications.notify
-        ann = await member(floor, "ann")
+        ann = await session_client(floor, "ann")
         await ann.cut()
         for number in range(20):
             await notify("default", "ann", "much", {"padding": "x" * 1000, "number": number})
@@ -619,9 +626,9 @@ async def test_who_is_let_go_while_it_is_served_leaves_nothing_and_may_try_again
             async with http.post(f"{url}&sid={sid}", data=packet) as response:
                 assert response.status == 400
         assert [floor.residue()[name] for name in ("registry", "links", "tickets")] == [0, 0, 1]
-        assert len(await ann.come()) == 20, "the next way is wider"
+        assert len(await ann.connect()) == 20, "the next way is wider"
         assert ann.recovered
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 @pytest.mark.parametrize("namespace", ["/market", "/session"])
@@ -631,19 +638,19 @@ async def test_a_fault_in_the_middle_leaves_nothing_behind(
     def fail(*_: object) -> bool:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("server.delivery.hub.lacking", fail)
+    monkeypatch.setattr("server.delivery.hub.plan_resume", fail)
     async with running() as floor:
-        ann = Returning(floor, "ann", namespace)
-        await ann.come()
+        ann = RecoveringClient(floor, "ann", namespace)
+        await ann.connect()
         await ann.cut()
         with pytest.raises(PermissionError, match=r"server\.internal"):
-            await ann.come()
+            await ann.connect()
         ann.wire.cut()
         ann.client = None
         await floor.until_empty()
-        assert await ann.come() == []
+        assert await ann.connect() == []
         assert not ann.recovered
-        await empty(floor, ann)
+        await check_empty(floor, ann)
 
 
 async def test_the_word_that_a_client_is_back_and_what_it_missed_are_one_write(
@@ -657,12 +664,12 @@ async def test_the_word_that_a_client_is_back_and_what_it_missed_are_one_write(
         write(carrier, frames)
 
     async with running() as floor:
-        ann = await market(floor, "TRADES:A", "TRADES:B")
+        ann = await market_client(floor, "TRADES:A", "TRADES:B")
         await ann.cut()
-        await trade(floor, 1, 2)
-        await trade(floor, 3, symbol="B")
+        await publish_trades(floor, 1, 2)
+        await publish_trades(floor, 3, symbol="B")
         monkeypatch.setattr(WebSocketCarrier, "write", recorded)
-        assert ids(await ann.come()) == [1, 2, 3]
+        assert trade_ids(await ann.connect()) == [1, 2, 3]
         together = next(each for each in writes if b"40/market," in each)
         assert together.count(b'42/market,["trades"') == 3
         assert b'"welcome"' in together

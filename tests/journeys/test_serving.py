@@ -11,15 +11,15 @@ import urllib.request
 import pytest
 
 from tests.kit.clients.wire import RawClient
-from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.server.demo import demo, without_settings
+from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.server.demo import demo, environ_without_settings
 from tests.kit.server.in_process import running
 
 
 def get(url: str) -> tuple[int, str]:
     """Status and body."""
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:
+        with urllib.request.urlopen(url, timeout=MAX_WAIT_SECONDS) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -41,7 +41,7 @@ def test_the_demo_needs_nothing_and_says_all_that_is_needed() -> None:
 async def test_a_signal_sends_everybody_away_and_ends_the_process(how: signal.Signals) -> None:
     with demo(environ={"FLOORCAST_SERVER__DRAIN_SECONDS": "0.2"}) as started:
         port = int(started.url.rpartition(":")[2])
-        client = await RawClient.connected(port, started.tokens["trader"])
+        client = await RawClient.connect(port, started.tokens["trader"])
         started.process.send_signal(how)
         if how is signal.SIGTERM:
             event, hint = await client.event()
@@ -53,8 +53,8 @@ async def test_a_signal_sends_everybody_away_and_ends_the_process(how: signal.Si
             "server.draining",
             True,
         )
-        assert await client.ended() == b"\x88\x02\x03\xe8"
-        assert started.process.wait(PATIENCE_SECONDS) == 0
+        assert await client.until_closed() == b"\x88\x02\x03\xe8"
+        assert started.process.wait(MAX_WAIT_SECONDS) == 0
 
 
 async def test_while_it_drains_the_server_is_not_ready_and_takes_nobody_in() -> None:
@@ -93,10 +93,10 @@ def test_what_keeps_the_server_from_starting_is_said_in_one_line(
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "server.cli", "serve", "--port", "0", *flags],
-        env={**without_settings(), **environ},
+        env={**environ_without_settings(), **environ},
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=MAX_WAIT_SECONDS,
         check=False,
     )
     assert done.returncode == 2

@@ -8,32 +8,32 @@ import pytest
 
 from client_sdk.contract import Scope
 from server.core.sessions.records import session_channel
-from tests.kit.clients.session_client import Member
+from tests.kit.clients.session_client import SessionClient
 from tests.kit.clock import START
 from tests.kit.patience import until
-from tests.kit.server.in_process import Running, running
+from tests.kit.server.in_process import RunningServer, running
 
 NOW = int(START * 1000)
 MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
 
 
-async def gone(floor: Running, *members: Member) -> None:
+async def disconnect_all(node: RunningServer, *members: SessionClient) -> None:
     """Everybody is cut off, the grace time passes, and nothing is left."""
     for member in members:
         member.cut()
-    await until(lambda: not floor.residue()["sockets"])
-    floor.pass_time(20)
-    await floor.server.sessions.sweep()
-    await floor.until_empty()
-    assert floor.sessions.stats()["participants"] == 0
+    await until(lambda: not node.residue()["sockets"])
+    node.pass_time(20)
+    await node.server.sessions.sweep()
+    await node.until_empty()
+    assert node.sessions.stats()["participants"] == 0
 
 
 @pytest.mark.behaviour("E1", "E4", "E12")
 async def test_members_hear_each_other_come_speak_and_go() -> None:
     async with running() as floor:
-        ann = await Member.come(floor, "ann", "room-1")
+        ann = await SessionClient.connect(floor, "ann", "room-1")
         assert (ann.welcome["user_id"], ann.welcome["session_id"]) == ("ann", "room-1")
-        bob = await Member.come(floor, "bob")
+        bob = await SessionClient.connect(floor, "bob")
         reply = await bob.call("join", session_id="room-1")
         assert reply["participant_count"] == 2
         assert reply["participants"] == [
@@ -65,18 +65,18 @@ async def test_members_hear_each_other_come_speak_and_go() -> None:
         assert (await bob.call("leave", session_id="room-1")) == {"ok": True}
         left = await ann.next("user_left")
         assert (left["user_id"], left["participant_count"]) == ("bob", 1)
-        assert await bob.silence() == []
-        await gone(floor, ann, bob)
+        assert await bob.pending_events() == []
+        await disconnect_all(floor, ann, bob)
 
 
 @pytest.mark.behaviour("E5", "E9", "E15")
 async def test_nothing_leaks_between_sessions_and_orgs() -> None:
     async with running() as floor:
-        ann = await Member.come(floor, "ann", "room-1")
-        other_room = await Member.come(floor, "bob", "room-2")
-        other_org = await Member.come(floor, "ann", "room-1", org="acme")
-        nowhere = await Member.come(floor, "carl")
-        narrow = await Member.come(floor, "dora", sessions=["public-*"])
+        ann = await SessionClient.connect(floor, "ann", "room-1")
+        other_room = await SessionClient.connect(floor, "bob", "room-2")
+        other_org = await SessionClient.connect(floor, "ann", "room-1", org="acme")
+        nowhere = await SessionClient.connect(floor, "carl")
+        narrow = await SessionClient.connect(floor, "dora", sessions=["public-*"])
         reply = await narrow.call("join", session_id="room-1")
         assert reply["error"]["code"] == "auth.forbidden"
         await ann.call("send", session_id="room-1", data={"canary": "message"})
@@ -93,10 +93,10 @@ async def test_nothing_leaks_between_sessions_and_orgs() -> None:
                 if outsider is not other_org:
                     reply = await outsider.call(event, session_id="room-1", **payload)
                     assert reply["error"]["code"] == "session.not_joined"
-            assert await outsider.silence() == []
+            assert await outsider.pending_events() == []
         assert (await other_org.call("history", session_id="room-1"))["messages"] == []
-        assert [name for name, _ in await ann.silence()] == ["message", "notification"]
-        await gone(floor, ann, other_room, other_org, nowhere, narrow)
+        assert [name for name, _ in await ann.pending_events()] == ["message", "notification"]
+        await disconnect_all(floor, ann, other_room, other_org, nowhere, narrow)
 
 
 @pytest.mark.behaviour("E15")
@@ -116,9 +116,9 @@ async def test_who_may_not_join_is_refused_at_connect_and_by_event(
 ) -> None:
     async with running() as floor:
         with pytest.raises(AssertionError, match=code):
-            await Member.come(floor, "eve", session_id, **token)
+            await SessionClient.connect(floor, "eve", session_id, **token)
         if "scopes" not in token:
-            eve = await Member.come(floor, "eve", **token)
+            eve = await SessionClient.connect(floor, "eve", **token)
             reply = await eve.call("join", session_id=session_id)
             assert reply["error"]["code"] == code
             assert reply["error"]["message"]
@@ -129,10 +129,10 @@ async def test_who_may_not_join_is_refused_at_connect_and_by_event(
 @pytest.mark.behaviour("E6", "E11")
 async def test_a_user_counts_once_on_several_devices_and_a_quick_reconnect_is_not_seen() -> None:
     async with running() as floor:
-        ann = await Member.come(floor, "ann", "room")
-        phone = await Member.come(floor, "bob", "room")
+        ann = await SessionClient.connect(floor, "ann", "room")
+        phone = await SessionClient.connect(floor, "bob", "room")
         assert (await ann.next("user_joined"))["participant_count"] == 2
-        desk = await Member.come(floor, "bob", "room")
+        desk = await SessionClient.connect(floor, "bob", "room")
         who = await ann.call("participants", session_id="room")
         assert who["participant_count"] == 2
         assert [each["connections"] for each in who["participants"]] == [1, 2]
@@ -141,39 +141,42 @@ async def test_a_user_counts_once_on_several_devices_and_a_quick_reconnect_is_no
         await until(lambda: floor.residue()["sockets"] == 1)
         floor.pass_time(9)
         await floor.server.sessions.sweep()
-        back = await Member.come(floor, "bob", "room")
+        back = await SessionClient.connect(floor, "bob", "room")
         floor.pass_time(9)
         await floor.server.sessions.sweep()
-        assert await ann.silence() == [], "nobody left, nobody came"
+        assert await ann.pending_events() == [], "nobody left, nobody came"
         back.cut()
         await until(lambda: floor.residue()["sockets"] == 1)
         floor.pass_time(11)
         await floor.server.sessions.sweep()
         left = await ann.next("user_left")
         assert (left["user_id"], left["participant_count"]) == ("bob", 1)
-        assert await ann.silence() == [], "and it is announced once"
-        await gone(floor, ann)
+        assert await ann.pending_events() == [], "and it is announced once"
+        await disconnect_all(floor, ann)
 
 
 @pytest.mark.behaviour("E6")
 async def test_closing_the_namespace_leaves_at_once() -> None:
     async with running() as floor:
-        ann, bob = await Member.come(floor, "ann", "room"), await Member.come(floor, "bob", "room")
+        ann, bob = (
+            await SessionClient.connect(floor, "ann", "room"),
+            await SessionClient.connect(floor, "bob", "room"),
+        )
         await ann.next("user_joined")
         bob.leave()
         assert (await ann.next("user_left"))["user_id"] == "bob"
-        await gone(floor, ann, bob)
+        await disconnect_all(floor, ann, bob)
 
 
 @pytest.mark.behaviour("E7", "E8")
 async def test_a_session_that_does_not_exist_has_nobody_and_takes_nothing() -> None:
     async with running() as floor:
-        ann = await Member.come(floor, "ann")
+        ann = await SessionClient.connect(floor, "ann")
         who = await ann.call("participants", session_id="nowhere")
         assert who == {"ok": True, "participant_count": 0, "participants": []}
         reply = await ann.call("send", session_id="nowhere", data={})
         assert reply["error"]["code"] == "session.not_joined"
-        await gone(floor, ann)
+        await disconnect_all(floor, ann)
 
 
 @pytest.mark.behaviour("D12", "D20", "D23", "D24", "D40")
@@ -182,8 +185,8 @@ async def test_jobs_and_threads_are_sessions_with_what_their_first_member_says_o
     session_id: str,
 ) -> None:
     async with running() as floor:
-        worker = await Member.come(floor, "worker")
-        watchers = [await Member.come(floor, f"w{number}") for number in range(3)]
+        worker = await SessionClient.connect(floor, "worker")
+        watchers = [await SessionClient.connect(floor, f"w{number}") for number in range(3)]
         about = {"title": "import", "steps": [1, {"of": 3}]}
         reply = await worker.call("join", session_id=session_id, metadata=about)
         assert reply["metadata"] == about
@@ -196,33 +199,33 @@ async def test_jobs_and_threads_are_sessions_with_what_their_first_member_says_o
         await watchers[0].call("leave", session_id=session_id)
         await worker.call("send", session_id=session_id, data={"progress": 100})
         assert (await watchers[1].next("message"))["data"] == {"progress": 100}
-        heard = [name for name, _ in await watchers[0].silence()]
+        heard = [name for name, _ in await watchers[0].pending_events()]
         assert "message" not in heard, "it has left"
-        await gone(floor, worker, *watchers)
+        await disconnect_all(floor, worker, *watchers)
 
 
 async def test_the_same_id_says_it_once_and_another_message_under_it_is_a_conflict() -> None:
     async with running() as floor:
-        ann = await Member.come(floor, "ann", "room")
+        ann = await SessionClient.connect(floor, "ann", "room")
         first = await ann.call("send", session_id="room", data={"n": 1}, id="x")
         floor.clock.advance(5)
         assert await ann.call("send", session_id="room", data={"n": 1}, id="x") == first
         reply = await ann.call("send", session_id="room", data={"n": 2}, id="x")
         assert reply["error"]["code"] == "publish.conflict"
-        assert [body["seq"] for _, body in await ann.silence()] == [1]
-        await gone(floor, ann)
+        assert [body["seq"] for _, body in await ann.pending_events()] == [1]
+        await disconnect_all(floor, ann)
 
 
 async def test_history_is_read_in_pages_and_what_was_missed_comes_with_joining() -> None:
     async with running() as floor:
-        ann = await Member.come(floor, "ann", "room")
+        ann = await SessionClient.connect(floor, "ann", "room")
         for number in range(1, 8):
             last = await ann.call("send", session_id="room", data={"n": number})
         page = await ann.call("history", session_id="room", limit=3)
         assert [each["seq"] for each in page["messages"]] == [5, 6, 7]
         page = await ann.call("history", session_id="room", limit=3, before_seq=5)
         assert [each["data"]["n"] for each in page["messages"]] == [2, 3, 4]
-        bob = await Member.come(floor, "bob")
+        bob = await SessionClient.connect(floor, "bob")
         since = {"epoch": last["epoch"], "seq": 5}
         reply = await bob.call("join", session_id="room", since=since)
         assert (reply["recovered"], reply["seq"]) == (True, 7)
@@ -230,38 +233,44 @@ async def test_history_is_read_in_pages_and_what_was_missed_comes_with_joining()
         since = {"epoch": "another", "seq": 5}
         reply = await bob.call("join", session_id="room", since=since)
         assert (reply["recovered"], reply["messages"]) == (False, [])
-        await gone(floor, ann, bob)
+        await disconnect_all(floor, ann, bob)
 
 
 @pytest.mark.behaviour("E13")
 async def test_a_large_message_is_taken_up_to_the_limit_and_refused_above_it() -> None:
     async with running({"limits.message_bytes": 4096}) as floor:
-        ann, bob = await Member.come(floor, "ann", "room"), await Member.come(floor, "bob", "room")
+        ann, bob = (
+            await SessionClient.connect(floor, "ann", "room"),
+            await SessionClient.connect(floor, "bob", "room"),
+        )
         room = 4096 - len(json.dumps({"text": ""}, separators=(",", ":")))
         assert (await ann.call("send", session_id="room", data={"text": "x" * room}))["ok"]
         assert len((await bob.next("message"))["data"]["text"]) == room
         for event in ("send", "signal"):
             reply = await ann.call(event, session_id="room", data={"text": "x" * (room + 1)})
             assert reply["error"]["code"] == "limit.payload"
-        await gone(floor, ann, bob)
+        await disconnect_all(floor, ann, bob)
 
 
 async def test_a_signal_reaches_the_others_and_is_not_kept() -> None:
     async with running() as floor:
-        ann, bob = await Member.come(floor, "ann", "room"), await Member.come(floor, "bob", "room")
+        ann, bob = (
+            await SessionClient.connect(floor, "ann", "room"),
+            await SessionClient.connect(floor, "bob", "room"),
+        )
         await ann.next("user_joined")
         assert await ann.call("signal", session_id="room", data={"typing": True}) == {"ok": True}
         heard = await bob.next("signal")
         assert (heard["user_id"], heard["data"]) == ("ann", {"typing": True})
-        assert await ann.silence() == []
+        assert await ann.pending_events() == []
         assert (await bob.call("history", session_id="room"))["messages"] == []
-        await gone(floor, ann, bob)
+        await disconnect_all(floor, ann, bob)
 
 
 async def test_a_moderator_sends_a_user_away_from_every_device_and_ends_a_session() -> None:
     async with running() as floor:
-        chair = await Member.come(floor, "chair", "room", scopes=MODERATOR)
-        phone, desk = [await Member.come(floor, "bob", "room") for _ in range(2)]
+        chair = await SessionClient.connect(floor, "chair", "room", scopes=MODERATOR)
+        phone, desk = [await SessionClient.connect(floor, "bob", "room") for _ in range(2)]
         await chair.next("user_joined")
         for event in ("kick", "close"):
             more = {"user_id": "chair"} if event == "kick" else {}
@@ -274,7 +283,7 @@ async def test_a_moderator_sends_a_user_away_from_every_device_and_ends_a_sessio
             reply = await member.call("send", session_id="room", data={})
             assert reply["error"]["code"] == "session.not_joined"
         assert (await chair.next("user_left"))["participant_count"] == 1
-        assert await chair.silence() == []
+        assert await chair.pending_events() == []
         reply = await chair.call("kick", session_id="room", user_id="bob")
         assert reply["error"]["code"] == "session.not_joined"
         await desk.call("join", session_id="room")
@@ -284,13 +293,13 @@ async def test_a_moderator_sends_a_user_away_from_every_device_and_ends_a_sessio
             for event in ("join", "leave", "history"):
                 reply = await member.call(event, session_id="room")
                 assert reply["error"]["code"] == "session.closed"
-        await gone(floor, chair, phone, desk)
+        await disconnect_all(floor, chair, phone, desk)
 
 
 async def test_who_goes_or_is_sent_away_has_heard_what_was_said_before() -> None:
     async with running() as floor:
-        chair = await Member.come(floor, "chair", "room", scopes=MODERATOR)
-        bob = await Member.come(floor, "bob", "room")
+        chair = await SessionClient.connect(floor, "chair", "room", scopes=MODERATOR)
+        bob = await SessionClient.connect(floor, "bob", "room")
         # Both are read in one turn: the message still waits for its end when the other comes.
         last = {"session_id": "room", "data": {"last": "words"}}
         away = {"session_id": "room", "user_id": "bob"}
@@ -304,15 +313,18 @@ async def test_who_goes_or_is_sent_away_has_heard_what_was_said_before() -> None
         bob.client.send(f"42/session,8{json.dumps(['leave', {'session_id': 'room'}])}")
         texts = [await bob.client.text() for _ in range(3)]
         assert ['"message"' in each for each in texts].count(True) == 1, texts
-        await gone(floor, chair, bob)
+        await disconnect_all(floor, chair, bob)
 
 
 async def test_joining_again_loses_nothing_of_what_a_slow_reader_is_still_owed() -> None:
     roomy = {"delivery.buffer_bytes": 64 * 1024**2, "delivery.backlog_bytes": 64 * 1024**2}
     async with running(roomy) as floor:
-        ann, bob = await Member.come(floor, "ann", "room"), await Member.come(floor, "bob", "room")
-        links = {peer.principal.user_id: peer.link for peer in floor.server.floor.peers()}
-        bob.client.stop_reading()
+        ann, bob = (
+            await SessionClient.connect(floor, "ann", "room"),
+            await SessionClient.connect(floor, "bob", "room"),
+        )
+        links = {peer.principal.user_id: peer.link for peer in floor.server.context.clients()}
+        bob.client.pause_reading()
         ann.cut()
         channel, large = session_channel("default", "room"), b'{"data":"%b"}' % (b"x" * 1000**2)
         while not links["bob"].clogged:
@@ -324,7 +336,7 @@ async def test_joining_again_loses_nothing_of_what_a_slow_reader_is_still_owed()
         bob.client.send(f"42/session,8{json.dumps(['join', {'session_id': 'room'}])}")
         bob.client.send(f"42/session,9{json.dumps(['send', {'session_id': 'room', 'data': {}}])}")
         await until(lambda: floor.server.statistics.snapshot()["messages_in"] > taken)
-        bob.client.read_again()
+        bob.client.resume_reading()
         seqs: list[int] = []
         while len(seqs) < sent + 1:
             text = await bob.client.text()
@@ -332,12 +344,12 @@ async def test_joining_again_loses_nothing_of_what_a_slow_reader_is_still_owed()
                 event, body = json.loads(text[text.index("[") :])
                 seqs += [body["seq"]] if event == "message" else []
         assert seqs == list(range(1, sent + 2))
-        await gone(floor, bob)
+        await disconnect_all(floor, bob)
 
 
 async def test_an_empty_session_keeps_its_log_for_its_time_and_then_begins_anew() -> None:
     async with running({"session.retention_seconds": 100, "history.seconds": 0}) as floor:
-        ann = await Member.come(floor, "ann", "room")
+        ann = await SessionClient.connect(floor, "ann", "room")
         first = await ann.call("send", session_id="room", data={"n": 1})
         await ann.call("leave", session_id="room")
         floor.pass_time(99)
@@ -351,24 +363,24 @@ async def test_an_empty_session_keeps_its_log_for_its_time_and_then_begins_anew(
         reply = await ann.call("join", session_id="room", since=since)
         assert (reply["seq"], reply["recovered"]) == (0, False)
         assert reply["epoch"] != first["epoch"]
-        await gone(floor, ann)
+        await disconnect_all(floor, ann)
 
 
 async def test_sessions_of_a_connection_are_limited_and_may_have_to_exist() -> None:
     async with running({"session.per_connection": 2}) as floor:
-        ann = await Member.come(floor, "ann", "room-1")
+        ann = await SessionClient.connect(floor, "ann", "room-1")
         assert (await ann.call("join", session_id="room-2"))["ok"]
         reply = await ann.call("join", session_id="room-3")
         assert reply["error"]["code"] == "limit.topics"
         assert (await ann.call("join", session_id="room-2"))["ok"], "it is in that one already"
-        await gone(floor, ann)
+        await disconnect_all(floor, ann)
     async with running({"session.must_exist": True}) as floor:
-        ann = await Member.come(floor, "ann")
+        ann = await SessionClient.connect(floor, "ann")
         reply = await ann.call("join", session_id="room")
         assert reply["error"]["code"] == "session.not_joined"
         reply = await ann.call("join", session_id="room", metadata={"x": "y" * 5000})
         assert reply["error"]["code"] == "limit.payload"
-        await gone(floor, ann)
+        await disconnect_all(floor, ann)
 
 
 @pytest.mark.behaviour("D14")
@@ -380,7 +392,7 @@ async def test_a_critical_notice_comes_again_until_one_device_has_acknowledged_i
             "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
         )
         assert (sent.id, sent.reached) == ("n1", 0)
-        phone = await Member.come(floor, "bob")
+        phone = await SessionClient.connect(floor, "bob")
         notice = await phone.next("notification")
         assert notice == {
             "id": "n1",
@@ -389,21 +401,21 @@ async def test_a_critical_notice_comes_again_until_one_device_has_acknowledged_i
             "critical": True,
             "ts": NOW,
         }
-        desk = await Member.come(floor, "bob")
+        desk = await SessionClient.connect(floor, "bob")
         assert (await desk.next("notification"))["id"] == "n1"
         assert (await notify("default", "bob", "hello", {"plain": True})).reached == 2
         assert not (await desk.next("notification"))["critical"]
         desk.acknowledge("n1")
-        assert [body["event"] for _, body in await desk.silence()] == []
-        late = await Member.come(floor, "bob")
-        assert await late.silence() == []
+        assert [body["event"] for _, body in await desk.pending_events()] == []
+        late = await SessionClient.connect(floor, "bob")
+        assert await late.pending_events() == []
         again = await notify(
             "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
         )
         assert again.reached == 0, "it was settled"
         phone.client.send("43/session,999[]")
-        assert [body["event"] for _, body in await phone.silence()] == ["hello"]
-        await gone(floor, phone, desk, late)
+        assert [body["event"] for _, body in await phone.pending_events()] == ["hello"]
+        await disconnect_all(floor, phone, desk, late)
 
 
 @pytest.mark.behaviour("D25", "D26", "D27")
@@ -427,7 +439,10 @@ async def test_statistics_have_their_shape_and_follow_what_happens() -> None:
             "recovered",
         ]
         assert not any(before.values())
-        ann, bob = await Member.come(floor, "ann", "room"), await Member.come(floor, "bob", "room")
+        ann, bob = (
+            await SessionClient.connect(floor, "ann", "room"),
+            await SessionClient.connect(floor, "bob", "room"),
+        )
         await ann.call("send", session_id="room", data={})
         await bob.next("message")
         await bob.call("send", session_id="elsewhere", data={})
@@ -439,7 +454,7 @@ async def test_statistics_have_their_shape_and_follow_what_happens() -> None:
             1,
         ]
         assert [now[name] for name in ("messages_in", "messages_out", "refused")] == [1, 2, 1]
-        await gone(floor, ann, bob)
+        await disconnect_all(floor, ann, bob)
         after = snapshot()
         assert [after[name] for name in ("connections", "users", "topics")] == [0, 0, 0]
         assert after["messages_out"] == 2

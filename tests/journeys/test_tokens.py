@@ -79,7 +79,7 @@ async def test_a_refused_client_is_sent_nothing_and_is_shown_out_when_it_keeps_a
             "PRICE:BTCUSDT", {"bid": "1", "ask": "1", "last": "1", "volume": "1"}
         )
         floor.pass_time(1.1)
-        assert await client.ended() == b"\x88\x02\x03\xe8"
+        assert await client.until_closed() == b"\x88\x02\x03\xe8"
         await floor.until_empty()
 
 
@@ -119,7 +119,7 @@ async def test_the_token_may_come_as_a_header_and_only_by_a_setting_in_the_query
 @pytest.mark.behaviour("C3")
 async def test_where_market_data_is_open_anyone_may_listen_and_no_more() -> None:
     async with running({"auth.market_optional": True}) as floor:
-        client = await RawClient.connected(floor.port, None)
+        client = await RawClient.connect(floor.port, None)
         answer = await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
         assert answer["topics"]["PRICE:BTCUSDT"]["status"] == "CONNECTED"
         assert await refusal(client, {}, "/session") == "auth.missing"
@@ -164,7 +164,7 @@ async def test_a_session_id_of_a_wrong_type_or_pattern_is_refused() -> None:
 
 async def test_a_client_is_told_before_its_token_ends_and_may_go_on_with_a_new_one() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token(ttl_seconds=20))
+        client = await RawClient.connect(floor.port, floor.token(ttl_seconds=20))
         floor.pass_time(0.1)
         assert await client.event() == ("token_expiring", {"expires_in_ms": 19_900})
         answer = await client.call("refresh_token", {"token": floor.token(ttl_seconds=100)})
@@ -180,7 +180,7 @@ async def test_a_client_is_told_before_its_token_ends_and_may_go_on_with_a_new_o
 
 async def test_another_users_token_renews_nothing() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token("ann"))
+        client = await RawClient.connect(floor.port, floor.token("ann"))
         for token in (floor.token("bob"), floor.token("ann", org="other")):
             answer = await client.call("refresh_token", {"token": token})
             assert answer["error"]["code"] == "auth.forbidden"
@@ -191,7 +191,7 @@ async def test_another_users_token_renews_nothing() -> None:
 
 async def test_a_token_that_ended_ends_the_connection_so_that_the_client_comes_back() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token(ttl_seconds=20))
+        client = await RawClient.connect(floor.port, floor.token(ttl_seconds=20))
         floor.pass_time(0.1)
         await client.event()
         floor.pass_time(20)
@@ -201,18 +201,18 @@ async def test_a_token_that_ended_ends_the_connection_so_that_the_client_comes_b
         event, goodbye = await client.event()
         assert (event, goodbye["code"], goodbye["reconnect"]) == ("goodbye", "auth.expired", True)
         # No DISCONNECT packet: a stock client would stay away after one.
-        assert await client.ended() == b"\x88\x02\x03\xe8"
+        assert await client.until_closed() == b"\x88\x02\x03\xe8"
         await floor.until_empty()
 
 
 async def test_a_token_that_ends_in_both_namespaces_at_once_ends_the_connection_once() -> None:
     async with running() as floor:
         token = floor.token(ttl_seconds=10)
-        client = await RawClient.connected(floor.port, token)
+        client = await RawClient.connect(floor.port, token)
         await client.join(token, namespace="/session")
         floor.pass_time(0.1)
         floor.pass_time(16)
-        ended = await client.ended()
+        ended = await client.until_closed()
         assert ended.count(b"auth.expired") == 2, "a goodbye in each namespace"
         await floor.until_empty()
 
@@ -221,13 +221,13 @@ async def test_no_token_is_ever_logged(caplog: pytest.LogCaptureFixture) -> None
     caplog.set_level(0)
     async with running() as floor:
         token = floor.token()
-        client = await RawClient.connected(floor.port, token)
+        client = await RawClient.connect(floor.port, token)
         await client.call("refresh_token", {"token": token + "x"})
         other = await RawClient.open(floor.port)
         await other.text()
         await refusal(other, {"token": token[:-1]})
         client.send("4[[")
-        await client.ended()
+        await client.until_closed()
         other.cut()
         await floor.until_empty()
     assert token[:-1] not in caplog.text

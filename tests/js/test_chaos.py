@@ -15,11 +15,11 @@ import pytest
 from client_sdk.contract import Scope
 from server.access import new_secret
 from server.cli.private_redis import private_redis
-from tests.js.trading import PRIVATE, Ledger, Trading
-from tests.kit.clients.js_browsers import Browser, Report, clients, token
+from tests.js.trading import PRIVATE, Trading, TradingLedger
+from tests.kit.clients.js_browsers import Browser, Report, run_browsers, token
 from tests.kit.network.faults import Chaos, Fault, plan
 from tests.kit.network.tcp_proxy import Proxy
-from tests.kit.programs import program
+from tests.kit.programs import require_program
 from tests.kit.server.demo import demo
 
 SECONDS = float(os.environ.get("FLOORCAST_CHAOS_SECONDS", "10"))
@@ -50,8 +50,8 @@ SETTINGS = {
     "FLOORCAST_LIMITS__EVENTS_PER_SECOND": "0",
 }
 # Between two faults; some last besides.
-PAUSES_SECONDS = (0.0, 0.15)
-LASTING_SECONDS = (0.1, 0.5)
+PAUSE_SECONDS = (0.0, 0.15)
+DURATION_SECONDS = (0.1, 0.5)
 QUIET_SECONDS = 1
 
 
@@ -61,7 +61,7 @@ def served(count: int, secret: str) -> Iterator[list[str]]:
     settings = {**SETTINGS, "FLOORCAST_AUTH__SECRET": secret}
     with contextlib.ExitStack() as started:
         if count > 1:
-            program("redis-server")
+            require_program("redis-server")
             settings["FLOORCAST_BROKER__URL"] = started.enter_context(private_redis())
         servers = [demo("--feed", "none", environ=settings) for _ in range(count)]
         yield [started.enter_context(server).url for server in servers]
@@ -93,56 +93,58 @@ async def test_stock_clients_lose_nothing_and_hear_nothing_twice_on_a_network_th
         dice = Random(SEED)
         async with trading, Proxy(ports[0]) as proxy:
             proxy.choose_port = lambda: dice.choice(ports)
-            async with clients(
+            async with run_browsers(
                 proxy.url, secret, browsers, topics=TOPICS, sessions=SESSIONS
             ) as running:
-                await running.settled({})
+                await running.until_settled({})
                 await running.report("begin")
                 chaos = Chaos(
                     proxy,
                     plan(
                         SEED,
                         count=int(100 * SECONDS),
-                        every_seconds=PAUSES_SECONDS,
-                        lasts_seconds=LASTING_SECONDS,
+                        pause_seconds=PAUSE_SECONDS,
+                        duration_seconds=DURATION_SECONDS,
                     ),
                 )
                 trouble = asyncio.create_task(chaos.run(), name="chaos")
                 await trading.run(SECONDS)
                 trouble.cancel()
                 await asyncio.wait([trouble])
-                await running.settled(trading.ledger.heads)
+                await running.until_settled(trading.ledger.heads)
                 # What comes twice comes late.
                 await asyncio.sleep(QUIET_SECONDS)
                 reports = await running.report("whole")
     with capfd.disabled():
-        print(summary(reports, trading.ledger, chaos.done))
+        print(summary(reports, trading.ledger, chaos.counts))
     faults = [(browser, each["faults"][:5]) for browser, each in reports if each["faults"]]
     assert not faults
     for browser, report in reports:
-        judge(browser, report, trading.ledger, alone=count == 1)
-    assert set(chaos.done) == set(Fault)
+        check_report(browser, report, trading.ledger, single_node=count == 1)
+    assert set(chaos.counts) == set(Fault)
     assert "Traceback" not in capfd.readouterr().err
 
 
-class Place(StrEnum):
+class ReconnectNode(StrEnum):
     """Where somebody is back."""
 
-    THERE = "there"
-    ELSEWHERE = "elsewhere"
+    SAME = "there"
+    OTHER = "elsewhere"
     # Cut off before the welcome, which tells.
     UNKNOWN = "somewhere"
 
 
-def place(before: Report, after: Report) -> Place:
+def compare_nodes(before: Report, after: Report) -> ReconnectNode:
     """Where it is back, by the nodes that said welcome."""
     nodes = before.get("node"), after.get("node")
     if None in nodes:
-        return Place.UNKNOWN
-    return Place.THERE if nodes[0] == nodes[1] else Place.ELSEWHERE
+        return ReconnectNode.UNKNOWN
+    return ReconnectNode.SAME if nodes[0] == nodes[1] else ReconnectNode.OTHER
 
 
-def judge(browser: Browser, report: Report, ledger: Ledger, *, alone: bool) -> None:
+def check_report(
+    browser: Browser, report: Report, ledger: TradingLedger, *, single_node: bool
+) -> None:
     """What it heard is what was acknowledged, and it was had back whenever that was promised."""
     # Whoever is back within the grace time has never been away.
     assert report.get("presence", []) == [], browser
@@ -150,15 +152,15 @@ def judge(browser: Browser, report: Report, ledger: Ledger, *, alone: bool) -> N
     assert not first["recovered"]
     assert len(others) > 0
     for before, after in pairwise(report["connects"]):
-        where = place(before, after)
+        where = compare_nodes(before, after)
         assert after["recovered"] == after["same"], browser
         # A session is had back at the node where it was.
-        if alone or "presence" not in report or where is Place.THERE:
+        if single_node or "presence" not in report or where is ReconnectNode.SAME:
             assert after["recovered"] == browser.recovery, (browser, before, after)
-        elif where is Place.ELSEWHERE:
+        elif where is ReconnectNode.OTHER:
             assert not after["recovered"], (browser, before, after)
     for name, followed in report["followed"].items():
-        key = browser.key(name)
+        key = browser.ledger_key(name)
         head = {"epoch": ledger.epochs[key], "seq": ledger.heads[key]}
         assert followed["position"] == head, (browser, name)
         if key in ledger.prices:
@@ -171,7 +173,7 @@ def judge(browser: Browser, report: Report, ledger: Ledger, *, alone: bool) -> N
 
 
 def summary(
-    reports: Sequence[tuple[Browser, Report]], ledger: Ledger, faults: Counter[Fault]
+    reports: Sequence[tuple[Browser, Report]], ledger: TradingLedger, faults: Counter[Fault]
 ) -> str:
     """What happened, in figures."""
     # What came of each reconnect, by namespace and by whether it was on the node of the last.
@@ -184,7 +186,7 @@ def summary(
         namespace = "/session" if "presence" in report else "/market"
         for before, after in pairwise(report["connects"]):
             how = "recovered" if after["recovered"] else "fresh"
-            where = place(before, after)
+            where = compare_nodes(before, after)
             came[f"{namespace} {how} {where}" if report["recovery"] else "by position"] += 1
     return (
         f"\n{ledger.count} messages in {SECONDS:.0f} s, seed {SEED}; {heard} kept ones heard\n"

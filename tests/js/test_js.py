@@ -15,11 +15,11 @@ from server.access import mint, new_secret
 from server.app import SystemClock
 from tests.kit.server.demo import demo
 
-HERE = Path(__file__).parent
-MEMBERS = ("ann", "bob", "carl", "dora", "ann-of-acme")
+FOLDER = Path(__file__).parent
+USERS = ("ann", "bob", "carl", "dora", "ann-of-acme")
 
 
-def member(secret: str, name: str) -> str:
+def session_token(secret: str, name: str) -> str:
     """A token for sessions; `ann-of-acme` is Ann, in another org."""
     user, _, org = name.partition("-of-")
     return mint(
@@ -35,7 +35,7 @@ def member(secret: str, name: str) -> str:
 @pytest.mark.behaviour("C1", "C2")
 @pytest.mark.timeout(300)
 def test_stock_javascript_clients() -> None:
-    assert (HERE / "node_modules").is_dir(), "run `npm --prefix tests/js ci` first"
+    assert (FOLDER / "node_modules").is_dir(), "run `npm --prefix tests/js ci` first"
     secret = new_secret()
     big_market = {
         "FLOORCAST_FEED__SYMBOLS": "100",
@@ -59,11 +59,16 @@ def test_stock_javascript_clients() -> None:
             "FLOORCAST_OTHER_AUDIENCE": jwt.encode({**claims, "aud": "another"}, secret),
             "FLOORCAST_WEAK_KEY": weak,
             "FLOORCAST_PYTHON": sys.executable,
-            "FLOORCAST_CHAT": str(HERE.parent.parent / "examples" / "chat.py"),
-            "FLOORCAST_MEMBERS": json.dumps({user: member(secret, user) for user in MEMBERS}),
+            "FLOORCAST_CHAT": str(FOLDER.parent.parent / "examples" / "chat.py"),
+            "FLOORCAST_MEMBERS": json.dumps({user: session_token(secret, user) for user in USERS}),
         }
         done = subprocess.run(
-            ["node", "--test", "--test-timeout=120000", *map(str, sorted(HERE.glob("*.test.mjs")))],
+            [
+                "node",
+                "--test",
+                "--test-timeout=120000",
+                *map(str, sorted(FOLDER.glob("*.test.mjs"))),
+            ],
             env={**os.environ, **tokens},
             capture_output=True,
             text=True,

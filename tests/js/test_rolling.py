@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from server.cli.private_redis import private_redis
-from tests.kit.clients.js_readers import DEFAULT, Report, reading
-from tests.kit.clients.publisher import TOPIC, publishing
-from tests.kit.network.http_proxies import free_port, proxy
+from tests.kit.clients.js_readers import DEFAULT_TRANSPORTS, Report, run_readers
+from tests.kit.clients.publisher import TOPIC, run_publisher
+from tests.kit.network.http_proxies import free_port, run_proxy
 from tests.kit.network.tcp_proxy import Proxy
-from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.programs import program
+from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.programs import require_program
 from tests.kit.server.workers import Workers, workers
 
 # The two ways of stock clients: what they do by default, and what they do with several workers.
-MIXED = [*[DEFAULT] * 4, *[("websocket",)] * 4, *[("polling",)] * 2]
-SOCKETS = [("websocket",)] * 8
+MIXED_TRANSPORTS = [*[DEFAULT_TRANSPORTS] * 4, *[("websocket",)] * 4, *[("polling",)] * 2]
+WEBSOCKETS = [("websocket",)] * 8
 DRAINING = {
     "FLOORCAST_SERVER__DRAIN_SECONDS": "1",
     "FLOORCAST_SERVER__TRUSTED_PROXIES": "127.0.0.1",
@@ -31,48 +31,49 @@ NODE = {
     "FLOORCAST_FEED__RATE": "100",
 }
 # What HAProxy's checks need to notice that a node is there again.
-NOTICED_SECONDS = 1.5
+CHECK_SECONDS = 1.5
 # Less than anybody waits for a node that has gone, and more than a busy machine takes to answer.
-PROMPT_SECONDS = 5.0
-STOPPED_SECONDS = float(os.environ.get("FLOORCAST_STRESS_SECONDS", "2"))
+MAX_REPLY_SECONDS = 5.0
+PAUSED_SECONDS = float(os.environ.get("FLOORCAST_STRESS_SECONDS", "2"))
 
 
 @pytest.mark.parametrize("name", ["haproxy", "nginx"])
 async def test_everybody_comes_back_from_a_rolling_restart(name: str, tmp_path: Path) -> None:
     ports = (free_port(), free_port())
-    with contextlib.ExitStack() as started, proxy(name, tmp_path, ports) as port:
+    with contextlib.ExitStack() as started, run_proxy(name, tmp_path, ports) as port:
 
         def start(node_port: int) -> Workers:
             return started.enter_context(workers(1, "--port", str(node_port), environ=NODE))
 
         nodes = [await asyncio.to_thread(start, each) for each in ports]
-        await asyncio.sleep(NOTICED_SECONDS)
+        await asyncio.sleep(CHECK_SECONDS)
         url, token = f"http://127.0.0.1:{port}", Workers.token()
-        async with reading(url, token, "PRICE:BTCUSDT", MIXED) as readers:
+        async with run_readers(url, token, "PRICE:BTCUSDT", MIXED_TRANSPORTS) as readers:
             before = await readers.until(lambda each: each.received > 0)
             for node, node_port in zip(nodes, ports, strict=True):
                 node.process.send_signal(signal.SIGTERM)
-                assert await asyncio.to_thread(node.process.wait, PATIENCE_SECONDS) == 0
+                assert await asyncio.to_thread(node.process.wait, MAX_WAIT_SECONDS) == 0
                 await asyncio.to_thread(start, node_port)
                 await readers.until(lambda each: each.connected)
-                await asyncio.sleep(NOTICED_SECONDS)
+                await asyncio.sleep(CHECK_SECONDS)
             seen = {each.number: each.received for each in await readers.reports()}
             after = await readers.until(
                 # Those who may have upgraded by now, and read what is new.
                 lambda each: (
                     each.received > seen[each.number]
-                    and (each.transport == "polling") is (MIXED[each.number] == ("polling",))
+                    and (each.transport == "polling")
+                    is (MIXED_TRANSPORTS[each.number] == ("polling",))
                 )
             )
         assert all(each.gaps == 0 for each in after)
         connects = [sum(each.connects for each in reports) for reports in (before, after)]
-        assert connects[1] >= connects[0] + len(MIXED)
+        assert connects[1] >= connects[0] + len(MIXED_TRANSPORTS)
 
 
 @pytest.fixture
 def redis() -> Iterator[str]:
     """The URL of a Redis for one test."""
-    program("redis-server")
+    require_program("redis-server")
     with private_redis() as url:
         yield url
 
@@ -83,56 +84,56 @@ async def test_a_rolling_restart_under_load_loses_nothing(
 ) -> None:
     ports = (free_port(), free_port())
     environ = {**DRAINING, "FLOORCAST_BROKER__URL": redis}
-    with contextlib.ExitStack() as started, proxy(name, tmp_path, ports) as port:
+    with contextlib.ExitStack() as started, run_proxy(name, tmp_path, ports) as port:
 
         def start(node_port: int) -> Workers:
             return started.enter_context(workers(1, "--port", str(node_port), environ=environ))
 
         nodes = [await asyncio.to_thread(start, each) for each in ports]
-        await asyncio.sleep(NOTICED_SECONDS)
+        await asyncio.sleep(CHECK_SECONDS)
         token = Workers.token()
         async with (
-            reading(f"http://127.0.0.1:{port}", token, TOPIC, MIXED) as readers,
-            publishing(port, token) as ledger,
+            run_readers(f"http://127.0.0.1:{port}", token, TOPIC, MIXED_TRANSPORTS) as readers,
+            run_publisher(port, token) as ledger,
         ):
             await readers.until(lambda each: each.received > 5)
             for node, node_port in zip(nodes, ports, strict=True):
                 node.process.send_signal(signal.SIGTERM)
-                assert await asyncio.to_thread(node.process.wait, PATIENCE_SECONDS) == 0
-                await ledger.until_read(readers)
+                assert await asyncio.to_thread(node.process.wait, MAX_WAIT_SECONDS) == 0
+                await ledger.until_all_received(readers)
                 await asyncio.to_thread(start, node_port)
-                await asyncio.sleep(NOTICED_SECONDS)
-            await ledger.until_read(readers)
+                await asyncio.sleep(CHECK_SECONDS)
+            await ledger.until_all_received(readers)
             # Each had its connection back on the other node, whenever its own was drained.
             after = await readers.reports()
             assert [each.recovered for each in after] == [each.connects - 1 for each in after]
-            assert sum(each.recovered for each in after) >= len(MIXED)
+            assert sum(each.recovered for each in after) >= len(MIXED_TRANSPORTS)
         assert len(ledger.acknowledged) > 100
-        assert ledger.slowest_answer_seconds < PROMPT_SECONDS
+        assert ledger.slowest_reply_seconds < MAX_REPLY_SECONDS
 
 
-def came_more_often_than(times: int) -> Callable[[Report], bool]:
+def connected_more_than(times: int) -> Callable[[Report], bool]:
     return lambda each: each.connects > times
 
 
-async def killed(floor: Workers) -> None:
-    os.kill(floor.pids().pop(), signal.SIGKILL)
-    await asyncio.to_thread(floor.until, "a worker is ready", 3)
+async def kill_worker(workers: Workers) -> None:
+    os.kill(workers.pids().pop(), signal.SIGKILL)
+    await asyncio.to_thread(workers.until_logged, "a worker is ready", 3)
 
 
-async def stopped(floor: Workers) -> None:
-    pid = floor.pids().pop()
+async def pause_worker(workers: Workers) -> None:
+    pid = workers.pids().pop()
     os.kill(pid, signal.SIGSTOP)
-    await asyncio.sleep(STOPPED_SECONDS)
+    await asyncio.sleep(PAUSED_SECONDS)
     os.kill(pid, signal.SIGCONT)
 
 
-async def renewed(floor: Workers) -> None:
-    floor.process.send_signal(signal.SIGHUP)
-    await asyncio.to_thread(floor.until, "all workers are renewed")
+async def renew_workers(workers: Workers) -> None:
+    workers.process.send_signal(signal.SIGHUP)
+    await asyncio.to_thread(workers.until_logged, "all workers are renewed")
 
 
-@pytest.mark.parametrize("happens", [killed, stopped, renewed])
+@pytest.mark.parametrize("happens", [kill_worker, pause_worker, renew_workers])
 async def test_what_happens_to_one_worker_under_load_loses_nothing(
     happens: Callable[[Workers], Awaitable[None]], redis: str
 ) -> None:
@@ -140,13 +141,13 @@ async def test_what_happens_to_one_worker_under_load_loses_nothing(
     with workers(2, environ=environ) as floor:
         token = floor.token()
         async with (
-            reading(floor.url, token, TOPIC, SOCKETS) as readers,
-            publishing(floor.port, token) as ledger,
+            run_readers(floor.url, token, TOPIC, WEBSOCKETS) as readers,
+            run_publisher(floor.port, token) as ledger,
         ):
             await readers.until(lambda each: each.received > 5)
             for _ in range(2):
                 await happens(floor)
-                await ledger.until_read(readers)
+                await ledger.until_all_received(readers)
         assert len(ledger.acknowledged) > 20
 
 
@@ -158,13 +159,13 @@ async def test_who_is_cut_off_has_its_connection_back_at_whichever_worker_it_lan
         token = floor.token()
         async with (
             Proxy(floor.port) as way,
-            reading(way.url, token, TOPIC, SOCKETS) as readers,
-            publishing(floor.port, token) as ledger,
+            run_readers(way.url, token, TOPIC, WEBSOCKETS) as readers,
+            run_publisher(floor.port, token) as ledger,
         ):
             await readers.until(lambda each: each.received > 5)
             for cuts in range(1, 4):
                 way.cut_all()
-                await readers.until(came_more_often_than(cuts))
-                await ledger.until_read(readers)
+                await readers.until(connected_more_than(cuts))
+                await ledger.until_all_received(readers)
             # The kernel chooses the worker: that nobody ever changed is one chance in 16 million.
-            assert [each.recovered for each in await readers.reports()] == [3] * len(SOCKETS)
+            assert [each.recovered for each in await readers.reports()] == [3] * len(WEBSOCKETS)

@@ -17,7 +17,7 @@ from tests.kit.checksum import checksum
 MESSAGES_PER_SECOND = 200
 # Of so many, one is said in a session.
 SESSION_SHARE = 7
-_AT_ONCE = 20
+_MAX_BATCH = 20
 _BATCH_SECONDS = 0.02
 _CALL_SECONDS = 10
 
@@ -29,7 +29,7 @@ PRIVATE: dict[str, Callable[[str], dict[str, object]]] = {
 
 
 @dataclass(slots=True)
-class Ledger:
+class TradingLedger:
     """What was acknowledged: of kept topics every message, of merged ones where they ended."""
 
     epochs: dict[str, str] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Ledger:
     books: dict[str, "Book"] = field(default_factory=dict)
     count: int = 0
 
-    def note(self, key: str, position: dict[str, Any]) -> int:
+    def record(self, key: str, position: dict[str, Any]) -> int:
         """A message has this place; none has it already."""
         epoch, seq = position["epoch"], position["seq"]
         assert self.epochs.setdefault(key, epoch) == epoch, key
@@ -53,18 +53,18 @@ class Ledger:
 class Book:
     """An order book as its publisher has it."""
 
-    def __init__(self, dice: Random) -> None:
-        self._dice = dice
+    def __init__(self, random: Random) -> None:
+        self._random = random
         self.sides: dict[str, dict[str, str]] = {"bids": {}, "asks": {}}
 
-    def change(self) -> dict[str, object]:
+    def update(self) -> dict[str, object]:
         """Set or remove a few levels; the update that says so."""
         change: dict[str, list[tuple[str, str]]] = {"bids": [], "asks": []}
         for side, prices in (("bids", range(70, 100)), ("asks", range(100, 130))):
             levels = self.sides[side]
-            for price in map(str, self._dice.sample(prices, self._dice.randint(0, 3))):
-                quantity = str(self._dice.randint(1, 99))
-                if price in levels and self._dice.random() < 0.4:
+            for price in map(str, self._random.sample(prices, self._random.randint(0, 3))):
+                quantity = str(self._random.randint(1, 99))
+                if price in levels and self._random.random() < 0.4:
                     quantity = "0"
                     del levels[price]
                 else:
@@ -91,12 +91,12 @@ class Trading:
         users: list[str],
         seed: int,
     ) -> None:
-        self.ledger = Ledger()
+        self.ledger = TradingLedger()
         self._market_url = market_url
         self._session_url = session_url
         self._token = token
         self._sessions = sessions
-        self._dice = Random(seed)
+        self._random = Random(seed)
         self._keys = [
             key
             for topic in topics
@@ -104,16 +104,16 @@ class Trading:
         ]
         for topic in topics:
             if topic.startswith("ORDERBOOK"):
-                self.ledger.books[topic] = Book(self._dice)
+                self.ledger.books[topic] = Book(self._random)
         self._numbers = itertools.count(1)
-        self._market = socketio.AsyncClient(reconnection=False)
-        self._speaker = socketio.AsyncClient(reconnection=False)
+        self._market_client = socketio.AsyncClient(reconnection=False)
+        self._session_client = socketio.AsyncClient(reconnection=False)
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         for client, url, namespace in (
-            (self._market, self._market_url, "/market"),
-            (self._speaker, self._session_url, "/session"),
+            (self._market_client, self._market_url, "/market"),
+            (self._session_client, self._session_url, "/session"),
         ):
             await client.connect(
                 url,
@@ -123,7 +123,9 @@ class Trading:
             )
             self._open.push_async_callback(client.disconnect)
         for session_id in self._sessions:
-            reply = await self._ask(self._speaker, "/session", "join", {"session_id": session_id})
+            reply = await self._call(
+                self._session_client, "/session", "join", {"session_id": session_id}
+            )
             self.ledger.epochs[session_id] = reply["epoch"]
         return self
 
@@ -142,23 +144,23 @@ class Trading:
         done, wanted = 0, int(seconds * MESSAGES_PER_SECOND)
         while done < wanted:
             due = min(wanted, int((loop.time() - began) * MESSAGES_PER_SECOND))
-            count = min(due - done, _AT_ONCE)
+            count = min(due - done, _MAX_BATCH)
             if count:
                 async with asyncio.TaskGroup() as group:
                     said = sum((done + index) % SESSION_SHARE == 0 for index in range(count))
-                    group.create_task(self._speak(said), name="speak")
+                    group.create_task(self._send(said), name="speak")
                     group.create_task(self._publish(count - said), name="publish")
                 done += count
             await asyncio.sleep(_BATCH_SECONDS)
 
     async def _publish(self, count: int) -> None:
-        chosen = [(self._dice.choice(self._keys), str(next(self._numbers))) for _ in range(count)]
+        chosen = [(self._random.choice(self._keys), str(next(self._numbers))) for _ in range(count)]
         if not chosen:
             return
         messages = [self._message(*each) for each in chosen]
-        reply = await self._ask(self._market, "/market", "publish", {"messages": messages})
+        reply = await self._call(self._market_client, "/market", "publish", {"messages": messages})
         for (key, message_id), position in zip(chosen, reply["positions"], strict=True):
-            seq = self.ledger.note(key, position)
+            seq = self.ledger.record(key, position)
             if not key.startswith(("PRICE", "ORDERBOOK")):
                 self.ledger.kept[key][seq] = message_id
 
@@ -174,19 +176,19 @@ class Trading:
             trade = {"id": message_id, "price": "1.01", "qty": "3", "side": "buy", "ts": 1}
             data = {"trades": [trade]}
         else:
-            data = self.ledger.books[topic].change()
+            data = self.ledger.books[topic].update()
         return {"topic": topic, "data": data}
 
-    async def _speak(self, count: int) -> None:
+    async def _send(self, count: int) -> None:
         for _ in range(count):
-            session_id, message_id = self._dice.choice(self._sessions), str(next(self._numbers))
+            session_id, message_id = self._random.choice(self._sessions), str(next(self._numbers))
             data = {"is": message_id}
             body: dict[str, object] = {"session_id": session_id, "data": data, "id": message_id}
-            reply = await self._ask(self._speaker, "/session", "send", body)
-            seq = self.ledger.note(session_id, reply)
+            reply = await self._call(self._session_client, "/session", "send", body)
+            seq = self.ledger.record(session_id, reply)
             self.ledger.kept[session_id][seq] = message_id
 
-    async def _ask(
+    async def _call(
         self, client: Any, namespace: str, event: str, payload: dict[str, object]
     ) -> dict[str, Any]:
         reply: dict[str, Any] = await client.call(

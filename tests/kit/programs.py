@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 
-def program(name: str) -> str:
+def require_program(name: str) -> str:
     """Its path; without it the test is skipped, and with CI=true it fails."""
     path = shutil.which(name)
     if path is None:

@@ -8,15 +8,15 @@ from typing import Any, TypeVar
 ResultT = TypeVar("ResultT")
 
 
-class _Skipping(selectors.DefaultSelector):
+class _SkippingSelector(selectors.DefaultSelector):
     """Does not wait: the time that it would take is added to the clock."""
 
-    passed = 0.0
+    elapsed_seconds = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and timeout is not None:
-            self.passed += max(0.0, timeout)
+            self.elapsed_seconds += max(0.0, timeout)
         return ready
 
 
@@ -24,11 +24,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """Python's own loop on a clock that jumps."""
 
     def __init__(self) -> None:
-        self._skipping = _Skipping()
-        super().__init__(self._skipping)
+        self._skipping_selector = _SkippingSelector()
+        super().__init__(self._skipping_selector)
 
     def time(self) -> float:
-        return self._skipping.passed
+        return self._skipping_selector.elapsed_seconds
 
 
 def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:

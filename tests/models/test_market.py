@@ -19,7 +19,7 @@ from client_sdk.contract import (
     Unsubscribe,
 )
 from tests.kit.clock import START
-from tests.kit.rigs.market import Desk
+from tests.kit.rigs.market import MarketRig
 from tests.kit.server.in_process import PRICE
 
 
@@ -116,8 +116,8 @@ def test_the_seven_streams_have_their_events_and_three_of_them_a_symbol() -> Non
 
 
 async def test_the_answer_to_a_subscription_is_what_the_models_say() -> None:
-    desk = await Desk.opened()
-    link = desk.enter("ann")
+    desk = await MarketRig.create()
+    link = desk.connect("ann")
     await desk.publishing.publish("PRICE:A", PRICE)
     answers = orjson.loads(orjson.dumps(await desk.subscribe("ann", "PRICE:A", "PRICE:B", "NOISE")))
     known, quiet, refused = (TopicReply.model_validate(each) for each in answers.values())

@@ -7,7 +7,7 @@ from typing import assert_never
 import client_sdk as sdk
 
 
-class Diary:
+class EventLog:
     """What happened, in the words of somebody who checks every kind of thing."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ OURS: tuple[type[sdk.FloorcastError], ...] = (
 )
 
 
-async def market(market: sdk.Market, diary: Diary) -> None:
+async def market(market: sdk.Market, diary: EventLog) -> None:
     """Read and publish."""
     price = {"bid": Decimal("1.00"), "ask": "1.02", "last": "1.01", "volume": "5"}
     position: sdk.Position = await market.publish(f"{sdk.Stream.PRICE}:A", price, id="one")
@@ -113,7 +113,7 @@ async def market(market: sdk.Market, diary: Diary) -> None:
     end()
 
 
-async def sessions(sessions: sdk.Sessions, diary: Diary) -> None:
+async def sessions(sessions: sdk.Sessions, diary: EventLog) -> None:
     """Talk."""
     end = sessions.on_notification(diary.notice)
     session: sdk.Session
@@ -137,7 +137,7 @@ async def sessions(sessions: sdk.Sessions, diary: Diary) -> None:
 
 async def tour(url: str, token: str) -> list[str]:
     """Everything once."""
-    diary = Diary()
+    diary = EventLog()
     config = sdk.ClientConfig(backoff=sdk.BackoffConfig(first_seconds=1.0), answer_seconds=5.0)
     client = sdk.Client(url, token=lambda: token, config=config)
     end = client.on_state(diary.state)

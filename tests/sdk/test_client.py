@@ -17,13 +17,21 @@ from client_sdk import (
 )
 from client_sdk.connection.tokens import TokenSource
 from client_sdk.contract import Scope
-from server.sockets.clients import Peer
-from tests.kit.clients.sdk import client_of, config, cut, in_vain, nothing_left, tasks, until
+from server.sockets.clients import JoinedClient
+from tests.kit.clients.sdk import (
+    abort_connections,
+    client_of,
+    client_tasks,
+    config,
+    no_leftover_tasks,
+    start_error,
+    wait_until,
+)
 from tests.kit.server.in_process import PRICE, running
 
 
 async def test_the_example_of_the_contract_runs() -> None:
-    async with running() as floor, nothing_left():
+    async with running() as floor, no_leftover_tasks():
         get_token = floor.token
         async with Client(floor.url, token=get_token) as client:
             heard = []
@@ -48,8 +56,8 @@ async def test_states_are_told_as_they_change() -> None:
         states = [client.state]
         async with client:
             states.append(client.state)
-            cut(floor)
-            await until(lambda: client.stats.reconnects == 1)
+            abort_connections(floor)
+            await wait_until(lambda: client.stats.reconnects == 1)
         assert states == [ClientState.IDLE, ClientState.ONLINE]
         assert seen == [
             ClientState.CONNECTING,
@@ -104,8 +112,8 @@ async def test_a_function_for_tokens_is_asked_for_each_connection() -> None:
 
         async with client_of(floor, give) as client:
             assert len(given) == 1
-            cut(floor)
-            await until(lambda: client.stats.reconnects == 1)
+            abort_connections(floor)
+            await wait_until(lambda: client.stats.reconnects == 1)
             assert len(given) == 2
 
 
@@ -125,7 +133,7 @@ async def test_a_function_for_tokens_that_fails_at_times_is_asked_again() -> Non
 
 
 async def test_a_namespace_that_gets_no_token_is_tried_again_and_costs_the_other_nothing() -> None:
-    async with running() as floor, nothing_left():
+    async with running() as floor, no_leftover_tasks():
         asked: list[int] = []
 
         def token() -> str:
@@ -139,14 +147,14 @@ async def test_a_namespace_that_gets_no_token_is_tried_again_and_costs_the_other
 
 
 async def test_a_function_for_tokens_that_hangs_is_not_waited_for() -> None:
-    async with running() as floor, nothing_left():
+    async with running() as floor, no_leftover_tasks():
 
         async def hang() -> str:
             await asyncio.Event().wait()
             raise AssertionError
 
         client = client_of(floor, hang, token_seconds=0.01)
-        assert isinstance((await in_vain(client)).__cause__, TokenUnavailable)
+        assert isinstance((await start_error(client)).__cause__, TokenUnavailable)
         assert client.state is ClientState.CLOSED
 
 
@@ -154,14 +162,14 @@ async def test_a_function_for_tokens_that_hangs_is_not_waited_for() -> None:
 async def test_a_function_that_gives_something_else_is_said_to(given: Any) -> None:
     async with running() as floor:
         client = client_of(floor, lambda: given)
-        assert "gave something else" in (await in_vain(client)).message
+        assert "gave something else" in (await start_error(client)).message
 
 
 @pytest.mark.parametrize(
     ("token", "code"), [("x", "auth.invalid"), (None, "auth.missing"), ("", "auth.missing")]
 )
 async def test_a_token_that_stays_wrong_ends_the_client(token: str | None, code: str) -> None:
-    async with running() as floor, nothing_left():
+    async with running() as floor, no_leftover_tasks():
         client = Client(floor.url, token, config=config())
         with pytest.raises(AuthenticationError) as caught:
             await client.start()
@@ -208,7 +216,7 @@ async def test_an_expired_token_is_followed_by_a_fresh_one() -> None:
 async def test_a_string_that_expires_ends_the_client_with_its_streams() -> None:
     async with (
         running() as floor,
-        nothing_left(),
+        no_leftover_tasks(),
         client_of(floor, floor.token(ttl_seconds=60)) as client,
     ):
         stream = client.market.prices("A")
@@ -228,13 +236,13 @@ async def test_a_token_is_refreshed_ahead_of_its_end_without_a_reconnect() -> No
             given.append(floor.token(ttl_seconds=60))
             return given[-1]
 
-        def fresh(peer: Peer) -> bool:
+        def fresh(peer: JoinedClient) -> bool:
             return peer.principal.expires_at > floor.clock.time() + 50
 
         async with client_of(floor, give) as client, client.session.join("s") as session:
             for _ in range(3):
                 floor.pass_time(40)
-                await until(lambda: all(map(fresh, floor.server.floor.peers())))
+                await wait_until(lambda: all(map(fresh, floor.server.context.clients())))
             await session.send({"still": "here"})
             assert client.stats.reconnects == 0
 
@@ -255,18 +263,18 @@ async def test_a_refresh_that_fails_ends_in_a_reconnect_with_a_fresh_token(
         async with client_of(floor, give) as client:
             is_down = True
             floor.pass_time(40)
-            await until(lambda: asked >= 2)
+            await wait_until(lambda: asked >= 2)
             floor.pass_time(40)
-            await until(lambda: client.state is ClientState.OFFLINE)
+            await wait_until(lambda: client.state is ClientState.OFFLINE)
             is_down = False
-            await until(lambda: client.stats.reconnects == 1)
+            await wait_until(lambda: client.stats.reconnects == 1)
     assert "the token was not refreshed" in caplog.text
 
 
 async def test_no_server_is_said_within_the_time_to_start() -> None:
-    async with nothing_left():
+    async with no_leftover_tasks():
         client = Client("http://127.0.0.1:9", "x", config=config())
-        assert (await in_vain(client)).code == "client.unreachable"
+        assert (await start_error(client)).code == "client.unreachable"
         assert client.state is ClientState.CLOSED
 
 
@@ -275,7 +283,7 @@ async def test_a_server_that_comes_late_is_waited_for() -> None:
         port = floor.port
     client = Client(f"http://127.0.0.1:{port}", floor.token(), config=config())
     starting = asyncio.create_task(client.start())
-    await until(lambda: client.state is ClientState.OFFLINE)
+    await wait_until(lambda: client.state is ClientState.OFFLINE)
     async with running({"server.port": port}):
         await starting
         assert client.state is ClientState.ONLINE
@@ -283,7 +291,7 @@ async def test_a_server_that_comes_late_is_waited_for() -> None:
 
 
 async def test_a_client_is_started_once_and_closed_as_often_as_one_likes() -> None:
-    async with running() as floor, nothing_left():
+    async with running() as floor, no_leftover_tasks():
         client = client_of(floor)
         async with client:
             with pytest.raises(ClientClosed):
@@ -296,7 +304,7 @@ async def test_a_client_is_started_once_and_closed_as_often_as_one_likes() -> No
 
 @pytest.mark.parametrize("turns", range(1, 9))
 async def test_closing_leaves_nothing_behind_where_it_is_cancelled(turns: int) -> None:
-    async with running() as floor, nothing_left():
+    async with running() as floor, no_leftover_tasks():
         client = client_of(floor)
         await client.start()
         client.market.on("TRADES:A", lambda item: None)
@@ -307,12 +315,12 @@ async def test_closing_leaves_nothing_behind_where_it_is_cancelled(turns: int) -
         closing.cancel()
         await asyncio.wait([closing])
         assert client.state is ClientState.CLOSED
-        await until(lambda: not tasks())
+        await wait_until(lambda: not client_tasks())
         await floor.until_empty()
 
 
 async def test_closing_ends_every_iterator_and_tells_who_waits() -> None:
-    async with running() as floor, nothing_left():
+    async with running() as floor, no_leftover_tasks():
         client = client_of(floor)
         await client.start()
         stream = client.market.prices("A")
@@ -356,7 +364,7 @@ async def test_a_cut_is_not_a_leave() -> None:
         async with client_of(floor, floor.token("bob")) as client:
             theirs = await client.session.join("s")
             assert isinstance(await anext(events), UserJoined)
-            cut(floor)
+            abort_connections(floor)
             for each in (theirs, session):
                 await each.send({"back": True})
             assert client.stats.reconnects == watcher.stats.reconnects == 1
@@ -366,7 +374,7 @@ async def test_a_cut_is_not_a_leave() -> None:
 async def test_the_other_namespace_stays_where_one_is_refused() -> None:
     async with (
         running({"auth.market_optional": True}) as floor,
-        nothing_left(),
+        no_leftover_tasks(),
         Client(floor.url, config=config()) as client,
     ):
         with pytest.raises(AuthenticationError) as caught:
@@ -396,7 +404,7 @@ async def test_the_tasks_of_a_client_have_names() -> None:
     async with running() as floor, client_of(floor) as client:
         client.market.on("TRADES:A", lambda item: None)
         await client.session.join("s")
-        assert tasks() == {
+        assert client_tasks() == {
             "floorcast-supervisor",
             "floorcast-read",
             "floorcast-subscriptions",

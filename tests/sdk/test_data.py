@@ -17,12 +17,12 @@ from client_sdk.contract import Stream
 from client_sdk.data import Item, MissingExtra, MixedMessages, ParquetSink, to_dataframe, to_table
 from client_sdk.errors import FloorcastError
 from client_sdk.models import AnyMessage, Gap, GapReason, SessionMessage, TypedMessage
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 
 MODELS: TypeAdapter[AnyMessage] = TypeAdapter(TypedMessage)
 GAP = Gap("TRADES:A", "e1", 8, 10, GapReason.HISTORY)
 PRICE = {"bid": "1.00", "ask": "1.20", "last": "1.10", "volume": "5"}
-DEALS = {
+TRADES = {
     "trades": [
         {"id": 7, "price": "1.10", "qty": "2.50", "side": "buy", "ts": 1_000},
         {"id": "b", "price": "1.2", "qty": "1", "side": "sell", "ts": 2_000, "maker": "ann"},
@@ -37,7 +37,7 @@ def message(stream: Stream, seq: int, data: dict[str, Any], **fields: object) ->
     return MODELS.validate_json(json.dumps({**body, **place, "data": data, **fields}))
 
 
-def said(seq: int) -> SessionMessage:
+def session_message(seq: int) -> SessionMessage:
     return SessionMessage(
         session_id="room",
         epoch="e1",
@@ -81,7 +81,7 @@ def test_a_price_is_a_row_with_its_place_and_its_numbers() -> None:
 
 def test_numbers_can_be_the_text_that_was_published() -> None:
     assert rows([message(Stream.PRICE, 1, PRICE)], "bid", exact=True) == [("1.00",)]
-    assert rows([message(Stream.TRADES, 1, DEALS)], "qty", exact=True) == [("2.50",), ("1",)]
+    assert rows([message(Stream.TRADES, 1, TRADES)], "qty", exact=True) == [("2.50",), ("1",)]
 
 
 def test_what_a_publisher_added_is_kept_as_json() -> None:
@@ -92,14 +92,14 @@ def test_what_a_publisher_added_is_kept_as_json() -> None:
 
 def test_each_deal_is_a_row() -> None:
     found = rows(
-        [message(Stream.TRADES, 4, {**DEALS, "venue": "x"})],
+        [message(Stream.TRADES, 4, {**TRADES, "venue": "x"})],
         *("seq", "trade_id", "side", "price", "qty", "data"),
     )
     assert found == [
         (4, "7", "buy", 1.1, 2.5, '{"venue": "x"}'),
         (4, "b", "sell", 1.2, 1.0, '{"venue": "x", "maker": "ann"}'),
     ]
-    ((first,), _) = rows([message(Stream.TRADES, 4, DEALS)], "trade_ts")
+    ((first,), _) = rows([message(Stream.TRADES, 4, TRADES)], "trade_ts")
     assert first == datetime.fromtimestamp(1, UTC)
 
 
@@ -130,14 +130,14 @@ def test_private_messages_are_json_beside_their_place() -> None:
 
 def test_what_was_said_in_a_session_is_a_row_with_who_said_it() -> None:
     ((topic, seq, message_id, user, data),) = rows(
-        [said(3)], "topic", "seq", "id", "user_id", "data"
+        [session_message(3)], "topic", "seq", "id", "user_id", "data"
     )
     assert (topic, seq, message_id, user) == ("room", 3, "m3", "ann")
     assert json.loads(str(data)) == {"text": "hé"}
 
 
 def test_a_gap_has_a_row_of_its_own_in_its_place() -> None:
-    items = [message(Stream.TRADES, 7, DEALS), GAP, message(Stream.TRADES, 11, DEALS)]
+    items = [message(Stream.TRADES, 7, TRADES), GAP, message(Stream.TRADES, 11, TRADES)]
     found = rows(items, "seq", "gap", "missed_from", "missed_to", "reason")
     assert found == [
         *[(7, False, None, None, None)] * 2,
@@ -148,7 +148,7 @@ def test_a_gap_has_a_row_of_its_own_in_its_place() -> None:
 
 def test_a_gap_before_the_first_message_and_one_without_an_end_are_rows_too() -> None:
     lost = Gap("TRADES:A", "e0", 1, None, GapReason.EPOCH)
-    found = rows([lost, message(Stream.TRADES, 1, DEALS)], "epoch", "gap", "missed_to")
+    found = rows([lost, message(Stream.TRADES, 1, TRADES)], "epoch", "gap", "missed_to")
     assert found[0] == ("e0", True, None)
 
 
@@ -160,13 +160,13 @@ def test_a_table_of_nothing_has_the_columns_that_all_have() -> None:
 
 def test_two_kinds_of_message_are_not_mixed() -> None:
     with pytest.raises(MixedMessages, match="PriceMessage") as caught:
-        to_table([message(Stream.TRADES, 1, DEALS), message(Stream.PRICE, 1, PRICE)])
+        to_table([message(Stream.TRADES, 1, TRADES), message(Stream.PRICE, 1, PRICE)])
     assert caught.value.code == "client.mixed_messages"
     assert isinstance(caught.value, FloorcastError)
 
 
 def test_a_data_frame_keeps_whole_numbers_whole_beside_a_gap() -> None:
-    frame = to_dataframe([message(Stream.TRADES, 7, DEALS), GAP])
+    frame = to_dataframe([message(Stream.TRADES, 7, TRADES), GAP])
     assert isinstance(frame, pd.DataFrame)
     assert str(frame["seq"].dtype) == "Int64"
     assert frame["seq"].isna().tolist() == [False, False, True]
@@ -185,13 +185,13 @@ def test_a_parquet_file_is_written_in_parts_and_read_back_whole(tmp_path: Path) 
     with ParquetSink(path, rows_per_batch=4) as sink:
         sink.add(GAP)
         for seq in (11, 12, 13):
-            sink.add(message(Stream.TRADES, seq, DEALS))
+            sink.add(message(Stream.TRADES, seq, TRADES))
         assert sink.row_count == 5, "what is full has been written"
     assert sink.row_count == 7
     file = pq.ParquetFile(path)
     assert file.metadata.num_row_groups == 2
     assert file.read().column("seq").to_pylist() == [None, 11, 11, 12, 12, 13, 13]
-    assert file.schema_arrow == to_table([message(Stream.TRADES, 1, DEALS)]).schema
+    assert file.schema_arrow == to_table([message(Stream.TRADES, 1, TRADES)]).schema
     file.close()
 
 
@@ -200,7 +200,7 @@ def test_a_parquet_file_is_of_the_kind_of_its_first_message(tmp_path: Path) -> N
     with ParquetSink(path) as sink:
         sink.add(message(Stream.PRICE, 1, PRICE))
         with pytest.raises(MixedMessages):
-            sink.add(said(1))
+            sink.add(session_message(1))
     assert pq.read_table(path).column("last").to_pylist() == [1.1]
 
 
@@ -208,7 +208,7 @@ def test_a_parquet_file_that_began_with_gaps_alone_takes_nothing_else(tmp_path: 
     with ParquetSink(tmp_path / "gaps.parquet", rows_per_batch=1) as sink:
         sink.add(GAP)
         with pytest.raises(MixedMessages, match="only gaps"):
-            sink.add(said(1))
+            sink.add(session_message(1))
 
 
 def test_a_sink_may_be_closed_twice_and_is_readable_when_nothing_came(tmp_path: Path) -> None:
@@ -231,4 +231,4 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(
 
 def test_none_of_the_libraries_is_needed_before_a_table_is_made() -> None:
     blocked = "import sys; sys.modules.update(pyarrow=None, pandas=None); import client_sdk.data"
-    subprocess.run([sys.executable, "-c", blocked], check=True, timeout=PATIENCE_SECONDS)
+    subprocess.run([sys.executable, "-c", blocked], check=True, timeout=MAX_WAIT_SECONDS)

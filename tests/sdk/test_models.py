@@ -44,7 +44,7 @@ def test_the_age_needs_no_client() -> None:
     a_minute_ago = int((time.time() - 60) * 1000)
     message = price(a_minute_ago)
     assert 59 < message.age < 70
-    message.timed_by(ServerClock(wall=lambda: a_minute_ago / 1000 + 5))
+    message.use_clock(ServerClock(wall=lambda: a_minute_ago / 1000 + 5))
     assert message.age == pytest.approx(5, abs=0.01)
     for other in (copy.copy(message), pickle.loads(pickle.dumps(message))):
         assert other == message

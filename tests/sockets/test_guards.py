@@ -11,7 +11,7 @@ from client_sdk.contract import Subscribe
 from server.access import Principal
 from server.core.errors import AccessError
 from server.sockets import guards
-from server.sockets.clients import Peer
+from server.sockets.clients import JoinedClient
 from server.sockets.pipeline import Call, Guard, Handler, Reply, Route, assemble
 from server.transport import Connection
 from tests.access.forge import verifier
@@ -23,7 +23,7 @@ NO_LINK = cast(Connection, None)
 def call(*arguments: object, expires_at: float = START + 60, event: str = "subscribe") -> Call:
     """An event of a joined client."""
     principal = Principal("ann", "acme", frozenset(), expires_at)
-    peer = Peer("c1", "/market", principal, NO_LINK)
+    peer = JoinedClient("c1", "/market", principal, NO_LINK)
     return Call("/market", event, "c1", NO_LINK, arguments, peer)
 
 

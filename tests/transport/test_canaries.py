@@ -13,9 +13,9 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from server.transport.engine import Engine
-from server.transport.takeover import TakenOver
+from server.transport.takeover import TakenOverResponse
 from tests.kit.clients.wire import RawClient
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import running
 
 
@@ -73,9 +73,9 @@ def test_aiohttps_handler_has_the_parts_that_a_takeover_moves() -> None:
 
 async def test_a_taken_over_connection_leaves_no_task_and_no_handler_with_aiohttp() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         before = asyncio.all_tasks()
-        clients = [await RawClient.connected(floor.port, floor.token()) for _ in range(5)]
+        clients = [await RawClient.connect(floor.port, floor.token()) for _ in range(5)]
         handlers = [
             task
             for task in asyncio.all_tasks() - before
@@ -88,7 +88,7 @@ async def test_a_taken_over_connection_leaves_no_task_and_no_handler_with_aiohtt
 
 
 async def test_aiohttp_asks_nothing_more_of_a_response_that_stands_for_a_taken_over_one() -> None:
-    response = TakenOver()
+    response = TakenOverResponse()
     request = aiohttp.test_utils.make_mocked_request("GET", "/")
     assert await response.prepare(request) is None
     await response.write_eof()
@@ -100,7 +100,7 @@ async def test_a_slow_request_head_is_cut_off(caplog: pytest.LogCaptureFixture) 
     async with running({"limits.head_timeout_seconds": 0.05}) as floor:
         reader, writer = await asyncio.open_connection(floor.host, floor.port)
         writer.write(b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             assert await reader.read() == b""
         writer.close()
         assert caplog.records == []

@@ -13,7 +13,7 @@ OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\
 async def test_compressed_messages_go_both_ways_where_negotiated() -> None:
     async with running({"server.compression": True}) as floor:
         client = await RawClient.open(floor.port, headers=OFFER)
-        plain = await RawClient.connected(floor.port, floor.token("bob"))
+        plain = await RawClient.connect(floor.port, floor.token("bob"))
         await client.text()
         await client.join(floor.token())
         deflater = zlib.compressobj(wbits=-15)
@@ -57,5 +57,5 @@ async def test_otherwise_nothing_is_compressed(setting: bool, offer: str) -> Non
         await client.join(floor.token())
         assert floor.server.sockets.connections()[0].deflates is False
         client.send_bytes(masked(b"4", first=0xC1))
-        await client.ended()
+        await client.until_closed()
         await floor.until_empty()

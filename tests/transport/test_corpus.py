@@ -13,14 +13,14 @@ from aiohttp import web
 from tests.kit.clients.wire import RawClient
 from tests.kit.network.hostile import (
     AUTHENTICATING,
-    BEFORE,
-    HOSTILE,
+    BEFORE_CONNECT,
+    HOSTILE_INPUTS,
     JOINED,
     MAX_MESSAGE_BYTES,
     STATES,
 )
 from tests.kit.patience import until
-from tests.kit.server.in_process import PRICE, Running, running
+from tests.kit.server.in_process import PRICE, RunningServer, running
 
 # The RS256 header names a key, so that judging the token has to wait for the issuer.
 _TOKEN_HEADER = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ"
@@ -45,10 +45,10 @@ async def silent_issuer() -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def in_state(floor: Running, state: str) -> RawClient:
+async def in_state(floor: RunningServer, state: str) -> RawClient:
     """A client that has come so far."""
     if state == JOINED:
-        return await RawClient.connected(floor.port, floor.token("eve"))
+        return await RawClient.connect(floor.port, floor.token("eve"))
     client = await RawClient.open(floor.port)
     await client.text()
     if state == AUTHENTICATING:
@@ -85,7 +85,7 @@ async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
         async with running(settings) as floor:
             witness = None
             if state != AUTHENTICATING:
-                witness = await RawClient.connected(floor.port, floor.token("ann"))
+                witness = await RawClient.connect(floor.port, floor.token("ann"))
                 await witness.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
             # The first one who waits for the issuer makes the task that fetches its keys.
             (await in_state(floor, state)).cut()
@@ -93,14 +93,14 @@ async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
             before = floor.residue()
             tasks = own_tasks()
             files = open_files()
-            for hostile in HOSTILE:
+            for hostile in HOSTILE_INPUTS:
                 if state not in hostile.states:
                     continue
                 caplog.clear()
                 client = await in_state(floor, state)
                 client.send_bytes(hostile.wire)
                 try:
-                    await client.ended()
+                    await client.until_closed()
                     await until(lambda: floor.residue() == before and own_tasks() <= tasks)
                 except TimeoutError:
                     pytest.fail(f"{hostile.name}: {before} became {floor.residue()}")
@@ -118,6 +118,6 @@ async def test_hostile_input_closes_its_connection_and_leaves_nothing_behind(
 
 
 async def test_the_corpus_is_large_and_its_names_are_unique() -> None:
-    names = [hostile.name for hostile in HOSTILE]
+    names = [hostile.name for hostile in HOSTILE_INPUTS]
     assert len(names) == len(set(names)) >= 60
-    assert BEFORE in HOSTILE[0].states
+    assert BEFORE_CONNECT in HOSTILE_INPUTS[0].states

@@ -13,7 +13,7 @@ from tests.kit.server.in_process import PRICE, running
 @pytest.mark.behaviour("D47")
 async def test_a_connection_is_pinged_every_interval_and_lives_while_it_answers() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         for _ in range(5):
             floor.pass_time(25)
             assert await client.text() == "2"
@@ -29,13 +29,13 @@ async def test_a_connection_is_pinged_every_interval_and_lives_while_it_answers(
 @pytest.mark.behaviour("A14")
 async def test_a_client_that_does_not_answer_a_ping_is_closed_when_the_timeout_has_passed() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         floor.pass_time(25)
         assert await client.text() == "2"
         floor.pass_time(19.9)
         assert floor.residue()["sockets"] == 1
         floor.pass_time(0.2)
-        await client.ended()
+        await client.until_closed()
         await floor.until_empty()
 
 
@@ -46,13 +46,13 @@ async def test_a_client_that_never_joins_is_closed_after_the_join_timeout() -> N
         floor.pass_time(19.9)
         assert floor.residue()["sockets"] == 1
         floor.pass_time(0.2)
-        await client.ended()
+        await client.until_closed()
         await floor.until_empty()
 
 
 async def test_a_client_that_has_left_its_only_namespace_does_not_stay_for_ever() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         client.send("41/market,")
         while floor.residue()["registry"]:
             await asyncio.sleep(0)
@@ -60,23 +60,23 @@ async def test_a_client_that_has_left_its_only_namespace_does_not_stay_for_ever(
         client.send("3")
         await client.text()
         floor.pass_time(45)
-        await client.ended()
+        await client.until_closed()
         await floor.until_empty()
 
 
 async def test_a_pong_that_no_ping_asked_for_ends_the_connection() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         client.send("3")
-        await client.ended()
+        await client.until_closed()
         await floor.until_empty()
 
 
 async def test_a_client_that_answers_pings_but_reads_nothing_is_dropped() -> None:
     async with running({"delivery.buffer_bytes": 50_000_000}) as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
-        client.stop_reading()
+        client.pause_reading()
         body = {**PRICE, "note": "x" * 30_000}
         connection = floor.server.sockets.connections()[0]
         while connection.buffered_bytes < 1_000_000:
@@ -95,9 +95,9 @@ async def test_a_client_that_answers_pings_but_reads_nothing_is_dropped() -> Non
 
 async def test_a_client_over_the_byte_cap_gets_no_more_and_is_ended_if_it_takes_nothing() -> None:
     async with running({"delivery.buffer_bytes": 200_000}) as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
-        client.stop_reading()
+        client.pause_reading()
         body = {**PRICE, "note": "x" * 30_000}
         connection = floor.server.sockets.connections()[0]
         while not connection.clogged:
@@ -120,9 +120,9 @@ async def test_a_client_over_the_byte_cap_gets_no_more_and_is_ended_if_it_takes_
 
 async def test_a_client_that_reads_again_is_brought_up_to_date_at_once() -> None:
     async with running({"delivery.buffer_bytes": 200_000}) as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
-        client.stop_reading()
+        client.pause_reading()
         body = {**PRICE, "note": "x" * 30_000}
         connection = floor.server.sockets.connections()[0]
         published = 0
@@ -131,7 +131,7 @@ async def test_a_client_that_reads_again_is_brought_up_to_date_at_once() -> None
             await floor.server.publishing.publish("PRICE:BTCUSDT", {**body, "last": str(published)})
             await asyncio.sleep(0)
         floor.pass_time(20)
-        client.read_again()
+        client.resume_reading()
         seen = 0
         while seen < published:
             _, message = await client.event()
@@ -146,9 +146,9 @@ async def test_a_client_that_reads_again_is_brought_up_to_date_at_once() -> None
 
 async def test_a_ping_behind_what_the_client_has_not_read_gets_its_time_once_more() -> None:
     async with running({"delivery.buffer_bytes": 200_000}) as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
-        client.stop_reading()
+        client.pause_reading()
         connection = floor.server.sockets.connections()[0]
         while not connection.clogged:
             await floor.server.publishing.publish("PRICE:BTCUSDT", {**PRICE, "note": "x" * 30_000})
@@ -163,8 +163,8 @@ async def test_a_ping_behind_what_the_client_has_not_read_gets_its_time_once_mor
 
 async def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
     async with running({"delivery.buffer_bytes": 100_000, "limits.events_per_second": 0}) as floor:
-        client = await RawClient.connected(floor.port, floor.token())
-        client.stop_reading()
+        client = await RawClient.connect(floor.port, floor.token())
+        client.pause_reading()
         connection = floor.server.sockets.connections()[0]
         topics = [f"NOSUCH:{'x' * 70}{i}" for i in range(200)]
         question = masked(f"42/market,1{json.dumps(['subscribe', {'topics': topics}])}".encode())
@@ -177,7 +177,7 @@ async def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> N
             client.send_bytes(question)
             await asyncio.sleep(0)
         assert connection.buffered_bytes <= held
-        client.read_again()
+        client.resume_reading()
         while connection.buffered_bytes:
             await client.reader.read(1 << 20)
         client.cut()
@@ -186,15 +186,15 @@ async def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> N
 
 async def test_many_control_frames_between_two_pings_end_the_connection() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         client.send_bytes(masked(b"", first=0x89) * 100)
-        await client.ended()
+        await client.until_closed()
         await floor.until_empty()
 
 
 async def test_a_few_websocket_pings_are_answered() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         client.send_bytes(masked(b"hello", first=0x89))
         assert await client.frame() == (0xA, b"hello")
         client.cut()
@@ -204,17 +204,17 @@ async def test_a_few_websocket_pings_are_answered() -> None:
 @pytest.mark.parametrize("frame", [masked(b"\x03\xe8bye", first=0x88), masked(b"", first=0x88)])
 async def test_a_client_that_closes_its_websocket_is_answered_and_gone(frame: bytes) -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         client.send_bytes(frame + masked(b'42/market,1["subscriptions"]'))
-        assert await client.ended() == b"\x88\x02\x03\xe8"
+        assert await client.until_closed() == b"\x88\x02\x03\xe8"
         await floor.until_empty()
 
 
 async def test_unasked_websocket_pongs_are_let_go_unless_there_are_many() -> None:
     async with running() as floor:
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         client.send_bytes(masked(b"", first=0x8A) * 10)
         assert (await client.call("subscriptions", {}))["ok"]
         client.send_bytes(masked(b"", first=0x8A) * 100)
-        await client.ended()
+        await client.until_closed()
         await floor.until_empty()

@@ -9,7 +9,7 @@ import struct
 import aiohttp
 import pytest
 
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import running
 
 GOOD = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -68,7 +68,7 @@ async def test_malformed_http_is_one_line_at_most(
     async with running() as floor:
         reader, writer = await asyncio.open_connection(floor.host, floor.port)
         writer.write(before + rubbish)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             answer = await reader.read()
         assert b" 400 " in answer or b" 404 " in answer
         writer.close()

@@ -9,14 +9,14 @@ import aiohttp
 import pytest
 
 from tests.kit.clients.wire import RawClient, masked
-from tests.kit.patience import PATIENCE_SECONDS, until
-from tests.kit.server.in_process import PRICE, Running, running
+from tests.kit.patience import MAX_WAIT_SECONDS, until
+from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
 class Poller:
     """A client that polls."""
 
-    def __init__(self, http: aiohttp.ClientSession, floor: Running) -> None:
+    def __init__(self, http: aiohttp.ClientSession, floor: RunningServer) -> None:
         self._http = http
         self._floor = floor
         self.sid = ""
@@ -54,7 +54,7 @@ class Poller:
 @contextlib.asynccontextmanager
 async def polling(
     settings: dict[str, object] | None = None,
-) -> AsyncIterator[tuple[Running, Poller]]:
+) -> AsyncIterator[tuple[RunningServer, Poller]]:
     async with running(settings) as floor, aiohttp.ClientSession() as http:
         yield floor, Poller(http, floor)
 
@@ -62,7 +62,7 @@ async def polling(
 DEEP = [f"ORDERBOOK:S{number}" for number in range(16)]
 
 
-async def deep_books(floor: Running) -> None:
+async def deep_books(floor: RunningServer) -> None:
     """Books whose snapshots fill an answer."""
     bids = [[f"{level}.00000001", "1.00000000"] for level in range(1, 201)]
     for topic in DEEP:
@@ -212,7 +212,7 @@ async def test_posts_that_do_not_wait_for_each_other_end_the_connection() -> Non
         await deep_books(floor)
         subscribe = json.dumps(["subscribe", {"topics": DEEP}])
         body = "\x1e".join(f"42/market,{number}{subscribe}" for number in range(10))
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             answers = await asyncio.gather(*(client.post(body) for _ in range(5)))
         assert {status for status, _ in answers} == {400}
         await floor.until_empty()
@@ -273,15 +273,15 @@ async def test_a_probe_that_fails_leaves_the_client_polling() -> None:
         for wrong in ("nonsense", "5", "3probe"):
             ws = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
             ws.send(wrong)
-            await ws.ended()
+            await ws.until_closed()
         leaving = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
         leaving.send_bytes(masked(b"", first=0x89) + masked(b"", first=0x88))
-        await leaving.ended()
+        await leaving.until_closed()
         silent = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
         with pytest.raises(ConnectionError):
             await RawClient.open(floor.port, query=f"&sid={poller.sid}")
         floor.pass_time(10.1)
-        await silent.ended()
+        await silent.until_closed()
         await poller.post('42/market,0["subscriptions"]')
         assert (await poller.get())[1] == '43/market,0[{"ok":true,"topics":{}}]'
         await poller.post("1")
@@ -294,7 +294,7 @@ async def test_a_probe_ends_with_the_connection_it_wants_to_take_over() -> None:
         ws = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
         await poller.post("1")
         ws.send("2probe")
-        await ws.ended()
+        await ws.until_closed()
         await floor.until_empty()
 
 
@@ -332,6 +332,6 @@ async def test_a_session_is_not_opened_by_a_post_and_preflights_are_answered() -
 async def test_where_only_websockets_are_served_polling_is_refused() -> None:
     async with polling({"server.transports": ["websocket"]}) as (floor, poller):
         assert (await poller.get())[0] == 400
-        client = await RawClient.connected(floor.port, floor.token())
+        client = await RawClient.connect(floor.port, floor.token())
         client.cut()
         await floor.until_empty()

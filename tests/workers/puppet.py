@@ -7,34 +7,34 @@ import socket
 import sys
 from pathlib import Path
 
-from server.workers.control import Control, Word
+from server.workers.control import Control, MessageKind
 
 
-async def main(diary: str, habit: str, control_fd: int) -> None:
+async def main(diary_path: str, behavior: str, control_fd: int) -> None:
     def note(what: str) -> None:
-        with open(diary, "a") as file:
+        with open(diary_path, "a") as file:
             file.write(f"{what} {order.number} {os.getpid()}\n")
 
     def on_term() -> None:
         note("term")
-        if habit != "stubborn":
+        if behavior != "stubborn":
             sys.exit(0)
 
-    control = await Control.on(socket.socket(fileno=control_fd))
-    order = await control.ordered()
+    control = await Control.open(socket.socket(fileno=control_fd))
+    order = await control.receive_spec()
     note("start")
-    if habit == "failing" or Path(f"{diary}.unfit").exists():
-        control.say(Word.FAILED, message="the reason why", code=2)
+    if behavior == "failing" or Path(f"{diary_path}.unfit").exists():
+        control.send(MessageKind.FAILED, message="the reason why", code=2)
         return
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_term)
-    control.say(Word.READY)
-    if habit == "dying":
+    control.send(MessageKind.READY)
+    if behavior == "dying":
         return
-    while (heard := await control.heard()) is not None:
+    while (heard := await control.receive()) is not None:
         note(heard[0].value)
     note("over")
-    control.say(Word.HANDED_OVER)
-    if habit == "stubborn":
+    control.send(MessageKind.HANDED_OVER)
+    if behavior == "stubborn":
         await asyncio.sleep(60)
     control.close()
 

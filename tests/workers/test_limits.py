@@ -7,14 +7,14 @@ import signal
 from tests.kit.clients.wire import RawClient
 from tests.kit.redis.servers import RedisServer
 from tests.kit.server.workers import Workers, workers
-from tests.workers.test_processes import cut, cut_off
+from tests.workers.test_processes import cut, disconnected
 
 LIMIT, MANY = 12, 30
 # The lease of a node and two of its beats.
 LEASE_SECONDS = 12.0
 
 
-async def those_let_in(floor: Workers) -> list[RawClient]:
+async def admitted_clients(floor: Workers) -> list[RawClient]:
     """Many try to connect at once; those who were let in."""
 
     async def come() -> RawClient | None:
@@ -41,18 +41,18 @@ async def test_a_limit_is_that_of_all_workers_and_a_killed_one_gives_its_share_b
         "FLOORCAST_LIMITS__CONNECTIONS_PER_IP": str(LIMIT),
     }
     with workers(2, environ=environ) as floor:
-        clients = await those_let_in(floor)
+        clients = await admitted_clients(floor)
         assert len(clients) == LIMIT
         os.kill(min(floor.pids()), signal.SIGKILL)
         async with asyncio.timeout(5):
-            while not (gone := await cut_off(clients)):
+            while not (gone := await disconnected(clients)):
                 pass
         assert 0 < len(gone) < LIMIT
         back: list[RawClient] = []
         async with asyncio.timeout(LEASE_SECONDS + 10):
             while len(back) < len(gone):
                 await asyncio.sleep(0.5)
-                back += await those_let_in(floor)
+                back += await admitted_clients(floor)
         assert len(back) == len(gone)
-        assert await those_let_in(floor) == []
+        assert await admitted_clients(floor) == []
         cut([*clients, *back])

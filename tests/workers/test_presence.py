@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kit.clients.session_client import Member
+from tests.kit.clients.session_client import SessionClient
 from tests.kit.redis.servers import redis_server
 from tests.kit.server.workers import Workers, workers
 
@@ -15,7 +15,7 @@ LEASE_SECONDS = 2.0
 # For so much longer than it takes until others have noticed; who has the time takes more.
 STOPPED_SECONDS = float(os.environ.get("FLOORCAST_FAULT_SECONDS", "0"))
 # A lease, the time until somebody looks, and a busy machine.
-GIVEN_UP_SECONDS = 3 * LEASE_SECONDS + 2
+EXPIRY_SECONDS = 3 * LEASE_SECONDS + 2
 # That all of them are at one of two workers is not to be feared.
 MANY = 12
 
@@ -34,18 +34,18 @@ def floor() -> Iterator[Workers]:
             yield floor
 
 
-async def crowd(floor: Workers) -> dict[str, Member]:
+async def join_members(floor: Workers) -> dict[str, SessionClient]:
     """Members of one session, all of whom know of each other."""
-    members = {f"u{n}": await Member.come(floor, f"u{n}", "room") for n in range(MANY)}
+    members = {f"u{n}": await SessionClient.connect(floor, f"u{n}", "room") for n in range(MANY)}
     for user, member in members.items():
-        await agree({user: member}, set(members))
-        await member.silence()
+        await until_participants({user: member}, set(members))
+        await member.pending_events()
     return members
 
 
-async def agree(members: dict[str, Member], users: set[str]) -> None:
+async def until_participants(members: dict[str, SessionClient], users: set[str]) -> None:
     """Wait until everybody is told that these are there, and nobody else."""
-    async with asyncio.timeout(GIVEN_UP_SECONDS):
+    async with asyncio.timeout(EXPIRY_SECONDS):
         for member in members.values():
             while True:
                 answer = await member.call("participants", session_id="room")
@@ -55,7 +55,7 @@ async def agree(members: dict[str, Member], users: set[str]) -> None:
                 await asyncio.sleep(0.02)
 
 
-async def told(member: Member, event: str, count: int) -> list[str]:
+async def next_user_ids(member: SessionClient, event: str, count: int) -> list[str]:
     """So many users of whom a member hears this; the numbers of those who are there fit."""
     bodies = [await member.next(event) for _ in range(count)]
     step = 1 if event == "user_joined" else -1
@@ -64,10 +64,12 @@ async def told(member: Member, event: str, count: int) -> list[str]:
     return [body["user_id"] for body in bodies]
 
 
-async def parted(floor: Workers, members: dict[str, Member], pid: int) -> dict[str, Member]:
+async def members_on(
+    floor: Workers, members: dict[str, SessionClient], pid: int
+) -> dict[str, SessionClient]:
     """Those who are at this worker, which stands still: they get no answer."""
 
-    async def is_there(member: Member) -> bool:
+    async def is_there(member: SessionClient) -> bool:
         try:
             async with asyncio.timeout(0.5):
                 await member.call("participants", session_id="room")
@@ -80,32 +82,32 @@ async def parted(floor: Workers, members: dict[str, Member], pid: int) -> dict[s
     return {user: each for (user, each), its in zip(members.items(), there, strict=True) if its}
 
 
-async def late_answer(member: Member) -> None:
+async def next_late_reply(member: SessionClient) -> None:
     """What was asked of the worker while it stood still."""
-    async with asyncio.timeout(GIVEN_UP_SECONDS):
+    async with asyncio.timeout(EXPIRY_SECONDS):
         while not (text := await member.client.text()).startswith("43/"):
-            member._keep(text)
+            member.take_packet(text)
 
 
 async def test_the_members_of_a_worker_that_was_killed_leave_within_the_lease(
     floor: Workers,
 ) -> None:
-    members = await crowd(floor)
+    members = await join_members(floor)
     os.kill(floor.pids().pop(), signal.SIGKILL)
-    floor.until("a worker has died")
+    floor.until_logged("a worker has died")
     await asyncio.sleep(0.05)
     lost = {user: each for user, each in members.items() if each.client.reader.at_eof()}
     rest = {user: each for user, each in members.items() if user not in lost}
     assert lost
     assert rest
-    await agree(rest, set(rest))
+    await until_participants(rest, set(rest))
     for member in rest.values():
-        users = await told(member, "user_left", len(lost))
+        users = await next_user_ids(member, "user_left", len(lost))
         assert sorted(users) == sorted(lost)
-        assert await member.silence() == []
+        assert await member.pending_events() == []
     [first, *_] = rest.values()
-    newcomer = await Member.come(floor, "new", "room")
-    assert (await told(first, "user_joined", 1)) == ["new"]
+    newcomer = await SessionClient.connect(floor, "new", "room")
+    assert (await next_user_ids(first, "user_joined", 1)) == ["new"]
     assert (await newcomer.call("participants", session_id="room"))["participant_count"] == (
         len(rest) + 1
     )
@@ -115,26 +117,26 @@ async def test_the_members_of_a_worker_that_was_killed_leave_within_the_lease(
 async def test_the_members_of_a_worker_that_stood_still_leave_and_come_back_with_it(
     floor: Workers,
 ) -> None:
-    members = await crowd(floor)
+    members = await join_members(floor)
     pid = floor.pids().pop()
     os.kill(pid, signal.SIGSTOP)
     try:
-        stopped = await parted(floor, members, pid)
+        stopped = await members_on(floor, members, pid)
         rest = {user: each for user, each in members.items() if user not in stopped}
         assert stopped
         assert rest
-        await agree(rest, set(rest))
+        await until_participants(rest, set(rest))
         for member in rest.values():
-            users = await told(member, "user_left", len(stopped))
+            users = await next_user_ids(member, "user_left", len(stopped))
             assert sorted(users) == sorted(stopped)
         await asyncio.sleep(STOPPED_SECONDS)
     finally:
         os.kill(pid, signal.SIGCONT)
     for member in stopped.values():
-        await late_answer(member)
-    await agree(members, set(members))
+        await next_late_reply(member)
+    await until_participants(members, set(members))
     for member in rest.values():
-        assert sorted(await told(member, "user_joined", len(stopped))) == sorted(stopped)
+        assert sorted(await next_user_ids(member, "user_joined", len(stopped))) == sorted(stopped)
     [sender, *_] = rest.values()
     sent = await sender.call("send", session_id="room", data={"n": 1})
     assert sent["ok"]
@@ -145,6 +147,6 @@ async def test_the_members_of_a_worker_that_stood_still_leave_and_come_back_with
     cut(*members.values())
 
 
-def cut(*members: Member) -> None:
+def cut(*members: SessionClient) -> None:
     for each in members:
         each.client.cut()

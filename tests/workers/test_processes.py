@@ -15,9 +15,9 @@ import pytest
 
 from tests.journeys.test_serving import get
 from tests.kit.clients.wire import RawClient
-from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.programs import program
-from tests.kit.server.demo import demo, without_settings
+from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.programs import require_program
+from tests.kit.server.demo import demo, environ_without_settings
 from tests.kit.server.in_process import SECRET
 from tests.kit.server.workers import Workers, workers
 
@@ -26,9 +26,9 @@ MANY = 40
 QUICK = {"FLOORCAST_SERVER__DRAIN_SECONDS": "0.2"}
 
 
-async def crowd(floor: Workers, count: int = MANY) -> list[RawClient]:
+async def join_clients(floor: Workers, count: int = MANY) -> list[RawClient]:
     """So many clients who have joined."""
-    joining = (RawClient.connected(floor.port, floor.token()) for _ in range(count))
+    joining = (RawClient.connect(floor.port, floor.token()) for _ in range(count))
     return list(await asyncio.gather(*joining))
 
 
@@ -37,13 +37,13 @@ def cut(clients: Iterable[RawClient]) -> None:
         each.cut()
 
 
-async def cut_off(clients: Iterable[RawClient]) -> list[RawClient]:
+async def disconnected(clients: Iterable[RawClient]) -> list[RawClient]:
     """Those whose connections have ended without a word."""
     await asyncio.sleep(0.05)
     return [each for each in clients if each.reader.at_eof()]
 
 
-async def fed(clients: Iterable[RawClient]) -> list[bool]:
+async def receives_feed(clients: Iterable[RawClient]) -> list[bool]:
     """At whose worker the feed has said something."""
     asking = (each.call("subscribe", {"topics": ["PRICE:BTCUSDT"]}) for each in clients)
     answers = await asyncio.gather(*asking)
@@ -55,7 +55,7 @@ def alive(pids: Iterable[int]) -> bool:
 
 
 async def until_gone(pids: Iterable[int]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         while alive(pids):
             await asyncio.sleep(0.01)
 
@@ -65,11 +65,11 @@ async def test_all_workers_serve_at_one_address_that_is_said_once() -> None:
         assert floor.printed == [f"listening on {floor.url}\n"]
         assert len(floor.pids()) == 2
         assert get(f"{floor.url}/health/ready") == (200, '{"status": "ready"}')
-        clients = await crowd(floor)
+        clients = await join_clients(floor)
         victim = floor.pids().pop()
         os.kill(victim, signal.SIGKILL)
-        floor.until("a worker has died")
-        lost = await cut_off(clients)
+        floor.until_logged("a worker has died")
+        lost = await disconnected(clients)
         assert 0 < len(lost) < MANY
         cut(clients)
 
@@ -80,11 +80,11 @@ async def test_who_waits_at_a_worker_that_is_killed_is_served_by_the_next_one() 
         for pid in (first, second):
             os.kill(pid, signal.SIGSTOP)
         # The kernel connects them, and nobody takes them in.
-        joining = asyncio.ensure_future(crowd(floor))
+        joining = asyncio.ensure_future(join_clients(floor))
         await asyncio.sleep(0.1)
         os.kill(first, signal.SIGKILL)
         os.kill(second, signal.SIGCONT)
-        clients = await asyncio.wait_for(joining, PATIENCE_SECONDS)
+        clients = await asyncio.wait_for(joining, MAX_WAIT_SECONDS)
         assert len(clients) == MANY
         assert second in floor.pids()
         cut(clients)
@@ -92,7 +92,7 @@ async def test_who_waits_at_a_worker_that_is_killed_is_served_by_the_next_one() 
 
 async def test_a_worker_that_was_stopped_for_a_while_has_lost_nobody() -> None:
     with workers(2) as floor:
-        clients = await crowd(floor)
+        clients = await join_clients(floor)
         for pid in floor.pids():
             os.kill(pid, signal.SIGSTOP)
         asking = [client.call("subscribe", {"topics": ["PRICE:A"]}) for client in clients]
@@ -108,22 +108,22 @@ async def test_a_worker_that_was_stopped_for_a_while_has_lost_nobody() -> None:
 async def test_one_worker_runs_the_feed_and_when_it_is_killed_its_successor_does() -> None:
     with workers(2, "--feed", "simulated") as floor:
         for _ in range(2):
-            clients = await crowd(floor)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while not any(await fed(clients)):
+            clients = await join_clients(floor)
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                while not any(await receives_feed(clients)):
                     await asyncio.sleep(0.1)
-            assert 0 < sum(await fed(clients)) < MANY
+            assert 0 < sum(await receives_feed(clients)) < MANY
             [line] = [line for line in floor.logged if "a worker is ready worker=0" in line][-1:]
             died = sum("has died" in line for line in floor.logged)
             os.kill(int(line.rpartition("pid=")[2]), signal.SIGKILL)
-            floor.until("a worker is ready worker=0", died + 2)
+            floor.until_logged("a worker is ready worker=0", died + 2)
             cut(clients)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_sends_everybody_away_from_every_worker(how: signal.Signals) -> None:
     with workers(2, environ=QUICK) as floor:
-        clients = await crowd(floor)
+        clients = await join_clients(floor)
         pids = floor.pids()
         floor.process.send_signal(how)
         for client in clients:
@@ -132,30 +132,30 @@ async def test_a_signal_sends_everybody_away_from_every_worker(how: signal.Signa
                 assert event == "reconnect_hint"
                 event, body = await client.event()
             assert (event, body["code"], body["reconnect"]) == ("goodbye", "server.draining", True)
-            await client.ended()
-        assert await asyncio.to_thread(floor.process.wait, PATIENCE_SECONDS) == 0
+            await client.until_closed()
+        assert await asyncio.to_thread(floor.process.wait, MAX_WAIT_SECONDS) == 0
         assert not alive(pids)
 
 
 async def test_a_second_signal_does_not_wait() -> None:
     with workers(2) as floor:
-        clients = await crowd(floor)
+        clients = await join_clients(floor)
         floor.process.send_signal(signal.SIGTERM)
         # Now the drain, of 30 seconds, has begun.
         assert (await clients[0].event())[0] == "reconnect_hint"
         floor.process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(floor.process.wait, PATIENCE_SECONDS) == 1
+        assert await asyncio.to_thread(floor.process.wait, MAX_WAIT_SECONDS) == 1
         cut(clients)
 
 
 async def test_renewing_turns_nobody_away_and_sends_the_clients_of_the_old_ones_off() -> None:
     with workers(2, environ=QUICK) as floor:
         old = floor.pids()
-        clients = await crowd(floor)
+        clients = await join_clients(floor)
         floor.process.send_signal(signal.SIGHUP)
         arrived = 0
         while "all workers are renewed" not in "".join(floor.logged):
-            newcomer = await RawClient.connected(floor.port, floor.token())
+            newcomer = await RawClient.connect(floor.port, floor.token())
             arrived += 1
             newcomer.cut()
         assert arrived > 20
@@ -176,11 +176,11 @@ async def test_wrong_settings_renew_nothing_and_are_said(tmp_path: Path) -> None
         old = floor.pids()
         file.write_text('[ping]\ninterval_seconds = "often"\n')
         floor.process.send_signal(signal.SIGHUP)
-        floor.until("ping.interval_seconds")
+        floor.until_logged("ping.interval_seconds")
         assert floor.pids() == old
         file.write_text("[ping]\ninterval_seconds = 10\n")
         floor.process.send_signal(signal.SIGHUP)
-        floor.until("all workers are renewed")
+        floor.until_logged("all workers are renewed")
         client = await RawClient.open(floor.port)
         assert '"pingInterval":10000' in await client.text()
         client.cut()
@@ -189,7 +189,7 @@ async def test_wrong_settings_renew_nothing_and_are_said(tmp_path: Path) -> None
 async def test_workers_whose_supervisor_was_killed_let_everybody_go_and_end() -> None:
     with workers(2, environ=QUICK) as floor:
         pids = floor.pids()
-        clients = await crowd(floor)
+        clients = await join_clients(floor)
         floor.process.kill()
         for client in clients:
             assert (await client.event())[0] == "reconnect_hint"
@@ -207,10 +207,10 @@ async def test_a_polling_client_is_told_what_to_do_instead() -> None:
 
 
 async def test_clients_of_all_workers_of_the_demo_share_one_market() -> None:
-    program("redis-server")
+    require_program("redis-server")
     with demo("--workers", "2") as floor:
         port = int(floor.url.rpartition(":")[2])
-        joining = (RawClient.connected(port, floor.tokens["trader"]) for _ in range(MANY))
+        joining = (RawClient.connect(port, floor.tokens["trader"]) for _ in range(MANY))
         clients = await asyncio.gather(*joining)
         for client in clients:
             answer = await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
@@ -222,20 +222,20 @@ async def test_clients_of_all_workers_of_the_demo_share_one_market() -> None:
         cut(clients)
 
 
-def started(*flags: str) -> "subprocess.CompletedProcess[str]":
+def failed_start(*flags: str) -> "subprocess.CompletedProcess[str]":
     """What comes of a start that fails."""
     return subprocess.run(
         [sys.executable, "-m", "server.cli", "serve", *flags],
-        env={**without_settings(), "FLOORCAST_AUTH__SECRET": SECRET},
+        env={**environ_without_settings(), "FLOORCAST_AUTH__SECRET": SECRET},
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=MAX_WAIT_SECONDS,
         check=False,
     )
 
 
 def test_workers_that_would_share_nothing_are_not_started() -> None:
-    done = started("--port", "0", "--workers", "2")
+    done = failed_start("--port", "0", "--workers", "2")
     assert done.returncode == 2
     assert done.stderr == (
         "floorcast: server.workers: 2 processes need a broker that they share: "
@@ -245,6 +245,6 @@ def test_workers_that_would_share_nothing_are_not_started() -> None:
 
 def test_nobody_else_can_listen_where_workers_do() -> None:
     with workers(2) as floor:
-        done = started("--port", str(floor.port))
+        done = failed_start("--port", str(floor.port))
         assert done.returncode == 2
         assert "cannot listen on" in done.stderr

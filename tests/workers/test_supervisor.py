@@ -13,34 +13,34 @@ import pytest
 
 from server.access import ConfigurationError
 from server.app import SystemClock
-from server.workers.control import Order
+from server.workers.control import WorkerSpec
 from server.workers.failures import TooManyDeaths, WorkerFailed
 from server.workers.process import Launcher
 from server.workers.restarts import RestartLimit
 from server.workers.supervisor import Supervisor
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-class Stage:
+class SupervisorRig:
     """A supervisor that runs, and the diary of its workers."""
 
-    def __init__(self, folder: Path, habit: str, *, seats: int = 2) -> None:
+    def __init__(self, folder: Path, behavior: str, *, slots: int = 2) -> None:
         self.diary = folder / "diary"
         self.announced = 0
-        self.wrong: str | None = None
-        self._listeners = [socket.socket() for _ in range(seats)]
-        command = [sys.executable, "-m", "tests.workers.puppet", str(self.diary), habit]
+        self.settings_error: str | None = None
+        self._listeners = [socket.socket() for _ in range(slots)]
+        command = [sys.executable, "-m", "tests.workers.puppet", str(self.diary), behavior]
         environ = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
         self.supervisor = Supervisor(
-            Launcher(command, environ, Order(0, {})),
+            Launcher(command, environ, WorkerSpec(0, {})),
             self._listeners,
             clock=SystemClock(),
             limit=RestartLimit(deaths=3, seconds=30),
             drain_seconds=0.1,
-            judge=self._judge,
-            again_seconds=0.01,
+            check_settings=self._check_settings,
+            retry_seconds=0.01,
         )
 
     def notes(self, what: str) -> list[str]:
@@ -48,13 +48,13 @@ class Stage:
         lines = self.diary.read_text().splitlines() if self.diary.exists() else []
         return [line.split()[-1] for line in lines if line.startswith(f"{what} ")]
 
-    def order_of(self, *what: str) -> list[tuple[str, str]]:
+    def entries(self, *what: str) -> list[tuple[str, str]]:
         """These entries, each with its pid."""
         lines = [line.rsplit(" ", 2) for line in self.diary.read_text().splitlines()]
         return [(line[0], line[2]) for line in lines if line[0] in what]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             while not condition():
                 await asyncio.sleep(0.01)
 
@@ -68,37 +68,37 @@ class Stage:
     def _announce(self) -> None:
         self.announced += 1
 
-    def _judge(self) -> None:
-        if self.wrong is not None:
-            raise ConfigurationError(self.wrong)
+    def _check_settings(self) -> None:
+        if self.settings_error is not None:
+            raise ConfigurationError(self.settings_error)
 
 
 @contextlib.asynccontextmanager
-async def staged(stage: Stage) -> AsyncIterator["asyncio.Task[bool]"]:
+async def running_supervisor(rig: SupervisorRig) -> AsyncIterator["asyncio.Task[bool]"]:
     """Let it run; all workers are ready when the block begins, and gone when it has ended."""
-    running = asyncio.get_running_loop().create_task(stage.run(), name="supervisor")
+    running = asyncio.get_running_loop().create_task(rig.run(), name="supervisor")
     try:
-        await stage.until(lambda: stage.announced == 1 or running.done())
+        await rig.until(lambda: rig.announced == 1 or running.done())
         yield running
     finally:
-        stage.supervisor.stop(signal.SIGINT)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        rig.supervisor.stop(signal.SIGINT)
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             await asyncio.wait([running])
-    for pid in stage.notes("start"):
+    for pid in rig.notes("start"):
         assert not Path(f"/proc/{pid}").exists()
 
 
 async def test_one_worker_alone_is_given_the_feed(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "faithful", seats=3)
-    async with staged(stage):
+    stage = SupervisorRig(tmp_path, "faithful", slots=3)
+    async with running_supervisor(stage):
         await stage.until(lambda: bool(stage.notes("feed")))
         assert len(stage.notes("start")) == 3
     assert len(stage.notes("feed")) == 1
 
 
 async def test_a_dead_worker_is_replaced_and_the_feed_goes_to_its_successor(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "faithful")
-    async with staged(stage):
+    stage = SupervisorRig(tmp_path, "faithful")
+    async with running_supervisor(stage):
         await stage.until(lambda: len(stage.notes("feed")) == 1)
         [feeding] = stage.notes("feed")
         os.kill(int(feeding), signal.SIGKILL)
@@ -110,8 +110,8 @@ async def test_a_dead_worker_is_replaced_and_the_feed_goes_to_its_successor(tmp_
 async def test_renewing_replaces_one_after_the_other_and_never_lets_two_feed(
     tmp_path: Path,
 ) -> None:
-    stage = Stage(tmp_path, "faithful")
-    async with staged(stage):
+    stage = SupervisorRig(tmp_path, "faithful")
+    async with running_supervisor(stage):
         await stage.until(lambda: len(stage.notes("feed")) == 1)
         [feeding] = stage.notes("feed")
         first = stage.notes("start")
@@ -119,7 +119,7 @@ async def test_renewing_replaces_one_after_the_other_and_never_lets_two_feed(
         await stage.until(lambda: len(stage.notes("over")) == 2)
         third, fourth = stage.notes("start")[2:]
         [other] = set(first) - {feeding}
-        assert stage.order_of("start", "feed", "over")[3:] == [
+        assert stage.entries("start", "feed", "over")[3:] == [
             ("start", third),
             ("over", feeding),
             ("feed", third),
@@ -131,17 +131,17 @@ async def test_renewing_replaces_one_after_the_other_and_never_lets_two_feed(
 async def test_with_wrong_settings_nothing_is_renewed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage = Stage(tmp_path, "faithful")
-    async with staged(stage):
-        stage.wrong = "server.port: not a port"
+    stage = SupervisorRig(tmp_path, "faithful")
+    async with running_supervisor(stage):
+        stage.settings_error = "server.port: not a port"
         stage.supervisor.renew()
         assert "settings are wrong" in caplog.text
-        assert not stage.supervisor._renewal.is_set()
+        assert not stage.supervisor._renewal_requested.is_set()
 
 
 async def test_workers_that_keep_dying_end_all_with_a_code(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "dying", seats=1)
-    async with staged(stage) as running:
+    stage = SupervisorRig(tmp_path, "dying", slots=1)
+    async with running_supervisor(stage) as running:
         with pytest.raises(TooManyDeaths, match="3 workers died within 30 s") as ended:
             await running
         assert ended.value.code == 3
@@ -149,8 +149,8 @@ async def test_workers_that_keep_dying_end_all_with_a_code(tmp_path: Path) -> No
 
 
 async def test_a_worker_that_cannot_start_is_tried_again_while_others_serve(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "faithful")
-    async with staged(stage):
+    stage = SupervisorRig(tmp_path, "faithful")
+    async with running_supervisor(stage):
         unfit = tmp_path / "diary.unfit"
         unfit.touch()
         os.kill(int(stage.notes("start")[1]), signal.SIGKILL)
@@ -164,8 +164,8 @@ async def test_a_worker_that_cannot_start_is_tried_again_while_others_serve(tmp_
 
 
 async def test_what_keeps_a_worker_from_starting_is_said_once_and_ends_all(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "failing")
-    async with staged(stage) as running:
+    stage = SupervisorRig(tmp_path, "failing")
+    async with running_supervisor(stage) as running:
         with pytest.raises(WorkerFailed, match="the reason why") as ended:
             await running
         assert ended.value.code == 2
@@ -173,16 +173,16 @@ async def test_what_keeps_a_worker_from_starting_is_said_once_and_ends_all(tmp_p
 
 
 async def test_a_signal_reaches_every_worker_and_the_end_is_in_peace(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "faithful")
-    async with staged(stage) as running:
+    stage = SupervisorRig(tmp_path, "faithful")
+    async with running_supervisor(stage) as running:
         stage.supervisor.stop(signal.SIGTERM)
         assert await running is True
     assert sorted(stage.notes("term")) == sorted(stage.notes("start"))
 
 
 async def test_a_second_signal_kills_who_does_not_end(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "stubborn")
-    async with staged(stage) as running:
+    stage = SupervisorRig(tmp_path, "stubborn")
+    async with running_supervisor(stage) as running:
         stage.supervisor.stop(signal.SIGTERM)
         await stage.until(lambda: len(stage.notes("term")) == 2)
         stage.supervisor.stop(signal.SIGTERM)
@@ -192,8 +192,8 @@ async def test_a_second_signal_kills_who_does_not_end(tmp_path: Path) -> None:
 
 
 async def test_a_worker_that_drains_already_is_not_told_again(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "stubborn", seats=1)
-    async with staged(stage) as running:
+    stage = SupervisorRig(tmp_path, "stubborn", slots=1)
+    async with running_supervisor(stage) as running:
         [draining] = stage.notes("start")
         stage.supervisor.renew()
         await stage.until(lambda: len(stage.notes("feed")) == 2)

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from client_sdk.contract import ErrorCode
-from server.brokers.failures import Failures
-from server.core.errors import FloorcastError, LimitError, Moved
+from server.brokers.failures import FailureLog
+from server.core.errors import FloorcastError, LimitError, WriteConflict
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.history import History
 from server.core.log.idempotency import Claim, IdempotencyWindow
-from server.ports import Clock, unheard
+from server.ports import Clock, ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +34,25 @@ class MemoryBroker:
         self._epoch = epoch
         self._config = config = config or MemoryConfig()
         self._latest: dict[str, Entry] = {}
-        self._wholes: dict[str, Callable[[], bytes]] = {}
+        self._full_states: dict[str, Callable[[], bytes]] = {}
         # The channel that was silent for longest comes first.
         self._histories: OrderedDict[str, History] = OrderedDict()
-        self._kept_bytes = 0
+        self._history_bytes = 0
         self._claims = IdempotencyWindow(
-            max_claims=config.max_claims, seconds=config.idempotency_seconds
+            max_claims=config.max_claims, window_seconds=config.idempotency_seconds
         )
         # The epoch of each watched channel: what was told of one without messages stays true.
         self._watched: dict[str, str] = {}
-        self._forgotten = 0
+        self._forget_count = 0
         self._deliver: Callable[[Entry], None] | None = None
-        self._failures = Failures()
+        self._failure_log = FailureLog()
 
     async def start(
         self,
         deliver: Callable[[Entry], None],
         *,
-        on_reset: Callable[[Reset], None] = unheard,
-        on_state: Callable[[bool], None] = unheard,
+        on_reset: Callable[[Reset], None] = ignore,
+        on_state: Callable[[bool], None] = ignore,
     ) -> None:
         # Inside one process nothing is lost on the way, and the broker is up as long as we are.
         self._deliver = deliver
@@ -73,9 +73,9 @@ class MemoryBroker:
         *,
         kind: str = "update",
         claim: Claim | None = None,
-        whole: Callable[[], bytes] | None = None,
-        kept: bool = False,
-        expect: Position | None = None,
+        full_state: Callable[[], bytes] | None = None,
+        in_history: bool = False,
+        expected_head: Position | None = None,
     ) -> Receipt:
         deliver = self._deliver
         if deliver is None:
@@ -87,25 +87,25 @@ class MemoryBroker:
                 return published
         previous = self._latest.get(channel)
         head = self._head(channel) if previous is None else previous.position
-        if expect is not None and expect != head:
-            raise Moved
+        if expected_head is not None and expected_head != head:
+            raise WriteConflict
         if previous is None and len(self._latest) >= self._config.max_channels:
             raise LimitError(ErrorCode.SERVER_OVERLOADED, "there are too many topics")
         entry = Entry(channel, Position(head.epoch, head.seq + 1), ts_ms, data, kind)
         self._latest[channel] = entry
-        if whole is not None:
-            self._wholes[channel] = whole
-        if kept:
-            self._keep(entry)
+        if full_state is not None:
+            self._full_states[channel] = full_state
+        if in_history:
+            self._append_history(entry)
         receipt = Receipt(entry.position, ts_ms)
         if claim is not None:
-            self._claims.keep(claim, receipt, now)
+            self._claims.store(claim, receipt, now)
         if channel in self._watched:
             try:
                 deliver(entry)
             except Exception as failure:
                 # The entry has its place: a refusal now would make the publisher send it twice.
-                self._failures.report(failure)
+                self._failure_log.report(failure)
         return receipt
 
     async def head(self, channel: str) -> Position:
@@ -113,7 +113,7 @@ class MemoryBroker:
 
     async def latest(self, channel: str) -> Entry | None:
         latest = self._latest.get(channel)
-        whole = self._wholes.get(channel)
+        whole = self._full_states.get(channel)
         if latest is None or whole is None:
             return latest
         return replace(latest, data=whole(), kind="snapshot")
@@ -124,24 +124,24 @@ class MemoryBroker:
             return None
         if position.seq == head.seq:
             return []
-        history = self._fresh(channel)
+        history = self._unexpired_history(channel)
         # What was never kept cannot be told.
         return None if history is None else history.since(position.seq)
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
-        history = self._fresh(channel)
+        history = self._unexpired_history(channel)
         return [] if history is None else history.before(seq, limit)
 
     async def forget(self, channel: str) -> None:
         if channel in self._watched:
             return
         self._latest.pop(channel, None)
-        self._wholes.pop(channel, None)
+        self._full_states.pop(channel, None)
         history = self._histories.pop(channel, None)
         if history is not None:
-            self._kept_bytes -= history.size_bytes
+            self._history_bytes -= history.size_bytes
         # A position from before must not fit what begins anew under the same name.
-        self._forgotten += 1
+        self._forget_count += 1
 
     async def watch(self, channel: str) -> None:
         self._watched.setdefault(channel, self._head(channel).epoch)
@@ -155,10 +155,10 @@ class MemoryBroker:
             return latest.position
         epoch = self._watched.get(channel)
         if epoch is None:
-            epoch = f"{self._epoch}.{self._forgotten}" if self._forgotten else self._epoch
+            epoch = f"{self._epoch}.{self._forget_count}" if self._forget_count else self._epoch
         return Position(epoch, 0)
 
-    def _keep(self, entry: Entry) -> None:
+    def _append_history(self, entry: Entry) -> None:
         config = self._config
         history = self._histories.get(entry.channel)
         if history is None:
@@ -169,17 +169,17 @@ class MemoryBroker:
             )
         before = history.size_bytes
         history.append(entry)
-        self._kept_bytes += history.size_bytes - before
+        self._history_bytes += history.size_bytes - before
         self._histories.move_to_end(entry.channel)
-        while self._kept_bytes > config.total_bytes and len(self._histories) > 1:
+        while self._history_bytes > config.total_bytes and len(self._histories) > 1:
             # Whoever asks for it hears that it is gone.
             _, oldest = self._histories.popitem(last=False)
-            self._kept_bytes -= oldest.size_bytes
+            self._history_bytes -= oldest.size_bytes
 
-    def _fresh(self, channel: str) -> History | None:
+    def _unexpired_history(self, channel: str) -> History | None:
         history = self._histories.get(channel)
         if history is not None:
             before = history.size_bytes
             history.expire(int(self._clock.time() * 1000))
-            self._kept_bytes += history.size_bytes - before
+            self._history_bytes += history.size_bytes - before
         return history

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Collection
 
-from server.core.recovery.connection_state import Luggage, Reclaim
-from server.ports import Give
+from server.core.recovery.connection_state import ConnectionState, ResumeRequest
+from server.ports import ExportConnection
 
 
 class MemoryHandover:
@@ -11,14 +11,16 @@ class MemoryHandover:
 
     node = ""
 
-    async def start(self, give: Give) -> None:
+    async def start(self, export: ExportConnection) -> None:
         pass
 
-    async def stop(self, leave: Callable[[], Collection[tuple[Reclaim, Luggage]]]) -> None:
+    async def stop(
+        self, export_all: Callable[[], Collection[tuple[ResumeRequest, ConnectionState]]]
+    ) -> None:
         pass
 
-    async def fetch(self, reclaim: Reclaim) -> Luggage | None:
+    async def fetch(self, request: ResumeRequest) -> ConnectionState | None:
         return None
 
-    def forget(self, reclaim: Reclaim) -> None:
+    def forget(self, request: ResumeRequest) -> None:
         pass

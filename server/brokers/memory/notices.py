@@ -1,22 +1,22 @@
 """A notice board inside the process: what waits for its users, gone when the process is."""
 
 from server.core.sessions.notices import Notice, Notices
-from server.ports import Clock, HearNotice
+from server.ports import Clock, OnNotice
 
 
-class MemoryNoticeBoard:
+class MemoryNoticeStore:
     """Fills the `NoticeBoard` port for one process; a notice is heard before it is posted."""
 
     def __init__(self, clock: Clock, notices: Notices) -> None:
         self._clock = clock
         self._notices = notices
-        self._hear: HearNotice = lambda notice, critical: 0
+        self._on_notice: OnNotice = lambda notice, critical: 0
 
-    async def start(self, hear: HearNotice) -> None:
-        self._hear = hear
+    async def start(self, on_notice: OnNotice) -> None:
+        self._on_notice = on_notice
 
     async def stop(self) -> None:
-        self._hear = lambda notice, critical: 0
+        self._on_notice = lambda notice, critical: 0
 
     @property
     def dropped_count(self) -> int:
@@ -25,10 +25,10 @@ class MemoryNoticeBoard:
     async def post(self, notice: Notice, *, critical: bool) -> int | None:
         if critical and not self._notices.put(notice, self._clock.monotonic()):
             return 0
-        return self._hear(notice, critical)
+        return self._on_notice(notice, critical)
 
-    def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:
-        return self._notices.waiting(org, user_id, self._clock.monotonic())
+    def pending(self, org: str, user_id: str) -> tuple[Notice, ...]:
+        return self._notices.pending(org, user_id, self._clock.monotonic())
 
     def acknowledge(self, notice: Notice) -> None:
         now = self._clock.monotonic()

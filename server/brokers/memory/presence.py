@@ -3,32 +3,32 @@
 from collections.abc import Callable, Collection, Mapping
 
 from server.core.errors import FloorcastError
-from server.core.sessions.events import Happening, News
-from server.core.sessions.participants import Gathering
+from server.core.sessions.events import SessionEvent, SessionEventKind
+from server.core.sessions.participants import Participants
 from server.core.sessions.records import (
-    Left,
     SessionKey,
+    SessionLeave,
     SessionRecord,
     SessionRules,
     not_in_session,
 )
 from server.core.sessions.registry import Sessions
-from server.ports import Clock, unheard
+from server.ports import Clock, ignore
 
 
-class MemoryAssembly:
+class MemoryPresence:
     """Fills the `Assembly` port for one process; what happens is heard before a call returns."""
 
     def __init__(self, clock: Clock, rules: SessionRules) -> None:
         self._clock = clock
-        self._hear: Callable[[News], None] = unheard
+        self._on_event: Callable[[SessionEvent], None] = ignore
         self.sessions = Sessions(rules)
 
-    async def start(self, hear: Callable[[News], None]) -> None:
-        self._hear = hear
+    async def start(self, on_event: Callable[[SessionEvent], None]) -> None:
+        self._on_event = on_event
 
     async def stop(self) -> None:
-        self._hear = unheard
+        self._on_event = ignore
 
     @property
     def session_count(self) -> int:
@@ -40,58 +40,63 @@ class MemoryAssembly:
         user_id: str,
         key: SessionKey,
         metadata: Mapping[str, object] | None = None,
-    ) -> Gathering:
-        return _gathering(self._join(connection_id, user_id, key, metadata))
+    ) -> Participants:
+        return _participants_of(self._join(connection_id, user_id, key, metadata))
 
     async def leave(self, connection_id: str, key: SessionKey) -> None:
-        self.depart(connection_id, key, lost=False)
+        self.remove(connection_id, key, lost=False)
 
-    def depart(self, connection_id: str, key: SessionKey, *, lost: bool) -> None:
-        go = self.sessions.lose if lost else self.sessions.leave
+    def remove(self, connection_id: str, key: SessionKey, *, lost: bool) -> None:
+        go = self.sessions.disconnect if lost else self.sessions.leave
         left = go(connection_id, *key, self._clock.monotonic())
         if left is not None:
-            self._tell_left(left)
+            self._emit_left(left)
 
-    def admits(self, user_id: str, key: SessionKey) -> bool:
+    def can_rejoin(self, user_id: str, key: SessionKey) -> bool:
         try:
-            self.sessions.open(*key).presence.admit(user_id)
+            self.sessions.get_open(*key).presence.check_capacity(user_id)
         except FloorcastError:
             return False
         return True
 
     def rejoin(self, connection_id: str, user_id: str, key: SessionKey) -> None:
-        if self.admits(user_id, key):
+        if self.can_rejoin(user_id, key):
             self._join(connection_id, user_id, key, None)
         else:
-            refused = News(
-                key, Happening.REFUSED, 0, self._now_ms(), user_id, connection_id=connection_id
+            refused = SessionEvent(
+                key,
+                SessionEventKind.REFUSED,
+                0,
+                self._now_ms(),
+                user_id,
+                connection_id=connection_id,
             )
-            self._hear(refused)
+            self._on_event(refused)
 
     async def kick(self, key: SessionKey, user_id: str) -> int:
         left = self.sessions.kick(*key, user_id, self._clock.monotonic())
         if left is None:
-            record = self.sessions.open(*key)
-            self._tell(record, Happening.BARRED, user_id, record.presence.participant_count)
+            record = self.sessions.get_open(*key)
+            self._emit(record, SessionEventKind.BARRED, user_id, record.presence.participant_count)
             raise not_in_session()
-        departure = left.departure
-        self._tell(left.record, Happening.KICKED, user_id, departure.participant_count)
+        departure = left.leave
+        self._emit(left.record, SessionEventKind.KICKED, user_id, departure.participant_count)
         return len(departure.connections)
 
     async def close(self, key: SessionKey) -> int:
         connections = self.sessions.close(*key, self._clock.monotonic())
-        self._tell(self.sessions.get(*key), Happening.CLOSED)
+        self._emit(self.sessions.get(*key), SessionEventKind.CLOSED)
         return len(connections)
 
-    async def who(self, key: SessionKey) -> Gathering | None:
+    async def participants(self, key: SessionKey) -> Participants | None:
         record = self.sessions.get(*key)
-        return None if record is None else _gathering(record)
+        return None if record is None else _participants_of(record)
 
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
-        self._hear(
-            News(
+        self._on_event(
+            SessionEvent(
                 key,
-                Happening.SIGNAL,
+                SessionEventKind.SIGNAL,
                 0,
                 self._now_ms(),
                 user_id,
@@ -102,11 +107,11 @@ class MemoryAssembly:
 
     async def sweep(self) -> Collection[SessionKey]:
         now = self._clock.monotonic()
-        for left in self.sessions.departed(now):
-            self._tell_left(left)
-        over = self.sessions.due(now)
+        for left in self.sessions.expire_grace(now):
+            self._emit_left(left)
+        over = self.sessions.pop_expired(now)
         for record in over:
-            self._tell(record, Happening.OVER)
+            self._emit(record, SessionEventKind.EXPIRED)
         return [record.key for record in over]
 
     def _join(
@@ -120,26 +125,34 @@ class MemoryAssembly:
         joined = self.sessions.join(
             connection_id, org, user_id, session_id, self._now_ms(), metadata
         )
-        arrival = joined.arrival
+        arrival = joined.join
         if arrival.announce:
-            self._tell(joined.record, Happening.JOINED, user_id, arrival.participant_count)
+            self._emit(joined.record, SessionEventKind.JOINED, user_id, arrival.participant_count)
         return joined.record
 
-    def _tell_left(self, left: Left) -> None:
-        departure = left.departure
+    def _emit_left(self, left: SessionLeave) -> None:
+        departure = left.leave
         if departure.announce:
-            self._tell(left.record, Happening.LEFT, departure.user_id, departure.participant_count)
+            self._emit(
+                left.record, SessionEventKind.LEFT, departure.user_id, departure.participant_count
+            )
 
-    def _tell(
-        self, record: SessionRecord | None, what: Happening, user_id: str = "", count: int = 0
+    def _emit(
+        self,
+        record: SessionRecord | None,
+        kind: SessionEventKind,
+        user_id: str = "",
+        count: int = 0,
     ) -> None:
         assert record is not None
         record.revision += 1
-        self._hear(News(record.key, what, record.revision, self._now_ms(), user_id, count))
+        self._on_event(
+            SessionEvent(record.key, kind, record.revision, self._now_ms(), user_id, count)
+        )
 
     def _now_ms(self) -> int:
         return int(self._clock.time() * 1000)
 
 
-def _gathering(record: SessionRecord) -> Gathering:
-    return Gathering(record.revision, record.presence.members(), record.closed, record.metadata)
+def _participants_of(record: SessionRecord) -> Participants:
+    return Participants(record.revision, record.presence.members(), record.closed, record.metadata)

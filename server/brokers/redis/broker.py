@@ -13,17 +13,17 @@ from server.brokers.errors import BrokerError
 from server.brokers.redis.connection.address import Address
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.pipeline import Pipeline
-from server.brokers.redis.connection.wire import BROKEN, Command, open_wire
+from server.brokers.redis.connection.wire import CONNECTION_ERRORS, Command, create_client
 from server.brokers.redis.log.reader import LogReader
 from server.brokers.redis.log.scripts import Bounds, Scripts
-from server.brokers.redis.log.subscriber import Follower
+from server.brokers.redis.log.subscriber import LogSubscriber
 from server.brokers.redis.log.writer import LogWriter
 from server.core.counters import Counters
 from server.core.log.entries import Entry, Position, Reset
-from server.ports import Clock, unheard
+from server.ports import Clock, ignore
 
 # Redis takes no longer expiry, and nobody wants one.
-_LONGEST_MS = 10 * 365 * 86_400_000
+_MAX_TTL_MS = 10 * 365 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class RedisConfig:
     address: Address
     prefix: str = "floorcast"
     timeout_seconds: float = 2.0
-    max_waiting: int = 20_000
-    entry_bytes: int = 4 * 1024 * 1024
+    max_queued: int = 20_000
+    max_entry_bytes: int = 4 * 1024 * 1024
     idle_seconds: float = 7 * 86_400
     lease_seconds: float = 8.0
     idempotency_seconds: float = 120.0
@@ -51,7 +51,7 @@ class RedisBroker:
         epochs = itertools.count(1)
         keys = Keys(config.prefix)
         age_ms = _milliseconds(config.history_seconds)
-        scripts = Scripts.within(
+        scripts = Scripts.build(
             Bounds(
                 messages=config.history_messages,
                 bytes=config.history_bytes,
@@ -60,7 +60,7 @@ class RedisBroker:
                 idle_ms=_milliseconds(config.idle_seconds),
             )
         )
-        wire = open_wire(
+        wire = create_client(
             config.address,
             scripts,
             timeout_seconds=config.timeout_seconds,
@@ -74,9 +74,9 @@ class RedisBroker:
             wire,
             name="floorcast-broker-pipeline",
             timeout_seconds=config.timeout_seconds,
-            max_waiting=config.max_waiting,
+            max_queued=config.max_queued,
             # The follower reads through the pipeline.
-            on_change=lambda: self._follower.look_around(),
+            on_change=lambda: self._subscriber.check_connections(),
         )
         self._reader = LogReader(
             self._pipeline,
@@ -84,43 +84,50 @@ class RedisBroker:
             keys,
             clock,
             new_epoch=new_epoch,
-            entry_bytes=config.entry_bytes,
+            max_entry_bytes=config.max_entry_bytes,
             age_ms=age_ms,
         )
-        self._follower = Follower(
+        self._subscriber = LogSubscriber(
             wire,
             self._pipeline,
             self._reader,
             keys,
             counters,
-            own=keys.node(node),
+            own_channel=keys.node(node),
             timeout_seconds=config.timeout_seconds,
-            entry_bytes=config.entry_bytes,
+            max_entry_bytes=config.max_entry_bytes,
         )
         writer = LogWriter(
-            self._pipeline, scripts, keys, new_epoch=new_epoch, entry_bytes=config.entry_bytes
+            self._pipeline,
+            scripts,
+            keys,
+            new_epoch=new_epoch,
+            max_entry_bytes=config.max_entry_bytes,
         )
         # What each part does, as it is: one call, and described there.
         self.find, self.publish = writer.find, writer.publish
         self.before = self._reader.before
-        self.watch, self.unwatch = self._follower.watch, self._follower.unwatch
-        self.overhear, self.answer_to = self._follower.overhear, self._follower.answer_to
+        self.watch, self.unwatch = self._subscriber.watch, self._subscriber.unwatch
+        self.add_listener, self.set_direct_handler = (
+            self._subscriber.add_listener,
+            self._subscriber.set_direct_handler,
+        )
 
     async def start(
         self,
         deliver: Callable[[Entry], None],
         *,
-        on_reset: Callable[[Reset], None] = unheard,
-        on_state: Callable[[bool], None] = unheard,
+        on_reset: Callable[[Reset], None] = ignore,
+        on_state: Callable[[bool], None] = ignore,
     ) -> None:
         try:
-            await self._follower.start(deliver, on_reset, on_state)
-        except (*BROKEN, TimeoutError) as error:
+            await self._subscriber.start(deliver, on_reset, on_state)
+        except (*CONNECTION_ERRORS, TimeoutError) as error:
             await self.stop()
             raise BrokerError(_reason(error)) from None
 
     async def stop(self) -> None:
-        await self._follower.stop()
+        await self._subscriber.stop()
 
     async def run(self, command: Command) -> Any:
         """Run one command for somebody else, in a batch with ours."""
@@ -134,19 +141,19 @@ class RedisBroker:
 
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         reading = await self._reader.read(channel, position, state=False)
-        await self._follower.reach(channel, reading.head)
+        await self._subscriber.wait_until(channel, reading.head)
         if reading.missed is None or reading.head.epoch != position.epoch:
             return None
         return list(reading.missed)
 
     async def forget(self, channel: str) -> None:
         # A shard knows only those who listen through it.
-        if channel not in self._follower:
+        if channel not in self._subscriber:
             await self._reader.forget(channel)
 
 
 def _milliseconds(seconds: float) -> int:
-    return max(1, min(int(seconds * 1000), _LONGEST_MS))
+    return max(1, min(int(seconds * 1000), _MAX_TTL_MS))
 
 
 def _reason(error: BaseException) -> str:

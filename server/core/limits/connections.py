@@ -8,9 +8,9 @@ from typing import TypeVar
 from client_sdk.contract import ErrorCode
 from server.core.errors import LimitError, RequestError
 from server.core.limits.keys import (
-    Holder,
-    attempts_at_once,
-    connects_too_often,
+    LimitKey,
+    connect_burst,
+    connect_rate_exceeded,
     too_many_connections,
 )
 from server.core.limits.token_bucket import TokenBucket, milliseconds
@@ -43,12 +43,12 @@ class ConnectionLimits:
         total: int,
         per_ip: int,
         per_user: int,
-        give: Callable[[Holder], None] | None = None,
+        on_release: Callable[[LimitKey], None] | None = None,
     ) -> None:
         self._total = total
         self._per_ip = per_ip
         self._per_user = per_user
-        self.give = give or _keep
+        self.on_release = on_release or _ignore_release
         self.open_count = 0
         self._by_address: dict[str, int] = {}
         self._by_user: dict[tuple[str, str], int] = {}
@@ -64,21 +64,21 @@ class ConnectionLimits:
         self._by_address[address] = self._by_address.get(address, 0) + 1
         return ConnectionLease(self, address)
 
-    def tracked(self) -> int:
+    def tracked_count(self) -> int:
         """How many addresses and users are remembered; none that has no connection."""
         return len(self._by_address) + len(self._by_user)
 
-    def _identify(self, user: tuple[str, str]) -> None:
+    def _count_user(self, user: tuple[str, str]) -> None:
         if 0 < self._per_user <= self._by_user.get(user, 0):
             raise too_many_connections(user, self._per_user)
         self._by_user[user] = self._by_user.get(user, 0) + 1
 
-    def _forget(self, user: tuple[str, str]) -> None:
-        _less(self._by_user, user)
+    def _forget_user(self, user: tuple[str, str]) -> None:
+        _decrement(self._by_user, user)
 
-    def _close(self, address: str) -> None:
+    def _release_address(self, address: str) -> None:
         self.open_count -= 1
-        _less(self._by_address, address)
+        _decrement(self._by_address, address)
 
 
 class ConnectionLease:
@@ -92,7 +92,7 @@ class ConnectionLease:
         # One connection carries two namespaces: the same user in both counts once.
         self._users: dict[tuple[str, str], int] = {}
         # Who is counted for it by the other nodes too.
-        self._shared: tuple[Holder, ...] = ()
+        self._shared: tuple[LimitKey, ...] = ()
         self._closed = False
 
     def identify(self, org: str, user_id: str) -> None:
@@ -102,31 +102,31 @@ class ConnectionLease:
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
         user = (org, user_id)
         if user not in self._users:
-            self._limits._identify(user)
+            self._limits._count_user(user)
         self._users[user] = self._users.get(user, 0) + 1
 
-    def shares(self, holder: Holder) -> bool:
+    def is_shared(self, key: LimitKey) -> bool:
         """Whether it is counted by the other nodes too."""
-        return holder in self._shared
+        return key in self._shared
 
-    def share(self, holder: Holder) -> None:
+    def add_shared(self, key: LimitKey) -> None:
         """It is counted by the other nodes too, until it is given back here."""
         if self._closed:
             # They answer late sometimes.
-            self._limits.give(holder)
+            self._limits.on_release(key)
         else:
-            self._shared = (*self._shared, holder)
+            self._shared = (*self._shared, key)
 
     def forget(self, org: str, user_id: str) -> None:
         """One namespace of this user has ended."""
         user = (org, user_id)
         if user in self._users:
-            _less(self._users, user)
+            _decrement(self._users, user)
             if user not in self._users:
-                self._limits._forget(user)
+                self._limits._forget_user(user)
                 if user in self._shared:
                     self._shared = tuple(each for each in self._shared if each != user)
-                    self._limits.give(user)
+                    self._limits.on_release(user)
 
     def close(self) -> None:
         """The connection has ended; twice is once."""
@@ -134,22 +134,22 @@ class ConnectionLease:
             return
         self._closed = True
         for user in self._users:
-            self._limits._forget(user)
+            self._limits._forget_user(user)
         self._users = {}
         shared, self._shared = self._shared, ()
         for holder in shared:
-            self._limits.give(holder)
-        self._limits._close(self.address)
+            self._limits.on_release(holder)
+        self._limits._release_address(self.address)
 
 
-def _keep(_: Holder) -> None:
+def _ignore_release(_: LimitKey) -> None:
     """Where no other node counts."""
 
 
-def _less(counts: dict[K, int], key: K) -> None:
-    counts[key] -= 1
-    if not counts[key]:
-        del counts[key]
+def _decrement(counters: dict[K, int], key: K) -> None:
+    counters[key] -= 1
+    if not counters[key]:
+        del counters[key]
 
 
 class ConnectRate:
@@ -161,20 +161,20 @@ class ConnectRate:
         self._per_second = per_second
         self._per_second_per_ip = per_second_per_ip
         self._max_tracked = max_tracked
-        self._all: TokenBucket | None = None
+        self._total_bucket: TokenBucket | None = None
         # Least recently seen first: when the table is full, that is who is forgotten.
-        self._by_address: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def check(self, ip: str, now: float) -> None:
         """Count one attempt; raises where there were too many."""
         if self._per_second_per_ip > 0:
-            wait = self._bucket(address_key(ip), now).take(now)
+            wait = self._bucket_for(address_key(ip), now).take(now)
             if wait:
-                raise connects_too_often(milliseconds(wait))
+                raise connect_rate_exceeded(milliseconds(wait))
         if self._per_second > 0:
-            if self._all is None:
-                self._all = _connect_bucket(self._per_second, now)
-            wait = self._all.take(now)
+            if self._total_bucket is None:
+                self._total_bucket = _connect_bucket(self._per_second, now)
+            wait = self._total_bucket.take(now)
             if wait:
                 raise LimitError(
                     ErrorCode.LIMIT_RATE,
@@ -182,12 +182,12 @@ class ConnectRate:
                     retry_after_ms=milliseconds(wait),
                 )
 
-    def tracked(self) -> int:
+    def tracked_count(self) -> int:
         """How many addresses are remembered."""
-        return len(self._by_address)
+        return len(self._buckets)
 
-    def _bucket(self, address: str, now: float) -> TokenBucket:
-        buckets = self._by_address
+    def _bucket_for(self, address: str, now: float) -> TokenBucket:
+        buckets = self._buckets
         bucket = buckets.get(address)
         if bucket is None:
             bucket = buckets[address] = _connect_bucket(self._per_second_per_ip, now)
@@ -205,4 +205,4 @@ class ConnectRate:
 
 
 def _connect_bucket(rate: float, now: float) -> TokenBucket:
-    return TokenBucket(rate, attempts_at_once(rate), now)
+    return TokenBucket(rate, connect_burst(rate), now)

@@ -6,40 +6,40 @@ from typing import NamedTuple
 from server.core.limits.token_bucket import TokenBucket, milliseconds
 
 # One user's devices together may send as much as so many connections.
-_USER_SHARE = 4.0
+_USER_FACTOR = 4.0
 
 
-class Verdict(Enum):
+class RateOutcome(Enum):
     """What becomes of an event."""
 
     GRANTED = "granted"
     REFUSED = "refused"
-    HAMMERING = "hammering"
+    FLOODING = "hammering"
 
 
-class Ruling(NamedTuple):
+class RateDecision(NamedTuple):
     """A verdict, and for a refusal how long to wait."""
 
-    verdict: Verdict
+    outcome: RateOutcome
     retry_after_ms: int = 0
 
 
-_GRANTED = Ruling(Verdict.GRANTED)
+_GRANTED = RateDecision(RateOutcome.GRANTED)
 
 
 class _Sender:
-    __slots__ = ("bucket", "patience", "shared", "user")
+    __slots__ = ("bucket", "refusals", "user", "user_bucket")
 
     def __init__(
         self,
         bucket: TokenBucket,
-        shared: TokenBucket,
-        patience: TokenBucket,
+        user_bucket: TokenBucket,
+        refusals: TokenBucket,
         user: tuple[str, str],
     ) -> None:
         self.bucket = bucket
-        self.shared = shared
-        self.patience = patience
+        self.user_bucket = user_bucket
+        self.refusals = refusals
         self.user = user
 
 
@@ -63,7 +63,7 @@ class EventLimits:
         patience = TokenBucket(self._per_second, 2 * self._burst, now)
         bucket = TokenBucket(self._per_second, self._burst, now)
         if user not in self._users:
-            shared = TokenBucket(_USER_SHARE * self._per_second, _USER_SHARE * self._burst, now)
+            shared = TokenBucket(_USER_FACTOR * self._per_second, _USER_FACTOR * self._burst, now)
             self._users[user] = (shared, set())
         shared, connections = self._users[user]
         connections.add(connection_id)
@@ -78,21 +78,21 @@ class EventLimits:
             if not connections:
                 del self._users[sender.user]
 
-    def check(self, connection_id: str, now: float) -> Ruling:
+    def check(self, connection_id: str, now: float) -> RateDecision:
         """Count one event."""
         sender = self._senders.get(connection_id)
         if sender is None:
             return _GRANTED
         wait = sender.bucket.take(now)
         if not wait:
-            wait = sender.shared.take(now)
+            wait = sender.user_bucket.take(now)
             if not wait:
                 return _GRANTED
-            sender.bucket.give_back()
-        if sender.patience.take(now):
-            return Ruling(Verdict.HAMMERING)
-        return Ruling(Verdict.REFUSED, milliseconds(wait))
+            sender.bucket.refund()
+        if sender.refusals.take(now):
+            return RateDecision(RateOutcome.FLOODING)
+        return RateDecision(RateOutcome.REFUSED, milliseconds(wait))
 
-    def tracked(self) -> int:
+    def tracked_count(self) -> int:
         """How many connections and users are remembered."""
         return len(self._senders) + len(self._users)

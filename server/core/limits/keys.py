@@ -9,47 +9,47 @@ from server.core.errors import LimitError
 _BURST_SECONDS = 2.0
 
 # Who is counted: an address, or an org and its user.
-Holder = str | tuple[str, str]
+LimitKey = str | tuple[str, str]
 
 
-def attempts_at_once(per_second: float) -> float:
+def connect_burst(per_second: float) -> float:
     """How many attempts to connect may come together."""
     return max(1.0, per_second * _BURST_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
+class ConnectionLimit:
     """What one address or one user may have; 0 means no limit."""
 
     connections: int
     attempts_per_second: float = 0.0
 
     @property
-    def attempts_at_once(self) -> float:
+    def burst(self) -> float:
         """How many attempts may come together."""
-        return attempts_at_once(self.attempts_per_second)
+        return connect_burst(self.attempts_per_second)
 
     @property
-    def unlimited(self) -> bool:
+    def is_unlimited(self) -> bool:
         """Whether nothing needs to be counted."""
         return not (self.connections or self.attempts_per_second)
 
 
 @dataclass(frozen=True, slots=True)
-class Quotas:
+class LimitKeys:
     """What each address may have, and each user."""
 
-    address: Quota
-    user: Quota
+    address: ConnectionLimit
+    user: ConnectionLimit
 
-    def of(self, holder: Holder) -> Quota:
+    def limit_for(self, key: LimitKey) -> ConnectionLimit:
         """What this one may have."""
-        return self.address if isinstance(holder, str) else self.user
+        return self.address if isinstance(key, str) else self.user
 
 
-def too_many_connections(holder: Holder, limit: int) -> LimitError:
+def too_many_connections(key: LimitKey, limit: int) -> LimitError:
     """Why there is no place for another connection."""
-    whose = "an address" if isinstance(holder, str) else "a user"
+    whose = "an address" if isinstance(key, str) else "a user"
     return LimitError(
         ErrorCode.LIMIT_CONNECTIONS,
         f"{whose} may have {limit} connections",
@@ -57,7 +57,7 @@ def too_many_connections(holder: Holder, limit: int) -> LimitError:
     )
 
 
-def connects_too_often(wait_ms: int) -> LimitError:
+def connect_rate_exceeded(wait_ms: int) -> LimitError:
     """Why an address may not connect now."""
     return LimitError(
         ErrorCode.LIMIT_RATE, "this address connects too often", retry_after_ms=wait_ms

@@ -19,19 +19,19 @@ class Claim:
 class IdempotencyWindow:
     """Claims of the last while, bounded in number: past either the id is free again."""
 
-    def __init__(self, *, max_claims: int, seconds: float) -> None:
+    def __init__(self, *, max_claims: int, window_seconds: float) -> None:
         self._max_claims = max_claims
-        self._seconds = seconds
-        self._kept: dict[str, tuple[bytes, Receipt]] = {}
-        self._ages: deque[tuple[float, str]] = deque()
+        self._window_seconds = window_seconds
+        self._claims: dict[str, tuple[bytes, Receipt]] = {}
+        self._expiry_order: deque[tuple[float, str]] = deque()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._claims)
 
     def find(self, claim: Claim, now: float) -> Receipt | None:
         """Where the same message went before; another message under the same id is refused."""
         self._expire(now)
-        kept = self._kept.get(claim.key)
+        kept = self._claims.get(claim.key)
         if kept is None:
             return None
         digest, receipt = kept
@@ -41,20 +41,20 @@ class IdempotencyWindow:
             )
         return receipt
 
-    def keep(self, claim: Claim, receipt: Receipt, now: float) -> None:
+    def store(self, claim: Claim, receipt: Receipt, now: float) -> None:
         """The message has its place."""
         self._expire(now)
-        if claim.key in self._kept:
+        if claim.key in self._claims:
             return
-        if len(self._kept) >= self._max_claims:
+        if len(self._claims) >= self._max_claims:
             self._drop_oldest()
-        self._kept[claim.key] = (claim.digest, receipt)
-        self._ages.append((now, claim.key))
+        self._claims[claim.key] = (claim.digest, receipt)
+        self._expiry_order.append((now, claim.key))
 
     def _expire(self, now: float) -> None:
-        while self._ages and self._ages[0][0] + self._seconds <= now:
+        while self._expiry_order and self._expiry_order[0][0] + self._window_seconds <= now:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        _, key = self._ages.popleft()
-        del self._kept[key]
+        _, key = self._expiry_order.popleft()
+        del self._claims[key]

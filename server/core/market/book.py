@@ -11,7 +11,7 @@ from server.core.errors import RequestError
 
 Levels = Sequence[tuple[str, str]]
 CHECKSUM_LEVELS = 10
-GONE = "0"
+REMOVED = "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +31,21 @@ class BookChange:
 class _Side:
     """The levels of one side, found by price and sorted best first."""
 
-    __slots__ = ("_keys", "_known", "_levels", "_negative")
+    __slots__ = ("_key_by_text", "_keys", "_levels", "_negative")
 
     def __init__(self, *, descending: bool) -> None:
         self._negative = descending
         self._keys: list[Decimal] = []
         # One spelling of a price as long as its level stands: clients may find it by its text.
         self._levels: dict[Decimal, tuple[str, str]] = {}
-        self._known: dict[str, Decimal] = {}
+        self._key_by_text: dict[str, Decimal] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def key(self, price: str) -> Decimal:
         """Sorts best first."""
-        known = self._known.get(price)
+        known = self._key_by_text.get(price)
         if known is not None:
             return known
         number = Decimal(price)
@@ -69,7 +69,7 @@ class _Side:
         previous = self._levels.get(key)
         if previous is None:
             insort(self._keys, key)
-            self._known[price] = key
+            self._key_by_text[price] = key
         else:
             price = previous[0]
         level = (price, quantity)
@@ -78,7 +78,7 @@ class _Side:
 
     def drop(self, key: Decimal) -> tuple[str, str]:
         level = self._levels.pop(key)
-        del self._known[level[0]]
+        del self._key_by_text[level[0]]
         del self._keys[bisect_left(self._keys, key)]
         return level
 
@@ -112,7 +112,7 @@ class OrderBook:
         """All asks, the lowest first."""
         return self._asks.top()
 
-    def whole(self) -> BookChange:
+    def snapshot(self) -> BookChange:
         """Everything that stands now."""
         return BookChange(self.bids, self.asks, self.checksum())
 
@@ -156,7 +156,7 @@ class OrderBook:
         try:
             changed_bids = self._set(self._bids, bids, undo)
             changed_asks = self._set(self._asks, asks, undo)
-            self._judge()
+            self._check_not_crossed()
             now = self.checksum()
             if checksum is not None and checksum != now:
                 raise _invalid("the checksum is not that of the book")
@@ -179,7 +179,7 @@ class OrderBook:
                 changed[key] = side.put(key, price, quantity)
             elif previous is not None:
                 undo.append((side, key, previous))
-                changed[key] = (side.drop(key)[0], GONE)
+                changed[key] = (side.drop(key)[0], REMOVED)
         while len(side) > self._max_levels:
             key = side.worst()
             undo.append((side, key, side.get(key)))
@@ -188,10 +188,10 @@ class OrderBook:
                 # It came and went within this update: nobody has to hear of it.
                 del changed[key]
             else:
-                changed[key] = (price, GONE)
+                changed[key] = (price, REMOVED)
         return [changed[key] for key in sorted(changed)]
 
-    def _judge(self) -> None:
+    def _check_not_crossed(self) -> None:
         bid, ask = self._bids.best(), self._asks.best()
         if bid is not None and ask is not None and bid >= ask:
             raise _invalid(f"the book would be crossed: bid {bid} is not below ask {ask}")

@@ -8,7 +8,7 @@ from server.core.market.topics import Topic, channel_for
 
 User = tuple[str, str]
 
-_MOVES: dict[SubscriptionStatus, frozenset[SubscriptionStatus]] = {
+_TRANSITIONS: dict[SubscriptionStatus, frozenset[SubscriptionStatus]] = {
     SubscriptionStatus.PENDING: frozenset(
         (SubscriptionStatus.CONNECTED, SubscriptionStatus.ERROR, SubscriptionStatus.DISCONNECTED)
     ),
@@ -34,7 +34,7 @@ _MOVES: dict[SubscriptionStatus, frozenset[SubscriptionStatus]] = {
 }
 
 
-class IllegalMove(ValueError):
+class IllegalTransition(ValueError):
     """A subscription cannot get from the one state to the other."""
 
 
@@ -47,7 +47,7 @@ class Subscription:
     topic: Topic
     status: SubscriptionStatus = SubscriptionStatus.PENDING
     # The connections that listen, each with the pace that it was granted.
-    listeners: dict[str, int] = field(default_factory=dict)
+    connections: dict[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -59,12 +59,12 @@ class Subscription:
         """The broker's key of the topic."""
         return channel_for(self.topic, self.org, self.user_id)
 
-    def move(self, status: SubscriptionStatus) -> None:
+    def transition(self, status: SubscriptionStatus) -> None:
         """Go to another state; staying is always possible."""
         if status is self.status:
             return
-        if status not in _MOVES[self.status]:
-            raise IllegalMove(f"{self.key}: {self.status} cannot become {status}")
+        if status not in _TRANSITIONS[self.status]:
+            raise IllegalTransition(f"{self.key}: {self.status} cannot become {status}")
         self.status = status
 
 
@@ -79,7 +79,7 @@ class Subscriptions:
     def __init__(self, *, max_idle: int = 200) -> None:
         self._max_idle = max_idle
         self._connections: dict[str, dict[str, Subscription]] = {}
-        self._owner: dict[str, User] = {}
+        self._owners: dict[str, User] = {}
         self._parked: set[str] = set()
         self._users: dict[User, dict[str, None]] = {}
         self._subscriptions: dict[User, dict[str, Subscription]] = {}
@@ -90,89 +90,89 @@ class Subscriptions:
     def __len__(self) -> int:
         return self._count
 
-    def enter(self, connection_id: str, org: str, user_id: str) -> None:
+    def add_connection(self, connection_id: str, org: str, user_id: str) -> None:
         """A connection of this user is there."""
         user = (org, user_id)
-        self._owner[connection_id] = user
+        self._owners[connection_id] = user
         self._users.setdefault(user, {})[connection_id] = None
 
     def __contains__(self, connection_id: object) -> bool:
-        return connection_id in self._owner
+        return connection_id in self._owners
 
     def park(self, connection_id: str) -> None:
         """The connection was cut off and may be back; its user's subscriptions wait for it."""
         self._parked.add(connection_id)
         for subscription in self.of_connection(connection_id):
-            if self._parked.issuperset(subscription.listeners):
-                subscription.move(SubscriptionStatus.RECONNECTING)
+            if self._parked.issuperset(subscription.connections):
+                subscription.transition(SubscriptionStatus.RECONNECTING)
 
     def resume(self, connection_id: str) -> None:
         """It is back, and listens to what it listened to."""
         self._parked.remove(connection_id)
         for subscription in self.of_connection(connection_id):
-            subscription.move(SubscriptionStatus.CONNECTED)
+            subscription.transition(SubscriptionStatus.CONNECTED)
 
-    def leave(self, connection_id: str) -> tuple[str, ...]:
+    def remove_connection(self, connection_id: str) -> tuple[str, ...]:
         """The connection has gone; the channels that it listened to."""
-        user = self._owner.pop(connection_id, None)
+        user = self._owners.pop(connection_id, None)
         if user is None:
             return ()
         self._parked.discard(connection_id)
         channels = tuple(self._connections.get(connection_id, ()))
         for channel in channels:
-            self._unlisten(connection_id, user, channel)
+            self._unsubscribe(connection_id, user, channel)
         connections = self._users[user]
         del connections[connection_id]
         if not connections:
             del self._users[user]
             for channel in tuple(self._subscriptions.get(user, ())):
-                self._forget(user, channel)
+                self._remove(user, channel)
         return channels
 
-    def pend(self, connection_id: str, topic: Topic) -> Subscription:
+    def request(self, connection_id: str, topic: Topic) -> Subscription:
         """The user wants this topic; what they have of it already stays as it is."""
-        user = self._owner[connection_id]
+        user = self._owners[connection_id]
         channel = channel_for(topic, *user)
         subscriptions = self._subscriptions.setdefault(user, {})
         subscription = subscriptions.get(channel)
         if subscription is None:
             subscription = subscriptions[channel] = Subscription(*user, topic)
             self._channels.setdefault(channel, {})[user] = subscription
-            self._rest(user, channel)
-        elif not subscription.listeners:
-            subscription.move(SubscriptionStatus.PENDING)
+            self._mark_idle(user, channel)
+        elif not subscription.connections:
+            subscription.transition(SubscriptionStatus.PENDING)
         return subscription
 
-    def listen(self, connection_id: str, subscription: Subscription, interval_ms: int) -> None:
+    def activate(self, connection_id: str, subscription: Subscription, interval_ms: int) -> None:
         """The connection hears the topic from now on, at this pace."""
-        user, channel = self._owner[connection_id], subscription.channel
-        if connection_id not in subscription.listeners:
+        user, channel = self._owners[connection_id], subscription.channel
+        if connection_id not in subscription.connections:
             self._count += 1
             self._connections.setdefault(connection_id, {})[channel] = subscription
-        subscription.listeners[connection_id] = interval_ms
-        self._wake(user, channel)
-        subscription.move(SubscriptionStatus.CONNECTED)
+        subscription.connections[connection_id] = interval_ms
+        self._unmark_idle(user, channel)
+        subscription.transition(SubscriptionStatus.CONNECTED)
 
     def fail(self, subscription: Subscription) -> None:
         """It came to nothing; who listens already is not touched, nor what was ended meanwhile."""
         if subscription.status is SubscriptionStatus.PENDING:
-            subscription.move(SubscriptionStatus.ERROR)
+            subscription.transition(SubscriptionStatus.ERROR)
 
-    def end(self, connection_id: str, topic: Topic) -> bool:
+    def unsubscribe(self, connection_id: str, topic: Topic) -> bool:
         """The connection listens no more; False where it never did.
 
         When it was the user's last listener, the user's subscription ends with it.
         """
-        user = self._owner.get(connection_id)
+        user = self._owners.get(connection_id)
         if user is None:
             return False
         channel = channel_for(topic, *user)
         listened = channel in self._connections.get(connection_id, ())
         if listened:
-            self._unlisten(connection_id, user, channel)
+            self._unsubscribe(connection_id, user, channel)
         subscription = self._subscriptions.get(user, {}).get(channel)
-        if subscription is not None and not subscription.listeners:
-            self._forget(user, channel)
+        if subscription is not None and not subscription.connections:
+            self._remove(user, channel)
         return listened
 
     def of_connection(self, connection_id: str) -> tuple[Subscription, ...]:
@@ -183,7 +183,7 @@ class Subscriptions:
         """How many topics one connection listens to."""
         return len(self._connections.get(connection_id, ()))
 
-    def listens(self, connection_id: str, channel: str) -> bool:
+    def is_subscribed(self, connection_id: str, channel: str) -> bool:
         """Whether one connection listens to this channel."""
         return channel in self._connections.get(connection_id, ())
 
@@ -195,40 +195,40 @@ class Subscriptions:
         """The users who are subscribed to a channel, as `(org, user)`."""
         return tuple(self._channels.get(channel, ()))
 
-    def listeners_of(self, channel: str) -> Iterator[str]:
+    def connections_of(self, channel: str) -> Iterator[str]:
         """The connections that listen to a channel."""
         for subscription in self._channels.get(channel, {}).values():
-            yield from subscription.listeners
+            yield from subscription.connections
 
-    def _unlisten(self, connection_id: str, user: User, channel: str) -> None:
+    def _unsubscribe(self, connection_id: str, user: User, channel: str) -> None:
         subscription = self._connections[connection_id].pop(channel)
         if not self._connections[connection_id]:
             del self._connections[connection_id]
-        del subscription.listeners[connection_id]
+        del subscription.connections[connection_id]
         self._count -= 1
-        if not subscription.listeners:
-            subscription.move(SubscriptionStatus.DISCONNECTED)
-            self._rest(user, channel)
-        elif self._parked.issuperset(subscription.listeners):
+        if not subscription.connections:
+            subscription.transition(SubscriptionStatus.DISCONNECTED)
+            self._mark_idle(user, channel)
+        elif self._parked.issuperset(subscription.connections):
             # Nobody who listens to it is here.
-            subscription.move(SubscriptionStatus.RECONNECTING)
+            subscription.transition(SubscriptionStatus.RECONNECTING)
 
-    def _rest(self, user: User, channel: str) -> None:
+    def _mark_idle(self, user: User, channel: str) -> None:
         """Nobody listens: it is kept, but not for ever if the user makes many of these."""
         idle = self._idle.setdefault(user, {})
         idle[channel] = None
         if len(idle) > self._max_idle:
-            self._forget(user, next(iter(idle)))
+            self._remove(user, next(iter(idle)))
 
-    def _wake(self, user: User, channel: str) -> None:
+    def _unmark_idle(self, user: User, channel: str) -> None:
         idle = self._idle.get(user)
         if idle is not None:
             idle.pop(channel, None)
             if not idle:
                 del self._idle[user]
 
-    def _forget(self, user: User, channel: str) -> None:
-        self._wake(user, channel)
+    def _remove(self, user: User, channel: str) -> None:
+        self._unmark_idle(user, channel)
         subscriptions = self._subscriptions[user]
         del subscriptions[channel]
         if not subscriptions:

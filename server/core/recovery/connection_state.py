@@ -6,7 +6,7 @@ from server.core.log.entries import Position
 
 
 @dataclass(frozen=True, slots=True)
-class Reclaim:
+class ResumeRequest:
     """Who wants which connection back, and the last event that they saw."""
 
     namespace: str
@@ -23,7 +23,7 @@ class Reclaim:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SubscriptionState:
     """One topic: how far the client has come there, and what it is to be told besides."""
 
     topic: str
@@ -35,10 +35,10 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Luggage:
+class ConnectionState:
     """A connection, whose it is, and where it stands in all that it listens to."""
 
     connection_id: str
     org: str
     user_id: str
-    topics: tuple[Standing, ...]
+    topics: tuple[SubscriptionState, ...]

@@ -20,32 +20,32 @@ def plain_frame(event: bytes) -> bytes:
 class Offsets:
     """The count of one node; `tag` tells its offsets from those of any other."""
 
-    __slots__ = ("_tag", "_text", "last")
+    __slots__ = ("_tag", "_tag_text", "last_serial")
 
     def __init__(self, tag: str) -> None:
-        self._text = tag
+        self._tag_text = tag
         self._tag = tag.encode()
         # What was numbered last; everything up to it has been written.
-        self.last = 0
+        self.last_serial = 0
 
-    def take(self, count: int = 1) -> int:
+    def allocate(self, count: int = 1) -> int:
         """Number so many writes; the first one's number."""
-        first = self.last + 1
-        self.last += count
+        first = self.last_serial + 1
+        self.last_serial += count
         return first
 
     def frame(self, event: bytes, serial: int) -> bytes:
         """An event without its closing bracket, with its offset as the last argument."""
         return text_frame(b'%b,"%b-%d"]' % (event, self._tag, serial))
 
-    def text(self, serial: int) -> str:
+    def format(self, serial: int) -> str:
         """The offset that goes with a write."""
-        return f"{self._text}-{serial}"
+        return f"{self._tag_text}-{serial}"
 
-    def read(self, offset: str | None) -> int | None:
+    def parse(self, offset: str | None) -> int | None:
         """The number in a client's offset; None where it is none of this node's."""
         match = None if offset is None else _OFFSET.fullmatch(offset)
-        if match is None or match[1] != self._text:
+        if match is None or match[1] != self._tag_text:
             return None
         serial = int(match[2])
-        return serial if serial <= self.last else None
+        return serial if serial <= self.last_serial else None

@@ -6,7 +6,7 @@ from enum import StrEnum
 from server.core.sessions.records import SessionKey
 
 
-class Happening(StrEnum):
+class SessionEventKind(StrEnum):
     """Each is heard in the order in which it came to be, those of one session at least."""
 
     JOINED = "joined"
@@ -16,18 +16,18 @@ class Happening(StrEnum):
     BARRED = "barred"
     CLOSED = "closed"
     # Its time is over, and it is forgotten; every node hears that looked after it.
-    OVER = "over"
+    EXPIRED = "over"
     SIGNAL = "signal"
     # A connection was had back, but its user has lost the place; only its own node hears.
     REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class SessionEvent:
     """One happening; the revision says which state of the session it has led to."""
 
     key: SessionKey
-    what: Happening
+    kind: SessionEventKind
     revision: int
     ts_ms: int
     user_id: str = ""

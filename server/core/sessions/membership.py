@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import LimitError
-from server.core.sessions.events import News
+from server.core.sessions.events import SessionEvent
 from server.core.sessions.records import SessionKey
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class Membership:
     """One connection in one session; it knows the session up to this revision."""
 
     user_id: str
@@ -17,28 +17,28 @@ class Seat:
 
 
 @dataclass(slots=True, eq=False)
-class _Room:
-    seats: dict[str, Seat] = field(default_factory=dict)
-    heard: int = 0
+class _SessionMembers:
+    memberships: dict[str, Membership] = field(default_factory=dict)
+    known_revision: int = 0
 
 
-class Seats:
+class Memberships:
     """Both ways of looking at it; an operation costs only what it hands out."""
 
     def __init__(self, *, max_per_connection: int = 0) -> None:
         self._max_per_connection = max_per_connection
-        self._rooms: dict[SessionKey, _Room] = {}
+        self._sessions: dict[SessionKey, _SessionMembers] = {}
         self._connections: dict[str, dict[SessionKey, None]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def __contains__(self, place: tuple[str, SessionKey]) -> bool:
-        connection_id, key = place
+    def __contains__(self, membership: tuple[str, SessionKey]) -> bool:
+        connection_id, key = membership
         return key in self._connections.get(connection_id, ())
 
-    def admit(self, connection_id: str, key: SessionKey) -> None:
+    def check_limit(self, connection_id: str, key: SessionKey) -> None:
         """Refuse a connection that is in as many other sessions as it may be."""
         mine = self._connections.get(connection_id, ())
         if 0 < self._max_per_connection <= len(mine) and key not in mine:
@@ -48,17 +48,19 @@ class Seats:
                 details={"limit": self._max_per_connection},
             )
 
-    def take(
+    def add(
         self, connection_id: str, user_id: str, key: SessionKey, revision: int | None = None
     ) -> None:
         """It is in; without a revision it knows what this node has heard."""
-        room = self._rooms.setdefault(key, _Room())
-        if connection_id not in room.seats:
+        room = self._sessions.setdefault(key, _SessionMembers())
+        if connection_id not in room.memberships:
             self._connections.setdefault(connection_id, {})[key] = None
             self._count += 1
-        room.seats[connection_id] = Seat(user_id, room.heard if revision is None else revision)
+        room.memberships[connection_id] = Membership(
+            user_id, room.known_revision if revision is None else revision
+        )
 
-    def leave(self, connection_id: str, key: SessionKey) -> bool:
+    def remove(self, connection_id: str, key: SessionKey) -> bool:
         """It is out; False where it was."""
         mine = self._connections.get(connection_id, {})
         if key not in mine:
@@ -66,18 +68,18 @@ class Seats:
         del mine[key]
         if not mine:
             del self._connections[connection_id]
-        room = self._rooms[key]
-        del room.seats[connection_id]
-        if not room.seats:
-            del self._rooms[key]
+        room = self._sessions[key]
+        del room.memberships[connection_id]
+        if not room.memberships:
+            del self._sessions[key]
         self._count -= 1
         return True
 
-    def leave_all(self, connection_id: str) -> tuple[SessionKey, ...]:
+    def remove_all(self, connection_id: str) -> tuple[SessionKey, ...]:
         """It has ended; what it was in."""
         keys = self.of_connection(connection_id)
         for key in keys:
-            self.leave(connection_id, key)
+            self.remove(connection_id, key)
         return keys
 
     def of_connection(self, connection_id: str) -> tuple[SessionKey, ...]:
@@ -86,32 +88,32 @@ class Seats:
 
     def is_empty(self, key: SessionKey) -> bool:
         """Whether nobody of this node is in a session."""
-        return key not in self._rooms
+        return key not in self._sessions
 
-    def hear(self, news: News) -> None:
+    def update_revision(self, event: SessionEvent) -> None:
         """So much is known here of a session."""
-        room = self._rooms.get(news.key)
+        room = self._sessions.get(event.key)
         if room is not None:
-            room.heard = max(room.heard, news.revision)
+            room.known_revision = max(room.known_revision, event.revision)
 
-    def before(self, news: News, *, of_user: bool = False) -> tuple[str, ...]:
+    def joined_before(self, event: SessionEvent, *, of_user: bool = False) -> tuple[str, ...]:
         """The connections that were in when it happened; those of its user alone, where asked."""
-        room = self._rooms.get(news.key)
+        room = self._sessions.get(event.key)
         if room is None:
             return ()
         return tuple(
             connection_id
-            for connection_id, seat in room.seats.items()
-            if seat.revision < news.revision and (not of_user or seat.user_id == news.user_id)
+            for connection_id, seat in room.memberships.items()
+            if seat.revision < event.revision and (not of_user or seat.user_id == event.user_id)
         )
 
-    def unconcerned(self, news: News) -> frozenset[str]:
+    def excluded_from(self, event: SessionEvent) -> frozenset[str]:
         """Who is not told: the user whom it is about, and who came later and knows."""
-        room = self._rooms.get(news.key)
+        room = self._sessions.get(event.key)
         if room is None:
             return frozenset()
         return frozenset(
             connection_id
-            for connection_id, seat in room.seats.items()
-            if seat.user_id == news.user_id or seat.revision >= news.revision
+            for connection_id, seat in room.memberships.items()
+            if seat.user_id == event.user_id or seat.revision >= event.revision
         )

@@ -20,9 +20,9 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _StoredNotice:
     notice: Notice
-    until: float
+    expires_at: float
 
 
 class Notices:
@@ -37,17 +37,17 @@ class Notices:
         self._max_per_user = max_per_user
         self._max_total = max_total
         # The oldest first, everywhere; a plain dict would be slow to take the first from.
-        self._users: dict[User, OrderedDict[str, _Kept]] = {}
-        self._ages: OrderedDict[tuple[User, str], None] = OrderedDict()
-        self._settled: OrderedDict[tuple[User, str], float] = OrderedDict()
+        self._users: dict[User, OrderedDict[str, _StoredNotice]] = {}
+        self._order: OrderedDict[tuple[User, str], None] = OrderedDict()
+        self._acknowledged: OrderedDict[tuple[User, str], float] = OrderedDict()
         # Never acknowledged: how many had to make room, and how many grew too old.
         self.dropped_count = 0
         self.expired_count = 0
 
     def __len__(self) -> int:
-        return len(self._ages)
+        return len(self._order)
 
-    def put(self, notice: Notice, now: float, *, until: float | None = None) -> bool:
+    def put(self, notice: Notice, now: float, *, expires_at: float | None = None) -> bool:
         """Keep it until it is acknowledged; False for an id that the user was sent before.
 
         One that comes from elsewhere may have waited there already: it is kept `until` then.
@@ -55,25 +55,27 @@ class Notices:
         self.expire(now)
         user = (notice.org, notice.user_id)
         key = (user, notice.id)
-        if key in self._ages or key in self._settled:
+        if key in self._order or key in self._acknowledged:
             return False
         mine = self._users.setdefault(user, OrderedDict())
-        mine[notice.id] = _Kept(notice, now + self._keep_seconds if until is None else until)
-        self._ages[key] = None
+        mine[notice.id] = _StoredNotice(
+            notice, now + self._keep_seconds if expires_at is None else expires_at
+        )
+        self._order[key] = None
         if len(mine) > self._max_per_user:
-            self._drop(user, next(iter(mine)))
-        elif len(self._ages) > self._max_total:
-            self._drop(*next(iter(self._ages)))
+            self._evict(user, next(iter(mine)))
+        elif len(self._order) > self._max_total:
+            self._evict(*next(iter(self._order)))
         return True
 
     def all(self) -> tuple[Notice, ...]:
         """Everything that waits."""
-        return tuple(self._users[user][notice_id].notice for user, notice_id in self._ages)
+        return tuple(self._users[user][notice_id].notice for user, notice_id in self._order)
 
-    def waiting(self, org: str, user_id: str, now: float) -> tuple[Notice, ...]:
+    def pending(self, org: str, user_id: str, now: float) -> tuple[Notice, ...]:
         """What a device of this user has to be told when it connects, in order."""
         kept = self._users.get((org, user_id), OrderedDict())
-        return tuple(each.notice for each in kept.values() if each.until > now)
+        return tuple(each.notice for each in kept.values() if each.expires_at > now)
 
     def acknowledge(self, org: str, user_id: str, notice_id: str, now: float) -> bool:
         """One device has it, and that settles it for the user; True once."""
@@ -82,28 +84,28 @@ class Notices:
         if notice_id not in self._users.get(user, {}):
             return False
         self._remove(user, notice_id)
-        self._settled[user, notice_id] = now + self._keep_seconds
-        if len(self._settled) > self._max_total:
-            self._settled.popitem(last=False)
+        self._acknowledged[user, notice_id] = now + self._keep_seconds
+        if len(self._acknowledged) > self._max_total:
+            self._acknowledged.popitem(last=False)
         return True
 
     def expire(self, now: float) -> None:
         """Let go of what nobody acknowledged in time."""
-        while self._settled and next(iter(self._settled.values())) <= now:
-            self._settled.popitem(last=False)
-        while self._ages:
-            user, notice_id = next(iter(self._ages))
-            if self._users[user][notice_id].until > now:
+        while self._acknowledged and next(iter(self._acknowledged.values())) <= now:
+            self._acknowledged.popitem(last=False)
+        while self._order:
+            user, notice_id = next(iter(self._order))
+            if self._users[user][notice_id].expires_at > now:
                 break
             self._remove(user, notice_id)
             self.expired_count += 1
 
-    def _drop(self, user: User, notice_id: str) -> None:
+    def _evict(self, user: User, notice_id: str) -> None:
         self._remove(user, notice_id)
         self.dropped_count += 1
 
     def _remove(self, user: User, notice_id: str) -> None:
-        del self._ages[user, notice_id]
+        del self._order[user, notice_id]
         mine = self._users[user]
         del mine[notice_id]
         if not mine:

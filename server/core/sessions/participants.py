@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import RequestError
-from server.core.sessions.events import Happening, News
+from server.core.sessions.events import SessionEvent, SessionEventKind
 from server.core.sessions.presence import Member
 from server.core.sessions.records import session_closed
 
 
 @dataclass(frozen=True, slots=True)
-class Gathering:
+class Participants:
     """The participants, the longest first, as the session's revision has them."""
 
     revision: int
@@ -27,21 +27,21 @@ class Gathering:
             "participants": [member.body() for member in self.members],
         }
 
-    def after(self, news: Iterable[News], user_id: str) -> "Gathering":
+    def apply(self, events: Iterable[SessionEvent], user_id: str) -> "Participants":
         """The same with what came later; raises where that has sent this user away again."""
-        later = [each for each in news if each.revision > self.revision]
+        later = [each for each in events if each.revision > self.revision]
         if not later:
             return self
         members = {each.user_id: each for each in self.members}
         for each in later:
-            match each.what:
-                case Happening.CLOSED:
+            match each.kind:
+                case SessionEventKind.CLOSED:
                     raise session_closed()
-                case Happening.KICKED if each.user_id == user_id:
+                case SessionEventKind.KICKED if each.user_id == user_id:
                     raise RequestError(ErrorCode.SESSION_NOT_JOINED, "the user was sent away")
-                case Happening.JOINED:
+                case SessionEventKind.JOINED:
                     members.setdefault(each.user_id, Member(each.user_id, 1, each.ts_ms))
-                case Happening.LEFT | Happening.KICKED:
+                case SessionEventKind.LEFT | SessionEventKind.KICKED:
                     members.pop(each.user_id, None)
                 case _:
                     pass

@@ -25,7 +25,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class PresenceJoin:
     """A connection joined; `announce` where that made its user a participant."""
 
     user_id: str
@@ -34,7 +34,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
+class PresenceLeave:
     """Connections of a user went; `announce` where the user is a participant no longer."""
 
     user_id: str
@@ -105,17 +105,17 @@ class Presence:
         participant = self._users.get(user_id)
         return () if participant is None else tuple(participant.connections)
 
-    def admit(self, user_id: str) -> None:
+    def check_capacity(self, user_id: str) -> None:
         """Refuse a user for whom there is no room."""
         if user_id not in self._users and 0 < self._max_participants <= len(self._users):
             raise session_full(self._max_participants)
 
-    def join(self, connection_id: str, user_id: str, now_ms: int) -> Arrival:
+    def join(self, connection_id: str, user_id: str, now_ms: int) -> PresenceJoin:
         """A connection comes in; one that is in already changes nothing."""
         owner = self._owners.get(connection_id)
         if owner is not None:
-            return Arrival(owner, len(self._users), announce=False)
-        self.admit(user_id)
+            return PresenceJoin(owner, len(self._users), announce=False)
+        self.check_capacity(user_id)
         participant = self._users.get(user_id)
         announce = participant is None
         if participant is None:
@@ -123,9 +123,9 @@ class Presence:
         self._lost.pop(user_id, None)
         participant.connections[connection_id] = None
         self._owners[connection_id] = user_id
-        return Arrival(user_id, len(self._users), announce)
+        return PresenceJoin(user_id, len(self._users), announce)
 
-    def leave(self, connection_id: str) -> Departure | None:
+    def leave(self, connection_id: str) -> PresenceLeave | None:
         """A connection goes because it wants to; None where it was not here."""
         user_id = self._remove(connection_id)
         if user_id is None:
@@ -133,9 +133,9 @@ class Presence:
         announce = not self._users[user_id].connections
         if announce:
             del self._users[user_id]
-        return Departure(user_id, len(self._users), announce, (connection_id,))
+        return PresenceLeave(user_id, len(self._users), announce, (connection_id,))
 
-    def lose(self, connection_id: str, now: float) -> Departure | None:
+    def disconnect(self, connection_id: str, now: float) -> PresenceLeave | None:
         """A connection was cut off; its user has the grace time to come back."""
         if self._grace_seconds <= 0:
             return self.leave(connection_id)
@@ -144,13 +144,15 @@ class Presence:
             return None
         if not self._users[user_id].connections:
             self._lost[user_id] = now + self._grace_seconds
-        return Departure(user_id, len(self._users), announce=False, connections=(connection_id,))
+        return PresenceLeave(
+            user_id, len(self._users), announce=False, connections=(connection_id,)
+        )
 
-    def next_due(self) -> float | None:
+    def next_expiry(self) -> float | None:
         """When the next user is given up who does not come back."""
         return next(iter(self._lost.values()), None)
 
-    def due(self, now: float) -> list[Departure]:
+    def pop_expired(self, now: float) -> list[PresenceLeave]:
         """The users whose grace time is over, each once; they are participants no longer."""
         departures = []
         while self._lost:
@@ -159,10 +161,10 @@ class Presence:
                 break
             del self._lost[user_id]
             del self._users[user_id]
-            departures.append(Departure(user_id, len(self._users), announce=True))
+            departures.append(PresenceLeave(user_id, len(self._users), announce=True))
         return departures
 
-    def kick(self, user_id: str) -> Departure | None:
+    def kick(self, user_id: str) -> PresenceLeave | None:
         """The user goes at once with all connections; None where the user was not here."""
         participant = self._users.pop(user_id, None)
         if participant is None:
@@ -170,7 +172,7 @@ class Presence:
         self._lost.pop(user_id, None)
         for connection_id in participant.connections:
             del self._owners[connection_id]
-        return Departure(
+        return PresenceLeave(
             user_id, len(self._users), announce=True, connections=tuple(participant.connections)
         )
 

@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 from client_sdk.contract import SESSION_ID_PATTERN, ErrorCode
 from server.core.errors import LimitError, RequestError
-from server.core.sessions.presence import Arrival, Departure, Presence
+from server.core.sessions.presence import Presence, PresenceJoin, PresenceLeave
 
 SessionKey = tuple[str, str]
 
-_CHANNEL = "session@"
+_CHANNEL_PREFIX = "session@"
 
 # `$` in Python also matches before a trailing newline; fullmatch does not care for it.
 _SESSION_ID = re.compile(SESSION_ID_PATTERN.strip("^$"))
@@ -49,13 +49,13 @@ def kind_of(session_id: str) -> SessionKind:
 
 def session_channel(org: str, session_id: str) -> str:
     """The broker's key; the length keeps two orgs apart whatever characters their names hold."""
-    return f"{_CHANNEL}{len(org)}:{org}:{session_id}"
+    return f"{_CHANNEL_PREFIX}{len(org)}:{org}:{session_id}"
 
 
 def key_of_channel(channel: str) -> SessionKey | None:
     """The session whose channel it is; None for any other."""
-    digits, _, rest = channel.removeprefix(_CHANNEL).partition(":")
-    if not channel.startswith(_CHANNEL) or not digits.isdecimal():
+    digits, _, rest = channel.removeprefix(_CHANNEL_PREFIX).partition(":")
+    if not channel.startswith(_CHANNEL_PREFIX) or not digits.isdecimal():
         return None
     org, session_id = rest[: int(digits)], rest[int(digits) + 1 :]
     key = (org, session_id)
@@ -77,7 +77,7 @@ class SessionRules:
     max_participants: int = 0
     join_creates: bool = True
 
-    def made_too_many(self) -> LimitError:
+    def too_many_created(self) -> LimitError:
         """A user has made as many as may last."""
         return LimitError(
             ErrorCode.LIMIT_TOPICS,
@@ -132,17 +132,17 @@ class SessionRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class SessionJoin:
     """A connection is in a session; `created` where that made the session."""
 
     record: SessionRecord
-    arrival: Arrival
+    join: PresenceJoin
     created: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class SessionLeave:
     """Somebody is in a session with fewer connections, or no longer."""
 
     record: SessionRecord
-    departure: Departure
+    leave: PresenceLeave

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 
 from server.core.deadlines import Deadlines
-from server.core.sessions.presence import Departure, Presence
+from server.core.sessions.presence import Presence, PresenceLeave
 from server.core.sessions.records import (
-    Joined,
-    Left,
+    SessionJoin,
     SessionKey,
+    SessionLeave,
     SessionRecord,
     SessionRules,
     kind_of,
@@ -26,12 +26,12 @@ class Sessions:
         self._orgs: dict[str, dict[str, SessionRecord]] = {}
         # How many sessions each user has made: they outlive the connection that made them, so
         # that nobody may take all the places there are by joining and leaving.
-        self._made: Counter[tuple[str, str]] = Counter()
+        self._created_counts: Counter[tuple[str, str]] = Counter()
         self._retention: Deadlines[SessionKey] = Deadlines()
-        self._graces: Deadlines[SessionKey] = Deadlines()
+        self._grace: Deadlines[SessionKey] = Deadlines()
         self._count = 0
-        self._participants = 0
-        self._joined = 0
+        self._participant_count = 0
+        self._membership_count = 0
 
     def __len__(self) -> int:
         return self._count
@@ -40,7 +40,7 @@ class Sessions:
         """One session, open or closed."""
         return self._orgs.get(org, {}).get(session_id)
 
-    def open(self, org: str, session_id: str) -> SessionRecord:
+    def get_open(self, org: str, session_id: str) -> SessionRecord:
         """One session that is there and not closed."""
         record = self.get(org, session_id)
         if record is None:
@@ -68,7 +68,7 @@ class Sessions:
         metadata: Mapping[str, object] | None = None,
     ) -> tuple[SessionRecord, bool]:
         """A session with nobody in it yet; one that is there stays as it is, and False."""
-        record, created = self._find_or_make(org, session_id, created_by, now_ms, metadata)
+        record, created = self._find_or_create(org, session_id, created_by, now_ms, metadata)
         if created:
             self._retention.set(record.key, now + self._rules.retention_seconds)
         return record, created
@@ -81,72 +81,78 @@ class Sessions:
         session_id: str,
         now_ms: int,
         metadata: Mapping[str, object] | None = None,
-    ) -> Joined:
+    ) -> SessionJoin:
         """A connection comes in; the first makes the session. A refusal changes nothing."""
         if not self._rules.join_creates:
-            self.open(org, session_id)
-        record, created = self._find_or_make(org, session_id, user_id, now_ms, metadata)
+            self.get_open(org, session_id)
+        record, created = self._find_or_create(org, session_id, user_id, now_ms, metadata)
         before = record.presence.connection_count
         arrival = record.presence.join(connection_id, user_id, now_ms)
-        self._joined += record.presence.connection_count - before
-        self._participants += arrival.announce
+        self._membership_count += record.presence.connection_count - before
+        self._participant_count += arrival.announce
         self._retention.cancel(record.key)
-        self._watch(record)
-        return Joined(record, arrival, created)
+        self._schedule_grace(record)
+        return SessionJoin(record, arrival, created)
 
-    def leave(self, connection_id: str, org: str, session_id: str, now: float) -> Left | None:
+    def leave(
+        self, connection_id: str, org: str, session_id: str, now: float
+    ) -> SessionLeave | None:
         """A connection goes out of one session because it wants to; None where it was not in."""
         record = self.get(org, session_id)
         return (
             None
             if record is None
-            else self._left(record, record.presence.leave(connection_id), now)
+            else self._leave_or_none(record, record.presence.leave(connection_id), now)
         )
 
-    def lose(self, connection_id: str, org: str, session_id: str, now: float) -> Left | None:
+    def disconnect(
+        self, connection_id: str, org: str, session_id: str, now: float
+    ) -> SessionLeave | None:
         """A connection was cut off; the session waits the grace time for its user."""
         record = self.get(org, session_id)
         return (
             None
             if record is None
-            else self._left(record, record.presence.lose(connection_id, now), now)
+            else self._leave_or_none(record, record.presence.disconnect(connection_id, now), now)
         )
 
-    def departed(self, now: float) -> list[Left]:
+    def expire_grace(self, now: float) -> list[SessionLeave]:
         """Those who were cut off and did not come back in time, each once."""
         lefts = []
-        for key in self._graces.due(now):
+        for key in self._grace.pop_due(now):
             record = self._orgs[key[0]][key[1]]
-            lefts += [self._went(record, each, now) for each in record.presence.due(now)]
+            lefts += [
+                self._record_leave(record, each, now) for each in record.presence.pop_expired(now)
+            ]
         return lefts
 
-    def kick(self, org: str, session_id: str, user_id: str, now: float) -> Left | None:
+    def kick(self, org: str, session_id: str, user_id: str, now: float) -> SessionLeave | None:
         """A user goes out of one session at once; None where the user is not in it."""
-        record = self.open(org, session_id)
-        return self._left(record, record.presence.kick(user_id), now)
+        record = self.get_open(org, session_id)
+        return self._leave_or_none(record, record.presence.kick(user_id), now)
 
     def close(self, org: str, session_id: str, now: float) -> tuple[str, ...]:
         """Nobody may be in it any more; the connections that were."""
-        record = self.open(org, session_id)
+        record = self.get_open(org, session_id)
         record.closed = True
-        self._participants -= record.presence.participant_count
+        self._participant_count -= record.presence.participant_count
         connections = record.presence.clear()
-        self._joined -= len(connections)
+        self._membership_count -= len(connections)
         self._retention.set(record.key, now + self._rules.retention_seconds)
-        self._watch(record)
+        self._schedule_grace(record)
         return connections
 
-    def due(self, now: float) -> list[SessionRecord]:
+    def pop_expired(self, now: float) -> list[SessionRecord]:
         """The sessions whose time is over, each once; nothing of them is left here."""
         records = []
-        for org, session_id in self._retention.due(now):
+        for org, session_id in self._retention.pop_due(now):
             record = self._orgs[org].pop(session_id)
             if not self._orgs[org]:
                 del self._orgs[org]
             maker = (org, record.created_by)
-            self._made[maker] -= 1
-            if not self._made[maker]:
-                del self._made[maker]
+            self._created_counts[maker] -= 1
+            if not self._created_counts[maker]:
+                del self._created_counts[maker]
             self._count -= 1
             records.append(record)
         return records
@@ -156,11 +162,11 @@ class Sessions:
         return {
             "sessions": self._count,
             "empty": len(self._retention),
-            "participants": self._participants,
-            "memberships": self._joined,
+            "participants": self._participant_count,
+            "memberships": self._membership_count,
         }
 
-    def _find_or_make(
+    def _find_or_create(
         self,
         org: str,
         session_id: str,
@@ -169,12 +175,12 @@ class Sessions:
         metadata: Mapping[str, object] | None,
     ) -> tuple[SessionRecord, bool]:
         if self.get(org, session_id) is not None:
-            return self.open(org, session_id), False
+            return self.get_open(org, session_id), False
         kind = kind_of(session_id)
         if 0 < self._rules.max_sessions <= self._count:
             raise too_many_sessions()
-        if 0 < self._rules.max_sessions_per_user <= self._made[org, user_id]:
-            raise self._rules.made_too_many()
+        if 0 < self._rules.max_sessions_per_user <= self._created_counts[org, user_id]:
+            raise self._rules.too_many_created()
         presence = Presence(
             grace_seconds=self._rules.grace_seconds, max_participants=self._rules.max_participants
         )
@@ -182,25 +188,29 @@ class Sessions:
             org, session_id, kind, now_ms, user_id, presence, metadata=metadata or {}
         )
         self._orgs.setdefault(org, {})[session_id] = record
-        self._made[org, user_id] += 1
+        self._created_counts[org, user_id] += 1
         self._count += 1
         return record, True
 
-    def _left(self, record: SessionRecord, departure: Departure | None, now: float) -> Left | None:
-        return None if departure is None else self._went(record, departure, now)
+    def _leave_or_none(
+        self, record: SessionRecord, leave: PresenceLeave | None, now: float
+    ) -> SessionLeave | None:
+        return None if leave is None else self._record_leave(record, leave, now)
 
-    def _went(self, record: SessionRecord, departure: Departure, now: float) -> Left:
-        self._joined -= len(departure.connections)
-        self._participants -= departure.announce
+    def _record_leave(
+        self, record: SessionRecord, leave: PresenceLeave, now: float
+    ) -> SessionLeave:
+        self._membership_count -= len(leave.connections)
+        self._participant_count -= leave.announce
         if not record.presence.participant_count:
             self._retention.set(record.key, now + self._rules.retention_seconds)
-        self._watch(record)
-        return Left(record, departure)
+        self._schedule_grace(record)
+        return SessionLeave(record, leave)
 
-    def _watch(self, record: SessionRecord) -> None:
+    def _schedule_grace(self, record: SessionRecord) -> None:
         """Look after the next participant who may not come back."""
-        when = record.presence.next_due()
+        when = record.presence.next_expiry()
         if when is None:
-            self._graces.cancel(record.key)
+            self._grace.cancel(record.key)
         else:
-            self._graces.set(record.key, when)
+            self._grace.set(record.key, when)

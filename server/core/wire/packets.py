@@ -54,7 +54,7 @@ def decode_packet(text: str) -> Packet:
     if kind is PacketKind.EVENT or kind is PacketKind.ACK:
         data = _arguments(text[head.end() :])
         if kind is PacketKind.EVENT:
-            _judge_event(data)
+            _check_event(data)
         elif not digits:
             raise MalformedPacket("an ACK without an id")
         return Packet(kind, namespace or "/", int(digits) if digits else None, data)
@@ -88,21 +88,19 @@ def _json(text: str) -> object:
         raise MalformedPacket(malformed.reason) from None
 
 
-def _judge_event(data: list[object]) -> None:
+def _check_event(data: list[object]) -> None:
     if not data or not isinstance(data[0], str) or not 0 < len(data[0]) <= MAX_EVENT_NAME:
         raise MalformedPacket("an event without a name")
     if data[0] in _RESERVED:
         raise MalformedPacket("a reserved event")
 
 
-def event_packet(
-    namespace: str, event: str, *arguments: bytes, identifier: int | None = None
-) -> bytes:
+def event_packet(namespace: str, event: str, *arguments: bytes, ack_id: int | None = None) -> bytes:
     """An event for a client, from the Engine.IO type on; the arguments are JSON already.
 
     With an identifier the client is asked to acknowledge it.
     """
-    number = b"" if identifier is None else b"%d" % identifier
+    number = b"" if ack_id is None else b"%d" % ack_id
     return b"42%b%b[%b]" % (
         _prefix(namespace),
         number,
@@ -110,14 +108,14 @@ def event_packet(
     )
 
 
-def open_event(namespace: str, event: str, body: bytes) -> bytes:
+def event_head(namespace: str, event: str, body: bytes) -> bytes:
     """An event without its closing bracket: an offset may follow."""
     return event_packet(namespace, event, body)[:-1]
 
 
-def ack_packet(namespace: str, identifier: int, *arguments: bytes) -> bytes:
+def ack_packet(namespace: str, ack_id: int, *arguments: bytes) -> bytes:
     """The answer to a client's event."""
-    return b"43%b%d[%b]" % (_prefix(namespace), identifier, b",".join(arguments))
+    return b"43%b%d[%b]" % (_prefix(namespace), ack_id, b",".join(arguments))
 
 
 def connect_packet(namespace: str, sid: str, pid: str | None = None) -> bytes:

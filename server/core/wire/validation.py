@@ -9,7 +9,7 @@ _MAX_PROBLEMS = 8
 _MAX_WHERE = 200
 
 
-def invalid(error: ValidationError, prefix: str = "") -> RequestError:
+def invalid_request(error: ValidationError, prefix: str = "") -> RequestError:
     """The first problem as a message, several of them as details; never the data itself."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     problems = [

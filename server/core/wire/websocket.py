@@ -15,8 +15,8 @@ _DEFLATE_TAIL = b"\x00\x00\xff\xff"
 
 PROTOCOL_ERROR = 1002
 UNSUPPORTED_DATA = 1003
-INVALID_TEXT = 1007
-TOO_BIG = 1009
+INVALID_PAYLOAD = 1007
+MESSAGE_TOO_BIG = 1009
 
 _CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015)))
 
@@ -54,23 +54,31 @@ class FrameReader:
     busy one no more than one message.
     """
 
-    __slots__ = ("_fragments", "_held", "_inflate", "_max_bytes", "_rest", "_squeezed", "_wanted")
+    __slots__ = (
+        "_buffer",
+        "_compressed",
+        "_fragment_bytes",
+        "_fragments",
+        "_inflate",
+        "_max_bytes",
+        "_needed_bytes",
+    )
 
     def __init__(self, max_message_bytes: int, *, inflate: bool = False) -> None:
         self._max_bytes = max_message_bytes
         self._inflate = inflate
-        self._rest: bytes | bytearray = b""
-        self._wanted = 2
+        self._buffer: bytes | bytearray = b""
+        self._needed_bytes = 2
         self._fragments: list[bytes] | None = None
-        self._held = 0
-        self._squeezed = False
+        self._fragment_bytes = 0
+        self._compressed = False
 
     def feed(self, data: bytes) -> list[str | Control]:
         """The messages that are complete now.
 
         Raises `ProtocolViolation`; then nothing of this chunk is delivered.
         """
-        if not self._rest:
+        if not self._buffer:
             # Most chunks are one small masked text frame.
             if (
                 len(data) > 6
@@ -80,21 +88,21 @@ class FrameReader:
             ):
                 return [_text(_unmask(data[6:], data[2:6]))]
         else:
-            rest = self._rest if isinstance(self._rest, bytearray) else bytearray(self._rest)
+            rest = self._buffer if isinstance(self._buffer, bytearray) else bytearray(self._buffer)
             rest += data
-            self._rest = rest
-            if len(rest) < self._wanted:
+            self._buffer = rest
+            if len(rest) < self._needed_bytes:
                 return []
             data = bytes(rest)
-            self._rest = b""
+            self._buffer = b""
         messages: list[str | Control] = []
         start = 0
         end = len(data)
-        self._wanted = 2
+        self._needed_bytes = 2
         while end - start >= 2:
             first, second = data[start], data[start + 1]
             opcode = first & 0x0F
-            self._judge_head(first, second, opcode)
+            self._check_header(first, second, opcode)
             length = second & 0x7F
             head = 6
             if length == 126:
@@ -111,12 +119,12 @@ class FrameReader:
                 head = 14
                 if length < 65536:
                     raise ProtocolViolation(PROTOCOL_ERROR, "a length longer than it needs to be")
-            if opcode < 0x8 and self._held + length > self._max_bytes:
-                raise ProtocolViolation(TOO_BIG, "message too big")
+            if opcode < 0x8 and self._fragment_bytes + length > self._max_bytes:
+                raise ProtocolViolation(MESSAGE_TOO_BIG, "message too big")
             if end - start < head + length:
                 # Only a head that was judged may wait for its payload; and it waits without
                 # being read again for every byte that comes.
-                self._wanted = head + length
+                self._needed_bytes = head + length
                 break
             body = start + head
             payload = _unmask(data[body : body + length], data[body - 4 : body])
@@ -128,10 +136,10 @@ class FrameReader:
                 if message is not None:
                     messages.append(message)
         if start < end:
-            self._rest = data[start:] if start else data
+            self._buffer = data[start:] if start else data
         return messages
 
-    def _judge_head(self, first: int, second: int, opcode: int) -> None:
+    def _check_header(self, first: int, second: int, opcode: int) -> None:
         if not second & 0x80:
             raise ProtocolViolation(PROTOCOL_ERROR, "a frame without a mask")
         if first & 0x30:
@@ -155,35 +163,35 @@ class FrameReader:
     def _assemble(self, first: int, opcode: int, payload: bytes) -> str | None:
         final = first & 0x80
         if opcode == _TEXT:
-            self._squeezed = bool(first & 0x40)
+            self._compressed = bool(first & 0x40)
             if final:
-                return _text(self._expand(payload))
+                return _text(self._decompress(payload))
             self._fragments = [payload]
-            self._held = len(payload)
+            self._fragment_bytes = len(payload)
             return None
         fragments = self._fragments
         assert fragments is not None  # _judge_head refuses a continuation without a start
         fragments.append(payload)
-        self._held += len(payload)
+        self._fragment_bytes += len(payload)
         if len(fragments) > _MAX_FRAGMENTS:
             raise ProtocolViolation(PROTOCOL_ERROR, "too many fragments")
         if not final:
             return None
         self._fragments = None
-        self._held = 0
-        return _text(self._expand(b"".join(fragments)))
+        self._fragment_bytes = 0
+        return _text(self._decompress(b"".join(fragments)))
 
-    def _expand(self, payload: bytes) -> bytes:
-        if not self._squeezed:
+    def _decompress(self, payload: bytes) -> bytes:
+        if not self._compressed:
             return payload
         # A fresh window each message: "no context takeover" is what was negotiated.
         inflater = zlib.decompressobj(wbits=-15)
         try:
             expanded = inflater.decompress(payload + _DEFLATE_TAIL, self._max_bytes + 1)
         except zlib.error:
-            raise ProtocolViolation(INVALID_TEXT, "bad compressed data") from None
+            raise ProtocolViolation(INVALID_PAYLOAD, "bad compressed data") from None
         if len(expanded) > self._max_bytes:
-            raise ProtocolViolation(TOO_BIG, "message too big")
+            raise ProtocolViolation(MESSAGE_TOO_BIG, "message too big")
         return expanded
 
 
@@ -200,7 +208,7 @@ def _text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise ProtocolViolation(INVALID_TEXT, "text that is not UTF-8") from None
+        raise ProtocolViolation(INVALID_PAYLOAD, "text that is not UTF-8") from None
 
 
 def _control(opcode: int, payload: bytes) -> Control:

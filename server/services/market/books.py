@@ -6,13 +6,13 @@ from typing import cast
 import orjson
 
 from client_sdk.contract import BookData, ErrorCode
-from server.core.errors import Moved, RequestError
+from server.core.errors import RequestError, WriteConflict
 from server.core.log.entries import Position, Receipt
 from server.core.log.idempotency import Claim
 from server.core.market.book import BookChange, Levels, OrderBook
 from server.core.wire.strict_json import dumps
 from server.ports import Broker
-from server.services.fifo_locks import Turns
+from server.services.fifo_locks import FifoLocks
 
 # Every attempt that failed is one of another node's that went through.
 _MAX_ATTEMPTS = 20
@@ -20,7 +20,7 @@ _MAX_WAITING = 1_000
 
 
 @dataclass(slots=True)
-class _Shelf:
+class _CachedBook:
     """A book as it was at a position; without one it has to be read."""
 
     book: OrderBook
@@ -29,64 +29,64 @@ class _Shelf:
     lost: bool = False
 
 
-class Books:
+class BookPublisher:
     """The books that this node publishes; others may publish the same."""
 
     def __init__(self, broker: Broker, *, max_levels: int) -> None:
         self._broker = broker
         self._max_levels = max_levels
-        self._shelves: dict[str, _Shelf] = {}
+        self._cache: dict[str, _CachedBook] = {}
         # So that what was done last is also what is taken back first.
-        self._turns = Turns(max_waiting=_MAX_WAITING)
+        self._locks = FifoLocks(max_waiting=_MAX_WAITING)
 
     async def publish(
         self, channel: str, data: BookData, ts_ms: int, kind: str, claim: Claim | None
     ) -> Position:
         """Publish a change of a book, or all of it."""
-        await self._turns.take(channel)
+        await self._locks.acquire(channel)
         try:
             # Asked first: the book as it is now may not take a change for the second time.
             if claim is not None:
                 published = await self._broker.find(channel, claim)
                 if published is not None:
                     return published.position
-            shelf = self._shelves.get(channel)
+            shelf = self._cache.get(channel)
             if shelf is None:
-                shelf = _Shelf(OrderBook(self._max_levels))
+                shelf = _CachedBook(OrderBook(self._max_levels))
             position = await self._publish(channel, shelf, data, ts_ms, kind, claim)
-            self._shelves[channel] = shelf
+            self._cache[channel] = shelf
             return position
         finally:
-            self._turns.give(channel)
+            self._locks.release(channel)
 
     async def _publish(
         self,
         channel: str,
-        shelf: _Shelf,
+        cached: _CachedBook,
         data: BookData,
         ts_ms: int,
         kind: str,
         claim: Claim | None,
     ) -> Position:
         for _ in range(_MAX_ATTEMPTS):
-            expected = shelf.position
+            expected = cached.position
             if expected is None:
-                expected = await self._read(channel, shelf)
+                expected = await self._load(channel, cached)
                 if expected is None:
                     continue
             try:
-                change = _apply(shelf, kind, data)
+                change = _apply(cached, kind, data)
             except RequestError:
                 # Unless somebody else has published, and it is right after all.
                 if await self._broker.head(channel) == expected:
                     raise
-                shelf.position = None
+                cached.position = None
                 continue
             try:
-                receipt = await self._tell(channel, shelf, change, ts_ms, kind, claim, expected)
-            except Moved:
+                receipt = await self._send(channel, cached, change, ts_ms, kind, claim, expected)
+            except WriteConflict:
                 # It is read again, and the change with it is gone.
-                shelf.position = None
+                cached.position = None
                 continue
             except BaseException:
                 # As far as anybody knows nobody will hear of the change. Should it have gone
@@ -97,14 +97,14 @@ class Books:
                 # It had been published before, while this one was on its way.
                 change.revert()
                 return receipt.position
-            shelf.position, shelf.lost = receipt.position, False
+            cached.position, cached.lost = receipt.position, False
             return receipt.position
-        raise Moved
+        raise WriteConflict
 
-    async def _tell(
+    async def _send(
         self,
         channel: str,
-        shelf: _Shelf,
+        cached: _CachedBook,
         change: BookChange,
         ts_ms: int,
         kind: str,
@@ -117,30 +117,30 @@ class Books:
             ts_ms,
             kind=kind,
             claim=claim,
-            whole=lambda: dumps(shelf.book.whole().body()),
-            expect=expected,
+            full_state=lambda: dumps(cached.book.snapshot().body()),
+            expected_head=expected,
         )
 
-    async def _read(self, channel: str, shelf: _Shelf) -> Position | None:
+    async def _load(self, channel: str, cached: _CachedBook) -> Position | None:
         """Make the book what the broker has; None where that changes as we look."""
         latest = await self._broker.latest(channel)
         if latest is not None:
             data = orjson.loads(latest.data)
-            shelf.book.replace(cast("Levels", data["bids"]), cast("Levels", data["asks"]))
-            shelf.position, shelf.lost = latest.position, False
-            return shelf.position
+            cached.book.replace(cast("Levels", data["bids"]), cast("Levels", data["asks"]))
+            cached.position, cached.lost = latest.position, False
+            return cached.position
         head = await self._broker.head(channel)
         if head.seq:
             return None
-        shelf.lost = channel in self._shelves
-        shelf.book.replace((), ())
-        shelf.position = head
+        cached.lost = channel in self._cache
+        cached.book.replace((), ())
+        cached.position = head
         return head
 
 
-def _apply(shelf: _Shelf, kind: str, data: BookData) -> BookChange:
-    if shelf.lost and kind != "snapshot":
+def _apply(cached: _CachedBook, kind: str, data: BookData) -> BookChange:
+    if cached.lost and kind != "snapshot":
         raise RequestError(
             ErrorCode.REQUEST_INVALID, "the book was lost with the broker's data: publish all of it"
         )
-    return shelf.book.apply(kind, data.bids, data.asks, data.checksum)
+    return cached.book.apply(kind, data.bids, data.asks, data.checksum)

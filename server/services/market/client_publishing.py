@@ -10,37 +10,37 @@ from server.access import Principal
 from server.core.errors import AccessError, FloorcastError
 from server.core.log.entries import Position
 from server.core.market.topics import Topic
-from server.core.wire.validation import invalid
-from server.services.market.feed_publisher import MESSAGES_A_TURN
+from server.core.wire.validation import invalid_request
+from server.services.market.feed_publisher import MESSAGES_PER_TURN
 from server.services.market.publishing import PublishingService
 
 Outcome = Position | FloorcastError
 
 
-class Submissions:
+class ClientPublishing:
     """Publishing on behalf of a token's bearer."""
 
     def __init__(self, publishing: PublishingService) -> None:
         self._publishing = publishing
 
-    async def submit(self, principal: Principal, messages: Iterable[object]) -> list[Outcome]:
+    async def publish(self, principal: Principal, messages: Iterable[object]) -> list[Outcome]:
         """Publish what may be published; for each message where it went, or why it did not."""
         principal.require(Scope.MARKET_PUBLISH)
         outcomes: list[Outcome] = []
         for number, message in enumerate(messages, 1):
-            if number % MESSAGES_A_TURN == 0:
+            if number % MESSAGES_PER_TURN == 0:
                 await asyncio.sleep(0)
             try:
-                outcomes.append(await self._publish(principal, message))
+                outcomes.append(await self._publish_one(principal, message))
             except FloorcastError as error:
                 outcomes.append(error)
         return outcomes
 
-    async def _publish(self, principal: Principal, message: object) -> Position:
+    async def _publish_one(self, principal: Principal, message: object) -> Position:
         try:
             publication = Publication.model_validate(message)
         except ValidationError as error:
-            raise invalid(error) from None
+            raise invalid_request(error) from None
         topic = Topic.parse(publication.topic)
         if topic.symbol is not None and not principal.may_use_symbol(topic.symbol):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
@@ -55,7 +55,7 @@ class Submissions:
         )
 
 
-def reply(outcomes: list[Outcome]) -> dict[str, object]:
+def publish_reply(outcomes: list[Outcome]) -> dict[str, object]:
     """The answer: `ok` only where every message has its place, and what became of each."""
     positions: list[dict[str, object]] = []
     first: dict[str, object] | None = None

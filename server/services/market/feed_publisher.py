@@ -7,10 +7,10 @@ from server.core.log.entries import Position
 from server.services.market.publishing import PublishingService
 
 # A publish inside one process never waits, so a feed that only publishes would hold the loop.
-MESSAGES_A_TURN = 64
+MESSAGES_PER_TURN = 64
 
 
-class Feeding:
+class FeedPublisher:
     """Fills the `Publishing` port for one feed."""
 
     def __init__(self, publishing: PublishingService) -> None:
@@ -28,6 +28,6 @@ class Feeding:
     ) -> Position:
         """Publish one message, and let the loop turn now and then."""
         self._published += 1
-        if self._published % MESSAGES_A_TURN == 0:
+        if self._published % MESSAGES_PER_TURN == 0:
             await asyncio.sleep(0)
         return await self._publishing.publish(topic, data, kind=kind, user=user, org=org)

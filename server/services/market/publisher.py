@@ -13,11 +13,11 @@ from server.core.log.entries import Position
 from server.services.market.publishing import PublishingService
 
 # So many in one turn of the loop; the clients are served between two turns.
-_BATCH = 256
+_MESSAGES_PER_TURN = 256
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _QueuedMessage:
     topic: str
     data: Mapping[str, object]
     kind: str
@@ -30,17 +30,17 @@ class _Waiting:
 class Publisher:
     """A bounded queue into the loop that the server runs in; what is put first goes first."""
 
-    def __init__(self, publishing: PublishingService, *, max_waiting: int = 10_000) -> None:
+    def __init__(self, publishing: PublishingService, *, max_queued: int = 10_000) -> None:
         self._publishing = publishing
-        self._max_waiting = max_waiting
+        self._max_queued = max_queued
         self._lock = threading.Lock()
-        self._waiting: deque[_Waiting] = deque()
+        self._queue: deque[_QueuedMessage] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._work = asyncio.Event()
+        self._wakeup = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
     async def start(self) -> None:
         """Take messages from now on."""
@@ -51,11 +51,11 @@ class Publisher:
         """Take no more; what still waits is refused, so that nobody waits for ever."""
         with self._lock:
             self._loop = None
-            waiting, self._waiting = self._waiting, deque()
+            waiting, self._queue = self._queue, deque()
         for each in waiting:
             # One that its caller gave up takes nothing any more.
             if each.future.set_running_or_notify_cancel():
-                each.future.set_exception(_stopped())
+                each.future.set_exception(_stopped_error())
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -78,27 +78,27 @@ class Publisher:
         with self._lock:
             loop = self._loop
             if loop is None:
-                raise _stopped()
-            if len(self._waiting) >= self._max_waiting:
+                raise _stopped_error()
+            if len(self._queue) >= self._max_queued:
                 raise LimitError(ErrorCode.SERVER_OVERLOADED, "too many messages wait already")
-            self._waiting.append(_Waiting(topic, data, kind, user, org, identifier, future))
-            if len(self._waiting) == 1:
+            self._queue.append(_QueuedMessage(topic, data, kind, user, org, identifier, future))
+            if len(self._queue) == 1:
                 # Within the lock, so that the loop cannot be gone in between.
-                loop.call_soon_threadsafe(self._work.set)
+                loop.call_soon_threadsafe(self._wakeup.set)
         return future
 
     async def _publish_all(self) -> None:
         while True:
-            await self._work.wait()
-            self._work.clear()
-            while self._waiting:
-                for _ in range(min(_BATCH, len(self._waiting))):
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            while self._queue:
+                for _ in range(min(_MESSAGES_PER_TURN, len(self._queue))):
                     await self._publish_one()
                 await asyncio.sleep(0)
 
     async def _publish_one(self) -> None:
         with self._lock:
-            each = self._waiting.popleft()
+            each = self._queue.popleft()
         if not each.future.set_running_or_notify_cancel():
             return
         try:
@@ -111,7 +111,7 @@ class Publisher:
                 identifier=each.identifier,
             )
         except asyncio.CancelledError:
-            each.future.set_exception(_stopped())
+            each.future.set_exception(_stopped_error())
             raise
         except Exception as error:
             # An edge: whatever went wrong belongs to the thread that asked, and the rest goes on.
@@ -120,5 +120,5 @@ class Publisher:
             each.future.set_result(position)
 
 
-def _stopped() -> FloorcastError:
+def _stopped_error() -> FloorcastError:
     return FloorcastError(ErrorCode.SERVER_DRAINING, "the server is going down")

@@ -12,9 +12,9 @@ from server.core.log.entries import Position
 from server.core.log.idempotency import Claim
 from server.core.market.topics import Topic, channel_for
 from server.core.wire.strict_json import dumps
-from server.core.wire.validation import invalid
+from server.core.wire.validation import invalid_request
 from server.ports import Broker, Clock
-from server.services.market.books import Books
+from server.services.market.books import BookPublisher
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class PublishingService:
         self._config = config
         self._broker = broker
         self._clock = clock
-        self._books = Books(broker, max_levels=config.book_levels)
+        self._books = BookPublisher(broker, max_levels=config.book_levels)
         # How many messages were taken; a retry counts too.
         self.published = 0
 
@@ -55,11 +55,11 @@ class PublishingService:
         if (parsed.symbol is None) != (user is not None):
             wanted = "needs a user" if user is None else "is not a user's"
             raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} {wanted}")
-        if kind == "snapshot" and not parsed.stream.merges:
+        if kind == "snapshot" and not parsed.stream.is_conflated:
             raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} takes no snapshots")
         # Any mapping will do; neither pydantic nor orjson takes one that is no dict.
         fields = dict(data)
-        model, encoded = self._judge(parsed, fields)
+        model, encoded = self._validate(parsed, fields)
         channel = channel_for(parsed, org, user or "")
         claim = None
         if identifier is not None:
@@ -69,18 +69,18 @@ class PublishingService:
         self.published += 1
         if isinstance(model, BookData):
             return await self._books.publish(channel, model, ts_ms, kind, claim)
-        kept = not parsed.stream.merges
+        kept = not parsed.stream.is_conflated
         receipt = await self._broker.publish(
-            channel, encoded, ts_ms, kind=kind, claim=claim, kept=kept
+            channel, encoded, ts_ms, kind=kind, claim=claim, in_history=kept
         )
         return receipt.position
 
-    def _judge(self, topic: Topic, fields: dict[str, object]) -> tuple[StreamData, bytes]:
+    def _validate(self, topic: Topic, fields: dict[str, object]) -> tuple[StreamData, bytes]:
         try:
             model = STREAM_DATA[topic.stream].model_validate(fields)
             encoded = dumps(fields)
         except ValidationError as error:
-            raise invalid(error, f"{topic.name}: ") from None
+            raise invalid_request(error, f"{topic.name}: ") from None
         except ValueError as error:
             raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic.name}: {error}") from None
         if len(encoded) > self._config.message_bytes:

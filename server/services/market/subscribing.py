@@ -15,22 +15,22 @@ from server.core.errors import AccessError, FloorcastError, LimitError, RequestE
 from server.core.log.entries import Entry, Position
 from server.core.market.subscriptions import Subscription, Subscriptions
 from server.core.market.topics import Topic, channel_for
-from server.delivery import Fanout
+from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Link
-from server.services.market.replies import Answer, answer, connected
+from server.services.market.replies import SubscribeReply, connected_reply, subscribe_reply
 from server.services.market.topic_subscriptions import (
-    OpenTopics,
     SubscribingConfig,
-    may_have,
-    view_of,
+    TopicSubscriptions,
+    can_read,
+    state_of,
 )
 
 TopicReplies = dict[str, dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
+class _OpenTopic:
     """A topic that is followed here for a connection that is about to listen to it."""
 
     subscription: Subscription
@@ -45,26 +45,26 @@ class SubscribingService:
     def __init__(
         self,
         config: SubscribingConfig,
-        topics: OpenTopics,
+        topics: TopicSubscriptions,
         subscriptions: Subscriptions,
-        fanout: Fanout,
+        hub: Hub,
     ) -> None:
         self._config = config
         self._topics = topics
         self._subscriptions = subscriptions
-        self._fanout = fanout
+        self._hub = hub
 
-    def enter(
+    def add_connection(
         self, connection_id: str, principal: Principal, link: Link, *, numbered: bool = False
     ) -> None:
         """A connection is there and may subscribe; `numbered`, its events have offsets."""
-        self._subscriptions.enter(connection_id, principal.org, principal.user_id)
-        self._fanout.attach(connection_id, link, numbered=numbered)
+        self._subscriptions.add_connection(connection_id, principal.org, principal.user_id)
+        self._hub.attach(connection_id, link, numbered=numbered)
 
     def park(self, connection_id: str) -> None:
         """The connection was cut off and may be back: what it listens to is kept for it."""
         self._subscriptions.park(connection_id)
-        self._fanout.park(connection_id)
+        self._hub.park(connection_id)
 
     def resume(
         self,
@@ -72,22 +72,22 @@ class SubscribingService:
         principal: Principal,
         link: Link,
         offset: str | None,
-        first: bytes = b"",
+        first_frames: bytes = b"",
     ) -> bool:
         """It is back: it gets what it missed. False where that, or its topics, cannot be had."""
         for subscription in self._subscriptions.of_connection(connection_id):
             allowed = principal.allows(Scope.MARKET_READ)
-            if not allowed or not may_have(principal, subscription.topic):
+            if not allowed or not can_read(principal, subscription.topic):
                 return False
-        if not self._fanout.resume(connection_id, link, offset, first):
+        if not self._hub.resume(connection_id, link, offset, first_frames):
             return False
         self._subscriptions.resume(connection_id)
         return True
 
-    async def leave(self, connection_id: str) -> None:
+    async def remove_connection(self, connection_id: str) -> None:
         """The connection is gone, and what it listened to with it."""
-        self._subscriptions.leave(connection_id)
-        for name in self._fanout.detach(connection_id):
+        self._subscriptions.remove_connection(connection_id)
+        for name in self._hub.detach(connection_id):
             await self._topics.close(name)
 
     async def subscribe(
@@ -104,58 +104,58 @@ class SubscribingService:
         told that this cannot be.
         """
         replies: TopicReplies = {name: {} for name in topics}
-        opened: dict[str, _Opened] = {}
+        opened: dict[str, _OpenTopic] = {}
         try:
             with ExitStack() as held:
                 for name in replies:
                     try:
                         topic = Topic.parse(name)
                         seen = None if since is None else since.get(name)
-                        self._judge_place(connection_id, principal, topic, opened)
-                        each = await self._join(connection_id, topic, seen)
+                        self._check_allowed(connection_id, principal, topic, opened)
+                        each = await self._open(connection_id, topic, seen)
                     except FloorcastError as error:
-                        replies[name] = _refused(error)
+                        replies[name] = _error_reply(error)
                         continue
                     # While the others are asked for, nobody listens to it yet.
-                    held.enter_context(self._topics.holding(each.channel.name))
+                    held.enter_context(self._topics.hold(each.channel.name))
                     opened[name] = each
                 # From here on nothing waits: what is published now comes after this answer.
                 room = self._config.max_reply_bytes
                 for name, each in opened.items():
                     try:
-                        told = self._listen(connection_id, each, interval_ms, max(0, room))
+                        told = self._start_delivery(connection_id, each, interval_ms, max(0, room))
                     except FloorcastError as error:
-                        replies[name] = _refused(error)
+                        replies[name] = _error_reply(error)
                         continue
                     room -= told.used_bytes
-                    replies[name] = told.reply
+                    replies[name] = told.body
         finally:
             # Nothing, unless it came to nothing.
             for each in opened.values():
                 self._subscriptions.fail(each.subscription)
             for each in opened.values():
                 await self._topics.close(each.channel.name)
-        self._fanout.answered(connection_id)
+        self._hub.mark_reply_sent(connection_id)
         return replies
 
-    def _listen(
-        self, connection_id: str, opened: "_Opened", interval_ms: int, room_bytes: int
-    ) -> Answer:
+    def _start_delivery(
+        self, connection_id: str, opened: "_OpenTopic", interval_ms: int, max_bytes: int
+    ) -> SubscribeReply:
         """Let a connection hear a topic that is followed here, and tell it where that stands."""
         topic, channel = opened.subscription.topic, opened.channel
         # What waits may find the connection broken, and end it.
-        self._fanout.flush_channel(channel)
-        self._judge_presence(connection_id)
-        granted = _granted(interval_ms) if topic.stream.merges else 0
-        pace = self._fanout.listen(connection_id, channel, granted)
+        self._hub.flush_channel(channel)
+        self._check_connected(connection_id)
+        granted = _granted_interval_ms(interval_ms) if topic.stream.is_conflated else 0
+        pace = self._hub.subscribe(connection_id, channel, granted)
         # Another connection of its user's may have ended it meanwhile.
-        subscription = self._subscriptions.pend(connection_id, topic)
-        self._subscriptions.listen(connection_id, subscription, granted)
-        told = answer(
-            view_of(channel), pace, seen=opened.seen, missed=opened.missed, room_bytes=room_bytes
+        subscription = self._subscriptions.request(connection_id, topic)
+        self._subscriptions.activate(connection_id, subscription, granted)
+        told = subscribe_reply(
+            state_of(channel), pace, seen=opened.seen, missed=opened.missed, max_bytes=max_bytes
         )
-        if told.owes_snapshot:
-            self._fanout.owe_snapshot(connection_id, channel)
+        if told.snapshot_pending:
+            self._hub.schedule_snapshot(connection_id, channel)
         return told
 
     async def unsubscribe(
@@ -167,11 +167,11 @@ class SubscribingService:
             try:
                 topic = Topic.parse(name)
             except FloorcastError as error:
-                replies[name] = _refused(error)
+                replies[name] = _error_reply(error)
                 continue
-            channel = self._fanout.channel(channel_for(topic, principal.org, principal.user_id))
-            if self._subscriptions.end(connection_id, topic) and channel is not None:
-                self._fanout.unlisten(connection_id, channel)
+            channel = self._hub.channel(channel_for(topic, principal.org, principal.user_id))
+            if self._subscriptions.unsubscribe(connection_id, topic) and channel is not None:
+                self._hub.unsubscribe(connection_id, channel)
                 await self._topics.close(channel.name)
             replies[name] = {"status": SubscriptionStatus.DISCONNECTED.value}
         return replies
@@ -180,61 +180,62 @@ class SubscribingService:
         """What the connection is subscribed to now."""
         replies: TopicReplies = {}
         for subscription in self._subscriptions.of_connection(connection_id):
-            channel = self._fanout.channel(subscription.channel)
+            channel = self._hub.channel(subscription.channel)
             if channel is not None:
-                standing = self._fanout.standing(connection_id, channel)
-                replies[subscription.topic.name] = connected(view_of(channel), *standing)
+                standing = self._hub.interval_and_seq(connection_id, channel)
+                replies[subscription.topic.name] = connected_reply(state_of(channel), *standing)
         return replies
 
-    async def _join(self, connection_id: str, topic: Topic, seen: Position | None) -> _Opened:
+    async def _open(self, connection_id: str, topic: Topic, seen: Position | None) -> _OpenTopic:
         """The topic, followed here; and what the connection missed of it."""
-        subscription = self._subscriptions.pend(connection_id, topic)
+        subscription = self._subscriptions.request(connection_id, topic)
         name = subscription.channel
         # Of what merges, the state is all that anybody needs.
-        lacking_from = None if topic.stream.merges else seen
+        lacking_from = None if topic.stream.is_conflated else seen
         try:
             channel, missed = await self._topics.open(name, topic, lacking_from)
-            self._judge_presence(connection_id)
+            self._check_connected(connection_id)
         except BaseException:
             # Also where the connection ended while the broker was asked.
             self._subscriptions.fail(subscription)
             await self._topics.close(name)
             raise
-        return _Opened(subscription, channel, seen, missed)
+        return _OpenTopic(subscription, channel, seen, missed)
 
-    def _judge_place(
+    def _check_allowed(
         self,
         connection_id: str,
         principal: Principal,
         topic: Topic,
-        opened: Mapping[str, "_Opened"],
+        opened: Mapping[str, "_OpenTopic"],
     ) -> None:
         """Refuse what may not be had, and one more than there is room for."""
-        if not may_have(principal, topic):
+        if not can_read(principal, topic):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
-        self._judge_presence(connection_id)
+        self._check_connected(connection_id)
         subscriptions = self._subscriptions
         count = subscriptions.count_of(connection_id) + sum(
-            not subscriptions.listens(connection_id, each.channel.name) for each in opened.values()
+            not subscriptions.is_subscribed(connection_id, each.channel.name)
+            for each in opened.values()
         )
         name = channel_for(topic, principal.org, principal.user_id)
         full = 0 < self._config.max_topics <= count
-        if full and not subscriptions.listens(connection_id, name):
+        if full and not subscriptions.is_subscribed(connection_id, name):
             raise LimitError(
                 ErrorCode.LIMIT_TOPICS,
                 f"a connection may have {self._config.max_topics} topics",
                 details={"limit": self._config.max_topics},
             )
 
-    def _judge_presence(self, connection_id: str) -> None:
-        if connection_id not in self._fanout:
+    def _check_connected(self, connection_id: str) -> None:
+        if connection_id not in self._hub:
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
 
 
-def _granted(interval_ms: int) -> int:
+def _granted_interval_ms(interval_ms: int) -> int:
     """The next pace that is offered: never more often than was asked for, if there is one."""
     return next((each for each in INTERVALS_MS if each >= interval_ms), INTERVALS_MS[-1])
 
 
-def _refused(error: FloorcastError) -> dict[str, object]:
+def _error_reply(error: FloorcastError) -> dict[str, object]:
     return {"status": SubscriptionStatus.ERROR.value, "error": error.body()}

@@ -10,8 +10,8 @@ from server.core.market.topics import Topic
 from server.delivery import Freshness
 from server.delivery.channel import Channel
 from server.delivery.messages import MessageEncoder
-from server.delivery.topic_state import TopicView
-from server.services.node_subscriptions import Following
+from server.delivery.topic_state import TopicState
+from server.services.node_subscriptions import NodeSubscriptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class SubscribingConfig:
     backlog_bytes: int = 1024 * 1024
 
 
-class OpenTopics:
+class TopicSubscriptions:
     """Follows a topic, and minds whether its feed speaks."""
 
     def __init__(
-        self, config: SubscribingConfig, following: Following, freshness: Freshness
+        self, config: SubscribingConfig, node_subscriptions: NodeSubscriptions, freshness: Freshness
     ) -> None:
         self._config = config
-        self._following = following
+        self._node_subscriptions = node_subscriptions
         self._freshness = freshness
 
     async def open(
@@ -41,23 +41,23 @@ class OpenTopics:
 
         Whoever opens it must `close` it, listened or not, also where this fails.
         """
-        channel, missed = await self._following.follow(
-            name, lambda *state: self._look(topic, *state), seen
+        channel, missed = await self._node_subscriptions.subscribe(
+            name, lambda *state: self._create_state(topic, *state), seen
         )
         if name not in self._freshness:
-            self._freshness.open(channel, topic.stream, view_of(channel))
+            self._freshness.open(channel, topic.stream, state_of(channel))
         return channel, missed
 
-    def holding(self, name: str) -> AbstractContextManager[None]:
+    def hold(self, name: str) -> AbstractContextManager[None]:
         """Meanwhile it stays, though nobody listens to it yet."""
-        return self._following.holding(name)
+        return self._node_subscriptions.hold(name)
 
     async def close(self, name: str) -> None:
         """Let go of it, unless somebody here listens to it or waits for it."""
-        await self._following.release(name, self._freshness.close)
+        await self._node_subscriptions.release(name, self._freshness.close)
 
-    def _look(self, topic: Topic, head: Position, latest: Entry | None) -> TopicView:
-        return TopicView(
+    def _create_state(self, topic: Topic, head: Position, latest: Entry | None) -> TopicState:
+        return TopicState(
             topic.stream,
             MessageEncoder(MARKET_NAMESPACE, topic),
             head,
@@ -67,15 +67,15 @@ class OpenTopics:
         )
 
 
-def may_have(principal: Principal, topic: Topic) -> bool:
+def can_read(principal: Principal, topic: Topic) -> bool:
     """A public topic by its symbol; a private one needs a user who has it for longer than this."""
     if topic.symbol is None:
         return not principal.anonymous
     return principal.may_use_symbol(topic.symbol)
 
 
-def view_of(channel: Channel) -> TopicView:
+def state_of(channel: Channel) -> TopicState:
     """The view of a topic's channel."""
-    view = channel.view
-    assert isinstance(view, TopicView)
+    view = channel.state
+    assert isinstance(view, TopicState)
     return view

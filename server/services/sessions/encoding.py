@@ -7,36 +7,36 @@ import orjson
 from client_sdk.contract import SESSION_NAMESPACE, ErrorCode
 from server.core.errors import LimitError, RequestError
 from server.core.log.entries import Entry
-from server.core.sessions.events import News
-from server.core.wire.packets import open_event
+from server.core.sessions.events import SessionEvent
+from server.core.wire.packets import event_head
 from server.core.wire.strict_json import dumps
 from server.delivery.channel import Channel
-from server.delivery.session_state import SessionView
+from server.delivery.session_state import SessionState
 
 Reply = dict[str, object]
 
 
-def session_event(event: str, news: News, **fields: object) -> bytes:
+def encode_event(name: str, event: SessionEvent, **fields: object) -> bytes:
     """An event about a session, without its closing bracket."""
-    body = {"session_id": news.key[1], **fields, "ts": news.ts_ms}
-    return open_event(SESSION_NAMESPACE, event, dumps(body))
+    body = {"session_id": event.key[1], **fields, "ts": event.ts_ms}
+    return event_head(SESSION_NAMESPACE, name, dumps(body))
 
 
-def signal_event(news: News) -> bytes:
+def encode_signal(event: SessionEvent) -> bytes:
     """Something that a member says for the moment; its data is JSON already."""
     body = b'{"session_id":%b,"user_id":%b,"data":%b,"ts":%d}' % (
-        orjson.dumps(news.key[1]),
-        orjson.dumps(news.user_id),
-        news.data,
-        news.ts_ms,
+        orjson.dumps(event.key[1]),
+        orjson.dumps(event.user_id),
+        event.data,
+        event.ts_ms,
     )
-    return open_event(SESSION_NAMESPACE, "signal", body)
+    return event_head(SESSION_NAMESPACE, "signal", body)
 
 
 def message_bodies(channel: Channel, entries: Iterable[Entry]) -> list[orjson.Fragment]:
     """Messages for an answer."""
-    view = channel.view
-    assert isinstance(view, SessionView)
+    view = channel.state
+    assert isinstance(view, SessionState)
     return [orjson.Fragment(view.body(entry)) for entry in entries]
 
 

@@ -10,29 +10,29 @@ import orjson
 from server.access import Principal
 from server.core.log.idempotency import Claim
 from server.core.sessions.records import session_channel
-from server.delivery import Fanout
-from server.ports import Assembly, Broker, Clock
+from server.delivery import Hub
+from server.ports import Broker, Clock, PresenceManager
 from server.services.sessions.encoding import Reply, encode_within, message_bodies
 from server.services.sessions.service import SessionsService
 
 
-class Talking:
+class SessionMessages:
     """Only who is in a session can speak or read there."""
 
     def __init__(
         self,
         sessions: SessionsService,
         broker: Broker,
-        assembly: Assembly,
-        fanout: Fanout,
+        presence: PresenceManager,
+        hub: Hub,
         clock: Clock,
         *,
         message_bytes: int,
     ) -> None:
         self._sessions = sessions
         self._broker = broker
-        self._assembly = assembly
-        self._fanout = fanout
+        self._presence = presence
+        self._hub = hub
         self._clock = clock
         self._message_bytes = message_bytes
         # For messages without an id of their own: unique, and cheaper than a random one each.
@@ -50,7 +50,7 @@ class Talking:
         identifier: str | None,
     ) -> Reply:
         """Say something to everybody in the session, the sender too."""
-        await self._sessions.require(connection_id, (principal.org, session_id))
+        await self._sessions.require_member(connection_id, (principal.org, session_id))
         encoded = encode_within(data, self._message_bytes)
         name = session_channel(principal.org, session_id)
         claim = None
@@ -64,7 +64,9 @@ class Talking:
             orjson.dumps(principal.user_id),
             encoded,
         )
-        receipt = await self._broker.publish(name, body, self._now_ms(), claim=claim, kept=True)
+        receipt = await self._broker.publish(
+            name, body, self._now_ms(), claim=claim, in_history=True
+        )
         self.sent += 1
         return {"ok": True, "id": identifier, **receipt.position.body(), "ts": receipt.ts_ms}
 
@@ -77,9 +79,9 @@ class Talking:
     ) -> Reply:
         """Tell the others something that holds for a moment; who lags does not hear it."""
         key = (principal.org, session_id)
-        await self._sessions.require(connection_id, key)
+        await self._sessions.require_member(connection_id, key)
         encoded = encode_within(data, self._message_bytes)
-        await self._assembly.signal(key, connection_id, principal.user_id, encoded)
+        await self._presence.signal(key, connection_id, principal.user_id, encoded)
         return {"ok": True}
 
     async def history(
@@ -91,10 +93,10 @@ class Talking:
         limit: int,
     ) -> Reply:
         """The last messages, or those before one that is known."""
-        await self._sessions.require(connection_id, (principal.org, session_id))
+        await self._sessions.require_member(connection_id, (principal.org, session_id))
         name = session_channel(principal.org, session_id)
         entries = await self._broker.before(name, before_seq, limit)
-        channel = self._fanout.channel(name)
+        channel = self._hub.channel(name)
         return {"ok": True, "messages": [] if channel is None else message_bodies(channel, entries)}
 
     def _now_ms(self) -> int:

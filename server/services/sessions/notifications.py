@@ -9,17 +9,17 @@ import orjson
 
 from client_sdk.contract import SESSION_NAMESPACE
 from server.core.connections import ConnectionManager
-from server.core.recovery.tickets import Tickets
+from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.notices import Notice
 from server.core.wire.frames import text_frame
-from server.core.wire.packets import event_packet, open_event
-from server.delivery import Fanout
-from server.ports import Clock, NoticeBoard
+from server.core.wire.packets import event_head, event_packet
+from server.delivery import Hub
+from server.ports import Clock, NoticeStore
 from server.services.sessions.encoding import encode_within
 
 
 @dataclass(frozen=True, slots=True)
-class Notified:
+class NotifyResult:
     """What became of a notice: its id, and how many devices it was written to.
 
     None where there may be other nodes: it reaches them in a moment, and nobody counts there. 0
@@ -35,23 +35,23 @@ class Notifications:
 
     def __init__(
         self,
-        board: NoticeBoard,
+        store: NoticeStore,
         registry: ConnectionManager,
-        fanout: Fanout,
-        tickets: Tickets,
+        hub: Hub,
+        tickets: ResumeTickets,
         clock: Clock,
         *,
         message_bytes: int,
     ) -> None:
-        self.board = board
+        self.store = store
         self._message_bytes = message_bytes
         self._registry = registry
-        self._fanout = fanout
+        self._hub = hub
         self._tickets = tickets
         self._clock = clock
         # What each device was asked to acknowledge, by the number of its packet.
-        self._asked: dict[str, dict[int, Notice]] = {}
-        self._numbers = itertools.count(1)
+        self._pending_acks: dict[str, dict[int, Notice]] = {}
+        self._ack_ids = itertools.count(1)
 
     async def notify(
         self,
@@ -62,14 +62,14 @@ class Notifications:
         *,
         critical: bool = False,
         identifier: str | None = None,
-    ) -> Notified:
+    ) -> NotifyResult:
         """Tell a user; nobody there is no error."""
         encoded = encode_within(data, self._message_bytes)
         ts_ms = int(self._clock.time() * 1000)
         notice = Notice(org, user_id, identifier or secrets.token_hex(8), event, ts_ms, encoded)
-        return Notified(notice.id, await self.board.post(notice, critical=critical))
+        return NotifyResult(notice.id, await self.store.post(notice, critical=critical))
 
-    def hear(self, notice: Notice, critical: bool) -> int:
+    def deliver(self, notice: Notice, critical: bool) -> int:
         """Tell the devices of this node; how many heard."""
         user = (notice.org, notice.user_id)
         connections = [
@@ -79,37 +79,38 @@ class Notifications:
         ]
         if critical:
             return sum(
-                self._fanout.ask_one(each, self._question(each, notice)) for each in connections
+                self._hub.send_with_ack(each, self._ack_request(each, notice))
+                for each in connections
             )
-        told = open_event(SESSION_NAMESPACE, "notification", _body(notice, critical=False))
+        told = event_head(SESSION_NAMESPACE, "notification", _body(notice, critical=False))
         # Who was cut off hears of it when it is back.
         away = self._tickets.parked_of(user)
-        return sum(self._fanout.tell_one(each, told) for each in (*connections, *away))
+        return sum(self._hub.send_to(each, told) for each in (*connections, *away))
 
-    def greet(self, connection_id: str, org: str, user_id: str) -> bytes:
+    def pending_frames(self, connection_id: str, org: str, user_id: str) -> bytes:
         """What a device that has just come has yet to be told, as frames."""
         return b"".join(
-            self._question(connection_id, notice) for notice in self.board.waiting(org, user_id)
+            self._ack_request(connection_id, notice) for notice in self.store.pending(org, user_id)
         )
 
-    def acknowledged(self, connection_id: str, number: int) -> bool:
+    def acknowledge(self, connection_id: str, ack_id: int) -> bool:
         """A device has a notice, which settles it for the user; False for what was not asked."""
-        notice = self._asked.get(connection_id, {}).pop(number, None)
+        notice = self._pending_acks.get(connection_id, {}).pop(ack_id, None)
         if notice is None:
             return False
-        self.board.acknowledge(notice)
+        self.store.acknowledge(notice)
         return True
 
     def forget(self, connection_id: str) -> None:
         """The device has gone."""
-        self._asked.pop(connection_id, None)
+        self._pending_acks.pop(connection_id, None)
 
-    def _question(self, connection_id: str, notice: Notice) -> bytes:
+    def _ack_request(self, connection_id: str, notice: Notice) -> bytes:
         """A critical notice as a frame, which the device is asked to acknowledge."""
-        number = next(self._numbers)
-        self._asked.setdefault(connection_id, {})[number] = notice
+        number = next(self._ack_ids)
+        self._pending_acks.setdefault(connection_id, {})[number] = notice
         body = _body(notice, critical=True)
-        return text_frame(event_packet(SESSION_NAMESPACE, "notification", body, identifier=number))
+        return text_frame(event_packet(SESSION_NAMESPACE, "notification", body, ack_id=number))
 
 
 def _body(notice: Notice, *, critical: bool) -> bytes:

@@ -7,17 +7,17 @@ from client_sdk.contract import ErrorCode, Position, Scope
 from server.access import Principal
 from server.core.errors import AccessError, FloorcastError, RequestError
 from server.core.log.entries import Position as Place
-from server.core.recovery.tickets import Tickets
-from server.core.sessions.membership import Seats
-from server.core.sessions.participants import Gathering
+from server.core.recovery.tickets import ResumeTickets
+from server.core.sessions.membership import Memberships
+from server.core.sessions.participants import Participants
 from server.core.sessions.records import SessionKey, kind_of, session_channel, session_closed
-from server.delivery import Fanout
+from server.delivery import Hub
 from server.delivery.channel import Channel
-from server.delivery.session_state import SessionView
-from server.ports import Assembly, Broker, Link
-from server.services.node_subscriptions import Following, up_to_now
+from server.delivery.session_state import SessionState
+from server.ports import Broker, Link, PresenceManager
+from server.services.node_subscriptions import NodeSubscriptions, entries_since
 from server.services.sessions.encoding import Reply, encode_within, message_bodies
-from server.services.sessions.local_presence import Attendance
+from server.services.sessions.local_presence import LocalPresence
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +37,50 @@ class SessionsService:
         self,
         config: SessionsConfig,
         broker: Broker,
-        assembly: Assembly,
-        following: Following,
-        fanout: Fanout,
-        tickets: Tickets,
+        presence: PresenceManager,
+        node_subscriptions: NodeSubscriptions,
+        hub: Hub,
+        tickets: ResumeTickets,
     ) -> None:
         self._config = config
         self._broker = broker
-        self._assembly = assembly
-        self._following = following
-        self._fanout = fanout
-        self.seats = Seats(max_per_connection=config.max_per_connection)
-        self.attendance = Attendance(self.seats, assembly, fanout, tickets)
+        self._presence = presence
+        self._node_subscriptions = node_subscriptions
+        self._hub = hub
+        self.memberships = Memberships(max_per_connection=config.max_per_connection)
+        self.local_presence = LocalPresence(self.memberships, presence, hub, tickets)
         self.recovered = 0
 
     # --- coming and going
 
-    def enter(
-        self, connection_id: str, link: Link, *, numbered: bool = False, named: str | None = None
+    def add_connection(
+        self,
+        connection_id: str,
+        link: Link,
+        *,
+        numbered: bool = False,
+        initial_session: str | None = None,
     ) -> None:
         """A connection is there and may join; `numbered`, its events have offsets.
 
         `named` is the session that it is to be in at once.
         """
-        self.attendance.enter(connection_id, link, numbered=numbered, named=named)
+        self.local_presence.add_connection(
+            connection_id, link, numbered=numbered, initial_session=initial_session
+        )
 
     def park(self, connection_id: str) -> None:
         """The connection was cut off and may be back: what is said is kept for it."""
-        self.attendance.park(connection_id)
+        self.local_presence.park(connection_id)
 
-    def goes_on(self, connection_id: str, principal: Principal, session_id: str | None) -> bool:
+    def is_same_session(
+        self, connection_id: str, principal: Principal, session_id: str | None
+    ) -> bool:
         """Whether this is where a client was that is back: another session is a new beginning."""
         return (
             session_id is None
-            or session_id == self.attendance.named(connection_id)
-            or (principal.org, session_id) in self.attendance.parked_in(connection_id)
+            or session_id == self.local_presence.initial_session(connection_id)
+            or (principal.org, session_id) in self.local_presence.parked_sessions(connection_id)
         )
 
     def resume(
@@ -80,26 +89,28 @@ class SessionsService:
         principal: Principal,
         link: Link,
         offset: str | None,
-        first: bytes = b"",
+        first_frames: bytes = b"",
     ) -> bool:
         """It is back: it gets what it missed, and is where it was. False where that cannot be."""
         try:
-            for _, session_id in self.attendance.parked_in(connection_id):
-                self.judge(principal, session_id)
+            for _, session_id in self.local_presence.parked_sessions(connection_id):
+                self.authorize(principal, session_id)
         except FloorcastError:
             return False
-        return self.attendance.resume(connection_id, principal.user_id, link, offset, first)
+        return self.local_presence.resume(
+            connection_id, principal.user_id, link, offset, first_frames
+        )
 
-    def is_in(self, connection_id: str, org: str, session_id: str) -> bool:
+    def is_member(self, connection_id: str, org: str, session_id: str) -> bool:
         """Whether a connection is in a session."""
-        return (connection_id, (org, session_id)) in self.seats
+        return (connection_id, (org, session_id)) in self.memberships
 
-    async def exit(self, connection_id: str, *, deliberate: bool) -> None:
+    async def remove_connection(self, connection_id: str, *, deliberate: bool) -> None:
         """The connection has ended; one that was cut off has time to come back."""
-        self.attendance.end(connection_id, lost=not deliberate)
-        await self._tidy()
+        self.local_presence.remove_connection(connection_id, lost=not deliberate)
+        await self._release_idle()
 
-    def judge(self, principal: Principal, session_id: str) -> None:
+    def authorize(self, principal: Principal, session_id: str) -> None:
         """Refuse who may not be in a session of this name."""
         principal.require(Scope.SESSION_JOIN)
         if not principal.may_join(session_id):
@@ -116,33 +127,33 @@ class SessionsService:
         metadata: Mapping[str, object] | None = None,
     ) -> Reply:
         """Come into a session; the first makes it."""
-        self.judge(principal, session_id)
+        self.authorize(principal, session_id)
         encode_within(metadata or {}, self._config.metadata_bytes)
         key = (principal.org, session_id)
         name = session_channel(*key)
         seen = None if since is None else Place(since.epoch, since.seq)
         try:
-            with self._following.holding(name):
-                channel, missed = await self._following.follow(
-                    name, lambda head, latest: self._look(session_id, head), seen
+            with self._node_subscriptions.hold(name):
+                channel, missed = await self._node_subscriptions.subscribe(
+                    name, lambda head, latest: self._create_state(session_id, head), seen
                 )
-                gathering = await self._come_in(
+                gathering = await self._join(
                     connection_id, principal.user_id, key, metadata, channel
                 )
                 # From here on nothing waits: what is said now comes after the answer.
-                self._listen(connection_id, channel, again=seen is None)
+                self._subscribe(connection_id, channel, keep_existing=seen is None)
         except BaseException:
-            await self._following.release(name)
+            await self._node_subscriptions.release(name)
             raise
-        messages = None if seen is None else up_to_now(channel.view, seen, missed)
+        messages = None if seen is None else entries_since(channel.state, seen, missed)
         self.recovered += messages is not None
         return {
             "ok": True,
             "session_id": session_id,
             **gathering.body(),
-            "epoch": channel.view.position.epoch,
+            "epoch": channel.state.position.epoch,
             # What was sent until now; who lags gets the rest after this answer.
-            "seq": self._fanout.standing(connection_id, channel)[1],
+            "seq": self._hub.interval_and_seq(connection_id, channel)[1],
             "recovered": messages is not None,
             "messages": message_bodies(channel, messages or ()),
             "metadata": dict(gathering.metadata),
@@ -151,37 +162,37 @@ class SessionsService:
     async def leave(self, connection_id: str, principal: Principal, session_id: str) -> Reply:
         """Go out of a session."""
         key = (principal.org, session_id)
-        await self.require(connection_id, key)
-        await self._assembly.leave(connection_id, key)
-        self.attendance.vacate(connection_id, key)
-        await self._tidy()
+        await self.require_member(connection_id, key)
+        await self._presence.leave(connection_id, key)
+        self.local_presence.remove(connection_id, key)
+        await self._release_idle()
         return {"ok": True}
 
     async def kick(self, principal: Principal, session_id: str, user_id: str) -> Reply:
         """Send a user out of a session, on every device."""
         principal.require(Scope.SESSION_MODERATE)
-        connections = await self._assembly.kick((principal.org, session_id), user_id)
-        await self._tidy()
+        connections = await self._presence.kick((principal.org, session_id), user_id)
+        await self._release_idle()
         return {"ok": True, "connections": connections}
 
     async def close(self, principal: Principal, session_id: str) -> Reply:
         """End a session for everybody."""
         principal.require(Scope.SESSION_MODERATE)
-        connections = await self._assembly.close((principal.org, session_id))
-        await self._tidy()
+        connections = await self._presence.close((principal.org, session_id))
+        await self._release_idle()
         return {"ok": True, "connections": connections}
 
     async def participants(self, principal: Principal, session_id: str) -> Reply:
         """Who is there; in a session that nobody has made, nobody is."""
-        self.judge(principal, session_id)
-        gathering = await self._assembly.who((principal.org, session_id))
-        return {"ok": True, **(gathering or Gathering(0, ())).body()}
+        self.authorize(principal, session_id)
+        gathering = await self._presence.participants((principal.org, session_id))
+        return {"ok": True, **(gathering or Participants(0, ())).body()}
 
-    async def require(self, connection_id: str, key: SessionKey) -> None:
+    async def require_member(self, connection_id: str, key: SessionKey) -> None:
         """Refuse a connection that is not in a session, and say why."""
-        if (connection_id, key) in self.seats:
+        if (connection_id, key) in self.memberships:
             return
-        gathering = await self._assembly.who(key)
+        gathering = await self._presence.participants(key)
         if gathering is not None and gathering.closed:
             raise session_closed()
         raise RequestError(ErrorCode.SESSION_NOT_JOINED, "this connection is not in the session")
@@ -190,55 +201,55 @@ class SessionsService:
 
     async def sweep(self) -> None:
         """Give up who did not come back, and forget the sessions whose time is over."""
-        over = await self._assembly.sweep()
-        await self._tidy()
+        over = await self._presence.sweep()
+        await self._release_idle()
         for key in over:
             await self._broker.forget(session_channel(*key))
 
     # --- inside
 
-    async def _come_in(
+    async def _join(
         self,
         connection_id: str,
         user_id: str,
         key: SessionKey,
         metadata: Mapping[str, object] | None,
         channel: Channel,
-    ) -> Gathering:
-        if not self.attendance.is_present(connection_id):
+    ) -> Participants:
+        if not self.local_presence.is_connected(connection_id):
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
-        self.seats.admit(connection_id, key)
-        with self.attendance.arriving(connection_id, key) as news:
-            gathering = await self._assembly.join(connection_id, user_id, key, metadata)
-        gathering = gathering.after(news, user_id)
+        self.memberships.check_limit(connection_id, key)
+        with self.local_presence.collect_events(connection_id, key) as news:
+            gathering = await self._presence.join(connection_id, user_id, key, metadata)
+        gathering = gathering.apply(news, user_id)
         # What waits may find the connection broken, and end it.
-        self._fanout.flush_channel(channel)
-        if not self.attendance.is_present(connection_id):
+        self._hub.flush_channel(channel)
+        if not self.local_presence.is_connected(connection_id):
             # What was said when it ended may have come to be before this has let it in. Its user
             # may have been waited for, and is again.
-            self._assembly.depart(connection_id, key, lost=True)
+            self._presence.remove(connection_id, key, lost=True)
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
-        self.seats.take(connection_id, user_id, key, gathering.revision)
+        self.memberships.add(connection_id, user_id, key, gathering.revision)
         return gathering
 
-    def _listen(self, connection_id: str, channel: Channel, *, again: bool) -> None:
-        if again and self._fanout.listens(connection_id, channel):
+    def _subscribe(self, connection_id: str, channel: Channel, *, keep_existing: bool) -> None:
+        if keep_existing and self._hub.is_subscribed(connection_id, channel):
             # It is in already: to begin at the head would lose what it is still owed.
-            self._fanout.flush_channel(channel)
+            self._hub.flush_channel(channel)
         else:
-            self._fanout.listen(connection_id, channel, 0)
+            self._hub.subscribe(connection_id, channel, 0)
 
-    async def _tidy(self) -> None:
+    async def _release_idle(self) -> None:
         """Follow no session any more that nobody here is in."""
-        emptied = self.attendance.emptied
+        emptied = self.local_presence.idle_channels
         while emptied:
             name = emptied.pop()
             # Who is opening it lets it go again; a tick must not wait for that.
-            if self._fanout.channel(name) is not None:
-                await self._following.release(name)
+            if self._hub.channel(name) is not None:
+                await self._node_subscriptions.release(name)
 
-    def _look(self, session_id: str, head: Place) -> SessionView:
-        return SessionView(
+    def _create_state(self, session_id: str, head: Place) -> SessionState:
+        return SessionState(
             session_id,
             head,
             max_messages=self._config.backlog_messages,

@@ -3,17 +3,17 @@
 import pytest
 
 from server.brokers import Address, AddressError
-from server.brokers.redis.connection.address import Kind
+from server.brokers.redis.connection.address import AddressKind
 
 
 @pytest.mark.parametrize("url", ["redis://h", "rediss://u:p@h:1/2", "unix:///run/redis.sock?db=1"])
 def test_one_server_is_left_to_the_library(url: str) -> None:
-    assert Address.parse(url) == Address(Kind.SINGLE, url)
+    assert Address.parse(url) == Address(AddressKind.SINGLE, url)
 
 
 def test_sentinels_have_hosts_a_service_and_a_database() -> None:
     assert Address.parse("redis+sentinel://u:p%40ss@a:1,b,[::1]:3/mymaster/4") == Address(
-        Kind.SENTINEL,
+        AddressKind.SENTINEL,
         hosts=(("a", 1), ("b", 26379), ("::1", 3)),
         service="mymaster",
         database=4,
@@ -26,13 +26,13 @@ def test_sentinels_have_hosts_a_service_and_a_database() -> None:
 def test_the_files_of_tls_stand_after_a_question_mark() -> None:
     files = (("ssl_ca_certs", "/etc/ca.pem"), ("ssl_certfile", "c"), ("ssl_keyfile", "k"))
     said = "ssl_ca_certs=/etc/ca.pem&ssl_certfile=c&ssl_keyfile=k"
-    assert Address.parse(f"rediss+sentinel://a/m?{said}").files == files
-    assert Address.parse(f"rediss+cluster://a?{said}").files == files
+    assert Address.parse(f"rediss+sentinel://a/m?{said}").tls_files == files
+    assert Address.parse(f"rediss+cluster://a?{said}").tls_files == files
 
 
 def test_a_cluster_has_hosts_alone() -> None:
     assert Address.parse("redis+cluster://a:1,[::1]") == Address(
-        Kind.CLUSTER, hosts=(("a", 1), ("::1", 6379))
+        AddressKind.CLUSTER, hosts=(("a", 1), ("::1", 6379))
     )
     address = Address.parse("rediss+cluster://:secret@a")
     assert (address.tls, address.username, address.password) == (True, None, "secret")

@@ -14,47 +14,47 @@ from server.core.log.idempotency import Claim
 from tests.kit.clock import START, ManualClock
 from tests.kit.redis.acl import ACCOUNT, grant, server_rights
 from tests.kit.redis.servers import RedisServer, redis_server
-from tests.kit.rigs.broker_cluster import Bounds, Cluster, Node
+from tests.kit.rigs.broker_cluster import Bounds, BrokerCluster, BrokerNode
 
 NOW_MS = int(START * 1000)
 
 
 @pytest.fixture
-def cluster(shared_redis: RedisServer) -> Cluster:
-    return Cluster("redis", shared_redis.url)
+def cluster(shared_redis: RedisServer) -> BrokerCluster:
+    return BrokerCluster("redis", shared_redis.url)
 
 
 @pytest.fixture
-async def nodes(cluster: Cluster) -> AsyncIterator[tuple[Node, Node]]:
+async def nodes(cluster: BrokerCluster) -> AsyncIterator[tuple[BrokerNode, BrokerNode]]:
     """Two of them."""
     async with cluster.running() as one, cluster.running() as other:
         yield one, other
 
 
-async def test_all_nodes_hear_one_order(nodes: tuple[Node, Node]) -> None:
+async def test_all_nodes_hear_one_order(nodes: tuple[BrokerNode, BrokerNode]) -> None:
     for node in nodes:
         await node.broker.watch("A")
 
-    async def publish(node: Node, name: str) -> list[int]:
+    async def publish(node: BrokerNode, name: str) -> list[int]:
         said = [b'{"n":"%b%d"}' % (name.encode(), number) for number in range(100)]
         receipts = await asyncio.gather(
-            *(node.broker.publish("A", each, NOW_MS, kept=True) for each in said)
+            *(node.broker.publish("A", each, NOW_MS, in_history=True) for each in said)
         )
         return [each.position.seq for each in receipts]
 
     one, other = await asyncio.gather(*map(publish, nodes, "ab"))
     for node in nodes:
-        await node.hears(200)
-    assert nodes[0].heard == nodes[1].heard
+        await node.wait_for_entries(200)
+    assert nodes[0].entries == nodes[1].entries
     assert sorted(one + other) == list(range(1, 201))
-    texts = [orjson.loads(each.data)["n"] for each in nodes[0].heard]
+    texts = [orjson.loads(each.data)["n"] for each in nodes[0].entries]
     for name in "ab":
         assert [each for each in texts if each[0] == name] == [f"{name}{n}" for n in range(100)]
 
 
-async def test_a_node_that_starts_later_finds_what_was_published(cluster: Cluster) -> None:
+async def test_a_node_that_starts_later_finds_what_was_published(cluster: BrokerCluster) -> None:
     async with cluster.running() as one:
-        receipt = await one.broker.publish("A", b"{}", NOW_MS, kept=True)
+        receipt = await one.broker.publish("A", b"{}", NOW_MS, in_history=True)
     async with cluster.running() as other:
         assert await other.broker.head("A") == receipt.position
         before = Position(receipt.position.epoch, 0)
@@ -62,7 +62,7 @@ async def test_a_node_that_starts_later_finds_what_was_published(cluster: Cluste
 
 
 async def test_what_was_told_of_an_empty_channel_holds_at_every_node(
-    nodes: tuple[Node, Node],
+    nodes: tuple[BrokerNode, BrokerNode],
 ) -> None:
     head = await nodes[0].broker.head("A")
     assert await nodes[1].broker.head("A") == head
@@ -71,7 +71,7 @@ async def test_what_was_told_of_an_empty_channel_holds_at_every_node(
 
 
 async def test_a_channel_that_another_node_watches_is_not_forgotten(
-    nodes: tuple[Node, Node],
+    nodes: tuple[BrokerNode, BrokerNode],
 ) -> None:
     await nodes[0].broker.watch("A")
     receipt = await nodes[1].broker.publish("A", b"{}", NOW_MS)
@@ -80,7 +80,7 @@ async def test_a_channel_that_another_node_watches_is_not_forgotten(
 
 
 async def test_what_strangers_say_on_our_channels_is_counted_and_never_told(
-    cluster: Cluster, shared_redis: RedisServer
+    cluster: BrokerCluster, shared_redis: RedisServer
 ) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
@@ -89,24 +89,24 @@ async def test_what_strangers_say_on_our_channels_is_counted_and_never_told(
             for text in (b"hello", b"", b'{"v":1}', b"\x80\x04N.", b"\xff" * 100):
                 client.publish(spoken, text)
             client.publish(f"{cluster.prefix}:{{B}}", b"not ours to hear")
-        await node.broker.publish("A", b"{}", NOW_MS, kept=True)
-        await node.hears(1)
+        await node.broker.publish("A", b"{}", NOW_MS, in_history=True)
+        await node.wait_for_entries(1)
         assert node.counters.total("broker.strange") == 5
         forged = '{"v":1,"epoch":"%s","seq":99,"ts":1,"kind":"update","data":{}}'
         with shared_redis.client() as client:
-            for epoch in (node.heard[0].position.epoch, "other"):
+            for epoch in (node.entries[0].position.epoch, "other"):
                 client.publish(spoken, forged % epoch)
-        await node.broker.publish("A", b"{}", NOW_MS, kept=True)
-        await node.until(lambda: node.seqs() == [1, 2])
+        await node.broker.publish("A", b"{}", NOW_MS, in_history=True)
+        await node.wait_until(lambda: node.seqs() == [1, 2])
         assert node.resets == []
 
 
 async def test_a_stream_that_was_deleted_gives_nobody_its_past_and_goes_on(
-    cluster: Cluster, shared_redis: RedisServer
+    cluster: BrokerCluster, shared_redis: RedisServer
 ) -> None:
     async with cluster.running() as node:
         for _ in range(3):
-            receipt = await node.broker.publish("A", b"{}", NOW_MS, kept=True)
+            receipt = await node.broker.publish("A", b"{}", NOW_MS, in_history=True)
         epoch = receipt.position.epoch
         with shared_redis.client() as client:
             client.delete(f"{cluster.prefix}:{{A}}:log")
@@ -114,7 +114,7 @@ async def test_a_stream_that_was_deleted_gives_nobody_its_past_and_goes_on(
         newest = await node.broker.since("A", Position(epoch, 2))
         assert [each.position.seq for each in newest or ()] == [3]
         for _ in range(2):
-            await node.broker.publish("A", b"{}", NOW_MS, kept=True)
+            await node.broker.publish("A", b"{}", NOW_MS, in_history=True)
         assert await node.broker.since("A", Position(epoch, 2)) is None
         told = await node.broker.since("A", Position(epoch, 3))
         assert [each.position.seq for each in told or ()] == [4, 5]
@@ -122,37 +122,42 @@ async def test_a_stream_that_was_deleted_gives_nobody_its_past_and_goes_on(
 
 async def test_a_channel_that_cannot_be_read_keeps_no_other_back_nor_redis_busy() -> None:
     with redis_server() as redis:
-        cluster = Cluster("redis", redis.url)
+        cluster = BrokerCluster("redis", redis.url)
         async with cluster.running() as node:
             for channel in "AB":
-                await node.broker.publish(channel, b"{}", NOW_MS, kept=True)
+                await node.broker.publish(channel, b"{}", NOW_MS, in_history=True)
                 await node.broker.watch(channel)
             head = f"{cluster.prefix}:{{A}}:head"
             with redis.client() as client:
                 client.delete(head)
                 client.set(head, "nobody of ours has written this")
                 client.client_kill_filter(_type="pubsub")
-            await node.until(lambda: False in node.states and node.states[-1])
-            await node.broker.publish("B", b"{}", NOW_MS, kept=True)
-            await node.until(lambda: node.seqs("B") == [2])
+            await node.wait_until(lambda: False in node.states and node.states[-1])
+            await node.broker.publish("B", b"{}", NOW_MS, in_history=True)
+            await node.wait_until(lambda: node.seqs("B") == [2])
             with redis.client() as client:
                 client.config_resetstat()
                 await asyncio.sleep(0.3)
                 asked = client.info("commandstats")["cmdstat_evalsha"]["calls"]
                 assert asked <= 3
                 client.delete(head)
-            await node.until(lambda: [each.channel for each in node.resets] == ["A"])
-            await node.broker.publish("A", b"{}", NOW_MS, kept=True)
-            await node.until(lambda: node.seqs() == [1])
+            await node.wait_until(lambda: [each.channel for each in node.resets] == ["A"])
+            await node.broker.publish("A", b"{}", NOW_MS, in_history=True)
+            await node.wait_until(lambda: node.seqs() == [1])
 
 
 async def test_a_book_that_is_not_whole_any_more_begins_anew(
-    cluster: Cluster, shared_redis: RedisServer
+    cluster: BrokerCluster, shared_redis: RedisServer
 ) -> None:
     async with cluster.running() as node:
         for price in (b"1", b"2"):
             data = b'{"bids":[["%b","1"]],"asks":[],"checksum":1}' % price
-            receipt = await node.broker.publish("A", data, NOW_MS, whole=lambda data=data: data)  # type: ignore[misc]
+            receipt = await node.broker.publish(
+                "A",
+                data,
+                NOW_MS,
+                full_state=lambda data=data: data,  # type: ignore[misc]
+            )
         with shared_redis.client() as client:
             client.delete(f"{cluster.prefix}:{{A}}:log")
         assert await node.broker.latest("A") is None
@@ -161,13 +166,13 @@ async def test_a_book_that_is_not_whole_any_more_begins_anew(
 
 
 async def test_a_book_that_a_stranger_has_written_is_refused_and_stops_nobody(
-    cluster: Cluster, shared_redis: RedisServer
+    cluster: BrokerCluster, shared_redis: RedisServer
 ) -> None:
     async with cluster.running() as node:
         data = b'{"bids":[["1","1"]],"asks":[],"checksum":1}'
         for channel in "AB":
             for _ in range(2):
-                await node.broker.publish(channel, data, NOW_MS, whole=lambda: data)
+                await node.broker.publish(channel, data, NOW_MS, full_state=lambda: data)
             await node.broker.watch(channel)
         with shared_redis.client() as client:
             [head] = [
@@ -179,46 +184,46 @@ async def test_a_book_that_a_stranger_has_written_is_refused_and_stops_nobody(
         with pytest.raises(FloorcastError, match="not a book"):
             await node.broker.latest("A")
         for channel in "AB":
-            node.broker._follower._doubt(f"{cluster.prefix}:{{{channel}}}".encode())  # type: ignore[attr-defined]
-        await node.broker.publish("B", data, NOW_MS, whole=lambda: data)
-        await node.until(lambda: node.seqs("B") == [3])
+            node.broker._subscriber._on_subscribed(f"{cluster.prefix}:{{{channel}}}".encode())  # type: ignore[attr-defined]
+        await node.broker.publish("B", data, NOW_MS, full_state=lambda: data)
+        await node.wait_until(lambda: node.seqs("B") == [3])
 
 
 async def test_a_head_that_was_evicted_takes_its_claims_and_its_stream_along(
-    cluster: Cluster, shared_redis: RedisServer
+    cluster: BrokerCluster, shared_redis: RedisServer
 ) -> None:
     async with cluster.running() as node:
         claim = Claim("id", b"digest")
         for _ in range(3):
-            lost = await node.broker.publish("A", b"{}", NOW_MS, kept=True)
-        lost = await node.broker.publish("A", b"{}", NOW_MS, kept=True, claim=claim)
+            lost = await node.broker.publish("A", b"{}", NOW_MS, in_history=True)
+        lost = await node.broker.publish("A", b"{}", NOW_MS, in_history=True, claim=claim)
         with shared_redis.client() as client:
             client.delete(f"{cluster.prefix}:{{A}}:head")
-        again = await node.broker.publish("A", b"{}", NOW_MS, kept=True)
+        again = await node.broker.publish("A", b"{}", NOW_MS, in_history=True)
         assert (again.position.seq, again.position.epoch == lost.position.epoch) == (1, False)
-        retried = await node.broker.publish("A", b"{}", NOW_MS, kept=True, claim=claim)
+        retried = await node.broker.publish("A", b"{}", NOW_MS, in_history=True, claim=claim)
         assert retried.position == Position(again.position.epoch, 2), "what it claimed is gone"
         entries = await node.broker.before("A", None, 10)
         assert [each.position for each in entries] == [again.position, retried.position]
 
 
 async def test_what_is_read_for_a_book_is_bounded(
-    cluster: Cluster, shared_redis: RedisServer
+    cluster: BrokerCluster, shared_redis: RedisServer
 ) -> None:
     async with cluster.running() as one, cluster.running() as other:
         for number in range(300):
             data = b'{"bids":[["%d","1"]],"asks":[],"checksum":1}' % (number % 3 + 1)
             node = (one, other)[number % 2]
-            await node.broker.publish("A", data, NOW_MS, whole=lambda data=data: data)  # type: ignore[misc]
+            await node.broker.publish("A", data, NOW_MS, full_state=lambda data=data: data)  # type: ignore[misc]
             with shared_redis.client() as client:
                 assert client.xlen(f"{cluster.prefix}:{{A}}:log") <= 65
 
 
 async def test_what_is_kept_in_redis_ends_by_itself(
-    cluster: Cluster, shared_redis: RedisServer
+    cluster: BrokerCluster, shared_redis: RedisServer
 ) -> None:
     async with cluster.running(Bounds(seconds=10.0)) as node:
-        await node.broker.publish("A", b"{}", NOW_MS, kept=True)
+        await node.broker.publish("A", b"{}", NOW_MS, in_history=True)
         await node.broker.head("B")
         with shared_redis.client() as client:
             keys = list(client.scan_iter(f"{cluster.prefix}:*"))
@@ -228,8 +233,8 @@ async def test_what_is_kept_in_redis_ends_by_itself(
 
 
 async def test_an_entry_that_nobody_would_read_is_not_written(shared_redis: RedisServer) -> None:
-    config = RedisConfig(Address.parse(shared_redis.url), prefix="small", entry_bytes=1000)
-    node = Node(RedisBroker(ManualClock(), Counters(), config))
+    config = RedisConfig(Address.parse(shared_redis.url), prefix="small", max_entry_bytes=1000)
+    node = BrokerNode(RedisBroker(ManualClock(), Counters(), config))
     await node.start()
     with pytest.raises(LimitError) as refused:
         await node.broker.publish("A", b'"%b"' % (b"x" * 1000), NOW_MS)
@@ -239,8 +244,8 @@ async def test_an_entry_that_nobody_would_read_is_not_written(shared_redis: Redi
 
 async def test_what_waits_for_redis_is_bounded() -> None:
     with redis_server() as redis:
-        config = RedisConfig(Address.parse(redis.url), max_waiting=10, timeout_seconds=1.0)
-        node = Node(RedisBroker(ManualClock(), Counters(), config))
+        config = RedisConfig(Address.parse(redis.url), max_queued=10, timeout_seconds=1.0)
+        node = BrokerNode(RedisBroker(ManualClock(), Counters(), config))
         await node.start()
         redis.pause()
         calls = [node.broker.publish("A", b"{}", NOW_MS) for _ in range(1000)]
@@ -262,7 +267,7 @@ async def test_what_waits_for_redis_is_bounded() -> None:
     ],
 )
 async def test_who_cannot_reach_redis_does_not_start(url: str, reason: str) -> None:
-    node = Node(RedisBroker(ManualClock(), Counters(), RedisConfig(Address.parse(url))))
+    node = BrokerNode(RedisBroker(ManualClock(), Counters(), RedisConfig(Address.parse(url))))
     with pytest.raises(BrokerError, match=reason):
         await node.start()
     with pytest.raises(FloorcastError):
@@ -278,25 +283,25 @@ async def test_the_documented_rights_are_enough_and_others_are_told_apart() -> N
             )  # type: ignore[no-untyped-call]
         clock = ManualClock()
         url = redis.url.replace("unix://", f"unix://{ACCOUNT}@")
-        node = Node(RedisBroker(clock, Counters(), RedisConfig(Address.parse(url))))
+        node = BrokerNode(RedisBroker(clock, Counters(), RedisConfig(Address.parse(url))))
         await node.start()
-        await node.until(lambda: bool(node.states))
+        await node.wait_until(lambda: bool(node.states))
         await node.broker.watch("A")
         book = b'{"bids":[["1","1"]],"asks":[],"checksum":1}'
         for number in range(1002):
-            await node.broker.publish("A", b'{"n":%d}' % number, NOW_MS, kept=True)
-        await node.broker.publish("B", book, NOW_MS, whole=lambda: book)
-        await node.broker.publish("B", book, NOW_MS, whole=lambda: book)
+            await node.broker.publish("A", b'{"n":%d}' % number, NOW_MS, in_history=True)
+        await node.broker.publish("B", book, NOW_MS, full_state=lambda: book)
+        await node.broker.publish("B", book, NOW_MS, full_state=lambda: book)
         assert await node.broker.latest("B") is not None
         assert len(await node.broker.before("A", None, 2000)) == 1000
         await node.broker.unwatch("A")
         await node.broker.forget("B")
         assert (await node.broker.head("B")).seq == 0
-        await node.hears(1002)
+        await node.wait_for_entries(1002)
         await node.stop()
         for account, reason in (("nobody:p", "NoPermission"), ("nobody:x", "Authentication")):
             url = redis.url.replace("unix://", f"unix://{account}@")
-            stranger = Node(RedisBroker(clock, Counters(), RedisConfig(Address.parse(url))))
+            stranger = BrokerNode(RedisBroker(clock, Counters(), RedisConfig(Address.parse(url))))
             with pytest.raises(BrokerError, match=f"refuses us .{reason}Error") as refused:
                 await stranger.start()
             assert "nobody" not in str(refused.value)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from server.brokers.redis.connection.tasks import end
+from server.brokers.redis.connection.tasks import cancel_and_wait
 
 
 async def test_a_task_that_swallows_a_cancel_ends_all_the_same() -> None:
@@ -21,9 +21,9 @@ async def test_a_task_that_swallows_a_cancel_ends_all_the_same() -> None:
     other = asyncio.create_task(asyncio.sleep(60))
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        await end(stubborn, other)
+        await cancel_and_wait(stubborn, other)
     assert (stubborn.cancelled(), other.cancelled(), swallowed) == (True, True, 2)
 
 
 async def test_to_end_nothing_is_nothing() -> None:
-    await end()
+    await cancel_and_wait()

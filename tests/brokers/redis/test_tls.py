@@ -10,9 +10,9 @@ from server.brokers import Address, BrokerError, RedisBroker, RedisConfig
 from server.core.counters import Counters
 from server.settings import BrokerUrl
 from tests.kit.clock import START, ManualClock
-from tests.kit.network.certificates import Authority
+from tests.kit.network.certificates import CertificateAuthority
 from tests.kit.redis.servers import TlsServer, tls_redis
-from tests.kit.rigs.broker_cluster import Node
+from tests.kit.rigs.broker_cluster import BrokerNode
 
 NOW_MS = int(START * 1000)
 
@@ -23,17 +23,17 @@ def redis() -> Iterator[TlsServer]:
         yield server
 
 
-def node(url: str) -> Node:
-    return Node(RedisBroker(ManualClock(), Counters(), RedisConfig(Address.parse(url))))
+def node(url: str) -> BrokerNode:
+    return BrokerNode(RedisBroker(ManualClock(), Counters(), RedisConfig(Address.parse(url))))
 
 
 async def works(url: str) -> None:
     one = node(url)
     await one.start()
-    await one.until(lambda: bool(one.states))
+    await one.wait_until(lambda: bool(one.states))
     await one.broker.watch("A")
-    await one.broker.publish("A", b"{}", NOW_MS, kept=True)
-    await one.hears(1)
+    await one.broker.publish("A", b"{}", NOW_MS, in_history=True)
+    await one.wait_for_entries(1)
     await one.stop()
 
 
@@ -50,7 +50,7 @@ async def test_a_server_whose_authority_is_known_is_trusted(redis: TlsServer) ->
 async def test_a_server_whose_authority_is_not_known_is_not(
     redis: TlsServer, tmp_path: Path
 ) -> None:
-    other = Authority(tmp_path)
+    other = CertificateAuthority(tmp_path)
     for query in ("", f"?ssl_ca_certs={other.file}"):
         reason = await refused(f"rediss://127.0.0.1:{redis.port}/0{query}")
         assert reason.startswith("its certificate is not to be trusted (")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from client_sdk.contract import ErrorCode
 from server.core.errors import LimitError, RequestError
 from server.core.limits.connections import ConnectionLimits, ConnectRate, address_key
-from server.core.limits.keys import Holder
+from server.core.limits.keys import LimitKey
 from server.core.limits.token_bucket import TokenBucket
 
 
@@ -28,8 +28,8 @@ def test_a_bucket_that_was_given_back_to_is_full_again() -> None:
     bucket = TokenBucket(rate=1, burst=2, now=0)
     bucket.take(0)
     assert bucket.full_at() == 1
-    bucket.give_back()
-    bucket.give_back()
+    bucket.refund()
+    bucket.refund()
     assert bucket.full_at() == 0
 
 
@@ -91,7 +91,7 @@ def test_a_user_is_counted_once_a_connection_and_given_back_with_it() -> None:
     third.identify("acme", "ann")
     for lease in (first, second, third):
         lease.close()
-    assert each.tracked() == 0
+    assert each.tracked_count() == 0
     assert each.open_count == 0
 
 
@@ -102,21 +102,21 @@ def test_who_is_identified_after_leaving_takes_no_place() -> None:
     with pytest.raises(RequestError, match="has ended"):
         gone.identify("acme", "ann")
     gone.forget("acme", "ann")
-    assert each.tracked() == 0
+    assert each.tracked_count() == 0
     each.open("192.0.2.1").identify("acme", "ann")
 
 
 def test_what_other_nodes_count_too_is_given_back_once_and_late_ones_at_once() -> None:
-    given: list[Holder] = []
-    each = ConnectionLimits(total=0, per_ip=0, per_user=0, give=given.append)
+    given: list[LimitKey] = []
+    each = ConnectionLimits(total=0, per_ip=0, per_user=0, on_release=given.append)
     lease = each.open("192.0.2.1")
     ann, bob = ("acme", "ann"), ("acme", "bob")
     for user in (ann, ann, bob):
         lease.identify(*user)
     for holder in ("192.0.2.1", ann, bob):
-        assert not lease.shares(holder)
-        lease.share(holder)
-        assert lease.shares(holder)
+        assert not lease.is_shared(holder)
+        lease.add_shared(holder)
+        assert lease.is_shared(holder)
     lease.forget(*ann)
     assert given == [], "it is in another namespace still"
     lease.forget(*ann)
@@ -125,7 +125,7 @@ def test_what_other_nodes_count_too_is_given_back_once_and_late_ones_at_once() -
     for _ in range(2):
         lease.close()
     assert given == [ann, "192.0.2.1", bob]
-    lease.share(ann)
+    lease.add_shared(ann)
     assert given[3:] == [ann]
 
 
@@ -163,27 +163,27 @@ def test_no_rate_means_no_limit() -> None:
     rate = ConnectRate(per_second=0, per_second_per_ip=0)
     for _ in range(1000):
         rate.check("192.0.2.1", 0)
-    assert rate.tracked() == 0
+    assert rate.tracked_count() == 0
 
 
 def test_the_table_of_addresses_stays_small_whatever_comes() -> None:
     rate = ConnectRate(per_second=0, per_second_per_ip=1, max_tracked=100)
     for i in range(5000):
         rate.check(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", 0)
-        assert rate.tracked() <= 101
+        assert rate.tracked_count() <= 101
     for i in range(200):
         rate.check(f"172.16.0.{i}", 1000)
-    assert rate.tracked() <= 101
+    assert rate.tracked_count() <= 101
 
 
 def test_addresses_that_have_been_quiet_are_forgotten_as_others_come() -> None:
     rate = ConnectRate(per_second=0, per_second_per_ip=1, max_tracked=1000)
     for i in range(100):
         rate.check(f"172.16.0.{i}", 0)
-    assert rate.tracked() == 100
+    assert rate.tracked_count() == 100
     for i in range(50):
         rate.check(f"172.16.1.{i}", 1000)
-    assert rate.tracked() == 50
+    assert rate.tracked_count() == 50
 
 
 def test_an_address_under_its_limit_is_not_forgotten_while_there_is_room() -> None:

@@ -11,13 +11,13 @@ CLAIM = Claim("ann\0PRICE:A\01", b"digest")
 
 
 def window(*, max_claims: int = 10) -> IdempotencyWindow:
-    return IdempotencyWindow(max_claims=max_claims, seconds=60.0)
+    return IdempotencyWindow(max_claims=max_claims, window_seconds=60.0)
 
 
 def test_the_same_message_has_the_same_place_until_the_window_has_passed() -> None:
     one = window()
     assert one.find(CLAIM, 0.0) is None
-    one.keep(CLAIM, HERE, 0.0)
+    one.store(CLAIM, HERE, 0.0)
     assert one.find(CLAIM, 59.9) == HERE
     assert one.find(CLAIM, 60.0) is None
     assert len(one) == 0
@@ -25,7 +25,7 @@ def test_the_same_message_has_the_same_place_until_the_window_has_passed() -> No
 
 def test_another_message_under_the_same_id_is_a_conflict() -> None:
     one = window()
-    one.keep(CLAIM, HERE, 0.0)
+    one.store(CLAIM, HERE, 0.0)
     with pytest.raises(FloorcastError) as refused:
         one.find(Claim(CLAIM.key, b"another"), 1.0)
     assert refused.value.code == "publish.conflict"
@@ -35,7 +35,7 @@ def test_another_message_under_the_same_id_is_a_conflict() -> None:
 def test_the_oldest_goes_where_there_are_too_many() -> None:
     one = window(max_claims=2)
     for number in range(3):
-        one.keep(Claim(str(number), b""), Receipt(Position("e1", number), 0), float(number))
+        one.store(Claim(str(number), b""), Receipt(Position("e1", number), 0), float(number))
     assert len(one) == 2
     assert one.find(Claim("0", b""), 3.0) is None
     assert one.find(Claim("2", b""), 3.0) == Receipt(Position("e1", 2), 0)
@@ -43,8 +43,8 @@ def test_the_oldest_goes_where_there_are_too_many() -> None:
 
 def test_keeping_a_claim_twice_changes_nothing() -> None:
     one = window()
-    one.keep(CLAIM, HERE, 0.0)
-    one.keep(CLAIM, Receipt(Position("e1", 8), 2000), 1.0)
+    one.store(CLAIM, HERE, 0.0)
+    one.store(CLAIM, Receipt(Position("e1", 8), 2000), 1.0)
     assert one.find(CLAIM, 2.0) == HERE
     assert one.find(CLAIM, 60.0) is None
     assert one.find(CLAIM, 61.0) is None

@@ -63,7 +63,7 @@ def test_an_update_that_makes_no_sense_is_refused_and_changes_nothing(
     one = book()
     with pytest.raises(RequestError, match=reason):
         one.apply("update", bids, asks)
-    assert one.whole() == book().whole()
+    assert one.snapshot() == book().snapshot()
 
 
 def test_a_snapshot_that_makes_no_sense_is_refused_and_changes_nothing() -> None:
@@ -71,7 +71,7 @@ def test_a_snapshot_that_makes_no_sense_is_refused_and_changes_nothing() -> None
     for bids in ([("10.0", "1"), ("11.0", "1")], [("9.0", "1"), ("9", "1")]):
         with pytest.raises(RequestError):
             one.apply("snapshot", bids, [("11.0", "1")])
-        assert one.whole() == book().whole()
+        assert one.snapshot() == book().snapshot()
 
 
 def test_a_change_may_turn_the_market_over_at_once() -> None:
@@ -88,7 +88,7 @@ def test_a_checksum_that_is_given_must_be_right() -> None:
     change = other.update([("9.9", "1")], [])
     with pytest.raises(RequestError, match="checksum"):
         one.update([("9.9", "1")], [], change.checksum + 1)
-    assert one.whole() == book().whole()
+    assert one.snapshot() == book().snapshot()
     assert one.update([("9.9", "1")], [], change.checksum) == change
 
 
@@ -97,7 +97,7 @@ def test_a_snapshot_begins_anew() -> None:
     change = one.replace([("1", "1"), ("2", "2"), ("0.5", "0")], [("3", "3")])
     assert change.bids == one.bids == [("2", "2"), ("1", "1")]
     change.revert()
-    assert one.whole() == book().whole()
+    assert one.snapshot() == book().snapshot()
 
 
 def test_the_depth_is_bounded_and_what_falls_off_is_told() -> None:
@@ -106,7 +106,7 @@ def test_the_depth_is_bounded_and_what_falls_off_is_told() -> None:
     assert [price for price, _ in one.bids] == ["10.0", "9.8", "9.7"]
     assert change.bids == [("9.8", "1"), ("9.7", "1"), ("9.5", "0"), ("9.0", "0")]
     change.revert()
-    assert one.whole() == book().whole()
+    assert one.snapshot() == book().snapshot()
 
 
 def test_the_checksum_is_that_of_the_ten_best_levels_side_by_side() -> None:
@@ -176,14 +176,14 @@ def test_undoing_a_change_leaves_the_book_as_it_was(
     one = OrderBook(5)
     for is_bid, levels in steps:
         side = [(str(price), quantity) for price, quantity in dict(levels).items()]
-        before = one.whole()
+        before = one.snapshot()
         try:
             change = one.update(side, []) if is_bid else one.update([], side)
         except RequestError:
-            assert one.whole() == before
+            assert one.snapshot() == before
             continue
-        after = one.whole()
+        after = one.snapshot()
         change.revert()
-        assert one.whole() == before
+        assert one.snapshot() == before
         assert one.update(side, []) == change if is_bid else one.update([], side) == change
-        assert one.whole() == after
+        assert one.snapshot() == after

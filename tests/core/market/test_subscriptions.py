@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from client_sdk.contract import Stream, SubscriptionStatus
-from server.core.market.subscriptions import IllegalMove, Subscription, Subscriptions
+from server.core.market.subscriptions import IllegalTransition, Subscription, Subscriptions
 from server.core.market.topics import Topic, channel_for
 
 PRICE = Topic(Stream.PRICE, "BTCUSDT")
@@ -18,7 +18,7 @@ USER = Topic(Stream.USER_DATA, None)
 
 def listening(subscriptions: Subscriptions, connection: str, *topics: Topic) -> None:
     for topic in topics:
-        subscriptions.listen(connection, subscriptions.pend(connection, topic), 0)
+        subscriptions.activate(connection, subscriptions.request(connection, topic), 0)
 
 
 @pytest.mark.behaviour("B6", "B7", "B8")
@@ -28,7 +28,7 @@ def test_a_subscription_names_its_user_its_topic_its_state_and_who_listens() -> 
     assert (public.key, private.key) == ("ann:PRICE:BTCUSDT", "ann:USER_DATA")
     assert (public.channel, private.channel) == ("PRICE:BTCUSDT", "USER_DATA@4:acme:ann")
     assert public.status is SubscriptionStatus.PENDING
-    assert public.listeners == {}
+    assert public.connections == {}
     assert "PRICE" in repr(public)
 
 
@@ -52,11 +52,11 @@ def test_a_subscription_moves_between_its_five_states_only_as_it_may(
 ) -> None:
     subscription = Subscription("acme", "ann", PRICE, start)
     if end is start or end in MOVES[start]:
-        subscription.move(end)
+        subscription.transition(end)
         assert subscription.status is end
     else:
-        with pytest.raises(IllegalMove, match="ann:PRICE:BTCUSDT"):
-            subscription.move(end)
+        with pytest.raises(IllegalTransition, match="ann:PRICE:BTCUSDT"):
+            subscription.transition(end)
         assert subscription.status is start
 
 
@@ -66,18 +66,18 @@ def test_a_subscription_is_pending_until_it_is_connected_and_disconnected_when_n
 ):
     subscriptions = Subscriptions()
     for connection in ("phone", "desk"):
-        subscriptions.enter(connection, "acme", "ann")
-    subscription = subscriptions.pend("phone", PRICE)
+        subscriptions.add_connection(connection, "acme", "ann")
+    subscription = subscriptions.request("phone", PRICE)
     assert subscription.status is PENDING
-    subscriptions.listen("phone", subscription, 100)
-    assert (subscription.status, subscription.listeners) == (CONNECTED, {"phone": 100})
-    subscriptions.leave("phone")
-    assert (subscription.status, subscription.listeners) == (DISCONNECTED, {})
-    assert subscriptions.pend("desk", PRICE) is subscription
+    subscriptions.activate("phone", subscription, 100)
+    assert (subscription.status, subscription.connections) == (CONNECTED, {"phone": 100})
+    subscriptions.remove_connection("phone")
+    assert (subscription.status, subscription.connections) == (DISCONNECTED, {})
+    assert subscriptions.request("desk", PRICE) is subscription
     assert subscription.status is PENDING
     subscriptions.fail(subscription)
     assert subscription.status is ERROR
-    subscriptions.listen("desk", subscriptions.pend("desk", PRICE), 0)
+    subscriptions.activate("desk", subscriptions.request("desk", PRICE), 0)
     subscriptions.fail(subscription)
     assert subscription.status is CONNECTED, "who listens already is not touched"
 
@@ -85,52 +85,52 @@ def test_a_subscription_is_pending_until_it_is_connected_and_disconnected_when_n
 @pytest.mark.behaviour("B16", "B17", "B18", "B19", "B20")
 def test_a_subscription_shows_in_both_directions_until_it_ends() -> None:
     subscriptions = Subscriptions()
-    subscriptions.enter("a1", "acme", "ann")
-    subscriptions.enter("b1", "acme", "bob")
+    subscriptions.add_connection("a1", "acme", "ann")
+    subscriptions.add_connection("b1", "acme", "bob")
     listening(subscriptions, "a1", PRICE, TRADES, USER)
     listening(subscriptions, "b1", PRICE, USER)
     assert [each.topic for each in subscriptions.of_user("acme", "ann")] == [PRICE, TRADES, USER]
     assert subscriptions.users_of("PRICE:BTCUSDT") == (("acme", "ann"), ("acme", "bob"))
     assert subscriptions.users_of(channel_for(USER, "acme", "ann")) == (("acme", "ann"),)
-    assert list(subscriptions.listeners_of("PRICE:BTCUSDT")) == ["a1", "b1"]
+    assert list(subscriptions.connections_of("PRICE:BTCUSDT")) == ["a1", "b1"]
     assert len(subscriptions) == 5
-    assert subscriptions.end("a1", PRICE)
-    assert not subscriptions.end("a1", PRICE)
+    assert subscriptions.unsubscribe("a1", PRICE)
+    assert not subscriptions.unsubscribe("a1", PRICE)
     assert [each.topic for each in subscriptions.of_user("acme", "ann")] == [TRADES, USER]
     assert subscriptions.users_of("PRICE:BTCUSDT") == (("acme", "bob"),)
-    assert not subscriptions.listens("a1", "PRICE:BTCUSDT")
-    assert not subscriptions.end("nobody", PRICE)
+    assert not subscriptions.is_subscribed("a1", "PRICE:BTCUSDT")
+    assert not subscriptions.unsubscribe("nobody", PRICE)
 
 
 @pytest.mark.behaviour("B21", "B22", "D43")
 def test_a_users_subscriptions_stay_while_another_connection_of_theirs_is_there() -> None:
     subscriptions = Subscriptions()
     for connection, user in (("phone", "ann"), ("desk", "ann"), ("b1", "bob")):
-        subscriptions.enter(connection, "acme", user)
+        subscriptions.add_connection(connection, "acme", user)
     listening(subscriptions, "phone", PRICE)
     listening(subscriptions, "b1", PRICE)
-    assert subscriptions.leave("phone") == ("PRICE:BTCUSDT",)
+    assert subscriptions.remove_connection("phone") == ("PRICE:BTCUSDT",)
     [kept] = subscriptions.of_user("acme", "ann")
-    assert (kept.topic, kept.listeners) == (PRICE, {})
-    assert subscriptions.leave("desk") == ()
+    assert (kept.topic, kept.connections) == (PRICE, {})
+    assert subscriptions.remove_connection("desk") == ()
     assert subscriptions.of_user("acme", "ann") == ()
     assert subscriptions.users_of("PRICE:BTCUSDT") == (("acme", "bob"),)
-    assert subscriptions.leave("nobody") == ()
+    assert subscriptions.remove_connection("nobody") == ()
 
 
 def test_what_nobody_listens_to_is_forgotten_where_it_becomes_too_much() -> None:
     subscriptions = Subscriptions(max_idle=2)
-    subscriptions.enter("lasting", "acme", "ann")
+    subscriptions.add_connection("lasting", "acme", "ann")
     for number in range(5):
-        subscriptions.enter("c", "acme", "ann")
+        subscriptions.add_connection("c", "acme", "ann")
         listening(subscriptions, "c", Topic(Stream.PRICE, f"S{number}"))
-        subscriptions.leave("c")
+        subscriptions.remove_connection("c")
     assert [each.topic.symbol for each in subscriptions.of_user("acme", "ann")] == ["S3", "S4"]
-    subscriptions.leave("lasting")
+    subscriptions.remove_connection("lasting")
     assert not any(vars(subscriptions)[name] for name in INDEXES)
 
 
-INDEXES = ("_connections", "_owner", "_users", "_subscriptions", "_idle", "_channels", "_count")
+INDEXES = ("_connections", "_owners", "_users", "_subscriptions", "_idle", "_channels", "_count")
 connections = st.sampled_from(["a1", "a2", "b1"])
 topics = st.sampled_from([PRICE, TRADES, USER])
 OWNERS = {"a1": "ann", "a2": "ann", "b1": "bob"}
@@ -147,19 +147,19 @@ class Both(RuleBasedStateMachine):
 
     @rule(who=connections, what=topics)
     def listen(self, who: str, what: Topic) -> None:
-        self.real.enter(who, "acme", OWNERS[who])
+        self.real.add_connection(who, "acme", OWNERS[who])
         self.present.add(who)
-        self.real.listen(who, self.real.pend(who, what), 0)
+        self.real.activate(who, self.real.request(who, what), 0)
         self.pairs.add((who, what))
 
     @rule(who=connections, what=topics)
     def end(self, who: str, what: Topic) -> None:
-        assert self.real.end(who, what) == ((who, what) in self.pairs)
+        assert self.real.unsubscribe(who, what) == ((who, what) in self.pairs)
         self.pairs.discard((who, what))
 
     @rule(who=connections)
     def leave(self, who: str) -> None:
-        gone = self.real.leave(who)
+        gone = self.real.remove_connection(who)
         assert len(gone) == len([what for each, what in self.pairs if each == who])
         self.pairs = {pair for pair in self.pairs if pair[0] != who}
         self.present.discard(who)
@@ -174,9 +174,9 @@ class Both(RuleBasedStateMachine):
         for user in ("ann", "bob"):
             for subscription in self.real.of_user("acme", user):
                 here = {who for who, what in self.pairs if what == subscription.topic}
-                assert set(subscription.listeners) == {w for w in here if OWNERS[w] == user}
+                assert set(subscription.connections) == {w for w in here if OWNERS[w] == user}
                 assert ("acme", user) in self.real.users_of(subscription.channel)
-                assert (subscription.status is CONNECTED) == bool(subscription.listeners)
+                assert (subscription.status is CONNECTED) == bool(subscription.connections)
         if not self.present:
             assert not any(vars(self.real)[name] for name in INDEXES)
 

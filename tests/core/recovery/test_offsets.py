@@ -10,8 +10,8 @@ from server.core.wire.frames import split_text_frames
 
 def test_what_is_numbered_counts_on_and_the_first_number_of_several_is_told() -> None:
     offsets = Offsets("ab12")
-    assert [offsets.take(), offsets.take(3), offsets.take()] == [1, 2, 5]
-    assert offsets.last == 5
+    assert [offsets.allocate(), offsets.allocate(3), offsets.allocate()] == [1, 2, 5]
+    assert offsets.last_serial == 5
 
 
 def test_an_event_carries_its_offset_as_its_last_argument_and_only_where_it_is_wanted() -> None:
@@ -24,9 +24,9 @@ def test_an_event_carries_its_offset_as_its_last_argument_and_only_where_it_is_w
 
 def test_only_an_offset_of_this_node_that_was_given_out_is_read() -> None:
     offsets = Offsets("ab12")
-    offsets.take(9)
-    assert offsets.read("ab12-9") == 9
-    assert offsets.read("ab12-0") == 0
+    offsets.allocate(9)
+    assert offsets.parse("ab12-9") == 9
+    assert offsets.parse("ab12-0") == 0
 
 
 @pytest.mark.parametrize(
@@ -51,5 +51,5 @@ def test_only_an_offset_of_this_node_that_was_given_out_is_read() -> None:
 )
 def test_anything_else_is_no_offset(forged: str | None) -> None:
     offsets = Offsets("ab12")
-    offsets.take(9)
-    assert offsets.read(forged) is None
+    offsets.allocate(9)
+    assert offsets.parse(forged) is None

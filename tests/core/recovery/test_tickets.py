@@ -1,12 +1,12 @@
 """Tickets: a secret for its owner alone, for so long, and for so many."""
 
-from server.core.recovery.tickets import Tickets, node_of
+from server.core.recovery.tickets import ResumeTickets, node_of
 
 ANN, BOB = ("default", "ann"), ("default", "bob")
 
 
-def tickets(max_parked: int = 10, per_owner: int = 10) -> Tickets:
-    return Tickets(window_seconds=60, max_parked=max_parked, max_parked_per_owner=per_owner)
+def tickets(max_parked: int = 10, per_owner: int = 10) -> ResumeTickets:
+    return ResumeTickets(window_seconds=60, max_parked=max_parked, max_parked_per_owner=per_owner)
 
 
 def test_a_secret_is_its_owners_alone_and_none_is_like_another() -> None:
@@ -27,13 +27,13 @@ def test_a_connection_has_so_much_time_to_come_back() -> None:
     secret = desk.issue("c1", ANN)
     assert not desk.park("unknown", 0)
     assert desk.park("c1", 100)
-    assert (desk.parked_count, desk.parked_of(ANN), desk.due(159.9)) == (1, ("c1",), [])
-    assert desk.due(160) == ["c1"]
+    assert (desk.parked_count, desk.parked_of(ANN), desk.expired(159.9)) == (1, ("c1",), [])
+    assert desk.expired(160) == ["c1"]
     desk.resume("c1")
-    assert (desk.parked_count, desk.parked_of(ANN), desk.due(1000)) == (0, (), [])
+    assert (desk.parked_count, desk.parked_of(ANN), desk.expired(1000)) == (0, (), [])
     assert desk.find(secret, ANN) is not None, "and once more"
     desk.park("c1", 200)
-    assert desk.due(259) == []
+    assert desk.expired(259) == []
 
 
 def test_the_oldest_makes_room_of_the_same_owner_first() -> None:
@@ -41,13 +41,13 @@ def test_the_oldest_makes_room_of_the_same_owner_first() -> None:
     for name in ("b1", "a1", "a2", "a3"):
         desk.issue(name, BOB if name == "b1" else ANN)
         desk.park(name, 0)
-        for each in desk.surplus():
+        for each in desk.pop_evicted():
             assert each == "a1"
-            desk.forget(each)
-    assert desk.surplus() == []
+            desk.remove(each)
+    assert desk.pop_evicted() == []
     desk.issue("c1", ("default", "carl"))
     desk.park("c1", 1)
-    assert desk.surplus() == ["b1"]
+    assert desk.pop_evicted() == ["b1"]
 
 
 def test_what_is_forgotten_leaves_nothing_behind() -> None:
@@ -56,23 +56,23 @@ def test_what_is_forgotten_leaves_nothing_behind() -> None:
         desk.issue(name, ANN)
     desk.park("c1", 0)
     for name in ("c1", "c2", "c2", "unknown"):
-        desk.forget(name)
-    assert (len(desk), desk.parked_count, desk._owners, desk._secrets) == (0, 0, {}, {})
+        desk.remove(name)
+    assert (len(desk), desk.parked_count, desk._parked_by_owner, desk._by_pid) == (0, 0, {}, {})
 
 
 def test_where_there_are_several_nodes_a_secret_names_its_own_and_goes_on_at_any() -> None:
     one, other = (
-        Tickets(window_seconds=60, max_parked=10, max_parked_per_owner=10, node=node)
+        ResumeTickets(window_seconds=60, max_parked=10, max_parked_per_owner=10, node=node)
         for node in ("n1", "n2")
     )
     secret = one.issue("c1", ANN)
     assert (node_of(secret), node_of(tickets().issue("c1", ANN))) == ("n1", "")
     one.park("c1", 0)
     assert [each.connection_id for each in one.parked()] == ["c1"]
-    assert one.forget("c1") is not None
-    assert one.forget("c1") is None
+    assert one.remove("c1") is not None
+    assert one.remove("c1") is None
     other.adopt(secret, "c1", ANN, 100)
     adopted = other.find(secret, ANN)
     assert adopted is not None
     assert other.find(secret, BOB) is None
-    assert (adopted.until, other.due(159), other.due(160)) == (160, [], ["c1"])
+    assert (adopted.expires_at, other.expired(159), other.expired(160)) == (160, [], ["c1"])

@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.recovery.write_index import Rounds, Written
+from server.core.recovery.write_index import BatchIndex, WriteIndex
 
 
 def test_a_write_says_how_far_it_had_brought_who_gets_all() -> None:
-    written = Written(4, max_messages=10)
+    written = WriteIndex(4, max_messages=10)
     for serial in (3, 5, 6):
         written.append(serial, 1000 + serial)
     assert [written.seq_at(serial, 4) for serial in (2, 3, 4, 5, 6, 99)] == [4, 5, 5, 6, 7, 7]
@@ -16,9 +16,9 @@ def test_a_write_says_how_far_it_had_brought_who_gets_all() -> None:
 
 
 def test_what_does_not_follow_on_leads_nowhere() -> None:
-    written = Written(0, max_messages=10)
+    written = WriteIndex(0, max_messages=10)
     written.append(1, 1000)
-    written.begin_again(7)
+    written.restart(7)
     assert written.seq_at(1, 0) is None
     written.append(2, 2000)
     assert (written.seq_at(2, 0), written.ts_after(7)) == (8, 2000)
@@ -26,7 +26,7 @@ def test_what_does_not_follow_on_leads_nowhere() -> None:
 
 @given(st.lists(st.integers(1, 3), max_size=30), st.integers(1, 8), st.integers(0, 20))
 def test_what_is_remembered_is_what_was_written(gaps: list[int], room: int, first: int) -> None:
-    written = Written(first, max_messages=room)
+    written = WriteIndex(first, max_messages=room)
     serials: list[int] = []
     for gap in gaps:
         serials.append((serials[-1] if serials else 0) + gap)
@@ -42,7 +42,7 @@ def test_what_is_remembered_is_what_was_written(gaps: list[int], room: int, firs
 
 
 def test_a_round_brings_all_that_had_come_until_then() -> None:
-    rounds = Rounds(max_rounds=2)
+    rounds = BatchIndex(max_batches=2)
     assert rounds.seq_at(5, 3) == 3
     rounds.append(10, 6)
     rounds.append(20, 9)

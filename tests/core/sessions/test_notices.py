@@ -20,7 +20,7 @@ def notices(*, max_per_user: int = 3, max_total: int = 5) -> Notices:
 
 
 def waiting(kept: Notices, user_id: str = "ann", org: str = "acme", now: float = NOW) -> str:
-    return "".join(each.id for each in kept.waiting(org, user_id, now))
+    return "".join(each.id for each in kept.pending(org, user_id, now))
 
 
 def test_a_device_that_connects_is_told_in_order_what_nobody_acknowledged() -> None:
@@ -28,7 +28,7 @@ def test_a_device_that_connects_is_told_in_order_what_nobody_acknowledged() -> N
     first = notice("a")
     assert kept.put(first, NOW)
     assert kept.put(notice("b"), NOW)
-    assert kept.waiting("acme", "ann", NOW) == (first, notice("b"))
+    assert kept.pending("acme", "ann", NOW) == (first, notice("b"))
     assert waiting(kept) == "ab", "looking does not settle it"
     assert waiting(kept, "bob") == ""
     assert len(kept) == 2
@@ -94,7 +94,7 @@ def test_what_is_settled_takes_no_place_from_what_waits() -> None:
         kept.put(notice(f"n{number}"), NOW)
         assert kept.acknowledge("acme", "ann", f"n{number}", NOW)
     assert waiting(kept, "bob") == "waits"
-    assert (len(kept), len(kept._settled), kept.dropped_count) == (1, 3, 0)
+    assert (len(kept), len(kept._acknowledged), kept.dropped_count) == (1, 3, 0)
 
 
 def test_what_a_notice_says_is_not_printed() -> None:
@@ -170,13 +170,13 @@ class Beside(RuleBasedStateMachine):
     def what_waits_is_right(self) -> None:
         for user_id in ("ann", "bob", "cid"):
             mine = tuple(each.notice for each in self.waiting(user_id))
-            assert self.real.waiting("acme", user_id, self.now) == mine
+            assert self.real.pending("acme", user_id, self.now) == mine
 
     @invariant()
     def it_is_bounded_and_every_one_is_accounted_for(self) -> None:
         real = self.real
         assert len(real) <= 3
-        assert len(real._settled) <= 3
+        assert len(real._acknowledged) <= 3
         assert len(real) == sum(map(len, real._users.values()))
         gone = real.dropped_count + real.expired_count + self.settled_count
         assert self.put_count == len(real) + gone
@@ -185,8 +185,8 @@ class Beside(RuleBasedStateMachine):
         """In time nothing is left."""
         self.real.expire(self.now + 60.0)
         assert not self.real._users
-        assert not self.real._ages
-        assert not self.real._settled
+        assert not self.real._order
+        assert not self.real._acknowledged
 
 
 TestAnySequence = Beside.TestCase

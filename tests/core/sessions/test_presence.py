@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from client_sdk.contract import ErrorCode, Participant
 from server.core.errors import LimitError
-from server.core.sessions.presence import Arrival, Departure, Member, Presence
+from server.core.sessions.presence import Member, Presence, PresenceJoin, PresenceLeave
 
 NOW_MS = 1_800_000_000_000
 
@@ -22,9 +22,9 @@ def presence(*joined: str, grace_seconds: float = 10.0) -> Presence:
 
 def test_users_are_counted_once_and_their_connections_with_each() -> None:
     here = presence()
-    assert here.join("ann1", "ann", NOW_MS) == Arrival("ann", 1, announce=True)
-    assert here.join("bob1", "bob", NOW_MS + 5) == Arrival("bob", 2, announce=True)
-    assert here.join("ann2", "ann", NOW_MS + 9) == Arrival("ann", 2, announce=False)
+    assert here.join("ann1", "ann", NOW_MS) == PresenceJoin("ann", 1, announce=True)
+    assert here.join("bob1", "bob", NOW_MS + 5) == PresenceJoin("bob", 2, announce=True)
+    assert here.join("ann2", "ann", NOW_MS + 9) == PresenceJoin("ann", 2, announce=False)
     assert here.members() == (Member("ann", 2, NOW_MS), Member("bob", 1, NOW_MS + 5))
     assert (here.participant_count, here.connection_count) == (2, 3)
     assert here.connections_of("ann") == ("ann1", "ann2")
@@ -43,66 +43,73 @@ def test_a_participant_is_shown_as_the_contract_says() -> None:
 
 def test_a_connection_that_joins_twice_changes_nothing() -> None:
     here = presence("ann1")
-    assert here.join("ann1", "ann", NOW_MS + 7) == Arrival("ann", 1, announce=False)
-    assert here.join("ann1", "eve", NOW_MS + 7) == Arrival("ann", 1, announce=False)
+    assert here.join("ann1", "ann", NOW_MS + 7) == PresenceJoin("ann", 1, announce=False)
+    assert here.join("ann1", "eve", NOW_MS + 7) == PresenceJoin("ann", 1, announce=False)
     assert here.members() == (Member("ann", 1, NOW_MS),)
 
 
 @pytest.mark.behaviour("E6")
 def test_a_leave_is_announced_at_once_with_the_last_connection() -> None:
     here = presence("ann1", "ann2", "bob1")
-    assert here.leave("ann1") == Departure("ann", 2, announce=False, connections=("ann1",))
-    assert here.leave("ann2") == Departure("ann", 1, announce=True, connections=("ann2",))
+    assert here.leave("ann1") == PresenceLeave("ann", 2, announce=False, connections=("ann1",))
+    assert here.leave("ann2") == PresenceLeave("ann", 1, announce=True, connections=("ann2",))
     assert here.leave("ann2") is None
-    assert here.next_due() is None
+    assert here.next_expiry() is None
 
 
 def test_a_lost_connection_is_announced_only_after_the_grace_time_and_once() -> None:
     here = presence("ann1", "bob1")
-    assert here.lose("ann1", 100.0) == Departure("ann", 2, announce=False, connections=("ann1",))
-    assert here.lose("ann1", 101.0) is None
+    assert here.disconnect("ann1", 100.0) == PresenceLeave(
+        "ann", 2, announce=False, connections=("ann1",)
+    )
+    assert here.disconnect("ann1", 101.0) is None
     assert here.members()[0] == Member("ann", 0, NOW_MS)
-    assert here.next_due() == 110.0
-    assert here.due(109.9) == []
-    assert here.due(110.0) == [Departure("ann", 1, announce=True)]
-    assert here.due(110.0) == []
-    assert here.next_due() is None
+    assert here.next_expiry() == 110.0
+    assert here.pop_expired(109.9) == []
+    assert here.pop_expired(110.0) == [PresenceLeave("ann", 1, announce=True)]
+    assert here.pop_expired(110.0) == []
+    assert here.next_expiry() is None
 
 
 def test_who_is_back_within_the_grace_time_was_never_gone() -> None:
     here = presence("ann1")
-    here.lose("ann1", 100.0)
-    assert here.join("ann9", "ann", NOW_MS + 5000) == Arrival("ann", 1, announce=False)
+    here.disconnect("ann1", 100.0)
+    assert here.join("ann9", "ann", NOW_MS + 5000) == PresenceJoin("ann", 1, announce=False)
     assert here.members() == (Member("ann", 1, NOW_MS),)
-    assert here.due(1000.0) == []
+    assert here.pop_expired(1000.0) == []
 
 
 def test_a_second_loss_has_a_grace_time_of_its_own() -> None:
     here = presence("ann1", "bob1")
-    here.lose("ann1", 100.0)
-    here.lose("bob1", 103.0)
+    here.disconnect("ann1", 100.0)
+    here.disconnect("bob1", 103.0)
     here.join("ann2", "ann", NOW_MS)
-    here.lose("ann2", 105.0)
-    assert here.next_due() == 113.0
-    assert here.due(200.0) == [Departure("bob", 1, announce=True), Departure("ann", 0, True)]
+    here.disconnect("ann2", 105.0)
+    assert here.next_expiry() == 113.0
+    assert here.pop_expired(200.0) == [
+        PresenceLeave("bob", 1, announce=True),
+        PresenceLeave("ann", 0, True),
+    ]
 
 
 def test_losing_one_of_two_connections_is_no_loss_of_the_user() -> None:
     here = presence("ann1", "ann2")
-    here.lose("ann1", 100.0)
-    assert here.next_due() is None
-    assert here.due(1000.0) == []
-    assert here.leave("ann2") == Departure("ann", 0, announce=True, connections=("ann2",))
+    here.disconnect("ann1", 100.0)
+    assert here.next_expiry() is None
+    assert here.pop_expired(1000.0) == []
+    assert here.leave("ann2") == PresenceLeave("ann", 0, announce=True, connections=("ann2",))
 
 
 def test_without_a_grace_time_a_loss_is_a_leave() -> None:
     here = presence("ann1", grace_seconds=0)
-    assert here.lose("ann1", 100.0) == Departure("ann", 0, announce=True, connections=("ann1",))
+    assert here.disconnect("ann1", 100.0) == PresenceLeave(
+        "ann", 0, announce=True, connections=("ann1",)
+    )
 
 
 def test_a_kick_takes_every_connection_and_does_not_wait() -> None:
     here = presence("ann1", "ann2", "bob1")
-    assert here.kick("ann") == Departure("ann", 1, announce=True, connections=("ann1", "ann2"))
+    assert here.kick("ann") == PresenceLeave("ann", 1, announce=True, connections=("ann1", "ann2"))
     assert here.kick("ann") is None
     assert here.leave("ann1") is None
     assert here.join("ann1", "ann", NOW_MS).announce
@@ -110,22 +117,22 @@ def test_a_kick_takes_every_connection_and_does_not_wait() -> None:
 
 def test_a_kick_in_the_grace_time_is_announced_once_and_then_nothing_is_due() -> None:
     here = presence("ann1")
-    here.lose("ann1", 100.0)
-    assert here.kick("ann") == Departure("ann", 0, announce=True)
-    assert here.due(1000.0) == []
+    here.disconnect("ann1", 100.0)
+    assert here.kick("ann") == PresenceLeave("ann", 0, announce=True)
+    assert here.pop_expired(1000.0) == []
 
 
 def test_when_it_is_cleared_nobody_is_left_and_nothing_is_due() -> None:
     here = presence("ann1", "ann2", "bob1")
-    here.lose("bob1", 100.0)
+    here.disconnect("bob1", 100.0)
     assert here.clear() == ("ann1", "ann2")
-    assert (here.members(), here.due(1000.0), here.connection_count) == ((), [], 0)
+    assert (here.members(), here.pop_expired(1000.0), here.connection_count) == ((), [], 0)
 
 
 def test_a_full_session_takes_nobody_new_but_everybody_back() -> None:
     here = Presence(grace_seconds=10.0, max_participants=1)
     here.join("ann1", "ann", NOW_MS)
-    here.lose("ann1", 100.0)
+    here.disconnect("ann1", 100.0)
     with pytest.raises(LimitError) as refused:
         here.join("bob1", "bob", NOW_MS)
     assert refused.value.code is ErrorCode.LIMIT_CONNECTIONS
@@ -152,11 +159,11 @@ class Beside(RuleBasedStateMachine):
     def there(self) -> set[str]:
         return {each[:-1] for each in self.joined} | set(self.lost_at)
 
-    def told(self, what: Arrival | Departure) -> None:
+    def told(self, what: PresenceJoin | PresenceLeave) -> None:
         assert what.participant_count == len(self.there())
         if not what.announce:
             return
-        if isinstance(what, Arrival):
+        if isinstance(what, PresenceJoin):
             assert what.user_id not in self.believed
             self.believed.add(what.user_id)
         else:
@@ -174,7 +181,7 @@ class Beside(RuleBasedStateMachine):
         self.joined.discard(who)
         if was_here and not deliberately and who[:-1] not in self.there():
             self.lost_at[who[:-1]] = self.now
-        departure = self.real.leave(who) if deliberately else self.real.lose(who, self.now)
+        departure = self.real.leave(who) if deliberately else self.real.disconnect(who, self.now)
         assert (departure is not None) == was_here
         if departure is not None:
             assert departure.connections == (who,)
@@ -195,7 +202,7 @@ class Beside(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 4.0]))
     def time(self, seconds: float) -> None:
         self.now += seconds
-        for departure in self.real.due(self.now):
+        for departure in self.real.pop_expired(self.now):
             assert self.lost_at.pop(departure.user_id) <= self.now - 4.0
             self.told(departure)
         assert all(when > self.now - 4.0 for when in self.lost_at.values())
@@ -209,7 +216,9 @@ class Beside(RuleBasedStateMachine):
         }
         assert self.real.participant_count == len(there)
         assert self.real.connection_count == len(self.joined)
-        assert self.real.next_due() == (min(self.lost_at.values()) + 4.0 if self.lost_at else None)
+        assert self.real.next_expiry() == (
+            min(self.lost_at.values()) + 4.0 if self.lost_at else None
+        )
 
     def teardown(self) -> None:
         """Everybody goes, one way or the other, and nothing stays."""

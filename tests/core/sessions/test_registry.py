@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError, LimitError, RequestError
-from server.core.sessions.presence import Arrival, Departure
-from server.core.sessions.records import Joined, SessionKind, SessionRules, kind_of
+from server.core.sessions.presence import PresenceJoin, PresenceLeave
+from server.core.sessions.records import SessionJoin, SessionKind, SessionRules, kind_of
 from server.core.sessions.registry import Sessions
 
 NOW = 1000.0
@@ -22,31 +22,31 @@ EMPTY = {"sessions": 0, "empty": 0, "participants": 0, "memberships": 0}
 
 def join(
     sessions: Sessions, connection_id: str, session_id: str = "room", org: str = "acme"
-) -> Joined:
+) -> SessionJoin:
     """A connection joins; `ann1` is one of ann's."""
     return sessions.join(connection_id, org, connection_id[:-1], session_id, NOW_MS)
 
 
 def leave(
     sessions: Sessions, connection_id: str, session_id: str = "room", now: float = NOW
-) -> Departure | None:
+) -> PresenceLeave | None:
     """It goes out of one by itself."""
     left = sessions.leave(connection_id, "acme", session_id, now)
-    return None if left is None else left.departure
+    return None if left is None else left.leave
 
 
 def lose(
     sessions: Sessions, connection_id: str, session_id: str = "room", now: float = NOW
-) -> Departure | None:
+) -> PresenceLeave | None:
     """It is cut off."""
-    left = sessions.lose(connection_id, "acme", session_id, now)
-    return None if left is None else left.departure
+    left = sessions.disconnect(connection_id, "acme", session_id, now)
+    return None if left is None else left.leave
 
 
-def kick(sessions: Sessions, user_id: str, session_id: str = "room") -> Departure | None:
+def kick(sessions: Sessions, user_id: str, session_id: str = "room") -> PresenceLeave | None:
     """A user is sent away."""
     left = sessions.kick("acme", session_id, user_id, NOW)
-    return None if left is None else left.departure
+    return None if left is None else left.leave
 
 
 def left_over(sessions: Sessions) -> list[str]:
@@ -102,8 +102,8 @@ def test_the_first_to_join_a_job_makes_it_and_says_what_it_is_for() -> None:
     first = sessions.join("ann1", "acme", "ann", "job:42", NOW_MS, about)
     about["name"] = "another"
     second = sessions.join("bob1", "acme", "bob", "job:42", NOW_MS + 5, {"name": "mine"})
-    assert (first.created, first.arrival) == (True, Arrival("ann", 1, announce=True))
-    assert (second.created, second.arrival) == (False, Arrival("bob", 2, announce=True))
+    assert (first.created, first.join) == (True, PresenceJoin("ann", 1, announce=True))
+    assert (second.created, second.join) == (False, PresenceJoin("bob", 2, announce=True))
     record = sessions.get("acme", "job:42")
     assert record is first.record is second.record
     assert record.metadata == {"name": "backtest"}
@@ -119,7 +119,7 @@ def test_leaving_a_job_is_counted_and_leaves_the_others_in_it() -> None:
     for who in ("ann1", "bob1"):
         join(sessions, who, "job:42")
     departure = leave(sessions, "ann1", "job:42")
-    assert departure == Departure("ann", 1, announce=True, connections=("ann1",))
+    assert departure == PresenceLeave("ann", 1, announce=True, connections=("ann1",))
     assert sessions.participant_count("acme", "job:42") == 1
     assert leave(sessions, "ann1", "job:42") is None, "once is enough"
     assert leave(sessions, "ann1", "nowhere") is None
@@ -130,7 +130,7 @@ def test_joining_twice_changes_nothing() -> None:
     join(sessions, "ann1")
     before = sessions.stats()
     again = join(sessions, "ann1")
-    assert (again.created, again.arrival) == (False, Arrival("ann", 1, announce=False))
+    assert (again.created, again.join) == (False, PresenceJoin("ann", 1, announce=False))
     assert sessions.stats() == before
 
 
@@ -165,14 +165,14 @@ def test_a_cut_connection_is_out_at_once_and_its_user_after_the_grace_time() -> 
         join(sessions, "ann1", session_id)
         join(sessions, "bob1", session_id)
         departure = lose(sessions, "ann1", session_id)
-        assert departure == Departure("ann", 2, announce=False, connections=("ann1",))
+        assert departure == PresenceLeave("ann", 2, announce=False, connections=("ann1",))
         assert lose(sessions, "ann1", session_id) is None
     join(sessions, "ann2", "job:1")
-    assert sessions.departed(NOW + 9.9) == []
-    [left] = sessions.departed(NOW + 10.0)
+    assert sessions.expire_grace(NOW + 9.9) == []
+    [left] = sessions.expire_grace(NOW + 10.0)
     assert left.record.session_id == "room"
-    assert left.departure == Departure("ann", 1, announce=True)
-    assert sessions.departed(NOW + 99.0) == []
+    assert left.leave == PresenceLeave("ann", 1, announce=True)
+    assert sessions.expire_grace(NOW + 99.0) == []
 
 
 def test_those_of_one_session_are_given_up_one_after_the_other() -> None:
@@ -181,7 +181,7 @@ def test_those_of_one_session_are_given_up_one_after_the_other() -> None:
         join(sessions, who)
         lose(sessions, who, now=NOW + number)
     given_up = [
-        [left.departure.user_id for left in sessions.departed(NOW + 10.0 + number)]
+        [left.leave.user_id for left in sessions.expire_grace(NOW + 10.0 + number)]
         for number in range(4)
     ]
     assert given_up == [["ann"], ["bob"], ["cid"], []]
@@ -193,8 +193,8 @@ def test_who_comes_back_does_not_keep_another_from_being_given_up() -> None:
         join(sessions, who)
         lose(sessions, who, now=NOW + number)
     join(sessions, "ann2")
-    assert sessions.departed(NOW + 10.0) == []
-    assert [left.departure.user_id for left in sessions.departed(NOW + 11.0)] == ["bob"]
+    assert sessions.expire_grace(NOW + 10.0) == []
+    assert [left.leave.user_id for left in sessions.expire_grace(NOW + 11.0)] == ["bob"]
 
 
 def test_nobody_is_waited_for_in_a_session_that_was_closed_and_forgotten() -> None:
@@ -202,8 +202,8 @@ def test_nobody_is_waited_for_in_a_session_that_was_closed_and_forgotten() -> No
     join(sessions, "ann1")
     lose(sessions, "ann1")
     sessions.close("acme", "room", NOW)
-    assert len(sessions.due(NOW + 1.0)) == 1
-    assert sessions.departed(NOW + 10.0) == []
+    assert len(sessions.pop_expired(NOW + 1.0)) == 1
+    assert sessions.expire_grace(NOW + 10.0) == []
     assert left_over(sessions) == []
 
 
@@ -213,7 +213,7 @@ def test_a_kick_is_from_one_session_and_with_every_connection() -> None:
         join(sessions, who)
     join(sessions, "ann1", "job:1")
     kicked = kick(sessions, "ann")
-    assert kicked == Departure("ann", 1, announce=True, connections=("ann1", "ann2"))
+    assert kicked == PresenceLeave("ann", 1, announce=True, connections=("ann1", "ann2"))
     assert kick(sessions, "ann") is None
     assert sessions.participant_count("acme", "job:1") == 1
 
@@ -224,7 +224,7 @@ def test_a_closed_session_is_out_of_reach_until_its_id_is_free_again() -> None:
         join(sessions, who)
     lose(sessions, "bob1")
     assert sessions.close("acme", "room", NOW) == ("ann1",)
-    assert sessions.departed(NOW + 30.0) == []
+    assert sessions.expire_grace(NOW + 30.0) == []
     for refuse in (
         lambda: join(sessions, "ann1"),
         lambda: kick(sessions, "ann"),
@@ -235,21 +235,21 @@ def test_a_closed_session_is_out_of_reach_until_its_id_is_free_again() -> None:
             refuse()
         assert refused.value.code is ErrorCode.SESSION_CLOSED
     assert leave(sessions, "ann1") is None
-    assert [record.closed for record in sessions.due(NOW + 60.0)] == [True]
+    assert [record.closed for record in sessions.pop_expired(NOW + 60.0)] == [True]
     assert join(sessions, "ann1").created
 
 
 def test_an_empty_session_stays_for_its_retention_time_and_is_handed_out_once() -> None:
     sessions = Sessions(RULES)
     record = join(sessions, "ann1").record
-    assert sessions.due(NOW + 999.0) == [], "it is not empty"
+    assert sessions.pop_expired(NOW + 999.0) == [], "it is not empty"
     leave(sessions, "ann1", now=NOW + 1000.0)
-    assert sessions.due(NOW + 1059.9) == []
+    assert sessions.pop_expired(NOW + 1059.9) == []
     assert not join(sessions, "ann1").created
     leave(sessions, "ann1", now=NOW + 1050.0)
-    assert sessions.due(NOW + 1109.9) == []
-    assert sessions.due(NOW + 1110.0) == [record]
-    assert sessions.due(NOW + 9999.0) == []
+    assert sessions.pop_expired(NOW + 1109.9) == []
+    assert sessions.pop_expired(NOW + 1110.0) == [record]
+    assert sessions.pop_expired(NOW + 9999.0) == []
     assert left_over(sessions) == []
     assert join(sessions, "ann1").record is not record
 
@@ -258,10 +258,10 @@ def test_the_retention_time_begins_when_the_grace_time_of_the_last_is_over() -> 
     sessions = Sessions(RULES)
     join(sessions, "ann1")
     lose(sessions, "ann1")
-    assert sessions.due(NOW + 69.0) == []
-    sessions.departed(NOW + 70.0)
-    assert sessions.due(NOW + 129.9) == []
-    assert len(sessions.due(NOW + 130.0)) == 1
+    assert sessions.pop_expired(NOW + 69.0) == []
+    sessions.expire_grace(NOW + 70.0)
+    assert sessions.pop_expired(NOW + 129.9) == []
+    assert len(sessions.pop_expired(NOW + 130.0)) == 1
 
 
 def test_one_made_ahead_waits_for_its_first_participant() -> None:
@@ -275,7 +275,7 @@ def test_one_made_ahead_waits_for_its_first_participant() -> None:
     assert (joined.record, joined.created, made.created_by) == (made, False, "backend")
     leave(sessions, "ann1")
     sessions.create("acme", "unused", "backend", NOW, NOW_MS)
-    assert len(sessions.due(NOW + 60.0)) == 2
+    assert len(sessions.pop_expired(NOW + 60.0)) == 2
 
 
 def refusal(sessions: Sessions, connection_id: str, session_id: str) -> FloorcastError:
@@ -291,10 +291,10 @@ def test_there_is_an_end_to_how_many_sessions_there_may_be() -> None:
     join(sessions, "ann1", "a")
     join(sessions, "ann1", "b")
     assert refusal(sessions, "ann1", "c").code is ErrorCode.SERVER_OVERLOADED
-    assert join(sessions, "bob1", "b").arrival.announce, "those that are there stay open"
+    assert join(sessions, "bob1", "b").join.announce, "those that are there stay open"
     leave(sessions, "ann1", "a")
     assert refusal(sessions, "ann1", "c").code is ErrorCode.SERVER_OVERLOADED
-    sessions.due(NOW + 60.0)
+    sessions.pop_expired(NOW + 60.0)
     assert join(sessions, "ann1", "c").created
 
 
@@ -306,7 +306,7 @@ def test_one_user_cannot_take_every_place_by_joining_and_leaving() -> None:
     assert refusal(sessions, "ann1", "c").code is ErrorCode.LIMIT_TOPICS
     assert join(sessions, "bob1", "c").created
     assert not join(sessions, "ann1", "c").created
-    sessions.due(NOW + 60.0)
+    sessions.pop_expired(NOW + 60.0)
     assert join(sessions, "ann1", "a").created
 
 
@@ -328,7 +328,7 @@ def test_the_statistics_keep_their_shape_and_follow_what_happens() -> None:
     seen.append(sessions.stats())
     sessions.close("acme", "job:1", NOW)
     seen.append(sessions.stats())
-    sessions.due(NOW + 60.0)
+    sessions.pop_expired(NOW + 60.0)
     seen.append(sessions.stats())
     assert [tuple(each.values()) for each in seen] == [
         (0, 0, 0, 0),
@@ -356,22 +356,22 @@ def test_with_ten_thousand_sessions_and_users_no_operation_walks_them() -> None:
     for number in range(10_000):
         join(sessions, f"user{number}x")
         join(sessions, "ann1", f"job:{number}")
-    record = sessions.open("acme", "job:77")
+    record = sessions.get_open("acme", "job:77")
     crowd = join(sessions, "ann1").record.presence
     for index, name in (
-        *((sessions, name) for name in ("_orgs", "_made")),
+        *((sessions, name) for name in ("_orgs", "_created_counts")),
         *((crowd, name) for name in ("_owners", "_users")),
     ):
         setattr(index, name, Unwalked(getattr(index, name)))
     sessions._orgs["acme"] = Unwalked(sessions._orgs["acme"])
     join(sessions, "bob1", "job:77")
     kick(sessions, "ann", "job:77")
-    assert leave(sessions, "bob1", "job:77") == Departure("bob", 0, True, ("bob1",))
+    assert leave(sessions, "bob1", "job:77") == PresenceLeave("bob", 0, True, ("bob1",))
     assert lose(sessions, "user7x") is not None
     assert leave(sessions, "user8x") is not None
-    [left] = sessions.departed(NOW + 10.0)
-    assert left.departure.participant_count == 9_999
-    assert sessions.due(NOW + 60.0) == [record]
+    [left] = sessions.expire_grace(NOW + 10.0)
+    assert left.leave.participant_count == 9_999
+    assert sessions.pop_expired(NOW + 60.0) == [record]
     assert sessions.stats() == {
         "sessions": 10_000,
         "empty": 0,
@@ -431,7 +431,7 @@ class Registry(RuleBasedStateMachine):
         new = room is None or who[:-1] not in room.users()
         joined = join(self.real, who, session_id, org)
         assert joined.created == (room is None)
-        assert joined.arrival.announce == new
+        assert joined.join.announce == new
         room = self.rooms.setdefault(key, Room())
         room.joined.add(who)
         room.lost.pop(who[:-1], None)
@@ -441,12 +441,12 @@ class Registry(RuleBasedStateMachine):
     def go(self, who: str, org: str, session_id: str, cut: bool) -> None:
         key = (org, session_id)
         was_in = key in self.rooms_of(who)
-        left = (self.real.lose if cut else self.real.leave)(who, *key, self.now)
+        left = (self.real.disconnect if cut else self.real.leave)(who, *key, self.now)
         assert (left is not None) == was_in
         if left is not None:
             self.out(key, who, cut=cut)
             assert left.record.key == key
-            assert left.departure.announce == (who[:-1] not in self.rooms[key].users())
+            assert left.leave.announce == (who[:-1] not in self.rooms[key].users())
 
     @precondition(lambda self: self.rooms)
     @rule(data=st.data(), user=st.sampled_from(["ann", "bob"]), whole=st.booleans())
@@ -468,19 +468,19 @@ class Registry(RuleBasedStateMachine):
         left = self.real.kick(*key, user, self.now)
         assert (left is not None) == was_in
         if left is not None:
-            assert set(left.departure.connections) == mine
+            assert set(left.leave.connections) == mine
             room.lost.pop(user, None)
             self.out(key, *mine)
 
     @rule(seconds=st.sampled_from([1.0, 4.0, 8.0]))
     def time(self, seconds: float) -> None:
         self.now += seconds
-        for left in self.real.departed(self.now):
+        for left in self.real.expire_grace(self.now):
             room = self.rooms[left.record.key]
-            assert room.lost.pop(left.departure.user_id) <= self.now - GRACE
-            assert left.departure.announce
+            assert room.lost.pop(left.leave.user_id) <= self.now - GRACE
+            assert left.leave.announce
             self.out(left.record.key)
-        for record in self.real.due(self.now):
+        for record in self.real.pop_expired(self.now):
             gone = self.rooms.pop(record.key)
             assert gone.empty_since is not None
             assert gone.empty_since <= self.now - RETENTION

@@ -20,7 +20,7 @@ from server.core.wire.packets import (
     event_packet,
 )
 from server.core.wire.payloads import MalformedPayload, decode_payload, encode_payload
-from tests.kit.network.hostile import HOSTILE, Hostile
+from tests.kit.network.hostile import HOSTILE_INPUTS, HostileInput
 
 Stock = socketio.packet.Packet
 
@@ -91,7 +91,7 @@ def test_connects_refusals_and_farewells_are_written_as_stock_clients_read_them(
 
 SOCKET_FAULTS = [
     each
-    for each in HOSTILE
+    for each in HOSTILE_INPUTS
     if each.name.startswith("packet: ") and each.wire[6:7] and "namespace" not in each.name
 ]
 
@@ -107,7 +107,7 @@ def unmasked(wire: bytes) -> str:
 @pytest.mark.parametrize(
     "hostile", [each for each in SOCKET_FAULTS if unmasked(each.wire).startswith("4")], ids=str
 )
-def test_a_malformed_packet_is_refused(hostile: Hostile) -> None:
+def test_a_malformed_packet_is_refused(hostile: HostileInput) -> None:
     with pytest.raises(MalformedPacket) as refused:
         decode_packet(unmasked(hostile.wire)[1:])
     assert refused.value.reason

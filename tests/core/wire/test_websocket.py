@@ -17,7 +17,7 @@ from server.core.wire.frames import (
 )
 from server.core.wire.websocket import Control, FrameReader, Opcode, ProtocolViolation
 from tests.kit.clients.wire import masked
-from tests.kit.network.hostile import HOSTILE, MAX_MESSAGE_BYTES, Hostile
+from tests.kit.network.hostile import HOSTILE_INPUTS, MAX_MESSAGE_BYTES, HostileInput
 
 
 def reader(*, inflate: bool = False) -> FrameReader:
@@ -106,12 +106,12 @@ def test_a_message_at_the_limit_is_taken_and_one_byte_more_refused_unread() -> N
     assert refused.value.close_code == 1009
 
 
-FRAMING = [each for each in HOSTILE if each.name.startswith("frame: ")]
+FRAMING = [each for each in HOSTILE_INPUTS if each.name.startswith("frame: ")]
 
 
 @pytest.mark.parametrize("hostile", FRAMING, ids=str)
 @pytest.mark.parametrize("step", [1, 7, 1_000_000])
-def test_a_malformed_frame_is_refused_however_it_comes(hostile: Hostile, step: int) -> None:
+def test_a_malformed_frame_is_refused_however_it_comes(hostile: HostileInput, step: int) -> None:
     frames = reader()
 
     def send() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 
 _FLAGS = (
     "--headless",
@@ -32,31 +32,31 @@ class Page:
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
-        self._asked = 0
+        self._last_id = 0
 
-    async def ask(self, method: str, **params: object) -> Any:
+    async def call(self, method: str, **params: object) -> Any:
         """Call a method of the protocol."""
-        self._asked += 1
-        await self._socket.send_json({"id": self._asked, "method": method, "params": params})
+        self._last_id += 1
+        await self._socket.send_json({"id": self._last_id, "method": method, "params": params})
         while True:
             answer = await self._socket.receive_json()
-            if answer.get("id") == self._asked:
+            if answer.get("id") == self._last_id:
                 return answer["result"]
 
     async def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
-        answer = await self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         return answer["result"].get("value")
 
     async def until(self, expression: str) -> None:
         """Wait until an expression is true."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             while not await self.evaluate(expression):
                 await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager
-async def browser_at(url: str, profile: Path) -> AsyncIterator[Page]:
+async def open_page(url: str, profile: Path) -> AsyncIterator[Page]:
     """Open a page in Chromium; where there is none the test says so, and with CI=true it fails."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
@@ -69,7 +69,7 @@ async def browser_at(url: str, profile: Path) -> AsyncIterator[Page]:
     assert process.stderr is not None
     try:
         async with aiohttp.ClientSession() as http:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
                 port = ""
                 while not port:
                     line = (await process.stderr.readline()).decode()
@@ -77,7 +77,7 @@ async def browser_at(url: str, profile: Path) -> AsyncIterator[Page]:
                     port = found[1] if found else ""
                 async with http.get(f"http://127.0.0.1:{port}/json/list") as response:
                     [page] = [each for each in await response.json() if each["type"] == "page"]
-            patience = aiohttp.ClientWSTimeout(ws_receive=PATIENCE_SECONDS)
+            patience = aiohttp.ClientWSTimeout(ws_receive=MAX_WAIT_SECONDS)
             async with http.ws_connect(page["webSocketDebuggerUrl"], timeout=patience) as socket:
                 yield Page(socket)
     finally:

@@ -13,10 +13,10 @@ from client_sdk.contract import Scope
 from server.access import mint
 from server.app import SystemClock
 from tests.js.trading import PRIVATE
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 
 PROGRAM = Path(__file__).parents[2] / "js" / "chaos" / "clients.mjs"
-REPORT_BYTES = 64 * 1024 * 1024
+MAX_REPORT_BYTES = 64 * 1024 * 1024
 
 Report = dict[str, Any]
 
@@ -44,7 +44,7 @@ class Browser:
             options["session_id"] = self.session_id
         return options
 
-    def key(self, name: str) -> str:
+    def ledger_key(self, name: str) -> str:
         """A topic or session as the ledger calls it: a private topic is that of the user."""
         return f"{name}@{self.user}" if name in PRIVATE else name
 
@@ -54,7 +54,7 @@ def token(secret: str, user: str, scopes: list[Scope]) -> str:
     return mint(secret, subject=user, scopes=scopes, clock=SystemClock(), ttl_seconds=3600)
 
 
-class Clients:
+class BrowserProcess:
     """The process that runs them."""
 
     def __init__(self, process: asyncio.subprocess.Process, browsers: Sequence[Browser]) -> None:
@@ -62,23 +62,23 @@ class Clients:
         # Each is a socket on `/market` and one on `/session`.
         self._sockets = [browser for browser in browsers for _ in range(2)]
 
-    async def report(self, how: str = "brief") -> list[tuple[Browser, Report]]:
+    async def report(self, mode: str = "brief") -> list[tuple[Browser, Report]]:
         """What each socket has come to; `whole`, with all that it heard.
 
         With `begin` everybody is there: nobody comes or goes from then on.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{how}\n".encode())
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        self._process.stdin.write(f"{mode}\n".encode())
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             reports: list[Report] = json.loads(await self._process.stdout.readline())
         return list(zip(self._sockets, reports, strict=True))
 
-    async def settled(self, heads: dict[str, int]) -> None:
+    async def until_settled(self, heads: dict[str, int]) -> None:
         """Wait until all are connected and stand where the ledger ends."""
         behind = ["nobody has answered"]
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
                 while behind:
                     behind = [
                         f"{browser}: {report}"
@@ -93,18 +93,18 @@ class Clients:
 def is_up_to_date(browser: Browser, report: Report, heads: dict[str, int]) -> bool:
     """Whether it stands where the ledger ends, in all that it follows."""
     followed = report["followed"].items()
-    return all(seq == heads.get(browser.key(name), 0) for name, seq in followed)
+    return all(seq == heads.get(browser.ledger_key(name), 0) for name, seq in followed)
 
 
 @contextlib.asynccontextmanager
-async def clients(
+async def run_browsers(
     url: str,
     secret: str,
     browsers: Sequence[Browser],
     *,
     topics: Sequence[str],
     sessions: Sequence[str],
-) -> AsyncIterator[Clients]:
+) -> AsyncIterator[BrowserProcess]:
     """Start the clients, and end them with the block."""
     chaos = {
         "url": url,
@@ -118,15 +118,15 @@ async def clients(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "FLOORCAST_CHAOS": json.dumps(chaos)},
-        limit=REPORT_BYTES,
+        limit=MAX_REPORT_BYTES,
     )
     try:
-        yield Clients(process, browsers)
+        yield BrowserProcess(process, browsers)
     finally:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
                 await process.wait()
         except TimeoutError:
             process.kill()

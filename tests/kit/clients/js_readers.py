@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 
 SCRIPT = Path(__file__).parents[2] / "js" / "readers.mjs"
-DEFAULT = ("polling", "websocket")
+DEFAULT_TRANSPORTS = ("polling", "websocket")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Readers:
     async def until(self, condition: Callable[[Report], bool]) -> list[Report]:
         """Wait until this is so for each of them."""
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + PATIENCE_SECONDS
+        give_up_at = loop.time() + MAX_WAIT_SECONDS
         while not all(map(condition, reports := await self.reports())):
             assert loop.time() < give_up_at, reports
             await asyncio.sleep(0.02)
@@ -56,7 +56,7 @@ class Readers:
 
 
 @contextlib.asynccontextmanager
-async def reading(
+async def run_readers(
     url: str, token: str, topic: str, transports: Sequence[Sequence[str]]
 ) -> AsyncIterator[Readers]:
     """Clients that subscribe to the topic whenever they connect, one for each of these."""

@@ -10,18 +10,18 @@ from tests.kit.clients.wire import RawClient
 
 TOPIC = "TRADES:LEDGER"
 _PAUSE_SECONDS = 0.01
-_AGAIN_SECONDS = 0.05
+_RETRY_SECONDS = 0.05
 # What a broken connection, a server that goes, and one that is away look like.
-_LOST = (ConnectionError, EOFError, TimeoutError)
+_CONNECTION_ERRORS = (ConnectionError, EOFError, TimeoutError)
 
 
-class Ledger:
+class Publisher:
     """Numbers, each published until it is acknowledged."""
 
     def __init__(self, port: int, token: str) -> None:
         self.acknowledged: list[str] = []
         self.lost_connections = 0
-        self.slowest_answer_seconds = 0.0
+        self.slowest_reply_seconds = 0.0
         self._port = port
         self._token = token
 
@@ -30,13 +30,13 @@ class Ledger:
         while True:
             client = None
             try:
-                client = await RawClient.connected(self._port, self._token)
+                client = await RawClient.connect(self._port, self._token)
                 while True:
                     await self._publish_next(client)
                     await asyncio.sleep(_PAUSE_SECONDS)
-            except _LOST:
+            except _CONNECTION_ERRORS:
                 self.lost_connections += 1
-                await asyncio.sleep(_AGAIN_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
             finally:
                 if client is not None:
                     client.cut()
@@ -48,15 +48,15 @@ class Ledger:
         began = asyncio.get_running_loop().time()
         answer = await client.call("publish", {"messages": [message]})
         seconds = asyncio.get_running_loop().time() - began
-        self.slowest_answer_seconds = max(self.slowest_answer_seconds, seconds)
+        self.slowest_reply_seconds = max(self.slowest_reply_seconds, seconds)
         if answer["ok"]:
             self.acknowledged.append(number)
 
-    async def until_read(self, readers: Readers) -> None:
+    async def until_all_received(self, readers: Readers) -> None:
         """Everybody reads all that was acknowledged so far, once, in order, and knowingly."""
         promised = len(self.acknowledged)
         reports = await readers.until(
-            lambda each: each.connected and len(each.trades) >= promised - _first(each.trades)
+            lambda each: each.connected and len(each.trades) >= promised - _first_id(each.trades)
         )
         for each in reports:
             came = list(map(int, each.trades))
@@ -65,14 +65,14 @@ class Ledger:
             assert unhurt, f"{misplaced=} {each.gaps=} {each.resets=} {each.connects=}"
 
 
-def _first(trades: list[str]) -> int:
+def _first_id(trades: list[str]) -> int:
     return int(trades[0]) if trades else 0
 
 
 @contextlib.asynccontextmanager
-async def publishing(port: int, token: str) -> AsyncIterator[Ledger]:
+async def run_publisher(port: int, token: str) -> AsyncIterator[Publisher]:
     """Publish while the block runs."""
-    ledger = Ledger(port, token)
+    ledger = Publisher(port, token)
     task = asyncio.get_running_loop().create_task(ledger.run(), name="ledger")
     try:
         yield ledger

@@ -9,51 +9,56 @@ import pytest
 
 from client_sdk import BackoffConfig, Client, ClientConfig, ClientState, ServerUnavailable
 from client_sdk.connection.tokens import TokenSource
-from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.server.in_process import Running
+from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.server.in_process import RunningServer
 
-HURRY = BackoffConfig(least_seconds=0.001, first_seconds=0.002, most_seconds=0.01)
+FAST_BACKOFF = BackoffConfig(least_seconds=0.001, first_seconds=0.002, most_seconds=0.01)
 
 
 def config(**changes: Any) -> ClientConfig:
     """Short waits, as tests want them."""
     return ClientConfig(
-        **{"backoff": HURRY, "start_seconds": PATIENCE_SECONDS, "close_seconds": 0.5, **changes}
+        **{
+            "backoff": FAST_BACKOFF,
+            "start_seconds": MAX_WAIT_SECONDS,
+            "close_seconds": 0.5,
+            **changes,
+        }
     )
 
 
-def client_of(floor: Running, token: TokenSource = None, **changes: Any) -> Client:
+def client_of(floor: RunningServer, token: TokenSource = None, **changes: Any) -> Client:
     """A client of this server."""
     return Client(floor.url, floor.token() if token is None else token, config=config(**changes))
 
 
-async def until(condition: Callable[[], object]) -> None:
+async def wait_until(condition: Callable[[], object]) -> None:
     """Wait until something is so; fails the test when it never is."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         while not condition():
             await asyncio.sleep(0.001)
 
 
-async def in_vain(client: Client) -> ServerUnavailable:
+async def start_error(client: Client) -> ServerUnavailable:
     """Why it does not start: as soon as an attempt has failed, the time for it is over."""
     loop = asyncio.get_running_loop()
     now = loop.time
     starting = asyncio.ensure_future(client.start())
-    await until(lambda: client.state is ClientState.OFFLINE)
+    await wait_until(lambda: client.state is ClientState.OFFLINE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "time", lambda: now() + PATIENCE_SECONDS)
+        patch.setattr(loop, "time", lambda: now() + MAX_WAIT_SECONDS)
         with pytest.raises(ServerUnavailable) as caught:
             await starting
     return caught.value
 
 
-def cut(floor: Running) -> None:
+def abort_connections(floor: RunningServer) -> None:
     """The server is gone for everybody, without a word."""
     for connection in floor.server.sockets.connections():
         connection.abort("a test cuts it")
 
 
-def tasks() -> set[str]:
+def client_tasks() -> set[str]:
     """The client's own tasks; the server's have names of their own kind."""
     names = {
         "floorcast-supervisor",
@@ -70,7 +75,7 @@ def tasks() -> set[str]:
 
 
 @contextlib.asynccontextmanager
-async def nothing_left() -> AsyncIterator[None]:
+async def no_leftover_tasks() -> AsyncIterator[None]:
     """After the block no task of a client runs."""
     yield
-    assert tasks() == set()
+    assert client_tasks() == set()

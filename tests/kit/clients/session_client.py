@@ -4,34 +4,34 @@ import json
 from typing import Any
 
 from tests.kit.clients.wire import RawClient
-from tests.kit.server.in_process import Running
+from tests.kit.server.in_process import RunningServer
 from tests.kit.server.workers import Workers
 
 
-class Member:
+class SessionClient:
     """One connection to `/session`."""
 
     def __init__(self, client: RawClient, welcome: dict[str, Any]) -> None:
         self.client = client
         self.welcome = welcome
-        self.heard: list[tuple[str, Any]] = []
+        self.events: list[tuple[str, Any]] = []
         # Numbers of the packets that the server wants to be acknowledged, by notice id.
-        self.asked: dict[str, int] = {}
+        self.ack_ids: dict[str, int] = {}
 
     @staticmethod
-    async def come(
-        floor: Running | Workers, user: str, session_id: object = None, **token: Any
-    ) -> "Member":
+    async def connect(
+        node: RunningServer | Workers, user: str, session_id: object = None, **token: Any
+    ) -> "SessionClient":
         """Connect, and join at once where a session is named."""
-        client = await RawClient.open(floor.port)
+        client = await RawClient.open(node.port)
         await client.text()
         auth = {} if session_id is None else {"session_id": session_id}
         try:
-            welcome = await client.join(floor.token(user, **token), namespace="/session", **auth)
+            welcome = await client.join(node.token(user, **token), namespace="/session", **auth)
         except BaseException:
             client.cut()
             raise
-        return Member(client, welcome)
+        return SessionClient(client, welcome)
 
     async def call(self, event: str, **payload: Any) -> Any:
         """Send an event and wait for its answer; what comes meanwhile is kept."""
@@ -40,26 +40,26 @@ class Member:
             text = await self.client.text()
             if text.startswith("43/session,7"):
                 return json.loads(text[text.index("[") :])[0]
-            self._keep(text)
+            self.take_packet(text)
 
     async def next(self, event: str) -> Any:
         """The next event of this name; others are kept."""
         while True:
-            for index, (name, body) in enumerate(self.heard):
+            for index, (name, body) in enumerate(self.events):
                 if name == event:
-                    del self.heard[index]
+                    del self.events[index]
                     return body
-            self._keep(await self.client.text())
+            self.take_packet(await self.client.text())
 
-    async def silence(self) -> list[tuple[str, Any]]:
+    async def pending_events(self) -> list[tuple[str, Any]]:
         """What has come until now and nobody asked for, after one more answer."""
         await self.call("participants", session_id="nobody-is-here")
-        heard, self.heard = self.heard, []
+        heard, self.events = self.events, []
         return heard
 
     def acknowledge(self, notice_id: str) -> None:
         """Say that a notice has been seen."""
-        self.client.send(f"43/session,{self.asked.pop(notice_id)}[]")
+        self.client.send(f"43/session,{self.ack_ids.pop(notice_id)}[]")
 
     def leave(self) -> None:
         """Close the namespace, as `socket.disconnect()` does."""
@@ -69,7 +69,7 @@ class Member:
         """Be cut off."""
         self.client.cut()
 
-    def _keep(self, text: str) -> None:
+    def take_packet(self, text: str) -> None:
         if text == "2":
             self.client.send("3")
             return
@@ -78,5 +78,5 @@ class Member:
         event, body = json.loads(text[start:])
         number = text[len("42/session,") : start]
         if number:
-            self.asked[body["id"]] = int(number)
-        self.heard.append((event, body))
+            self.ack_ids[body["id"]] = int(number)
+        self.events.append((event, body))

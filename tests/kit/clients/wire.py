@@ -5,7 +5,7 @@ import contextlib
 import json
 from typing import Any, cast
 
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 
 _MASK = b"\x01\x02\x03\x04"
 
@@ -53,7 +53,7 @@ class RawClient:
         return RawClient(reader, writer)
 
     @staticmethod
-    async def connected(
+    async def connect(
         port: int, token: str | None, *, namespace: str = "/market", **auth: object
     ) -> "RawClient":
         """Open, join the namespace and read as far as the welcome."""
@@ -102,7 +102,7 @@ class RawClient:
 
     async def text(self) -> str:
         """The next text message."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             opcode, payload = await self.frame()
         if opcode == 8:
             raise ConnectionAbortedError(f"closed with {payload!r}")
@@ -128,10 +128,10 @@ class RawClient:
             if text.startswith(f"43{namespace},7"):
                 return json.loads(text[text.index("[") :])[0]
 
-    async def ended(self) -> bytes:
+    async def until_closed(self) -> bytes:
         """Wait until the server has closed the connection; what came before."""
         rest = b""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             try:
                 while chunk := await self.reader.read(65536):
                     rest += chunk
@@ -140,11 +140,11 @@ class RawClient:
         self.writer.close()
         return rest
 
-    def stop_reading(self) -> None:
+    def pause_reading(self) -> None:
         """Let what the server sends pile up."""
         cast(asyncio.Transport, self.writer.transport).pause_reading()
 
-    def read_again(self) -> None:
+    def resume_reading(self) -> None:
         """Take it again."""
         cast(asyncio.Transport, self.writer.transport).resume_reading()
 
@@ -152,7 +152,7 @@ class RawClient:
         """Be gone without a word."""
         self.writer.transport.abort()
 
-    async def leave(self) -> None:
+    async def close(self) -> None:
         """Close the TCP connection as a client does that exits."""
         self.writer.close()
         with contextlib.suppress(ConnectionError):

@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 _DAY = dt.timedelta(days=1)
 
 
-class Authority:
+class CertificateAuthority:
     """Known to nobody but to those who have its file."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:

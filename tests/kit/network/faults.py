@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from tests.kit.network.tcp_proxy import Connection, Proxy, Way
+from tests.kit.network.tcp_proxy import Connection, Direction, Proxy
 
 
 class Fault(StrEnum):
@@ -31,10 +31,10 @@ class Step:
 
     after_seconds: float
     fault: Fault
-    lasts_seconds: float
+    duration_seconds: float
     # Which connection, as a part of the list from 0 to 1.
-    whose: float
-    way: Way
+    target: float
+    direction: Direction
     byte_count: int
 
 
@@ -43,8 +43,8 @@ def plan(
     count: int,
     *,
     faults: Sequence[Fault] = tuple(Fault),
-    every_seconds: tuple[float, float] = (0.1, 0.5),
-    lasts_seconds: tuple[float, float] = (0.1, 0.5),
+    pause_seconds: tuple[float, float] = (0.1, 0.5),
+    duration_seconds: tuple[float, float] = (0.1, 0.5),
 ) -> list[Step]:
     """The same steps for the same seed; each fault once before any comes again."""
     dice = Random(seed)
@@ -52,11 +52,11 @@ def plan(
     while len(steps) < count:
         steps += [
             Step(
-                after_seconds=dice.uniform(*every_seconds),
+                after_seconds=dice.uniform(*pause_seconds),
                 fault=fault,
-                lasts_seconds=dice.uniform(*lasts_seconds),
-                whose=dice.random(),
-                way=dice.choice(list(Way)),
+                duration_seconds=dice.uniform(*duration_seconds),
+                target=dice.random(),
+                direction=dice.choice(list(Direction)),
                 byte_count=dice.randint(1, 400),
             )
             for fault in dice.sample(faults, len(faults))
@@ -68,7 +68,7 @@ class Chaos:
     """Does to a proxy what the plan says; `done` counts what really happened."""
 
     def __init__(self, proxy: Proxy, steps: Sequence[Step]) -> None:
-        self.done: Counter[Fault] = Counter()
+        self.counts: Counter[Fault] = Counter()
         self._proxy = proxy
         self._steps = steps
 
@@ -77,48 +77,48 @@ class Chaos:
         try:
             for step in self._steps:
                 await asyncio.sleep(step.after_seconds)
-                await self._do(step)
+                await self._apply(step)
         finally:
             await self._proxy.accept()
             # What was swallowed is gone: such a connection can only end.
             self._proxy.reset_all()
 
-    async def _do(self, step: Step) -> None:
+    async def _apply(self, step: Step) -> None:
         proxy = self._proxy
         if step.fault is Fault.REFUSE:
             proxy.refuse()
             proxy.cut_all()
-            await asyncio.sleep(step.lasts_seconds)
+            await asyncio.sleep(step.duration_seconds)
             await proxy.accept()
         elif step.fault is Fault.CUT_ALL:
             proxy.cut_all()
         elif proxy.connections:
-            connection = proxy.connections[int(step.whose * len(proxy.connections))]
-            await _strike(connection, step)
+            connection = proxy.connections[int(step.target * len(proxy.connections))]
+            await _apply_to(connection, step)
         else:
             return
-        self.done[step.fault] += 1
+        self.counts[step.fault] += 1
 
 
-async def _strike(connection: Connection, step: Step) -> None:
+async def _apply_to(connection: Connection, step: Step) -> None:
     match step.fault:
         case Fault.CUT:
             connection.cut()
         case Fault.RESET:
             connection.reset()
         case Fault.CUT_IN_A_FRAME:
-            connection.cut_after(step.byte_count, step.way)
+            connection.cut_after(step.byte_count, step.direction)
         case Fault.BLACKHOLE:
             connection.blackhole()
         case Fault.LOSS_OF_ONE_WAY:
-            connection.blackhole(step.way)
+            connection.blackhole(step.direction)
         case Fault.HALF_CLOSE:
-            connection.half_close(step.way)
+            connection.half_close(step.direction)
         case Fault.DELAY:
-            connection.delay(step.lasts_seconds / 10)
-            await asyncio.sleep(step.lasts_seconds)
+            connection.delay(step.duration_seconds / 10)
+            await asyncio.sleep(step.duration_seconds)
             connection.delay(0)
         case Fault.THROTTLE:
             connection.throttle(step.byte_count * 100)
-            await asyncio.sleep(step.lasts_seconds)
+            await asyncio.sleep(step.duration_seconds)
             connection.throttle(0)

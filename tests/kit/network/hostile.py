@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 from tests.kit.clients.wire import masked
 
-BEFORE = "before CONNECT"
+BEFORE_CONNECT = "before CONNECT"
 AUTHENTICATING = "authenticating"
 JOINED = "joined"
-STATES = (BEFORE, AUTHENTICATING, JOINED)
+STATES = (BEFORE_CONNECT, AUTHENTICATING, JOINED)
 
 MAX_MESSAGE_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
-class Hostile:
+class HostileInput:
     """What a client sends after the upgrade, already masked, and when it is wrong."""
 
     name: str
@@ -25,15 +25,15 @@ class Hostile:
         return self.name.replace(" ", "-")
 
 
-def _frame(name: str, wire: bytes) -> Hostile:
-    return Hostile(f"frame: {name}", wire)
+def _frame(name: str, wire: bytes) -> HostileInput:
+    return HostileInput(f"frame: {name}", wire)
 
 
-def _packet(name: str, text: str, states: tuple[str, ...] = STATES) -> Hostile:
-    return Hostile(f"packet: {name}", masked(text.encode("utf-8", "surrogatepass")), states)
+def _packet(name: str, text: str, states: tuple[str, ...] = STATES) -> HostileInput:
+    return HostileInput(f"packet: {name}", masked(text.encode("utf-8", "surrogatepass")), states)
 
 
-def _event(name: str, argument: str) -> Hostile:
+def _event(name: str, argument: str) -> HostileInput:
     return _packet(name, f'42/market,1["subscribe",{argument}]')
 
 
@@ -195,6 +195,6 @@ _JSON = (
     _event("a byte order mark", "\ufeff{}"),
 )
 
-HOSTILE = (*_FRAMES, *_ENGINE, *_SOCKET, *_JSON)
+HOSTILE_INPUTS = (*_FRAMES, *_ENGINE, *_SOCKET, *_JSON)
 
 HARMLESS = masked(b"42/market,5" + json.dumps(["subscriptions", {}]).encode())

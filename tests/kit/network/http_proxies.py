@@ -7,18 +7,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.programs import program
+from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.programs import require_program
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "deploy"
-CALLS = {
+COMMANDS = {
     "haproxy": ("haproxy.cfg", ("-db", "-q", "-f")),
     "nginx": ("nginx.conf", ("-g", "daemon off;", "-c")),
 }
 
 
 # Nobody is given a port that somebody else was given and does not listen at yet.
-_given: set[int] = set()
+_used_ports: set[int] = set()
 
 
 def free_port() -> int:
@@ -26,16 +26,16 @@ def free_port() -> int:
     while True:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
-        if port not in _given:
-            _given.add(port)
+        if port not in _used_ports:
+            _used_ports.add(port)
             return port
 
 
 @contextlib.contextmanager
-def proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
+def run_proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
     """Run it in front of these ports until the block ends; the port where it listens."""
-    path = program(name)
-    file, flags = CALLS[name]
+    path = require_program(name)
+    file, flags = COMMANDS[name]
     port = free_port()
     text = (EXAMPLES / file).read_text()
     for stands, stand_in in zip((8000, 8001, 8002), (port, *nodes), strict=True):
@@ -55,7 +55,7 @@ def proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
     config.write_text(text)
     process = subprocess.Popen([path, *flags, str(config)])
     try:
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        give_up_at = time.monotonic() + MAX_WAIT_SECONDS
         while process.poll() is None and time.monotonic() < give_up_at:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
@@ -64,4 +64,4 @@ def proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(PATIENCE_SECONDS)
+        process.wait(MAX_WAIT_SECONDS)

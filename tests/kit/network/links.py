@@ -18,7 +18,7 @@ class RecordingLink:
         self.written: list[bytes] = []
         self.ended: list[str] = []
         self.aborted: list[str] = []
-        self.most_buffered = 0
+        self.max_buffered_bytes = 0
         self.on_write: Callable[[], object] = lambda: None
         self.on_end: Callable[[], object] = lambda: None
         self.taken_bytes = 0
@@ -28,7 +28,7 @@ class RecordingLink:
         self._waiters: list[Callable[[], object]] = []
 
     @property
-    def swift(self) -> bool:
+    def accepts_plain(self) -> bool:
         return not (self.clogged or self.deflates)
 
     @property
@@ -50,7 +50,7 @@ class RecordingLink:
         if not self._stalled:
             self.read()
             return
-        self.most_buffered = max(self.most_buffered, self.buffered_bytes)
+        self.max_buffered_bytes = max(self.max_buffered_bytes, self.buffered_bytes)
         if self.buffered_bytes > self._clog_bytes:
             self.clogged = True
 
@@ -64,7 +64,9 @@ class RecordingLink:
         self.aborted.append(reason)
         self.on_end()
 
-    def end(self, error: FloorcastError, *, reconnect: bool, namespace: str | None = None) -> None:
+    def disconnect(
+        self, error: FloorcastError, *, reconnect: bool, namespace: str | None = None
+    ) -> None:
         self.ended.append(error.code.value)
         self.on_end()
 

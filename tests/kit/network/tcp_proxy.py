@@ -10,21 +10,21 @@ from types import TracebackType
 from typing import Self
 
 # At most so much of what one side sent is held while the other does not read.
-HELD_BYTES = 64 * 1024
+BUFFER_BYTES = 64 * 1024
 SLICES_PER_SECOND = 50
-_AT_ONCE_WITHOUT_A_WORD = struct.pack("ii", 1, 0)
+_NO_LINGER = struct.pack("ii", 1, 0)
 
-Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Way(StrEnum):
+class Direction(StrEnum):
     """The two directions of a connection."""
 
     UP = "from the client to the server"
     DOWN = "from the server to the client"
 
 
-BOTH = (Way.UP, Way.DOWN)
+BOTH_DIRECTIONS = (Direction.UP, Direction.DOWN)
 
 
 class Pipe:
@@ -36,17 +36,17 @@ class Pipe:
         # No more than this passes; 0 is no limit.
         self.bytes_per_second = 0
         # What comes is read, and goes nowhere.
-        self.swallowing = False
+        self.is_blackholed = False
         # So much still passes, and then the connection is cut.
         self.bytes_left: int | None = None
         self.passed_bytes = 0
 
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Pass on what comes, and its end; true if the connection is to be cut here."""
-        while chunk := await reader.read(self._at_once()):
+        while chunk := await reader.read(self._chunk_bytes()):
             if self.delay_seconds:
                 await asyncio.sleep(self.delay_seconds)
-            if self.swallowing:
+            if self.is_blackholed:
                 continue
             if self.bytes_left is not None:
                 chunk = chunk[: self.bytes_left]
@@ -60,20 +60,20 @@ class Pipe:
                 return True
             if self.bytes_per_second:
                 await asyncio.sleep(len(chunk) / self.bytes_per_second)
-        if not (writer.is_closing() or self.swallowing):
+        if not (writer.is_closing() or self.is_blackholed):
             writer.write_eof()
         return False
 
-    def _at_once(self) -> int:
+    def _chunk_bytes(self) -> int:
         if not self.bytes_per_second:
-            return HELD_BYTES
+            return BUFFER_BYTES
         return max(1, self.bytes_per_second // SLICES_PER_SECOND)
 
 
 class Connection:
     """A client's connection, the proxy's own to the server, and both ways between them."""
 
-    def __init__(self, client: Ends, server: Ends) -> None:
+    def __init__(self, client: Streams, server: Streams) -> None:
         self.up = Pipe()
         self.down = Pipe()
         self._client = client
@@ -81,9 +81,9 @@ class Connection:
         self._writers = client[1], server[1]
         self._tasks: list[asyncio.Task[None]] = []
 
-    def pipe(self, way: Way) -> Pipe:
+    def pipe(self, direction: Direction) -> Pipe:
         """One of its directions."""
-        return self.up if way is Way.UP else self.down
+        return self.up if direction is Direction.UP else self.down
 
     def cut(self) -> None:
         """Close it on both sides, as a server or a phone does that goes away."""
@@ -97,33 +97,33 @@ class Connection:
             _reset(writer)
         self._stop()
 
-    def cut_after(self, count: int, way: Way = Way.DOWN) -> None:
+    def cut_after(self, byte_count: int, direction: Direction = Direction.DOWN) -> None:
         """Let so many bytes pass one way and then cut: with 1, in the middle of a frame."""
-        self.pipe(way).bytes_left = count
+        self.pipe(direction).bytes_left = byte_count
 
-    def blackhole(self, *ways: Way) -> None:
+    def blackhole(self, *directions: Direction) -> None:
         """Swallow what comes, both ways or one, and leave the sockets open."""
-        for way in ways or BOTH:
-            self.pipe(way).swallowing = True
+        for way in directions or BOTH_DIRECTIONS:
+            self.pipe(way).is_blackholed = True
 
-    def half_close(self, way: Way) -> None:
+    def half_close(self, direction: Direction) -> None:
         """Say that nothing more comes this way; the other one goes on."""
-        self.pipe(way).swallowing = True
-        writer = self._writers[1 if way is Way.UP else 0]
+        self.pipe(direction).is_blackholed = True
+        writer = self._writers[1 if direction is Direction.UP else 0]
         if not writer.is_closing():
             writer.write_eof()
 
-    def delay(self, seconds: float, *ways: Way) -> None:
+    def delay(self, seconds: float, *directions: Direction) -> None:
         """Hold up every chunk for so long; 0 is no more."""
-        for way in ways or BOTH:
+        for way in directions or BOTH_DIRECTIONS:
             self.pipe(way).delay_seconds = seconds
 
-    def throttle(self, bytes_per_second: int, *ways: Way) -> None:
+    def throttle(self, bytes_per_second: int, *directions: Direction) -> None:
         """Let no more than this pass; 0 is no limit."""
-        for way in ways or BOTH:
+        for way in directions or BOTH_DIRECTIONS:
             self.pipe(way).bytes_per_second = bytes_per_second
 
-    async def carry(self) -> None:
+    async def forward(self) -> None:
         """Carry both ways until both have ended."""
         async with asyncio.TaskGroup() as group:
             for pipe, source, sink in (
@@ -131,16 +131,16 @@ class Connection:
                 (self.down, self._server[0], self._client[1]),
             ):
                 name = f"proxy-{'up' if pipe is self.up else 'down'}"
-                self._tasks.append(group.create_task(self._carry(pipe, source, sink), name=name))
+                self._tasks.append(group.create_task(self._forward(pipe, source, sink), name=name))
         self.cut()
         for writer in self._writers:
             await _closed(writer)
 
-    async def _carry(
+    async def _forward(
         self, pipe: Pipe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         try:
-            if await pipe.carry(reader, writer):
+            if await pipe.forward(reader, writer):
                 self.cut()
         except OSError:
             # One side was reset: the other is to know it.
@@ -167,8 +167,8 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._serving = asyncio.TaskGroup()
         # Bound and never listening: keeps the port while connections are refused.
-        self._keeper = _bound(host, 0)
-        self.port: int = self._keeper.getsockname()[1]
+        self._port_holder = _bind(host, 0)
+        self.port: int = self._port_holder.getsockname()[1]
 
     async def __aenter__(self) -> Self:
         await self._serving.__aenter__()
@@ -183,7 +183,7 @@ class Proxy:
     ) -> None:
         self.refuse()
         self.reset_all()
-        self._keeper.close()
+        self._port_holder.close()
         await self._serving.__aexit__(exc_type, exc, traceback)
 
     @property
@@ -194,9 +194,9 @@ class Proxy:
     async def accept(self) -> None:
         """Take new connections, as from the start."""
         if self._server is None:
-            listener = _bound(self._host, self.port)
+            listener = _bind(self._host, self.port)
             self._server = await asyncio.start_server(
-                self._accepted, sock=listener, limit=HELD_BYTES
+                self._accept_client, sock=listener, limit=BUFFER_BYTES
             )
 
     def refuse(self) -> None:
@@ -215,15 +215,15 @@ class Proxy:
         for connection in list(self.connections):
             connection.reset()
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted_count += 1
         name = f"proxy-connection-{self.accepted_count}"
         self._serving.create_task(self._serve((reader, writer)), name=name)
 
-    async def _serve(self, client: Ends) -> None:
+    async def _serve(self, client: Streams) -> None:
         try:
             port = self.upstream_port if self.choose_port is None else self.choose_port()
-            server = await asyncio.open_connection(self._host, port, limit=HELD_BYTES)
+            server = await asyncio.open_connection(self._host, port, limit=BUFFER_BYTES)
         except OSError:
             _reset(client[1])
             await _closed(client[1])
@@ -235,7 +235,7 @@ class Proxy:
         elif self.on_connection is not None:
             self.on_connection(connection)
         try:
-            await connection.carry()
+            await connection.forward()
         finally:
             self.connections.remove(connection)
 
@@ -245,7 +245,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     end = writer.get_extra_info("socket")
     if end is not None:
         with contextlib.suppress(OSError):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE_WITHOUT_A_WORD)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     writer.transport.abort()
 
 
@@ -254,7 +254,7 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     opened = socket.socket()
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

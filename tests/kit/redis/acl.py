@@ -6,12 +6,12 @@ from pathlib import Path
 import redis
 
 ACCOUNT = "floorcast:p"
-_TEXT = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
-_BLOCKS: list[str] = re.findall(r"```\n(.*?)```", _TEXT, re.DOTALL)
+_REDIS_DOC = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
+_BLOCKS: list[str] = re.findall(r"```\n(.*?)```", _REDIS_DOC, re.DOTALL)
 _USERS: list[list[str]] = [
     block.split()[4:] for block in _BLOCKS if block.startswith("user floorcast on >PASSWORD ")
 ]
-_OF_CLUSTERS = [block.split() for block in _BLOCKS if block.startswith("+cluster ")]
+_CLUSTER_RIGHTS = [block.split() for block in _BLOCKS if block.startswith("+cluster ")]
 
 
 def grant(client: "redis.Redis", *rules: str) -> None:
@@ -26,7 +26,7 @@ def server_rights(*, any_name: bool = False) -> list[str]:
 
 def cluster_rights(*, any_name: bool = False) -> list[str]:
     """What each shard has to grant."""
-    return [*server_rights(any_name=any_name), *_OF_CLUSTERS[0]]
+    return [*server_rights(any_name=any_name), *_CLUSTER_RIGHTS[0]]
 
 
 def sentinel_rights() -> list[str]:

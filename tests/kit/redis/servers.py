@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import redis
 
-from tests.kit.network.certificates import Authority
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.network.certificates import CertificateAuthority
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.redis.acl import ACCOUNT, cluster_rights, grant, sentinel_rights, server_rights
 
 
@@ -50,7 +50,7 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + MAX_WAIT_SECONDS
         while True:
             try:
                 with self.client() as client:
@@ -82,7 +82,7 @@ class RedisServer:
     def client(self) -> Iterator["redis.Redis"]:
         """Somebody else who uses it."""
         client = redis.Redis(
-            unix_socket_path=str(self.socket), protocol=2, socket_timeout=PATIENCE_SECONDS
+            unix_socket_path=str(self.socket), protocol=2, socket_timeout=MAX_WAIT_SECONDS
         )
         try:
             yield client
@@ -91,7 +91,7 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[Path]:
+def _server_folder() -> Iterator[Path]:
     """Where servers of one test live, if they may: a socket's path has to be short."""
     if shutil.which("redis-server") is None:
         reason = "redis-server is not installed: nothing of the Redis broker was tested"
@@ -116,7 +116,7 @@ def _running(*servers: RedisServer) -> Iterator[None]:
 @contextlib.contextmanager
 def redis_server(*options: str) -> Iterator[RedisServer]:
     """A server of its own, for who breaks it."""
-    with _folder() as folder:
+    with _server_folder() as folder:
         server = RedisServer(folder, *options)
         with _running(server):
             yield server
@@ -127,15 +127,15 @@ class TlsServer:
     """Where a server speaks TLS, and who has given it its certificate."""
 
     port: int
-    authority: Authority
+    authority: CertificateAuthority
 
 
 @contextlib.contextmanager
 def tls_redis(*, asks_clients: bool = False) -> Iterator[TlsServer]:
     """A server with a certificate for 127.0.0.1, which may ask its clients for theirs."""
-    with _folder() as folder:
+    with _server_folder() as folder:
         port, plain = _free_ports(2)
-        authority = Authority(folder)
+        authority = CertificateAuthority(folder)
         certificate, key = authority.certificate("server", "127.0.0.1")
         server = RedisServer(
             folder,
@@ -158,7 +158,7 @@ def shared_redis() -> Iterator[RedisServer]:
 @pytest.fixture(scope="session")
 def sentinel_url() -> Iterator[str]:
     """A server that a Sentinel knows; both grant the least that is documented."""
-    with _folder() as folder:
+    with _server_folder() as folder:
         master_port, port = _free_ports(2)
         master = RedisServer(folder, port=master_port)
         sentinel = RedisServer(folder, port=port, mode="sentinel")
@@ -171,7 +171,7 @@ def sentinel_url() -> Iterator[str]:
             yield f"redis+sentinel://{ACCOUNT}@127.0.0.1:{port}/floor"
 
 
-class Pair:
+class ReplicatedPair:
     """A master and its replica, and the Sentinel that knows them."""
 
     def __init__(self, master: RedisServer, replica: RedisServer, sentinel: RedisServer) -> None:
@@ -180,11 +180,11 @@ class Pair:
         self._replica = replica
         self._sentinel = sentinel
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Wait until the replica has what the master has, and the Sentinel knows of both."""
         with self._replica.client() as client:
             client.replicaof("127.0.0.1", self._master.port)
-            _until(lambda: client.info("replication")["master_link_status"] == "up")
+            _wait_until(lambda: client.info("replication")["master_link_status"] == "up")
         with self._master.client() as client:
             # The link is up a while before anything comes over it.
             client.publish("somewhere", "something")
@@ -192,9 +192,9 @@ class Pair:
         with self._sentinel.client() as client:
             client.sentinel_monitor("floor", "127.0.0.1", self._master.port, 1)
             client.sentinel_set("floor", "down-after-milliseconds", 300)
-            _until(lambda: bool(client.sentinel_slaves("floor")))
+            _wait_until(lambda: bool(client.sentinel_slaves("floor")))
 
-    def cut_off(self) -> None:
+    def disconnect_replica(self) -> None:
         """The replica hears nothing more of its master."""
         [nobody] = _free_ports(1)
         with self._replica.client() as client:
@@ -223,24 +223,24 @@ class Pair:
 
 
 @contextlib.contextmanager
-def redis_pair() -> Iterator[Pair]:
+def redis_pair() -> Iterator[ReplicatedPair]:
     """A master, its replica and their Sentinel, for who breaks them."""
-    with _folder() as folder:
+    with _server_folder() as folder:
         ports = _free_ports(3)
         # A replica of its own starts at once, not at the next full five seconds.
         options = ("--repl-diskless-sync-delay", "0", "--repl-diskless-load", "on-empty-db")
         master, replica = (RedisServer(folder, *options, port=port) for port in ports[:2])
         sentinel = RedisServer(folder, port=ports[2], mode="sentinel")
         with _running(master, replica, sentinel):
-            pair = Pair(master, replica, sentinel)
-            pair.begin()
+            pair = ReplicatedPair(master, replica, sentinel)
+            pair.start()
             yield pair
 
 
 @pytest.fixture(scope="session")
 def shards_url() -> Iterator[str]:
     """A Redis Cluster of two shards, which grant the least that is documented."""
-    with _folder() as folder:
+    with _server_folder() as folder:
         one, other, *buses = _free_ports(4)
         shards = [
             RedisServer(
@@ -259,13 +259,13 @@ def shards_url() -> Iterator[str]:
                 _command(client, "CLUSTER MEET", "127.0.0.1", other, buses[1])
             for shard in shards:
                 with shard.client() as client:
-                    _until(lambda: _command(client, "CLUSTER INFO")["cluster_state"] == "ok")
+                    _wait_until(lambda: _command(client, "CLUSTER INFO")["cluster_state"] == "ok")
                     grant(client, *cluster_rights(any_name=True))
             yield f"redis+cluster://{ACCOUNT}@127.0.0.1:{one}"
 
 
-def _until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def _wait_until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + MAX_WAIT_SECONDS
     while not done():
         assert time.monotonic() < deadline, "the servers do not find each other"
         time.sleep(0.02)

@@ -11,7 +11,7 @@ from server.core.counters import Counters
 from server.core.log.entries import Entry, Reset
 from server.ports import Broker
 from tests.kit.clock import ManualClock
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 
 _prefixes = itertools.count(1)
 
@@ -27,49 +27,51 @@ class Bounds:
 
 
 @dataclass(slots=True)
-class Node:
+class BrokerNode:
     """One broker, and what it told."""
 
     broker: Broker
     counters: Counters = field(default_factory=Counters)
-    heard: list[Entry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     resets: list[Reset] = field(default_factory=list)
     states: list[bool] = field(default_factory=list)
     # Entries and resets in the order in which they were told.
-    told: list[Entry | Reset] = field(default_factory=list)
+    deliveries: list[Entry | Reset] = field(default_factory=list)
 
     async def start(self) -> None:
-        await self.broker.start(self._hear, on_reset=self._lose, on_state=self.states.append)
+        await self.broker.start(
+            self._on_entry, on_reset=self._on_reset, on_state=self.states.append
+        )
 
     async def stop(self) -> None:
         await self.broker.stop()
 
-    def _hear(self, entry: Entry) -> None:
-        self.heard.append(entry)
-        self.told.append(entry)
+    def _on_entry(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self.deliveries.append(entry)
 
-    def _lose(self, reset: Reset) -> None:
+    def _on_reset(self, reset: Reset) -> None:
         self.resets.append(reset)
-        self.told.append(reset)
+        self.deliveries.append(reset)
 
     def seqs(self, channel: str = "A") -> list[int]:
         """The places that were heard of one channel."""
-        return [each.position.seq for each in self.heard if each.channel == channel]
+        return [each.position.seq for each in self.entries if each.channel == channel]
 
-    async def until(self, done: Callable[[], bool]) -> None:
+    async def wait_until(self, done: Callable[[], bool]) -> None:
         """Wait for something to be heard."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             while not done():
                 await asyncio.sleep(0.001)
 
-    async def hears(self, count: int) -> list[Entry]:
+    async def wait_for_entries(self, count: int) -> list[Entry]:
         """What was heard, when it is so much; it must not be more."""
-        await self.until(lambda: len(self.heard) >= count)
-        assert len(self.heard) == count
-        return self.heard
+        await self.wait_until(lambda: len(self.entries) >= count)
+        assert len(self.entries) == count
+        return self.entries
 
 
-class Cluster:
+class BrokerCluster:
     """Makes nodes that share what is behind a URL; without one, what is in the process."""
 
     def __init__(self, kind: str, url: str | None) -> None:
@@ -78,7 +80,9 @@ class Cluster:
         self.prefix = f"test{next(_prefixes)}"
         self._url = url
 
-    def node(self, bounds: Bounds | None = None, *, timeout_seconds: float = 5.0) -> Node:
+    def create_node(
+        self, bounds: Bounds | None = None, *, timeout_seconds: float = 5.0
+    ) -> BrokerNode:
         """Another node, not started yet."""
         bounds = bounds or Bounds()
         if self._url is None:
@@ -88,7 +92,7 @@ class Cluster:
                 history_bytes=bounds.bytes,
                 history_seconds=bounds.seconds,
             )
-            return Node(MemoryBroker(self.clock, epoch="e1", config=config))
+            return BrokerNode(MemoryBroker(self.clock, epoch="e1", config=config))
         counters = Counters()
         broker = RedisBroker(
             self.clock,
@@ -103,17 +107,17 @@ class Cluster:
                 history_seconds=bounds.seconds,
             ),
         )
-        return Node(broker, counters)
+        return BrokerNode(broker, counters)
 
     @contextlib.asynccontextmanager
     async def running(
         self, bounds: Bounds | None = None, *, timeout_seconds: float = 5.0
-    ) -> AsyncIterator[Node]:
+    ) -> AsyncIterator[BrokerNode]:
         """A node that is up."""
-        node = self.node(bounds, timeout_seconds=timeout_seconds)
+        node = self.create_node(bounds, timeout_seconds=timeout_seconds)
         await node.start()
         try:
-            await node.until(lambda: bool(node.states))
+            await node.wait_until(lambda: bool(node.states))
             yield node
         finally:
             await node.stop()

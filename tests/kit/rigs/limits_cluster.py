@@ -5,77 +5,81 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from client_sdk.contract import ErrorCode
-from server.brokers import RedisAssembly, RedisPlaces
+from server.brokers import RedisPresence, RedisSharedLimits
 from server.core.errors import LimitError
-from server.core.limits.keys import Holder, Quota, Quotas
-from tests.kit.rigs.presence_cluster import Hall, Quarter
+from server.core.limits.keys import ConnectionLimit, LimitKey, LimitKeys
+from tests.kit.rigs.presence_cluster import PresenceCluster, PresenceNode
 
-ADDRESS: Holder = "192.0.2.1"
-ANN: Holder = ("acme", "ann")
-SEVEN = Quotas(Quota(7), Quota(7))
+ADDRESS: LimitKey = "192.0.2.1"
+ANN: LimitKey = ("acme", "ann")
+SEVEN_CONNECTIONS = LimitKeys(ConnectionLimit(7), ConnectionLimit(7))
 
 
 @dataclass(slots=True)
-class Gate:
+class LimitsNode:
     """One node: what it has of the places of all."""
 
-    hall: Hall
-    places: RedisPlaces
+    node: PresenceNode
+    limits: RedisSharedLimits
 
-    async def come(self, count: int, holder: Holder = ADDRESS) -> list[ErrorCode | None]:
+    async def connect(self, count: int, key: LimitKey = ADDRESS) -> list[ErrorCode | None]:
         """So many come at once; who is refused has a code."""
-        return await asyncio.gather(*(self._come(holder) for _ in range(count)))
+        return await asyncio.gather(*(self._connect(key) for _ in range(count)))
 
-    async def _come(self, holder: Holder) -> ErrorCode | None:
+    async def _connect(self, key: LimitKey) -> ErrorCode | None:
         try:
-            await self.places.take(holder)
+            await self.limits.acquire(key)
         except LimitError as refusal:
             return refusal.code
         return None
 
-    async def go(self, count: int, holder: Holder = ADDRESS) -> None:
+    async def disconnect(self, count: int, key: LimitKey = ADDRESS) -> None:
         """So many go, and the others know of it."""
         for _ in range(count):
-            self.places.give(holder)
-        await self.quiet()
+            self.limits.release(key)
+        await self.wait_idle()
 
-    async def quiet(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until everything that this node has to say was said."""
-        await self.hall.quiet()
-        await self.hall.until(lambda: not self.places._on_their_way)
+        await self.node.wait_idle()
+        await self.node.wait_until(lambda: not self.limits._in_flight)
 
     @property
-    def local(self) -> int:
+    def local_count(self) -> int:
         """How many were let in by this node alone."""
-        return self.hall.counters.total("limits.local")
+        return self.node.counters.total("limits.local")
 
 
-def gate(
-    quarter: Quarter, hall: Hall, quotas: Quotas = SEVEN, *, patience_seconds: float = 5.0
-) -> Gate:
+def limits_node(
+    cluster: PresenceCluster,
+    node: PresenceNode,
+    limits: LimitKeys = SEVEN_CONNECTIONS,
+    *,
+    timeout_seconds: float = 5.0,
+) -> LimitsNode:
     """The gate of a node that is up."""
-    assert isinstance(hall.assembly, RedisAssembly)
-    places = RedisPlaces(
-        quarter.clock,
-        hall.counters,
-        quotas,
-        hall.assembly,
-        prefix=quarter.prefix,
-        patience_seconds=patience_seconds,
+    assert isinstance(node.presence, RedisPresence)
+    places = RedisSharedLimits(
+        cluster.clock,
+        node.counters,
+        limits,
+        node.presence,
+        prefix=cluster.prefix,
+        timeout_seconds=timeout_seconds,
     )
-    return Gate(hall, places)
+    return LimitsNode(node, places)
 
 
-async def pass_time(quarter: Quarter, seconds: float, *gates: Gate) -> None:
+async def pass_time(cluster: PresenceCluster, seconds: float, *gates: LimitsNode) -> None:
     """Let time pass in steps that every node sees."""
     while seconds > 0:
-        quarter.clock.advance(min(seconds, 1.0))
+        cluster.clock.advance(min(seconds, 1.0))
         seconds -= 1.0
         for each in gates:
-            await each.quiet()
+            await each.wait_idle()
 
 
-def free(outcomes: Iterable[ErrorCode | None]) -> int:
+def count_admitted(outcomes: Iterable[ErrorCode | None]) -> int:
     """How many found a place; all others are refused as too many."""
     found = list(outcomes)
     assert {*found} <= {None, ErrorCode.LIMIT_CONNECTIONS}

@@ -8,16 +8,16 @@ from server.brokers import MemoryBroker
 from server.core.counters import Counters
 from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscriptions
-from server.delivery import DeliveryConfig, Fanout, Freshness, FreshnessConfig
+from server.delivery import DeliveryConfig, Freshness, FreshnessConfig, Hub
 from server.services import (
-    Following,
-    FollowingConfig,
-    OpenTopics,
+    ClientPublishing,
+    NodeSubscriptions,
+    NodeSubscriptionsConfig,
     PublishingConfig,
     PublishingService,
-    Submissions,
     SubscribingConfig,
     SubscribingService,
+    TopicSubscriptions,
 )
 from server.services.market.subscribing import TopicReplies
 from tests.kit.clock import ManualClock
@@ -32,7 +32,7 @@ def trader(user: str = "ann", org: str = "default") -> Principal:
     return Principal(user, org, scopes, expires_at=1e12)
 
 
-class Desk:
+class MarketRig:
     """Everything between a publisher and the links."""
 
     def __init__(
@@ -44,62 +44,64 @@ class Desk:
         subscribing: SubscribingConfig | None = None,
         broker: type[MemoryBroker] = MemoryBroker,
     ) -> None:
-        self.turns: list[Callable[[], None]] = []
+        self.scheduled: list[Callable[[], None]] = []
         self.clock = ManualClock()
         self.counters = Counters()
         self.delivery = delivery or DeliveryConfig()
         self.broker = broker(self.clock, epoch="e1")
         self.subscriptions = Subscriptions()
-        self.fanout = Fanout(
+        self.hub = Hub(
             self.delivery,
             clock=self.clock,
             counters=self.counters,
-            schedule=lambda call, seconds: self.turns.append(call),
+            schedule=lambda call, seconds: self.scheduled.append(call),
         )
         self.freshness = Freshness(
-            freshness or FreshnessConfig(heartbeat_seconds=0), self.fanout, self.clock
+            freshness or FreshnessConfig(heartbeat_seconds=0), self.hub, self.clock
         )
         self.publishing = PublishingService(
             publishing or PublishingConfig(), self.broker, self.clock
         )
-        self.submissions = Submissions(self.publishing)
-        self.following = Following(FollowingConfig(), self.broker, self.fanout, self.clock)
+        self.client_publishing = ClientPublishing(self.publishing)
+        self.node_subscriptions = NodeSubscriptions(
+            NodeSubscriptionsConfig(), self.broker, self.hub, self.clock
+        )
         config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
         self.service = SubscribingService(
             config,
-            OpenTopics(config, self.following, self.freshness),
+            TopicSubscriptions(config, self.node_subscriptions, self.freshness),
             self.subscriptions,
-            self.fanout,
+            self.hub,
         )
 
     @staticmethod
-    async def opened(
+    async def create(
         delivery: DeliveryConfig | None = None,
         freshness: FreshnessConfig | None = None,
         publishing: PublishingConfig | None = None,
         *,
         subscribing: SubscribingConfig | None = None,
-    ) -> "Desk":
+    ) -> "MarketRig":
         """A desk whose broker runs."""
-        desk = Desk(delivery, freshness, publishing, subscribing=subscribing)
-        await desk.broker.start(desk.fanout.deliver)
+        desk = MarketRig(delivery, freshness, publishing, subscribing=subscribing)
+        await desk.broker.start(desk.hub.deliver)
         return desk
 
     def link(self) -> RecordingLink:
         """A way to a client."""
         return RecordingLink(clog_bytes=self.delivery.buffer_bytes // 4)
 
-    def enter(
+    def connect(
         self, name: str, principal: Principal | None = None, *, numbered: bool = False
     ) -> RecordingLink:
         """A client that has joined; `numbered`, it may be had back when it is cut off."""
         link = self.link()
-        self.service.enter(name, principal or trader(name), link, numbered=numbered)
+        self.service.add_connection(name, principal or trader(name), link, numbered=numbered)
         return link
 
     async def client(self, name: str, *topics: str, interval_ms: int = 0) -> RecordingLink:
         """A client that listens to these topics; its user has its own name."""
-        link = self.enter(name)
+        link = self.connect(name)
         await self.subscribe(name, *topics, interval_ms=interval_ms)
         return link
 
@@ -130,22 +132,22 @@ class Desk:
             f"ORDERBOOK:{symbol}", {"bids": bids, "asks": asks}, kind=kind
         )
 
-    def turn(self) -> None:
+    def run_scheduled(self) -> None:
         """What the loop does between two callbacks."""
-        turns, self.turns[:] = list(self.turns), []
+        turns, self.scheduled[:] = list(self.scheduled), []
         for each in turns:
             each()
 
     def settle(self) -> None:
         """Turn until nothing is left to do."""
-        while self.turns:
-            self.turn()
+        while self.scheduled:
+            self.run_scheduled()
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, and let the server see it."""
         self.clock.advance(seconds)
         self.freshness.tick()
-        self.fanout.tick()
+        self.hub.tick()
 
 
 STALE = FreshnessConfig(

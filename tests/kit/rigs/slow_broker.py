@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 from server.brokers import MemoryBroker, MemoryConfig
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.idempotency import Claim
-from server.ports import Clock, unheard
+from server.ports import Clock, ignore
 
 T = TypeVar("T")
 
 # Turns of the loop after which every task waits for something.
-_QUIET_TURNS = 12
+_IDLE_TURNS = 12
 
 
-class HeldBroker(MemoryBroker):
+class SlowBroker(MemoryBroker):
     """As slow as a network: each call waits on its way there, and on its way back."""
 
     def __init__(self, clock: Clock, *, epoch: str, config: MemoryConfig | None = None) -> None:
@@ -25,16 +25,16 @@ class HeldBroker(MemoryBroker):
         self.holding = False
         self._held: list[asyncio.Future[None]] = []
         self._undelivered: deque[Entry] = deque()
-        self._tell: Callable[[Entry], None] = unheard
+        self._deliver_now: Callable[[Entry], None] = ignore
 
     async def start(
         self,
         deliver: Callable[[Entry], None],
         *,
-        on_reset: Callable[[Reset], None] = unheard,
-        on_state: Callable[[bool], None] = unheard,
+        on_reset: Callable[[Reset], None] = ignore,
+        on_state: Callable[[bool], None] = ignore,
     ) -> None:
-        self._tell = deliver
+        self._deliver_now = deliver
         await super().start(self._undelivered.append, on_reset=on_reset, on_state=on_state)
 
     async def find(self, channel: str, claim: Claim) -> Receipt | None:
@@ -50,12 +50,12 @@ class HeldBroker(MemoryBroker):
         return await self._slowly(super().latest, channel)
 
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
-        await self._hold()
+        await self._wait_turn()
         found = await super().since(channel, position)
         # Told only when it was delivered here.
         while self._undelivered:
-            self._tell(self._undelivered.popleft())
-        await self._hold()
+            self._deliver_now(self._undelivered.popleft())
+        await self._wait_turn()
         return found
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
@@ -68,12 +68,12 @@ class HeldBroker(MemoryBroker):
         await self._slowly(super().unwatch, channel)
 
     async def _slowly(self, call: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
-        await self._hold()
+        await self._wait_turn()
         answer = await call(*args, **options)
-        await self._hold()
+        await self._wait_turn()
         return answer
 
-    async def _hold(self) -> None:
+    async def _wait_turn(self) -> None:
         if self.holding:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._held.append(future)
@@ -86,14 +86,14 @@ class HeldBroker(MemoryBroker):
         self.holding = True
         tasks = [asyncio.ensure_future(call) for call in calls]
         while True:
-            for _ in range(_QUIET_TURNS):
+            for _ in range(_IDLE_TURNS):
                 await asyncio.sleep(0)
             choices = len(self._held) + bool(self._undelivered)
             if not choices:
                 break
             index = choice.randrange(choices)
             if index == len(self._held):
-                self._tell(self._undelivered.popleft())
+                self._deliver_now(self._undelivered.popleft())
             else:
                 future = self._held.pop(index)
                 # Whoever waited for it may have given up.

@@ -6,30 +6,30 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
-from server.brokers import MemoryAssembly
+from server.brokers import MemoryPresence
 from server.core.errors import FloorcastError
-from server.core.sessions.events import Happening, News
-from server.core.sessions.participants import Gathering
+from server.core.sessions.events import SessionEvent, SessionEventKind
+from server.core.sessions.participants import Participants
 from server.core.sessions.records import SessionKey
 
 T = TypeVar("T")
 
 # Turns of the loop after which every task waits for something.
-_QUIET_TURNS = 12
+_IDLE_TURNS = 12
 
 
-class HeldAssembly(MemoryAssembly):
+class SlowPresence(MemoryPresence):
     """What is asked comes to be later, and is heard later still, in the order in which it was."""
 
     _held: list[asyncio.Future[None]]
-    _unheard: deque[News]
-    _unsaid: dict[tuple[str, SessionKey], Callable[[], None]]
-    _tell_node: Callable[[News], None]
+    _undelivered: deque[SessionEvent]
+    _pending: dict[tuple[str, SessionKey], Callable[[], None]]
+    _deliver_now: Callable[[SessionEvent], None]
 
-    async def start(self, hear: Callable[[News], None]) -> None:
-        self._held, self._unheard, self._unsaid = [], deque(), {}
-        self._tell_node = hear
-        await super().start(self._unheard.append)
+    async def start(self, on_event: Callable[[SessionEvent], None]) -> None:
+        self._held, self._undelivered, self._pending = [], deque(), {}
+        self._deliver_now = on_event
+        await super().start(self._undelivered.append)
 
     async def join(
         self,
@@ -37,19 +37,19 @@ class HeldAssembly(MemoryAssembly):
         user_id: str,
         key: SessionKey,
         metadata: Mapping[str, object] | None = None,
-    ) -> Gathering:
-        self._unsaid.pop((connection_id, key), None)
+    ) -> Participants:
+        self._pending.pop((connection_id, key), None)
         return await self._slowly(super().join, connection_id, user_id, key, metadata)
 
     async def leave(self, connection_id: str, key: SessionKey) -> None:
-        self._unsaid.pop((connection_id, key), None)
-        await self._hold()
-        super().depart(connection_id, key, lost=False)
-        await self._hold()
+        self._pending.pop((connection_id, key), None)
+        await self._wait_turn()
+        super().remove(connection_id, key, lost=False)
+        await self._wait_turn()
 
-    def depart(self, connection_id: str, key: SessionKey, *, lost: bool) -> None:
-        go = super().depart
-        self._say((connection_id, key), lambda: go(connection_id, key, lost=lost))
+    def remove(self, connection_id: str, key: SessionKey, *, lost: bool) -> None:
+        go = super().remove
+        self._enqueue((connection_id, key), lambda: go(connection_id, key, lost=lost))
 
     def rejoin(self, connection_id: str, user_id: str, key: SessionKey) -> None:
         come = super().rejoin
@@ -58,10 +58,12 @@ class HeldAssembly(MemoryAssembly):
             try:
                 come(connection_id, user_id, key)
             except FloorcastError:
-                refused = News(key, Happening.REFUSED, 0, 0, user_id, connection_id=connection_id)
-                self._unheard.append(refused)
+                refused = SessionEvent(
+                    key, SessionEventKind.REFUSED, 0, 0, user_id, connection_id=connection_id
+                )
+                self._undelivered.append(refused)
 
-        self._say((connection_id, key), say)
+        self._enqueue((connection_id, key), say)
 
     async def kick(self, key: SessionKey, user_id: str) -> int:
         return await self._slowly(super().kick, key, user_id)
@@ -69,20 +71,20 @@ class HeldAssembly(MemoryAssembly):
     async def close(self, key: SessionKey) -> int:
         return await self._slowly(super().close, key)
 
-    async def who(self, key: SessionKey) -> Gathering | None:
-        return await self._slowly(super().who, key)
+    async def participants(self, key: SessionKey) -> Participants | None:
+        return await self._slowly(super().participants, key)
 
-    def _say(self, place: tuple[str, SessionKey], call: Callable[[], None]) -> None:
-        self._unsaid.pop(place, None)
-        self._unsaid[place] = call
+    def _enqueue(self, connection: tuple[str, SessionKey], call: Callable[[], None]) -> None:
+        self._pending.pop(connection, None)
+        self._pending[connection] = call
 
     async def _slowly(self, call: Callable[..., Awaitable[T]], *args: Any) -> T:
-        await self._hold()
+        await self._wait_turn()
         answer = await call(*args)
-        await self._hold()
+        await self._wait_turn()
         return answer
 
-    async def _hold(self) -> None:
+    async def _wait_turn(self) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._held.append(future)
         await future
@@ -95,17 +97,17 @@ class HeldAssembly(MemoryAssembly):
             for number, call in enumerate(calls):
                 group.create_task(call, name=f"call-{number}")
             while True:
-                for _ in range(_QUIET_TURNS):
+                for _ in range(_IDLE_TURNS):
                     await asyncio.sleep(0)
-                choices = len(self._held) + bool(self._unheard) + bool(self._unsaid)
+                choices = len(self._held) + bool(self._undelivered) + bool(self._pending)
                 if not choices:
                     break
-                self._let_go(choice.randrange(choices))
+                self._release_one(choice.randrange(choices))
 
-    def _let_go(self, index: int) -> None:
+    def _release_one(self, index: int) -> None:
         if index < len(self._held):
             self._held.pop(index).set_result(None)
-        elif index == len(self._held) and self._unheard:
-            self._tell_node(self._unheard.popleft())
+        elif index == len(self._held) and self._undelivered:
+            self._deliver_now(self._undelivered.popleft())
         else:
-            self._unsaid.pop(next(iter(self._unsaid)))()
+            self._pending.pop(next(iter(self._pending)))()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Demo:
     process: "subprocess.Popen[str]"
 
 
-def without_settings() -> dict[str, str]:
+def environ_without_settings() -> dict[str, str]:
     """The environment, with nothing of ours in it."""
     return {key: each for key, each in os.environ.items() if not key.startswith("FLOORCAST_")}
 
@@ -36,7 +36,7 @@ def demo(*flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Demo
         [sys.executable, "-m", "server.cli", "serve", "--demo", "--port", "0", *flags],
         stdout=subprocess.PIPE,
         text=True,
-        env={**without_settings(), **(environ or {})},
+        env={**environ_without_settings(), **(environ or {})},
     )
     assert process.stdout is not None
     try:
@@ -52,7 +52,7 @@ def demo(*flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Demo
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(PATIENCE_SECONDS)
+            process.wait(MAX_WAIT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

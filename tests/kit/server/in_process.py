@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from client_sdk.contract import Scope
 from server.access import mint
 from server.app import SERVER, Server, create_app
-from server.brokers import MemoryAssembly
+from server.brokers import MemoryPresence
 from server.core.sessions.registry import Sessions
 from server.ports import Feed
-from server.serving import listening, open_listener
+from server.serving import open_listener, run_app
 from server.settings import load_settings
 from server.transport.polling import PollingCarrier
 from tests.kit.clock import ManualClock
 from tests.kit.patience import until
 
 SECRET = "a secret for tests that is long enough to be one"
-ALL = (Scope.MARKET_READ, Scope.MARKET_PUBLISH, Scope.SESSION_JOIN)
+ALL_SCOPES = (Scope.MARKET_READ, Scope.MARKET_PUBLISH, Scope.SESSION_JOIN)
 PRICE = {"bid": "1.00", "ask": "1.02", "last": "1.01", "volume": "5"}
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningServer:
     """The server, where it listens, and the clock that it lives by."""
 
     server: Server
@@ -37,15 +37,15 @@ class Running:
     @property
     def sessions(self) -> Sessions:
         """What the server knows of sessions, where it is alone."""
-        assembly = self.server.assembly
-        assert isinstance(assembly, MemoryAssembly)
+        assembly = self.server.presence
+        assert isinstance(assembly, MemoryPresence)
         return assembly.sessions
 
     def token(
         self,
         user: str = "ann",
         *,
-        scopes: Iterable[Scope] = ALL,
+        scopes: Iterable[Scope] = ALL_SCOPES,
         ttl_seconds: float = 3600,
         org: str = "default",
         symbols: list[str] | None = None,
@@ -77,23 +77,23 @@ class Running:
         return {
             "sockets": server.sockets.connection_count,
             "registry": len(server.registry),
-            "peers": len(server.floor.peers()),
+            "peers": len(server.context.clients()),
             "places": server.connection_limits.open_count,
-            "counted": server.connection_limits.tracked(),
+            "counted": server.connection_limits.tracked_count(),
             "subscriptions": len(server.subscriptions),
-            "channels": server.fanout.topic_count,
-            "memberships": len(server.sessions.seats),
-            "links": server.fanout.link_count,
+            "channels": server.hub.topic_count,
+            "memberships": len(server.sessions.memberships),
+            "links": server.hub.link_count,
             "tickets": len(server.market_tickets) + len(server.session_tickets),
-            "senders": server.floor.event_limits.tracked(),
-            "watched": server.sockets.eio.watched_count + server.floor.watched_count,
+            "senders": server.context.event_limits.tracked_count(),
+            "watched": server.sockets.eio.watched_count + server.context.watched_token_count,
         }
 
     async def until_polled(self) -> None:
         """Wait until a poll of some client's waits at the server."""
         await until(
             lambda: any(
-                isinstance(each.carrier, PollingCarrier) and each.carrier.polled
+                isinstance(each.carrier, PollingCarrier) and each.carrier.has_waiting_poll
                 for each in self.server.sockets.connections()
             )
         )
@@ -112,7 +112,7 @@ async def running(
     *,
     feed: Feed | None = None,
     clock: ManualClock | None = None,
-) -> AsyncIterator[Running]:
+) -> AsyncIterator[RunningServer]:
     """Start a server; settings are named as in a file: `limits.connections`."""
     clock = clock or ManualClock()
     flags = dict(settings or {})
@@ -121,5 +121,5 @@ async def running(
     flags.setdefault("server.port", 0)
     loaded = load_settings(flags=flags)
     app = create_app(loaded, clock=clock, feed=feed)
-    async with listening(app, loaded, open_listener(loaded)) as place:
-        yield Running(app[SERVER], "127.0.0.1", int(place.url.rpartition(":")[2]), clock)
+    async with run_app(app, loaded, open_listener(loaded)) as place:
+        yield RunningServer(app[SERVER], "127.0.0.1", int(place.url.rpartition(":")[2]), clock)

@@ -11,60 +11,60 @@ from aiohttp import web
 HANDSHAKE = '0{"sid":"x","pingInterval":25000,"pingTimeout":20000}'
 
 
-class Visit:
+class ScriptedConnection:
     """One client's connection."""
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
         self.socket = socket
 
-    async def say(self, *packets: str) -> None:
+    async def send(self, *packets: str) -> None:
         """Send packets."""
         for packet in packets:
             await self.socket.send_str(packet)
 
-    async def hear(self) -> str:
+    async def receive(self) -> str:
         """The next packet."""
         return await self.socket.receive_str()
 
-    async def open(self, handshake: str = HANDSHAKE) -> None:
+    async def send_handshake(self, handshake: str = HANDSHAKE) -> None:
         """Shake hands."""
-        await self.say(handshake)
+        await self.send(handshake)
 
-    async def admit(self, namespace: str = "/market") -> dict[str, Any]:
+    async def accept_namespace(self, namespace: str = "/market") -> dict[str, Any]:
         """Let the client into a namespace; what it brought."""
-        packet = await self.hear()
+        packet = await self.receive()
         assert packet.startswith(f"40{namespace},"), packet
-        await self.say(f'40{namespace},{{"sid":"y"}}', welcome(namespace))
+        await self.send(f'40{namespace},{{"sid":"y"}}', welcome(namespace))
         auth: dict[str, Any] = json.loads(packet[packet.index("{") :])
         return auth
 
-    async def let_in(self) -> dict[str, Any]:
+    async def accept(self) -> dict[str, Any]:
         """Shake hands and let the client into the market; what it brought."""
-        await self.open()
-        return await self.admit()
+        await self.send_handshake()
+        return await self.accept_namespace()
 
-    async def question(self) -> tuple[str, str, Any]:
+    async def receive_request(self) -> tuple[str, str, Any]:
         """The start of its answer, the event and the body of what the client asks."""
-        packet = await self.hear()
+        packet = await self.receive()
         if packet.startswith("41"):
             raise ConnectionError("the client takes leave")
         head, start = packet[: packet.index("[")], packet.index("[")
         event, body = json.loads(packet[start:])
         return "43" + head[2:], event, body
 
-    async def answer(self, head: str, body: object) -> None:
+    async def reply(self, head: str, body: object) -> None:
         """Answer it."""
-        await self.say(f"{head}[{json.dumps(body)}]")
+        await self.send(f"{head}[{json.dumps(body)}]")
 
-    async def connected(self, topic: str, **state: object) -> None:
+    async def grant_subscription(self, topic: str, **state: object) -> None:
         """Grant the subscription that is asked for."""
-        head, event, body = await self.question()
+        head, event, body = await self.receive_request()
         assert event == "subscribe"
         assert topic in body["topics"]
         each = {"status": "CONNECTED", "epoch": "e", "seq": 0, "interval_ms": 0, **state}
-        await self.answer(head, {"ok": True, "topics": {topic: each}})
+        await self.reply(head, {"ok": True, "topics": {topic: each}})
 
-    async def stay(self) -> None:
+    async def wait_closed(self) -> None:
         """Read until the client goes."""
         async for _ in self.socket:
             pass
@@ -89,15 +89,15 @@ def event(namespace: str, name: str, **body: object) -> str:
     return f"42{namespace},{json.dumps([name, body])}"
 
 
-Script = Callable[[Visit], Awaitable[None]]
+Script = Callable[[ScriptedConnection], Awaitable[None]]
 
 
-class Scripted:
+class ScriptedServer:
     """The server; each connection plays the next script, the last one again and again."""
 
     def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
-        self.visits = 0
+        self.connection_count = 0
         self.url = ""
         # What went wrong in a script is the test's failure, not a closed socket.
         self.failures: list[BaseException] = []
@@ -105,10 +105,10 @@ class Scripted:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
-        script = self._scripts[min(self.visits, len(self._scripts) - 1)]
-        self.visits += 1
+        script = self._scripts[min(self.connection_count, len(self._scripts) - 1)]
+        self.connection_count += 1
         try:
-            await script(Visit(socket))
+            await script(ScriptedConnection(socket))
         except (AssertionError, ValueError, KeyError) as failure:
             self.failures.append(failure)
         except (TypeError, ConnectionError, RuntimeError):
@@ -117,7 +117,7 @@ class Scripted:
         return socket
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Scripted"]:
+    async def running(self) -> AsyncIterator["ScriptedServer"]:
         """Listen until the block ends."""
         app = web.Application()
         app.router.add_get("/socket.io/", self._serve)
@@ -133,6 +133,6 @@ class Scripted:
         assert self.failures == []
 
 
-async def vanish(visit: Visit) -> None:
+async def hang_up(visit: ScriptedConnection) -> None:
     """Hang up at once."""
     await asyncio.sleep(0)

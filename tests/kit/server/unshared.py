@@ -6,5 +6,5 @@ from unittest.mock import patch
 from server.cli import main
 
 if __name__ == "__main__":
-    with patch("server.cli.serve.judge_workers"):
+    with patch("server.cli.serve.check_workers"):
         sys.exit(main())

@@ -14,9 +14,9 @@ from pathlib import Path
 from client_sdk.contract import Scope
 from server.access import mint
 from server.app import SystemClock
-from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.server.demo import without_settings
-from tests.kit.server.in_process import ALL, SECRET
+from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.server.demo import environ_without_settings
+from tests.kit.server.in_process import ALL_SCOPES, SECRET
 
 
 @dataclass(slots=True)
@@ -38,15 +38,15 @@ class Workers:
         tasks = Path(f"/proc/{pid}/task").glob("*/children")
         return {int(each) for task in tasks for each in task.read_text().split()}
 
-    def until(self, what: str, times: int = 1) -> None:
+    def until_logged(self, text: str, times: int = 1) -> None:
         """Wait until so many lines of the log have this in them."""
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
-        while sum(what in line for line in self.logged) < times:
+        give_up_at = time.monotonic() + MAX_WAIT_SECONDS
+        while sum(text in line for line in self.logged) < times:
             assert time.monotonic() < give_up_at, self.logged
             time.sleep(0.01)
 
     @staticmethod
-    def token(user: str = "ann", scopes: Iterable[Scope] = ALL) -> str:
+    def token(user: str = "ann", scopes: Iterable[Scope] = ALL_SCOPES) -> str:
         """A token that they take."""
         return mint(SECRET, subject=user, scopes=scopes, clock=SystemClock(), ttl_seconds=3600)
 
@@ -71,7 +71,7 @@ def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**without_settings(), "FLOORCAST_AUTH__SECRET": SECRET, **(environ or {})},
+        env={**environ_without_settings(), "FLOORCAST_AUTH__SECRET": SECRET, **(environ or {})},
     )
     assert process.stdout is not None
     assert process.stderr is not None
@@ -88,10 +88,10 @@ def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(PATIENCE_SECONDS)
+            process.wait(MAX_WAIT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        reading.join(PATIENCE_SECONDS)
+        reading.join(MAX_WAIT_SECONDS)
         process.stdout.close()
         process.stderr.close()

@@ -17,9 +17,9 @@ def test_the_bound_doubles_up_to_the_most_and_the_least_stays() -> None:
 def test_only_a_connection_that_was_stable_lets_it_begin_anew() -> None:
     backoff = Backoff(BackoffConfig(first_seconds=1.0), lambda: 1.0)
     backoff.next_seconds()
-    backoff.lasted(29.9)
+    backoff.reset_if_stable(29.9)
     assert backoff.next_seconds() == 2.0
-    backoff.lasted(30.0)
+    backoff.reset_if_stable(30.0)
     assert backoff.next_seconds() == 1.0
 
 

@@ -8,7 +8,7 @@ def test_the_middle_of_the_way_is_when_the_server_looked_at_its_clock() -> None:
     ours = ManualClock()
     clock = ServerClock(ours.time, ours.monotonic)
     # It took 200 ms there and back, and the server is 5 s ahead.
-    clock.look(int((START + 5.0 - 0.1) * 1000), 0.2)
+    clock.add_sample(int((START + 5.0 - 0.1) * 1000), 0.2)
     assert abs(clock.offset_ms - 5000) < 1
     assert abs(clock.age_seconds(int((START + 5.0) * 1000) - 750) - 0.75) < 0.01
     assert clock.monotonic() == ours.monotonic()
@@ -17,14 +17,14 @@ def test_the_middle_of_the_way_is_when_the_server_looked_at_its_clock() -> None:
 def test_the_quickest_look_is_the_best_until_it_is_old() -> None:
     ours = ManualClock()
     clock = ServerClock(ours.time, ours.monotonic)
-    clock.look(int(START * 1000) + 100, 0.01)
+    clock.add_sample(int(START * 1000) + 100, 0.01)
     quick = clock.offset_ms
-    clock.look(int(START * 1000) + 900, 0.5)
+    clock.add_sample(int(START * 1000) + 900, 0.5)
     assert clock.offset_ms == quick
-    clock.look(int(START * 1000) + 50, 0.001)
+    clock.add_sample(int(START * 1000) + 50, 0.001)
     assert clock.offset_ms < quick
     ours.advance(601)
-    clock.look(int(ours.time() * 1000) + 900, 0.5)
+    clock.add_sample(int(ours.time() * 1000) + 900, 0.5)
     assert clock.offset_ms > 1000
 
 

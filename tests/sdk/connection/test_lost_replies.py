@@ -22,9 +22,9 @@ async def test_who_asks_into_a_dead_connection_is_told_so_and_nobody_else() -> N
 
 async def ask_into_a_dead_connection() -> None:
     async with running() as floor, client_of(floor) as client:
-        wire = client._supervisor._wire
+        wire = client._supervisor._connection
         assert wire is not None
         # Dead already, and the task that reads has not noticed yet.
         wire._socket._writer.transport.abort()
         with pytest.raises(ConnectionLost):
-            await wire.ask("/market", "subscriptions", "{}", str)
+            await wire.request("/market", "subscriptions", "{}", str)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from client_sdk import InvalidData, ProtocolError
 from client_sdk.connection.packets import (
     Packet,
-    PacketKind,
+    PacketType,
     connect_packet,
     decode_packet,
     encode,
-    opened,
+    parse_handshake,
 )
 from client_sdk.connection.packets import event_packet as our_event
 from server.core.wire.packets import decode_packet as server_decode
@@ -27,17 +27,17 @@ from server.core.wire.strict_json import dumps
 @pytest.mark.parametrize(
     ("text", "packet"),
     [
-        ('0{"sid":"x"}', Packet(PacketKind.OPEN, body='{"sid":"x"}')),
-        ("1", Packet(PacketKind.CLOSE)),
-        ("2", Packet(PacketKind.PING)),
-        ("6", Packet(PacketKind.NOOP)),
-        ('40/market,{"sid":"x"}', Packet(PacketKind.JOINED, "/market", body='{"sid":"x"}')),
-        ("41/market,", Packet(PacketKind.LEFT, "/market")),
-        ('44/market,{"a":1}', Packet(PacketKind.REFUSED, "/market", body='{"a":1}')),
-        ('42/market,["x",{"a":1}]', Packet(PacketKind.EVENT, "/market", None, "x", '{"a":1}')),
-        ('42/session,7["n",{"a":[]}]', Packet(PacketKind.EVENT, "/session", 7, "n", '{"a":[]}')),
-        ('42["price",{}]', Packet(PacketKind.EVENT, "/", None, "price", "{}")),
-        ('43/market,12[{"ok":true}]', Packet(PacketKind.ANSWER, "/market", 12, "", '{"ok":true}')),
+        ('0{"sid":"x"}', Packet(PacketType.OPEN, body='{"sid":"x"}')),
+        ("1", Packet(PacketType.CLOSE)),
+        ("2", Packet(PacketType.PING)),
+        ("6", Packet(PacketType.NOOP)),
+        ('40/market,{"sid":"x"}', Packet(PacketType.CONNECT, "/market", body='{"sid":"x"}')),
+        ("41/market,", Packet(PacketType.DISCONNECT, "/market")),
+        ('44/market,{"a":1}', Packet(PacketType.CONNECT_ERROR, "/market", body='{"a":1}')),
+        ('42/market,["x",{"a":1}]', Packet(PacketType.EVENT, "/market", None, "x", '{"a":1}')),
+        ('42/session,7["n",{"a":[]}]', Packet(PacketType.EVENT, "/session", 7, "n", '{"a":[]}')),
+        ('42["price",{}]', Packet(PacketType.EVENT, "/", None, "price", "{}")),
+        ('43/market,12[{"ok":true}]', Packet(PacketType.ACK, "/market", 12, "", '{"ok":true}')),
     ],
 )
 def test_what_a_server_says_is_taken_apart(text: str, packet: Packet) -> None:
@@ -82,9 +82,12 @@ def test_what_is_no_packet_of_a_server_is_an_error(text: str) -> None:
 
 
 def test_the_handshake_says_how_long_to_be_patient() -> None:
-    assert opened('{"sid":"x","pingInterval":25000,"pingTimeout":20000}').patience_seconds == 45.0
+    assert (
+        parse_handshake('{"sid":"x","pingInterval":25000,"pingTimeout":20000}').timeout_seconds
+        == 45.0
+    )
     with pytest.raises(ProtocolError):
-        opened('{"sid":"x"}')
+        parse_handshake('{"sid":"x"}')
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))

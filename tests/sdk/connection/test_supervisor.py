@@ -16,22 +16,22 @@ from client_sdk import (
 )
 from client_sdk.connection.backoff import Backoff
 from client_sdk.connection.clock import ServerClock
-from client_sdk.connection.packets import Packet, PacketKind
+from client_sdk.connection.packets import Packet, PacketType
 from client_sdk.connection.supervisor import Supervisor
-from client_sdk.connection.tokens import Tokens, TokenSource
-from client_sdk.connection.wire import OnPacket, Wire
+from client_sdk.connection.tokens import TokenFetcher, TokenSource
+from client_sdk.connection.wire import Connection, OnPacket
 from client_sdk.stats import Counters
 from tests.kit.virtual_loop import run
 
 CLIENTS = 500
 
 
-class FakeWire:
+class FakeConnection:
     """A connection that admits at once, and ends when the test says so."""
 
     def __init__(self) -> None:
-        self.ended: FloorcastError | None = None
-        self.deaf = False
+        self.close_reason: FloorcastError | None = None
+        self.is_unresponsive = False
         # When a newer token was given for which namespace, and how often that fails before.
         self.renewed: list[tuple[float, str]] = []
         self.refusals: dict[str, int] = {}
@@ -41,24 +41,24 @@ class FakeWire:
         await asyncio.sleep(0)
 
     async def leave(self, namespace: str) -> None:
-        if self.deaf:
+        if self.is_unresponsive:
             raise TimeoutError
 
     async def close(self) -> None:
         await asyncio.sleep(0)
 
-    async def ask(self, namespace: str, event: str, body: str, read: object) -> None:
+    async def request(self, namespace: str, event: str, body: str, parse: object) -> None:
         assert event == "refresh_token"
         if self.refusals.get(namespace, 0):
             self.refusals[namespace] -= 1
             raise LimitExceeded("too often", code="limit.rate")
         self.renewed.append((asyncio.get_running_loop().time(), namespace))
 
-    def when_ended(self, callback: Callable[[], None]) -> None:
+    def on_end(self, callback: Callable[[], None]) -> None:
         self._on_end = callback
 
     def end(self) -> None:
-        self.ended = ConnectionLost("the server is gone")
+        self.close_reason = ConnectionLost("the server is gone")
         self._on_end()
 
 
@@ -66,28 +66,28 @@ class Network:
     """One server for many clients; says when each tried to come."""
 
     def __init__(self) -> None:
-        self.up = True
+        self.is_up = True
         self.attempts: list[float] = []
-        self.wires: list[FakeWire] = []
+        self.connections: list[FakeConnection] = []
 
-    async def connect(self, on_packet: OnPacket) -> Wire:
+    async def connect(self, on_packet: OnPacket) -> Connection:
         self.attempts.append(asyncio.get_running_loop().time())
-        if not self.up:
+        if not self.is_up:
             raise ServerUnavailable("nobody listens")
-        self.wires.append(FakeWire())
+        self.connections.append(FakeConnection())
         self.on_packet = on_packet
-        return cast(Wire, self.wires[-1])
+        return cast(Connection, self.connections[-1])
 
-    def say_expiring(self, *namespaces: str) -> None:
+    def send_token_expiring(self, *namespaces: str) -> None:
         """The server says that the tokens end in half a minute."""
         for name in namespaces:
             body = '{"expires_in_ms":30000}'
-            packet = Packet(PacketKind.EVENT, name, None, "token_expiring", body)
-            self.on_packet(cast(Wire, self.wires[-1]), packet)
+            packet = Packet(PacketType.EVENT, name, None, "token_expiring", body)
+            self.on_packet(cast(Connection, self.connections[-1]), packet)
 
-    def lose(self) -> None:
+    def drop_connections(self) -> None:
         """The server is gone for everybody at once."""
-        wires, self.wires = self.wires, []
+        wires, self.connections = self.connections, []
         self.attempts.clear()
         for wire in wires:
             wire.end()
@@ -97,9 +97,11 @@ def supervisor(
     network: Network, draw: Callable[[], float], source: TokenSource = "x", *namespaces: str
 ) -> Supervisor:
     backoff = Backoff(BackoffConfig(), draw)
-    made = Supervisor(network.connect, Tokens(source, 1.0), backoff, ServerClock(), Counters())
+    made = Supervisor(
+        network.connect, TokenFetcher(source, 1.0), backoff, ServerClock(), Counters()
+    )
     for name in namespaces or ("/market",):
-        made.namespace(name).want()
+        made.namespace(name).request_join()
     made.start()
     return made
 
@@ -119,15 +121,15 @@ def test_five_hundred_clients_that_lose_their_server_come_back_spread() -> None:
     async def scenario(back_after: float) -> None:
         network = Network()
         clients = [supervisor(network, random.Random(seed).random) for seed in range(CLIENTS)]
-        await asyncio.gather(*(each.online.passed() for each in clients))
-        network.up = back_after == 0
-        network.lose()
+        await asyncio.gather(*(each.online.wait_open() for each in clients))
+        network.is_up = back_after == 0
+        network.drop_connections()
         await asyncio.sleep(back_after)
-        network.up = True
-        await asyncio.gather(*(each.online.passed() for each in clients))
+        network.is_up = True
+        await asyncio.gather(*(each.online.wait_open() for each in clients))
         # Of the clients, not of the attempts, of which there may be many more.
         assert most_in_a_window(network.attempts, 0.1) <= CLIENTS * 0.05
-        assert Counter(each.states.now for each in clients) == {ClientState.ONLINE: CLIENTS}
+        assert Counter(each.state.current for each in clients) == {ClientState.ONLINE: CLIENTS}
         await asyncio.gather(*(each.close() for each in clients))
 
     for seconds in (0.0, 3.0, 60.0):
@@ -138,10 +140,10 @@ def test_leave_is_taken_where_that_is_possible() -> None:
     async def scenario() -> None:
         network = Network()
         client = supervisor(network, lambda: 1.0)
-        await client.online.passed()
-        network.wires[0].deaf = True
+        await client.online.wait_open()
+        network.connections[0].is_unresponsive = True
         await client.close()
-        assert client.states.now is ClientState.CLOSED
+        assert client.state.current is ClientState.CLOSED
 
     run(scenario())
 
@@ -152,12 +154,12 @@ def test_a_connection_that_does_not_last_makes_the_next_wait_longer() -> None:
         client = supervisor(network, lambda: 1.0)
         delays = []
         for stays in (29.0, 1.0, 1.0, 31.0, 1.0):
-            await client.online.passed()
+            await client.online.wait_open()
             await asyncio.sleep(stays)
             lost_at = asyncio.get_running_loop().time()
-            network.lose()
+            network.drop_connections()
             await asyncio.sleep(0)
-            await client.online.passed()
+            await client.online.wait_open()
             delays.append(round(network.attempts[0] - lost_at, 6))
         # After half a minute of stability it begins anew.
         assert delays == [5.0, 10.0, 20.0, 5.0, 10.0]
@@ -171,15 +173,15 @@ class TokenService:
 
     def __init__(self) -> None:
         self.is_down = False
-        self.began = 0.0
-        self.asked: list[float] = []
+        self.started_at = 0.0
+        self.requested_at: list[float] = []
 
-    def watch(self) -> None:
-        self.began = asyncio.get_running_loop().time()
-        self.asked.clear()
+    def start_recording(self) -> None:
+        self.started_at = asyncio.get_running_loop().time()
+        self.requested_at.clear()
 
-    async def give(self) -> str:
-        self.asked.append(round(asyncio.get_running_loop().time() - self.began, 6))
+    async def fetch(self) -> str:
+        self.requested_at.append(round(asyncio.get_running_loop().time() - self.started_at, 6))
         if self.is_down:
             raise OSError("the token service is down")
         return "token"
@@ -188,16 +190,16 @@ class TokenService:
 def test_a_token_that_could_not_be_refreshed_is_tried_again_until_it_could() -> None:
     async def scenario() -> None:
         network, service = Network(), TokenService()
-        client = supervisor(network, lambda: 1.0, service.give)
-        await client.online.passed()
-        service.watch()
+        client = supervisor(network, lambda: 1.0, service.fetch)
+        await client.online.wait_open()
+        service.start_recording()
         service.is_down = True
-        network.say_expiring("/market")
+        network.send_token_expiring("/market")
         await asyncio.sleep(6.0)
         service.is_down = False
         await asyncio.sleep(60.0)
-        assert service.asked == [0.0, 1.0, 3.0, 7.0], "and then no more"
-        assert [name for _, name in network.wires[0].renewed] == ["/market"]
+        assert service.requested_at == [0.0, 1.0, 3.0, 7.0], "and then no more"
+        assert [name for _, name in network.connections[0].renewed] == ["/market"]
         assert len(network.attempts) == 1
         await client.close()
 
@@ -207,20 +209,20 @@ def test_a_token_that_could_not_be_refreshed_is_tried_again_until_it_could() -> 
 def test_past_the_end_of_a_token_it_is_not_refreshed_any_more_but_fetched_anew() -> None:
     async def scenario() -> None:
         network, service = Network(), TokenService()
-        client = supervisor(network, lambda: 1.0, service.give)
-        await client.online.passed()
-        service.watch()
+        client = supervisor(network, lambda: 1.0, service.fetch)
+        await client.online.wait_open()
+        service.start_recording()
         service.is_down = True
-        network.say_expiring("/market")
+        network.send_token_expiring("/market")
         await asyncio.sleep(40.0)
-        assert service.asked == [0.0, 1.0, 3.0, 7.0, 15.0, 23.0]
+        assert service.requested_at == [0.0, 1.0, 3.0, 7.0, 15.0, 23.0]
         service.is_down = False
-        network.lose()
+        network.drop_connections()
         await asyncio.sleep(0)
-        await client.online.passed()
-        network.say_expiring("/market")
+        await client.online.wait_open()
+        network.send_token_expiring("/market")
         await asyncio.sleep(1.0)
-        assert [name for _, name in network.wires[0].renewed] == ["/market"]
+        assert [name for _, name in network.connections[0].renewed] == ["/market"]
         await client.close()
 
     run(scenario())
@@ -229,17 +231,17 @@ def test_past_the_end_of_a_token_it_is_not_refreshed_any_more_but_fetched_anew()
 def test_who_has_a_newer_token_is_not_asked_again_for_who_has_not() -> None:
     async def scenario() -> None:
         network, service = Network(), TokenService()
-        client = supervisor(network, lambda: 1.0, service.give, "/market", "/session")
-        await client.online.passed()
+        client = supervisor(network, lambda: 1.0, service.fetch, "/market", "/session")
+        await client.online.wait_open()
         await asyncio.sleep(1.0)
-        wire = network.wires[0]
+        wire = network.connections[0]
         wire.refusals["/session"] = 2
-        service.watch()
-        network.say_expiring("/market", "/session")
+        service.start_recording()
+        network.send_token_expiring("/market", "/session")
         await asyncio.sleep(60.0)
-        renewed = [(moment - service.began, name) for moment, name in wire.renewed]
+        renewed = [(moment - service.started_at, name) for moment, name in wire.renewed]
         assert renewed == [(0.0, "/market"), (3.0, "/session")]
-        assert service.asked == [0.0, 1.0, 3.0], "a fresh one each time"
+        assert service.requested_at == [0.0, 1.0, 3.0], "a fresh one each time"
         await client.close()
 
     run(scenario())
@@ -249,10 +251,10 @@ def test_a_string_is_not_tried_again() -> None:
     async def scenario() -> None:
         network = Network()
         client = supervisor(network, lambda: 1.0, "x")
-        await client.online.passed()
-        network.say_expiring("/market")
+        await client.online.wait_open()
+        network.send_token_expiring("/market")
         await asyncio.sleep(60.0)
-        assert network.wires[0].renewed == []
+        assert network.connections[0].renewed == []
         await client.close()
 
     run(scenario())

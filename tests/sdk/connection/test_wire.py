@@ -23,19 +23,19 @@ from client_sdk import (
     TopicError,
     TradesMessage,
 )
-from tests.kit.clients.sdk import config, in_vain, nothing_left, until
-from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.server.scripted import Scripted, Visit, event, vanish
+from tests.kit.clients.sdk import config, no_leftover_tasks, start_error, wait_until
+from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.server.scripted import ScriptedConnection, ScriptedServer, event, hang_up
 
 
-def client_at(server: Scripted, token: Any = "x", **changes: Any) -> Client:
+def client_at(server: ScriptedServer, token: Any = "x", **changes: Any) -> Client:
     return Client(server.url, token, config=config(**changes))
 
 
-async def admitted(visit: Visit) -> None:
+async def accept_quietly(visit: ScriptedConnection) -> None:
     """Let in, and be quiet."""
-    await visit.let_in()
-    await visit.stay()
+    await visit.accept()
+    await visit.wait_closed()
 
 
 def trades(seq: int, prev: int | None = None, **changes: object) -> str:
@@ -56,93 +56,93 @@ def trades(seq: int, prev: int | None = None, **changes: object) -> str:
 async def test_the_client_says_that_it_needs_no_recovery() -> None:
     auths: list[dict[str, Any]] = []
 
-    async def script(visit: Visit) -> None:
-        auths.append(await visit.let_in())
-        await visit.stay()
+    async def script(visit: ScriptedConnection) -> None:
+        auths.append(await visit.accept())
+        await visit.wait_closed()
 
-    async with Scripted(script).running() as server, client_at(server):
+    async with ScriptedServer(script).running() as server, client_at(server):
         assert auths == [{"token": "x", "recovery": False}]
 
 
 async def test_pings_are_answered_and_a_server_that_falls_silent_is_left() -> None:
     lived, left = asyncio.Event(), asyncio.Event()
 
-    async def script(visit: Visit) -> None:
+    async def script(visit: ScriptedConnection) -> None:
         # A busy machine may be too late for one of these: then the client comes again.
-        await visit.open('0{"sid":"x","pingInterval":80,"pingTimeout":40}')
-        await visit.admit()
+        await visit.send_handshake('0{"sid":"x","pingInterval":80,"pingTimeout":40}')
+        await visit.accept_namespace()
         for _ in range(3):
             await asyncio.sleep(0.06)
-            await visit.say("2", "6")
-            assert await visit.hear() == "3"
+            await visit.send("2", "6")
+            assert await visit.receive() == "3"
         lived.set()
-        await visit.stay()
+        await visit.wait_closed()
         left.set()
 
-    async with Scripted(script).running() as server, nothing_left(), client_at(server):
-        async with asyncio.timeout(PATIENCE_SECONDS):
+    async with ScriptedServer(script).running() as server, no_leftover_tasks(), client_at(server):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             await lived.wait()
             await left.wait()
 
 
-async def closes(visit: Visit) -> None:
-    await visit.let_in()
+async def close_after_accept(visit: ScriptedConnection) -> None:
+    await visit.accept()
     await asyncio.sleep(0.01)
-    await visit.say("1")
-    await visit.stay()
+    await visit.send("1")
+    await visit.wait_closed()
 
 
-async def binary(visit: Visit) -> None:
-    await visit.let_in()
+async def send_binary(visit: ScriptedConnection) -> None:
+    await visit.accept()
     await visit.socket.send_bytes(b"x")
-    await visit.stay()
+    await visit.wait_closed()
 
 
-def answers(packet: str) -> Callable[[Visit], Any]:
+def reply_to_connect(packet: str) -> Callable[[ScriptedConnection], Any]:
     """Answers the client's CONNECT with this."""
 
-    async def script(visit: Visit) -> None:
-        await visit.open()
-        await visit.hear()
-        await visit.say(packet)
-        await visit.stay()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.send_handshake()
+        await visit.receive()
+        await visit.send(packet)
+        await visit.wait_closed()
 
     return script
 
 
-def says(packet: str) -> Callable[[Visit], Any]:
+def send_after_accept(packet: str) -> Callable[[ScriptedConnection], Any]:
     """Lets the client in, and says this."""
 
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
-        await visit.say(packet)
-        await visit.stay()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        await visit.send(packet)
+        await visit.wait_closed()
 
     return script
 
 
-async def no_handshake(visit: Visit) -> None:
-    await visit.say("2")
-    await visit.stay()
+async def no_handshake(visit: ScriptedConnection) -> None:
+    await visit.send("2")
+    await visit.wait_closed()
 
 
-async def odd_handshake(visit: Visit) -> None:
-    await visit.say("0{}")
-    await visit.stay()
+async def malformed_handshake(visit: ScriptedConnection) -> None:
+    await visit.send("0{}")
+    await visit.wait_closed()
 
 
-async def silent(visit: Visit) -> None:
-    await visit.stay()
+async def send_nothing(visit: ScriptedConnection) -> None:
+    await visit.wait_closed()
 
 
-async def never_admits(visit: Visit) -> None:
-    await visit.open()
-    await visit.stay()
+async def never_accept(visit: ScriptedConnection) -> None:
+    await visit.send_handshake()
+    await visit.wait_closed()
 
 
-async def hangs_up_at_join(visit: Visit) -> None:
-    await visit.open()
-    await visit.hear()
+async def hang_up_at_join(visit: ScriptedConnection) -> None:
+    await visit.send_handshake()
+    await visit.receive()
 
 
 OVERLOADED = {"code": "server.overloaded", "message": "full", "retry_after_ms": 1}
@@ -151,35 +151,35 @@ OVERLOADED = {"code": "server.overloaded", "message": "full", "retry_after_ms": 
 @pytest.mark.parametrize(
     "script",
     [
-        vanish,
-        closes,
-        binary,
-        pytest.param(says("what?"), id="garbage"),
-        pytest.param(says('42/market,["goodbye",{}]'), id="bad_goodbye"),
+        hang_up,
+        close_after_accept,
+        send_binary,
+        pytest.param(send_after_accept("what?"), id="garbage"),
+        pytest.param(send_after_accept('42/market,["goodbye",{}]'), id="bad_goodbye"),
         no_handshake,
-        odd_handshake,
-        silent,
-        never_admits,
-        hangs_up_at_join,
-        pytest.param(answers("44/market,[]"), id="refuses_oddly"),
-        pytest.param(answers('44/market,{"message":"no"}'), id="refuses_without_a_code"),
+        malformed_handshake,
+        send_nothing,
+        never_accept,
+        hang_up_at_join,
+        pytest.param(reply_to_connect("44/market,[]"), id="refuses_oddly"),
+        pytest.param(reply_to_connect('44/market,{"message":"no"}'), id="refuses_without_a_code"),
         pytest.param(
-            answers(f"44/market,{json.dumps({'message': 'full', 'data': OVERLOADED})}"),
+            reply_to_connect(f"44/market,{json.dumps({'message': 'full', 'data': OVERLOADED})}"),
             id="is_overloaded",
         ),
     ],
 )
 async def test_a_server_in_trouble_is_left_and_tried_again(
-    script: Callable[[Visit], Any],
+    script: Callable[[ScriptedConnection], Any],
 ) -> None:
-    server = Scripted(script, admitted)
+    server = ScriptedServer(script, accept_quietly)
     async with (
         server.running(),
-        nothing_left(),
+        no_leftover_tasks(),
         client_at(server, connect_seconds=0.05, answer_seconds=0.05) as client,
     ):
-        await until(lambda: server.visits >= 2)
-        await until(lambda: client.state is ClientState.ONLINE)
+        await wait_until(lambda: server.connection_count >= 2)
+        await wait_until(lambda: client.state is ClientState.ONLINE)
 
 
 async def test_what_is_no_websocket_is_said_to_be_none() -> None:
@@ -192,8 +192,8 @@ async def test_what_is_no_websocket_is_said_to_be_none() -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    assert "503" in (await in_vain(Client(url, "x", config=config()))).message
-    await in_vain(Client("no url at all", "x", config=config()))
+    assert "503" in (await start_error(Client(url, "x", config=config()))).message
+    await start_error(Client("no url at all", "x", config=config()))
     await runner.cleanup()
 
 
@@ -204,37 +204,37 @@ def goodbye(namespace: str = "/market", **body: object) -> str:
 async def test_who_is_sent_away_for_good_stays_away() -> None:
     started = asyncio.Event()
 
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
         await started.wait()
-        await visit.say(goodbye(code="auth.forbidden", reconnect=False), "41/market,")
+        await visit.send(goodbye(code="auth.forbidden", reconnect=False), "41/market,")
 
-    server = Scripted(script)
-    async with server.running(), nothing_left():
+    server = ScriptedServer(script)
+    async with server.running(), no_leftover_tasks():
         client = client_at(server)
         await client.start()
         started.set()
         with pytest.raises(ForbiddenError) as caught:
             await anext(client.market.prices("A"))
         assert caught.value.message == "bye"
-        await until(lambda: client.state is ClientState.CLOSED)
-        assert server.visits == 1
+        await wait_until(lambda: client.state is ClientState.CLOSED)
+        assert server.connection_count == 1
         await client.close()
 
 
 async def test_a_namespace_that_is_ended_alone_leaves_the_other() -> None:
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
-        await visit.admit("/session")
-        head, _, _ = await visit.question()
-        await visit.answer(head, {"ok": True, "epoch": "e", "seq": 0})
-        await visit.question()
-        await visit.say("41/session,")
-        await visit.connected("TRADES:A")
-        await visit.say(trades(1))
-        await visit.stay()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        await visit.accept_namespace("/session")
+        head, _, _ = await visit.receive_request()
+        await visit.reply(head, {"ok": True, "epoch": "e", "seq": 0})
+        await visit.receive_request()
+        await visit.send("41/session,")
+        await visit.grant_subscription("TRADES:A")
+        await visit.send(trades(1))
+        await visit.wait_closed()
 
-    async with Scripted(script).running() as server, client_at(server) as client:
+    async with ScriptedServer(script).running() as server, client_at(server) as client:
         session = await client.session.join("s")
         with pytest.raises(FloorcastError) as caught:
             await anext(session.messages())
@@ -246,17 +246,17 @@ async def test_a_goodbye_may_name_the_time_to_come_back() -> None:
     loop = asyncio.get_running_loop()
     moments: list[float] = []
 
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
         moments.append(loop.time())
-        await visit.say(goodbye(code="server.draining", reconnect=True, after_ms=80))
+        await visit.send(goodbye(code="server.draining", reconnect=True, after_ms=80))
 
-    async def again(visit: Visit) -> None:
+    async def again(visit: ScriptedConnection) -> None:
         moments.append(loop.time())
-        await admitted(visit)
+        await accept_quietly(visit)
 
-    async with Scripted(script, again).running() as server, client_at(server):
-        await until(lambda: len(moments) == 2)
+    async with ScriptedServer(script, again).running() as server, client_at(server):
+        await wait_until(lambda: len(moments) == 2)
         assert moments[1] - moments[0] >= 0.07
 
 
@@ -265,56 +265,56 @@ async def test_a_hint_is_followed_at_its_moment_without_taking_leave() -> None:
     loop = asyncio.get_running_loop()
     moments: list[float] = []
 
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
         moments.append(loop.time())
-        await visit.say(event("/market", "reconnect_hint", after_ms=30))
+        await visit.send(event("/market", "reconnect_hint", after_ms=30))
         # Only the first counts.
-        await visit.say(event("/market", "reconnect_hint", after_ms=0))
+        await visit.send(event("/market", "reconnect_hint", after_ms=0))
         heard.extend([message.data async for message in visit.socket])
 
-    server = Scripted(script, admitted)
+    server = ScriptedServer(script, accept_quietly)
     # The moment was the server's choice for this client: no delay of its own comes on top.
     slow = BackoffConfig(least_seconds=60.0, first_seconds=60.0, most_seconds=60.0)
     async with server.running(), client_at(server, backoff=slow) as client:
-        await until(lambda: client.stats.reconnects == 1)
+        await wait_until(lambda: client.stats.reconnects == 1)
         assert loop.time() - moments[0] >= 0.025
         assert heard == []
 
 
 async def test_a_namespace_that_is_refused_for_now_is_tried_again_later() -> None:
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
-        await visit.hear()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        await visit.receive()
         problem = {"code": "limit.rate", "message": "too fast", "retry_after_ms": 5}
-        await visit.say(f"44/session,{json.dumps({'message': 'x', 'data': problem})}")
-        await visit.admit("/session")
-        head, name, body = await visit.question()
+        await visit.send(f"44/session,{json.dumps({'message': 'x', 'data': problem})}")
+        await visit.accept_namespace("/session")
+        head, name, body = await visit.receive_request()
         assert (name, body) == ("join", {"session_id": "s"})
-        await visit.answer(head, {"ok": True, "epoch": "e", "seq": 3})
-        await visit.stay()
+        await visit.reply(head, {"ok": True, "epoch": "e", "seq": 3})
+        await visit.wait_closed()
 
-    server = Scripted(script)
+    server = ScriptedServer(script)
     async with server.running(), client_at(server) as client:
         session = await client.session.join("s")
-        assert session.joined_at is not None
-        assert session.joined_at.seq == 3
-        assert server.visits == 1
+        assert session.join_position is not None
+        assert session.join_position.seq == 3
+        assert server.connection_count == 1
 
 
 async def test_a_refusal_of_tomorrow_is_an_error_of_its_area() -> None:
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
         for code in ("limit.novelty", "unheard.of"):
-            head, _, body = await visit.question()
+            head, _, body = await visit.receive_request()
             error = {"code": code, "message": "new", "hint": 1}
             states = {body["topics"][0]: {"status": "ERROR", "error": error}}
-            await visit.answer(head, {"ok": True, "topics": states})
-        head, _, body = await visit.question()
-        await visit.answer(head, {"ok": True, "topics": {body["topics"][0]: {"status": "ERROR"}}})
-        await visit.stay()
+            await visit.reply(head, {"ok": True, "topics": states})
+        head, _, body = await visit.receive_request()
+        await visit.reply(head, {"ok": True, "topics": {body["topics"][0]: {"status": "ERROR"}}})
+        await visit.wait_closed()
 
-    async with Scripted(script).running() as server, client_at(server) as client:
+    async with ScriptedServer(script).running() as server, client_at(server) as client:
         for kind, code in ((LimitExceeded, "limit.novelty"), (FloorcastError, "unheard.of")):
             with pytest.raises(kind) as caught:
                 await anext(client.market.prices("A"))
@@ -328,32 +328,32 @@ async def test_a_topic_that_fails_for_now_is_asked_for_again(
 ) -> None:
     monkeypatch.setattr("client_sdk.connection.worker._RETRY_SECONDS", 0.001)
 
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
-        head, _, _ = await visit.question()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        head, _, _ = await visit.receive_request()
         error = {"code": "server.internal", "message": "oops"}
         good = {"status": "CONNECTED", "epoch": "e", "seq": 0}
         topics = {"TRADES:A": {"status": "ERROR", "error": error}, "TRADES:B": good}
-        await visit.answer(head, {"ok": True, "topics": topics})
-        await visit.connected("TRADES:A")
-        await visit.say(trades(1))
-        await visit.stay()
+        await visit.reply(head, {"ok": True, "topics": topics})
+        await visit.grant_subscription("TRADES:A")
+        await visit.send(trades(1))
+        await visit.wait_closed()
 
-    async with Scripted(script).running() as server, client_at(server) as client:
+    async with ScriptedServer(script).running() as server, client_at(server) as client:
         item = await anext(client.market.trades("A", "B"))
         assert isinstance(item, TradesMessage)
 
 
 @pytest.mark.parametrize("answer", [{"ok": True}, {"ok": True, "topics": []}, 5, {"ok": False}])
 async def test_an_answer_that_makes_no_sense_is_an_error_and_not_a_wait(answer: object) -> None:
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
         while True:
-            head, name, _ = await visit.question()
-            await visit.answer(head, answer if name == "subscribe" else {"ok": True})
+            head, name, _ = await visit.receive_request()
+            await visit.reply(head, answer if name == "subscribe" else {"ok": True})
 
     async with (
-        Scripted(script).running() as server,
+        ScriptedServer(script).running() as server,
         client_at(server, answer_seconds=1.0) as client,
     ):
         stream = client.market.prices("A")
@@ -372,28 +372,28 @@ async def test_an_answer_that_does_not_come_is_asked_for_again(
 ) -> None:
     monkeypatch.setattr("client_sdk.connection.worker._RETRY_SECONDS", 0.001)
 
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
-        late, _, _ = await visit.question()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        late, _, _ = await visit.receive_request()
         while True:
             # Where this one takes too long as well, it is asked once more.
-            await visit.connected("TRADES:A")
+            await visit.grant_subscription("TRADES:A")
             # What comes after all is nothing any more.
-            await visit.answer(late, {"ok": False})
-            await visit.say("43/market,999[{}]", trades(1))
+            await visit.reply(late, {"ok": False})
+            await visit.send("43/market,999[{}]", trades(1))
 
     async with (
-        Scripted(script).running() as server,
+        ScriptedServer(script).running() as server,
         client_at(server, answer_seconds=0.03) as client,
     ):
         assert isinstance(await anext(client.market.trades("A")), TradesMessage)
 
 
 async def test_messages_that_nobody_can_read_are_counted_and_shown_as_a_gap() -> None:
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
-        await visit.connected("TRADES:A")
-        await visit.say(
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        await visit.grant_subscription("TRADES:A")
+        await visit.send(
             "42/elsewhere,[\"x\",{}]",
             event("/market", "novelty", x=1),
             event("/market", "status", x=1),
@@ -404,14 +404,14 @@ async def test_messages_that_nobody_can_read_are_counted_and_shown_as_a_gap() ->
             event("/market", "trades", x=1),
             trades(3),
         )  # fmt: skip
-        head, name, body = await visit.question()
+        head, name, body = await visit.receive_request()
         assert (name, body["since"]) == ("subscribe", {"TRADES:A": {"epoch": "e", "seq": 1}})
         state = {"status": "CONNECTED", "epoch": "e", "seq": 3, "recovered": False}
-        await visit.answer(head, {"ok": True, "topics": {"TRADES:A": state}})
-        await visit.say(trades(4))
-        await visit.stay()
+        await visit.reply(head, {"ok": True, "topics": {"TRADES:A": state}})
+        await visit.send(trades(4))
+        await visit.wait_closed()
 
-    async with Scripted(script).running() as server, client_at(server) as client:
+    async with ScriptedServer(script).running() as server, client_at(server) as client:
         stream = client.market.trades("A")
         items = [await anext(stream) for _ in range(3)]
         assert [each.seq if isinstance(each, TradesMessage) else None for each in items] == [
@@ -431,9 +431,9 @@ async def test_a_session_is_asked_for_and_talked_to_until_the_server_can(
 ) -> None:
     monkeypatch.setattr("client_sdk.connection.worker._RETRY_SECONDS", 0.001)
 
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
-        await visit.admit("/session")
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        await visit.accept_namespace("/session")
         busy = {"code": "limit.rate", "message": "slowly", "retry_after_ms": 1}
         for answer in (
             {"ok": False, "error": {"code": "server.internal", "message": "oops"}},
@@ -441,33 +441,33 @@ async def test_a_session_is_asked_for_and_talked_to_until_the_server_can(
             {"ok": False, "error": busy},
             {"ok": True, "id": "mine", "epoch": "e", "seq": 1, "ts": 1},
         ):
-            head, _, _ = await visit.question()
-            await visit.answer(head, answer)
-        await visit.stay()
+            head, _, _ = await visit.receive_request()
+            await visit.reply(head, answer)
+        await visit.wait_closed()
 
-    async with Scripted(script).running() as server, client_at(server) as client:
+    async with ScriptedServer(script).running() as server, client_at(server) as client:
         session = await client.session.join("s")
         assert (await session.send({"n": 1}, id="mine")).id == "mine"
 
 
 async def test_a_namespace_that_was_put_off_is_not_asked_for_on_a_new_connection() -> None:
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
-        await visit.hear()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        await visit.receive()
         problem = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
-        await visit.say(f"44/session,{json.dumps({'message': 'x', 'data': problem})}")
+        await visit.send(f"44/session,{json.dumps({'message': 'x', 'data': problem})}")
         await asyncio.sleep(0.01)
 
-    async def only_market(visit: Visit) -> None:
-        await visit.let_in()
-        await visit.connected("TRADES:A")
-        await visit.say(trades(1))
-        assert (await visit.hear()).startswith("41/market")
-        await visit.stay()
+    async def only_market(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        await visit.grant_subscription("TRADES:A")
+        await visit.send(trades(1))
+        assert (await visit.receive()).startswith("41/market")
+        await visit.wait_closed()
 
-    async with Scripted(script, only_market).running() as server, client_at(server) as client:
+    async with ScriptedServer(script, only_market).running() as server, client_at(server) as client:
         joining = asyncio.ensure_future(client.session.join("s"))
-        await until(lambda: client.stats.reconnects == 1)
+        await wait_until(lambda: client.stats.reconnects == 1)
         stream = client.market.trades("A")
         assert isinstance(await anext(stream), TradesMessage)
         joining.cancel()
@@ -475,35 +475,35 @@ async def test_a_namespace_that_was_put_off_is_not_asked_for_on_a_new_connection
 
 
 async def test_what_one_connection_put_off_is_asked_for_at_once_on_the_next() -> None:
-    async def busy(visit: Visit) -> None:
-        await visit.let_in()
-        head, _, _ = await visit.question()
+    async def busy(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        head, _, _ = await visit.receive_request()
         problem = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
-        await visit.answer(head, {"ok": False, "error": problem})
+        await visit.reply(head, {"ok": False, "error": problem})
         await asyncio.sleep(0.01)
 
-    async def idle(visit: Visit) -> None:
-        await visit.let_in()
-        await visit.connected("TRADES:A")
-        await visit.stay()
+    async def idle(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        await visit.grant_subscription("TRADES:A")
+        await visit.wait_closed()
 
     async with (
-        Scripted(busy, idle).running() as server,
+        ScriptedServer(busy, idle).running() as server,
         client_at(server) as client,
-        asyncio.timeout(PATIENCE_SECONDS),
+        asyncio.timeout(MAX_WAIT_SECONDS),
         client.market.trades("A"),
     ):
         assert client.stats.reconnects == 1
 
 
 async def test_session_events_that_nobody_can_read_are_counted() -> None:
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
-        await visit.admit("/session")
-        head, _, _ = await visit.question()
-        await visit.answer(head, {"ok": True, "epoch": "e", "seq": 0})
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        await visit.accept_namespace("/session")
+        head, _, _ = await visit.receive_request()
+        await visit.reply(head, {"ok": True, "epoch": "e", "seq": 0})
         await asyncio.sleep(0.01)
-        await visit.say(
+        await visit.send(
             event("/session", "message", x=1),
             event("/session", "novelty", x=1),
             event("/session", "session_closed", session_id="another"),
@@ -511,9 +511,9 @@ async def test_session_events_that_nobody_can_read_are_counted() -> None:
                   participant_count=1, ts=1),
             event("/session", "session_closed", session_id="s", reason="closed"),
         )  # fmt: skip
-        await visit.stay()
+        await visit.wait_closed()
 
-    async with Scripted(script).running() as server, client_at(server) as client:
+    async with ScriptedServer(script).running() as server, client_at(server) as client:
         session = await client.session.join("s")
         with pytest.raises(SessionError):
             await anext(session.messages())
@@ -521,17 +521,17 @@ async def test_session_events_that_nobody_can_read_are_counted() -> None:
 
 
 async def test_publishing_to_a_server_that_answers_nonsense_fails() -> None:
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
         for answer in (
             {"ok": True, "positions": []},
             {"ok": False, "error": {"code": "request.invalid", "message": "no"}},
         ):
-            head, _, _ = await visit.question()
-            await visit.answer(head, answer)
-        await visit.stay()
+            head, _, _ = await visit.receive_request()
+            await visit.reply(head, answer)
+        await visit.wait_closed()
 
-    async with Scripted(script).running() as server, client_at(server) as client:
+    async with ScriptedServer(script).running() as server, client_at(server) as client:
         codes = []
         for _ in range(2):
             with pytest.raises(FloorcastError) as caught:
@@ -543,11 +543,11 @@ async def test_publishing_to_a_server_that_answers_nonsense_fails() -> None:
 async def test_an_error_of_ours_ends_the_client_loudly(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(self: object, seconds: float) -> None:
+    def fail(self: object, uptime_seconds: float) -> None:
         raise ZeroDivisionError
 
-    async with Scripted(closes).running() as server, nothing_left():
-        monkeypatch.setattr("client_sdk.connection.backoff.Backoff.lasted", fail)
+    async with ScriptedServer(close_after_accept).running() as server, no_leftover_tasks():
+        monkeypatch.setattr("client_sdk.connection.backoff.Backoff.reset_if_stable", fail)
         client = client_at(server)
         await client.start()
         with pytest.raises(ProtocolError):
@@ -557,15 +557,15 @@ async def test_an_error_of_ours_ends_the_client_loudly(
 
 
 async def test_frames_that_wait_do_not_keep_others_from_running() -> None:
-    async def script(visit: Visit) -> None:
-        await visit.let_in()
-        await visit.connected("TRADES:A")
+    async def script(visit: ScriptedConnection) -> None:
+        await visit.accept()
+        await visit.grant_subscription("TRADES:A")
         for seq in range(1, 2001):
-            await visit.say(trades(seq))
-        await visit.stay()
+            await visit.send(trades(seq))
+        await visit.wait_closed()
 
     async with (
-        Scripted(script).running() as server,
+        ScriptedServer(script).running() as server,
         client_at(server, buffer_messages=256) as client,
     ):
         stream = client.market.trades("A")
@@ -585,6 +585,6 @@ def test_errors_say_what_they_are() -> None:
     error = AuthenticationError("the token has expired", code="auth.expired")
     assert str(error) == "the token has expired (auth.expired)"
     assert str(SendTimeout("too late")) == "too late (client.timeout)"
-    again = error.again()
+    again = error.clone()
     assert again is not error
     assert (again.code, again.message) == (error.code, error.message)

@@ -218,7 +218,7 @@ def test_it_is_the_servers_book_or_knows_that_it_is_not(
             assert client.apply(update)
         assert in_step == (client.position == Position(epoch="e1", seq=seq))
         if not in_step:
-            whole = server.whole()
+            whole = server.snapshot()
             snapshot = message(
                 seq, list(whole.bids), list(whole.asks), whole.checksum, kind="snapshot"
             )

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from client_sdk import BookStatus, Client, ClientState, ForbiddenError, LiveBook
-from tests.kit.clients.sdk import client_of, cut, nothing_left, until
-from tests.kit.server.in_process import Running, running
+from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks, wait_until
+from tests.kit.server.in_process import RunningServer, running
 
 
-async def publish(floor: Running, bids: Any, asks: Any, kind: str = "update") -> None:
+async def publish(floor: RunningServer, bids: Any, asks: Any, kind: str = "update") -> None:
     """Publish levels of the one book."""
     levels = {"bids": bids, "asks": asks}
     await floor.server.publishing.publish("ORDERBOOK:A", levels, kind=kind)
@@ -26,7 +26,7 @@ def is_at(book: LiveBook, seq: int) -> bool:
 
 
 async def test_it_begins_with_the_whole_and_follows_every_change() -> None:
-    async with running() as floor, nothing_left(), client_of(floor) as client:
+    async with running() as floor, no_leftover_tasks(), client_of(floor) as client:
         await publish(floor, [["10.0", "1"], ["9.5", "2"]], [["10.5", "5"]])
         async with client.market.book("A") as book:
             assert book.symbol == "A"
@@ -41,7 +41,7 @@ async def test_it_begins_with_the_whole_and_follows_every_change() -> None:
             assert (await anext(book)) is book
             assert (await anext(book)).best_bid == Decimal("9.5")
             assert "LIVE" in repr(book)
-        await until(lambda: len(floor.server.subscriptions) == 0)
+        await wait_until(lambda: len(floor.server.subscriptions) == 0)
         assert [each async for each in book] == []
 
 
@@ -49,7 +49,7 @@ async def test_a_reader_that_is_slow_sees_the_last_state_alone() -> None:
     async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
         for quantity in range(1, 31):
             await publish(floor, [["1", str(quantity)]], [])
-        await until(lambda: is_at(book, 30))
+        await wait_until(lambda: is_at(book, 30))
         seen = [(await anext(book)).bids]
         assert seen == [numbers(("1", "30"))]
         waiting = asyncio.ensure_future(anext(book))
@@ -62,11 +62,11 @@ async def test_a_reader_that_is_slow_sees_the_last_state_alone() -> None:
 async def test_one_that_differs_is_fetched_anew() -> None:
     async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
         await publish(floor, [["1", "1"]], [["2", "2"]])
-        await until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
+        await wait_until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
         before = book.resyncs
-        book._listener.book._bids.set([("1", "7")])
+        book._reader.book._bids.update([("1", "7")])
         await publish(floor, [], [["3", "3"]])
-        await until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
+        await wait_until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
         assert book.resyncs == before + 1
         assert book.bids == numbers(("1", "1"))
         assert book.asks == numbers(("2", "2"), ("3", "3"))
@@ -75,26 +75,26 @@ async def test_one_that_differs_is_fetched_anew() -> None:
 async def test_a_change_that_was_lost_is_noticed_and_healed() -> None:
     async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
         await publish(floor, [["1", "1"]], [])
-        await until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
-        book._listener._tracks["ORDERBOOK:A"].seq = 0
+        await wait_until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
+        book._reader._trackers["ORDERBOOK:A"].seq = 0
         await publish(floor, [["1", "2"]], [])
-        await until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
+        await wait_until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
         assert book.bids == numbers(("1", "2"))
 
 
 async def test_a_cut_is_offline_and_then_the_book_is_right_again() -> None:
     async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
         await publish(floor, [["1", "1"]], [])
-        await until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
-        cut(floor)
-        await until(lambda: book.status is BookStatus.OFFLINE)
+        await wait_until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
+        abort_connections(floor)
+        await wait_until(lambda: book.status is BookStatus.OFFLINE)
         assert book.bids == numbers(("1", "1"))
         await publish(floor, [["1", "2"], ["0.5", "1"]], [])
-        await until(lambda: is_at(book, 2))
+        await wait_until(lambda: is_at(book, 2))
         assert book.bids == numbers(("1", "2"), ("0.5", "1"))
-        cut(floor)
-        await until(lambda: client.stats.reconnects == 2)
-        await until(lambda: book.status is BookStatus.LIVE)
+        abort_connections(floor)
+        await wait_until(lambda: client.stats.reconnects == 2)
+        await wait_until(lambda: book.status is BookStatus.LIVE)
 
 
 async def test_a_server_that_lost_its_past_has_an_empty_book() -> None:
@@ -106,12 +106,12 @@ async def test_a_server_that_lost_its_past_has_an_empty_book() -> None:
         book = client.market.book("A")
         await book.ready()
         assert book.bids == numbers(("1", "1"))
-    await until(lambda: client.state is ClientState.OFFLINE)
+    await wait_until(lambda: client.state is ClientState.OFFLINE)
     async with running({"server.port": port}) as floor:
-        await until(lambda: book.status is BookStatus.LIVE)
+        await wait_until(lambda: book.status is BookStatus.LIVE)
         assert book.bids == []
         await publish(floor, [["7", "1"]], [])
-        await until(lambda: book.best_bid == Decimal(7))
+        await wait_until(lambda: book.best_bid == Decimal(7))
         await book.aclose()
         await client.close()
 
@@ -119,11 +119,11 @@ async def test_a_server_that_lost_its_past_has_an_empty_book() -> None:
 async def test_a_silent_feed_makes_it_stale() -> None:
     async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
         await publish(floor, [["1", "1"]], [])
-        await until(lambda: book.status is BookStatus.LIVE and is_at(book, 1))
+        await wait_until(lambda: book.status is BookStatus.LIVE and is_at(book, 1))
         floor.pass_time(11)
-        await until(lambda: book.status is BookStatus.STALE)
+        await wait_until(lambda: book.status is BookStatus.STALE)
         await publish(floor, [["1", "2"]], [])
-        await until(lambda: book.status is BookStatus.LIVE)
+        await wait_until(lambda: book.status is BookStatus.LIVE)
 
 
 async def test_a_snapshot_that_is_wrong_itself_is_not_asked_for_without_a_pause(
@@ -133,18 +133,18 @@ async def test_a_snapshot_that_is_wrong_itself_is_not_asked_for_without_a_pause(
     async with running() as floor, client_of(floor) as client:
         await publish(floor, [["1", "1"]], [])
         wrong = [True]
-        right = type(client.market.book("B")._listener.book).checksum
+        right = type(client.market.book("B")._reader.book).checksum
 
         def checksum(self: Any) -> int:
             return right(self) + (self.symbol == "A" and wrong[0])
 
         monkeypatch.setattr("client_sdk.market.book.Book.checksum", checksum)
         book = client.market.book("A")
-        await until(lambda: book.resyncs == 3)
+        await wait_until(lambda: book.resyncs == 3)
         assert book.status is BookStatus.SYNCING
         wrong.clear()
         wrong.append(False)
-        await until(lambda: book.status is BookStatus.LIVE)
+        await wait_until(lambda: book.status is BookStatus.LIVE)
         assert book.bids == numbers(("1", "1"))
 
 
@@ -153,8 +153,8 @@ async def test_a_wrong_snapshot_between_the_changes_costs_no_connection(
 ) -> None:
     async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
         await publish(floor, [["1", "1"]], [])
-        await until(lambda: is_at(book, 1))
-        right = type(book._listener.book).checksum
+        await wait_until(lambda: is_at(book, 1))
+        right = type(book._reader.book).checksum
         wrong = [1]
 
         def checksum(self: Any) -> int:
@@ -163,7 +163,7 @@ async def test_a_wrong_snapshot_between_the_changes_costs_no_connection(
         monkeypatch.setattr("client_sdk.market.book.Book.checksum", checksum)
         before = book.resyncs
         await publish(floor, [["2", "1"]], [], kind="snapshot")
-        await until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
+        await wait_until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
         assert book.bids == numbers(("2", "1"))
         assert (book.resyncs, client.stats.reconnects) == (before + 1, 0)
 
@@ -185,4 +185,4 @@ async def test_one_that_is_dropped_ends_its_subscription() -> None:
             await book.ready()
 
         await look(client)
-        await until(lambda: len(floor.server.subscriptions) == 0)
+        await wait_until(lambda: len(floor.server.subscriptions) == 0)

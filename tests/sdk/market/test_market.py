@@ -21,18 +21,25 @@ from client_sdk import (
     TradesMessage,
 )
 from client_sdk.contract import Scope
-from tests.kit.clients.sdk import client_of, config, cut, nothing_left, tasks, until
-from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.server.in_process import PRICE, Running, running
+from tests.kit.clients.sdk import (
+    abort_connections,
+    client_of,
+    client_tasks,
+    config,
+    no_leftover_tasks,
+    wait_until,
+)
+from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
-async def trade(floor: Running, number: int, symbol: str = "A") -> None:
+async def trade(floor: RunningServer, number: int, symbol: str = "A") -> None:
     """Publish one trade, whose id is its number."""
     body = {"id": number, "price": "1", "qty": "1", "side": "buy", "ts": 1}
     await floor.server.publishing.publish(f"TRADES:{symbol}", {"trades": [body]})
 
 
-async def price(floor: Running, last: object, symbol: str = "A") -> None:
+async def price(floor: RunningServer, last: object, symbol: str = "A") -> None:
     """Publish a price."""
     await floor.server.publishing.publish(f"PRICE:{symbol}", {**PRICE, "last": str(last)})
 
@@ -44,7 +51,7 @@ def number(item: TradesMessage | Gap) -> object:
 
 
 async def numbers(stream: Any, count: int) -> list[object]:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         return [number(await anext(stream)) for _ in range(count)]
 
 
@@ -92,7 +99,7 @@ async def test_a_slow_reader_of_prices_gets_the_latest_of_each_symbol() -> None:
         for each in range(50):
             await price(floor, each, "A")
             await price(floor, -each, "B")
-        await until(lambda: client.stats.received == 100)
+        await wait_until(lambda: client.stats.received == 100)
         heard = [await anext(prices), await anext(prices)]
         assert [(each.symbol, each.data.last) for each in heard] == [("A", "49"), ("B", "-49")]
         assert client.stats.merged == 98
@@ -106,7 +113,7 @@ async def test_a_slow_reader_of_trades_misses_nothing_that_is_in_the_history() -
     ):
         for each in range(1, 51):
             await trade(floor, each)
-        await until(lambda: client.stats.received == 50)
+        await wait_until(lambda: client.stats.received == 50)
         assert await numbers(trades, 50) == list(range(1, 51))
         assert client.stats.gaps == 0
 
@@ -120,7 +127,7 @@ async def test_a_slow_reader_of_trades_is_told_what_is_gone() -> None:
     ):
         for each in range(1, 31):
             await trade(floor, each)
-        await until(lambda: client.stats.received == 30)
+        await wait_until(lambda: client.stats.received == 30)
         assert await numbers(trades, 2) == [1, 2]
         gap = await anext(trades)
         assert isinstance(gap, Gap)
@@ -140,7 +147,7 @@ async def test_a_slow_reader_of_raw_books_gets_a_new_snapshot() -> None:
         for each in range(1, 21):
             levels = {"bids": [[str(each), "1"]], "asks": []}
             await floor.server.publishing.publish("ORDERBOOK:A", levels)
-        await until(lambda: client.stats.received == 20)
+        await wait_until(lambda: client.stats.received == 20)
         items = [await anext(books) for _ in range(3)]
         messages = [each for each in items if isinstance(each, BookMessage)]
         assert [(each.type, each.seq) for each in messages] == [
@@ -154,22 +161,22 @@ async def test_a_slow_reader_of_raw_books_gets_a_new_snapshot() -> None:
 async def test_what_was_missed_while_the_connection_was_cut_is_filled_in() -> None:
     async with (
         running() as floor,
-        nothing_left(),
+        no_leftover_tasks(),
         client_of(floor) as client,
         client.market.stream("TRADES:A", "TRADES:B", "PRICE:A") as stream,
     ):
         await trade(floor, 1)
         await price(floor, 1)
-        await until(lambda: client.stats.received == 2)
-        cut(floor)
+        await wait_until(lambda: client.stats.received == 2)
+        abort_connections(floor)
         for each in (2, 3):
             await trade(floor, each)
             await trade(floor, each, "B")
         await price(floor, 2)
-        await until(lambda: client.stats.reconnects == 1)
+        await wait_until(lambda: client.stats.reconnects == 1)
         await trade(floor, 4)
         heard: dict[str, list[object]] = {"TRADES:A": [], "TRADES:B": [], "PRICE:A": []}
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             while len(heard["TRADES:A"]) < 4 or "2" not in heard["PRICE:A"]:
                 item = await anext(stream)
                 assert not isinstance(item, Gap)
@@ -192,11 +199,11 @@ async def test_a_restart_of_the_server_is_a_gap_in_kept_streams_alone() -> None:
         trades, prices = client.market.trades("A"), client.market.prices("A")
         assert await numbers(trades, 1) == [1]
         assert (await anext(prices)).data.last == "1"
-    await until(lambda: client.state is ClientState.OFFLINE)
-    async with running({"server.port": port}) as floor, nothing_left():
+    await wait_until(lambda: client.state is ClientState.OFFLINE)
+    async with running({"server.port": port}) as floor, no_leftover_tasks():
         await trade(floor, 7)
         await price(floor, 7)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             gap = await anext(trades)
             assert isinstance(gap, Gap)
             assert (gap.topic, gap.missed_from, gap.missed_to) == ("TRADES:A", 2, None)
@@ -222,7 +229,7 @@ async def test_several_readers_share_one_subscription_which_ends_with_the_last()
         await price(floor, 3)
         assert (await anext(second)).data.last == "3"
         second.close()
-        await until(lambda: len(floor.server.subscriptions) == 0)
+        await wait_until(lambda: len(floor.server.subscriptions) == 0)
         # And again, from nothing.
         async with client.market.prices("A") as third:
             assert (await anext(third)).data.last == "3"
@@ -234,16 +241,16 @@ async def test_a_loop_that_is_left_ends_its_subscription() -> None:
         async for _ in client.market.prices("A"):
             break
         gc.collect()
-        await until(lambda: len(floor.server.subscriptions) == 0)
+        await wait_until(lambda: len(floor.server.subscriptions) == 0)
 
 
 async def test_the_fastest_pace_that_anybody_asked_for_is_asked_for() -> None:
     async with running() as floor, client_of(floor) as client:
 
         def paces() -> list[int]:
-            [peer] = floor.server.floor.peers()
+            [peer] = floor.server.context.clients()
             [found] = floor.server.subscriptions.of_connection(peer.connection_id)
-            return list(found.listeners.values())
+            return list(found.connections.values())
 
         async with client.market.prices("A", interval_ms=1000):
             assert paces() == [1000]
@@ -308,8 +315,8 @@ async def test_a_name_or_pace_that_nobody_may_ask_for_harms_no_other_reader() ->
 
 async def test_however_many_streams_are_ended_at_once_others_can_be_read() -> None:
     async with running() as floor, client_of(floor) as client:
-        cut(floor)
-        await until(lambda: client.state is ClientState.OFFLINE)
+        abort_connections(floor)
+        await wait_until(lambda: client.state is ClientState.OFFLINE)
         for each in range(1001):
             client.market.prices(f"S{each}").close()
         async with client.market.trades("A"):
@@ -353,7 +360,7 @@ async def test_a_heartbeat_shows_that_the_last_message_was_lost() -> None:
         assert client.stats.gaps_seen == 0
         # As if the client had not heard of them.
         for topic in ("TRADES:A", "PRICE:A"):
-            stream._listener._tracks[topic].seq = 0
+            stream._reader._trackers[topic].seq = 0
         floor.pass_time(16)
         items = [await anext(stream), await anext(stream)]
         assert {type(each) for each in items} == {TradesMessage, PriceMessage}
@@ -372,23 +379,23 @@ async def test_a_feed_that_falls_silent_is_told() -> None:
             await anext(prices)
             assert client.market.status("PRICE:A") is FeedState.LIVE
             floor.pass_time(11)
-            await until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
+            await wait_until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
             await price(floor, 2)
-            await until(lambda: client.market.status("PRICE:A") is FeedState.LIVE)
+            await wait_until(lambda: client.market.status("PRICE:A") is FeedState.LIVE)
             assert [each.state for each in told] == [FeedState.STALE, FeedState.LIVE]
             assert ignored == []
             client.market.on_status(lambda status: 1 / 0)  # type: ignore[arg-type]
             floor.pass_time(11)
-            await until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
-            cut(floor)
-            await until(lambda: client.market.status("PRICE:A") is None)
-            await until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
+            await wait_until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
+            abort_connections(floor)
+            await wait_until(lambda: client.market.status("PRICE:A") is None)
+            await wait_until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
 
 
 async def test_callbacks_are_called_one_after_the_other_plain_or_async(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with running() as floor, nothing_left(), client_of(floor) as client:
+    async with running() as floor, no_leftover_tasks(), client_of(floor) as client:
         plain: list[object] = []
         slow: list[object] = []
 
@@ -400,27 +407,27 @@ async def test_callbacks_are_called_one_after_the_other_plain_or_async(
 
         first = client.market.on("TRADES:A", lambda item: plain.append(number(item)))
         client.market.on("TRADES:A", take)
-        await until(lambda: len(floor.server.subscriptions) == 1)
+        await wait_until(lambda: len(floor.server.subscriptions) == 1)
         for each in range(1, 4):
             await trade(floor, each)
-        await until(lambda: len(plain) == len(slow) == 3)
+        await wait_until(lambda: len(plain) == len(slow) == 3)
         assert plain == slow == [1, 2, 3]
         assert "a callback failed" in caplog.text
         first.close()
         await trade(floor, 4)
-        await until(lambda: len(slow) == 4)
+        await wait_until(lambda: len(slow) == 4)
         assert plain == [1, 2, 3]
 
 
 async def test_a_callback_whose_topic_is_refused_says_so(caplog: pytest.LogCaptureFixture) -> None:
     async with running() as floor, client_of(floor, floor.token(symbols=["A"])) as client:
         callback = client.market.on("TRADES:B", lambda item: None)
-        await until(lambda: callback.error is not None)
+        await wait_until(lambda: callback.error is not None)
         assert isinstance(callback.error, ForbiddenError)
 
 
 async def test_a_client_may_be_closed_from_a_callback() -> None:
-    async with running() as floor, nothing_left():
+    async with running() as floor, no_leftover_tasks():
         client = client_of(floor)
         await client.start()
 
@@ -428,10 +435,10 @@ async def test_a_client_may_be_closed_from_a_callback() -> None:
             await client.close()
 
         client.market.on("TRADES:A", stop)
-        await until(lambda: len(floor.server.subscriptions) == 1)
+        await wait_until(lambda: len(floor.server.subscriptions) == 1)
         await trade(floor, 1)
-        await until(lambda: client.state is ClientState.CLOSED)
-        await until(lambda: not tasks())
+        await wait_until(lambda: client.state is ClientState.CLOSED)
+        await wait_until(lambda: not client_tasks())
         await floor.until_empty()
 
 
@@ -459,4 +466,4 @@ async def test_a_client_without_a_token_reads_where_that_is_allowed() -> None:
 async def test_a_callback_that_is_closed_at_once_is_forgotten() -> None:
     async with running() as floor, client_of(floor) as client:
         client.market.on("TRADES:A", lambda item: None).close()
-        await until(lambda: not client.market._callbacks._all)
+        await wait_until(lambda: not client.market._callbacks._running)

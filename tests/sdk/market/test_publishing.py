@@ -19,21 +19,21 @@ from client_sdk import (
     TopicError,
 )
 from client_sdk.contract import Scope
-from tests.kit.clients.sdk import client_of, cut, nothing_left, until
-from tests.kit.server.in_process import PRICE, Running, running
+from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks, wait_until
+from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
-def requests(floor: Running, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def requests(floor: RunningServer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many messages each request held that came from now on."""
     sizes: list[int] = []
     market = floor.server.sockets.namespace_handlers["/market"]
-    submit = market._submissions.submit
+    submit = market._client_publishing.publish
 
     async def counting(principal: Any, messages: list[object]) -> Any:
         sizes.append(len(messages))
         return await submit(principal, messages)
 
-    monkeypatch.setattr(market._submissions, "submit", counting)
+    monkeypatch.setattr(market._client_publishing, "publish", counting)
     return sizes
 
 
@@ -111,7 +111,7 @@ async def test_a_batch_whose_answer_was_lost_is_published_once(
             receipt = await publish(*arguments, **named)
             seen.append(receipt.position.seq)
             if len(seen) == 3:
-                cut(floor)
+                abort_connections(floor)
             return receipt
 
         monkeypatch.setattr(floor.server.broker, "publish", publish_and_cut)
@@ -156,7 +156,7 @@ async def test_publishing_while_offline_is_bounded_in_number_and_time() -> None:
     async with running() as floor:
         client = client_of(floor, send_seconds=0.05, pending_messages=1)
         await client.start()
-    await until(lambda: client.state is ClientState.OFFLINE)
+    await wait_until(lambda: client.state is ClientState.OFFLINE)
     waiting = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
     await asyncio.sleep(0)
     with pytest.raises(BufferFull):
@@ -165,7 +165,7 @@ async def test_publishing_while_offline_is_bounded_in_number_and_time() -> None:
         await waiting
     waiting = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
     await asyncio.sleep(0)
-    async with nothing_left():
+    async with no_leftover_tasks():
         await client.close()
     with pytest.raises(ClientClosed):
         await waiting
@@ -173,15 +173,15 @@ async def test_publishing_while_offline_is_bounded_in_number_and_time() -> None:
 
 async def test_what_was_published_offline_arrives_once_there_is_a_connection() -> None:
     async with running() as floor, client_of(floor) as client:
-        cut(floor)
-        await until(lambda: client.state is not ClientState.ONLINE)
+        abort_connections(floor)
+        await wait_until(lambda: client.state is not ClientState.ONLINE)
         assert (await client.market.publish("PRICE:A", PRICE)).seq == 1
 
 
 async def test_a_message_that_nobody_waits_for_any_more_is_not_published() -> None:
     async with running() as floor, client_of(floor) as client:
-        cut(floor)
-        await until(lambda: client.state is not ClientState.ONLINE)
+        abort_connections(floor)
+        await wait_until(lambda: client.state is not ClientState.ONLINE)
         given_up = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
         await asyncio.sleep(0)
         given_up.cancel()

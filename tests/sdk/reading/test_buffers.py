@@ -34,17 +34,17 @@ def test_it_is_full_by_what_must_be_kept_and_has_room_at_half() -> None:
     buffer: Buffer[str] = Buffer(4)
     for topic in "abcdefgh":
         buffer.replace(topic, topic)
-    states = [(buffer.is_full, buffer.has_room)]
+    states = [(buffer.is_full, buffer.has_space)]
     for number in range(4):
         buffer.put(str(number))
-        states.append((buffer.is_full, buffer.has_room))
+        states.append((buffer.is_full, buffer.has_space))
     assert states == [(False, True)] * 3 + [(False, False), (True, False)]
     for _ in range(8):
         buffer.take()
     assert buffer.is_full
     states = []
     while buffer.take() is not None:
-        states.append((buffer.is_full, buffer.has_room))
+        states.append((buffer.is_full, buffer.has_space))
     assert states == [(False, False)] + [(False, True)] * 3
 
 
@@ -53,5 +53,5 @@ def test_one_place_is_enough() -> None:
     buffer.put("k")
     assert buffer.is_full
     assert buffer.take() == "k"
-    assert buffer.has_room
+    assert buffer.has_space
     assert buffer.take() is None

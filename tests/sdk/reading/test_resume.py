@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from client_sdk import Gap, GapReason
 from client_sdk.contract import Position, Stream
 from client_sdk.models import BookMessage, MarketMessage, PriceMessage
-from client_sdk.reading.gaps import Chain, Track, Verdict, chain_of
-from client_sdk.reading.readers import Listener, State
-from client_sdk.reading.topic_subscription import Subject
+from client_sdk.reading.gaps import CheckResult, Continuity, GapTracker, continuity_of
+from client_sdk.reading.readers import Reader, TopicState
+from client_sdk.reading.topic_subscription import TopicSubscription
 from client_sdk.stats import Counters
-from tests.sdk.model import TOPIC, Desk, trade
+from tests.sdk.model import TOPIC, ReaderRig, trade
 
 
 def at(seq: int, epoch: str = "e0") -> Position:
@@ -52,123 +52,123 @@ def price(epoch: str, seq: int, kind: str = "update") -> MarketMessage:
 
 
 def test_each_stream_has_its_chain() -> None:
-    assert chain_of(Stream.PRICE) is Chain.LATEST
-    assert chain_of(Stream.ORDERBOOK) is Chain.CHANGES
-    assert chain_of(Stream.TRADES) is chain_of(Stream.USER_DATA) is Chain.KEPT
+    assert continuity_of(Stream.PRICE) is Continuity.LATEST
+    assert continuity_of(Stream.ORDERBOOK) is Continuity.DELTAS
+    assert continuity_of(Stream.TRADES) is continuity_of(Stream.USER_DATA) is Continuity.COMPLETE
 
 
 def test_a_kept_message_has_to_be_the_very_next() -> None:
-    track = Track(Chain.KEPT, at(5))
-    assert track.judge(trade("e0", 5)) is Verdict.KNOWN
-    assert track.judge(trade("e0", 6)) is Verdict.NEXT
-    assert track.judge(trade("e0", 7)) is Verdict.GAP
-    assert track.judge(trade("e1", 6)) is Verdict.GAP
+    track = GapTracker(Continuity.COMPLETE, at(5))
+    assert track.check(trade("e0", 5)) is CheckResult.KNOWN
+    assert track.check(trade("e0", 6)) is CheckResult.NEXT
+    assert track.check(trade("e0", 7)) is CheckResult.GAP
+    assert track.check(trade("e1", 6)) is CheckResult.GAP
     # A snapshot that jumps stands for others, which may be had yet.
-    assert track.judge(trade("e0", 9, "snapshot", 5)) is Verdict.GAP
-    assert track.judge(trade("e0", 6, "snapshot", 5)) is Verdict.NEXT
+    assert track.check(trade("e0", 9, "snapshot", 5)) is CheckResult.GAP
+    assert track.check(trade("e0", 6, "snapshot", 5)) is CheckResult.NEXT
 
 
 def test_a_heartbeat_ahead_is_a_gap() -> None:
-    for chain in Chain:
-        track = Track(chain, at(5))
-        assert track.judge(trade("e0", 5, "heartbeat", 5)) is Verdict.KNOWN
-        assert track.judge(trade("e0", 6, "heartbeat", 6)) is Verdict.GAP
-        assert track.judge(trade("e1", 1, "heartbeat", 1)) is Verdict.GAP
+    for chain in Continuity:
+        track = GapTracker(chain, at(5))
+        assert track.check(trade("e0", 5, "heartbeat", 5)) is CheckResult.KNOWN
+        assert track.check(trade("e0", 6, "heartbeat", 6)) is CheckResult.GAP
+        assert track.check(trade("e1", 1, "heartbeat", 1)) is CheckResult.GAP
 
 
 def test_a_price_stands_for_all_before_it() -> None:
-    track = Track(Chain.LATEST, at(5))
-    assert track.judge(price("e0", 5)) is Verdict.KNOWN
-    assert track.judge(price("e0", 9)) is Verdict.NEXT
-    assert track.judge(price("e1", 1)) is Verdict.NEXT
+    track = GapTracker(Continuity.LATEST, at(5))
+    assert track.check(price("e0", 5)) is CheckResult.KNOWN
+    assert track.check(price("e0", 9)) is CheckResult.NEXT
+    assert track.check(price("e1", 1)) is CheckResult.NEXT
 
 
 def test_changes_of_a_book_may_reach_back_but_leave_nothing_out() -> None:
-    track = Track(Chain.CHANGES, at(5))
-    assert track.judge(book("e0", 5, 4)) is Verdict.KNOWN
-    assert track.judge(book("e0", 8, 5)) is Verdict.NEXT
-    assert track.judge(book("e0", 8, 3)) is Verdict.NEXT
-    assert track.judge(book("e0", 8, 6)) is Verdict.GAP
-    assert track.judge(book("e1", 1, 0)) is Verdict.GAP
-    assert track.judge(book("e1", 1, 0, "snapshot")) is Verdict.NEXT
-    track.restart()
+    track = GapTracker(Continuity.DELTAS, at(5))
+    assert track.check(book("e0", 5, 4)) is CheckResult.KNOWN
+    assert track.check(book("e0", 8, 5)) is CheckResult.NEXT
+    assert track.check(book("e0", 8, 3)) is CheckResult.NEXT
+    assert track.check(book("e0", 8, 6)) is CheckResult.GAP
+    assert track.check(book("e1", 1, 0)) is CheckResult.GAP
+    assert track.check(book("e1", 1, 0, "snapshot")) is CheckResult.NEXT
+    track.reset()
     assert track.position is None
-    assert track.judge(book("e0", 5, 4, "snapshot")) is Verdict.NEXT
+    assert track.check(book("e0", 5, 4, "snapshot")) is CheckResult.NEXT
 
 
 # --- a reader
 
 
 def test_what_was_missed_is_asked_for_and_filled_in() -> None:
-    desk = Desk()
-    reader = desk.reader()
+    desk = ReaderRig()
+    reader = desk.add_reader()
     desk.settle()
     desk.publish()
     desk.publish(lost=True)
     desk.publish()
-    assert desk.lacks()
+    assert desk.needs_sync()
     assert desk.counters.gaps_seen == 1
     desk.settle()
-    assert [seq for _, seq in reader.places] == [1, 2, 3]
+    assert [seq for _, seq in reader.positions] == [1, 2, 3]
     assert reader.gaps == []
 
 
 def test_a_lost_last_message_shows_with_the_next_heartbeat() -> None:
-    desk = Desk()
-    reader = desk.reader()
+    desk = ReaderRig()
+    reader = desk.add_reader()
     desk.settle()
     desk.publish(lost=True)
-    assert not desk.lacks()
-    assert not desk.subject.hear(desk.topic.heartbeat())
+    assert not desk.needs_sync()
+    assert not desk.subscription.receive(desk.topic.heartbeat())
     desk.settle()
-    assert reader.places == [("e0", 1)]
+    assert reader.positions == [("e0", 1)]
 
 
 def test_what_is_gone_is_told_in_its_place() -> None:
-    desk = Desk(history=2)
-    reader = desk.reader()
+    desk = ReaderRig(history=2)
+    reader = desk.add_reader()
     desk.settle()
     desk.publish()
-    desk.cut()
+    desk.disconnect()
     for _ in range(4):
         desk.publish()
     desk.settle()
     # The last is there as a snapshot; the three before it are gone.
     assert reader.gaps == [Gap(TOPIC, "e0", 2, 4, GapReason.HISTORY)]
-    assert [seq for _, seq in reader.places] == [1, 5]
+    assert [seq for _, seq in reader.positions] == [1, 5]
     assert desk.counters.gaps == 1
 
 
 def test_a_server_that_lost_its_past_is_told_as_well() -> None:
-    desk = Desk()
-    reader = desk.reader()
+    desk = ReaderRig()
+    reader = desk.add_reader()
     desk.settle()
     desk.publish()
-    desk.cut()
+    desk.disconnect()
     desk.topic.restart()
     desk.publish()
     desk.settle()
     assert reader.gaps == [Gap(TOPIC, "e0", 2, None, GapReason.EPOCH)]
-    assert reader.places == [("e0", 1), ("e1", 1)]
+    assert reader.positions == [("e0", 1), ("e1", 1)]
 
 
 def test_all_that_a_new_epoch_has_is_read() -> None:
-    desk = Desk()
-    reader = desk.reader()
+    desk = ReaderRig()
+    reader = desk.add_reader()
     desk.publish()
     desk.settle()
-    desk.cut()
+    desk.disconnect()
     desk.topic.restart()
     for _ in range(4):
         desk.publish()
     desk.settle()
     assert reader.gaps == [Gap(TOPIC, "e0", 2, None, GapReason.EPOCH)]
-    assert reader.places == [("e0", 1), *(("e1", seq) for seq in range(1, 5))]
+    assert reader.positions == [("e0", 1), *(("e1", seq) for seq in range(1, 5))]
 
 
 def test_what_a_new_epoch_has_lost_already_is_told_as_well() -> None:
-    desk = Desk(history=2)
-    reader = desk.reader(at(3))
+    desk = ReaderRig(history=2)
+    reader = desk.add_reader(at(3))
     desk.topic.restart()
     desk.topic.seq = 7
     desk.settle()
@@ -176,177 +176,182 @@ def test_what_a_new_epoch_has_lost_already_is_told_as_well() -> None:
         Gap(TOPIC, "e0", 4, None, GapReason.EPOCH),
         Gap(TOPIC, "e1", 1, 6, GapReason.HISTORY),
     ]
-    assert reader.places == [("e1", 7)]
+    assert reader.positions == [("e1", 7)]
 
 
 def test_a_server_that_is_back_at_what_it_had_kept_is_told_and_followed() -> None:
-    desk = Desk()
-    reader = desk.reader()
+    desk = ReaderRig()
+    reader = desk.add_reader()
     desk.settle()
     for _ in range(4):
         desk.publish()
     desk.settle()
-    desk.cut()
+    desk.disconnect()
     desk.topic.seq = 2
     desk.settle()
     assert reader.gaps == [Gap(TOPIC, "e0", 5, None, GapReason.EPOCH)]
     desk.publish()
     desk.settle()
-    assert reader.places[-1] == ("e0", 3)
+    assert reader.positions[-1] == ("e0", 3)
 
 
 def test_a_new_epoch_that_goes_on_with_the_old_numbers_is_read_from_its_first_message() -> None:
-    desk = Desk()
-    reader = desk.reader()
+    desk = ReaderRig()
+    reader = desk.add_reader()
     desk.settle()
     for _ in range(4):
         desk.publish()
     desk.settle()
-    desk.cut()
-    desk.topic.go_back(2)
+    desk.disconnect()
+    desk.topic.roll_back(2)
     for _ in range(3):
         desk.publish()
     desk.settle()
     assert reader.gaps == [Gap(TOPIC, "e0", 5, None, GapReason.EPOCH)]
-    assert reader.places == [*(("e0", seq) for seq in range(1, 5)), ("e1", 3), ("e1", 4), ("e1", 5)]
+    assert reader.positions == [
+        *(("e0", seq) for seq in range(1, 5)),
+        ("e1", 3),
+        ("e1", 4),
+        ("e1", 5),
+    ]
 
 
 def test_a_restart_without_a_new_message_is_told_once() -> None:
-    desk = Desk()
-    reader = desk.reader()
+    desk = ReaderRig()
+    reader = desk.add_reader()
     desk.publish()
     desk.settle()
     for _ in range(2):
-        desk.cut()
+        desk.disconnect()
         desk.topic.restart()
         desk.settle()
     assert [(gap.epoch, gap.missed_from) for gap in reader.gaps] == [("e0", 2), ("e1", 1)]
     desk.publish()
     desk.settle()
-    assert reader.places == [("e0", 1), ("e2", 1)]
+    assert reader.positions == [("e0", 1), ("e2", 1)]
 
 
 def test_a_reader_that_is_full_gets_the_rest_once_it_has_read() -> None:
-    desk = Desk(history=10, capacity=4)
-    reader = desk.reader()
+    desk = ReaderRig(history=10, capacity=4)
+    reader = desk.add_reader()
     desk.settle()
     for _ in range(8):
         desk.publish()
-    assert reader.listener.is_behind(TOPIC)
-    assert not desk.lacks(), "there is no room for an answer yet"
+    assert reader.reader.is_behind(TOPIC)
+    assert not desk.needs_sync(), "there is no room for an answer yet"
     reader.read(1)
-    assert not desk.lacks()
+    assert not desk.needs_sync()
     reader.read(1)
-    assert desk.lacks()
+    assert desk.needs_sync()
     desk.settle()
-    assert [seq for _, seq in reader.places] == list(range(1, 9))
+    assert [seq for _, seq in reader.positions] == list(range(1, 9))
     assert reader.gaps == []
 
 
 def test_a_slow_reader_costs_another_nothing() -> None:
-    desk = Desk(history=3, capacity=4)
-    slow, swift = desk.reader(), desk.reader()
+    desk = ReaderRig(history=3, capacity=4)
+    slow, swift = desk.add_reader(), desk.add_reader()
     desk.settle()
     for _ in range(12):
         desk.publish()
         swift.read(1)
-    assert [seq for _, seq in swift.places] == list(range(1, 13))
+    assert [seq for _, seq in swift.positions] == list(range(1, 13))
     desk.publish(lost=True)
     desk.publish()
     # It asks for the swift one alone, and so nothing is told of a gap.
-    desk.ask()
-    desk.answer()
+    desk.send_request()
+    desk.receive_reply()
     swift.read(9)
-    assert [seq for _, seq in swift.places] == list(range(1, 15))
+    assert [seq for _, seq in swift.positions] == list(range(1, 15))
     assert swift.gaps == []
     desk.settle()
     assert slow.gaps == [Gap(TOPIC, "e0", 5, 13, GapReason.HISTORY)]
-    assert [seq for _, seq in slow.places] == [1, 2, 3, 4, 14]
+    assert [seq for _, seq in slow.positions] == [1, 2, 3, 4, 14]
 
 
 def test_who_makes_room_while_another_is_answered_is_asked_for_next() -> None:
-    desk = Desk(history=20, capacity=4)
-    slow, swift = desk.reader(), desk.reader()
+    desk = ReaderRig(history=20, capacity=4)
+    slow, swift = desk.add_reader(), desk.add_reader()
     desk.settle()
     for _ in range(6):
         desk.publish()
         swift.read(1)
     desk.publish(lost=True)
     desk.publish()
-    desk.ask()
+    desk.send_request()
     slow.read(4)
-    desk.answer()
-    assert desk.lacks()
+    desk.receive_reply()
+    assert desk.needs_sync()
     desk.settle()
-    assert [seq for _, seq in slow.places] == list(range(1, 9))
+    assert [seq for _, seq in slow.positions] == list(range(1, 9))
 
 
 def test_nothing_is_asked_for_who_could_not_take_the_answer() -> None:
-    desk = Desk(history=2, capacity=4)
-    slow = desk.reader()
+    desk = ReaderRig(history=2, capacity=4)
+    slow = desk.add_reader()
     desk.settle()
     for _ in range(6):
         desk.publish()
     slow.read(1)
-    desk.cut()
+    desk.disconnect()
     for _ in range(5):
         desk.publish()
-    desk.ask()
-    desk.answer()
-    assert not desk.lacks()
+    desk.send_request()
+    desk.receive_reply()
+    assert not desk.needs_sync()
     desk.settle()
-    assert [seq for _, seq in slow.places] == [1, 2, 3, 4, 11]
+    assert [seq for _, seq in slow.positions] == [1, 2, 3, 4, 11]
     assert [(gap.missed_from, gap.missed_to) for gap in slow.gaps] == [(5, 10)]
 
 
 def test_a_full_reader_is_told_once_however_often_the_server_restarts() -> None:
-    desk = Desk(capacity=1)
-    reader = desk.reader()
+    desk = ReaderRig(capacity=1)
+    reader = desk.add_reader()
     desk.settle()
     desk.publish()
     for _ in range(5):
-        desk.cut()
+        desk.disconnect()
         desk.topic.restart()
-        desk.ask()
-        desk.answer()
+        desk.send_request()
+        desk.receive_reply()
     desk.settle()
-    assert reader.places == [("e0", 1)]
+    assert reader.positions == [("e0", 1)]
     assert reader.gaps == [Gap(TOPIC, "e0", 2, None, GapReason.EPOCH)]
 
 
 def test_what_is_gone_for_one_may_be_there_for_another() -> None:
-    desk = Desk(history=3, capacity=10)
-    far, near = desk.reader(at(1)), desk.reader(at(8))
+    desk = ReaderRig(history=3, capacity=10)
+    far, near = desk.add_reader(at(1)), desk.add_reader(at(8))
     desk.topic.seq = 10
     desk.settle()
     assert near.gaps == []
-    assert [seq for _, seq in near.places] == [9, 10]
+    assert [seq for _, seq in near.positions] == [9, 10]
     assert far.gaps == [Gap(TOPIC, "e0", 2, 9, GapReason.HISTORY)]
 
 
 def test_too_much_for_an_answer_with_others_is_asked_for_alone() -> None:
-    desk = Desk(history=3)
-    reader = desk.reader(at(1))
+    desk = ReaderRig(history=3)
+    reader = desk.add_reader(at(1))
     desk.topic.seq = 10
-    desk.ask()
-    desk.answer(shared=True)
-    assert desk.subject.alone
+    desk.send_request()
+    desk.receive_reply(shared=True)
+    assert desk.subscription.needs_own_request
     assert reader.gaps == []
     desk.settle()
     assert len(reader.gaps) == 1
 
 
 def test_who_comes_later_begins_where_the_others_are() -> None:
-    desk = Desk()
-    early = desk.reader()
+    desk = ReaderRig()
+    early = desk.add_reader()
     desk.settle()
     desk.publish()
-    late = desk.reader()
+    late = desk.add_reader()
     desk.settle()
     desk.publish()
     desk.settle()
-    assert [seq for _, seq in early.places] == [1, 2]
-    assert [seq for _, seq in late.places] == [2]
+    assert [seq for _, seq in early.positions] == [1, 2]
+    assert [seq for _, seq in late.positions] == [2]
 
 
 operations = st.one_of(
@@ -366,60 +371,62 @@ operations = st.one_of(
 def test_every_message_comes_once_in_order_or_is_said_to_be_missing(
     steps: list[tuple[str, int]], history: int, capacity: int, read_at_once: int
 ) -> None:
-    desk = Desk(history=history, capacity=capacity)
-    readers = [desk.reader(), desk.reader()]
+    desk = ReaderRig(history=history, capacity=capacity)
+    readers = [desk.add_reader(), desk.add_reader()]
     desk.settle()
     published: dict[str, int] = {"e0": 0}
     for step, reader in steps:
         if step == "publish" or step == "lose":
             desk.publish(lost=step == "lose")
         elif step == "cut":
-            desk.cut()
+            desk.disconnect()
         elif step == "restart":
-            desk.cut()
+            desk.disconnect()
             desk.topic.restart()
         elif step == "heartbeat" and desk.subscribed:
-            desk.subject.hear(desk.topic.heartbeat())
+            desk.subscription.receive(desk.topic.heartbeat())
         elif step == "ask":
-            desk.ask()
+            desk.send_request()
         elif step == "answer":
-            desk.answer()
+            desk.receive_reply()
         elif step == "read":
             readers[reader].read(read_at_once)
         published[desk.topic.epoch] = desk.topic.seq
     if desk.connected:
         # A last one that was lost shows with the next heartbeat.
-        desk.ask()
-        desk.answer()
-        desk.subject.hear(desk.topic.heartbeat())
+        desk.send_request()
+        desk.receive_reply()
+        desk.subscription.receive(desk.topic.heartbeat())
     desk.settle()
     desk.settle()
     for each in readers:
-        assert each.places == sorted(set(each.places)), "once, and in order"
+        assert each.positions == sorted(set(each.positions)), "once, and in order"
         for epoch, last in published.items():
             for seq in range(1, last + 1):
-                came = (epoch, seq) in each.places
-                missing = each.misses(epoch, seq)
+                came = (epoch, seq) in each.positions
+                missing = each.reports_missing(epoch, seq)
                 skipped = _whole_epoch_is_covered(each.gaps, epoch)
                 assert came != missing or (not came and skipped), (epoch, seq, each)
 
 
 def test_who_comes_while_another_is_asked_for_gets_the_state_as_well() -> None:
-    subject: Subject[MarketMessage] = Subject("PRICE:A", Chain.LATEST, Counters())
-    early, late = (Listener[MarketMessage](4, Counters(), on_room=lambda _: None) for _ in "ab")
+    subject: TopicSubscription[MarketMessage] = TopicSubscription(
+        "PRICE:A", Continuity.LATEST, Counters()
+    )
+    early, late = (Reader[MarketMessage](4, Counters(), on_space=lambda _: None) for _ in "ab")
     subject.add(early)
-    subject.ask()
-    state = State("e0", 1, False, price("e0", 1, "snapshot"), ())
-    assert subject.answer(state, shared=False)
-    subject.lose()
-    assert subject.ask() == at(1)
+    subject.begin_sync()
+    state = TopicState("e0", 1, False, price("e0", 1, "snapshot"), ())
+    assert subject.apply_state(state, shared=False)
+    subject.on_disconnect()
+    assert subject.begin_sync() == at(1)
     subject.add(late)
     # Nothing is new to the one who was asked for.
-    subject.answer(State("e0", 1, True, None, ()), shared=False)
+    subject.apply_state(TopicState("e0", 1, True, None, ()), shared=False)
     assert not late.is_ready
-    assert subject.lacks
-    assert subject.ask() is None
-    subject.answer(state, shared=False)
+    assert subject.needs_sync
+    assert subject.begin_sync() is None
+    subject.apply_state(state, shared=False)
     assert (late.take(), late.is_ready) == (state.snapshot, True)
     early.take()
     assert early.take() is None

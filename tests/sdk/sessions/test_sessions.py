@@ -23,17 +23,17 @@ from client_sdk import (
     UserJoined,
 )
 from client_sdk.contract import Scope
-from tests.kit.clients.sdk import client_of, cut, nothing_left, until
-from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.server.in_process import Running, running
+from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks, wait_until
+from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.server.in_process import RunningServer, running
 
 MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
 
 
-async def said(stream: Any, count: int) -> list[object]:
+async def read_numbers(stream: Any, count: int) -> list[object]:
     """What the next messages say; a gap fails the test."""
     words = []
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         for _ in range(count):
             item = await anext(stream)
             assert isinstance(item, SessionMessage)
@@ -44,7 +44,7 @@ async def said(stream: Any, count: int) -> list[object]:
 async def test_what_is_said_reaches_everybody_in_one_order() -> None:
     async with (
         running() as floor,
-        nothing_left(),
+        no_leftover_tasks(),
         client_of(floor) as ann,
         client_of(floor, floor.token("bob")) as bob,
         ann.session.join("job:42", metadata={"kind": "test"}) as hers,
@@ -55,7 +55,7 @@ async def test_what_is_said_reaches_everybody_in_one_order() -> None:
         sent = [await each.send({"n": number}) for number, each in enumerate((hers, his, hers))]
         assert [each.position.seq for each in sent] == [1, 2, 3]
         for stream in streams:
-            assert await said(stream, 3) == [0, 1, 2]
+            assert await read_numbers(stream, 3) == [0, 1, 2]
         message = (await his.history(limit=1))[0]
         assert (message.user_id, message.session_id, message.id) == ("ann", "job:42", sent[2].id)
         assert message.age < 5
@@ -68,18 +68,18 @@ async def test_messages_are_read_from_the_moment_of_joining_however_late_one_loo
         async with client.session.join("s") as session:
             for number in range(3):
                 await session.send({"n": number})
-            assert await said(session.messages(), 3) == [0, 1, 2]
+            assert await read_numbers(session.messages(), 3) == [0, 1, 2]
             here = session.messages().position("s")
             assert here is not None
-            assert await said(session.messages(Position(epoch=here.epoch, seq=2)), 1) == [2]
+            assert await read_numbers(session.messages(Position(epoch=here.epoch, seq=2)), 1) == [2]
         async with client.session.join("s", since=here) as again:
-            assert await said(again.messages(), 3) == [0, 1, 2]
+            assert await read_numbers(again.messages(), 3) == [0, 1, 2]
 
 
 async def test_joins_leaves_and_signals_are_told() -> None:
     async with (
         running() as floor,
-        nothing_left(),
+        no_leftover_tasks(),
         client_of(floor) as ann,
         client_of(floor, floor.token("bob")) as bob,
         ann.session.join("s") as hers,
@@ -94,7 +94,7 @@ async def test_joins_leaves_and_signals_are_told() -> None:
         assert kinds == ["UserJoined", "SessionSignal", "UserLeft"]
         assert isinstance(heard[0], UserJoined)
         assert heard[0].participant_count == 2
-        await until(lambda: len(called) == 3)
+        await wait_until(lambda: len(called) == 3)
         callback.close()
         await events.aclose()
         assert [each async for each in events] == []
@@ -135,7 +135,7 @@ async def test_a_join_that_was_given_up_leaves_nobody_there(
         await going.wait()
         joining.cancel()
         await joined.wait()
-        await until(lambda: len(sessions.seats) == 1)
+        await wait_until(lambda: len(sessions.memberships) == 1)
         # It can be joined again, and then stays.
         async with client.session.join("s") as session:
             assert (await session.participants()).participant_count == 1
@@ -144,14 +144,14 @@ async def test_a_join_that_was_given_up_leaves_nobody_there(
 async def test_messages_can_be_taken_by_a_function() -> None:
     async with (
         running() as floor,
-        nothing_left(),
+        no_leftover_tasks(),
         client_of(floor) as client,
         client.session.join("s") as session,
     ):
         called: list[SessionMessage | Gap] = []
         session.on_message(called.append)
         await session.send({"n": 1})
-        await until(lambda: len(called) == 1)
+        await wait_until(lambda: len(called) == 1)
 
 
 async def test_a_cut_loses_nothing_and_doubles_nothing() -> None:
@@ -166,8 +166,8 @@ async def test_a_cut_loses_nothing_and_doubles_nothing() -> None:
         for number in range(20):
             await hers.send({"n": number})
             if number % 5 == 0:
-                cut(floor)
-        assert await said(stream, 20) == list(range(20))
+                abort_connections(floor)
+        assert await read_numbers(stream, 20) == list(range(20))
         assert bob.stats.gaps == 0
 
 
@@ -182,7 +182,7 @@ async def test_a_send_whose_answer_was_lost_is_said_once_and_resolved_once(
             receipt = await publish(*arguments, **named)
             if not cuts:
                 cuts.append(receipt)
-                cut(floor)
+                abort_connections(floor)
             return receipt
 
         monkeypatch.setattr(floor.server.broker, "publish", publish_and_cut)
@@ -202,11 +202,11 @@ async def test_the_same_id_is_said_once() -> None:
 
 async def test_sends_while_offline_go_out_later_in_their_order() -> None:
     async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
-        cut(floor)
-        await until(lambda: not session.gate.is_open)
+        abort_connections(floor)
+        await wait_until(lambda: not session.gate.is_open)
         sent = await asyncio.gather(*(session.send({"n": number}) for number in range(10)))
         assert [each.position.seq for each in sent] == list(range(1, 11))
-        assert await said(session.messages(), 10) == list(range(10))
+        assert await read_numbers(session.messages(), 10) == list(range(10))
 
 
 async def test_a_send_that_finds_no_server_fails_in_time_and_the_line_is_bounded() -> None:
@@ -214,7 +214,7 @@ async def test_a_send_that_finds_no_server_fails_in_time_and_the_line_is_bounded
         client = client_of(floor, send_seconds=0.05, pending_messages=2)
         await client.start()
         session = await client.session.join("s")
-    await until(lambda: client.state is ClientState.OFFLINE)
+    await wait_until(lambda: client.state is ClientState.OFFLINE)
     sends = [asyncio.create_task(session.send({"n": number})) for number in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(BufferFull) as full:
@@ -238,8 +238,8 @@ async def test_a_restart_of_the_server_is_a_gap() -> None:
         session = await client.session.join("s")
         await session.send({"n": 1})
         stream = session.messages()
-        assert await said(stream, 1) == [1]
-    async with running({"server.port": port}), nothing_left():
+        assert await read_numbers(stream, 1) == [1]
+    async with running({"server.port": port}), no_leftover_tasks():
         await session.send({"n": 2})
         gap = await anext(stream)
         assert isinstance(gap, Gap)
@@ -258,7 +258,7 @@ async def test_a_slow_reader_misses_nothing_that_is_in_the_history() -> None:
         await stream.ready()
         for number in range(30):
             await session.send({"n": number})
-        assert await said(stream, 30) == list(range(30))
+        assert await read_numbers(stream, 30) == list(range(30))
 
 
 async def test_a_session_that_is_closed_ends_for_everybody() -> None:
@@ -272,7 +272,7 @@ async def test_a_session_that_is_closed_ends_for_everybody() -> None:
         stream = session.messages()
         await session.send({"n": 1})
         assert await theirs.close() == 2
-        assert await said(stream, 1) == [1]
+        assert await read_numbers(stream, 1) == [1]
         with pytest.raises(SessionError) as closed:
             await anext(stream)
         assert closed.value.code == "session.closed"
@@ -335,11 +335,11 @@ async def test_joined_twice_is_left_with_the_last() -> None:
             await first.send({"n": 1})
         with pytest.raises(SessionError):
             await first.send({"n": 2})
-        assert len(floor.server.sessions.seats) == 0
+        assert len(floor.server.sessions.memberships) == 0
         await first.leave()
 
 
-async def notify(floor: Running, *, critical: bool, identifier: str) -> int | None:
+async def notify(floor: RunningServer, *, critical: bool, identifier: str) -> int | None:
     """Notify ann; how many devices it was written to."""
     told = await floor.server.notifications.notify(
         "default", "ann", "margin.call", {"by": 5}, critical=critical, identifier=identifier
@@ -348,7 +348,7 @@ async def notify(floor: Running, *, critical: bool, identifier: str) -> int | No
 
 
 async def test_a_critical_notification_comes_again_until_it_was_read() -> None:
-    async with running() as floor, nothing_left(), client_of(floor) as client:
+    async with running() as floor, no_leftover_tasks(), client_of(floor) as client:
         read: list[str] = []
 
         async def take(notice: Notification) -> None:
@@ -359,16 +359,16 @@ async def test_a_critical_notification_comes_again_until_it_was_read() -> None:
         end = client.session.on_notification(take)
         session = await client.session.join("s")
         assert await notify(floor, critical=True, identifier="n1") == 1
-        await until(lambda: read == ["n1"])
-        cut(floor)
-        await until(lambda: read == ["n1", "n1"])
-        board = floor.server.notifications.board
-        await until(lambda: not board.waiting("default", "ann"))
-        cut(floor)
-        await until(lambda: not session.gate.is_open)
-        await until(lambda: session.gate.is_open)
+        await wait_until(lambda: read == ["n1"])
+        abort_connections(floor)
+        await wait_until(lambda: read == ["n1", "n1"])
+        board = floor.server.notifications.store
+        await wait_until(lambda: not board.pending("default", "ann"))
+        abort_connections(floor)
+        await wait_until(lambda: not session.gate.is_open)
+        await wait_until(lambda: session.gate.is_open)
         assert await notify(floor, critical=False, identifier="n2") == 1
-        await until(lambda: read == ["n1", "n1", "n2"])
+        await wait_until(lambda: read == ["n1", "n1", "n2"])
         end()
         end()
         await notify(floor, critical=False, identifier="n3")
@@ -382,11 +382,11 @@ async def test_a_message_that_was_lost_is_noticed_and_fetched() -> None:
         stream = session.messages()
         for number in range(3):
             await session.send({"n": number})
-        await until(lambda: client.stats.received == 3)
+        await wait_until(lambda: client.stats.received == 3)
         # As if the last two had not come.
-        stream._listener._tracks["s"].seq = 1
+        stream._reader._trackers["s"].seq = 1
         await session.send({"n": 3})
-        assert await said(stream, 6) == [0, 1, 2, 1, 2, 3]
+        assert await read_numbers(stream, 6) == [0, 1, 2, 1, 2, 3]
         assert client.stats.gaps_seen == 1
 
 
@@ -402,7 +402,7 @@ async def test_what_is_gone_for_one_reader_is_not_for_another() -> None:
         epoch = sent.position.epoch
         far = session.messages(Position(epoch=epoch, seq=1))
         near = session.messages(Position(epoch=epoch, seq=8))
-        assert await said(near, 2) == [9, 10]
+        assert await read_numbers(near, 2) == [9, 10]
         gap = await anext(far)
         assert isinstance(gap, Gap)
         assert (gap.missed_from, gap.missed_to) == (2, 10)
@@ -411,7 +411,7 @@ async def test_what_is_gone_for_one_reader_is_not_for_another() -> None:
 async def test_many_sessions_come_back_on_one_connection() -> None:
     async with running() as floor, client_of(floor) as client:
         sessions = [await client.session.join(f"s{number}") for number in range(10)]
-        cut(floor)
+        abort_connections(floor)
         sent = await asyncio.gather(*(each.send({"n": 1}) for each in sessions))
         assert [each.position.seq for each in sent] == [1] * 10
 

@@ -11,7 +11,7 @@ import pytest
 
 from client_sdk.errors import ClientClosed
 from client_sdk.sync.portal import Portal, WouldDeadlock
-from tests.kit.patience import PATIENCE_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS
 
 
 @pytest.fixture(name="portal")
@@ -31,7 +31,7 @@ async def fail() -> None:
     raise ValueError("as it was raised")
 
 
-class Waiting:
+class EndlessTask:
     """A coroutine that waits for ever, and says how it ended."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ def test_a_coroutine_gives_its_result_or_its_error(portal: Portal) -> None:
 
 
 def test_a_function_runs_on_the_thread_of_the_loop(portal: Portal) -> None:
-    assert portal.do(lambda: threading.current_thread().name) == "test-portal"
+    assert portal.run(lambda: threading.current_thread().name) == "test-portal"
 
 
 async def test_it_works_where_a_loop_runs_already(portal: Portal) -> None:
@@ -62,7 +62,7 @@ async def test_it_works_where_a_loop_runs_already(portal: Portal) -> None:
 
 
 def test_ctrl_c_while_it_waits_cancels_what_it_waited_for(portal: Portal) -> None:
-    waiting = Waiting()
+    waiting = EndlessTask()
     main = threading.get_ident()
 
     def interrupt() -> None:
@@ -76,12 +76,12 @@ def test_ctrl_c_while_it_waits_cancels_what_it_waited_for(portal: Portal) -> Non
     with pytest.raises(KeyboardInterrupt):
         portal.call(waiting())
     interrupter.join()
-    assert waiting.cancelled.wait(PATIENCE_SECONDS)
+    assert waiting.cancelled.wait(MAX_WAIT_SECONDS)
     assert portal.call(add(1, 2)) == 3, "it goes on living"
 
 
 def test_who_waits_in_another_thread_is_told_that_it_was_closed(portal: Portal) -> None:
-    waiting = Waiting()
+    waiting = EndlessTask()
     errors: list[Exception] = []
 
     def wait() -> None:
@@ -94,7 +94,7 @@ def test_who_waits_in_another_thread_is_told_that_it_was_closed(portal: Portal) 
     other.start()
     waiting.began.wait()
     portal.close()
-    other.join(PATIENCE_SECONDS)
+    other.join(MAX_WAIT_SECONDS)
     assert len(errors) == 1
     assert waiting.cancelled.is_set()
 
@@ -111,4 +111,4 @@ def test_to_wait_on_its_own_thread_is_an_error_and_no_deadlock(
     portal: Portal, wait: Callable[[Portal], object]
 ) -> None:
     with pytest.raises(WouldDeadlock):
-        portal.do(lambda: wait(portal))
+        portal.run(lambda: wait(portal))

@@ -36,18 +36,18 @@ from client_sdk.models import (
 from client_sdk.states import ClientState
 from client_sdk.sync.client import SyncClient
 from client_sdk.sync.portal import Portal, WouldDeadlock
-from tests.kit.patience import PATIENCE_SECONDS
-from tests.kit.server.in_process import PRICE, Running, running
+from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.server.in_process import PRICE, RunningServer, running
 
 BOOK: Mapping[str, object] = {"bids": [["10.0", "1"]], "asks": [["10.5", "5"]]}
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
+class ServerThread:
     """A server that lives in a thread, so that a test may block."""
 
     portal: Portal
-    running: Running
+    running: RunningServer
 
     def client(self, user: str = "ann") -> SyncClient:
         return SyncClient(self.running.url, self.running.token(user))
@@ -60,19 +60,19 @@ class Floor:
 
 
 @pytest.fixture(name="floor")
-def new_floor() -> Iterator[Floor]:
+def new_server_thread() -> Iterator[ServerThread]:
     before = threading.enumerate()
     portal = Portal("test-server")
     stack = contextlib.AsyncExitStack()
     there = portal.call(stack.enter_async_context(running()))
-    yield Floor(portal, there)
+    yield ServerThread(portal, there)
     portal.call(there.until_empty())
     portal.call(stack.aclose())
     portal.close()
     assert threading.enumerate() == before
 
 
-def deal(number: int) -> dict[str, object]:
+def trade(number: int) -> dict[str, object]:
     return {"trades": [{"id": number, "price": "1.0", "qty": "1", "side": "buy", "ts": number}]}
 
 
@@ -80,7 +80,7 @@ def threads() -> list[str]:
     return [each.name for each in threading.enumerate()]
 
 
-def test_prices_are_read_in_a_plain_loop(floor: Floor) -> None:
+def test_prices_are_read_in_a_plain_loop(floor: ServerThread) -> None:
     floor.publish("PRICE:A", PRICE)
     with floor.client() as client:
         for tick in client.market.prices("A"):
@@ -91,16 +91,16 @@ def test_prices_are_read_in_a_plain_loop(floor: Floor) -> None:
     assert "floorcast-sync" not in threads()
 
 
-def test_what_is_published_is_read_in_order(floor: Floor) -> None:
+def test_what_is_published_is_read_in_order(floor: ServerThread) -> None:
     with floor.client() as client, client.market.trades("A") as trades:
-        positions = [client.market.publish("TRADES:A", deal(number)) for number in range(1, 6)]
+        positions = [client.market.publish("TRADES:A", trade(number)) for number in range(1, 6)]
         read = [next(trades) for _ in range(5)]
         assert [each.seq for each in read if isinstance(each, TradesMessage)] == [1, 2, 3, 4, 5]
         assert [each.seq for each in positions] == [1, 2, 3, 4, 5]
         assert trades.position("TRADES:A") == Position(epoch=positions[0].epoch, seq=5)
 
 
-def test_any_topics_are_one_stream(floor: Floor) -> None:
+def test_any_topics_are_one_stream(floor: ServerThread) -> None:
     with floor.client() as client, client.market.stream("PRICE:A", "USER_DATA") as stream:
         floor.publish("PRICE:A", PRICE)
         client.market.publish("USER_DATA", {"x": 1}, user="ann")
@@ -109,7 +109,7 @@ def test_any_topics_are_one_stream(floor: Floor) -> None:
         assert streams == {Stream.PRICE, Stream.USER_DATA}
 
 
-def test_a_book_is_read_at_one_moment_or_value_by_value(floor: Floor) -> None:
+def test_a_book_is_read_at_one_moment_or_value_by_value(floor: ServerThread) -> None:
     floor.publish("ORDERBOOK:A", BOOK)
     with floor.client() as client, client.market.book("A") as book:
         now = next(book)
@@ -130,7 +130,7 @@ def test_a_book_is_read_at_one_moment_or_value_by_value(floor: Floor) -> None:
         assert list(book) == []
 
 
-def test_what_is_said_in_a_session_is_read_in_order(floor: Floor) -> None:
+def test_what_is_said_in_a_session_is_read_in_order(floor: ServerThread) -> None:
     with (
         floor.client() as client,
         client.session.join("room", metadata={"about": "x"}) as room,
@@ -149,7 +149,7 @@ def test_what_is_said_in_a_session_is_read_in_order(floor: Floor) -> None:
         assert room.participants().participant_count == 1
 
 
-def test_who_comes_and_goes_and_signals_is_read_and_told(floor: Floor) -> None:
+def test_who_comes_and_goes_and_signals_is_read_and_told(floor: ServerThread) -> None:
     told: list[object] = []
     with floor.client() as ann, ann.session.join("room") as room, room.events() as events:
         callback = room.on_event(told.append)
@@ -162,7 +162,7 @@ def test_who_comes_and_goes_and_signals_is_read_and_told(floor: Floor) -> None:
         callback.close()
 
 
-def test_a_moderator_sends_out_and_closes(floor: Floor) -> None:
+def test_a_moderator_sends_out_and_closes(floor: ServerThread) -> None:
     scopes = [Scope.SESSION_JOIN, Scope.SESSION_MODERATE]
     boss_token = floor.running.token("boss", scopes=scopes)
     with SyncClient(floor.running.url, boss_token) as boss, floor.client() as ann:
@@ -173,7 +173,7 @@ def test_a_moderator_sends_out_and_closes(floor: Floor) -> None:
         assert room.close() == 1
 
 
-def test_callbacks_are_called_until_they_are_closed(floor: Floor) -> None:
+def test_callbacks_are_called_until_they_are_closed(floor: ServerThread) -> None:
     prices: list[object] = []
     said: list[object] = []
     with floor.client() as client, client.session.join("room") as room:
@@ -189,12 +189,12 @@ def test_callbacks_are_called_until_they_are_closed(floor: Floor) -> None:
         assert (len(prices), len(said)) == (1, 1)
 
 
-def test_a_feed_that_falls_silent_is_told_until_that_is_ended(floor: Floor) -> None:
+def test_a_feed_that_falls_silent_is_told_until_that_is_ended(floor: ServerThread) -> None:
     told: list[FeedState] = []
     floor.publish("PRICE:A", PRICE)
     with floor.client() as client, client.market.prices("A"):
         end = client.market.on_status(lambda status: told.append(status.state))
-        floor.portal.do(lambda: floor.running.pass_time(11))
+        floor.portal.run(lambda: floor.running.pass_time(11))
         until(lambda: told == [FeedState.STALE])
         assert client.market.status("PRICE:A") is FeedState.STALE
         end()
@@ -203,7 +203,7 @@ def test_a_feed_that_falls_silent_is_told_until_that_is_ended(floor: Floor) -> N
         assert told == [FeedState.STALE]
 
 
-def test_notifications_are_told_until_that_is_ended(floor: Floor) -> None:
+def test_notifications_are_told_until_that_is_ended(floor: ServerThread) -> None:
     told: list[str] = []
     with floor.client() as client, client.session.join("room"):
         end = client.session.on_notification(lambda notice: told.append(notice.event))
@@ -213,7 +213,7 @@ def test_notifications_are_told_until_that_is_ended(floor: Floor) -> None:
         end()
 
 
-def test_leaving_a_loop_ends_its_subscription(floor: Floor) -> None:
+def test_leaving_a_loop_ends_its_subscription(floor: ServerThread) -> None:
     floor.publish("PRICE:A", PRICE)
     with floor.client() as client:
         for _ in client.market.prices("A"):
@@ -222,17 +222,17 @@ def test_leaving_a_loop_ends_its_subscription(floor: Floor) -> None:
         assert client.state is ClientState.ONLINE
 
 
-def test_errors_are_those_of_the_async_client(floor: Floor) -> None:
+def test_errors_are_those_of_the_async_client(floor: ServerThread) -> None:
     with floor.client() as client:
         with pytest.raises(TopicError):
             client.market.stream("NOISE:A")
-        client.market.publish("TRADES:A", deal(1), id="one")
+        client.market.publish("TRADES:A", trade(1), id="one")
         with pytest.raises(PublishConflict) as caught:
-            client.market.publish("TRADES:A", deal(2), id="one")
+            client.market.publish("TRADES:A", trade(2), id="one")
         assert caught.value.code == "publish.conflict"
 
 
-def test_a_refused_client_leaves_no_thread(floor: Floor) -> None:
+def test_a_refused_client_leaves_no_thread(floor: ServerThread) -> None:
     with pytest.raises(AuthenticationError), SyncClient(floor.running.url, "no token"):
         pass
     assert "floorcast-sync" not in threads()
@@ -245,14 +245,14 @@ def test_a_server_that_is_not_there_is_an_error_in_time() -> None:
     assert "floorcast-sync" not in threads()
 
 
-async def test_it_works_in_a_notebook_where_a_loop_runs_already(floor: Floor) -> None:
+async def test_it_works_in_a_notebook_where_a_loop_runs_already(floor: ServerThread) -> None:
     floor.publish("PRICE:A", PRICE)
     client = floor.client().start()
     assert next(client.market.prices("A")).data.last == "1.01"
     client.close()
 
 
-def test_ctrl_c_ends_a_loop_that_waits_and_the_client_with_it(floor: Floor) -> None:
+def test_ctrl_c_ends_a_loop_that_waits_and_the_client_with_it(floor: ServerThread) -> None:
     interrupter = threading.Timer(0.02, press_ctrl_c)
 
     def watch() -> None:
@@ -267,7 +267,7 @@ def test_ctrl_c_ends_a_loop_that_waits_and_the_client_with_it(floor: Floor) -> N
 
 
 def test_ctrl_c_before_there_is_a_connection_leaves_nothing(
-    floor: Floor, caplog: pytest.LogCaptureFixture
+    floor: ServerThread, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = threading.Event()
 
@@ -291,22 +291,24 @@ def test_ctrl_c_before_there_is_a_connection_leaves_nothing(
     assert caplog.text == ""
 
 
-def test_a_loop_in_another_thread_ends_when_the_client_is_closed(floor: Floor) -> None:
+def test_a_loop_in_another_thread_ends_when_the_client_is_closed(floor: ServerThread) -> None:
     client = floor.client().start()
     trades = client.market.trades("A")
     trades.ready()
     read: list[object] = []
     other = threading.Thread(target=lambda: read.extend(trades))
     other.start()
-    client.market.publish("TRADES:A", deal(1))
+    client.market.publish("TRADES:A", trade(1))
     until(lambda: len(read) == 1)
     client.close()
-    other.join(PATIENCE_SECONDS)
+    other.join(MAX_WAIT_SECONDS)
     assert not other.is_alive()
     assert list(trades) == []
 
 
-def test_states_are_told_on_the_thread_of_the_client_until_that_is_ended(floor: Floor) -> None:
+def test_states_are_told_on_the_thread_of_the_client_until_that_is_ended(
+    floor: ServerThread,
+) -> None:
     told: list[tuple[ClientState, str]] = []
     client = floor.client().start()
     client.on_state(lambda state: told.append((state, threading.current_thread().name)))
@@ -316,7 +318,7 @@ def test_states_are_told_on_the_thread_of_the_client_until_that_is_ended(floor: 
     assert told == [(ClientState.CLOSED, "floorcast-sync")]
 
 
-def test_a_callback_that_waits_for_the_client_is_told_so(floor: Floor) -> None:
+def test_a_callback_that_waits_for_the_client_is_told_so(floor: ServerThread) -> None:
     errors: list[str] = []
     client = floor.client().start()
 
@@ -330,7 +332,7 @@ def test_a_callback_that_waits_for_the_client_is_told_so(floor: Floor) -> None:
     assert errors == ["client.would_deadlock"]
 
 
-def test_a_client_is_used_between_its_start_and_its_end(floor: Floor) -> None:
+def test_a_client_is_used_between_its_start_and_its_end(floor: ServerThread) -> None:
     client = floor.client()
     assert client.state is ClientState.IDLE
     with pytest.raises(NotConnected):
@@ -345,7 +347,7 @@ def test_a_client_is_used_between_its_start_and_its_end(floor: Floor) -> None:
         client.market.publish("PRICE:A", PRICE)
 
 
-def test_a_token_may_come_from_a_function_that_blocks(floor: Floor) -> None:
+def test_a_token_may_come_from_a_function_that_blocks(floor: ServerThread) -> None:
     def token() -> str:
         time.sleep(0.001)
         return floor.running.token("ann", scopes=[Scope.MARKET_READ])
@@ -360,7 +362,7 @@ def press_ctrl_c() -> None:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for what another thread has still to do."""
-    ends_at = time.monotonic() + PATIENCE_SECONDS
+    ends_at = time.monotonic() + MAX_WAIT_SECONDS
     while not condition():
         assert time.monotonic() < ends_at, "it never was so"
         time.sleep(0.001)

@@ -8,20 +8,20 @@ import pytest
 from server.core.errors import FloorcastError, RequestError
 from server.services import PublishingConfig
 from tests.kit.checksum import checksum
-from tests.kit.rigs.market import Desk
+from tests.kit.rigs.market import MarketRig
 
 BIDS, ASKS = [("9.0", "1"), ("8.5", "2")], [("10.0", "3")]
 
 
-async def desk_with_book() -> Desk:
-    desk = await Desk.opened()
+async def desk_with_book() -> MarketRig:
+    desk = await MarketRig.create()
     await desk.book("A", BIDS, ASKS, "snapshot")
     return desk
 
 
-async def snapshot(desk: Desk, name: str) -> dict[str, Any]:
+async def snapshot(desk: MarketRig, name: str) -> dict[str, Any]:
     """What a newcomer is given."""
-    desk.enter(name)
+    desk.connect(name)
     reply = await desk.subscribe(name, "ORDERBOOK:A")
     given: dict[str, Any] = orjson.loads(orjson.dumps(reply))["ORDERBOOK:A"]["snapshot"]
     return given
@@ -88,7 +88,7 @@ async def test_a_book_that_makes_no_sense_is_refused_with_the_reason_and_changes
 
 
 async def test_a_book_has_a_bounded_depth_and_listeners_see_what_fell_off() -> None:
-    desk = await Desk.opened(publishing=PublishingConfig(book_levels=2))
+    desk = await MarketRig.create(publishing=PublishingConfig(book_levels=2))
     await desk.book("A", BIDS, ASKS, "snapshot")
     ann = await desk.client("ann", "ORDERBOOK:A")
     await desk.book("A", [("8.8", "1")], [])
@@ -103,7 +103,7 @@ async def test_a_change_that_the_broker_did_not_take_did_not_happen() -> None:
         await desk.book("A", [("9.5", "1")], [])
     with pytest.raises(FloorcastError):
         await desk.book("B", [("9.5", "1")], [], "snapshot")
-    await desk.broker.start(desk.fanout.deliver)
+    await desk.broker.start(desk.hub.deliver)
     assert (await desk.book("A", [], [("9.4", "1")])).seq == 2, "9.5 would cross it"
 
 

@@ -8,13 +8,15 @@ from client_sdk.contract import Scope
 from server.access import Principal
 from server.core.errors import AccessError
 from server.services import PublishingConfig
-from server.services.market.client_publishing import reply
-from tests.kit.rigs.market import PRICE, Desk, trader
+from server.services.market.client_publishing import publish_reply
+from tests.kit.rigs.market import PRICE, MarketRig, trader
 
 
-async def submit(desk: Desk, *messages: object, who: Principal | None = None) -> dict[str, Any]:
+async def submit(
+    desk: MarketRig, *messages: object, who: Principal | None = None
+) -> dict[str, Any]:
     """The answer that the publisher gets."""
-    return reply(await desk.submissions.submit(who or trader("feed"), messages))
+    return publish_reply(await desk.client_publishing.publish(who or trader("feed"), messages))
 
 
 def price(symbol: str = "A", **more: object) -> dict[str, object]:
@@ -22,7 +24,7 @@ def price(symbol: str = "A", **more: object) -> dict[str, object]:
 
 
 async def test_positions_come_back_in_the_order_of_the_messages() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     answer = await submit(desk, price("A"), price("B"), price("A"))
     assert answer == {
         "ok": True,
@@ -35,7 +37,7 @@ async def test_positions_come_back_in_the_order_of_the_messages() -> None:
 
 
 async def test_what_is_wrong_is_refused_alone_and_the_others_are_published() -> None:
-    desk = await Desk.opened(publishing=PublishingConfig(message_bytes=500))
+    desk = await MarketRig.create(publishing=PublishingConfig(message_bytes=500))
     answer = await submit(
         desk,
         price(),
@@ -63,7 +65,7 @@ async def test_what_is_wrong_is_refused_alone_and_the_others_are_published() -> 
 
 
 async def test_publishing_needs_the_scope_and_the_symbol() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     listener = Principal("eve", "default", frozenset({Scope.MARKET_READ.value}), 1e12)
     with pytest.raises(AccessError) as refused:
         await submit(desk, price(), who=listener)
@@ -76,7 +78,7 @@ async def test_publishing_needs_the_scope_and_the_symbol() -> None:
 
 
 async def test_the_same_id_and_message_is_one_message_and_another_is_a_conflict() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     ann = await desk.client("ann", "PRICE:A")
     first = await submit(desk, price(id="1"))
     assert await submit(desk, price(id="1")) == first
@@ -90,7 +92,7 @@ async def test_the_same_id_and_message_is_one_message_and_another_is_a_conflict(
 
 
 async def test_ids_of_other_publishers_and_topics_are_other_ids() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     seqs = [
         (await submit(desk, price(symbol, id="1"), who=who))["positions"][0]["seq"]
         for symbol, who in (
@@ -111,7 +113,7 @@ PRIVATE = ("USER_DATA", "BOT_STATUS", "RISK_ALERTS", "ORDER_UPDATES")
 async def test_a_private_message_reaches_every_device_of_its_user_and_nobody_else(
     topic: str,
 ) -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     links = {}
     for name, who in {
         "ann-phone": trader("ann"),
@@ -119,7 +121,7 @@ async def test_a_private_message_reaches_every_device_of_its_user_and_nobody_els
         "bob": trader("bob"),
         "ann-of-acme": trader("ann", "acme"),
     }.items():
-        links[name] = desk.enter(name, who)
+        links[name] = desk.connect(name, who)
         reply = await desk.service.subscribe(name, who, [topic])
         assert reply[topic]["status"] == "CONNECTED"
     canary = {"order_id": "canary", "nested": {"a": [1, {"b": None}]}, "status": "NEW"}
@@ -133,7 +135,7 @@ async def test_a_private_message_reaches_every_device_of_its_user_and_nobody_els
 
 @pytest.mark.behaviour("D10")
 async def test_a_message_to_a_user_whom_nobody_knows_reaches_nobody_and_is_no_error() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     bob = await desk.client("bob", "USER_DATA")
     answer = await submit(desk, {"topic": "USER_DATA", "user": "nobody", "data": {}})
     assert answer["ok"]
@@ -156,7 +158,7 @@ async def test_a_message_to_a_user_whom_nobody_knows_reaches_nobody_and_is_no_er
 async def test_each_stream_has_a_shape_and_what_does_not_fit_is_refused(
     topic: str, data: dict[str, object]
 ) -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     user = None if ":" in topic else "ann"
     answer = await submit(desk, {"topic": topic, "data": data, **({"user": user} if user else {})})
     assert answer["error"]["code"] == "request.invalid"

@@ -12,29 +12,29 @@ from server.brokers import MemoryBroker
 from server.core.log.entries import Position
 from server.delivery import FreshnessConfig
 from server.services import PublishingConfig, PublishingService
-from tests.kit.rigs.market import Desk, trader
-from tests.kit.rigs.slow_broker import HeldBroker
+from tests.kit.rigs.market import MarketRig, trader
+from tests.kit.rigs.slow_broker import SlowBroker
 
 SEEDS = range(250)
 QUIET = FreshnessConfig(heartbeat_seconds=0)
 
 
-async def held_desk() -> tuple[Desk, HeldBroker]:
+async def held_desk() -> tuple[MarketRig, SlowBroker]:
     """A market over a broker that can be held."""
-    desk = Desk(freshness=QUIET, broker=HeldBroker)
+    desk = MarketRig(freshness=QUIET, broker=SlowBroker)
     broker = desk.broker
-    assert isinstance(broker, HeldBroker)
-    await broker.start(desk.fanout.deliver)
+    assert isinstance(broker, SlowBroker)
+    await broker.start(desk.hub.deliver)
     return desk, broker
 
 
 class Reader:
     """A client of one topic that checks what it is told."""
 
-    def __init__(self, desk: Desk, name: str, topic: str) -> None:
+    def __init__(self, desk: MarketRig, name: str, topic: str) -> None:
         self.name, self.topic = name, topic
         self._desk = desk
-        self._link = desk.enter(name)
+        self._link = desk.connect(name)
         self.reply: dict[str, Any] = {}
 
     async def subscribe(self, seen: Position | None = None) -> None:
@@ -49,7 +49,7 @@ class Reader:
     async def unsubscribe(self) -> None:
         await self._desk.service.unsubscribe(self.name, trader(self.name), [self.topic])
 
-    def ends_at(self) -> int:
+    def last_seq(self) -> int:
         """The last message that it has; each followed on the one before."""
         place: int = self.reply["seq"]
         for message in self._link.messages():
@@ -69,7 +69,7 @@ async def test_whoever_comes_back_gets_each_message_once_at_any_interleaving(blo
         readers = [Reader(desk, name, topic) for name in ("ann", "bob", "carl", "dora")]
         ann, bob, carl, dora = readers
 
-        async def publish(first: int, desk: Desk = desk) -> None:
+        async def publish(first: int, desk: MarketRig = desk) -> None:
             for number in range(first, first + 4):
                 await desk.trade("A", number)
 
@@ -95,7 +95,7 @@ async def test_whoever_comes_back_gets_each_message_once_at_any_interleaving(blo
             assert reply["recovered"] is True, (seed, reader.name)
             missed = [each["seq"] for each in reply["missed"]]
             assert missed == list(range(seen + 1, reply["seq"] + 1)), (seed, reader.name)
-        assert [each.ends_at() for each in readers] == [7] * 4, seed
+        assert [each.last_seq() for each in readers] == [7] * 4, seed
 
 
 async def test_a_channel_that_was_let_go_and_taken_up_at_once_is_still_heard() -> None:
@@ -107,7 +107,7 @@ async def test_a_channel_that_was_let_go_and_taken_up_at_once_is_still_heard() -
         await broker.interleave([ann.unsubscribe(), bob.subscribe()], random.Random(seed))
         await broker.interleave([desk.price("A")], random.Random(seed))
         desk.settle()
-        assert bob.ends_at() == 1, seed
+        assert bob.last_seq() == 1, seed
         await bob.unsubscribe()
         assert not broker._watched, seed
 
@@ -116,10 +116,12 @@ async def test_a_subscriber_who_is_gone_before_the_answer_leaves_nothing() -> No
     for seed in SEEDS:
         desk, broker = await held_desk()
         ann = Reader(desk, "ann", "PRICE:A")
-        await broker.interleave([ann.subscribe(), desk.service.leave("ann")], random.Random(seed))
+        await broker.interleave(
+            [ann.subscribe(), desk.service.remove_connection("ann")], random.Random(seed)
+        )
         assert not broker._watched
-        assert not desk.fanout.channels()
-        assert not desk.fanout._opening
+        assert not desk.hub.channels()
+        assert not desk.hub._opening
 
 
 async def test_one_that_is_cancelled_while_it_waits_hands_its_turn_on() -> None:
@@ -136,7 +138,7 @@ async def test_one_that_is_cancelled_while_it_waits_hands_its_turn_on() -> None:
         await broker.interleave([give_up(), bob.subscribe()], random.Random(seed))
         await broker.interleave([desk.price("A")], random.Random(seed))
         desk.settle()
-        assert bob.ends_at() == 1, seed
+        assert bob.last_seq() == 1, seed
         await asyncio.wait([first])
 
 
@@ -187,7 +189,7 @@ async def test_overlapping_publishes_of_which_some_fail_leave_the_book_as_it_was
             options.pop("hold")
             return await original(*args, **options)
 
-        broker.publish = partial(publish, hold=broker._hold)  # type: ignore[method-assign]
+        broker.publish = partial(publish, hold=broker._wait_turn)  # type: ignore[method-assign]
         calls = [desk.book("A", [("2", str(n)), (str(n), "1")], []) for n in range(3, 8)]
         results = await broker.interleave(calls, choice)
         broker.publish = original  # type: ignore[method-assign]
@@ -206,29 +208,29 @@ async def test_overlapping_publishes_of_which_some_fail_leave_the_book_as_it_was
 class SlowForB(MemoryBroker):
     """Takes its time for one topic, until it is let go."""
 
-    gate: asyncio.Event
+    released: asyncio.Event
 
     async def watch(self, channel: str) -> None:
         if channel.endswith("B"):
-            await self.gate.wait()
+            await self.released.wait()
         await super().watch(channel)
 
 
 async def test_no_message_comes_before_the_answer_however_long_another_topic_takes() -> None:
-    desk = Desk(freshness=QUIET, broker=SlowForB)
+    desk = MarketRig(freshness=QUIET, broker=SlowForB)
     broker = desk.broker
     assert isinstance(broker, SlowForB)
-    broker.gate = asyncio.Event()
-    await broker.start(desk.fanout.deliver)
+    broker.released = asyncio.Event()
+    await broker.start(desk.hub.deliver)
     await desk.price("A", "1.01")
-    link = desk.enter("ann")
+    link = desk.connect("ann")
     asking = asyncio.create_task(desk.subscribe("ann", "PRICE:A", "PRICE:B", "PRICE:C"))
     await asyncio.sleep(0)
-    assert desk.fanout.topic_count == 1, "the first is followed, and the second asked for"
+    assert desk.hub.topic_count == 1, "the first is followed, and the second asked for"
     await desk.price("A", "1.02")
     desk.settle()
     assert link.messages() == []
-    broker.gate.set()
+    broker.released.set()
     replies = orjson.loads(orjson.dumps(await asking))
     assert replies["PRICE:A"]["snapshot"]["data"]["last"] == "1.02"
     assert [each["status"] for each in replies.values()] == ["CONNECTED"] * 3
@@ -237,20 +239,20 @@ async def test_no_message_comes_before_the_answer_however_long_another_topic_tak
 
 
 async def test_a_topic_stays_while_another_is_waited_for_though_its_last_listener_goes() -> None:
-    desk = Desk(freshness=QUIET, broker=SlowForB)
+    desk = MarketRig(freshness=QUIET, broker=SlowForB)
     broker = desk.broker
     assert isinstance(broker, SlowForB)
-    broker.gate = asyncio.Event()
-    await broker.start(desk.fanout.deliver)
+    broker.released = asyncio.Event()
+    await broker.start(desk.hub.deliver)
     await desk.client("bob", "PRICE:A")
-    link = desk.enter("ann")
+    link = desk.connect("ann")
     asking = asyncio.create_task(desk.subscribe("ann", "PRICE:A", "PRICE:B"))
     await asyncio.sleep(0)
     await desk.service.unsubscribe("bob", trader("bob"), ["PRICE:A"])
-    broker.gate.set()
+    broker.released.set()
     await asking
     await desk.price("A", "1.02")
     desk.settle()
     assert [message["data"]["last"] for message in link.messages("price")] == ["1.02"]
-    await desk.service.leave("ann")
-    assert desk.fanout.topic_count == 0
+    await desk.service.remove_connection("ann")
+    assert desk.hub.topic_count == 0

@@ -7,13 +7,13 @@ import pytest
 
 from server.core.errors import FloorcastError, LimitError
 from server.core.log.entries import Position
-from server.services import Feeding, Publisher
-from tests.kit.rigs.market import PRICE, Desk, trader
+from server.services import FeedPublisher, Publisher
+from tests.kit.rigs.market import PRICE, MarketRig, trader
 
 
-async def started(max_waiting: int = 10_000) -> tuple[Desk, Publisher]:
-    desk = await Desk.opened()
-    publisher = Publisher(desk.publishing, max_waiting=max_waiting)
+async def started(max_waiting: int = 10_000) -> tuple[MarketRig, Publisher]:
+    desk = await MarketRig.create()
+    publisher = Publisher(desk.publishing, max_queued=max_waiting)
     await publisher.start()
     return desk, publisher
 
@@ -117,7 +117,7 @@ async def test_a_message_given_up_before_the_end_keeps_no_other_from_its_answer(
 
 
 async def test_a_feed_that_never_waits_and_a_long_batch_let_others_have_their_turn() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     turns = 0
 
     async def other() -> None:
@@ -127,13 +127,13 @@ async def test_a_feed_that_never_waits_and_a_long_batch_let_others_have_their_tu
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(other())
-    feeding = Feeding(desk.publishing)
+    feeding = FeedPublisher(desk.publishing)
     for _ in range(1000):
         await feeding.publish("PRICE:A", PRICE)
     assert turns >= 10
     before = turns
     message = {"topic": "PRICE:A", "data": PRICE}
-    outcomes = await desk.submissions.submit(trader("feed"), [message] * 1000)
+    outcomes = await desk.client_publishing.publish(trader("feed"), [message] * 1000)
     assert len(outcomes) == 1000
     assert turns - before >= 10
     beside.cancel()

@@ -12,12 +12,12 @@ from server.core.log.entries import Position
 from server.core.wire.strict_json import dumps
 from server.services import PublishingConfig, PublishingService
 from tests.kit.clock import START
-from tests.kit.rigs.market import Desk
+from tests.kit.rigs.market import MarketRig
 from tests.kit.server.in_process import PRICE
 
 
 async def service() -> tuple[PublishingService, MemoryBroker]:
-    desk = await Desk.opened(publishing=PublishingConfig(message_bytes=1024))
+    desk = await MarketRig.create(publishing=PublishingConfig(message_bytes=1024))
     return desk.publishing, desk.broker
 
 

@@ -8,25 +8,25 @@ import pytest
 from client_sdk.contract import ErrorCode
 from server.core.log.entries import Entry, Position
 from server.services import SubscribingConfig
-from tests.kit.rigs.market import Desk, trader
+from tests.kit.rigs.market import MarketRig, trader
 
 
-async def back(desk: Desk, name: str, topic: str, epoch: str, seq: int) -> dict[str, Any]:
+async def back(desk: MarketRig, name: str, topic: str, epoch: str, seq: int) -> dict[str, Any]:
     """What a client is told that was here before."""
-    desk.enter(name)
+    desk.connect(name)
     since = {topic: Position(epoch, seq)}
     replies = await desk.service.subscribe(name, trader(name), [topic], since=since)
     told: dict[str, Any] = orjson.loads(orjson.dumps(replies))[topic]
     return told
 
 
-async def trades(desk: Desk, count: int) -> None:
+async def trades(desk: MarketRig, count: int) -> None:
     for number in range(1, count + 1):
         await desk.trade("A", number)
 
 
 async def test_a_kept_stream_gives_every_message_that_was_missed() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     await trades(desk, 5)
     told = await back(desk, "ann", "TRADES:A", "e1", 2)
     assert (told["recovered"], told["seq"], told["snapshot"]) == (True, 5, None)
@@ -42,7 +42,7 @@ async def test_a_kept_stream_gives_every_message_that_was_missed() -> None:
 
 @pytest.mark.parametrize("place", [("e0", 5), ("e1", 99)])
 async def test_a_place_that_never_was_recovers_nothing(place: tuple[str, int]) -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     await trades(desk, 5)
     await desk.price("A")
     for topic in ("TRADES:A", "PRICE:A"):
@@ -52,7 +52,7 @@ async def test_a_place_that_never_was_recovers_nothing(place: tuple[str, int]) -
 
 
 async def test_what_is_too_old_or_too_much_is_not_told_by_halves() -> None:
-    desk = await Desk.opened(subscribing=SubscribingConfig(max_reply_bytes=400))
+    desk = await MarketRig.create(subscribing=SubscribingConfig(max_reply_bytes=400))
     await trades(desk, 20)
     told = await back(desk, "ann", "TRADES:A", "e1", 1)
     assert (told["recovered"], told["missed"]) == (False, [])
@@ -66,7 +66,7 @@ async def test_what_is_too_old_or_too_much_is_not_told_by_halves() -> None:
 
 
 async def test_a_merged_stream_recovers_by_its_state() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     for last in range(1, 6):
         await desk.price("A", last)
     told = await back(desk, "ann", "PRICE:A", "e1", 2)
@@ -77,7 +77,7 @@ async def test_a_merged_stream_recovers_by_its_state() -> None:
 
 
 async def test_a_private_stream_recovers_for_its_user_alone() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     for number in range(3):
         await desk.publishing.publish("USER_DATA", {"n": number}, user="ann")
     told = await back(desk, "ann", "USER_DATA", "e1", 1)
@@ -87,9 +87,9 @@ async def test_a_private_stream_recovers_for_its_user_alone() -> None:
 
 
 async def test_a_topic_that_may_not_be_had_tells_nothing_of_its_past() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     await trades(desk, 3)
-    desk.enter("eve")
+    desk.connect("eve")
     narrow = trader("eve").__class__("eve", "default", frozenset(), 1e12, symbols=("B*",))
     asked: list[str] = []
     original = desk.broker.since
@@ -107,7 +107,7 @@ async def test_a_topic_that_may_not_be_had_tells_nothing_of_its_past() -> None:
 
 
 async def test_the_broker_is_asked_once_for_a_past_that_many_come_back_to() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     await trades(desk, 6)
     asked: list[int] = []
     original = desk.broker.since
@@ -128,9 +128,9 @@ async def test_the_broker_is_asked_once_for_a_past_that_many_come_back_to() -> N
 
 
 async def test_after_coming_back_the_next_message_follows_on() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     await trades(desk, 3)
-    ann = desk.enter("ann")
+    ann = desk.connect("ann")
     since = {"TRADES:A": Position("e1", 1)}
     await desk.service.subscribe("ann", trader("ann"), since, since=since)
     await desk.trade("A", 4)

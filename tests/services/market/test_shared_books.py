@@ -7,18 +7,18 @@ from server.core.errors import FloorcastError, RequestError
 from server.core.log.entries import Entry
 from server.core.log.idempotency import Claim
 from server.services import PublishingConfig, PublishingService
-from tests.kit.rigs.market import Desk
+from tests.kit.rigs.market import MarketRig
 
 TOPIC = "ORDERBOOK:A"
 
 
-async def two_nodes() -> tuple[Desk, PublishingService]:
-    desk = await Desk.opened()
+async def two_nodes() -> tuple[MarketRig, PublishingService]:
+    desk = await MarketRig.create()
     await desk.book("A", [("5", "1")], [("9", "1")], "snapshot")
     return desk, PublishingService(PublishingConfig(), desk.broker, desk.clock)
 
 
-async def standing(desk: Desk) -> list[list[str]]:
+async def standing(desk: MarketRig) -> list[list[str]]:
     latest = await desk.broker.latest(TOPIC)
     assert latest is not None
     bids: list[list[str]] = orjson.loads(latest.data)["bids"]

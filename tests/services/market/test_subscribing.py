@@ -10,27 +10,27 @@ from server.brokers import MemoryBroker
 from server.core.errors import FloorcastError
 from server.core.log.entries import Entry, Position, Reset
 from server.services import PublishingConfig
-from tests.kit.rigs.market import Desk, trader
+from tests.kit.rigs.market import MarketRig, trader
 
 
 async def test_what_is_published_in_one_turn_is_one_write_shared_by_all() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     ann, bob = await desk.client("ann", "PRICE:A"), await desk.client("bob", "PRICE:A")
     for _ in range(3):
         await desk.price("A")
     assert ann.written == []
-    assert len(desk.turns) == 1
-    desk.turn()
+    assert len(desk.scheduled) == 1
+    desk.run_scheduled()
     assert len(ann.written) == 1
     assert ann.written[0] is bob.written[0]
     assert [each["seq"] for each in ann.messages("price")] == [1, 2, 3]
 
 
 async def test_who_subscribes_before_the_turn_ends_hears_the_snapshot_and_not_the_update() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     early = await desk.client("early", "PRICE:A")
     await desk.price("A")
-    late = desk.enter("late")
+    late = desk.connect("late")
     reply = await desk.subscribe("late", "PRICE:A")
     assert reply["PRICE:A"]["seq"] == 1
     desk.settle()
@@ -39,29 +39,29 @@ async def test_who_subscribes_before_the_turn_ends_hears_the_snapshot_and_not_th
 
 
 async def test_who_has_gone_while_the_broker_was_asked_is_not_subscribed() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     await desk.client("ann")
-    await desk.service.leave("ann")
+    await desk.service.remove_connection("ann")
     reply = await desk.subscribe("ann", "PRICE:A")
     assert reply["PRICE:A"]["status"] == "ERROR"
     assert len(desk.subscriptions) == 0
-    assert desk.fanout.link_count == 0
-    assert desk.fanout.channels() == ()
+    assert desk.hub.link_count == 0
+    assert desk.hub.channels() == ()
 
 
 async def test_nothing_is_encoded_where_nobody_listens() -> None:
-    desk = await Desk.opened()
+    desk = await MarketRig.create()
     ann = await desk.client("ann", "PRICE:A")
     await desk.service.unsubscribe("ann", trader(), ["PRICE:A"])
     await desk.price("A")
-    assert desk.turns == []
+    assert desk.scheduled == []
     assert ann.written == []
-    assert desk.fanout.channels() == ()
+    assert desk.hub.channels() == ()
 
 
 async def test_a_pace_is_granted_at_the_next_that_is_offered_where_messages_merge() -> None:
-    desk = await Desk.opened()
-    desk.enter("ann")
+    desk = await MarketRig.create()
+    desk.connect("ann")
     granted = []
     for asked in (0, 1, 100, 101, 999, 1000, 5000):
         reply = await desk.subscribe("ann", "PRICE:A", "TRADES:A", interval_ms=asked)
@@ -72,12 +72,12 @@ async def test_a_pace_is_granted_at_the_next_that_is_offered_where_messages_merg
 
 
 async def test_deep_books_that_do_not_fit_into_the_answer_come_as_messages() -> None:
-    desk = await Desk.opened(publishing=PublishingConfig(book_levels=1000))
+    desk = await MarketRig.create(publishing=PublishingConfig(book_levels=1000))
     names = [f"B{number}" for number in range(8)]
     for name in names:
         bids = [(f"{price}.00", "1.000") for price in range(1, 1000)]
         await desk.book(name, bids, [("2000.00", "1")])
-    ann = desk.enter("ann")
+    ann = desk.connect("ann")
     reply = await desk.subscribe("ann", *(f"ORDERBOOK:{name}" for name in names))
     given = [name for name in names if reply[f"ORDERBOOK:{name}"]["snapshot"] is not None]
     assert 0 < len(given) < len(names)
@@ -91,35 +91,35 @@ async def test_deep_books_that_do_not_fit_into_the_answer_come_as_messages() -> 
 class SlowBroker(MemoryBroker):
     """A broker that tells a topic's state only when the test says so."""
 
-    gate: asyncio.Event
+    released: asyncio.Event
     failing = False
 
     async def latest(self, channel: str) -> Entry | None:
         entry = await super().latest(channel)
-        await self.gate.wait()
+        await self.released.wait()
         if self.failing:
             raise FloorcastError(ErrorCode.SERVER_INTERNAL, "the broker does not answer")
         return entry
 
 
-async def slow_desk() -> tuple[Desk, SlowBroker]:
-    desk = Desk(broker=SlowBroker)
+async def slow_desk() -> tuple[MarketRig, SlowBroker]:
+    desk = MarketRig(broker=SlowBroker)
     broker = desk.broker
     assert isinstance(broker, SlowBroker)
-    broker.gate = asyncio.Event()
-    await broker.start(desk.fanout.deliver)
+    broker.released = asyncio.Event()
+    await broker.start(desk.hub.deliver)
     return desk, broker
 
 
 async def test_what_comes_while_the_state_is_fetched_is_part_of_it_once() -> None:
     desk, broker = await slow_desk()
     await desk.price("A", 1)
-    first, second = desk.enter("first"), desk.enter("second")
+    first, second = desk.connect("first"), desk.connect("second")
     asked = [asyncio.ensure_future(desk.subscribe(name, "PRICE:A")) for name in ("first", "second")]
     await asyncio.sleep(0)
     for last in (2, 3):
         await desk.price("A", last)
-    broker.gate.set()
+    broker.released.set()
     for reply in await asyncio.gather(*asked):
         assert reply["PRICE:A"]["seq"] == 3
     await desk.price("A", 4)
@@ -131,13 +131,13 @@ async def test_what_comes_while_the_state_is_fetched_is_part_of_it_once() -> Non
 async def test_a_broker_that_fails_is_an_error_and_leaves_nothing_but_the_state() -> None:
     desk, broker = await slow_desk()
     broker.failing = True
-    broker.gate.set()
-    desk.enter("ann")
+    broker.released.set()
+    desk.connect("ann")
     reply = await desk.subscribe("ann", "PRICE:A")
     assert reply["PRICE:A"]["status"] == "ERROR"
     [subscription] = desk.subscriptions.of_user("default", "ann")
     assert [each.status for each in desk.subscriptions.of_user("default", "ann")] == ["ERROR"]
-    assert desk.fanout.channels() == ()
+    assert desk.hub.channels() == ()
     broker.failing = False
     reply = await desk.subscribe("ann", "PRICE:A")
     assert reply["PRICE:A"]["status"] == "CONNECTED"
@@ -146,18 +146,18 @@ async def test_a_broker_that_fails_is_an_error_and_leaves_nothing_but_the_state(
 
 async def test_who_leaves_while_the_state_is_fetched_leaves_nothing_behind() -> None:
     desk, broker = await slow_desk()
-    desk.enter("ann")
+    desk.connect("ann")
     asked = asyncio.ensure_future(desk.subscribe("ann", "PRICE:A"))
     await asyncio.sleep(0)
-    await desk.service.leave("ann")
+    await desk.service.remove_connection("ann")
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
-    broker.gate.set()
+    broker.released.set()
     await desk.price("A")
-    assert desk.turns == []
+    assert desk.scheduled == []
     assert len(desk.subscriptions) == 0
-    assert desk.fanout.channels() == ()
+    assert desk.hub.channels() == ()
     assert desk.subscriptions.users_of("PRICE:A") == ()
 
 
@@ -181,11 +181,11 @@ class StuckBroker(MemoryBroker):
         return await super().since(channel, position)
 
 
-async def stuck_desk(stuck: str) -> tuple[Desk, StuckBroker]:
-    desk = Desk(broker=StuckBroker)
+async def stuck_desk(stuck: str) -> tuple[MarketRig, StuckBroker]:
+    desk = MarketRig(broker=StuckBroker)
     broker = desk.broker
     assert isinstance(broker, StuckBroker)
-    await broker.start(desk.fanout.deliver)
+    await broker.start(desk.hub.deliver)
     broker.stuck = stuck
     return desk, broker
 
@@ -196,7 +196,7 @@ NO_ANSWER = FloorcastError(ErrorCode.SERVER_OVERLOADED, "the broker does not ans
 async def test_a_topic_that_fails_keeps_none_of_the_others_back() -> None:
     desk, broker = await stuck_desk("PRICE:B")
     broker.answered.set_exception(NO_ANSWER)
-    desk.enter("ann")
+    desk.connect("ann")
     reply = await desk.subscribe("ann", "PRICE:A", "PRICE:B", "PRICE:A", "WRONG", "TRADES:A")
     assert {topic: each["status"] for topic, each in reply.items()} == {
         "PRICE:A": "CONNECTED",
@@ -204,23 +204,23 @@ async def test_a_topic_that_fails_keeps_none_of_the_others_back() -> None:
         "WRONG": "ERROR",
         "TRADES:A": "CONNECTED",
     }
-    assert [each.name for each in desk.fanout.channels()] == ["PRICE:A", "TRADES:A"]
+    assert [each.name for each in desk.hub.channels()] == ["PRICE:A", "TRADES:A"]
 
 
 async def test_a_request_that_is_given_up_half_way_leaves_nothing_that_seems_to_wait() -> None:
     desk, _ = await stuck_desk("PRICE:C")
     await desk.client("bob", "PRICE:B")
-    desk.enter("ann")
+    desk.connect("ann")
     asked = asyncio.ensure_future(desk.subscribe("ann", "PRICE:A", "PRICE:B", "PRICE:C"))
     await asyncio.sleep(0)
-    assert len(desk.fanout.channels()) == 2
+    assert len(desk.hub.channels()) == 2
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
     assert [each.status for each in desk.subscriptions.of_user("default", "ann")] == ["ERROR"] * 3
-    assert [each.name for each in desk.fanout.channels()] == ["PRICE:B"], "bob hears it"
-    await desk.service.leave("bob")
-    assert desk.fanout.channels() == ()
+    assert [each.name for each in desk.hub.channels()] == ["PRICE:B"], "bob hears it"
+    await desk.service.remove_connection("bob")
+    assert desk.hub.channels() == ()
 
 
 async def test_what_another_connection_ended_meanwhile_may_fail_all_the_same() -> None:
@@ -228,7 +228,7 @@ async def test_what_another_connection_ended_meanwhile_may_fail_all_the_same() -
     broker.stuck = ""
     await desk.trade("A", 1)
     for name in ("desk", "phone"):
-        desk.enter(name, trader("ann"))
+        desk.connect(name, trader("ann"))
     await desk.subscribe("desk", "TRADES:A", user="ann")
     broker.stuck = "TRADES:A"
     since = {"TRADES:A": Position("e1", 0)}
@@ -236,24 +236,24 @@ async def test_what_another_connection_ended_meanwhile_may_fail_all_the_same() -
         desk.service.subscribe("phone", trader("ann"), ["TRADES:A"], since=since)
     )
     await asyncio.sleep(0)
-    await desk.service.leave("desk")
+    await desk.service.remove_connection("desk")
     broker.answered.set_exception(NO_ANSWER)
     reply = await asked
     assert reply["TRADES:A"]["error"]["code"] == "server.overloaded"  # type: ignore[index]
-    assert desk.fanout.channels() == ()
+    assert desk.hub.channels() == ()
 
 
 async def test_a_topic_that_begins_anew_while_another_is_asked_for_splices_nothing() -> None:
     desk, broker = await stuck_desk("PRICE:B")
     for number in (1, 2):
         await desk.trade("A", number)
-    desk.enter("ann")
+    desk.connect("ann")
     since = {"TRADES:A": Position("e1", 1)}
     asked = asyncio.ensure_future(
         desk.service.subscribe("ann", trader("ann"), ["TRADES:A", "PRICE:B"], since=since)
     )
     await asyncio.sleep(0)
-    desk.fanout.reset(Reset("TRADES:A", Position("e2", 0), None))
+    desk.hub.reset(Reset("TRADES:A", Position("e2", 0), None))
     broker.answered.set_result(None)
     told = (await asked)["TRADES:A"]
     assert (told["epoch"], told["seq"]) == ("e2", 0)

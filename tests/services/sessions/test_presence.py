@@ -8,12 +8,12 @@ import pytest
 
 from server.access import Principal
 from server.core.errors import FloorcastError
-from server.core.recovery.tickets import Tickets
+from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.records import SessionRules
-from server.services import SessionsConfig, SessionsService, Talking
+from server.services import SessionMessages, SessionsConfig, SessionsService
 from tests.kit.network.links import RecordingLink
-from tests.kit.rigs.market import Desk
-from tests.kit.rigs.slow_presence import HeldAssembly
+from tests.kit.rigs.market import MarketRig
+from tests.kit.rigs.slow_presence import SlowPresence
 
 KEY = ("default", "room")
 
@@ -62,19 +62,19 @@ class Client:
 class Room:
     """A session whose every step waits."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: MarketRig) -> None:
         self.desk = desk
-        self.assembly = HeldAssembly(desk.clock, SessionRules(10.0, 60.0))
+        self.presence = SlowPresence(desk.clock, SessionRules(10.0, 60.0))
         self.service = SessionsService(
             SessionsConfig(),
             desk.broker,
-            self.assembly,
-            desk.following,
-            desk.fanout,
-            Tickets(window_seconds=60.0, max_parked=10, max_parked_per_owner=10),
+            self.presence,
+            desk.node_subscriptions,
+            desk.hub,
+            ResumeTickets(window_seconds=60.0, max_parked=10, max_parked_per_owner=10),
         )
-        self.talking = Talking(
-            self.service, desk.broker, self.assembly, desk.fanout, desk.clock, message_bytes=4096
+        self.messages = SessionMessages(
+            self.service, desk.broker, self.presence, desk.hub, desk.clock, message_bytes=4096
         )
         self.clients = [Client(name) for name in ("ann1", "ann2", "bob1", "bob2", "cid1")]
         self.gone: set[str] = set()
@@ -82,7 +82,7 @@ class Room:
 
     def enter(self) -> None:
         for client in self.clients:
-            self.service.enter(client.name, client.link)
+            self.service.add_connection(client.name, client.link)
 
     async def live(self, client: Client, dice: random.Random) -> None:
         """Do a few things, one after the other, as a client's packets are dealt with."""
@@ -102,7 +102,7 @@ class Room:
                         client.catch_up()
                         client.believed = None
                     case "send":
-                        await self.talking.send(client.name, me, "room", {}, None)
+                        await self.messages.send(client.name, me, "room", {}, None)
                     case "kick":
                         await self.service.kick(me, "room", dice.choice(("ann", "bob")))
                     case "close" if dice.random() < 0.1:
@@ -120,43 +120,43 @@ class Room:
         """It ends, whatever it is doing."""
         client.catch_up()
         self.gone.add(client.name)
-        await self.service.exit(client.name, deliberate=not lost)
+        await self.service.remove_connection(client.name, deliberate=not lost)
 
     async def check(self) -> None:
         """Nothing is on its way: everybody knows the same, and it is so."""
-        await self.service._tidy()
+        await self.service._release_idle()
         self.desk.settle()
-        record = self.assembly.sessions.get(*KEY)
+        record = self.presence.sessions.get(*KEY)
         members = () if record is None else record.presence.members()
         users = {each.user_id for each in members}
         for client in self.clients:
             is_in = record is not None and record.presence.user_of(client.name) is not None
-            assert is_in == ((client.name, KEY) in self.service.seats)
+            assert is_in == ((client.name, KEY) in self.service.memberships)
             if client.name not in self.gone:
                 client.catch_up()
                 assert (client.believed is not None) == is_in
                 assert client.believed is None or client.believed == users
-        assert self.desk.fanout.topic_count == bool(len(self.service.seats))
-        assert not self.desk.following._openers
-        assert not self.service.attendance._arriving
+        assert self.desk.hub.topic_count == bool(len(self.service.memberships))
+        assert not self.desk.node_subscriptions._holds
+        assert not self.service.local_presence._joining
 
 
 @pytest.mark.behaviour("D42")
 @pytest.mark.parametrize("seed", range(150))
 async def test_whatever_overlaps_everybody_knows_who_is_there(seed: int) -> None:
     dice = random.Random(seed)
-    room = Room(await Desk.opened())
-    await room.assembly.start(room.service.attendance.hear)
+    room = Room(await MarketRig.create())
+    await room.presence.start(room.service.local_presence.handle_event)
     room.enter()
     for _ in range(3):
         present = [each for each in room.clients if each.name not in room.gone]
         calls = [room.live(client, random.Random(dice.random())) for client in present]
         if dice.random() < 0.5 and present:
             calls.append(room.end(dice.choice(present), lost=dice.random() < 0.5))
-        await room.assembly.interleave(calls, dice)
+        await room.presence.interleave(calls, dice)
         await room.check()
     everybody = [room.end(client, lost=False) for client in room.clients]
-    await room.assembly.interleave(everybody, dice)
+    await room.presence.interleave(everybody, dice)
     await room.check()
-    assert (room.desk.fanout.topic_count, room.desk.fanout.link_count) == (0, 0)
-    assert len(room.service.seats) == 0
+    assert (room.desk.hub.topic_count, room.desk.hub.link_count) == (0, 0)
+    assert len(room.service.memberships) == 0

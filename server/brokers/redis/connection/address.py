@@ -7,11 +7,11 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 # What may be said of TLS, as redis-py calls it: whom to trust, and who we are.
-_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_PORTS = {"sentinel": 26379, "cluster": 6379}
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379}
 
 
-class Kind(Enum):
+class AddressKind(Enum):
     """What stands behind the address."""
 
     SINGLE = "single"
@@ -27,7 +27,7 @@ class AddressError(ValueError):
 class Address:
     """Where Redis is, and who we are to it."""
 
-    kind: Kind
+    kind: AddressKind
     url: str = ""
     """Of one server, as redis-py takes it."""
 
@@ -39,7 +39,7 @@ class Address:
     username: str | None = None
     password: str | None = None
     tls: bool = False
-    files: tuple[tuple[str, str], ...] = ()
+    tls_files: tuple[tuple[str, str], ...] = ()
     """For TLS; of one server they stand in its URL."""
 
     @staticmethod
@@ -53,44 +53,46 @@ class Address:
         if not kind:
             if not (parts.path if scheme == "unix" else parts.hostname):
                 raise AddressError("it names no host" if scheme != "unix" else "it names no socket")
-            return Address(Kind.SINGLE, url)
+            return Address(AddressKind.SINGLE, url)
         tls = scheme == "rediss"
-        files = _files(parts.query, tls)
-        username, password, hosts = _authority(parts, _PORTS[kind])
+        files = _parse_tls_files(parts.query, tls)
+        username, password, hosts = _parse_authority(parts, _DEFAULT_PORTS[kind])
         steps = [unquote(step) for step in parts.path.split("/") if step]
         if kind == "cluster":
             if steps:
                 raise AddressError("a Cluster has one database only")
             return Address(
-                Kind.CLUSTER,
+                AddressKind.CLUSTER,
                 hosts=hosts,
                 username=username,
                 password=password,
                 tls=tls,
-                files=files,
+                tls_files=files,
             )
         if not steps or len(steps) > 2:
             raise AddressError("Sentinels need a service: redis+sentinel://host:port/SERVICE/0")
         return Address(
-            Kind.SENTINEL,
+            AddressKind.SENTINEL,
             hosts=hosts,
             service=steps[0],
-            database=_number(steps[1] if len(steps) > 1 else "0", "database"),
+            database=_parse_number(steps[1] if len(steps) > 1 else "0", "database"),
             username=username,
             password=password,
             tls=tls,
-            files=files,
+            tls_files=files,
         )
 
 
-def _files(query: str, tls: bool) -> tuple[tuple[str, str], ...]:
+def _parse_tls_files(query: str, tls: bool) -> tuple[tuple[str, str], ...]:
     found = tuple(parse_qsl(query, keep_blank_values=True))
-    if any(name not in _FILES for name, _ in found) or (found and not tls):
-        raise AddressError(f"after the question mark only {', '.join(_FILES)} of TLS may stand")
+    if any(name not in _TLS_OPTIONS for name, _ in found) or (found and not tls):
+        raise AddressError(
+            f"after the question mark only {', '.join(_TLS_OPTIONS)} of TLS may stand"
+        )
     return found
 
 
-def _authority(
+def _parse_authority(
     parts: SplitResult, port: int
 ) -> tuple[str | None, str | None, tuple[tuple[str, int], ...]]:
     account, _, listed = parts.netloc.rpartition("@")
@@ -100,13 +102,13 @@ def _authority(
         host, colon, digits = each.rpartition(":")
         if not colon or each.endswith("]"):
             host, digits = each, str(port)
-        hosts.append((host.strip("[]"), _number(digits, "port")))
+        hosts.append((host.strip("[]"), _parse_number(digits, "port")))
     if not hosts:
         raise AddressError("it names no host")
     return unquote(username) or None, unquote(password) or None, tuple(hosts)
 
 
-def _number(text: str, what: str) -> int:
+def _parse_number(text: str, what: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise AddressError(f"the {what} is no number")
     return int(text)

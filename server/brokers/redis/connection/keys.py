@@ -2,7 +2,7 @@
 
 from hashlib import blake2b
 
-from server.core.limits.keys import Holder
+from server.core.limits.keys import LimitKey
 
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
@@ -16,7 +16,7 @@ class Keys:
         self._prefix = prefix.encode()
         self._stem = self._prefix + b":{"
 
-    def spoken(self, channel: str) -> bytes:
+    def base(self, channel: str) -> bytes:
         """Where a channel's entries are told to the nodes; its keys begin with this."""
         # Braces would move the hash tag, and the keys of one channel to different shards.
         return self._stem + channel.translate(_ESCAPES).encode() + b"}"
@@ -25,11 +25,11 @@ class Keys:
         """Where a node hears itself, and what others ask it."""
         return self._prefix + b":node:" + node.encode()
 
-    def saved(self, name: str) -> bytes:
+    def saved_connection(self, name: str) -> bytes:
         """A string with an expiry: a connection that waits to be had back, its node being gone."""
         return self._prefix + b":recovery:saved:" + name.encode()
 
-    def moved(self, name: str) -> bytes:
+    def connection_node(self, name: str) -> bytes:
         """A string with an expiry: the node that has a connection now which another has named."""
         return self._prefix + b":recovery:moved:" + name.encode()
 
@@ -37,7 +37,7 @@ class Keys:
         """A hash: the last sign of life of each node that looks after sessions."""
         return self._prefix + b":nodes"
 
-    def duties(self, node: str) -> bytes:
+    def node_sessions(self, node: str) -> bytes:
         """A set: the sessions that a node looks after."""
         return self.node(node) + b":sessions"
 
@@ -45,36 +45,36 @@ class Keys:
         """A set: every session that there is."""
         return self._prefix + b":sessions"
 
-    def made(self, org: str, user_id: str) -> bytes:
+    def user_sessions(self, org: str, user_id: str) -> bytes:
         """A set: the sessions that a user has made."""
-        return self.spoken(f"user@{len(org)}:{org}:{user_id}") + b":made"
+        return self.base(f"user@{len(org)}:{org}:{user_id}") + b":made"
 
-    def places(self, holder: Holder) -> bytes:
+    def connection_counts(self, key: LimitKey) -> bytes:
         """A hash: how many connections of an address or a user each node has."""
-        if isinstance(holder, str):
-            return self.spoken(f"address@{holder}") + b":places"
-        org, user_id = holder
-        return self.spoken(f"user@{len(org)}:{org}:{user_id}") + b":places"
+        if isinstance(key, str):
+            return self.base(f"address@{key}") + b":places"
+        org, user_id = key
+        return self.base(f"user@{len(org)}:{org}:{user_id}") + b":places"
 
 
-def head_of(spoken: bytes) -> bytes:
+def head_key(base: bytes) -> bytes:
     """A hash: where the channel stands, its newest entry, and the whole state of a book."""
-    return spoken + b":head"
+    return base + b":head"
 
 
-def log_of(spoken: bytes) -> bytes:
+def log_key(base: bytes) -> bytes:
     """A stream: the kept entries, their seq as their id."""
-    return spoken + b":log"
+    return base + b":log"
 
 
-def gathering_of(spoken: bytes) -> list[bytes]:
+def session_keys(base: bytes) -> list[bytes]:
     """Of a session: a hash of what it is, one of its users, one of their connections, and those
     users who have until some moment to come back; then its entries.
     """
     parts = (b":room", b":users", b":seats", b":lost")
-    return [*(spoken + each for each in parts), head_of(spoken), log_of(spoken)]
+    return [*(base + each for each in parts), head_key(base), log_key(base)]
 
 
-def claim_of(spoken: bytes, key: str) -> bytes:
+def claim_key(base: bytes, key: str) -> bytes:
     """A string with an expiry: where a message went that was published under an id."""
-    return spoken + b":claim:" + blake2b(key.encode(), digest_size=16).hexdigest().encode()
+    return base + b":claim:" + blake2b(key.encode(), digest_size=16).hexdigest().encode()

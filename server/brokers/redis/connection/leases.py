@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-DEAD = b"-"
+DEAD_PREFIX = b"-"
 
 
 @dataclass(frozen=True, slots=True)
-class _Sign:
+class _Heartbeat:
     value: bytes
     since: float
 
@@ -20,21 +20,21 @@ class Leases:
 
     def __init__(self, *, lease_seconds: float) -> None:
         self._lease_seconds = lease_seconds
-        self._signs: dict[bytes, _Sign] = {}
-        self._looked = 0.0
+        self._heartbeats: dict[bytes, _Heartbeat] = {}
+        self._observed_at = 0.0
 
-    def look(self, nodes: Mapping[bytes, bytes], now: float) -> list[tuple[bytes, bytes]]:
+    def expired(self, nodes: Mapping[bytes, bytes], now: float) -> list[tuple[bytes, bytes]]:
         """The last signs of all nodes; those that are to be given up, with theirs."""
-        broken = now - self._looked > self._lease_seconds / 2
-        self._looked = now
-        before = {} if broken else self._signs
-        self._signs = {}
+        broken = now - self._observed_at > self._lease_seconds / 2
+        self._observed_at = now
+        before = {} if broken else self._heartbeats
+        self._heartbeats = {}
         for node, value in nodes.items():
             known = before.get(node)
             same = known is not None and known.value == value
-            self._signs[node] = known if known is not None and same else _Sign(value, now)
+            self._heartbeats[node] = known if known is not None and same else _Heartbeat(value, now)
         return [
             (node, sign.value)
-            for node, sign in self._signs.items()
-            if not sign.value.startswith(DEAD) and now - sign.since >= self._lease_seconds
+            for node, sign in self._heartbeats.items()
+            if not sign.value.startswith(DEAD_PREFIX) and now - sign.since >= self._lease_seconds
         ]

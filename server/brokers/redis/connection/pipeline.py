@@ -13,18 +13,18 @@ from redis.exceptions import (
 )
 
 from client_sdk.contract import ErrorCode
-from server.brokers.redis.connection.tasks import end
-from server.brokers.redis.connection.wire import BROKEN, Command, Reply, Wire
+from server.brokers.redis.connection.tasks import cancel_and_wait
+from server.brokers.redis.connection.wire import CONNECTION_ERRORS, Command, RedisClient, Reply
 from server.core.errors import FloorcastError, LimitError
 
-_MAX_BATCH = 256
+_MAX_BATCH_COMMANDS = 256
 # One is being written and read here while Redis works at the other.
-_BATCHES_AT_ONCE = 2
+_MAX_CONCURRENT_BATCHES = 2
 _RETRY_AFTER_MS = 1000
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.05, 1.0
 _PING: Command = (b"PING",)
 
-Waiting = tuple[Command, asyncio.Future[Reply]]
+QueuedCommand = tuple[Command, asyncio.Future[Reply]]
 
 
 class Pipeline:
@@ -32,44 +32,44 @@ class Pipeline:
 
     def __init__(
         self,
-        wire: Wire,
+        client: RedisClient,
         *,
         name: str,
         timeout_seconds: float,
-        max_waiting: int,
+        max_queued: int,
         on_change: Callable[[], None],
     ) -> None:
-        self._wire = wire
+        self._client = client
         self._name = name
         self._timeout_seconds = timeout_seconds
-        self._max_waiting = max_waiting
+        self._max_queued = max_queued
         # Called when Redis has gone, and when it is back.
         self._on_change = on_change
-        self._waiting: deque[Waiting] = deque()
-        self._work = asyncio.Event()
+        self._queue: deque[QueuedCommand] = deque()
+        self._wakeup = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
-        self.up = False
+        self.is_up = False
 
     async def start(self) -> None:
         """Connect; raises what keeps us from it."""
         async with asyncio.timeout(self._timeout_seconds):
-            [pong] = await self._wire.run([_PING])
+            [pong] = await self._client.run([_PING])
         if isinstance(pong, ResponseError):
             raise pong
-        self.up, self._stopped = True, False
-        self._task = asyncio.create_task(self._pump(), name=self._name)
+        self.is_up, self._stopped = True, False
+        self._task = asyncio.create_task(self._run_queue(), name=self._name)
 
     async def stop(self) -> None:
         """Answer what is on its way, and take nothing more."""
-        self.up = False
+        self.is_up = False
         self._stopped = True
         if self._task is not None:
-            await end(self._task)
+            await cancel_and_wait(self._task)
             self._task = None
-        self._refuse_all(list(self._waiting))
-        self._waiting.clear()
-        await self._wire.close()
+        self._fail_all(list(self._queue))
+        self._queue.clear()
+        await self._client.close()
 
     async def run(self, command: Command) -> Reply:
         """Run one command; a refusal of Redis's is raised as an error of ours."""
@@ -77,29 +77,31 @@ class Pipeline:
 
     def submit(self, command: Command) -> asyncio.Future[Reply]:
         """The same for who does not wait, and has no task for it."""
-        if not self.up:
-            raise self._absence()
-        if len(self._waiting) >= self._max_waiting:
+        if not self.is_up:
+            raise self._unavailable_error()
+        if len(self._queue) >= self._max_queued:
             raise LimitError(
                 ErrorCode.SERVER_OVERLOADED,
                 "too much waits for the broker already",
                 retry_after_ms=_RETRY_AFTER_MS,
             )
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, future))
-        self._work.set()
+        self._queue.append((command, future))
+        self._wakeup.set()
         return future
 
-    async def _pump(self) -> None:
-        waiting = self._waiting
-        most = _BATCHES_AT_ONCE if self._wire.overlaps else 1
+    async def _run_queue(self) -> None:
+        waiting = self._queue
+        most = _MAX_CONCURRENT_BATCHES if self._client.can_overlap else 1
         on_their_way: set[asyncio.Task[None]] = set()
         try:
             while True:
-                await self._work.wait()
-                self._work.clear()
-                while waiting and self.up:
-                    batch = [waiting.popleft() for _ in range(min(_MAX_BATCH, len(waiting)))]
+                await self._wakeup.wait()
+                self._wakeup.clear()
+                while waiting and self.is_up:
+                    batch = [
+                        waiting.popleft() for _ in range(min(_MAX_BATCH_COMMANDS, len(waiting)))
+                    ]
                     running = asyncio.create_task(
                         self._run_batch(batch), name=f"{self._name}-batch"
                     )
@@ -108,32 +110,32 @@ class Pipeline:
                         _, on_their_way = await asyncio.wait(
                             on_their_way, return_when=asyncio.FIRST_COMPLETED
                         )
-                if not self.up:
+                if not self.is_up:
                     if on_their_way:
                         _, on_their_way = await asyncio.wait(on_their_way)
-                    await self._mend()
+                    await self._reconnect()
         finally:
             for running in on_their_way:
                 running.cancel()
 
-    async def _run_batch(self, batch: list[Waiting]) -> None:
+    async def _run_batch(self, batch: list[QueuedCommand]) -> None:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 commands = [command for command, _ in batch]
-                replies = await self._wire.run(commands)
+                replies = await self._client.run(commands)
                 unknown = [i for i, each in enumerate(replies) if isinstance(each, NoScriptError)]
                 if unknown:
                     # Somebody flushed the programs, or a new master never had them.
-                    await self._wire.load()
-                    again = await self._wire.run([commands[i] for i in unknown])
+                    await self._client.load()
+                    again = await self._client.run([commands[i] for i in unknown])
                     for i, reply in zip(unknown, again, strict=True):
                         replies[i] = reply
-        except (*BROKEN, TimeoutError):
-            await self._fail(batch)
+        except (*CONNECTION_ERRORS, TimeoutError):
+            await self._on_connection_lost(batch)
             return
         except BaseException:
             # Cancelled: whether it came to anything, nobody knows.
-            self._refuse_all(batch)
+            self._fail_all(batch)
             raise
         gone = False
         for (_, future), reply in zip(batch, replies, strict=True):
@@ -141,46 +143,46 @@ class Pipeline:
                 continue
             if isinstance(reply, ResponseError):
                 gone = gone or isinstance(reply, ReadOnlyError | MasterDownError)
-                future.set_exception(_refusal(reply))
+                future.set_exception(_translate(reply))
             else:
                 future.set_result(reply)
         if gone:
             # It became a replica: who is the master now is found by connecting anew.
-            await self._fail([])
+            await self._on_connection_lost([])
 
-    async def _fail(self, batch: list[Waiting]) -> None:
-        self.up = False
-        self._refuse_all([*batch, *self._waiting])
-        self._waiting.clear()
-        self._work.set()
+    async def _on_connection_lost(self, batch: list[QueuedCommand]) -> None:
+        self.is_up = False
+        self._fail_all([*batch, *self._queue])
+        self._queue.clear()
+        self._wakeup.set()
         self._on_change()
-        await self._wire.close()
+        await self._client.close()
 
-    async def _mend(self) -> None:
+    async def _reconnect(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
-        while not self.up:
+        while not self.is_up:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_PAUSE_SECONDS)
             try:
                 async with asyncio.timeout(self._timeout_seconds):
-                    [pong] = await self._wire.run([_PING])
-            except (*BROKEN, TimeoutError):
+                    [pong] = await self._client.run([_PING])
+            except (*CONNECTION_ERRORS, TimeoutError):
                 continue
-            self.up = not isinstance(pong, ResponseError)
+            self.is_up = not isinstance(pong, ResponseError)
         self._on_change()
 
-    def _refuse_all(self, batch: list[Waiting]) -> None:
+    def _fail_all(self, batch: list[QueuedCommand]) -> None:
         for _, future in batch:
             if not future.done():
-                future.set_exception(self._absence())
+                future.set_exception(self._unavailable_error())
 
-    def _absence(self) -> FloorcastError:
+    def _unavailable_error(self) -> FloorcastError:
         if self._stopped:
             return FloorcastError(ErrorCode.SERVER_DRAINING, "the broker has stopped")
-        return away()
+        return broker_unavailable()
 
 
-def away() -> FloorcastError:
+def broker_unavailable() -> FloorcastError:
     """What publishers are told while Redis cannot be reached."""
     return FloorcastError(
         ErrorCode.SERVER_OVERLOADED,
@@ -189,7 +191,7 @@ def away() -> FloorcastError:
     )
 
 
-def _refusal(error: ResponseError) -> FloorcastError:
+def _translate(error: ResponseError) -> FloorcastError:
     """Neither its words: they may quote what was published."""
     if isinstance(error, OutOfMemoryError):
         return FloorcastError(

@@ -14,8 +14,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from server.brokers.redis.connection.address import Address, Kind
-from server.brokers.redis.log.scripts import ASK_HOME, Script, name_of
+from server.brokers.redis.connection.address import Address, AddressKind
+from server.brokers.redis.log.scripts import GET_INCARNATION, Script, sha_of
 
 
 class Call(NamedTuple):
@@ -26,19 +26,19 @@ class Call(NamedTuple):
     arguments: tuple[bytes | int, ...]
 
 
-Plain = tuple[bytes | int, ...]
-Command = Plain | Call
+PlainCommand = tuple[bytes | int, ...]
+Command = PlainCommand | Call
 # What the programs are called in one life of a server; it is asked whenever a connection is new.
-Names = dict[Script, bytes]
+ScriptNames = dict[Script, bytes]
 Reply = Any
 # What a connection raises that has ended, or never was.
-BROKEN = (OSError, RedisError, RedisClusterException, EOFError)
+CONNECTION_ERRORS = (OSError, RedisError, RedisClusterException, EOFError)
 
 
-class Wire(Protocol):
+class RedisClient(Protocol):
     """The way to Redis for commands; it is open after the first `run` that succeeded."""
 
-    overlaps: bool
+    can_overlap: bool
     """Whether another batch may be sent while the answers to one are awaited."""
 
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
@@ -50,7 +50,7 @@ class Wire(Protocol):
     async def close(self) -> None:
         """Give the connection back; the next `run` opens another."""
 
-    async def listen(self) -> AbstractConnection:
+    async def open_pubsub(self) -> AbstractConnection:
         """A connection of its own for pub/sub; who asked for it ends it."""
 
 
@@ -59,9 +59,9 @@ def evaluate(script: Script, keys: Iterable[bytes], *arguments: bytes | int) -> 
     return Call(script, tuple(keys), arguments)
 
 
-def open_wire(
+def create_client(
     address: Address, scripts: Iterable[Script], *, timeout_seconds: float, name: str
-) -> Wire:
+) -> RedisClient:
     """The way to this Redis; nothing is connected yet."""
     # What has failed is told at once: whoever asked decides what to do, and nothing runs twice.
     options: dict[str, Any] = {
@@ -70,29 +70,29 @@ def open_wire(
         "protocol": 2,
         "client_name": name,
     }
-    if address.kind is Kind.SINGLE:
+    if address.kind is AddressKind.SINGLE:
         pool = ConnectionPool.from_url(address.url, **options)
-        return SingleWire(partial(_connected, pool), scripts)
+        return SingleClient(partial(_connect, pool), scripts)
     options |= {"username": address.username, "password": address.password, "ssl": address.tls}
-    options |= address.files
-    if address.kind is Kind.SENTINEL:
+    options |= address.tls_files
+    if address.kind is AddressKind.SENTINEL:
         ask = partial(
             Sentinel,
             address.hosts,
             sentinel_kwargs={**options, "socket_timeout": timeout_seconds},
         )
         reach = partial(Redis, db=address.database, **options)
-        return SingleWire(partial(_connected_by, ask, address.service, reach), scripts)
-    return ClusterWire(address, scripts, {**options, "socket_timeout": timeout_seconds})
+        return SingleClient(partial(_connect_master, ask, address.service, reach), scripts)
+    return ClusterClient(address, scripts, {**options, "socket_timeout": timeout_seconds})
 
 
-class SingleWire:
+class SingleClient:
     """One connection, written and read without a task or an object for each command.
 
     redis-py's own pipeline takes three times as long for the same.
     """
 
-    overlaps = True
+    can_overlap = True
 
     def __init__(
         self, connect: Callable[[], Awaitable[AbstractConnection]], scripts: Iterable[Script]
@@ -100,9 +100,9 @@ class SingleWire:
         self._connect = connect
         self._scripts = scripts
         self._connection: AbstractConnection | None = None
-        self._names: Names = {}
+        self._names: ScriptNames = {}
         # Answers come in the order in which batches were sent.
-        self._turn = asyncio.Lock()
+        self._read_lock = asyncio.Lock()
 
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
         connection = self._connection
@@ -119,12 +119,12 @@ class SingleWire:
             raise
 
     async def load(self) -> None:
-        [home] = await self._refused_none([(b"EVAL", ASK_HOME, 0)])
-        programs = {script: script.within(home) for script in self._scripts}
-        await self._refused_none([(b"SCRIPT", b"LOAD", each) for each in programs.values()])
-        self._names = {script: name_of(program) for script, program in programs.items()}
+        [home] = await self._run_checked([(b"EVAL", GET_INCARNATION, 0)])
+        programs = {script: script.render(home) for script in self._scripts}
+        await self._run_checked([(b"SCRIPT", b"LOAD", each) for each in programs.values()])
+        self._names = {script: sha_of(program) for script, program in programs.items()}
 
-    async def _refused_none(self, commands: Sequence[Command]) -> list[Reply]:
+    async def _run_checked(self, commands: Sequence[Command]) -> list[Reply]:
         replies = await self.run(commands)
         for reply in replies:
             if isinstance(reply, ResponseError):
@@ -137,13 +137,13 @@ class SingleWire:
         if connection is not None:
             await connection.disconnect(nowait=True)
 
-    async def listen(self) -> AbstractConnection:
+    async def open_pubsub(self) -> AbstractConnection:
         return await self._connect()
 
     async def _exchange(
         self, connection: AbstractConnection, commands: Sequence[Command]
     ) -> list[Reply]:
-        plain = [_plain(each, self._names) for each in commands]
+        plain = [_resolve(each, self._names) for each in commands]
         # hiredis types what it takes as one tuple of one element.
         packed = b"".join([pack_command(each) for each in plain])  # type: ignore[arg-type]
         try:
@@ -153,7 +153,7 @@ class SingleWire:
             # Another batch found it broken, and redis-py let its writer go meanwhile.
             raise ConnectionError("the connection has ended") from None
         replies: list[Reply] = []
-        async with self._turn:
+        async with self._read_lock:
             for _ in commands:
                 try:
                     # The time limit is that of the whole batch.
@@ -163,10 +163,10 @@ class SingleWire:
         return replies
 
 
-class ClusterWire:
+class ClusterClient:
     """Each command goes to the shard of its keys; those of one batch at the same time."""
 
-    overlaps = False
+    can_overlap = False
 
     def __init__(
         self, address: Address, scripts: Iterable[Script], options: dict[str, Any]
@@ -176,7 +176,7 @@ class ClusterWire:
         self._options = options
         self._cluster: RedisCluster | None = None
         # Each shard has a life of its own.
-        self._names: dict[str, Names] = {}
+        self._names: dict[str, ScriptNames] = {}
 
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
         if self._cluster is None:
@@ -185,7 +185,7 @@ class ClusterWire:
         try:
             replies = await self._pipelined(cluster, commands)
             for reply in replies:
-                if isinstance(reply, BROKEN) and not isinstance(reply, ResponseError):
+                if isinstance(reply, CONNECTION_ERRORS) and not isinstance(reply, ResponseError):
                     raise reply
         except BaseException:
             await self.close()
@@ -201,7 +201,7 @@ class ClusterWire:
         if cluster is not None:
             await cluster.aclose()
 
-    async def listen(self) -> AbstractConnection:
+    async def open_pubsub(self) -> AbstractConnection:
         # Every node of a Cluster hears what is published at any of them.
         cluster = await self._open()
         try:
@@ -211,7 +211,7 @@ class ClusterWire:
                 port=int(node.port),
                 **{key: value for key, value in self._options.items() if key != "socket_timeout"},
             )
-            return await _connected(client.connection_pool)
+            return await _connect(client.connection_pool)
         finally:
             await cluster.aclose()
 
@@ -229,31 +229,31 @@ class ClusterWire:
         return cluster
 
     async def _load(self, cluster: RedisCluster) -> None:
-        names: dict[str, Names] = {}
+        names: dict[str, ScriptNames] = {}
         for shard in cluster.get_primaries():
-            home = await cluster.execute_command("EVAL", ASK_HOME, 0, target_nodes=shard)
+            home = await cluster.execute_command("EVAL", GET_INCARNATION, 0, target_nodes=shard)
             known = names[shard.name] = {}
             for script in self._scripts:
-                program = script.within(home)
+                program = script.render(home)
                 await cluster.execute_command("SCRIPT LOAD", program, target_nodes=shard)
-                known[script] = name_of(program)
+                known[script] = sha_of(program)
         self._names = names
 
     async def _pipelined(self, cluster: RedisCluster, commands: Sequence[Command]) -> list[Reply]:
         pipeline = cluster.pipeline()
         for command in commands:
-            names: Names = {}
+            names: ScriptNames = {}
             if isinstance(command, Call):
                 shard = cluster.get_node_from_key(command.keys[0].decode())
                 names = self._names.get(shard.name, {}) if shard is not None else {}
-            verb, *arguments = _plain(command, names)
+            verb, *arguments = _resolve(command, names)
             assert isinstance(verb, bytes)
             pipeline.execute_command(verb.decode(), *arguments)
         replies: list[Reply] = await pipeline.execute(raise_on_error=False)
         return replies
 
 
-def _plain(command: Command, names: Names) -> Plain:
+def _resolve(command: Command, names: ScriptNames) -> PlainCommand:
     """The command as it is sent."""
     if not isinstance(command, Call):
         return command
@@ -262,7 +262,7 @@ def _plain(command: Command, names: Names) -> Plain:
     return (b"EVALSHA", name, len(command.keys), *command.keys, *command.arguments)
 
 
-async def _connected_by(
+async def _connect_master(
     ask: Callable[[], Sentinel], service: str, reach: Callable[..., Redis]
 ) -> AbstractConnection:
     """To whoever is the master now; asked each time, for it may have changed.
@@ -275,10 +275,10 @@ async def _connected_by(
     finally:
         for each in sentinel.sentinels:
             await each.connection_pool.disconnect()
-    return await _connected(reach(host=host, port=port).connection_pool)
+    return await _connect(reach(host=host, port=port).connection_pool)
 
 
-async def _connected(pool: ConnectionPool) -> AbstractConnection:
+async def _connect(pool: ConnectionPool) -> AbstractConnection:
     connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
     await connection.connect()  # type: ignore[no-untyped-call]
     return connection

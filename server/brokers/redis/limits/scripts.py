@@ -1,11 +1,11 @@
 """What Redis does in one step when connections of an address, or of a user, are counted."""
 
-from server.brokers.redis.log.scripts import script
+from server.brokers.redis.log.scripts import build_script
 
 # A node says every few minutes what it has; what nobody says any more is forgotten after this.
-KEPT_MS = 900_000
+COUNT_TTL_MS = 900_000
 # Clocks of nodes differ: an allowance that is full for one may not be for the next.
-_SPARE_MS = 1_000
+_CLOCK_SKEW_MS = 1_000
 
 # KEYS: how many connections each node has; beside them, where attempts are limited, how many are
 # left and since when. ARGV: this node, how many it has, how many it wants besides, how many of
@@ -64,4 +64,4 @@ if granted == wanted and wants > 0 then names = {} end
 return {granted, within, wait, names}
 """
 
-COUNT = script(_COUNT, {"@KEPT_MS@": KEPT_MS, "@SPARE_MS@": _SPARE_MS})
+COUNT = build_script(_COUNT, {"@KEPT_MS@": COUNT_TTL_MS, "@SPARE_MS@": _CLOCK_SKEW_MS})

@@ -4,104 +4,104 @@ import asyncio
 from collections.abc import Callable
 
 from server.core.errors import LimitError
-from server.core.limits.keys import Quota, connects_too_often
+from server.core.limits.keys import ConnectionLimit, connect_rate_exceeded
 
 
-class Ask:
+class AcquireRequest:
     """One connection that wants a place; None is the answer that it has one."""
 
-    __slots__ = ("answer", "attempted", "placed")
+    __slots__ = ("is_attempt_counted", "is_granted", "outcome")
 
     def __init__(self) -> None:
-        self.answer: asyncio.Future[LimitError | None] = asyncio.get_running_loop().create_future()
+        self.outcome: asyncio.Future[LimitError | None] = asyncio.get_running_loop().create_future()
         # Whether Redis has counted the attempt.
-        self.attempted = False
+        self.is_attempt_counted = False
         # Whether it is one of those that this node has.
-        self.placed = False
+        self.is_granted = False
 
 
-class Tally:
+class SharedCounter:
     """One question at a time is on its way, and whoever comes meanwhile is in the next one.
 
     So what is said is never overtaken, and may be what the node has and not what has changed.
     """
 
-    __slots__ = ("_waiting", "asked", "has", "quota", "told", "told_at")
+    __slots__ = ("_queue", "held", "in_flight", "limit", "reported", "reported_at")
 
-    def __init__(self, quota: Quota, now: float) -> None:
-        self.quota = quota
-        self.has = 0
+    def __init__(self, limit: ConnectionLimit, now: float) -> None:
+        self.limit = limit
+        self.held = 0
         # What Redis thinks that this node has; None where nobody knows.
-        self.told: int | None = 0
-        self.told_at = now
-        self._waiting: list[Ask] = []
+        self.reported: int | None = 0
+        self.reported_at = now
+        self._queue: list[AcquireRequest] = []
         # Who is in the question that is on its way.
-        self.asked: list[Ask] | None = None
+        self.in_flight: list[AcquireRequest] | None = None
 
     @property
-    def empty(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nothing is left to be remembered."""
-        return self.has == self.told == 0 and self.asked is None and not self._waiting
+        return self.held == self.reported == 0 and self.in_flight is None and not self._queue
 
-    def wait(self, ask: Ask) -> None:
+    def enqueue(self, request: AcquireRequest) -> None:
         """It is in the next question."""
-        self._waiting.append(ask)
+        self._queue.append(request)
 
-    def question(self) -> list[Ask] | None:
+    def next_batch(self) -> list[AcquireRequest] | None:
         """Who is in a question that is to be asked now; None where there is none."""
-        if self.asked is not None:
+        if self.in_flight is not None:
             return None
         # Some have gone, or did not want to wait so long.
-        asks = [each for each in self._waiting if not each.answer.done()]
-        self._waiting.clear()
-        return asks if asks or self.told != self.has else None
+        asks = [each for each in self._queue if not each.outcome.done()]
+        self._queue.clear()
+        return asks if asks or self.reported != self.held else None
 
-    def let_go(self) -> list[Ask]:
+    def abandon(self) -> list[AcquireRequest]:
         """No answer is to be had: who has not got one yet."""
-        asks, self.asked = [*(self.asked or ()), *self._waiting], None
-        self._waiting.clear()
-        return [each for each in asks if not each.answer.done()]
+        asks, self.in_flight = [*(self.in_flight or ()), *self._queue], None
+        self._queue.clear()
+        return [each for each in asks if not each.outcome.done()]
 
-    def place(self, ask: Ask) -> None:
+    def grant(self, request: AcquireRequest) -> None:
         """It is one of ours."""
-        if self.quota.connections:
-            self.has += 1
-        ask.placed = True
-        ask.answer.set_result(None)
+        if self.limit.connections:
+            self.held += 1
+        request.is_granted = True
+        request.outcome.set_result(None)
 
-    def give(self) -> None:
+    def release(self) -> None:
         """One of ours has gone."""
-        if self.quota.connections:
-            self.has -= 1
+        if self.limit.connections:
+            self.held -= 1
 
-    def heard(
+    def apply_reply(
         self,
-        said: int,
+        reported: int,
         granted: int,
-        within: int,
+        within_rate: int,
         wait_ms: int,
         *,
-        again: bool,
-        full: Callable[[], LimitError],
+        retry: bool,
+        full_error: Callable[[], LimitError],
     ) -> None:
         """Answer who was asked for; who found no place is asked for `again` where that may help."""
-        asks, self.asked = self.asked or [], None
-        self.told = said + granted if self.quota.connections else 0
-        within += sum(each.attempted for each in asks)
+        asks, self.in_flight = self.in_flight or [], None
+        self.reported = reported + granted if self.limit.connections else 0
+        within_rate += sum(each.is_attempt_counted for each in asks)
         for number, ask in enumerate(asks):
-            if ask.placed:
+            if ask.is_granted:
                 # It had waited for long enough, and was let in meanwhile.
                 granted -= 1
-            elif ask.answer.done():
+            elif ask.outcome.done():
                 # It has gone. What was granted is told back, for it is not what we have.
                 continue
             elif granted > 0:
                 granted -= 1
-                self.place(ask)
-            elif number >= within:
-                ask.answer.set_result(connects_too_often(wait_ms))
-            elif again:
-                ask.attempted = True
-                self._waiting.append(ask)
+                self.grant(ask)
+            elif number >= within_rate:
+                ask.outcome.set_result(connect_rate_exceeded(wait_ms))
+            elif retry:
+                ask.is_attempt_counted = True
+                self._queue.append(ask)
             else:
-                ask.answer.set_result(full())
+                ask.outcome.set_result(full_error())

@@ -10,18 +10,20 @@ from server.core.log.entries import Entry
 from server.core.market.book import Levels, OrderBook
 
 # Whoever published the changes has bounded the book.
-_ANY_DEPTH = 1 << 30
+_MAX_DEPTH = 1 << 30
 
 
-def folded(last: Entry | None, whole: Entry | None, updates: list[Entry]) -> Entry | None:
+def rebuild_book(
+    last: Entry | None, full_state: Entry | None, updates: list[Entry]
+) -> Entry | None:
     """The newest entry, its data the whole state."""
-    if last is None or whole is None:
+    if last is None or full_state is None:
         return last
     if not updates:
-        return whole
-    book = OrderBook(_ANY_DEPTH)
+        return full_state
+    book = OrderBook(_MAX_DEPTH)
     try:
-        for entry in (whole, *updates):
+        for entry in (full_state, *updates):
             bids, asks = _levels(entry)
             book.apply(entry.kind, bids, asks)
     except (KeyError, ValueError, TypeError, ArithmeticError):
@@ -30,7 +32,7 @@ def folded(last: Entry | None, whole: Entry | None, updates: list[Entry]) -> Ent
             ErrorCode.SERVER_INTERNAL, "what is kept of it is not a book"
         ) from None
     newest = updates[-1]
-    data = orjson.dumps(book.whole().body())
+    data = orjson.dumps(book.snapshot().body())
     return Entry(last.channel, newest.position, newest.ts_ms, data, "snapshot")
 
 

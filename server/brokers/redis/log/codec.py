@@ -8,7 +8,7 @@ from server.core.log.entries import Entry, Position
 
 VERSION = 1
 # The script puts this in front of what `tail` makes, once it knows the place.
-HEAD = '{"v":1,"epoch":"%s","seq":%.0f,'
+HEAD_FORMAT = '{"v":1,"epoch":"%s","seq":%.0f,'
 
 _ENVELOPE = re.compile(
     rb'\{"v":1,"epoch":"([0-9a-zA-Z.-]{1,64})","seq":(\d{1,15}),"ts":(\d{1,15}),'
@@ -17,12 +17,12 @@ _ENVELOPE = re.compile(
 )
 
 
-def tail(data: bytes, ts_ms: int, kind: str) -> bytes:
+def encode_tail(data: bytes, ts_ms: int, kind: str) -> bytes:
     """All of an entry but its place, which only Redis can give."""
     return b'"ts":%d,"kind":"%b","data":%b}' % (ts_ms, kind.encode(), data)
 
 
-def decode(channel: str, message: object, max_bytes: int) -> Entry | None:
+def decode_entry(channel: str, message: object, max_bytes: int) -> Entry | None:
     """An entry, or None for anything that no node of ours has written."""
     if not isinstance(message, bytes) or len(message) > max_bytes:
         return None

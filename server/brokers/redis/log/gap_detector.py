@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from server.core.log.entries import Entry, Position, Reset
 
 # What may come of one channel while its log is read; more is read again.
-_MAX_HELD = 1024
+_MAX_BUFFERED = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LogState:
     """Where a channel stands, and what came after the place that was known, if that can be told."""
 
     head: Position
@@ -20,142 +20,142 @@ class Reading:
     missed: tuple[Entry, ...] | None = None
 
 
-class Watch:
+class WatchedChannel:
     """One channel: how far it was delivered, and what came while that is being made sure of."""
 
-    __slots__ = ("awaited", "channel", "held", "position", "settled")
+    __slots__ = ("buffered", "channel", "position", "position_waiters", "ready_waiters")
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
         # None until it was read for the first time: whoever asks begins there.
         self.position: Position | None = None
         # None while what comes is delivered at once.
-        self.held: deque[Entry] | None = deque(maxlen=_MAX_HELD)
+        self.buffered: deque[Entry] | None = deque(maxlen=_MAX_BUFFERED)
         # Who waits for it to stand for good.
-        self.settled: list[asyncio.Future[None]] = []
+        self.ready_waiters: list[asyncio.Future[None]] = []
         # And who waits for it to have come so far.
-        self.awaited: list[tuple[Position, asyncio.Future[None]]] = []
+        self.position_waiters: list[tuple[Position, asyncio.Future[None]]] = []
 
 
-class Watches:
+class GapDetector:
     """No I/O: it is told what comes and what was read, and says what has to be read."""
 
     def __init__(
         self,
         deliver: Callable[[Entry], None],
-        reset: Callable[[Reset], None],
+        on_reset: Callable[[Reset], None],
         count: Callable[[str], None],
     ) -> None:
         self._deliver = deliver
-        self._reset = reset
+        self._on_reset = on_reset
         self._count = count
-        self._watches: dict[str, Watch] = {}
+        self._channels: dict[str, WatchedChannel] = {}
         # Read before anything more of them is delivered; in the order in which they fell behind.
         self.behind: dict[str, None] = {}
 
     def __len__(self) -> int:
-        return len(self._watches)
+        return len(self._channels)
 
     def __contains__(self, channel: object) -> bool:
-        return channel in self._watches
+        return channel in self._channels
 
     def channels(self) -> Iterable[str]:
         """All that are watched."""
-        return tuple(self._watches)
+        return tuple(self._channels)
 
-    def get(self, channel: str) -> Watch | None:
+    def get(self, channel: str) -> WatchedChannel | None:
         """The watch of a channel."""
-        return self._watches.get(channel)
+        return self._channels.get(channel)
 
-    def add(self, channel: str) -> Watch:
+    def add(self, channel: str) -> WatchedChannel:
         """Watch a channel; nothing of it is delivered before it was read."""
-        watch = self._watches.get(channel)
+        watch = self._channels.get(channel)
         if watch is None:
-            watch = self._watches[channel] = Watch(channel)
+            watch = self._channels[channel] = WatchedChannel(channel)
         return watch
 
     def drop(self, channel: str) -> None:
         """Watch it no more."""
-        watch = self._watches.pop(channel, None)
+        watch = self._channels.pop(channel, None)
         self.behind.pop(channel, None)
         if watch is not None:
-            _settle(watch)
-            _release(watch, watch.awaited)
+            _wake_ready(watch)
+            _wake(watch, watch.position_waiters)
 
-    def doubt(self, channel: str) -> None:
+    def suspect(self, channel: str) -> None:
         """Something may have been missed: hold what comes until the log was read."""
-        watch = self._watches.get(channel)
+        watch = self._channels.get(channel)
         if watch is not None:
-            if watch.held is None:
-                watch.held = deque(maxlen=_MAX_HELD)
+            if watch.buffered is None:
+                watch.buffered = deque(maxlen=_MAX_BUFFERED)
             self.behind[channel] = None
 
-    def hear(self, entry: Entry) -> bool:
+    def receive(self, entry: Entry) -> bool:
         """Take what was told of a channel; True where the log has to be asked now."""
-        watch = self._watches.get(entry.channel)
+        watch = self._channels.get(entry.channel)
         if watch is None:
             return False
-        if watch.held is not None:
-            watch.held.append(entry)
+        if watch.buffered is not None:
+            watch.buffered.append(entry)
             return False
-        if self._take(watch, entry):
+        if self._deliver_next(watch, entry):
             return False
         # A hole, or another history: the log knows, and has this entry too.
         self._count("broker.holes")
-        self.doubt(entry.channel)
+        self.suspect(entry.channel)
         return True
 
-    def read(self, channel: str, known: Position | None, reading: Reading) -> bool:
+    def apply_read(self, channel: str, known: Position | None, state: LogState) -> bool:
         """Take what the log says came after `known`; True where it has to be asked again."""
-        watch = self._watches.get(channel)
-        if watch is None or watch.held is None or watch.position != known:
+        watch = self._channels.get(channel)
+        if watch is None or watch.buffered is None or watch.position != known:
             return False
         self.behind.pop(channel, None)
-        self._catch_up(watch, reading)
-        _release(watch, [each for each in watch.awaited if _has(watch, each[0])])
-        held, watch.held = watch.held, None
+        self._catch_up(watch, state)
+        _wake(watch, [each for each in watch.position_waiters if _has_reached(watch, each[0])])
+        held, watch.buffered = watch.buffered, None
         # What was told before it was read is in what was read, unless a stranger made it up: what
         # does not fit now is let go, so that it cannot make us ask for ever.
-        fitting = [self._take(watch, entry) for entry in held]
+        fitting = [self._deliver_next(watch, entry) for entry in held]
         if not all(fitting):
-            self.doubt(channel)
+            self.suspect(channel)
             return True
-        _settle(watch)
+        _wake_ready(watch)
         return False
 
-    def reaches(self, channel: str, place: Position) -> asyncio.Future[None] | None:
+    def wait_until(self, channel: str, target: Position) -> asyncio.Future[None] | None:
         """Done when so much was delivered, or never will be; None where that is so already."""
-        watch = self._watches.get(channel)
-        if watch is None or watch.position is None or _has(watch, place):
+        watch = self._channels.get(channel)
+        if watch is None or watch.position is None or _has_reached(watch, target):
             return None
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        watch.awaited.append((place, reached))
+        watch.position_waiters.append((target, reached))
         return reached
 
-    def _catch_up(self, watch: Watch, reading: Reading) -> None:
+    def _catch_up(self, watch: WatchedChannel, reading: LogState) -> None:
         known, head = watch.position, reading.head
         if known is None:
             watch.position = head
             return
         watch.position = head
         if reading.missed is None:
-            self._lose(watch.channel, head, reading.latest)
+            self._emit_reset(watch.channel, head, reading.latest)
             return
         epoch = known.epoch
         for entry in reading.missed:
             place = entry.position
             if place.epoch != epoch:
                 epoch = place.epoch
-                self._lose(watch.channel, Position(epoch, place.seq - 1), None)
+                self._emit_reset(watch.channel, Position(epoch, place.seq - 1), None)
             self._deliver(entry)
         if epoch != head.epoch:
-            self._lose(watch.channel, head, reading.latest)
+            self._emit_reset(watch.channel, head, reading.latest)
 
-    def _lose(self, channel: str, head: Position, latest: Entry | None) -> None:
+    def _emit_reset(self, channel: str, head: Position, latest: Entry | None) -> None:
         self._count("broker.resets")
-        self._reset(Reset(channel, head, latest))
+        self._on_reset(Reset(channel, head, latest))
 
-    def _take(self, watch: Watch, entry: Entry) -> bool:
+    def _deliver_next(self, watch: WatchedChannel, entry: Entry) -> bool:
         """Deliver what comes next; False where something lies between."""
         position, place = watch.position, entry.position
         assert position is not None
@@ -164,26 +164,28 @@ class Watches:
         if place.seq == position.seq + 1:
             watch.position = place
             self._deliver(entry)
-            if watch.awaited:
-                _release(watch, [each for each in watch.awaited if _has(watch, each[0])])
+            if watch.position_waiters:
+                _wake(
+                    watch, [each for each in watch.position_waiters if _has_reached(watch, each[0])]
+                )
         return True
 
 
-def _settle(watch: Watch) -> None:
-    waiting, watch.settled = watch.settled, []
+def _wake_ready(watch: WatchedChannel) -> None:
+    waiting, watch.ready_waiters = watch.ready_waiters, []
     for future in waiting:
         if not future.done():
             future.set_result(None)
 
 
-def _has(watch: Watch, place: Position) -> bool:
+def _has_reached(watch: WatchedChannel, target: Position) -> bool:
     position = watch.position
     assert position is not None
-    return position.epoch != place.epoch or position.seq >= place.seq
+    return position.epoch != target.epoch or position.seq >= target.seq
 
 
-def _release(watch: Watch, reached: list[tuple[Position, asyncio.Future[None]]]) -> None:
+def _wake(watch: WatchedChannel, reached: list[tuple[Position, asyncio.Future[None]]]) -> None:
     for each in tuple(reached):
-        watch.awaited.remove(each)
+        watch.position_waiters.remove(each)
         if not each[1].done():
             each[1].set_result(None)

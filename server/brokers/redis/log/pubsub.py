@@ -6,47 +6,47 @@ from collections.abc import Callable, Iterable
 
 from redis.asyncio.connection import AbstractConnection
 
-from server.brokers.redis.connection.tasks import end
-from server.brokers.redis.connection.wire import BROKEN, Wire
+from server.brokers.redis.connection.tasks import cancel_and_wait
+from server.brokers.redis.connection.wire import CONNECTION_ERRORS, RedisClient
 
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.02, 1.0
 # One turn of the loop is not held up by more.
-_MESSAGES_A_TURN = 64
-_CHANNELS_A_COMMAND = 512
+_MESSAGES_PER_TURN = 64
+_CHANNELS_PER_COMMAND = 512
 
 
-class Listener:
+class PubSub:
     """One pub/sub connection, opened again whenever it ends or says nothing of what we said."""
 
     def __init__(
         self,
-        wire: Wire,
-        own: bytes,
+        client: RedisClient,
+        own_channel: bytes,
         *,
         timeout_seconds: float,
-        wanted: Callable[[], Iterable[bytes]],
-        on_own: Callable[[object], None],
+        wanted_channels: Callable[[], Iterable[bytes]],
+        on_direct: Callable[[object], None],
         on_message: Callable[[bytes, object], None],
         on_subscribed: Callable[[bytes], None],
         on_change: Callable[[], None],
     ) -> None:
-        self._wire = wire
-        self._own = own
+        self._client = client
+        self._own_channel = own_channel
         self._timeout_seconds = timeout_seconds
         # What has to be heard, asked whenever a connection is new.
-        self._wanted = wanted
-        self._on_own = on_own
+        self._wanted_channels = wanted_channels
+        self._on_direct = on_direct
         self._on_message = on_message
         self._on_subscribed = on_subscribed
         self._on_change = on_change
         self._connection: AbstractConnection | None = None
         # The last word on each channel that has not been said to Redis yet.
-        self._orders: dict[bytes, bytes] = {}
-        self._ordered = asyncio.Event()
+        self._changes: dict[bytes, bytes] = {}
+        self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         # When our own words were last heard.
-        self.heard_at = -math.inf
-        self.up = False
+        self.last_echo_at = -math.inf
+        self.is_up = False
 
     async def start(self) -> None:
         """Connect; raises what keeps us from it."""
@@ -57,56 +57,56 @@ class Listener:
             raise
         create_task = asyncio.create_task
         self._tasks = [
-            create_task(self._keep_listening(), name="floorcast-broker-listener"),
-            create_task(self._keep_ordering(), name="floorcast-broker-subscriber"),
+            create_task(self._listen_loop(), name="floorcast-broker-listener"),
+            create_task(self._command_loop(), name="floorcast-broker-subscriber"),
         ]
 
     async def stop(self) -> None:
         """Hear nothing more."""
-        await end(*self._tasks)
+        await cancel_and_wait(*self._tasks)
         self._tasks.clear()
         await self._close()
 
     def subscribe(self, channel: bytes) -> None:
         """Hear this; what was asked last holds. Confirmed by `on_subscribed`."""
-        self._order(b"SUBSCRIBE", channel)
+        self._enqueue(b"SUBSCRIBE", channel)
 
     def unsubscribe(self, channel: bytes) -> None:
         """Hear it no more."""
-        self._order(b"UNSUBSCRIBE", channel)
+        self._enqueue(b"UNSUBSCRIBE", channel)
 
     async def reopen(self) -> None:
         """It is deaf: end the connection; another is opened."""
         await self._close()
 
-    def _order(self, verb: bytes, channel: bytes) -> None:
+    def _enqueue(self, verb: bytes, channel: bytes) -> None:
         # A connection that is not there yet asks for all that is wanted by then.
         if self._connection is not None:
-            self._orders[channel] = verb
-            self._ordered.set()
+            self._changes[channel] = verb
+            self._changed.set()
 
     async def _open(self) -> None:
         async with asyncio.timeout(self._timeout_seconds):
-            connection = self._connection = await self._wire.listen()
-            self._orders.clear()
-            await _command(connection, b"SUBSCRIBE", [self._own])
-            await self._say(connection, b"SUBSCRIBE", list(self._wanted()))
-        self.heard_at = _now()
-        self.up = True
+            connection = self._connection = await self._client.open_pubsub()
+            self._changes.clear()
+            await _command(connection, b"SUBSCRIBE", [self._own_channel])
+            await self._send(connection, b"SUBSCRIBE", list(self._wanted_channels()))
+        self.last_echo_at = _now()
+        self.is_up = True
 
-    async def _say(
+    async def _send(
         self, connection: AbstractConnection, verb: bytes, channels: list[bytes]
     ) -> None:
-        for at in range(0, len(channels), _CHANNELS_A_COMMAND):
-            await _command(connection, verb, channels[at : at + _CHANNELS_A_COMMAND])
+        for at in range(0, len(channels), _CHANNELS_PER_COMMAND):
+            await _command(connection, verb, channels[at : at + _CHANNELS_PER_COMMAND])
 
     async def _close(self) -> None:
-        self.up = False
+        self.is_up = False
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
 
-    async def _keep_listening(self) -> None:
+    async def _listen_loop(self) -> None:
         pause = 0.0
         while True:
             try:
@@ -117,7 +117,7 @@ class Listener:
                     continue
                 pause = 0.0
                 await self._listen(connection)
-            except (*BROKEN, TimeoutError):
+            except (*CONNECTION_ERRORS, TimeoutError):
                 await self._close()
                 self._on_change()
                 pause = min(max(pause * 2, _FIRST_PAUSE_SECONDS), _LAST_PAUSE_SECONDS)
@@ -129,25 +129,25 @@ class Listener:
             reply = await connection.read_response(timeout=math.inf)
             match reply:
                 case [b"message", bytes() as channel, message]:
-                    if channel == self._own:
-                        self.heard_at = _now()
+                    if channel == self._own_channel:
+                        self.last_echo_at = _now()
                         if message:
-                            self._on_own(message)
+                            self._on_direct(message)
                     else:
                         self._on_message(channel, message)
-                case [b"subscribe", bytes() as channel, _] if channel != self._own:
+                case [b"subscribe", bytes() as channel, _] if channel != self._own_channel:
                     self._on_subscribed(channel)
                 case _:
                     pass
             count += 1
-            if count % _MESSAGES_A_TURN == 0:
+            if count % _MESSAGES_PER_TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _keep_ordering(self) -> None:
+    async def _command_loop(self) -> None:
         while True:
-            await self._ordered.wait()
-            self._ordered.clear()
-            orders, self._orders = self._orders, {}
+            await self._changed.wait()
+            self._changed.clear()
+            orders, self._changes = self._changes, {}
             connection = self._connection
             if connection is None:
                 continue
@@ -155,8 +155,8 @@ class Listener:
                 async with asyncio.timeout(self._timeout_seconds):
                     for verb in (b"UNSUBSCRIBE", b"SUBSCRIBE"):
                         channels = [each for each, said in orders.items() if said == verb]
-                        await self._say(connection, verb, channels)
-            except (*BROKEN, TimeoutError):
+                        await self._send(connection, verb, channels)
+            except (*CONNECTION_ERRORS, TimeoutError):
                 # Whoever listens on it hears of it, and opens another.
                 await connection.disconnect(nowait=True)
 

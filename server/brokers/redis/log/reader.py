@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from server.brokers.redis.connection.keys import Keys, head_of, log_of
+from server.brokers.redis.connection.keys import Keys, head_key, log_key
 from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.connection.wire import Command, evaluate
-from server.brokers.redis.log.book_state import folded
-from server.brokers.redis.log.codec import decode
-from server.brokers.redis.log.gap_detector import Reading
+from server.brokers.redis.log.book_state import rebuild_book
+from server.brokers.redis.log.codec import decode_entry
+from server.brokers.redis.log.gap_detector import LogState
 from server.brokers.redis.log.scripts import Scripts
 from server.core.errors import FloorcastError
 from server.core.log.entries import Entry, Position
@@ -28,7 +28,7 @@ class LogReader:
         clock: Clock,
         *,
         new_epoch: Callable[[], bytes],
-        entry_bytes: int,
+        max_entry_bytes: int,
         age_ms: int,
     ) -> None:
         self._pipeline = pipeline
@@ -36,15 +36,15 @@ class LogReader:
         self._keys = keys
         self._clock = clock
         self._new_epoch = new_epoch
-        self._entry_bytes = entry_bytes
+        self._max_entry_bytes = max_entry_bytes
         self._age_ms = age_ms
 
-    async def read(self, channel: str, known: Position | None, *, state: bool) -> Reading:
+    async def read(self, channel: str, known: Position | None, *, state: bool) -> LogState:
         """Where a channel stands, what came after what is known of it, and its state if wanted."""
-        spoken = self._keys.spoken(channel)
+        spoken = self._keys.base(channel)
         command: Command = evaluate(
             self._scripts.read,
-            [head_of(spoken), log_of(spoken)],
+            [head_key(spoken), log_key(spoken)],
             self._new_epoch(),
             b"" if known is None else known.epoch.encode(),
             0 if known is None else known.seq,
@@ -53,12 +53,12 @@ class LogReader:
         )
         epoch, seq, last, whole, updates, told, entries = await self._pipeline.run(command)
         head = Position(epoch.decode(), seq)
-        latest = folded(
+        latest = rebuild_book(
             self._decode(channel, last),
             self._decode(channel, whole),
             self._decode_all(channel, updates),
         )
-        return Reading(
+        return LogState(
             head,
             # It may have come in the epoch before.
             None if latest is None else replace(latest, position=head),
@@ -69,7 +69,7 @@ class LogReader:
         """The last kept entries before this one, or the last of all, in their order."""
         if limit < 1 or (seq is not None and seq <= 1):
             return []
-        log = log_of(self._keys.spoken(channel))
+        log = log_key(self._keys.base(channel))
         end = b"+" if seq is None else b"(%d-0" % seq
         found = await self._pipeline.run(evaluate(self._scripts.before, [log], end, limit))
         entries = self._decode_all(channel, reversed(found))
@@ -80,8 +80,8 @@ class LogReader:
 
     async def forget(self, channel: str) -> None:
         """Let go of everything that is kept of a channel."""
-        spoken = self._keys.spoken(channel)
-        keys = [head_of(spoken), log_of(spoken)]
+        spoken = self._keys.base(channel)
+        keys = [head_key(spoken), log_key(spoken)]
         # Where Redis is away, the channel's idle time lets it go all the same.
         with contextlib.suppress(FloorcastError):
             await self._pipeline.run(evaluate(self._scripts.forget, keys, spoken))
@@ -90,7 +90,7 @@ class LogReader:
         return int(self._clock.time() * 1000) - self._age_ms
 
     def _decode(self, channel: str, message: Any) -> Entry | None:
-        return decode(channel, message, self._entry_bytes) if message else None
+        return decode_entry(channel, message, self._max_entry_bytes) if message else None
 
     def _decode_all(self, channel: str, messages: Iterable[Any]) -> list[Entry]:
         decoded = [self._decode(channel, each) for each in messages]

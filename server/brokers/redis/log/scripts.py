@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha1
 
-from server.brokers.redis.log.codec import HEAD
+from server.brokers.redis.log.codec import HEAD_FORMAT
 
 # Clocks of nodes differ, and what is still read must not vanish meanwhile.
-_GRACE_MS = 60_000
+_CLOCK_SKEW_MS = 60_000
 # Of so many epochs before this one it is known where they ended.
-_PAST_EPOCHS = 4
+_MAX_PAST_EPOCHS = 4
 
 # Which life of which server this is: one that was started again, or made a master, may lack what
 # was acknowledged last, and nothing that it holds can tell.
-HOME = """
+INCARNATION_FUNCTION = """
 local function home()
   local told = redis.call('INFO', 'server')
   local process = string.match(told, 'run_id:(%x+)')
@@ -26,7 +26,7 @@ end
 # another one begins a new epoch where the log ends: places after that may have been given before,
 # to messages that are lost. What led there stays, and `past` tells where each epoch ended.
 _FORK = (
-    HOME
+    INCARNATION_FUNCTION
     + """
 local function forked(epoch, seq, past)
   if home() ~= '@HOME@' then return nil, redis.error_reply('NOSCRIPT of another life') end
@@ -223,12 +223,12 @@ class Script:
 
     text: bytes
 
-    def within(self, home: bytes) -> bytes:
+    def render(self, incarnation: bytes) -> bytes:
         """The program for one life of a server, whose name it has in it."""
-        return self.text.replace(b"@HOME@", home)
+        return self.text.replace(b"@HOME@", incarnation)
 
 
-def name_of(program: bytes) -> bytes:
+def sha_of(program: bytes) -> bytes:
     """What Redis calls a program."""
     # Nothing is secret here.
     return sha1(program, usedforsecurity=False).hexdigest().encode()
@@ -255,29 +255,29 @@ class Scripts:
     forget: Script
 
     @staticmethod
-    def within(bounds: Bounds) -> "Scripts":
+    def build(bounds: Bounds) -> "Scripts":
         """Make them."""
         words = {
-            "@HEAD@": HEAD,
+            "@HEAD@": HEAD_FORMAT,
             "@MESSAGES@": bounds.messages,
             "@BYTES@": bounds.bytes,
             "@AGE_MS@": bounds.age_ms,
-            "@LOG_MS@": bounds.age_ms + _GRACE_MS,
+            "@LOG_MS@": bounds.age_ms + _CLOCK_SKEW_MS,
             "@CLAIM_MS@": bounds.claim_ms,
             "@IDLE_MS@": bounds.idle_ms,
-            "@PAST@": _PAST_EPOCHS,
+            "@PAST@": _MAX_PAST_EPOCHS,
         }
-        return Scripts(*(script(each, words) for each in (_PUBLISH, _READ, _BEFORE, _FORGET)))
+        return Scripts(*(build_script(each, words) for each in (_PUBLISH, _READ, _BEFORE, _FORGET)))
 
     def __iter__(self) -> Iterator[Script]:
         yield from (self.publish, self.read, self.before, self.forget)
 
 
-def script(text: str, words: dict[str, object]) -> Script:
-    for word, value in words.items():
+def build_script(text: str, values: dict[str, object]) -> Script:
+    for word, value in values.items():
         text = text.replace(word, str(value))
     return Script(text.strip().encode())
 
 
 # Answers which life of which server this is.
-ASK_HOME = (HOME + "return home()").encode()
+GET_INCARNATION = (INCARNATION_FUNCTION + "return home()").encode()

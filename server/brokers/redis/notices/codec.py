@@ -5,17 +5,17 @@ import orjson
 from server.core.sessions.notices import Notice
 
 
-def name_of(notice: Notice) -> bytes:
+def notice_key(notice: Notice) -> bytes:
     """What it is known by, over all users."""
     return orjson.dumps([notice.org, notice.user_id, notice.id])
 
 
-def write_notice(notice: Notice, critical: bool, until_ms: int, said: str = "") -> bytes:
+def encode_notice(notice: Notice, critical: bool, until_ms: int, status: str = "") -> bytes:
     """A notice, as it is kept and told."""
     return orjson.dumps(
         {
             "v": 1,
-            "said": said or ("critical" if critical else "notice"),
+            "said": status or ("critical" if critical else "notice"),
             "org": notice.org,
             "user": notice.user_id,
             "id": notice.id,
@@ -27,7 +27,7 @@ def write_notice(notice: Notice, critical: bool, until_ms: int, said: str = "") 
     )
 
 
-def read_notice(message: bytes) -> tuple[str, Notice, int] | None:
+def decode_notice(message: bytes) -> tuple[str, Notice, int] | None:
     """What was told of a notice; None for anything that no node of ours has told."""
     try:
         said = orjson.loads(message)

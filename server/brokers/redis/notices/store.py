@@ -5,19 +5,19 @@ import contextlib
 import itertools
 from collections import OrderedDict
 
-from server.brokers.failures import Failures
+from server.brokers.failures import FailureLog
 from server.brokers.redis.broker import RedisBroker, RedisConfig
 from server.brokers.redis.connection.keys import Keys
-from server.brokers.redis.notices.codec import name_of, read_notice, write_notice
+from server.brokers.redis.notices.codec import decode_notice, encode_notice, notice_key
 from server.core.errors import FloorcastError
 from server.core.sessions.notices import Notice, Notices
-from server.ports import Clock, HearNotice
+from server.ports import Clock, OnNotice
 
 # The pub/sub channel that every node hears.
 CHANNEL = "notices"
-_LOOK_SECONDS = 2.0
-_MANY = 256
-_MAX_UNSAID = 100_000
+_SYNC_SECONDS = 2.0
+_BATCH_SIZE = 256
+_MAX_UNFLUSHED = 100_000
 
 # KEYS: what waits, each with its number, and the last number; what was settled and until when.
 # ARGV: where it is told, the notice as it is told, its name, the time in ms. Answers whether it is
@@ -35,7 +35,7 @@ return 1
 
 # The same keys. ARGV: where it is told, what is told, the name of the notice, until when it is
 # remembered. Answers whether it waited.
-_SETTLE = b"""
+_ACKNOWLEDGE = b"""
 if redis.call('HDEL', KEYS[1], ARGV[3]) == 0 then return 0 end
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[3])
 redis.call('PUBLISH', ARGV[1], ARGV[2])
@@ -43,7 +43,7 @@ return 1
 """
 
 
-class RedisNoticeBoard:
+class RedisNoticeStore:
     """Fills the `NoticeBoard` port; connecting costs no round trip."""
 
     def __init__(
@@ -60,22 +60,22 @@ class RedisNoticeBoard:
         self._notices = notices
         self._keep_ms = int(keep_seconds * 1000)
         self._timeout_seconds = config.timeout_seconds
-        self._spoken = Keys(config.prefix).spoken(CHANNEL)
-        self._keys = (self._spoken + b":waiting", self._spoken + b":settled")
-        self._hear: HearNotice = lambda notice, critical: 0
+        self._base = Keys(config.prefix).base(CHANNEL)
+        self._keys = (self._base + b":waiting", self._base + b":settled")
+        self._on_notice: OnNotice = lambda notice, critical: 0
         # Acknowledged here, which Redis has not heard yet.
-        self._unsaid: OrderedDict[bytes, Notice] = OrderedDict()
-        self._next_look = 0.0
+        self._unflushed: OrderedDict[bytes, Notice] = OrderedDict()
+        self._next_sync_at = 0.0
         self._stale = True
-        self._work = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._failures = Failures()
+        self._failure_log = FailureLog()
 
-    async def start(self, hear: HearNotice) -> None:
-        self._hear = hear
-        self._broker.overhear(self._on_said, self._on_up)
-        self._task = asyncio.create_task(self._keep_looking(), name="floorcast-notices")
-        self._work.set()
+    async def start(self, on_notice: OnNotice) -> None:
+        self._on_notice = on_notice
+        self._broker.add_listener(self._on_message, self._on_up)
+        self._task = asyncio.create_task(self._sync_loop(), name="floorcast-notices")
+        self._wakeup.set()
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -84,8 +84,8 @@ class RedisNoticeBoard:
             self._task = None
             with contextlib.suppress(FloorcastError, TimeoutError):
                 async with asyncio.timeout(self._timeout_seconds):
-                    await self._settle_all()
-        self._hear = lambda notice, critical: 0
+                    await self._flush()
+        self._on_notice = lambda notice, critical: 0
 
     @property
     def dropped_count(self) -> int:
@@ -93,124 +93,124 @@ class RedisNoticeBoard:
 
     async def post(self, notice: Notice, *, critical: bool) -> int | None:
         now_ms = self._now_ms()
-        told = write_notice(notice, critical, now_ms + self._keep_ms)
+        told = encode_notice(notice, critical, now_ms + self._keep_ms)
         if not critical:
-            await self._broker.run((b"PUBLISH", self._spoken, told))
+            await self._broker.run((b"PUBLISH", self._base, told))
             return None
         new = await self._broker.run(
-            (b"EVAL", _POST, 2, *self._keys, self._spoken, told, name_of(notice), now_ms)
+            (b"EVAL", _POST, 2, *self._keys, self._base, told, notice_key(notice), now_ms)
         )
         return None if new else 0
 
-    def waiting(self, org: str, user_id: str) -> tuple[Notice, ...]:
-        return self._notices.waiting(org, user_id, self._clock.monotonic())
+    def pending(self, org: str, user_id: str) -> tuple[Notice, ...]:
+        return self._notices.pending(org, user_id, self._clock.monotonic())
 
     def acknowledge(self, notice: Notice) -> None:
-        self._settle_here(notice)
-        self._unsaid[name_of(notice)] = notice
-        if len(self._unsaid) > _MAX_UNSAID:
+        self._remove(notice)
+        self._unflushed[notice_key(notice)] = notice
+        if len(self._unflushed) > _MAX_UNFLUSHED:
             # It is asked for once more.
-            self._unsaid.popitem(last=False)
-        self._work.set()
+            self._unflushed.popitem(last=False)
+        self._wakeup.set()
 
     def sweep(self) -> None:
         self._notices.expire(self._clock.monotonic())
-        if self._clock.monotonic() >= self._next_look:
-            self._work.set()
+        if self._clock.monotonic() >= self._next_sync_at:
+            self._wakeup.set()
 
     # --- inside
 
     def _now_ms(self) -> int:
         return int(self._clock.time() * 1000)
 
-    def _settle_here(self, notice: Notice) -> None:
+    def _remove(self, notice: Notice) -> None:
         now = self._clock.monotonic()
         self._notices.acknowledge(notice.org, notice.user_id, notice.id, now)
 
     def _on_up(self) -> None:
         self._stale = True
-        self._work.set()
+        self._wakeup.set()
 
-    def _on_said(self, channel: str, message: bytes) -> bool:
+    def _on_message(self, channel: str, message: bytes) -> bool:
         if channel != CHANNEL:
             return False
-        told = read_notice(message)
+        told = decode_notice(message)
         if told is None:
             return False
-        self._take(*told)
+        self._apply(*told)
         return True
 
-    def _take(self, said: str, notice: Notice, until_ms: int) -> None:
-        if said == "seen":
-            self._settle_here(notice)
+    def _apply(self, status: str, notice: Notice, until_ms: int) -> None:
+        if status == "seen":
+            self._remove(notice)
             return
-        critical = said == "critical"
+        critical = status == "critical"
         if critical:
             now = self._clock.monotonic()
             until = now + (until_ms - self._now_ms()) / 1000
-            if not self._notices.put(notice, now, until=until):
+            if not self._notices.put(notice, now, expires_at=until):
                 return
         try:
-            self._hear(notice, critical)
+            self._on_notice(notice, critical)
         except Exception as failure:
             # What fails there is not ours: the next one is told all the same.
-            self._failures.report(failure)
+            self._failure_log.report(failure)
 
-    async def _keep_looking(self) -> None:
+    async def _sync_loop(self) -> None:
         while True:
-            await self._work.wait()
-            self._work.clear()
-            self._next_look = self._clock.monotonic() + _LOOK_SECONDS
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            self._next_sync_at = self._clock.monotonic() + _SYNC_SECONDS
             try:
                 if self._stale:
-                    await self._read_all()
-                await self._settle_all()
+                    await self._reload()
+                await self._flush()
             except FloorcastError:
                 # Redis has gone, or is full: with the next look.
                 continue
 
-    async def _settle_all(self) -> None:
-        while self._unsaid:
-            some = list(itertools.islice(self._unsaid.items(), _MANY))
-            await asyncio.gather(*(self._settle(name, notice) for name, notice in some))
+    async def _flush(self) -> None:
+        while self._unflushed:
+            some = list(itertools.islice(self._unflushed.items(), _BATCH_SIZE))
+            await asyncio.gather(*(self._flush_one(name, notice) for name, notice in some))
             for name, _ in some:
-                self._unsaid.pop(name, None)
+                self._unflushed.pop(name, None)
 
-    async def _settle(self, name: bytes, notice: Notice) -> None:
+    async def _flush_one(self, name: bytes, notice: Notice) -> None:
         until_ms = self._now_ms() + self._keep_ms
-        told = write_notice(notice, critical=True, until_ms=until_ms, said="seen")
+        told = encode_notice(notice, critical=True, until_ms=until_ms, status="seen")
         await self._broker.run(
-            (b"EVAL", _SETTLE, 2, *self._keys, self._spoken, told, name, until_ms)
+            (b"EVAL", _ACKNOWLEDGE, 2, *self._keys, self._base, told, name, until_ms)
         )
 
-    async def _read_all(self) -> None:
+    async def _reload(self) -> None:
         """What was told while nobody heard, in the order of its time."""
         self._stale = False
         try:
             await self._broker.watch(CHANNEL)
-            found = await self._all()
+            found = await self._fetch_all()
         except FloorcastError:
             self._stale = True
             raise
-        known = {name_of(notice): notice for notice in self._notices.all()}
+        known = {notice_key(notice): notice for notice in self._notices.all()}
         for name in known.keys() - found.keys():
-            self._settle_here(known[name])
+            self._remove(known[name])
         now_ms = self._now_ms()
         old = []
         for name, told in found.items():
             if told is None or told[2] <= now_ms:
                 old.append(name)
-            elif name not in self._unsaid:
-                self._take(*told)
-        for at in range(0, len(old), _MANY):
-            await self._broker.run((b"HDEL", self._keys[0], *old[at : at + _MANY]))
+            elif name not in self._unflushed:
+                self._apply(*told)
+        for at in range(0, len(old), _BATCH_SIZE):
+            await self._broker.run((b"HDEL", self._keys[0], *old[at : at + _BATCH_SIZE]))
 
-    async def _all(self) -> dict[bytes, tuple[str, Notice, int] | None]:
+    async def _fetch_all(self) -> dict[bytes, tuple[str, Notice, int] | None]:
         """Everything that waits in Redis, in its order."""
         found: dict[bytes, bytes] = {}
         cursor = b"0"
         while True:
-            command = (b"HSCAN", self._keys[0], cursor, b"COUNT", _MANY)
+            command = (b"HSCAN", self._keys[0], cursor, b"COUNT", _BATCH_SIZE)
             cursor, flat = await self._broker.run(command)
             found.update(zip(flat[::2], flat[1::2], strict=True))
             if cursor == b"0":
@@ -218,4 +218,4 @@ class RedisNoticeBoard:
         found.pop(b"#", None)
         numbered = ((name, *message.partition(b" ")[::2]) for name, message in found.items())
         ordered = sorted(numbered, key=lambda each: int(each[1]))
-        return {name: read_notice(message) for name, _, message in ordered}
+        return {name: decode_notice(message) for name, _, message in ordered}

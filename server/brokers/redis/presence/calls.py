@@ -5,12 +5,12 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from server.brokers.redis.connection.keys import Keys, gathering_of
+from server.brokers.redis.connection.keys import Keys, session_keys
 from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.connection.wire import evaluate
 from server.brokers.redis.log.scripts import Script
-from server.brokers.redis.presence.codec import Reply, read_reply
-from server.brokers.redis.presence.scripts import AssemblyScripts
+from server.brokers.redis.presence.codec import SessionReply, decode_reply
+from server.brokers.redis.presence.scripts import PresenceScripts
 from server.core.sessions.records import SessionKey, SessionRules, session_channel
 from server.ports import Clock
 
@@ -21,7 +21,7 @@ class SessionCalls:
     def __init__(
         self,
         pipeline: Pipeline,
-        scripts: AssemblyScripts,
+        scripts: PresenceScripts,
         keys: Keys,
         clock: Clock,
         rules: SessionRules,
@@ -40,14 +40,14 @@ class SessionCalls:
 
     async def join(
         self, connection_id: str, user_id: str, key: SessionKey, node: str, facts: bytes = b""
-    ) -> tuple[bytes, Reply | None]:
+    ) -> tuple[bytes, SessionReply | None]:
         """Let a connection in; without facts nothing is made."""
         outcome, *told = await self._run(
             self._scripts.join,
             key,
-            *(connection_id.encode(), user_id.encode(), node.encode(), facts, _mark()),
+            *(connection_id.encode(), user_id.encode(), node.encode(), facts, _new_mark()),
         )
-        return outcome, read_reply(told) if told else None
+        return outcome, decode_reply(told) if told else None
 
     async def leave(self, connection_id: str, key: SessionKey, *, lost: bool) -> int:
         """Let a connection out; when the session is due."""
@@ -65,56 +65,58 @@ class SessionCalls:
         told: list[Any] = await self._run(self._scripts.close, key)
         return told
 
-    async def who(self, key: SessionKey) -> list[Any]:
+    async def participants(self, key: SessionKey) -> list[Any]:
         """Who is there."""
-        told: list[Any] = await self._run(self._scripts.who, key)
+        told: list[Any] = await self._run(self._scripts.participants, key)
         return told
 
-    async def settle(
+    async def expire(
         self, key: SessionKey, dead: Sequence[str] = (), *, grace_ms: int = 0
     ) -> list[Any]:
         """Give up those whose time is over; those of dead nodes were cut off."""
         told: list[Any] = await self._run(
-            self._scripts.settle, key, grace_ms, *(node.encode() for node in dead)
+            self._scripts.expire, key, grace_ms, *(node.encode() for node in dead)
         )
         return told
 
-    async def again(
+    async def assert_members(
         self,
         key: SessionKey,
         node: str,
         connections: Mapping[str, str],
         *,
         facts: bytes,
-        made: bytes,
-        swept: bool,
+        mark: bytes,
+        declared_dead: bool,
     ) -> list[Any]:
         """Say once more which connections of this node are in."""
         pairs = (part.encode() for pair in connections.items() for part in pair)
         told: list[Any] = await self._run(
-            self._scripts.again,
+            self._scripts.assert_members,
             key,
-            *(facts, made, _mark(), b"1" if swept else b"", node.encode(), *pairs),
+            *(facts, mark, _new_mark(), b"1" if declared_dead else b"", node.encode(), *pairs),
         )
         return told
 
-    async def tell(self, key: SessionKey, message: bytes) -> None:
+    async def publish(self, key: SessionKey, message: bytes) -> None:
         """Tell the nodes something that changes nothing."""
-        await self._pipeline.run((b"PUBLISH", self._spoken(key), message))
+        await self._pipeline.run((b"PUBLISH", self._base(key), message))
 
     # --- how many there are
 
     async def claim(
-        self, key: SessionKey, user_id: str, *, judged: bool = True
+        self, key: SessionKey, user_id: str, *, check_limits: bool = True
     ) -> tuple[bool, bool]:
         """Count a session, in all and with its maker; what there was no room for is not counted."""
         name = session_channel(*key).encode()
         total, made = await asyncio.gather(
-            self._claim(self._keys.sessions(), name, self._rules.max_sessions if judged else 0),
             self._claim(
-                self._keys.made(key[0], user_id),
+                self._keys.sessions(), name, self._rules.max_sessions if check_limits else 0
+            ),
+            self._claim(
+                self._keys.user_sessions(key[0], user_id),
                 name,
-                self._rules.max_sessions_per_user if judged else 0,
+                self._rules.max_sessions_per_user if check_limits else 0,
             ),
         )
         return total, made
@@ -124,7 +126,7 @@ class SessionCalls:
         name = session_channel(*key).encode()
         sets = [self._keys.sessions()]
         if user_id is not None:
-            sets.append(self._keys.made(key[0], user_id))
+            sets.append(self._keys.user_sessions(key[0], user_id))
         await asyncio.gather(*(self._pipeline.run((b"SREM", each, name)) for each in sets))
 
     async def count(self) -> int:
@@ -134,58 +136,62 @@ class SessionCalls:
 
     # --- the nodes
 
-    async def beat(self, node: str, sign: int, forget_ms: int) -> tuple[bytes, dict[bytes, bytes]]:
+    async def beat(
+        self, node: str, number: int, dead_ttl_ms: int
+    ) -> tuple[bytes, dict[bytes, bytes]]:
         """Give a sign of life; what is known of all."""
         outcome, flat = await self._pipeline.run(
             evaluate(
                 self._scripts.beat,
                 [self._keys.nodes()],
-                *(node.encode(), sign, self.now_ms() - forget_ms),
+                *(node.encode(), number, self.now_ms() - dead_ttl_ms),
             )
         )
         return outcome, dict(zip(flat[::2], flat[1::2], strict=True))
 
-    async def bury(self, node: bytes, sign: bytes) -> None:
+    async def declare_dead(self, node: bytes, last_beat: bytes) -> None:
         """Give a node up, if this was its last sign of life."""
         await self._pipeline.run(
-            evaluate(self._scripts.bury, [self._keys.nodes()], node, sign, self.now_ms())
+            evaluate(
+                self._scripts.declare_dead, [self._keys.nodes()], node, last_beat, self.now_ms()
+            )
         )
 
-    async def list_duties(self, node: str, keys: Iterable[SessionKey]) -> None:
+    async def add_node_sessions(self, node: str, keys: Iterable[SessionKey]) -> None:
         """A node looks after these."""
         names = [session_channel(*key).encode() for key in keys]
         if names:
-            await self._pipeline.run((b"SADD", self._keys.duties(node), *names))
+            await self._pipeline.run((b"SADD", self._keys.node_sessions(node), *names))
 
-    async def unlist_duties(self, node: str, keys: Iterable[SessionKey]) -> None:
+    async def remove_node_sessions(self, node: str, keys: Iterable[SessionKey]) -> None:
         """And no more after these."""
         names = [session_channel(*key).encode() for key in keys]
         if names:
-            await self._pipeline.run((b"SREM", self._keys.duties(node), *names))
+            await self._pipeline.run((b"SREM", self._keys.node_sessions(node), *names))
 
-    async def duties_of(self, node: str) -> list[bytes]:
+    async def node_sessions(self, node: str) -> list[bytes]:
         """The channels of what a node looked after."""
-        found: list[bytes] = await self._pipeline.run((b"SMEMBERS", self._keys.duties(node)))
+        found: list[bytes] = await self._pipeline.run((b"SMEMBERS", self._keys.node_sessions(node)))
         return found
 
-    async def forget_duties(self, node: str) -> None:
+    async def delete_node_sessions(self, node: str) -> None:
         """Others look after them now."""
-        await self._pipeline.run((b"DEL", self._keys.duties(node)))
+        await self._pipeline.run((b"DEL", self._keys.node_sessions(node)))
 
-    def _spoken(self, key: SessionKey) -> bytes:
-        return self._keys.spoken(session_channel(*key))
+    def _base(self, key: SessionKey) -> bytes:
+        return self._keys.base(session_channel(*key))
 
     async def _claim(self, name: bytes, member: bytes, limit: int) -> bool:
         command = evaluate(self._scripts.claim, [name], member, limit)
         return bool(await self._pipeline.run(command))
 
     async def _run(self, script: Script, key: SessionKey, *arguments: bytes | int) -> Any:
-        spoken = self._spoken(key)
+        spoken = self._base(key)
         return await self._pipeline.run(
-            evaluate(script, gathering_of(spoken), spoken, self.now_ms(), *arguments)
+            evaluate(script, session_keys(spoken), spoken, self.now_ms(), *arguments)
         )
 
 
-def _mark() -> bytes:
+def _new_mark() -> bytes:
     # Tells one session from a later one of the same name.
     return secrets.token_hex(8).encode()

@@ -5,284 +5,319 @@ import itertools
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
-from server.brokers.redis.connection.liveness import Liveness, Standing
+from server.brokers.redis.connection.liveness import Liveness, NodeStatus
 from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.presence.calls import SessionCalls
-from server.brokers.redis.presence.codec import Reply, maker_of, read_reply
-from server.brokers.redis.presence.pending_updates import Debt, Duties, Duty, Place
+from server.brokers.redis.presence.codec import SessionReply, creator_of, decode_reply
+from server.brokers.redis.presence.pending_updates import (
+    LocalSession,
+    PendingUpdate,
+    PendingUpdates,
+    SessionConnection,
+)
 from server.core.errors import FloorcastError
-from server.core.sessions.events import Happening, News
+from server.core.sessions.events import SessionEvent, SessionEventKind
 from server.core.sessions.records import SessionKey, SessionRules, key_of_channel
 from server.ports import Clock
 
 T = TypeVar("T")
 
 # Before what has failed is tried again.
-PAUSE_SECONDS = 0.5
+RETRY_SECONDS = 0.5
 # So many sessions, or connections, at once.
-_MANY = 256
+_BATCH_SIZE = 256
 
 
-class Caretaker:
+class Reconciler:
     """Says what Redis has to know as soon as it can be told; whatever fails is tried again."""
 
     def __init__(
         self,
         pipeline: Pipeline,
         calls: SessionCalls,
-        duties: Duties,
-        life: Liveness,
+        updates: PendingUpdates,
+        liveness: Liveness,
         clock: Clock,
         rules: SessionRules,
-        tell: Callable[[News], None],
+        on_event: Callable[[SessionEvent], None],
     ) -> None:
         self._pipeline = pipeline
         self._calls = calls
-        self._duties = duties
+        self._updates = updates
         self._clock = clock
         self._rules = rules
-        self._tell = tell
-        self.life = life
-        self._next_beat = self._not_before = 0.0
+        self._on_event = on_event
+        self.liveness = liveness
+        self._next_beat = self._retry_at = 0.0
         # Whether Redis may think otherwise of who is in; and that others have given this node up.
-        self._doubtful = False
-        self._swept = False
+        self._suspect = False
+        self._declared_dead = False
         # Whose sessions were taken over by this node.
         self._taken_over: set[bytes] = set()
         self.session_count = 0
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Give the first sign of life."""
         await self._beat()
 
-    async def end(self, seconds: float) -> None:
+    async def stop(self, timeout_seconds: float) -> None:
         """Say what is still to be said, and let others take over at once."""
         try:
-            async with asyncio.timeout(seconds):
-                await self._pay()
-                await self.life.end()
+            async with asyncio.timeout(timeout_seconds):
+                await self._flush()
+                await self.liveness.retire()
         except (FloorcastError, TimeoutError):
             # They find out by its lease.
             pass
 
-    def doubt(self) -> None:
+    def suspect(self) -> None:
         """Something of what happened may not have been heard."""
-        self._doubtful = True
-        self.life.doubt()
+        self._suspect = True
+        self.liveness.suspect()
 
-    def hurry(self) -> None:
+    def retry_now(self) -> None:
         """Redis has gone, or is back: see at once what it knows."""
-        self._next_beat = self._not_before = 0.0
+        self._next_beat = self._retry_at = 0.0
 
-    def note(self, key: SessionKey, reply: Reply) -> None:
+    def record(self, key: SessionKey, reply: SessionReply) -> None:
         """This is what a session is."""
-        duty = self._duties.take(key)
-        duty.facts, duty.made = reply.facts, reply.made
+        duty = self._updates.get_or_create(key)
+        duty.facts, duty.mark = reply.facts, reply.mark
         self.set_due(key, reply.due_ms)
 
     def set_due(self, key: SessionKey, due_ms: int) -> None:
         """When it has to be looked at again; 0 is never."""
         wait = (due_ms - self._calls.now_ms()) / 1000
-        self._duties.set_due(key, self._clock.monotonic() + wait if due_ms else None)
+        self._updates.set_due(key, self._clock.monotonic() + wait if due_ms else None)
 
-    async def list_duty(self, key: SessionKey) -> None:
+    async def register(self, key: SessionKey) -> None:
         """Redis has to know who looks after a session before anybody of here is in it."""
-        duty = self._duties.take(key)
-        if not duty.listed:
-            await self._list([(key, duty)])
+        duty = self._updates.get_or_create(key)
+        if not duty.is_registered:
+            await self._register_all([(key, duty)])
 
-    async def look(self) -> None:
+    async def reconcile(self) -> None:
         """Do all that is due, as far as Redis lets us."""
-        if not self._pipeline.up or self._clock.monotonic() < self._not_before:
+        if not self._pipeline.is_up or self._clock.monotonic() < self._retry_at:
             return
         try:
             if self._clock.monotonic() >= self._next_beat:
                 await self._beat()
-            if self._doubtful:
-                await self._say_again()
-            await self._pay()
-            await self._settle(self._duties.due(self._clock.monotonic()))
-            await self._keep_list()
+            if self._suspect:
+                await self._reassert()
+            await self._flush()
+            await self._expire(self._updates.pop_due(self._clock.monotonic()))
+            await self._sync_registrations()
         except FloorcastError:
             # Redis has gone, or is full.
-            self._not_before = self._clock.monotonic() + PAUSE_SECONDS
+            self._retry_at = self._clock.monotonic() + RETRY_SECONDS
 
     # --- signs of life
 
     async def _beat(self) -> None:
-        self._next_beat = self._clock.monotonic() + self.life.beat_seconds
-        standing = await self.life.beat()
-        if standing is not Standing.KNOWN:
-            self._swept = self._swept or standing is Standing.GIVEN_UP
-            self._duties.unlist_all()
-            self._doubtful = True
+        self._next_beat = self._clock.monotonic() + self.liveness.beat_seconds
+        standing = await self.liveness.beat()
+        if standing is not NodeStatus.KNOWN:
+            self._declared_dead = self._declared_dead or standing is NodeStatus.DECLARED_DEAD
+            self._updates.reset_registrations()
+            self._suspect = True
             self._next_beat = 0.0
-        await self.life.give_up()
+        await self.liveness.declare_dead_nodes()
         self.session_count = await self._calls.count()
-        self._taken_over &= self.life.dead
+        self._taken_over &= self.liveness.dead_nodes
         # Who was given up says first who is still in.
-        for node in self.life.dead - self._taken_over if not self._doubtful else ():
+        for node in self.liveness.dead_nodes - self._taken_over if not self._suspect else ():
             await self._take_over(node.decode())
             self._taken_over.add(node)
 
     async def _take_over(self, node: str) -> None:
         """Its connections were cut off when it died, a lease ago."""
-        grace_ms = max(0, int((self._rules.grace_seconds - self.life.lease_seconds) * 1000))
-        keys = [key_of_channel(each.decode()) for each in await self._calls.duties_of(node)]
-        for some in _parts([key for key in keys if key is not None]):
-            await asyncio.gather(*(self._settle_one(key, node, grace_ms) for key in some))
-            await self._keep_list()
-        await self._calls.forget_duties(node)
+        grace_ms = max(0, int((self._rules.grace_seconds - self.liveness.lease_seconds) * 1000))
+        keys = [key_of_channel(each.decode()) for each in await self._calls.node_sessions(node)]
+        for some in _chunks([key for key in keys if key is not None]):
+            await asyncio.gather(*(self._expire_one(key, node, grace_ms) for key in some))
+            await self._sync_registrations()
+        await self._calls.delete_node_sessions(node)
 
     # --- what Redis may not know
 
-    async def _say_again(self) -> None:
-        self._doubtful, swept, self._swept = False, self._swept, False
+    async def _reassert(self) -> None:
+        self._suspect, swept, self._declared_dead = False, self._declared_dead, False
         try:
-            known = self._duties.known()
-            for some in _parts(self._duties.all()):
+            known = self._updates.expected_connections()
+            for some in _chunks(self._updates.all()):
                 await asyncio.gather(
-                    *(self._assert(key, duty, known.get(key, {}), swept) for key, duty in some)
+                    *(
+                        self._reassert_session(key, duty, known.get(key, {}), swept)
+                        for key, duty in some
+                    )
                 )
-            await self._clear_up()
+            await self._expire_abandoned()
         except FloorcastError:
-            self._doubtful, self._swept = True, swept
+            self._suspect, self._declared_dead = True, swept
             raise
 
-    async def _clear_up(self) -> None:
+    async def _expire_abandoned(self) -> None:
         """Redis may have lost that somebody of here was the last to leave a session."""
         listed = [
-            key_of_channel(each.decode()) for each in await self._calls.duties_of(self.life.node)
+            key_of_channel(each.decode())
+            for each in await self._calls.node_sessions(self.liveness.node)
         ]
-        for some in _parts([key for key in listed if key is not None]):
+        for some in _chunks([key for key in listed if key is not None]):
             # Whoever is on the way in is looked after already.
-            left = [key for key in some if self._duties.get(key) is None]
-            await asyncio.gather(*(self._settle_one(key, self.life.node) for key in left))
+            left = [key for key in some if self._updates.get(key) is None]
+            await asyncio.gather(*(self._expire_one(key, self.liveness.node) for key in left))
 
-    async def _assert(
-        self, key: SessionKey, duty: Duty, connections: Mapping[str, str], swept: bool
+    async def _reassert_session(
+        self,
+        key: SessionKey,
+        session: LocalSession,
+        connections: Mapping[str, str],
+        declared_dead: bool,
     ) -> None:
-        if swept:
-            connections = {each: user for each, user in connections.items() if each in duty.seats}
-        if not connections or not duty.made:
+        if declared_dead:
+            connections = {
+                each: user for each, user in connections.items() if each in session.connections
+            }
+        if not connections or not session.mark:
             return
-        outcome, *told = await self._calls.again(
-            key, self.life.node, connections, facts=duty.facts, made=duty.made, swept=swept
+        outcome, *told = await self._calls.assert_members(
+            key,
+            self.liveness.node,
+            connections,
+            facts=session.facts,
+            mark=session.mark,
+            declared_dead=declared_dead,
         )
         if outcome == b"closed":
-            self._tell(News(key, Happening.CLOSED, int(told[0]), self._calls.now_ms()))
-            self._duties.tidy(key)
+            self._on_event(
+                SessionEvent(key, SessionEventKind.CLOSED, int(told[0]), self._calls.now_ms())
+            )
+            self._updates.drop_idle(key)
             return
         gone, *rest = told
-        reply = read_reply(rest)
-        if reply.made != duty.made:
+        reply = decode_reply(rest)
+        if reply.mark != session.mark:
             # It was lost, and they are waited for anew.
-            self._duties.lost_again(key, connections)
+            self._updates.requeue_lost(key, connections)
         if outcome == b"made":
-            await self._calls.claim(key, maker_of(reply.facts), judged=False)
-        self._tell_kicked(key, duty, reply, {each.decode() for each in gone})
-        self.note(key, reply)
+            await self._calls.claim(key, creator_of(reply.facts), check_limits=False)
+        self._emit_kicked(key, session, reply, {each.decode() for each in gone})
+        self.record(key, reply)
 
-    def _tell_kicked(
-        self, key: SessionKey, duty: Duty, reply: Reply, gone: Collection[str]
+    def _emit_kicked(
+        self, key: SessionKey, session: LocalSession, reply: SessionReply, gone: Collection[str]
     ) -> None:
-        users = {duty.seats[each]: None for each in gone if each in duty.seats}
-        count = len(reply.gathering.members)
+        users = {session.connections[each]: None for each in gone if each in session.connections}
+        count = len(reply.participants.members)
         for user_id in users:
-            revision, now_ms = reply.gathering.revision, self._calls.now_ms()
-            self._tell(News(key, Happening.KICKED, revision, now_ms, user_id, count))
+            revision, now_ms = reply.participants.revision, self._calls.now_ms()
+            self._on_event(
+                SessionEvent(key, SessionEventKind.KICKED, revision, now_ms, user_id, count)
+            )
 
-    async def _pay(self) -> None:
-        debts = self._duties.debts
+    async def _flush(self) -> None:
+        debts = self._updates.updates
         while debts:
-            some = list(itertools.islice(debts.items(), _MANY))
+            some = list(itertools.islice(debts.items(), _BATCH_SIZE))
             for place, _ in some:
                 del debts[place]
             failures = await asyncio.gather(
-                *(self._pay_one(place, debt) for place, debt in some), return_exceptions=True
+                *(self._flush_one(place, debt) for place, debt in some), return_exceptions=True
             )
             failed = [each for each in failures if isinstance(each, BaseException)]
             if failed:
                 raise failed[0]
 
-    async def _pay_one(self, place: Place, debt: Debt) -> None:
+    async def _flush_one(self, connection: SessionConnection, update: PendingUpdate) -> None:
         try:
-            if debt.back:
-                await self._bring_back(place, debt)
+            if update.rejoined:
+                await self._flush_rejoin(connection, update)
             else:
-                await self._let_out(place, debt)
+                await self._flush_leave(connection, update)
         except BaseException:
-            self._duties.owe_again(place, debt)
+            self._updates.requeue(connection, update)
             raise
 
-    async def _bring_back(self, place: Place, debt: Debt) -> None:
-        connection_id, key = place
-        assert debt.user_id is not None
-        outcome, reply = await self._calls.join(connection_id, debt.user_id, key, self.life.node)
+    async def _flush_rejoin(self, connection: SessionConnection, update: PendingUpdate) -> None:
+        connection_id, key = connection
+        assert update.user_id is not None
+        outcome, reply = await self._calls.join(
+            connection_id, update.user_id, key, self.liveness.node
+        )
         if reply is not None:
-            self.note(key, reply)
+            self.record(key, reply)
             return
-        duty = self._duties.get(key)
-        if outcome == b"none" and duty is not None and duty.made:
+        duty = self._updates.get(key)
+        if outcome == b"none" and duty is not None and duty.mark:
             # Redis has lost the session: it is not over as long as somebody looks after it.
-            await self._assert(key, duty, {connection_id: debt.user_id}, swept=False)
+            await self._reassert_session(
+                key, duty, {connection_id: update.user_id}, declared_dead=False
+            )
             return
         now_ms = self._calls.now_ms()
-        self._tell(
-            News(key, Happening.REFUSED, 0, now_ms, debt.user_id, connection_id=connection_id)
+        self._on_event(
+            SessionEvent(
+                key,
+                SessionEventKind.REFUSED,
+                0,
+                now_ms,
+                update.user_id,
+                connection_id=connection_id,
+            )
         )
-        self._duties.tidy(key)
+        self._updates.drop_idle(key)
 
-    async def _let_out(self, place: Place, debt: Debt) -> None:
-        connection_id, key = place
-        if debt.lost and debt.user_id is not None:
+    async def _flush_leave(self, connection: SessionConnection, update: PendingUpdate) -> None:
+        connection_id, key = connection
+        if update.lost and update.user_id is not None:
             until = self._clock.monotonic() + self._rules.grace_seconds
-            self._duties.lose(place, debt.user_id, until)
-        self.set_due(key, await self._calls.leave(connection_id, key, lost=debt.lost))
+            self._updates.mark_lost(connection, update.user_id, until)
+        self.set_due(key, await self._calls.leave(connection_id, key, lost=update.lost))
 
     # --- as time goes by
 
-    async def _settle(self, keys: list[SessionKey]) -> None:
+    async def _expire(self, keys: list[SessionKey]) -> None:
         waiting = list(keys)
         try:
             while waiting:
-                some = waiting[-_MANY:]
-                await asyncio.gather(*map(self._settle_one, some))
-                del waiting[-_MANY:]
+                some = waiting[-_BATCH_SIZE:]
+                await asyncio.gather(*map(self._expire_one, some))
+                del waiting[-_BATCH_SIZE:]
         finally:
             # Whatever could not be asked is due still.
             for key in waiting:
-                self._duties.set_due(key, self._clock.monotonic())
+                self._updates.set_due(key, self._clock.monotonic())
 
-    async def _settle_one(self, key: SessionKey, dead: str = "", grace_ms: int = 0) -> None:
-        outcome, *told = await self._calls.settle(key, (dead,) if dead else (), grace_ms=grace_ms)
+    async def _expire_one(self, key: SessionKey, dead: str = "", grace_ms: int = 0) -> None:
+        outcome, *told = await self._calls.expire(key, (dead,) if dead else (), grace_ms=grace_ms)
         if outcome == b"ok":
             self.set_due(key, told[0])
             return
-        self._duties.set_due(key, None)
-        self._tell(News(key, Happening.OVER, 0, self._calls.now_ms()))
+        self._updates.set_due(key, None)
+        self._on_event(SessionEvent(key, SessionEventKind.EXPIRED, 0, self._calls.now_ms()))
         if outcome == b"over":
-            await self._calls.unclaim(key, maker_of(told[0]))
+            await self._calls.unclaim(key, creator_of(told[0]))
 
-    async def _keep_list(self) -> None:
-        for listed in _parts(self._duties.to_list()):
-            await self._list(listed)
-        unlisted = tuple(self._duties.unlisted)
-        self._duties.unlisted.clear()
+    async def _sync_registrations(self) -> None:
+        for listed in _chunks(self._updates.to_register()):
+            await self._register_all(listed)
+        unlisted = tuple(self._updates.unregistered)
+        self._updates.unregistered.clear()
         try:
-            await self._calls.unlist_duties(self.life.node, unlisted)
+            await self._calls.remove_node_sessions(self.liveness.node, unlisted)
         except FloorcastError:
             for key in unlisted:
-                if self._duties.get(key) is None:
-                    self._duties.unlisted[key] = None
+                if self._updates.get(key) is None:
+                    self._updates.unregistered[key] = None
             raise
 
-    async def _list(self, duties: Collection[tuple[SessionKey, Duty]]) -> None:
-        await self._calls.list_duties(self.life.node, [key for key, _ in duties])
-        for _, duty in duties:
-            duty.listed = True
+    async def _register_all(self, sessions: Collection[tuple[SessionKey, LocalSession]]) -> None:
+        await self._calls.add_node_sessions(self.liveness.node, [key for key, _ in sessions])
+        for _, duty in sessions:
+            duty.is_registered = True
 
 
-def _parts(things: Collection[T]) -> list[list[T]]:
+def _chunks(things: Collection[T]) -> list[list[T]]:
     every = list(things)
-    return [every[at : at + _MANY] for at in range(0, len(every), _MANY)]
+    return [every[at : at + _BATCH_SIZE] for at in range(0, len(every), _BATCH_SIZE)]

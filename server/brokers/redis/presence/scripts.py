@@ -3,19 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from server.brokers.redis.log.scripts import HOME, Script, script
+from server.brokers.redis.log.scripts import INCARNATION_FUNCTION, Script, build_script
 from server.core.sessions.records import SessionRules
 
 # Sessions whose nodes have all died are forgotten by Redis itself, so much later than by a node.
-_SPARE_MS = 3_600_000
+_EXTRA_TTL_MS = 3_600_000
 # More than happen in a session before a replica hears of them.
-_MANY_REVISIONS = 1_000_000
+_REVISION_JUMP = 1_000_000
 
 # KEYS: what the session is, its users, their connections, those who may be back, its entries.
 # ARGV: where the session is told, the time in ms; the rest is each program's own.
 # A user is kept as "connections joined_at number", a connection as "node user".
 _PRELUDE = (
-    HOME
+    INCARNATION_FUNCTION
     + """
 local room, users, seats, lost = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = tonumber(ARGV[2])
@@ -166,14 +166,14 @@ return {'ok', count, due()}
 """
 
 # Answers the gathering, or nothing.
-_WHO = """
+_PARTICIPANTS = """
 if redis.call('EXISTS', room) == 0 then return {} end
 return gathering()
 """
 
 # ARGV: how long those may be away whose node has died; the nodes that have. Gives up who did not
 # come back in time. Answers what the session was where it is over, or when it is due.
-_SETTLE = """
+_EXPIRE = """
 if #ARGV > 3 then
   local dead = {}
   for i = 4, #ARGV do dead[ARGV[i]] = true end
@@ -254,7 +254,7 @@ return {mine and 'known' or 'new', found}
 """
 
 # KEYS: the nodes. ARGV: one of them, its last sign of life, the time. Gives it up, unless it lives.
-_BURY = """
+_DECLARE_DEAD = """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], '-' .. ARGV[3])
 return 1
@@ -262,35 +262,35 @@ return 1
 
 
 @dataclass(frozen=True, slots=True)
-class AssemblyScripts:
+class PresenceScripts:
     """The programs, with the rules written into them."""
 
     join: Script
     leave: Script
     kick: Script
     close: Script
-    who: Script
-    settle: Script
-    again: Script
+    participants: Script
+    expire: Script
+    assert_members: Script
     claim: Script
     beat: Script
-    bury: Script
+    declare_dead: Script
 
     @staticmethod
-    def within(rules: SessionRules) -> "AssemblyScripts":
+    def build(rules: SessionRules) -> "PresenceScripts":
         """Make them."""
         words: dict[str, object] = {
             "@RETENTION_MS@": int(rules.retention_seconds * 1000),
-            "@SPARE_MS@": _SPARE_MS,
-            "@MANY@": _MANY_REVISIONS,
+            "@SPARE_MS@": _EXTRA_TTL_MS,
+            "@MANY@": _REVISION_JUMP,
             "@PARTICIPANTS@": rules.max_participants,
         }
-        of_sessions = (_JOIN, _LEAVE, _KICK, _CLOSE, _WHO, _SETTLE, _ASSERT)
-        return AssemblyScripts(
-            *(script(_PRELUDE + each, words) for each in of_sessions),
-            *(script(each, words) for each in (_CLAIM, _BEAT, _BURY)),
+        of_sessions = (_JOIN, _LEAVE, _KICK, _CLOSE, _PARTICIPANTS, _EXPIRE, _ASSERT)
+        return PresenceScripts(
+            *(build_script(_PRELUDE + each, words) for each in of_sessions),
+            *(build_script(each, words) for each in (_CLAIM, _BEAT, _DECLARE_DEAD)),
         )
 
     def __iter__(self) -> Iterator[Script]:
-        yield from (self.join, self.leave, self.kick, self.close, self.who, self.settle)
-        yield from (self.again, self.claim, self.beat, self.bury)
+        yield from (self.join, self.leave, self.kick, self.close, self.participants, self.expire)
+        yield from (self.assert_members, self.claim, self.beat, self.declare_dead)

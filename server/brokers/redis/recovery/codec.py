@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from server.core.recovery.connection_state import Luggage, Reclaim
+from server.core.recovery.connection_state import ConnectionState, ResumeRequest
 
 T = TypeVar("T")
 
@@ -16,60 +16,60 @@ MAX_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class FetchRequest:
     """A node asks another one for a connection; the number comes back with the answer."""
 
     v: Literal[1]
     ask: int
     node: str
-    reclaim: Reclaim
+    reclaim: ResumeRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FetchReply:
     """What it is given."""
 
     v: Literal[1]
     answer: int
-    luggage: Luggage | None
+    luggage: ConnectionState | None
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedConnection:
     """A connection whose node has ended, for a client that has seen exactly so much."""
 
     v: Literal[1]
     offset: str
-    luggage: Luggage
+    luggage: ConnectionState
 
 
-_TOLD: TypeAdapter[Ask | Answer] = TypeAdapter(Ask | Answer)
-_SAVED: TypeAdapter[Saved] = TypeAdapter(Saved)
+_MESSAGE_ADAPTER: TypeAdapter[FetchRequest | FetchReply] = TypeAdapter(FetchRequest | FetchReply)
+_SAVED_ADAPTER: TypeAdapter[SavedConnection] = TypeAdapter(SavedConnection)
 
 
-def name_of(reclaim: Reclaim) -> str:
+def connection_key(request: ResumeRequest) -> str:
     """What Redis knows a connection by: its owner finds it with the secret, and nobody else."""
-    secret = orjson.dumps([reclaim.namespace, reclaim.pid, reclaim.org, reclaim.user_id])
+    secret = orjson.dumps([request.namespace, request.pid, request.org, request.user_id])
     return blake2b(secret, digest_size=16).hexdigest()
 
 
-def write(told: Ask | Answer | Saved) -> bytes | None:
+def encode(value: FetchRequest | FetchReply | SavedConnection) -> bytes | None:
     """As it goes to Redis; None where it is too large to."""
-    encoded = orjson.dumps(told)
+    encoded = orjson.dumps(value)
     return encoded if len(encoded) <= MAX_BYTES else None
 
 
-def read_told(message: object) -> Ask | Answer | None:
+def decode_message(message: object) -> FetchRequest | FetchReply | None:
     """What another node says; None for anything that none of ours has said."""
-    return _read(_TOLD, message)
+    return _decode(_MESSAGE_ADAPTER, message)
 
 
-def read_saved(value: object) -> Saved | None:
+def decode_saved(value: object) -> SavedConnection | None:
     """What a node has left behind."""
-    return _read(_SAVED, value)
+    return _decode(_SAVED_ADAPTER, value)
 
 
-def _read(adapter: TypeAdapter[T], message: object) -> T | None:
+def _decode(adapter: TypeAdapter[T], message: object) -> T | None:
     if not isinstance(message, bytes) or len(message) > MAX_BYTES:
         return None
     try:
