@@ -1,4 +1,4 @@
-"""Composes the server once: settings become parts, and parts become one application."""
+"""Composes the server from its settings into one aiohttp application."""
 
 import asyncio
 import contextlib
@@ -84,7 +84,7 @@ _TICK_SECONDS = 0.05
 
 
 class SystemClock:
-    """The time of this machine."""
+    """The clock of this machine."""
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -94,7 +94,7 @@ class SystemClock:
 
 
 class Server:
-    """One server and its parts. Two of them share nothing."""
+    """One server and its parts. Two servers in one process share nothing."""
 
     def __init__(
         self, settings: Settings, *, clock: Clock, feed: Feed | None, run_feed: bool = True
@@ -109,14 +109,14 @@ class Server:
         access = access_config(settings)
         self.registry = ConnectionManager()
         self.counters = Counters()
-        self.broker, self.presence, board, self.handover, places = _open_broker(
+        self.broker, self.presence, notice_store, self.handover, shared_limits = _open_broker(
             settings, clock, self.counters
         )
         self.connection_limits = ConnectionLimits(
             total=limits.connections,
             per_ip=limits.connections_per_ip,
             per_user=limits.connections_per_user,
-            on_release=None if places is None else places.release,
+            on_release=None if shared_limits is None else shared_limits.release,
         )
         self.admission = Admission(
             self.connection_limits,
@@ -126,7 +126,7 @@ class Server:
             ),
             clock,
             max_refused=MAX_REFUSED,
-            shared_limits=places,
+            shared_limits=shared_limits,
         )
         self.subscriptions = Subscriptions(max_idle=limits.topics_per_connection or NO_LIMIT)
         self.offsets = Offsets(secrets.token_hex(2))
@@ -155,28 +155,28 @@ class Server:
             offsets=self.offsets,
             clock=clock,
         )
-        following = NodeSubscriptions(
+        node_subscriptions = NodeSubscriptions(
             node_subscriptions_config(settings), self.broker, self.hub, clock
         )
         config = subscribing_config(settings)
-        topics = TopicSubscriptions(config, following, self.freshness)
+        topics = TopicSubscriptions(config, node_subscriptions, self.freshness)
         subscribing = SubscribingService(config, topics, self.subscriptions, self.hub)
-        moving = StateTransfer(config, topics, self.subscriptions, self.hub, self.offsets)
+        transfer = StateTransfer(config, topics, self.subscriptions, self.hub, self.offsets)
         self.market_tickets = resume_tickets(settings, self.handover.node)
         self.session_tickets = resume_tickets(settings)
         self.remote_recovery = RemoteRecovery(
-            MARKET_NAMESPACE, self.context, self.market_tickets, moving, self.handover
+            MARKET_NAMESPACE, self.context, self.market_tickets, transfer, self.handover
         )
-        submissions = ClientPublishing(self.publishing)
+        client_publishing = ClientPublishing(self.publishing)
         self.sessions = SessionsService(
             sessions_config(settings),
             self.broker,
             self.presence,
-            following,
+            node_subscriptions,
             self.hub,
             self.session_tickets,
         )
-        talking = SessionMessages(
+        messages = SessionMessages(
             self.sessions,
             self.broker,
             self.presence,
@@ -185,7 +185,7 @@ class Server:
             message_bytes=limits.message_bytes or NO_LIMIT,
         )
         self.notifications = Notifications(
-            board,
+            notice_store,
             self.registry,
             self.hub,
             self.session_tickets,
@@ -194,10 +194,14 @@ class Server:
         )
         self.namespaces: tuple[GuardedNamespace, ...] = (
             MarketNamespace(
-                self.context, self.market_tickets, self.remote_recovery, subscribing, submissions
+                self.context,
+                self.market_tickets,
+                self.remote_recovery,
+                subscribing,
+                client_publishing,
             ),
             SessionNamespace(
-                self.context, self.session_tickets, self.sessions, talking, self.notifications
+                self.context, self.session_tickets, self.sessions, messages, self.notifications
             ),
         )
         for namespace in self.namespaces:
@@ -209,13 +213,13 @@ class Server:
             self.publishing,
             self.presence,
             self.sessions,
-            talking,
+            messages,
             self.notifications,
-            places,
+            shared_limits,
         )
 
     def tick(self) -> None:
-        """Look after everything whose moment has come."""
+        """Run all timers that are due: pings, token expiry, freshness, delivery and notices."""
         self.sockets.eio.tick()
         self.context.tick()
         self.freshness.tick()
@@ -223,7 +227,7 @@ class Server:
         self.notifications.store.sweep()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
-        """The life of the server inside its application."""
+        """Run the server inside its application (an aiohttp cleanup context)."""
         try:
             await self.broker.start(
                 self.hub.deliver,
@@ -260,42 +264,42 @@ class Server:
         await self.broker.stop()
 
     def start_feed(self) -> None:
-        """Run the feed, where there is one."""
+        """Start the feed; a no-op if there is none or if it is running."""
         if self.feed is not None and self._feed_task is None:
             self._feed_task = asyncio.get_running_loop().create_task(
                 self._run_feed(self.feed), name="floorcast-feed"
             )
 
     async def stop_feed(self) -> None:
-        """End the feed; when this returns it publishes nothing more."""
+        """Stop the feed; it publishes nothing after this returns."""
         if self._feed_task is not None:
             self._feed_task.cancel()
             await asyncio.wait([self._feed_task])
 
     async def drain(self, seconds: float) -> None:
-        """Send everybody away, each at a moment of its own, within this time."""
+        """Disconnect all clients within this time, at random moments to spread reconnects."""
         self.ready = False
         self.admission.drain_error = _DRAINING
-        departures = Drain(
+        drain = Drain(
             self.sockets.connections(),
             reason=_DRAINING,
             within_seconds=seconds,
             flush=self.hub.flush,
             clock=self.clock,
         )
-        departures.tick()
-        while departures:
+        drain.tick()
+        while drain:
             await asyncio.sleep(_TICK_SECONDS)
-            departures.tick()
+            drain.tick()
         await self.sockets.close_all(_DRAINING)
 
     async def _run_feed(self, feed: Feed) -> None:
         try:
             await feed.run(FeedPublisher(self.publishing))
-            logger.info("the feed has ended")
+            logger.info("feed ended")
         except Exception:
-            # The server goes on: what its clients share does not depend on one feed.
-            logger.exception("the feed has failed")
+            # Sessions and other publishers do not depend on the feed: keep serving.
+            logger.exception("feed failed")
 
     async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
         failures: set[type[Exception]] = set()
@@ -303,18 +307,18 @@ class Server:
             try:
                 await work()
             except Exception as failure:
-                # Without ticks nobody is pinged, slowed down or let go: they go on whatever one
-                # client has done. Said once, for it may come with every tick.
+                # Pings, slow consumers and expiry depend on ticks: keep going. Logged once for each
+                # type of failure, which may repeat at every tick.
                 if type(failure) not in failures:
                     failures.add(type(failure))
-                    logger.exception("a tick has failed")
+                    logger.exception("tick failed")
             await asyncio.sleep(_TICK_SECONDS)
 
     async def _tick(self) -> None:
         self.tick()
 
     async def _sweep(self) -> None:
-        """What asks the broker, and may have to wait for it: no ping waits with it."""
+        """Run the timers that await the broker; a task of its own, so that no ping is delayed."""
         await self.sessions.sweep()
         for namespace in self.namespaces:
             await namespace.sweep()
@@ -323,30 +327,30 @@ class Server:
 def _open_broker(
     settings: Settings, clock: Clock, counters: Counters
 ) -> tuple[Broker, PresenceManager, NoticeStore, Handover, SharedLimits | None]:
-    rules, waiting = session_rules(settings), notices(settings)
+    rules, pending_notices = session_rules(settings), notices(settings)
     if settings.broker.url.in_memory:
         return (
             MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings)),
             MemoryPresence(clock, rules),
-            MemoryNoticeStore(clock, waiting),
+            MemoryNoticeStore(clock, pending_notices),
             MemoryHandover(),
             None,
         )
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config)
     keep_seconds = settings.session.notice_seconds
-    assembly = RedisPresence(clock, config, rules, broker)
-    places = None
+    presence = RedisPresence(clock, config, rules, broker)
+    shared_limits = None
     if settings.limits.shared:
-        places = RedisSharedLimits(
-            clock, counters, limit_keys(settings), assembly, prefix=config.prefix
+        shared_limits = RedisSharedLimits(
+            clock, counters, limit_keys(settings), presence, prefix=config.prefix
         )
     return (
         broker,
-        assembly,
-        RedisNoticeStore(clock, config, broker, waiting, keep_seconds=keep_seconds),
+        presence,
+        RedisNoticeStore(clock, config, broker, pending_notices, keep_seconds=keep_seconds),
         RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
-        places,
+        shared_limits,
     )
 
 
@@ -358,7 +362,7 @@ def _schedule(call: Callable[[], None], seconds: float) -> None:
         loop.call_soon(call)
 
 
-_DRAINING = FloorcastError(ErrorCode.SERVER_DRAINING, "the server is going down")
+_DRAINING = FloorcastError(ErrorCode.SERVER_DRAINING, "the server is shutting down: reconnect")
 
 SERVER: web.AppKey[Server] = web.AppKey("floorcast", Server)
 
@@ -371,9 +375,10 @@ def create_app(
     console_token: str | None = None,
     run_feed: bool = True,
 ) -> web.Application:
-    """The server as an aiohttp application; its parts are at `app[SERVER]`.
+    """Create the aiohttp application; its server is `app[SERVER]`.
 
-    One that is not `feeding` runs its feed only when `start_feeding` is called.
+    Without `run_feed`, the feed waits for `Server.start_feed`. Raises `ConfigurationError` if
+    the settings are invalid.
     """
     clock = clock or SystemClock()
     if feed is None:

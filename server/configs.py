@@ -1,4 +1,4 @@
-"""Turns the settings into what each part of the server is told."""
+"""Derives the config of each part of the server from the settings."""
 
 import math
 import sys
@@ -22,13 +22,13 @@ from server.settings import Settings
 from server.sockets import SocketsConfig
 from server.transport import TransportConfig
 
-# What a limit of 0 stands for: more than any machine has.
+# The value of a limit that is set to 0, "no limit".
 NO_LIMIT = 2**53
 _MAX_NOTICES = 100_000
 
 
 def access_config(settings: Settings) -> AccessConfig:
-    """The settings of access, judged together."""
+    """The config of token verification."""
     auth = settings.auth
     return AccessConfig(
         algorithm=auth.algorithm,
@@ -44,12 +44,12 @@ def access_config(settings: Settings) -> AccessConfig:
 
 
 def is_shared(settings: Settings) -> bool:
-    """Whether several processes can have the broker in common."""
+    """Check that several processes can share the broker."""
     return not settings.broker.url.in_memory
 
 
 def check_workers(settings: Settings) -> None:
-    """Refuse several workers that would share nothing."""
+    """Raise `ConfigurationError` if several workers are not possible with these settings."""
     workers = settings.server.workers
     if workers > 1 and not is_shared(settings):
         raise ConfigurationError(
@@ -61,7 +61,7 @@ def check_workers(settings: Settings) -> None:
 
 
 def delivery_config(settings: Settings) -> DeliveryConfig:
-    """The settings of delivery."""
+    """The config of delivery."""
     delivery = settings.delivery
     return DeliveryConfig(
         buffer_bytes=delivery.buffer_bytes or NO_LIMIT,
@@ -72,11 +72,11 @@ def delivery_config(settings: Settings) -> DeliveryConfig:
 
 
 def subscribing_config(settings: Settings) -> SubscribingConfig:
-    """The settings of subscribing."""
+    """The config of topic subscriptions."""
     delivery = settings.delivery
     return SubscribingConfig(
         max_topics=settings.limits.topics_per_connection,
-        # The other half is for what is delivered meanwhile.
+        # The other half of the buffer is for messages delivered meanwhile.
         max_reply_bytes=(delivery.buffer_bytes or NO_LIMIT) // 2,
         backlog_messages=delivery.backlog_messages,
         backlog_bytes=delivery.backlog_bytes,
@@ -84,7 +84,7 @@ def subscribing_config(settings: Settings) -> SubscribingConfig:
 
 
 def memory_config(settings: Settings) -> MemoryConfig:
-    """How much the process keeps."""
+    """The config of the memory broker."""
     return MemoryConfig(
         idempotency_seconds=settings.market.idempotency_seconds,
         history_messages=settings.history.messages or NO_LIMIT,
@@ -95,7 +95,7 @@ def memory_config(settings: Settings) -> MemoryConfig:
 
 
 def redis_config(settings: Settings) -> RedisConfig:
-    """Where Redis is, and how much it keeps."""
+    """The config of the Redis broker."""
     broker = settings.broker
     return RedisConfig(
         address=Address.parse(broker.url.get_secret_value()),
@@ -113,7 +113,7 @@ def redis_config(settings: Settings) -> RedisConfig:
 
 
 def limit_keys(settings: Settings) -> LimitKeys:
-    """What addresses and users may have."""
+    """The connection limits of addresses and users."""
     limits = settings.limits
     return LimitKeys(
         address=ConnectionLimit(limits.connections_per_ip, limits.connects_per_second_per_ip),
@@ -122,7 +122,7 @@ def limit_keys(settings: Settings) -> LimitKeys:
 
 
 def node_subscriptions_config(settings: Settings) -> NodeSubscriptionsConfig:
-    """How much of the past is told."""
+    """The config of this node's subscriptions at the broker."""
     history = settings.history
     return NodeSubscriptionsConfig(
         history_messages=history.messages or NO_LIMIT,
@@ -132,7 +132,7 @@ def node_subscriptions_config(settings: Settings) -> NodeSubscriptionsConfig:
 
 
 def freshness_config(settings: Settings) -> FreshnessConfig:
-    """When silence means what."""
+    """The config of stale topics and heartbeats."""
     market = settings.market
     return FreshnessConfig(
         heartbeat_seconds=market.heartbeat_seconds,
@@ -145,7 +145,7 @@ def freshness_config(settings: Settings) -> FreshnessConfig:
 
 
 def transport_config(settings: Settings) -> TransportConfig:
-    """The settings of the transport."""
+    """The config of the transport."""
     limits, server = settings.limits, settings.server
     return TransportConfig(
         transports=server.allowed_transports,
@@ -157,7 +157,7 @@ def transport_config(settings: Settings) -> TransportConfig:
         ping_timeout_seconds=settings.ping.timeout_seconds,
         join_timeout_seconds=limits.join_timeout_seconds or math.inf,
         body_timeout_seconds=limits.head_timeout_seconds,
-        # Room for several messages in one event, and for telling that one of them is too large.
+        # Several messages fit into one event, and one that is too large still gets its error.
         message_bytes=limits.message_bytes * 2 or NO_LIMIT,
         buffer_bytes=settings.delivery.buffer_bytes or NO_LIMIT,
         polling_packets=limits.polling_packets,
@@ -165,7 +165,7 @@ def transport_config(settings: Settings) -> TransportConfig:
 
 
 def publishing_config(settings: Settings) -> PublishingConfig:
-    """The settings of publishing."""
+    """The config of publishing."""
     return PublishingConfig(
         message_bytes=settings.limits.message_bytes or NO_LIMIT,
         book_levels=settings.market.book_levels,
@@ -173,7 +173,7 @@ def publishing_config(settings: Settings) -> PublishingConfig:
 
 
 def session_rules(settings: Settings) -> SessionRules:
-    """What sessions are held to on all nodes."""
+    """The rules of sessions that all nodes share."""
     session = settings.session
     return SessionRules(
         grace_seconds=session.grace_seconds,
@@ -186,7 +186,7 @@ def session_rules(settings: Settings) -> SessionRules:
 
 
 def sessions_config(settings: Settings) -> SessionsConfig:
-    """What sessions are held to on one node."""
+    """The limits of sessions on one node."""
     session, delivery = settings.session, settings.delivery
     return SessionsConfig(
         max_per_connection=session.per_connection,
@@ -197,7 +197,7 @@ def sessions_config(settings: Settings) -> SessionsConfig:
 
 
 def notices(settings: Settings) -> Notices:
-    """What waits for users, as far as the settings let it."""
+    """The store of unacknowledged notices."""
     return Notices(
         keep_seconds=settings.session.notice_seconds,
         max_per_user=settings.session.notices_per_user,
@@ -206,7 +206,7 @@ def notices(settings: Settings) -> Notices:
 
 
 def resume_tickets(settings: Settings, node: str = "") -> ResumeTickets:
-    """The tickets of one namespace; those that other nodes take say which node gave them out."""
+    """The resume tickets of one namespace; a `node` in their pids lets other nodes resume them."""
     recovery = settings.recovery
     return ResumeTickets(
         window_seconds=recovery.window_seconds,
@@ -217,7 +217,7 @@ def resume_tickets(settings: Settings, node: str = "") -> ResumeTickets:
 
 
 def sockets_config(settings: Settings) -> SocketsConfig:
-    """What clients are told, and how their tokens end."""
+    """The config of the namespaces."""
     auth = settings.auth
     return SocketsConfig(
         anonymous_market=auth.market_optional,
@@ -229,7 +229,7 @@ def sockets_config(settings: Settings) -> SocketsConfig:
 
 
 def feed_options(settings: Settings, clock: Clock) -> FeedOptions:
-    """What the feed is told."""
+    """The options of the feed."""
     feed = settings.feed
     return FeedOptions(
         clock, symbols=feed.symbols, rate=feed.rate, seed=feed.seed, speed=feed.speed

@@ -1,4 +1,4 @@
-"""Runs the application on a socket until it is told to stop, and then lets everybody go."""
+"""Runs the application on a socket until a signal, then drains its clients."""
 
 import asyncio
 import contextlib
@@ -13,16 +13,16 @@ from server.app import SERVER, Server, create_app
 from server.settings import Settings
 from server.transport import HTTP_LOGGER
 
-# The kernel cuts this to somaxconn; aiohttp's 128 loses connections in a storm.
+# The kernel caps this at somaxconn; aiohttp's 128 loses connections in a reconnect storm.
 _BACKLOG = 4096
 _MIN_UNSENT_BYTES = 16 * 1024
-# Hardly anything here is garbage that only the collector finds, and a full collection with many
-# clients is a stop of many milliseconds: a flush makes as many lists as there are clients.
+# A flush creates a list for each client, which would trigger frequent collections. A full
+# collection with many clients pauses for many milliseconds, and finds hardly any cycles.
 _COLLECTOR_THRESHOLDS = (50_000, 20, 100)
 
 
 class Shutdown:
-    """How the process is told to end: SIGTERM drains, SIGINT and a second signal do not wait."""
+    """Shutdown requests: SIGTERM drains; SIGINT or a second signal stops at once."""
 
     def __init__(self) -> None:
         self._requested = asyncio.Event()
@@ -30,53 +30,53 @@ class Shutdown:
 
     @staticmethod
     def on_signals() -> "Shutdown":
-        """Told by the signals of this process."""
-        stopping = Shutdown()
+        """Create a shutdown that the signals of this process request."""
+        shutdown = Shutdown()
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stopping.on_sigterm)
-        loop.add_signal_handler(signal.SIGINT, stopping.request_now)
-        return stopping
+        loop.add_signal_handler(signal.SIGTERM, shutdown.on_sigterm)
+        loop.add_signal_handler(signal.SIGINT, shutdown.request_now)
+        return shutdown
 
     def on_sigterm(self) -> None:
-        """Let everybody go in peace; who says it again has no time for that."""
+        """Request a drain; the second call requests an immediate stop."""
         if self._requested.is_set():
             self._immediate.set()
         self._requested.set()
 
     def request_drain(self) -> None:
-        """Let everybody go, as was decided here: nobody has lost patience."""
+        """Request a drain, without counting as a second signal."""
         self._requested.set()
 
     def request_now(self) -> None:
-        """Do not wait for anybody."""
+        """Request an immediate stop."""
         self._immediate.set()
         self._requested.set()
 
     async def wait_and_drain(self, server: Server, drain_seconds: float) -> None:
-        """Wait until told, and drain the server unless there is no time for it."""
+        """Wait for a request, then drain the server, until an immediate stop is requested."""
         await self._requested.wait()
         if self._immediate.is_set():
             return
         loop = asyncio.get_running_loop()
-        hurried = loop.create_task(self._immediate.wait(), name="floorcast-hurried")
+        immediate = loop.create_task(self._immediate.wait(), name="floorcast-immediate")
         draining = loop.create_task(server.drain(drain_seconds), name="floorcast-drain")
-        await asyncio.wait({hurried, draining}, return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
+        await asyncio.wait({immediate, draining}, return_when=asyncio.FIRST_COMPLETED)
+        immediate.cancel()
         draining.cancel()
-        await asyncio.wait({hurried, draining})
+        await asyncio.wait({immediate, draining})
         if not draining.cancelled():
             await draining
 
 
 class Endpoint:
-    """Where clients reach the application."""
+    """The address and socket of a running application."""
 
     def __init__(self, url: str, site: web.SockSite) -> None:
         self.url = url
         self._site: web.SockSite | None = site
 
     async def close(self) -> None:
-        """Take in nobody else; who is in stays."""
+        """Accept no new connections; open ones stay."""
         if self._site is not None:
             site, self._site = self._site, None
             await site.stop()
@@ -88,17 +88,17 @@ async def serve(
     announce: Callable[[str], None],
     console_token: str | None = None,
 ) -> None:
-    """Serve until SIGTERM, which drains, or SIGINT, which does not wait."""
+    """Serve until SIGTERM, which drains, or SIGINT, which stops at once."""
     app = create_app(settings, console_token=console_token)
-    stopping = Shutdown.on_signals()
-    async with run_app(app, settings, open_listener(settings)) as place:
+    shutdown = Shutdown.on_signals()
+    async with run_app(app, settings, open_listener(settings)) as endpoint:
         freeze_heap()
-        announce(place.url)
-        await stopping.wait_and_drain(app[SERVER], settings.server.drain_seconds)
+        announce(endpoint.url)
+        await shutdown.wait_and_drain(app[SERVER], settings.server.drain_seconds)
 
 
 def freeze_heap() -> None:
-    """What start-up made stays for ever: the collector need not look at it again."""
+    """Exclude the objects of start-up, which live for ever, from garbage collection."""
     gc.collect()
     gc.freeze()
 
@@ -107,14 +107,14 @@ def freeze_heap() -> None:
 async def run_app(
     app: web.Application, settings: Settings, listener: socket.socket
 ) -> AsyncIterator[Endpoint]:
-    """Run the application on this socket, which is closed with it."""
+    """Run the application on this socket inside the context, then close the socket."""
     runner = web.AppRunner(
         app,
         access_log=None,
         logger=HTTP_LOGGER,
-        # Closes who is slow to send a request's head, as well as who is idle between two.
+        # Limits the time to send a request's head, and the idle time between requests.
         keepalive_timeout=settings.limits.head_timeout_seconds,
-        # A poll that its client gave up must end, not wait for the next message.
+        # An abandoned poll must end at once, not at the next message.
         handler_cancellation=True,
         shutdown_timeout=1.0,
     )
@@ -132,7 +132,7 @@ async def run_app(
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where clients reach what listens there."""
+    """The URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -140,7 +140,7 @@ def url_of(listener: socket.socket) -> str:
 def open_listener(
     settings: Settings, *, port: int | None = None, shared: bool = False
 ) -> socket.socket:
-    """Listen where the settings say; several `shared` ones may listen at one address."""
+    """Open the listening socket of the settings; `shared` lets several use one address."""
     host = settings.server.host
     listener = socket.create_server(
         (host, settings.server.port if port is None else port),
@@ -149,9 +149,8 @@ def open_listener(
         reuse_port=shared,
     )
     if settings.delivery.buffer_bytes:
-        # What the network does not take stays here, where it can still be merged or let go,
-        # instead of growing old in the kernel: a megabyte and more for each slow client.
-        # Connections inherit it.
-        unsent = max(_MIN_UNSENT_BYTES, settings.delivery.buffer_bytes // 8)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
+        # Limit unsent bytes in the kernel, which otherwise holds a megabyte and more for each slow
+        # client: in this process, waiting updates can still be merged. Connections inherit it.
+        unsent_bytes = max(_MIN_UNSENT_BYTES, settings.delivery.buffer_bytes // 8)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent_bytes)
     return listener

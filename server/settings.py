@@ -1,4 +1,4 @@
-"""Every setting of the server, and where its value comes from: flags, environment, file."""
+"""Defines all settings, and loads them from flags, the environment and a file."""
 
 import difflib
 import ipaddress
@@ -49,112 +49,124 @@ class AuthSettings(_Section):
 
     secret: SecretStr | None = Field(None, description="HS256 secret, at least 32 bytes")
     algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = Field(
-        "HS256", description="the one algorithm that tokens are signed with"
+        "HS256", description="the only accepted signature algorithm of tokens"
     )
     public_key_file: Path | None = Field(None, description="PEM file with the public key")
-    jwks_url: str | None = Field(None, description="where the issuer publishes its keys")
+    jwks_url: str | None = Field(None, description="URL of the issuer's key set")
     issuer: str | None = Field(None, description="the `iss` that tokens must carry, if any")
     audience: str = Field("floorcast", description="the `aud` that tokens must carry")
-    market_optional: bool = Field(False, description="let anyone listen to `/market`")
-    token_in_query: bool = Field(False, description="also take `?token=` (it ends up in logs)")
-    leeway_seconds: Seconds = Field(0, description="how far clocks may differ")
-    expiring_notice_seconds: Seconds = Field(30, description="`token_expiring` this long ahead")
-    expiry_grace_seconds: Seconds = Field(5, description="time past `exp` before the goodbye")
+    market_optional: bool = Field(False, description="allow anonymous clients on `/market`")
+    token_in_query: bool = Field(False, description="also accept `?token=` (proxies log it)")
+    leeway_seconds: Seconds = Field(0, description="allowed clock difference")
+    expiring_notice_seconds: Seconds = Field(30, description="time from `token_expiring` to `exp`")
+    expiry_grace_seconds: Seconds = Field(5, description="time from `exp` to the goodbye")
 
 
 class LimitSettings(_Section):
-    """How much clients may have; 0 means no limit."""
+    """Limits of clients; 0 means no limit."""
 
-    connections: Count = Field(10_000, description="open connections in all")
+    connections: Count = Field(10_000, description="open connections, total")
     connections_per_ip: Count = Field(1_000, description="open connections of one address")
     connections_per_user: Count = Field(1_000, description="open connections of one user")
-    shared: bool = Field(
-        True, description="count addresses and users on all nodes together, with a Redis"
-    )
-    connects_per_second: Count = Field(2_000, description="connection attempts in all")
+    shared: bool = Field(True, description="with Redis, count addresses and users over all nodes")
+    connects_per_second: Count = Field(2_000, description="connection attempts, total")
     connects_per_second_per_ip: Count = Field(500, description="attempts of one address")
     events_per_second: Count = Field(100, description="events of one connection")
-    event_burst: Count = Field(200, description="events that may come at once")
+    event_burst: Count = Field(200, description="events in one burst")
     topics_per_connection: Count = Field(200, description="subscribed topics")
     message_bytes: Bytes = Field(
-        64 * 1024, description="the data of one message; an event with several may be twice that"
+        64 * 1024,
+        description="data of one message; an event with several messages may be twice as large",
     )
     polling_packets: int = Field(256, ge=1, description="packets in one polling request")
     join_timeout_seconds: Seconds = Field(45, description="time to join a namespace")
     head_timeout_seconds: PositiveSeconds = Field(
-        10, description="time to send a request's head or body, and to be idle between requests"
+        10, description="time to send a request's head or body, and idle time between requests"
     )
 
 
 class DeliverySettings(_Section):
-    """What waits for a client that reads slowly; 0 means no limit."""
+    """Buffers for slow consumers; 0 means no limit."""
 
-    buffer_bytes: Bytes = Field(256 * 1024, description="bytes that may wait for one client")
+    buffer_bytes: Bytes = Field(256 * 1024, description="unsent bytes of one client")
     stalled_seconds: Seconds = Field(
-        30, description="who has taken nothing for so long, with more waiting, is let go"
+        30,
+        description="time without progress until a slow client is disconnected",
     )
     backlog_messages: int = Field(
-        1_000, ge=1, description="messages of a topic at hand for clients that catch up"
+        1_000, ge=1, description="messages kept of a topic for clients that catch up"
     )
-    backlog_bytes: int = Field(1024 * 1024, ge=1, description="bytes of a topic at hand, likewise")
+    backlog_bytes: int = Field(
+        1024 * 1024, ge=1, description="bytes kept of a topic for clients that catch up"
+    )
 
 
 class MarketSettings(_Section):
-    """What the market's topics are held to; a time of 0 means never."""
+    """Rules of market topics; a time of 0 means never."""
 
     price_stale_seconds: Seconds = Field(10, description="silence that makes a PRICE topic stale")
     orderbook_stale_seconds: Seconds = Field(10, description="the same for ORDERBOOK")
     trades_stale_seconds: Seconds = Field(0, description="the same for TRADES")
-    heartbeat_seconds: Seconds = Field(15, description="a quiet topic repeats its head so often")
+    heartbeat_seconds: Seconds = Field(15, description="interval of heartbeats of a quiet topic")
     book_levels: int = Field(200, ge=1, description="levels kept on each side of a book")
-    idempotency_seconds: Seconds = Field(120, description="how long a published id is remembered")
+    idempotency_seconds: Seconds = Field(120, description="how long a publisher's id is remembered")
 
 
 class HistorySettings(_Section):
-    """What is kept of the past of a session, or of a kept stream; 0 means no limit."""
+    """History of sessions and kept streams; 0 means no limit."""
 
-    messages: Count = Field(1_000, description="messages of each")
-    bytes: Bytes = Field(1024 * 1024, description="bytes of each")
-    total_bytes: Bytes = Field(256 * 1024 * 1024, description="bytes of all; the silent go first")
-    seconds: Seconds = Field(300, description="how long they are kept")
+    messages: Count = Field(1_000, description="messages of one topic or session")
+    bytes: Bytes = Field(1024 * 1024, description="bytes of one topic or session")
+    total_bytes: Bytes = Field(
+        256 * 1024 * 1024, description="bytes of all histories; the longest silent is dropped first"
+    )
+    seconds: Seconds = Field(300, description="age of the oldest kept message")
 
 
 class RecoverySettings(_Section):
-    """How long a connection that was cut off can be had back, with all that it missed."""
+    """Connection state recovery of disconnected clients."""
 
-    window_seconds: Seconds = Field(120, description="time to come back in; 0 is not at all")
-    connections: Count = Field(20_000, description="how many may be waited for")
-    per_user: Count = Field(20, description="how many of one user")
+    window_seconds: Seconds = Field(
+        120, description="time to resume a connection; 0 turns recovery off"
+    )
+    connections: Count = Field(20_000, description="parked connections, total")
+    per_user: Count = Field(20, description="parked connections of one user")
 
 
 class PingSettings(_Section):
-    """How dead connections are found."""
+    """Detection of dead connections."""
 
     interval_seconds: PositiveSeconds = Field(25, description="time between pings")
-    timeout_seconds: PositiveSeconds = Field(20, description="time to answer one")
+    timeout_seconds: PositiveSeconds = Field(20, description="time to answer a ping")
 
 
 class SessionSettings(_Section):
-    """Shared sessions; a limit of 0 means none."""
+    """Shared sessions; a limit of 0 means no limit."""
 
-    grace_seconds: Seconds = Field(10, description="a reconnect this quick shows as no leave")
-    retention_seconds: Seconds = Field(3600, description="how long an empty or closed one stays")
-    must_exist: bool = Field(False, description="joining does not make a session")
-    per_connection: Count = Field(50, description="sessions that a connection may be in")
-    per_user: Count = Field(1_000, description="sessions that last which a user has made")
-    total: Count = Field(100_000, description="sessions in all")
+    grace_seconds: Seconds = Field(10, description="a reconnect within this time shows no leave")
+    retention_seconds: Seconds = Field(
+        3600, description="how long an empty or closed session is kept"
+    )
+    must_exist: bool = Field(False, description="joining does not create a session")
+    per_connection: Count = Field(50, description="sessions of one connection")
+    per_user: Count = Field(1_000, description="open sessions created by one user")
+    total: Count = Field(100_000, description="sessions, total")
     participants: Count = Field(10_000, description="users in one session")
-    metadata_bytes: Bytes = Field(4 * 1024, description="what the first join may say of it")
-    notice_seconds: Seconds = Field(86_400, description="how long a critical notice waits")
-    notices_per_user: int = Field(100, ge=1, description="critical notices that wait for a user")
+    metadata_bytes: Bytes = Field(4 * 1024, description="metadata of the first join")
+    notice_seconds: Seconds = Field(
+        86_400, description="how long an unacknowledged critical notice is kept"
+    )
+    notices_per_user: int = Field(
+        100, ge=1, description="unacknowledged critical notices of one user"
+    )
 
 
 class BrokerUrl(Secret[str]):
-    """Shown without its password."""
+    """A broker URL that hides its password when shown."""
 
     @property
     def in_memory(self) -> bool:
-        """Whether it is this process itself, and no other can share it."""
+        """True for the memory broker, which no other process can share."""
         return self.get_secret_value() == MEMORY
 
     def _display(self) -> str:
@@ -168,51 +180,58 @@ def _validate_broker_url(url: BrokerUrl) -> BrokerUrl:
 
 
 class BrokerSettings(_Section):
-    """Where positions and history are kept."""
+    """The store of positions and history."""
 
     url: Annotated[BrokerUrl, AfterValidator(_validate_broker_url)] = Field(
-        BrokerUrl(MEMORY), description="`memory://` is the process itself; Redis: docs/redis.md"
+        BrokerUrl(MEMORY),
+        description="`memory://` for this process alone, or a Redis URL (docs/redis.md)",
     )
     prefix: str = Field(
         "floorcast",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="what all keys and channels in Redis begin with",
+        description="prefix of all keys and channels in Redis",
     )
-    timeout_seconds: PositiveSeconds = Field(2, description="Redis is down when it took longer")
-    waiting: int = Field(20_000, ge=1, description="commands that may wait for Redis")
+    timeout_seconds: PositiveSeconds = Field(
+        2, description="time limit of a Redis command; Redis counts as down after it"
+    )
+    waiting: int = Field(20_000, ge=1, description="commands waiting for Redis")
     entry_bytes: int = Field(
-        4 * 1024 * 1024, ge=1024, description="the largest entry, a whole book included"
+        4 * 1024 * 1024, ge=1024, description="largest entry, order book snapshots included"
     )
     idle_seconds: PositiveSeconds = Field(
-        604_800, description="Redis forgets a topic or session that was silent for so long"
+        604_800, description="Redis drops a topic or session after this silence"
     )
     lease_seconds: PositiveSeconds = Field(
-        8, description="a process that gave no sign of life for so long has its members given up"
+        8, description="members of a process leave after it has shown no heartbeat for this long"
     )
 
 
 class ServerSettings(_Section):
-    """Where and how to listen."""
+    """The public listener and the process."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    origins: tuple[str, ...] = Field((), description="web origins besides our own; * for any")
-    trusted_proxies: tuple[Network, ...] = Field((), description="networks of our proxies")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any free port")
+    origins: tuple[str, ...] = Field(
+        (), description="allowed web origins besides the server's own; `*` for any"
+    )
+    trusted_proxies: tuple[Network, ...] = Field((), description="networks of trusted proxies")
     transports: tuple[Literal["polling", "websocket"], ...] = Field(
-        (), description="what clients may use: both, but with several workers `websocket` alone"
+        (), description="allowed transports; default: both, `websocket` only with several workers"
     )
     workers: int = Field(
-        1, ge=1, le=64, description="processes; more than one share a Redis, see broker.url"
+        1, ge=1, le=64, description="processes; more than one need a Redis, see broker.url"
     )
-    compression: bool = Field(False, description="negotiate deflate with clients that offer it")
-    drain_seconds: Seconds = Field(30, description="time to end in after SIGTERM")
+    compression: bool = Field(
+        False, description="negotiate permessage-deflate with clients that offer it"
+    )
+    drain_seconds: Seconds = Field(30, description="time to drain after SIGTERM")
 
     @property
     def allowed_transports(self) -> tuple[str, ...]:
-        """What clients may use.
+        """The transports that clients may use.
 
-        Requests of one polling client may reach any of several workers, and only one of them
-        knows it.
+        Several workers exclude polling: the requests of one polling client would reach workers
+        that do not know it.
         """
         if self.transports:
             return self.transports
@@ -220,14 +239,14 @@ class ServerSettings(_Section):
 
 
 class AdminSettings(_Section):
-    """The second listener. Not used yet."""
+    """The listener for metrics. Not used yet."""
 
-    host: str = Field("127.0.0.1", description="address of the metrics")
-    port: int = Field(0, ge=0, le=65535, description="their port; 0 for none")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 turns it off")
 
 
 class FeedSettings(_Section):
-    """Where market data comes from."""
+    """The source of market data."""
 
     name: str = Field(
         "none", description="`none`, `simulated`, `replay:FILE`, or an installed feed's name"
@@ -236,8 +255,8 @@ class FeedSettings(_Section):
     rate: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = Field(
         20, description="steps a second of the simulated market, over all symbols"
     )
-    seed: int = Field(1, description="another seed is another market")
-    speed: Seconds = Field(1, description="how fast to replay; 0 is as fast as it goes")
+    seed: int = Field(1, description="random seed of the simulated market")
+    speed: Seconds = Field(1, description="speed factor of a replay; 0 for as fast as possible")
 
 
 class Settings(_Section):
@@ -263,7 +282,10 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> Settings:
-    """Merge the sources, the first named winning; flags are keyed `section.name`."""
+    """Merge the sources: flags (keyed `section.name`), then the environment, then the file.
+
+    Raises `ConfigurationError` for an unknown setting or an invalid value.
+    """
     known = set(setting_names())
     merged: dict[str, dict[str, object]] = {}
     sources: dict[str, str] = {}
@@ -288,7 +310,7 @@ def load_settings(
 
 
 def setting_names() -> Iterable[str]:
-    """Every setting, as `section.name`."""
+    """The names of all settings, as `section.name`."""
     for section, field in Settings.model_fields.items():
         model = field.annotation
         assert isinstance(model, type)
@@ -298,7 +320,7 @@ def setting_names() -> Iterable[str]:
 
 
 def env_variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """The environment variable of a setting, such as `FLOORCAST_SERVER__PORT`."""
     return PREFIX + name.replace(".", "__").upper()
 
 

@@ -1,4 +1,4 @@
-"""The composition: apps share nothing, feeds run and may fail, anonymous users have no end."""
+"""The composed application: isolation, feeds, ticks, limits and counters."""
 
 import asyncio
 import json
@@ -32,25 +32,25 @@ class OneTick:
 
     async def run(self, publishing: Publishing) -> None:
         await publishing.publish("PRICE:A", PRICE)
-        raise RuntimeError("the exchange is away")
+        raise RuntimeError("the exchange is down")
 
 
-async def test_a_feed_that_fails_is_logged_and_the_server_goes_on(
+async def test_failed_feed_is_logged_and_the_server_keeps_serving(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with running(feed=OneTick()) as floor:
-        client = await RawClient.connect(floor.port, floor.token())
-        answer = await client.call("subscribe", {"topics": ["PRICE:A"]})
-        assert answer["topics"]["PRICE:A"]["seq"] == 1
+    async with running(feed=OneTick()) as rig:
+        client = await RawClient.connect(rig.port, rig.token())
+        reply = await client.call("subscribe", {"topics": ["PRICE:A"]})
+        assert reply["topics"]["PRICE:A"]["seq"] == 1
         [logged] = [each for each in caplog.records if each.levelno >= logging.ERROR]
-        assert logged.message == "the feed has failed"
+        assert logged.message == "feed failed"
         client.cut()
 
 
-async def test_a_tick_that_fails_is_logged_once_and_the_next_ones_come(
+async def test_failing_tick_is_logged_once_and_repeated(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running() as floor:
+    async with running() as rig:
         ticks = 0
         several = asyncio.Event()
 
@@ -59,22 +59,22 @@ async def test_a_tick_that_fails_is_logged_once_and_the_next_ones_come(
             ticks += 1
             if ticks == 3:
                 several.set()
-            raise RuntimeError("somebody did something")
+            raise RuntimeError("broken timer")
 
-        monkeypatch.setattr(floor.server, "tick", fail)
+        monkeypatch.setattr(rig.server, "tick", fail)
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             await several.wait()
         [logged] = [each for each in caplog.records if each.levelno >= logging.ERROR]
-        assert logged.message == "a tick has failed"
+        assert logged.message == "tick failed"
 
 
-async def test_the_simulated_feed_is_a_setting() -> None:
+async def test_setting_selects_the_simulated_feed() -> None:
     app = create_app(load_settings(flags={"auth.secret": SECRET, "feed.name": "simulated"}))
     assert app[SERVER].feed is not None
     assert create_app(load_settings(flags={"auth.secret": SECRET}))[SERVER].feed is None
 
 
-async def test_a_limit_of_0_means_none() -> None:
+async def test_limit_of_0_means_no_limit() -> None:
     names = (
         "connections",
         "connections_per_ip",
@@ -88,44 +88,44 @@ async def test_a_limit_of_0_means_none() -> None:
         "join_timeout_seconds",
     )
     settings: dict[str, object] = {f"limits.{name}": 0 for name in names}
-    async with running({**settings, "delivery.buffer_bytes": 0}) as floor:
-        silent = await RawClient.open(floor.port)
+    async with running({**settings, "delivery.buffer_bytes": 0}) as rig:
+        silent = await RawClient.open(rig.port)
         opened = json.loads((await silent.text())[1:])
         assert opened["maxPayload"] == 2**53
-        client = await RawClient.connect(floor.port, floor.token())
+        client = await RawClient.connect(rig.port, rig.token())
         topics = [f"PRICE:A{i}" for i in range(300)]
         for _ in range(3):
-            answer = await client.call("subscribe", {"topics": topics})
-            assert all(each["status"] == "CONNECTED" for each in answer["topics"].values())
-        answer = await client.call("subscribe", {"topics": ["x" * 200_000]})
-        assert answer["error"]["code"] == "request.invalid"
-        floor.pass_time(25)
+            reply = await client.call("subscribe", {"topics": topics})
+            assert all(each["status"] == "CONNECTED" for each in reply["topics"].values())
+        reply = await client.call("subscribe", {"topics": ["x" * 200_000]})
+        assert reply["error"]["code"] == "request.invalid"
+        rig.pass_time(25)
         silent.send("3")
         assert await client.text() == "2"
-        floor.pass_time(19)
-        assert floor.residue()["sockets"] == 2
+        rig.pass_time(19)
+        assert rig.residue()["sockets"] == 2
         for each in (silent, client):
             each.cut()
-        await floor.until_empty()
+        await rig.until_empty()
 
 
-def test_the_clock_of_the_machine_goes_on() -> None:
+def test_system_clock_advances() -> None:
     clock = SystemClock()
     assert clock.monotonic() <= clock.monotonic()
     assert clock.time() > 1_700_000_000
 
 
-async def test_events_are_counted_by_outcome_and_unknown_names_as_one() -> None:
-    async with running() as floor:
-        client = await RawClient.connect(floor.port, floor.token())
+async def test_unknown_events_share_one_counter() -> None:
+    async with running() as rig:
+        client = await RawClient.connect(rig.port, rig.token())
         for event in ("subscriptions", "rubbish", "more rubbish"):
             await client.call(event, {})
-        assert floor.server.counters.events() == {
+        assert rig.server.counters.events() == {
             ("/market", "connect", "ok"): 1,
             ("/market", "subscriptions", "ok"): 1,
             ("/market", "(unknown)", "request.unknown_event"): 2,
         }
-        assert set(floor.server.counters.seconds()) == {
+        assert set(rig.server.counters.seconds()) == {
             ("/market", "connect"),
             ("/market", "subscriptions"),
             ("/market", "(unknown)"),

@@ -1,4 +1,4 @@
-"""Services: what the product does, in terms of the core and the ports."""
+"""Use cases of the server: market, sessions and recovery, built on the core and the ports."""
 
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher

@@ -1,4 +1,4 @@
-"""One at a time for each name, in the order in which they came; where nobody is, nothing waits."""
+"""One lock for each key, granted first come, first served."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,7 @@ from server.core.errors import LimitError
 
 
 class FifoLocks:
-    """Who works at what, and who waits for it: a bounded number for each name."""
+    """Locks by key. At most `max_waiting` tasks wait for one key."""
 
     def __init__(self, *, max_waiting: int) -> None:
         self._max_waiting = max_waiting
@@ -18,32 +18,38 @@ class FifoLocks:
         return key in self._queues
 
     async def acquire(self, key: str) -> None:
-        """Wait for the turn; whoever got it must `give` it back."""
+        """Wait for the lock of a key; every acquired lock must be released.
+
+        Raises `LimitError` if too many tasks wait for this key.
+        """
         queue = self._queues.get(key)
         if queue is None:
             self._queues[key] = deque()
             return
         if len(queue) >= self._max_waiting:
-            raise LimitError(ErrorCode.SERVER_OVERLOADED, "too many wait for the same already")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+            raise LimitError(
+                ErrorCode.SERVER_OVERLOADED,
+                "too many concurrent operations on one channel: retry later",
+            )
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(waiter)
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if not turn.cancelled():
-                # It came at the same moment: the next one has it.
+            if not waiter.cancelled():
+                # The lock was granted in the same loop iteration: pass it on.
                 self.release(key)
-            elif turn in queue:
-                # Or it was passed over already.
-                queue.remove(turn)
+            elif waiter in queue:
+                # Not in the queue if a `release` has skipped it already.
+                queue.remove(waiter)
             raise
 
     def release(self, key: str) -> None:
-        """The next may go on."""
+        """Pass the lock of a key to the task that has waited longest, or free it."""
         queue = self._queues[key]
         while queue:
-            turn = queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            waiter = queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return
         del self._queues[key]

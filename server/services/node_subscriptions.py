@@ -1,4 +1,4 @@
-"""Lets this node follow a topic or session for as long as anybody here listens to it."""
+"""Subscribes this node at the broker to the channels that its clients need."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from server.delivery.topic_state import ChannelState
 from server.ports import Broker, Clock, ignore
 from server.services.fifo_locks import FifoLocks
 
-# Makes the view from the head and the newest entry.
+# Creates a channel's state from its head and its newest entry.
 StateFactory = Callable[[Position, Entry | None], ChannelState]
 
 _MAX_WAITING = 100_000
@@ -19,7 +19,7 @@ _MAX_WAITING = 100_000
 
 @dataclass(frozen=True, slots=True)
 class NodeSubscriptionsConfig:
-    """How much of the past is told."""
+    """Limits on the history that a client can recover."""
 
     history_messages: int = 1_000
     history_bytes: int = 1024 * 1024
@@ -29,9 +29,9 @@ class NodeSubscriptionsConfig:
 def entries_since(
     state: ChannelState, seen: Position, missed: list[Entry] | None
 ) -> list[Entry] | None:
-    """What the broker told after this place, and what has come here while it was asked.
+    """The entries after `seen`: the broker's reply and what this node received meanwhile.
 
-    None where what lies between that and the view's place cannot be told.
+    None if the two leave a gap, or if `seen` is of another epoch or ahead of the state.
     """
     head = state.position
     if missed is None or seen.epoch != head.epoch or seen.seq > head.seq:
@@ -42,7 +42,7 @@ def entries_since(
 
 
 class NodeSubscriptions:
-    """Watches at the broker what the fan-out has listeners for."""
+    """This node's subscriptions at the broker: one for each channel that clients need."""
 
     def __init__(
         self, config: NodeSubscriptionsConfig, broker: Broker, hub: Hub, clock: Clock
@@ -51,20 +51,20 @@ class NodeSubscriptions:
         self._broker = broker
         self._hub = hub
         self._clock = clock
-        # How many wait for a channel before they listen to it.
+        # How many requests hold each channel before a client is subscribed.
         self._holds: dict[str, int] = {}
-        # Watching and letting go must reach the broker in the order in which they were decided.
+        # `watch` and `unwatch` of a channel must reach the broker in the order of their calls.
         self._locks = FifoLocks(max_waiting=_MAX_WAITING)
 
     async def subscribe(
         self, name: str, create_state: StateFactory, seen: Position | None = None
     ) -> tuple[Channel, list[Entry] | None]:
-        """Hold what comes, fetch the state, go on from there; nothing waits where it is known.
+        """Receive a channel: watch it, load its state, then deliver. No await if it is open.
 
-        With a place that somebody has `seen`, also every kept entry after it, or None where that
-        cannot be told, as far as the view itself has it not. The broker is asked for it last: what
-        comes meanwhile is in the channel's view, and the two meet. Whoever follows must `release`
-        the channel, listened or not.
+        With `seen`, also returns the kept entries after it that the channel's state lacks, None if
+        they are unknown. The broker's history is read last, so that it overlaps with the state:
+        join them with `entries_since`. You must call `release` afterwards, also if a client has
+        subscribed.
         """
         channel = self._hub.channel(name)
         if channel is not None and seen is None:
@@ -76,20 +76,20 @@ class NodeSubscriptions:
             return channel, missed
 
     async def _missed_since(self, channel: Channel, seen: Position) -> list[Entry] | None:
-        view = channel.state
-        # One that has come from another node may be further than what was heard here.
-        if seen.epoch == view.position.epoch and seen.seq <= view.position.seq:
-            # Many may come back at once, to a past that the first of them has asked for.
-            known = view.since(seen.seq)
+        state = channel.state
+        # A client of another node may be ahead of this node's state.
+        if seen.epoch == state.position.epoch and seen.seq <= state.position.seq:
+            # If many clients recover at once, only the first needs the broker.
+            known = state.since(seen.seq)
             if known is not None and self._is_within_history(known):
                 return []
         missed = await self._broker.since(channel.name, seen)
         if missed:
-            view.prepend_history(missed)
+            state.prepend_history(missed)
         return missed
 
     def _is_within_history(self, entries: list[Entry]) -> bool:
-        """Whether that is no more than the history tells, though the view may know more."""
+        """Check that entries are within the history limits; the state may keep more."""
         config = self._config
         return not entries or (
             len(entries) <= config.history_messages
@@ -99,7 +99,7 @@ class NodeSubscriptions:
 
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:
-        """Meanwhile the channel stays, though nobody listens to it yet."""
+        """Keep the channel open inside the context, even without subscribers."""
         self._holds[name] = self._holds.get(name, 0) + 1
         try:
             yield
@@ -109,16 +109,16 @@ class NodeSubscriptions:
                 del self._holds[name]
 
     async def release(self, name: str, on_closed: Callable[[str], None] = ignore) -> None:
-        """Let go of a channel, unless somebody here listens to it or waits for it.
+        """Stop receiving a channel, unless it has subscribers or is held.
 
-        `closed` is called at the moment when it is not followed any more.
+        Calls `on_closed` as soon as the hub has closed the channel, before the broker is reached.
         """
         if name in self._holds or not self._hub.close(name):
             return
         on_closed(name)
         await self._locks.acquire(name)
         try:
-            # Somebody may have come while this waited for its turn.
+            # Another request may have opened the channel meanwhile.
             if name not in self._holds and self._hub.channel(name) is None:
                 await self._broker.unwatch(name)
         finally:
@@ -127,7 +127,7 @@ class NodeSubscriptions:
     async def _subscribe(self, name: str, create_state: StateFactory) -> Channel:
         await self._locks.acquire(name)
         try:
-            # Somebody else may have been quicker.
+            # Another request may have opened the channel meanwhile.
             channel = self._hub.channel(name)
             if channel is not None:
                 return channel

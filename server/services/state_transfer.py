@@ -1,4 +1,4 @@
-"""Moves what a connection listens to from the node it was cut off on to the one it is back at."""
+"""Exports the subscriptions of a parked connection to another node, and imports them."""
 
 from contextlib import ExitStack
 
@@ -21,9 +21,9 @@ OpenedTopics = list[tuple[SubscriptionState, Topic, Channel]]
 
 
 class StateTransfer:
-    """Packs up those who were cut off here, and takes in those who were cut off elsewhere.
+    """Export and import of parked market connections.
 
-    Who was taken in stands as if they had been cut off here: coming back is the same then.
+    An imported connection is parked as if it had disconnected here, and resumes in the same way.
     """
 
     def __init__(
@@ -39,27 +39,24 @@ class StateTransfer:
         self._subscriptions = subscriptions
         self._hub = hub
         self._offsets = offsets
-        # What those listened to who were given up, and nobody may listen to any more.
+        # Channels of exported connections that may have no subscribers any more.
         self._idle_channels: list[str] = []
 
     def last_offset(self, connection_id: str) -> str:
-        """The offset of who has seen all that was written before it was cut off."""
+        """The offset of the last write to a parked connection."""
         return self._offsets.format(self._hub.parked_client(connection_id).last_serial)
 
     def export_state(
         self, connection_id: str, offset: str | None
     ) -> tuple[SubscriptionState, ...] | None:
-        """Where it stands in each of its topics; None where that cannot be told exactly.
-
-        It is gone from here either way.
-        """
-        standings = self._subscription_states(connection_id, offset)
+        """Remove a parked connection; returns its subscriptions, None if `offset` is unknown."""
+        states = self._subscription_states(connection_id, offset)
         self._subscriptions.remove_connection(connection_id)
         self._idle_channels += self._hub.detach(connection_id)
-        return standings
+        return states
 
     async def release_idle(self) -> None:
-        """Close what nobody listens to since somebody was packed up."""
+        """Stop receiving topics that have no subscribers since an export."""
         emptied, self._idle_channels = self._idle_channels, []
         for name in emptied:
             await self._topics.close(name)
@@ -67,21 +64,25 @@ class StateTransfer:
     async def import_state(
         self, principal: Principal, link: Link, state: ConnectionState, offset: str | None
     ) -> bool:
-        """Let it be had back here, where its new token is judged; False where that cannot be."""
+        """Park an exported connection here; `resume` authorizes its new token later.
+
+        Returns False if its state is invalid, if its missed messages are lost, or if the broker
+        is down.
+        """
         topics = self._parse_topics(state)
         if topics is None:
             return False
         opened: OpenedTopics = []
         try:
-            with ExitStack() as held:
-                for standing, topic in zip(state.topics, topics, strict=True):
-                    channel = await self._open(principal, topic, standing.position)
-                    held.enter_context(self._topics.hold(channel.name))
-                    opened.append((standing, topic, channel))
-                # From here on nothing waits: what is published now comes after what was missed.
+            with ExitStack() as holds:
+                for subscription, topic in zip(state.topics, topics, strict=True):
+                    channel = await self._open(principal, topic, subscription.position)
+                    holds.enter_context(self._topics.hold(channel.name))
+                    opened.append((subscription, topic, channel))
+                # No await from here on: messages published later follow the missed ones.
                 return self._restore(link, state, offset, opened)
         except FloorcastError:
-            # The broker is away.
+            # The broker is down.
             return False
         finally:
             for _, _, channel in opened:
@@ -91,16 +92,16 @@ class StateTransfer:
         self, connection_id: str, offset: str | None
     ) -> tuple[SubscriptionState, ...] | None:
         client = self._hub.parked_client(connection_id)
-        lacks = plan_resume(client, offset, self._offsets)
-        if lacks is None:
+        plan = plan_resume(client, offset, self._offsets)
+        if plan is None:
             return None
-        standings = []
+        states = []
         for subscription in self._subscriptions.of_connection(connection_id):
             channel = self._hub.channel(subscription.channel)
             assert channel is not None
-            lag = lacks.lags[channel]
+            lag = plan.lags[channel]
             stale = channel.stale_since_ms is not None
-            standings.append(
+            states.append(
                 SubscriptionState(
                     subscription.topic.name,
                     Position(channel.state.position.epoch, lag.last_seq),
@@ -109,10 +110,10 @@ class StateTransfer:
                     None if lag.needs_status else stale,
                 )
             )
-        return tuple(standings)
+        return tuple(states)
 
     def _parse_topics(self, state: ConnectionState) -> list[Topic] | None:
-        """Its topics, if there is room for them; it came by the wire."""
+        """Validate the topics of an exported connection: another node sent it."""
         if 0 < self._config.max_topics < len(state.topics):
             return None
         if any(each.interval_ms not in INTERVALS_MS for each in state.topics):
@@ -123,16 +124,16 @@ class StateTransfer:
             return None
 
     async def _open(self, principal: Principal, topic: Topic, seen: Position) -> Channel:
-        """The topic, followed here, and come as far as the client had come on the other node."""
+        """Open a topic, at least up to the position that the client has seen."""
         name = channel_for(topic, principal.org, principal.user_id)
         try:
             if topic.stream.is_conflated:
                 channel, _ = await self._topics.open(name, topic)
                 head = channel.state.position
                 if head.epoch != seen.epoch or head.seq >= seen.seq:
-                    # The state is all that anybody needs.
+                    # A merged stream needs only its state.
                     return channel
-            # The broker tells what it has kept, when all of that was heard here.
+            # The broker replies only after this node has received all of these entries.
             channel, _ = await self._topics.open(name, topic, seen)
         except BaseException:
             await self._topics.close(name)
@@ -142,37 +143,37 @@ class StateTransfer:
     def _restore(
         self, link: Link, state: ConnectionState, offset: str | None, opened: OpenedTopics
     ) -> bool:
-        lags = [_restored_lag(channel, standing) for standing, _, channel in opened]
+        lags = [_restored_lag(channel, subscription) for subscription, _, channel in opened]
         if None in lags:
             return False
         connection_id = state.connection_id
         if connection_id in self._subscriptions:
-            # It may be what a stranger has made up.
+            # The id may be forged: never replace an existing connection.
             return False
         client = self._hub.import_parked(connection_id, link, offset)
         self._subscriptions.add_connection(connection_id, state.org, state.user_id)
-        for (standing, topic, channel), lag in zip(opened, lags, strict=True):
+        for (exported, topic, channel), lag in zip(opened, lags, strict=True):
             assert lag is not None
-            if standing.interval_ms:
-                client.requested_ms[channel] = standing.interval_ms
-            client.channels[channel] = standing.interval_ms
+            if exported.interval_ms:
+                client.requested_ms[channel] = exported.interval_ms
+            client.channels[channel] = exported.interval_ms
             channel.parked[client] = None
             client.add_checkpoint(channel, client.last_serial, lag.last_seq, lag=lag)
             subscription = self._subscriptions.request(connection_id, topic)
-            self._subscriptions.activate(connection_id, subscription, standing.interval_ms)
+            self._subscriptions.activate(connection_id, subscription, exported.interval_ms)
         self._subscriptions.park(connection_id)
         return True
 
 
 def _restored_lag(channel: Channel, subscription: SubscriptionState) -> Lag | None:
-    """How far it had come, in the positions of this node; None where they do not reach there."""
-    view, seen = channel.state, subscription.position
-    head = view.position
+    """The lag of an imported subscription on this node; None if its position is unknown here."""
+    state, seen = channel.state, subscription.position
+    head = state.position
     lag = Lag(seen.seq, needs_snapshot=subscription.needs_snapshot)
     if seen.epoch != head.epoch:
-        if not view.merges:
+        if not state.merges:
             return None
-        # Its state is all that anybody needs, and what it had is none of this history.
+        # A merged stream needs only its state; the client's position is of another history.
         lag = Lag(head.seq, needs_snapshot=True)
     elif not 0 <= seen.seq <= head.seq:
         return None

@@ -1,4 +1,4 @@
-"""What the server holds and has done, in numbers whose names stay."""
+"""Collects the counters and gauges of the server under stable names."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from server.services.sessions.service import SessionsService
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Where the numbers come from."""
+    """The sources of the numbers."""
 
     registry: ConnectionManager
     counters: Counters
@@ -27,7 +27,7 @@ class Statistics:
     shared_limits: SharedLimits | None
 
     def snapshot(self) -> dict[str, int]:
-        """The numbers now: the first six are what is there, the others only rise."""
+        """The current numbers: six gauges, then counters that only increase."""
         registry = self.registry.stats()
         refused = sum(
             count for (_, _, outcome), count in self.counters.events().items() if outcome != "ok"

@@ -1,4 +1,4 @@
-"""Sockets: the namespaces, and the one pipeline of guards before their handlers."""
+"""Socket.IO namespaces, and the pipeline of guards in front of their handlers."""
 
 from server.sockets.context import NamespaceContext, SocketsConfig
 from server.sockets.market import MarketNamespace

@@ -1,4 +1,4 @@
-"""Who is connected to a namespace: the principal, the way back, and when the token ends."""
+"""The record of one client joined to a namespace."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from server.transport import Connection
 
 @dataclass(slots=True)
 class JoinedClient:
-    """One joined client of one namespace; only its principal changes, by a refreshed token."""
+    """A client joined to one namespace. Only a refreshed token changes its principal."""
 
     connection_id: str
     namespace: str

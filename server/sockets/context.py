@@ -1,4 +1,4 @@
-"""What both namespaces share: the guards, the registry, the peers and their tokens."""
+"""State shared by all namespaces: joined clients, their tokens and limits."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from server.transport import Admission, Connection
 
 @dataclass(frozen=True, slots=True)
 class SocketsConfig:
-    """What clients are told, and how their tokens end."""
+    """Values of the welcome event, and the timing of token expiry."""
 
     anonymous_market: bool
     ping_interval_ms: int
@@ -30,7 +30,7 @@ class SocketsConfig:
 
 
 class NamespaceContext:
-    """Everybody who has joined, in either namespace."""
+    """The joined clients of all namespaces."""
 
     def __init__(
         self,
@@ -54,48 +54,48 @@ class NamespaceContext:
         self._expiries: Deadlines[str] = Deadlines()
 
     def client(self, connection_id: str) -> JoinedClient:
-        """One who has joined."""
+        """The client of a connection; raises KeyError if it has not joined."""
         return self._clients[connection_id]
 
     def find_client(self, connection_id: str) -> JoinedClient | None:
-        """One who may have joined."""
+        """The client of a connection, None if it has not joined."""
         return self._clients.get(connection_id)
 
     def abort_half_open(self, connection_id: str) -> None:
-        """Its client is back, or elsewhere, and knew before the server that it was cut off."""
-        peer = self.find_client(connection_id)
-        if peer is not None:
-            peer.link.abort("its client has come back")
+        """Abort a connection whose client has reconnected before the server noticed the loss."""
+        client = self.find_client(connection_id)
+        if client is not None:
+            client.link.abort("the client has reconnected")
 
     def clients(self) -> tuple[JoinedClient, ...]:
-        """Everybody, as they are at this moment."""
+        """A snapshot of all joined clients."""
         return tuple(self._clients.values())
 
     @property
     def watched_token_count(self) -> int:
-        """How many tokens are watched for their end."""
+        """How many tokens have a scheduled expiry."""
         return len(self._expiries)
 
     async def reserve(self, link: Connection, principal: Principal) -> None:
-        """Count a connection for its user, on all nodes; raises where they have too many.
+        """Count a connection for its user on all nodes; raises `LimitError` if there are too many.
 
-        It is to be let go of once the client has joined, or has not: its places count too.
+        You must call `release` once the join has succeeded or failed.
         """
         lease = link.lease
-        assert lease is not None  # only a refused connection has none, and it never gets here
+        assert lease is not None  # only a refused connection has none, and it cannot join
         if principal.anonymous:
-            # No other connection is the same user's.
+            # Every anonymous user has one connection.
             lease.identify(principal.org, principal.user_id)
         else:
             await self.admission.identify(lease, principal.org, principal.user_id)
 
     def release(self, link: Connection, principal: Principal) -> None:
-        """Whether it has joined is settled."""
+        """Undo one `reserve`; a joined client keeps its own count."""
         if link.lease is not None:
             link.lease.forget(principal.org, principal.user_id)
 
     def add_client(self, call: Call, principal: Principal, session_id: str | None) -> JoinedClient:
-        """Take a client in; raises, and leaves nothing behind, where a limit is reached."""
+        """Register a joined client; raises `LimitError`, without side effects, at a limit."""
         link = call.link
         lease = link.lease
         assert lease is not None  # as above
@@ -120,27 +120,27 @@ class NamespaceContext:
         self.event_limits.open(
             call.connection_id, principal.org, principal.user_id, self.clock.monotonic()
         )
-        peer = JoinedClient(call.connection_id, call.namespace, principal, link)
-        self._clients[call.connection_id] = peer
-        self._schedule_expiry(peer)
-        return peer
+        client = JoinedClient(call.connection_id, call.namespace, principal, link)
+        self._clients[call.connection_id] = client
+        self._schedule_expiry(client)
+        return client
 
     def remove_client(self, connection_id: str) -> None:
-        """Give everything back; twice is once."""
-        peer = self._clients.pop(connection_id, None)
-        if peer is None:
+        """Remove a client and release its limits; a no-op if it is not registered."""
+        client = self._clients.pop(connection_id, None)
+        if client is None:
             return
         self._expiries.cancel(connection_id)
         self.event_limits.close(connection_id)
         self.registry.remove(connection_id)
-        if peer.link.lease is not None:
-            peer.link.lease.forget(peer.principal.org, peer.principal.user_id)
+        if client.link.lease is not None:
+            client.link.lease.forget(client.principal.org, client.principal.user_id)
 
     async def refresh_token(self, client: JoinedClient, token: str) -> Principal:
-        """Go on with a newer token of the same user."""
+        """Replace a client's token; raises `AccessError` if it is invalid or another user's."""
         principal = await self.verifier.verify(token)
         if (principal.org, principal.user_id) != (client.principal.org, client.principal.user_id):
-            raise AccessError(ErrorCode.AUTH_FORBIDDEN, "the token is another user's")
+            raise AccessError(ErrorCode.AUTH_FORBIDDEN, "the token belongs to another user")
         if client.connection_id in self._clients:
             client.principal = principal
             client.warned = False
@@ -149,7 +149,7 @@ class NamespaceContext:
         return principal
 
     def welcome_frame(self, client: JoinedClient, session_id: str | None) -> bytes:
-        """The first event of a joined client, as its frame."""
+        """The frame of the `welcome` event."""
         body: dict[str, object] = {
             "connection_id": client.connection_id,
             "user_id": client.principal.user_id,
@@ -163,24 +163,24 @@ class NamespaceContext:
         return client.link.event_frame(client.namespace, "welcome", dumps(body))
 
     def tick(self) -> None:
-        """Tell those whose token ends soon, and end those whose token has ended."""
+        """Send `token_expiring` ahead of expiry, and disconnect clients with an expired token."""
         for connection_id in self._expiries.pop_due(self.clock.monotonic()):
-            peer = self._clients.get(connection_id)
-            if peer is None:
-                # Its other namespace was due in the same moment, and took it along.
+            client = self._clients.get(connection_id)
+            if client is None:
+                # Disconnected in this loop, through its other namespace.
                 continue
-            left = peer.principal.expires_at - self.clock.time()
+            left = client.principal.expires_at - self.clock.time()
             if left + self.config.expiry_grace_seconds <= 0:
-                peer.link.disconnect(
+                client.link.disconnect(
                     AccessError(ErrorCode.AUTH_EXPIRED, "the token has expired"), reconnect=True
                 )
                 continue
-            if left <= self.config.expiring_notice_seconds and not peer.warned:
-                peer.warned = True
+            if left <= self.config.expiring_notice_seconds and not client.warned:
+                client.warned = True
                 body: dict[str, object] = {"expires_in_ms": max(0, int(left * 1000))}
-                frame = peer.link.event_frame(peer.namespace, "token_expiring", dumps(body))
-                peer.link.write(frame)
-            self._schedule_expiry(peer)
+                frame = client.link.event_frame(client.namespace, "token_expiring", dumps(body))
+                client.link.write(frame)
+            self._schedule_expiry(client)
 
     def _schedule_expiry(self, client: JoinedClient) -> None:
         left = client.principal.expires_at - self.clock.time()

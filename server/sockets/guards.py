@@ -1,4 +1,4 @@
-"""The guards of the pipeline: errors, metrics, authentication, rate limit, validation."""
+"""Guards of the pipeline: errors, metrics, authentication, rate limit and validation."""
 
 import logging
 import secrets
@@ -23,14 +23,14 @@ _UNKNOWN = "(unknown)"
 
 
 class Verifier(Protocol):
-    """Turns a token into a principal."""
+    """Verifies tokens."""
 
     async def verify(self, token: str) -> Principal:
-        """Raises `AccessError` for a token that is none."""
+        """Return the principal of a token; raises `AccessError` if the token is invalid."""
 
 
 def errors() -> Guard:
-    """Make every failure an answer: a refusal while connecting, an error ack afterwards."""
+    """Turn every failure into a reply: CONNECT_ERROR for a connect, an error ack for an event."""
 
     async def guard(call: Call, proceed: Handler) -> Reply:
         try:
@@ -38,7 +38,7 @@ def errors() -> Guard:
         except FloorcastError as error:
             body = error.body()
         except Exception:
-            # The client gets an id and nothing else; the log has the same id and the rest.
+            # The client gets only an incident id; the log has the details under this id.
             incident = secrets.token_hex(6)
             logger.exception(
                 "a handler failed",
@@ -46,7 +46,7 @@ def errors() -> Guard:
             )
             body = FloorcastError(
                 ErrorCode.SERVER_INTERNAL,
-                f"something went wrong here; incident {incident}",
+                f"internal error; quote incident {incident}",
                 details={"incident": incident},
             ).body()
         if call.is_connect:
@@ -57,10 +57,10 @@ def errors() -> Guard:
 
 
 def metrics(counters: Counters, clock: Clock, routes: Mapping[str, Route]) -> Guard:
-    """Count every call with its outcome and its time."""
+    """Count every call with its outcome and duration."""
 
     async def guard(call: Call, proceed: Handler) -> Reply:
-        began = clock.monotonic()
+        started = clock.monotonic()
         outcome = "ok"
         try:
             return await proceed(call)
@@ -71,9 +71,9 @@ def metrics(counters: Counters, clock: Clock, routes: Mapping[str, Route]) -> Gu
             outcome = ErrorCode.SERVER_INTERNAL.value
             raise
         finally:
-            # A client chooses the names of its events: unknown ones are counted as one.
+            # Clients choose event names: unknown names share one counter to bound memory.
             event = call.event if call.is_connect or call.event in routes else _UNKNOWN
-            counters.count_event(call.namespace, event, outcome, clock.monotonic() - began)
+            counters.count_event(call.namespace, event, outcome, clock.monotonic() - started)
 
     return guard
 
@@ -81,7 +81,7 @@ def metrics(counters: Counters, clock: Clock, routes: Mapping[str, Route]) -> Gu
 def authentication(
     verifier: Verifier, clock: Clock, *, anonymous_allowed: bool, grace_seconds: float
 ) -> Guard:
-    """Know who calls: from the token while connecting, from the connection afterwards."""
+    """Set the principal: from the token of a connect, from the joined client of an event."""
 
     async def guard(call: Call, proceed: Handler) -> Reply:
         if call.client is None:
@@ -93,7 +93,7 @@ def authentication(
             elif anonymous_allowed:
                 call.principal = anonymous()
             else:
-                raise AccessError(ErrorCode.AUTH_MISSING, "connecting needs a token")
+                raise AccessError(ErrorCode.AUTH_MISSING, "a token is required to connect")
         else:
             call.principal = call.client.principal
             if clock.time() >= call.principal.expires_at + grace_seconds:
@@ -104,7 +104,10 @@ def authentication(
 
 
 def rate_limit(limits: EventLimits, clock: Clock) -> Guard:
-    """Refuse who sends too much, and end who does not stop. Connecting was counted before."""
+    """Refuse events above the rate limit; disconnect clients that flood.
+
+    Admission has counted connects already.
+    """
 
     async def guard(call: Call, proceed: Handler) -> Reply:
         if call.client is not None:
@@ -122,14 +125,16 @@ def rate_limit(limits: EventLimits, clock: Clock) -> Guard:
 
 
 def validation(routes: Mapping[str, Route], connect: Route) -> Guard:
-    """Find the route and give the payload the shape that it names."""
+    """Find the route of a call and validate its payload with the route's model."""
 
     async def guard(call: Call, proceed: Handler) -> Reply:
         route = connect if call.is_connect else routes.get(call.event)
         if route is None:
-            raise RequestError(ErrorCode.REQUEST_UNKNOWN_EVENT, "there is no such event here")
+            raise RequestError(ErrorCode.REQUEST_UNKNOWN_EVENT, "unknown event in this namespace")
         if len(call.arguments) > 1:
-            raise RequestError(ErrorCode.REQUEST_INVALID, "an event takes one object")
+            raise RequestError(
+                ErrorCode.REQUEST_INVALID, "an event has at most one argument, an object"
+            )
         payload = call.arguments[0] if call.arguments else None
         try:
             call.request = route.model.model_validate({} if payload is None else payload)

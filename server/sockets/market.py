@@ -1,4 +1,4 @@
-"""The `/market` namespace: subscribing to topics, and publishing."""
+"""The `/market` namespace: topic subscriptions and publishing."""
 
 from client_sdk.contract import (
     MARKET_NAMESPACE,

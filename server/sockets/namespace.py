@@ -1,4 +1,4 @@
-"""A namespace of python-socketio whose every event goes through the pipeline."""
+"""The base of both namespaces: every connect and event passes the guard pipeline."""
 
 import asyncio
 from typing import Any, cast
@@ -18,15 +18,18 @@ from server.sockets.pipeline import Call, Handler, Reply, Route, assemble
 from server.sockets.recovery import RemoteRecovery
 from server.transport import PROTOCOL_ERROR, SERVER_DISCONNECT, Accepted, Connection
 
-# Whoever left by itself, was sent away, or broke the protocol has left for good; anything else is
-# a cut.
+# After these reasons a connection cannot be resumed; all others are connection losses.
 _CLIENT_DISCONNECT = socketio.AsyncServer.reason.CLIENT_DISCONNECT
 _FINAL_REASONS = frozenset((_CLIENT_DISCONNECT, SERVER_DISCONNECT, PROTOCOL_ERROR))
 _RETRY_SECONDS = 0.1
 
 
 class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
-    """Routes events by an explicit table; a method's name never makes it callable."""
+    """A python-socketio namespace with an explicit routing table.
+
+    Clients can call only the events in the table, never a method by its name. Subclasses override
+    the `*_client` hooks.
+    """
 
     def __init__(
         self,
@@ -41,9 +44,9 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         super().__init__(namespace)
         self._context = context
         self._tickets = tickets
-        # Where connections of this namespace may be had back on other nodes.
+        # None if connections of this namespace cannot resume on other nodes.
         self._remote_recovery = remote_recovery
-        # How many were had back that had been cut off.
+        # Resumed connections.
         self.recovered = 0
         self._routes = {
             "refresh_token": Route(RefreshToken, self._refresh_token),
@@ -67,10 +70,10 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         )
 
     async def trigger_event(self, event: str, *args: Any) -> Any:
-        """Where the server hands over connects, events and disconnects.
+        """Handle a connect, an event or a disconnect from the Socket.IO server.
 
-        Clients cannot send events that are called "connect" or "disconnect": the decoder of
-        packets refuses reserved names.
+        The packet decoder refuses client events with the reserved names "connect" and
+        "disconnect" (Socket.IO protocol, EVENT).
         """
         connection_id = args[0]
         if event == "disconnect":
@@ -80,55 +83,55 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             link = cast(Connection, args[1])
             reply = await self._call(Call(self.namespace, event, connection_id, link, (args[2],)))
             return reply["accepted"]
-        peer = self._context.client(connection_id)
+        client = self._context.client(connection_id)
         return await self._call(
-            Call(self.namespace, event, connection_id, peer.link, args[1:], peer)
+            Call(self.namespace, event, connection_id, client.link, args[1:], client)
         )
 
     async def attach_client(
         self, client: JoinedClient, session_id: str | None, *, numbered: bool
     ) -> bytes:
-        """A client has joined; the frames to send it after the welcome. For subclasses."""
+        """Set up a joined client; returns the frames to send after the welcome."""
         return b""
 
     async def detach_client(self, connection_id: str, *, deliberate: bool) -> None:
-        """A client has left, because it wanted to or was cut off; for subclasses."""
+        """Remove all state of a client; `deliberate` if it did not lose its connection."""
 
     def park_client(self, connection_id: str) -> None:
-        """A client was cut off and may be back; nothing of its may be let go. For subclasses."""
+        """Keep all state of a disconnected client until it resumes or is detached."""
 
     def can_resume(self, connection_id: str, principal: Principal, session_id: str | None) -> bool:
-        """Whether who is back wants to be where it was; for subclasses."""
+        """Check that the connect request matches the parked connection."""
         return True
 
     def resume_client(self, client: JoinedClient, offset: str | None, first_frames: bytes) -> bool:
-        """It is back, and has to get these frames and then what it missed; for subclasses.
+        """Send a resuming client `first_frames`, then what it missed.
 
-        False, and nothing was sent, where it cannot have that.
+        Returns False, and sends nothing, if missed events are lost.
         """
         return False
 
     def greeting_frames(self, client: JoinedClient) -> bytes:
-        """The frames that every client is sent that has come, or come back; for subclasses."""
+        """The frames to send after the welcome of a joined or resumed client."""
         return b""
 
     def resumed_session(self, client: JoinedClient, session_id: str | None) -> str | None:
-        """The session that a client is told it is in, after it has come back; for subclasses."""
+        """The session in the welcome of a resumed client, None if there is none."""
         return session_id
 
     async def sweep(self) -> None:
-        """Let go of those who did not come back in time."""
+        """Remove parked connections whose resume window has ended."""
         for connection_id in self._tickets.expired(self._context.clock.monotonic()):
             await self._evict(connection_id)
         if self._remote_recovery is not None:
             await self._remote_recovery.release_idle()
 
     def acknowledge(self, connection_id: str, identifier: int) -> bool:
-        """A client acknowledges an event; False where it was not asked to. For subclasses."""
+        """Handle an ACK packet; returns False if no event has this ack id."""
         return False
 
     def authorize(self, principal: Principal, auth: ConnectAuth) -> str | None:
-        """Judge what a client wants at connect; the session that it is to be in, if any."""
+        """Authorize a connect request; returns the session to join, None if there is none."""
         return None
 
     async def _handle(self, call: Call) -> Reply:
@@ -145,12 +148,12 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         others = [each for each in link.offset_namespaces if each != self.namespace]
         link.offset_namespaces = (*others, self.namespace) if numbered else tuple(others)
         pid = auth.pid if numbered else None
-        brought = False
+        fetched = False
         if pid is not None and self._find_ticket(pid, principal) is None:
-            # First of all: a connection that is half open still has a place of the user's, here or
-            # on another node.
-            brought = await self._fetch_remote(call, principal, auth)
-        await self._reserve(link, principal, retry=brought)
+            # Before counting this connection: a half-open one still counts for its user, on this
+            # node or another.
+            fetched = await self._fetch_remote(call, principal, auth)
+        await self._reserve(link, principal, retry=fetched)
         try:
             accepted = None
             if pid is not None:
@@ -172,58 +175,61 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         *,
         numbered: bool,
     ) -> Accepted:
-        peer = self._context.add_client(call, principal, session_id)
-        connection_id = peer.connection_id
+        client = self._context.add_client(call, principal, session_id)
+        connection_id = client.connection_id
         try:
-            more = await self.attach_client(peer, session_id, numbered=numbered)
+            frames_after_welcome = await self.attach_client(client, session_id, numbered=numbered)
         except BaseException:
-            # It was not let in after all: nothing of it may stay.
+            # The join has failed: leave no state behind.
             await self.detach_client(connection_id, deliberate=True)
             self._context.remove_client(connection_id)
             raise
         pid = None
         if numbered:
             pid = self._tickets.issue(connection_id, principal.user, auth.offset)
-        welcome = self._context.welcome_frame(peer, session_id)
+        welcome = self._context.welcome_frame(client, session_id)
         frames = (
-            self._connect_frame(connection_id, pid) + welcome + more + self.greeting_frames(peer)
+            self._connect_frame(connection_id, pid)
+            + welcome
+            + frames_after_welcome
+            + self.greeting_frames(client)
         )
         return Accepted(frames, connection_id)
 
     def _find_ticket(self, pid: str, principal: Principal) -> ResumeTicket | None:
-        """What a client comes back with; where it is still in, it is not any more."""
+        """The user's ticket with this pid; aborts its connection if that is half open."""
         ticket = self._tickets.find(pid, principal.user)
         if ticket is not None:
             self._context.abort_half_open(ticket.connection_id)
         return ticket
 
     async def _fetch_remote(self, call: Call, principal: Principal, auth: ConnectAuth) -> bool:
-        """Have it here, if another node waits for it; who is waited for here may have to go."""
-        # Once: a namespace can be left and joined without end, and each time would cost others.
+        """Fetch the parked connection from another node; may evict the oldest one parked here."""
+        # Once a connection: rejoining the namespace in a loop must not load other nodes.
         if self._remote_recovery is None or call.link.tried_remote_recovery:
             return False
         call.link.tried_remote_recovery = True
-        brought = await self._remote_recovery.fetch(call.link, principal, auth)
+        fetched = await self._remote_recovery.fetch(call.link, principal, auth)
         await self._evict_surplus()
-        return brought
+        return fetched
 
     async def _reserve(self, link: Connection, principal: Principal, *, retry: bool) -> None:
-        """Count it for its user; `patient`, a place of theirs is being given back elsewhere."""
+        """Count the connection for its user; `retry` if another node is releasing one."""
         try:
             await self._context.reserve(link, principal)
         except LimitError:
             if not retry:
                 raise
-            # That is told by another way than what was brought, and may come a moment later.
+            # The release takes another path than the fetched state, and may arrive later.
             await asyncio.sleep(_RETRY_SECONDS)
             await self._context.reserve(link, principal)
 
     async def _resume(
         self, call: Call, principal: Principal, auth: ConnectAuth, session_id: str | None
     ) -> Accepted | None:
-        """Let somebody go on who was cut off; None where that cannot be."""
+        """Resume a parked connection; None if that is not possible."""
         assert auth.pid is not None
-        # Once more: others may have come back with it while this one was counted.
+        # Again after the await: another connection may have used the ticket.
         ticket = self._find_ticket(auth.pid, principal)
         if ticket is None:
             return None
@@ -234,27 +240,27 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         if not self.can_resume(connection_id, principal, session_id):
             await self._evict(connection_id)
             return None
-        own_id, call.connection_id = call.connection_id, connection_id
-        peer = self._context.add_client(call, principal, session_id)
-        # Before what it missed: events that come before CONNECT are held by the stock JavaScript
-        # client, also while it is cut off again, and then it has them twice.
-        first = self._connect_frame(connection_id, ticket.pid)
+        new_id, call.connection_id = call.connection_id, connection_id
+        client = self._context.add_client(call, principal, session_id)
+        # CONNECT precedes the missed events: socket.io-client buffers events that arrive before
+        # it, even across another connection loss, and would then deliver them twice.
+        first_frames = self._connect_frame(connection_id, ticket.pid)
         resumed = False
         try:
-            # All in one: a handler of `connect` may look for what was missed at once.
+            # One write: a `connect` handler of the client may expect missed events at once.
             call.link.cork()
-            resumed = self.resume_client(peer, ticket.seen_offset(auth.offset), first)
+            resumed = self.resume_client(client, ticket.seen_offset(auth.offset), first_frames)
         finally:
             if not resumed:
                 self._context.remove_client(connection_id)
                 await self._evict(connection_id)
-                call.connection_id = own_id
+                call.connection_id = new_id
         if not resumed:
             return None
         self._tickets.resume(connection_id)
         self.recovered += 1
-        welcome = self._context.welcome_frame(peer, self.resumed_session(peer, session_id))
-        return Accepted(welcome + self.greeting_frames(peer), connection_id)
+        welcome = self._context.welcome_frame(client, self.resumed_session(client, session_id))
+        return Accepted(welcome + self.greeting_frames(client), connection_id)
 
     def _connect_frame(self, connection_id: str, pid: str | None) -> bytes:
         return text_frame(connect_packet(self.namespace, connection_id, pid))
@@ -272,8 +278,8 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         await self._evict_surplus()
 
     async def _evict_surplus(self) -> None:
-        for surplus in self._tickets.pop_evicted():
-            await self._evict(surplus)
+        for evicted in self._tickets.pop_evicted():
+            await self._evict(evicted)
 
     async def _evict(self, connection_id: str) -> None:
         self._forget_ticket(connection_id)

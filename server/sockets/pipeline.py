@@ -1,4 +1,4 @@
-"""The one way of every connect and event: a list of guards around a handler."""
+"""Runs every connect and event through a list of guards around a handler."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Reply = dict[str, Any]
 
 @dataclass(slots=True)
 class Call:
-    """One connect or event on its way to its handler; the guards fill in what they find."""
+    """A connect or event in the pipeline; guards set `principal` and `request`."""
 
     namespace: str
     event: str
@@ -28,12 +28,12 @@ class Call:
 
     @property
     def is_connect(self) -> bool:
-        """Whether this is the client's wish to come in."""
+        """True for a CONNECT, False for an event of a joined client."""
         return self.client is None
 
     @property
     def caller(self) -> Principal:
-        """Who calls, once the guards have let the call through."""
+        """The authenticated principal; only after the authentication guard."""
         assert self.principal is not None
         return self.principal
 
@@ -44,7 +44,7 @@ Guard = Callable[[Call, Handler], Awaitable[Reply]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An event that clients may send: the shape of its payload, and who deals with it."""
+    """A client event: the model of its payload, and its handler."""
 
     model: type[BaseModel]
     handle: Handler

@@ -1,4 +1,4 @@
-"""Has connections back that were cut off on another node, and gives up those that are there."""
+"""Fetches parked connections from other nodes, and exports this node's to them."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ _STOP_SECONDS = 2.0
 
 
 class RemoteRecovery:
-    """The tickets of one namespace, as far as they concern other nodes."""
+    """Recovery of one namespace's connections across nodes."""
 
     def __init__(
         self,
@@ -30,11 +30,11 @@ class RemoteRecovery:
         self._tickets = tickets
         self._transfer = transfer
         self._handover = handover
-        # By secret and owner: those who are on their way from another node to this one.
+        # Connections in transfer to this node, by pid and owner.
         self._fetches: dict[tuple[str, Owner], asyncio.Task[bool]] = {}
 
     async def stop(self) -> None:
-        """Nobody is on the way to this node any more; nobody may be brought after this."""
+        """Wait for transfers to this node, then cancel them; call `fetch` no more after this."""
         if self._fetches:
             _, late = await asyncio.wait(self._fetches.values(), timeout=_STOP_SECONDS)
             for each in late:
@@ -43,29 +43,36 @@ class RemoteRecovery:
                 await asyncio.wait(late)
 
     async def fetch(self, link: Link, principal: Principal, auth: ConnectAuth) -> bool:
-        """Have a connection's ticket here that another node has, which has it no more."""
+        """Take over a parked connection's resume ticket from the node that holds it.
+
+        Returns False if no node has it or if too many transfers are running.
+        """
         assert auth.pid is not None
         if not node_of(auth.pid):
             return False
-        reclaim = ResumeRequest(self._namespace, auth.pid, *principal.user, auth.offset)
-        key = reclaim.pid, reclaim.owner
-        coming = self._fetches.get(key)
-        if coming is None:
+        request = ResumeRequest(self._namespace, auth.pid, *principal.user, auth.offset)
+        key = request.pid, request.owner
+        fetch = self._fetches.get(key)
+        if fetch is None:
             if len(self._fetches) >= _MAX_FETCHES:
                 return False
-            # It has left the other node, and comes here also for who is cut off once more
-            # meanwhile: whoever brings it to an end, its client will ask again.
-            bringing = self._fetch(link, principal, reclaim)
-            coming = asyncio.create_task(bringing, name="floorcast-crossing")
-            self._fetches[key] = coming
-            coming.add_done_callback(lambda _: self._fetches.pop(key))
-        return await asyncio.shield(coming)
+            # A task of its own: the other node has already dropped the connection, so the transfer
+            # must finish even if this client disconnects; its next attempt finds the result.
+            transfer = self._fetch(link, principal, request)
+            fetch = asyncio.create_task(transfer, name="floorcast-recovery")
+            self._fetches[key] = fetch
+            fetch.add_done_callback(lambda _: self._fetches.pop(key))
+        return await asyncio.shield(fetch)
 
     def export(self, request: ResumeRequest) -> ConnectionState | asyncio.Task[bool] | None:
-        """What another node asks for, if it is to be had back."""
-        coming = self._fetches.get((request.pid, request.owner))
-        if coming is not None:
-            return coming
+        """Export a connection to the node that requests it; aborts it here if half open.
+
+        Returns None if it cannot be resumed, and the running task if it is in transfer to this
+        node itself.
+        """
+        fetch = self._fetches.get((request.pid, request.owner))
+        if fetch is not None:
+            return fetch
         ticket = self._tickets.find(request.pid, request.owner)
         if request.namespace != self._namespace or ticket is None:
             return None
@@ -75,49 +82,47 @@ class RemoteRecovery:
         return self._export(ticket, request)
 
     def export_all(self) -> list[tuple[ResumeRequest, ConnectionState]]:
-        """All who are cut off here, each for a client that has seen all that was written to it."""
-        left = []
+        """Export all parked connections, each at its last written offset."""
+        exported = []
         for ticket in self._tickets.parked():
             org, user_id = ticket.owner
             offset = self._transfer.last_offset(ticket.connection_id)
-            reclaim = ResumeRequest(self._namespace, ticket.pid, org, user_id, offset)
-            luggage = self._export(ticket, reclaim)
-            if luggage is not None:
-                left.append((reclaim, luggage))
-        return left
+            request = ResumeRequest(self._namespace, ticket.pid, org, user_id, offset)
+            state = self._export(ticket, request)
+            if state is not None:
+                exported.append((request, state))
+        return exported
 
     def forget(self, ticket: ResumeTicket) -> None:
-        """Nobody is to look for it here any more."""
+        """Tell the handover that this node no longer has the ticket."""
         self._handover.forget(ResumeRequest(self._namespace, ticket.pid, *ticket.owner, None))
 
     async def release_idle(self) -> None:
-        """What follows on giving up connections, and may have to wait for the broker."""
+        """Stop receiving topics that have no subscribers since an export; awaits the broker."""
         await self._transfer.release_idle()
 
     async def _fetch(self, link: Link, principal: Principal, request: ResumeRequest) -> bool:
-        luggage = await self._handover.fetch(request)
-        if luggage is None:
+        state = await self._handover.fetch(request)
+        if state is None:
             return False
-        is_here = False
+        imported = False
         try:
-            if (luggage.org, luggage.user_id) == principal.user:
-                is_here = await self._transfer.import_state(
-                    principal, link, luggage, request.offset
-                )
+            if (state.org, state.user_id) == principal.user:
+                imported = await self._transfer.import_state(principal, link, state, request.offset)
         finally:
-            # It may have come to nothing on the way.
-            if not is_here:
+            # The import may have failed, or may have been cancelled.
+            if not imported:
                 self._handover.forget(request)
-        if is_here:
+        if imported:
             now = self._context.clock.monotonic()
-            self._tickets.adopt(request.pid, luggage.connection_id, principal.user, now)
-        return is_here
+            self._tickets.adopt(request.pid, state.connection_id, principal.user, now)
+        return imported
 
     def _export(self, ticket: ResumeTicket, request: ResumeRequest) -> ConnectionState | None:
         self._tickets.remove(ticket.connection_id)
-        standings = self._transfer.export_state(
+        subscriptions = self._transfer.export_state(
             ticket.connection_id, ticket.seen_offset(request.offset)
         )
-        if standings is None:
+        if subscriptions is None:
             return None
-        return ConnectionState(ticket.connection_id, *request.owner, standings)
+        return ConnectionState(ticket.connection_id, *request.owner, subscriptions)

@@ -1,4 +1,4 @@
-"""The `/session` namespace: shared sessions, and notices for their users."""
+"""The `/session` namespace: shared sessions and user notices."""
 
 from client_sdk.contract import (
     SESSION_NAMESPACE,
@@ -83,12 +83,12 @@ class SessionNamespace(GuardedNamespace):
         )
 
     def resumed_session(self, client: JoinedClient, session_id: str | None) -> str | None:
-        # It may have gone out of it by itself, before it was cut off.
+        # The client may have left the session before it disconnected.
         if session_id is None:
             return None
         org = client.principal.org
-        is_in = self._sessions.is_member(client.connection_id, org, session_id)
-        return session_id if is_in else None
+        is_member = self._sessions.is_member(client.connection_id, org, session_id)
+        return session_id if is_member else None
 
     async def detach_client(self, connection_id: str, *, deliberate: bool) -> None:
         self._notifications.forget(connection_id)

@@ -1,4 +1,4 @@
-"""Web: plain HTTP beside the sockets."""
+"""Plain HTTP endpoints: health and the demo console."""
 
 from server.web.console import add_console
 from server.web.health import add_health

@@ -1,11 +1,11 @@
-"""The page at `/` of a demo: prices that move, in a stock client's own words."""
+"""Serves the demo's page at `/`: live prices through the stock JavaScript client."""
 
 from pathlib import Path
 
 from aiohttp import web
 
 _PAGE = Path(__file__).parent / "static" / "console.html"
-# The page is one file with its script and style inside; nothing is loaded from elsewhere.
+# The page has its script and style inline and loads nothing from other origins.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -13,7 +13,7 @@ _POLICY = (
 
 
 def add_console(app: web.Application, *, token: str) -> None:
-    """Serve the console; it uses this token, which whoever reaches the page can read."""
+    """Serve the console with this token; anyone who can open the page can read the token."""
     page = _PAGE.read_text("utf-8").replace("{{token}}", token)
 
     async def console(request: web.Request) -> web.Response:

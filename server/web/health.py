@@ -1,4 +1,4 @@
-"""Says whether the process is alive and whether it wants new clients, and nothing more."""
+"""Serves the liveness and readiness probes."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from aiohttp import web
 
 
 def add_health(app: web.Application, *, is_ready: Callable[[], bool]) -> None:
-    """Serve `/health/live` and `/health/ready`."""
+    """Serve `/health/live` and `/health/ready`; not ready means 503."""
 
     async def live(request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -15,7 +15,7 @@ def add_health(app: web.Application, *, is_ready: Callable[[], bool]) -> None:
         if is_ready():
             return web.json_response({"status": "ready"})
         response = web.json_response({"status": "not ready"}, status=503)
-        # Asked again on a new connection, it may be another worker that answers.
+        # A probe on a new connection may reach another worker, which is ready.
         response.force_close()
         return response
 

@@ -1,4 +1,4 @@
-"""The pipeline: its order, and what each guard does with a call."""
+"""The pipeline: order and behaviour of the guards."""
 
 import asyncio
 import json
@@ -23,15 +23,15 @@ NO_LINK = cast(Connection, None)
 def call(*arguments: object, expires_at: float = START + 60, event: str = "subscribe") -> Call:
     """An event of a joined client."""
     principal = Principal("ann", "acme", frozenset(), expires_at)
-    peer = JoinedClient("c1", "/market", principal, NO_LINK)
-    return Call("/market", event, "c1", NO_LINK, arguments, peer)
+    client = JoinedClient("c1", "/market", principal, NO_LINK)
+    return Call("/market", event, "c1", NO_LINK, arguments, client)
 
 
 async def fine(_: Call) -> Reply:
     return {"ok": True}
 
 
-async def test_the_first_guard_of_the_list_is_the_outermost() -> None:
+async def test_first_guard_is_the_outermost() -> None:
     seen: list[str] = []
 
     def named(name: str) -> Guard:
@@ -45,21 +45,19 @@ async def test_the_first_guard_of_the_list_is_the_outermost() -> None:
     assert seen == ["a", "b"]
 
 
-@pytest.mark.parametrize(("late", "taken"), [(4.9, True), (5.0, False)])
-async def test_a_token_that_ended_counts_no_more_after_the_grace_time(
-    late: float, taken: bool
-) -> None:
+@pytest.mark.parametrize(("late", "accepted"), [(4.9, True), (5.0, False)])
+async def test_expired_token_is_refused_after_the_grace_time(late: float, accepted: bool) -> None:
     clock = ManualClock()
     guard = guards.authentication(verifier(clock), clock, anonymous_allowed=False, grace_seconds=5)
     clock.advance(60 + late)
-    if taken:
+    if accepted:
         assert await guard(call(), fine) == {"ok": True}
     else:
         with pytest.raises(AccessError, match="expired"):
             await guard(call(), fine)
 
 
-async def test_the_handler_gets_the_payload_in_the_shape_of_its_model() -> None:
+async def test_handler_gets_the_validated_model() -> None:
     seen: list[BaseModel | None] = []
 
     async def handle(each: Call) -> Reply:
@@ -72,23 +70,23 @@ async def test_the_handler_gets_the_payload_in_the_shape_of_its_model() -> None:
     assert seen == [Subscribe(topics=["PRICE:A"])]
 
 
-async def test_an_error_says_where_the_problem_is_and_repeats_nothing_of_the_input() -> None:
+async def test_validation_error_names_the_field_but_not_its_value() -> None:
     guard = assemble(
         [guards.errors(), guards.validation({"subscribe": Route(Subscribe, fine)}, _unused())], fine
     )
-    answer = await guard(call({"topics": ["a", 7], "secret": "hunter2"}))
-    error = answer["error"]
+    reply = await guard(call({"topics": ["a", 7], "secret": "hunter2"}))
+    error = reply["error"]
     assert error["code"] == "request.invalid"
     assert error["message"].startswith("topics.1: ")
     assert {each["where"] for each in error["details"]["problems"]} == {"topics.1", "secret"}
-    assert "hunter2" not in json.dumps(answer)
+    assert "hunter2" not in json.dumps(reply)
 
 
 def _unused() -> Route:
     return Route(Subscribe, fine)
 
 
-async def test_cancelling_is_no_error_to_be_answered() -> None:
+async def test_cancellation_is_not_turned_into_a_reply() -> None:
     async def cancelled(_: Call) -> Any:
         raise asyncio.CancelledError
 

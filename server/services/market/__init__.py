@@ -1,1 +1,1 @@
-"""The market: subscribing to topics, publishing into them, order books."""
+"""Market services: topic subscriptions, publishing and order books."""

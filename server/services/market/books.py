@@ -1,4 +1,4 @@
-"""Publishes order books: each change is checked against the book as the broker has it."""
+"""Publishes order books; each change is validated against the broker's current book."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -14,38 +14,42 @@ from server.core.wire.strict_json import dumps
 from server.ports import Broker
 from server.services.fifo_locks import FifoLocks
 
-# Every attempt that failed is one of another node's that went through.
+# An attempt fails only if another node has published to the same book.
 _MAX_ATTEMPTS = 20
 _MAX_WAITING = 1_000
 
 
 @dataclass(slots=True)
 class _CachedBook:
-    """A book as it was at a position; without one it has to be read."""
+    """A book and its position; None if the book must be loaded from the broker."""
 
     book: OrderBook
     position: Position | None = None
-    # What had been published is gone: a change of it would be a change of nothing.
+    # The broker has lost the published book: only a snapshot is valid.
     lost: bool = False
 
 
 class BookPublisher:
-    """The books that this node publishes; others may publish the same."""
+    """The order books that this node publishes; other nodes may publish the same books."""
 
     def __init__(self, broker: Broker, *, max_levels: int) -> None:
         self._broker = broker
         self._max_levels = max_levels
         self._cache: dict[str, _CachedBook] = {}
-        # So that what was done last is also what is taken back first.
+        # Serializes the changes of a book: `revert` undoes only the latest change.
         self._locks = FifoLocks(max_waiting=_MAX_WAITING)
 
     async def publish(
         self, channel: str, data: BookData, ts_ms: int, kind: str, claim: Claim | None
     ) -> Position:
-        """Publish a change of a book, or all of it."""
+        """Publish a change or a snapshot of a book.
+
+        Raises `RequestError` if the change does not apply to the book, and `WriteConflict` if
+        other nodes publish faster than this one can retry.
+        """
         await self._locks.acquire(channel)
         try:
-            # Asked first: the book as it is now may not take a change for the second time.
+            # Before validation: a retried change may no longer apply to the current book.
             if claim is not None:
                 published = await self._broker.find(channel, claim)
                 if published is not None:
@@ -77,7 +81,7 @@ class BookPublisher:
             try:
                 change = _apply(cached, kind, data)
             except RequestError:
-                # Unless somebody else has published, and it is right after all.
+                # The cached book may be outdated: refuse only if it is the broker's newest.
                 if await self._broker.head(channel) == expected:
                     raise
                 cached.position = None
@@ -85,16 +89,16 @@ class BookPublisher:
             try:
                 receipt = await self._send(channel, cached, change, ts_ms, kind, claim, expected)
             except WriteConflict:
-                # It is read again, and the change with it is gone.
+                # Reloading the book also discards the change.
                 cached.position = None
                 continue
             except BaseException:
-                # As far as anybody knows nobody will hear of the change. Should it have gone
-                # through, the head has moved, and the book is read again.
+                # The outcome may be unknown. If the broker did accept the change, its head
+                # has moved, and the next publish reloads the book.
                 change.revert()
                 raise
             if receipt.position != Position(expected.epoch, expected.seq + 1):
-                # It had been published before, while this one was on its way.
+                # A concurrent publish with the same claim came first.
                 change.revert()
                 return receipt.position
             cached.position, cached.lost = receipt.position, False
@@ -122,7 +126,7 @@ class BookPublisher:
         )
 
     async def _load(self, channel: str, cached: _CachedBook) -> Position | None:
-        """Make the book what the broker has; None where that changes as we look."""
+        """Load the broker's book; returns its position, None if it changed meanwhile."""
         latest = await self._broker.latest(channel)
         if latest is not None:
             data = orjson.loads(latest.data)
@@ -141,6 +145,6 @@ class BookPublisher:
 def _apply(cached: _CachedBook, kind: str, data: BookData) -> BookChange:
     if cached.lost and kind != "snapshot":
         raise RequestError(
-            ErrorCode.REQUEST_INVALID, "the book was lost with the broker's data: publish all of it"
+            ErrorCode.REQUEST_INVALID, "the broker lost this order book: publish a snapshot"
         )
     return cached.book.apply(kind, data.bids, data.asks, data.checksum)

@@ -1,4 +1,4 @@
-"""What clients ask to publish: each message judged alone, the good ones published in order."""
+"""Publishes the messages of clients: validates each one alone, keeps their order."""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,17 +18,20 @@ Outcome = Position | FloorcastError
 
 
 class ClientPublishing:
-    """Publishing on behalf of a token's bearer."""
+    """Publishing on behalf of an authenticated client."""
 
     def __init__(self, publishing: PublishingService) -> None:
         self._publishing = publishing
 
     async def publish(self, principal: Principal, messages: Iterable[object]) -> list[Outcome]:
-        """Publish what may be published; for each message where it went, or why it did not."""
+        """Publish the valid messages; returns a position or an error for each message.
+
+        Raises `AccessError` if the token lacks the publish scope.
+        """
         principal.require(Scope.MARKET_PUBLISH)
         outcomes: list[Outcome] = []
-        for number, message in enumerate(messages, 1):
-            if number % MESSAGES_PER_TURN == 0:
+        for count, message in enumerate(messages, 1):
+            if count % MESSAGES_PER_TURN == 0:
                 await asyncio.sleep(0)
             try:
                 outcomes.append(await self._publish_one(principal, message))
@@ -56,17 +59,17 @@ class ClientPublishing:
 
 
 def publish_reply(outcomes: list[Outcome]) -> dict[str, object]:
-    """The answer: `ok` only where every message has its place, and what became of each."""
+    """The reply to `publish`: `ok` if every message has a position, else the first error."""
     positions: list[dict[str, object]] = []
-    first: dict[str, object] | None = None
+    first_error: dict[str, object] | None = None
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, Position):
             positions.append(outcome.body())
             continue
         error = outcome.body()
         positions.append({"error": error})
-        if first is None:
-            first = {**error, "details": {**(outcome.details or {}), "index": index}}
-    if first is None:
+        if first_error is None:
+            first_error = {**error, "details": {**(outcome.details or {}), "index": index}}
+    if first_error is None:
         return {"ok": True, "positions": positions}
-    return {"ok": False, "error": first, "positions": positions}
+    return {"ok": False, "error": first_error, "positions": positions}

@@ -1,4 +1,4 @@
-"""What a feed publishes through: it need not wait, and others still get their turn."""
+"""Publishes for a feed, and yields to the event loop regularly."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from server.core.log.entries import Position
 from server.services.market.publishing import PublishingService
 
-# A publish inside one process never waits, so a feed that only publishes would hold the loop.
+# The memory broker never suspends: without a yield, a busy feed would block the event loop.
 MESSAGES_PER_TURN = 64
 
 
 class FeedPublisher:
-    """Fills the `Publishing` port for one feed."""
+    """Implements the `Publishing` port for one feed."""
 
     def __init__(self, publishing: PublishingService) -> None:
         self._publishing = publishing
@@ -26,7 +26,7 @@ class FeedPublisher:
         user: str | None = None,
         org: str = "default",
     ) -> Position:
-        """Publish one message, and let the loop turn now and then."""
+        """Publish one message; raises what `PublishingService.publish` raises."""
         self._published += 1
         if self._published % MESSAGES_PER_TURN == 0:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Publishing from any thread: a feed library's callback need not know of the event loop."""
+"""Publishes from any thread, for feed libraries that call back outside the event loop."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from server.core.errors import FloorcastError, LimitError
 from server.core.log.entries import Position
 from server.services.market.publishing import PublishingService
 
-# So many in one turn of the loop; the clients are served between two turns.
+# The loop serves the clients between two batches of this size.
 _MESSAGES_PER_TURN = 256
 
 
@@ -28,7 +28,7 @@ class _QueuedMessage:
 
 
 class Publisher:
-    """A bounded queue into the loop that the server runs in; what is put first goes first."""
+    """A bounded first-in, first-out queue into the event loop of the server."""
 
     def __init__(self, publishing: PublishingService, *, max_queued: int = 10_000) -> None:
         self._publishing = publishing
@@ -43,19 +43,19 @@ class Publisher:
         return len(self._queue)
 
     async def start(self) -> None:
-        """Take messages from now on."""
+        """Start to accept messages."""
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._publish_all(), name="floorcast-publisher")
 
     async def stop(self) -> None:
-        """Take no more; what still waits is refused, so that nobody waits for ever."""
+        """Stop accepting messages; the futures of queued messages fail with `server.draining`."""
         with self._lock:
             self._loop = None
-            waiting, self._queue = self._queue, deque()
-        for each in waiting:
-            # One that its caller gave up takes nothing any more.
-            if each.future.set_running_or_notify_cancel():
-                each.future.set_exception(_stopped_error())
+            queued, self._queue = self._queue, deque()
+        for message in queued:
+            # A cancelled future accepts no exception.
+            if message.future.set_running_or_notify_cancel():
+                message.future.set_exception(_stopped_error())
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -70,9 +70,10 @@ class Publisher:
         org: str = "default",
         identifier: str | None = None,
     ) -> "Future[Position]":
-        """Put a message into the queue; the future tells its position, or why it has none.
+        """Queue a message, from any thread; the future resolves to its position or its error.
 
-        Callable from any thread. The data is encoded later: do not change it any more.
+        The data is encoded later: do not change it after the call. Raises `LimitError` if the
+        queue is full and `FloorcastError` if the publisher is not running.
         """
         future: Future[Position] = Future()
         with self._lock:
@@ -80,10 +81,13 @@ class Publisher:
             if loop is None:
                 raise _stopped_error()
             if len(self._queue) >= self._max_queued:
-                raise LimitError(ErrorCode.SERVER_OVERLOADED, "too many messages wait already")
+                raise LimitError(
+                    ErrorCode.SERVER_OVERLOADED,
+                    "the publisher's queue is full: wait for earlier futures",
+                )
             self._queue.append(_QueuedMessage(topic, data, kind, user, org, identifier, future))
             if len(self._queue) == 1:
-                # Within the lock, so that the loop cannot be gone in between.
+                # Inside the lock: `stop` must not run before this call.
                 loop.call_soon_threadsafe(self._wakeup.set)
         return future
 
@@ -98,27 +102,27 @@ class Publisher:
 
     async def _publish_one(self) -> None:
         with self._lock:
-            each = self._queue.popleft()
-        if not each.future.set_running_or_notify_cancel():
+            message = self._queue.popleft()
+        if not message.future.set_running_or_notify_cancel():
             return
         try:
             position = await self._publishing.publish(
-                each.topic,
-                each.data,
-                kind=each.kind,
-                user=each.user,
-                org=each.org,
-                identifier=each.identifier,
+                message.topic,
+                message.data,
+                kind=message.kind,
+                user=message.user,
+                org=message.org,
+                identifier=message.identifier,
             )
         except asyncio.CancelledError:
-            each.future.set_exception(_stopped_error())
+            message.future.set_exception(_stopped_error())
             raise
         except Exception as error:
-            # An edge: whatever went wrong belongs to the thread that asked, and the rest goes on.
-            each.future.set_exception(error)
+            # The calling thread gets every error; later messages are still published.
+            message.future.set_exception(error)
         else:
-            each.future.set_result(position)
+            message.future.set_result(position)
 
 
 def _stopped_error() -> FloorcastError:
-    return FloorcastError(ErrorCode.SERVER_DRAINING, "the server is going down")
+    return FloorcastError(ErrorCode.SERVER_DRAINING, "the server is shutting down")

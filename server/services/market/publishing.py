@@ -1,4 +1,4 @@
-"""Takes messages into the market: checked, stamped, encoded once, and given their position."""
+"""Publishes market messages: validates, stamps and encodes each message once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,21 +19,21 @@ from server.services.market.books import BookPublisher
 
 @dataclass(frozen=True, slots=True)
 class PublishingConfig:
-    """How large a message may be, and how deep a book."""
+    """Limits on the size of a message and the depth of an order book."""
 
     message_bytes: int = 64 * 1024
     book_levels: int = 200
 
 
 class PublishingService:
-    """Fills the `Publishing` port over a broker."""
+    """Implements the `Publishing` port with a broker."""
 
     def __init__(self, config: PublishingConfig, broker: Broker, clock: Clock) -> None:
         self._config = config
         self._broker = broker
         self._clock = clock
         self._books = BookPublisher(broker, max_levels=config.book_levels)
-        # How many messages were taken; a retry counts too.
+        # Valid messages, retries included.
         self.published = 0
 
     async def publish(
@@ -47,17 +47,20 @@ class PublishingService:
         identifier: str | None = None,
         publisher: str = "",
     ) -> Position:
-        """Publish one message; with an `identifier` a retry of the publisher's makes no second.
+        """Publish one message and return its position.
 
-        `user` and `org` say whose private topic it is.
+        An `identifier` makes the call idempotent for its `publisher`. `user` and `org` name the
+        owner of a private topic. Raises `RequestError` or `LimitError` for an invalid message.
         """
         parsed = Topic.parse(topic)
         if (parsed.symbol is None) != (user is not None):
-            wanted = "needs a user" if user is None else "is not a user's"
-            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} {wanted}")
+            problem = "needs a user" if user is None else "is public: omit the user"
+            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} {problem}")
         if kind == "snapshot" and not parsed.stream.is_conflated:
-            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} takes no snapshots")
-        # Any mapping will do; neither pydantic nor orjson takes one that is no dict.
+            raise RequestError(
+                ErrorCode.REQUEST_INVALID, f"{topic} has no snapshots: publish an update"
+            )
+        # pydantic and orjson accept only a dict.
         fields = dict(data)
         model, encoded = self._validate(parsed, fields)
         channel = channel_for(parsed, org, user or "")
@@ -86,7 +89,7 @@ class PublishingService:
         if len(encoded) > self._config.message_bytes:
             raise LimitError(
                 ErrorCode.LIMIT_PAYLOAD,
-                f"a message may have {self._config.message_bytes} bytes",
+                f"a message may have at most {self._config.message_bytes} bytes",
                 details={"limit": self._config.message_bytes},
             )
         return model, encoded

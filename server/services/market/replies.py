@@ -1,4 +1,4 @@
-"""What a client is told of one topic that it subscribed to: where it stands, and what it lacks."""
+"""Builds the reply to one subscription: its position, missed messages or snapshot."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ Reply = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class SubscribeReply:
-    """The state of a topic, how large it is, and whether its snapshot comes as a message."""
+    """A reply and its size; if `snapshot_pending`, the snapshot must follow as a message."""
 
     body: Reply
     used_bytes: int = 0
@@ -29,17 +29,19 @@ def subscribe_reply(
     missed: list[Entry] | None,
     max_bytes: int,
 ) -> SubscribeReply:
-    """Exactly what came after `seen`, or the state as it is and `recovered: false`.
+    """The reply to a subscription: every message after `seen`, or a snapshot.
 
-    A merged stream recovers by its state. What does not fit is not told by halves.
+    `recovered` is true only if the reply has all missed messages, or if a merged stream's
+    snapshot replaces them. The reply never contains a part of them: if they exceed `max_bytes`,
+    it falls back to the snapshot.
     """
     reply = connected_reply(state, interval_ms)
-    lacking = None if seen is None else _missed_entries(state, seen, missed)
-    if lacking is not None:
-        used = sum(len(entry.data) for entry in lacking)
+    entries = None if seen is None else _missed_entries(state, seen, missed)
+    if entries is not None:
+        used = sum(len(entry.data) for entry in entries)
         if used <= max_bytes:
             reply["recovered"] = True
-            reply["missed"] = [orjson.Fragment(state.body(entry)) for entry in lacking]
+            reply["missed"] = [orjson.Fragment(state.body(entry)) for entry in entries]
             if not state.merges or seen == state.position:
                 return SubscribeReply(reply, used)
     snapshot = state.snapshot()
@@ -48,12 +50,12 @@ def subscribe_reply(
     if len(snapshot) <= max_bytes:
         reply["snapshot"] = orjson.Fragment(snapshot)
         return SubscribeReply(reply, len(snapshot))
-    # Many deep books at once: the rest come as messages, as the client reads.
+    # A request for many deep books: the remaining snapshots follow as the client reads.
     return SubscribeReply(reply, snapshot_pending=state.merges)
 
 
 def connected_reply(state: TopicState, interval_ms: int, seq: int | None = None) -> Reply:
-    """Where a subscription stands: at the head, or at what was last sent on it."""
+    """A reply with a position only: the newest one, or the last `seq` sent to the client."""
     position = state.position
     return {
         "status": SubscriptionStatus.CONNECTED.value,
@@ -69,7 +71,7 @@ def connected_reply(state: TopicState, interval_ms: int, seq: int | None = None)
 def _missed_entries(
     state: TopicState, seen: Position, missed: list[Entry] | None
 ) -> list[Entry] | None:
-    """What lies between the client's place and the view's, or None where that cannot be told."""
+    """The entries after `seen`; None if they are unknown."""
     if not state.merges:
         return entries_since(state, seen, missed)
     head = state.position

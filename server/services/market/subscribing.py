@@ -1,4 +1,4 @@
-"""Subscribes connections to topics: each topic is judged alone, and answered with its state."""
+"""Subscribes connections to topics; each topic of a request succeeds or fails alone."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -31,7 +31,7 @@ TopicReplies = dict[str, dict[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class _OpenTopic:
-    """A topic that is followed here for a connection that is about to listen to it."""
+    """A topic that this node receives, before the connection is subscribed to it."""
 
     subscription: Subscription
     channel: Channel
@@ -40,7 +40,7 @@ class _OpenTopic:
 
 
 class SubscribingService:
-    """Who hears what on this node."""
+    """The topic subscriptions of this node's connections."""
 
     def __init__(
         self,
@@ -57,12 +57,12 @@ class SubscribingService:
     def add_connection(
         self, connection_id: str, principal: Principal, link: Link, *, numbered: bool = False
     ) -> None:
-        """A connection is there and may subscribe; `numbered`, its events have offsets."""
+        """Register a connection; if `numbered`, its events carry offsets for recovery."""
         self._subscriptions.add_connection(connection_id, principal.org, principal.user_id)
         self._hub.attach(connection_id, link, numbered=numbered)
 
     def park(self, connection_id: str) -> None:
-        """The connection was cut off and may be back: what it listens to is kept for it."""
+        """Keep the subscriptions of a disconnected connection until it resumes."""
         self._subscriptions.park(connection_id)
         self._hub.park(connection_id)
 
@@ -74,7 +74,11 @@ class SubscribingService:
         offset: str | None,
         first_frames: bytes = b"",
     ) -> bool:
-        """It is back: it gets what it missed. False where that, or its topics, cannot be had."""
+        """Resume a parked connection on a new link and send what it missed.
+
+        Returns False, and sends nothing, if missed messages are lost or if the new token no
+        longer allows one of its topics.
+        """
         for subscription in self._subscriptions.of_connection(connection_id):
             allowed = principal.allows(Scope.MARKET_READ)
             if not allowed or not can_read(principal, subscription.topic):
@@ -85,7 +89,7 @@ class SubscribingService:
         return True
 
     async def remove_connection(self, connection_id: str) -> None:
-        """The connection is gone, and what it listened to with it."""
+        """Remove a connection with its subscriptions."""
         self._subscriptions.remove_connection(connection_id)
         for name in self._hub.detach(connection_id):
             await self._topics.close(name)
@@ -98,15 +102,15 @@ class SubscribingService:
         interval_ms: int = 0,
         since: Mapping[str, Position] | None = None,
     ) -> TopicReplies:
-        """Subscribe to each topic that may be had; the others say why not.
+        """Subscribe to each topic and return a reply for each; a refused topic has an `error`.
 
-        `since` says how far the client had come before: it gets exactly what it missed, or is
-        told that this cannot be.
+        `since` holds the last position that the client has seen of a topic. Its reply has every
+        message after that position, or `recovered: false` and a snapshot.
         """
         replies: TopicReplies = {name: {} for name in topics}
         opened: dict[str, _OpenTopic] = {}
         try:
-            with ExitStack() as held:
+            with ExitStack() as holds:
                 for name in replies:
                     try:
                         topic = Topic.parse(name)
@@ -116,21 +120,23 @@ class SubscribingService:
                     except FloorcastError as error:
                         replies[name] = _error_reply(error)
                         continue
-                    # While the others are asked for, nobody listens to it yet.
-                    held.enter_context(self._topics.hold(each.channel.name))
+                    # Keep the channel, which may have no subscriber yet, while others open.
+                    holds.enter_context(self._topics.hold(each.channel.name))
                     opened[name] = each
-                # From here on nothing waits: what is published now comes after this answer.
-                room = self._config.max_reply_bytes
+                # No await from here on: messages published later follow this reply.
+                free_bytes = self._config.max_reply_bytes
                 for name, each in opened.items():
                     try:
-                        told = self._start_delivery(connection_id, each, interval_ms, max(0, room))
+                        reply = self._start_delivery(
+                            connection_id, each, interval_ms, max(0, free_bytes)
+                        )
                     except FloorcastError as error:
                         replies[name] = _error_reply(error)
                         continue
-                    room -= told.used_bytes
-                    replies[name] = told.body
+                    free_bytes -= reply.used_bytes
+                    replies[name] = reply.body
         finally:
-            # Nothing, unless it came to nothing.
+            # A no-op for topics that are subscribed by now.
             for each in opened.values():
                 self._subscriptions.fail(each.subscription)
             for each in opened.values():
@@ -141,27 +147,31 @@ class SubscribingService:
     def _start_delivery(
         self, connection_id: str, opened: "_OpenTopic", interval_ms: int, max_bytes: int
     ) -> SubscribeReply:
-        """Let a connection hear a topic that is followed here, and tell it where that stands."""
+        """Subscribe the connection at the hub and return its reply."""
         topic, channel = opened.subscription.topic, opened.channel
-        # What waits may find the connection broken, and end it.
+        # Flushing may find the connection broken and remove it.
         self._hub.flush_channel(channel)
         self._check_connected(connection_id)
         granted = _granted_interval_ms(interval_ms) if topic.stream.is_conflated else 0
-        pace = self._hub.subscribe(connection_id, channel, granted)
-        # Another connection of its user's may have ended it meanwhile.
+        actual_ms = self._hub.subscribe(connection_id, channel, granted)
+        # Another connection of the same user may have failed the subscription meanwhile.
         subscription = self._subscriptions.request(connection_id, topic)
         self._subscriptions.activate(connection_id, subscription, granted)
-        told = subscribe_reply(
-            state_of(channel), pace, seen=opened.seen, missed=opened.missed, max_bytes=max_bytes
+        reply = subscribe_reply(
+            state_of(channel),
+            actual_ms,
+            seen=opened.seen,
+            missed=opened.missed,
+            max_bytes=max_bytes,
         )
-        if told.snapshot_pending:
+        if reply.snapshot_pending:
             self._hub.schedule_snapshot(connection_id, channel)
-        return told
+        return reply
 
     async def unsubscribe(
         self, connection_id: str, principal: Principal, topics: Iterable[str]
     ) -> TopicReplies:
-        """End subscriptions; one that was not there is ended just as well."""
+        """Unsubscribe from topics; a no-op for topics without a subscription."""
         replies: TopicReplies = {}
         for name in dict.fromkeys(topics):
             try:
@@ -177,26 +187,28 @@ class SubscribingService:
         return replies
 
     def subscriptions(self, connection_id: str) -> TopicReplies:
-        """What the connection is subscribed to now."""
+        """The connection's subscribed topics with their positions."""
         replies: TopicReplies = {}
         for subscription in self._subscriptions.of_connection(connection_id):
             channel = self._hub.channel(subscription.channel)
             if channel is not None:
-                standing = self._hub.interval_and_seq(connection_id, channel)
-                replies[subscription.topic.name] = connected_reply(state_of(channel), *standing)
+                interval_and_seq = self._hub.interval_and_seq(connection_id, channel)
+                replies[subscription.topic.name] = connected_reply(
+                    state_of(channel), *interval_and_seq
+                )
         return replies
 
     async def _open(self, connection_id: str, topic: Topic, seen: Position | None) -> _OpenTopic:
-        """The topic, followed here; and what the connection missed of it."""
+        """Open a topic, with the entries after `seen`."""
         subscription = self._subscriptions.request(connection_id, topic)
         name = subscription.channel
-        # Of what merges, the state is all that anybody needs.
-        lacking_from = None if topic.stream.is_conflated else seen
+        # A merged stream recovers by its snapshot, not by its entries.
+        seen_entry = None if topic.stream.is_conflated else seen
         try:
-            channel, missed = await self._topics.open(name, topic, lacking_from)
+            channel, missed = await self._topics.open(name, topic, seen_entry)
             self._check_connected(connection_id)
         except BaseException:
-            # Also where the connection ended while the broker was asked.
+            # Includes a connection that ended during the broker's reply.
             self._subscriptions.fail(subscription)
             await self._topics.close(name)
             raise
@@ -209,7 +221,7 @@ class SubscribingService:
         topic: Topic,
         opened: Mapping[str, "_OpenTopic"],
     ) -> None:
-        """Refuse what may not be had, and one more than there is room for."""
+        """Raise if the token does not allow the topic, or if the connection has too many."""
         if not can_read(principal, topic):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
         self._check_connected(connection_id)
@@ -223,7 +235,7 @@ class SubscribingService:
         if full and not subscriptions.is_subscribed(connection_id, name):
             raise LimitError(
                 ErrorCode.LIMIT_TOPICS,
-                f"a connection may have {self._config.max_topics} topics",
+                f"a connection may subscribe to at most {self._config.max_topics} topics",
                 details={"limit": self._config.max_topics},
             )
 
@@ -233,7 +245,7 @@ class SubscribingService:
 
 
 def _granted_interval_ms(interval_ms: int) -> int:
-    """The next pace that is offered: never more often than was asked for, if there is one."""
+    """The shortest offered interval that is not below the requested one, else the longest."""
     return next((each for each in INTERVALS_MS if each >= interval_ms), INTERVALS_MS[-1])
 
 

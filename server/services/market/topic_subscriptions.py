@@ -1,4 +1,4 @@
-"""Lets this node follow the topics of the market, for as long as anybody here listens to them."""
+"""Subscribes this node to market topics while its clients need them."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from server.services.node_subscriptions import NodeSubscriptions
 
 @dataclass(frozen=True, slots=True)
 class SubscribingConfig:
-    """How much a connection may have, and what a node keeps of a topic."""
+    """Limits of a connection's subscriptions, and of the backlog kept for each topic."""
 
     max_topics: int = 200
     max_reply_bytes: int = 128 * 1024
@@ -25,7 +25,7 @@ class SubscribingConfig:
 
 
 class TopicSubscriptions:
-    """Follows a topic, and minds whether its feed speaks."""
+    """The topics that this node receives, each monitored for freshness."""
 
     def __init__(
         self, config: SubscribingConfig, node_subscriptions: NodeSubscriptions, freshness: Freshness
@@ -37,23 +37,23 @@ class TopicSubscriptions:
     async def open(
         self, name: str, topic: Topic, seen: Position | None = None
     ) -> tuple[Channel, list[Entry] | None]:
-        """The topic, followed here; and what came after the place that somebody has seen.
+        """Receive a topic; returns its channel and the entries after `seen`, None if unknown.
 
-        Whoever opens it must `close` it, listened or not, also where this fails.
+        You must call `close` afterwards, also if this raises and if a client has subscribed.
         """
         channel, missed = await self._node_subscriptions.subscribe(
-            name, lambda *state: self._create_state(topic, *state), seen
+            name, lambda head, latest: self._create_state(topic, head, latest), seen
         )
         if name not in self._freshness:
             self._freshness.open(channel, topic.stream, state_of(channel))
         return channel, missed
 
     def hold(self, name: str) -> AbstractContextManager[None]:
-        """Meanwhile it stays, though nobody listens to it yet."""
+        """Keep the topic open inside the context, even without subscribers."""
         return self._node_subscriptions.hold(name)
 
     async def close(self, name: str) -> None:
-        """Let go of it, unless somebody here listens to it or waits for it."""
+        """Stop receiving the topic, unless it has subscribers or is held."""
         await self._node_subscriptions.release(name, self._freshness.close)
 
     def _create_state(self, topic: Topic, head: Position, latest: Entry | None) -> TopicState:
@@ -68,14 +68,14 @@ class TopicSubscriptions:
 
 
 def can_read(principal: Principal, topic: Topic) -> bool:
-    """A public topic by its symbol; a private one needs a user who has it for longer than this."""
+    """Check if a token allows a topic; an anonymous user has no private topics."""
     if topic.symbol is None:
         return not principal.anonymous
     return principal.may_use_symbol(topic.symbol)
 
 
 def state_of(channel: Channel) -> TopicState:
-    """The view of a topic's channel."""
-    view = channel.state
-    assert isinstance(view, TopicState)
-    return view
+    """The state of a topic's channel."""
+    state = channel.state
+    assert isinstance(state, TopicState)
+    return state

@@ -1,1 +1,1 @@
-"""Shared sessions: joining and leaving, presence on this node, messages, notices."""
+"""Session services: joining and leaving, local presence, messages and notices."""

@@ -1,4 +1,4 @@
-"""What the events and messages of sessions look like."""
+"""Encodes the events and messages of sessions."""
 
 from collections.abc import Iterable, Mapping
 
@@ -17,13 +17,13 @@ Reply = dict[str, object]
 
 
 def encode_event(name: str, event: SessionEvent, **fields: object) -> bytes:
-    """An event about a session, without its closing bracket."""
+    """A session event without its closing bracket, which follows the offset."""
     body = {"session_id": event.key[1], **fields, "ts": event.ts_ms}
     return event_head(SESSION_NAMESPACE, name, dumps(body))
 
 
 def encode_signal(event: SessionEvent) -> bytes:
-    """Something that a member says for the moment; its data is JSON already."""
+    """A member's signal, without the closing bracket; its data is JSON already."""
     body = b'{"session_id":%b,"user_id":%b,"data":%b,"ts":%d}' % (
         orjson.dumps(event.key[1]),
         orjson.dumps(event.user_id),
@@ -34,14 +34,14 @@ def encode_signal(event: SessionEvent) -> bytes:
 
 
 def message_bodies(channel: Channel, entries: Iterable[Entry]) -> list[orjson.Fragment]:
-    """Messages for an answer."""
-    view = channel.state
-    assert isinstance(view, SessionState)
-    return [orjson.Fragment(view.body(entry)) for entry in entries]
+    """The bodies of session messages, for a reply."""
+    state = channel.state
+    assert isinstance(state, SessionState)
+    return [orjson.Fragment(state.body(entry)) for entry in entries]
 
 
 def encode_within(data: Mapping[str, object], max_bytes: int) -> bytes:
-    """An object of a client's as JSON; refused where it is none, or too large."""
+    """A client's object as JSON; raises `RequestError` if invalid, `LimitError` if too large."""
     try:
         encoded = dumps(dict(data))
     except ValueError as error:
@@ -49,7 +49,7 @@ def encode_within(data: Mapping[str, object], max_bytes: int) -> bytes:
     if len(encoded) > max_bytes:
         raise LimitError(
             ErrorCode.LIMIT_PAYLOAD,
-            f"it may have {max_bytes} bytes",
+            f"the data may have at most {max_bytes} bytes",
             details={"limit": max_bytes},
         )
     return encoded

@@ -1,4 +1,4 @@
-"""Who of this node's clients is in which session, and what they are told of it."""
+"""Tracks the sessions of this node's connections, and sends them the session events."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from server.services.sessions.encoding import encode_event, encode_signal
 
 
 class LocalPresence:
-    """Hears what happens in the sessions; nothing here waits."""
+    """The session memberships of this node's connections. Nothing here awaits."""
 
     def __init__(
         self, memberships: Memberships, presence: PresenceManager, hub: Hub, tickets: ResumeTickets
@@ -24,42 +24,42 @@ class LocalPresence:
         self._hub = hub
         self._tickets = tickets
         self._connected: set[str] = set()
-        # The session that each named when it came: it may be out of it by now.
+        # The session in each connection's CONNECT; the connection may have left it since.
         self._initial_sessions: dict[str, str] = {}
-        # What those were in who were cut off and may be back.
+        # The sessions of parked connections.
         self._parked: dict[str, dict[SessionKey, None]] = {}
-        # What is heard while somebody is on the way in, for each of them.
+        # Session events received while a connection joins, for each joining connection.
         self._joining: dict[SessionKey, dict[str, list[SessionEvent]]] = {}
-        # Channels that may have nobody who listens any more.
+        # Channels that may have no subscribers any more.
         self.idle_channels: set[str] = set()
-        # Signals that somebody lagged too far behind to hear.
+        # Signals not sent to members that were behind.
         self.dropped_signals = 0
 
-    # --- coming and going
+    # --- connections
 
     def add_connection(
         self, connection_id: str, link: Link, *, numbered: bool, initial_session: str | None = None
     ) -> None:
-        """A connection is there and may join."""
+        """Register a connection; it may now join sessions."""
         self._connected.add(connection_id)
         if initial_session is not None:
             self._initial_sessions[connection_id] = initial_session
         self._hub.attach(connection_id, link, numbered=numbered)
 
     def is_connected(self, connection_id: str) -> bool:
-        """Whether it is there, and was not cut off."""
+        """Check that a connection is registered and not parked."""
         return connection_id in self._connected
 
     def initial_session(self, connection_id: str) -> str | None:
-        """The session that it named when it came."""
+        """The session that a connection named in its CONNECT."""
         return self._initial_sessions.get(connection_id)
 
     def parked_sessions(self, connection_id: str) -> tuple[SessionKey, ...]:
-        """What a connection was in that was cut off."""
+        """The sessions of a parked connection."""
         return tuple(self._parked.get(connection_id, ()))
 
     def park(self, connection_id: str) -> None:
-        """It was cut off and may be back: what is said is kept for it."""
+        """Park a disconnected connection; its sessions' events are kept for it."""
         self._connected.discard(connection_id)
         self._hub.park(connection_id)
         keys = self.memberships.remove_all(connection_id)
@@ -70,7 +70,11 @@ class LocalPresence:
     def resume(
         self, connection_id: str, user_id: str, link: Link, offset: str | None, first_frames: bytes
     ) -> bool:
-        """It is back: it gets what it missed, and is where it was. False where that cannot be."""
+        """Resume a parked connection in its sessions and send what it missed.
+
+        Returns False, and sends nothing, if a session no longer admits its user or if missed
+        events are lost.
+        """
         keys = self._parked.pop(connection_id)
         if not all(self._presence.can_rejoin(user_id, key) for key in keys):
             return False
@@ -79,12 +83,12 @@ class LocalPresence:
         self._connected.add(connection_id)
         for key in keys:
             self.memberships.add(connection_id, user_id, key)
-            # Told where its user was given up meanwhile; before that nobody has noticed anything.
+            # Announces the user only if the grace period has ended; before, nobody saw it leave.
             self._presence.rejoin(connection_id, user_id, key)
         return True
 
     def remove_connection(self, connection_id: str, *, lost: bool) -> None:
-        """It is gone, from every session that it was in."""
+        """Remove a connection from all its sessions; if `lost`, its user has the grace period."""
         self._connected.discard(connection_id)
         self._parked.pop(connection_id, None)
         self._initial_sessions.pop(connection_id, None)
@@ -94,37 +98,37 @@ class LocalPresence:
             self._presence.remove(connection_id, key, lost=lost)
 
     def remove(self, connection_id: str, key: SessionKey) -> None:
-        """It is out of one session, and hears no more of it."""
-        was_in = self.memberships.remove(connection_id, key)
+        """Remove a connection, parked or not, from one session; it receives no more of it."""
+        was_member = self.memberships.remove(connection_id, key)
         parked = self._parked.get(connection_id, {})
-        if not was_in and key not in parked:
+        if not was_member and key not in parked:
             return
         parked.pop(key, None)
         name = session_channel(*key)
         channel = self._hub.channel(name)
         if channel is not None:
-            # Who goes was there when this was said.
+            # The connection was a member when the pending events were published.
             self._hub.flush_channel(channel)
             self._hub.unsubscribe(connection_id, channel)
             self.idle_channels.add(name)
 
     @contextmanager
     def collect_events(self, connection_id: str, key: SessionKey) -> Iterator[list[SessionEvent]]:
-        """While it is on the way in: the news that whoever lets it in may not know yet."""
-        news: list[SessionEvent] = []
-        waiting = self._joining.setdefault(key, {})
-        waiting[connection_id] = news
+        """Collect a session's events while a connection joins; the join reply may lack them."""
+        events: list[SessionEvent] = []
+        joining = self._joining.setdefault(key, {})
+        joining[connection_id] = events
         try:
-            yield news
+            yield events
         finally:
-            del waiting[connection_id]
-            if not waiting:
+            del joining[connection_id]
+            if not joining:
                 del self._joining[key]
 
-    # --- what happens
+    # --- session events
 
     def handle_event(self, event: SessionEvent) -> None:
-        """Tell those whom it concerns."""
+        """Apply a session event, and send it to the members that it concerns."""
         channel = self._hub.channel(session_channel(*event.key))
         if event.kind is SessionEventKind.SIGNAL:
             if channel is not None:
@@ -136,8 +140,8 @@ class LocalPresence:
         if event.kind is SessionEventKind.REFUSED:
             self._evict(channel, event, (event.connection_id,), "full")
             return
-        for waiting in self._joining.get(event.key, {}).values():
-            waiting.append(event)
+        for joining in self._joining.get(event.key, {}).values():
+            joining.append(event)
         self.memberships.update_revision(event)
         match event.kind:
             case SessionEventKind.JOINED:
@@ -154,36 +158,36 @@ class LocalPresence:
                 self._close(channel, event)
 
     def _kick(self, channel: Channel | None, event: SessionEvent) -> None:
-        present = self.memberships.joined_before(event, of_user=True)
-        for connection_id in present:
-            # Whoever was sent away comes back as somebody new, also who reads too slowly for this.
+        member_ids = self.memberships.joined_before(event, of_user=True)
+        for connection_id in member_ids:
+            # A kicked connection must not resume, even one too slow to read the event.
             self._tickets.remove(connection_id)
-        self._evict(channel, event, present, "kicked")
-        for connection_id in present:
+        self._evict(channel, event, member_ids, "kicked")
+        for connection_id in member_ids:
             if connection_id not in self._joining.get(event.key, ()):
                 self._presence.remove(connection_id, event.key, lost=False)
         self._announce(channel, "user_left", event)
         self._drop_parked(event)
 
     def _drop_parked(self, event: SessionEvent) -> None:
-        """Whoever was cut off there comes back as somebody new."""
+        """Drop the user's parked connections in the session: they must not resume."""
         for connection_id in self._tickets.parked_of((event.key[0], event.user_id)):
             if event.key in self._parked[connection_id]:
                 self._tickets.remove(connection_id)
                 self.remove_connection(connection_id, lost=False)
 
     def _close(self, channel: Channel | None, event: SessionEvent) -> None:
-        present = self.memberships.joined_before(event)
-        self._evict(channel, event, present, "closed")
+        member_ids = self.memberships.joined_before(event)
+        self._evict(channel, event, member_ids, "closed")
         for keys in self._parked.values():
             keys.pop(event.key, None)
         if channel is not None and channel.parked_ids():
-            # Who was cut off hears it when it is back, behind all that was said before.
+            # A parked connection receives it on resuming, after all earlier events.
             frame = encode_event("session_closed", event, reason="closed")
-            self._hub.broadcast(channel, frame, excluded=frozenset(present))
+            self._hub.broadcast(channel, frame, excluded=frozenset(member_ids))
 
     def _expire(self, key: SessionKey) -> None:
-        """Its time is over: what was said there must not be taken for what begins anew."""
+        """Drop an expired session: its log must not continue in a new session of this name."""
         name = session_channel(*key)
         channel = self._hub.channel(name)
         if channel is None or not self.memberships.is_empty(key):
@@ -204,7 +208,7 @@ class LocalPresence:
         reason: str,
     ) -> None:
         if channel is not None:
-            # What was said before comes before the news that no more will be.
+            # Earlier messages must precede the last event.
             self._hub.flush_channel(channel)
         frame = encode_event("session_closed", event, reason=reason)
         for connection_id in connection_ids:
@@ -212,12 +216,12 @@ class LocalPresence:
             self.remove(connection_id, event.key)
 
     def _announce(self, channel: Channel | None, name: str, event: SessionEvent) -> None:
-        """Tell everybody but the user whom it is about, who knows."""
+        """Send an event to all members except the connections of the user it is about."""
         if channel is not None:
-            told = encode_event(
+            head = encode_event(
                 name, event, user_id=event.user_id, participant_count=event.participant_count
             )
-            away = self._tickets.parked_of((event.key[0], event.user_id))
+            parked_ids = self._tickets.parked_of((event.key[0], event.user_id))
             self._hub.broadcast(
-                channel, told, excluded=self.memberships.excluded_from(event).union(away)
+                channel, head, excluded=self.memberships.excluded_from(event).union(parked_ids)
             )

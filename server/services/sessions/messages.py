@@ -1,4 +1,4 @@
-"""What the members of a session say to each other: messages that are kept, and signals."""
+"""Sends the messages and signals of session members, and serves the history."""
 
 import itertools
 import secrets
@@ -17,7 +17,7 @@ from server.services.sessions.service import SessionsService
 
 
 class SessionMessages:
-    """Only who is in a session can speak or read there."""
+    """Messages of a session. Every method raises `RequestError` if the connection is no member."""
 
     def __init__(
         self,
@@ -35,10 +35,10 @@ class SessionMessages:
         self._hub = hub
         self._clock = clock
         self._message_bytes = message_bytes
-        # For messages without an id of their own: unique, and cheaper than a random one each.
+        # Ids for messages without one: unique, and cheaper than a random id for each.
         self._prefix = f"{secrets.token_hex(6)}-"
         self._numbers = itertools.count(1)
-        # Messages that were taken.
+        # Accepted messages.
         self.sent = 0
 
     async def send(
@@ -49,7 +49,10 @@ class SessionMessages:
         data: Mapping[str, object],
         identifier: str | None,
     ) -> Reply:
-        """Say something to everybody in the session, the sender too."""
+        """Publish a message to all members, the sender included.
+
+        With an `identifier`, a retry has the position of the first call.
+        """
         await self._sessions.require_member(connection_id, (principal.org, session_id))
         encoded = encode_within(data, self._message_bytes)
         name = session_channel(principal.org, session_id)
@@ -77,7 +80,7 @@ class SessionMessages:
         session_id: str,
         data: Mapping[str, object],
     ) -> Reply:
-        """Tell the others something that holds for a moment; who lags does not hear it."""
+        """Send transient data to the other members; members that are behind do not receive it."""
         key = (principal.org, session_id)
         await self._sessions.require_member(connection_id, key)
         encoded = encode_within(data, self._message_bytes)
@@ -92,7 +95,7 @@ class SessionMessages:
         before_seq: int | None,
         limit: int,
     ) -> Reply:
-        """The last messages, or those before one that is known."""
+        """The newest messages, or those before `before_seq`, in order."""
         await self._sessions.require_member(connection_id, (principal.org, session_id))
         name = session_channel(principal.org, session_id)
         entries = await self._broker.before(name, before_seq, limit)

@@ -1,4 +1,4 @@
-"""Notices for one user, on every device of theirs; a critical one until it is acknowledged."""
+"""Sends notices to all devices of a user; repeats critical ones until acknowledged."""
 
 import itertools
 import secrets
@@ -20,10 +20,10 @@ from server.services.sessions.encoding import encode_within
 
 @dataclass(frozen=True, slots=True)
 class NotifyResult:
-    """What became of a notice: its id, and how many devices it was written to.
+    """The id of a notice and the number of devices it was written to.
 
-    None where there may be other nodes: it reaches them in a moment, and nobody counts there. 0
-    where it was sent before under this id, and waits or was settled.
+    `reached` is None if other nodes may deliver the notice: they do not report back. It is 0 for
+    a repeated id.
     """
 
     id: str
@@ -31,7 +31,7 @@ class NotifyResult:
 
 
 class Notifications:
-    """Writes notices, and hears which of them were acknowledged."""
+    """Notices for the users of this node, and their acknowledgements."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Notifications:
         self._hub = hub
         self._tickets = tickets
         self._clock = clock
-        # What each device was asked to acknowledge, by the number of its packet.
+        # The unacknowledged notices of each connection, by ack id.
         self._pending_acks: dict[str, dict[int, Notice]] = {}
         self._ack_ids = itertools.count(1)
 
@@ -63,16 +63,16 @@ class Notifications:
         critical: bool = False,
         identifier: str | None = None,
     ) -> NotifyResult:
-        """Tell a user; nobody there is no error."""
+        """Send a notice to a user; not an error if the user has no connection."""
         encoded = encode_within(data, self._message_bytes)
         ts_ms = int(self._clock.time() * 1000)
         notice = Notice(org, user_id, identifier or secrets.token_hex(8), event, ts_ms, encoded)
         return NotifyResult(notice.id, await self.store.post(notice, critical=critical))
 
     def deliver(self, notice: Notice, critical: bool) -> int:
-        """Tell the devices of this node; how many heard."""
+        """Write a notice to this node's devices of its user; returns how many."""
         user = (notice.org, notice.user_id)
-        connections = [
+        connection_ids = [
             record.connection_id
             for record in self._registry.connections_of(*user)
             if record.namespace == SESSION_NAMESPACE
@@ -80,21 +80,21 @@ class Notifications:
         if critical:
             return sum(
                 self._hub.send_with_ack(each, self._ack_request(each, notice))
-                for each in connections
+                for each in connection_ids
             )
-        told = event_head(SESSION_NAMESPACE, "notification", _body(notice, critical=False))
-        # Who was cut off hears of it when it is back.
-        away = self._tickets.parked_of(user)
-        return sum(self._hub.send_to(each, told) for each in (*connections, *away))
+        head = event_head(SESSION_NAMESPACE, "notification", _body(notice, critical=False))
+        # Parked connections receive it on resuming.
+        parked_ids = self._tickets.parked_of(user)
+        return sum(self._hub.send_to(each, head) for each in (*connection_ids, *parked_ids))
 
     def pending_frames(self, connection_id: str, org: str, user_id: str) -> bytes:
-        """What a device that has just come has yet to be told, as frames."""
+        """The frames of all unacknowledged notices, for a connection that joins or resumes."""
         return b"".join(
             self._ack_request(connection_id, notice) for notice in self.store.pending(org, user_id)
         )
 
     def acknowledge(self, connection_id: str, ack_id: int) -> bool:
-        """A device has a notice, which settles it for the user; False for what was not asked."""
+        """Settle a notice for its user; returns False for an unknown ack id."""
         notice = self._pending_acks.get(connection_id, {}).pop(ack_id, None)
         if notice is None:
             return False
@@ -102,15 +102,15 @@ class Notifications:
         return True
 
     def forget(self, connection_id: str) -> None:
-        """The device has gone."""
+        """Drop the pending acknowledgements of a connection."""
         self._pending_acks.pop(connection_id, None)
 
     def _ack_request(self, connection_id: str, notice: Notice) -> bytes:
-        """A critical notice as a frame, which the device is asked to acknowledge."""
-        number = next(self._ack_ids)
-        self._pending_acks.setdefault(connection_id, {})[number] = notice
+        """The frame of a critical notice: an EVENT packet with an ack id (Socket.IO protocol)."""
+        ack_id = next(self._ack_ids)
+        self._pending_acks.setdefault(connection_id, {})[ack_id] = notice
         body = _body(notice, critical=True)
-        return text_frame(event_packet(SESSION_NAMESPACE, "notification", body, ack_id=number))
+        return text_frame(event_packet(SESSION_NAMESPACE, "notification", body, ack_id=ack_id))
 
 
 def _body(notice: Notice, *, critical: bool) -> bytes:

@@ -1,12 +1,13 @@
-"""Shared sessions: who comes, who goes, and who may send others away."""
+"""Joins, leaves, moderates and resumes shared sessions for this node's connections."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from client_sdk.contract import ErrorCode, Position, Scope
+from client_sdk.contract import ErrorCode, Scope
+from client_sdk.contract import Position as PositionRequest
 from server.access import Principal
 from server.core.errors import AccessError, FloorcastError, RequestError
-from server.core.log.entries import Position as Place
+from server.core.log.entries import Position
 from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.membership import Memberships
 from server.core.sessions.participants import Participants
@@ -22,7 +23,7 @@ from server.services.sessions.local_presence import LocalPresence
 
 @dataclass(frozen=True, slots=True)
 class SessionsConfig:
-    """What sessions are held to on this node."""
+    """Limits of sessions on one node."""
 
     max_per_connection: int = 0
     metadata_bytes: int = 4 * 1024
@@ -31,7 +32,7 @@ class SessionsConfig:
 
 
 class SessionsService:
-    """Joining and leaving, for the clients of this node."""
+    """Shared sessions, for the connections of this node."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class SessionsService:
         self.local_presence = LocalPresence(self.memberships, presence, hub, tickets)
         self.recovered = 0
 
-    # --- coming and going
+    # --- connections
 
     def add_connection(
         self,
@@ -61,22 +62,22 @@ class SessionsService:
         numbered: bool = False,
         initial_session: str | None = None,
     ) -> None:
-        """A connection is there and may join; `numbered`, its events have offsets.
+        """Register a connection; if `numbered`, its events carry offsets for recovery.
 
-        `named` is the session that it is to be in at once.
+        `initial_session` is the session in its CONNECT; the caller joins it.
         """
         self.local_presence.add_connection(
             connection_id, link, numbered=numbered, initial_session=initial_session
         )
 
     def park(self, connection_id: str) -> None:
-        """The connection was cut off and may be back: what is said is kept for it."""
+        """Park a disconnected connection; its sessions' events are kept for it."""
         self.local_presence.park(connection_id)
 
     def is_same_session(
         self, connection_id: str, principal: Principal, session_id: str | None
     ) -> bool:
-        """Whether this is where a client was that is back: another session is a new beginning."""
+        """Check that a resuming client names no session, its initial one, or one it was in."""
         return (
             session_id is None
             or session_id == self.local_presence.initial_session(connection_id)
@@ -91,7 +92,11 @@ class SessionsService:
         offset: str | None,
         first_frames: bytes = b"",
     ) -> bool:
-        """It is back: it gets what it missed, and is where it was. False where that cannot be."""
+        """Resume a parked connection in its sessions and send what it missed.
+
+        Returns False, and sends nothing, if the new token or a session no longer allows it, or if
+        missed events are lost.
+        """
         try:
             for _, session_id in self.local_presence.parked_sessions(connection_id):
                 self.authorize(principal, session_id)
@@ -102,16 +107,16 @@ class SessionsService:
         )
 
     def is_member(self, connection_id: str, org: str, session_id: str) -> bool:
-        """Whether a connection is in a session."""
+        """Check that a connection is a member of a session."""
         return (connection_id, (org, session_id)) in self.memberships
 
     async def remove_connection(self, connection_id: str, *, deliberate: bool) -> None:
-        """The connection has ended; one that was cut off has time to come back."""
+        """Remove a connection; unless `deliberate`, its user has the grace period."""
         self.local_presence.remove_connection(connection_id, lost=not deliberate)
         await self._release_idle()
 
     def authorize(self, principal: Principal, session_id: str) -> None:
-        """Refuse who may not be in a session of this name."""
+        """Raise `AccessError` if the token does not allow a session of this name."""
         principal.require(Scope.SESSION_JOIN)
         if not principal.may_join(session_id):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, "the token does not allow this session")
@@ -123,24 +128,27 @@ class SessionsService:
         principal: Principal,
         session_id: str,
         *,
-        since: Position | None = None,
+        since: PositionRequest | None = None,
         metadata: Mapping[str, object] | None = None,
     ) -> Reply:
-        """Come into a session; the first makes it."""
+        """Join a session, and create it if it does not exist.
+
+        `since` requests the messages after a position; `recovered` is false if they are unknown.
+        """
         self.authorize(principal, session_id)
         encode_within(metadata or {}, self._config.metadata_bytes)
         key = (principal.org, session_id)
         name = session_channel(*key)
-        seen = None if since is None else Place(since.epoch, since.seq)
+        seen = None if since is None else Position(since.epoch, since.seq)
         try:
             with self._node_subscriptions.hold(name):
                 channel, missed = await self._node_subscriptions.subscribe(
                     name, lambda head, latest: self._create_state(session_id, head), seen
                 )
-                gathering = await self._join(
+                participants = await self._join(
                     connection_id, principal.user_id, key, metadata, channel
                 )
-                # From here on nothing waits: what is said now comes after the answer.
+                # No await from here on: messages published later follow this reply.
                 self._subscribe(connection_id, channel, keep_existing=seen is None)
         except BaseException:
             await self._node_subscriptions.release(name)
@@ -150,17 +158,17 @@ class SessionsService:
         return {
             "ok": True,
             "session_id": session_id,
-            **gathering.body(),
+            **participants.body(),
             "epoch": channel.state.position.epoch,
-            # What was sent until now; who lags gets the rest after this answer.
+            # The last sent `seq`; a member that is behind gets the rest after this reply.
             "seq": self._hub.interval_and_seq(connection_id, channel)[1],
             "recovered": messages is not None,
             "messages": message_bodies(channel, messages or ()),
-            "metadata": dict(gathering.metadata),
+            "metadata": dict(participants.metadata),
         }
 
     async def leave(self, connection_id: str, principal: Principal, session_id: str) -> Reply:
-        """Go out of a session."""
+        """Leave a session; raises `RequestError` if the connection is no member."""
         key = (principal.org, session_id)
         await self.require_member(connection_id, key)
         await self._presence.leave(connection_id, key)
@@ -169,44 +177,46 @@ class SessionsService:
         return {"ok": True}
 
     async def kick(self, principal: Principal, session_id: str, user_id: str) -> Reply:
-        """Send a user out of a session, on every device."""
+        """Remove a user from a session, on every device; needs the moderator scope."""
         principal.require(Scope.SESSION_MODERATE)
         connections = await self._presence.kick((principal.org, session_id), user_id)
         await self._release_idle()
         return {"ok": True, "connections": connections}
 
     async def close(self, principal: Principal, session_id: str) -> Reply:
-        """End a session for everybody."""
+        """Close a session for all members; needs the moderator scope."""
         principal.require(Scope.SESSION_MODERATE)
         connections = await self._presence.close((principal.org, session_id))
         await self._release_idle()
         return {"ok": True, "connections": connections}
 
     async def participants(self, principal: Principal, session_id: str) -> Reply:
-        """Who is there; in a session that nobody has made, nobody is."""
+        """The participants of a session; none if the session does not exist."""
         self.authorize(principal, session_id)
-        gathering = await self._presence.participants((principal.org, session_id))
-        return {"ok": True, **(gathering or Participants(0, ())).body()}
+        participants = await self._presence.participants((principal.org, session_id))
+        return {"ok": True, **(participants or Participants(0, ())).body()}
 
     async def require_member(self, connection_id: str, key: SessionKey) -> None:
-        """Refuse a connection that is not in a session, and say why."""
+        """Raise `RequestError` if a connection is no member: not joined, or session closed."""
         if (connection_id, key) in self.memberships:
             return
-        gathering = await self._presence.participants(key)
-        if gathering is not None and gathering.closed:
+        participants = await self._presence.participants(key)
+        if participants is not None and participants.closed:
             raise session_closed()
-        raise RequestError(ErrorCode.SESSION_NOT_JOINED, "this connection is not in the session")
+        raise RequestError(
+            ErrorCode.SESSION_NOT_JOINED, "this connection is not in the session: join first"
+        )
 
-    # --- as time goes by
+    # --- expiry
 
     async def sweep(self) -> None:
-        """Give up who did not come back, and forget the sessions whose time is over."""
-        over = await self._presence.sweep()
+        """Remove users whose grace period has ended, and delete expired sessions' logs."""
+        expired = await self._presence.sweep()
         await self._release_idle()
-        for key in over:
+        for key in expired:
             await self._broker.forget(session_channel(*key))
 
-    # --- inside
+    # --- internal
 
     async def _join(
         self,
@@ -219,36 +229,36 @@ class SessionsService:
         if not self.local_presence.is_connected(connection_id):
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
         self.memberships.check_limit(connection_id, key)
-        with self.local_presence.collect_events(connection_id, key) as news:
-            gathering = await self._presence.join(connection_id, user_id, key, metadata)
-        gathering = gathering.apply(news, user_id)
-        # What waits may find the connection broken, and end it.
+        with self.local_presence.collect_events(connection_id, key) as events:
+            participants = await self._presence.join(connection_id, user_id, key, metadata)
+        participants = participants.apply(events, user_id)
+        # Flushing may find the connection broken and remove it.
         self._hub.flush_channel(channel)
         if not self.local_presence.is_connected(connection_id):
-            # What was said when it ended may have come to be before this has let it in. Its user
-            # may have been waited for, and is again.
+            # Its departure may have been processed before this join. `lost`, because its user
+            # may have been within the grace period.
             self._presence.remove(connection_id, key, lost=True)
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
-        self.memberships.add(connection_id, user_id, key, gathering.revision)
-        return gathering
+        self.memberships.add(connection_id, user_id, key, participants.revision)
+        return participants
 
     def _subscribe(self, connection_id: str, channel: Channel, *, keep_existing: bool) -> None:
         if keep_existing and self._hub.is_subscribed(connection_id, channel):
-            # It is in already: to begin at the head would lose what it is still owed.
+            # Already subscribed: a new subscription at the head would skip pending messages.
             self._hub.flush_channel(channel)
         else:
             self._hub.subscribe(connection_id, channel, 0)
 
     async def _release_idle(self) -> None:
-        """Follow no session any more that nobody here is in."""
-        emptied = self.local_presence.idle_channels
-        while emptied:
-            name = emptied.pop()
-            # Who is opening it lets it go again; a tick must not wait for that.
+        """Stop receiving sessions without members on this node."""
+        idle = self.local_presence.idle_channels
+        while idle:
+            name = idle.pop()
+            # A channel that is opening is released by its opener; a tick must not wait for that.
             if self._hub.channel(name) is not None:
                 await self._node_subscriptions.release(name)
 
-    def _create_state(self, session_id: str, head: Place) -> SessionState:
+    def _create_state(self, session_id: str, head: Position) -> SessionState:
         return SessionState(
             session_id,
             head,

@@ -1,4 +1,4 @@
-"""What clients publish: judged one by one, idempotent by id, kept apart by org and user."""
+"""Publishing by clients: validation, idempotency, and isolation of orgs and users."""
 
 from typing import Any
 
@@ -13,20 +13,22 @@ from tests.kit.rigs.market import PRICE, MarketRig, trader
 
 
 async def submit(
-    desk: MarketRig, *messages: object, who: Principal | None = None
+    market: MarketRig, *messages: object, principal: Principal | None = None
 ) -> dict[str, Any]:
-    """The answer that the publisher gets."""
-    return publish_reply(await desk.client_publishing.publish(who or trader("feed"), messages))
+    """The reply that the publisher gets."""
+    return publish_reply(
+        await market.client_publishing.publish(principal or trader("feed"), messages)
+    )
 
 
 def price(symbol: str = "A", **more: object) -> dict[str, object]:
     return {"topic": f"PRICE:{symbol}", "data": PRICE, **more}
 
 
-async def test_positions_come_back_in_the_order_of_the_messages() -> None:
-    desk = await MarketRig.create()
-    answer = await submit(desk, price("A"), price("B"), price("A"))
-    assert answer == {
+async def test_positions_have_the_order_of_the_messages() -> None:
+    market = await MarketRig.create()
+    reply = await submit(market, price("A"), price("B"), price("A"))
+    assert reply == {
         "ok": True,
         "positions": [
             {"epoch": "e1", "seq": 1},
@@ -36,10 +38,10 @@ async def test_positions_come_back_in_the_order_of_the_messages() -> None:
     }
 
 
-async def test_what_is_wrong_is_refused_alone_and_the_others_are_published() -> None:
-    desk = await MarketRig.create(publishing=PublishingConfig(message_bytes=500))
-    answer = await submit(
-        desk,
+async def test_invalid_messages_are_refused_and_valid_ones_published() -> None:
+    market = await MarketRig.create(publishing=PublishingConfig(message_bytes=500))
+    reply = await submit(
+        market,
         price(),
         {"topic": "NOISE:A", "data": {}},
         {"topic": "PRICE:A", "data": {"bid": 1}},
@@ -53,49 +55,49 @@ async def test_what_is_wrong_is_refused_alone_and_the_others_are_published() -> 
         price(id=""),
         price(),
     )
-    assert answer["ok"] is False
+    assert reply["ok"] is False
     codes = [
-        each["error"]["code"] if "error" in each else each["seq"] for each in answer["positions"]
+        each["error"]["code"] if "error" in each else each["seq"] for each in reply["positions"]
     ]
     assert codes == [1, "topic.unknown"] + ["request.invalid"] * 3 + ["limit.payload"] + [
         "request.invalid"
     ] * 5 + [2]
-    assert answer["error"]["code"] == "topic.unknown"
-    assert answer["error"]["details"]["index"] == 1
+    assert reply["error"]["code"] == "topic.unknown"
+    assert reply["error"]["details"]["index"] == 1
 
 
 async def test_publishing_needs_the_scope_and_the_symbol() -> None:
-    desk = await MarketRig.create()
-    listener = Principal("eve", "default", frozenset({Scope.MARKET_READ.value}), 1e12)
+    market = await MarketRig.create()
+    reader = Principal("eve", "default", frozenset({Scope.MARKET_READ.value}), 1e12)
     with pytest.raises(AccessError) as refused:
-        await submit(desk, price(), who=listener)
+        await submit(market, price(), principal=reader)
     assert refused.value.code == "auth.forbidden"
     scopes = frozenset({Scope.MARKET_PUBLISH.value})
     narrow = Principal("feed", "default", scopes, 1e12, symbols=("BTC*",))
-    answer = await submit(desk, price("ETH"), price("BTCUSDT"), who=narrow)
-    assert [each.get("seq") for each in answer["positions"]] == [None, 1]
-    assert answer["error"]["code"] == "auth.forbidden"
+    reply = await submit(market, price("ETH"), price("BTCUSDT"), principal=narrow)
+    assert [each.get("seq") for each in reply["positions"]] == [None, 1]
+    assert reply["error"]["code"] == "auth.forbidden"
 
 
-async def test_the_same_id_and_message_is_one_message_and_another_is_a_conflict() -> None:
-    desk = await MarketRig.create()
-    ann = await desk.client("ann", "PRICE:A")
-    first = await submit(desk, price(id="1"))
-    assert await submit(desk, price(id="1")) == first
-    other = await submit(desk, price(id="1", data={**PRICE, "last": "2"}))
+async def test_repeated_id_is_one_message_or_a_conflict() -> None:
+    market = await MarketRig.create()
+    ann = await market.client("ann", "PRICE:A")
+    first = await submit(market, price(id="1"))
+    assert await submit(market, price(id="1")) == first
+    other = await submit(market, price(id="1", data={**PRICE, "last": "2"}))
     assert other["error"]["code"] == "publish.conflict"
-    desk.settle()
+    market.settle()
     assert len(ann.messages()) == 1
-    desk.clock.advance(121)
-    again = await submit(desk, price(id="1"))
-    assert again["positions"][0]["seq"] == 2, "the window has passed"
+    market.clock.advance(121)
+    again = await submit(market, price(id="1"))
+    assert again["positions"][0]["seq"] == 2, "the idempotency window has ended"
 
 
-async def test_ids_of_other_publishers_and_topics_are_other_ids() -> None:
-    desk = await MarketRig.create()
+async def test_ids_are_separate_for_each_publisher_and_topic() -> None:
+    market = await MarketRig.create()
     seqs = [
-        (await submit(desk, price(symbol, id="1"), who=who))["positions"][0]["seq"]
-        for symbol, who in (
+        (await submit(market, price(symbol, id="1"), principal=principal))["positions"][0]["seq"]
+        for symbol, principal in (
             ("A", trader("feed")),
             ("B", trader("feed")),
             ("A", trader("other")),
@@ -110,23 +112,23 @@ PRIVATE = ("USER_DATA", "BOT_STATUS", "RISK_ALERTS", "ORDER_UPDATES")
 
 @pytest.mark.behaviour("A7", "B1", "B4", "D8", "D43")
 @pytest.mark.parametrize("topic", PRIVATE)
-async def test_a_private_message_reaches_every_device_of_its_user_and_nobody_else(
+async def test_private_message_reaches_only_devices_of_its_user(
     topic: str,
 ) -> None:
-    desk = await MarketRig.create()
+    market = await MarketRig.create()
     links = {}
-    for name, who in {
+    for name, principal in {
         "ann-phone": trader("ann"),
         "ann-desk": trader("ann"),
         "bob": trader("bob"),
         "ann-of-acme": trader("ann", "acme"),
     }.items():
-        links[name] = desk.connect(name, who)
-        reply = await desk.service.subscribe(name, who, [topic])
+        links[name] = market.connect(name, principal)
+        reply = await market.service.subscribe(name, principal, [topic])
         assert reply[topic]["status"] == "CONNECTED"
     canary = {"order_id": "canary", "nested": {"a": [1, {"b": None}]}, "status": "NEW"}
-    await submit(desk, {"topic": topic, "user": "ann", "data": canary})
-    desk.settle()
+    await submit(market, {"topic": topic, "user": "ann", "data": canary})
+    market.settle()
     assert {name for name, link in links.items() if link.written} == {"ann-phone", "ann-desk"}
     [message] = links["ann-phone"].messages(topic.lower())
     assert (message["stream"], message["symbol"]) == (topic, None)
@@ -134,12 +136,12 @@ async def test_a_private_message_reaches_every_device_of_its_user_and_nobody_els
 
 
 @pytest.mark.behaviour("D10")
-async def test_a_message_to_a_user_whom_nobody_knows_reaches_nobody_and_is_no_error() -> None:
-    desk = await MarketRig.create()
-    bob = await desk.client("bob", "USER_DATA")
-    answer = await submit(desk, {"topic": "USER_DATA", "user": "nobody", "data": {}})
-    assert answer["ok"]
-    desk.settle()
+async def test_message_to_unknown_user_is_accepted() -> None:
+    market = await MarketRig.create()
+    bob = await market.client("bob", "USER_DATA")
+    reply = await submit(market, {"topic": "USER_DATA", "user": "nobody", "data": {}})
+    assert reply["ok"]
+    market.settle()
     assert bob.written == []
 
 
@@ -155,11 +157,11 @@ async def test_a_message_to_a_user_whom_nobody_knows_reaches_nobody_and_is_no_er
         ("TRADES:A", {}),
     ],
 )
-async def test_each_stream_has_a_shape_and_what_does_not_fit_is_refused(
+async def test_data_that_does_not_match_its_stream_is_refused(
     topic: str, data: dict[str, object]
 ) -> None:
-    desk = await MarketRig.create()
+    market = await MarketRig.create()
     user = None if ":" in topic else "ann"
-    answer = await submit(desk, {"topic": topic, "data": data, **({"user": user} if user else {})})
-    assert answer["error"]["code"] == "request.invalid"
-    assert topic in answer["error"]["message"]
+    reply = await submit(market, {"topic": topic, "data": data, **({"user": user} if user else {})})
+    assert reply["error"]["code"] == "request.invalid"
+    assert topic in reply["error"]["message"]

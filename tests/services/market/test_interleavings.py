@@ -1,4 +1,4 @@
-"""Subscribing, coming back, leaving and publishing at once, over a broker that takes its time."""
+"""Concurrent subscribing, recovery, leaving and publishing over a slow broker."""
 
 import asyncio
 import random
@@ -19,22 +19,22 @@ SEEDS = range(250)
 QUIET = FreshnessConfig(heartbeat_seconds=0)
 
 
-async def held_desk() -> tuple[MarketRig, SlowBroker]:
-    """A market over a broker that can be held."""
-    desk = MarketRig(freshness=QUIET, broker=SlowBroker)
-    broker = desk.broker
+async def held_market() -> tuple[MarketRig, SlowBroker]:
+    """A market over a broker whose calls the test interleaves."""
+    market = MarketRig(freshness=QUIET, broker=SlowBroker)
+    broker = market.broker
     assert isinstance(broker, SlowBroker)
-    await broker.start(desk.hub.deliver)
-    return desk, broker
+    await broker.start(market.hub.deliver)
+    return market, broker
 
 
 class Reader:
-    """A client of one topic that checks what it is told."""
+    """A client of one topic that validates its messages."""
 
-    def __init__(self, desk: MarketRig, name: str, topic: str) -> None:
+    def __init__(self, market: MarketRig, name: str, topic: str) -> None:
         self.name, self.topic = name, topic
-        self._desk = desk
-        self._link = desk.connect(name)
+        self._desk = market
+        self._link = market.connect(name)
         self.reply: dict[str, Any] = {}
 
     async def subscribe(self, seen: Position | None = None) -> None:
@@ -43,37 +43,37 @@ class Reader:
             self.name, trader(self.name), [self.topic], since=since
         )
         self.reply = orjson.loads(orjson.dumps(replies))[self.topic]
-        # Events that came before belong to an earlier subscription.
+        # Earlier events belong to an earlier subscription.
         self._link.written.clear()
 
     async def unsubscribe(self) -> None:
         await self._desk.service.unsubscribe(self.name, trader(self.name), [self.topic])
 
     def last_seq(self) -> int:
-        """The last message that it has; each followed on the one before."""
-        place: int = self.reply["seq"]
+        """The `seq` of the last message; asserts that there is no gap."""
+        last_seq: int = self.reply["seq"]
         for message in self._link.messages():
             if message.get("type") == "update":
-                assert (message["prev"], message["seq"]) == (place, place + 1), self.reply
-                place = message["seq"]
-        return place
+                assert (message["prev"], message["seq"]) == (last_seq, last_seq + 1), self.reply
+                last_seq = message["seq"]
+        return last_seq
 
 
 @pytest.mark.parametrize("block", range(5))
-async def test_whoever_comes_back_gets_each_message_once_at_any_interleaving(block: int) -> None:
+async def test_recovering_client_gets_each_message_once(block: int) -> None:
     for seed in SEEDS[block * 50 : block * 50 + 50]:
-        desk, broker = await held_desk()
+        market, broker = await held_market()
         for number in range(1, 4):
-            await desk.trade("A", number)
+            await market.trade("A", number)
         topic = "TRADES:A"
-        readers = [Reader(desk, name, topic) for name in ("ann", "bob", "carl", "dora")]
+        readers = [Reader(market, name, topic) for name in ("ann", "bob", "carl", "dora")]
         ann, bob, carl, dora = readers
 
-        async def publish(first: int, desk: MarketRig = desk) -> None:
+        async def publish(first: int, market: MarketRig = market) -> None:
             for number in range(first, first + 4):
-                await desk.trade("A", number)
+                await market.trade("A", number)
 
-        async def come_and_go(reader: Reader = dora) -> None:
+        async def resubscribe(reader: Reader = dora) -> None:
             await reader.subscribe()
             await reader.unsubscribe()
             await reader.subscribe(Position("e1", 3))
@@ -84,11 +84,11 @@ async def test_whoever_comes_back_gets_each_message_once_at_any_interleaving(blo
                 publish(10),
                 bob.subscribe(Position("e1", 3)),
                 carl.subscribe(),
-                come_and_go(),
+                resubscribe(),
             ],
             random.Random(seed),
         )
-        desk.settle()
+        market.settle()
         assert results == [None] * 5
         for reader, seen in ((ann, 1), (bob, 3), (dora, 3)):
             reply = reader.reply
@@ -98,46 +98,46 @@ async def test_whoever_comes_back_gets_each_message_once_at_any_interleaving(blo
         assert [each.last_seq() for each in readers] == [7] * 4, seed
 
 
-async def test_a_channel_that_was_let_go_and_taken_up_at_once_is_still_heard() -> None:
+async def test_channel_reopened_during_its_release_still_delivers() -> None:
     for seed in SEEDS:
-        desk, broker = await held_desk()
-        ann, bob = (Reader(desk, name, "PRICE:A") for name in ("ann", "bob"))
+        market, broker = await held_market()
+        ann, bob = (Reader(market, name, "PRICE:A") for name in ("ann", "bob"))
         await ann.subscribe()
 
         await broker.interleave([ann.unsubscribe(), bob.subscribe()], random.Random(seed))
-        await broker.interleave([desk.price("A")], random.Random(seed))
-        desk.settle()
+        await broker.interleave([market.price("A")], random.Random(seed))
+        market.settle()
         assert bob.last_seq() == 1, seed
         await bob.unsubscribe()
         assert not broker._watched, seed
 
 
-async def test_a_subscriber_who_is_gone_before_the_answer_leaves_nothing() -> None:
+async def test_subscriber_gone_before_the_reply_leaves_no_state() -> None:
     for seed in SEEDS:
-        desk, broker = await held_desk()
-        ann = Reader(desk, "ann", "PRICE:A")
+        market, broker = await held_market()
+        ann = Reader(market, "ann", "PRICE:A")
         await broker.interleave(
-            [ann.subscribe(), desk.service.remove_connection("ann")], random.Random(seed)
+            [ann.subscribe(), market.service.remove_connection("ann")], random.Random(seed)
         )
         assert not broker._watched
-        assert not desk.hub.channels()
-        assert not desk.hub._opening
+        assert not market.hub.channels()
+        assert not market.hub._opening
 
 
-async def test_one_that_is_cancelled_while_it_waits_hands_its_turn_on() -> None:
+async def test_cancelled_subscriber_passes_its_lock_on() -> None:
     for seed in SEEDS:
-        desk, broker = await held_desk()
-        ann, bob = (Reader(desk, name, "PRICE:A") for name in ("ann", "bob"))
+        market, broker = await held_market()
+        ann, bob = (Reader(market, name, "PRICE:A") for name in ("ann", "bob"))
         first = asyncio.ensure_future(ann.subscribe())
 
-        async def give_up(task: "asyncio.Future[None]" = first, seed: int = seed) -> None:
+        async def cancel(task: "asyncio.Future[None]" = first, seed: int = seed) -> None:
             for _ in range(seed % 30):
                 await asyncio.sleep(0)
             task.cancel()
 
-        await broker.interleave([give_up(), bob.subscribe()], random.Random(seed))
-        await broker.interleave([desk.price("A")], random.Random(seed))
-        desk.settle()
+        await broker.interleave([cancel(), bob.subscribe()], random.Random(seed))
+        await broker.interleave([market.price("A")], random.Random(seed))
+        market.settle()
         assert bob.last_seq() == 1, seed
         await asyncio.wait([first])
 
@@ -149,34 +149,34 @@ def levels(body: dict[str, Any]) -> dict[str, str]:
     return {price: quantity for side in ("bids", "asks") for price, quantity in body[side]}
 
 
-async def test_a_book_that_several_nodes_publish_is_what_all_of_them_said() -> None:
+async def test_book_of_several_publishers_has_all_their_changes() -> None:
     for seed in SEEDS[:120]:
-        desk, broker = await held_desk()
-        other = PublishingService(PublishingConfig(), broker, desk.clock)
-        ann = await desk.client("ann", "ORDERBOOK:A")
+        market, broker = await held_market()
+        other = PublishingService(PublishingConfig(), broker, market.clock)
+        ann = await market.client("ann", "ORDERBOOK:A")
 
         async def publish(service: PublishingService, price: int) -> None:
             for quantity in ("1", "2"):
                 bids = [[str(price), quantity]]
                 await service.publish("ORDERBOOK:A", {"bids": bids, "asks": []})
 
-        calls = [publish(desk.publishing, price) for price in (1, 2)]
+        calls = [publish(market.publishing, price) for price in (1, 2)]
         calls += [publish(other, price) for price in (3, 4)]
         assert await broker.interleave(calls, random.Random(seed)) == [None] * 4
-        desk.settle()
-        told: dict[str, str] = {}
+        market.settle()
+        received: dict[str, str] = {}
         for message in ann.messages("orderbook"):
-            told |= levels(message["data"])
+            received |= levels(message["data"])
         latest = await broker.latest("ORDERBOOK:A")
         assert latest is not None
         assert latest.position.seq == 8
-        assert levels(orjson.loads(latest.data)) == told == dict.fromkeys("1234", "2"), seed
+        assert levels(orjson.loads(latest.data)) == received == dict.fromkeys("1234", "2"), seed
 
 
-async def test_overlapping_publishes_of_which_some_fail_leave_the_book_as_it_was_told() -> None:
+async def test_failed_concurrent_changes_leave_the_book_consistent() -> None:
     for seed in SEEDS[:120]:
-        desk, broker = await held_desk()
-        await desk.book("A", [("1", "1")], [("9", "1")], "snapshot")
+        market, broker = await held_market()
+        await market.book("A", [("1", "1")], [("9", "1")], "snapshot")
         choice = random.Random(seed)
         original = broker.publish
 
@@ -190,7 +190,7 @@ async def test_overlapping_publishes_of_which_some_fail_leave_the_book_as_it_was
             return await original(*args, **options)
 
         broker.publish = partial(publish, hold=broker._wait_turn)  # type: ignore[method-assign]
-        calls = [desk.book("A", [("2", str(n)), (str(n), "1")], []) for n in range(3, 8)]
+        calls = [market.book("A", [("2", str(n)), (str(n), "1")], []) for n in range(3, 8)]
         results = await broker.interleave(calls, choice)
         broker.publish = original  # type: ignore[method-assign]
         expected = {"1": "1", "9": "1"}
@@ -200,13 +200,13 @@ async def test_overlapping_publishes_of_which_some_fail_leave_the_book_as_it_was
         latest = await broker.latest("ORDERBOOK:A")
         assert latest is not None
         assert levels(orjson.loads(latest.data)) == expected, seed
-        # What stands is what the next change is judged by.
-        await desk.book("A", [(price, "0") for price in expected if price != "9"], [("9", "0")])
+        # The next change is validated against the stored book.
+        await market.book("A", [(price, "0") for price in expected if price != "9"], [("9", "0")])
         assert levels(orjson.loads((await broker.latest("ORDERBOOK:A")).data)) == {}  # type: ignore[union-attr]
 
 
 class SlowForB(MemoryBroker):
-    """Takes its time for one topic, until it is let go."""
+    """Blocks for one topic until released."""
 
     released: asyncio.Event
 
@@ -216,43 +216,43 @@ class SlowForB(MemoryBroker):
         await super().watch(channel)
 
 
-async def test_no_message_comes_before_the_answer_however_long_another_topic_takes() -> None:
-    desk = MarketRig(freshness=QUIET, broker=SlowForB)
-    broker = desk.broker
+async def test_no_message_precedes_the_reply_despite_a_slow_topic() -> None:
+    market = MarketRig(freshness=QUIET, broker=SlowForB)
+    broker = market.broker
     assert isinstance(broker, SlowForB)
     broker.released = asyncio.Event()
-    await broker.start(desk.hub.deliver)
-    await desk.price("A", "1.01")
-    link = desk.connect("ann")
-    asking = asyncio.create_task(desk.subscribe("ann", "PRICE:A", "PRICE:B", "PRICE:C"))
+    await broker.start(market.hub.deliver)
+    await market.price("A", "1.01")
+    link = market.connect("ann")
+    asking = asyncio.create_task(market.subscribe("ann", "PRICE:A", "PRICE:B", "PRICE:C"))
     await asyncio.sleep(0)
-    assert desk.hub.topic_count == 1, "the first is followed, and the second asked for"
-    await desk.price("A", "1.02")
-    desk.settle()
+    assert market.hub.topic_count == 1, "the first topic is open, the second is opening"
+    await market.price("A", "1.02")
+    market.settle()
     assert link.messages() == []
     broker.released.set()
     replies = orjson.loads(orjson.dumps(await asking))
     assert replies["PRICE:A"]["snapshot"]["data"]["last"] == "1.02"
     assert [each["status"] for each in replies.values()] == ["CONNECTED"] * 3
-    desk.settle()
+    market.settle()
     assert link.messages() == []
 
 
-async def test_a_topic_stays_while_another_is_waited_for_though_its_last_listener_goes() -> None:
-    desk = MarketRig(freshness=QUIET, broker=SlowForB)
-    broker = desk.broker
+async def test_topic_stays_open_while_another_topic_is_opening() -> None:
+    market = MarketRig(freshness=QUIET, broker=SlowForB)
+    broker = market.broker
     assert isinstance(broker, SlowForB)
     broker.released = asyncio.Event()
-    await broker.start(desk.hub.deliver)
-    await desk.client("bob", "PRICE:A")
-    link = desk.connect("ann")
-    asking = asyncio.create_task(desk.subscribe("ann", "PRICE:A", "PRICE:B"))
+    await broker.start(market.hub.deliver)
+    await market.client("bob", "PRICE:A")
+    link = market.connect("ann")
+    asking = asyncio.create_task(market.subscribe("ann", "PRICE:A", "PRICE:B"))
     await asyncio.sleep(0)
-    await desk.service.unsubscribe("bob", trader("bob"), ["PRICE:A"])
+    await market.service.unsubscribe("bob", trader("bob"), ["PRICE:A"])
     broker.released.set()
     await asking
-    await desk.price("A", "1.02")
-    desk.settle()
+    await market.price("A", "1.02")
+    market.settle()
     assert [message["data"]["last"] for message in link.messages("price")] == ["1.02"]
-    await desk.service.remove_connection("ann")
-    assert desk.hub.topic_count == 0
+    await market.service.remove_connection("ann")
+    assert market.hub.topic_count == 0

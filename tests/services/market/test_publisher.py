@@ -1,4 +1,4 @@
-"""The publisher for threads: in order, bounded, and never a caller that waits for ever."""
+"""Publisher: order over threads, bounds, failures and shutdown."""
 
 import asyncio
 from concurrent.futures import Future
@@ -12,16 +12,16 @@ from tests.kit.rigs.market import PRICE, MarketRig, trader
 
 
 async def started(max_waiting: int = 10_000) -> tuple[MarketRig, Publisher]:
-    desk = await MarketRig.create()
-    publisher = Publisher(desk.publishing, max_queued=max_waiting)
+    market = await MarketRig.create()
+    publisher = Publisher(market.publishing, max_queued=max_waiting)
     await publisher.start()
-    return desk, publisher
+    return market, publisher
 
 
 @pytest.mark.behaviour("A17", "A18")
-async def test_many_threads_publish_at_once_and_nothing_is_lost_or_out_of_order() -> None:
-    desk, publisher = await started()
-    ann = await desk.client("ann", *(f"TRADES:T{number}" for number in range(8)))
+async def test_threads_publish_in_order_without_loss() -> None:
+    market, publisher = await started()
+    ann = await market.client("ann", *(f"TRADES:T{number}" for number in range(8)))
 
     def feed(number: int) -> list[int]:
         trade = {"price": "1", "qty": "1", "side": "buy", "ts": 1}
@@ -33,7 +33,7 @@ async def test_many_threads_publish_at_once_and_nothing_is_lost_or_out_of_order(
 
     seqs = await asyncio.gather(*(asyncio.to_thread(feed, number) for number in range(8)))
     assert seqs == [list(range(1, 201))] * 8
-    desk.settle()
+    market.settle()
     for number in range(8):
         mine = [each for each in ann.messages() if each["symbol"] == f"T{number}"]
         assert [each["data"]["trades"][0]["id"] for each in mine] == list(range(200))
@@ -41,7 +41,7 @@ async def test_many_threads_publish_at_once_and_nothing_is_lost_or_out_of_order(
     await publisher.stop()
 
 
-async def test_what_is_wrong_comes_back_to_the_thread_and_the_rest_goes_on() -> None:
+async def test_invalid_message_fails_its_future_only() -> None:
     _, publisher = await started()
 
     def feed() -> list[object]:
@@ -60,15 +60,15 @@ async def test_what_is_wrong_comes_back_to_the_thread_and_the_rest_goes_on() -> 
     await publisher.stop()
 
 
-async def test_a_fault_of_ours_is_told_and_does_not_end_the_publisher(
+async def test_internal_error_fails_its_future_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    desk, publisher = await started()
+    market, publisher = await started()
 
     async def fail(*_: object, **__: object) -> Position:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(desk.publishing, "publish", fail)
+    monkeypatch.setattr(market.publishing, "publish", fail)
     future = publisher.publish("PRICE:A", PRICE)
     with pytest.raises(ZeroDivisionError):
         await asyncio.wrap_future(future)
@@ -77,7 +77,7 @@ async def test_a_fault_of_ours_is_told_and_does_not_end_the_publisher(
     await publisher.stop()
 
 
-async def test_a_queue_that_is_full_refuses_at_once() -> None:
+async def test_full_queue_refuses_at_once() -> None:
     _, publisher = await started(max_waiting=3)
     futures = [publisher.publish("PRICE:A", PRICE) for _ in range(3)]
     with pytest.raises(LimitError) as refused:
@@ -88,16 +88,16 @@ async def test_a_queue_that_is_full_refuses_at_once() -> None:
     await publisher.stop()
 
 
-async def test_a_message_that_its_thread_gave_up_is_not_published() -> None:
-    desk, publisher = await started()
-    given_up, wanted = [publisher.publish("PRICE:A", PRICE) for _ in range(2)]
-    assert given_up.cancel()
+async def test_cancelled_message_is_not_published() -> None:
+    market, publisher = await started()
+    cancelled, wanted = [publisher.publish("PRICE:A", PRICE) for _ in range(2)]
+    assert cancelled.cancel()
     assert (await asyncio.wrap_future(wanted)).seq == 1
-    assert await desk.broker.head("PRICE:A") == Position("e1", 1)
+    assert await market.broker.head("PRICE:A") == Position("e1", 1)
     await publisher.stop()
 
 
-async def test_when_the_server_stops_nobody_waits_for_ever() -> None:
+async def test_stop_fails_queued_messages() -> None:
     _, publisher = await started()
     waiting: Future[Position] = publisher.publish("PRICE:A", PRICE)
     await publisher.stop()
@@ -108,32 +108,32 @@ async def test_when_the_server_stops_nobody_waits_for_ever() -> None:
         await asyncio.to_thread(publisher.publish, "PRICE:A", PRICE)
 
 
-async def test_a_message_given_up_before_the_end_keeps_no_other_from_its_answer() -> None:
+async def test_stop_with_a_cancelled_message_fails_the_others() -> None:
     _, publisher = await started()
-    given_up, waiting = (publisher.publish("PRICE:A", PRICE) for _ in range(2))
-    given_up.cancel()
+    cancelled, waiting = (publisher.publish("PRICE:A", PRICE) for _ in range(2))
+    cancelled.cancel()
     await publisher.stop()
     assert isinstance(waiting.exception(0), FloorcastError)
 
 
-async def test_a_feed_that_never_waits_and_a_long_batch_let_others_have_their_turn() -> None:
-    desk = await MarketRig.create()
-    turns = 0
+async def test_busy_feed_and_long_batch_yield_to_other_tasks() -> None:
+    market = await MarketRig.create()
+    iterations = 0
 
     async def other() -> None:
-        nonlocal turns
+        nonlocal iterations
         while True:
-            turns += 1
+            iterations += 1
             await asyncio.sleep(0)
 
-    beside = asyncio.create_task(other())
-    feeding = FeedPublisher(desk.publishing)
+    other_task = asyncio.create_task(other())
+    feed_publisher = FeedPublisher(market.publishing)
     for _ in range(1000):
-        await feeding.publish("PRICE:A", PRICE)
-    assert turns >= 10
-    before = turns
+        await feed_publisher.publish("PRICE:A", PRICE)
+    assert iterations >= 10
+    before = iterations
     message = {"topic": "PRICE:A", "data": PRICE}
-    outcomes = await desk.client_publishing.publish(trader("feed"), [message] * 1000)
+    outcomes = await market.client_publishing.publish(trader("feed"), [message] * 1000)
     assert len(outcomes) == 1000
-    assert turns - before >= 10
-    beside.cancel()
+    assert iterations - before >= 10
+    other_task.cancel()

@@ -1,4 +1,4 @@
-"""Publishing: what is right gets a position, what is wrong a reason."""
+"""PublishingService: positions of valid messages, errors of invalid ones."""
 
 from decimal import Decimal
 from types import MappingProxyType
@@ -17,11 +17,11 @@ from tests.kit.server.in_process import PRICE
 
 
 async def service() -> tuple[PublishingService, MemoryBroker]:
-    desk = await MarketRig.create(publishing=PublishingConfig(message_bytes=1024))
-    return desk.publishing, desk.broker
+    market = await MarketRig.create(publishing=PublishingConfig(message_bytes=1024))
+    return market.publishing, market.broker
 
 
-async def test_an_update_is_stamped_and_kept_exactly_as_it_was_written() -> None:
+async def test_update_is_stamped_and_stored_verbatim() -> None:
     publishing, broker = await service()
     data = {**PRICE, "last": "1.010", "venue": {"name": "XETR", "depth": [1, 2.5, None]}}
     assert await publishing.publish("PRICE:A", data) == Position("e1", 1)
@@ -53,7 +53,7 @@ async def test_an_update_is_stamped_and_kept_exactly_as_it_was_written() -> None
         ("PRICE:A", {"extra": "x" * 1024}, "limit.payload"),
     ],
 )
-async def test_what_is_wrong_is_refused_and_leaves_no_position(
+async def test_invalid_message_is_refused_without_a_position(
     topic: str, change: dict[Any, Any], code: str
 ) -> None:
     publishing, broker = await service()
@@ -63,13 +63,13 @@ async def test_what_is_wrong_is_refused_and_leaves_no_position(
     assert (await broker.head("PRICE:A")).seq == 0
 
 
-async def test_a_field_that_is_missing_is_named() -> None:
+async def test_error_names_the_missing_field() -> None:
     publishing, _ = await service()
     with pytest.raises(FloorcastError, match="PRICE:A: volume: Field required"):
         await publishing.publish("PRICE:A", {"bid": "1", "ask": "1", "last": "1"})
 
 
-async def test_any_mapping_will_do_and_a_later_change_of_it_does_not_matter() -> None:
+async def test_publish_copies_any_mapping() -> None:
     publishing, broker = await service()
     data = dict(PRICE)
     await publishing.publish("PRICE:A", MappingProxyType(data))
@@ -79,7 +79,7 @@ async def test_any_mapping_will_do_and_a_later_change_of_it_does_not_matter() ->
     assert b'"last":"1.01"' in entry.data
 
 
-async def test_a_message_may_be_exactly_as_large_as_the_limit() -> None:
+async def test_message_at_the_size_limit_is_accepted() -> None:
     publishing, _ = await service()
     room = 1024 - len(dumps({**PRICE, "extra": ""}))
     assert (await publishing.publish("PRICE:A", {**PRICE, "extra": "x" * room})).seq == 1

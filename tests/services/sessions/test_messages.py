@@ -1,4 +1,4 @@
-"""Sessions without sockets: who lags hears every message or is told to come back."""
+"""Session messages without sockets: a slow member gets every message or is disconnected."""
 
 from server.access import Principal
 from server.brokers import MemoryPresence
@@ -15,30 +15,30 @@ def member(user: str) -> Principal:
 
 
 class Room:
-    """One session on a desk whose links are small."""
+    """One session on a market whose links have small buffers."""
 
-    def __init__(self, desk: MarketRig) -> None:
-        self.desk = desk
+    def __init__(self, market: MarketRig) -> None:
+        self.market = market
         rules = SessionRules(grace_seconds=10.0, retention_seconds=60.0)
-        assembly = MemoryPresence(desk.clock, rules)
+        assembly = MemoryPresence(market.clock, rules)
         tickets = ResumeTickets(window_seconds=60.0, max_parked=10, max_parked_per_owner=10)
         self.sessions = SessionsService(
             SessionsConfig(backlog_messages=20),
-            desk.broker,
+            market.broker,
             assembly,
-            desk.node_subscriptions,
-            desk.hub,
+            market.node_subscriptions,
+            market.hub,
             tickets,
         )
         self.presence = assembly
         self.messages = SessionMessages(
-            self.sessions, desk.broker, assembly, desk.hub, desk.clock, message_bytes=4096
+            self.sessions, market.broker, assembly, market.hub, market.clock, message_bytes=4096
         )
 
     @staticmethod
     async def opened() -> "Room":
-        desk = await MarketRig.create(DeliveryConfig(buffer_bytes=4096, stalled_seconds=30.0))
-        room = Room(desk)
+        market = await MarketRig.create(DeliveryConfig(buffer_bytes=4096, stalled_seconds=30.0))
+        room = Room(market)
         await room.presence.start(room.sessions.local_presence.handle_event)
         return room
 
@@ -51,10 +51,10 @@ class Room:
     async def send(self, name: str, number: int) -> None:
         data = {"number": number, "padding": "x" * 100}
         await self.messages.send(name, member(name), "room", data, None)
-        self.desk.run_scheduled()
+        self.market.run_scheduled()
 
 
-async def test_who_lags_hears_every_message_when_it_reads_again() -> None:
+async def test_slow_member_catches_up_on_every_message() -> None:
     room = await Room.opened()
     slow, quick = await room.join("slow"), await room.join("quick")
     slow.stall()
@@ -63,12 +63,12 @@ async def test_who_lags_hears_every_message_when_it_reads_again() -> None:
     assert slow.clogged
     assert len(quick.messages("message")) == 18
     slow.resume()
-    room.desk.settle()
+    room.market.settle()
     assert [each["data"]["number"] for each in slow.messages("message")] == list(range(18))
     assert [each["seq"] for each in slow.messages("message")] == list(range(1, 19))
 
 
-async def test_who_lags_so_far_that_messages_are_gone_is_sent_to_come_back() -> None:
+async def test_slow_member_beyond_the_backlog_is_disconnected() -> None:
     room = await Room.opened()
     slow = await room.join("slow")
     await room.join("quick")
@@ -76,13 +76,13 @@ async def test_who_lags_so_far_that_messages_are_gone_is_sent_to_come_back() -> 
     for number in range(60):
         await room.send("quick", number)
     slow.resume()
-    room.desk.settle()
+    room.market.settle()
     assert slow.ended == ["server.overloaded"]
-    heard = [each["seq"] for each in slow.messages("message")]
-    assert heard == list(range(1, len(heard) + 1)), "until then nothing was left out"
+    received = [each["seq"] for each in slow.messages("message")]
+    assert received == list(range(1, len(received) + 1)), "no gap before the disconnect"
 
 
-async def test_a_signal_is_the_first_thing_that_a_lagging_member_does_not_hear() -> None:
+async def test_slow_member_misses_signals_but_not_presence() -> None:
     room = await Room.opened()
     slow, quick = await room.join("slow"), await room.join("quick")
     slow.clogged = True
@@ -90,25 +90,27 @@ async def test_a_signal_is_the_first_thing_that_a_lagging_member_does_not_hear()
     assert slow.messages("signal") == []
     assert room.sessions.local_presence.dropped_signals == 1
     late = await room.join("late")
-    room.desk.settle()
-    assert [each["user_id"] for each in slow.messages("user_joined")][-1] == "late", "that it does"
+    room.market.settle()
+    assert [each["user_id"] for each in slow.messages("user_joined")][-1] == "late", (
+        "presence is not dropped"
+    )
     await room.messages.signal("quick", member("quick"), "room", {"typing": False})
     assert len(late.messages("signal")) == 1
     assert quick.messages("signal") == []
 
 
-async def test_a_signal_never_stands_before_a_message_that_is_older() -> None:
+async def test_signal_follows_older_messages() -> None:
     room = await Room.opened()
     ann = await room.join("ann")
     await room.join("bob")
     data = {"text": "first"}
     await room.messages.send("bob", member("bob"), "room", data, None)
     await room.messages.signal("bob", member("bob"), "room", {"typing": True})
-    room.desk.settle()
+    room.market.settle()
     assert [event for event, _ in ann.events()] == ["user_joined", "message", "signal"]
 
 
-async def test_a_member_that_would_have_too_much_unread_is_let_go() -> None:
+async def test_member_with_too_many_unsent_bytes_is_disconnected() -> None:
     room = await Room.opened()
     slow = await room.join("slow")
     slow.stall()
@@ -116,4 +118,4 @@ async def test_a_member_that_would_have_too_much_unread_is_let_go() -> None:
         await room.join(f"u{number}")
     assert slow.max_buffered_bytes <= 4096
     assert slow.ended[:1] == ["server.overloaded"]
-    assert room.desk.counters.total("delivery.overloaded") == len(slow.ended), "and it is counted"
+    assert room.market.counters.total("delivery.overloaded") == len(slow.ended), "each is counted"

@@ -1,4 +1,4 @@
-"""Coming, going, kicking and closing that overlap in any way: all are told what is so."""
+"""Presence under concurrent joins, leaves, kicks and closes."""
 
 import random
 from collections import Counter
@@ -23,7 +23,7 @@ def member(user: str) -> Principal:
 
 
 class Client:
-    """One connection, and who it believes to be in the room."""
+    """A connection, and the users it believes to be in the session."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -33,13 +33,13 @@ class Client:
         self.leaving = False
 
     def joined(self, reply: dict[str, Any]) -> None:
-        """The answer has come: what was written before it is not about this stay."""
+        """Apply a join reply; earlier events belong to an earlier membership."""
         self.catch_up()
         self.believed = {each["user_id"] for each in reply["participants"]}
         assert reply["participant_count"] == len(self.believed)
 
     def catch_up(self) -> None:
-        """Read what has come."""
+        """Apply the events received since the last call."""
         events = self.link.events()
         for event, body in events[self.read :]:
             assert body.get("user_id") != self.name[:-1] or event == "message", (event, body)
@@ -53,28 +53,28 @@ class Client:
                 self.believed.add(body["user_id"])
             else:
                 self.believed.remove(body["user_id"])
-            # Who is about to leave may have been counted out already.
+            # A leaving client may be excluded from the count already.
             without = self.believed - {self.name[:-1]} if self.leaving else self.believed
             assert body["participant_count"] in (len(self.believed), len(without))
         self.read = len(events)
 
 
 class Room:
-    """A session whose every step waits."""
+    """A session whose every broker call the test interleaves."""
 
-    def __init__(self, desk: MarketRig) -> None:
-        self.desk = desk
-        self.presence = SlowPresence(desk.clock, SessionRules(10.0, 60.0))
+    def __init__(self, market: MarketRig) -> None:
+        self.market = market
+        self.presence = SlowPresence(market.clock, SessionRules(10.0, 60.0))
         self.service = SessionsService(
             SessionsConfig(),
-            desk.broker,
+            market.broker,
             self.presence,
-            desk.node_subscriptions,
-            desk.hub,
+            market.node_subscriptions,
+            market.hub,
             ResumeTickets(window_seconds=60.0, max_parked=10, max_parked_per_owner=10),
         )
         self.messages = SessionMessages(
-            self.service, desk.broker, self.presence, desk.hub, desk.clock, message_bytes=4096
+            self.service, market.broker, self.presence, market.hub, market.clock, message_bytes=4096
         )
         self.clients = [Client(name) for name in ("ann1", "ann2", "bob1", "bob2", "cid1")]
         self.gone: set[str] = set()
@@ -85,7 +85,7 @@ class Room:
             self.service.add_connection(client.name, client.link)
 
     async def live(self, client: Client, dice: random.Random) -> None:
-        """Do a few things, one after the other, as a client's packets are dealt with."""
+        """Run a few random requests in sequence, as for one client's packets."""
         me = member(client.name[:-1])
         for _ in range(4):
             if client.name in self.gone:
@@ -117,15 +117,15 @@ class Room:
                 client.leaving = False
 
     async def end(self, client: Client, *, lost: bool) -> None:
-        """It ends, whatever it is doing."""
+        """Remove the connection, whatever request is running."""
         client.catch_up()
         self.gone.add(client.name)
         await self.service.remove_connection(client.name, deliberate=not lost)
 
     async def check(self) -> None:
-        """Nothing is on its way: everybody knows the same, and it is so."""
+        """Assert that all clients agree with the presence record; nothing may be in flight."""
         await self.service._release_idle()
-        self.desk.settle()
+        self.market.settle()
         record = self.presence.sessions.get(*KEY)
         members = () if record is None else record.presence.members()
         users = {each.user_id for each in members}
@@ -136,14 +136,14 @@ class Room:
                 client.catch_up()
                 assert (client.believed is not None) == is_in
                 assert client.believed is None or client.believed == users
-        assert self.desk.hub.topic_count == bool(len(self.service.memberships))
-        assert not self.desk.node_subscriptions._holds
+        assert self.market.hub.topic_count == bool(len(self.service.memberships))
+        assert not self.market.node_subscriptions._holds
         assert not self.service.local_presence._joining
 
 
 @pytest.mark.behaviour("D42")
 @pytest.mark.parametrize("seed", range(150))
-async def test_whatever_overlaps_everybody_knows_who_is_there(seed: int) -> None:
+async def test_members_agree_on_presence_at_any_interleaving(seed: int) -> None:
     dice = random.Random(seed)
     room = Room(await MarketRig.create())
     await room.presence.start(room.service.local_presence.handle_event)
@@ -155,8 +155,8 @@ async def test_whatever_overlaps_everybody_knows_who_is_there(seed: int) -> None
             calls.append(room.end(dice.choice(present), lost=dice.random() < 0.5))
         await room.presence.interleave(calls, dice)
         await room.check()
-    everybody = [room.end(client, lost=False) for client in room.clients]
-    await room.presence.interleave(everybody, dice)
+    removals = [room.end(client, lost=False) for client in room.clients]
+    await room.presence.interleave(removals, dice)
     await room.check()
-    assert (room.desk.hub.topic_count, room.desk.hub.link_count) == (0, 0)
+    assert (room.market.hub.topic_count, room.market.hub.link_count) == (0, 0)
     assert len(room.service.memberships) == 0

@@ -1,4 +1,4 @@
-"""Sessions of those who were cut off: every message and every coming and going, once."""
+"""Recovery of session members: every message and presence event once, in order."""
 
 import asyncio
 from typing import Any
@@ -27,12 +27,12 @@ def principal(user: str) -> Principal:
 
 
 class TrackedClient:
-    """What one client has heard, and the last offset that came with it."""
+    """The events one client has received, and its last offset."""
 
     def __init__(self) -> None:
         self.received: list[ReceivedEvent] = []
         self.since = 0
-        # In the order of their offsets: what was written behind what it surely has.
+        # Written after the events it has surely received, in the order of their offsets.
         self.fresh: list[tuple[ReceivedEvent | None, str]] = []
         self.offset: str | None = None
         self.link: RecordingLink | None = None
@@ -47,10 +47,10 @@ class TrackedClient:
             self.fresh.append((item(event, body) if event in KINDS else None, offset))
 
     def read(self, count: int | None = None) -> None:
-        for heard, offset in self.fresh[:count]:
+        for received, offset in self.fresh[:count]:
             self.offset = offset
-            if heard is not None:
-                self.received.append(heard)
+            if received is not None:
+                self.received.append(received)
         self.fresh = []
 
 
@@ -59,38 +59,38 @@ def item(event: str, body: dict[str, Any]) -> ReceivedEvent:
 
 
 class RecoveryMachine(RuleBasedStateMachine):
-    """One session, an eye that sees everything, and clients that are cut off again and again."""
+    """A session with an observer of all events, and clients that disconnect and resume."""
 
     @initialize(grace=st.sampled_from([0.0, 10.0]))
     def open(self, grace: float) -> None:
         self.loop = asyncio.new_event_loop()
         delivery = DeliveryConfig(buffer_bytes=64 * 1024, recoverable=True)
-        self.desk: MarketRig = self.run(MarketRig.create(delivery))
+        self.market: MarketRig = self.run(MarketRig.create(delivery))
         self.tickets = ResumeTickets(window_seconds=60, max_parked=100, max_parked_per_owner=100)
         rules = SessionRules(grace_seconds=grace, retention_seconds=1000)
-        assembly = MemoryPresence(self.desk.clock, rules)
+        assembly = MemoryPresence(self.market.clock, rules)
         self.sessions = SessionsService(
             SessionsConfig(),
-            self.desk.broker,
+            self.market.broker,
             assembly,
-            self.desk.node_subscriptions,
-            self.desk.hub,
+            self.market.node_subscriptions,
+            self.market.hub,
             self.tickets,
         )
         self.run(assembly.start(self.sessions.local_presence.handle_event))
         self.messages = SessionMessages(
             self.sessions,
-            self.desk.broker,
+            self.market.broker,
             assembly,
-            self.desk.hub,
-            self.desk.clock,
+            self.market.hub,
+            self.market.clock,
             message_bytes=4096,
         )
-        self.here: dict[str, TrackedClient] = {}
-        self.away: dict[str, TrackedClient] = {}
-        self.eye = RecordingLink()
-        self.sessions.add_connection("eye", self.eye)
-        self.run(self.sessions.join("eye", principal("eye"), "room"))
+        self.connected: dict[str, TrackedClient] = {}
+        self.parked: dict[str, TrackedClient] = {}
+        self.observer = RecordingLink()
+        self.sessions.add_connection("observer", self.observer)
+        self.run(self.sessions.join("observer", principal("observer"), "room"))
         for name in ("ann", "bob"):
             self.join(name)
 
@@ -98,98 +98,98 @@ class RecoveryMachine(RuleBasedStateMachine):
         return self.loop.run_until_complete(coroutine)
 
     def teardown(self) -> None:
-        if not hasattr(self, "desk"):
+        if not hasattr(self, "market"):
             return
         try:
-            for name in list(self.away):
+            for name in list(self.parked):
                 self.resume(name)
-            self.send("eye", 1)
-            for name in list(self.here):
+            self.send("observer", 1)
+            for name in list(self.connected):
                 self.run(self.sessions.remove_connection(name, deliberate=True))
-            self.run(self.sessions.remove_connection("eye", deliberate=True))
-            assert self.desk.hub.channels() == ()
-            assert self.desk.hub.link_count == 0
+            self.run(self.sessions.remove_connection("observer", deliberate=True))
+            assert self.market.hub.channels() == ()
+            assert self.market.hub.link_count == 0
             assert self.sessions.local_presence._parked == {}
         finally:
             self.loop.close()
 
     @rule(name=names)
     def join(self, name: str) -> None:
-        if name in self.here or name in self.away:
+        if name in self.connected or name in self.parked:
             return
-        listener = self.here[name] = TrackedClient()
-        listener.link = RecordingLink()
-        self.sessions.add_connection(name, listener.link, numbered=True)
+        client = self.connected[name] = TrackedClient()
+        client.link = RecordingLink()
+        self.sessions.add_connection(name, client.link, numbered=True)
         self.tickets.issue(name, ("default", name))
         self.run(self.sessions.join(name, principal(name), "room"))
-        self.desk.settle()
-        listener.since = len(self.expected_events())
+        self.market.settle()
+        client.since = len(self.expected_events())
 
-    @rule(name=st.sampled_from(["ann", "bob", "carl", "eye"]), count=st.integers(1, 5))
+    @rule(name=st.sampled_from(["ann", "bob", "carl", "observer"]), count=st.integers(1, 5))
     def send(self, name: str, count: int) -> None:
-        if name in self.here or name == "eye":
+        if name in self.connected or name == "observer":
             for _ in range(count):
                 self.run(self.messages.send(name, principal(name), "room", {"x": 1}, None))
 
     @rule()
     def turn(self) -> None:
-        self.desk.run_scheduled()
+        self.market.run_scheduled()
 
     @rule(name=names)
     def signal(self, name: str) -> None:
-        if name in self.here:
+        if name in self.connected:
             self.run(self.messages.signal(name, principal(name), "room", {"typing": True}))
 
     @rule(name=names, share=st.floats(0, 1))
-    def cut(self, name: str, share: float) -> None:
-        if name in self.here:
-            listener = self.away[name] = self.here.pop(name)
-            listener.collect()
-            listener.read(round(share * len(listener.fresh)))
-            self.tickets.park(name, self.desk.clock.monotonic())
+    def disconnect(self, name: str, share: float) -> None:
+        if name in self.connected:
+            client = self.parked[name] = self.connected.pop(name)
+            client.collect()
+            client.read(round(share * len(client.fresh)))
+            self.tickets.park(name, self.market.clock.monotonic())
             self.sessions.park(name)
 
     @rule(name=names)
     def resume(self, name: str) -> None:
-        if name not in self.away:
+        if name not in self.parked:
             return
-        listener = self.here[name] = self.away.pop(name)
-        listener.link, listener.writes = RecordingLink(), 0
-        assert self.sessions.resume(name, principal(name), listener.link, listener.offset)
+        client = self.connected[name] = self.parked.pop(name)
+        client.link, client.writes = RecordingLink(), 0
+        assert self.sessions.resume(name, principal(name), client.link, client.offset)
         self.tickets.resume(name)
 
     @rule(name=names)
     def leave(self, name: str) -> None:
-        if name in self.here:
-            del self.here[name]
+        if name in self.connected:
+            del self.connected[name]
             self.tickets.remove(name)
             self.run(self.sessions.remove_connection(name, deliberate=True))
 
     @rule(name=names)
     def read(self, name: str) -> None:
-        if name in self.here:
-            self.here[name].collect()
-            self.here[name].read()
+        if name in self.connected:
+            self.connected[name].collect()
+            self.connected[name].read()
 
     @rule(seconds=st.sampled_from([1.0, 11.0]))
     def pass_time(self, seconds: float) -> None:
-        self.desk.clock.advance(seconds)
+        self.market.clock.advance(seconds)
         self.run(self.sessions.sweep())
 
     @invariant()
-    def everybody_here_has_heard_all_of_it_once_and_in_order(self) -> None:
-        if not hasattr(self, "desk"):
+    def connected_members_received_all_events_once(self) -> None:
+        if not hasattr(self, "market"):
             return
-        self.desk.settle()
-        told = self.expected_events()
-        for name, listener in self.here.items():
-            listener.collect()
-            fresh = [heard for heard, _ in listener.fresh if heard is not None]
-            expected = [each for each in told[listener.since :] if each[1] != name]
-            assert listener.received + fresh == expected
+        self.market.settle()
+        expected_all = self.expected_events()
+        for name, client in self.connected.items():
+            client.collect()
+            fresh = [received for received, _ in client.fresh if received is not None]
+            expected = [each for each in expected_all[client.since :] if each[1] != name]
+            assert client.received + fresh == expected
 
     def expected_events(self) -> list[ReceivedEvent]:
-        return [item(event, body) for event, body in self.eye.events() if event in KINDS]
+        return [item(event, body) for event, body in self.observer.events() if event in KINDS]
 
 
 RecoveryMachine.TestCase.settings = settings(
@@ -197,6 +197,6 @@ RecoveryMachine.TestCase.settings = settings(
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-test_however_often_they_are_cut_off_everybody_hears_the_same = pytest.mark.behaviour("E14")(
+test_resuming_members_receive_the_same_events = pytest.mark.behaviour("E14")(
     pytest.mark.timeout(240)(RecoveryMachine.TestCase)
 )
