@@ -1,4 +1,4 @@
-"""The seams of the house: what the product asks of the parts that do I/O."""
+"""Ports: the interfaces between the product and the parts that do I/O."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
@@ -17,59 +17,73 @@ from server.core.sessions.records import SessionKey
 
 
 class Clock(Protocol):
-    """Time, injected so that tests own it."""
+    """The time, injected so that tests control it.
+
+    If `monotonic` ever steps back, deadlines fire late. Example: `monotonic() - began` is a
+    duration, `time() >= principal.expires_at` a comparison with the wall clock.
+    """
 
     def monotonic(self) -> float:
-        """Seconds that never go back, for durations and deadlines."""
+        """Seconds that never decrease, for durations and deadlines."""
 
     def time(self) -> float:
-        """Seconds since 1970 UTC, for what clients and tokens see."""
+        """Seconds since 1970 UTC, for messages and tokens."""
 
 
 class Link(Protocol):
-    """The way to one client, whatever transport carries it."""
+    """The outgoing side of one client's connection, whatever its transport.
+
+    The hub checks before it writes: `if link.accepts_plain: link.write(frames)`. So the flags
+    must change at once; if `clogged` comes late, the buffer grows beyond its limit. A link never
+    closes inside `write`: a failed write raises OSError or RuntimeError.
+    """
 
     @property
     def accepts_plain(self) -> bool:
-        """Whether plain frames may be written now, with nothing else to think of."""
+        """Whether uncompressed frames may be written now: neither `clogged` nor `deflates`."""
 
     @property
     def clogged(self) -> bool:
-        """Whether so much waits already that the client has to read before it gets more."""
+        """Whether the buffer is over its high-water mark: the client must read first."""
 
     @property
     def deflates(self) -> bool:
-        """Whether frames are to be compressed for this client."""
+        """Whether the client negotiated permessage-deflate (RFC 7692)."""
 
     @property
     def buffered_bytes(self) -> int:
-        """What was written and has not left this process yet."""
+        """Bytes written that have not left this process."""
 
     @property
     def taken_bytes(self) -> int:
-        """What has left this process; it stands still when the client does not read."""
+        """Bytes that have left this process; constant while the client does not read."""
 
     def when_writable(self, callback: Callable[[], object]) -> None:
-        """Call back once, when the client has read most of what waits for it."""
+        """Call back once, as soon as the link is not `clogged`; at once if it is not now."""
 
     def write(self, frames: bytes) -> None:
-        """Send one or more complete, unmasked WebSocket text frames."""
+        """Write one or more complete, unmasked WebSocket text frames (RFC 6455, section 5)."""
 
     def abort(self, reason: str) -> None:
-        """End the connection now, without waiting for the client."""
+        """Close the connection now; buffered bytes are lost."""
 
     def disconnect(
         self, error: FloorcastError, *, reconnect: bool, namespace: str | None = None
     ) -> None:
-        """Say goodbye and why, and whether to come back; then end, or end one namespace."""
+        """Send a goodbye with `error`, then close the connection, or leave only `namespace`."""
 
 
 def ignore(_: object) -> None:
-    """Who does not care what a broker tells."""
+    """A callback that does nothing."""
 
 
 class Broker(Protocol):
-    """Gives positions, keeps what was published, and tells the nodes."""
+    """Assigns positions, stores published entries, and delivers them to watching nodes.
+
+    An implementation must deliver entries of a watched channel in order, once, and without a gap,
+    or report a reset. Otherwise clients show wrong data without noticing. For example, if a node
+    delivered seq 1 and pub/sub lost seq 2, it must read 2 from its log before it delivers 3.
+    """
 
     async def start(
         self,
@@ -78,18 +92,21 @@ class Broker(Protocol):
         on_reset: Callable[[Reset], None] = ignore,
         on_state: Callable[[bool], None] = ignore,
     ) -> None:
-        """Begin; what keeps it from that is raised.
+        """Start; raises `BrokerError` if the broker is unavailable.
 
-        `deliver` hears every entry of the watched channels, in order and without a gap; where one
-        cannot be closed, or the history was lost, `on_reset` hears it instead, in its place.
-        `on_state` hears when the broker is up, after everything was caught up with, and when not.
+        `deliver` gets the entries of watched channels. If a gap cannot be filled or the history is
+        lost, `on_reset` is called at that point instead, and delivery continues from its head.
+        `on_state` gets True once all watched channels are up to date, and False on interruption.
         """
 
     async def stop(self) -> None:
-        """Give everything back; nothing is delivered afterwards."""
+        """Stop and close all connections; nothing is delivered afterwards."""
 
     async def find(self, channel: str, claim: Claim) -> Receipt | None:
-        """Where a message went that was published under this claim; a false claim is refused."""
+        """The receipt of the message published under this claim, or None.
+
+        Raises `RequestError` if another message was published under the claim's key.
+        """
 
     async def publish(
         self,
@@ -103,62 +120,63 @@ class Broker(Protocol):
         in_history: bool = False,
         expected_head: Position | None = None,
     ) -> Receipt:
-        """Accept one message; when this returns it has its place for good.
+        """Publish one message; once this returns, its position is final.
 
-        Where the data is only a change, `whole` tells the state that it leads to. What is to be
-        `kept` stands in the history for its time; of anything else only the latest does. Refused
-        with `Moved` where the head is not the one that is expected.
+        If the data is only a change, `full_state` returns the resulting state. With `in_history`
+        the entry stays in the history for its time, otherwise only until the next one. With a
+        `claim`, a retry returns the first receipt and publishes nothing. Raises `WriteConflict` if
+        the head is not `expected_head`. If this raises another error, the outcome may be unknown.
         """
 
     async def head(self, channel: str) -> Position:
-        """The position of the newest entry; seq 0 where there is none yet.
+        """The position of the newest entry; seq 0 if there is none yet.
 
-        The first entry takes up the epoch that was told here.
+        The first entry must get the epoch returned here: subscribers start from this position.
         """
 
     async def latest(self, channel: str) -> Entry | None:
-        """The newest entry, for a snapshot: its data is the whole state."""
+        """The newest entry with the full state as data, or None if there is none."""
 
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
-        """Every kept entry after this position, or None where that cannot be told.
+        """All entries after this position, or None if some of them are unknown.
 
-        Where the channel is watched here, all of it has been delivered by then.
+        If this node watches the channel, the returned entries must already be delivered:
+        otherwise a resumed client gets them twice.
         """
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
-        """The last kept entries before this one, or the last of all, in their order."""
+        """The last history entries before a seq, or the newest ones, oldest first."""
 
     async def forget(self, channel: str) -> None:
-        """Let go of everything that is kept of a channel; its positions begin anew.
-
-        Not of one that is watched: who listens to it would have to be told.
-        """
+        """Delete a channel; its next entry starts a new epoch. No-op if a node watches it."""
 
     async def watch(self, channel: str) -> None:
-        """This node has subscribers of the channel.
+        """Start delivery of a channel to this node.
 
-        Everything is delivered that comes after this has returned, whatever `head` says by then.
+        Every entry published after this returns must be delivered, whatever `head` returns then.
         """
 
     async def unwatch(self, channel: str) -> None:
-        """The last subscriber of this node has gone."""
+        """Stop delivery of a channel to this node; no-op if it is not watched."""
 
 
 class PresenceManager(Protocol):
-    """Knows who is in which session, over all nodes, and tells the nodes what happens there.
+    """Tracks the participants of sessions over all nodes and emits events about them.
 
-    Every connection is known by its id, so that the same said twice is said once.
+    Calls are idempotent by connection id. An implementation must emit the events of one session in
+    order, each change with a higher revision: receivers skip changes they already know. For
+    example, if ann joins on two devices, only the first emits JOINED.
     """
 
     async def start(self, on_event: Callable[[SessionEvent], None]) -> None:
-        """Begin; `hear` is told what happens in the sessions whose channel is watched here."""
+        """Start; `on_event` gets the events of sessions whose channel this node watches."""
 
     async def stop(self) -> None:
-        """Whoever is left here was cut off; nothing is heard afterwards."""
+        """Stop; remaining connections count as lost, and no event is emitted afterwards."""
 
     @property
     def session_count(self) -> int:
-        """How many sessions there are, as far as this node knows."""
+        """The number of sessions over all nodes, as far as this node knows."""
 
     async def join(
         self,
@@ -167,128 +185,148 @@ class PresenceManager(Protocol):
         key: SessionKey,
         metadata: Mapping[str, object] | None = None,
     ) -> Participants:
-        """A connection of this node comes in; the first makes the session.
+        """Add a connection of this node; the first one creates the session.
 
-        A refusal changes nothing. Where it cannot be told whether it is in, it is not.
+        Raises `FloorcastError` if the session is closed, full, or may not be created; then nothing
+        changes. If the outcome is unknown (a timeout), the connection counts as not joined.
         """
 
     async def leave(self, connection_id: str, key: SessionKey) -> None:
-        """It goes because it wants to; when this raises it is in as before."""
+        """Remove a connection that leaves deliberately; if this raises, it is still in."""
 
     def remove(self, connection_id: str, key: SessionKey, *, lost: bool) -> None:
-        """It has ended, which nothing can keep it from; whoever was `lost` has the grace time.
+        """Record that a connection has ended; never fails, and applies in call order.
 
-        What is asked of one connection comes to be in this order.
+        If `lost`, its user keeps presence for the grace period.
         """
 
     def can_rejoin(self, user_id: str, key: SessionKey) -> bool:
-        """Whether a user could come back into a session, as far as this node knows."""
+        """Whether a user may rejoin a session, as far as this node knows."""
 
     def rejoin(self, connection_id: str, user_id: str, key: SessionKey) -> None:
-        """A connection is back that was lost; where it has no place any more, `hear` is told."""
+        """Restore a lost connection; if it is not accepted, a REFUSED event is emitted."""
 
     async def kick(self, key: SessionKey, user_id: str) -> int:
-        """A user goes at once, with so many connections.
+        """Remove a user with all connections; returns how many there were.
 
-        Refused where the user is not in, who then does not come back by itself either.
+        Raises `FloorcastError` if the user is not in the session. A BARRED event is emitted then,
+        which discards the user's parked connections.
         """
 
     async def close(self, key: SessionKey) -> int:
-        """Nobody may be in it any more; how many connections were."""
+        """Close a session and remove everybody; returns the number of connections."""
 
     async def participants(self, key: SessionKey) -> Participants | None:
-        """Who is there now; None where there is no such session."""
+        """The current participants; None if there is no such session."""
 
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
-        """Tell who is there something that is not kept."""
+        """Emit a signal to the participants; it is not stored."""
 
     async def sweep(self) -> Collection[SessionKey]:
-        """Give up who did not come back in time; whose logs the broker is to let go."""
+        """Remove users whose grace period is over; returns the sessions whose logs to forget."""
 
 
-# Gives up a connection of this node to another one, with all that it takes along; at once, and
-# never twice. None where it is not to be had back; where it is on its way to this node itself, what
-# is done when it has come, or has not.
+# Exports a parked connection to another node and drops it here, atomically: never twice. Returns
+# None if it cannot be resumed, or a task to wait for while this node itself fetches it.
 ExportConnection = Callable[[ResumeRequest], ConnectionState | asyncio.Task[bool] | None]
 
 
 class Handover(Protocol):
-    """Lets a connection be had back on another node than it was cut off on, exactly once."""
+    """Hands parked connections to other nodes, so that a client can resume on any node.
+
+    An implementation must return each connection at most once: two nodes that resume the same one
+    would both deliver to it. For example, `fetch` deletes a saved connection as it reads it.
+    """
 
     @property
     def node(self) -> str:
-        """How this node is known to the others; nothing where there are none."""
+        """The name by which other nodes address this one; empty without other nodes."""
 
     async def start(self, export: ExportConnection) -> None:
-        """Begin, after the broker; `give` is asked for what others want of this node."""
+        """Start, after the broker; `export` answers the requests of other nodes."""
 
     async def stop(
         self, export_all: Callable[[], Collection[tuple[ResumeRequest, ConnectionState]]]
     ) -> None:
-        """Nobody is given anything any more; all that this node has is left for the others."""
+        """Stop exporting, and save what `export_all` returns for other nodes."""
 
     async def fetch(self, request: ResumeRequest) -> ConnectionState | None:
-        """The connection, from whoever has it, who has it no more; None where it is not to be had.
+        """Take over a parked connection from the node that holds it; None if there is none.
 
-        Within a second, and in a task; what comes later is lost.
+        Must be called in a task, and takes at most a second. A reply that comes later is lost.
         """
 
     def forget(self, request: ResumeRequest) -> None:
-        """One that was fetched is not to be had back any more."""
+        """Forget the location of a fetched connection that can no longer be resumed."""
 
 
-# Tells the devices of this node of a notice, critical or not; how many were told.
+# Sends a notice, critical or not, to the devices on this node; returns how many got it.
 OnNotice = Callable[[Notice, bool], int]
 
 
 class NoticeStore(Protocol):
-    """Tells all nodes of notices for users, and keeps the critical ones until they are settled."""
+    """Distributes notices to all nodes, and stores critical ones until acknowledged.
+
+    A critical notice must survive until one device acknowledges it, its time is over, or the store
+    is full. For example, a user who is offline when it is posted gets it on connecting to any node.
+    """
 
     async def start(self, on_notice: OnNotice) -> None:
-        """Begin; `hear` is told of every notice, on every node."""
+        """Start; `on_notice` gets every notice, on every node."""
 
     async def stop(self) -> None:
-        """Nothing is heard afterwards."""
+        """Stop; `on_notice` is not called afterwards."""
 
     @property
     def dropped_count(self) -> int:
-        """How many had to make room for others."""
+        """The number of notices evicted because the store was full."""
 
     async def post(self, notice: Notice, *, critical: bool) -> int | None:
-        """Tell everybody; how many devices were told, or None where only other nodes could say.
+        """Distribute a notice; returns the number of devices, or None if unknown.
 
-        A critical one whose id was posted before is told to nobody: 0.
+        A critical notice whose id was posted before is not sent again: 0.
         """
 
     def pending(self, org: str, user_id: str) -> tuple[Notice, ...]:
-        """The critical ones that no device of the user has acknowledged, in order."""
+        """The critical notices that no device of the user has acknowledged, oldest first."""
 
     def acknowledge(self, notice: Notice) -> None:
-        """One device has it, and that settles it for the user."""
+        """Acknowledge a notice for all devices of its user."""
 
     def sweep(self) -> None:
-        """Let go of what has waited for too long."""
+        """Drop notices whose time is over."""
 
 
 class SharedLimits(Protocol):
-    """Counts with the other nodes how many connections an address or a user has."""
+    """Limits the connections of an address or a user over all nodes.
+
+    An implementation must not exceed a limit while its storage is available, and must admit
+    connections while it is not. For example, two nodes that each hold 4 of 7 connections would
+    break the limit, but a node that waits for a dead Redis would refuse everybody.
+    """
 
     @property
     def is_degraded(self) -> bool:
-        """Whether the last ones were let in without asking, for nobody answered."""
+        """Whether connections are currently admitted without asking, due to a missing answer."""
 
     async def acquire(self, key: LimitKey) -> None:
-        """One more, unless it is refused; whoever is not answered in time is let in.
+        """Acquire one connection; raises `LimitError` if there are too many.
 
-        What was taken is given back exactly once.
+        Without an answer in time the connection is admitted. Callers must `release` exactly once.
         """
 
     def release(self, key: LimitKey) -> None:
-        """One less."""
+        """Release one acquired connection."""
 
 
 class Publishing(Protocol):
-    """What a feed may do: put messages into the market."""
+    """What a feed publishes through.
+
+    A feed owns neither sequence numbers nor timestamps: the implementation assigns both, so that
+    two feeds of one topic cannot disagree. Example:
+
+        await publishing.publish("PRICE:BTCUSDT", {"bid": "1.0", "ask": "1.1"})
+    """
 
     async def publish(
         self,
@@ -299,41 +337,54 @@ class Publishing(Protocol):
         user: str | None = None,
         org: str = "default",
     ) -> Position:
-        """Validate, stamp and publish one message.
+        """Validate, stamp and publish one message; return its position.
 
         `kind` is "update" or "snapshot". A private topic needs the `user` of an `org`; a public
-        one has neither.
+        topic must have no user. Raises a `FloorcastError` if the message is invalid or the broker
+        is unavailable; the feed may go on after it.
         """
 
 
 class Feed(Protocol):
-    """A source of market data."""
+    """A source of market data. Example:
+
+    class Ticker:
+        def __init__(self, options: FeedOptions) -> None: ...
+
+        async def run(self, publishing: Publishing) -> None:
+            while True:
+                await publishing.publish("PRICE:A", await self._next_price())
+    """
 
     async def run(self, publishing: Publishing) -> None:
-        """Publish until cancelled, or until the source has ended."""
+        """Publish until cancelled, or until the source ends.
+
+        It must await between messages and must not swallow `CancelledError`: otherwise it blocks
+        every client of the process, or the shutdown.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class FeedOptions:
-    """What every feed is built from; each takes of it what it needs."""
+    """The options that every feed is built from; a feed reads those it needs."""
 
     clock: Clock
-    """The time that paces the feed."""
+    """The clock that times the feed."""
 
     argument: str = ""
-    """What stands after the colon of the feed's name: the file of `replay:FILE`."""
+    """The text after the colon of the feed's name: the file of `replay:FILE`."""
 
     symbols: int = 4
-    """How many symbols a market that is made up has."""
+    """The number of symbols in a simulated market."""
 
     rate: float = 20.0
-    """Steps a second of such a market, over all its symbols together."""
+    """Steps per second of a simulated market, over all its symbols together."""
 
     seed: int = 1
-    """The same seed is the same market."""
+    """The seed of a simulated market: the same seed gives the same market."""
 
     speed: float = 1.0
-    """How fast a recording plays: 2.0 is twice as fast as it was, 0 as fast as it goes."""
+    """The replay speed: 2.0 is twice the recorded speed, 0 is without pauses."""
 
 
 FeedFactory = Callable[[FeedOptions], Feed]

@@ -1,4 +1,4 @@
-"""Brokers: where positions are given and entries kept."""
+"""Backends for logs, presence, recovery, limits and notices: in memory or in Redis."""
 
 from server.brokers.errors import BrokerError
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig

@@ -1,5 +1,5 @@
-"""What goes wrong before there is anything to publish to."""
+"""The error that a broker raises if it cannot start."""
 
 
 class BrokerError(Exception):
-    """The broker cannot be reached, or will not have us."""
+    """The broker cannot be reached, or rejects this server's credentials."""

@@ -1,1 +1,1 @@
-"""The backend inside one process: everything is gone when the process ends."""
+"""The backends of a single process; nothing survives its end."""

@@ -1,11 +1,11 @@
-"""A broker inside the process: positions, state and history, gone when the process is."""
+"""The broker of a single process: positions, state and history in memory."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from client_sdk.contract import ErrorCode
-from server.brokers.failures import FailureLog
+from server.brokers.failure_log import FailureLog
 from server.core.errors import FloorcastError, LimitError, WriteConflict
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.history import History
@@ -15,7 +15,7 @@ from server.ports import Clock, ignore
 
 @dataclass(frozen=True, slots=True)
 class MemoryConfig:
-    """How much is kept, and for how long."""
+    """Bounds of what is stored, and for how long."""
 
     max_channels: int = 100_000
     max_claims: int = 100_000
@@ -27,7 +27,7 @@ class MemoryConfig:
 
 
 class MemoryBroker:
-    """Fills the `Broker` port for one process; it delivers while publishing, in order."""
+    """Implements `Broker` for one process; `publish` delivers before it returns."""
 
     def __init__(self, clock: Clock, *, epoch: str, config: MemoryConfig | None = None) -> None:
         self._clock = clock
@@ -35,13 +35,13 @@ class MemoryBroker:
         self._config = config = config or MemoryConfig()
         self._latest: dict[str, Entry] = {}
         self._full_states: dict[str, Callable[[], bytes]] = {}
-        # The channel that was silent for longest comes first.
+        # The channel without entries for longest comes first.
         self._histories: OrderedDict[str, History] = OrderedDict()
         self._history_bytes = 0
         self._claims = IdempotencyWindow(
             max_claims=config.max_claims, window_seconds=config.idempotency_seconds
         )
-        # The epoch of each watched channel: what was told of one without messages stays true.
+        # Pins the epoch of each watched channel, also of one without entries.
         self._watched: dict[str, str] = {}
         self._forget_count = 0
         self._deliver: Callable[[Entry], None] | None = None
@@ -54,7 +54,7 @@ class MemoryBroker:
         on_reset: Callable[[Reset], None] = ignore,
         on_state: Callable[[bool], None] = ignore,
     ) -> None:
-        # Inside one process nothing is lost on the way, and the broker is up as long as we are.
+        # In one process nothing is lost in transit, so `on_reset` is never called.
         self._deliver = deliver
         on_state(True)
 
@@ -90,7 +90,7 @@ class MemoryBroker:
         if expected_head is not None and expected_head != head:
             raise WriteConflict
         if previous is None and len(self._latest) >= self._config.max_channels:
-            raise LimitError(ErrorCode.SERVER_OVERLOADED, "there are too many topics")
+            raise LimitError(ErrorCode.SERVER_OVERLOADED, "too many topics")
         entry = Entry(channel, Position(head.epoch, head.seq + 1), ts_ms, data, kind)
         self._latest[channel] = entry
         if full_state is not None:
@@ -104,7 +104,7 @@ class MemoryBroker:
             try:
                 deliver(entry)
             except Exception as failure:
-                # The entry has its place: a refusal now would make the publisher send it twice.
+                # The entry is published: an error now would make the publisher send it twice.
                 self._failure_log.report(failure)
         return receipt
 
@@ -113,10 +113,10 @@ class MemoryBroker:
 
     async def latest(self, channel: str) -> Entry | None:
         latest = self._latest.get(channel)
-        whole = self._full_states.get(channel)
-        if latest is None or whole is None:
+        full_state = self._full_states.get(channel)
+        if latest is None or full_state is None:
             return latest
-        return replace(latest, data=whole(), kind="snapshot")
+        return replace(latest, data=full_state(), kind="snapshot")
 
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         head = self._head(channel)
@@ -125,7 +125,7 @@ class MemoryBroker:
         if position.seq == head.seq:
             return []
         history = self._unexpired_history(channel)
-        # What was never kept cannot be told.
+        # Without history the missing entries are unknown.
         return None if history is None else history.since(position.seq)
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
@@ -140,7 +140,7 @@ class MemoryBroker:
         history = self._histories.pop(channel, None)
         if history is not None:
             self._history_bytes -= history.size_bytes
-        # A position from before must not fit what begins anew under the same name.
+        # A new epoch: old positions must not match a new channel of this name.
         self._forget_count += 1
 
     async def watch(self, channel: str) -> None:
@@ -172,7 +172,7 @@ class MemoryBroker:
         self._history_bytes += history.size_bytes - before
         self._histories.move_to_end(entry.channel)
         while self._history_bytes > config.total_bytes and len(self._histories) > 1:
-            # Whoever asks for it hears that it is gone.
+            # `since` returns None for an evicted channel.
             _, oldest = self._histories.popitem(last=False)
             self._history_bytes -= oldest.size_bytes
 

@@ -1,4 +1,4 @@
-"""One node alone: there is nobody to hand a connection over to."""
+"""The handover of a single node: there is no other node."""
 
 from collections.abc import Callable, Collection
 
@@ -7,7 +7,7 @@ from server.ports import ExportConnection
 
 
 class MemoryHandover:
-    """Fills the `Handover` port."""
+    """Implements `Handover` as a no-op."""
 
     node = ""
 

@@ -1,11 +1,11 @@
-"""A notice board inside the process: what waits for its users, gone when the process is."""
+"""The notice store of a single process, in memory."""
 
 from server.core.sessions.notices import Notice, Notices
 from server.ports import Clock, OnNotice
 
 
 class MemoryNoticeStore:
-    """Fills the `NoticeBoard` port for one process; a notice is heard before it is posted."""
+    """Implements `NoticeStore` for one process; `post` delivers before it returns."""
 
     def __init__(self, clock: Clock, notices: Notices) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""An assembly inside the process: who is in which session, gone when the process is."""
+"""The presence of a single process, in memory."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -17,7 +17,7 @@ from server.ports import Clock, ignore
 
 
 class MemoryPresence:
-    """Fills the `Assembly` port for one process; what happens is heard before a call returns."""
+    """Implements `PresenceManager` for one process; events are emitted before a call returns."""
 
     def __init__(self, clock: Clock, rules: SessionRules) -> None:
         self._clock = clock
@@ -47,8 +47,8 @@ class MemoryPresence:
         self.remove(connection_id, key, lost=False)
 
     def remove(self, connection_id: str, key: SessionKey, *, lost: bool) -> None:
-        go = self.sessions.disconnect if lost else self.sessions.leave
-        left = go(connection_id, *key, self._clock.monotonic())
+        remove = self.sessions.disconnect if lost else self.sessions.leave
+        left = remove(connection_id, *key, self._clock.monotonic())
         if left is not None:
             self._emit_left(left)
 
@@ -109,10 +109,10 @@ class MemoryPresence:
         now = self._clock.monotonic()
         for left in self.sessions.expire_grace(now):
             self._emit_left(left)
-        over = self.sessions.pop_expired(now)
-        for record in over:
+        expired = self.sessions.pop_expired(now)
+        for record in expired:
             self._emit(record, SessionEventKind.EXPIRED)
-        return [record.key for record in over]
+        return [record.key for record in expired]
 
     def _join(
         self,

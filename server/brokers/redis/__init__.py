@@ -1,4 +1,4 @@
-"""The broker for many nodes, over Redis or Valkey."""
+"""The backends for many nodes, over Redis or Valkey."""
 
 from server.brokers.redis.broker import RedisBroker, RedisConfig
 from server.brokers.redis.connection.address import Address, AddressError

@@ -1,4 +1,4 @@
-"""A broker for many nodes: Redis gives the positions, keeps the entries, and tells who watches."""
+"""The broker for many nodes: Redis assigns positions, stores entries and publishes them."""
 
 import itertools
 import secrets
@@ -11,9 +11,9 @@ from redis.exceptions import AuthenticationError, ResponseError
 
 from server.brokers.errors import BrokerError
 from server.brokers.redis.connection.address import Address
+from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, create_client
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.pipeline import Pipeline
-from server.brokers.redis.connection.wire import CONNECTION_ERRORS, Command, create_client
 from server.brokers.redis.log.reader import LogReader
 from server.brokers.redis.log.scripts import Bounds, Scripts
 from server.brokers.redis.log.subscriber import LogSubscriber
@@ -22,13 +22,13 @@ from server.core.counters import Counters
 from server.core.log.entries import Entry, Position, Reset
 from server.ports import Clock, ignore
 
-# Redis takes no longer expiry, and nobody wants one.
+# An upper bound for expiry times; Redis rejects values that overflow.
 _MAX_TTL_MS = 10 * 365 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
 class RedisConfig:
-    """Where Redis is, and how much it keeps for us."""
+    """The address of Redis, time limits, and bounds of what is stored."""
 
     address: Address
     prefix: str = "floorcast"
@@ -44,7 +44,7 @@ class RedisConfig:
 
 
 class RedisBroker:
-    """Fills the `Broker` port; the streams are the truth, and pub/sub says that there is more."""
+    """Implements `Broker`: streams are authoritative, pub/sub only announces new entries."""
 
     def __init__(self, clock: Clock, counters: Counters, config: RedisConfig) -> None:
         node = self.node = secrets.token_hex(6)
@@ -60,7 +60,7 @@ class RedisBroker:
                 idle_ms=_milliseconds(config.idle_seconds),
             )
         )
-        wire = create_client(
+        client = create_client(
             config.address,
             scripts,
             timeout_seconds=config.timeout_seconds,
@@ -71,11 +71,11 @@ class RedisBroker:
             return b"%b.%x" % (node.encode(), next(epochs))
 
         self._pipeline = Pipeline(
-            wire,
+            client,
             name="floorcast-broker-pipeline",
             timeout_seconds=config.timeout_seconds,
             max_queued=config.max_queued,
-            # The follower reads through the pipeline.
+            # A lambda: the subscriber needs the pipeline, and is created after it.
             on_change=lambda: self._subscriber.check_connections(),
         )
         self._reader = LogReader(
@@ -88,7 +88,7 @@ class RedisBroker:
             age_ms=age_ms,
         )
         self._subscriber = LogSubscriber(
-            wire,
+            client,
             self._pipeline,
             self._reader,
             keys,
@@ -104,7 +104,7 @@ class RedisBroker:
             new_epoch=new_epoch,
             max_entry_bytes=config.max_entry_bytes,
         )
-        # What each part does, as it is: one call, and described there.
+        # Bound methods: the hot path calls the writer and the reader without a wrapper.
         self.find, self.publish = writer.find, writer.publish
         self.before = self._reader.before
         self.watch, self.unwatch = self._subscriber.watch, self._subscriber.unwatch
@@ -130,7 +130,7 @@ class RedisBroker:
         await self._subscriber.stop()
 
     async def run(self, command: Command) -> Any:
-        """Run one command for somebody else, in a batch with ours."""
+        """Run one command of another service, batched with the broker's own."""
         return await self._pipeline.run(command)
 
     async def head(self, channel: str) -> Position:
@@ -140,14 +140,14 @@ class RedisBroker:
         return (await self._reader.read(channel, None, state=True)).latest
 
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
-        reading = await self._reader.read(channel, position, state=False)
-        await self._subscriber.wait_until(channel, reading.head)
-        if reading.missed is None or reading.head.epoch != position.epoch:
+        state = await self._reader.read(channel, position, state=False)
+        await self._subscriber.wait_until(channel, state.head)
+        if state.missed is None or state.head.epoch != position.epoch:
             return None
-        return list(reading.missed)
+        return list(state.missed)
 
     async def forget(self, channel: str) -> None:
-        # A shard knows only those who listen through it.
+        # The script counts subscribers on its own shard only, so check this node here.
         if channel not in self._subscriber:
             await self._reader.forget(channel)
 
@@ -157,12 +157,12 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _reason(error: BaseException) -> str:
-    """Not the words of the library: they may quote the URL, and its password."""
-    # What was wrong at the door comes wrapped as a connection that failed.
+    """Describe an error without the library's text, which may quote the URL and its password."""
+    # redis-py wraps authentication and TLS errors in a connection error.
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     if isinstance(error, SSLCertVerificationError):
-        return f"its certificate is not to be trusted ({error.verify_message.rstrip('.')})"
+        return f"Redis's certificate is not trusted ({error.verify_message.rstrip('.')})"
     if isinstance(error, ResponseError | AuthenticationError):
-        return f"it refuses us ({type(error).__name__})"
-    return f"it does not answer ({type(error).__name__})"
+        return f"Redis rejects this server's credentials or rights ({type(error).__name__})"
+    return f"Redis does not answer ({type(error).__name__})"

@@ -1,4 +1,4 @@
-"""Reads the URL of a Redis: one server, one that Sentinels know, or a Cluster."""
+"""Parses the URL of a Redis: a single server, one behind Sentinels, or a Cluster."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -6,13 +6,13 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
-# What may be said of TLS, as redis-py calls it: whom to trust, and who we are.
+# The TLS options allowed in the query, named as in redis-py.
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379}
 
 
 class AddressKind(Enum):
-    """What stands behind the address."""
+    """The kind of Redis deployment."""
 
     SINGLE = "single"
     SENTINEL = "sentinel"
@@ -20,19 +20,19 @@ class AddressKind(Enum):
 
 
 class AddressError(ValueError):
-    """The URL makes no sense; its text has no part of the URL, which may carry a password."""
+    """The URL is invalid; the message never quotes the URL, which may contain a password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where Redis is, and who we are to it."""
+    """The hosts of a Redis and the credentials for it."""
 
     kind: AddressKind
     url: str = ""
-    """Of one server, as redis-py takes it."""
+    """For a single server: its URL, passed to redis-py."""
 
     hosts: tuple[tuple[str, int], ...] = ()
-    """Of the Sentinels, or of some nodes of a Cluster."""
+    """The Sentinels, or some nodes of the Cluster."""
 
     service: str = ""
     database: int = 0
@@ -40,37 +40,42 @@ class Address:
     password: str | None = None
     tls: bool = False
     tls_files: tuple[tuple[str, str], ...] = ()
-    """For TLS; of one server they stand in its URL."""
+    """TLS options; a single server has them in its URL."""
 
     @staticmethod
     def parse(url: str) -> "Address":
-        """Read `redis://`, `rediss://`, `unix://`, `redis+sentinel://` and `redis+cluster://`."""
+        """Parse `redis[s]://`, `unix://`, `redis[s]+sentinel://` or `redis[s]+cluster://`.
+
+        Raises `AddressError` if the URL is invalid.
+        """
         parts = urlsplit(url)
         scheme, _, kind = parts.scheme.partition("+")
         if parts.scheme not in (*_SCHEMES, *_CLUSTER_SCHEMES):
             known = ", ".join(f"{each}://" for each in ("memory", *_SCHEMES, *_CLUSTER_SCHEMES))
-            raise AddressError(f"unknown scheme; known are {known}")
+            raise AddressError(f"unknown scheme; use one of {known}")
         if not kind:
             if not (parts.path if scheme == "unix" else parts.hostname):
-                raise AddressError("it names no host" if scheme != "unix" else "it names no socket")
+                raise AddressError(
+                    "the host is missing" if scheme != "unix" else "the path is missing"
+                )
             return Address(AddressKind.SINGLE, url)
         tls = scheme == "rediss"
-        files = _parse_tls_files(parts.query, tls)
+        tls_files = _parse_tls_files(parts.query, tls)
         username, password, hosts = _parse_authority(parts, _DEFAULT_PORTS[kind])
         steps = [unquote(step) for step in parts.path.split("/") if step]
         if kind == "cluster":
             if steps:
-                raise AddressError("a Cluster has one database only")
+                raise AddressError("a Cluster has only one database: remove the path")
             return Address(
                 AddressKind.CLUSTER,
                 hosts=hosts,
                 username=username,
                 password=password,
                 tls=tls,
-                tls_files=files,
+                tls_files=tls_files,
             )
         if not steps or len(steps) > 2:
-            raise AddressError("Sentinels need a service: redis+sentinel://host:port/SERVICE/0")
+            raise AddressError("the service name is missing: redis+sentinel://host:port/SERVICE/0")
         return Address(
             AddressKind.SENTINEL,
             hosts=hosts,
@@ -79,36 +84,34 @@ class Address:
             username=username,
             password=password,
             tls=tls,
-            tls_files=files,
+            tls_files=tls_files,
         )
 
 
 def _parse_tls_files(query: str, tls: bool) -> tuple[tuple[str, str], ...]:
     found = tuple(parse_qsl(query, keep_blank_values=True))
     if any(name not in _TLS_OPTIONS for name, _ in found) or (found and not tls):
-        raise AddressError(
-            f"after the question mark only {', '.join(_TLS_OPTIONS)} of TLS may stand"
-        )
+        raise AddressError(f"the query may contain only the TLS options {', '.join(_TLS_OPTIONS)}")
     return found
 
 
 def _parse_authority(
     parts: SplitResult, port: int
 ) -> tuple[str | None, str | None, tuple[tuple[str, int], ...]]:
-    account, _, listed = parts.netloc.rpartition("@")
+    account, _, host_list = parts.netloc.rpartition("@")
     username, _, password = account.partition(":")
     hosts = []
-    for each in filter(None, listed.split(",")):
+    for each in filter(None, host_list.split(",")):
         host, colon, digits = each.rpartition(":")
         if not colon or each.endswith("]"):
             host, digits = each, str(port)
         hosts.append((host.strip("[]"), _parse_number(digits, "port")))
     if not hosts:
-        raise AddressError("it names no host")
+        raise AddressError("the host is missing")
     return unquote(username) or None, unquote(password) or None, tuple(hosts)
 
 
-def _parse_number(text: str, what: str) -> int:
+def _parse_number(text: str, name: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise AddressError(f"the {what} is no number")
+        raise AddressError(f"the {name} must be a number")
     return int(text)

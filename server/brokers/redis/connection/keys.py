@@ -1,4 +1,4 @@
-"""Names everything that Redis holds for us; what belongs to one channel shares a hash tag."""
+"""Names all Redis keys and pub/sub channels; the keys of one channel share a hash tag."""
 
 from hashlib import blake2b
 
@@ -8,7 +8,7 @@ _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
 
 class Keys:
-    """All keys and pub/sub channels under one prefix."""
+    """Keys and pub/sub channels under one prefix."""
 
     __slots__ = ("_prefix", "_stem")
 
@@ -17,40 +17,40 @@ class Keys:
         self._stem = self._prefix + b":{"
 
     def base(self, channel: str) -> bytes:
-        """Where a channel's entries are told to the nodes; its keys begin with this."""
-        # Braces would move the hash tag, and the keys of one channel to different shards.
+        """The pub/sub channel of a channel, which is also the prefix of its keys."""
+        # Escape braces: they would change the hash tag and spread the keys over shards.
         return self._stem + channel.translate(_ESCAPES).encode() + b"}"
 
     def node(self, node: str) -> bytes:
-        """Where a node hears itself, and what others ask it."""
+        """The pub/sub channel for direct messages to one node and for its own probes."""
         return self._prefix + b":node:" + node.encode()
 
     def saved_connection(self, name: str) -> bytes:
-        """A string with an expiry: a connection that waits to be had back, its node being gone."""
+        """A string that expires: a parked connection saved by a node that stopped."""
         return self._prefix + b":recovery:saved:" + name.encode()
 
     def connection_node(self, name: str) -> bytes:
-        """A string with an expiry: the node that has a connection now which another has named."""
+        """A string that expires: the node that holds a connection another node created."""
         return self._prefix + b":recovery:moved:" + name.encode()
 
     def nodes(self) -> bytes:
-        """A hash: the last sign of life of each node that looks after sessions."""
+        """A hash: the last heartbeat of each node."""
         return self._prefix + b":nodes"
 
     def node_sessions(self, node: str) -> bytes:
-        """A set: the sessions that a node looks after."""
+        """A set: the sessions in which a node has connections or pending expiries."""
         return self.node(node) + b":sessions"
 
     def sessions(self) -> bytes:
-        """A set: every session that there is."""
+        """A set: all sessions."""
         return self._prefix + b":sessions"
 
     def user_sessions(self, org: str, user_id: str) -> bytes:
-        """A set: the sessions that a user has made."""
+        """A set: the sessions that a user created."""
         return self.base(f"user@{len(org)}:{org}:{user_id}") + b":made"
 
     def connection_counts(self, key: LimitKey) -> bytes:
-        """A hash: how many connections of an address or a user each node has."""
+        """A hash: the number of connections of an address or user, per node."""
         if isinstance(key, str):
             return self.base(f"address@{key}") + b":places"
         org, user_id = key
@@ -58,23 +58,23 @@ class Keys:
 
 
 def head_key(base: bytes) -> bytes:
-    """A hash: where the channel stands, its newest entry, and the whole state of a book."""
+    """A hash: the channel's head, its newest entry, and the full state of a book."""
     return base + b":head"
 
 
 def log_key(base: bytes) -> bytes:
-    """A stream: the kept entries, their seq as their id."""
+    """A stream: the history, with each entry's seq as its id."""
     return base + b":log"
 
 
 def session_keys(base: bytes) -> list[bytes]:
-    """Of a session: a hash of what it is, one of its users, one of their connections, and those
-    users who have until some moment to come back; then its entries.
+    """The keys of a session: facts (hash), users (hash), connections (hash), disconnected users
+    by the end of their grace period (sorted set), then the head and log of its channel.
     """
     parts = (b":room", b":users", b":seats", b":lost")
     return [*(base + each for each in parts), head_key(base), log_key(base)]
 
 
 def claim_key(base: bytes, key: str) -> bytes:
-    """A string with an expiry: where a message went that was published under an id."""
+    """A string that expires: the position of the message published under an idempotency key."""
     return base + b":claim:" + blake2b(key.encode(), digest_size=16).hexdigest().encode()

@@ -1,4 +1,4 @@
-"""Tells which nodes have died: they gave no sign of life for the time of a lease."""
+"""Finds nodes whose heartbeat did not change for the duration of a lease."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ class _Heartbeat:
 
 
 class Leases:
-    """No clock of another node counts, only what was seen here without a break.
+    """Measures leases by this node's clock only; clocks of other nodes may differ.
 
-    While Redis was away nobody could give a sign: the time before such a break is forgotten.
+    While Redis is down no node can send a heartbeat, so a break in observation restarts all leases.
     """
 
     def __init__(self, *, lease_seconds: float) -> None:
@@ -24,17 +24,17 @@ class Leases:
         self._observed_at = 0.0
 
     def expired(self, nodes: Mapping[bytes, bytes], now: float) -> list[tuple[bytes, bytes]]:
-        """The last signs of all nodes; those that are to be given up, with theirs."""
-        broken = now - self._observed_at > self._lease_seconds / 2
+        """Observe all last heartbeats; returns the nodes with an expired lease, and theirs."""
+        interrupted = now - self._observed_at > self._lease_seconds / 2
         self._observed_at = now
-        before = {} if broken else self._heartbeats
+        previous = {} if interrupted else self._heartbeats
         self._heartbeats = {}
         for node, value in nodes.items():
-            known = before.get(node)
+            known = previous.get(node)
             same = known is not None and known.value == value
             self._heartbeats[node] = known if known is not None and same else _Heartbeat(value, now)
         return [
-            (node, sign.value)
-            for node, sign in self._heartbeats.items()
-            if not sign.value.startswith(DEAD_PREFIX) and now - sign.since >= self._lease_seconds
+            (node, beat.value)
+            for node, beat in self._heartbeats.items()
+            if not beat.value.startswith(DEAD_PREFIX) and now - beat.since >= self._lease_seconds
         ]

@@ -1,4 +1,4 @@
-"""One node's signs of life, and which of the other nodes have died."""
+"""Sends this node's heartbeats and declares nodes dead whose lease expired."""
 
 import itertools
 import secrets
@@ -9,14 +9,13 @@ from server.brokers.redis.connection.leases import DEAD_PREFIX, Leases
 from server.brokers.redis.presence.calls import SessionCalls
 from server.ports import Clock
 
-# So many signs of life are given in the time of a lease.
 _BEATS_PER_LEASE = 4
-# A node that was given up is remembered for so long, in case that it lives.
+# A dead node is remembered for this long, so that it learns its fate if it is alive after all.
 _DEAD_NODE_TTL_MS = 86_400_000
 
 
 class NodeStatus(Enum):
-    """What Redis thought of this node when it gave its sign of life."""
+    """This node's status in Redis at its heartbeat."""
 
     KNOWN = "known"
     FORGOTTEN = "forgotten"
@@ -24,7 +23,7 @@ class NodeStatus(Enum):
 
 
 class Liveness:
-    """Whatever a node has in Redis is its own for as long as it gives signs of life."""
+    """The lease of one node: its data in Redis is valid while it sends heartbeats."""
 
     def __init__(self, calls: SessionCalls, clock: Clock, *, lease_seconds: float) -> None:
         self._calls = calls
@@ -35,52 +34,52 @@ class Liveness:
         self._beat_numbers = itertools.count(1)
         self._known = False
         self.node = secrets.token_hex(6)
-        # What these have is nobody's any more.
+        # What these nodes left in Redis is up for takeover.
         self.dead_nodes: frozenset[bytes] = frozenset()
         self._nodes: Mapping[bytes, bytes] = {}
         self._suspect = False
         self._listeners: list[Callable[[bool], None]] = []
 
     def add_listener(self, on_beat: Callable[[bool], None]) -> None:
-        """Be told of every beat, and whether Redis may have lost what was said before."""
+        """Call back after each heartbeat; True if Redis may have lost earlier updates."""
         self._listeners.append(on_beat)
 
     def suspect(self) -> None:
-        """Redis may have lost something."""
+        """Record that Redis may have lost updates."""
         self._suspect = True
 
     async def beat(self) -> NodeStatus:
-        """Give a sign of life, and see those of the others."""
+        """Send a heartbeat and read those of the other nodes."""
         outcome, nodes = await self._calls.beat(
             self.node, next(self._beat_numbers), _DEAD_NODE_TTL_MS
         )
-        standing = NodeStatus.KNOWN
+        status = NodeStatus.KNOWN
         if outcome == b"dead":
-            # Whatever is done for the dead one from now on does not concern the living.
+            # A new name: cleanup of the dead one must not touch what this node does next.
             self.node = secrets.token_hex(6)
-            self._known, standing = False, NodeStatus.DECLARED_DEAD
+            self._known, status = False, NodeStatus.DECLARED_DEAD
         else:
             if outcome == b"new" and self._known:
-                standing = NodeStatus.FORGOTTEN
+                status = NodeStatus.FORGOTTEN
             self._known, self._nodes = True, nodes
             self.dead_nodes = frozenset(
-                node for node, sign in nodes.items() if sign.startswith(DEAD_PREFIX)
+                node for node, beat in nodes.items() if beat.startswith(DEAD_PREFIX)
             )
-        lost = self._suspect or standing is not NodeStatus.KNOWN
+        lost = self._suspect or status is not NodeStatus.KNOWN
         self._suspect = False
         for on_beat in self._listeners:
             on_beat(lost)
-        return standing
+        return status
 
     async def declare_dead_nodes(self) -> None:
-        """Give up those that gave no sign for the time of a lease."""
+        """Declare the nodes dead whose lease has expired."""
         nodes, self._nodes = self._nodes, {}
         if nodes:
-            for node, sign in self._leases.expired(nodes, self._clock.monotonic()):
-                await self._calls.declare_dead(node, sign)
+            for node, beat in self._leases.expired(nodes, self._clock.monotonic()):
+                await self._calls.declare_dead(node, beat)
 
     async def retire(self) -> None:
-        """Let others take over at once."""
-        sign = next(self._beat_numbers)
-        await self._calls.beat(self.node, sign, _DEAD_NODE_TTL_MS)
-        await self._calls.declare_dead(self.node.encode(), str(sign).encode())
+        """Declare this node dead, so that others take over without waiting for its lease."""
+        beat = next(self._beat_numbers)
+        await self._calls.beat(self.node, beat, _DEAD_NODE_TTL_MS)
+        await self._calls.declare_dead(self.node.encode(), str(beat).encode())

@@ -1,4 +1,4 @@
-"""Collects commands while others are on their way: one round trip for all that came meanwhile."""
+"""Batches commands: those submitted during a round trip share the next one."""
 
 import asyncio
 from collections import deque
@@ -13,12 +13,12 @@ from redis.exceptions import (
 )
 
 from client_sdk.contract import ErrorCode
+from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, RedisClient, Reply
 from server.brokers.redis.connection.tasks import cancel_and_wait
-from server.brokers.redis.connection.wire import CONNECTION_ERRORS, Command, RedisClient, Reply
 from server.core.errors import FloorcastError, LimitError
 
 _MAX_BATCH_COMMANDS = 256
-# One is being written and read here while Redis works at the other.
+# One batch is encoded and decoded here while Redis executes the other.
 _MAX_CONCURRENT_BATCHES = 2
 _RETRY_AFTER_MS = 1000
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.05, 1.0
@@ -28,7 +28,7 @@ QueuedCommand = tuple[Command, asyncio.Future[Reply]]
 
 
 class Pipeline:
-    """Few batches are on their way at a time; when Redis does not answer, all are told at once."""
+    """Runs few batches at a time; if Redis fails, all queued commands fail at once."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Pipeline:
         self._name = name
         self._timeout_seconds = timeout_seconds
         self._max_queued = max_queued
-        # Called when Redis has gone, and when it is back.
+        # Called when the connection is lost and when it is back.
         self._on_change = on_change
         self._queue: deque[QueuedCommand] = deque()
         self._wakeup = asyncio.Event()
@@ -52,7 +52,7 @@ class Pipeline:
         self.is_up = False
 
     async def start(self) -> None:
-        """Connect; raises what keeps us from it."""
+        """Connect; raises the connection error if Redis is unavailable."""
         async with asyncio.timeout(self._timeout_seconds):
             [pong] = await self._client.run([_PING])
         if isinstance(pong, ResponseError):
@@ -61,7 +61,7 @@ class Pipeline:
         self._task = asyncio.create_task(self._run_queue(), name=self._name)
 
     async def stop(self) -> None:
-        """Answer what is on its way, and take nothing more."""
+        """Fail everything queued and reject later commands."""
         self.is_up = False
         self._stopped = True
         if self._task is not None:
@@ -72,17 +72,17 @@ class Pipeline:
         await self._client.close()
 
     async def run(self, command: Command) -> Reply:
-        """Run one command; a refusal of Redis's is raised as an error of ours."""
+        """Run one command; raises `FloorcastError` if Redis rejects it or is unavailable."""
         return await self.submit(command)
 
     def submit(self, command: Command) -> asyncio.Future[Reply]:
-        """The same for who does not wait, and has no task for it."""
+        """Queue one command and return its future; raises at once if unavailable or overloaded."""
         if not self.is_up:
             raise self._unavailable_error()
         if len(self._queue) >= self._max_queued:
             raise LimitError(
                 ErrorCode.SERVER_OVERLOADED,
-                "too much waits for the broker already",
+                "too many commands are queued for the broker",
                 retry_after_ms=_RETRY_AFTER_MS,
             )
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -91,31 +91,29 @@ class Pipeline:
         return future
 
     async def _run_queue(self) -> None:
-        waiting = self._queue
-        most = _MAX_CONCURRENT_BATCHES if self._client.can_overlap else 1
-        on_their_way: set[asyncio.Task[None]] = set()
+        queue = self._queue
+        max_in_flight = _MAX_CONCURRENT_BATCHES if self._client.can_overlap else 1
+        in_flight: set[asyncio.Task[None]] = set()
         try:
             while True:
                 await self._wakeup.wait()
                 self._wakeup.clear()
-                while waiting and self.is_up:
-                    batch = [
-                        waiting.popleft() for _ in range(min(_MAX_BATCH_COMMANDS, len(waiting)))
-                    ]
+                while queue and self.is_up:
+                    batch = [queue.popleft() for _ in range(min(_MAX_BATCH_COMMANDS, len(queue)))]
                     running = asyncio.create_task(
                         self._run_batch(batch), name=f"{self._name}-batch"
                     )
-                    on_their_way.add(running)
-                    if len(on_their_way) >= most:
-                        _, on_their_way = await asyncio.wait(
-                            on_their_way, return_when=asyncio.FIRST_COMPLETED
+                    in_flight.add(running)
+                    if len(in_flight) >= max_in_flight:
+                        _, in_flight = await asyncio.wait(
+                            in_flight, return_when=asyncio.FIRST_COMPLETED
                         )
                 if not self.is_up:
-                    if on_their_way:
-                        _, on_their_way = await asyncio.wait(on_their_way)
+                    if in_flight:
+                        _, in_flight = await asyncio.wait(in_flight)
                     await self._reconnect()
         finally:
-            for running in on_their_way:
+            for running in in_flight:
                 running.cancel()
 
     async def _run_batch(self, batch: list[QueuedCommand]) -> None:
@@ -123,31 +121,31 @@ class Pipeline:
             async with asyncio.timeout(self._timeout_seconds):
                 commands = [command for command, _ in batch]
                 replies = await self._client.run(commands)
-                unknown = [i for i, each in enumerate(replies) if isinstance(each, NoScriptError)]
-                if unknown:
-                    # Somebody flushed the programs, or a new master never had them.
+                unloaded = [i for i, each in enumerate(replies) if isinstance(each, NoScriptError)]
+                if unloaded:
+                    # The scripts were flushed, or a new master never had them.
                     await self._client.load()
-                    again = await self._client.run([commands[i] for i in unknown])
-                    for i, reply in zip(unknown, again, strict=True):
+                    retried = await self._client.run([commands[i] for i in unloaded])
+                    for i, reply in zip(unloaded, retried, strict=True):
                         replies[i] = reply
         except (*CONNECTION_ERRORS, TimeoutError):
             await self._on_connection_lost(batch)
             return
         except BaseException:
-            # Cancelled: whether it came to anything, nobody knows.
+            # Cancelled: the outcome is unknown.
             self._fail_all(batch)
             raise
-        gone = False
+        demoted = False
         for (_, future), reply in zip(batch, replies, strict=True):
             if future.done():
                 continue
             if isinstance(reply, ResponseError):
-                gone = gone or isinstance(reply, ReadOnlyError | MasterDownError)
+                demoted = demoted or isinstance(reply, ReadOnlyError | MasterDownError)
                 future.set_exception(_translate(reply))
             else:
                 future.set_result(reply)
-        if gone:
-            # It became a replica: who is the master now is found by connecting anew.
+        if demoted:
+            # This server became a replica: reconnecting finds the new master.
             await self._on_connection_lost([])
 
     async def _on_connection_lost(self, batch: list[QueuedCommand]) -> None:
@@ -183,20 +181,24 @@ class Pipeline:
 
 
 def broker_unavailable() -> FloorcastError:
-    """What publishers are told while Redis cannot be reached."""
+    """The error for calls made while Redis is down."""
     return FloorcastError(
         ErrorCode.SERVER_OVERLOADED,
-        "the broker cannot be reached",
+        "the broker is unavailable: retry later",
         retry_after_ms=_RETRY_AFTER_MS,
     )
 
 
 def _translate(error: ResponseError) -> FloorcastError:
-    """Neither its words: they may quote what was published."""
+    """Translate an error of Redis without its text, which may quote the published data."""
     if isinstance(error, OutOfMemoryError):
         return FloorcastError(
-            ErrorCode.SERVER_OVERLOADED, "the broker is full", retry_after_ms=_RETRY_AFTER_MS
+            ErrorCode.SERVER_OVERLOADED,
+            "the broker is out of memory",
+            retry_after_ms=_RETRY_AFTER_MS,
         )
     return FloorcastError(
-        ErrorCode.SERVER_OVERLOADED, "the broker refuses", retry_after_ms=_RETRY_AFTER_MS
+        ErrorCode.SERVER_OVERLOADED,
+        "the broker rejected the command",
+        retry_after_ms=_RETRY_AFTER_MS,
     )

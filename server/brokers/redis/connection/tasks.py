@@ -1,4 +1,4 @@
-"""Ends tasks for good, also those that a cancel has passed by."""
+"""Cancels tasks reliably, including tasks that swallow a cancellation."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ _RETRY_SECONDS = 0.1
 
 
 async def cancel_and_wait(*tasks: asyncio.Task[None]) -> None:
-    """Cancel them until they have ended: redis-py may swallow one that comes as it connects."""
+    """Cancel repeatedly until all have ended: redis-py can swallow a cancel while it connects."""
     waiting = set(tasks)
     while waiting:
         for task in waiting:

@@ -1,1 +1,1 @@
-"""Limits counted over all nodes, in Redis."""
+"""Connection limits counted over all nodes, in Redis."""

@@ -1,19 +1,19 @@
-"""What Redis does in one step when connections of an address, or of a user, are counted."""
+"""The script that counts the connections of one address or user, atomically."""
 
 from server.brokers.redis.log.scripts import build_script
 
-# A node says every few minutes what it has; what nobody says any more is forgotten after this.
+# Each node reports its count every few minutes; unreported counts expire after this.
 COUNT_TTL_MS = 900_000
-# Clocks of nodes differ: an allowance that is full for one may not be for the next.
+# Clocks of nodes differ, so the bucket is kept a little longer than until it is full.
 _CLOCK_SKEW_MS = 1_000
 
-# KEYS: how many connections each node has; beside them, where attempts are limited, how many are
-# left and since when. ARGV: this node, how many it has, how many it wants besides, how many of
-# those are attempts that were not counted yet; how many all nodes may have, attempts a second and
-# at once, each 0 for no limit; the time in ms; nodes that have died.
-# Answers how many of the wanted it has now, how many attempts were within the limit, how long to
-# wait for the next, and who else has some, where not all were granted or none was wanted.
-# What a node has is set and not added to: said twice it is said once.
+# KEYS: the count per node and, if attempts are limited, the token bucket (:left, :at).
+# ARGV: this node, its count, how many more it wants, how many of those are attempts not counted
+# yet; the limits for all nodes: connections, attempts per second, burst, each 0 if unlimited;
+# the time in ms; dead nodes to remove.
+# Returns how many were granted, how many attempts were within the rate, ms until the next attempt,
+# and the other nodes with connections, if not all were granted or none was wanted.
+# Idempotent: a node's count is set, not incremented.
 _COUNT = """
 local key, node = KEYS[1], ARGV[1]
 local has, wants, tries = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])

@@ -1,11 +1,11 @@
-"""Counts with the other nodes how many connections an address or a user has."""
+"""Limits the connections of an address or user over all nodes, counted in Redis."""
 
 import asyncio
 from collections import OrderedDict
 from functools import partial
 
+from server.brokers.redis.connection.client import Reply, evaluate
 from server.brokers.redis.connection.keys import Keys
-from server.brokers.redis.connection.wire import Reply, evaluate
 from server.brokers.redis.limits.scripts import COUNT, COUNT_TTL_MS
 from server.brokers.redis.limits.shared_counter import AcquireRequest, SharedCounter
 from server.brokers.redis.presence.manager import RedisPresence
@@ -14,18 +14,18 @@ from server.core.errors import FloorcastError
 from server.core.limits.keys import LimitKey, LimitKeys, too_many_connections
 from server.ports import Clock
 
-# A client does not notice a wait like this, and Redis is hardly ever as slow.
+# Short enough that clients do not notice; Redis is rarely this slow.
 DECISION_TIMEOUT_SECONDS = 0.3
 _REPORT_INTERVAL_SECONDS = COUNT_TTL_MS / 3000
-# So many are said to Redis at a time, when it has lost them.
+# Bounds the reports in flight when Redis lost its counts.
 _MAX_IN_FLIGHT = 256
 
 
 class RedisSharedLimits:
-    """Fills the `Places` port; what a node has is its own as long as it gives signs of life.
+    """Implements `SharedLimits`; a node's counts are valid while it sends heartbeats.
 
-    A node that has died is not looked for: its places are taken from it by whoever is told that
-    all are taken, or says again what it has itself.
+    Counts of dead nodes are removed lazily: by a node whose request exceeds the limit, or that
+    reports its own count again.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class RedisSharedLimits:
         self._pipeline = presence.pipeline
         self._liveness = presence.liveness
         self._timeout_seconds = timeout_seconds
-        # Who was told of longest ago comes first.
+        # The counter reported longest ago comes first.
         self._shared_counters: OrderedDict[LimitKey, SharedCounter] = OrderedDict()
-        # To be said as soon as there is room, and what could not be said before the next beat.
+        # To report as soon as possible, and after the next heartbeat.
         self._unreported: dict[LimitKey, None] = {}
         self._failed: dict[LimitKey, None] = {}
         self._in_flight = 0
@@ -59,29 +59,29 @@ class RedisSharedLimits:
         return self._degraded
 
     async def acquire(self, key: LimitKey) -> None:
-        quota = self._limits.limit_for(key)
-        if quota.is_unlimited:
+        limit = self._limits.limit_for(key)
+        if limit.is_unlimited:
             return
-        tally = self._shared_counters.get(key)
-        if tally is None:
-            tally = self._shared_counters[key] = SharedCounter(quota, self._clock.monotonic())
-        ask = AcquireRequest()
+        counter = self._shared_counters.get(key)
+        if counter is None:
+            counter = self._shared_counters[key] = SharedCounter(limit, self._clock.monotonic())
+        request = AcquireRequest()
         if self._degraded:
-            # Whether it answers again is seen by what it is told; nobody waits for that.
-            self._grant_locally(tally, ask)
-            self._report(key, tally)
+            # Do not wait: the reply to the report shows if Redis is back.
+            self._grant_locally(counter, request)
+            self._report(key, counter)
             return
-        tally.enqueue(ask)
-        self._report(key, tally)
-        # Not `asyncio.timeout`: a handler runs without a task until it waits for the first time.
+        counter.enqueue(request)
+        self._report(key, counter)
+        # Not `asyncio.timeout`: handlers run without a task until their first await.
         timer = asyncio.get_running_loop().call_later(
-            self._timeout_seconds, self._on_timeout, tally, ask
+            self._timeout_seconds, self._on_timeout, counter, request
         )
         try:
-            refusal = await ask.outcome
+            refusal = await request.outcome
         except BaseException:
-            # Its client has gone.
-            if ask.is_granted:
+            # Cancelled: the client disconnected.
+            if request.is_granted:
                 self.release(key)
             raise
         finally:
@@ -90,110 +90,110 @@ class RedisSharedLimits:
             raise refusal
 
     def release(self, key: LimitKey) -> None:
-        tally = self._shared_counters.get(key)
-        if tally is not None:
-            tally.release()
-            self._report(key, tally)
+        counter = self._shared_counters.get(key)
+        if counter is not None:
+            counter.release()
+            self._report(key, counter)
 
     @property
     def tracked_count(self) -> int:
-        """How many addresses and users are remembered."""
+        """The number of addresses and users with a counter."""
         return len(self._shared_counters)
 
-    # --- inside
-
-    def _report(self, holder: LimitKey, tally: SharedCounter, gone: tuple[bytes, ...] = ()) -> None:
-        asks = tally.next_batch()
-        if asks is None:
-            self._forget_idle(holder, tally)
+    def _report(self, key: LimitKey, counter: SharedCounter, dead: tuple[bytes, ...] = ()) -> None:
+        batch = counter.next_batch()
+        if batch is None:
+            self._forget_idle(key, counter)
             return
-        said, node, quota = tally.held, self._liveness.node, tally.limit
+        reported, node, limit = counter.held, self._liveness.node, counter.limit
         command = evaluate(
             COUNT,
-            [self._keys.connection_counts(holder)],
+            [self._keys.connection_counts(key)],
             node.encode(),
-            said,
-            len(asks),
-            sum(not each.is_attempt_counted for each in asks),
-            quota.connections,
-            str(quota.attempts_per_second).encode(),
-            str(quota.burst).encode(),
+            reported,
+            len(batch),
+            sum(not each.is_attempt_counted for each in batch),
+            limit.connections,
+            str(limit.attempts_per_second).encode(),
+            str(limit.burst).encode(),
             int(self._clock.time() * 1000),
-            *gone,
+            *dead,
         )
-        tally.in_flight = asks
+        counter.in_flight = batch
         try:
-            answer = self._pipeline.submit(command)
+            reply = self._pipeline.submit(command)
         except FloorcastError:
-            # It was not even sent: Redis thinks what it thought.
-            self._on_failure(holder, tally)
-            self._forget_idle(holder, tally)
+            # Not sent, so the last reported count still holds.
+            self._on_failure(key, counter)
+            self._forget_idle(key, counter)
             return
         self._in_flight += 1
-        answer.add_done_callback(partial(self._on_reply, holder, tally, said, node))
+        reply.add_done_callback(partial(self._on_reply, key, counter, reported, node))
 
     def _on_reply(
         self,
-        holder: LimitKey,
-        tally: SharedCounter,
-        said: int,
+        key: LimitKey,
+        counter: SharedCounter,
+        reported: int,
         node: str,
-        answer: "asyncio.Future[Reply]",
+        reply: "asyncio.Future[Reply]",
     ) -> None:
         self._in_flight -= 1
-        if answer.cancelled() or answer.exception() is not None:
-            tally.reported = None
-            self._on_failure(holder, tally)
+        if reply.cancelled() or reply.exception() is not None:
+            counter.reported = None
+            self._on_failure(key, counter)
             return
         self._degraded = False
-        granted, within, wait_ms, others = answer.result()
-        gone = tuple(each for each in others if each in self._liveness.dead_nodes)
-        full = partial(too_many_connections, holder, tally.limit.connections)
-        tally.apply_reply(said, granted, within, wait_ms, retry=bool(gone), full_error=full)
-        if gone or node != self._liveness.node:
-            # It has to be said once more: without the dead, or by another name.
-            tally.reported = None
-        tally.reported_at = self._clock.monotonic()
-        self._shared_counters.move_to_end(holder)
-        self._report(holder, tally, gone)
+        granted, within_rate, wait_ms, others = reply.result()
+        dead = tuple(each for each in others if each in self._liveness.dead_nodes)
+        full_error = partial(too_many_connections, key, counter.limit.connections)
+        counter.apply_reply(
+            reported, granted, within_rate, wait_ms, retry=bool(dead), full_error=full_error
+        )
+        if dead or node != self._liveness.node:
+            # Report again: without the dead nodes, or under the node's new name.
+            counter.reported = None
+        counter.reported_at = self._clock.monotonic()
+        self._shared_counters.move_to_end(key)
+        self._report(key, counter, dead)
         self._report_more()
 
-    def _on_failure(self, holder: LimitKey, tally: SharedCounter) -> None:
+    def _on_failure(self, key: LimitKey, counter: SharedCounter) -> None:
         self._degraded = True
-        self._failed[holder] = None
-        for ask in tally.abandon():
-            self._grant_locally(tally, ask)
+        self._failed[key] = None
+        for request in counter.abandon():
+            self._grant_locally(counter, request)
 
-    def _forget_idle(self, holder: LimitKey, tally: SharedCounter) -> None:
-        """While Redis is away too: strangers may come and go then without end."""
-        if tally.is_idle:
-            self._shared_counters.pop(holder, None)
-            self._failed.pop(holder, None)
+    def _forget_idle(self, key: LimitKey, counter: SharedCounter) -> None:
+        """Drop an idle counter, also while Redis is down: the number of addresses is unbounded."""
+        if counter.is_idle:
+            self._shared_counters.pop(key, None)
+            self._failed.pop(key, None)
 
-    def _grant_locally(self, tally: SharedCounter, ask: AcquireRequest) -> None:
+    def _grant_locally(self, counter: SharedCounter, request: AcquireRequest) -> None:
         self._counters.add("limits.local")
-        tally.grant(ask)
+        counter.grant(request)
 
-    def _on_timeout(self, tally: SharedCounter, ask: AcquireRequest) -> None:
-        if not ask.outcome.done():
+    def _on_timeout(self, counter: SharedCounter, request: AcquireRequest) -> None:
+        if not request.outcome.done():
             self._degraded = True
-            self._grant_locally(tally, ask)
+            self._grant_locally(counter, request)
 
     def _on_beat(self, lost: bool) -> None:
         long_ago = self._clock.monotonic() - _REPORT_INTERVAL_SECONDS
-        for holder, tally in self._shared_counters.items():
-            if not lost and tally.reported_at > long_ago:
+        for key, counter in self._shared_counters.items():
+            if not lost and counter.reported_at > long_ago:
                 break
-            tally.reported = None
-            self._unreported[holder] = None
+            counter.reported = None
+            self._unreported[key] = None
         self._unreported.update(self._failed)
         self._failed.clear()
         self._report_more()
 
     def _report_more(self) -> None:
         while self._unreported and self._in_flight < _MAX_IN_FLIGHT:
-            holder = next(iter(self._unreported))
-            del self._unreported[holder]
-            tally = self._shared_counters.get(holder)
-            if tally is not None:
-                self._report(holder, tally)
+            key = next(iter(self._unreported))
+            del self._unreported[key]
+            counter = self._shared_counters.get(key)
+            if counter is not None:
+                self._report(key, counter)

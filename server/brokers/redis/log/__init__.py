@@ -1,1 +1,1 @@
-"""Logs in Redis: written by publishers, followed by nodes, read to fill gaps."""
+"""Channel logs in Redis: writing, reading, and subscribing without gaps."""

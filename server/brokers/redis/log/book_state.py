@@ -1,4 +1,4 @@
-"""Makes the whole state of a book from the last one that was stored, and the changes since."""
+"""Rebuilds an order book from its last stored state and the updates since."""
 
 from typing import cast
 
@@ -9,14 +9,14 @@ from server.core.errors import FloorcastError
 from server.core.log.entries import Entry
 from server.core.market.book import Levels, OrderBook
 
-# Whoever published the changes has bounded the book.
+# The publisher has already limited the depth.
 _MAX_DEPTH = 1 << 30
 
 
 def rebuild_book(
     last: Entry | None, full_state: Entry | None, updates: list[Entry]
 ) -> Entry | None:
-    """The newest entry, its data the whole state."""
+    """The newest entry, with the full state as data; raises if the log holds no valid book."""
     if last is None or full_state is None:
         return last
     if not updates:
@@ -27,9 +27,9 @@ def rebuild_book(
             bids, asks = _levels(entry)
             book.apply(entry.kind, bids, asks)
     except (KeyError, ValueError, TypeError, ArithmeticError):
-        # Nobody of ours has written it. Whoever asks is told, and the reader goes on.
+        # Written by a foreign client: fail this read only.
         raise FloorcastError(
-            ErrorCode.SERVER_INTERNAL, "what is kept of it is not a book"
+            ErrorCode.SERVER_INTERNAL, "the stored state is not an order book"
         ) from None
     newest = updates[-1]
     data = orjson.dumps(book.snapshot().body())

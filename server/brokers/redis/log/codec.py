@@ -1,4 +1,4 @@
-"""Writes entries as Redis keeps and tells them, and reads them back with suspicion."""
+"""Encodes entries for Redis, and decodes them without trusting their source."""
 
 import re
 
@@ -7,7 +7,7 @@ import orjson
 from server.core.log.entries import Entry, Position
 
 VERSION = 1
-# The script puts this in front of what `tail` makes, once it knows the place.
+# The publish script puts this before the result of `encode_tail`, once it knows the position.
 HEAD_FORMAT = '{"v":1,"epoch":"%s","seq":%.0f,'
 
 _ENVELOPE = re.compile(
@@ -18,12 +18,12 @@ _ENVELOPE = re.compile(
 
 
 def encode_tail(data: bytes, ts_ms: int, kind: str) -> bytes:
-    """All of an entry but its place, which only Redis can give."""
+    """An encoded entry without its position, which Redis assigns."""
     return b'"ts":%d,"kind":"%b","data":%b}' % (ts_ms, kind.encode(), data)
 
 
 def decode_entry(channel: str, message: object, max_bytes: int) -> Entry | None:
-    """An entry, or None for anything that no node of ours has written."""
+    """The decoded entry, or None if the message is too large or malformed."""
     if not isinstance(message, bytes) or len(message) > max_bytes:
         return None
     envelope = _ENVELOPE.fullmatch(message)
@@ -31,7 +31,7 @@ def decode_entry(channel: str, message: object, max_bytes: int) -> Entry | None:
         return None
     epoch, seq, ts_ms, kind, data = envelope.groups()
     try:
-        # It goes to clients as it stands here: half a document would break everybody's frames.
+        # Clients get these bytes unchanged, so malformed JSON would corrupt their frames.
         orjson.loads(data)
     except orjson.JSONDecodeError:
         return None

@@ -1,4 +1,4 @@
-"""Hears what is told to the watched channels, and finds out when it has gone deaf."""
+"""Receives the messages of subscribed channels over one pub/sub connection."""
 
 import asyncio
 import math
@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterable
 
 from redis.asyncio.connection import AbstractConnection
 
+from server.brokers.redis.connection.client import CONNECTION_ERRORS, RedisClient
 from server.brokers.redis.connection.tasks import cancel_and_wait
-from server.brokers.redis.connection.wire import CONNECTION_ERRORS, RedisClient
 
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.02, 1.0
-# One turn of the loop is not held up by more.
+# After this many messages other tasks get a turn.
 _MESSAGES_PER_TURN = 64
 _CHANNELS_PER_COMMAND = 512
 
 
 class PubSub:
-    """One pub/sub connection, opened again whenever it ends or says nothing of what we said."""
+    """A pub/sub connection that reconnects and subscribes again after a failure.
+
+    `last_echo_at` is when a probe on the own channel last arrived: if it stays old, call `reopen`.
+    """
 
     def __init__(
         self,
@@ -33,23 +36,22 @@ class PubSub:
         self._client = client
         self._own_channel = own_channel
         self._timeout_seconds = timeout_seconds
-        # What has to be heard, asked whenever a connection is new.
+        # The channels to subscribe to, called on each new connection.
         self._wanted_channels = wanted_channels
         self._on_direct = on_direct
         self._on_message = on_message
         self._on_subscribed = on_subscribed
         self._on_change = on_change
         self._connection: AbstractConnection | None = None
-        # The last word on each channel that has not been said to Redis yet.
+        # The latest command per channel that was not sent yet.
         self._changes: dict[bytes, bytes] = {}
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        # When our own words were last heard.
         self.last_echo_at = -math.inf
         self.is_up = False
 
     async def start(self) -> None:
-        """Connect; raises what keeps us from it."""
+        """Connect; raises the connection error if Redis is unavailable."""
         try:
             await self._open()
         except BaseException:
@@ -57,30 +59,30 @@ class PubSub:
             raise
         create_task = asyncio.create_task
         self._tasks = [
-            create_task(self._listen_loop(), name="floorcast-broker-listener"),
-            create_task(self._command_loop(), name="floorcast-broker-subscriber"),
+            create_task(self._listen_loop(), name="floorcast-broker-pubsub"),
+            create_task(self._command_loop(), name="floorcast-broker-pubsub-commands"),
         ]
 
     async def stop(self) -> None:
-        """Hear nothing more."""
+        """Close the connection; nothing is received afterwards."""
         await cancel_and_wait(*self._tasks)
         self._tasks.clear()
         await self._close()
 
     def subscribe(self, channel: bytes) -> None:
-        """Hear this; what was asked last holds. Confirmed by `on_subscribed`."""
+        """Subscribe, confirmed by `on_subscribed`; of overlapping calls the last one wins."""
         self._enqueue(b"SUBSCRIBE", channel)
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Hear it no more."""
+        """Unsubscribe; of overlapping calls the last one wins."""
         self._enqueue(b"UNSUBSCRIBE", channel)
 
     async def reopen(self) -> None:
-        """It is deaf: end the connection; another is opened."""
+        """Replace a connection that receives nothing any more."""
         await self._close()
 
     def _enqueue(self, verb: bytes, channel: bytes) -> None:
-        # A connection that is not there yet asks for all that is wanted by then.
+        # A new connection subscribes to all wanted channels anyway.
         if self._connection is not None:
             self._changes[channel] = verb
             self._changed.set()
@@ -147,17 +149,17 @@ class PubSub:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            orders, self._changes = self._changes, {}
+            changes, self._changes = self._changes, {}
             connection = self._connection
             if connection is None:
                 continue
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     for verb in (b"UNSUBSCRIBE", b"SUBSCRIBE"):
-                        channels = [each for each, said in orders.items() if said == verb]
+                        channels = [each for each, latest in changes.items() if latest == verb]
                         await self._send(connection, verb, channels)
             except (*CONNECTION_ERRORS, TimeoutError):
-                # Whoever listens on it hears of it, and opens another.
+                # `_listen_loop` notices, and reconnects.
                 await connection.disconnect(nowait=True)
 
 
@@ -167,5 +169,5 @@ async def _command(connection: AbstractConnection, verb: bytes, channels: list[b
 
 
 def _now() -> float:
-    # A connection is deaf by the time of the loop, which its time limits go by too.
+    # The loop's clock, as for the time limits of the connection.
     return asyncio.get_running_loop().time()

@@ -1,13 +1,13 @@
-"""Reads the logs of the channels: where they stand, what came, and what they lead to."""
+"""Reads channel logs: the head, the entries after a position, and the current state."""
 
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from server.brokers.redis.connection.client import Command, evaluate
 from server.brokers.redis.connection.keys import Keys, head_key, log_key
 from server.brokers.redis.connection.pipeline import Pipeline
-from server.brokers.redis.connection.wire import Command, evaluate
 from server.brokers.redis.log.book_state import rebuild_book
 from server.brokers.redis.log.codec import decode_entry
 from server.brokers.redis.log.gap_detector import LogState
@@ -18,7 +18,7 @@ from server.ports import Clock
 
 
 class LogReader:
-    """No state of its own; each call is one program, and one round trip."""
+    """Stateless; each call is one script and one round trip."""
 
     def __init__(
         self,
@@ -40,33 +40,33 @@ class LogReader:
         self._age_ms = age_ms
 
     async def read(self, channel: str, known: Position | None, *, state: bool) -> LogState:
-        """Where a channel stands, what came after what is known of it, and its state if wanted."""
-        spoken = self._keys.base(channel)
+        """Read the head, the entries after `known`, and the latest entry if `state` is set."""
+        base = self._keys.base(channel)
         command: Command = evaluate(
             self._scripts.read,
-            [head_key(spoken), log_key(spoken)],
+            [head_key(base), log_key(base)],
             self._new_epoch(),
             b"" if known is None else known.epoch.encode(),
             0 if known is None else known.seq,
             self._oldest_ms(),
             b"1" if state else b"",
         )
-        epoch, seq, last, whole, updates, told, entries = await self._pipeline.run(command)
+        epoch, seq, last, full_state, updates, complete, entries = await self._pipeline.run(command)
         head = Position(epoch.decode(), seq)
         latest = rebuild_book(
             self._decode(channel, last),
-            self._decode(channel, whole),
+            self._decode(channel, full_state),
             self._decode_all(channel, updates),
         )
         return LogState(
             head,
-            # It may have come in the epoch before.
+            # The entry itself may be from the previous epoch.
             None if latest is None else replace(latest, position=head),
-            tuple(self._decode_all(channel, entries)) if told else None,
+            tuple(self._decode_all(channel, entries)) if complete else None,
         )
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
-        """The last kept entries before this one, or the last of all, in their order."""
+        """The last history entries before a seq, or the newest ones, oldest first."""
         if limit < 1 or (seq is not None and seq <= 1):
             return []
         log = log_key(self._keys.base(channel))
@@ -75,16 +75,16 @@ class LogReader:
         entries = self._decode_all(channel, reversed(found))
         oldest = self._oldest_ms()
         fresh = [each for each in entries if each.ts_ms > oldest]
-        # The newest of all stays, however old it is.
+        # The newest entry never expires.
         return fresh or (entries[-1:] if seq is None else [])
 
     async def forget(self, channel: str) -> None:
-        """Let go of everything that is kept of a channel."""
-        spoken = self._keys.base(channel)
-        keys = [head_key(spoken), log_key(spoken)]
-        # Where Redis is away, the channel's idle time lets it go all the same.
+        """Delete a channel, unless a node watches it."""
+        base = self._keys.base(channel)
+        keys = [head_key(base), log_key(base)]
+        # If Redis is down, the keys expire after the channel's idle time.
         with contextlib.suppress(FloorcastError):
-            await self._pipeline.run(evaluate(self._scripts.forget, keys, spoken))
+            await self._pipeline.run(evaluate(self._scripts.forget, keys, base))
 
     def _oldest_ms(self) -> int:
         return int(self._clock.time() * 1000) - self._age_ms

@@ -1,4 +1,4 @@
-"""What Redis does in one step each: publish, read, forget."""
+"""The Lua scripts for publishing to, reading and forgetting a channel, each atomic."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,30 +6,30 @@ from hashlib import sha1
 
 from server.brokers.redis.log.codec import HEAD_FORMAT
 
-# Clocks of nodes differ, and what is still read must not vanish meanwhile.
+# Clocks of nodes differ: keys must outlive what any node still considers fresh.
 _CLOCK_SKEW_MS = 60_000
-# Of so many epochs before this one it is known where they ended.
+# The number of past epochs whose end is remembered.
 _MAX_PAST_EPOCHS = 4
 
-# Which life of which server this is: one that was started again, or made a master, may lack what
-# was acknowledged last, and nothing that it holds can tell.
+# Identifies one incarnation of a server: after a restart or a promotion it may lack the last
+# acknowledged writes, and its data does not show that.
 INCARNATION_FUNCTION = """
 local function home()
-  local told = redis.call('INFO', 'server')
-  local process = string.match(told, 'run_id:(%x+)')
-  told = redis.call('INFO', 'replication')
-  return process .. string.match(told, 'second_repl_offset:(%-?%d+)')
+  local info = redis.call('INFO', 'server')
+  local process = string.match(info, 'run_id:(%x+)')
+  info = redis.call('INFO', 'replication')
+  return process .. string.match(info, 'second_repl_offset:(%-?%d+)')
 end
 """
 
-# The programs name the server's life that they were loaded in. A channel that was last touched in
-# another one begins a new epoch where the log ends: places after that may have been given before,
-# to messages that are lost. What led there stays, and `past` tells where each epoch ended.
+# The scripts contain the incarnation they were loaded in. A channel last written in another one
+# starts a new epoch at the end of its log: later positions may already have been assigned to lost
+# messages. Older entries stay valid, and `past` records where each epoch ended.
 _FORK = (
     INCARNATION_FUNCTION
     + """
 local function forked(epoch, seq, past)
-  if home() ~= '@HOME@' then return nil, redis.error_reply('NOSCRIPT of another life') end
+  if home() ~= '@HOME@' then return nil, redis.error_reply('NOSCRIPT of another incarnation') end
   past = (past or '') .. string.format(' %s %.0f', epoch, seq)
   local _, many = string.gsub(past, ' ', '')
   if many > 2 * @PAST@ then past = string.match(past, '^ %S+ %S+(.*)$') end
@@ -45,11 +45,11 @@ end
 """
 )
 
-# KEYS: head, log, and the claim where there is one. ARGV: a new epoch in case that one is needed,
-# the entry's tail, where to tell it, last|kept|book, its time, the head that is expected or
-# nothing, the tail of the whole book or nothing, the digest of the claim.
-# Answers {0, epoch, seq, updates since the whole}, {1, the claim}, or {2, epoch, seq} where the
-# head is another one.
+# KEYS: head, log, and optionally the claim. ARGV: a new epoch, used if needed; the entry's tail;
+# the pub/sub channel; last|kept|book; the time; the expected head or ''; the tail of the full book
+# or ''; the digest of the claim.
+# Returns {0, epoch, seq, updates since the full state}, {1, the earlier claim}, or
+# {2, epoch, seq} if the head is not the expected one.
 _PUBLISH = (
     _FORK
     + """
@@ -61,7 +61,7 @@ local epoch, seq, past = state[1], tonumber(state[2]), state[8]
 if KEYS[3] then
   local known = redis.call('GET', KEYS[3])
   local claimed = known and string.match(known, '^%S+ (%S+) ')
-  -- A claim on a place that was lost says nothing.
+  -- A claim on a lost position does not count.
   if claimed and epoch and (claimed == epoch or ended(claimed, past)) then
     return {1, known}
   end
@@ -79,7 +79,7 @@ end
 seq = seq + 1
 local before = string.format('@HEAD@', epoch, seq)
 local message = before .. ARGV[2]
--- The first write, so that a Redis that is full refuses before anything has changed.
+-- The first write: a Redis out of memory rejects it before anything has changed.
 redis.call('HSET', head, 'epoch', epoch, 'seq', seq, 'last', message)
 if begins then
   redis.call('HSET', head, 'home', '@HOME@')
@@ -96,7 +96,7 @@ elseif mode ~= 'last' then
   local first, first_ts = tonumber(state[3]), tonumber(state[4])
   local bytes = (tonumber(state[5]) or 0) + #message
   if begins or not first or redis.call('XLEN', log) ~= seq - first + 1 then
-    -- The log was lost, or is new.
+    -- The log is new, or was evicted.
     redis.call('XTRIM', log, 'MINID', id)
     first, first_ts, bytes = seq, ts, #message
   end
@@ -126,11 +126,11 @@ return {0, epoch, seq, behind}
 """
 )
 
-# KEYS: head, log. ARGV: a new epoch in case that one is needed, the epoch and seq that are known or
-# nothing, the time that kept entries must be newer than, and whether the state is wanted.
-# Answers {epoch, seq, newest entry, whole book, updates of it, told, entries}; told is 1 where the
-# entries are all that came after, 0 otherwise. Where the known epoch has ended they are all that
-# came after the known place, or after its end where that was earlier.
+# KEYS: head, log. ARGV: a new epoch, used if needed; the known epoch and seq or ''; the time that
+# history entries must be newer than; '1' to include the state.
+# Returns {epoch, seq, newest entry, full book, its updates, complete, entries}; complete is 1 if
+# entries are all since the known position, else 0. If the known epoch has ended, entries start
+# after the known position or after the epoch's end, whichever is earlier.
 _READ = (
     _FORK
     + """
@@ -160,7 +160,7 @@ if epoch and whole_seq and whole_seq < seq then
   updates = after(whole_seq)
 end
 if not epoch or not updates then
-  -- Nothing was here, or what is here makes no whole any more.
+  -- The channel is new, or updates of its book are missing.
   epoch, seq, updates, state = ARGV[1], 0, {}, {}
   whole_seq, fork, past = nil, 0, nil
   redis.call('HSET', head, 'epoch', epoch, 'seq', 0, 'home', '@HOME@')
@@ -170,20 +170,20 @@ if not epoch or not updates then
   redis.call('PEXPIRE', head, @IDLE_MS@)
 end
 
--- The place after which to tell; nothing where nobody knows what came between.
-local function place()
+-- The seq after which entries are returned; nil if entries are missing.
+local function start()
   if known_epoch == epoch then return math.max(known_seq, fork) end
   local last = ended(known_epoch, past)
-  -- The state of a book where an epoch ended is not in its log.
+  -- The log of a book does not contain its state at the end of an epoch.
   if last then return not whole_seq and math.min(known_seq, last) end
   return not past and 0
 end
 
-local told, entries = 0, {}
-local from = known_epoch ~= '' and place()
+local complete, entries = 0, {}
+local from = known_epoch ~= '' and start()
 if from then
   if from == seq then
-    told = 1
+    complete = 1
   elseif from < seq and state[6] then
     local found = after(from)
     if not found and from == seq - 1 then found = {state[3]} end
@@ -191,15 +191,15 @@ if from then
         and tonumber(string.match(found[1], '"ts":(%d+)')) <= oldest then
       found = nil
     end
-    if found then told, entries = 1, found end
+    if found then complete, entries = 1, found end
   end
 end
-if ARGV[5] == '' then return {epoch, seq, '', '', {}, told, entries} end
-return {epoch, seq, state[3] or '', state[4] or '', updates, told, entries}
+if ARGV[5] == '' then return {epoch, seq, '', '', {}, complete, entries} end
+return {epoch, seq, state[3] or '', state[4] or '', updates, complete, entries}
 """
 )
 
-# KEYS: log. ARGV: before which id, and how many. Answers the newest first.
+# KEYS: log. ARGV: the id before which to read, the limit. Returns the newest entry first.
 _BEFORE = """
 local found = {}
 for i, each in ipairs(redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', ARGV[2])) do
@@ -208,7 +208,7 @@ end
 return found
 """
 
-# KEYS: head, log. ARGV: where the channel is told; one that some node watches is not forgotten.
+# KEYS: head, log. ARGV: the pub/sub channel. Does nothing if a node is subscribed to it.
 _FORGET = """
 if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then
   redis.call('DEL', KEYS[1], KEYS[2])
@@ -219,24 +219,24 @@ return {}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Script:
-    """A program; a server that was started anew, or made a master, has to be given it anew."""
+    """A Lua script, loaded anew into each incarnation of a server."""
 
     text: bytes
 
     def render(self, incarnation: bytes) -> bytes:
-        """The program for one life of a server, whose name it has in it."""
+        """The script's text for one incarnation of a server."""
         return self.text.replace(b"@HOME@", incarnation)
 
 
 def sha_of(program: bytes) -> bytes:
-    """What Redis calls a program."""
-    # Nothing is secret here.
+    """The SHA by which Redis runs a script."""
+
     return sha1(program, usedforsecurity=False).hexdigest().encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the programs hold every channel to."""
+    """The bounds of each channel."""
 
     messages: int
     bytes: int
@@ -247,7 +247,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Scripts:
-    """The programs, with the bounds written into them: they need not be sent each time."""
+    """The scripts with the bounds inlined, so that calls need not send them."""
 
     publish: Script
     read: Script
@@ -256,7 +256,7 @@ class Scripts:
 
     @staticmethod
     def build(bounds: Bounds) -> "Scripts":
-        """Make them."""
+        """Create the scripts for these bounds."""
         words = {
             "@HEAD@": HEAD_FORMAT,
             "@MESSAGES@": bounds.messages,
@@ -279,5 +279,5 @@ def build_script(text: str, values: dict[str, object]) -> Script:
     return Script(text.strip().encode())
 
 
-# Answers which life of which server this is.
+# Returns the incarnation of the server that runs it.
 GET_INCARNATION = (INCARNATION_FUNCTION + "return home()").encode()

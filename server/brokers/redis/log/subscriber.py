@@ -1,4 +1,4 @@
-"""Follows the watched channels: what is told is heard, what was missed is read, and in order."""
+"""Subscribes to watched channels and delivers their entries in order, without gaps."""
 
 import asyncio
 import contextlib
@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from server.brokers.failures import FailureLog
+from server.brokers.failure_log import FailureLog
+from server.brokers.redis.connection.client import RedisClient
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.pipeline import Pipeline, broker_unavailable
-from server.brokers.redis.connection.wire import RedisClient
 from server.brokers.redis.log.codec import decode_entry
 from server.brokers.redis.log.gap_detector import GapDetector
 from server.brokers.redis.log.pubsub import PubSub
@@ -22,14 +22,14 @@ from server.ports import ignore
 T = TypeVar("T")
 
 _MAX_CONCURRENT_READS = 64
-# What Redis refuses to tell, of one channel and not of others, is asked for again so much later.
+# The delay before a failed read of one channel is retried.
 _RETRY_SECONDS = 0.25
 _PROBE_SECONDS = 1.0
 _ECHO_TIMEOUT_SECONDS = 2.5
 
 
 class LogSubscriber:
-    """Owns the listener and the two loops: one reads what is behind, one finds out who is deaf."""
+    """Owns the pub/sub connection, a loop that reads channels behind, and a probe of pub/sub."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class LogSubscriber:
         self._wakeup = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._failure_log = FailureLog()
-        # Whether both ways to Redis are open, and nothing is behind any more.
+        # Whether both connections are open and no channel is behind.
         self.is_up = False
 
     async def start(
@@ -77,7 +77,7 @@ class LogSubscriber:
         on_reset: Callable[[Reset], None],
         on_state: Callable[[bool], None],
     ) -> None:
-        """Open both ways to Redis; raises what keeps us from it."""
+        """Open both connections; raises the connection error if Redis is unavailable."""
         self._gap_detector = GapDetector(
             self._guard(deliver), self._guard(on_reset), self._counters.add
         )
@@ -92,7 +92,7 @@ class LogSubscriber:
         self.check_connections()
 
     async def stop(self) -> None:
-        """Close both ways; nothing is told any more."""
+        """Close both connections; nothing is delivered afterwards."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -106,50 +106,51 @@ class LogSubscriber:
     def add_listener(
         self, on_message: Callable[[str, bytes], bool], on_up: Callable[[], None]
     ) -> None:
-        """Hear what is told to watched channels and is no entry; `on_said` says whether it knows.
+        """Receive the messages of watched channels that are not entries.
 
-        `on_up` is called whenever something may have been missed, once that is over.
+        `on_message` returns whether it handled the message. `on_up` is called after an interruption
+        in which messages may have been lost.
         """
         self._listeners.append((on_message, on_up))
 
     def set_direct_handler(self, on_direct: Callable[[object], None]) -> None:
-        """Hear what another node says to this one alone."""
+        """Set the callback for messages that other nodes send to this one."""
         self._on_direct = on_direct
 
     def __contains__(self, channel: object) -> bool:
-        """Whether the channel is watched."""
+        """Whether this node watches the channel."""
         return channel in self._gap_detector
 
     async def watch(self, channel: str) -> None:
-        """Deliver everything that comes of the channel after this has returned."""
-        # What was asked last holds, and is settled here, before anything waits.
-        watch = self._gap_detector.add(channel)
-        if watch.position is not None:
+        """Start delivery of a channel; returns once no later entry can be missed."""
+        # Before the first await: of overlapping calls the last one wins.
+        watched = self._gap_detector.add(channel)
+        if watched.position is not None:
             return
-        spoken = self._keys.base(channel)
-        self._channels[spoken] = channel
-        self._pubsub.subscribe(spoken)
-        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        watch.ready_waiters.append(settled)
+        base = self._keys.base(channel)
+        self._channels[base] = channel
+        self._pubsub.subscribe(base)
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        watched.ready_waiters.append(ready)
         if not self.is_up:
             raise broker_unavailable()
-        await self._wait(settled)
+        await self._wait(ready)
 
     async def unwatch(self, channel: str) -> None:
-        """Deliver no more of it."""
+        """Stop delivery of a channel."""
         if channel not in self._gap_detector:
             return
         self._gap_detector.drop(channel)
-        spoken = self._keys.base(channel)
-        del self._channels[spoken]
-        self._pubsub.unsubscribe(spoken)
+        base = self._keys.base(channel)
+        del self._channels[base]
+        self._pubsub.unsubscribe(base)
 
     async def wait_until(self, channel: str, target: Position) -> None:
-        """Wait until so much of the channel was delivered, where it is watched."""
+        """Wait until a watched channel is delivered up to a position; no-op for others."""
         await self._wait(self._gap_detector.wait_until(channel, target))
 
     def check_connections(self) -> None:
-        """Something has gone, or is back."""
+        """Update the state after a connection was lost or is back."""
         if not (self._pipeline.is_up and self._pubsub.is_up):
             self._set_state(False)
         if not self._pubsub.is_up:
@@ -158,20 +159,20 @@ class LogSubscriber:
         self._wakeup.set()
 
     def _guard(self, callback: Callable[[T], None]) -> Callable[[T], None]:
-        """What fails there is not ours: the next entry is told all the same."""
+        """Wrap a callback: an exception in it must not stop later deliveries."""
 
-        def told(what: T) -> None:
+        def guarded(item: T) -> None:
             try:
-                callback(what)
+                callback(item)
             except Exception as failure:
                 self._failure_log.report(failure)
 
-        return told
+        return guarded
 
     async def _wait(self, done: asyncio.Future[None] | None) -> None:
         if done is None:
             return
-        # Not `asyncio.timeout`: a handler runs without a task until it waits for the first time.
+        # Not `asyncio.timeout`: handlers run without a task until their first await.
         loop = asyncio.get_running_loop()
         limit = loop.call_later(self._timeout_seconds, _time_out, done)
         try:
@@ -182,8 +183,8 @@ class LogSubscriber:
     def _wanted_channels(self) -> Iterable[bytes]:
         return tuple(self._channels)
 
-    def _on_message(self, spoken: bytes, message: object) -> None:
-        channel = self._channels.get(spoken)
+    def _on_message(self, base: bytes, message: object) -> None:
+        channel = self._channels.get(base)
         if channel is None:
             return
         entry = decode_entry(channel, message, self._max_entry_bytes)
@@ -196,10 +197,10 @@ class LogSubscriber:
     def _offer_to_listeners(self, channel: str, message: object) -> bool:
         if not isinstance(message, bytes) or len(message) > self._max_entry_bytes:
             return False
-        return any(on_said(channel, message) for on_said, _ in self._listeners)
+        return any(on_message(channel, message) for on_message, _ in self._listeners)
 
-    def _on_subscribed(self, spoken: bytes) -> None:
-        channel = self._channels.get(spoken)
+    def _on_subscribed(self, base: bytes) -> None:
+        channel = self._channels.get(base)
         if channel is not None:
             self._gap_detector.suspect(channel)
             self._wakeup.set()
@@ -216,9 +217,9 @@ class LogSubscriber:
 
     async def _read_loop(self) -> None:
         while True:
-            waits = self._gap_detector.behind and self._pipeline.is_up
+            has_pending = self._gap_detector.behind and self._pipeline.is_up
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_RETRY_SECONDS if waits else None):
+                async with asyncio.timeout(_RETRY_SECONDS if has_pending else None):
                     await self._wakeup.wait()
             self._wakeup.clear()
             await self._read_behind()
@@ -226,29 +227,29 @@ class LogSubscriber:
                 self._set_state(True)
 
     async def _read_behind(self) -> None:
-        """Bring what is behind up to the log, each once where that is refused."""
-        refused: set[str] = set()
+        """Read all channels that are behind; a failed one only once."""
+        failed: set[str] = set()
         while self._pipeline.is_up:
-            behind = (each for each in self._gap_detector.behind if each not in refused)
-            some = tuple(itertools.islice(behind, _MAX_CONCURRENT_READS))
-            if not some:
+            behind = (each for each in self._gap_detector.behind if each not in failed)
+            batch = tuple(itertools.islice(behind, _MAX_CONCURRENT_READS))
+            if not batch:
                 return
-            told = await asyncio.gather(*map(self._catch_up, some))
-            refused.update(
-                channel for channel, is_told in zip(some, told, strict=True) if not is_told
+            read = await asyncio.gather(*map(self._catch_up, batch))
+            failed.update(
+                channel for channel, is_read in zip(batch, read, strict=True) if not is_read
             )
 
     async def _catch_up(self, channel: str) -> bool:
-        watch = self._gap_detector.get(channel)
-        if watch is None:
+        watched = self._gap_detector.get(channel)
+        if watched is None:
             return True
-        known = watch.position
+        known = watched.position
         try:
-            reading = await self._reader.read(channel, known, state=known is not None)
+            state = await self._reader.read(channel, known, state=known is not None)
         except FloorcastError:
-            # It stays behind until Redis is back, or lets us read it again.
+            # It stays behind, and is retried.
             return False
-        self._gap_detector.apply_read(channel, known, reading)
+        self._gap_detector.apply_read(channel, known, state)
         return True
 
     async def _probe_loop(self) -> None:

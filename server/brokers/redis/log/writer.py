@@ -1,23 +1,23 @@
-"""Puts what is published at the end of its channel's log: one program, one round trip."""
+"""Appends published messages to channel logs, with one script and one round trip each."""
 
 from collections.abc import Callable
 
 from client_sdk.contract import ErrorCode
+from server.brokers.redis.connection.client import evaluate
 from server.brokers.redis.connection.keys import Keys, claim_key, head_key, log_key
 from server.brokers.redis.connection.pipeline import Pipeline
-from server.brokers.redis.connection.wire import evaluate
 from server.brokers.redis.log.codec import encode_tail
 from server.brokers.redis.log.scripts import Scripts
 from server.core.errors import LimitError, RequestError, WriteConflict
 from server.core.log.entries import Position, Receipt
 from server.core.log.idempotency import Claim
 
-# So many changes of a book are read and applied by whoever asks for it, before it is stored whole.
+# A book is stored in full after this many updates, which bounds what readers must apply.
 _UPDATES_PER_FULL_STATE = 64
 
 
 class LogWriter:
-    """The part of the `Broker` port that publishes."""
+    """Implements `find` and `publish` of the `Broker` port."""
 
     def __init__(
         self,
@@ -33,12 +33,12 @@ class LogWriter:
         self._keys = keys
         self._new_epoch = new_epoch
         self._max_entry_bytes = max_entry_bytes
-        # How many changes of each book stand in the log since it was stored whole, as far as known.
+        # Updates of each book since it was stored in full, as far as this node knows.
         self._updates_since_full: dict[str, int] = {}
 
     async def find(self, channel: str, claim: Claim) -> Receipt | None:
-        spoken = self._keys.base(channel)
-        known = await self._pipeline.run((b"GET", claim_key(spoken, claim.key)))
+        base = self._keys.base(channel)
+        known = await self._pipeline.run((b"GET", claim_key(base, claim.key)))
         return None if known is None else _decode_claim(known, claim)
 
     async def publish(
@@ -53,48 +53,48 @@ class LogWriter:
         in_history: bool = False,
         expected_head: Position | None = None,
     ) -> Receipt:
-        spoken = self._keys.base(channel)
-        keys = [head_key(spoken), log_key(spoken)]
+        base = self._keys.base(channel)
+        keys = [head_key(base), log_key(base)]
         if claim is not None:
-            keys.append(claim_key(spoken, claim.key))
-        said = encode_tail(data, ts_ms, kind)
-        stored = b""
+            keys.append(claim_key(base, claim.key))
+        tail = encode_tail(data, ts_ms, kind)
+        full_tail = b""
         if full_state is not None and kind == "snapshot":
-            stored = said
+            full_tail = tail
         elif (
             full_state is not None
             and self._updates_since_full.get(channel, _UPDATES_PER_FULL_STATE)
             >= _UPDATES_PER_FULL_STATE
         ):
-            # Others that publish at the same time send it too: once more than needed, at most.
-            stored = encode_tail(full_state(), ts_ms, "snapshot")
-        if max(len(said), len(stored)) + 256 > self._max_entry_bytes:
-            raise LimitError(ErrorCode.LIMIT_PAYLOAD, "the broker takes no entry of this size")
-        outcome, *told = await self._pipeline.run(
+            # Concurrent publishers may store it too, which is redundant but harmless.
+            full_tail = encode_tail(full_state(), ts_ms, "snapshot")
+        if max(len(tail), len(full_tail)) + 256 > self._max_entry_bytes:
+            raise LimitError(ErrorCode.LIMIT_PAYLOAD, "the entry is too large for the broker")
+        outcome, *result = await self._pipeline.run(
             evaluate(
                 self._scripts.publish,
                 keys,
                 self._new_epoch(),
-                said,
-                spoken,
+                tail,
+                base,
                 b"book" if full_state is not None else b"kept" if in_history else b"last",
                 ts_ms,
                 b""
                 if expected_head is None
                 else b"%b %d" % (expected_head.epoch.encode(), expected_head.seq),
-                stored,
+                full_tail,
                 b"" if claim is None else claim.digest.hex().encode(),
             )
         )
         if outcome == 1:
             assert claim is not None
-            return _decode_claim(told[0], claim)
-        position = Position(told[0].decode(), told[1])
+            return _decode_claim(result[0], claim)
+        position = Position(result[0].decode(), result[1])
         if outcome == 2:
             self._updates_since_full.pop(channel, None)
             raise WriteConflict
         if full_state is not None:
-            self._updates_since_full[channel] = told[2]
+            self._updates_since_full[channel] = result[2]
         return Receipt(position, ts_ms)
 
 

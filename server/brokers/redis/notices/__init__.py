@@ -1,1 +1,1 @@
-"""Critical notices, kept in Redis until they are acknowledged."""
+"""Critical notices, stored in Redis until acknowledged."""

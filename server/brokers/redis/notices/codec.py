@@ -1,4 +1,4 @@
-"""Writes notices as Redis keeps and tells them, and reads them back with suspicion."""
+"""Encodes notices for Redis, and decodes them without trusting their source."""
 
 import orjson
 
@@ -6,12 +6,12 @@ from server.core.sessions.notices import Notice
 
 
 def notice_key(notice: Notice) -> bytes:
-    """What it is known by, over all users."""
+    """The key of a notice, unique over all users."""
     return orjson.dumps([notice.org, notice.user_id, notice.id])
 
 
 def encode_notice(notice: Notice, critical: bool, until_ms: int, status: str = "") -> bytes:
-    """A notice, as it is kept and told."""
+    """Encode a notice as stored and published; `status` overrides "critical" or "notice"."""
     return orjson.dumps(
         {
             "v": 1,
@@ -28,15 +28,15 @@ def encode_notice(notice: Notice, critical: bool, until_ms: int, status: str = "
 
 
 def decode_notice(message: bytes) -> tuple[str, Notice, int] | None:
-    """What was told of a notice; None for anything that no node of ours has told."""
+    """The status, the notice and its expiry in ms; None if the message is malformed."""
     try:
-        said = orjson.loads(message)
+        fields = orjson.loads(message)
     except orjson.JSONDecodeError:
         return None
-    match said:
+    match fields:
         case {
             "v": 1,
-            "said": "notice" | "critical" | "seen" as what,
+            "said": "notice" | "critical" | "seen" as status,
             "org": str(org),
             "user": str(user_id),
             "id": str(notice_id),
@@ -46,5 +46,5 @@ def decode_notice(message: bytes) -> tuple[str, Notice, int] | None:
             "data": dict(data),
         }:
             notice = Notice(org, user_id, notice_id, event, ts_ms, orjson.dumps(data))
-            return str(what), notice, until_ms
+            return str(status), notice, until_ms
     return None

@@ -1,11 +1,11 @@
-"""A notice board for many nodes: Redis keeps what waits, every node has a copy to greet with."""
+"""The notice store for many nodes: Redis stores pending notices, each node has a copy."""
 
 import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
 
-from server.brokers.failures import FailureLog
+from server.brokers.failure_log import FailureLog
 from server.brokers.redis.broker import RedisBroker, RedisConfig
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.notices.codec import decode_notice, encode_notice, notice_key
@@ -13,15 +13,15 @@ from server.core.errors import FloorcastError
 from server.core.sessions.notices import Notice, Notices
 from server.ports import Clock, OnNotice
 
-# The pub/sub channel that every node hears.
+# The channel that every node watches.
 CHANNEL = "notices"
 _SYNC_SECONDS = 2.0
 _BATCH_SIZE = 256
 _MAX_UNFLUSHED = 100_000
 
-# KEYS: what waits, each with its number, and the last number; what was settled and until when.
-# ARGV: where it is told, the notice as it is told, its name, the time in ms. Answers whether it is
-# new.
+# KEYS: pending notices by key, with their numbers, and the last number (#); acknowledged keys by
+# expiry. ARGV: the pub/sub channel, the encoded notice, its key, the time in ms.
+# Returns 1 if the notice is new.
 _POST = b"""
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])
 if redis.call('HEXISTS', KEYS[1], ARGV[3]) == 1 or redis.call('ZSCORE', KEYS[2], ARGV[3]) then
@@ -33,8 +33,8 @@ redis.call('PUBLISH', ARGV[1], ARGV[2])
 return 1
 """
 
-# The same keys. ARGV: where it is told, what is told, the name of the notice, until when it is
-# remembered. Answers whether it waited.
+# The same KEYS. ARGV: the pub/sub channel, the encoded acknowledgement, the notice's key, its
+# expiry in ms. Returns 1 if the notice was pending.
 _ACKNOWLEDGE = b"""
 if redis.call('HDEL', KEYS[1], ARGV[3]) == 0 then return 0 end
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[3])
@@ -44,7 +44,7 @@ return 1
 
 
 class RedisNoticeStore:
-    """Fills the `NoticeBoard` port; connecting costs no round trip."""
+    """Implements `NoticeStore`; `pending` reads the local copy, without a round trip."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class RedisNoticeStore:
         self._base = Keys(config.prefix).base(CHANNEL)
         self._keys = (self._base + b":waiting", self._base + b":settled")
         self._on_notice: OnNotice = lambda notice, critical: 0
-        # Acknowledged here, which Redis has not heard yet.
+        # Acknowledged on this node, not in Redis yet.
         self._unflushed: OrderedDict[bytes, Notice] = OrderedDict()
         self._next_sync_at = 0.0
         self._stale = True
@@ -93,12 +93,12 @@ class RedisNoticeStore:
 
     async def post(self, notice: Notice, *, critical: bool) -> int | None:
         now_ms = self._now_ms()
-        told = encode_notice(notice, critical, now_ms + self._keep_ms)
+        message = encode_notice(notice, critical, now_ms + self._keep_ms)
         if not critical:
-            await self._broker.run((b"PUBLISH", self._base, told))
+            await self._broker.run((b"PUBLISH", self._base, message))
             return None
         new = await self._broker.run(
-            (b"EVAL", _POST, 2, *self._keys, self._base, told, notice_key(notice), now_ms)
+            (b"EVAL", _POST, 2, *self._keys, self._base, message, notice_key(notice), now_ms)
         )
         return None if new else 0
 
@@ -109,7 +109,7 @@ class RedisNoticeStore:
         self._remove(notice)
         self._unflushed[notice_key(notice)] = notice
         if len(self._unflushed) > _MAX_UNFLUSHED:
-            # It is asked for once more.
+            # The user gets the dropped one again, and acknowledges it again.
             self._unflushed.popitem(last=False)
         self._wakeup.set()
 
@@ -117,8 +117,6 @@ class RedisNoticeStore:
         self._notices.expire(self._clock.monotonic())
         if self._clock.monotonic() >= self._next_sync_at:
             self._wakeup.set()
-
-    # --- inside
 
     def _now_ms(self) -> int:
         return int(self._clock.time() * 1000)
@@ -134,10 +132,10 @@ class RedisNoticeStore:
     def _on_message(self, channel: str, message: bytes) -> bool:
         if channel != CHANNEL:
             return False
-        told = decode_notice(message)
-        if told is None:
+        decoded = decode_notice(message)
+        if decoded is None:
             return False
-        self._apply(*told)
+        self._apply(*decoded)
         return True
 
     def _apply(self, status: str, notice: Notice, until_ms: int) -> None:
@@ -153,7 +151,7 @@ class RedisNoticeStore:
         try:
             self._on_notice(notice, critical)
         except Exception as failure:
-            # What fails there is not ours: the next one is told all the same.
+            # A failing callback must not stop later notices.
             self._failure_log.report(failure)
 
     async def _sync_loop(self) -> None:
@@ -166,25 +164,25 @@ class RedisNoticeStore:
                     await self._reload()
                 await self._flush()
             except FloorcastError:
-                # Redis has gone, or is full: with the next look.
+                # Redis is down or out of memory: retry with the next sync.
                 continue
 
     async def _flush(self) -> None:
         while self._unflushed:
-            some = list(itertools.islice(self._unflushed.items(), _BATCH_SIZE))
-            await asyncio.gather(*(self._flush_one(name, notice) for name, notice in some))
-            for name, _ in some:
+            batch = list(itertools.islice(self._unflushed.items(), _BATCH_SIZE))
+            await asyncio.gather(*(self._flush_one(name, notice) for name, notice in batch))
+            for name, _ in batch:
                 self._unflushed.pop(name, None)
 
     async def _flush_one(self, name: bytes, notice: Notice) -> None:
         until_ms = self._now_ms() + self._keep_ms
-        told = encode_notice(notice, critical=True, until_ms=until_ms, status="seen")
+        message = encode_notice(notice, critical=True, until_ms=until_ms, status="seen")
         await self._broker.run(
-            (b"EVAL", _ACKNOWLEDGE, 2, *self._keys, self._base, told, name, until_ms)
+            (b"EVAL", _ACKNOWLEDGE, 2, *self._keys, self._base, message, name, until_ms)
         )
 
     async def _reload(self) -> None:
-        """What was told while nobody heard, in the order of its time."""
+        """Apply what this node missed, in the order of posting."""
         self._stale = False
         try:
             await self._broker.watch(CHANNEL)
@@ -196,17 +194,17 @@ class RedisNoticeStore:
         for name in known.keys() - found.keys():
             self._remove(known[name])
         now_ms = self._now_ms()
-        old = []
-        for name, told in found.items():
-            if told is None or told[2] <= now_ms:
-                old.append(name)
+        expired = []
+        for name, decoded in found.items():
+            if decoded is None or decoded[2] <= now_ms:
+                expired.append(name)
             elif name not in self._unflushed:
-                self._apply(*told)
-        for at in range(0, len(old), _BATCH_SIZE):
-            await self._broker.run((b"HDEL", self._keys[0], *old[at : at + _BATCH_SIZE]))
+                self._apply(*decoded)
+        for at in range(0, len(expired), _BATCH_SIZE):
+            await self._broker.run((b"HDEL", self._keys[0], *expired[at : at + _BATCH_SIZE]))
 
     async def _fetch_all(self) -> dict[bytes, tuple[str, Notice, int] | None]:
-        """Everything that waits in Redis, in its order."""
+        """All notices pending in Redis, oldest first; None for malformed ones."""
         found: dict[bytes, bytes] = {}
         cursor = b"0"
         while True:

@@ -1,1 +1,1 @@
-"""Presence in sessions over all nodes, kept in Redis."""
+"""Presence in sessions over all nodes, stored in Redis."""

@@ -1,13 +1,13 @@
-"""Asks Redis about sessions: each call is one program, and one round trip."""
+"""Calls the presence scripts, each with one round trip."""
 
 import asyncio
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from server.brokers.redis.connection.client import evaluate
 from server.brokers.redis.connection.keys import Keys, session_keys
 from server.brokers.redis.connection.pipeline import Pipeline
-from server.brokers.redis.connection.wire import evaluate
 from server.brokers.redis.log.scripts import Script
 from server.brokers.redis.presence.codec import SessionReply, decode_reply
 from server.brokers.redis.presence.scripts import PresenceScripts
@@ -16,7 +16,7 @@ from server.ports import Clock
 
 
 class SessionCalls:
-    """No state of its own; what Redis refuses is raised."""
+    """Stateless; raises `FloorcastError` if Redis rejects a call or is unavailable."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class SessionCalls:
         self._rules = rules
 
     def now_ms(self) -> int:
-        """The time that the programs go by."""
+        """The time passed to the scripts."""
         return int(self._clock.time() * 1000)
 
     # --- one session
@@ -41,43 +41,43 @@ class SessionCalls:
     async def join(
         self, connection_id: str, user_id: str, key: SessionKey, node: str, facts: bytes = b""
     ) -> tuple[bytes, SessionReply | None]:
-        """Let a connection in; without facts nothing is made."""
-        outcome, *told = await self._run(
+        """Add a connection; without facts a missing session is not created."""
+        outcome, *reply = await self._run(
             self._scripts.join,
             key,
             *(connection_id.encode(), user_id.encode(), node.encode(), facts, _new_mark()),
         )
-        return outcome, decode_reply(told) if told else None
+        return outcome, decode_reply(reply) if reply else None
 
     async def leave(self, connection_id: str, key: SessionKey, *, lost: bool) -> int:
-        """Let a connection out; when the session is due."""
+        """Remove a connection; returns when the session is due, 0 for never."""
         grace_ms = int(self._rules.grace_seconds * 1000) if lost else 0
         due_ms: int = await self._run(self._scripts.leave, key, connection_id.encode(), grace_ms)
         return due_ms
 
     async def kick(self, key: SessionKey, user_id: str) -> list[Any]:
-        """Let a user out."""
-        told: list[Any] = await self._run(self._scripts.kick, key, user_id.encode())
-        return told
+        """Remove a user with all connections."""
+        reply: list[Any] = await self._run(self._scripts.kick, key, user_id.encode())
+        return reply
 
     async def close(self, key: SessionKey) -> list[Any]:
-        """Let everybody out, and nobody in."""
-        told: list[Any] = await self._run(self._scripts.close, key)
-        return told
+        """Close a session: remove everybody and reject later joins."""
+        reply: list[Any] = await self._run(self._scripts.close, key)
+        return reply
 
     async def participants(self, key: SessionKey) -> list[Any]:
-        """Who is there."""
-        told: list[Any] = await self._run(self._scripts.participants, key)
-        return told
+        """The session, empty if there is none."""
+        reply: list[Any] = await self._run(self._scripts.participants, key)
+        return reply
 
     async def expire(
         self, key: SessionKey, dead: Sequence[str] = (), *, grace_ms: int = 0
     ) -> list[Any]:
-        """Give up those whose time is over; those of dead nodes were cut off."""
-        told: list[Any] = await self._run(
+        """Remove users whose grace period is over; connections of dead nodes count as lost."""
+        reply: list[Any] = await self._run(
             self._scripts.expire, key, grace_ms, *(node.encode() for node in dead)
         )
-        return told
+        return reply
 
     async def assert_members(
         self,
@@ -89,25 +89,25 @@ class SessionCalls:
         mark: bytes,
         declared_dead: bool,
     ) -> list[Any]:
-        """Say once more which connections of this node are in."""
+        """Restore this node's connections after Redis may have lost them."""
         pairs = (part.encode() for pair in connections.items() for part in pair)
-        told: list[Any] = await self._run(
+        reply: list[Any] = await self._run(
             self._scripts.assert_members,
             key,
             *(facts, mark, _new_mark(), b"1" if declared_dead else b"", node.encode(), *pairs),
         )
-        return told
+        return reply
 
     async def publish(self, key: SessionKey, message: bytes) -> None:
-        """Tell the nodes something that changes nothing."""
+        """Publish a message to all nodes, without any change in Redis."""
         await self._pipeline.run((b"PUBLISH", self._base(key), message))
 
-    # --- how many there are
+    # --- limits of sessions
 
     async def claim(
         self, key: SessionKey, user_id: str, *, check_limits: bool = True
     ) -> tuple[bool, bool]:
-        """Count a session, in all and with its maker; what there was no room for is not counted."""
+        """Count a session in total and for its creator; returns which of the two succeeded."""
         name = session_channel(*key).encode()
         total, made = await asyncio.gather(
             self._claim(
@@ -122,7 +122,7 @@ class SessionCalls:
         return total, made
 
     async def unclaim(self, key: SessionKey, user_id: str | None) -> None:
-        """Count it no more."""
+        """Undo `claim`; without a user only in total."""
         name = session_channel(*key).encode()
         sets = [self._keys.sessions()]
         if user_id is not None:
@@ -130,7 +130,7 @@ class SessionCalls:
         await asyncio.gather(*(self._pipeline.run((b"SREM", each, name)) for each in sets))
 
     async def count(self) -> int:
-        """How many sessions there are."""
+        """The number of sessions."""
         counted: int = await self._pipeline.run((b"SCARD", self._keys.sessions()))
         return counted
 
@@ -139,7 +139,7 @@ class SessionCalls:
     async def beat(
         self, node: str, number: int, dead_ttl_ms: int
     ) -> tuple[bytes, dict[bytes, bytes]]:
-        """Give a sign of life; what is known of all."""
+        """Send a heartbeat; returns this node's status and all nodes' last heartbeats."""
         outcome, flat = await self._pipeline.run(
             evaluate(
                 self._scripts.beat,
@@ -150,7 +150,7 @@ class SessionCalls:
         return outcome, dict(zip(flat[::2], flat[1::2], strict=True))
 
     async def declare_dead(self, node: bytes, last_beat: bytes) -> None:
-        """Give a node up, if this was its last sign of life."""
+        """Declare a node dead, if this is still its last heartbeat."""
         await self._pipeline.run(
             evaluate(
                 self._scripts.declare_dead, [self._keys.nodes()], node, last_beat, self.now_ms()
@@ -158,24 +158,24 @@ class SessionCalls:
         )
 
     async def add_node_sessions(self, node: str, keys: Iterable[SessionKey]) -> None:
-        """A node looks after these."""
+        """Register sessions that a node maintains, so that others can take them over."""
         names = [session_channel(*key).encode() for key in keys]
         if names:
             await self._pipeline.run((b"SADD", self._keys.node_sessions(node), *names))
 
     async def remove_node_sessions(self, node: str, keys: Iterable[SessionKey]) -> None:
-        """And no more after these."""
+        """Deregister sessions of a node."""
         names = [session_channel(*key).encode() for key in keys]
         if names:
             await self._pipeline.run((b"SREM", self._keys.node_sessions(node), *names))
 
     async def node_sessions(self, node: str) -> list[bytes]:
-        """The channels of what a node looked after."""
+        """The channels of the sessions registered for a node."""
         found: list[bytes] = await self._pipeline.run((b"SMEMBERS", self._keys.node_sessions(node)))
         return found
 
     async def delete_node_sessions(self, node: str) -> None:
-        """Others look after them now."""
+        """Deregister all sessions of a node."""
         await self._pipeline.run((b"DEL", self._keys.node_sessions(node)))
 
     def _base(self, key: SessionKey) -> bytes:
@@ -186,12 +186,12 @@ class SessionCalls:
         return bool(await self._pipeline.run(command))
 
     async def _run(self, script: Script, key: SessionKey, *arguments: bytes | int) -> Any:
-        spoken = self._base(key)
+        base = self._base(key)
         return await self._pipeline.run(
-            evaluate(script, session_keys(spoken), spoken, self.now_ms(), *arguments)
+            evaluate(script, session_keys(base), base, self.now_ms(), *arguments)
         )
 
 
 def _new_mark() -> bytes:
-    # Tells one session from a later one of the same name.
+    # Distinguishes a session from a later one of the same name.
     return secrets.token_hex(8).encode()

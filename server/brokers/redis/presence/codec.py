@@ -1,4 +1,4 @@
-"""Writes what Redis keeps and tells of sessions, and reads it back with suspicion."""
+"""Encodes session data for Redis, and decodes it without trusting its source."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _PUBLISHED_KINDS = frozenset({"joined", "left", "kicked", "barred", "closed", "s
 
 @dataclass(frozen=True, slots=True)
 class SessionReply:
-    """A session as a program answers it: who is there, its mark, and when it is due."""
+    """A session as returned by a script: participants, facts, mark and due time."""
 
     participants: Participants
     facts: bytes
@@ -25,18 +25,18 @@ class SessionReply:
 
 
 def encode_facts(user_id: str, metadata: Mapping[str, object] | None) -> bytes:
-    """Who makes a session, and what it is for."""
+    """Encode a session's creator and metadata."""
     return orjson.dumps({"by": user_id, "metadata": metadata or {}})
 
 
 def creator_of(facts: bytes) -> str:
-    """Who made it."""
+    """The session's creator."""
     return str(orjson.loads(facts)["by"])
 
 
 def decode_reply(reply: list[Any]) -> SessionReply:
-    """Read what the programs answer of a session."""
-    revision, closed, facts, made, flat, due_ms = reply
+    """Decode a session as returned by a script."""
+    revision, closed, facts, mark, flat, due_ms = reply
     users = zip(flat[::2], flat[1::2], strict=True)
     numbered = sorted((int(state.split(b" ")[2]), user, state) for user, state in users)
     return SessionReply(
@@ -47,7 +47,7 @@ def decode_reply(reply: list[Any]) -> SessionReply:
             orjson.loads(facts)["metadata"],
         ),
         facts,
-        made,
+        mark,
         due_ms,
     )
 
@@ -58,7 +58,7 @@ def _member(user: bytes, state: bytes) -> Member:
 
 
 def encode_signal(connection_id: str, user_id: str, data: bytes, ts_ms: int) -> bytes:
-    """A signal, as it is told to the nodes."""
+    """Encode a signal as published to all nodes."""
     return b'{"v":1,"said":"signal","revision":0,"user":%b,"by":%b,"ts":%d,"data":%b}' % (
         orjson.dumps(user_id),
         orjson.dumps(connection_id),
@@ -68,26 +68,26 @@ def encode_signal(connection_id: str, user_id: str, data: bytes, ts_ms: int) -> 
 
 
 def decode_event(channel: str, message: bytes) -> SessionEvent | None:
-    """What happened in a session; None for anything that no node of ours has told."""
+    """Decode a session event; None if the message is malformed."""
     key = key_of_channel(channel)
     if key is None:
         return None
     try:
-        said = orjson.loads(message)
+        fields = orjson.loads(message)
     except orjson.JSONDecodeError:
         return None
-    match said:
+    match fields:
         case {
             "v": 1,
-            "said": str(what),
+            "said": str(kind),
             "revision": int(revision),
             "user": str(user_id),
             "ts": int(ts_ms),
-        } if what in _PUBLISHED_KINDS:
-            count, by, data = said.get("count", 0), said.get("by", ""), said.get("data", {})
+        } if kind in _PUBLISHED_KINDS:
+            count, by, data = fields.get("count", 0), fields.get("by", ""), fields.get("data", {})
             if isinstance(count, int) and isinstance(by, str) and isinstance(data, dict):
                 encoded = orjson.dumps(data) if data else b"{}"
                 return SessionEvent(
-                    key, SessionEventKind(what), revision, ts_ms, user_id, count, by, encoded
+                    key, SessionEventKind(kind), revision, ts_ms, user_id, count, by, encoded
                 )
     return None

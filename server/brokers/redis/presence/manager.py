@@ -1,16 +1,16 @@
-"""An assembly for many nodes: Redis knows who is in which session, and tells what happens there."""
+"""The presence manager for many nodes: Redis stores participants and publishes events."""
 
 import asyncio
 import secrets
 from collections.abc import Callable, Collection, Mapping
 
 from server.brokers.errors import BrokerError
-from server.brokers.failures import FailureLog
+from server.brokers.failure_log import FailureLog
 from server.brokers.redis.broker import RedisBroker, RedisConfig
+from server.brokers.redis.connection.client import CONNECTION_ERRORS, create_client
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.liveness import Liveness
 from server.brokers.redis.connection.pipeline import Pipeline
-from server.brokers.redis.connection.wire import CONNECTION_ERRORS, create_client
 from server.brokers.redis.limits.scripts import COUNT
 from server.brokers.redis.presence.calls import SessionCalls
 from server.brokers.redis.presence.codec import (
@@ -39,7 +39,7 @@ from server.ports import Clock, ignore
 
 
 class RedisPresence:
-    """Fills the `Assembly` port; whoever is in is known to Redis by connection and node."""
+    """Implements `PresenceManager`; Redis stores each connection with its user and node."""
 
     def __init__(
         self, clock: Clock, config: RedisConfig, rules: SessionRules, broker: RedisBroker
@@ -50,7 +50,7 @@ class RedisPresence:
         self._broker = broker
         scripts = PresenceScripts.build(rules)
         keys = Keys(config.prefix)
-        wire = create_client(
+        client = create_client(
             config.address,
             (*scripts, COUNT),
             timeout_seconds=config.timeout_seconds,
@@ -58,8 +58,8 @@ class RedisPresence:
         )
         self._wakeup = asyncio.Event()
         self.pipeline = Pipeline(
-            wire,
-            name="floorcast-assembly-pipeline",
+            client,
+            name="floorcast-presence-pipeline",
             timeout_seconds=config.timeout_seconds,
             max_queued=config.max_queued,
             on_change=self._on_connection_change,
@@ -75,8 +75,6 @@ class RedisPresence:
         self._task: asyncio.Task[None] | None = None
         self._reconciling = False
 
-    # --- its life
-
     async def start(self, on_event: Callable[[SessionEvent], None]) -> None:
         self._on_event = on_event
         try:
@@ -86,7 +84,7 @@ class RedisPresence:
             await self.pipeline.stop()
             raise BrokerError(f"it does not answer ({type(error).__name__})") from None
         self._broker.add_listener(self._on_message, self._on_up)
-        self._task = asyncio.create_task(self._reconcile_loop(), name="floorcast-assembly")
+        self._task = asyncio.create_task(self._reconcile_loop(), name="floorcast-presence")
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -103,10 +101,10 @@ class RedisPresence:
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything that is due was said."""
-        return not (self._reconciling or self._wakeup.is_set() or self._updates.updates)
+        """Whether no update is pending or running."""
+        return not (self._reconciling or self._wakeup.is_set() or self._updates.queued)
 
-    # --- coming and going
+    # --- connections
 
     async def join(
         self,
@@ -115,17 +113,18 @@ class RedisPresence:
         key: SessionKey,
         metadata: Mapping[str, object] | None = None,
     ) -> Participants:
-        place = (connection_id, key)
-        was_in = self._has_connection(connection_id, key)
-        self._updates.updates.pop(place, None)
+        connection = (connection_id, key)
+        was_joined = self._has_connection(connection_id, key)
+        self._updates.queued.pop(connection, None)
         try:
             outcome, reply = await self._join(connection_id, user_id, key, metadata)
         except BaseException as failure:
-            # It may be in or not: where Redis stands again, it is told. Where its client was cut
-            # off, its user is waited for as ever, and may have been already.
+            # The outcome is unknown: restore the state before the call. If the client was cut off
+            # during it, its user keeps presence for the grace period.
             cut_off = isinstance(failure, asyncio.CancelledError)
             self._enqueue(
-                place, PendingUpdate(user_id, rejoined=was_in, lost=cut_off and not was_in)
+                connection,
+                PendingUpdate(user_id, rejoined=was_joined, lost=cut_off and not was_joined),
             )
             raise
         if reply is None:
@@ -136,14 +135,16 @@ class RedisPresence:
         return reply.participants
 
     async def leave(self, connection_id: str, key: SessionKey) -> None:
-        place = (connection_id, key)
-        was_in = self._has_connection(connection_id, key)
-        self._updates.updates.pop(place, None)
+        connection = (connection_id, key)
+        was_joined = self._has_connection(connection_id, key)
+        self._updates.queued.pop(connection, None)
         try:
             due_ms = await self._calls.leave(connection_id, key, lost=False)
         except BaseException:
             user_id = self._user_of(connection_id, key)
-            self._enqueue(place, PendingUpdate(user_id, rejoined=was_in and user_id is not None))
+            self._enqueue(
+                connection, PendingUpdate(user_id, rejoined=was_joined and user_id is not None)
+            )
             raise
         self._updates.remove_connection(connection_id, key)
         self._reconciler.set_due(key, due_ms)
@@ -153,53 +154,51 @@ class RedisPresence:
         self._enqueue((connection_id, key), PendingUpdate(user_id, lost=lost))
 
     def can_rejoin(self, user_id: str, key: SessionKey) -> bool:
-        # Only Redis can say; whoever has no place is turned out again.
+        # Only Redis knows; a rejected connection gets a REFUSED event later.
         return True
 
     def rejoin(self, connection_id: str, user_id: str, key: SessionKey) -> None:
         self._updates.add_connection(connection_id, user_id, key)
         self._enqueue((connection_id, key), PendingUpdate(user_id, rejoined=True))
 
-    # --- what moderators do
+    # --- moderation
 
     async def kick(self, key: SessionKey, user_id: str) -> int:
-        outcome, *told = await self._calls.kick(key, user_id)
-        return self._apply_removal(key, outcome, told)
+        outcome, *result = await self._calls.kick(key, user_id)
+        return self._apply_removal(key, outcome, result)
 
     async def close(self, key: SessionKey) -> int:
-        outcome, *told = await self._calls.close(key)
-        return self._apply_removal(key, outcome, told)
+        outcome, *result = await self._calls.close(key)
+        return self._apply_removal(key, outcome, result)
 
-    def _apply_removal(self, key: SessionKey, outcome: bytes, told: list[int]) -> int:
+    def _apply_removal(self, key: SessionKey, outcome: bytes, result: list[int]) -> int:
         if outcome != b"ok":
             raise self._error_for(outcome)
-        count, due_ms = told
+        count, due_ms = result
         self._reconciler.set_due(key, due_ms)
         return count
 
-    # --- who is there, and what they say
+    # --- participants and signals
 
     async def participants(self, key: SessionKey) -> Participants | None:
-        told = await self._calls.participants(key)
-        return decode_reply(told).participants if told else None
+        result = await self._calls.participants(key)
+        return decode_reply(result).participants if result else None
 
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
         now_ms = int(self._clock.time() * 1000)
         await self._calls.publish(key, encode_signal(connection_id, user_id, data, now_ms))
 
     async def sweep(self) -> Collection[SessionKey]:
-        # The sessions whose time is over are forgotten in Redis, in one step with all they had.
+        # The expiry script deletes a session together with its log.
         self._wakeup.set()
         return ()
-
-    # --- inside
 
     def _has_connection(self, connection_id: str, key: SessionKey) -> bool:
         return self._user_of(connection_id, key) is not None
 
     def _user_of(self, connection_id: str, key: SessionKey) -> str | None:
-        duty = self._updates.get(key)
-        return None if duty is None else duty.connections.get(connection_id)
+        session = self._updates.get(key)
+        return None if session is None else session.connections.get(connection_id)
 
     def _enqueue(self, connection: tuple[str, SessionKey], update: PendingUpdate) -> None:
         self._updates.enqueue(connection, update)
@@ -236,10 +235,10 @@ class RedisPresence:
                 return not_in_session()
 
     def _on_message(self, channel: str, message: bytes) -> bool:
-        news = decode_event(channel, message)
-        if news is None:
+        event = decode_event(channel, message)
+        if event is None:
             return False
-        self._emit(news)
+        self._emit(event)
         return True
 
     def _on_up(self) -> None:
@@ -258,7 +257,7 @@ class RedisPresence:
         try:
             self._on_event(event)
         except Exception as failure:
-            # What fails there is not ours: the next news are told all the same.
+            # A failing callback must not stop later events.
             self._failure_log.report(failure)
 
     async def _reconcile_loop(self) -> None:

@@ -1,4 +1,4 @@
-"""What a node owes Redis: the sessions it looks after, and what it could not say yet."""
+"""This node's sessions and connections, and their updates not written to Redis yet."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ SessionConnection = tuple[str, SessionKey]
 
 @dataclass(slots=True, eq=False)
 class LocalSession:
-    """One session that this node looks after: its connections there, and what it is."""
+    """A session that this node maintains: its connections here, facts, mark and due time."""
 
     connections: dict[str, str] = field(default_factory=dict)
     facts: bytes = b""
     mark: bytes = b""
     due_at: float | None = None
-    # Whether Redis knows of it, so that others take over when this node dies.
+    # Whether it is registered in Redis, so that others take over if this node dies.
     is_registered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PendingUpdate:
-    """A connection is back, or has gone; its user where it was known to be in."""
+    """A connection that rejoined or left; `user_id` is None if it was not a known member."""
 
     user_id: str | None
     rejoined: bool = False
@@ -32,68 +32,69 @@ class PendingUpdate:
 
 
 class PendingUpdates:
-    """No I/O: it is told what was said and what happened, and tells what is to be said."""
+    """Does no I/O: the queue of updates by connection, and the sessions of this node."""
 
     def __init__(self) -> None:
         self._sessions: dict[SessionKey, LocalSession] = {}
         self._deadlines: Deadlines[SessionKey] = Deadlines()
-        # The last word on each connection that Redis has not heard yet.
-        self.updates: dict[SessionConnection, PendingUpdate] = {}
-        # Those who were cut off, until their users are given up: if Redis forgets them meanwhile,
-        # it has to be told once more.
+        # The latest update per connection that is not in Redis yet.
+        self.queued: dict[SessionConnection, PendingUpdate] = {}
+        # Lost connections until the end of their grace period, to restore if Redis loses them.
         self._lost: OrderedDict[SessionConnection, tuple[str, float]] = OrderedDict()
-        # Not looked after any more, which Redis does not know yet.
+        # Dropped sessions that are still registered in Redis.
         self.unregistered: dict[SessionKey, None] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def get(self, key: SessionKey) -> LocalSession | None:
-        """One that is looked after here."""
+        """The session, or None if this node does not maintain it."""
         return self._sessions.get(key)
 
     def get_or_create(self, key: SessionKey) -> LocalSession:
-        """Look after a session."""
-        duty = self._sessions.get(key)
-        if duty is None:
-            duty = self._sessions[key] = LocalSession()
+        """The session, created if this node does not maintain it yet."""
+        session = self._sessions.get(key)
+        if session is None:
+            session = self._sessions[key] = LocalSession()
             self.unregistered.pop(key, None)
-        return duty
+        return session
 
     def all(self) -> tuple[tuple[SessionKey, LocalSession], ...]:
-        """Everything that is looked after here."""
+        """All sessions of this node."""
         return tuple(self._sessions.items())
 
     def to_register(self) -> tuple[tuple[SessionKey, LocalSession], ...]:
-        """Those that Redis does not know of yet."""
-        return tuple((key, duty) for key, duty in self._sessions.items() if not duty.is_registered)
+        """The sessions not registered in Redis yet."""
+        return tuple(
+            (key, session) for key, session in self._sessions.items() if not session.is_registered
+        )
 
     def reset_registrations(self) -> None:
-        """Redis knows of none any more."""
-        for duty in self._sessions.values():
-            duty.is_registered = False
+        """Mark all sessions as not registered."""
+        for session in self._sessions.values():
+            session.is_registered = False
 
     def set_due(self, key: SessionKey, due_at: float | None) -> None:
-        """When it has to be looked at again, if ever."""
+        """Set when a session must be checked for expiry; None for never."""
         if due_at is not None:
             self.get_or_create(key).due_at = due_at
             self._deadlines.set(key, due_at)
             return
         self._deadlines.cancel(key)
-        duty = self._sessions.get(key)
-        if duty is not None:
-            duty.due_at = None
+        session = self._sessions.get(key)
+        if session is not None:
+            session.due_at = None
             self.drop_idle(key)
 
     def drop_idle(self, key: SessionKey) -> None:
-        """Look after it no more, where nobody of here is in it and nothing is due."""
-        duty = self._sessions.get(key)
-        if duty is not None and not duty.connections and duty.due_at is None:
+        """Drop a session without connections on this node and without a due time."""
+        session = self._sessions.get(key)
+        if session is not None and not session.connections and session.due_at is None:
             del self._sessions[key]
             self.unregistered[key] = None
 
     def pop_due(self, now: float) -> list[SessionKey]:
-        """The sessions that have to be looked at now."""
+        """Remove and return the sessions due now."""
         while self._lost and next(iter(self._lost.values()))[1] <= now:
             self._lost.popitem(last=False)
         return self._deadlines.pop_due(now)
@@ -101,49 +102,49 @@ class PendingUpdates:
     # --- connections
 
     def add_connection(self, connection_id: str, user_id: str, key: SessionKey) -> None:
-        """It is in."""
+        """Record that a connection is in a session."""
         self.get_or_create(key).connections[connection_id] = user_id
         self._lost.pop((connection_id, key), None)
 
     def remove_connection(self, connection_id: str, key: SessionKey) -> str | None:
-        """It is out; whose it was."""
-        duty = self._sessions.get(key)
-        return None if duty is None else duty.connections.pop(connection_id, None)
+        """Record that a connection is out; returns its user, or None if it was not in."""
+        session = self._sessions.get(key)
+        return None if session is None else session.connections.pop(connection_id, None)
 
     def clear_connections(self, key: SessionKey) -> None:
-        """Nobody of here is in it any more."""
-        duty = self._sessions.get(key)
-        if duty is not None:
-            duty.connections.clear()
+        """Remove all connections of a session."""
+        session = self._sessions.get(key)
+        if session is not None:
+            session.connections.clear()
 
     def enqueue(self, connection: SessionConnection, update: PendingUpdate) -> None:
-        """It has to be said, and replaces what was to be said before."""
-        self.updates.pop(connection, None)
-        self.updates[connection] = update
+        """Queue an update; it replaces an older one of the same connection."""
+        self.queued.pop(connection, None)
+        self.queued[connection] = update
 
     def requeue(self, connection: SessionConnection, update: PendingUpdate) -> None:
-        """It could not be said; something newer holds."""
-        self.updates.setdefault(connection, update)
+        """Queue a failed update again, unless there is a newer one."""
+        self.queued.setdefault(connection, update)
 
     def mark_lost(self, connection: SessionConnection, user_id: str, until: float) -> None:
-        """Its user may be back until then."""
+        """Record a lost connection whose user may return until then."""
         self._lost[connection] = (user_id, until)
 
     def expected_connections(self) -> dict[SessionKey, dict[str, str]]:
-        """Whoever Redis should know to be in a session, or to have been until a moment ago."""
-        known = {key: dict(duty.connections) for key, duty in self._sessions.items()}
+        """The connections that Redis should hold by session, without the pending updates."""
+        known = {key: dict(session.connections) for key, session in self._sessions.items()}
         for (connection_id, key), (user_id, _) in self._lost.items():
             known.get(key, {}).setdefault(connection_id, user_id)
-        for (connection_id, key), debt in self.updates.items():
-            there = known.get(key, {})
-            if debt.rejoined:
-                there.pop(connection_id, None)
-            elif debt.user_id is not None:
-                there.setdefault(connection_id, debt.user_id)
+        for (connection_id, key), update in self.queued.items():
+            connections = known.get(key, {})
+            if update.rejoined:
+                connections.pop(connection_id, None)
+            elif update.user_id is not None:
+                connections.setdefault(connection_id, update.user_id)
         return known
 
     def requeue_lost(self, key: SessionKey, connections: Mapping[str, str]) -> None:
-        """Redis had forgotten them and knows them to be in: who was cut off is waited for anew."""
+        """Queue the lost ones of restored connections again: their grace period restarts."""
         for connection_id, user_id in connections.items():
             if (connection_id, key) in self._lost:
                 self.requeue((connection_id, key), PendingUpdate(user_id, lost=True))

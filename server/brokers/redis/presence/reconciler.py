@@ -1,4 +1,4 @@
-"""Looks after the sessions of one node in Redis, and after those of nodes that have died."""
+"""Reconciles Redis with this node's sessions, and takes over those of dead nodes."""
 
 import asyncio
 import itertools
@@ -22,14 +22,14 @@ from server.ports import Clock
 
 T = TypeVar("T")
 
-# Before what has failed is tried again.
+# The delay before a failed reconciliation is retried.
 RETRY_SECONDS = 0.5
-# So many sessions, or connections, at once.
+# Sessions or connections processed concurrently.
 _BATCH_SIZE = 256
 
 
 class Reconciler:
-    """Says what Redis has to know as soon as it can be told; whatever fails is tried again."""
+    """Writes pending updates to Redis as soon as it is available, and retries failed ones."""
 
     def __init__(
         self,
@@ -49,55 +49,55 @@ class Reconciler:
         self._on_event = on_event
         self.liveness = liveness
         self._next_beat = self._retry_at = 0.0
-        # Whether Redis may think otherwise of who is in; and that others have given this node up.
+        # Whether Redis may differ from this node's state, and whether others declared it dead.
         self._suspect = False
         self._declared_dead = False
-        # Whose sessions were taken over by this node.
+        # Dead nodes whose sessions this node took over.
         self._taken_over: set[bytes] = set()
         self.session_count = 0
 
     async def start(self) -> None:
-        """Give the first sign of life."""
+        """Send the first heartbeat."""
         await self._beat()
 
     async def stop(self, timeout_seconds: float) -> None:
-        """Say what is still to be said, and let others take over at once."""
+        """Flush pending updates and retire the node; gives up after the timeout."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._flush()
                 await self.liveness.retire()
         except (FloorcastError, TimeoutError):
-            # They find out by its lease.
+            # Others take over when the lease expires.
             pass
 
     def suspect(self) -> None:
-        """Something of what happened may not have been heard."""
+        """Suspect that events or updates were lost: the next run restores them."""
         self._suspect = True
         self.liveness.suspect()
 
     def retry_now(self) -> None:
-        """Redis has gone, or is back: see at once what it knows."""
+        """Run without delay, after the connection was lost or is back."""
         self._next_beat = self._retry_at = 0.0
 
     def record(self, key: SessionKey, reply: SessionReply) -> None:
-        """This is what a session is."""
-        duty = self._updates.get_or_create(key)
-        duty.facts, duty.mark = reply.facts, reply.mark
+        """Store a session's facts, mark and due time."""
+        session = self._updates.get_or_create(key)
+        session.facts, session.mark = reply.facts, reply.mark
         self.set_due(key, reply.due_ms)
 
     def set_due(self, key: SessionKey, due_ms: int) -> None:
-        """When it has to be looked at again; 0 is never."""
+        """Set when a session must be checked for expiry; 0 for never."""
         wait = (due_ms - self._calls.now_ms()) / 1000
         self._updates.set_due(key, self._clock.monotonic() + wait if due_ms else None)
 
     async def register(self, key: SessionKey) -> None:
-        """Redis has to know who looks after a session before anybody of here is in it."""
-        duty = self._updates.get_or_create(key)
-        if not duty.is_registered:
-            await self._register_all([(key, duty)])
+        """Register a session; must precede the first join, so that others can take over."""
+        session = self._updates.get_or_create(key)
+        if not session.is_registered:
+            await self._register_all([(key, session)])
 
     async def reconcile(self) -> None:
-        """Do all that is due, as far as Redis lets us."""
+        """Do everything that is due; failures are retried later."""
         if not self._pipeline.is_up or self._clock.monotonic() < self._retry_at:
             return
         try:
@@ -109,64 +109,64 @@ class Reconciler:
             await self._expire(self._updates.pop_due(self._clock.monotonic()))
             await self._sync_registrations()
         except FloorcastError:
-            # Redis has gone, or is full.
+            # Redis is down or out of memory.
             self._retry_at = self._clock.monotonic() + RETRY_SECONDS
 
-    # --- signs of life
+    # --- heartbeats and dead nodes
 
     async def _beat(self) -> None:
         self._next_beat = self._clock.monotonic() + self.liveness.beat_seconds
-        standing = await self.liveness.beat()
-        if standing is not NodeStatus.KNOWN:
-            self._declared_dead = self._declared_dead or standing is NodeStatus.DECLARED_DEAD
+        status = await self.liveness.beat()
+        if status is not NodeStatus.KNOWN:
+            self._declared_dead = self._declared_dead or status is NodeStatus.DECLARED_DEAD
             self._updates.reset_registrations()
             self._suspect = True
             self._next_beat = 0.0
         await self.liveness.declare_dead_nodes()
         self.session_count = await self._calls.count()
         self._taken_over &= self.liveness.dead_nodes
-        # Who was given up says first who is still in.
+        # If others declared this node dead, it restores its own connections first.
         for node in self.liveness.dead_nodes - self._taken_over if not self._suspect else ():
             await self._take_over(node.decode())
             self._taken_over.add(node)
 
     async def _take_over(self, node: str) -> None:
-        """Its connections were cut off when it died, a lease ago."""
+        """Mark a dead node's connections as lost, as of a lease ago."""
         grace_ms = max(0, int((self._rules.grace_seconds - self.liveness.lease_seconds) * 1000))
         keys = [key_of_channel(each.decode()) for each in await self._calls.node_sessions(node)]
-        for some in _chunks([key for key in keys if key is not None]):
-            await asyncio.gather(*(self._expire_one(key, node, grace_ms) for key in some))
+        for batch in _chunks([key for key in keys if key is not None]):
+            await asyncio.gather(*(self._expire_one(key, node, grace_ms) for key in batch))
             await self._sync_registrations()
         await self._calls.delete_node_sessions(node)
 
-    # --- what Redis may not know
+    # --- restoring and flushing
 
     async def _reassert(self) -> None:
-        self._suspect, swept, self._declared_dead = False, self._declared_dead, False
+        self._suspect, declared_dead, self._declared_dead = False, self._declared_dead, False
         try:
             known = self._updates.expected_connections()
-            for some in _chunks(self._updates.all()):
+            for batch in _chunks(self._updates.all()):
                 await asyncio.gather(
                     *(
-                        self._reassert_session(key, duty, known.get(key, {}), swept)
-                        for key, duty in some
+                        self._reassert_session(key, session, known.get(key, {}), declared_dead)
+                        for key, session in batch
                     )
                 )
             await self._expire_abandoned()
         except FloorcastError:
-            self._suspect, self._declared_dead = True, swept
+            self._suspect, self._declared_dead = True, declared_dead
             raise
 
     async def _expire_abandoned(self) -> None:
-        """Redis may have lost that somebody of here was the last to leave a session."""
+        """Expire sessions registered for this node that it does not maintain any more."""
         listed = [
             key_of_channel(each.decode())
             for each in await self._calls.node_sessions(self.liveness.node)
         ]
-        for some in _chunks([key for key in listed if key is not None]):
-            # Whoever is on the way in is looked after already.
-            left = [key for key in some if self._updates.get(key) is None]
-            await asyncio.gather(*(self._expire_one(key, self.liveness.node) for key in left))
+        for batch in _chunks([key for key in listed if key is not None]):
+            # Sessions being joined are already maintained.
+            abandoned = [key for key in batch if self._updates.get(key) is None]
+            await asyncio.gather(*(self._expire_one(key, self.liveness.node) for key in abandoned))
 
     async def _reassert_session(
         self,
@@ -181,7 +181,7 @@ class Reconciler:
             }
         if not connections or not session.mark:
             return
-        outcome, *told = await self._calls.assert_members(
+        outcome, *result = await self._calls.assert_members(
             key,
             self.liveness.node,
             connections,
@@ -191,24 +191,24 @@ class Reconciler:
         )
         if outcome == b"closed":
             self._on_event(
-                SessionEvent(key, SessionEventKind.CLOSED, int(told[0]), self._calls.now_ms())
+                SessionEvent(key, SessionEventKind.CLOSED, int(result[0]), self._calls.now_ms())
             )
             self._updates.drop_idle(key)
             return
-        gone, *rest = told
+        missing, *rest = result
         reply = decode_reply(rest)
         if reply.mark != session.mark:
-            # It was lost, and they are waited for anew.
+            # Redis had lost the session: restart the grace periods.
             self._updates.requeue_lost(key, connections)
         if outcome == b"made":
             await self._calls.claim(key, creator_of(reply.facts), check_limits=False)
-        self._emit_kicked(key, session, reply, {each.decode() for each in gone})
+        self._emit_kicked(key, session, reply, {each.decode() for each in missing})
         self.record(key, reply)
 
     def _emit_kicked(
-        self, key: SessionKey, session: LocalSession, reply: SessionReply, gone: Collection[str]
+        self, key: SessionKey, session: LocalSession, reply: SessionReply, missing: Collection[str]
     ) -> None:
-        users = {session.connections[each]: None for each in gone if each in session.connections}
+        users = {session.connections[each]: None for each in missing if each in session.connections}
         count = len(reply.participants.members)
         for user_id in users:
             revision, now_ms = reply.participants.revision, self._calls.now_ms()
@@ -217,15 +217,16 @@ class Reconciler:
             )
 
     async def _flush(self) -> None:
-        debts = self._updates.updates
-        while debts:
-            some = list(itertools.islice(debts.items(), _BATCH_SIZE))
-            for place, _ in some:
-                del debts[place]
-            failures = await asyncio.gather(
-                *(self._flush_one(place, debt) for place, debt in some), return_exceptions=True
+        updates = self._updates.queued
+        while updates:
+            batch = list(itertools.islice(updates.items(), _BATCH_SIZE))
+            for connection, _ in batch:
+                del updates[connection]
+            results = await asyncio.gather(
+                *(self._flush_one(connection, update) for connection, update in batch),
+                return_exceptions=True,
             )
-            failed = [each for each in failures if isinstance(each, BaseException)]
+            failed = [each for each in results if isinstance(each, BaseException)]
             if failed:
                 raise failed[0]
 
@@ -248,11 +249,11 @@ class Reconciler:
         if reply is not None:
             self.record(key, reply)
             return
-        duty = self._updates.get(key)
-        if outcome == b"none" and duty is not None and duty.mark:
-            # Redis has lost the session: it is not over as long as somebody looks after it.
+        session = self._updates.get(key)
+        if outcome == b"none" and session is not None and session.mark:
+            # Redis lost the session: restore it, as it is not over while a node maintains it.
             await self._reassert_session(
-                key, duty, {connection_id: update.user_id}, declared_dead=False
+                key, session, {connection_id: update.user_id}, declared_dead=False
             )
             return
         now_ms = self._calls.now_ms()
@@ -275,29 +276,29 @@ class Reconciler:
             self._updates.mark_lost(connection, update.user_id, until)
         self.set_due(key, await self._calls.leave(connection_id, key, lost=update.lost))
 
-    # --- as time goes by
+    # --- expiry
 
     async def _expire(self, keys: list[SessionKey]) -> None:
         waiting = list(keys)
         try:
             while waiting:
-                some = waiting[-_BATCH_SIZE:]
-                await asyncio.gather(*map(self._expire_one, some))
+                batch = waiting[-_BATCH_SIZE:]
+                await asyncio.gather(*map(self._expire_one, batch))
                 del waiting[-_BATCH_SIZE:]
         finally:
-            # Whatever could not be asked is due still.
+            # Sessions not processed stay due.
             for key in waiting:
                 self._updates.set_due(key, self._clock.monotonic())
 
     async def _expire_one(self, key: SessionKey, dead: str = "", grace_ms: int = 0) -> None:
-        outcome, *told = await self._calls.expire(key, (dead,) if dead else (), grace_ms=grace_ms)
+        outcome, *result = await self._calls.expire(key, (dead,) if dead else (), grace_ms=grace_ms)
         if outcome == b"ok":
-            self.set_due(key, told[0])
+            self.set_due(key, result[0])
             return
         self._updates.set_due(key, None)
         self._on_event(SessionEvent(key, SessionEventKind.EXPIRED, 0, self._calls.now_ms()))
         if outcome == b"over":
-            await self._calls.unclaim(key, creator_of(told[0]))
+            await self._calls.unclaim(key, creator_of(result[0]))
 
     async def _sync_registrations(self) -> None:
         for listed in _chunks(self._updates.to_register()):
@@ -314,10 +315,10 @@ class Reconciler:
 
     async def _register_all(self, sessions: Collection[tuple[SessionKey, LocalSession]]) -> None:
         await self._calls.add_node_sessions(self.liveness.node, [key for key, _ in sessions])
-        for _, duty in sessions:
-            duty.is_registered = True
+        for _, session in sessions:
+            session.is_registered = True
 
 
-def _chunks(things: Collection[T]) -> list[list[T]]:
-    every = list(things)
-    return [every[at : at + _BATCH_SIZE] for at in range(0, len(every), _BATCH_SIZE)]
+def _chunks(items: Collection[T]) -> list[list[T]]:
+    listed = list(items)
+    return [listed[at : at + _BATCH_SIZE] for at in range(0, len(listed), _BATCH_SIZE)]

@@ -1,4 +1,4 @@
-"""What Redis does in one step each for a session: let in, let out, send away, close, look after."""
+"""The Lua scripts of session presence, each atomic."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from server.brokers.redis.log.scripts import INCARNATION_FUNCTION, Script, build_script
 from server.core.sessions.records import SessionRules
 
-# Sessions whose nodes have all died are forgotten by Redis itself, so much later than by a node.
+# Redis itself expires sessions whose nodes are all dead, this much later than a node would.
 _EXTRA_TTL_MS = 3_600_000
-# More than happen in a session before a replica hears of them.
+# More revisions than a session can gain before they are replicated.
 _REVISION_JUMP = 1_000_000
 
-# KEYS: what the session is, its users, their connections, those who may be back, its entries.
-# ARGV: where the session is told, the time in ms; the rest is each program's own.
-# A user is kept as "connections joined_at number", a connection as "node user".
+# KEYS: facts, users, connections, disconnected users, then head and log of the session's channel.
+# ARGV: the pub/sub channel, the time in ms; then each script's own.
+# A user's value is "connections joined_at number", a connection's is "node user".
 _PRELUDE = (
     INCARNATION_FUNCTION
     + """
-local room, users, seats, lost = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local room, users, connections, lost = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = tonumber(ARGV[2])
 
-local function tell(what, user)
+local function emit(what, user)
   local revision = redis.call('HINCRBY', room, 'revision', 1)
   redis.call('PUBLISH', ARGV[1], string.format(
     '{"v":1,"said":"%s","revision":%.0f,"user":%s,"count":%d,"ts":%.0f}', what, revision,
@@ -28,23 +28,23 @@ local function tell(what, user)
 end
 
 local function open(facts, made)
-  -- A revision of an earlier session of this name is less: nodes may still know it.
+  -- Time-based: higher than any revision of an earlier session of this name.
   redis.call('HSET', room, 'made', made, 'facts', facts, 'revision',
     string.format('%.0f', now * 1000), 'number', 0, 'home', '@HOME@')
 end
 
 do
-  -- A server that was started again, or made a master, may lack who came and went last. The session
-  -- has another mark from then on, by which its nodes know that they are to say again who is in.
-  local made, lived, told = unpack(redis.call('HMGET', room, 'made', 'home', 'revision'))
+  -- After a restart or a promotion the last changes may be missing. The session gets another mark,
+  -- which tells its nodes to restore their connections.
+  local made, lived, revision = unpack(redis.call('HMGET', room, 'made', 'home', 'revision'))
   if made and lived ~= '@HOME@' then
-    if home() ~= '@HOME@' then return redis.error_reply('NOSCRIPT of another life') end
+    if home() ~= '@HOME@' then return redis.error_reply('NOSCRIPT of another incarnation') end
     redis.call('HSET', room, 'home', '@HOME@', 'made', string.match(made, '^%x+') .. '@@HOME@',
-      'revision', string.format('%.0f', math.max(now * 1000, told + @MANY@)))
+      'revision', string.format('%.0f', math.max(now * 1000, revision + @MANY@)))
   end
 end
 
--- When it has to be looked after again.
+-- When the session must be checked for expiry.
 local function due()
   local first = redis.call('ZRANGE', lost, 0, 0, 'WITHSCORES')[2]
   if first then return tonumber(first) end
@@ -56,9 +56,9 @@ local function rest()
   redis.call('PEXPIRE', room, @RETENTION_MS@ + @SPARE_MS@)
 end
 
-local function seat(connection, node, user, silent)
-  local known = redis.call('HGET', seats, connection)
-  redis.call('HSET', seats, connection, node .. ' ' .. user)
+local function add(connection, node, user, silent)
+  local known = redis.call('HGET', connections, connection)
+  redis.call('HSET', connections, connection, node .. ' ' .. user)
   if known then return end
   local state = redis.call('HGET', users, user)
   if state then
@@ -73,20 +73,20 @@ local function seat(connection, node, user, silent)
   end
   local number = redis.call('HINCRBY', room, 'number', 1)
   redis.call('HSET', users, user, string.format('1 %.0f %d', now, number))
-  if not silent then tell('joined', user) end
+  if not silent then emit('joined', user) end
 end
 
 local function part(user, what)
   redis.call('HDEL', users, user)
   redis.call('ZREM', lost, user)
-  tell(what, user)
+  emit(what, user)
   if redis.call('HLEN', users) == 0 then rest() end
 end
 
-local function unseat(connection, grace_ms)
-  local known = redis.call('HGET', seats, connection)
+local function remove(connection, grace_ms)
+  local known = redis.call('HGET', connections, connection)
   if not known then return end
-  redis.call('HDEL', seats, connection)
+  redis.call('HDEL', connections, connection)
   local user = string.match(known, '^%S+ (.*)$')
   local state = redis.call('HGET', users, user)
   if not state then return end
@@ -100,15 +100,15 @@ local function unseat(connection, grace_ms)
   end
 end
 
-local function gathering()
+local function session()
   local state = redis.call('HMGET', room, 'revision', 'closed', 'facts', 'made')
   return {state[1], state[2] or '', state[3], state[4], redis.call('HGETALL', users), due()}
 end
 """
 )
 
-# ARGV: the connection, its user, its node; what the session is, where it may be made; its mark.
-# Answers 'none', 'closed', 'full', or whether it was made, and the gathering.
+# ARGV: the connection, its user, its node; the facts, '' to not create a session; its mark.
+# Returns 'none', 'closed', 'full', or 'in' or 'made' and the session.
 _JOIN = """
 local connection, user, node, facts, made = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local state = redis.call('HMGET', room, 'made', 'closed')
@@ -121,30 +121,30 @@ if @PARTICIPANTS@ > 0 and redis.call('HEXISTS', users, user) == 0
     and redis.call('HLEN', users) >= @PARTICIPANTS@ then
   return {'full'}
 end
-seat(connection, node, user, false)
-return {state[1] and 'in' or 'made', unpack(gathering())}
+add(connection, node, user, false)
+return {state[1] and 'in' or 'made', unpack(session())}
 """
 
-# ARGV: the connection, and how long its user may be away; 0 where it left by itself.
+# ARGV: the connection, the grace period in ms, 0 for a deliberate leave. Returns the due time.
 _LEAVE = """
-unseat(ARGV[3], tonumber(ARGV[4]))
+remove(ARGV[3], tonumber(ARGV[4]))
 return due()
 """
 
-# ARGV: the user. Answers 'none', 'closed', 'absent', or how many connections, and when it is due.
+# ARGV: the user. Returns 'none', 'closed', 'absent', or 'ok', the connections, and the due time.
 _KICK = """
 local state = redis.call('HMGET', room, 'made', 'closed')
 if not state[1] then return {'none'} end
 if state[2] then return {'closed'} end
 if redis.call('HEXISTS', users, ARGV[3]) == 0 then
-  tell('barred', ARGV[3])
+  emit('barred', ARGV[3])
   return {'absent'}
 end
-local found = redis.call('HGETALL', seats)
+local found = redis.call('HGETALL', connections)
 local count = 0
 for i = 1, #found, 2 do
   if string.match(found[i + 1], '^%S+ (.*)$') == ARGV[3] then
-    redis.call('HDEL', seats, found[i])
+    redis.call('HDEL', connections, found[i])
     count = count + 1
   end
 end
@@ -152,34 +152,34 @@ part(ARGV[3], 'kicked')
 return {'ok', count, due()}
 """
 
-# Answers 'none', 'closed', or how many connections were in it, and when it is due.
+# Returns 'none', 'closed', or 'ok', the number of connections, and the due time.
 _CLOSE = """
 local state = redis.call('HMGET', room, 'made', 'closed')
 if not state[1] then return {'none'} end
 if state[2] then return {'closed'} end
-local count = redis.call('HLEN', seats)
+local count = redis.call('HLEN', connections)
 redis.call('HSET', room, 'closed', 1)
-redis.call('DEL', users, seats, lost)
-tell('closed', '')
+redis.call('DEL', users, connections, lost)
+emit('closed', '')
 rest()
 return {'ok', count, due()}
 """
 
-# Answers the gathering, or nothing.
+# Returns the session, or nothing.
 _PARTICIPANTS = """
 if redis.call('EXISTS', room) == 0 then return {} end
-return gathering()
+return session()
 """
 
-# ARGV: how long those may be away whose node has died; the nodes that have. Gives up who did not
-# come back in time. Answers what the session was where it is over, or when it is due.
+# ARGV: the grace period of connections of dead nodes; the dead nodes. Removes users whose grace
+# period is over. Returns 'gone', 'over' and the facts, or 'ok' and the due time.
 _EXPIRE = """
 if #ARGV > 3 then
   local dead = {}
   for i = 4, #ARGV do dead[ARGV[i]] = true end
-  local found = redis.call('HGETALL', seats)
+  local found = redis.call('HGETALL', connections)
   for i = 1, #found, 2 do
-    if dead[string.match(found[i + 1], '^(%S+) ')] then unseat(found[i], tonumber(ARGV[3])) end
+    if dead[string.match(found[i + 1], '^(%S+) ')] then remove(found[i], tonumber(ARGV[3])) end
   end
 end
 for _, user in ipairs(redis.call('ZRANGEBYSCORE', lost, '-inf', ARGV[2])) do
@@ -197,38 +197,38 @@ end
 return {'ok', due()}
 """
 
-# ARGV: what the session is, the mark that its node knows, a mark for one that is new, whether the
-# node was given up, the node; each connection and its user. Says once more who is in. Answers
-# whether it was made, those who are not in any more, and the gathering; or 'closed'.
+# ARGV: the facts, the mark known to the node, a mark for a new session, '1' if the node was
+# declared dead, the node; each connection and its user. Restores a node's connections. Returns
+# 'in' or 'made', the connections that are not in any more, and the session; or 'closed'.
 _ASSERT = """
 local facts, known, made, swept, node = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[7]
 local state = redis.call('HMGET', room, 'made', 'closed')
 if state[2] then return {'closed', redis.call('HGET', room, 'revision')} end
--- Redis has lost the session: nobody has come or gone, and nobody is told.
+-- Redis lost the session: participants did not change, so no events.
 local silent = not swept and state[1] ~= known
 if not state[1] then open(facts, made) end
 local gone, there = {}, {}
 for i = 8, #ARGV, 2 do
   there[ARGV[i]] = true
-  if silent or swept or redis.call('HEXISTS', seats, ARGV[i]) == 1 then
-    seat(ARGV[i], node, ARGV[i + 1], silent)
+  if silent or swept or redis.call('HEXISTS', connections, ARGV[i]) == 1 then
+    add(ARGV[i], node, ARGV[i + 1], silent)
   else
     table.insert(gone, ARGV[i])
   end
 end
 if silent then
-  -- And it has lost that somebody went.
-  local found = redis.call('HGETALL', seats)
+  -- Redis may also have lost a leave.
+  local found = redis.call('HGETALL', connections)
   for i = 1, #found, 2 do
     if string.match(found[i + 1], '^(%S+) ') == node and not there[found[i]] then
-      unseat(found[i], 0)
+      remove(found[i], 0)
     end
   end
 end
-return {state[1] and 'in' or 'made', gone, unpack(gathering())}
+return {state[1] and 'in' or 'made', gone, unpack(session())}
 """
 
-# KEYS: a set. ARGV: a member, how many there may be or 0. Answers whether it is one of them.
+# KEYS: a set. ARGV: a member, the limit or 0. Returns 1 if it is in the set now.
 _CLAIM = """
 local many = tonumber(ARGV[2])
 if many > 0 and redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0
@@ -239,8 +239,8 @@ redis.call('SADD', KEYS[1], ARGV[1])
 return 1
 """
 
-# KEYS: the nodes. ARGV: this one, its sign of life, since when those need not be known any more
-# that were given up. Answers whether it was known, and all of them.
+# KEYS: the nodes. ARGV: this node, its heartbeat, the time before which dead nodes are forgotten.
+# Returns 'dead', 'known' or 'new', and all nodes.
 _BEAT = """
 local mine = redis.call('HGET', KEYS[1], ARGV[1])
 if mine and string.sub(mine, 1, 1) == '-' then return {'dead', {}} end
@@ -253,7 +253,7 @@ end
 return {mine and 'known' or 'new', found}
 """
 
-# KEYS: the nodes. ARGV: one of them, its last sign of life, the time. Gives it up, unless it lives.
+# KEYS: the nodes. ARGV: a node, its last heartbeat, the time. Declares it dead if it is unchanged.
 _DECLARE_DEAD = """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], '-' .. ARGV[3])
@@ -263,7 +263,7 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class PresenceScripts:
-    """The programs, with the rules written into them."""
+    """The scripts with the rules inlined."""
 
     join: Script
     leave: Script
@@ -278,7 +278,7 @@ class PresenceScripts:
 
     @staticmethod
     def build(rules: SessionRules) -> "PresenceScripts":
-        """Make them."""
+        """Create the scripts for these rules."""
         words: dict[str, object] = {
             "@RETENTION_MS@": int(rules.retention_seconds * 1000),
             "@SPARE_MS@": _EXTRA_TTL_MS,

@@ -1,4 +1,4 @@
-"""Writes what nodes tell each other of connections that move, and reads it with suspicion."""
+"""Encodes messages of the handover, and decodes them without trusting their source."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -11,13 +11,13 @@ from server.core.recovery.connection_state import ConnectionState, ResumeRequest
 
 T = TypeVar("T")
 
-# 200 topics are some 20 KB.
+# 200 topics take about 20 KB.
 MAX_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """A node asks another one for a connection; the number comes back with the answer."""
+    """A request for a parked connection; the reply repeats the number in `ask`."""
 
     v: Literal[1]
     ask: int
@@ -27,7 +27,7 @@ class FetchRequest:
 
 @dataclass(frozen=True, slots=True)
 class FetchReply:
-    """What it is given."""
+    """The reply: the connection's state, or None if the node does not hold it."""
 
     v: Literal[1]
     answer: int
@@ -36,7 +36,7 @@ class FetchReply:
 
 @dataclass(frozen=True, slots=True)
 class SavedConnection:
-    """A connection whose node has ended, for a client that has seen exactly so much."""
+    """A connection of a stopped node, valid for a client that saw exactly `offset`."""
 
     v: Literal[1]
     offset: str
@@ -48,24 +48,24 @@ _SAVED_ADAPTER: TypeAdapter[SavedConnection] = TypeAdapter(SavedConnection)
 
 
 def connection_key(request: ResumeRequest) -> str:
-    """What Redis knows a connection by: its owner finds it with the secret, and nobody else."""
+    """The Redis key of a connection, derived from its secret `pid`, namespace and user."""
     secret = orjson.dumps([request.namespace, request.pid, request.org, request.user_id])
     return blake2b(secret, digest_size=16).hexdigest()
 
 
 def encode(value: FetchRequest | FetchReply | SavedConnection) -> bytes | None:
-    """As it goes to Redis; None where it is too large to."""
+    """Encode for Redis; None if it is too large."""
     encoded = orjson.dumps(value)
     return encoded if len(encoded) <= MAX_BYTES else None
 
 
 def decode_message(message: object) -> FetchRequest | FetchReply | None:
-    """What another node says; None for anything that none of ours has said."""
+    """Decode another node's message; None if it is malformed."""
     return _decode(_MESSAGE_ADAPTER, message)
 
 
 def decode_saved(value: object) -> SavedConnection | None:
-    """What a node has left behind."""
+    """Decode a saved connection; None if it is malformed."""
     return _decode(_SAVED_ADAPTER, value)
 
 

@@ -1,4 +1,4 @@
-"""Hands connections over from node to node: asked for where they are, or left behind in Redis."""
+"""Hands parked connections to other nodes: on request, or through Redis when a node stops."""
 
 import asyncio
 import contextlib
@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
 
-from server.brokers.failures import FailureLog
+from server.brokers.failure_log import FailureLog
 from server.brokers.redis.broker import RedisBroker, RedisConfig
 from server.brokers.redis.connection.address import AddressKind
+from server.brokers.redis.connection.client import Command
 from server.brokers.redis.connection.keys import Keys
-from server.brokers.redis.connection.wire import Command
 from server.brokers.redis.recovery.codec import (
     FetchReply,
     FetchRequest,
@@ -27,11 +27,11 @@ from server.core.recovery.connection_state import ConnectionState, ResumeRequest
 from server.core.recovery.tickets import node_of
 from server.ports import ExportConnection
 
-# A connect waits no longer; and no longer for a node that may have died.
+# Time limits for resuming a connection, and for the reply of a node that may be dead.
 _FETCH_TIMEOUT_SECONDS = 1.0
 _REPLY_TIMEOUT_SECONDS = 0.6
 _SAVE_TIMEOUT_SECONDS = 3.0
-# Who is had back on ever other nodes goes by a note in Redis; nobody is connected for longer.
+# The location of a moved connection is stored this long, longer than any connection lasts.
 _LOCATION_TTL_SECONDS = 7 * 86_400
 _MAX_FETCHES = 1_000
 _MAX_QUEUED = 10_000
@@ -39,12 +39,12 @@ _BATCH_SIZE = 256
 
 
 def _export_nothing(_: ResumeRequest) -> ConnectionState | None:
-    """Before the start, and after the end."""
+    """Export no connection: used while the handover is not running."""
     return None
 
 
 class RedisHandover:
-    """Fills the `Handover` port; a node is asked on the channel on which it hears itself."""
+    """Implements `Handover`; nodes send requests to each other's direct pub/sub channel."""
 
     def __init__(
         self,
@@ -58,12 +58,12 @@ class RedisHandover:
         self._counters = counters
         self._keys = Keys(config.prefix)
         self._window_ms = max(1, int(window_seconds * 1000))
-        # A shard counts only those who listen through it.
+        # In a Cluster PUBLISH counts only the receivers on its own shard.
         self._counts_receivers = config.address.kind is not AddressKind.CLUSTER
         self._export: ExportConnection = _export_nothing
         self._numbers = itertools.count(1)
         self._fetches: dict[int, asyncio.Future[ConnectionState | None]] = {}
-        # What others ask of this node, and what is to be said to Redis, in order.
+        # Requests of other nodes, and commands to send, in order.
         self._requests: deque[FetchRequest] = deque()
         self._commands: deque[Command] = deque()
         self._wakeup = asyncio.Event()
@@ -88,7 +88,7 @@ class RedisHandover:
         self._task.cancel()
         await asyncio.wait([self._task])
         self._task = None
-        # Who asks meanwhile is answered when it is there for them.
+        # Save first, then reply: a node that gets None looks for the saved connection.
         with contextlib.suppress(FloorcastError, TimeoutError):
             async with asyncio.timeout(_SAVE_TIMEOUT_SECONDS):
                 await self._save(export_all())
@@ -96,27 +96,27 @@ class RedisHandover:
                 while self._requests:
                     await self._answer_all()
 
-    # --- what others have
+    # --- fetching from other nodes
 
     async def fetch(self, request: ResumeRequest) -> ConnectionState | None:
         if len(self._fetches) >= _MAX_FETCHES:
             return None
         try:
             async with asyncio.timeout(_FETCH_TIMEOUT_SECONDS):
-                luggage = await self._fetch_from_node(request)
-                if luggage is not None:
+                state = await self._fetch_from_node(request)
+                if state is not None:
                     self._counters.add("recovery.from_node")
-                    return luggage
-                luggage = await self._fetch_saved(request)
+                    return state
+                state = await self._fetch_saved(request)
         except (FloorcastError, TimeoutError):
             self._counters.add("recovery.unanswered")
             return None
-        if luggage is None:
+        if state is None:
             self._counters.add("recovery.not_had")
             return None
         self._counters.add("recovery.from_saved")
         self._enqueue(self._location_command(request, self.node))
-        return luggage
+        return state
 
     def forget(self, request: ResumeRequest) -> None:
         if node_of(request.pid) != self.node:
@@ -130,18 +130,18 @@ class RedisHandover:
         if node == self.node:
             return None
         number = next(self._numbers)
-        asked = encode(FetchRequest(1, number, self.node, request))
-        assert asked is not None
-        answer: asyncio.Future[ConnectionState | None] = asyncio.get_running_loop().create_future()
-        self._fetches[number] = answer
+        encoded = encode(FetchRequest(1, number, self.node, request))
+        assert encoded is not None
+        reply: asyncio.Future[ConnectionState | None] = asyncio.get_running_loop().create_future()
+        self._fetches[number] = reply
         try:
-            heard = await self._broker.run((b"PUBLISH", self._keys.node(node), asked))
-            if self._counts_receivers and not heard:
+            receivers = await self._broker.run((b"PUBLISH", self._keys.node(node), encoded))
+            if self._counts_receivers and not receivers:
                 return None
             async with asyncio.timeout(_REPLY_TIMEOUT_SECONDS):
-                return await answer
+                return await reply
         except TimeoutError:
-            # It may have died, and left the connection behind.
+            # The node may be dead, and the connection saved.
             self._counters.add("recovery.unanswered")
             return None
         finally:
@@ -157,28 +157,28 @@ class RedisHandover:
         return saved.luggage
 
     def _location_command(self, request: ResumeRequest, node: str) -> Command:
-        """The connection is at this node now, whatever node its secret names."""
+        """The command that records which node holds the connection, if not the one in its pid."""
         key = self._keys.connection_node(connection_key(request))
         if node_of(request.pid) == node:
             return (b"DEL", key)
         return (b"SET", key, node.encode(), b"EX", _LOCATION_TTL_SECONDS)
 
-    # --- what others want
+    # --- exporting to other nodes
 
     def _on_message(self, message: object) -> None:
-        told = decode_message(message)
-        if isinstance(told, FetchReply):
-            waiting = self._fetches.get(told.answer)
+        decoded = decode_message(message)
+        if isinstance(decoded, FetchReply):
+            waiting = self._fetches.get(decoded.answer)
             if waiting is not None and not waiting.done():
-                waiting.set_result(told.luggage)
-        elif isinstance(told, FetchRequest) and len(self._requests) < _MAX_QUEUED:
-            self._requests.append(told)
+                waiting.set_result(decoded.luggage)
+        elif isinstance(decoded, FetchRequest) and len(self._requests) < _MAX_QUEUED:
+            self._requests.append(decoded)
             self._wakeup.set()
         else:
             self._counters.add("broker.strange")
 
     def _requeue(self, request: FetchRequest, _: object) -> None:
-        """It is on the way to this node no more: look again."""
+        """Handle a request again after a pending fetch of the same connection."""
         self._requests.append(request)
         self._wakeup.set()
 
@@ -196,51 +196,51 @@ class RedisHandover:
                 await self._run_all(self._commands)
 
     async def _answer_all(self) -> None:
-        notes: deque[Command] = deque()
-        answers: deque[Command] = deque()
+        locations: deque[Command] = deque()
+        replies: deque[Command] = deque()
         while self._requests:
-            ask = self._requests.popleft()
-            luggage = self._export_for(ask)
-            if isinstance(luggage, asyncio.Task):
-                luggage.add_done_callback(partial(self._requeue, ask))
+            request = self._requests.popleft()
+            state = self._export_for(request)
+            if isinstance(state, asyncio.Task):
+                state.add_done_callback(partial(self._requeue, request))
                 continue
-            self._counters.add("recovery.refused" if luggage is None else "recovery.given")
-            answer = encode(FetchReply(1, ask.ask, luggage))
-            if answer is None:
+            self._counters.add("recovery.refused" if state is None else "recovery.given")
+            reply = encode(FetchReply(1, request.ask, state))
+            if reply is None:
                 continue
-            if luggage is not None:
-                notes.append(self._location_command(ask.reclaim, ask.node))
-            answers.append((b"PUBLISH", self._keys.node(ask.node), answer))
-        # First the notes: who is back at a third node by then, or here, finds it where it went.
-        await self._run_all(notes)
-        await self._run_all(answers)
+            if state is not None:
+                locations.append(self._location_command(request.reclaim, request.node))
+            replies.append((b"PUBLISH", self._keys.node(request.node), reply))
+        # Locations first: a client that resumes on a third node must find its connection.
+        await self._run_all(locations)
+        await self._run_all(replies)
 
     def _export_for(self, request: FetchRequest) -> ConnectionState | asyncio.Task[bool] | None:
         try:
             return self._export(request.reclaim)
         except Exception as failure:
-            # What fails there is not ours: the next one is given all the same.
+            # A failing export must not stop later ones.
             self._failure_log.report(failure)
             return None
 
     async def _save(self, connections: Collection[tuple[ResumeRequest, ConnectionState]]) -> None:
         commands: deque[Command] = deque()
-        for reclaim, luggage in connections:
+        for request, state in connections:
             saved = (
                 None
-                if reclaim.offset is None
-                else encode(SavedConnection(1, reclaim.offset, luggage))
+                if request.offset is None
+                else encode(SavedConnection(1, request.offset, state))
             )
             if saved is not None:
-                key = self._keys.saved_connection(connection_key(reclaim))
+                key = self._keys.saved_connection(connection_key(request))
                 commands.append((b"SET", key, saved, b"PX", self._window_ms))
         self._counters.add("recovery.saved", await self._run_all(commands))
 
     async def _run_all(self, commands: deque[Command]) -> int:
-        """Run them all; what fails is not said again. How many did not fail."""
-        said = 0
+        """Run all commands without retries; returns how many succeeded."""
+        succeeded = 0
         while commands:
-            some = [commands.popleft() for _ in range(min(_BATCH_SIZE, len(commands)))]
-            replies = await asyncio.gather(*map(self._broker.run, some), return_exceptions=True)
-            said += sum(not isinstance(each, BaseException) for each in replies)
-        return said
+            batch = [commands.popleft() for _ in range(min(_BATCH_SIZE, len(commands)))]
+            replies = await asyncio.gather(*map(self._broker.run, batch), return_exceptions=True)
+            succeeded += sum(not isinstance(each, BaseException) for each in replies)
+        return succeeded

@@ -1,4 +1,4 @@
-"""Says once of each kind that whoever was told of an entry could not take it."""
+"""Logs exceptions raised by delivery callbacks, once per exception type."""
 
 import logging
 
@@ -6,15 +6,15 @@ logger = logging.getLogger(__name__)
 
 
 class FailureLog:
-    """The kinds that were said already: each would come with every message, thousands a second."""
+    """Remembers logged exception types: one bug could log thousands of lines a second."""
 
     def __init__(self) -> None:
         self._logged_kinds: set[type[Exception]] = set()
 
     def report(self, failure: Exception) -> None:
-        """Log it, unless one like it was."""
+        """Log the exception, unless one of its type was logged before."""
         kind = type(failure)
         if kind not in self._logged_kinds:
             self._logged_kinds.add(kind)
-            # Neither its words nor its traceback's: either may quote the message.
+            # No message and no traceback: either may quote the published data.
             logger.error("delivery has failed", extra={"error": kind.__name__})

@@ -1,4 +1,4 @@
-"""Runs batches of commands on a Redis: one server over one connection, or a Cluster."""
+"""Clients that run batches of commands on a single Redis or on a Cluster."""
 
 import asyncio
 import math
@@ -19,7 +19,7 @@ from server.brokers.redis.log.scripts import GET_INCARNATION, Script, sha_of
 
 
 class Call(NamedTuple):
-    """Runs a program, by the name that it has where this is sent."""
+    """A script call; the client fills in the script's SHA for the server that runs it."""
 
     script: Script
     keys: tuple[bytes, ...]
@@ -28,42 +28,45 @@ class Call(NamedTuple):
 
 PlainCommand = tuple[bytes | int, ...]
 Command = PlainCommand | Call
-# What the programs are called in one life of a server; it is asked whenever a connection is new.
+# The scripts' SHAs in one incarnation of a server, loaded on each new connection.
 ScriptNames = dict[Script, bytes]
 Reply = Any
-# What a connection raises that has ended, or never was.
+# Raised by a connection that is broken or cannot be opened.
 CONNECTION_ERRORS = (OSError, RedisError, RedisClusterException, EOFError)
 
 
 class RedisClient(Protocol):
-    """The way to Redis for commands; it is open after the first `run` that succeeded."""
+    """A connection to Redis, opened by the first successful `run`."""
 
     can_overlap: bool
-    """Whether another batch may be sent while the answers to one are awaited."""
+    """Whether a second batch may be sent before the first is answered."""
 
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
-        """Run them in order; a refused one has its `ResponseError` in its place."""
+        """Run commands in order; the reply to a rejected one is its `ResponseError`.
+
+        Raises one of `CONNECTION_ERRORS` if the connection breaks; then no outcome is known.
+        """
 
     async def load(self) -> None:
-        """Make the programs known, also to a Redis that has forgotten them."""
+        """Load the scripts, for example after a `SCRIPT FLUSH`."""
 
     async def close(self) -> None:
-        """Give the connection back; the next `run` opens another."""
+        """Close the connection; the next `run` opens another."""
 
     async def open_pubsub(self) -> AbstractConnection:
-        """A connection of its own for pub/sub; who asked for it ends it."""
+        """Open a separate connection for pub/sub; the caller closes it."""
 
 
 def evaluate(script: Script, keys: Iterable[bytes], *arguments: bytes | int) -> Call:
-    """The command that runs a program."""
+    """The command that runs a script."""
     return Call(script, tuple(keys), arguments)
 
 
 def create_client(
     address: Address, scripts: Iterable[Script], *, timeout_seconds: float, name: str
 ) -> RedisClient:
-    """The way to this Redis; nothing is connected yet."""
-    # What has failed is told at once: whoever asked decides what to do, and nothing runs twice.
+    """Create a client for this address, not connected yet."""
+    # No retries: a retried command could run twice, so callers decide.
     options: dict[str, Any] = {
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": timeout_seconds,
@@ -76,20 +79,22 @@ def create_client(
     options |= {"username": address.username, "password": address.password, "ssl": address.tls}
     options |= address.tls_files
     if address.kind is AddressKind.SENTINEL:
-        ask = partial(
+        create_sentinel = partial(
             Sentinel,
             address.hosts,
             sentinel_kwargs={**options, "socket_timeout": timeout_seconds},
         )
-        reach = partial(Redis, db=address.database, **options)
-        return SingleClient(partial(_connect_master, ask, address.service, reach), scripts)
+        create_redis = partial(Redis, db=address.database, **options)
+        return SingleClient(
+            partial(_connect_master, create_sentinel, address.service, create_redis), scripts
+        )
     return ClusterClient(address, scripts, {**options, "socket_timeout": timeout_seconds})
 
 
 class SingleClient:
-    """One connection, written and read without a task or an object for each command.
+    """A single connection, without a task or an object per command.
 
-    redis-py's own pipeline takes three times as long for the same.
+    redis-py's own pipeline takes three times as long.
     """
 
     can_overlap = True
@@ -101,7 +106,7 @@ class SingleClient:
         self._scripts = scripts
         self._connection: AbstractConnection | None = None
         self._names: ScriptNames = {}
-        # Answers come in the order in which batches were sent.
+        # Replies arrive in the order in which the batches were sent.
         self._read_lock = asyncio.Lock()
 
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
@@ -112,15 +117,15 @@ class SingleClient:
         try:
             return await self._exchange(connection, commands)
         except BaseException:
-            # What is still on its way would be taken for the answers to the next batch.
+            # Unread replies would be taken for those to the next batch.
             await connection.disconnect(nowait=True)
             if self._connection is connection:
                 self._connection = None
             raise
 
     async def load(self) -> None:
-        [home] = await self._run_checked([(b"EVAL", GET_INCARNATION, 0)])
-        programs = {script: script.render(home) for script in self._scripts}
+        [incarnation] = await self._run_checked([(b"EVAL", GET_INCARNATION, 0)])
+        programs = {script: script.render(incarnation) for script in self._scripts}
         await self._run_checked([(b"SCRIPT", b"LOAD", each) for each in programs.values()])
         self._names = {script: sha_of(program) for script, program in programs.items()}
 
@@ -144,19 +149,19 @@ class SingleClient:
         self, connection: AbstractConnection, commands: Sequence[Command]
     ) -> list[Reply]:
         plain = [_resolve(each, self._names) for each in commands]
-        # hiredis types what it takes as one tuple of one element.
+        # hiredis types its argument as a tuple of one element.
         packed = b"".join([pack_command(each) for each in plain])  # type: ignore[arg-type]
         try:
-            # Otherwise redis-py sends a PING of its own when the connection was idle for a while.
+            # With the health check redis-py sends its own PING after an idle period.
             await connection.send_packed_command(packed, check_health=False)
         except AttributeError:
-            # Another batch found it broken, and redis-py let its writer go meanwhile.
+            # Another batch found the connection broken, and redis-py dropped its writer.
             raise ConnectionError("the connection has ended") from None
         replies: list[Reply] = []
         async with self._read_lock:
             for _ in commands:
                 try:
-                    # The time limit is that of the whole batch.
+                    # The caller limits the time of the whole batch.
                     replies.append(await connection.read_response(timeout=math.inf))
                 except ResponseError as error:
                     replies.append(error)
@@ -164,7 +169,7 @@ class SingleClient:
 
 
 class ClusterClient:
-    """Each command goes to the shard of its keys; those of one batch at the same time."""
+    """Sends each command to the shard of its keys, and the shards of a batch concurrently."""
 
     can_overlap = False
 
@@ -175,7 +180,7 @@ class ClusterClient:
         self._scripts = scripts
         self._options = options
         self._cluster: RedisCluster | None = None
-        # Each shard has a life of its own.
+        # Per shard: each has its own incarnation.
         self._names: dict[str, ScriptNames] = {}
 
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
@@ -202,7 +207,7 @@ class ClusterClient:
             await cluster.aclose()
 
     async def open_pubsub(self) -> AbstractConnection:
-        # Every node of a Cluster hears what is published at any of them.
+        # Any node of a Cluster receives what is published on all of them.
         cluster = await self._open()
         try:
             node = cluster.get_random_primary_node()
@@ -231,10 +236,12 @@ class ClusterClient:
     async def _load(self, cluster: RedisCluster) -> None:
         names: dict[str, ScriptNames] = {}
         for shard in cluster.get_primaries():
-            home = await cluster.execute_command("EVAL", GET_INCARNATION, 0, target_nodes=shard)
+            incarnation = await cluster.execute_command(
+                "EVAL", GET_INCARNATION, 0, target_nodes=shard
+            )
             known = names[shard.name] = {}
             for script in self._scripts:
-                program = script.render(home)
+                program = script.render(incarnation)
                 await cluster.execute_command("SCRIPT LOAD", program, target_nodes=shard)
                 known[script] = sha_of(program)
         self._names = names
@@ -254,28 +261,28 @@ class ClusterClient:
 
 
 def _resolve(command: Command, names: ScriptNames) -> PlainCommand:
-    """The command as it is sent."""
+    """The command with the script's SHA filled in."""
     if not isinstance(command, Call):
         return command
-    # A program without a name there is unknown there: it is loaded, and called again.
+    # An empty SHA fails with NOSCRIPT: the pipeline then loads the scripts and retries.
     name = names.get(command.script, b"")
     return (b"EVALSHA", name, len(command.keys), *command.keys, *command.arguments)
 
 
 async def _connect_master(
-    ask: Callable[[], Sentinel], service: str, reach: Callable[..., Redis]
+    create_sentinel: Callable[[], Sentinel], service: str, create_redis: Callable[..., Redis]
 ) -> AbstractConnection:
-    """To whoever is the master now; asked each time, for it may have changed.
+    """Connect to the current master, discovered anew each time.
 
-    By a client of its own: what is asked at the same time would have its connections closed by us.
+    Each call uses its own Sentinel client: closing a shared one would break concurrent calls.
     """
-    sentinel = ask()
+    sentinel = create_sentinel()
     try:
         host, port = await sentinel.discover_master(service)
     finally:
         for each in sentinel.sentinels:
             await each.connection_pool.disconnect()
-    return await _connect(reach(host=host, port=port).connection_pool)
+    return await _connect(create_redis(host=host, port=port).connection_pool)
 
 
 async def _connect(pool: ConnectionPool) -> AbstractConnection:
