@@ -1,1 +1,1 @@
-"""What every broker has to do alike, shown with each of them."""
+"""Tests that every backend must pass, run with each of them."""

@@ -1,4 +1,4 @@
-"""Any broker: positions, history, claims, and who is told."""
+"""Every broker: positions, history, claims and delivery."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from tests.kit.rigs.broker_cluster import Bounds, BrokerCluster, BrokerNode
 
 
 async def publish(node: BrokerNode, channel: str = "A", number: int = 0, ts_ms: int = 1) -> Receipt:
-    """One message that is kept."""
+    """Publish one message into the history."""
     return await node.broker.publish(channel, b'{"n":%d}' % number, ts_ms, in_history=True)
 
 
@@ -37,14 +37,14 @@ async def test_positions_count_from_1_for_each_channel(cluster: BrokerCluster) -
         assert receipts == [
             Receipt(Position(head.epoch, 1), 5),
             Receipt(Position(head.epoch, 2), 5),
-        ], "the epoch that was told before the first message holds"
+        ], "the epoch returned before the first message holds"
         other = await node.broker.publish("B", b'{"b":1}', 6)
         assert (other.position.seq, other.ts_ms) == (1, 6)
         assert await node.broker.head("A") == Position(head.epoch, 2)
         assert await node.broker.latest("B") == Entry("B", other.position, 6, b'{"b":1}')
 
 
-async def test_watched_channels_are_heard_in_order_and_others_are_not(
+async def test_broker_delivers_only_watched_channels_in_order(
     cluster: BrokerCluster,
 ) -> None:
     async with cluster.running() as node:
@@ -66,7 +66,7 @@ async def test_watched_channels_are_heard_in_order_and_others_are_not(
         assert node.resets == []
 
 
-async def test_what_is_heard_is_what_was_published(cluster: BrokerCluster) -> None:
+async def test_delivered_entry_equals_the_published_one(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         name = "USER_DATA@3:org:a{b}%\u00fc\n"
         data = orjson.dumps({"text": '"}{', "deep": [[{}]], "more": "\u00e9\u2028"})
@@ -78,7 +78,7 @@ async def test_what_is_heard_is_what_was_published(cluster: BrokerCluster) -> No
         assert await node.broker.before(name, None, 5) == [entry]
 
 
-async def test_what_comes_after_watching_is_heard_whatever_head_says(
+async def test_watch_delivers_every_later_entry(
     cluster: BrokerCluster,
 ) -> None:
     async with cluster.running() as node:
@@ -89,7 +89,7 @@ async def test_what_comes_after_watching_is_heard_whatever_head_says(
         await node.wait_until(lambda: node.seqs() == [2])
 
 
-async def test_what_was_asked_last_holds_however_it_overlaps(cluster: BrokerCluster) -> None:
+async def test_last_of_overlapping_watch_calls_wins(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         await asyncio.gather(node.broker.unwatch("A"), node.broker.watch("A"))
@@ -105,7 +105,7 @@ async def test_what_was_asked_last_holds_however_it_overlaps(cluster: BrokerClus
         assert node.seqs() == [1]
 
 
-async def test_many_at_once_each_have_their_own_place(cluster: BrokerCluster) -> None:
+async def test_concurrent_publishes_get_distinct_positions(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         receipts = await asyncio.gather(*(publish(node, "A", n) for n in range(500)))
@@ -115,7 +115,7 @@ async def test_many_at_once_each_have_their_own_place(cluster: BrokerCluster) ->
         assert [orjson.loads(each.data)["n"] for each in node.entries] == list(range(500))
 
 
-async def test_a_stopped_broker_takes_nothing(cluster: BrokerCluster) -> None:
+async def test_stopped_broker_rejects_publishes(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         await node.broker.stop()
@@ -125,14 +125,14 @@ async def test_a_stopped_broker_takes_nothing(cluster: BrokerCluster) -> None:
         assert node.entries == []
 
 
-async def test_what_was_published_outlives_a_stop_and_a_start(cluster: BrokerCluster) -> None:
+async def test_restarted_broker_keeps_published_entries(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         first = await publish(node)
         await node.wait_for_entries(1)
         await node.broker.stop()
         await node.start()
-        # Who watched has gone: a new start begins with nobody.
+        # The restart cleared the watched channels.
         second = await publish(node)
         assert second.position == Position(first.position.epoch, 2)
         await node.broker.watch("last")
@@ -142,15 +142,15 @@ async def test_what_was_published_outlives_a_stop_and_a_start(cluster: BrokerClu
 
 
 @pytest.mark.behaviour("D13")
-async def test_a_delivery_that_fails_takes_nothing_back_from_the_publisher(
+async def test_failing_delivery_does_not_fail_the_publish(
     cluster: BrokerCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard: list[int] = []
+    delivered: list[int] = []
 
     def deliver(entry: Entry) -> None:
         if entry.position.seq < 3:
             raise RuntimeError(f"cannot take {entry.data!r}")
-        heard.append(entry.position.seq)
+        delivered.append(entry.position.seq)
 
     node = cluster.create_node()
     await node.broker.start(deliver, on_state=node.states.append)
@@ -159,7 +159,7 @@ async def test_a_delivery_that_fails_takes_nothing_back_from_the_publisher(
         await node.broker.watch("A")
         with caplog.at_level(logging.ERROR):
             receipts = [await node.broker.publish("A", b'{"a":"secret"}', 1) for _ in range(3)]
-            await node.wait_until(lambda: heard == [3])
+            await node.wait_until(lambda: delivered == [3])
     finally:
         await node.broker.stop()
     assert [each.position.seq for each in receipts] == [1, 2, 3]
@@ -171,27 +171,27 @@ async def test_a_delivery_that_fails_takes_nothing_back_from_the_publisher(
 
 
 async def publish_three(node: BrokerNode, clock: ManualClock) -> str:
-    """Three kept messages in A, a second apart; their epoch."""
+    """Publish three messages to A, a second apart; returns their epoch."""
     for number in range(3):
         clock.advance(1.0)
         receipt = await publish(node, "A", number, now_ms(clock))
     return receipt.position.epoch
 
 
-async def test_what_was_missed_is_told_exactly_or_not_at_all(cluster: BrokerCluster) -> None:
+async def test_since_returns_all_missed_entries_or_none(cluster: BrokerCluster) -> None:
     async with cluster.running(Bounds(seconds=10.0)) as node:
         broker, clock = node.broker, cluster.clock
         epoch = await publish_three(node, clock)
         assert seqs(await broker.since("A", Position(epoch, 0))) == [1, 2, 3]
         assert seqs(await broker.since("A", Position(epoch, 1))) == [2, 3]
         assert await broker.since("A", Position(epoch, 3)) == []
-        assert await broker.since("A", Position(epoch, 4)) is None, "nobody can be ahead"
-        assert await broker.since("A", Position("e0", 3)) is None, "that past is lost"
+        assert await broker.since("A", Position(epoch, 4)) is None, "no client can be ahead"
+        assert await broker.since("A", Position("e0", 3)) is None, "that history is lost"
         assert await broker.since("A", Position("e0", 0)) is None, "and so is its beginning"
         head = await broker.head("B")
         assert await broker.since("B", head) == []
         await broker.publish("B", b"{}", 1)
-        assert await broker.since("B", head) is None, "it was not kept"
+        assert await broker.since("B", head) is None, "it was not in the history"
         clock.advance(8.5)
         assert await broker.since("A", Position(epoch, 0)) is None, "the first is too old"
         assert seqs(await broker.since("A", Position(epoch, 1))) == [2, 3]
@@ -199,7 +199,7 @@ async def test_what_was_missed_is_told_exactly_or_not_at_all(cluster: BrokerClus
         assert seqs(await broker.since("A", Position(epoch, 2))) == [3], "the newest stays"
 
 
-async def test_what_is_told_of_the_past_was_delivered_before(cluster: BrokerCluster) -> None:
+async def test_since_returns_only_delivered_entries(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         start = await node.broker.head("A")
@@ -211,7 +211,7 @@ async def test_what_is_told_of_the_past_was_delivered_before(cluster: BrokerClus
             assert node.seqs()[: len(missed)] == seqs(missed)
 
 
-async def test_history_is_bounded_by_count_and_by_bytes(cluster: BrokerCluster) -> None:
+async def test_history_is_bounded_by_count_and_bytes(cluster: BrokerCluster) -> None:
     async with cluster.running(Bounds(messages=5, bytes=4000)) as node:
         now = now_ms(cluster.clock)
         for number in range(12):
@@ -227,7 +227,7 @@ async def test_history_is_bounded_by_count_and_by_bytes(cluster: BrokerCluster) 
         assert seqs(await node.broker.before("A", None, 100)) == [17], "the newest always stays"
 
 
-async def test_a_publish_lets_go_of_what_is_too_old(cluster: BrokerCluster) -> None:
+async def test_publish_drops_expired_entries(cluster: BrokerCluster) -> None:
     async with cluster.running(Bounds(seconds=10.0)) as node:
         epoch = await publish_three(node, cluster.clock)
         cluster.clock.advance(8.5)
@@ -236,7 +236,7 @@ async def test_a_publish_lets_go_of_what_is_too_old(cluster: BrokerCluster) -> N
         assert seqs(await node.broker.since("A", Position(epoch, 1))) == [2, 3, 4]
 
 
-async def test_the_past_is_read_in_pages_backwards(cluster: BrokerCluster) -> None:
+async def test_before_reads_history_in_pages(cluster: BrokerCluster) -> None:
     async with cluster.running(Bounds(seconds=10.0)) as node:
         await publish_three(node, cluster.clock)
         assert seqs(await node.broker.before("A", None, 2)) == [2, 3]
@@ -251,7 +251,7 @@ async def test_the_past_is_read_in_pages_backwards(cluster: BrokerCluster) -> No
         assert seqs(await node.broker.before("A", None, 5)) == [3]
 
 
-async def test_what_begins_anew_under_a_forgotten_name_has_another_epoch(
+async def test_forgotten_channel_restarts_with_a_new_epoch(
     cluster: BrokerCluster,
 ) -> None:
     async with cluster.running() as node:
@@ -266,10 +266,10 @@ async def test_what_begins_anew_under_a_forgotten_name_has_another_epoch(
         assert again.epoch != epoch
         assert await node.broker.since("A", Position(epoch, 1)) is None
         first = (await publish(node, "B")).position
-        assert first.epoch == head.epoch, "what was told of B before is still true"
+        assert first.epoch == head.epoch, "the head returned before still holds"
 
 
-async def test_a_channel_that_somebody_watches_is_not_forgotten(cluster: BrokerCluster) -> None:
+async def test_forget_keeps_a_watched_channel(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.watch("A")
         await publish(node)
@@ -280,7 +280,7 @@ async def test_a_channel_that_somebody_watches_is_not_forgotten(cluster: BrokerC
 # --- claims
 
 
-async def test_a_retry_has_the_place_of_the_first_and_is_heard_once(cluster: BrokerCluster) -> None:
+async def test_retry_returns_the_first_receipt_and_delivers_once(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         broker = node.broker
         await broker.watch("A")
@@ -298,7 +298,7 @@ async def test_a_retry_has_the_place_of_the_first_and_is_heard_once(cluster: Bro
         assert node.seqs() == [1, 2, 3]
 
 
-async def test_another_message_under_the_same_id_is_refused(cluster: BrokerCluster) -> None:
+async def test_claim_with_another_message_is_refused(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         await node.broker.publish("A", b"{}", 5, claim=Claim("id", b"one"))
         for attempt in (
@@ -311,7 +311,7 @@ async def test_another_message_under_the_same_id_is_refused(cluster: BrokerClust
         assert (await node.broker.head("A")).seq == 1
 
 
-async def test_a_claim_ends_with_its_window(cluster: BrokerCluster) -> None:
+async def test_claim_expires_with_its_window(cluster: BrokerCluster) -> None:
     async with cluster.running(Bounds(idempotency_seconds=0.02)) as node:
         claim = Claim("id", b"one")
         await node.broker.publish("A", b"{}", 5, claim=claim)
@@ -322,10 +322,10 @@ async def test_a_claim_ends_with_its_window(cluster: BrokerCluster) -> None:
         assert (await node.broker.publish("A", b"{}", 5, claim=claim)).position.seq == 2
 
 
-# --- what leads to a state
+# --- expected heads and full states
 
 
-async def test_who_expects_another_head_is_refused_and_nothing_is_published(
+async def test_publish_with_a_wrong_expected_head_is_refused(
     cluster: BrokerCluster,
 ) -> None:
     async with cluster.running() as node:
@@ -340,7 +340,7 @@ async def test_who_expects_another_head_is_refused_and_nothing_is_published(
         assert (await broker.publish("A", b"{}", 1, expected_head=first.position)).position.seq == 2
 
 
-async def test_a_retry_is_no_change_however_the_head_has_moved(cluster: BrokerCluster) -> None:
+async def test_retry_ignores_the_expected_head(cluster: BrokerCluster) -> None:
     async with cluster.running() as node:
         head, claim = await node.broker.head("A"), Claim("id", b"one")
         first = await node.broker.publish("A", b"{}", 1, expected_head=head, claim=claim)
@@ -348,13 +348,13 @@ async def test_a_retry_is_no_change_however_the_head_has_moved(cluster: BrokerCl
 
 
 class BidBook:
-    """A book of bids, as its publisher knows it."""
+    """A book of bids with its publisher's current state."""
 
     def __init__(self) -> None:
         self.bids: dict[str, str] = {}
 
     def change(self, price: int, quantity: int) -> bytes:
-        """Set one level; the message that says so."""
+        """Set one level; returns the update message."""
         self.bids[str(price)] = str(quantity)
         if not quantity:
             del self.bids[str(price)]
@@ -368,7 +368,7 @@ class BidBook:
         return orjson.dumps({"bids": bids, "asks": [], "checksum": 1})
 
 
-async def test_the_latest_of_what_is_published_by_changes_is_the_whole(
+async def test_latest_of_updates_has_the_full_state(
     cluster: BrokerCluster,
 ) -> None:
     async with cluster.running() as node:
@@ -381,11 +381,11 @@ async def test_the_latest_of_what_is_published_by_changes_is_the_whole(
                 assert latest is not None
                 assert (latest.position, latest.ts_ms) == (receipt.position, number)
                 assert latest.kind == "snapshot" or number == 1
-                told, known = orjson.loads(latest.data), orjson.loads(ladder.full_state())
-                assert told["bids"] == known["bids"]
+                latest_book, known = orjson.loads(latest.data), orjson.loads(ladder.full_state())
+                assert latest_book["bids"] == known["bids"]
 
 
-async def test_a_state_that_is_published_whole_is_the_latest_as_it_is(
+async def test_latest_returns_a_published_snapshot_unchanged(
     cluster: BrokerCluster,
 ) -> None:
     async with cluster.running() as node:

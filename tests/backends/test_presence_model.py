@@ -1,4 +1,4 @@
-"""Any order of comings and goings, on any node, beside a model that looks through everything."""
+"""Random sequences of presence calls, on any node, compared with a simple model."""
 
 import asyncio
 from collections import Counter
@@ -15,7 +15,7 @@ from tests.kit.rigs.presence_cluster import ROOM, PresenceCluster, PresenceNode
 GRACE, RETENTION = 4.0, 30.0
 OTHER: SessionKey = ("acme", "other")
 
-# What, which connection (its user without the digit, its node by the digit), where.
+# The action, the connection (its user is the name, its node the digit), the session.
 steps = st.lists(
     st.tuples(
         st.sampled_from(["join", "join", "leave", "lose", "rejoin", "kick", "close", "time"]),
@@ -27,20 +27,20 @@ steps = st.lists(
 
 
 class Model:
-    """One session as anybody would write it down."""
+    """A model of one session."""
 
     def __init__(self) -> None:
         self.joined: set[str] = set()
         self.lost_at: dict[str, float] = {}
         self.closed = False
         self.made = False
-        self.told: list[tuple[str, str, int]] = []
+        self.events: list[tuple[str, str, int]] = []
 
     def users(self) -> set[str]:
         return {each[:-1] for each in self.joined} | set(self.lost_at)
 
     def emit(self, what: str, user: str = "") -> None:
-        self.told.append((what, user, len(self.users())))
+        self.events.append((what, user, len(self.users())))
 
     def join(self, who: str) -> None:
         new = who[:-1] not in self.users()
@@ -83,38 +83,38 @@ class Model:
 
 
 async def play(
-    quarter: PresenceCluster, script: list[tuple[str, str, SessionKey]], nodes: int
+    cluster: PresenceCluster, script: list[tuple[str, str, SessionKey]], node_count: int
 ) -> None:
     rules = {"grace_seconds": GRACE, "retention_seconds": RETENTION}
     models = {ROOM: Model(), OTHER: Model()}
     parked: set[tuple[str, SessionKey]] = set()
-    async with quarter.node(**rules) as one, quarter.node(**rules) as two:
-        halls = [one, two][:nodes]
-        if nodes == 1:
-            quarter.nodes.remove(two)
-        for hall in halls:
-            await hall.watch(OTHER)
+    async with cluster.node(**rules) as one, cluster.node(**rules) as two:
+        nodes = [one, two][:node_count]
+        if node_count == 1:
+            cluster.nodes.remove(two)
+        for node in nodes:
+            await node.watch(OTHER)
         for what, who, key in script:
-            model, hall = models[key], halls[(int(who[-1]) - 1) % nodes]
-            await act(what, who, key, model, hall, models, quarter, parked)
-            for each in halls:
+            model, node = models[key], nodes[(int(who[-1]) - 1) % node_count]
+            await act(what, who, key, model, node, models, cluster, parked)
+            for each in nodes:
                 await each.wait_idle()
         for key, model in models.items():
-            await quarter.settle(key)
-            for hall in halls:
-                heard = [
+            await cluster.settle(key)
+            for node in nodes:
+                events = [
                     (each.kind.value, each.user_id, each.participant_count)
-                    for each in hall.events
+                    for each in node.events
                     if each.key == key and each.kind not in ("signal", "refused", "over")
                 ]
-                # Those who are given up in one moment are in no order.
-                assert Counter(heard) == Counter(model.told), (heard, model.told)
+                # Users whose grace periods end together leave in any order.
+                assert Counter(events) == Counter(model.events), (events, model.events)
                 expected = {
                     user: sum(each[:-1] == user for each in model.joined) for user in model.users()
                 }
-                assert await hall.participants(key) == expected
-        if nodes == 1:
-            quarter.nodes.append(two)
+                assert await node.participants(key) == expected
+        if node_count == 1:
+            cluster.nodes.append(two)
 
 
 async def act(
@@ -122,45 +122,45 @@ async def act(
     who: str,
     key: SessionKey,
     model: Model,
-    hall: PresenceNode,
+    node: PresenceNode,
     models: dict[SessionKey, Model],
-    quarter: PresenceCluster,
+    cluster: PresenceCluster,
     parked: set[tuple[str, SessionKey]],
 ) -> None:
     match what:
         case "time":
-            # In steps that are less than the grace time: nobody is given up together with another.
-            quarter.clock.advance(1.5)
+            # Steps shorter than the grace period, so that no two users expire together.
+            cluster.clock.advance(1.5)
             for each in models.values():
-                each.expire(quarter.clock.monotonic())
+                each.expire(cluster.clock.monotonic())
         case "join" if model.closed:
             with pytest.raises(FloorcastError):
-                await hall.join(who, key=key)
+                await node.join(who, key=key)
         case "join":
-            await hall.join(who, key=key)
+            await node.join(who, key=key)
             parked.discard((who, key))
             model.join(who)
         case "rejoin" if (who, key) in parked and model.made:
             parked.discard((who, key))
-            if hall.presence.can_rejoin(who[:-1], key):
-                hall.presence.rejoin(who, who[:-1], key)
+            if node.presence.can_rejoin(who[:-1], key):
+                node.presence.rejoin(who, who[:-1], key)
                 if not model.closed:
                     model.join(who)
         case "leave":
-            await hall.presence.leave(who, key)
+            await node.presence.leave(who, key)
             model.leave(who, None)
         case "lose":
             if who in model.joined:
                 parked.add((who, key))
-            hall.disconnect(who, key)
-            model.leave(who, quarter.clock.monotonic())
+            node.disconnect(who, key)
+            model.leave(who, cluster.clock.monotonic())
         case "kick" if who[:-1] in model.users():
-            assert await hall.presence.kick(key, who[:-1]) == model.kick(who[:-1])
-        case "close" if model.made and not model.closed and len(model.told) > 4:
-            assert await hall.presence.close(key) == model.close()
+            assert await node.presence.kick(key, who[:-1]) == model.kick(who[:-1])
+        case "close" if model.made and not model.closed and len(model.events) > 4:
+            assert await node.presence.close(key) == model.close()
         case "kick":
             with pytest.raises(FloorcastError):
-                await hall.presence.kick(key, who[:-1])
+                await node.presence.kick(key, who[:-1])
             if model.made and not model.closed:
                 model.emit("barred", who[:-1])
         case _:
@@ -170,14 +170,16 @@ async def act(
 @pytest.mark.behaviour("D42", "D44")
 @given(steps)
 @settings(max_examples=100)
-def test_any_order_in_one_process(script: list[tuple[str, str, SessionKey]]) -> None:
-    asyncio.run(play(PresenceCluster(None), script, nodes=1))
+def test_presence_in_one_process_matches_the_model(
+    script: list[tuple[str, str, SessionKey]],
+) -> None:
+    asyncio.run(play(PresenceCluster(None), script, node_count=1))
 
 
 @pytest.mark.behaviour("D42", "D44")
 @given(script=steps)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_order_over_two_nodes(
+def test_presence_over_two_nodes_matches_the_model(
     shared_redis: RedisServer, script: list[tuple[str, str, SessionKey]]
 ) -> None:
-    asyncio.run(play(PresenceCluster(shared_redis.url), script, nodes=2))
+    asyncio.run(play(PresenceCluster(shared_redis.url), script, node_count=2))

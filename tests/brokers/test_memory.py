@@ -1,4 +1,4 @@
-"""The memory broker: what bounds it, beyond what every broker does alike."""
+"""The bounds of the memory broker."""
 
 import pytest
 
@@ -9,14 +9,14 @@ from tests.kit.clock import START, ManualClock
 
 
 async def started(*, max_channels: int = 100) -> tuple[MemoryBroker, list[Entry]]:
-    """A broker and what it delivers."""
-    heard: list[Entry] = []
+    """A started broker and the list of its deliveries."""
+    delivered: list[Entry] = []
     broker = MemoryBroker(ManualClock(), epoch="e1", config=MemoryConfig(max_channels=max_channels))
-    await broker.start(heard.append)
-    return broker, heard
+    await broker.start(delivered.append)
+    return broker, delivered
 
 
-async def test_the_number_of_channels_is_bounded() -> None:
+async def test_number_of_channels_is_bounded() -> None:
     broker, _ = await started(max_channels=2)
     for channel in ("A", "B", "A"):
         await broker.publish(channel, b"{}", 1)
@@ -41,7 +41,7 @@ async def test_each_kind_of_failing_delivery_is_logged_once(
     assert [getattr(each, "error", None) for each in caplog.records] == ["KeyError", "ValueError"]
 
 
-async def test_a_full_broker_still_takes_what_belongs_to_a_known_channel() -> None:
+async def test_full_broker_accepts_messages_of_known_channels() -> None:
     broker, _ = await started(max_channels=1)
     await broker.publish("A", b"{}", 1)
     with pytest.raises(FloorcastError):
@@ -50,7 +50,7 @@ async def test_a_full_broker_still_takes_what_belongs_to_a_known_channel() -> No
     assert await broker.head("B") == Position("e1", 0)
 
 
-async def test_what_is_kept_in_all_is_bounded_and_the_silent_go_first() -> None:
+async def test_total_history_is_bounded_and_idle_channels_go_first() -> None:
     config = MemoryConfig(total_bytes=1000)
     broker = MemoryBroker(ManualClock(), epoch="e1", config=config)
     await broker.start(lambda entry: None)
@@ -60,7 +60,7 @@ async def test_what_is_kept_in_all_is_bounded_and_the_silent_go_first() -> None:
             await broker.publish(channel, b"x" * 40, now_ms, in_history=True)
     assert await broker.since("A", Position("e1", 14)) is None
     assert await broker.before("A", None, 5) == []
-    assert len(await broker.before("B", None, 100)) == 30, "who speaks keeps its own"
+    assert len(await broker.before("B", None, 100)) == 30, "an active channel keeps its history"
     await broker.forget("B")
     await broker.publish("C", b"x" * 40, now_ms, in_history=True)
     assert len(await broker.before("C", None, 5)) == 1

@@ -1,4 +1,4 @@
-"""URLs of Redis: what each kind says, and what is wrong with the others."""
+"""Parsing of Redis URLs, and errors for invalid ones."""
 
 import pytest
 
@@ -7,11 +7,11 @@ from server.brokers.redis.connection.address import AddressKind
 
 
 @pytest.mark.parametrize("url", ["redis://h", "rediss://u:p@h:1/2", "unix:///run/redis.sock?db=1"])
-def test_one_server_is_left_to_the_library(url: str) -> None:
+def test_url_of_a_single_server_is_kept_for_redis_py(url: str) -> None:
     assert Address.parse(url) == Address(AddressKind.SINGLE, url)
 
 
-def test_sentinels_have_hosts_a_service_and_a_database() -> None:
+def test_sentinel_url_has_hosts_service_and_database() -> None:
     assert Address.parse("redis+sentinel://u:p%40ss@a:1,b,[::1]:3/mymaster/4") == Address(
         AddressKind.SENTINEL,
         hosts=(("a", 1), ("b", 26379), ("::1", 3)),
@@ -23,14 +23,14 @@ def test_sentinels_have_hosts_a_service_and_a_database() -> None:
     assert Address.parse("rediss+sentinel://a/m").tls
 
 
-def test_the_files_of_tls_stand_after_a_question_mark() -> None:
+def test_query_contains_the_tls_files() -> None:
     files = (("ssl_ca_certs", "/etc/ca.pem"), ("ssl_certfile", "c"), ("ssl_keyfile", "k"))
-    said = "ssl_ca_certs=/etc/ca.pem&ssl_certfile=c&ssl_keyfile=k"
-    assert Address.parse(f"rediss+sentinel://a/m?{said}").tls_files == files
-    assert Address.parse(f"rediss+cluster://a?{said}").tls_files == files
+    query = "ssl_ca_certs=/etc/ca.pem&ssl_certfile=c&ssl_keyfile=k"
+    assert Address.parse(f"rediss+sentinel://a/m?{query}").tls_files == files
+    assert Address.parse(f"rediss+cluster://a?{query}").tls_files == files
 
 
-def test_a_cluster_has_hosts_alone() -> None:
+def test_cluster_url_has_only_hosts() -> None:
     assert Address.parse("redis+cluster://a:1,[::1]") == Address(
         AddressKind.CLUSTER, hosts=(("a", 1), ("::1", 6379))
     )
@@ -41,21 +41,24 @@ def test_a_cluster_has_hosts_alone() -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("amqp://h", "unknown scheme; known are memory://, redis://"),
+        ("amqp://h", "unknown scheme; use one of memory://, redis://"),
         ("redis+pigeon://h", "unknown scheme"),
         ("", "unknown scheme"),
-        ("redis://", "no host"),
-        ("unix://", "no socket"),
-        ("redis+sentinel://a", "need a service"),
-        ("redis+sentinel://a/m/0/x", "need a service"),
-        ("redis+sentinel:///m", "no host"),
-        ("redis+sentinel://a/m/x", "the database is no number"),
-        ("redis+sentinel://a:b/m", "the port is no number"),
-        ("redis+cluster://a/1", "one database"),
-        ("redis+cluster://a?ssl_ca_certs=x", "only ssl_ca_certs, ssl_certfile, ssl_keyfile of TLS"),
-        ("rediss+cluster://a?secret=x", "after the question mark only"),
+        ("redis://", "host is missing"),
+        ("unix://", "path is missing"),
+        ("redis+sentinel://a", "service name is missing"),
+        ("redis+sentinel://a/m/0/x", "service name is missing"),
+        ("redis+sentinel:///m", "host is missing"),
+        ("redis+sentinel://a/m/x", "the database must be a number"),
+        ("redis+sentinel://a:b/m", "the port must be a number"),
+        ("redis+cluster://a/1", "only one database"),
+        (
+            "redis+cluster://a?ssl_ca_certs=x",
+            "only the TLS options ssl_ca_certs, ssl_certfile, ssl_keyfile",
+        ),
+        ("rediss+cluster://a?secret=x", "the query may contain only"),
     ],
 )
-def test_what_is_wrong_is_said_without_the_password(url: str, reason: str) -> None:
+def test_error_for_an_invalid_url_omits_the_password(url: str, reason: str) -> None:
     with pytest.raises(AddressError, match=reason):
         Address.parse(url)

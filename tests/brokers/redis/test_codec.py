@@ -1,4 +1,4 @@
-"""Entries as Redis has them: written once, and read with suspicion."""
+"""Encoding of entries for Redis, and rejection of malformed ones."""
 
 import pytest
 
@@ -9,7 +9,7 @@ DATA = b'{"a":{"b":"}\\n"}}'
 VALID = HEAD_FORMAT.encode() % (b"e1.2", 7) + encode_tail(DATA, 5, "update")
 
 
-def test_what_was_written_is_read() -> None:
+def test_decode_reverses_encode() -> None:
     assert decode_entry("A", VALID, 1000) == Entry("A", Position("e1.2", 7), 5, DATA)
     snapshot = HEAD_FORMAT.encode() % (b"e", 2**49) + encode_tail(b"{}", 5, "snapshot")
     assert decode_entry("A", snapshot, 1000) == Entry(
@@ -40,10 +40,10 @@ def test_what_was_written_is_read() -> None:
         None,
     ],
 )
-def test_what_no_node_of_ours_has_written_is_nothing(message: object) -> None:
+def test_decode_rejects_malformed_messages(message: object) -> None:
     assert decode_entry("A", message, 1000) is None
 
 
-def test_an_entry_that_is_too_large_is_nothing() -> None:
+def test_decode_rejects_too_large_messages() -> None:
     assert decode_entry("A", VALID, len(VALID)) is not None
     assert decode_entry("A", VALID, len(VALID) - 1) is None

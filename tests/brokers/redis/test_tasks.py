@@ -1,4 +1,4 @@
-"""Tasks end when they are to, whatever a library does with a cancel."""
+"""Cancellation of tasks that swallow a cancel."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import contextlib
 from server.brokers.redis.connection.tasks import cancel_and_wait
 
 
-async def test_a_task_that_swallows_a_cancel_ends_all_the_same() -> None:
+async def test_task_that_swallows_a_cancel_is_cancelled_again() -> None:
     swallowed = 0
 
     async def work() -> None:
@@ -25,5 +25,5 @@ async def test_a_task_that_swallows_a_cancel_ends_all_the_same() -> None:
     assert (stubborn.cancelled(), other.cancelled(), swallowed) == (True, True, 2)
 
 
-async def test_to_end_nothing_is_nothing() -> None:
+async def test_cancelling_no_tasks_is_a_no_op() -> None:
     await cancel_and_wait()

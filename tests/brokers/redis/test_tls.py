@@ -1,4 +1,4 @@
-"""TLS to Redis: whom the server trusts, whom it refuses, and what is said of it."""
+"""TLS to Redis: trusted and untrusted certificates, and error messages without secrets."""
 
 import logging
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def node(url: str) -> BrokerNode:
     return BrokerNode(RedisBroker(ManualClock(), Counters(), RedisConfig(Address.parse(url))))
 
 
-async def works(url: str) -> None:
+async def assert_works(url: str) -> None:
     one = node(url)
     await one.start()
     await one.wait_until(lambda: bool(one.states))
@@ -37,47 +37,47 @@ async def works(url: str) -> None:
     await one.stop()
 
 
-async def refused(url: str) -> str:
+async def start_error(url: str) -> str:
     with pytest.raises(BrokerError) as error:
         await node(url).start()
     return str(error.value)
 
 
-async def test_a_server_whose_authority_is_known_is_trusted(redis: TlsServer) -> None:
-    await works(f"rediss://127.0.0.1:{redis.port}/0?ssl_ca_certs={redis.authority.file}")
+async def test_server_with_a_known_authority_is_trusted(redis: TlsServer) -> None:
+    await assert_works(f"rediss://127.0.0.1:{redis.port}/0?ssl_ca_certs={redis.authority.file}")
 
 
-async def test_a_server_whose_authority_is_not_known_is_not(
+async def test_server_with_an_unknown_authority_is_rejected(
     redis: TlsServer, tmp_path: Path
 ) -> None:
     other = CertificateAuthority(tmp_path)
     for query in ("", f"?ssl_ca_certs={other.file}"):
-        reason = await refused(f"rediss://127.0.0.1:{redis.port}/0{query}")
-        assert reason.startswith("its certificate is not to be trusted (")
+        reason = await start_error(f"rediss://127.0.0.1:{redis.port}/0{query}")
+        assert reason.startswith("Redis's certificate is not trusted (")
 
 
-async def test_a_server_that_has_a_certificate_for_another_name_is_not(redis: TlsServer) -> None:
+async def test_server_certificate_for_another_name_is_rejected(redis: TlsServer) -> None:
     url = f"rediss://localhost:{redis.port}/0?ssl_ca_certs={redis.authority.file}"
-    assert await refused(url) == (
-        "its certificate is not to be trusted "
+    assert await start_error(url) == (
+        "Redis's certificate is not trusted "
         "(Hostname mismatch, certificate is not valid for 'localhost')"
     )
 
 
-async def test_a_client_shows_its_own_certificate_where_that_is_asked_for() -> None:
+async def test_client_presents_its_certificate_if_required() -> None:
     with tls_redis(asks_clients=True) as redis:
         trusting = f"rediss://127.0.0.1:{redis.port}/0?ssl_ca_certs={redis.authority.file}"
-        await refused(trusting)
+        await start_error(trusting)
         certificate, key = redis.authority.certificate("client")
-        await works(f"{trusting}&ssl_certfile={certificate}&ssl_keyfile={key}")
+        await assert_works(f"{trusting}&ssl_certfile={certificate}&ssl_keyfile={key}")
 
 
-async def test_what_is_said_of_a_failure_has_neither_the_password_nor_the_account(
+async def test_connection_error_omits_the_credentials(
     redis: TlsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     trusting = f"?ssl_ca_certs={redis.authority.file}"
     for host, query in (("127.0.0.1", ""), ("localhost", trusting), ("127.0.0.1", trusting)):
         url = f"rediss://hans:secret@{host}:{redis.port}/0{query}"
-        said = [await refused(url), str(BrokerUrl(url)), repr(BrokerUrl(url)), caplog.text]
-        assert not any("secret" in each or "hans" in each for each in said), said
+        texts = [await start_error(url), str(BrokerUrl(url)), repr(BrokerUrl(url)), caplog.text]
+        assert not any("secret" in each or "hans" in each for each in texts), texts

@@ -1,1 +1,1 @@
-"""Redis servers for tests, and the access rights that the documentation gives."""
+"""Redis servers for tests, and the documented access rights."""

@@ -1,4 +1,4 @@
-"""The accounts of docs/redis.md, made as they stand there: the least that is said to work."""
+"""Creates the accounts documented in docs/redis.md, with exactly the documented rights."""
 
 import re
 from pathlib import Path
@@ -15,20 +15,20 @@ _CLUSTER_RIGHTS = [block.split() for block in _BLOCKS if block.startswith("+clus
 
 
 def grant(client: "redis.Redis", *rules: str) -> None:
-    """Make the account with these rules."""
+    """Create the account with these rules."""
     client.execute_command("ACL SETUSER floorcast on >p", *rules)  # type: ignore[no-untyped-call]
 
 
 def server_rights(*, any_name: bool = False) -> list[str]:
-    """What one server has to grant; where tests have prefixes of their own, for `any_name`."""
+    """The rights on a single server; with `any_name` for any key prefix."""
     return [each.replace("floorcast:*", "*") if any_name else each for each in _USERS[0]]
 
 
 def cluster_rights(*, any_name: bool = False) -> list[str]:
-    """What each shard has to grant."""
+    """The rights on each shard of a Cluster."""
     return [*server_rights(any_name=any_name), *_CLUSTER_RIGHTS[0]]
 
 
 def sentinel_rights() -> list[str]:
-    """What a Sentinel has to grant."""
+    """The rights on a Sentinel."""
     return _USERS[1]

@@ -1,4 +1,4 @@
-"""Real redis-servers for tests: on private sockets, gone with the test run."""
+"""Starts real redis-servers for tests, on private sockets."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from tests.kit.redis.acl import ACCOUNT, cluster_rights, grant, sentinel_rights,
 
 
 class RedisServer:
-    """One process; it keeps nothing on disk, so a new start is an empty one."""
+    """One redis-server process without persistence: a restart begins empty."""
 
     def __init__(self, folder: Path, *options: str, port: int = 0, mode: str = "") -> None:
         self.port = port
@@ -31,7 +31,7 @@ class RedisServer:
             *("--port", str(port), "--unixsocket", str(self.socket), "--dir", str(folder)),
             *options,
         )
-        # A Sentinel writes down what it learns, and wants a file for it.
+        # A Sentinel requires a writable config file.
         self._config = folder / f"{mode or port}.conf"
         self._config.touch()
         self._mode = [f"--{mode}"] if mode else ["--save", "", "--appendonly", "no"]
@@ -42,7 +42,7 @@ class RedisServer:
         return f"unix://{self.socket}"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server and wait until it answers."""
         program = shutil.which("redis-server")
         assert program is not None
         self._process = subprocess.Popen(
@@ -62,25 +62,25 @@ class RedisServer:
                 time.sleep(0.01)
 
     def kill(self) -> None:
-        """End it as a crash does: what it had is gone."""
+        """Kill the server like a crash: its data is lost."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def pause(self) -> None:
-        """It is there, and does not answer."""
+        """Freeze the server: connections stay open without answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """It answers again."""
+        """Resume a frozen server."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     @contextlib.contextmanager
     def client(self) -> Iterator["redis.Redis"]:
-        """Somebody else who uses it."""
+        """A client independent of the tested server."""
         client = redis.Redis(
             unix_socket_path=str(self.socket), protocol=2, socket_timeout=MAX_WAIT_SECONDS
         )
@@ -92,9 +92,9 @@ class RedisServer:
 
 @contextlib.contextmanager
 def _server_folder() -> Iterator[Path]:
-    """Where servers of one test live, if they may: a socket's path has to be short."""
+    """A folder for servers; under /tmp, as the path of a socket must be short."""
     if shutil.which("redis-server") is None:
-        reason = "redis-server is not installed: nothing of the Redis broker was tested"
+        reason = "redis-server is not installed: the Redis backends were not tested"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
@@ -115,7 +115,7 @@ def _running(*servers: RedisServer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def redis_server(*options: str) -> Iterator[RedisServer]:
-    """A server of its own, for who breaks it."""
+    """A server of its own, for tests that break it."""
     with _server_folder() as folder:
         server = RedisServer(folder, *options)
         with _running(server):
@@ -124,7 +124,7 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
 
 @dataclass(frozen=True, slots=True)
 class TlsServer:
-    """Where a server speaks TLS, and who has given it its certificate."""
+    """The TLS port of a server, and the authority of its certificate."""
 
     port: int
     authority: CertificateAuthority
@@ -132,7 +132,7 @@ class TlsServer:
 
 @contextlib.contextmanager
 def tls_redis(*, asks_clients: bool = False) -> Iterator[TlsServer]:
-    """A server with a certificate for 127.0.0.1, which may ask its clients for theirs."""
+    """A TLS server for 127.0.0.1, which can require client certificates."""
     with _server_folder() as folder:
         port, plain = _free_ports(2)
         authority = CertificateAuthority(folder)
@@ -150,14 +150,14 @@ def tls_redis(*, asks_clients: bool = False) -> Iterator[TlsServer]:
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
-    """One server for all who leave it as they found it; each uses a prefix of its own."""
+    """One server for all tests that do not break it; each uses its own prefix."""
     with redis_server() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def sentinel_url() -> Iterator[str]:
-    """A server that a Sentinel knows; both grant the least that is documented."""
+    """A Sentinel and its server; both grant only the documented rights."""
     with _server_folder() as folder:
         master_port, port = _free_ports(2)
         master = RedisServer(folder, port=master_port)
@@ -172,7 +172,7 @@ def sentinel_url() -> Iterator[str]:
 
 
 class ReplicatedPair:
-    """A master and its replica, and the Sentinel that knows them."""
+    """A master, its replica, and their Sentinel."""
 
     def __init__(self, master: RedisServer, replica: RedisServer, sentinel: RedisServer) -> None:
         self.url = f"redis+sentinel://127.0.0.1:{sentinel.port}/floor"
@@ -181,12 +181,12 @@ class ReplicatedPair:
         self._sentinel = sentinel
 
     def start(self) -> None:
-        """Wait until the replica has what the master has, and the Sentinel knows of both."""
+        """Connect the three, and wait until the replica is in sync."""
         with self._replica.client() as client:
             client.replicaof("127.0.0.1", self._master.port)
             _wait_until(lambda: client.info("replication")["master_link_status"] == "up")
         with self._master.client() as client:
-            # The link is up a while before anything comes over it.
+            # The link is up before it replicates anything.
             client.publish("somewhere", "something")
             assert client.wait(1, 5000) == 1
         with self._sentinel.client() as client:
@@ -195,39 +195,39 @@ class ReplicatedPair:
             _wait_until(lambda: bool(client.sentinel_slaves("floor")))
 
     def disconnect_replica(self) -> None:
-        """The replica hears nothing more of its master."""
+        """Stop replication from the master."""
         [nobody] = _free_ports(1)
         with self._replica.client() as client:
             client.replicaof("127.0.0.1", nobody)
 
     def demote(self) -> None:
-        """The master is none any more, and answers all the same."""
+        """Turn the master into a replica that still answers."""
         [nobody] = _free_ports(1)
         with self._master.client() as client:
             client.replicaof("127.0.0.1", nobody)
 
     def reinstate(self) -> None:
-        """It is the master again."""
+        """Turn the demoted server into a master again."""
         with self._master.client() as client:
             client.replicaof("NO", "ONE")
 
     def kill_master(self) -> None:
-        """As a crash does."""
+        """Kill the master like a crash."""
         self._master.kill()
 
     @property
     def is_promoted(self) -> bool:
-        """Whether the replica is the master by now."""
+        """Whether the replica has become the master."""
         with self._replica.client() as client:
             return bool(client.info("replication")["role"] == "master")
 
 
 @contextlib.contextmanager
 def redis_pair() -> Iterator[ReplicatedPair]:
-    """A master, its replica and their Sentinel, for who breaks them."""
+    """A master, its replica and their Sentinel, for tests that break them."""
     with _server_folder() as folder:
         ports = _free_ports(3)
-        # A replica of its own starts at once, not at the next full five seconds.
+        # Without a delay, replication starts at once instead of after five seconds.
         options = ("--repl-diskless-sync-delay", "0", "--repl-diskless-load", "on-empty-db")
         master, replica = (RedisServer(folder, *options, port=port) for port in ports[:2])
         sentinel = RedisServer(folder, port=ports[2], mode="sentinel")
@@ -239,7 +239,7 @@ def redis_pair() -> Iterator[ReplicatedPair]:
 
 @pytest.fixture(scope="session")
 def shards_url() -> Iterator[str]:
-    """A Redis Cluster of two shards, which grant the least that is documented."""
+    """A Redis Cluster of two shards, which grant only the documented rights."""
     with _server_folder() as folder:
         one, other, *buses = _free_ports(4)
         shards = [

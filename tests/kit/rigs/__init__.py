@@ -1,1 +1,1 @@
-"""Parts of the server put together without sockets, and clusters of them."""
+"""Rigs: parts of the server assembled without sockets, and clusters of them."""

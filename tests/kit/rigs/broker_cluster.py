@@ -1,4 +1,4 @@
-"""Nodes of a cluster as their broker sees them: what they hear, in order."""
+"""A cluster of brokers that record their deliveries in order."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ _prefixes = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a broker keeps, whichever it is."""
+    """The history bounds of any broker."""
 
     messages: int = 1000
     bytes: int = 1024 * 1024
@@ -28,14 +28,14 @@ class Bounds:
 
 @dataclass(slots=True)
 class BrokerNode:
-    """One broker, and what it told."""
+    """A broker and its recorded deliveries."""
 
     broker: Broker
     counters: Counters = field(default_factory=Counters)
     entries: list[Entry] = field(default_factory=list)
     resets: list[Reset] = field(default_factory=list)
     states: list[bool] = field(default_factory=list)
-    # Entries and resets in the order in which they were told.
+    # Entries and resets in order of delivery.
     deliveries: list[Entry | Reset] = field(default_factory=list)
 
     async def start(self) -> None:
@@ -55,24 +55,24 @@ class BrokerNode:
         self.deliveries.append(reset)
 
     def seqs(self, channel: str = "A") -> list[int]:
-        """The places that were heard of one channel."""
+        """The delivered seqs of one channel."""
         return [each.position.seq for each in self.entries if each.channel == channel]
 
     async def wait_until(self, done: Callable[[], bool]) -> None:
-        """Wait for something to be heard."""
+        """Wait for a condition."""
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             while not done():
                 await asyncio.sleep(0.001)
 
     async def wait_for_entries(self, count: int) -> list[Entry]:
-        """What was heard, when it is so much; it must not be more."""
+        """Wait for exactly this many entries."""
         await self.wait_until(lambda: len(self.entries) >= count)
         assert len(self.entries) == count
         return self.entries
 
 
 class BrokerCluster:
-    """Makes nodes that share what is behind a URL; without one, what is in the process."""
+    """Creates nodes that share the Redis at a URL; without one, memory brokers."""
 
     def __init__(self, kind: str, url: str | None) -> None:
         self.kind = kind
@@ -83,7 +83,7 @@ class BrokerCluster:
     def create_node(
         self, bounds: Bounds | None = None, *, timeout_seconds: float = 5.0
     ) -> BrokerNode:
-        """Another node, not started yet."""
+        """Create a node, not started yet."""
         bounds = bounds or Bounds()
         if self._url is None:
             config = MemoryConfig(
@@ -113,7 +113,7 @@ class BrokerCluster:
     async def running(
         self, bounds: Bounds | None = None, *, timeout_seconds: float = 5.0
     ) -> AsyncIterator[BrokerNode]:
-        """A node that is up."""
+        """Run a node until the block ends."""
         node = self.create_node(bounds, timeout_seconds=timeout_seconds)
         await node.start()
         try:

@@ -1,4 +1,4 @@
-"""Gates of a cluster: each node counts with the others who has come in."""
+"""A cluster of nodes with shared connection limits."""
 
 import asyncio
 from collections.abc import Iterable
@@ -17,13 +17,13 @@ SEVEN_CONNECTIONS = LimitKeys(ConnectionLimit(7), ConnectionLimit(7))
 
 @dataclass(slots=True)
 class LimitsNode:
-    """One node: what it has of the places of all."""
+    """A node with shared limits."""
 
     node: PresenceNode
     limits: RedisSharedLimits
 
     async def connect(self, count: int, key: LimitKey = ADDRESS) -> list[ErrorCode | None]:
-        """So many come at once; who is refused has a code."""
+        """Acquire this many connections concurrently; None for each success, or the error code."""
         return await asyncio.gather(*(self._connect(key) for _ in range(count)))
 
     async def _connect(self, key: LimitKey) -> ErrorCode | None:
@@ -34,19 +34,19 @@ class LimitsNode:
         return None
 
     async def disconnect(self, count: int, key: LimitKey = ADDRESS) -> None:
-        """So many go, and the others know of it."""
+        """Release this many connections and wait until they are reported."""
         for _ in range(count):
             self.limits.release(key)
         await self.wait_idle()
 
     async def wait_idle(self) -> None:
-        """Wait until everything that this node has to say was said."""
+        """Wait until this node has nothing left to report."""
         await self.node.wait_idle()
         await self.node.wait_until(lambda: not self.limits._in_flight)
 
     @property
     def local_count(self) -> int:
-        """How many were let in by this node alone."""
+        """The number of connections admitted without Redis."""
         return self.node.counters.total("limits.local")
 
 
@@ -57,9 +57,9 @@ def limits_node(
     *,
     timeout_seconds: float = 5.0,
 ) -> LimitsNode:
-    """The gate of a node that is up."""
+    """Add shared limits to a running presence node."""
     assert isinstance(node.presence, RedisPresence)
-    places = RedisSharedLimits(
+    shared_limits = RedisSharedLimits(
         cluster.clock,
         node.counters,
         limits,
@@ -67,20 +67,20 @@ def limits_node(
         prefix=cluster.prefix,
         timeout_seconds=timeout_seconds,
     )
-    return LimitsNode(node, places)
+    return LimitsNode(node, shared_limits)
 
 
-async def pass_time(cluster: PresenceCluster, seconds: float, *gates: LimitsNode) -> None:
-    """Let time pass in steps that every node sees."""
+async def pass_time(cluster: PresenceCluster, seconds: float, *nodes: LimitsNode) -> None:
+    """Advance the clock in steps, and let every node act."""
     while seconds > 0:
         cluster.clock.advance(min(seconds, 1.0))
         seconds -= 1.0
-        for each in gates:
+        for each in nodes:
             await each.wait_idle()
 
 
 def count_admitted(outcomes: Iterable[ErrorCode | None]) -> int:
-    """How many found a place; all others are refused as too many."""
+    """Count the admitted; all others must be refused for too many connections."""
     found = list(outcomes)
     assert {*found} <= {None, ErrorCode.LIMIT_CONNECTIONS}
     return found.count(None)

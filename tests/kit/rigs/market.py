@@ -1,4 +1,4 @@
-"""The market without sockets: broker, delivery and services, in a loop whose turns a test takes."""
+"""The market without sockets: broker, hub and services, with callbacks run by the test."""
 
 from collections.abc import Callable
 
@@ -27,13 +27,13 @@ PRICE = {"bid": "1.00", "ask": "1.02", "last": "1.01", "volume": "5"}
 
 
 def trader(user: str = "ann", org: str = "default") -> Principal:
-    """Somebody who may listen and publish."""
+    """A principal that may subscribe and publish."""
     scopes = frozenset({"market:read", "market:publish"})
     return Principal(user, org, scopes, expires_at=1e12)
 
 
 class MarketRig:
-    """Everything between a publisher and the links."""
+    """Everything between a publisher and the clients' links."""
 
     def __init__(
         self,
@@ -82,25 +82,25 @@ class MarketRig:
         *,
         subscribing: SubscribingConfig | None = None,
     ) -> "MarketRig":
-        """A desk whose broker runs."""
-        desk = MarketRig(delivery, freshness, publishing, subscribing=subscribing)
-        await desk.broker.start(desk.hub.deliver)
-        return desk
+        """Create a rig and start its broker."""
+        rig = MarketRig(delivery, freshness, publishing, subscribing=subscribing)
+        await rig.broker.start(rig.hub.deliver)
+        return rig
 
     def link(self) -> RecordingLink:
-        """A way to a client."""
+        """A link to a new client."""
         return RecordingLink(clog_bytes=self.delivery.buffer_bytes // 4)
 
     def connect(
         self, name: str, principal: Principal | None = None, *, numbered: bool = False
     ) -> RecordingLink:
-        """A client that has joined; `numbered`, it may be had back when it is cut off."""
+        """Connect a client; with `numbered` it can be recovered after a lost connection."""
         link = self.link()
         self.service.add_connection(name, principal or trader(name), link, numbered=numbered)
         return link
 
     async def client(self, name: str, *topics: str, interval_ms: int = 0) -> RecordingLink:
-        """A client that listens to these topics; its user has its own name."""
+        """Connect a client and subscribe it; its user has the same name."""
         link = self.connect(name)
         await self.subscribe(name, *topics, interval_ms=interval_ms)
         return link
@@ -108,7 +108,7 @@ class MarketRig:
     async def subscribe(
         self, name: str, *topics: str, interval_ms: int = 0, user: str | None = None
     ) -> TopicReplies:
-        """Let a client subscribe."""
+        """Subscribe a client."""
         return await self.service.subscribe(name, trader(user or name), topics, interval_ms)
 
     async def price(self, symbol: str, last: object = "1.01") -> Position:
@@ -133,18 +133,18 @@ class MarketRig:
         )
 
     def run_scheduled(self) -> None:
-        """What the loop does between two callbacks."""
-        turns, self.scheduled[:] = list(self.scheduled), []
-        for each in turns:
+        """Run the callbacks scheduled so far."""
+        callbacks, self.scheduled[:] = list(self.scheduled), []
+        for each in callbacks:
             each()
 
     def settle(self) -> None:
-        """Turn until nothing is left to do."""
+        """Run scheduled callbacks until none is left."""
         while self.scheduled:
             self.run_scheduled()
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, and let the server see it."""
+        """Advance the clock and run the periodic work."""
         self.clock.advance(seconds)
         self.freshness.tick()
         self.hub.tick()

@@ -1,4 +1,4 @@
-"""Nodes of a cluster as their assembly sees them: what they hear of sessions, in order."""
+"""A cluster of presence managers that record session events in order."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ _prefixes = itertools.count(1)
 
 @dataclass(slots=True)
 class PresenceNode:
-    """One node: its assembly, and what it heard; `ann1` is one of ann's connections."""
+    """A presence manager and its events; `ann1` is one of ann's connections."""
 
     presence: PresenceManager
     broker: RedisBroker | None = None
@@ -45,7 +45,7 @@ class PresenceNode:
             await self.broker.stop()
 
     async def die(self) -> None:
-        """End as a killed process does: nothing is said any more."""
+        """Stop like a killed process, without any further writes."""
         assert isinstance(self.presence, RedisPresence)
         assert self.broker is not None
         task, self.presence._task = self.presence._task, None
@@ -56,39 +56,43 @@ class PresenceNode:
         await self.broker.stop()
 
     async def watch(self, key: SessionKey = ROOM) -> None:
-        """Hear what happens in a session."""
+        """Receive the events of a session."""
         if self.broker is not None:
             await self.broker.watch(session_channel(*key))
 
     async def join(self, *connections: str, key: SessionKey = ROOM) -> None:
-        """They come in, one after the other."""
+        """Join connections one after the other."""
         for connection_id in connections:
             await self.presence.join(connection_id, connection_id[:-1], key)
 
     def disconnect(self, connection_id: str, key: SessionKey = ROOM) -> None:
-        """It is cut off."""
+        """Lose a connection, so that its grace period starts."""
         self.presence.remove(connection_id, key, lost=True)
 
     async def participants(self, key: SessionKey = ROOM) -> dict[str, int]:
-        """The users who are there, the longest first, with their connections."""
-        gathering = await self.presence.participants(key)
-        return {each.user_id: each.connections for each in gathering.members} if gathering else {}
+        """Users with their number of connections, longest present first."""
+        participants = await self.presence.participants(key)
+        return (
+            {each.user_id: each.connections for each in participants.members}
+            if participants
+            else {}
+        )
 
     async def wait_idle(self) -> None:
-        """Wait until everything that this node has to say was said."""
+        """Wait until this node has no pending update."""
         await self.presence.sweep()
         if isinstance(self.presence, RedisPresence):
-            assembly = self.presence
-            await self.wait_until(lambda: assembly.is_idle)
+            presence = self.presence
+            await self.wait_until(lambda: presence.is_idle)
 
     async def wait_until(self, done: Callable[[], bool]) -> None:
-        """Wait for something."""
+        """Wait for a condition."""
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             while not done():
                 await asyncio.sleep(0.001)
 
     def event_summaries(self) -> list[tuple[str, str, int]]:
-        """What was heard while it lasted: what, of whom, and how many are there."""
+        """Kind, user and participant count of each event, without signals and expiries."""
         return [
             (each.kind.value, each.user_id, each.participant_count)
             for each in self.events
@@ -97,11 +101,11 @@ class PresenceNode:
 
 
 class PresenceCluster:
-    """Makes nodes that share what they know of sessions, in Redis if there is one."""
+    """Creates nodes that share presence in Redis; without a URL, a memory manager."""
 
     def __init__(self, url: str | None) -> None:
         self.clock = ManualClock()
-        self.prefix = f"hall{next(_prefixes)}"
+        self.prefix = f"node{next(_prefixes)}"
         self.nodes: list[PresenceNode] = []
         self._url = url
 
@@ -118,26 +122,26 @@ class PresenceCluster:
     async def node(
         self, *, timeout_seconds: float = 5.0, **rules: float
     ) -> AsyncIterator[PresenceNode]:
-        """A node that is up and hears of the room."""
-        hall = self._create_node(replace(RULES, **rules), timeout_seconds)  # type: ignore[arg-type]
-        await hall.start()
-        self.nodes.append(hall)
+        """Run a node that watches the room."""
+        node = self._create_node(replace(RULES, **rules), timeout_seconds)  # type: ignore[arg-type]
+        await node.start()
+        self.nodes.append(node)
         try:
-            await hall.watch()
-            yield hall
+            await node.watch()
+            yield node
         finally:
-            self.nodes.remove(hall)
-            await hall.stop()
+            self.nodes.remove(node)
+            await node.stop()
 
     async def settle(self, key: SessionKey = ROOM) -> None:
-        """Everything that was done has been heard everywhere."""
-        for hall in self.nodes:
-            await hall.wait_idle()
-        for hall in self.nodes:
+        """Wait until all nodes have received all events."""
+        for node in self.nodes:
+            await node.wait_idle()
+        for node in self.nodes:
             before = [
                 sum(each.kind is SessionEventKind.SIGNAL for each in h.events) for h in self.nodes
             ]
-            await hall.presence.signal(key, "nobody", "nobody", b"{}")
+            await node.presence.signal(key, "nobody", "nobody", b"{}")
             for other, count in zip(self.nodes, before, strict=True):
                 await other.wait_until(
                     lambda other=other, count=count: (  # type: ignore[misc]
@@ -146,10 +150,10 @@ class PresenceCluster:
                 )
 
     async def pass_time(self, seconds: float, key: SessionKey = ROOM) -> None:
-        """Let time pass in steps, and let every node see it."""
+        """Advance the clock in steps, and let every node act."""
         while seconds > 0:
             self.clock.advance(min(seconds, 1.0))
             seconds -= 1.0
-            for hall in self.nodes:
-                await hall.wait_idle()
+            for node in self.nodes:
+                await node.wait_idle()
         await self.settle(key)

@@ -1,4 +1,4 @@
-"""A broker whose every answer and delivery waits until a test lets it go, in any order."""
+"""A broker whose calls and deliveries a test releases in any order."""
 
 import asyncio
 import random
@@ -13,12 +13,12 @@ from server.ports import Clock, ignore
 
 T = TypeVar("T")
 
-# Turns of the loop after which every task waits for something.
+# Loop iterations after which every task is blocked.
 _IDLE_TURNS = 12
 
 
 class SlowBroker(MemoryBroker):
-    """As slow as a network: each call waits on its way there, and on its way back."""
+    """A memory broker as slow as a network: calls wait both before and after they run."""
 
     def __init__(self, clock: Clock, *, epoch: str, config: MemoryConfig | None = None) -> None:
         super().__init__(clock, epoch=epoch, config=config)
@@ -52,7 +52,7 @@ class SlowBroker(MemoryBroker):
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         await self._wait_turn()
         found = await super().since(channel, position)
-        # Told only when it was delivered here.
+        # `since` returns only delivered entries.
         while self._undelivered:
             self._deliver_now(self._undelivered.popleft())
         await self._wait_turn()
@@ -82,7 +82,7 @@ class SlowBroker(MemoryBroker):
     async def interleave(
         self, calls: list[Coroutine[Any, Any, T]], choice: random.Random
     ) -> list[T | BaseException]:
-        """Run all of them, and let go of one thing after the other, as chance will have it."""
+        """Run the calls, and release one blocked step after another in random order."""
         self.holding = True
         tasks = [asyncio.ensure_future(call) for call in calls]
         while True:
@@ -96,7 +96,7 @@ class SlowBroker(MemoryBroker):
                 self._deliver_now(self._undelivered.popleft())
             else:
                 future = self._held.pop(index)
-                # Whoever waited for it may have given up.
+                # The call may have been cancelled.
                 if not future.done():
                     future.set_result(None)
         self.holding = False

@@ -1,4 +1,4 @@
-"""An assembly as slow as a network: every call, and all news, wait until a test lets them go."""
+"""A presence manager whose calls and events a test releases in any order."""
 
 import asyncio
 import random
@@ -14,12 +14,12 @@ from server.core.sessions.records import SessionKey
 
 T = TypeVar("T")
 
-# Turns of the loop after which every task waits for something.
+# Loop iterations after which every task is blocked.
 _IDLE_TURNS = 12
 
 
 class SlowPresence(MemoryPresence):
-    """What is asked comes to be later, and is heard later still, in the order in which it was."""
+    """A memory manager as slow as a network; events arrive later, in order."""
 
     _held: list[asyncio.Future[None]]
     _undelivered: deque[SessionEvent]
@@ -48,22 +48,22 @@ class SlowPresence(MemoryPresence):
         await self._wait_turn()
 
     def remove(self, connection_id: str, key: SessionKey, *, lost: bool) -> None:
-        go = super().remove
-        self._enqueue((connection_id, key), lambda: go(connection_id, key, lost=lost))
+        remove = super().remove
+        self._enqueue((connection_id, key), lambda: remove(connection_id, key, lost=lost))
 
     def rejoin(self, connection_id: str, user_id: str, key: SessionKey) -> None:
-        come = super().rejoin
+        rejoin = super().rejoin
 
-        def say() -> None:
+        def rejoin_now() -> None:
             try:
-                come(connection_id, user_id, key)
+                rejoin(connection_id, user_id, key)
             except FloorcastError:
                 refused = SessionEvent(
                     key, SessionEventKind.REFUSED, 0, 0, user_id, connection_id=connection_id
                 )
                 self._undelivered.append(refused)
 
-        self._enqueue((connection_id, key), say)
+        self._enqueue((connection_id, key), rejoin_now)
 
     async def kick(self, key: SessionKey, user_id: str) -> int:
         return await self._slowly(super().kick, key, user_id)
@@ -92,7 +92,7 @@ class SlowPresence(MemoryPresence):
     async def interleave(
         self, calls: list[Coroutine[Any, Any, None]], choice: random.Random
     ) -> None:
-        """Run all of them, and let go of one thing after the other, as chance will have it."""
+        """Run the calls, and release one blocked step after another in random order."""
         async with asyncio.TaskGroup() as group:
             for number, call in enumerate(calls):
                 group.create_task(call, name=f"call-{number}")
