@@ -1,1 +1,1 @@
-"""Floorcast's server."""
+"""The Floorcast server: publishing, sessions and presence over Socket.IO."""

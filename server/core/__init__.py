@@ -1,1 +1,1 @@
-"""The core: what the server knows and decides, without a loop, a clock or a socket."""
+"""The server's rules and state, without an event loop, a clock or a socket."""

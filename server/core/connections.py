@@ -1,4 +1,4 @@
-"""The registry: who is connected, found by connection, user, org and device."""
+"""The registry of connections, indexed by connection, user, org and device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from server.core.errors import RequestError
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRecord:
-    """One joined namespace of one client."""
+    """One client in one namespace."""
 
     connection_id: str
     user_id: str
@@ -22,23 +22,25 @@ class ConnectionRecord:
     connected_at: datetime
     expires_at: float
     session_id: str | None = None
-    # Whatever a client says of itself: not for logs, and it need not be hashable.
+    # Chosen by the client: not for logs, and not necessarily hashable.
     metadata: Mapping[str, object] = field(default_factory=dict, repr=False, hash=False)
 
     def __post_init__(self) -> None:
         for name in ("connection_id", "user_id", "org", "namespace", "device_id"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value:
-                raise RequestError(ErrorCode.REQUEST_INVALID, f"a connection needs a {name}")
+                raise RequestError(
+                    ErrorCode.REQUEST_INVALID, f"a connection needs a non-empty {name}"
+                )
         if self.connected_at.utcoffset() is None:
             raise RequestError(ErrorCode.REQUEST_INVALID, "connected_at needs a time zone")
         object.__setattr__(self, "connected_at", self.connected_at.astimezone(UTC))
-        # A copy that nobody can change: what the registry knows is changed through it alone.
+        # A read-only copy: only the registry changes its records.
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
 
 
 class ConnectionManager:
-    """Every connection of one server; an operation costs only what it hands out."""
+    """The connections of one server; an operation costs only its result."""
 
     def __init__(self) -> None:
         self._records: dict[str, ConnectionRecord] = {}
@@ -54,7 +56,7 @@ class ConnectionManager:
         return connection_id in self._records
 
     def add(self, record: ConnectionRecord) -> ConnectionRecord:
-        """Take a connection in; an id that is taken is refused and changes nothing."""
+        """Add a connection; raises `RequestError` if its id is in use."""
         if record.connection_id in self._records:
             raise RequestError(
                 ErrorCode.REQUEST_INVALID, f"the connection id {record.connection_id} is taken"
@@ -70,7 +72,7 @@ class ConnectionManager:
         return record
 
     def remove(self, connection_id: str) -> ConnectionRecord | None:
-        """Let a connection go; one that is not there is nothing."""
+        """Remove and return a connection; None if it is unknown."""
         record = self._records.pop(connection_id, None)
         if record is None:
             return None
@@ -92,25 +94,25 @@ class ConnectionManager:
         return record
 
     def renew(self, connection_id: str, expires_at: float) -> ConnectionRecord:
-        """The connection goes on with a newer token."""
+        """Set the expiry of the connection's newer token; the connection must exist."""
         record = replace(self._records[connection_id], expires_at=expires_at)
         self._records[connection_id] = record
         return record
 
     def get(self, connection_id: str) -> ConnectionRecord | None:
-        """One connection."""
+        """A connection by its id; None if it is unknown."""
         return self._records.get(connection_id)
 
     def connections(self) -> tuple[ConnectionRecord, ...]:
-        """All of them, as they are at this moment."""
+        """A copy of all connections."""
         return tuple(self._records.values())
 
     def connections_of(self, org: str, user_id: str) -> tuple[ConnectionRecord, ...]:
-        """Those of one user."""
+        """The connections of one user."""
         return tuple(self._records[each] for each in self._users.get((org, user_id), ()))
 
     def devices_of(self, org: str, user_id: str) -> tuple[str, ...]:
-        """The devices that one user is connected with."""
+        """The connected devices of one user."""
         return tuple(self._devices.get((org, user_id), ()))
 
     def users(self, org: str) -> tuple[str, ...]:
@@ -118,11 +120,11 @@ class ConnectionManager:
         return tuple(self._orgs.get(org, ()))
 
     def orgs(self) -> tuple[str, ...]:
-        """The orgs that have anybody connected."""
+        """The orgs with connections."""
         return tuple(self._orgs)
 
     def stats(self) -> dict[str, int]:
-        """How many there are of each."""
+        """The number of connections, users, orgs and devices."""
         return {
             "connections": len(self._records),
             "users": len(self._users),

@@ -8,11 +8,11 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Deadlines(Generic[K]):
-    """Slots of time, each with the keys that are due in it.
+    """A timer wheel: slots of time, each with the keys that are due in it.
 
-    Setting and cancelling cost the same with ten keys and with ten thousand; a key is never
-    reported before its deadline, and at most one slot after it. A resolution that is a power of
-    two divides without rounding.
+    Setting and cancelling cost O(1) with any number of keys. A key is never reported before its
+    deadline, and at most one slot after it. A resolution that is a power of two divides without
+    rounding.
     """
 
     __slots__ = ("_last_slot", "_resolution", "_slot_of", "_slots")
@@ -21,13 +21,14 @@ class Deadlines(Generic[K]):
         self._resolution = resolution_seconds
         self._slots: dict[int, set[K]] = {}
         self._slot_of: dict[K, int] = {}
+        # The last slot that `pop_due` has emptied.
         self._last_slot: int | None = None
 
     def __len__(self) -> int:
         return len(self._slot_of)
 
     def set(self, key: K, when: float) -> None:
-        """The key is due at this moment, and no longer at an earlier one it was given."""
+        """Set the key's deadline; replaces an earlier one."""
         slot = -int(-when // self._resolution)
         if self._last_slot is not None:
             slot = max(slot, self._last_slot + 1)
@@ -40,13 +41,13 @@ class Deadlines(Generic[K]):
         self._slots.setdefault(slot, set()).add(key)
 
     def cancel(self, key: K) -> None:
-        """The key is not due any more; unknown keys are nothing."""
+        """Remove the key's deadline; a no-op for an unknown key."""
         slot = self._slot_of.pop(key, None)
         if slot is not None:
             self._remove_from_slot(key, slot)
 
     def pop_due(self, now: float) -> list[K]:
-        """The keys whose deadline has come, each once; then they are forgotten."""
+        """Remove and return the keys whose deadline has passed."""
         if now == math.inf:
             current = max(self._slots, default=0)
         else:

@@ -1,4 +1,4 @@
-"""The one tree of errors that the server raises for its users' sake."""
+"""The errors that the server reports to clients, each with a code."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from client_sdk.contract import ErrorCode
 
 
 class FloorcastError(Exception):
-    """A refusal with a code; the edge turns it into an error body."""
+    """A refused request; the edge translates it into an error body."""
 
     def __init__(
         self,
@@ -33,19 +33,21 @@ class FloorcastError(Exception):
 
 
 class AccessError(FloorcastError):
-    """Who you are, or what you may do, does not allow this."""
+    """The client is not authenticated, or not authorized to do this."""
 
 
 class LimitError(FloorcastError):
-    """A limit was reached."""
+    """The request exceeds a limit."""
 
 
 class WriteConflict(FloorcastError):
-    """Somebody else has published in the meantime: the head is not where it was expected."""
+    """Another publisher moved the head of the log first; the write can be retried."""
 
     def __init__(self) -> None:
-        super().__init__(ErrorCode.SERVER_OVERLOADED, "too many publish to it at the same time")
+        super().__init__(
+            ErrorCode.SERVER_OVERLOADED, "too many concurrent updates of this channel: retry later"
+        )
 
 
 class RequestError(FloorcastError):
-    """The request does not make sense as it stands."""
+    """The request is invalid, or not possible in the current state."""

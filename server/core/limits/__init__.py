@@ -1,1 +1,1 @@
-"""Limits: token buckets, events, connections, and the keys they are counted under."""
+"""Limits: token buckets, event rates, open connections, and the keys they count."""

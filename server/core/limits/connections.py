@@ -1,4 +1,4 @@
-"""How much one address, one user and all of them may have; a limit of 0 means none."""
+"""Limits open connections and connection attempts; a limit of 0 means none."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,7 +19,7 @@ K = TypeVar("K")
 
 
 def address_key(ip: str) -> str:
-    """What counts as one address: an IPv4, or the /64 that one IPv6 customer owns."""
+    """The key an address is counted under: the IPv4 address, or the /64 of an IPv6 customer."""
     try:
         parsed = ip_address(ip.partition("%")[0])
     except ValueError:
@@ -32,9 +32,10 @@ def address_key(ip: str) -> str:
 
 
 class ConnectionLimits:
-    """Counts open connections in all, by address and by user.
+    """Counts open connections in total, by address and by user.
 
-    `give` hears of a place that a lease had with other nodes too, when it is over.
+    Calls `on_release` once for each key of a lease that other nodes count too, when its user or
+    the connection has gone.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class ConnectionLimits:
         self._by_user: dict[tuple[str, str], int] = {}
 
     def open(self, ip: str) -> "ConnectionLease":
-        """Take a place; it is held until the lease is closed."""
+        """Count a connection until its lease is closed; raises `LimitError` at a limit."""
         address = address_key(ip)
         if 0 < self._total <= self.open_count:
             raise LimitError(ErrorCode.LIMIT_CONNECTIONS, "the server is full")
@@ -65,7 +66,7 @@ class ConnectionLimits:
         return ConnectionLease(self, address)
 
     def tracked_count(self) -> int:
-        """How many addresses and users are remembered; none that has no connection."""
+        """The number of addresses and users in memory; only those with open connections."""
         return len(self._by_address) + len(self._by_user)
 
     def _count_user(self, user: tuple[str, str]) -> None:
@@ -82,7 +83,7 @@ class ConnectionLimits:
 
 
 class ConnectionLease:
-    """One connection's place; closing it gives back all that was counted for it."""
+    """One connection's share of the limits; closing it releases everything counted for it."""
 
     __slots__ = ("_closed", "_limits", "_shared", "_users", "address")
 
@@ -91,14 +92,18 @@ class ConnectionLease:
         self.address = address
         # One connection carries two namespaces: the same user in both counts once.
         self._users: dict[tuple[str, str], int] = {}
-        # Who is counted for it by the other nodes too.
+        # The keys that other nodes count for this connection too.
         self._shared: tuple[LimitKey, ...] = ()
         self._closed = False
 
     def identify(self, org: str, user_id: str) -> None:
-        """A namespace of this connection belongs to this user now."""
+        """Count a namespace of this connection for a user.
+
+        Raises `LimitError` if the user has too many connections, `RequestError` if this one is
+        closed.
+        """
         if self._closed:
-            # A token can be judged after its client has gone; nobody would give this back.
+            # A token can be verified after its client has gone; nothing would release this count.
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
         user = (org, user_id)
         if user not in self._users:
@@ -106,30 +111,30 @@ class ConnectionLease:
         self._users[user] = self._users.get(user, 0) + 1
 
     def is_shared(self, key: LimitKey) -> bool:
-        """Whether it is counted by the other nodes too."""
+        """True if other nodes count this key for the connection too."""
         return key in self._shared
 
     def add_shared(self, key: LimitKey) -> None:
-        """It is counted by the other nodes too, until it is given back here."""
+        """Record that other nodes count this key too; released at once if the lease is closed."""
         if self._closed:
-            # They answer late sometimes.
+            # The other nodes can answer after the connection has ended.
             self._limits.on_release(key)
         else:
             self._shared = (*self._shared, key)
 
     def forget(self, org: str, user_id: str) -> None:
-        """One namespace of this user has ended."""
+        """Stop counting one namespace of this user; a no-op for an unknown user."""
         user = (org, user_id)
         if user in self._users:
             _decrement(self._users, user)
             if user not in self._users:
                 self._limits._forget_user(user)
                 if user in self._shared:
-                    self._shared = tuple(each for each in self._shared if each != user)
+                    self._shared = tuple(key for key in self._shared if key != user)
                     self._limits.on_release(user)
 
     def close(self) -> None:
-        """The connection has ended; twice is once."""
+        """Release everything; a no-op the second time."""
         if self._closed:
             return
         self._closed = True
@@ -137,13 +142,13 @@ class ConnectionLease:
             self._limits._forget_user(user)
         self._users = {}
         shared, self._shared = self._shared, ()
-        for holder in shared:
-            self._limits.on_release(holder)
+        for key in shared:
+            self._limits.on_release(key)
         self._limits._release_address(self.address)
 
 
 def _ignore_release(_: LimitKey) -> None:
-    """Where no other node counts."""
+    """The default `on_release`: no other node counts."""
 
 
 def _decrement(counters: dict[K, int], key: K) -> None:
@@ -153,7 +158,7 @@ def _decrement(counters: dict[K, int], key: K) -> None:
 
 
 class ConnectRate:
-    """How often connecting may be tried, by one address and by all together."""
+    """Limits connection attempts, by address and in total; `max_tracked` bounds the addresses."""
 
     def __init__(
         self, *, per_second: float, per_second_per_ip: float, max_tracked: int = 65536
@@ -162,11 +167,11 @@ class ConnectRate:
         self._per_second_per_ip = per_second_per_ip
         self._max_tracked = max_tracked
         self._total_bucket: TokenBucket | None = None
-        # Least recently seen first: when the table is full, that is who is forgotten.
+        # Least recently seen first, which is the order of eviction.
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def check(self, ip: str, now: float) -> None:
-        """Count one attempt; raises where there were too many."""
+        """Count one attempt; raises `LimitError` if there were too many."""
         if self._per_second_per_ip > 0:
             wait = self._bucket_for(address_key(ip), now).take(now)
             if wait:
@@ -178,12 +183,12 @@ class ConnectRate:
             if wait:
                 raise LimitError(
                     ErrorCode.LIMIT_RATE,
-                    "too many connections at this moment",
+                    "too many connection attempts on this server: retry later",
                     retry_after_ms=milliseconds(wait),
                 )
 
     def tracked_count(self) -> int:
-        """How many addresses are remembered."""
+        """The number of addresses in memory."""
         return len(self._buckets)
 
     def _bucket_for(self, address: str, now: float) -> TokenBucket:
@@ -191,8 +196,8 @@ class ConnectRate:
         bucket = buckets.get(address)
         if bucket is None:
             bucket = buckets[address] = _connect_bucket(self._per_second_per_ip, now)
-            # The oldest ones that are full again are as good as unknown; two a newcomer
-            # keep the table small without ever walking it.
+            # An old bucket that is full again says no more than a new one. Checking the two oldest
+            # for each new address keeps the table small without a full scan.
             for _ in range(2):
                 oldest = next(iter(buckets))
                 if oldest != address and (

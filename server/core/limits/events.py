@@ -1,24 +1,25 @@
-"""How many events a connection, and a user with all connections, may send; 0 means no limit."""
+"""Limits how many events a connection, and a user over all connections, may send."""
 
 from enum import Enum
 from typing import NamedTuple
 
 from server.core.limits.token_bucket import TokenBucket, milliseconds
 
-# One user's devices together may send as much as so many connections.
+# All connections of one user together may send as much as this many connections.
 _USER_FACTOR = 4.0
 
 
 class RateOutcome(Enum):
-    """What becomes of an event."""
+    """What to do with an event."""
 
     GRANTED = "granted"
     REFUSED = "refused"
-    FLOODING = "hammering"
+    # Refused so often that the connection should be closed.
+    FLOODING = "flooding"
 
 
 class RateDecision(NamedTuple):
-    """A verdict, and for a refusal how long to wait."""
+    """An outcome, and for a refusal the time to wait."""
 
     outcome: RateOutcome
     retry_after_ms: int = 0
@@ -44,7 +45,7 @@ class _Sender:
 
 
 class EventLimits:
-    """How many events a connection, and a user with all connections, may send."""
+    """The event rates of all connections and users; a rate of 0 means no limit."""
 
     def __init__(self, *, per_second: float, burst: float) -> None:
         self._per_second = per_second
@@ -53,24 +54,26 @@ class EventLimits:
         self._users: dict[tuple[str, str], tuple[TokenBucket, set[str]]] = {}
 
     def open(self, connection_id: str, org: str, user_id: str, now: float) -> None:
-        """A connection may send from now on; opened again it starts anew, for that user."""
+        """Start counting a connection; opening it again resets it, for this user."""
         if self._per_second <= 0:
             return
         self.close(connection_id)
         user = (org, user_id)
-        # Refusals are counted like events: who is refused twice the burst without a pause
-        # is not a client that was a little too quick.
-        patience = TokenBucket(self._per_second, 2 * self._burst, now)
+        # Refusals have a bucket of their own: a client that is refused twice the burst without a
+        # pause is flooding, not merely a little too fast.
+        refusals = TokenBucket(self._per_second, 2 * self._burst, now)
         bucket = TokenBucket(self._per_second, self._burst, now)
         if user not in self._users:
-            shared = TokenBucket(_USER_FACTOR * self._per_second, _USER_FACTOR * self._burst, now)
-            self._users[user] = (shared, set())
-        shared, connections = self._users[user]
+            user_bucket = TokenBucket(
+                _USER_FACTOR * self._per_second, _USER_FACTOR * self._burst, now
+            )
+            self._users[user] = (user_bucket, set())
+        user_bucket, connections = self._users[user]
         connections.add(connection_id)
-        self._senders[connection_id] = _Sender(bucket, shared, patience, user)
+        self._senders[connection_id] = _Sender(bucket, user_bucket, refusals, user)
 
     def close(self, connection_id: str) -> None:
-        """The connection has ended; unknown ones are nothing."""
+        """Stop counting a connection; a no-op for an unknown one."""
         sender = self._senders.pop(connection_id, None)
         if sender is not None:
             connections = self._users[sender.user][1]
@@ -79,7 +82,7 @@ class EventLimits:
                 del self._users[sender.user]
 
     def check(self, connection_id: str, now: float) -> RateDecision:
-        """Count one event."""
+        """Count one event; an unknown connection is always granted."""
         sender = self._senders.get(connection_id)
         if sender is None:
             return _GRANTED
@@ -94,5 +97,5 @@ class EventLimits:
         return RateDecision(RateOutcome.REFUSED, milliseconds(wait))
 
     def tracked_count(self) -> int:
-        """How many connections and users are remembered."""
+        """The number of connections and users in memory."""
         return len(self._senders) + len(self._users)

@@ -1,18 +1,18 @@
-"""Token buckets: so many a second, with a burst."""
+"""Token buckets: a steady rate with a burst."""
 
 import math
 
-# Who waits exactly as long as told must not be a billionth of a token short.
+# A client that waits exactly as long as it was asked to must not be a billionth of a token short.
 _ROUNDING = 1e-9
 
 
 def milliseconds(wait_seconds: float) -> int:
-    """A wait as clients are told it: rounded up, for who comes a little early is refused again."""
+    """A wait as `retry_after_ms`: rounded up, because an early retry is refused again."""
     return max(1, math.ceil(wait_seconds * 1000 - 1e-6))
 
 
 class TokenBucket:
-    """Fills at `rate` tokens a second up to `burst`; time comes from the caller."""
+    """A bucket that fills at `rate` tokens a second up to `burst`; callers pass the time."""
 
     __slots__ = ("_tokens", "_updated_at", "burst", "rate")
 
@@ -23,13 +23,13 @@ class TokenBucket:
         self._updated_at = now
 
     def take(self, now: float, tokens: float = 1.0) -> float:
-        """0 when granted; otherwise the seconds to wait, and nothing is taken."""
+        """Take tokens; returns 0 if granted, else the seconds to wait and takes nothing."""
         if now > self._updated_at:
-            # Asked for every event of a client, and min() and max() would be half of its cost.
-            tokens_now = self._tokens + (now - self._updated_at) * self.rate
-            if tokens_now > self.burst:
-                tokens_now = self.burst
-            self._tokens = tokens_now
+            # Runs for every event of a client; min() and max() would be half of its cost.
+            available = self._tokens + (now - self._updated_at) * self.rate
+            if available > self.burst:
+                available = self.burst
+            self._tokens = available
             self._updated_at = now
         left = self._tokens - tokens
         if left >= -_ROUNDING:
@@ -38,9 +38,9 @@ class TokenBucket:
         return -left / self.rate
 
     def refund(self, tokens: float = 1.0) -> None:
-        """What was taken for something that did not happen."""
+        """Return tokens that were taken for a refused action."""
         self._tokens = min(self.burst, self._tokens + tokens)
 
     def full_at(self) -> float:
-        """From this moment on the bucket is as good as a new one."""
+        """The time from which the bucket is full, like a new one."""
         return self._updated_at + (self.burst - self._tokens) / self.rate

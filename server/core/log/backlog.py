@@ -1,7 +1,7 @@
-"""What one client has yet to get, as positions: it costs the same whether little or much waits.
+"""Tracks what one client has yet to receive, as positions instead of queued messages.
 
-Nothing is queued for a client that does not take its bytes. The topics keep what they must, once
-for everybody; the outbox only knows how far the client has come in each.
+A slow client costs the same memory however far behind it is: the topics keep their messages once
+for everybody, and the backlog only records how far the client has come in each.
 """
 
 from collections.abc import Hashable, Iterator
@@ -12,38 +12,38 @@ from client_sdk.contract import INTERVALS_MS
 
 K = TypeVar("K", bound=Hashable)
 
-# So many falls within this time, and the client is served less often.
+# This many overflows within this time widen the client's interval by one step.
 OVERFLOWS_TO_WIDEN = 4
 OVERFLOW_WINDOW_SECONDS = 5.0
-# Calm for this long, and it is served a step more often again.
+# This long without an overflow narrows it by one step again.
 STEADY_SECONDS = 10.0
 
 
 @dataclass(slots=True)
 class Lag:
-    """How far a client has come in one topic, and what it must be told besides."""
+    """How far a client has come in one topic, and what else it must be sent there."""
 
     last_seq: int
-    # When the first message came that it has not got; None while it has all.
+    # The time of the first message that it has not received; None while it has all.
     oldest_ms: int | None = None
-    # It has no state to apply a change to, or what it missed is gone.
+    # It has no state to apply a change to, or the messages it missed are gone.
     needs_snapshot: bool = False
-    # The feed's state changed while it could not be told.
+    # The feed's status changed while the client could not be sent it.
     needs_status: bool = False
-    # What comes next does not follow on what it has.
+    # The next message does not follow on the client's position.
     needs_resync: bool = False
-    # What was told apart from messages after this write is owed too; None where nothing is.
+    # Pushes after this serial are pending; None if none are.
     pushed_serial: int | None = None
 
     @property
     def has_pending(self) -> bool:
-        """Whether it is to be told something, wherever it stands."""
-        told = self.pushed_serial is not None
-        return self.needs_snapshot or self.needs_status or self.needs_resync or told
+        """True if the client must be sent something even at the newest position."""
+        pushes = self.pushed_serial is not None
+        return self.needs_snapshot or self.needs_status or self.needs_resync or pushes
 
 
 class Backlog(Generic[K]):
-    """The topics that a client is behind in, and how patient the server still is with it."""
+    """The topics in which a client is behind, and the interval the server holds it to."""
 
     __slots__ = (
         "_interval_index",
@@ -59,7 +59,7 @@ class Backlog(Generic[K]):
         self._overflows: list[float] = []
         self._interval_index = 0
         self._steady_since = 0.0
-        # Since when the client has taken nothing, and what it had taken then.
+        # Since when the client has taken no bytes, and how many it had taken then.
         self.stalled_since: float | None = None
         self.taken_bytes = 0
 
@@ -70,33 +70,33 @@ class Backlog(Generic[K]):
         return iter(self._lags)
 
     def put(self, key: K, lag: Lag) -> None:
-        """The client did not get what came in this topic."""
+        """Record that the client is behind in this topic."""
         self._lags[key] = lag
 
     def get(self, key: K) -> Lag | None:
-        """How far it has come there; None where it has everything."""
+        """The client's lag in a topic; None if it is up to date."""
         return self._lags.get(key)
 
     def drop(self, key: K) -> None:
-        """It has everything, or wants nothing more of this topic."""
+        """Remove a topic that is up to date or unsubscribed; a no-op for an unknown one."""
         self._lags.pop(key, None)
 
     def next_key(self) -> K | None:
-        """The topic to serve now; each goes to the end of the row, so that none starves another."""
+        """The topic to serve now, round robin, so that no topic starves another; None if empty."""
         for key in self._lags:
             self._lags[key] = self._lags.pop(key)
             return key
         return None
 
-    # --- the ladder
+    # --- the interval, wider for a slow client
 
     @property
     def interval_ms(self) -> int:
-        """The pace that the client is held to, whatever it asked for."""
+        """The shortest interval the client is served at, whatever it asked for."""
         return INTERVALS_MS[self._interval_index]
 
     def record_overflow(self, now: float) -> bool:
-        """The client's way is full; whether it is to be served less often from now on."""
+        """Record that the client's send buffer is full; returns if that widened the interval."""
         self._steady_since = now
         self._overflows = [when for when in self._overflows if when > now - OVERFLOW_WINDOW_SECONDS]
         self._overflows.append(now)
@@ -110,7 +110,7 @@ class Backlog(Generic[K]):
         return True
 
     def try_narrow(self, now: float) -> bool:
-        """Whether it kept up for long enough to be served more often again."""
+        """Narrow the interval by a step if the client kept up for long enough; returns if so."""
         if not self._interval_index or now - self._steady_since < STEADY_SECONDS:
             return False
         self._steady_since = now
@@ -118,11 +118,11 @@ class Backlog(Generic[K]):
         return True
 
     def update_stall(self, now: float, taken_bytes: int) -> float:
-        """For how long the client has taken nothing at all."""
+        """Compare the bytes taken with the last call; returns for how many seconds none were."""
         if self.stalled_since is None or taken_bytes != self.taken_bytes:
             self.stalled_since, self.taken_bytes = now, taken_bytes
         return now - self.stalled_since
 
     def clear_stall(self) -> None:
-        """The client takes its bytes again."""
+        """Record that the client takes its bytes again."""
         self.stalled_since = None

@@ -1,11 +1,11 @@
-"""What a topic consists of: accepted messages, each with its position."""
+"""The entries of a log, and their positions."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a topic's history; a new epoch says that history was lost."""
+    """A position in a log; a new epoch means that the earlier history was lost."""
 
     epoch: str
     seq: int
@@ -17,7 +17,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An accepted message's place, and when it came: the same for every retry of it."""
+    """The position and time of an accepted message: the same for every retry of it."""
 
     position: Position
     ts_ms: int
@@ -25,7 +25,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One accepted message: where it stands, when it came, and its data as JSON bytes.
+    """One accepted message, its data as JSON bytes.
 
     A snapshot's data is the whole state; an update's may be only a change of it.
     """
@@ -39,9 +39,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """What came of a channel until here cannot be told: this is where it stands now.
+    """The restart of a channel at `head`, because the entries up to there are unknown.
 
-    The newest entry's data is the whole state; without one the channel begins anew.
+    The newest entry's data is the whole state; without one the channel starts empty.
     """
 
     channel: str

@@ -1,4 +1,4 @@
-"""The last messages of one topic, without a gap between them."""
+"""The newest entries of one log, without a gap."""
 
 from collections import deque
 from itertools import islice
@@ -7,7 +7,7 @@ from server.core.log.entries import Entry
 
 
 class History:
-    """Bounded by count, by bytes, and by age where it is told one; the newest always stays."""
+    """Entries bounded by count, bytes and, if given, age; the newest entry always stays."""
 
     __slots__ = ("_bytes", "_entries", "_max_age_ms", "_max_bytes", "_max_messages")
 
@@ -23,38 +23,38 @@ class History:
 
     @property
     def size_bytes(self) -> int:
-        """What the data of the messages takes."""
+        """The total size of the entries' data."""
         return self._bytes
 
     @property
     def oldest(self) -> Entry | None:
-        """The first message that is still here."""
+        """The oldest entry that is kept; None if empty."""
         return self._entries[0] if self._entries else None
 
     @property
     def newest(self) -> Entry | None:
-        """The last message."""
+        """The newest entry; None if empty."""
         return self._entries[-1] if self._entries else None
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Drop every entry."""
         self._entries.clear()
         self._bytes = 0
 
     def append(self, entry: Entry) -> list[Entry]:
-        """Take the next message; what had to go for it."""
+        """Add the next entry; returns the entries dropped to make room."""
         entries = self._entries
         entries.append(entry)
         self._bytes += len(entry.data)
-        gone = []
+        dropped = []
         while len(entries) > 1 and (
             len(entries) > self._max_messages or self._bytes > self._max_bytes
         ):
-            gone.append(self._drop_oldest())
-        return gone + self.expire(entry.ts_ms)
+            dropped.append(self._drop_oldest())
+        return dropped + self.expire(entry.ts_ms)
 
     def prepend(self, entries: list[Entry]) -> None:
-        """Take what came before the first that is here, as far as there is room."""
+        """Add older entries as far as they fit and leave no gap; known ones are skipped."""
         first = self._entries[0].position.seq if self._entries else None
         for entry in reversed(entries):
             seq = entry.position.seq
@@ -69,14 +69,14 @@ class History:
             self._bytes, first = size, seq
 
     def expire(self, now_ms: int) -> list[Entry]:
-        """Let go of what has become too old; what that is."""
-        gone: list[Entry] = []
+        """Drop and return the entries that are too old."""
+        dropped: list[Entry] = []
         if self._max_age_ms is None:
-            return gone
+            return dropped
         entries = self._entries
         while len(entries) > 1 and entries[0].ts_ms + self._max_age_ms <= now_ms:
-            gone.append(self._drop_oldest())
-        return gone
+            dropped.append(self._drop_oldest())
+        return dropped
 
     def _drop_oldest(self) -> Entry:
         oldest = self._entries.popleft()
@@ -84,7 +84,7 @@ class History:
         return oldest
 
     def since(self, seq: int) -> list[Entry] | None:
-        """Every message after this one, or None where some of them are gone."""
+        """Every entry after this one; None if some of them are gone."""
         if not self._entries:
             return []
         skipped = seq + 1 - self._entries[0].position.seq
@@ -93,7 +93,7 @@ class History:
         return list(islice(self._entries, skipped, None))
 
     def before(self, seq: int | None, limit: int) -> list[Entry]:
-        """The last messages before this one, or the last of all, in their order."""
+        """The last `limit` entries before `seq`, or the newest if None; oldest first."""
         if not self._entries:
             return []
         first = self._entries[0].position.seq

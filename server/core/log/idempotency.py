@@ -1,4 +1,4 @@
-"""Remembers what was published under an id, so that a retry makes no second message."""
+"""Remembers recently published message ids, so that a retry creates no second message."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from server.core.log.entries import Receipt
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A publisher's id for a message, and what the message says, as a digest."""
+    """A publisher's id for a message, and a digest of its content."""
 
     key: str
     digest: bytes
 
 
 class IdempotencyWindow:
-    """Claims of the last while, bounded in number: past either the id is free again."""
+    """The claims of the last `window_seconds`, at most `max_claims`; older ids are free again."""
 
     def __init__(self, *, max_claims: int, window_seconds: float) -> None:
         self._max_claims = max_claims
@@ -29,12 +29,15 @@ class IdempotencyWindow:
         return len(self._claims)
 
     def find(self, claim: Claim, now: float) -> Receipt | None:
-        """Where the same message went before; another message under the same id is refused."""
+        """The receipt of the same message; None if its id is new.
+
+        Raises `RequestError` if another message has this id.
+        """
         self._expire(now)
-        kept = self._claims.get(claim.key)
-        if kept is None:
+        known = self._claims.get(claim.key)
+        if known is None:
             return None
-        digest, receipt = kept
+        digest, receipt = known
         if digest != claim.digest:
             raise RequestError(
                 ErrorCode.PUBLISH_CONFLICT, "another message was published under this id"
@@ -42,7 +45,7 @@ class IdempotencyWindow:
         return receipt
 
     def store(self, claim: Claim, receipt: Receipt, now: float) -> None:
-        """The message has its place."""
+        """Remember an accepted message; a no-op for a known id."""
         self._expire(now)
         if claim.key in self._claims:
             return

@@ -1,4 +1,4 @@
-"""One order book: levels best first, kept exact, never crossed, of bounded depth."""
+"""One order book: exact levels sorted best first, never crossed, of bounded depth."""
 
 import zlib
 from bisect import bisect_left, insort
@@ -16,7 +16,7 @@ REMOVED = "0"
 
 @dataclass(frozen=True, slots=True)
 class BookChange:
-    """What an update really did: levels that stand now, and removed ones with quantity 0."""
+    """The effect of an update: the changed levels, removed ones with quantity 0."""
 
     bids: Levels
     asks: Levels
@@ -36,7 +36,7 @@ class _Side:
     def __init__(self, *, descending: bool) -> None:
         self._negative = descending
         self._keys: list[Decimal] = []
-        # One spelling of a price as long as its level stands: clients may find it by its text.
+        # One spelling of a price as long as its level exists: clients may find it by its text.
         self._levels: dict[Decimal, tuple[str, str]] = {}
         self._key_by_text: dict[str, Decimal] = {}
 
@@ -44,7 +44,7 @@ class _Side:
         return len(self._keys)
 
     def key(self, price: str) -> Decimal:
-        """Sorts best first."""
+        """The sort key of a price: the lowest key is the best price."""
         known = self._key_by_text.get(price)
         if known is not None:
             return known
@@ -90,7 +90,7 @@ _Undo = list[tuple[_Side, Decimal, tuple[str, str] | None]]
 
 
 class OrderBook:
-    """Takes snapshots and absolute updates; a refused one changes nothing."""
+    """Applies snapshots and absolute updates; a refused one changes nothing."""
 
     __slots__ = ("_asks", "_bids", "_max_levels")
 
@@ -113,7 +113,7 @@ class OrderBook:
         return self._asks.top()
 
     def snapshot(self) -> BookChange:
-        """Everything that stands now."""
+        """The whole book."""
         return BookChange(self.bids, self.asks, self.checksum())
 
     def checksum(self) -> int:
@@ -130,13 +130,13 @@ class OrderBook:
     def apply(
         self, kind: str, bids: Levels, asks: Levels, checksum: int | None = None
     ) -> BookChange:
-        """Take a published message: a `snapshot`, or an `update`."""
+        """Apply a published message, a `snapshot` or an `update`; raises `RequestError`."""
         if kind == "snapshot":
             return self.replace(bids, asks, checksum)
         return self.update(bids, asks, checksum)
 
     def replace(self, bids: Levels, asks: Levels, checksum: int | None = None) -> BookChange:
-        """Begin anew with these levels; a checksum that is given must be that of the result."""
+        """Replace the book with these levels; a given checksum must match the result."""
         before = (self._bids, self._asks)
 
         def revert() -> None:
@@ -157,22 +157,22 @@ class OrderBook:
             changed_bids = self._set(self._bids, bids, undo)
             changed_asks = self._set(self._asks, asks, undo)
             self._check_not_crossed()
-            now = self.checksum()
-            if checksum is not None and checksum != now:
-                raise _invalid("the checksum is not that of the book")
+            actual = self.checksum()
+            if checksum is not None and checksum != actual:
+                raise _invalid("checksum mismatch: publish a snapshot")
         except RequestError:
             _revert(undo)
             raise
-        return BookChange(changed_bids, changed_asks, now, lambda: _revert(undo))
+        return BookChange(changed_bids, changed_asks, actual, lambda: _revert(undo))
 
     def _set(self, side: _Side, levels: Levels, undo: _Undo) -> Levels:
         changed: dict[Decimal, tuple[str, str]] = {}
-        # The level that stood at each price before; also tells what was named already.
+        # The previous level at each price; also records which prices were given already.
         before: dict[Decimal, tuple[str, str] | None] = {}
         for price, quantity in levels:
             key = side.key(price)
             if key in before:
-                raise _invalid(f"the price {price} stands twice in one side")
+                raise _invalid(f"the price {price} appears twice on one side")
             previous = before[key] = side.get(key)
             if quantity.strip("0."):
                 undo.append((side, key, previous))
@@ -185,7 +185,7 @@ class OrderBook:
             undo.append((side, key, side.get(key)))
             price, _ = side.drop(key)
             if key in before and before[key] is None:
-                # It came and went within this update: nobody has to hear of it.
+                # Added and removed within this update: clients need not see it.
                 del changed[key]
             else:
                 changed[key] = (price, REMOVED)
@@ -198,13 +198,13 @@ class OrderBook:
 
 
 def merge_changes(changes: Iterable[tuple[Levels, Levels]]) -> tuple[Levels, Levels]:
-    """One change that does what all of them did, one after the other."""
+    """Merge consecutive changes into one with the same effect."""
     bids: dict[str, str] = {}
     asks: dict[str, str] = {}
     for change in changes:
         for side, levels in zip((bids, asks), change, strict=True):
             for price, quantity in levels:
-                # Put at the end: where one price was spelled in two ways, the last word counts.
+                # Moved to the end: if one price has two spellings, the last one must apply last.
                 side.pop(price, None)
                 side[price] = quantity
     return (

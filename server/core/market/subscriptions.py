@@ -1,4 +1,4 @@
-"""Who is subscribed to what: each user's subscriptions, found from either side."""
+"""Each user's subscriptions, indexed by connection, by user and by channel."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,18 +35,18 @@ _TRANSITIONS: dict[SubscriptionStatus, frozenset[SubscriptionStatus]] = {
 
 
 class IllegalTransition(ValueError):
-    """A subscription cannot get from the one state to the other."""
+    """A subscription cannot change from the one status to the other."""
 
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One user's subscription of one topic, whichever of their connections listen to it."""
+    """One user's subscription to one topic, shared by the user's connections."""
 
     org: str
     user_id: str
     topic: Topic
     status: SubscriptionStatus = SubscriptionStatus.PENDING
-    # The connections that listen, each with the pace that it was granted.
+    # The subscribed connections, each with the interval in milliseconds that it was granted.
     connections: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -60,7 +60,7 @@ class Subscription:
         return channel_for(self.topic, self.org, self.user_id)
 
     def transition(self, status: SubscriptionStatus) -> None:
-        """Go to another state; staying is always possible."""
+        """Change the status; a no-op if it is the same, raises `IllegalTransition`."""
         if status is self.status:
             return
         if status not in _TRANSITIONS[self.status]:
@@ -69,11 +69,10 @@ class Subscription:
 
 
 class Subscriptions:
-    """Users and their subscriptions, channels and their users; all indexes always agree.
+    """The subscriptions of all users; the indexes always agree.
 
-    A user's subscription outlives the connection that made it for as long as the user has
-    another connection; then nothing is left of either. What has no listener is forgotten,
-    the oldest first, where one user collects more than `max_idle` of it.
+    A user's subscription outlives its connections until the user's last connection is removed. If
+    a user has more than `max_idle` subscriptions without a connection, the oldest is removed.
     """
 
     def __init__(self, *, max_idle: int = 200) -> None:
@@ -91,7 +90,7 @@ class Subscriptions:
         return self._count
 
     def add_connection(self, connection_id: str, org: str, user_id: str) -> None:
-        """A connection of this user is there."""
+        """Add a connection of this user."""
         user = (org, user_id)
         self._owners[connection_id] = user
         self._users.setdefault(user, {})[connection_id] = None
@@ -100,20 +99,20 @@ class Subscriptions:
         return connection_id in self._owners
 
     def park(self, connection_id: str) -> None:
-        """The connection was cut off and may be back; its user's subscriptions wait for it."""
+        """Keep the subscriptions of a lost connection, which may be resumed."""
         self._parked.add(connection_id)
         for subscription in self.of_connection(connection_id):
             if self._parked.issuperset(subscription.connections):
                 subscription.transition(SubscriptionStatus.RECONNECTING)
 
     def resume(self, connection_id: str) -> None:
-        """It is back, and listens to what it listened to."""
+        """Reconnect the subscriptions of a parked connection."""
         self._parked.remove(connection_id)
         for subscription in self.of_connection(connection_id):
             subscription.transition(SubscriptionStatus.CONNECTED)
 
     def remove_connection(self, connection_id: str) -> tuple[str, ...]:
-        """The connection has gone; the channels that it listened to."""
+        """Remove a connection; returns the channels it was subscribed to."""
         user = self._owners.pop(connection_id, None)
         if user is None:
             return ()
@@ -130,7 +129,7 @@ class Subscriptions:
         return channels
 
     def request(self, connection_id: str, topic: Topic) -> Subscription:
-        """The user wants this topic; what they have of it already stays as it is."""
+        """Get or create the user's subscription, PENDING unless a connection has it already."""
         user = self._owners[connection_id]
         channel = channel_for(topic, *user)
         subscriptions = self._subscriptions.setdefault(user, {})
@@ -144,7 +143,7 @@ class Subscriptions:
         return subscription
 
     def activate(self, connection_id: str, subscription: Subscription, interval_ms: int) -> None:
-        """The connection hears the topic from now on, at this pace."""
+        """Subscribe the connection at this interval; sets the status to CONNECTED."""
         user, channel = self._owners[connection_id], subscription.channel
         if connection_id not in subscription.connections:
             self._count += 1
@@ -154,41 +153,41 @@ class Subscriptions:
         subscription.transition(SubscriptionStatus.CONNECTED)
 
     def fail(self, subscription: Subscription) -> None:
-        """It came to nothing; who listens already is not touched, nor what was ended meanwhile."""
+        """Set a PENDING subscription to ERROR; a no-op in any other status."""
         if subscription.status is SubscriptionStatus.PENDING:
             subscription.transition(SubscriptionStatus.ERROR)
 
     def unsubscribe(self, connection_id: str, topic: Topic) -> bool:
-        """The connection listens no more; False where it never did.
+        """Unsubscribe the connection; False if it was not subscribed.
 
-        When it was the user's last listener, the user's subscription ends with it.
+        The user's subscription ends with its last connection.
         """
         user = self._owners.get(connection_id)
         if user is None:
             return False
         channel = channel_for(topic, *user)
-        listened = channel in self._connections.get(connection_id, ())
-        if listened:
+        was_subscribed = channel in self._connections.get(connection_id, ())
+        if was_subscribed:
             self._unsubscribe(connection_id, user, channel)
         subscription = self._subscriptions.get(user, {}).get(channel)
         if subscription is not None and not subscription.connections:
             self._remove(user, channel)
-        return listened
+        return was_subscribed
 
     def of_connection(self, connection_id: str) -> tuple[Subscription, ...]:
-        """What one connection listens to."""
+        """The subscriptions of one connection."""
         return tuple(self._connections.get(connection_id, {}).values())
 
     def count_of(self, connection_id: str) -> int:
-        """How many topics one connection listens to."""
+        """The number of topics that one connection is subscribed to."""
         return len(self._connections.get(connection_id, ()))
 
     def is_subscribed(self, connection_id: str, channel: str) -> bool:
-        """Whether one connection listens to this channel."""
+        """True if a connection is subscribed to a channel."""
         return channel in self._connections.get(connection_id, ())
 
     def of_user(self, org: str, user_id: str) -> tuple[Subscription, ...]:
-        """Every subscription of one user."""
+        """The subscriptions of one user, those without a connection included."""
         return tuple(self._subscriptions.get((org, user_id), {}).values())
 
     def users_of(self, channel: str) -> tuple[User, ...]:
@@ -196,7 +195,7 @@ class Subscriptions:
         return tuple(self._channels.get(channel, ()))
 
     def connections_of(self, channel: str) -> Iterator[str]:
-        """The connections that listen to a channel."""
+        """The connections that are subscribed to a channel."""
         for subscription in self._channels.get(channel, {}).values():
             yield from subscription.connections
 
@@ -210,11 +209,11 @@ class Subscriptions:
             subscription.transition(SubscriptionStatus.DISCONNECTED)
             self._mark_idle(user, channel)
         elif self._parked.issuperset(subscription.connections):
-            # Nobody who listens to it is here.
+            # Only parked connections are left.
             subscription.transition(SubscriptionStatus.RECONNECTING)
 
     def _mark_idle(self, user: User, channel: str) -> None:
-        """Nobody listens: it is kept, but not for ever if the user makes many of these."""
+        """Keep a subscription without a connection; removes the user's oldest if too many."""
         idle = self._idle.setdefault(user, {})
         idle[channel] = None
         if len(idle) > self._max_idle:

@@ -1,4 +1,4 @@
-"""Names the things that one can subscribe to, and the channels that carry them."""
+"""Names topics, and the channels that carry them."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from functools import lru_cache
 from client_sdk.contract import SYMBOL_PATTERN, ErrorCode, Stream
 from server.core.errors import RequestError
 
-# `$` in Python also matches before a trailing newline; fullmatch does not care for it.
+# `$` in Python also matches before a trailing newline; fullmatch does not.
 _SYMBOL = re.compile(SYMBOL_PATTERN.strip("^$"))
 
 
@@ -20,7 +20,7 @@ class Topic:
 
     @staticmethod
     def parse(text: str) -> "Topic":
-        """Read `PRICE:BTCUSDT` or `USER_DATA`; says what is wrong with anything else."""
+        """Parse `PRICE:BTCUSDT` or `USER_DATA`; raises `RequestError` with the reason."""
         return _parse(text)
 
     @property
@@ -29,14 +29,14 @@ class Topic:
         return self.stream.value if self.symbol is None else f"{self.stream.value}:{self.symbol}"
 
 
-# Clients choose these strings, so the memory of them is bounded; errors are not kept.
+# Clients choose these strings, so the cache is bounded; errors are not cached.
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> Topic:
     name, colon, symbol = text.partition(":")
     try:
         stream = Stream(name)
     except ValueError:
-        raise RequestError(ErrorCode.TOPIC_UNKNOWN, "there is no such stream") from None
+        raise RequestError(ErrorCode.TOPIC_UNKNOWN, "unknown stream") from None
     if not stream.per_symbol:
         if colon:
             raise RequestError(ErrorCode.TOPIC_UNKNOWN, f"{name} takes no symbol")
@@ -47,8 +47,8 @@ def _parse(text: str) -> Topic:
 
 
 def channel_for(topic: Topic, org: str, user_id: str) -> str:
-    """The broker's key: shared for a public topic, one for each user of each org otherwise."""
+    """The broker's key: shared for a public topic, otherwise one for each user of each org."""
     if topic.symbol is not None:
         return topic.name
-    # The lengths keep two users apart whatever characters their names hold.
+    # The lengths keep two users apart whatever characters their names contain.
     return f"{topic.name}@{len(org)}:{org}:{user_id}"

@@ -1,1 +1,1 @@
-"""Connection state recovery: tickets, checkpoints, and what a resumed client missed."""
+"""Connection state recovery: resume tickets, checkpoints, and what a resumed client missed."""

@@ -1,4 +1,4 @@
-"""What a connection takes along that is had back on another node than it was cut off on."""
+"""The state of a parked connection, as one node hands it over to another."""
 
 from dataclasses import dataclass, field
 
@@ -7,10 +7,10 @@ from server.core.log.entries import Position
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequest:
-    """Who wants which connection back, and the last event that they saw."""
+    """A client's request to resume a connection, with the last offset it saw."""
 
     namespace: str
-    # Whoever has it has the connection: not for logs.
+    # Who knows the pid can take the connection: not for logs.
     pid: str = field(repr=False)
     org: str
     user_id: str
@@ -18,25 +18,25 @@ class ResumeRequest:
 
     @property
     def owner(self) -> tuple[str, str]:
-        """Whose it has to be."""
+        """The org and user that the connection must belong to."""
         return self.org, self.user_id
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionState:
-    """One topic: how far the client has come there, and what it is to be told besides."""
+    """How far the client has come in one topic, and what else it must be sent there."""
 
     topic: str
     position: Position
     interval_ms: int
     needs_snapshot: bool
-    # What it was told last of the feed; None where it is to be told that anew.
+    # The feed status that the client was last sent; None if it must be sent it again.
     stale: bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionState:
-    """A connection, whose it is, and where it stands in all that it listens to."""
+    """A connection, its owner, and its state in all its topics."""
 
     connection_id: str
     org: str

@@ -1,8 +1,8 @@
-"""Numbers what is written to clients, in the order of writing; a client says the last it has seen.
+"""Numbers the writes of one node, as the offsets of Socket.IO's connection state recovery.
 
-Socket.IO's connection state recovery takes the last argument of every event, where that is text,
-for the client's offset. One count serves the whole node: an event that goes to many clients is the
-same bytes for all of them.
+A Socket.IO client takes the last argument of every event, if it is a string, as its offset, and
+sends the last one back in CONNECT. One count serves the whole node: an event for many clients is
+the same bytes for all of them.
 """
 
 import re
@@ -13,37 +13,37 @@ _OFFSET = re.compile(r"([0-9a-z]{4})-([0-9]{1,15})")
 
 
 def plain_frame(event: bytes) -> bytes:
-    """An event without its closing bracket, for a client that wants no offsets."""
+    """Complete an event without an offset, for a client without recovery."""
     return text_frame(event + b"]")
 
 
 class Offsets:
-    """The count of one node; `tag` tells its offsets from those of any other."""
+    """The write count of one node; `tag` distinguishes its offsets from those of other nodes."""
 
     __slots__ = ("_tag", "_tag_text", "last_serial")
 
     def __init__(self, tag: str) -> None:
         self._tag_text = tag
         self._tag = tag.encode()
-        # What was numbered last; everything up to it has been written.
+        # The last allocated serial; everything up to it has been written.
         self.last_serial = 0
 
     def allocate(self, count: int = 1) -> int:
-        """Number so many writes; the first one's number."""
+        """Allocate serials for this many writes; returns the first."""
         first = self.last_serial + 1
         self.last_serial += count
         return first
 
     def frame(self, event: bytes, serial: int) -> bytes:
-        """An event without its closing bracket, with its offset as the last argument."""
+        """Complete an event with its offset as the last argument."""
         return text_frame(b'%b,"%b-%d"]' % (event, self._tag, serial))
 
     def format(self, serial: int) -> str:
-        """The offset that goes with a write."""
+        """The offset of a write."""
         return f"{self._tag_text}-{serial}"
 
     def parse(self, offset: str | None) -> int | None:
-        """The number in a client's offset; None where it is none of this node's."""
+        """The serial in a client's offset; None if this node did not issue it."""
         match = None if offset is None else _OFFSET.fullmatch(offset)
         if match is None or match[1] != self._tag_text:
             return None

@@ -1,11 +1,11 @@
-"""What was said apart from a topic's messages and has to be said again to who was cut off."""
+"""The recent pushes of one topic or client, to send again to clients that missed them."""
 
 from collections import deque
 from typing import NamedTuple
 
 
 class LoggedPush(NamedTuple):
-    """One event, between which messages it stood, and who was not to hear it."""
+    """A pushed event: its serial, the entry it followed, and the clients it excludes."""
 
     serial: int
     seq: int
@@ -14,7 +14,7 @@ class LoggedPush(NamedTuple):
 
 
 class PushLog:
-    """The last sayings, bounded by count and by bytes."""
+    """The newest pushes, bounded by count and by bytes."""
 
     __slots__ = ("_bytes", "_dropped_serial", "_max_bytes", "_max_count", "_pushes")
 
@@ -23,37 +23,37 @@ class PushLog:
         self._max_bytes = max_bytes
         self._pushes: deque[LoggedPush] = deque()
         self._bytes = 0
-        # The last write that is not remembered.
+        # The serial of the newest push that was dropped.
         self._dropped_serial = 0
 
     def __len__(self) -> int:
         return len(self._pushes)
 
     def append(self, push: LoggedPush) -> None:
-        """Something was said."""
-        sayings = self._pushes
-        sayings.append(push)
+        """Add the newest push; drops the oldest ones if there is no room."""
+        pushes = self._pushes
+        pushes.append(push)
         self._bytes += len(push.event)
-        while len(sayings) > self._max_count or self._bytes > self._max_bytes:
-            oldest = sayings.popleft()
+        while len(pushes) > self._max_count or self._bytes > self._max_bytes:
+            oldest = pushes.popleft()
             self._bytes -= len(oldest.event)
             self._dropped_serial = oldest.serial
 
     def after(self, serial: int, client_id: str) -> list[LoggedPush] | None:
-        """What this listener was told after a write; None where some of it is forgotten."""
+        """The pushes to this client after a write; None if some were dropped."""
         if serial < self._dropped_serial:
             return None
         missed: list[LoggedPush] = []
-        for saying in reversed(self._pushes):
-            if saying.serial <= serial:
+        for push in reversed(self._pushes):
+            if push.serial <= serial:
                 break
-            if client_id not in saying.excluded:
-                missed.append(saying)
+            if client_id not in push.excluded:
+                missed.append(push)
         missed.reverse()
         return missed
 
     def pop_after(self, serial: int) -> list[bytes]:
-        """What was said after a write, to be said anew; it is remembered here no longer."""
+        """Remove and return the events pushed after a write, to send them again."""
         events: list[bytes] = []
         while self._pushes and self._pushes[-1].serial > serial:
             event = self._pushes.pop().event

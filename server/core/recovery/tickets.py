@@ -1,4 +1,4 @@
-"""Who may have a connection back that was cut off: each has a secret, and so much time."""
+"""Resume tickets: who may resume a disconnected connection, with which pid, and until when."""
 
 import secrets
 from collections import OrderedDict
@@ -10,83 +10,87 @@ Owner = tuple[str, str]
 
 @dataclass(slots=True, eq=False)
 class ResumeTicket:
-    """What one connection of one owner can be had back with."""
+    """The right of one owner to resume one connection."""
 
     pid: str
     connection_id: str
     owner: Owner
-    # Until when it can be had back; None while it is not cut off.
+    # Until when the connection can be resumed; None while it is connected.
     expires_at: float | None = None
-    # The offset that its client came with, which is of an earlier connection.
+    # The offset that the client connected with, from an earlier connection.
     previous_offset: str | None = None
 
     def seen_offset(self, offset: str | None) -> str | None:
-        """What its client has seen of this connection, by the offset that it says; None, nothing.
+        """The offset that the client saw on this connection; None if it saw none.
 
-        A client says an earlier one until something newer has come.
+        A client repeats the offset of an earlier connection until it receives a newer one.
         """
         return None if offset == self.previous_offset else offset
 
 
 def node_of(pid: str) -> str:
-    """The node that gave out a secret; nothing where it does not say."""
+    """The node that issued a pid; empty if the pid names none."""
     return pid.rpartition(".")[0]
 
 
 class ResumeTickets:
-    """Every ticket of a node. Only those who are cut off count; the oldest make room."""
+    """The tickets of one node.
+
+    Only parked connections count against the bounds; beyond them the oldest are to be evicted:
+    take them with `pop_evicted` and `remove` each.
+    """
 
     def __init__(
         self, *, window_seconds: float, max_parked: int, max_parked_per_owner: int, node: str = ""
     ) -> None:
-        # Where there are other nodes, its secrets say who gave them out.
+        # With several nodes, a pid names the node that issued it.
         self._prefix = f"{node}." if node else ""
         self._window_seconds = window_seconds
         self._max_parked = max_parked
         self._max_parked_per_owner = max_parked_per_owner
         self._by_pid: dict[str, ResumeTicket] = {}
         self._by_connection: dict[str, ResumeTicket] = {}
-        # In the order of their ends, for the time is the same for all.
+        # In order of expiry, because the window is the same for all.
         self._parked: OrderedDict[str, ResumeTicket] = OrderedDict()
         self._parked_by_owner: dict[Owner, dict[str, None]] = {}
         self._evicted: list[str] = []
 
     @property
     def window_seconds(self) -> float:
-        """For how long a connection can be had back; 0 is not at all."""
+        """For how long a connection can be resumed; 0 disables recovery."""
         return self._window_seconds
 
     @property
     def parked_count(self) -> int:
-        """How many are cut off and may come back."""
+        """The number of disconnected connections that can be resumed."""
         return len(self._parked)
 
     def __len__(self) -> int:
         return len(self._by_connection)
 
     def issue(self, connection_id: str, owner: Owner, previous_offset: str | None = None) -> str:
-        """A ticket for a connection that has just come; its secret is for its client alone."""
-        secret = self._prefix + secrets.token_urlsafe(15)
-        self._add(ResumeTicket(secret, connection_id, owner, previous_offset=previous_offset))
-        return secret
+        """Issue a ticket for a new connection; returns its pid, a secret of the client."""
+        pid = self._prefix + secrets.token_urlsafe(15)
+        self._add(ResumeTicket(pid, connection_id, owner, previous_offset=previous_offset))
+        return pid
 
     def adopt(self, pid: str, connection_id: str, owner: Owner, now: float) -> None:
-        """Take over one that was cut off on another node, and may be had back here."""
+        """Add the ticket of a connection that was parked on another node, and park it here."""
         ticket = ResumeTicket(pid, connection_id, owner)
         self._add(ticket)
         self.park(connection_id, now)
 
     def find(self, pid: str, owner: Owner) -> ResumeTicket | None:
-        """The ticket with this secret; somebody else's is none."""
+        """The owner's ticket with this pid; None if there is none, or it has another owner."""
         ticket = self._by_pid.get(pid)
         return ticket if ticket is not None and ticket.owner == owner else None
 
     def of_connection(self, connection_id: str) -> ResumeTicket | None:
-        """The ticket of one connection."""
+        """The ticket of one connection; None if it has none."""
         return self._by_connection.get(connection_id)
 
     def park(self, connection_id: str, now: float) -> bool:
-        """It was cut off; whether it can be had back."""
+        """Start the resume window of a lost connection; False if it has no ticket."""
         ticket = self._by_connection.get(connection_id)
         if ticket is None:
             return False
@@ -101,18 +105,18 @@ class ResumeTickets:
         return True
 
     def pop_evicted(self) -> list[str]:
-        """Those who have to make room for others, each once."""
-        surplus, self._evicted = self._evicted, []
-        return surplus
+        """Return, once, the connections to evict because too many are parked."""
+        evicted, self._evicted = self._evicted, []
+        return evicted
 
     def resume(self, connection_id: str) -> None:
-        """It is back."""
+        """End the resume window: the client is connected again. The ticket must exist."""
         ticket = self._by_connection[connection_id]
         ticket.expires_at = None
         self._unpark(ticket)
 
     def remove(self, connection_id: str) -> ResumeTicket | None:
-        """It cannot be had back here any more; what its ticket was, if it had one."""
+        """Remove and return a connection's ticket; None if it has none."""
         ticket = self._by_connection.pop(connection_id, None)
         if ticket is not None:
             del self._by_pid[ticket.pid]
@@ -121,21 +125,21 @@ class ResumeTickets:
         return ticket
 
     def expired(self, now: float) -> list[str]:
-        """The connections whose time is over."""
-        over = []
+        """The parked connections whose window is over; they stay until removed."""
+        expired = []
         for connection_id, ticket in self._parked.items():
             assert ticket.expires_at is not None
             if ticket.expires_at > now:
                 break
-            over.append(connection_id)
-        return over
+            expired.append(connection_id)
+        return expired
 
     def parked(self) -> tuple[ResumeTicket, ...]:
-        """Those of all who are cut off."""
+        """The tickets of all parked connections."""
         return tuple(self._parked.values())
 
     def parked_of(self, owner: Owner) -> tuple[str, ...]:
-        """Those of one owner that are cut off."""
+        """The parked connections of one owner."""
         return tuple(self._parked_by_owner.get(owner, ()))
 
     def _add(self, ticket: ResumeTicket) -> None:

@@ -1,11 +1,11 @@
-"""Which write brought which message of a topic, for as long as anybody may ask."""
+"""Maps the serials of writes to the entries of a topic, for the newest writes."""
 
 from bisect import bisect_right
 from collections import deque
 
 
 class WriteIndex:
-    """The writes of one topic, a message each; `max_messages` of them are remembered."""
+    """The writes of one topic, one entry each; the newest `max_messages` are indexed."""
 
     __slots__ = ("_dropped_serial", "_first_seq", "_max_messages", "_serials", "_times")
 
@@ -14,11 +14,11 @@ class WriteIndex:
         self._serials: deque[int] = deque()
         self._times: deque[int] = deque()
         self._first_seq = seq + 1
-        # The write of the message before the first that is remembered, where there was one.
+        # The serial of the entry before the first indexed one; None if there was none.
         self._dropped_serial: int | None = None
 
     def append(self, serial: int, ts_ms: int) -> None:
-        """The next message was numbered; it had come at this time."""
+        """Index the write of the next entry, and the entry's time."""
         self._serials.append(serial)
         self._times.append(ts_ms)
         if len(self._serials) > self._max_messages:
@@ -27,16 +27,16 @@ class WriteIndex:
             self._first_seq += 1
 
     def restart(self, seq: int) -> None:
-        """What comes next is not the next: none of what is remembered leads to it."""
+        """Continue at another position; clears the index, which does not lead there."""
         self._serials.clear()
         self._times.clear()
         self._first_seq = seq + 1
         self._dropped_serial = None
 
     def seq_at(self, serial: int, min_seq: int) -> int | None:
-        """The newest message at this write, for a client that has got at least so far.
+        """The newest entry at this write, for a client that had at least `min_seq`.
 
-        None where that is forgotten.
+        None if that write is no longer indexed.
         """
         count = bisect_right(self._serials, serial)
         if count or (self._dropped_serial is not None and serial >= self._dropped_serial):
@@ -44,13 +44,13 @@ class WriteIndex:
         return min_seq if min_seq >= self._first_seq - 1 else None
 
     def ts_after(self, seq: int) -> int | None:
-        """When the message after this one had come; None where none has, or it is forgotten."""
+        """The time of the entry after this one; None if there is none, or it is not indexed."""
         index = seq + 1 - self._first_seq
         return self._times[index] if 0 <= index < len(self._times) else None
 
 
 class BatchIndex:
-    """The writes of one pace: each brings all that had come until then. A few are remembered."""
+    """The writes of one interval, each with all entries until then; a few are indexed."""
 
     __slots__ = ("_dropped_serial", "_max_batches", "_seqs", "_serials")
 
@@ -61,7 +61,7 @@ class BatchIndex:
         self._dropped_serial = 0
 
     def append(self, serial: int, seq: int) -> None:
-        """One more write, and how far it reached."""
+        """Index a write, and the newest entry it contained."""
         self._serials.append(serial)
         self._seqs.append(seq)
         if len(self._serials) > self._max_batches:
@@ -69,7 +69,7 @@ class BatchIndex:
             self._seqs.popleft()
 
     def seq_at(self, serial: int, min_seq: int) -> int | None:
-        """How far the last write reached; `least` where none had been. None if forgotten."""
+        """The newest entry at this write, at least `min_seq`; None if no longer indexed."""
         count = bisect_right(self._serials, serial)
         if count:
             return max(min_seq, self._seqs[count - 1])

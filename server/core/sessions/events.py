@@ -1,4 +1,4 @@
-"""What happens in a session besides its messages, and every node with members there hears."""
+"""The events of a session besides its messages, delivered to every node with members in it."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,24 +7,24 @@ from server.core.sessions.records import SessionKey
 
 
 class SessionEventKind(StrEnum):
-    """Each is heard in the order in which it came to be, those of one session at least."""
+    """The kinds of session events; those of one session arrive in their order."""
 
     JOINED = "joined"
     LEFT = "left"
     KICKED = "kicked"
-    # The same of a user who was given up already: a connection of theirs may still come back.
+    # A kick of a user whose grace period is over; one of the user's connections may still resume.
     BARRED = "barred"
     CLOSED = "closed"
-    # Its time is over, and it is forgotten; every node hears that looked after it.
+    # The retention time is over and the session is deleted.
     EXPIRED = "over"
     SIGNAL = "signal"
-    # A connection was had back, but its user has lost the place; only its own node hears.
+    # A resumed connection's user is no longer a member; only its own node gets this.
     REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEvent:
-    """One happening; the revision says which state of the session it has led to."""
+    """One event; `revision` is the session's revision after it."""
 
     key: SessionKey
     kind: SessionEventKind
@@ -32,7 +32,7 @@ class SessionEvent:
     ts_ms: int
     user_id: str = ""
     participant_count: int = 0
-    # Whose signal it is, or who was refused.
+    # The sender of a signal, or the refused connection.
     connection_id: str = ""
     # Not for logs.
     data: bytes = field(default=b"", repr=False)

@@ -1,4 +1,4 @@
-"""Which connections of this node are in which sessions: who may speak and read there."""
+"""Which connections of this node are members of which sessions."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from server.core.sessions.records import SessionKey
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """One connection in one session; it knows the session up to this revision."""
+    """One connection in one session, and the session's revision when it joined."""
 
     user_id: str
     revision: int
@@ -23,7 +23,7 @@ class _SessionMembers:
 
 
 class Memberships:
-    """Both ways of looking at it; an operation costs only what it hands out."""
+    """Memberships indexed by session and by connection; an operation costs only its result."""
 
     def __init__(self, *, max_per_connection: int = 0) -> None:
         self._max_per_connection = max_per_connection
@@ -39,7 +39,7 @@ class Memberships:
         return key in self._connections.get(connection_id, ())
 
     def check_limit(self, connection_id: str, key: SessionKey) -> None:
-        """Refuse a connection that is in as many other sessions as it may be."""
+        """Raise `LimitError` if the connection is in too many other sessions."""
         mine = self._connections.get(connection_id, ())
         if 0 < self._max_per_connection <= len(mine) and key not in mine:
             raise LimitError(
@@ -51,69 +51,70 @@ class Memberships:
     def add(
         self, connection_id: str, user_id: str, key: SessionKey, revision: int | None = None
     ) -> None:
-        """It is in; without a revision it knows what this node has heard."""
-        room = self._sessions.setdefault(key, _SessionMembers())
-        if connection_id not in room.memberships:
+        """Add a member; without a revision it joined at the newest one this node knows."""
+        session = self._sessions.setdefault(key, _SessionMembers())
+        if connection_id not in session.memberships:
             self._connections.setdefault(connection_id, {})[key] = None
             self._count += 1
-        room.memberships[connection_id] = Membership(
-            user_id, room.known_revision if revision is None else revision
+        session.memberships[connection_id] = Membership(
+            user_id, session.known_revision if revision is None else revision
         )
 
     def remove(self, connection_id: str, key: SessionKey) -> bool:
-        """It is out; False where it was."""
+        """Remove a member; False if it was not one."""
         mine = self._connections.get(connection_id, {})
         if key not in mine:
             return False
         del mine[key]
         if not mine:
             del self._connections[connection_id]
-        room = self._sessions[key]
-        del room.memberships[connection_id]
-        if not room.memberships:
+        session = self._sessions[key]
+        del session.memberships[connection_id]
+        if not session.memberships:
             del self._sessions[key]
         self._count -= 1
         return True
 
     def remove_all(self, connection_id: str) -> tuple[SessionKey, ...]:
-        """It has ended; what it was in."""
+        """Remove a connection from all its sessions; returns them."""
         keys = self.of_connection(connection_id)
         for key in keys:
             self.remove(connection_id, key)
         return keys
 
     def of_connection(self, connection_id: str) -> tuple[SessionKey, ...]:
-        """The sessions that one connection is in."""
+        """The sessions of one connection."""
         return tuple(self._connections.get(connection_id, ()))
 
     def is_empty(self, key: SessionKey) -> bool:
-        """Whether nobody of this node is in a session."""
+        """True if no connection of this node is a member of the session."""
         return key not in self._sessions
 
     def update_revision(self, event: SessionEvent) -> None:
-        """So much is known here of a session."""
-        room = self._sessions.get(event.key)
-        if room is not None:
-            room.known_revision = max(room.known_revision, event.revision)
+        """Record the newest revision that this node knows of a session with members here."""
+        session = self._sessions.get(event.key)
+        if session is not None:
+            session.known_revision = max(session.known_revision, event.revision)
 
     def joined_before(self, event: SessionEvent, *, of_user: bool = False) -> tuple[str, ...]:
-        """The connections that were in when it happened; those of its user alone, where asked."""
-        room = self._sessions.get(event.key)
-        if room is None:
+        """The connections that joined before the event; with `of_user` only its user's."""
+        session = self._sessions.get(event.key)
+        if session is None:
             return ()
         return tuple(
             connection_id
-            for connection_id, seat in room.memberships.items()
-            if seat.revision < event.revision and (not of_user or seat.user_id == event.user_id)
+            for connection_id, membership in session.memberships.items()
+            if membership.revision < event.revision
+            and (not of_user or membership.user_id == event.user_id)
         )
 
     def excluded_from(self, event: SessionEvent) -> frozenset[str]:
-        """Who is not told: the user whom it is about, and who came later and knows."""
-        room = self._sessions.get(event.key)
-        if room is None:
+        """The connections not to send the event to: its own user's, and those that joined later."""
+        session = self._sessions.get(event.key)
+        if session is None:
             return frozenset()
         return frozenset(
             connection_id
-            for connection_id, seat in room.memberships.items()
-            if seat.user_id == event.user_id or seat.revision >= event.revision
+            for connection_id, membership in session.memberships.items()
+            if membership.user_id == event.user_id or membership.revision >= event.revision
         )

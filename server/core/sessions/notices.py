@@ -1,4 +1,4 @@
-"""Critical notifications that wait until their user has acknowledged them, or they expire."""
+"""Keeps critical notifications until their user acknowledges them, or they expire."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -26,21 +26,21 @@ class _StoredNotice:
 
 
 class Notices:
-    """Each is kept for the same time, by user, and no more than so many of one user and in all.
+    """Unacknowledged notices, each kept for `keep_seconds`, bounded by user and in total.
 
-    The id of one that was acknowledged is remembered for as long again: whoever sends it once
-    more, because an answer was lost, does not disturb the user twice.
+    An acknowledged id is remembered for as long again: a sender that retries, because the reply was
+    lost, does not notify the user twice.
     """
 
     def __init__(self, *, keep_seconds: float, max_per_user: int, max_total: int) -> None:
         self._keep_seconds = keep_seconds
         self._max_per_user = max_per_user
         self._max_total = max_total
-        # The oldest first, everywhere; a plain dict would be slow to take the first from.
+        # Oldest first everywhere. An OrderedDict, because removing the first key is slow in a dict.
         self._users: dict[User, OrderedDict[str, _StoredNotice]] = {}
         self._order: OrderedDict[tuple[User, str], None] = OrderedDict()
         self._acknowledged: OrderedDict[tuple[User, str], float] = OrderedDict()
-        # Never acknowledged: how many had to make room, and how many grew too old.
+        # Unacknowledged notices that were evicted to make room, and that expired.
         self.dropped_count = 0
         self.expired_count = 0
 
@@ -48,9 +48,9 @@ class Notices:
         return len(self._order)
 
     def put(self, notice: Notice, now: float, *, expires_at: float | None = None) -> bool:
-        """Keep it until it is acknowledged; False for an id that the user was sent before.
+        """Store a notice; False if its id is known. May evict the oldest one.
 
-        One that comes from elsewhere may have waited there already: it is kept `until` then.
+        Pass `expires_at` for a notice that another store has kept for some time already.
         """
         self.expire(now)
         user = (notice.org, notice.user_id)
@@ -69,16 +69,16 @@ class Notices:
         return True
 
     def all(self) -> tuple[Notice, ...]:
-        """Everything that waits."""
+        """Every unacknowledged notice."""
         return tuple(self._users[user][notice_id].notice for user, notice_id in self._order)
 
     def pending(self, org: str, user_id: str, now: float) -> tuple[Notice, ...]:
-        """What a device of this user has to be told when it connects, in order."""
-        kept = self._users.get((org, user_id), OrderedDict())
-        return tuple(each.notice for each in kept.values() if each.expires_at > now)
+        """The unacknowledged notices to send to a device of this user, oldest first."""
+        stored = self._users.get((org, user_id), OrderedDict())
+        return tuple(each.notice for each in stored.values() if each.expires_at > now)
 
     def acknowledge(self, org: str, user_id: str, notice_id: str, now: float) -> bool:
-        """One device has it, and that settles it for the user; True once."""
+        """Remove a notice for all devices of the user; False if it is not pending."""
         self.expire(now)
         user = (org, user_id)
         if notice_id not in self._users.get(user, {}):
@@ -90,7 +90,7 @@ class Notices:
         return True
 
     def expire(self, now: float) -> None:
-        """Let go of what nobody acknowledged in time."""
+        """Remove the notices, and the remembered ids, whose time is over."""
         while self._acknowledged and next(iter(self._acknowledged.values())) <= now:
             self._acknowledged.popitem(last=False)
         while self._order:

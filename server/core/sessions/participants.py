@@ -1,4 +1,4 @@
-"""Who is in a session at one moment, over all nodes."""
+"""The participants of a session at one revision, over all nodes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,12 +12,12 @@ from server.core.sessions.records import session_closed
 
 @dataclass(frozen=True, slots=True)
 class Participants:
-    """The participants, the longest first, as the session's revision has them."""
+    """The members in the order in which they joined, at a revision of the session."""
 
     revision: int
     members: tuple[Member, ...]
     closed: bool = False
-    # Whatever a client says of it: not for logs.
+    # Chosen by clients: not for logs.
     metadata: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def body(self) -> dict[str, object]:
@@ -28,7 +28,10 @@ class Participants:
         }
 
     def apply(self, events: Iterable[SessionEvent], user_id: str) -> "Participants":
-        """The same with what came later; raises where that has sent this user away again."""
+        """The participants after the events; those of earlier revisions are skipped.
+
+        Raises `RequestError` if the events close the session or kick this user.
+        """
         later = [each for each in events if each.revision > self.revision]
         if not later:
             return self
@@ -38,7 +41,7 @@ class Participants:
                 case SessionEventKind.CLOSED:
                     raise session_closed()
                 case SessionEventKind.KICKED if each.user_id == user_id:
-                    raise RequestError(ErrorCode.SESSION_NOT_JOINED, "the user was sent away")
+                    raise RequestError(ErrorCode.SESSION_NOT_JOINED, "the user was kicked")
                 case SessionEventKind.JOINED:
                     members.setdefault(each.user_id, Member(each.user_id, 1, each.ts_ms))
                 case SessionEventKind.LEFT | SessionEventKind.KICKED:

@@ -1,4 +1,4 @@
-"""Who is in one session: users with their connections, and what of it the others are told."""
+"""The participants of one session: users with their connections, and what to announce."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from server.core.errors import LimitError
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One participant: a user, on however many connections."""
+    """One participant: a user with any number of connections."""
 
     user_id: str
     connections: int
@@ -26,7 +26,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class PresenceJoin:
-    """A connection joined; `announce` where that made its user a participant."""
+    """A joined connection; `announce` if its user became a participant with it."""
 
     user_id: str
     participant_count: int
@@ -35,7 +35,7 @@ class PresenceJoin:
 
 @dataclass(frozen=True, slots=True)
 class PresenceLeave:
-    """Connections of a user went; `announce` where the user is a participant no longer."""
+    """Removed connections of a user; `announce` if the user is no longer a participant."""
 
     user_id: str
     participant_count: int
@@ -44,7 +44,7 @@ class PresenceLeave:
 
 
 def session_full(max_participants: int) -> LimitError:
-    """There is no room for another participant."""
+    """The error for a session with the maximum of participants."""
     return LimitError(
         ErrorCode.LIMIT_CONNECTIONS,
         f"a session may have {max_participants} participants",
@@ -59,10 +59,11 @@ class _Participant:
 
 
 class Presence:
-    """The participants of one session; for each, joining and leaving are announced in turn.
+    """The participants of one session; each one's joins and leaves are announced alternately.
 
-    A user whose last connection was lost stays a participant for the grace time: who is back
-    before `due` gave the user up was never gone. A limit of 0 means none.
+    A user whose last connection was lost stays a participant for the grace period, and is never
+    announced as gone if a connection joins before `pop_expired` removes the user. A limit of 0
+    means none.
     """
 
     __slots__ = ("_grace_seconds", "_lost", "_max_participants", "_owners", "_users")
@@ -72,46 +73,46 @@ class Presence:
         self._max_participants = max_participants
         self._owners: dict[str, str] = {}
         self._users: dict[str, _Participant] = {}
-        # Users without a connection, by when they are given up. The grace time is the same for
-        # all, so they stand in order; a plain dict would be slow to take the first from.
+        # Users without a connection, by the end of their grace period; in order, because it is the
+        # same for all. An OrderedDict, because removing the first key is slow in a dict.
         self._lost: OrderedDict[str, float] = OrderedDict()
 
     @property
     def participant_count(self) -> int:
-        """How many users are here, also those who may be back in a moment."""
+        """The number of users, those in their grace period included."""
         return len(self._users)
 
     @property
     def connection_count(self) -> int:
-        """How many connections they have together."""
+        """The number of connections of all users."""
         return len(self._owners)
 
     def __contains__(self, user_id: object) -> bool:
         return user_id in self._users
 
     def members(self) -> tuple[Member, ...]:
-        """Everybody who is here, the longest first."""
+        """All participants in the order in which they joined."""
         return tuple(
             Member(user_id, len(each.connections), each.joined_at_ms)
             for user_id, each in self._users.items()
         )
 
     def user_of(self, connection_id: str) -> str | None:
-        """Whose connection it is; None where it has not joined."""
+        """The user of a connection; None if it has not joined."""
         return self._owners.get(connection_id)
 
     def connections_of(self, user_id: str) -> tuple[str, ...]:
-        """The connections that one user is here with."""
+        """The joined connections of one user."""
         participant = self._users.get(user_id)
         return () if participant is None else tuple(participant.connections)
 
     def check_capacity(self, user_id: str) -> None:
-        """Refuse a user for whom there is no room."""
+        """Raise `LimitError` if the session is full and the user is not in it."""
         if user_id not in self._users and 0 < self._max_participants <= len(self._users):
             raise session_full(self._max_participants)
 
     def join(self, connection_id: str, user_id: str, now_ms: int) -> PresenceJoin:
-        """A connection comes in; one that is in already changes nothing."""
+        """Add a connection; a no-op if it has joined. Raises `LimitError` in a full session."""
         owner = self._owners.get(connection_id)
         if owner is not None:
             return PresenceJoin(owner, len(self._users), announce=False)
@@ -126,7 +127,7 @@ class Presence:
         return PresenceJoin(user_id, len(self._users), announce)
 
     def leave(self, connection_id: str) -> PresenceLeave | None:
-        """A connection goes because it wants to; None where it was not here."""
+        """Remove a connection that leaves deliberately; None if it has not joined."""
         user_id = self._remove(connection_id)
         if user_id is None:
             return None
@@ -136,7 +137,7 @@ class Presence:
         return PresenceLeave(user_id, len(self._users), announce, (connection_id,))
 
     def disconnect(self, connection_id: str, now: float) -> PresenceLeave | None:
-        """A connection was cut off; its user has the grace time to come back."""
+        """Remove a lost connection; if it was the user's last, the grace period starts."""
         if self._grace_seconds <= 0:
             return self.leave(connection_id)
         user_id = self._remove(connection_id)
@@ -149,23 +150,23 @@ class Presence:
         )
 
     def next_expiry(self) -> float | None:
-        """When the next user is given up who does not come back."""
+        """When the next grace period ends; None if no user is in one."""
         return next(iter(self._lost.values()), None)
 
     def pop_expired(self, now: float) -> list[PresenceLeave]:
-        """The users whose grace time is over, each once; they are participants no longer."""
-        departures = []
+        """Remove and return the users whose grace period is over."""
+        leaves = []
         while self._lost:
-            user_id, until = next(iter(self._lost.items()))
-            if until > now:
+            user_id, expires_at = next(iter(self._lost.items()))
+            if expires_at > now:
                 break
             del self._lost[user_id]
             del self._users[user_id]
-            departures.append(PresenceLeave(user_id, len(self._users), announce=True))
-        return departures
+            leaves.append(PresenceLeave(user_id, len(self._users), announce=True))
+        return leaves
 
     def kick(self, user_id: str) -> PresenceLeave | None:
-        """The user goes at once with all connections; None where the user was not here."""
+        """Remove a user with all connections, without a grace period; None if not present."""
         participant = self._users.pop(user_id, None)
         if participant is None:
             return None
@@ -177,7 +178,7 @@ class Presence:
         )
 
     def clear(self) -> tuple[str, ...]:
-        """Everybody goes, and nobody is left to be told; the connections that were here."""
+        """Remove every user, without announcing it; returns their connections."""
         connections = tuple(self._owners)
         self._owners.clear()
         self._users.clear()

@@ -1,4 +1,4 @@
-"""What is known of one session: what it is for, who made it, and who is in it."""
+"""The record of one session, its rules, and the errors about it."""
 
 import re
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ SessionKey = tuple[str, str]
 
 _CHANNEL_PREFIX = "session@"
 
-# `$` in Python also matches before a trailing newline; fullmatch does not care for it.
+# `$` in Python also matches before a trailing newline; fullmatch does not.
 _SESSION_ID = re.compile(SESSION_ID_PATTERN.strip("^$"))
 
 
 class SessionKind(StrEnum):
-    """What a session is for; the rules are the same for all of them."""
+    """The kind of a session; the rules are the same for all kinds."""
 
     SESSION = "session"
     JOB = "job"
@@ -30,30 +30,30 @@ _PREFIXED = (SessionKind.JOB, SessionKind.THREAD)
 
 
 def kind_of(session_id: str) -> SessionKind:
-    """Read `job:ID`, `thread:ID` or any other id; says what is wrong with what is none."""
+    """The kind that an id names by its prefix; raises `RequestError` for an invalid id."""
     if not _SESSION_ID.fullmatch(session_id):
         raise RequestError(
             ErrorCode.REQUEST_INVALID,
-            "a session id has 1 to 128 letters, digits and _.:- and begins with no sign",
+            "a session id has 1 to 128 letters, digits or _.:- and starts with a letter or digit",
         )
     for kind in _PREFIXED:
         if session_id.startswith(f"{kind}:"):
             if len(session_id) == len(kind) + 1:
                 raise RequestError(
                     ErrorCode.REQUEST_INVALID,
-                    f"a {kind} needs an id of its own behind the colon: {kind}:ID",
+                    f"a {kind} needs an id after the colon: {kind}:ID",
                 )
             return kind
     return SessionKind.SESSION
 
 
 def session_channel(org: str, session_id: str) -> str:
-    """The broker's key; the length keeps two orgs apart whatever characters their names hold."""
+    """The broker's key; the length keeps orgs apart whatever characters their names contain."""
     return f"{_CHANNEL_PREFIX}{len(org)}:{org}:{session_id}"
 
 
 def key_of_channel(channel: str) -> SessionKey | None:
-    """The session whose channel it is; None for any other."""
+    """The session of a channel; None if it is not a session's."""
     digits, _, rest = channel.removeprefix(_CHANNEL_PREFIX).partition(":")
     if not channel.startswith(_CHANNEL_PREFIX) or not digits.isdecimal():
         return None
@@ -64,10 +64,10 @@ def key_of_channel(channel: str) -> SessionKey | None:
 
 @dataclass(frozen=True, slots=True)
 class SessionRules:
-    """How long sessions stay and how many there may be; a limit of 0 means none.
+    """How long sessions are kept and how many there may be; a limit of 0 means none.
 
-    A session stays for `retention_seconds` after its last participant has left, or after it
-    was closed. Without `join_creates` it has to be there before anybody can join it.
+    A session is kept for `retention_seconds` after its last participant has left, or after it was
+    closed. Without `join_creates` it must be created before anybody can join it.
     """
 
     grace_seconds: float
@@ -78,37 +78,37 @@ class SessionRules:
     join_creates: bool = True
 
     def too_many_created(self) -> LimitError:
-        """A user has made as many as may last."""
+        """The error for a user who has created too many sessions."""
         return LimitError(
             ErrorCode.LIMIT_TOPICS,
-            f"a user may have made {self.max_sessions_per_user} sessions that last",
+            f"a user may have created {self.max_sessions_per_user} sessions: let one expire",
             details={"limit": self.max_sessions_per_user},
         )
 
 
 def too_many_sessions() -> LimitError:
-    """There is no room for another session."""
-    return LimitError(ErrorCode.SERVER_OVERLOADED, "there is no room for another session")
+    """The error for a server with the maximum of sessions."""
+    return LimitError(ErrorCode.SERVER_OVERLOADED, "the server has reached its limit of sessions")
 
 
 def no_such_session() -> RequestError:
-    """Nobody has made it."""
+    """The error for a session that does not exist."""
     return RequestError(ErrorCode.SESSION_NOT_JOINED, "there is no such session")
 
 
 def session_closed() -> RequestError:
-    """Nobody may be in it any more."""
+    """The error for a closed session."""
     return RequestError(ErrorCode.SESSION_CLOSED, "the session was closed")
 
 
 def not_in_session() -> RequestError:
-    """The user to be sent away is not there."""
+    """The error for kicking a user who is not in the session."""
     return RequestError(ErrorCode.SESSION_NOT_JOINED, "the user is not in the session")
 
 
 @dataclass(slots=True, eq=False)
 class SessionRecord:
-    """One session; whoever made it said what it is for, and that stays."""
+    """One session; its creator sets the metadata, which never changes."""
 
     org: str
     session_id: str
@@ -117,9 +117,9 @@ class SessionRecord:
     created_by: str
     presence: Presence
     closed: bool = False
-    # How much has happened in it besides messages.
+    # The number of events besides messages.
     revision: int = 0
-    # Whatever a client says of it: not for logs.
+    # Chosen by a client: not for logs.
     metadata: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -127,13 +127,13 @@ class SessionRecord:
 
     @property
     def key(self) -> SessionKey:
-        """A session id means something within its org only."""
+        """The org and the id: ids are unique within an org only."""
         return (self.org, self.session_id)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionJoin:
-    """A connection is in a session; `created` where that made the session."""
+    """A connection that joined a session; `created` if it created the session."""
 
     record: SessionRecord
     join: PresenceJoin
@@ -142,7 +142,7 @@ class SessionJoin:
 
 @dataclass(frozen=True, slots=True)
 class SessionLeave:
-    """Somebody is in a session with fewer connections, or no longer."""
+    """A user who left a session with some or all connections."""
 
     record: SessionRecord
     leave: PresenceLeave

@@ -1,4 +1,4 @@
-"""The registry of sessions: which there are, and who is in them."""
+"""The registry of sessions and their participants."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ from server.core.sessions.records import (
 
 
 class Sessions:
-    """Every session of every org; an operation costs only what it hands out."""
+    """The sessions of all orgs; an operation costs only its result."""
 
     def __init__(self, rules: SessionRules) -> None:
         self._rules = rules
         self._orgs: dict[str, dict[str, SessionRecord]] = {}
-        # How many sessions each user has made: they outlive the connection that made them, so
-        # that nobody may take all the places there are by joining and leaving.
+        # How many sessions each user has created. They outlive the creator's connection: without
+        # this limit a user could use up all sessions by joining and leaving.
         self._created_counts: Counter[tuple[str, str]] = Counter()
         self._retention: Deadlines[SessionKey] = Deadlines()
         self._grace: Deadlines[SessionKey] = Deadlines()
@@ -37,11 +37,11 @@ class Sessions:
         return self._count
 
     def get(self, org: str, session_id: str) -> SessionRecord | None:
-        """One session, open or closed."""
+        """A session, open or closed; None if it does not exist."""
         return self._orgs.get(org, {}).get(session_id)
 
     def get_open(self, org: str, session_id: str) -> SessionRecord:
-        """One session that is there and not closed."""
+        """An open session; raises `RequestError` if it does not exist or is closed."""
         record = self.get(org, session_id)
         if record is None:
             raise no_such_session()
@@ -54,7 +54,7 @@ class Sessions:
         return tuple(self._orgs.get(org, {}).values())
 
     def participant_count(self, org: str, session_id: str) -> int:
-        """How many users are in it; 0 where there is no such session."""
+        """The number of users in a session; 0 if it does not exist."""
         record = self.get(org, session_id)
         return 0 if record is None else record.presence.participant_count
 
@@ -67,7 +67,7 @@ class Sessions:
         now_ms: int,
         metadata: Mapping[str, object] | None = None,
     ) -> tuple[SessionRecord, bool]:
-        """A session with nobody in it yet; one that is there stays as it is, and False."""
+        """Get or create an empty session; returns it, and if it was created."""
         record, created = self._find_or_create(org, session_id, created_by, now_ms, metadata)
         if created:
             self._retention.set(record.key, now + self._rules.retention_seconds)
@@ -82,7 +82,7 @@ class Sessions:
         now_ms: int,
         metadata: Mapping[str, object] | None = None,
     ) -> SessionJoin:
-        """A connection comes in; the first makes the session. A refusal changes nothing."""
+        """Add a connection; the first creates the session. Raises before it changes anything."""
         if not self._rules.join_creates:
             self.get_open(org, session_id)
         record, created = self._find_or_create(org, session_id, user_id, now_ms, metadata)
@@ -97,7 +97,7 @@ class Sessions:
     def leave(
         self, connection_id: str, org: str, session_id: str, now: float
     ) -> SessionLeave | None:
-        """A connection goes out of one session because it wants to; None where it was not in."""
+        """Remove a connection that leaves deliberately; None if it has not joined."""
         record = self.get(org, session_id)
         return (
             None
@@ -108,7 +108,7 @@ class Sessions:
     def disconnect(
         self, connection_id: str, org: str, session_id: str, now: float
     ) -> SessionLeave | None:
-        """A connection was cut off; the session waits the grace time for its user."""
+        """Remove a lost connection, whose user has the grace period; None if it has not joined."""
         record = self.get(org, session_id)
         return (
             None
@@ -117,22 +117,22 @@ class Sessions:
         )
 
     def expire_grace(self, now: float) -> list[SessionLeave]:
-        """Those who were cut off and did not come back in time, each once."""
-        lefts = []
+        """Remove and return the users whose grace period is over."""
+        leaves = []
         for key in self._grace.pop_due(now):
             record = self._orgs[key[0]][key[1]]
-            lefts += [
+            leaves += [
                 self._record_leave(record, each, now) for each in record.presence.pop_expired(now)
             ]
-        return lefts
+        return leaves
 
     def kick(self, org: str, session_id: str, user_id: str, now: float) -> SessionLeave | None:
-        """A user goes out of one session at once; None where the user is not in it."""
+        """Remove a user from an open session; None if the user is not in it."""
         record = self.get_open(org, session_id)
         return self._leave_or_none(record, record.presence.kick(user_id), now)
 
     def close(self, org: str, session_id: str, now: float) -> tuple[str, ...]:
-        """Nobody may be in it any more; the connections that were."""
+        """Close an open session and remove everybody; returns their connections."""
         record = self.get_open(org, session_id)
         record.closed = True
         self._participant_count -= record.presence.participant_count
@@ -143,22 +143,22 @@ class Sessions:
         return connections
 
     def pop_expired(self, now: float) -> list[SessionRecord]:
-        """The sessions whose time is over, each once; nothing of them is left here."""
+        """Remove and return the sessions whose retention time is over."""
         records = []
         for org, session_id in self._retention.pop_due(now):
             record = self._orgs[org].pop(session_id)
             if not self._orgs[org]:
                 del self._orgs[org]
-            maker = (org, record.created_by)
-            self._created_counts[maker] -= 1
-            if not self._created_counts[maker]:
-                del self._created_counts[maker]
+            creator = (org, record.created_by)
+            self._created_counts[creator] -= 1
+            if not self._created_counts[creator]:
+                del self._created_counts[creator]
             self._count -= 1
             records.append(record)
         return records
 
     def stats(self) -> dict[str, int]:
-        """How many there are of each; `memberships` counts a connection once a session."""
+        """The counts for the statistics; `memberships` counts a connection once a session."""
         return {
             "sessions": self._count,
             "empty": len(self._retention),
@@ -208,7 +208,7 @@ class Sessions:
         return SessionLeave(record, leave)
 
     def _schedule_grace(self, record: SessionRecord) -> None:
-        """Look after the next participant who may not come back."""
+        """Set the deadline of the next grace period that ends."""
         when = record.presence.next_expiry()
         if when is None:
             self._grace.cancel(record.key)

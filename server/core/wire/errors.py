@@ -1,8 +1,8 @@
-"""The root of what can be wrong with a client's bytes; each ends the connection."""
+"""The root of the errors for malformed client input; each ends the connection."""
 
 
 class WireError(Exception):
-    """Bytes that make no sense; `reason` is safe to log, for it holds none of them."""
+    """Malformed bytes; `reason` contains none of them and is safe to log."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

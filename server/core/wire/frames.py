@@ -1,4 +1,4 @@
-"""Writes the WebSocket frames that a server sends, and takes text frames apart again."""
+"""Writes a server's WebSocket frames (RFC 6455), and splits text frames again."""
 
 import zlib
 
@@ -11,17 +11,17 @@ _MIN_DEFLATED_BYTES = 128
 
 
 def text_frame(payload: bytes) -> bytes:
-    """One complete text message; a server's frames are unmasked and so the same for everyone."""
+    """One complete text message, the same for every client: RFC 6455, 5.1 forbids masking it."""
     return _frame(_FIN_TEXT, payload)
 
 
 def close_frame(code: int) -> bytes:
-    """The end of a WebSocket, with its reason as a number."""
+    """A close frame with a status code (RFC 6455, 7.4)."""
     return _frame(_FIN_CLOSE, code.to_bytes(2, "big"))
 
 
 def pong_frame(payload: bytes) -> bytes:
-    """The answer to a client's ping."""
+    """The answer to a client's ping, with the ping's payload (RFC 6455, 5.5.3)."""
     return _frame(_FIN_PONG, payload)
 
 
@@ -35,7 +35,7 @@ def _frame(first_byte: int, payload: bytes) -> bytes:
 
 
 def split_text_frames(frames: bytes) -> list[bytes]:
-    """The payloads of text frames that were written one behind the other."""
+    """The payloads of consecutive frames written by `text_frame`."""
     payloads = []
     start = 0
     while start < len(frames):
@@ -53,10 +53,10 @@ def split_text_frames(frames: bytes) -> list[bytes]:
 
 
 def deflate_text_frames(frames: bytes) -> bytes:
-    """The same messages compressed (RFC 7692), each with a window of its own.
+    """Compress each message with a window of its own (RFC 7692, no context takeover).
 
-    Without a shared window the result is right for every client that negotiated deflate, so
-    compressing costs once a message and not once a client.
+    Without a shared window the result is valid for every client that negotiated deflate, so a
+    message is compressed once for all of them.
     """
     return b"".join(map(_deflated_frame, split_text_frames(frames)))
 
@@ -66,4 +66,5 @@ def _deflated_frame(payload: bytes) -> bytes:
         return text_frame(payload)
     deflater = zlib.compressobj(level=1, wbits=-15)
     deflated = deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH)
+    # RFC 7692, 7.2.1: the tail of the flush is not sent.
     return _frame(_FIN_DEFLATED_TEXT, deflated[:-4])

@@ -1,4 +1,4 @@
-"""JSON as the standard has it: no NaN, no key twice, no depth without end, no number bent."""
+"""Strict JSON: no NaN, no duplicate key, bounded depth, no integer that loses precision."""
 
 import re
 from typing import cast
@@ -9,42 +9,42 @@ from server.core.wire.errors import WireError
 
 MAX_DEPTH = 32
 _CONTAINERS = (dict, list)
-# Possessive, and content with a string that never ends: a search that goes back over the text
-# once a quote would let one message of 64 KB hold the process for many seconds.
+# Possessive, and matches a string that never ends: with backtracking, one message of 64 KB could
+# block the process for many seconds.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-# What may not fit into 64 bits, which orjson would quietly make a float; and which of those
-# digits are an integer.
+# Digits that may not fit into 64 bits, which orjson would silently turn into a float; and which of
+# those are an integer.
 _LONG_RUN = re.compile(r"[0-9]{19}")
 _LONG_INTEGER = re.compile(r"(?<![0-9.eE+-])-?[0-9]{19,}+(?![.eE])")
 
 
 class MalformedJson(WireError):
-    """Text that is not JSON, or JSON that we do not take."""
+    """Text that is not JSON, or JSON that the server refuses."""
 
 
 def loads(text: str) -> object:
-    """Parse, or raise `MalformedJson`."""
+    """Parse JSON; raises `MalformedJson`."""
     if text.count("[") + text.count("{") > MAX_DEPTH and _too_deep(text):
-        raise MalformedJson("JSON too deep")
+        raise MalformedJson("JSON nested too deeply")
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise MalformedJson("not JSON") from None
+        raise MalformedJson("invalid JSON") from None
     keys = _count_keys(value)
-    # In the usual message every colon belongs to a key; else the strings have to go first.
+    # In most messages every colon belongs to a key; otherwise remove the strings and count again.
     if keys != text.count(":") and keys != _STRING.sub("", text).count(":"):
-        raise MalformedJson("the same key twice")
+        raise MalformedJson("duplicate key in a JSON object")
     if _LONG_RUN.search(text):
         for digits in _LONG_INTEGER.findall(_STRING.sub("", text)):
             if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
-                raise MalformedJson("a number too big")
+                raise MalformedJson("integer exceeds 64 bits")
     return cast(object, value)
 
 
 def dumps(value: object) -> bytes:
     """Encode compactly; raises `ValueError` for what JSON cannot hold."""
     try:
-        # A dataclass would be written too, and a NaN inside it as null, out of our sight.
+        # orjson would encode a dataclass too, and a NaN inside it as null, unseen by the check.
         encoded = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except orjson.JSONEncodeError as error:
         raise ValueError(str(error)) from None

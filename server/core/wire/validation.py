@@ -1,4 +1,4 @@
-"""Says what is wrong with data that does not have the shape of its model."""
+"""Translates pydantic's validation errors into request errors."""
 
 from pydantic import ValidationError
 
@@ -10,7 +10,7 @@ _MAX_WHERE = 200
 
 
 def invalid_request(error: ValidationError, prefix: str = "") -> RequestError:
-    """The first problem as a message, several of them as details; never the data itself."""
+    """The error with the first problem as message and up to eight as details, without the data."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     problems = [
         {"where": ".".join(map(str, each["loc"]))[:_MAX_WHERE], "problem": each["msg"]}

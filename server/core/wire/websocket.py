@@ -1,4 +1,4 @@
-"""Reads a client's WebSocket frames (RFC 6455) strictly, and holds nothing while idle."""
+"""Reads a client's WebSocket frames (RFC 6455) strictly, without a buffer while idle."""
 
 import zlib
 from enum import IntEnum
@@ -9,10 +9,12 @@ from server.core.wire.errors import WireError
 _CONTINUATION = 0x0
 _TEXT = 0x1
 _BINARY = 0x2
-# Small fragments cost more than they hold; past so many in one message it is an attack.
+# Small fragments cost more than they hold; more than this in one message is an attack.
 _MAX_FRAGMENTS = 256
+# RFC 7692, 7.2.2: the tail that the sender removed.
 _DEFLATE_TAIL = b"\x00\x00\xff\xff"
 
+# RFC 6455, 7.4.1.
 PROTOCOL_ERROR = 1002
 UNSUPPORTED_DATA = 1003
 INVALID_PAYLOAD = 1007
@@ -33,14 +35,14 @@ _CONTROL = {opcode.value: opcode for opcode in Opcode}
 
 
 class Control(NamedTuple):
-    """A control frame, for whoever owns the connection to answer."""
+    """A control frame; the connection's owner must answer it."""
 
     opcode: Opcode
     payload: bytes
 
 
 class ProtocolViolation(WireError):
-    """The client broke the protocol; the connection is to end with this close code."""
+    """A violation of the protocol; end the connection with this close code."""
 
     def __init__(self, close_code: int, reason: str) -> None:
         super().__init__(reason)
@@ -50,8 +52,8 @@ class ProtocolViolation(WireError):
 class FrameReader:
     """Turns chunks of bytes into text messages and control frames.
 
-    Lengths are judged before anything is buffered, so an idle reader holds no buffer and a
-    busy one no more than one message.
+    It checks lengths before buffering: an idle reader holds no buffer, a busy one at most one
+    message.
     """
 
     __slots__ = (
@@ -74,9 +76,9 @@ class FrameReader:
         self._compressed = False
 
     def feed(self, data: bytes) -> list[str | Control]:
-        """The messages that are complete now.
+        """Read a chunk; returns the messages that are complete now.
 
-        Raises `ProtocolViolation`; then nothing of this chunk is delivered.
+        Raises `ProtocolViolation`, and then delivers nothing of this chunk.
         """
         if not self._buffer:
             # Most chunks are one small masked text frame.
@@ -88,12 +90,14 @@ class FrameReader:
             ):
                 return [_text(_unmask(data[6:], data[2:6]))]
         else:
-            rest = self._buffer if isinstance(self._buffer, bytearray) else bytearray(self._buffer)
-            rest += data
-            self._buffer = rest
-            if len(rest) < self._needed_bytes:
+            buffer = (
+                self._buffer if isinstance(self._buffer, bytearray) else bytearray(self._buffer)
+            )
+            buffer += data
+            self._buffer = buffer
+            if len(buffer) < self._needed_bytes:
                 return []
-            data = bytes(rest)
+            data = bytes(buffer)
             self._buffer = b""
         messages: list[str | Control] = []
         start = 0
@@ -103,6 +107,7 @@ class FrameReader:
             first, second = data[start], data[start + 1]
             opcode = first & 0x0F
             self._check_header(first, second, opcode)
+            # RFC 6455, 5.2: the length has 7, 16 or 64 bits, and must use the fewest.
             length = second & 0x7F
             head = 6
             if length == 126:
@@ -111,19 +116,19 @@ class FrameReader:
                 length = int.from_bytes(data[start + 2 : start + 4], "big")
                 head = 8
                 if length < 126:
-                    raise ProtocolViolation(PROTOCOL_ERROR, "a length longer than it needs to be")
+                    raise ProtocolViolation(PROTOCOL_ERROR, "length not minimally encoded")
             elif length == 127:
                 if end - start < 10:
                     break
                 length = int.from_bytes(data[start + 2 : start + 10], "big")
                 head = 14
                 if length < 65536:
-                    raise ProtocolViolation(PROTOCOL_ERROR, "a length longer than it needs to be")
+                    raise ProtocolViolation(PROTOCOL_ERROR, "length not minimally encoded")
             if opcode < 0x8 and self._fragment_bytes + length > self._max_bytes:
                 raise ProtocolViolation(MESSAGE_TOO_BIG, "message too big")
             if end - start < head + length:
-                # Only a head that was judged may wait for its payload; and it waits without
-                # being read again for every byte that comes.
+                # Only a frame with a checked header waits for its payload, and it is not parsed
+                # again before all of it is there.
                 self._needed_bytes = head + length
                 break
             body = start + head
@@ -140,25 +145,29 @@ class FrameReader:
         return messages
 
     def _check_header(self, first: int, second: int, opcode: int) -> None:
+        # RFC 6455, 5.1: a client masks every frame.
         if not second & 0x80:
-            raise ProtocolViolation(PROTOCOL_ERROR, "a frame without a mask")
+            raise ProtocolViolation(PROTOCOL_ERROR, "unmasked frame")
+        # RFC 6455, 5.2; RFC 7692, 6: RSV1 marks the first frame of a compressed message.
         if first & 0x30:
-            raise ProtocolViolation(PROTOCOL_ERROR, "a reserved bit")
+            raise ProtocolViolation(PROTOCOL_ERROR, "reserved bit set")
         if first & 0x40 and not (self._inflate and opcode == _TEXT):
-            raise ProtocolViolation(PROTOCOL_ERROR, "a reserved bit")
+            raise ProtocolViolation(PROTOCOL_ERROR, "reserved bit set")
+        # RFC 6455, 5.5: control frames are whole and short.
         if opcode >= 0x8:
             if opcode not in _CONTROL:
-                raise ProtocolViolation(PROTOCOL_ERROR, "an unknown opcode")
+                raise ProtocolViolation(PROTOCOL_ERROR, "unknown opcode")
             if not first & 0x80:
-                raise ProtocolViolation(PROTOCOL_ERROR, "a control frame in fragments")
+                raise ProtocolViolation(PROTOCOL_ERROR, "fragmented control frame")
             if second & 0x7F > 125:
-                raise ProtocolViolation(PROTOCOL_ERROR, "a long control frame")
+                raise ProtocolViolation(PROTOCOL_ERROR, "control frame longer than 125 bytes")
         elif opcode == _BINARY:
-            raise ProtocolViolation(UNSUPPORTED_DATA, "a binary message")
+            raise ProtocolViolation(UNSUPPORTED_DATA, "binary messages are not supported")
         elif opcode > _BINARY:
-            raise ProtocolViolation(PROTOCOL_ERROR, "an unknown opcode")
+            raise ProtocolViolation(PROTOCOL_ERROR, "unknown opcode")
         elif (opcode == _CONTINUATION) is (self._fragments is None):
-            raise ProtocolViolation(PROTOCOL_ERROR, "fragments out of order")
+            # RFC 6455, 5.4: fragments of two messages do not interleave.
+            raise ProtocolViolation(PROTOCOL_ERROR, "fragment out of sequence")
 
     def _assemble(self, first: int, opcode: int, payload: bytes) -> str | None:
         final = first & 0x80
@@ -170,7 +179,7 @@ class FrameReader:
             self._fragment_bytes = len(payload)
             return None
         fragments = self._fragments
-        assert fragments is not None  # _judge_head refuses a continuation without a start
+        assert fragments is not None  # _check_header refuses a continuation without a start
         fragments.append(payload)
         self._fragment_bytes += len(payload)
         if len(fragments) > _MAX_FRAGMENTS:
@@ -184,12 +193,12 @@ class FrameReader:
     def _decompress(self, payload: bytes) -> bytes:
         if not self._compressed:
             return payload
-        # A fresh window each message: "no context takeover" is what was negotiated.
+        # A new window for each message: RFC 7692, 7.1.1, client_no_context_takeover.
         inflater = zlib.decompressobj(wbits=-15)
         try:
             expanded = inflater.decompress(payload + _DEFLATE_TAIL, self._max_bytes + 1)
         except zlib.error:
-            raise ProtocolViolation(INVALID_PAYLOAD, "bad compressed data") from None
+            raise ProtocolViolation(INVALID_PAYLOAD, "invalid compressed data") from None
         if len(expanded) > self._max_bytes:
             raise ProtocolViolation(MESSAGE_TOO_BIG, "message too big")
         return expanded
@@ -208,13 +217,14 @@ def _text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise ProtocolViolation(INVALID_PAYLOAD, "text that is not UTF-8") from None
+        raise ProtocolViolation(INVALID_PAYLOAD, "text is not valid UTF-8") from None
 
 
 def _control(opcode: int, payload: bytes) -> Control:
+    # RFC 6455, 5.5.1: a close frame has no payload, or a status code and UTF-8 text.
     if opcode == Opcode.CLOSE and payload:
         code = int.from_bytes(payload[:2], "big")
         if len(payload) == 1 or not (code in _CLOSE_CODES or 3000 <= code < 5000):
-            raise ProtocolViolation(PROTOCOL_ERROR, "a bad close frame")
+            raise ProtocolViolation(PROTOCOL_ERROR, "invalid close frame")
         _text(payload[2:])
     return Control(_CONTROL[opcode], payload)

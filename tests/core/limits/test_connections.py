@@ -1,4 +1,4 @@
-"""Limits: exact at their edge, given back, and small however many come."""
+"""Connection limits: exact at their edge, released, and bounded in memory."""
 
 import pytest
 from hypothesis import given
@@ -11,20 +11,20 @@ from server.core.limits.keys import LimitKey
 from server.core.limits.token_bucket import TokenBucket
 
 
-def limits(total: int = 0, per_ip: int = 0, per_user: int = 0) -> ConnectionLimits:
+def make_limits(total: int = 0, per_ip: int = 0, per_user: int = 0) -> ConnectionLimits:
     return ConnectionLimits(total=total, per_ip=per_ip, per_user=per_user)
 
 
-def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
+def test_bucket_grants_its_burst_and_then_its_rate() -> None:
     bucket = TokenBucket(rate=10, burst=3, now=0)
     assert [bucket.take(0) for _ in range(3)] == [0, 0, 0]
     assert bucket.take(0) == pytest.approx(0.1)
     assert bucket.take(0.05) == pytest.approx(0.05), "a refusal takes nothing"
     assert bucket.take(0.1) == 0
-    assert [bucket.take(100) for _ in range(4)].count(0) == 3, "and it is never more than full"
+    assert [bucket.take(100) for _ in range(4)].count(0) == 3, "a bucket never exceeds its burst"
 
 
-def test_a_bucket_that_was_given_back_to_is_full_again() -> None:
+def test_refunded_bucket_is_full_again() -> None:
     bucket = TokenBucket(rate=1, burst=2, now=0)
     bucket.take(0)
     assert bucket.full_at() == 1
@@ -33,7 +33,7 @@ def test_a_bucket_that_was_given_back_to_is_full_again() -> None:
     assert bucket.full_at() == 0
 
 
-def test_a_clock_that_stands_still_or_goes_back_gives_nothing() -> None:
+def test_bucket_gains_nothing_while_the_clock_stands_or_goes_back() -> None:
     bucket = TokenBucket(rate=10, burst=1, now=5)
     bucket.take(5)
     assert bucket.take(4) > 0
@@ -41,7 +41,7 @@ def test_a_clock_that_stands_still_or_goes_back_gives_nothing() -> None:
 
 
 @given(st.lists(st.floats(0, 2), max_size=60))
-def test_a_bucket_never_gives_more_than_burst_and_rate_allow(pauses: list[float]) -> None:
+def test_bucket_never_exceeds_its_burst_and_rate(pauses: list[float]) -> None:
     bucket = TokenBucket(rate=3, burst=4, now=0)
     now, granted = 0.0, 0
     for pause in pauses:
@@ -51,12 +51,12 @@ def test_a_bucket_never_gives_more_than_burst_and_rate_allow(pauses: list[float]
 
 
 @pytest.mark.behaviour("C4")
-def test_each_limit_of_connections_is_exact_at_its_edge() -> None:
-    for each, code in ((limits(total=3), "full"), (limits(per_ip=3), "address")):
+def test_connection_limits_refuse_exactly_one_too_many() -> None:
+    for each, code in ((make_limits(total=3), "full"), (make_limits(per_ip=3), "address")):
         leases = [each.open("192.0.2.1") for _ in range(3)]
-        with pytest.raises(LimitError, match=code) as refused:
+        with pytest.raises(LimitError, match=code) as refusal:
             each.open("192.0.2.1")
-        assert refused.value.code is ErrorCode.LIMIT_CONNECTIONS
+        assert refusal.value.code is ErrorCode.LIMIT_CONNECTIONS
         leases[0].close()
         leases[0].close()
         leases[0] = each.open("192.0.2.1")
@@ -64,17 +64,17 @@ def test_each_limit_of_connections_is_exact_at_its_edge() -> None:
             each.open("192.0.2.1")
 
 
-def test_one_address_does_not_count_for_another_and_0_means_no_limit() -> None:
-    one_each = limits(per_ip=1)
-    one_each.open("192.0.2.1")
-    one_each.open("192.0.2.2")
-    endless = limits()
+def test_addresses_count_separately_and_0_means_no_limit() -> None:
+    limited = make_limits(per_ip=1)
+    limited.open("192.0.2.1")
+    limited.open("192.0.2.2")
+    unlimited = make_limits()
     for _ in range(1000):
-        endless.open("192.0.2.1").identify("acme", "ann")
+        unlimited.open("192.0.2.1").identify("acme", "ann")
 
 
-def test_a_user_is_counted_once_a_connection_and_given_back_with_it() -> None:
-    each = limits(per_user=2)
+def test_lease_counts_a_user_once_and_releases_it() -> None:
+    each = make_limits(per_user=2)
     first, second, third = (each.open("192.0.2.1") for _ in range(3))
     first.identify("acme", "ann")
     first.identify("acme", "ann")
@@ -95,38 +95,38 @@ def test_a_user_is_counted_once_a_connection_and_given_back_with_it() -> None:
     assert each.open_count == 0
 
 
-def test_who_is_identified_after_leaving_takes_no_place() -> None:
-    each = limits(per_user=1)
-    gone = each.open("192.0.2.1")
-    gone.close()
+def test_closed_lease_refuses_to_identify_a_user() -> None:
+    each = make_limits(per_user=1)
+    closed = each.open("192.0.2.1")
+    closed.close()
     with pytest.raises(RequestError, match="has ended"):
-        gone.identify("acme", "ann")
-    gone.forget("acme", "ann")
+        closed.identify("acme", "ann")
+    closed.forget("acme", "ann")
     assert each.tracked_count() == 0
     each.open("192.0.2.1").identify("acme", "ann")
 
 
-def test_what_other_nodes_count_too_is_given_back_once_and_late_ones_at_once() -> None:
-    given: list[LimitKey] = []
-    each = ConnectionLimits(total=0, per_ip=0, per_user=0, on_release=given.append)
+def test_lease_releases_each_shared_key_once() -> None:
+    released: list[LimitKey] = []
+    each = ConnectionLimits(total=0, per_ip=0, per_user=0, on_release=released.append)
     lease = each.open("192.0.2.1")
     ann, bob = ("acme", "ann"), ("acme", "bob")
     for user in (ann, ann, bob):
         lease.identify(*user)
-    for holder in ("192.0.2.1", ann, bob):
-        assert not lease.is_shared(holder)
-        lease.add_shared(holder)
-        assert lease.is_shared(holder)
+    for key in ("192.0.2.1", ann, bob):
+        assert not lease.is_shared(key)
+        lease.add_shared(key)
+        assert lease.is_shared(key)
     lease.forget(*ann)
-    assert given == [], "it is in another namespace still"
+    assert released == [], "the user is in another namespace"
     lease.forget(*ann)
     lease.forget(*ann)
-    assert given == [ann]
+    assert released == [ann]
     for _ in range(2):
         lease.close()
-    assert given == [ann, "192.0.2.1", bob]
+    assert released == [ann, "192.0.2.1", bob]
     lease.add_shared(ann)
-    assert given[3:] == [ann]
+    assert released[3:] == [ann]
 
 
 @pytest.mark.parametrize(
@@ -140,33 +140,33 @@ def test_what_other_nodes_count_too_is_given_back_once_and_late_ones_at_once() -
         ("unix:", "unix:"),
     ],
 )
-def test_what_counts_as_one_address(ip: str, key: str) -> None:
+def test_address_key_joins_addresses_of_one_customer(ip: str, key: str) -> None:
     assert address_key(ip) == key
 
 
-def test_attempts_are_limited_by_address_and_in_all_and_say_when_to_come_back() -> None:
+def test_connect_rate_limits_each_address_and_the_total() -> None:
     rate = ConnectRate(per_second=4, per_second_per_ip=2)
     for _ in range(4):
         rate.check("192.0.2.1", 0)
-    with pytest.raises(LimitError, match="this address") as refused:
+    with pytest.raises(LimitError, match="this address") as refusal:
         rate.check("192.0.2.1", 0)
-    assert refused.value.code is ErrorCode.LIMIT_RATE
-    assert refused.value.retry_after_ms == 500
+    assert refusal.value.code is ErrorCode.LIMIT_RATE
+    assert refusal.value.retry_after_ms == 500
     for _ in range(4):
         rate.check("192.0.2.2", 0)
-    with pytest.raises(LimitError, match="at this moment"):
+    with pytest.raises(LimitError, match="on this server"):
         rate.check("192.0.2.3", 0)
     rate.check("192.0.2.1", 1)
 
 
-def test_no_rate_means_no_limit() -> None:
+def test_connect_rate_of_0_means_no_limit() -> None:
     rate = ConnectRate(per_second=0, per_second_per_ip=0)
     for _ in range(1000):
         rate.check("192.0.2.1", 0)
     assert rate.tracked_count() == 0
 
 
-def test_the_table_of_addresses_stays_small_whatever_comes() -> None:
+def test_connect_rate_bounds_its_table_of_addresses() -> None:
     rate = ConnectRate(per_second=0, per_second_per_ip=1, max_tracked=100)
     for i in range(5000):
         rate.check(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", 0)
@@ -176,7 +176,7 @@ def test_the_table_of_addresses_stays_small_whatever_comes() -> None:
     assert rate.tracked_count() <= 101
 
 
-def test_addresses_that_have_been_quiet_are_forgotten_as_others_come() -> None:
+def test_connect_rate_forgets_quiet_addresses() -> None:
     rate = ConnectRate(per_second=0, per_second_per_ip=1, max_tracked=1000)
     for i in range(100):
         rate.check(f"172.16.0.{i}", 0)
@@ -186,7 +186,7 @@ def test_addresses_that_have_been_quiet_are_forgotten_as_others_come() -> None:
     assert rate.tracked_count() == 50
 
 
-def test_an_address_under_its_limit_is_not_forgotten_while_there_is_room() -> None:
+def test_connect_rate_keeps_a_limited_address_while_there_is_room() -> None:
     rate = ConnectRate(per_second=0, per_second_per_ip=1, max_tracked=1000)
     for _ in range(2):
         rate.check("192.0.2.1", 0)
@@ -196,7 +196,7 @@ def test_an_address_under_its_limit_is_not_forgotten_while_there_is_room() -> No
         rate.check("192.0.2.1", 0)
 
 
-def test_an_address_that_keeps_coming_is_not_the_one_to_be_forgotten() -> None:
+def test_connect_rate_keeps_an_address_that_keeps_trying() -> None:
     rate = ConnectRate(per_second=0, per_second_per_ip=1, max_tracked=10)
     for _ in range(2):
         rate.check("192.0.2.1", 0)
