@@ -1,4 +1,4 @@
-"""The registry: every index agrees, whatever happens."""
+"""The registry of connections: every index agrees after any sequence."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -17,7 +17,7 @@ NOW = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
 def record(
     connection_id: str = "c1", user_id: str = "ann", org: str = "acme", **more: Any
 ) -> ConnectionRecord:
-    """A connection, with what the test does not care for filled in."""
+    """A connection with defaults for the other fields."""
     fields = {
         "namespace": "/market",
         "device_id": f"device of {connection_id}",
@@ -31,7 +31,7 @@ def record(
 
 @pytest.mark.behaviour("B9")
 @pytest.mark.behaviour("D4")
-def test_a_new_manager_is_empty_and_shares_nothing_with_another() -> None:
+def test_new_manager_is_empty_and_independent() -> None:
     one, other = ConnectionManager(), ConnectionManager()
     one.add(record())
     assert len(one) == 1
@@ -45,7 +45,7 @@ def test_a_new_manager_is_empty_and_shares_nothing_with_another() -> None:
 @pytest.mark.behaviour("D17")
 @pytest.mark.behaviour("D18")
 @pytest.mark.behaviour("D3")
-def test_a_connection_is_found_by_its_id_and_by_its_user() -> None:
+def test_connection_is_found_by_id_and_by_user() -> None:
     manager = ConnectionManager()
     added = manager.add(record(session_id="job:1", metadata={"client": "desk"}))
     assert manager.get("c1") == added
@@ -65,7 +65,7 @@ def test_a_connection_is_found_by_its_id_and_by_its_user() -> None:
 @pytest.mark.behaviour("A4")
 @pytest.mark.behaviour("A5")
 @pytest.mark.behaviour("B15")
-def test_one_user_on_several_devices_is_there_until_the_last_has_gone() -> None:
+def test_user_stays_until_the_last_device_disconnects() -> None:
     manager = ConnectionManager()
     manager.add(record("c1", device_id="desk"))
     manager.add(record("c2", device_id="desk", namespace="/session"))
@@ -85,7 +85,7 @@ def test_one_user_on_several_devices_is_there_until_the_last_has_gone() -> None:
 
 
 @pytest.mark.behaviour("B12")
-def test_users_and_orgs_of_the_same_name_are_kept_apart() -> None:
+def test_users_of_the_same_name_in_two_orgs_are_separate() -> None:
     manager = ConnectionManager()
     manager.add(record("c1", "ann", "acme"))
     manager.add(record("c2", "ann", "other"))
@@ -97,7 +97,7 @@ def test_users_and_orgs_of_the_same_name_are_kept_apart() -> None:
 
 @pytest.mark.behaviour("A3")
 @pytest.mark.behaviour("D6")
-def test_removing_somebody_unknown_does_no_harm() -> None:
+def test_removing_an_unknown_connection_is_a_no_op() -> None:
     manager = ConnectionManager()
     manager.add(record())
     assert manager.remove("nobody") is None
@@ -107,7 +107,7 @@ def test_removing_somebody_unknown_does_no_harm() -> None:
 
 
 @pytest.mark.behaviour("D33")
-def test_a_connection_id_cannot_be_used_twice_and_the_first_stays() -> None:
+def test_connection_id_in_use_is_refused() -> None:
     manager = ConnectionManager()
     first = manager.add(record("c1", "ann"))
     with pytest.raises(RequestError, match="c1 is taken"):
@@ -120,7 +120,7 @@ def test_a_connection_id_cannot_be_used_twice_and_the_first_stays() -> None:
 @pytest.mark.behaviour("D35")
 @pytest.mark.parametrize("field", ["connection_id", "user_id", "org", "namespace", "device_id"])
 @pytest.mark.parametrize("value", ["", None, 7])
-def test_a_connection_without_an_id_is_refused(field: str, value: object) -> None:
+def test_connection_without_a_required_id_is_refused(field: str, value: object) -> None:
     fields: dict[str, Any] = {field: value}
     with pytest.raises(RequestError, match=field):
         record(**fields)
@@ -128,39 +128,39 @@ def test_a_connection_without_an_id_is_refused(field: str, value: object) -> Non
 
 @pytest.mark.behaviour("D1")
 @pytest.mark.behaviour("D2")
-def test_records_compare_by_value_and_print_what_they_are() -> None:
-    plain = record()
-    assert plain.session_id is None
-    assert plain.metadata == {}
-    assert plain == record()
-    assert plain != record(session_id="job:1")
-    assert "c1" in repr(plain)
-    assert "ann" in repr(plain)
-    assert len({plain, record(), record("c2")}) == 2
+def test_records_compare_by_value_and_have_a_repr() -> None:
+    first = record()
+    assert first.session_id is None
+    assert first.metadata == {}
+    assert first == record()
+    assert first != record(session_id="job:1")
+    assert "c1" in repr(first)
+    assert "ann" in repr(first)
+    assert len({first, record(), record("c2")}) == 2
 
 
-def test_what_a_client_says_of_itself_is_not_printed() -> None:
+def test_repr_of_a_record_hides_its_metadata() -> None:
     assert "hunter2" not in repr(record(metadata={"password": "hunter2"}))
 
 
 @pytest.mark.behaviour("D7")
-def test_what_is_handed_out_cannot_change_the_registry() -> None:
+def test_returned_values_cannot_change_the_registry() -> None:
     manager = ConnectionManager()
-    mine = {"client": "desk"}
-    manager.add(record(metadata=mine))
-    mine["client"] = "another"
-    handed_out = manager.get("c1")
-    assert handed_out is not None
-    assert handed_out.metadata == {"client": "desk"}
+    metadata = {"client": "desk"}
+    manager.add(record(metadata=metadata))
+    metadata["client"] = "another"
+    returned = manager.get("c1")
+    assert returned is not None
+    assert returned.metadata == {"client": "desk"}
     with pytest.raises(TypeError):
-        handed_out.metadata["client"] = "another"  # type: ignore[index]
-    everybody = manager.connections()
+        returned.metadata["client"] = "another"  # type: ignore[index]
+    connections = manager.connections()
     manager.remove("c1")
-    assert len(everybody) == 1
+    assert len(connections) == 1
 
 
 @pytest.mark.behaviour("D50")
-def test_times_without_a_zone_are_refused_and_others_become_utc() -> None:
+def test_times_need_a_zone_and_become_utc() -> None:
     with pytest.raises(RequestError, match="time zone"):
         record(connected_at=NOW.replace(tzinfo=None))
     elsewhere = NOW.astimezone(timezone(timedelta(hours=5)))
@@ -169,7 +169,7 @@ def test_times_without_a_zone_are_refused_and_others_become_utc() -> None:
     assert kept.tzinfo is UTC
 
 
-def test_a_newer_token_changes_when_a_connection_ends() -> None:
+def test_renew_sets_the_expiry_of_a_connection() -> None:
     manager = ConnectionManager()
     manager.add(record())
     assert manager.renew("c1", 250.0).expires_at == 250.0
@@ -178,9 +178,9 @@ def test_a_newer_token_changes_when_a_connection_ends() -> None:
 
 
 class Counting(dict[Any, Any]):
-    """A dict that counts how often it, or a dict in it, is walked."""
+    """A dict that counts the iterations of itself and of dicts in it."""
 
-    walks = 0
+    iterations = 0
 
     def __init__(self, plain: dict[Any, Any]) -> None:
         super().__init__(
@@ -189,45 +189,45 @@ class Counting(dict[Any, Any]):
         )
 
     def __iter__(self) -> Any:
-        Counting.walks += 1
+        Counting.iterations += 1
         return super().__iter__()
 
     def keys(self) -> Any:
-        Counting.walks += 1
+        Counting.iterations += 1
         return super().keys()
 
     def values(self) -> Any:
-        Counting.walks += 1
+        Counting.iterations += 1
         return super().values()
 
     def items(self) -> Any:
-        Counting.walks += 1
+        Counting.iterations += 1
         return super().items()
 
 
 @pytest.mark.behaviour("D41")
-def test_with_ten_thousand_connections_no_operation_walks_them() -> None:
+def test_no_operation_iterates_ten_thousand_connections() -> None:
     manager = ConnectionManager()
     for i in range(10_000):
         manager.add(record(f"c{i}", f"u{i % 2500}", f"o{i % 10}"))
     for name in ("_records", "_users", "_orgs", "_devices"):
         setattr(manager, name, Counting(getattr(manager, name)))
-    Counting.walks = 0
+    Counting.iterations = 0
     manager.add(record("new", "u1", "o1"))
     manager.get("c77")
     manager.renew("c77", 1.0)
     manager.remove("c77")
     assert manager.stats() == {"connections": 10_000, "users": 2500, "orgs": 10, "devices": 10_000}
-    assert Counting.walks == 0
-    # What is handed out is walked once, and it is one user's or a list of ten.
+    assert Counting.iterations == 0
+    # A result is iterated once: one user's connections, or ten orgs.
     assert len(manager.connections_of("o1", "u1")) == 5
     assert len(manager.devices_of("o1", "u1")) == 5
     assert len(manager.orgs()) == 10
-    assert Counting.walks == 3
+    assert Counting.iterations == 3
 
 
-class Registry(RuleBasedStateMachine):
-    """Any sequence of operations, beside a list that is looked through."""
+class RegistryMachine(RuleBasedStateMachine):
+    """Any sequence of operations, against a plain dict."""
 
     added = Bundle("added")
 
@@ -268,13 +268,13 @@ class Registry(RuleBasedStateMachine):
         assert self.manager.remove("nobody") is None
 
     def teardown(self) -> None:
-        """Everybody leaves, and nothing stays."""
+        """Every connection goes, and nothing is left."""
         for connection_id in self.model:
             self.manager.remove(connection_id)
         assert all(not index for index in vars(self.manager).values())
 
     @invariant()
-    def every_index_agrees(self) -> None:
+    def indexes_agree(self) -> None:
         model = self.model.values()
         assert len(self.manager) == len(self.model)
         assert set(self.manager.connections()) == set(model)
@@ -300,5 +300,5 @@ class Registry(RuleBasedStateMachine):
         }
 
 
-TestRegistry = pytest.mark.behaviour("D45")(pytest.mark.behaviour("D44")(Registry.TestCase))
+TestRegistry = pytest.mark.behaviour("D45")(pytest.mark.behaviour("D44")(RegistryMachine.TestCase))
 TestRegistry.settings = settings(max_examples=100, stateful_step_count=30)

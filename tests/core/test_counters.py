@@ -1,4 +1,4 @@
-"""Counters: they rise by what happened, and what they hand out is a copy."""
+"""Counters: they only rise, and return copies."""
 
 import pytest
 from hypothesis import given
@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from server.core.counters import Counters
 
 
-def test_new_counters_have_counted_nothing_and_share_nothing() -> None:
+def test_new_counters_are_empty_and_independent() -> None:
     one, other = Counters(), Counters()
     one.count_event("/market", "subscribe", "ok", 0.5)
     assert other.events() == {}
     assert other.seconds() == {}
 
 
-def test_events_are_counted_by_outcome_and_their_time_by_kind() -> None:
+def test_counters_count_outcomes_and_add_up_seconds() -> None:
     counters = Counters()
     counters.count_event("/market", "subscribe", "ok", 0.25)
     counters.count_event("/market", "subscribe", "ok", 0.5)
@@ -28,14 +28,14 @@ def test_events_are_counted_by_outcome_and_their_time_by_kind() -> None:
     assert counters.seconds() == {("/market", "subscribe"): 0.875, ("/session", "subscribe"): 1.0}
 
 
-def test_an_event_that_took_no_time_is_counted_all_the_same() -> None:
+def test_event_of_zero_seconds_is_counted() -> None:
     counters = Counters()
     counters.count_event("/market", "ping", "ok", 0.0)
     assert counters.events() == {("/market", "ping", "ok"): 1}
     assert counters.seconds() == {("/market", "ping"): 0.0}
 
 
-def test_what_is_handed_out_cannot_change_the_counts_and_does_not_change_with_them() -> None:
+def test_returned_counts_are_copies() -> None:
     counters = Counters()
     counters.count_event("/market", "ping", "ok", 1.0)
     events, seconds = counters.events(), counters.seconds()
@@ -57,14 +57,14 @@ kinds = st.tuples(
 
 
 @given(st.lists(kinds, max_size=40))
-def test_whatever_happens_the_sums_are_those_of_the_list(
-    happened: list[tuple[str, str, str, float]],
+def test_counters_agree_with_the_list_of_events(
+    handled: list[tuple[str, str, str, float]],
 ) -> None:
     counters = Counters()
-    for each in happened:
+    for each in handled:
         counters.count_event(*each)
-    keys = [each[:3] for each in happened]
+    keys = [each[:3] for each in handled]
     assert counters.events() == {key: keys.count(key) for key in keys}
     for kind, seconds in counters.seconds().items():
-        assert seconds == pytest.approx(sum(each[3] for each in happened if each[:2] == kind))
-    assert set(counters.seconds()) == {each[:2] for each in happened}
+        assert seconds == pytest.approx(sum(each[3] for each in handled if each[:2] == kind))
+    assert set(counters.seconds()) == {each[:2] for each in handled}

@@ -1,4 +1,4 @@
-"""Deadlines: each key once, never early, and no later than a slot."""
+"""Deadlines: each key once, never early, at most one slot late."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from server.core.deadlines import Deadlines
 SLOT = 0.03125
 
 
-def test_a_key_is_due_when_its_moment_has_come_and_then_forgotten() -> None:
+def test_key_is_due_once_at_its_deadline() -> None:
     deadlines: Deadlines[str] = Deadlines()
     deadlines.set("a", 10.0)
     deadlines.set("b", 20.0)
@@ -20,14 +20,14 @@ def test_a_key_is_due_when_its_moment_has_come_and_then_forgotten() -> None:
     assert deadlines.pop_due(100.0) == ["b"]
 
 
-def test_a_moment_between_two_slots_is_due_at_the_later_one() -> None:
+def test_deadline_between_two_slots_is_due_at_the_later_one() -> None:
     deadlines: Deadlines[str] = Deadlines(resolution_seconds=SLOT)
     deadlines.set("a", 10 + SLOT / 3)
     assert deadlines.pop_due(10 + SLOT / 4) == []
     assert deadlines.pop_due(10 + SLOT) == ["a"]
 
 
-def test_the_last_moment_that_was_set_counts() -> None:
+def test_last_deadline_of_a_key_counts() -> None:
     deadlines: Deadlines[str] = Deadlines()
     for when in (5.0, 50.0, 7.0, 7.0):
         deadlines.set("a", when)
@@ -36,7 +36,7 @@ def test_the_last_moment_that_was_set_counts() -> None:
     assert deadlines.pop_due(60.0) == []
 
 
-def test_a_cancelled_key_is_never_due_and_unknown_ones_are_nothing() -> None:
+def test_cancelled_key_is_never_due() -> None:
     deadlines: Deadlines[str] = Deadlines()
     deadlines.set("a", 1.0)
     deadlines.cancel("a")
@@ -45,21 +45,21 @@ def test_a_cancelled_key_is_never_due_and_unknown_ones_are_nothing() -> None:
     assert len(deadlines) == 0
 
 
-def test_a_moment_in_the_past_is_due_at_the_next_look() -> None:
+def test_past_deadline_is_due_at_the_next_call() -> None:
     deadlines: Deadlines[str] = Deadlines()
     assert deadlines.pop_due(100.0) == []
     deadlines.set("a", 3.0)
     assert deadlines.pop_due(100.0 + SLOT) == ["a"]
 
 
-def test_everything_is_due_in_the_end() -> None:
+def test_every_key_is_due_at_infinity() -> None:
     deadlines: Deadlines[str] = Deadlines()
     assert deadlines.pop_due(float("inf")) == []
     deadlines.set("a", 1e9)
     assert deadlines.pop_due(float("inf")) == ["a"]
 
 
-def test_setting_a_key_over_and_over_keeps_one_entry() -> None:
+def test_resetting_a_key_keeps_one_entry() -> None:
     deadlines: Deadlines[str] = Deadlines()
     for i in range(1000):
         deadlines.set("a", float(i))
@@ -72,7 +72,7 @@ def test_setting_a_key_over_and_over_keeps_one_entry() -> None:
         st.one_of(
             st.tuples(st.just("set"), st.integers(0, 5), st.floats(0, 50)),
             st.tuples(st.just("cancel"), st.integers(0, 5), st.just(0.0)),
-            st.tuples(st.just("look"), st.just(0), st.floats(0, 5)),
+            st.tuples(st.just("pop"), st.just(0), st.floats(0, 5)),
         ),
         max_size=60,
     )
@@ -99,7 +99,7 @@ def test_any_sequence_reports_each_key_once_and_on_time(
 
 
 @pytest.mark.parametrize("count", [10, 10_000])
-def test_looking_costs_what_is_due_not_what_is_kept(count: int) -> None:
+def test_pop_due_returns_only_due_keys_of_many(count: int) -> None:
     deadlines: Deadlines[int] = Deadlines()
     for key in range(count):
         deadlines.set(key, 1000.0 + key)

@@ -1,4 +1,4 @@
-"""The contract's models: what they take, what they refuse, and that the server speaks them."""
+"""The models of `/market`: valid and invalid requests, and the server's replies."""
 
 import orjson
 import pytest
@@ -9,8 +9,8 @@ from client_sdk.contract import (
     ConnectAuth,
     ErrorCode,
     ListSubscriptions,
-    Message,
     PriceData,
+    PriceMessage,
     Request,
     Stream,
     Subscribe,
@@ -24,7 +24,7 @@ from tests.kit.server.in_process import PRICE
 
 
 @pytest.mark.parametrize("text", ["0", "-0.5", "64250.00", "1E-8", "1e+10", "9" * 40])
-def test_a_decimal_stays_the_text_that_was_sent(text: str) -> None:
+def test_decimal_keeps_its_text(text: str) -> None:
     price = PriceData.model_validate({**PRICE, "bid": text})
     assert price.bid == text
     assert price.model_dump()["bid"] == text
@@ -38,12 +38,12 @@ def test_a_decimal_stays_the_text_that_was_sent(text: str) -> None:
         *("\N{ARABIC-INDIC DIGIT ONE}", "\N{FULLWIDTH DIGIT ONE}"),
     ],
 )
-def test_what_some_language_would_not_read_as_a_number_is_no_decimal(text: str) -> None:
+def test_ambiguous_number_text_is_no_decimal(text: str) -> None:
     with pytest.raises(ValidationError):
         PriceData.model_validate({**PRICE, "bid": text})
 
 
-def test_publishers_may_add_fields_to_a_price() -> None:
+def test_price_accepts_extra_fields() -> None:
     extra = {"venue": {"name": "XETR"}}
     assert PriceData.model_validate({**PRICE, **extra}).model_dump() == {**PRICE, **extra}
 
@@ -53,13 +53,13 @@ def test_publishers_may_add_fields_to_a_price() -> None:
     ["", "a\n", "-a", ":a", "a b", "a/b", "é", "a" * 129, 7, ["a"], True],
 )
 @pytest.mark.behaviour("D49")
-def test_what_is_no_session_id_is_refused(session_id: object) -> None:
+def test_invalid_session_id_is_refused(session_id: object) -> None:
     with pytest.raises(ValidationError):
         ConnectAuth.model_validate({"session_id": session_id})
 
 
 @pytest.mark.parametrize("session_id", ["job:42", "thread:7", "0", "a" * 128, "A_.:-"])
-def test_a_session_id_is_taken_beside_what_other_clients_send(session_id: str) -> None:
+def test_auth_accepts_a_session_id_beside_other_fields(session_id: str) -> None:
     auth = ConnectAuth.model_validate({"session_id": session_id, "token": "x", "recovery": False})
     assert auth.session_id == session_id
 
@@ -88,21 +88,19 @@ def test_a_session_id_is_taken_beside_what_other_clients_send(session_id: str) -
     ],
 )
 @pytest.mark.behaviour("D49")
-def test_a_request_that_is_not_exactly_what_it_should_be_is_refused(
-    model: type[Request], body: dict[str, object]
-) -> None:
+def test_invalid_request_is_refused(model: type[Request], body: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         model.model_validate(body)
 
 
-def test_a_request_may_leave_out_what_has_a_default_and_cannot_be_changed() -> None:
+def test_request_has_defaults_and_is_frozen() -> None:
     request = Subscribe.model_validate({"topics": ["PRICE:A"]})
     assert (request.interval_ms, request.since) == (0, {})
     with pytest.raises(ValidationError, match="frozen"):
         request.interval_ms = INTERVALS_MS[-1]  # type: ignore[misc]
 
 
-def test_the_seven_streams_have_their_events_and_three_of_them_a_symbol() -> None:
+def test_seven_streams_have_events_and_three_have_symbols() -> None:
     assert {stream.event for stream in Stream} == {
         "price",
         "orderbook",
@@ -115,16 +113,16 @@ def test_the_seven_streams_have_their_events_and_three_of_them_a_symbol() -> Non
     assert [stream for stream in Stream if stream.per_symbol] == ["PRICE", "ORDERBOOK", "TRADES"]
 
 
-async def test_the_answer_to_a_subscription_is_what_the_models_say() -> None:
-    desk = await MarketRig.create()
-    link = desk.connect("ann")
-    await desk.publishing.publish("PRICE:A", PRICE)
-    answers = orjson.loads(orjson.dumps(await desk.subscribe("ann", "PRICE:A", "PRICE:B", "NOISE")))
-    known, quiet, refused = (TopicReply.model_validate(each) for each in answers.values())
+async def test_subscribe_reply_matches_the_models() -> None:
+    rig = await MarketRig.create()
+    link = rig.connect("ann")
+    await rig.publishing.publish("PRICE:A", PRICE)
+    replies = orjson.loads(orjson.dumps(await rig.subscribe("ann", "PRICE:A", "PRICE:B", "NOISE")))
+    known, empty, refused = (TopicReply.model_validate(each) for each in replies.values())
 
-    assert known.status is SubscriptionStatus.CONNECTED
+    assert SubscriptionStatus(known.status) is SubscriptionStatus.CONNECTED
     assert known.interval_ms in INTERVALS_MS
-    assert known.snapshot == Message(
+    assert known.snapshot == PriceMessage(
         stream=Stream.PRICE,
         symbol="A",
         type="snapshot",
@@ -132,18 +130,18 @@ async def test_the_answer_to_a_subscription_is_what_the_models_say() -> None:
         seq=1,
         prev=0,
         ts=int(START * 1000),
-        data=dict(PRICE),
+        data=PriceData.model_validate(PRICE),
     )
     assert (known.epoch, known.seq, known.recovered, known.missed) == ("e1", 1, False, ())
-    assert (quiet.epoch, quiet.seq, quiet.snapshot) == ("e1", 0, None)
-    assert refused.status is SubscriptionStatus.ERROR
+    assert (empty.epoch, empty.seq, empty.snapshot) == ("e1", 0, None)
+    assert SubscriptionStatus(refused.status) is SubscriptionStatus.ERROR
     assert refused.error is not None
-    assert refused.error.code is ErrorCode.TOPIC_UNKNOWN
-    assert refused.epoch is None
+    assert ErrorCode(refused.error.code) is ErrorCode.TOPIC_UNKNOWN
+    assert "epoch" not in refused.model_fields_set
 
-    await desk.publishing.publish("PRICE:A", PRICE)
-    desk.settle()
-    [update] = map(Message.model_validate, link.messages("price"))
+    await rig.publishing.publish("PRICE:A", PRICE)
+    rig.settle()
+    [update] = map(PriceMessage.model_validate, link.messages("price"))
     assert (update.type, update.seq, update.prev) == ("update", 2, 1)
-    # Nothing was merged, so nothing says so.
+    # Fields about merging are absent if nothing was merged.
     assert not {"merged", "age_ms"} & link.messages("price")[0].keys()

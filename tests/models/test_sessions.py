@@ -1,4 +1,4 @@
-"""The models of `/session`: what a request may say, and what a client can rely on."""
+"""The models of `/session`: valid and invalid requests, and what clients can rely on."""
 
 import pytest
 from pydantic import ValidationError
@@ -21,7 +21,7 @@ from client_sdk.contract import (
 )
 
 ROOM = {"session_id": "room"}
-SAYS = {**ROOM, "data": {}}
+MESSAGE = {**ROOM, "data": {}}
 ALL: list[tuple[type[Request], dict[str, object]]] = [
     (Join, {}),
     (Leave, {}),
@@ -35,22 +35,22 @@ ALL: list[tuple[type[Request], dict[str, object]]] = [
 
 
 @pytest.mark.parametrize(("model", "more"), ALL)
-def test_every_request_names_its_session_and_says_no_more_than_it_may(
+def test_request_needs_a_session_id_and_forbids_extra_fields(
     model: type[Request], more: dict[str, object]
 ) -> None:
-    whole = {"session_id": "job:42", **more}
-    request = model.model_validate(whole)
-    assert request.model_dump(exclude_unset=True) == whole
-    wrongs: list[object] = [more, {**whole, "more": 1}, [], "job:42", None]
-    for wrong in wrongs:
+    complete = {"session_id": "job:42", **more}
+    request = model.model_validate(complete)
+    assert request.model_dump(exclude_unset=True) == complete
+    invalid: list[object] = [more, {**complete, "more": 1}, [], "job:42", None]
+    for each in invalid:
         with pytest.raises(ValidationError):
-            model.model_validate(wrong)
+            model.model_validate(each)
 
 
 @pytest.mark.parametrize(("model", "more"), ALL)
 @pytest.mark.parametrize("session_id", [7, None, True, ["job:1"], {"id": "job:1"}, 1.5])
 @pytest.mark.behaviour("D21")
-def test_an_id_of_a_wrong_type_is_refused(
+def test_session_id_of_a_wrong_type_is_refused(
     model: type[Request], more: dict[str, object], session_id: object
 ) -> None:
     with pytest.raises(ValidationError, match="session_id"):
@@ -60,7 +60,7 @@ def test_an_id_of_a_wrong_type_is_refused(
 @pytest.mark.parametrize(("model", "more"), ALL)
 @pytest.mark.parametrize("session_id", ["", ":1", "-a", "a b", "a/b", "job:é", "a\n", "a" * 129])
 @pytest.mark.behaviour("D22")
-def test_an_id_of_a_wrong_pattern_is_refused(
+def test_session_id_of_a_wrong_pattern_is_refused(
     model: type[Request], more: dict[str, object], session_id: str
 ) -> None:
     with pytest.raises(ValidationError, match="session_id"):
@@ -78,11 +78,11 @@ def test_an_id_of_a_wrong_pattern_is_refused(
         (Send, {**ROOM, "data": "text"}),
         (Send, {**ROOM, "data": None}),
         (Send, {**ROOM, "data": [{}]}),
-        (Send, {**SAYS, "id": ""}),
-        (Send, {**SAYS, "id": 7}),
-        (Send, {**SAYS, "id": "a" * 129}),
-        (Send, {**SAYS, "user_id": "somebody else"}),
-        (Signal, {**SAYS, "id": "no signal has one"}),
+        (Send, {**MESSAGE, "id": ""}),
+        (Send, {**MESSAGE, "id": 7}),
+        (Send, {**MESSAGE, "id": "a" * 129}),
+        (Send, {**MESSAGE, "user_id": "somebody else"}),
+        (Signal, {**MESSAGE, "id": "no signal has one"}),
         (FetchHistory, {**ROOM, "limit": 0}),
         (FetchHistory, {**ROOM, "limit": 1001}),
         (FetchHistory, {**ROOM, "limit": "10"}),
@@ -97,19 +97,19 @@ def test_an_id_of_a_wrong_pattern_is_refused(
     ],
 )
 @pytest.mark.behaviour("D49")
-def test_what_does_not_fit_is_refused(model: type[Request], body: dict[str, object]) -> None:
+def test_invalid_session_request_is_refused(model: type[Request], body: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         model.model_validate(body)
 
 
-def test_what_may_be_left_out_has_its_default() -> None:
-    join, send = Join.model_validate(ROOM), Send.model_validate(SAYS)
+def test_optional_fields_have_defaults() -> None:
+    join, send = Join.model_validate(ROOM), Send.model_validate(MESSAGE)
     history = FetchHistory.model_validate(ROOM)
     assert (join.since, join.metadata, send.id) == (None, None, None)
     assert (history.before_seq, history.limit) == (None, 100)
 
 
-def test_a_join_tells_where_it_was_and_what_a_new_session_is_for() -> None:
+def test_join_carries_position_and_metadata() -> None:
     since, metadata = {"epoch": "e1", "seq": 7}, {"name": "backtest", "steps": [1, {"of": 9}]}
     join = Join.model_validate({**ROOM, "since": since, "metadata": metadata})
     assert join.since == Position(epoch="e1", seq=7)
@@ -117,7 +117,7 @@ def test_a_join_tells_where_it_was_and_what_a_new_session_is_for() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 1000])
-def test_a_page_of_history_has_from_one_to_a_thousand_messages(limit: int) -> None:
+def test_history_limit_is_1_to_1000(limit: int) -> None:
     page = FetchHistory.model_validate({**ROOM, "limit": limit, "before_seq": 1})
     assert (page.limit, page.before_seq) == (limit, 1)
 
@@ -142,11 +142,11 @@ def test_a_page_of_history_has_from_one_to_a_thousand_messages(limit: int) -> No
         (Notification, {"id": "n1", "event": "x", "data": {}, "critical": True, "ts": 1}),
     ],
 )
-def test_a_client_reads_what_it_knows_and_lets_the_rest_be(
+def test_model_ignores_unknown_fields_and_needs_its_own(
     model: type[Participant | SessionMessage | MemberChange | Notification],
     body: dict[str, object],
 ) -> None:
     assert model.model_validate({**body, "later": 1}).model_dump() == body
-    for left_out in body:
-        with pytest.raises(ValidationError, match=left_out):
-            model.model_validate({name: body[name] for name in body if name != left_out})
+    for missing in body:
+        with pytest.raises(ValidationError, match=missing):
+            model.model_validate({name: body[name] for name in body if name != missing})

@@ -16,13 +16,13 @@ TRADES = Topic(Stream.TRADES, "BTCUSDT")
 USER = Topic(Stream.USER_DATA, None)
 
 
-def listening(subscriptions: Subscriptions, connection: str, *topics: Topic) -> None:
+def subscribe(subscriptions: Subscriptions, connection: str, *topics: Topic) -> None:
     for topic in topics:
         subscriptions.activate(connection, subscriptions.request(connection, topic), 0)
 
 
 @pytest.mark.behaviour("B6", "B7", "B8")
-def test_a_subscription_names_its_user_its_topic_its_state_and_who_listens() -> None:
+def test_subscription_has_key_channel_status_and_connections() -> None:
     public = Subscription("acme", "ann", PRICE)
     private = Subscription("acme", "ann", USER)
     assert (public.key, private.key) == ("ann:PRICE:BTCUSDT", "ann:USER_DATA")
@@ -36,7 +36,7 @@ PENDING, CONNECTED, DISCONNECTED, ERROR, RECONNECTING = (
     SubscriptionStatus[name]
     for name in ("PENDING", "CONNECTED", "DISCONNECTED", "ERROR", "RECONNECTING")
 )
-MOVES = {
+TRANSITIONS = {
     PENDING: {CONNECTED, ERROR, DISCONNECTED},
     CONNECTED: {RECONNECTING, ERROR, DISCONNECTED},
     RECONNECTING: {PENDING, CONNECTED, ERROR, DISCONNECTED},
@@ -47,11 +47,11 @@ MOVES = {
 
 @pytest.mark.behaviour("B2")
 @pytest.mark.parametrize(("start", "end"), list(product(SubscriptionStatus, repeat=2)))
-def test_a_subscription_moves_between_its_five_states_only_as_it_may(
+def test_subscription_allows_only_legal_transitions(
     start: SubscriptionStatus, end: SubscriptionStatus
 ) -> None:
     subscription = Subscription("acme", "ann", PRICE, start)
-    if end is start or end in MOVES[start]:
+    if end is start or end in TRANSITIONS[start]:
         subscription.transition(end)
         assert subscription.status is end
     else:
@@ -61,9 +61,7 @@ def test_a_subscription_moves_between_its_five_states_only_as_it_may(
 
 
 @pytest.mark.behaviour("B2")
-def test_a_subscription_is_pending_until_it_is_connected_and_disconnected_when_nobody_listens() -> (
-    None
-):
+def test_status_follows_the_connections_of_a_subscription() -> None:
     subscriptions = Subscriptions()
     for connection in ("phone", "desk"):
         subscriptions.add_connection(connection, "acme", "ann")
@@ -79,16 +77,16 @@ def test_a_subscription_is_pending_until_it_is_connected_and_disconnected_when_n
     assert subscription.status is ERROR
     subscriptions.activate("desk", subscriptions.request("desk", PRICE), 0)
     subscriptions.fail(subscription)
-    assert subscription.status is CONNECTED, "who listens already is not touched"
+    assert subscription.status is CONNECTED, "a connected subscription does not fail"
 
 
 @pytest.mark.behaviour("B16", "B17", "B18", "B19", "B20")
-def test_a_subscription_shows_in_both_directions_until_it_ends() -> None:
+def test_indexes_show_a_subscription_until_it_ends() -> None:
     subscriptions = Subscriptions()
     subscriptions.add_connection("a1", "acme", "ann")
     subscriptions.add_connection("b1", "acme", "bob")
-    listening(subscriptions, "a1", PRICE, TRADES, USER)
-    listening(subscriptions, "b1", PRICE, USER)
+    subscribe(subscriptions, "a1", PRICE, TRADES, USER)
+    subscribe(subscriptions, "b1", PRICE, USER)
     assert [each.topic for each in subscriptions.of_user("acme", "ann")] == [PRICE, TRADES, USER]
     assert subscriptions.users_of("PRICE:BTCUSDT") == (("acme", "ann"), ("acme", "bob"))
     assert subscriptions.users_of(channel_for(USER, "acme", "ann")) == (("acme", "ann"),)
@@ -103,12 +101,12 @@ def test_a_subscription_shows_in_both_directions_until_it_ends() -> None:
 
 
 @pytest.mark.behaviour("B21", "B22", "D43")
-def test_a_users_subscriptions_stay_while_another_connection_of_theirs_is_there() -> None:
+def test_subscriptions_stay_until_the_last_connection_goes() -> None:
     subscriptions = Subscriptions()
     for connection, user in (("phone", "ann"), ("desk", "ann"), ("b1", "bob")):
         subscriptions.add_connection(connection, "acme", user)
-    listening(subscriptions, "phone", PRICE)
-    listening(subscriptions, "b1", PRICE)
+    subscribe(subscriptions, "phone", PRICE)
+    subscribe(subscriptions, "b1", PRICE)
     assert subscriptions.remove_connection("phone") == ("PRICE:BTCUSDT",)
     [kept] = subscriptions.of_user("acme", "ann")
     assert (kept.topic, kept.connections) == (PRICE, {})
@@ -118,12 +116,12 @@ def test_a_users_subscriptions_stay_while_another_connection_of_theirs_is_there(
     assert subscriptions.remove_connection("nobody") == ()
 
 
-def test_what_nobody_listens_to_is_forgotten_where_it_becomes_too_much() -> None:
+def test_oldest_idle_subscription_is_removed() -> None:
     subscriptions = Subscriptions(max_idle=2)
     subscriptions.add_connection("lasting", "acme", "ann")
     for number in range(5):
         subscriptions.add_connection("c", "acme", "ann")
-        listening(subscriptions, "c", Topic(Stream.PRICE, f"S{number}"))
+        subscribe(subscriptions, "c", Topic(Stream.PRICE, f"S{number}"))
         subscriptions.remove_connection("c")
     assert [each.topic.symbol for each in subscriptions.of_user("acme", "ann")] == ["S3", "S4"]
     subscriptions.remove_connection("lasting")
@@ -136,8 +134,8 @@ topics = st.sampled_from([PRICE, TRADES, USER])
 OWNERS = {"a1": "ann", "a2": "ann", "b1": "bob"}
 
 
-class Both(RuleBasedStateMachine):
-    """Any sequence of operations, beside a set of pairs."""
+class SubscriptionsMachine(RuleBasedStateMachine):
+    """Any sequence of operations, against a set of pairs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,26 +144,26 @@ class Both(RuleBasedStateMachine):
         self.pairs: set[tuple[str, Topic]] = set()
 
     @rule(who=connections, what=topics)
-    def listen(self, who: str, what: Topic) -> None:
+    def activate(self, who: str, what: Topic) -> None:
         self.real.add_connection(who, "acme", OWNERS[who])
         self.present.add(who)
         self.real.activate(who, self.real.request(who, what), 0)
         self.pairs.add((who, what))
 
     @rule(who=connections, what=topics)
-    def end(self, who: str, what: Topic) -> None:
+    def unsubscribe(self, who: str, what: Topic) -> None:
         assert self.real.unsubscribe(who, what) == ((who, what) in self.pairs)
         self.pairs.discard((who, what))
 
     @rule(who=connections)
-    def leave(self, who: str) -> None:
-        gone = self.real.remove_connection(who)
-        assert len(gone) == len([what for each, what in self.pairs if each == who])
+    def remove_connection(self, who: str) -> None:
+        channels = self.real.remove_connection(who)
+        assert len(channels) == len([what for each, what in self.pairs if each == who])
         self.pairs = {pair for pair in self.pairs if pair[0] != who}
         self.present.discard(who)
 
     @invariant()
-    def directions_agree(self) -> None:
+    def indexes_agree(self) -> None:
         assert len(self.real) == len(self.pairs)
         for who in OWNERS:
             mine = {what for each, what in self.pairs if each == who}
@@ -173,15 +171,15 @@ class Both(RuleBasedStateMachine):
             assert self.real.count_of(who) == len(mine)
         for user in ("ann", "bob"):
             for subscription in self.real.of_user("acme", user):
-                here = {who for who, what in self.pairs if what == subscription.topic}
-                assert set(subscription.connections) == {w for w in here if OWNERS[w] == user}
+                subscribed = {who for who, what in self.pairs if what == subscription.topic}
+                assert set(subscription.connections) == {w for w in subscribed if OWNERS[w] == user}
                 assert ("acme", user) in self.real.users_of(subscription.channel)
                 assert (subscription.status is CONNECTED) == bool(subscription.connections)
         if not self.present:
             assert not any(vars(self.real)[name] for name in INDEXES)
 
 
-Both.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
-test_any_sequence_keeps_both_directions_in_step = pytest.mark.behaviour("D44", "D30", "D31")(
-    Both.TestCase
+SubscriptionsMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+test_indexes_agree_after_any_sequence = pytest.mark.behaviour("D44", "D30", "D31")(
+    SubscriptionsMachine.TestCase
 )

@@ -1,4 +1,4 @@
-"""Topics: what can be subscribed to, and channels that cannot be confused."""
+"""Topics: valid names, and channels that cannot collide."""
 
 import pytest
 from hypothesis import example, given
@@ -19,7 +19,7 @@ from server.core.market.topics import Topic, channel_for
         ("PRICE:" + "A" * 32, Topic(Stream.PRICE, "A" * 32)),
     ],
 )
-def test_a_topic_is_read_and_written_alike(name: str, topic: Topic) -> None:
+def test_topic_name_round_trips(name: str, topic: Topic) -> None:
     assert Topic.parse(name) == topic
     assert topic.name == name
 
@@ -43,11 +43,11 @@ def test_a_topic_is_read_and_written_alike(name: str, topic: Topic) -> None:
         "USER_DATA:",
     ],
 )
-def test_what_is_no_topic_is_refused_with_a_reason(name: str) -> None:
-    with pytest.raises(RequestError) as refused:
+def test_invalid_topic_is_refused_with_a_reason(name: str) -> None:
+    with pytest.raises(RequestError) as refusal:
         Topic.parse(name)
-    assert refused.value.code is ErrorCode.TOPIC_UNKNOWN
-    assert refused.value.message
+    assert refusal.value.code is ErrorCode.TOPIC_UNKNOWN
+    assert refusal.value.message
 
 
 text = st.text(min_size=1, max_size=8)
@@ -65,11 +65,11 @@ def test_no_two_users_share_a_private_channel(org: str, user: str, org2: str, us
     assert not channel_for(topic, org, user).startswith("PRICE:")
 
 
-def test_a_public_channel_is_everybodys() -> None:
+def test_public_channel_is_the_same_for_everybody() -> None:
     topic = Topic(Stream.PRICE, "A")
     assert channel_for(topic, "acme", "ann") == channel_for(topic, "other", "bob") == "PRICE:A"
 
 
-def test_each_private_stream_of_a_user_has_a_channel_of_its_own() -> None:
+def test_each_private_stream_has_its_own_channel() -> None:
     topics = [Topic(stream, None) for stream in Stream if not stream.per_symbol]
     assert len({channel_for(topic, "acme", "ann") for topic in topics}) == 4

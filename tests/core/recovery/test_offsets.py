@@ -1,4 +1,4 @@
-"""Offsets: one count for a node, read back only where it is this node's own."""
+"""Offsets: one count for a node, which parses only its own."""
 
 import json
 
@@ -8,13 +8,13 @@ from server.core.recovery.offsets import Offsets, plain_frame
 from server.core.wire.frames import split_text_frames
 
 
-def test_what_is_numbered_counts_on_and_the_first_number_of_several_is_told() -> None:
+def test_allocate_returns_the_first_of_several_serials() -> None:
     offsets = Offsets("ab12")
     assert [offsets.allocate(), offsets.allocate(3), offsets.allocate()] == [1, 2, 5]
     assert offsets.last_serial == 5
 
 
-def test_an_event_carries_its_offset_as_its_last_argument_and_only_where_it_is_wanted() -> None:
+def test_frame_adds_the_offset_as_last_argument() -> None:
     event = b'42/market,["price",{"seq":1}'
     [numbered] = split_text_frames(Offsets("ab12").frame(event, 7))
     [plain] = split_text_frames(plain_frame(event))
@@ -22,7 +22,7 @@ def test_an_event_carries_its_offset_as_its_last_argument_and_only_where_it_is_w
     assert json.loads(plain[10:]) == ["price", {"seq": 1}]
 
 
-def test_only_an_offset_of_this_node_that_was_given_out_is_read() -> None:
+def test_parse_accepts_an_issued_offset_of_this_node() -> None:
     offsets = Offsets("ab12")
     offsets.allocate(9)
     assert offsets.parse("ab12-9") == 9
@@ -49,7 +49,7 @@ def test_only_an_offset_of_this_node_that_was_given_out_is_read() -> None:
         "xab12-1",
     ],
 )
-def test_anything_else_is_no_offset(forged: str | None) -> None:
+def test_parse_refuses_a_forged_offset(forged: str | None) -> None:
     offsets = Offsets("ab12")
     offsets.allocate(9)
     assert offsets.parse(forged) is None

@@ -1,4 +1,4 @@
-"""Sessions: made by the first who joins, kept apart by org, forgotten in time."""
+"""Sessions: created by the first join, separate by org, removed after their retention."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,27 +30,27 @@ def join(
 def leave(
     sessions: Sessions, connection_id: str, session_id: str = "room", now: float = NOW
 ) -> PresenceLeave | None:
-    """It goes out of one by itself."""
+    """A connection leaves deliberately."""
     left = sessions.leave(connection_id, "acme", session_id, now)
     return None if left is None else left.leave
 
 
-def lose(
+def disconnect(
     sessions: Sessions, connection_id: str, session_id: str = "room", now: float = NOW
 ) -> PresenceLeave | None:
-    """It is cut off."""
+    """A connection is lost."""
     left = sessions.disconnect(connection_id, "acme", session_id, now)
     return None if left is None else left.leave
 
 
 def kick(sessions: Sessions, user_id: str, session_id: str = "room") -> PresenceLeave | None:
-    """A user is sent away."""
+    """A user is kicked."""
     left = sessions.kick("acme", session_id, user_id, NOW)
     return None if left is None else left.leave
 
 
 def left_over(sessions: Sessions) -> list[str]:
-    """What of its memory is not empty."""
+    """The names of its attributes that are not empty."""
     kept = {name: value for name, value in vars(sessions).items() if name != "_rules"}
     return [
         name for name, value in kept.items() if (len(value) if hasattr(value, "__len__") else value)
@@ -70,7 +70,7 @@ def left_over(sessions: Sessions) -> list[str]:
         ("session:job:1", SessionKind.SESSION),
     ],
 )
-def test_an_id_says_what_kind_of_session_it_is(session_id: str, kind: SessionKind) -> None:
+def test_session_id_names_its_kind(session_id: str, kind: SessionKind) -> None:
     assert kind_of(session_id) is kind
 
 
@@ -87,7 +87,7 @@ def test_an_id_says_what_kind_of_session_it_is(session_id: str, kind: SessionKin
         ("job:é", "1 to 128"),
     ],
 )
-def test_an_id_that_names_nothing_is_refused_with_the_reason(session_id: str, reason: str) -> None:
+def test_invalid_session_id_is_refused_with_the_reason(session_id: str, reason: str) -> None:
     sessions = Sessions(RULES)
     with pytest.raises(RequestError, match=reason) as refused:
         join(sessions, "ann1", session_id)
@@ -96,11 +96,11 @@ def test_an_id_that_names_nothing_is_refused_with_the_reason(session_id: str, re
 
 
 @pytest.mark.behaviour("D20", "D23")
-def test_the_first_to_join_a_job_makes_it_and_says_what_it_is_for() -> None:
+def test_first_join_creates_the_job_with_its_metadata() -> None:
     sessions = Sessions(RULES)
-    about: dict[str, object] = {"name": "backtest"}
-    first = sessions.join("ann1", "acme", "ann", "job:42", NOW_MS, about)
-    about["name"] = "another"
+    metadata: dict[str, object] = {"name": "backtest"}
+    first = sessions.join("ann1", "acme", "ann", "job:42", NOW_MS, metadata)
+    metadata["name"] = "another"
     second = sessions.join("bob1", "acme", "bob", "job:42", NOW_MS + 5, {"name": "mine"})
     assert (first.created, first.join) == (True, PresenceJoin("ann", 1, announce=True))
     assert (second.created, second.join) == (False, PresenceJoin("bob", 2, announce=True))
@@ -114,14 +114,14 @@ def test_the_first_to_join_a_job_makes_it_and_says_what_it_is_for() -> None:
 
 
 @pytest.mark.behaviour("D24", "E6")
-def test_leaving_a_job_is_counted_and_leaves_the_others_in_it() -> None:
+def test_leave_removes_one_participant_of_a_job() -> None:
     sessions = Sessions(RULES)
     for who in ("ann1", "bob1"):
         join(sessions, who, "job:42")
-    departure = leave(sessions, "ann1", "job:42")
-    assert departure == PresenceLeave("ann", 1, announce=True, connections=("ann1",))
+    presence_leave = leave(sessions, "ann1", "job:42")
+    assert presence_leave == PresenceLeave("ann", 1, announce=True, connections=("ann1",))
     assert sessions.participant_count("acme", "job:42") == 1
-    assert leave(sessions, "ann1", "job:42") is None, "once is enough"
+    assert leave(sessions, "ann1", "job:42") is None, "the second time is a no-op"
     assert leave(sessions, "ann1", "nowhere") is None
 
 
@@ -135,7 +135,7 @@ def test_joining_twice_changes_nothing() -> None:
 
 
 @pytest.mark.behaviour("E7", "E8")
-def test_one_that_does_not_exist_is_a_clear_error_and_counts_nobody() -> None:
+def test_unknown_session_is_refused_and_has_no_participants() -> None:
     sessions = Sessions(RULES)
     join(sessions, "ann1")
     assert sessions.participant_count("acme", "nowhere") == 0
@@ -146,7 +146,7 @@ def test_one_that_does_not_exist_is_a_clear_error_and_counts_nobody() -> None:
 
 
 @pytest.mark.behaviour("E9")
-def test_the_same_id_in_two_orgs_is_two_sessions() -> None:
+def test_same_id_in_two_orgs_is_two_sessions() -> None:
     sessions = Sessions(RULES)
     ours = join(sessions, "ann1", org="acme").record
     theirs = join(sessions, "ann2", org="other").record
@@ -154,19 +154,19 @@ def test_the_same_id_in_two_orgs_is_two_sessions() -> None:
     assert [each.presence.participant_count for each in (ours, theirs)] == [1, 1]
     assert sessions.sessions_of("acme") == (ours,)
     assert sessions.sessions_of("nobody's") == ()
-    assert leave(sessions, "ann2") is None, "it is in the other one"
+    assert leave(sessions, "ann2") is None, "the connection is in the other org"
     sessions.close("other", "room", NOW)
     assert not ours.closed
 
 
-def test_a_cut_connection_is_out_at_once_and_its_user_after_the_grace_time() -> None:
+def test_lost_user_leaves_after_the_grace_period() -> None:
     sessions = Sessions(RULES)
     for session_id in ("room", "job:1"):
         join(sessions, "ann1", session_id)
         join(sessions, "bob1", session_id)
-        departure = lose(sessions, "ann1", session_id)
-        assert departure == PresenceLeave("ann", 2, announce=False, connections=("ann1",))
-        assert lose(sessions, "ann1", session_id) is None
+        presence_leave = disconnect(sessions, "ann1", session_id)
+        assert presence_leave == PresenceLeave("ann", 2, announce=False, connections=("ann1",))
+        assert disconnect(sessions, "ann1", session_id) is None
     join(sessions, "ann2", "job:1")
     assert sessions.expire_grace(NOW + 9.9) == []
     [left] = sessions.expire_grace(NOW + 10.0)
@@ -175,39 +175,39 @@ def test_a_cut_connection_is_out_at_once_and_its_user_after_the_grace_time() -> 
     assert sessions.expire_grace(NOW + 99.0) == []
 
 
-def test_those_of_one_session_are_given_up_one_after_the_other() -> None:
+def test_grace_periods_of_one_session_end_one_by_one() -> None:
     sessions = Sessions(RULES)
     for number, who in enumerate(("ann1", "bob1", "cid1")):
         join(sessions, who)
-        lose(sessions, who, now=NOW + number)
-    given_up = [
+        disconnect(sessions, who, now=NOW + number)
+    expired = [
         [left.leave.user_id for left in sessions.expire_grace(NOW + 10.0 + number)]
         for number in range(4)
     ]
-    assert given_up == [["ann"], ["bob"], ["cid"], []]
+    assert expired == [["ann"], ["bob"], ["cid"], []]
 
 
-def test_who_comes_back_does_not_keep_another_from_being_given_up() -> None:
+def test_returning_user_does_not_extend_another_grace_period() -> None:
     sessions = Sessions(RULES)
     for number, who in enumerate(("ann1", "bob1")):
         join(sessions, who)
-        lose(sessions, who, now=NOW + number)
+        disconnect(sessions, who, now=NOW + number)
     join(sessions, "ann2")
     assert sessions.expire_grace(NOW + 10.0) == []
     assert [left.leave.user_id for left in sessions.expire_grace(NOW + 11.0)] == ["bob"]
 
 
-def test_nobody_is_waited_for_in_a_session_that_was_closed_and_forgotten() -> None:
+def test_closed_session_ends_its_grace_periods() -> None:
     sessions = Sessions(replace(RULES, retention_seconds=1.0))
     join(sessions, "ann1")
-    lose(sessions, "ann1")
+    disconnect(sessions, "ann1")
     sessions.close("acme", "room", NOW)
     assert len(sessions.pop_expired(NOW + 1.0)) == 1
     assert sessions.expire_grace(NOW + 10.0) == []
     assert left_over(sessions) == []
 
 
-def test_a_kick_is_from_one_session_and_with_every_connection() -> None:
+def test_kick_removes_every_connection_from_one_session() -> None:
     sessions = Sessions(RULES)
     for who in ("ann1", "ann2", "bob1"):
         join(sessions, who)
@@ -218,11 +218,11 @@ def test_a_kick_is_from_one_session_and_with_every_connection() -> None:
     assert sessions.participant_count("acme", "job:1") == 1
 
 
-def test_a_closed_session_is_out_of_reach_until_its_id_is_free_again() -> None:
+def test_closed_session_refuses_everything_until_it_expires() -> None:
     sessions = Sessions(RULES)
     for who in ("ann1", "bob1"):
         join(sessions, who)
-    lose(sessions, "bob1")
+    disconnect(sessions, "bob1")
     assert sessions.close("acme", "room", NOW) == ("ann1",)
     assert sessions.expire_grace(NOW + 30.0) == []
     for refuse in (
@@ -239,10 +239,10 @@ def test_a_closed_session_is_out_of_reach_until_its_id_is_free_again() -> None:
     assert join(sessions, "ann1").created
 
 
-def test_an_empty_session_stays_for_its_retention_time_and_is_handed_out_once() -> None:
+def test_empty_session_expires_once_after_its_retention() -> None:
     sessions = Sessions(RULES)
     record = join(sessions, "ann1").record
-    assert sessions.pop_expired(NOW + 999.0) == [], "it is not empty"
+    assert sessions.pop_expired(NOW + 999.0) == [], "the session is not empty"
     leave(sessions, "ann1", now=NOW + 1000.0)
     assert sessions.pop_expired(NOW + 1059.9) == []
     assert not join(sessions, "ann1").created
@@ -254,17 +254,17 @@ def test_an_empty_session_stays_for_its_retention_time_and_is_handed_out_once() 
     assert join(sessions, "ann1").record is not record
 
 
-def test_the_retention_time_begins_when_the_grace_time_of_the_last_is_over() -> None:
+def test_retention_begins_after_the_last_grace_period() -> None:
     sessions = Sessions(RULES)
     join(sessions, "ann1")
-    lose(sessions, "ann1")
+    disconnect(sessions, "ann1")
     assert sessions.pop_expired(NOW + 69.0) == []
     sessions.expire_grace(NOW + 70.0)
     assert sessions.pop_expired(NOW + 129.9) == []
     assert len(sessions.pop_expired(NOW + 130.0)) == 1
 
 
-def test_one_made_ahead_waits_for_its_first_participant() -> None:
+def test_created_session_waits_for_its_first_participant() -> None:
     sessions = Sessions(replace(RULES, join_creates=False))
     with pytest.raises(RequestError, match="no such session"):
         join(sessions, "ann1")
@@ -286,19 +286,19 @@ def refusal(sessions: Sessions, connection_id: str, session_id: str) -> Floorcas
     return refused.value
 
 
-def test_there_is_an_end_to_how_many_sessions_there_may_be() -> None:
+def test_number_of_sessions_is_limited() -> None:
     sessions = Sessions(replace(RULES, max_sessions=2))
     join(sessions, "ann1", "a")
     join(sessions, "ann1", "b")
     assert refusal(sessions, "ann1", "c").code is ErrorCode.SERVER_OVERLOADED
-    assert join(sessions, "bob1", "b").join.announce, "those that are there stay open"
+    assert join(sessions, "bob1", "b").join.announce, "existing sessions stay open"
     leave(sessions, "ann1", "a")
     assert refusal(sessions, "ann1", "c").code is ErrorCode.SERVER_OVERLOADED
     sessions.pop_expired(NOW + 60.0)
     assert join(sessions, "ann1", "c").created
 
 
-def test_one_user_cannot_take_every_place_by_joining_and_leaving() -> None:
+def test_user_cannot_exhaust_sessions_by_joining_and_leaving() -> None:
     sessions = Sessions(replace(RULES, max_sessions_per_user=2))
     for session_id in ("a", "b"):
         join(sessions, "ann1", session_id)
@@ -310,20 +310,20 @@ def test_one_user_cannot_take_every_place_by_joining_and_leaving() -> None:
     assert join(sessions, "ann1", "a").created
 
 
-def test_a_full_session_refuses_and_keeps_no_trace() -> None:
+def test_full_session_refuses_and_keeps_no_trace() -> None:
     sessions = Sessions(replace(RULES, max_participants=1))
     join(sessions, "ann1")
     assert refusal(sessions, "bob1", "room").code is ErrorCode.LIMIT_CONNECTIONS
 
 
 @pytest.mark.behaviour("D25", "D26", "D27")
-def test_the_statistics_keep_their_shape_and_follow_what_happens() -> None:
+def test_stats_keep_their_keys_and_follow_every_change() -> None:
     sessions = Sessions(RULES)
     seen = [sessions.stats()]
     for who, session_id in (("ann1", "room"), ("ann2", "room"), ("bob1", "job:1")):
         join(sessions, who, session_id)
         seen.append(sessions.stats())
-    lose(sessions, "ann1")
+    disconnect(sessions, "ann1")
     kick(sessions, "ann")
     seen.append(sessions.stats())
     sessions.close("acme", "job:1", NOW)
@@ -342,32 +342,32 @@ def test_the_statistics_keep_their_shape_and_follow_what_happens() -> None:
     assert {tuple(each) for each in seen} == {tuple(EMPTY)}
 
 
-class Unwalked(dict[Any, Any]):
-    """A dict that may be asked, and not be walked."""
+class NotIterable(dict[Any, Any]):
+    """A dict that allows lookups but no iteration."""
 
     def __iter__(self) -> Any:
-        raise AssertionError("walked")
+        raise AssertionError("iterated")
 
     keys = values = items = __iter__
 
 
-def test_with_ten_thousand_sessions_and_users_no_operation_walks_them() -> None:
+def test_no_operation_iterates_ten_thousand_sessions() -> None:
     sessions = Sessions(RULES)
     for number in range(10_000):
         join(sessions, f"user{number}x")
         join(sessions, "ann1", f"job:{number}")
     record = sessions.get_open("acme", "job:77")
-    crowd = join(sessions, "ann1").record.presence
+    presence = join(sessions, "ann1").record.presence
     for index, name in (
         *((sessions, name) for name in ("_orgs", "_created_counts")),
-        *((crowd, name) for name in ("_owners", "_users")),
+        *((presence, name) for name in ("_owners", "_users")),
     ):
-        setattr(index, name, Unwalked(getattr(index, name)))
-    sessions._orgs["acme"] = Unwalked(sessions._orgs["acme"])
+        setattr(index, name, NotIterable(getattr(index, name)))
+    sessions._orgs["acme"] = NotIterable(sessions._orgs["acme"])
     join(sessions, "bob1", "job:77")
     kick(sessions, "ann", "job:77")
     assert leave(sessions, "bob1", "job:77") == PresenceLeave("bob", 0, True, ("bob1",))
-    assert lose(sessions, "user7x") is not None
+    assert disconnect(sessions, "user7x") is not None
     assert leave(sessions, "user8x") is not None
     [left] = sessions.expire_grace(NOW + 10.0)
     assert left.leave.participant_count == 9_999
@@ -382,7 +382,7 @@ def test_with_ten_thousand_sessions_and_users_no_operation_walks_them() -> None:
 
 @dataclass
 class Room:
-    """What the model knows of one session."""
+    """The model of one session."""
 
     joined: set[str] = field(default_factory=set)
     lost: dict[str, float] = field(default_factory=dict)
@@ -396,26 +396,26 @@ class Room:
 connections = st.sampled_from(["ann1", "ann2", "bob1", "cid1"])
 ids = st.sampled_from(["room", "job:1"])
 orgs = st.sampled_from(["acme", "other"])
-GRACE, RETENTION, MOST = 4.0, 8.0, 3
+GRACE, RETENTION, MAX_SESSIONS = 4.0, 8.0, 3
 
 
-class Registry(RuleBasedStateMachine):
-    """Any sequence of operations, beside plain rooms that are looked through."""
+class RegistryMachine(RuleBasedStateMachine):
+    """Any sequence of operations, against plain rooms without indexes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.real = Sessions(SessionRules(GRACE, RETENTION, max_sessions=MOST))
+        self.real = Sessions(SessionRules(GRACE, RETENTION, max_sessions=MAX_SESSIONS))
         self.now = 0.0
         self.rooms: dict[tuple[str, str], Room] = {}
 
     def rooms_of(self, who: str) -> set[tuple[str, str]]:
         return {key for key, room in self.rooms.items() if who in room.joined}
 
-    def out(self, key: tuple[str, str], *who: str, cut: bool = False) -> None:
+    def remove(self, key: tuple[str, str], *who: str, lost_connection: bool = False) -> None:
         room = self.rooms[key]
         room.joined -= set(who)
         for user in {each[:-1] for each in who} - room.users():
-            if cut:
+            if lost_connection:
                 room.lost[user] = self.now
         if not room.users():
             room.empty_since = self.now
@@ -424,7 +424,7 @@ class Registry(RuleBasedStateMachine):
     def join(self, who: str, org: str, session_id: str) -> None:
         key = (org, session_id)
         room = self.rooms.get(key)
-        if (room is None and len(self.rooms) == MOST) or (room is not None and room.closed):
+        if (room is None and len(self.rooms) == MAX_SESSIONS) or (room is not None and room.closed):
             with pytest.raises(FloorcastError):
                 join(self.real, who, session_id, org)
             return
@@ -437,20 +437,20 @@ class Registry(RuleBasedStateMachine):
         room.lost.pop(who[:-1], None)
         room.empty_since = None
 
-    @rule(who=connections, org=orgs, session_id=ids, cut=st.booleans())
-    def go(self, who: str, org: str, session_id: str, cut: bool) -> None:
+    @rule(who=connections, org=orgs, session_id=ids, lost_connection=st.booleans())
+    def go(self, who: str, org: str, session_id: str, lost_connection: bool) -> None:
         key = (org, session_id)
-        was_in = key in self.rooms_of(who)
-        left = (self.real.disconnect if cut else self.real.leave)(who, *key, self.now)
-        assert (left is not None) == was_in
+        was_member = key in self.rooms_of(who)
+        left = (self.real.disconnect if lost_connection else self.real.leave)(who, *key, self.now)
+        assert (left is not None) == was_member
         if left is not None:
-            self.out(key, who, cut=cut)
+            self.remove(key, who, lost_connection=lost_connection)
             assert left.record.key == key
             assert left.leave.announce == (who[:-1] not in self.rooms[key].users())
 
     @precondition(lambda self: self.rooms)
     @rule(data=st.data(), user=st.sampled_from(["ann", "bob"]), whole=st.booleans())
-    def turn_out(self, data: st.DataObject, user: str, whole: bool) -> None:
+    def kick_or_close(self, data: st.DataObject, user: str, whole: bool) -> None:
         key = data.draw(st.sampled_from(sorted(self.rooms)))
         room = self.rooms[key]
         mine = {each for each in room.joined if whole or each[:-1] == user}
@@ -461,16 +461,16 @@ class Registry(RuleBasedStateMachine):
         if whole:
             assert set(self.real.close(*key, self.now)) == mine
             room.closed, room.lost = True, {}
-            self.out(key, *mine)
+            self.remove(key, *mine)
             room.empty_since = self.now
             return
-        was_in = user in room.users()
+        was_member = user in room.users()
         left = self.real.kick(*key, user, self.now)
-        assert (left is not None) == was_in
+        assert (left is not None) == was_member
         if left is not None:
             assert set(left.leave.connections) == mine
             room.lost.pop(user, None)
-            self.out(key, *mine)
+            self.remove(key, *mine)
 
     @rule(seconds=st.sampled_from([1.0, 4.0, 8.0]))
     def time(self, seconds: float) -> None:
@@ -479,12 +479,12 @@ class Registry(RuleBasedStateMachine):
             room = self.rooms[left.record.key]
             assert room.lost.pop(left.leave.user_id) <= self.now - GRACE
             assert left.leave.announce
-            self.out(left.record.key)
+            self.remove(left.record.key)
         for record in self.real.pop_expired(self.now):
             gone = self.rooms.pop(record.key)
             assert gone.empty_since is not None
             assert gone.empty_since <= self.now - RETENTION
-        # A deadline that is set in the moment that was looked at last waits for a next look.
+        # A deadline set at the time of the last call is due at the next one.
         for room in self.rooms.values():
             assert all(when > self.now - GRACE - 1.0 for when in room.lost.values())
             assert room.empty_since is None or room.empty_since > self.now - RETENTION - 1.0
@@ -512,14 +512,14 @@ class Registry(RuleBasedStateMachine):
         assert len(self.real) == len(rooms)
 
     def teardown(self) -> None:
-        """Everybody goes, and in time nothing is left."""
+        """Every connection goes, and after the retention nothing is left."""
         for who in ("ann1", "ann2", "bob1", "cid1"):
             for org, session_id in self.rooms_of(who):
-                self.go(who, org, session_id, cut=who == "ann1")
+                self.go(who, org, session_id, lost_connection=who == "ann1")
         for _ in range(3):
             self.time(RETENTION)
         assert left_over(self.real) == []
 
 
-TestRegistry = pytest.mark.behaviour("D44", "D45")(Registry.TestCase)
+TestRegistry = pytest.mark.behaviour("D44", "D45")(RegistryMachine.TestCase)
 TestRegistry.settings = settings(max_examples=150, stateful_step_count=40)

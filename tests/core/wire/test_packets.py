@@ -1,4 +1,4 @@
-"""Packets: what stock clients send is understood, what they understand is sent."""
+"""Packets: compatible with the stock encoder and decoder in both directions."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ Stock = socketio.packet.Packet
         ("3/market,5[]", Packet(PacketKind.ACK, "/market", 5, [])),
     ],
 )
-def test_a_packet_is_read(text: str, packet: Packet) -> None:
+def test_packet_is_decoded(text: str, packet: Packet) -> None:
     assert decode_packet(text) == packet
 
 
@@ -58,19 +58,17 @@ names = st.text(min_size=1, max_size=20).filter(lambda name: name not in RESERVE
 
 
 @given(names, st.none() | st.integers(0, 10**14), st.dictionaries(st.text(), st.integers(0, 9)))
-def test_what_the_stock_packet_class_writes_is_read_alike(
-    name: str, identifier: int | None, payload: dict[str, int]
+def test_packets_of_the_stock_encoder_are_decoded(
+    name: str, ack_id: int | None, payload: dict[str, int]
 ) -> None:
     text = Stock(
-        socketio.packet.EVENT, data=[name, payload], namespace="/market", id=identifier
+        socketio.packet.EVENT, data=[name, payload], namespace="/market", id=ack_id
     ).encode()
-    assert decode_packet(text) == Packet(PacketKind.EVENT, "/market", identifier, [name, payload])
+    assert decode_packet(text) == Packet(PacketKind.EVENT, "/market", ack_id, [name, payload])
 
 
 @given(names, st.dictionaries(st.text(), st.integers(0, 9)))
-def test_what_we_write_is_read_alike_by_the_stock_packet_class(
-    name: str, payload: dict[str, int]
-) -> None:
+def test_stock_decoder_reads_our_packets(name: str, payload: dict[str, int]) -> None:
     body = json.dumps(payload).encode()
     for namespace in ("/", "/market"):
         event = Stock(encoded_packet=event_packet(namespace, name, body)[1:].decode())
@@ -80,7 +78,7 @@ def test_what_we_write_is_read_alike_by_the_stock_packet_class(
         assert (ack.packet_type, ack.id, ack.data) == (socketio.packet.ACK, 7, [payload])
 
 
-def test_connects_refusals_and_farewells_are_written_as_stock_clients_read_them() -> None:
+def test_connect_and_disconnect_packets_are_exact() -> None:
     assert connect_packet("/market", "abc") == b'40/market,{"sid":"abc"}'
     assert connect_error_packet("/market", "no", {"code": "x"}) == (
         b'44/market,{"message":"no","data":{"code":"x"}}'
@@ -107,10 +105,10 @@ def unmasked(wire: bytes) -> str:
 @pytest.mark.parametrize(
     "hostile", [each for each in SOCKET_FAULTS if unmasked(each.wire).startswith("4")], ids=str
 )
-def test_a_malformed_packet_is_refused(hostile: HostileInput) -> None:
-    with pytest.raises(MalformedPacket) as refused:
+def test_malformed_packet_is_refused(hostile: HostileInput) -> None:
+    with pytest.raises(MalformedPacket) as refusal:
         decode_packet(unmasked(hostile.wire)[1:])
-    assert refused.value.reason
+    assert refusal.value.reason
 
 
 @given(st.text(max_size=40))
@@ -121,7 +119,7 @@ def test_any_text_is_a_packet_or_malformed(text: str) -> None:
         assert packet.namespace.startswith("/")
 
 
-def test_polling_bodies_are_taken_whole_or_not_at_all() -> None:
+def test_polling_body_is_decoded_whole_or_refused() -> None:
     assert decode_payload("3\x1e4€".encode(), max_packets=2) == ["3", "4€"]
     assert encode_payload([b"2", b"42[]"]) == b"2\x1e42[]"
     for body in (b"", b"\x1e", b"3\x1e", b"3\x1e3\x1e3", b"\xff"):

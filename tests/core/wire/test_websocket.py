@@ -1,4 +1,4 @@
-"""Reading frames: any split gives the same messages, and nothing that is wrong gets through."""
+"""The frame reader: any chunks give the same messages, and violations are refused."""
 
 import contextlib
 import sys
@@ -31,32 +31,32 @@ controls = st.builds(
 
 @st.composite
 def conversations(draw: st.DrawFn) -> tuple[bytes, list[str | Control]]:
-    """Any valid frames, fragments with control frames between them included."""
+    """Any valid frames, with fragments and control frames between them."""
     wire = b""
     messages: list[str | Control] = []
 
-    def some_controls() -> None:
+    def add_controls() -> None:
         nonlocal wire
         for control in draw(st.lists(controls, max_size=2)):
             wire += masked(control.payload, first=0x80 | control.opcode)
             messages.append(control)
 
     for text in draw(st.lists(st.text(max_size=300), max_size=5)):
-        some_controls()
+        add_controls()
         rest = text.encode()
         opcode = 0x01
         for cut in draw(st.lists(st.integers(0, 200), max_size=3)):
             wire += masked(rest[:cut], first=opcode)
             rest = rest[cut:]
             opcode = 0x00
-            some_controls()
+            add_controls()
         wire += masked(rest, first=0x80 | opcode)
         messages.append(text)
     return wire, messages
 
 
 @given(conversations(), st.lists(st.integers(1, 40), max_size=200))
-def test_messages_come_out_the_same_wherever_the_bytes_are_split(
+def test_messages_do_not_depend_on_chunk_boundaries(
     conversation: tuple[bytes, list[str | Control]], cuts: list[int]
 ) -> None:
     wire, messages = conversation
@@ -71,7 +71,7 @@ def test_messages_come_out_the_same_wherever_the_bytes_are_split(
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65535, 65536])
-def test_every_form_of_length_is_read_whole_and_byte_by_byte(length: int) -> None:
+def test_every_length_encoding_is_read_in_any_chunks(length: int) -> None:
     wire = masked(b"x" * length)
     assert reader().feed(wire) == ["x" * length]
     frames = reader()
@@ -80,7 +80,7 @@ def test_every_form_of_length_is_read_whole_and_byte_by_byte(length: int) -> Non
     assert frames.feed(wire[-1:]) == ["x" * length]
 
 
-def test_fragments_are_joined_also_inside_a_character_and_around_a_ping() -> None:
+def test_fragments_join_inside_a_character_and_around_a_ping() -> None:
     euro = "€".encode()
     frames = reader()
     assert frames.feed(masked(euro[:1], first=0x01)) == []
@@ -89,7 +89,7 @@ def test_fragments_are_joined_also_inside_a_character_and_around_a_ping() -> Non
     assert frames.feed(masked(euro[2:], first=0x80) + masked(b"next")) == ["€", "next"]
 
 
-def test_control_frames_come_out_in_their_order() -> None:
+def test_control_frames_keep_their_order() -> None:
     wire = masked(b"", first=0x8A) + masked(b"a") + masked(b"\x03\xe8bye", first=0x88)
     assert reader().feed(wire) == [
         Control(Opcode.PONG, b""),
@@ -99,11 +99,11 @@ def test_control_frames_come_out_in_their_order() -> None:
 
 
 @pytest.mark.behaviour("D36")
-def test_a_message_at_the_limit_is_taken_and_one_byte_more_refused_unread() -> None:
+def test_message_over_the_limit_is_refused_unread() -> None:
     assert reader().feed(masked(b"x" * MAX_MESSAGE_BYTES)) == ["x" * MAX_MESSAGE_BYTES]
-    with pytest.raises(ProtocolViolation) as refused:
+    with pytest.raises(ProtocolViolation) as refusal:
         reader().feed(b"\x81\xff" + (MAX_MESSAGE_BYTES + 1).to_bytes(8, "big"))
-    assert refused.value.close_code == 1009
+    assert refusal.value.close_code == 1009
 
 
 FRAMING = [each for each in HOSTILE_INPUTS if each.name.startswith("frame: ")]
@@ -111,17 +111,17 @@ FRAMING = [each for each in HOSTILE_INPUTS if each.name.startswith("frame: ")]
 
 @pytest.mark.parametrize("hostile", FRAMING, ids=str)
 @pytest.mark.parametrize("step", [1, 7, 1_000_000])
-def test_a_malformed_frame_is_refused_however_it_comes(hostile: HostileInput, step: int) -> None:
+def test_malformed_frame_is_refused_in_any_chunks(hostile: HostileInput, step: int) -> None:
     frames = reader()
 
     def send() -> None:
         for start in range(0, len(hostile.wire), step):
             frames.feed(hostile.wire[start : start + step])
 
-    with pytest.raises(ProtocolViolation) as refused:
+    with pytest.raises(ProtocolViolation) as refusal:
         send()
-    assert 1002 <= refused.value.close_code <= 1009
-    assert refused.value.reason
+    assert 1002 <= refusal.value.close_code <= 1009
+    assert refusal.value.reason
 
 
 @pytest.mark.parametrize(
@@ -139,26 +139,24 @@ def test_a_malformed_frame_is_refused_however_it_comes(hostile: HostileInput, st
         (masked(b"x" * 40_000, first=0x01) + b"\x80\xfe\x9c\x40", 1009),
     ],
 )
-def test_a_bad_head_is_refused_before_its_payload_comes_wherever_it_is_split(
-    head: bytes, code: int
-) -> None:
+def test_invalid_header_is_refused_before_its_payload(head: bytes, code: int) -> None:
     for split in range(max(0, len(head) - 9), len(head)):
         frames = reader()
-        with pytest.raises(ProtocolViolation) as refused:
+        with pytest.raises(ProtocolViolation) as refusal:
             assert frames.feed(head[:split]) + frames.feed(head[split:]) == []
-        assert refused.value.close_code == code
+        assert refusal.value.close_code == code
 
 
-def test_an_idle_reader_holds_a_few_hundred_bytes_at_most() -> None:
+def test_idle_reader_holds_at_most_a_few_hundred_bytes() -> None:
     frames = reader()
     frames.feed(masked(b"x" * 50_000)[:-1])
     frames.feed(masked(b"x" * 50_000)[-1:] + masked(b"a", first=0x01) + masked(b"b", first=0x80))
-    held = [getattr(frames, name) for name in frames.__slots__]
-    assert sys.getsizeof(frames) + sum(map(sys.getsizeof, held)) < 400
+    values = [getattr(frames, name) for name in frames.__slots__]
+    assert sys.getsizeof(frames) + sum(map(sys.getsizeof, values)) < 400
 
 
 @given(st.binary(max_size=200))
-def test_random_bytes_are_messages_or_a_violation_and_nothing_else(data: bytes) -> None:
+def test_random_bytes_are_messages_or_a_violation(data: bytes) -> None:
     with contextlib.suppress(ProtocolViolation):
         for message in reader().feed(data):
             assert isinstance(message, str | Control)
@@ -169,7 +167,7 @@ def deflated(text: bytes, *, first: int = 0xC1) -> bytes:
     return masked((deflater.compress(text) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4], first=first)
 
 
-def test_compressed_messages_are_read_where_that_was_negotiated() -> None:
+def test_negotiated_compressed_messages_are_read() -> None:
     text = "price " * 100
     frames = reader(inflate=True)
     assert frames.feed(deflated(text.encode()) + masked(b"plain")) == [text, "plain"]
@@ -188,19 +186,19 @@ def test_compressed_messages_are_read_where_that_was_negotiated() -> None:
         (deflated(b"\xff"), 1007),
     ],
 )
-def test_compressed_rubbish_and_bombs_are_refused(wire: bytes, code: int) -> None:
-    with pytest.raises(ProtocolViolation) as refused:
+def test_invalid_compressed_data_and_bombs_are_refused(wire: bytes, code: int) -> None:
+    with pytest.raises(ProtocolViolation) as refusal:
         reader(inflate=True).feed(wire)
-    assert refused.value.close_code == code
+    assert refusal.value.close_code == code
 
 
 @given(st.lists(st.binary(max_size=70_000), max_size=4))
 @example([b"", b"x" * 125, b"x" * 126, b"x" * 65_535, b"x" * 65_536, b"end"])
-def test_text_frames_come_apart_as_they_were_joined(payloads: list[bytes]) -> None:
+def test_split_text_frames_returns_the_joined_payloads(payloads: list[bytes]) -> None:
     assert split_text_frames(b"".join(map(text_frame, payloads))) == payloads
 
 
-def test_frames_are_written_as_the_standard_has_them() -> None:
+def test_written_frames_match_rfc_6455() -> None:
     assert text_frame(b"Hello") == b"\x81\x05Hello"
     assert text_frame(b"x" * 126)[:4] == b"\x81\x7e\x00\x7e"
     assert text_frame(b"x" * 65536)[:10] == b"\x81\x7f" + (65536).to_bytes(8, "big")
@@ -208,7 +206,7 @@ def test_frames_are_written_as_the_standard_has_them() -> None:
     assert pong_frame(b"hi") == b"\x8a\x02hi"
 
 
-def test_compressing_keeps_the_messages_and_leaves_short_ones_alone() -> None:
+def test_deflate_keeps_messages_and_skips_short_ones() -> None:
     long, short = b"price " * 100, b"short"
     compressed = deflate_text_frames(text_frame(long) + text_frame(short))
     assert compressed[0] == 0xC1

@@ -1,4 +1,4 @@
-"""What we take of a mangled conversation, aiohttp's own reader understands in the same way."""
+"""What the frame reader accepts of mangled frames, aiohttp's reader understands alike."""
 
 import asyncio
 import contextlib
@@ -15,18 +15,18 @@ from tests.kit.clients.wire import masked
 MAX_BYTES = 2000
 
 
-def _theirs(wire: bytes) -> list[str | Control]:
+def _read_with_aiohttp(wire: bytes) -> list[str | Control]:
     loop = asyncio.new_event_loop()
     try:
         queue = WebSocketDataQueue(BaseProtocol(loop), 2**20, loop=loop)
-        # Its limit is one byte short of ours, and not what it is asked about.
+        # A larger limit: aiohttp counts one byte less, and limits are not compared here.
         WebSocketReader(queue, 10 * MAX_BYTES, compress=False, decode_text=True).feed_data(wire)
         messages: list[str | Control] = []
         for message, _ in queue._buffer:
             if message.type is WSMsgType.TEXT:
                 messages.append(str(message.data))
             elif message.type is WSMsgType.BINARY:
-                break  # which we refuse
+                break  # our reader refuses it
             elif message.type is WSMsgType.CLOSE:
                 code = int(message.data).to_bytes(2, "big") if message.data else b""
                 messages.append(Control(Opcode.CLOSE, code + str(message.extra).encode()))
@@ -51,15 +51,15 @@ def mangled(draw: st.DrawFn) -> list[bytes]:
     """A few frames, some of their bytes replaced, removed or repeated, in chunks."""
     wire = bytearray(b"".join(draw(st.lists(frames, min_size=1, max_size=6))))
     for _ in range(draw(st.integers(0, 3))):
-        # Faults in the first bytes of a frame matter most; most frames are short.
-        where = draw(st.integers(0, max(0, len(wire) - 1)))
+        # Faults in the header matter most; most frames are short.
+        index = draw(st.integers(0, max(0, len(wire) - 1)))
         change = draw(st.sampled_from(["replace", "remove", "repeat"]))
         if change == "replace":
-            wire[where : where + 1] = draw(st.binary(min_size=1, max_size=1))
+            wire[index : index + 1] = draw(st.binary(min_size=1, max_size=1))
         elif change == "remove":
-            del wire[where : where + 1]
+            del wire[index : index + 1]
         else:
-            wire[where:where] = wire[where : where + draw(st.integers(1, 8))]
+            wire[index:index] = wire[index : index + draw(st.integers(1, 8))]
     cuts = sorted(draw(st.lists(st.integers(0, len(wire)), max_size=4)))
     return [bytes(wire[a:b]) for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
 
@@ -67,18 +67,18 @@ def mangled(draw: st.DrawFn) -> list[bytes]:
 @given(mangled())
 @example([masked(b"\xe2", first=0x01), masked(b"\x82\xac", first=0x80)])
 @example([masked(b"x" * MAX_BYTES)])
-def test_ours_is_only_ever_stricter(chunks: list[bytes]) -> None:
+def test_reader_accepts_no_more_than_aiohttp(chunks: list[bytes]) -> None:
     reader = FrameReader(MAX_BYTES)
-    ours: list[str | Control] = []
+    messages: list[str | Control] = []
     with contextlib.suppress(ProtocolViolation):
         for chunk in chunks:
-            ours += reader.feed(chunk)
-    assert _theirs(b"".join(chunks))[: len(ours)] == ours
+            messages += reader.feed(chunk)
+    assert _read_with_aiohttp(b"".join(chunks))[: len(messages)] == messages
 
 
-def test_the_oracle_is_awake() -> None:
+def test_oracle_reads_valid_frames() -> None:
     wire = masked(b"a") + masked(b"hi", first=0x89) + masked(b"\x03\xe8bye", first=0x88)
-    assert _theirs(wire) == [
+    assert _read_with_aiohttp(wire) == [
         "a",
         Control(Opcode.PING, b"hi"),
         Control(Opcode.CLOSE, b"\x03\xe8bye"),
