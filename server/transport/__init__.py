@@ -1,4 +1,4 @@
-"""Transport: the one place that knows what is inside the engines."""
+"""Transport: Socket.IO and Engine.IO connections over python-socketio and aiohttp."""
 
 from server.transport.admission import Admission
 from server.transport.config import MAX_REFUSED, SOCKET_PATH, TransportConfig

@@ -1,4 +1,4 @@
-"""Decides who may open a connection, before any token is looked at."""
+"""Admits or refuses new connections, before any token is verified."""
 
 from server.core.errors import FloorcastError
 from server.core.limits.connections import ConnectionLease, ConnectionLimits, ConnectRate
@@ -6,11 +6,11 @@ from server.ports import Clock, SharedLimits
 
 
 class Admission:
-    """Counts connections and attempts.
+    """Applies the limits on connections and on connection attempts.
 
-    Socket.IO can give a reason only to a client that has opened a connection. So a refused one
-    is let in as far as hearing why, for a few seconds and without a place of its own; when too
-    many of those are there, the next is turned away on HTTP.
+    Socket.IO can give a reason only to a client with an open connection. A refused client is
+    therefore connected without a lease for a few seconds, to receive a CONNECT_ERROR. If
+    `max_refused` such clients are connected, the next one is refused on HTTP.
     """
 
     def __init__(
@@ -26,13 +26,16 @@ class Admission:
         self._rate = rate
         self._clock = clock
         self._max_refused = max_refused
-        # What the other nodes have to say, where there are any.
+        # None if this node is alone.
         self._shared_limits = shared_limits
         self._refused_count = 0
         self.drain_error: FloorcastError | None = None
 
     async def admit(self, ip: str) -> tuple[ConnectionLease | None, FloorcastError | None]:
-        """A place, or the reason why there is none; raises it where even that is too much."""
+        """Admit a connection from this address: a lease, or the error to refuse it with.
+
+        Raises the error if the client must be refused on HTTP.
+        """
         if self.drain_error is not None:
             raise self.drain_error
         try:
@@ -48,9 +51,9 @@ class Admission:
             return None, error
 
     async def identify(self, lease: ConnectionLease, org: str, user_id: str) -> None:
-        """The connection is a user's, who is refused where all nodes have too many of them.
+        """Count the connection for a user; raises `LimitError` over the limit of all nodes.
 
-        To be forgotten as often as it was said.
+        Call `lease.forget` once for every successful call.
         """
         lease.identify(org, user_id)
         user = (org, user_id)
@@ -74,5 +77,5 @@ class Admission:
             raise
 
     def release_refused(self) -> None:
-        """A client that had been let in to hear why has gone."""
+        """Record that a refused client has disconnected."""
         self._refused_count -= 1

@@ -1,9 +1,9 @@
-"""What the transport has to be told, in one frozen record."""
+"""The configuration of the transport."""
 
 from dataclasses import dataclass
 
 SOCKET_PATH = "/socket.io/"
-# How many clients may be there only to hear why they are refused.
+# How many refused clients may be connected to receive their reason.
 MAX_REFUSED = 256
 
 
@@ -30,5 +30,5 @@ class TransportConfig:
 
     @property
     def clog_bytes(self) -> int:
-        """With so much waiting a client gets nothing more; a write on top of it still fits."""
+        """The buffer size at which a client is clogged; one more write still fits the buffer."""
         return self.buffer_bytes // 4

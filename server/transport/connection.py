@@ -1,4 +1,4 @@
-"""One client's Engine.IO connection: its packets, its namespaces, its health and its end."""
+"""One client's Engine.IO connection: packets, namespaces, heartbeat and closing."""
 
 import asyncio
 import logging
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PING = text_frame(b"2")
-# Reasons of an end after which nobody is to be had back.
+# Disconnect reasons after which a client cannot recover its connection state.
 SERVER_DISCONNECT = "sent away"
 PROTOCOL_ERROR = "broke the protocol"
-# Frames that a well-behaved client hardly ever sends; so many between two pings is an attack.
+# Stock clients hardly ever send these packets; so many between two pings are an attack.
 _MAX_USELESS = 64
-# Each refusal may have cost a signature check; a client that is in already gets more patience.
+# A refusal can cost a signature check; a joined client may be refused more often.
 _MAX_REFUSALS = 3
 _MAX_REFUSALS_WHEN_JOINED = 10
 _MAX_DEFERRED_BYTES = 4096
@@ -42,7 +42,7 @@ _MAX_DEFERRED_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class ClientRequest:
-    """What is kept of the request that opened a connection; the rest is let go."""
+    """The parts of the opening HTTP request that a connection keeps."""
 
     ip: str
     authorization: str | None = None
@@ -50,14 +50,14 @@ class ClientRequest:
 
 
 def _discard(frames: bytes) -> None:
-    """Where a closed connection's frames go."""
+    """Drop the frames of a closed connection."""
 
 
 class Connection:
-    """Everything that is known about one client below the namespaces.
+    """One client below the namespaces; implements the `Link` port.
 
-    It is the `Link` of the ports: `write` is the carrier's own method, kept here so that a
-    delivery costs one call, and replaced when a polling client upgrades.
+    `write` is the carrier's bound method, so that a delivery costs one call. It changes when a
+    polling client upgrades, and when writes are deferred or corked.
     """
 
     __slots__ = (
@@ -100,15 +100,15 @@ class Connection:
         self.lease = lease
         self.refusal = refusal
         self.sids: dict[str, str | None] = {}
-        # The namespaces whose events have offsets.
+        # Connection state recovery: the namespaces whose events carry an offset.
         self.offset_namespaces: tuple[str, ...] = ()
-        # Whether other nodes were asked for what its client had before.
+        # Other nodes are asked for the client's parked state at most once.
         self.tried_remote_recovery = False
         self.closed = False
         self.upgrading = False
         self.deflates = False
         self.clogged = False
-        # Neither clogged nor compressed, in one look: a delivery asks nothing else.
+        # Neither clogged nor compressed: the one flag that the hot path reads.
         self.accepts_plain = True
         self.write: Callable[[bytes], None] = _discard
         self._deferred = b""
@@ -126,15 +126,15 @@ class Connection:
         state = "closed" if self.closed else ",".join(self.sids) or "not joined"
         return f"<Connection {self.sid} {self.request.ip} {state}>"
 
-    # --- the carrier below
+    # --- carrier
 
     @property
     def carrier(self) -> Carrier | None:
-        """What carries the bytes now."""
+        """The current carrier; None after it is lost."""
         return self._carrier
 
     def use_carrier(self, carrier: Carrier) -> None:
-        """Use this carrier from now on."""
+        """Switch to this carrier."""
         self._flush()
         self._carrier = carrier
         self.write = carrier.write
@@ -142,10 +142,10 @@ class Connection:
         self.accepts_plain = not (self.deflates or self.clogged)
 
     def write_soon(self, frames: bytes) -> None:
-        """Write at the end of this turn of the loop, in one with what else comes in it.
+        """Write at the end of this loop iteration, joined with whatever is written until then.
 
-        A message that its sender hears too is then one write with the answer to the sender.
-        Whatever is written meanwhile goes behind it.
+        A message that its sender also receives then costs one write with the reply. Later writes
+        keep their order behind it.
         """
         if self.closed:
             return
@@ -154,11 +154,11 @@ class Connection:
             asyncio.get_running_loop().call_soon(self._flush)
         self._deferred += frames
         if len(self._deferred) > _MAX_DEFERRED_BYTES:
-            # It counts at once as something that the client has yet to read.
+            # Written bytes count against the buffer limit at once.
             self._flush()
 
     def cork(self) -> None:
-        """Hold what is written until the end of this turn of the loop, as far as it is little."""
+        """Hold writes until the end of this loop iteration, up to the clog limit."""
         if not self.closed:
             self.write = self._write_corked
             asyncio.get_running_loop().call_soon(self._flush)
@@ -166,7 +166,7 @@ class Connection:
     def _write_corked(self, frames: bytes) -> None:
         self._deferred += frames
         if len(self._deferred) > self._engine.config.clog_bytes:
-            # From here on it counts as something that the client has yet to read.
+            # Written bytes count against the buffer limit at once.
             self._flush()
 
     def _write_after_deferred(self, frames: bytes) -> None:
@@ -174,25 +174,25 @@ class Connection:
         self._flush()
 
     def _flush(self) -> None:
-        answer, self._deferred = self._deferred, b""
+        deferred, self._deferred = self._deferred, b""
         if self._carrier is not None and not self.closed:
             self.write = self._carrier.write
-            if answer:
-                self.write(answer)
+            if deferred:
+                self.write(deferred)
 
     @property
     def joined(self) -> bool:
-        """Whether it is in any namespace."""
+        """Whether the client has joined any namespace."""
         return any(self.sids.values())
 
     @property
     def busy(self) -> bool:
-        """Whether a packet of the client's is being dealt with, and the next ones wait."""
+        """Whether a packet is being handled; later packets wait."""
         return self._inbox.busy
 
     @property
     def waiting_count(self) -> int:
-        """How many of its packets wait behind the one that is being dealt with."""
+        """The number of packets behind the one that is being handled."""
         return self._inbox.waiting_count
 
     @property
@@ -211,7 +211,7 @@ class Connection:
         else:
             self._waiters.append(callback)
 
-    # --- what the client sends
+    # --- packets from the client
 
     def on_text(self, text: str) -> None:
         if self.closed:
@@ -224,8 +224,8 @@ class Connection:
                 self.on_violation(malformed.reason, 1002)
                 return
             if packet.kind is not PacketKind.CONNECT and packet.namespace not in self.sids:
-                # Stock clients wait until they are in. One that was let in and has left may
-                # have events on their way: its namespace stays in the table.
+                # Socket.IO: a client sends no packet before its CONNECT is accepted. Events may
+                # still be under way after a disconnect: left namespaces stay in `sids`.
                 self.on_violation("a packet for a namespace that was not joined", 1002)
             else:
                 self._inbox.put(packet)
@@ -237,9 +237,13 @@ class Connection:
             self.on_violation("unexpected engine packet", 1002)
 
     def on_control_frame(self) -> None:
+        self.count_useless()
+
+    def count_useless(self) -> None:
+        """Count a packet that stock clients hardly ever send; close after too many."""
         self._useless_count += 1
         if self._useless_count > _MAX_USELESS:
-            self.on_violation("too many control frames", 1008)
+            self.on_violation("too many useless packets", 1008)
 
     def on_close_request(self) -> None:
         self.close("client closed")
@@ -267,26 +271,26 @@ class Connection:
         self._engine.unwatch(self)
 
     async def wait_idle(self) -> None:
-        """Wait until every packet that came so far was dealt with."""
+        """Wait until every received packet is handled."""
         await self._inbox.wait_idle()
 
     async def _handle(self, packet: Packet) -> None:
-        # Who does not read our answers is given no more of them: what it asks waits, and soon
-        # its bytes wait in the network.
+        # A client that does not read its replies gets no more of them: its packets wait here,
+        # and soon in the network.
         while self.clogged and self.buffered_bytes > self._engine.config.buffer_bytes:
             await self._wait_writable()
         if not self.closed:
             await self._engine.on_packet(self, packet)
 
     async def _wait_writable(self) -> None:
-        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        writable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def tell() -> None:
-            if not room.done():
-                room.set_result(None)
+        def wake() -> None:
+            if not writable.done():
+                writable.set_result(None)
 
-        self.when_writable(tell)
-        await room
+        self.when_writable(wake)
+        await writable
 
     def _set_reading(self, reading: bool) -> None:
         if self._carrier is not None:
@@ -295,41 +299,39 @@ class Connection:
             else:
                 self._carrier.pause_reading()
 
-    # --- its health
+    # --- heartbeat
 
     def check(self, now: float) -> None:
-        """Act on whatever deadline has passed, and ask to be looked at again."""
+        """Act on an expired deadline and schedule the next check."""
         if self.closed:
             if self._carrier is not None:
                 self._carrier.abort()
             return
-        verdict = self._heartbeat.check(
-            now, self._carrier, joined=self.joined, clogged=self.clogged
-        )
-        if verdict in (Health.PING_TIMEOUT, Health.NOT_READING):
-            self.abort(verdict.value)
-        elif verdict in (Health.NOT_JOINED, Health.REFUSED):
-            self.close(verdict.value)
+        health = self._heartbeat.check(now, self._carrier, joined=self.joined, clogged=self.clogged)
+        if health in (Health.PING_TIMEOUT, Health.NOT_READING):
+            self.abort(health.value)
+        elif health in (Health.NOT_JOINED, Health.REFUSED):
+            self.close(health.value)
         else:
-            if verdict is Health.PING_DUE:
+            if health is Health.PING_DUE:
                 self.write(PING)
             self._engine.watch(self, self.next_check())
 
     def next_check(self) -> float:
-        """When `check` should be called next."""
+        """The time of the next `check`."""
         return self._heartbeat.next_check(joined=self.joined)
 
-    # --- its end
+    # --- closing
 
     def count_refusal(self) -> None:
-        """A namespace turned it away; who keeps asking is shown out."""
+        """Count a refused CONNECT; close the connection soon after too many."""
         self._refusal_count += 1
-        patience = _MAX_REFUSALS_WHEN_JOINED if self.joined else _MAX_REFUSALS
-        if self.refusal is not None or self._refusal_count >= patience:
+        max_refusals = _MAX_REFUSALS_WHEN_JOINED if self.joined else _MAX_REFUSALS
+        if self.refusal is not None or self._refusal_count >= max_refusals:
             self.close_soon()
 
     def close_soon(self) -> None:
-        """Give the client a moment to read what was written and go by itself."""
+        """Close after `leave_seconds`, unless the client closes first."""
         when = self._engine.clock.monotonic() + self._engine.config.leave_seconds
         if not self.closed and self._heartbeat.close_at(when):
             self._engine.watch(self, when)
@@ -342,10 +344,10 @@ class Connection:
         namespace: str | None = None,
         after_ms: int = 0,
     ) -> None:
-        """Say goodbye and close; with `namespace` only that one, while others are joined.
+        """Send a goodbye and close; with `namespace` close only that one if others are joined.
 
-        A stock client comes back by itself when its transport closes, and stays away when it
-        is sent a DISCONNECT: so the packet goes out exactly when it should stay away.
+        Stock Socket.IO clients reconnect after a closed transport, but not after a DISCONNECT
+        packet: it is sent if and only if `reconnect` is false.
         """
         if self.closed:
             return
@@ -358,33 +360,33 @@ class Connection:
             }
         )
         joined = [name for name, sid in self.sids.items() if sid is not None]
-        leaving = [namespace] if namespace in joined and not reconnect else joined
-        for name in leaving:
+        closing = [namespace] if namespace in joined and not reconnect else joined
+        for name in closing:
             self.write(self.event_frame(name, "goodbye", goodbye))
             if not reconnect:
                 self.write(text_frame(disconnect_packet(name)))
         if not reconnect:
-            for name in leaving:
+            for name in closing:
                 self._engine.on_namespace_closed(self, name, SERVER_DISCONNECT)
-        if len(leaving) == len(joined):
+        if len(closing) == len(joined):
             self.close(error.code.value)
 
     def emit(self, event: str, body: dict[str, object]) -> None:
-        """Send an event to every namespace that is joined."""
+        """Send an event to every joined namespace."""
         for namespace, sid in self.sids.items():
             if sid is not None:
                 self.write(self.event_frame(namespace, event, dumps(body)))
 
     def event_frame(self, namespace: str, event: str, body: bytes) -> bytes:
-        """An event of no topic, as this client wants it: with all that was written so far."""
-        opened = event_head(namespace, event, body)
+        """The frame of an event outside the log, with the current offset if the client uses it."""
+        encoded = event_head(namespace, event, body)
         if namespace not in self.offset_namespaces:
-            return plain_frame(opened)
+            return plain_frame(encoded)
         offsets = self._engine.offsets
-        return offsets.frame(opened, offsets.last_serial)
+        return offsets.frame(encoded, offsets.last_serial)
 
     def close(self, reason: str, close_code: int = 1000) -> None:
-        """End the connection; what was written still goes out, if the client takes it."""
+        """Close the connection after sending what is buffered, within `close_seconds`."""
         if self.closed:
             return
         self._flush()
@@ -395,7 +397,7 @@ class Connection:
             self._carrier.close(close_code)
 
     def abort(self, reason: str) -> None:
-        """End the connection now; what was written and not sent is lost."""
+        """Close the connection now; buffered bytes are lost."""
         if not self.closed:
             logger.info(
                 "aborted a connection",

@@ -1,4 +1,4 @@
-"""Runs a coroutine at once and makes a task only of what is left when it has to wait."""
+"""Runs a coroutine eagerly, so that it needs a task only if it suspends."""
 
 from collections.abc import Coroutine, Generator
 from types import TracebackType
@@ -6,10 +6,10 @@ from typing import Any, cast
 
 
 class _StartedCoroutine(Coroutine[Any, Any, None]):
-    """A started coroutine, as a coroutine that first repeats what it waits for.
+    """A suspended coroutine that yields its pending awaitable again to the task that resumes it.
 
-    A class and not a generator: a task that is cancelled before its first step throws
-    into us, and the throw must reach the started coroutine so that its `finally` runs.
+    Not a generator: a task that is cancelled before its first step calls `throw`, which must
+    reach the suspended coroutine so that its `finally` runs.
     """
 
     __slots__ = ("_awaited", "_coroutine", "_repeated")
@@ -40,14 +40,14 @@ class _StartedCoroutine(Coroutine[Any, Any, None]):
         self._coroutine.close()
 
     def __await__(self) -> Generator[Any, None, None]:
-        raise TypeError("a started coroutine is for a task, not for await")
+        raise TypeError("a started coroutine cannot be awaited: create a task of it")
 
 
 def start(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None] | None:
-    """Run until the first real wait; what is left is returned and needs a task.
+    """Run until the first suspension; return the rest for a task, or None if it finished.
 
-    A task a message costs more than most handlers do. Until its first wait the coroutine
-    runs outside any task, so it must not begin with `asyncio.timeout`.
+    A task for each message costs more than most handlers do. Until its first suspension the
+    coroutine runs outside any task, so it must not begin with `asyncio.timeout`.
     """
     try:
         awaited = coroutine.send(None)

@@ -1,4 +1,4 @@
-"""The Engine.IO server: HTTP requests become connections, and connections are kept healthy."""
+"""The Engine.IO v4 server: turns HTTP requests into connections and checks their deadlines."""
 
 import asyncio
 import logging
@@ -27,11 +27,11 @@ from server.transport.takeover import BadHandshake, accept_key, offers_deflate, 
 from server.transport.upgrade import Probe
 from server.transport.websocket import WebSocketCarrier
 
-# The stock classes log every packet at INFO, and would add a handler of their own.
+# python-engineio logs every packet at INFO, and adds a handler to a logger without one.
 STOCK_LOGGER = logging.getLogger("server.transport.stock")
 STOCK_LOGGER.setLevel(logging.WARNING)
 
-# Engine.IO's own numbers for a refused request; stock clients print the message beside them.
+# Engine.IO's error codes for a refused request; stock clients print the message.
 _UNKNOWN_TRANSPORT = (0, "Transport unknown")
 _NO_POLLING = (0, 'no polling here: connect with transports: ["websocket"]')
 _UNKNOWN_SESSION = (1, "Session ID unknown")
@@ -42,20 +42,24 @@ _BAD_VERSION = (5, "Unsupported protocol version")
 
 
 class ConnectionEvents(Protocol):
-    """Who speaks Socket.IO on top of the connections."""
+    """The Socket.IO layer above the connections.
+
+    Example: on `on_closed(connection, "ping timeout")` it ends every joined namespace. An
+    implementation that misses a call leaks the client's subscriptions.
+    """
 
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
-        """A well-formed Socket.IO packet came."""
+        """Handle a well-formed packet; one at a time for a connection, in order."""
 
     def on_namespace_closed(self, connection: Connection, namespace: str, reason: str) -> None:
-        """The connection stays, but one of its namespaces has ended."""
+        """End one namespace; the connection stays open. Called again, it must be a no-op."""
 
     def on_closed(self, connection: Connection, reason: str) -> None:
-        """The connection has ended, with all its namespaces."""
+        """End all namespaces of a closed connection; called exactly once, must not raise."""
 
 
 class Engine(engineio.AsyncServer):  # type: ignore[misc]
-    """python-engineio's server with its request handling, sockets and timers replaced."""
+    """python-engineio's server with our own request handling, sockets and timers."""
 
     connection_events: ConnectionEvents
 
@@ -86,7 +90,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     # --- requests
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
-        """Serve one HTTP request of a stock client."""
+        """Serve one Engine.IO HTTP request."""
         origin = request.headers.get("Origin")
         peer = request.remote or ""
         trusted = self._proxies.trusts(peer)
@@ -124,7 +128,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         connection = self.sockets.get(sid)
         if connection is None:
             closed_for = self._admission.drain_error
-            # It may be another node's, that a proxy can still ask.
+            # While draining answer 503: a proxy can retry on the node that has the session.
             return (
                 _refuse(_UNKNOWN_SESSION) if closed_for is None else _refuse_connection(closed_for)
             )
@@ -168,7 +172,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         try:
             return take_over(request, carrier, accept=accept, deflate=deflates, first_frames=first)
         except ConnectionResetError:
-            # Nobody is there to read an answer; raised, it would be a traceback in the log.
+            # The client has left; an exception here would only log a traceback.
             connection.on_lost()
             return _refuse(_BAD_REQUEST)
 
@@ -228,13 +232,13 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             connection.on_violation(malformed.reason, 1002)
             return _refuse(_BAD_REQUEST)
         if connection.waiting_count > self.config.polling_packets:
-            # Those of an earlier request: stock clients wait for its answer.
+            # Stock clients wait for the response to a POST before they send the next.
             connection.on_violation("too many packets wait", 1008)
             return _refuse(_BAD_REQUEST)
         for packet in packets:
             connection.on_text(packet)
         await connection.wait_idle()
-        # Who takes his leave has done nothing wrong.
+        # Engine.IO "1" closes: the response to an orderly close is still "ok".
         if connection.closed and packets[-1] != "1":
             return _refuse(_BAD_REQUEST)
         return web.Response(text="ok")
@@ -267,22 +271,22 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     # --- time
 
     def watch(self, watched: Connection | Probe, when: float) -> None:
-        """Call its `check` when this moment has come, instead of at any earlier date set."""
+        """Call `watched.check` at this time; replaces the time set before."""
         self._deadlines.set(watched, when)
 
     def unwatch(self, watched: Connection | Probe) -> None:
-        """It has ended."""
+        """Cancel the scheduled check of a closed connection or probe."""
         self._deadlines.cancel(watched)
         if self._all_closed is not None and not self._deadlines:
             self._all_closed.set()
 
     @property
     def watched_count(self) -> int:
-        """Connections that are open, and those that are still taking their leave."""
+        """The number of connections and probes that are open or still closing."""
         return len(self._deadlines)
 
     async def wait_closed(self, timeout_seconds: float) -> None:
-        """Wait until nobody is left; who lingers longer than this is cut off."""
+        """Wait until every connection is closed; abort those still open after the timeout."""
         self._all_closed = asyncio.Event()
         try:
             if self._deadlines:
@@ -293,7 +297,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
                 watched.check(math.inf)
 
     def tick(self) -> None:
-        """Look after every connection whose moment has come."""
+        """Check every connection whose time has come."""
         now = self.clock.monotonic()
         for watched in self._deadlines.pop_due(now):
             watched.check(now)
@@ -310,7 +314,7 @@ def _refuse_connection(error: FloorcastError) -> web.Response:
     if error.retry_after_ms is not None:
         response.headers["Retry-After"] = str(-(-error.retry_after_ms // 1000))
     if draining:
-        # What a proxy sends next on this connection is better sent on a new one.
+        # The proxy then opens a new connection, which can reach another node.
         response.force_close()
     return response
 

@@ -1,4 +1,4 @@
-"""Judges by the clock whether a connection is alive: joined in time, answering, and reading."""
+"""Checks by the clock that a connection joins in time, answers pings and reads."""
 
 from enum import Enum
 
@@ -7,7 +7,7 @@ from server.transport.links import Carrier
 
 
 class Health(Enum):
-    """What is to be done about a connection now."""
+    """The result of a check; every value but `OK` and `PING_DUE` ends the connection."""
 
     OK = "fine"
     PING_DUE = "due for a ping"
@@ -40,21 +40,21 @@ class Heartbeat:
         self._last_taken_bytes = -1
 
     def close_at(self, when: float) -> bool:
-        """The client is to be gone by then; False where that was said before."""
+        """Set the time by which the client must close; False if it was already set."""
         if self._close_at is not None:
             return False
         self._close_at = when
         return True
 
     def pong(self) -> bool:
-        """An answer came; False where nothing had been asked."""
-        asked = self._pong_by is not None
+        """Record a pong; False if no ping is outstanding."""
+        awaited = self._pong_by is not None
         self._pong_by = None
         self._extended = False
-        return asked
+        return awaited
 
     def check(self, now: float, carrier: Carrier | None, *, joined: bool, clogged: bool) -> Health:
-        """What is due now; a ping that is due counts as sent."""
+        """Check all deadlines; after `PING_DUE` the ping counts as sent."""
         if self._close_at is not None and now >= self._close_at:
             return Health.REFUSED
         if not joined and now >= self._join_by:
@@ -64,7 +64,7 @@ class Heartbeat:
                 return Health.OK
             if not clogged or self._extended:
                 return Health.PING_TIMEOUT
-            # Our ping waits behind what the client has not read yet: once, it gets the time again.
+            # The ping is queued behind bytes that the client has not read: extend once.
             self._extended = True
             self._pong_by = now + self._config.ping_timeout_seconds
             return Health.OK
@@ -77,17 +77,18 @@ class Heartbeat:
         return Health.PING_DUE
 
     def next_check(self, *, joined: bool) -> float:
-        """When to judge again."""
-        moment = self._ping_at if self._pong_by is None else self._pong_by
+        """The time of the next check."""
+        check_at = self._ping_at if self._pong_by is None else self._pong_by
         if self._close_at is not None:
-            return min(moment, self._close_at)
-        return moment if joined else min(moment, self._join_by)
+            return min(check_at, self._close_at)
+        return check_at if joined else min(check_at, self._join_by)
 
     def _is_stalled(self, carrier: Carrier | None) -> bool:
-        # Pongs can be sent without reading a ping; bytes that stand still cannot be forged.
+        # A client can send pongs without reading pings, but it cannot fake reading: nothing
+        # taken since the last ping means that it reads nothing.
         if carrier is None or carrier.buffered_bytes == 0:
             self._last_taken_bytes = -1
             return False
-        taken = carrier.taken_bytes
-        stalled, self._last_taken_bytes = taken == self._last_taken_bytes, taken
+        taken_bytes = carrier.taken_bytes
+        stalled, self._last_taken_bytes = taken_bytes == self._last_taken_bytes, taken_bytes
         return stalled

@@ -1,4 +1,4 @@
-"""Works off the packets of one connection in their order, at once where nothing has to wait."""
+"""Handles the packets of one connection in order, without a task if no handler suspends."""
 
 import asyncio
 from collections import deque
@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from server.core.wire.packets import Packet
 from server.transport import eager
 
-# Packets that wait while a handler waits; past this the client's bytes wait in the network.
+# Waiting packets; beyond this, reading from the client is paused.
 _MAX_WAITING = 64
 
 
 class Inbox:
-    """One packet at a time; `flow` is told to pause and resume the client."""
+    """Handles one packet at a time; `set_reading` pauses and resumes reading from the client."""
 
     __slots__ = ("_cleared", "_handle", "_set_reading", "_task", "_waiting")
 
@@ -27,16 +27,16 @@ class Inbox:
 
     @property
     def busy(self) -> bool:
-        """Whether a packet is being dealt with, and the next ones wait."""
+        """Whether a packet is being handled; later packets wait."""
         return self._task is not None
 
     @property
     def waiting_count(self) -> int:
-        """How many packets wait."""
+        """The number of waiting packets."""
         return 0 if self._waiting is None else len(self._waiting)
 
     def put(self, packet: Packet) -> None:
-        """Deal with it now, or when those before it are done."""
+        """Handle a packet now, or after those before it."""
         if self._task is not None:
             if self._waiting is None:
                 self._waiting = deque()
@@ -48,18 +48,18 @@ class Inbox:
         if rest is not None:
             self._task = asyncio.get_running_loop().create_task(rest, name="floorcast-packet")
             if self._cleared:
-                # What it has done so far has ended the connection.
+                # The handler closed its own connection before it suspended.
                 self._task.cancel()
 
     def clear(self) -> None:
-        """The connection has ended: what waits is forgotten, what runs is cancelled."""
+        """Drop the waiting packets and cancel the running handler: the connection has ended."""
         self._cleared = True
         self._waiting = None
         if self._task is not None:
             self._task.cancel()
 
     async def wait_idle(self) -> None:
-        """Wait until every packet that came so far was dealt with."""
+        """Wait until every received packet is handled."""
         if self._task is not None:
             await asyncio.wait([self._task])
 

@@ -1,59 +1,67 @@
-"""What a connection asks of the thing that carries its bytes, and who is told about them."""
+"""The ports between a connection and its carrier: a WebSocket, or polling requests."""
 
 from typing import Protocol
 
 
 class Carrier(Protocol):
-    """A transport as the connection above it sees it: a WebSocket, or polling requests."""
+    """The transport of a connection.
+
+    It must keep the order of writes and call `CarrierEvents.on_lost` exactly once. Example:
+    `carrier.write(text_frame(b"2"))` sends a ping over either transport.
+    """
 
     @property
     def deflates(self) -> bool:
-        """Whether compression was negotiated."""
+        """Whether the client negotiated permessage-deflate."""
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes that were written and have not left this process."""
+        """Bytes that are written and have not left this process."""
 
     @property
     def taken_bytes(self) -> int:
-        """Bytes that have left since the start; it stands still when the client does not read."""
+        """Bytes that have left this process; constant while the client does not read."""
 
     def write(self, frames: bytes) -> None:
-        """Send one or more complete text frames; after the end this is nothing."""
+        """Send one or more complete text frames; a no-op once closed."""
 
     def pause_reading(self) -> None:
-        """Let the client's bytes wait in the network for a while."""
+        """Stop reading from the client, so that its bytes wait in the network."""
 
     def resume_reading(self) -> None:
-        """Take the client's bytes again."""
+        """Read from the client again."""
 
     def close(self, close_code: int) -> None:
-        """Say goodbye on this layer, send what is buffered, and end."""
+        """Send what is buffered and a WebSocket close frame, then close."""
 
     def abort(self) -> None:
-        """End now; what is buffered is lost."""
+        """Close now; buffered bytes are lost."""
 
 
 class CarrierEvents(Protocol):
-    """Who hears a carrier: a connection, or the probe of an upgrade."""
+    """The receiver of a carrier's events: a connection, or the probe of an upgrade.
+
+    The carrier calls these in the order of the events. An implementation must not await or
+    block: reading stops meanwhile.
+    """
 
     def on_text(self, text: str) -> None:
-        """One Engine.IO packet came."""
+        """Handle one Engine.IO packet."""
 
     def on_control_frame(self) -> None:
-        """A control frame came that costs us time and means nothing to us."""
+        """Count a WebSocket ping, pong or other frame that carries no packet."""
 
     def on_close_request(self) -> None:
-        """The client wants to end the WebSocket."""
+        """Close: the client sent a close frame (RFC 6455, 5.5.1)."""
 
     def on_violation(self, reason: str, close_code: int) -> None:
-        """The client broke the protocol; nothing after this point was read."""
+        """Close with this code: the client broke the protocol; its later bytes are dropped."""
 
     def on_clogged(self) -> None:
-        """So much waits that the client has to read before it gets more."""
+        """Stop writing: the buffer is over the clog limit."""
 
     def on_writable(self) -> None:
-        """The client has read most of what waited for it."""
+        """Resume writing: the client has read most of the buffer."""
 
     def on_lost(self) -> None:
-        """The carrier has ended, whoever ended it."""
+        """Release the carrier: it is closed, by either side."""

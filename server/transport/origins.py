@@ -1,4 +1,4 @@
-"""Decides which web pages may connect: those of our own origin, and those on the list."""
+"""Checks the Origin header: pages of our own origin and of the allow list may connect."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ ANY = "*"
 
 
 class OriginPolicy:
-    """Browsers name the page's origin; programs send none and are judged by their token."""
+    """The allowed origins. Browsers send an Origin header; other programs need only a token."""
 
     def __init__(self, allowed: Iterable[str]) -> None:
         names = frozenset(origin.rstrip("/").lower() for origin in allowed)
@@ -14,7 +14,7 @@ class OriginPolicy:
         self._allowed = names
 
     def allows(self, origin: str | None, *, scheme: str, host: str | None) -> bool:
-        """Whether a page of `origin` may talk to the server reached as `scheme://host`."""
+        """Whether a page of `origin` may connect to the server at `scheme://host`."""
         if origin is None or self._any:
             return True
         named = origin.lower()

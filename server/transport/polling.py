@@ -1,20 +1,20 @@
-"""One polling client: what is written waits here until its next request fetches it."""
+"""The carrier of a polling client: buffers packets until its next GET request."""
 
 import asyncio
 
 from server.core.wire.frames import split_text_frames
 from server.transport.links import CarrierEvents
 
-# The stock Python client gives up where an answer has more, and takes its leave.
+# The stock Python client disconnects if one response has more packets.
 _MAX_PACKETS = 16
 
 
 class OverlappingPoll(Exception):
-    """The client asked again while an earlier request of its was still waiting."""
+    """The client polled while its previous poll was still waiting."""
 
 
 class PollingCarrier:
-    """Turns frames back into packets, so that nobody above needs to know who polls."""
+    """Converts frames back into packets, so that all layers above write frames only."""
 
     deflates = False
 
@@ -49,7 +49,7 @@ class PollingCarrier:
 
     @property
     def has_waiting_poll(self) -> bool:
-        """Whether a request of the client waits here for something to fetch."""
+        """Whether a poll is waiting for packets."""
         return self._waiter is not None
 
     def write(self, frames: bytes) -> None:
@@ -64,12 +64,12 @@ class PollingCarrier:
             self._events.on_clogged()
 
     def complete_poll(self) -> None:
-        """Let the waiting request go, with what there is."""
+        """Complete the waiting poll with the buffered packets; a no-op if none waits."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def take_packets(self, max_packets: int | None = None) -> list[bytes]:
-        """What waits, for the client or for the carrier that takes over."""
+        """Remove and return buffered packets, for a poll or for the carrier of an upgrade."""
         packets = self._packets[:max_packets]
         del self._packets[:max_packets]
         size = sum(map(len, packets))
@@ -81,29 +81,29 @@ class PollingCarrier:
         return packets
 
     async def poll(self) -> list[bytes]:
-        """Wait until there is something to fetch, or until the connection ends."""
+        """Wait for packets or for the close; raises `OverlappingPoll` if a poll already waits."""
         if self._waiter is not None:
             raise OverlappingPoll
         if not self._packets and not self._closed:
-            # The wait is bounded: a ping is written every interval, and who does not answer
-            # it is ended.
+            # The ping interval bounds this wait: a ping completes the poll, and an unanswered
+            # ping closes the connection.
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
-        # After the end there is no next poll: the goodbye is the last packet.
+        # No poll follows the close: the last response carries everything.
         return self.take_packets(None if self._closed else _MAX_PACKETS)
 
     def pause_reading(self) -> None:
-        """Nothing: a client's next post is only answered when this one was dealt with."""
+        """No-op: a POST is answered only after its packets are handled."""
 
     def resume_reading(self) -> None:
-        """Nothing, as above."""
+        """No-op, as above."""
 
     def close(self, close_code: int) -> None:
-        # What was written before can still be fetched by the request that waits now; one
-        # that comes later hears that the session is unknown, and the client reconnects.
+        # The waiting poll still fetches the buffered packets. A later one gets Engine.IO's
+        # "Session ID unknown", and the client reconnects.
         if not self._closed:
             self._closed = True
             self.complete_poll()

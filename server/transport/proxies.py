@@ -1,4 +1,4 @@
-"""Finds the address a request really came from, through proxies that we trust."""
+"""Finds a client's address behind trusted proxies."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -7,7 +7,7 @@ _MAX_HOPS = 32
 
 
 class TrustedProxies:
-    """The networks whose `X-Forwarded-*` headers count; everybody else's are noise."""
+    """The networks whose `X-Forwarded-*` headers are believed; all others are ignored."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(
@@ -15,17 +15,17 @@ class TrustedProxies:
         )
 
     def trusts(self, address: str) -> bool:
-        """Whether a hop with this address may speak for others."""
+        """Whether the address belongs to a trusted proxy."""
         if not self._networks:
             return False
         parsed = _parse(address)
         return parsed is not None and any(parsed in network for network in self._networks)
 
     def client_address(self, peer: str, forwarded_for: str | None) -> str:
-        """The right-most hop that we do not trust, or the last one that made sense.
+        """The right-most untrusted hop of `X-Forwarded-For`, or the last valid hop.
 
-        A client can write any header, but only in front of what the proxies append: so the
-        list is read from its end, and reading stops where trust does.
+        A client can forge entries only in front of those that proxies append: the list is read
+        from its end up to the first untrusted address.
         """
         if forwarded_for is None or not self.trusts(peer):
             return peer

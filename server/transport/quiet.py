@@ -1,4 +1,4 @@
-"""Keeps aiohttp's log to one line for a malformed HTTP request: rubbish earns no traceback."""
+"""Reduces aiohttp's log of a malformed HTTP request to one line without a traceback."""
 
 import logging
 
@@ -12,7 +12,7 @@ def _drop_traceback(record: logging.LogRecord) -> bool:
     if kind is not None and issubclass(kind, HttpProcessingError):
         record.exc_info = None
         record.levelno, record.levelname = logging.INFO, "INFO"
-        # aiohttp's own text has one argument, the address.
+        # aiohttp's message has one argument, the address.
         record.msg = "refused a malformed HTTP request from %s"
     return True
 

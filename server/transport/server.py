@@ -1,4 +1,4 @@
-"""The Socket.IO server: packets become calls of the two namespaces, and replies become acks."""
+"""The Socket.IO server: dispatches packets to the namespaces and sends replies as acks."""
 
 import asyncio
 import functools
@@ -27,18 +27,18 @@ from server.transport.config import TransportConfig
 from server.transport.connection import Connection
 from server.transport.engine import STOCK_LOGGER, Engine
 
-# Events that their sender hears back at once: both go out in one write.
+# Events that are delivered to their sender too: the ack and the event share one write.
 _ECHOED_EVENTS = frozenset(("send",))
 
-# What a namespace raises to turn a client away, with a message and data for it.
+# Raised by a namespace's connect handler to refuse a client, with a message and data.
 ConnectionRefused = exceptions.ConnectionRefusedError
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a namespace answers when it lets a client in: the frames that it is still to send.
+    """The result of an accepted CONNECT: the frames still to send and the connection id.
 
-    Who is had back goes by the id that it had, and has had its CONNECT.
+    A recovered client keeps its previous connection id, and its CONNECT is already sent.
     """
 
     first_frames: bytes
@@ -46,10 +46,10 @@ class Accepted:
 
 
 class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
-    """python-socketio's server over our engine; every event passes `trigger_event`.
+    """python-socketio's server over our engine; dispatches every event by `trigger_event`.
 
-    Nothing is sent to a client that has not joined: frames reach a connection only through
-    the link that a namespace is given when its connect handler has said yes.
+    A client that has not joined receives no events: only an accepted connect handler gets a
+    link to write to.
     """
 
     eio: Engine
@@ -61,8 +61,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             Engine, config=config, admission=admission, offsets=offsets, clock=clock
         )
         super().__init__(
-            # An empty list would open "/" without authentication: the list is explicit, and
-            # our own connect handling serves registered namespaces alone.
+            # An empty list would open "/" without authentication.
             namespaces=["/market", "/session"],
             async_mode="aiohttp",
             async_handlers=False,
@@ -77,25 +76,25 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     @property
     def connection_count(self) -> int:
-        """Open Engine.IO connections, joined or not."""
+        """The number of open Engine.IO connections, joined or not."""
         return len(self.eio.sockets)
 
     def connections(self) -> list[Connection]:
-        """The open connections at this moment."""
+        """A copy of the list of open connections."""
         return list(self.eio.sockets.values())
 
     async def close_all(self, error: FloorcastError) -> None:
-        """Say goodbye to everybody and wait, for a bounded time, until all have gone."""
+        """Disconnect every client, and wait at most twice `close_seconds` for the close."""
         for connection in self.connections():
             connection.disconnect(error, reconnect=True)
         await self.eio.wait_closed(self._config.close_seconds)
         if self._disconnect_tasks:
             await asyncio.wait(self._disconnect_tasks, timeout=self._config.close_seconds)
 
-    # --- what the engine hands up
+    # --- events of the engine
 
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
-        """Do what a well-formed packet asks for."""
+        """Dispatch a packet to its namespace."""
         if packet.kind is PacketKind.EVENT:
             await self._on_event(connection, packet)
         elif packet.kind is PacketKind.CONNECT:
@@ -106,26 +105,26 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             sid = connection.sids.get(packet.namespace)
             handler = self.namespace_handlers[packet.namespace]
             if sid is None or not handler.acknowledge(sid, packet.id):
-                # Late, or forged: a client may not make many of these.
-                connection.on_control_frame()
+                # A late or forged ack.
+                connection.count_useless()
 
     async def _on_event(self, connection: Connection, packet: Packet) -> None:
         namespace = packet.namespace
         sid = connection.sids.get(namespace)
         if sid is None:
-            # It was on its way when the namespace ended.
+            # The client sent it before it knew that the namespace is closed.
             return
         event, *arguments = cast("list[Any]", packet.data)
         handler = self.namespace_handlers[namespace]
         reply = await handler.trigger_event(event, sid, *arguments)
         if packet.id is not None:
-            answer = text_frame(ack_packet(namespace, packet.id, dumps(reply)))
+            ack = text_frame(ack_packet(namespace, packet.id, dumps(reply)))
             if event in _ECHOED_EVENTS:
-                connection.write_soon(answer)
+                connection.write_soon(ack)
             else:
-                # Alone: a client that awaits an answer may look at it later than at an event
-                # that came in the same bytes.
-                connection.write(answer)
+                # Not joined with other writes: a client may process its awaited ack later than
+                # an event that arrives in the same bytes.
+                connection.write(ack)
         elif not reply["ok"]:
             error = dumps(reply["error"])
             connection.write(connection.event_frame(namespace, "error", error))
@@ -136,8 +135,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             connection.on_violation("a second CONNECT", 1002)
             return
         if namespace in connection.sids:
-            # It was in, and left. That is no event, and each time costs more than most of them.
-            connection.on_control_frame()
+            # A CONNECT after a disconnect passes no event limit, but costs more than most events.
+            connection.count_useless()
             if connection.closed:
                 return
         try:
@@ -145,7 +144,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
                 raise connection.refusal
             handler = self.namespace_handlers.get(namespace)
             if handler is None:
-                raise RequestError(ErrorCode.REQUEST_INVALID, "there is no such namespace")
+                raise RequestError(ErrorCode.REQUEST_INVALID, "unknown namespace")
         except FloorcastError as error:
             self._refuse(connection, namespace, error.message, error.body())
             return
@@ -158,7 +157,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             return
         connection.sids[namespace] = accepted.connection_id
         if connection.closed:
-            # It broke, or was let go, while it was sent what it had missed.
+            # It closed during the connect handler.
             self.on_namespace_closed(connection, namespace, self.reason.TRANSPORT_CLOSE)
             return
         connection.write(accepted.first_frames)
@@ -169,14 +168,14 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         connection.count_refusal()
 
     def on_namespace_closed(self, connection: Connection, namespace: str, reason: str) -> None:
-        """One namespace of a connection has ended; unknown ones are nothing."""
+        """End one namespace of a connection; a no-op if it is not joined."""
         sid = connection.sids.get(namespace)
         if sid is not None:
             connection.sids[namespace] = None
             self._trigger_disconnect(namespace, sid, reason)
 
     def on_closed(self, connection: Connection, reason: str) -> None:
-        """A connection has ended, and with it all that it had joined."""
+        """End every joined namespace of a closed connection."""
         for namespace in connection.sids:
             self.on_namespace_closed(connection, namespace, reason)
 

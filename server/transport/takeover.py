@@ -1,8 +1,8 @@
-"""Takes an upgraded connection away from aiohttp, so that no task or HTTP parser stays with it.
+"""Takes a WebSocket connection over from aiohttp, so that it costs no task and no HTTP parser.
 
-aiohttp keeps two tasks, a request, a parser and a message queue for every WebSocket. Ours
-answers the handshake, hands the bare transport to a protocol of our own and lets aiohttp's
-request handler end: what is left is the transport and the protocol.
+aiohttp keeps two tasks, a request, a parser and a queue for every WebSocket. `take_over`
+answers the handshake and moves the transport to our own protocol; aiohttp's request handler
+then ends.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from aiohttp.web_request import BaseRequest
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _DEFLATE = "permessage-deflate"
-# No context takeover in either direction: a connection then keeps no zlib window, and a frame
-# compressed once is right for every client.
+# RFC 7692, 7.1.1. Without context takeover a connection keeps no zlib window, and a frame is
+# compressed once for all clients.
 _DEFLATE_REPLY = (
     "Sec-WebSocket-Extensions: permessage-deflate; "
     "server_no_context_takeover; client_no_context_takeover\r\n"
@@ -25,51 +25,54 @@ _DEFLATE_REPLY = (
 
 
 class BadHandshake(Exception):
-    """The request asks for a WebSocket in a way that we cannot serve."""
+    """The request is not a WebSocket handshake that we can serve."""
 
 
 class TakenOverResponse(web.StreamResponse):
-    """Stands for a response that was already sent on a connection that aiohttp gave up."""
+    """A placeholder for the response that `take_over` has already sent."""
 
     def __init__(self) -> None:
         super().__init__(status=101)
         self.force_close()
 
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
-        """Nothing: the transport is not aiohttp's any more."""
+        """No-op: aiohttp no longer owns the transport."""
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing, as above."""
+        """No-op, as above."""
 
 
 def accept_key(request: web.BaseRequest) -> str:
-    """Check a WebSocket handshake (RFC 6455, 4.2.1) and compute its answer."""
+    """Check a WebSocket handshake (RFC 6455, 4.2.1) and return the accept key (4.2.2).
+
+    Raises `BadHandshake`.
+    """
     headers = request.headers
     if headers.get("Upgrade", "").strip().lower() != "websocket":
-        raise BadHandshake("the Upgrade header does not ask for a websocket")
+        raise BadHandshake("the Upgrade header must be websocket")
     connection = headers.get("Connection", "").lower().split(",")
     if "upgrade" not in (token.strip() for token in connection):
-        raise BadHandshake("the Connection header does not ask for an upgrade")
+        raise BadHandshake("the Connection header must contain upgrade")
     if headers.get("Sec-WebSocket-Version", "").strip() != "13":
-        raise BadHandshake("only version 13 of the WebSocket protocol is served")
+        raise BadHandshake("Sec-WebSocket-Version must be 13")
     key = headers.get("Sec-WebSocket-Key", "").strip()
     try:
         nonce = base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError):
         nonce = b""
     if len(nonce) != 16:
-        raise BadHandshake("the Sec-WebSocket-Key header is not 16 bytes of base64")
+        raise BadHandshake("Sec-WebSocket-Key must be 16 bytes in base64")
     digest = hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
     return base64.b64encode(digest).decode()
 
 
 def offers_deflate(request: web.BaseRequest) -> bool:
-    """Whether the client can do compression without demanding a window from us."""
+    """Whether the client offers permessage-deflate without `server_max_window_bits`."""
     for header in request.headers.getall("Sec-WebSocket-Extensions", ()):
         for offer in header.split(","):
             name, *parameters = (part.strip().lower() for part in offer.split(";"))
-            # A client may ask for a smaller server window; ours is fixed, so that offer is passed.
+            # RFC 7692, 7.1.2.1: our window size is fixed, so such an offer is declined.
             if name == _DEFLATE and not any(p.startswith("server_max_window") for p in parameters):
                 return True
     return False
@@ -83,7 +86,10 @@ def take_over(
     deflate: bool,
     first_frames: bytes = b"",
 ) -> TakenOverResponse:
-    """Answer the handshake, move the transport to `protocol`, and send the first frames."""
+    """Answer the handshake, move the transport to `protocol`, and send the first frames.
+
+    Raises `ConnectionResetError` if the client has left.
+    """
     handler = request.protocol
     transport = handler.transport
     if transport is None or transport.is_closing():
@@ -98,13 +104,12 @@ def take_over(
         ).encode()
     )
     early, handler._message_tail = handler._message_tail, b""
-    # Without its transport the handler's clean-up gives back what is aiohttp's and no more.
+    # Without its transport, the handler's clean-up releases only aiohttp's own state.
     handler.transport = None
     handler.connection_lost(None)
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
-    # aiohttp may have paused reading, because of those early bytes; on a transport that
-    # reads this is nothing.
+    # aiohttp may have paused reading because of early bytes; otherwise a no-op.
     transport.resume_reading()
     if first_frames:
         transport.write(first_frames)

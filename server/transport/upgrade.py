@@ -1,4 +1,4 @@
-"""Moves a polling client to a WebSocket: probe, answer, switch, and nothing lost between."""
+"""Upgrades a polling client to a WebSocket without losing packets (Engine.IO, "Upgrade")."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ _NOOP = text_frame(b"6")
 
 
 class Probe:
-    """Hears a WebSocket that wants to take a polling connection over, until it may."""
+    """A WebSocket that upgrades a polling connection: "2probe", "3probe", then "5"."""
 
     __slots__ = ("_connection", "_engine", "_probed", "carrier")
 
@@ -34,12 +34,12 @@ class Probe:
         )
 
     def begin(self, now: float) -> None:
-        """The WebSocket is open; the client has a limited time to use it."""
+        """Start the time limit of the upgrade; the WebSocket is open."""
         self._connection.upgrading = True
         self._engine.watch(self, now + self._engine.config.probe_seconds)
 
     def check(self, now: float) -> None:
-        """Too slow: the client goes on polling."""
+        """Fail the upgrade: the probe timed out, and the client keeps polling."""
         self._fail(1000)
 
     def on_text(self, text: str) -> None:
@@ -50,7 +50,7 @@ class Probe:
         elif not self._probed and text == "2probe":
             self._probed = True
             self.carrier.write(_PROBED)
-            # The client waits for its last poll to return before it switches.
+            # Engine.IO: a noop packet completes the last poll, which the client awaits.
             polling.write(_NOOP)
         elif self._probed and text == "5":
             self._upgrade(polling)
@@ -63,21 +63,21 @@ class Probe:
         self._engine.unwatch(self)
         self.carrier.set_events(connection)
         connection.use_carrier(self.carrier)
-        waiting = b"".join(
+        pending = b"".join(
             text_frame(packet) for packet in polling.take_packets() if packet != b"6"
         )
         polling.complete_poll()
-        if waiting:
-            self.carrier.write(waiting)
+        if pending:
+            self.carrier.write(pending)
 
     def on_control_frame(self) -> None:
-        """A control frame before the switch means nothing."""
+        """No-op: the probe's time limit bounds the number of control frames."""
 
     def on_clogged(self) -> None:
-        """Hardly anything is written before the switch."""
+        """No-op: only "3probe" is written before the upgrade."""
 
     def on_writable(self) -> None:
-        """As above."""
+        """No-op, as above."""
 
     def on_close_request(self) -> None:
         self._fail(1000)
@@ -90,7 +90,7 @@ class Probe:
         self._fail(close_code)
 
     def _fail(self, close_code: int) -> None:
-        # A second look, one close later, is for a client that does not take its leave.
+        # A second check aborts a client that does not complete the close.
         self._engine.watch(self, self._engine.clock.monotonic() + self._engine.config.close_seconds)
         if self._connection.upgrading:
             self._connection.upgrading = False

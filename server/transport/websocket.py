@@ -1,4 +1,4 @@
-"""One WebSocket as an asyncio protocol: frames in, text out, no task and no queue."""
+"""The WebSocket carrier: an asyncio protocol without a task or a queue."""
 
 import asyncio
 from typing import cast
@@ -9,7 +9,7 @@ from server.transport.links import CarrierEvents
 
 
 class WebSocketCarrier(asyncio.Protocol):
-    """Lives on a transport that was taken over from aiohttp."""
+    """Reads and writes frames on a transport that was taken over from aiohttp."""
 
     __slots__ = ("_clog_bytes", "_events", "_reader", "_transport", "_written", "deflates")
 
@@ -24,7 +24,7 @@ class WebSocketCarrier(asyncio.Protocol):
         self.deflates = deflates
 
     def set_events(self, events: CarrierEvents) -> None:
-        """Let somebody else hear this carrier from now on."""
+        """Send further events to this receiver."""
         self._events = events
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -80,7 +80,7 @@ class WebSocketCarrier(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         transport = self._transport
-        # uvloop raises where the transport has been closed, until it says that it is lost.
+        # uvloop raises on a closing transport.
         if transport is not None and not transport.is_closing():
             transport.pause_reading()
 

@@ -1,4 +1,4 @@
-"""Runs the tests of the transport on both loops: Python's own, and the one that serves."""
+"""Runs the transport tests on asyncio's event loop and on uvloop."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -10,5 +10,5 @@ Factories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Factories:
-    """Two loops differ in what a closing transport puts up with."""
+    """Both loops: they differ in what a closing transport allows."""
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -1,4 +1,4 @@
-"""Where requests come from, through proxies, and from which pages."""
+"""Tests client addresses behind proxies, and allowed origins."""
 
 import pytest
 
@@ -28,18 +28,18 @@ PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"])
         ("", "198.51.100.1", ""),
     ],
 )
-def test_the_right_most_hop_that_is_not_ours_is_the_client(
+def test_right_most_untrusted_hop_is_the_client(
     peer: str, forwarded: str | None, client: str
 ) -> None:
     assert PROXIES.client_address(peer, forwarded) == client
 
 
-def test_without_trusted_proxies_headers_mean_nothing() -> None:
+def test_forwarded_headers_need_a_trusted_proxy() -> None:
     assert TrustedProxies([]).client_address("127.0.0.1", "198.51.100.1") == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
-    ("allowed", "origin", "verdict"),
+    ("allowed", "origin", "is_allowed"),
     [
         ((), None, True),
         ((), "http://floor.example", True),
@@ -53,12 +53,12 @@ def test_without_trusted_proxies_headers_mean_nothing() -> None:
         (("*",), "null", True),
     ],
 )
-def test_pages_of_our_own_origin_and_of_the_list_may_connect(
-    allowed: tuple[str, ...], origin: str | None, verdict: bool
+def test_own_origin_and_listed_origins_are_allowed(
+    allowed: tuple[str, ...], origin: str | None, is_allowed: bool
 ) -> None:
     policy = OriginPolicy(allowed)
-    assert policy.allows(origin, scheme="http", host="floor.example") is verdict
+    assert policy.allows(origin, scheme="http", host="floor.example") is is_allowed
 
 
-def test_without_a_host_there_is_no_own_origin() -> None:
+def test_request_without_a_host_has_no_own_origin() -> None:
     assert not OriginPolicy(()).allows("http://floor.example", scheme="http", host=None)

@@ -1,4 +1,4 @@
-"""Fails when an internal that the transport leans on has changed in a new release."""
+"""Fails if a dependency changes an internal that the transport uses."""
 
 import asyncio
 import importlib.metadata
@@ -19,20 +19,20 @@ from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import running
 
 
-def test_the_engines_are_the_releases_that_were_read() -> None:
+def test_installed_releases_are_the_verified_ones() -> None:
     pinned = {"python-socketio": "5.18.1", "python-engineio": "4.15.1", "aiohttp": "3.14.5"}
     assert {name: importlib.metadata.version(name) for name in pinned} == pinned
 
 
-def test_socketio_asks_a_method_for_the_class_of_its_engine() -> None:
+def test_socketio_gets_its_engine_class_from_a_method() -> None:
     assert socketio.AsyncServer()._engineio_server_class() is engineio.AsyncServer
     source = inspect.getsource(socketio.AsyncServer.__mro__[1].__init__)
     assert "self.eio = self._engineio_server_class()(**engineio_options)" in source
 
 
-async def test_socketio_serves_what_our_engine_handles() -> None:
-    async with running() as floor:
-        sio = floor.server.sockets
+async def test_socketio_server_uses_our_engine() -> None:
+    async with running() as node:
+        sio = node.server.sockets
         assert isinstance(sio, socketio.AsyncServer)
         assert isinstance(sio.eio, Engine)
         assert isinstance(sio.eio, engineio.AsyncServer)
@@ -42,7 +42,7 @@ async def test_socketio_serves_what_our_engine_handles() -> None:
         assert sio.always_connect is False
 
 
-async def test_engineio_routes_all_three_methods_to_handle_request() -> None:
+async def test_engineio_routes_all_methods_to_handle_request() -> None:
     engine = socketio.AsyncServer(async_mode="aiohttp").eio
     app = web.Application()
     engine.attach(app, "/socket.io/")
@@ -51,19 +51,19 @@ async def test_engineio_routes_all_three_methods_to_handle_request() -> None:
     assert ("OPTIONS", engine.handle_request) in routes
 
 
-def test_ids_of_connections_are_random_and_unique() -> None:
+def test_connection_ids_are_random_and_unique() -> None:
     engine = socketio.AsyncServer(async_mode="aiohttp").eio
     ids = {engine.generate_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert all(len(each) == 20 for each in ids)
 
 
-def test_a_refusal_carries_a_message_and_data() -> None:
+def test_connection_refused_error_carries_message_and_data() -> None:
     refused = socketio.exceptions.ConnectionRefusedError("why", {"code": "x"})
     assert refused.error_args == {"message": "why", "data": {"code": "x"}}
 
 
-def test_aiohttps_handler_has_the_parts_that_a_takeover_moves() -> None:
+def test_aiohttp_handler_has_the_internals_that_takeover_uses() -> None:
     assert "_message_tail" in RequestHandler.__slots__
     source = inspect.getsource(RequestHandler.connection_lost)
     assert "self._manager.connection_lost(self, exc)" in source
@@ -71,11 +71,11 @@ def test_aiohttps_handler_has_the_parts_that_a_takeover_moves() -> None:
     assert "if self.transport is not None:" in inspect.getsource(RequestHandler.force_close)
 
 
-async def test_a_taken_over_connection_leaves_no_task_and_no_handler_with_aiohttp() -> None:
-    async with running() as floor:
-        client = await RawClient.connect(floor.port, floor.token())
+async def test_taken_over_connection_leaves_no_aiohttp_task() -> None:
+    async with running() as node:
+        client = await RawClient.connect(node.port, node.token())
         before = asyncio.all_tasks()
-        clients = [await RawClient.connect(floor.port, floor.token()) for _ in range(5)]
+        clients = [await RawClient.connect(node.port, node.token()) for _ in range(5)]
         handlers = [
             task
             for task in asyncio.all_tasks() - before
@@ -84,10 +84,10 @@ async def test_a_taken_over_connection_leaves_no_task_and_no_handler_with_aiohtt
         assert handlers == []
         for each in (client, *clients):
             each.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_aiohttp_asks_nothing_more_of_a_response_that_stands_for_a_taken_over_one() -> None:
+async def test_placeholder_response_sends_nothing() -> None:
     response = TakenOverResponse()
     request = aiohttp.test_utils.make_mocked_request("GET", "/")
     assert await response.prepare(request) is None
@@ -96,9 +96,9 @@ async def test_aiohttp_asks_nothing_more_of_a_response_that_stands_for_a_taken_o
     assert response.keep_alive is False
 
 
-async def test_a_slow_request_head_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
-    async with running({"limits.head_timeout_seconds": 0.05}) as floor:
-        reader, writer = await asyncio.open_connection(floor.host, floor.port)
+async def test_slow_request_head_times_out(caplog: pytest.LogCaptureFixture) -> None:
+    async with running({"limits.head_timeout_seconds": 0.05}) as node:
+        reader, writer = await asyncio.open_connection(node.host, node.port)
         writer.write(b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nX-Slow: ")
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             assert await reader.read() == b""
@@ -106,9 +106,9 @@ async def test_a_slow_request_head_is_cut_off(caplog: pytest.LogCaptureFixture) 
         assert caplog.records == []
 
 
-async def test_bytes_that_come_with_the_upgrade_are_not_lost() -> None:
-    async with running() as floor:
-        reader, writer = await asyncio.open_connection(floor.host, floor.port)
+async def test_takeover_keeps_bytes_behind_the_handshake() -> None:
+    async with running() as node:
+        reader, writer = await asyncio.open_connection(node.host, node.port)
         client = RawClient(reader, writer)
         writer.write(
             b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\n"
@@ -117,11 +117,11 @@ async def test_bytes_that_come_with_the_upgrade_are_not_lost() -> None:
         )
         client.send("40/market,{}")
         head = await reader.readuntil(b"\r\n\r\n")
-        assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head, "the example of RFC 6455, 1.3"
+        assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head, "the example in RFC 6455, 1.3"
         assert (await client.text()).startswith("0{")
         assert "auth.missing" in await client.text()
         client.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
 @pytest.mark.parametrize(
@@ -135,15 +135,15 @@ async def test_bytes_that_come_with_the_upgrade_are_not_lost() -> None:
         {"Sec-WebSocket-Key": ""},
     ],
 )
-async def test_a_bad_handshake_is_refused(headers: dict[str, str]) -> None:
+async def test_bad_handshake_is_refused(headers: dict[str, str]) -> None:
     good = {
         "Upgrade": "websocket",
         "Connection": "Upgrade",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
-    async with running() as floor, aiohttp.ClientSession() as http:
-        url = f"{floor.url}/socket.io/?EIO=4&transport=websocket"
+    async with running() as node, aiohttp.ClientSession() as http:
+        url = f"{node.url}/socket.io/?EIO=4&transport=websocket"
         async with http.get(url, headers={**good, **headers}) as response:
             assert response.status == 400
-        assert not any(floor.residue().values())
+        assert not any(node.residue().values())

@@ -1,4 +1,4 @@
-"""Deflate is off unless a setting and the client want it; then each message is squeezed once."""
+"""Tests permessage-deflate: negotiated only if configured, compressed once per message."""
 
 import zlib
 
@@ -10,20 +10,20 @@ from tests.kit.server.in_process import PRICE, running
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 
 
-async def test_compressed_messages_go_both_ways_where_negotiated() -> None:
-    async with running({"server.compression": True}) as floor:
-        client = await RawClient.open(floor.port, headers=OFFER)
-        plain = await RawClient.connect(floor.port, floor.token("bob"))
+async def test_negotiated_compression_works_both_ways() -> None:
+    async with running({"server.compression": True}) as node:
+        client = await RawClient.open(node.port, headers=OFFER)
+        plain = await RawClient.connect(node.port, node.token("bob"))
         await client.text()
-        await client.join(floor.token())
+        await client.join(node.token())
         deflater = zlib.compressobj(wbits=-15)
         request = b'42/market,7["subscribe",{"topics":["PRICE:A"]}]'
-        squeezed = (deflater.compress(request) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
-        client.send_bytes(masked(squeezed, first=0xC1))
+        compressed = (deflater.compress(request) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        client.send_bytes(masked(compressed, first=0xC1))
         assert (await client.text()).startswith("43/market,7")
         await plain.call("subscribe", {"topics": ["PRICE:A"]})
         for _ in range(2):
-            await floor.server.publishing.publish("PRICE:A", {**PRICE, "note": "x" * 200})
+            await node.server.publishing.publish("PRICE:A", {**PRICE, "note": "x" * 200})
         for _ in range(2):
             head = await client.reader.readexactly(2)
             assert head[0] == 0xC1
@@ -38,7 +38,7 @@ async def test_compressed_messages_go_both_ways_where_negotiated() -> None:
             assert (await plain.event())[0] == "price"
         for each in (client, plain):
             each.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ async def test_compressed_messages_go_both_ways_where_negotiated() -> None:
         (True, "Sec-WebSocket-Extensions: x-webkit-deflate-frame\r\n"),
     ],
 )
-async def test_otherwise_nothing_is_compressed(setting: bool, offer: str) -> None:
-    async with running({"server.compression": setting}) as floor:
-        client = await RawClient.open(floor.port, headers=offer)
+async def test_nothing_is_compressed_without_negotiation(setting: bool, offer: str) -> None:
+    async with running({"server.compression": setting}) as node:
+        client = await RawClient.open(node.port, headers=offer)
         await client.text()
-        await client.join(floor.token())
-        assert floor.server.sockets.connections()[0].deflates is False
+        await client.join(node.token())
+        assert node.server.sockets.connections()[0].deflates is False
         client.send_bytes(masked(b"4", first=0xC1))
         await client.until_closed()
-        await floor.until_empty()
+        await node.until_empty()

@@ -1,4 +1,4 @@
-"""Coroutines that run at once: a task only for those that wait, and their `finally` always runs."""
+"""Tests eager coroutines: a task only if they suspend, and `finally` always runs."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from server.transport import eager
 
 
-async def test_a_coroutine_that_does_not_wait_is_done_at_once_and_needs_no_task() -> None:
+async def test_coroutine_that_never_suspends_needs_no_task() -> None:
     seen: list[int] = []
 
     async def quick() -> None:
@@ -19,7 +19,7 @@ async def test_a_coroutine_that_does_not_wait_is_done_at_once_and_needs_no_task(
     assert len(asyncio.all_tasks()) == before
 
 
-async def test_what_is_left_goes_on_in_a_task_from_where_it_waits() -> None:
+async def test_task_resumes_a_suspended_coroutine() -> None:
     seen: list[str] = []
     gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -39,7 +39,7 @@ async def test_what_is_left_goes_on_in_a_task_from_where_it_waits() -> None:
     assert seen == ["began", "went on", "ended"]
 
 
-async def test_an_error_after_the_wait_reaches_who_waits_for_the_task() -> None:
+async def test_task_raises_an_error_after_the_suspension() -> None:
     gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def failing() -> None:
@@ -53,7 +53,7 @@ async def test_an_error_after_the_wait_reaches_who_waits_for_the_task() -> None:
         await task
 
 
-async def test_an_error_before_the_wait_is_raised_at_once() -> None:
+async def test_start_raises_an_error_before_the_suspension() -> None:
     async def failing() -> None:
         raise ValueError("no")
 
@@ -62,7 +62,7 @@ async def test_an_error_before_the_wait_is_raised_at_once() -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1, 3])
-async def test_cancelling_runs_what_is_to_be_cleaned_up(turns: int) -> None:
+async def test_cancelled_task_runs_the_finally_block(turns: int) -> None:
     cleaned: list[bool] = []
 
     async def waiting() -> None:
@@ -82,7 +82,7 @@ async def test_cancelling_runs_what_is_to_be_cleaned_up(turns: int) -> None:
     assert cleaned == [True]
 
 
-async def test_one_that_nobody_goes_on_with_can_be_closed() -> None:
+async def test_suspended_coroutine_can_be_closed() -> None:
     cleaned: list[bool] = []
 
     async def waiting() -> None:

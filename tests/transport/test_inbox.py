@@ -1,4 +1,4 @@
-"""Packets of one connection: dealt with at once or in turn, and no longer than it is there."""
+"""Tests that the packets of a connection are handled in order until it ends."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ PACKET = Packet(PacketKind.EVENT, "/market", None, ["subscriptions"])
 
 
 class PacketHandler:
-    """Deals with packets, and waits while it is told to."""
+    """A handler that waits for `can_finish`."""
 
     def __init__(self) -> None:
         self.inbox = Inbox(self.handle, lambda is_flowing: None)
@@ -29,26 +29,26 @@ class PacketHandler:
         self.done += 1
 
 
-async def test_what_has_nothing_to_wait_for_is_done_at_once() -> None:
-    desk = PacketHandler()
-    desk.can_finish.set()
-    desk.inbox.put(PACKET)
-    assert (desk.done, desk.inbox.busy) == (1, False)
+async def test_handler_that_never_suspends_runs_at_once() -> None:
+    handler = PacketHandler()
+    handler.can_finish.set()
+    handler.inbox.put(PACKET)
+    assert (handler.done, handler.inbox.busy) == (1, False)
 
 
-async def test_when_the_connection_ends_what_runs_and_what_waits_is_given_up() -> None:
-    desk = PacketHandler()
+async def test_clear_cancels_the_handler_and_drops_waiting_packets() -> None:
+    handler = PacketHandler()
     for _ in range(3):
-        desk.inbox.put(PACKET)
-    desk.inbox.clear()
-    await desk.inbox.wait_idle()
-    assert (desk.done, desk.cancelled, desk.inbox.waiting_count) == (0, 1, 0)
+        handler.inbox.put(PACKET)
+    handler.inbox.clear()
+    await handler.inbox.wait_idle()
+    assert (handler.done, handler.cancelled, handler.inbox.waiting_count) == (0, 1, 0)
 
 
-async def test_a_handler_that_ends_its_own_connection_before_it_waits_is_given_up_too() -> None:
-    desk = PacketHandler()
-    desk.clears_inbox = True
-    desk.inbox.put(PACKET)
+async def test_handler_that_clears_its_inbox_is_cancelled() -> None:
+    handler = PacketHandler()
+    handler.clears_inbox = True
+    handler.inbox.put(PACKET)
     async with asyncio.timeout(1):
-        await desk.inbox.wait_idle()
-    assert (desk.done, desk.cancelled) == (0, 1)
+        await handler.inbox.wait_idle()
+    assert (handler.done, handler.cancelled) == (0, 1)

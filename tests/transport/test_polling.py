@@ -1,4 +1,4 @@
-"""Polling clients: their two requests, their limits, and their move to a WebSocket."""
+"""Tests polling clients: requests, limits and the upgrade to a WebSocket."""
 
 import asyncio
 import contextlib
@@ -14,11 +14,11 @@ from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
 class Poller:
-    """A client that polls."""
+    """A polling client."""
 
-    def __init__(self, http: aiohttp.ClientSession, floor: RunningServer) -> None:
+    def __init__(self, http: aiohttp.ClientSession, node: RunningServer) -> None:
         self._http = http
-        self._floor = floor
+        self._floor = node
         self.sid = ""
 
     def url(self, transport: str = "polling") -> str:
@@ -55,50 +55,50 @@ class Poller:
 async def polling(
     settings: dict[str, object] | None = None,
 ) -> AsyncIterator[tuple[RunningServer, Poller]]:
-    async with running(settings) as floor, aiohttp.ClientSession() as http:
-        yield floor, Poller(http, floor)
+    async with running(settings) as node, aiohttp.ClientSession() as http:
+        yield node, Poller(http, node)
 
 
 DEEP = [f"ORDERBOOK:S{number}" for number in range(16)]
 
 
-async def deep_books(floor: RunningServer) -> None:
-    """Books whose snapshots fill an answer."""
+async def deep_books(node: RunningServer) -> None:
+    """Publish books with large snapshots."""
     bids = [[f"{level}.00000001", "1.00000000"] for level in range(1, 201)]
     for topic in DEEP:
-        await floor.server.publishing.publish(topic, {"bids": bids, "asks": []}, kind="snapshot")
+        await node.server.publishing.publish(topic, {"bids": bids, "asks": []}, kind="snapshot")
 
 
-async def test_a_polling_client_hears_what_the_others_hear() -> None:
-    async with polling() as (floor, poller):
+async def test_polling_client_receives_events() -> None:
+    async with polling() as (node, poller):
         opened = await poller.open()
         assert opened["upgrades"] == ["websocket"]
         assert opened["maxPayload"] == 2 * 65536
-        await poller.post(f"40/market,{json.dumps({'token': floor.token(), 'recovery': False})}")
+        await poller.post(f"40/market,{json.dumps({'token': node.token(), 'recovery': False})}")
         await poller.post('42/market,0["subscribe",{"topics":["PRICE:A"]}]')
         _, text = await poller.get()
         assert [each[:2] for each in text.split("\x1e")] == ["40", "42", "43"]
         waiting = asyncio.create_task(poller.get())
         await asyncio.sleep(0)
-        await floor.server.publishing.publish("PRICE:A", PRICE)
-        await floor.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.publishing.publish("PRICE:A", PRICE)
         _, text = await waiting
         seqs = [json.loads(each[10:])[1]["seq"] for each in text.split("\x1e")]
         assert seqs == [1, 2]
         assert await poller.post("1") == (200, "ok")
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_many_packets_in_one_request_are_all_delivered_up_to_the_limit() -> None:
-    async with polling({"limits.polling_packets": 40}) as (floor, poller):
-        await poller.join(floor.token())
+async def test_server_handles_many_packets_in_one_post() -> None:
+    async with polling({"limits.polling_packets": 40}) as (node, poller):
+        await poller.join(node.token())
         events = [f'42/market,{i}["subscriptions"]' for i in range(41)]
         assert (await poller.post("\x1e".join(events[:40])))[0] == 200
-        # The stock Python client takes no more than 16 in one answer.
+        # The stock Python client accepts at most 16 packets in one response.
         texts = [(await poller.get())[1].split("\x1e") for _ in range(3)]
         assert [len(packets) for packets in texts] == [16, 16, 8]
         assert (await poller.post("\x1e".join(events)))[0] == 400
-        await floor.until_empty()
+        await node.until_empty()
 
 
 @pytest.mark.behaviour("D49")
@@ -121,185 +121,185 @@ async def test_many_packets_in_one_request_are_all_delivered_up_to_the_limit() -
         b'42/market,["connect"]',
     ],
 )
-async def test_a_malformed_post_ends_the_connection(body: bytes) -> None:
-    async with polling() as (floor, poller):
-        await poller.join(floor.token())
+async def test_malformed_post_closes_the_connection(body: bytes) -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token())
         assert (await poller.post(body))[0] == 400
-        await floor.until_empty()
+        await node.until_empty()
         assert await poller.get() == (400, '{"code":1,"message":"Session ID unknown"}')
 
 
-async def test_a_body_without_a_length_is_cut_off_at_the_limit() -> None:
+async def test_body_without_a_length_is_limited() -> None:
     async def endless() -> AsyncIterator[bytes]:
         while True:
             yield b"4" * 4096
 
-    async with polling() as (floor, poller):
-        await poller.join(floor.token())
+    async with polling() as (node, poller):
+        await poller.join(node.token())
         async with aiohttp.ClientSession() as http:
             with contextlib.suppress(aiohttp.ClientError):
                 async with http.post(poller.url(), data=endless()) as response:
                     assert response.status == 400
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_a_slow_body_ends_the_connection() -> None:
-    async with polling({"limits.head_timeout_seconds": 0.2}) as (floor, poller):
-        await poller.join(floor.token())
-        reader, writer = await asyncio.open_connection(floor.host, floor.port)
-        path = poller.url().removeprefix(floor.url)
+async def test_slow_body_closes_the_connection() -> None:
+    async with polling({"limits.head_timeout_seconds": 0.2}) as (node, poller):
+        await poller.join(node.token())
+        reader, writer = await asyncio.open_connection(node.host, node.port)
+        path = poller.url().removeprefix(node.url)
         writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n42".encode())
         assert (await reader.readline()).startswith(b"HTTP/1.1 400")
         writer.close()
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_two_polls_at_once_end_the_connection() -> None:
-    async with polling() as (floor, poller):
-        await poller.join(floor.token())
+async def test_overlapping_polls_close_the_connection() -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token())
         first = asyncio.create_task(poller.get())
-        await floor.until_polled()
+        await node.until_polled()
         assert (await poller.get())[0] == 400
         assert (await first)[0] == 400
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_a_client_that_gives_its_poll_up_is_gone() -> None:
-    async with polling() as (floor, poller):
-        await poller.join(floor.token())
+async def test_cancelled_poll_closes_the_connection() -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token())
         waiting = asyncio.create_task(poller.get())
-        await floor.until_polled()
+        await node.until_polled()
         waiting.cancel()
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_a_polling_client_that_stops_polling_is_found_by_its_ping() -> None:
-    async with polling() as (floor, poller):
-        await poller.join(floor.token())
-        floor.pass_time(25)
+async def test_ping_timeout_closes_a_client_that_stops_polling() -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token())
+        node.pass_time(25)
         assert await poller.get() == (200, "2")
         assert (await poller.post("3"))[0] == 200
-        floor.pass_time(25)
-        floor.pass_time(20.1)
-        await floor.until_empty()
+        node.pass_time(25)
+        node.pass_time(20.1)
+        await node.until_empty()
         assert (await poller.get())[0] == 400
 
 
-async def test_a_client_that_posts_and_does_not_poll_is_answered_only_as_it_polls() -> None:
-    async with polling({"limits.events_per_second": 0}) as (floor, client):
-        await client.join(floor.token())
-        await deep_books(floor)
-        [connection] = floor.server.sockets.connections()
+async def test_post_waits_for_a_client_that_does_not_poll() -> None:
+    async with polling({"limits.events_per_second": 0}) as (node, client):
+        await client.join(node.token())
+        await deep_books(node)
+        [connection] = node.server.sockets.connections()
         subscribe = json.dumps(["subscribe", {"topics": DEEP}])
         body = "\x1e".join(f"42/market,{number}{subscribe}" for number in range(100))
         post = asyncio.create_task(client.post(body))
         await until(lambda: connection.clogged)
         await asyncio.sleep(0.05)
         assert not post.done()
-        assert connection.buffered_bytes < 512 * 1024, "not a hundred answers"
+        assert connection.buffered_bytes < 512 * 1024, "a hundred replies are buffered"
         texts = ""
         while texts.count("43/market,") < 100:
             texts += (await client.get())[1]
         assert await post == (200, "ok")
         await client.post("1")
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_posts_that_do_not_wait_for_each_other_end_the_connection() -> None:
+async def test_concurrent_posts_over_the_limit_close_the_connection() -> None:
     settings: dict[str, object] = {"limits.events_per_second": 0, "limits.polling_packets": 10}
-    async with polling(settings) as (floor, client):
-        await client.join(floor.token())
-        await deep_books(floor)
+    async with polling(settings) as (node, client):
+        await client.join(node.token())
+        await deep_books(node)
         subscribe = json.dumps(["subscribe", {"topics": DEEP}])
         body = "\x1e".join(f"42/market,{number}{subscribe}" for number in range(10))
         async with asyncio.timeout(MAX_WAIT_SECONDS):
-            answers = await asyncio.gather(*(client.post(body) for _ in range(5)))
-        assert {status for status, _ in answers} == {400}
-        await floor.until_empty()
+            responses = await asyncio.gather(*(client.post(body) for _ in range(5)))
+        assert {status for status, _ in responses} == {400}
+        await node.until_empty()
 
 
-async def test_a_goodbye_reaches_the_poll_that_waits_and_the_next_one_is_unknown() -> None:
-    async with polling() as (floor, poller):
-        await poller.join(floor.token(ttl_seconds=10))
+async def test_waiting_poll_receives_the_goodbye() -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token(ttl_seconds=10))
         waiting = asyncio.create_task(poller.get())
-        await floor.until_polled()
-        floor.pass_time(16)
+        await node.until_polled()
+        node.pass_time(16)
         _, text = await waiting
         assert '"goodbye",{"code":"auth.expired"' in text
-        await floor.until_empty()
+        await node.until_empty()
         assert (await poller.get())[0] == 400
 
 
-async def test_an_upgrade_moves_the_client_and_loses_nothing() -> None:
-    async with polling() as (floor, poller):
-        await poller.join(floor.token())
+async def test_upgrade_loses_no_packet() -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token())
         await poller.post('42/market,0["subscribe",{"topics":["PRICE:A"]}]')
         await poller.get()
         waiting = asyncio.create_task(poller.get())
-        await floor.until_polled()
-        ws = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+        await node.until_polled()
+        ws = await RawClient.open(node.port, query=f"&sid={poller.sid}")
         ws.send("2probe")
         assert await ws.text() == "3probe"
         assert await waiting == (200, "6")
-        await floor.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.publishing.publish("PRICE:A", PRICE)
         await asyncio.sleep(0)
         ws.send("5")
         event, message = await ws.event()
         assert (event, message["seq"]) == ("price", 1)
-        await floor.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.publishing.publish("PRICE:A", PRICE)
         assert (await ws.event())[1]["seq"] == 2
         assert (await ws.call("subscriptions", {}))["ok"]
-        assert (await poller.get())[0] == 400, "the polling way is closed now"
+        assert (await poller.get())[0] == 400, "polling must fail after the upgrade"
         ws.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_an_upgrade_between_two_polls_brings_no_stray_packet_along() -> None:
-    async with polling() as (floor, poller):
-        await poller.join(floor.token())
-        ws = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+async def test_upgrade_between_two_polls_drops_the_noop_packet() -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token())
+        ws = await RawClient.open(node.port, query=f"&sid={poller.sid}")
         ws.send("2probe")
         assert await ws.text() == "3probe"
         ws.send("5")
         ws.send('42/market,3["subscriptions"]')
         assert (await ws.text()).startswith("43/market,3")
         ws.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_a_probe_that_fails_leaves_the_client_polling() -> None:
-    async with polling() as (floor, poller):
-        await poller.join(floor.token())
+async def test_client_keeps_polling_after_a_failed_probe() -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token())
         for wrong in ("nonsense", "5", "3probe"):
-            ws = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+            ws = await RawClient.open(node.port, query=f"&sid={poller.sid}")
             ws.send(wrong)
             await ws.until_closed()
-        leaving = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+        leaving = await RawClient.open(node.port, query=f"&sid={poller.sid}")
         leaving.send_bytes(masked(b"", first=0x89) + masked(b"", first=0x88))
         await leaving.until_closed()
-        silent = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+        silent = await RawClient.open(node.port, query=f"&sid={poller.sid}")
         with pytest.raises(ConnectionError):
-            await RawClient.open(floor.port, query=f"&sid={poller.sid}")
-        floor.pass_time(10.1)
+            await RawClient.open(node.port, query=f"&sid={poller.sid}")
+        node.pass_time(10.1)
         await silent.until_closed()
         await poller.post('42/market,0["subscriptions"]')
         assert (await poller.get())[1] == '43/market,0[{"ok":true,"topics":{}}]'
         await poller.post("1")
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_a_probe_ends_with_the_connection_it_wants_to_take_over() -> None:
-    async with polling() as (floor, poller):
-        await poller.join(floor.token())
-        ws = await RawClient.open(floor.port, query=f"&sid={poller.sid}")
+async def test_probe_closes_with_its_polling_connection() -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token())
+        ws = await RawClient.open(node.port, query=f"&sid={poller.sid}")
         await poller.post("1")
         ws.send("2probe")
         await ws.until_closed()
-        await floor.until_empty()
+        await node.until_empty()
 
 
 @pytest.mark.parametrize(
-    ("query", "answer"),
+    ("query", "error"),
     [
         ("EIO=3&transport=polling", {"code": 5, "message": "Unsupported protocol version"}),
         ("transport=polling", {"code": 5, "message": "Unsupported protocol version"}),
@@ -309,29 +309,27 @@ async def test_a_probe_ends_with_the_connection_it_wants_to_take_over() -> None:
         ("EIO=4&transport=websocket", {"code": 3, "message": "Bad request"}),
     ],
 )
-async def test_a_request_that_cannot_be_served_says_why(
-    query: str, answer: dict[str, object]
-) -> None:
-    async with running() as floor, aiohttp.ClientSession() as http:
-        async with http.get(f"{floor.url}/socket.io/?{query}") as response:
+async def test_invalid_request_gets_an_engineio_error(query: str, error: dict[str, object]) -> None:
+    async with running() as node, aiohttp.ClientSession() as http:
+        async with http.get(f"{node.url}/socket.io/?{query}") as response:
             assert response.status == 400
-            assert await response.json() == answer
-        assert not any(floor.residue().values())
+            assert await response.json() == error
+        assert not any(node.residue().values())
 
 
-async def test_a_session_is_not_opened_by_a_post_and_preflights_are_answered() -> None:
-    async with running() as floor, aiohttp.ClientSession() as http:
-        url = f"{floor.url}/socket.io/?EIO=4&transport=polling"
+async def test_post_opens_no_session_and_preflights_are_answered() -> None:
+    async with running() as node, aiohttp.ClientSession() as http:
+        url = f"{node.url}/socket.io/?EIO=4&transport=polling"
         async with http.post(url, data="40") as response:
             assert response.status == 400
-        async with http.options(url, headers={"Origin": floor.url}) as response:
+        async with http.options(url, headers={"Origin": node.url}) as response:
             assert response.status == 204
             assert "POST" in response.headers["Access-Control-Allow-Methods"]
 
 
-async def test_where_only_websockets_are_served_polling_is_refused() -> None:
-    async with polling({"server.transports": ["websocket"]}) as (floor, poller):
+async def test_polling_is_refused_if_not_configured() -> None:
+    async with polling({"server.transports": ["websocket"]}) as (node, poller):
         assert (await poller.get())[0] == 400
-        client = await RawClient.connect(floor.port, floor.token())
+        client = await RawClient.connect(node.port, node.token())
         client.cut()
-        await floor.until_empty()
+        await node.until_empty()
