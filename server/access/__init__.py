@@ -1,4 +1,4 @@
-"""Access: tokens become principals, and principals know what they may do."""
+"""Access: verifies tokens and tells what their principals are authorized to do."""
 
 from server.access.configuration import (
     AccessConfig,

@@ -1,4 +1,4 @@
-"""How tokens are to be verified, checked before anything is served."""
+"""The configuration of token verification, validated before the server starts."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,19 +12,19 @@ MIN_SECRET_BYTES = 32
 
 
 class ConfigurationError(ValueError):
-    """The server cannot start like this; the text says what to change and holds no secret."""
+    """The server cannot start; the message says what to change and contains no secret."""
 
 
 class ContradictionError(ConfigurationError):
-    """Settings that do not go together, or a value that means nothing."""
+    """Settings contradict each other, or a value is meaningless."""
 
 
 class WeakKeyError(ConfigurationError):
-    """A key that others can guess, compute or look up."""
+    """A key can be guessed, computed or looked up."""
 
 
 class UnusableKeyError(ConfigurationError):
-    """A key file that cannot be read, or that holds no key for the algorithm."""
+    """A key file cannot be read, or holds no key for the algorithm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class AccessConfig:
             _check_secret(self.secret)
         if self.jwks_url is not None:
             _check_url(self.jwks_url)
-        # Empty names would match tokens whose issuer or audience means nothing.
+        # An empty name would match tokens with an empty issuer or audience.
         if self.issuer == "":
-            raise ContradictionError("auth.issuer must not be empty; leave it out instead")
+            raise ContradictionError("auth.issuer must not be empty: omit it instead")
         if not self.audience:
             raise ContradictionError("auth.audience must not be empty")
         if not math.isfinite(self.leeway_seconds) or self.leeway_seconds < 0:
-            raise ContradictionError("auth.leeway_seconds must be a number of seconds from 0")
+            raise ContradictionError("auth.leeway_seconds must be a number of at least 0")
 
     def _check_source(self) -> None:
         sources = {
@@ -69,7 +69,7 @@ class AccessConfig:
                 f"set exactly one of {', '.join(sources)}; set are: {', '.join(given) or 'none'}"
             )
         if (self.algorithm == "HS256") is not (given == ["auth.secret"]):
-            raise ContradictionError(f"{given[0]} does not go with {self.algorithm}")
+            raise ContradictionError(f"{given[0]} cannot be used with {self.algorithm}")
 
 
 def _check_secret(secret: str) -> None:
@@ -82,14 +82,14 @@ def _check_secret(secret: str) -> None:
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(secret)
     except jwt.InvalidKeyError:
-        # Whoever knows a public key could sign with it.
-        raise WeakKeyError("auth.secret holds a key or certificate; give random text") from None
+        # RFC 8725, 2.1: anyone who knows a public key could sign with it.
+        raise WeakKeyError("auth.secret is a key or certificate: use random text") from None
 
 
 def _check_url(url: str) -> None:
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        url_parts = urlsplit(url)
+        usable = url_parts.scheme in ("http", "https") and bool(url_parts.hostname)
     except ValueError:
         usable = False
     if not usable:

@@ -1,4 +1,4 @@
-"""Reads public keys, from PEM files and JWKS documents, and keeps those that are fit for use."""
+"""Reads and checks public keys from PEM files and JWKS documents."""
 
 from pathlib import Path
 
@@ -21,32 +21,35 @@ _KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
 
 
 def read_public_key(path: Path, algorithm: str) -> PublicKey:
-    """The public key of a PEM file; raises `ConfigurationError` where it is not fit."""
+    """Read the public key of a PEM file; raises `ConfigurationError` if it is unusable."""
     try:
         pem = path.read_bytes()
     except OSError as error:
         raise UnusableKeyError(f"auth.public_key_file: {error.strerror}: {path}") from None
     if b"PRIVATE KEY" in pem:
-        raise UnusableKeyError("auth.public_key_file holds a private key; give the public one")
+        raise UnusableKeyError("auth.public_key_file holds a private key: use the public key")
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
-        raise UnusableKeyError("auth.public_key_file is no public key in PEM") from None
+        raise UnusableKeyError("auth.public_key_file must be a public key in PEM") from None
     return _check_key(key, algorithm)
 
 
 def read_jwks(document: bytes, algorithm: str) -> tuple[tuple[str | None, PublicKey], ...]:
-    """The fit keys of a JWKS with their ids; raises `ValueError` where it is none."""
+    """The usable keys of a JWKS (RFC 7517) with their ids.
+
+    Skips unusable keys; raises `ValueError` if the document is not a JWKS.
+    """
     body = orjson.loads(document)
     if not isinstance(body, dict) or not isinstance(body.get("keys"), list):
         raise ValueError("not a JWKS")
     keys: list[tuple[str | None, PublicKey]] = []
-    for each in body["keys"]:
-        if not _is_verification_key(each, algorithm):
+    for jwk in body["keys"]:
+        if not _is_verification_key(jwk, algorithm):
             continue
         try:
             keys.append(
-                (each.get("kid"), _check_key(jwt.PyJWK(each, algorithm=algorithm).key, algorithm))
+                (jwk.get("kid"), _check_key(jwt.PyJWK(jwk, algorithm=algorithm).key, algorithm))
             )
         except (jwt.PyJWTError, ValueError, UnsupportedAlgorithm):
             continue
@@ -54,7 +57,7 @@ def read_jwks(document: bytes, algorithm: str) -> tuple[tuple[str | None, Public
 
 
 def _is_verification_key(jwk: object, algorithm: str) -> bool:
-    """Whether a key is there to verify our tokens."""
+    """Whether a key is declared for verifying signatures of this algorithm (RFC 7517, 4)."""
     if not isinstance(jwk, dict):
         return False
     operations = jwk.get("key_ops", ["verify"])
@@ -69,10 +72,15 @@ def _is_verification_key(jwk: object, algorithm: str) -> bool:
 
 
 def _check_key(key: object, algorithm: str) -> PublicKey:
-    """The key, if it is a public one that the algorithm may use: a published private one is not."""
+    """Return the key if it is a public key of the algorithm; raises `ConfigurationError`.
+
+    A published private key is refused: anyone could sign with it.
+    """
     if algorithm == "RS256" and isinstance(key, RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:
-            raise WeakKeyError(f"auth.public_key_file: RSA needs at least {MIN_RSA_BITS} bits")
+            raise WeakKeyError(
+                f"auth.public_key_file: an RSA key must have at least {MIN_RSA_BITS} bits"
+            )
         return key
     if (
         algorithm == "ES256"
@@ -82,4 +90,4 @@ def _check_key(key: object, algorithm: str) -> PublicKey:
         return key
     if algorithm == "EdDSA" and isinstance(key, Ed25519PublicKey | Ed448PublicKey):
         return key
-    raise UnusableKeyError(f"auth.public_key_file is no key for {algorithm}")
+    raise UnusableKeyError(f"auth.public_key_file is not a key for {algorithm}")

@@ -1,4 +1,4 @@
-"""Where verification keys come from: a secret, a file, or a JWKS that may change."""
+"""The sources of verification keys: a fixed key, or the JWKS of an issuer."""
 
 import asyncio
 import logging
@@ -19,19 +19,19 @@ Fetch = Callable[[str], Awaitable[bytes]]
 _FETCH_SECONDS = 5.0
 _MAX_JWKS_BYTES = 256 * 1024
 _CACHE_SECONDS = 300.0
-# Tokens with made-up key ids must not make us hammer the issuer.
+# Tokens with forged key ids must not flood the issuer with requests.
 _MIN_REFRESH_INTERVAL_SECONDS = 10.0
 
 
 class KeySource(Protocol):
-    """Gives the key for a token's key id."""
+    """A source of verification keys."""
 
     async def key(self, kid: str | None) -> Key:
-        """The key to verify with; raises `AccessError` where there is none."""
+        """The key for a token's key id; raises `AccessError` if there is none."""
 
 
 class FixedKey:
-    """One key for every token, whatever key id it names; never suspends."""
+    """One key for every token and every key id; never suspends."""
 
     def __init__(self, key: Key) -> None:
         self._key = key
@@ -41,7 +41,7 @@ class FixedKey:
 
 
 class JwksKeys:
-    """The keys that an issuer publishes: cached, and fetched anew for an unknown key id."""
+    """The published keys of an issuer: cached, and fetched again for an unknown key id."""
 
     def __init__(
         self,
@@ -68,11 +68,11 @@ class JwksKeys:
             await self._refresh()
             key = self._find(kid)
         if key is None:
-            raise AccessError(ErrorCode.AUTH_INVALID, "the token's key is not known")
+            raise AccessError(ErrorCode.AUTH_INVALID, "the token's key is unknown")
         return key
 
     def _find(self, kid: str | None) -> Key | None:
-        """The one key that fits; of several, nobody can say which is meant."""
+        """The key with this id, or None if no key or more than one matches."""
         fitting = [key for known, key in self._keys if kid is None or kid == known]
         return fitting[0] if len(fitting) == 1 else None
 
@@ -89,8 +89,8 @@ class JwksKeys:
                 return
             self._fetched_at = now
             self._refresh_task = asyncio.create_task(self._load(), name="floorcast-jwks")
-        # A task of its own, because HTTP clients need one, and because whoever asked first may
-        # go away: a refresh broken off by that would leave all without keys for a whole pause.
+        # A task of its own: aiohttp needs one, and if the first caller is cancelled, the refresh
+        # must not be: the next one is allowed only after the refresh interval.
         await asyncio.shield(self._refresh_task)
 
     async def _load(self) -> None:
@@ -99,7 +99,7 @@ class JwksKeys:
                 document = await self._fetch(self._url)
             keys = read_jwks(document, self._algorithm)
         except (OSError, ClientError, ValueError) as error:
-            # The old keys stay: an issuer that is away must not lock everybody out.
+            # Keep the old keys: an unreachable issuer must not lock out every client.
             logger.warning("could not fetch the JWKS", extra={"error": type(error).__name__})
         else:
             if not keys:
@@ -111,8 +111,11 @@ class JwksKeys:
 
 
 async def fetch_document(url: str) -> bytes:
-    """GET a small document, with a limit on time and size; redirects are not followed."""
-    # Not compressed, or the limit on the size would be found out too late.
+    """GET a document of at most 256 KiB within 5 s; does not follow redirects.
+
+    Raises `ValueError` if the status is not 200 or the document is too large.
+    """
+    # Uncompressed, so that the size limit holds while reading.
     async with (
         ClientSession(
             timeout=ClientTimeout(total=_FETCH_SECONDS),
@@ -122,7 +125,7 @@ async def fetch_document(url: str) -> bytes:
         session.get(url, allow_redirects=False) as response,
     ):
         if response.status != 200:
-            raise ValueError("the JWKS is not there")
+            raise ValueError(f"the JWKS request failed with status {response.status}")
         document = bytearray()
         async for chunk in response.content.iter_any():
             document += chunk

@@ -1,4 +1,4 @@
-"""Makes tokens, for the demo and the command line."""
+"""Mints tokens for the demo and the command line."""
 
 import secrets
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from server.ports import Clock
 
 
 def new_secret() -> str:
-    """A secret that nobody guesses, for one run."""
+    """A new random secret."""
     return secrets.token_urlsafe(48)
 
 
@@ -27,7 +27,7 @@ def mint(
     symbols: list[str] | None = None,
     sessions: list[str] | None = None,
 ) -> str:
-    """An HS256 token with the claims that the server demands."""
+    """Sign an HS256 token (RFC 7519) with the claims that the server requires."""
     now = int(clock.time())
     optional = {"iss": issuer, "symbols": symbols, "sessions": sessions}
     claims = {

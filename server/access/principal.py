@@ -1,4 +1,4 @@
-"""Who a token says its bearer is, and what that allows."""
+"""The verified user of a connection, and what it is authorized to do."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from server.core.errors import AccessError
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A verified user. `None` for the globs means that nothing is narrowed."""
+    """A verified user. The globs `symbols` and `sessions` are unrestricted if None."""
 
     user_id: str
     org: str
@@ -25,31 +25,31 @@ class Principal:
 
     @property
     def user(self) -> tuple[str, str]:
-        """The org and the user, which only together are somebody."""
+        """The org and the user id, which together identify the user."""
         return self.org, self.user_id
 
     def allows(self, scope: Scope) -> bool:
-        """Whether the token has this scope; none implies another, `admin` neither."""
+        """Whether the token has this scope; no scope implies another, not even `admin`."""
         return scope.value in self.scopes
 
     def require(self, scope: Scope) -> None:
-        """Refuse where the scope is missing."""
+        """Raise `AccessError` if the token does not have this scope."""
         if scope.value not in self.scopes:
-            raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"this needs the scope {scope.value}")
+            raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token needs the scope {scope.value}")
 
     def may_use_symbol(self, symbol: str) -> bool:
-        """Whether the token's `symbols` let this one through."""
+        """Whether the token's `symbols` match this symbol."""
         return self.symbols is None or _matches(self.symbols, symbol)
 
     def may_join(self, session_id: str) -> bool:
-        """Whether the token's `sessions` let this one through."""
+        """Whether the token's `sessions` match this session."""
         return self.sessions is None or _matches(self.sessions, session_id)
 
 
 def anonymous() -> Principal:
-    """Somebody without a token, where market data is open to everyone.
+    """A principal without a token, for servers whose market data is public.
 
-    Each is a user of their own: what counts for one user must not be shared by all of them.
+    Each has its own user id, so that limits per user are not shared by all of them.
     """
     return Principal(
         user_id=f"anonymous-{secrets.token_hex(8)}",
@@ -64,7 +64,7 @@ def _matches(globs: tuple[str, ...], name: str) -> bool:
     return any(_compiled(glob).fullmatch(name) is not None for glob in globs)
 
 
-# `translate` makes every `*` but the last atomic: a pattern of many stars cannot blow up.
+# `translate` makes every `*` but the last atomic: patterns of many stars cannot backtrack.
 @lru_cache(maxsize=4096)
 def _compiled(glob: str) -> re.Pattern[str]:
     return re.compile(translate(glob))

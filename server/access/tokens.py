@@ -1,4 +1,4 @@
-"""Verifies tokens: one algorithm, every claim that we rely on, and our own clock."""
+"""Verifies JSON Web Tokens (RFC 7519) of one configured algorithm."""
 
 import hashlib
 import re
@@ -18,18 +18,19 @@ from server.ports import Clock
 
 _MAX_TOKEN_BYTES = 8192
 _MAX_NAME_CHARACTERS = 128
+_NAME_RULE = f"1 to {_MAX_NAME_CHARACTERS} printable characters"
 _MAX_TIME = 2.0**53
 _MAX_GLOBS = 64
 _MAX_SCOPES = 64
-# A second of grace: issuers round, and clocks of two machines never agree.
+# Issuers round `iat`, and the clocks of two machines differ.
 _ISSUED_AHEAD_SECONDS = 1.0
-# A client shows its token again and again: in each namespace, and whenever it comes back.
+# A client sends its token for each namespace, and again when it reconnects.
 _MAX_VERIFIED = 10_000
 _FORBIDDEN_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class _VerifiedToken(NamedTuple):
-    """A token that was found right, and by which key."""
+    """A verified token's principal, and the key that verified it."""
 
     kid: str | None
     key: Key
@@ -37,7 +38,7 @@ class _VerifiedToken(NamedTuple):
 
 
 class TokenVerifier:
-    """Turns a token into a principal, or says why it is none."""
+    """Verifies tokens, and caches the principals of recent ones."""
 
     def __init__(self, config: AccessConfig, keys: KeySource, clock: Clock) -> None:
         self._config = config
@@ -47,7 +48,7 @@ class TokenVerifier:
         required = ["sub", "exp", "iat", "aud"]
         if config.issuer is not None:
             required.append("iss")
-        # Times are judged below, by the clock that we were given, and names by our rules.
+        # Our own checks of times use the injected clock; those of names are stricter.
         self._options = {
             "require": required,
             "verify_sub": False,
@@ -56,32 +57,33 @@ class TokenVerifier:
             "verify_iat": False,
             "verify_nbf": False,
         }
-        # Least recently shown first.
+        # Least recently used first.
         self._verified: OrderedDict[bytes, _VerifiedToken] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
-        """Check signature, claims and times."""
-        # Both come before anything else: they are all that a stranger can make us pay.
+        """Verify signature, claims and times; raises `AccessError` if one is wrong."""
+        # These come first: they bound the cost of an unauthenticated request.
         if len(token) > _MAX_TOKEN_BYTES:
             raise _invalid("the token is too long")
         if not token.isascii():
-            raise _invalid("the token cannot be read")
-        # Nothing is kept that could be shown in our place.
+            raise _invalid("malformed token")
+        # The cache keeps no token that could be stolen and used.
         digest = hashlib.sha256(token.encode()).digest()
-        seen = self._verified.get(digest)
-        # Its signature stays right for as long as the issuer would have it judged by the same key.
-        if seen is not None and await self._keys.key(seen.kid) is seen.key:
-            # It may have had to make room meanwhile.
-            self._remember(digest, seen)
-            self._check_expiry(seen.principal.expires_at)
-            return seen.principal
+        cached = self._verified.get(digest)
+        # The signature stays valid while the issuer publishes the same key.
+        if cached is not None and await self._keys.key(cached.kid) is cached.key:
+            # It can have been evicted during the await.
+            self._remember(digest, cached)
+            self._check_expiry(cached.principal.expires_at)
+            return cached.principal
         try:
-            # Of the head alone: the rest is decoded below, and decoding is what a token costs.
+            # Only the header is decoded here: decoding is the main cost of a token.
             header = jwt.get_unverified_header(f"{token.partition('.')[0]}..")
         except jwt.PyJWTError:
-            raise _invalid("the token cannot be read") from None
+            raise _invalid("malformed token") from None
+        # RFC 7515, 4.1.11: we support no critical extension.
         if header.get("alg") != self._config.algorithm or "crit" in header:
-            raise _invalid("the token is not signed as this server demands")
+            raise _invalid("the token's algorithm is not accepted")
         key = await self._keys.key(header.get("kid"))
         try:
             claims = self._jwt.decode(
@@ -99,9 +101,9 @@ class TokenVerifier:
         except jwt.InvalidIssuerError:
             raise _invalid("the token is from another issuer") from None
         except jwt.InvalidSignatureError:
-            raise _invalid("the token's signature is not right") from None
+            raise _invalid("the token's signature is invalid") from None
         except jwt.PyJWTError:
-            raise _invalid("the token cannot be read") from None
+            raise _invalid("malformed token") from None
         principal = self._principal(claims)
         self._remember(digest, _VerifiedToken(header.get("kid"), key, principal))
         return principal
@@ -142,7 +144,7 @@ class TokenVerifier:
 def build_verifier(
     config: AccessConfig, clock: Clock, *, fetch: Fetch = fetch_document
 ) -> TokenVerifier:
-    """A verifier with the source of keys that the configuration names."""
+    """Build a verifier; raises `ConfigurationError` if the key file is unusable."""
     keys: KeySource
     if config.secret is not None:
         keys = FixedKey(config.secret)
@@ -164,21 +166,21 @@ def _name(claims: Mapping[str, Any], claim: str) -> str:
         or not 0 < len(value) <= _MAX_NAME_CHARACTERS
         or _FORBIDDEN_IN_NAMES.search(value)
     ):
-        raise _invalid(f"the token's {claim} is not a name")
+        raise _invalid(f"the token's {claim} must be {_NAME_RULE}")
     return value
 
 
 def _timestamp(claims: Mapping[str, Any], claim: str) -> float:
     value = claims[claim]
-    # The bound also keeps out integers that no float can hold.
+    # RFC 7519, 2: a NumericDate. The bound excludes integers that no float can hold.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MAX_TIME:
-        raise _invalid(f"the token's {claim} is not a time")
+        raise _invalid(f"the token's {claim} must be a number of seconds")
     return float(value)
 
 
 def _scopes(value: object) -> frozenset[str]:
     if not isinstance(value, str):
-        raise _invalid("the token's scope is not a text")
+        raise _invalid("the token's scope must be a string")
     scopes = value.split(" ", _MAX_SCOPES)
     if len(scopes) > _MAX_SCOPES:
         raise _invalid("the token has too many scopes")
@@ -194,5 +196,5 @@ def _globs(claims: Mapping[str, Any], claim: str) -> tuple[str, ...] | None:
         or len(value) > _MAX_GLOBS
         or not all(isinstance(glob, str) and len(glob) <= _MAX_NAME_CHARACTERS for glob in value)
     ):
-        raise _invalid(f"the token's {claim} is not a list of patterns")
+        raise _invalid(f"the token's {claim} must be a list of at most {_MAX_GLOBS} patterns")
     return tuple(value)

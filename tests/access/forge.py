@@ -1,4 +1,4 @@
-"""Makes keys and tokens for the tests of access: right ones, and wrong in one way each."""
+"""Makes valid and forged keys and tokens for tests."""
 
 import base64
 import hashlib
@@ -33,7 +33,7 @@ PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 
 @cache
 def rsa_key(bits: int = 2048, index: int = 0) -> RSAPrivateKey:
-    """An RSA key; making one is slow, so each is made once."""
+    """An RSA key, cached because generating one is slow."""
     return generate_rsa(65537, bits)
 
 
@@ -45,7 +45,7 @@ def ec_key(index: int = 0) -> EllipticCurvePrivateKey:
 
 @cache
 def other_curve_key() -> EllipticCurvePrivateKey:
-    """A P-384 key, which is none for ES256."""
+    """A P-384 key, which ES256 cannot use."""
     return generate_private_key(SECP384R1())
 
 
@@ -56,24 +56,24 @@ def ed_key(index: int = 0) -> Ed25519PrivateKey:
 
 
 def key_for(algorithm: str, index: int = 0) -> PrivateKey:
-    """A key that goes with the algorithm."""
+    """A key for the algorithm."""
     if algorithm == "RS256":
         return rsa_key(index=index)
     return ec_key(index) if algorithm == "ES256" else ed_key(index)
 
 
 def public_pem(key: PrivateKey) -> bytes:
-    """The public half, as an operator would save it."""
+    """The public key in PEM."""
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def private_pem(key: PrivateKey) -> bytes:
-    """The private half, which does not belong on this server."""
+    """The private key in PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def jwk(key: PrivateKey, kid: str | None = None, *, private: bool = False, **more: object) -> Any:
-    """A member of a JWKS."""
+    """One key of a JWKS."""
     half: Any = key if private else key.public_key()
     if isinstance(key, RSAPrivateKey):
         body = jwt.algorithms.RSAAlgorithm.to_jwk(half, as_dict=True)
@@ -91,7 +91,7 @@ def jwks(*keys: object) -> bytes:
 
 
 def claims(*without: str, **changes: object) -> dict[str, Any]:
-    """What a good token says, with changes."""
+    """The claims of a valid token, with changes."""
     good = {"sub": "ann", "aud": "floorcast", "iat": START, "exp": START + 60}
     return {name: each for name, each in (good | changes).items() if name not in without}
 
@@ -103,12 +103,12 @@ def token(
     header: dict[str, Any] | None = None,
     **changes: object,
 ) -> str:
-    """A signed token that is good unless it is told otherwise."""
+    """A signed token, valid unless changed."""
     return jwt.encode(claims(*without, **changes), key, algorithm=algorithm, headers=header)
 
 
 def raw_token(header: bytes, payload: bytes, secret: bytes = SECRET.encode()) -> str:
-    """Any bytes as header and payload, under a right HS256 signature."""
+    """Arbitrary header and payload with a valid HS256 signature."""
     signing_input = _segment(header) + b"." + _segment(payload)
     signature = hmac.new(secret, signing_input, hashlib.sha256).digest()
     return (signing_input + b"." + _segment(signature)).decode()

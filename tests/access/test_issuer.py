@@ -1,4 +1,4 @@
-"""A real issuer on a real port: its keys verify tokens, and what is no document is not taken."""
+"""Tests key fetching from a real HTTP issuer."""
 
 from collections.abc import Awaitable, Callable
 
@@ -18,7 +18,7 @@ Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def serve_document(handler: Serve) -> TestServer:
-    """A real server with one document."""
+    """Serve one document over HTTP."""
     app = web.Application()
     app.router.add_get("/keys", handler)
     server = TestServer(app)
@@ -27,23 +27,23 @@ async def serve_document(handler: Serve) -> TestServer:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-async def test_a_token_is_verified_with_the_keys_of_a_real_issuer(algorithm: str) -> None:
+async def test_verifier_uses_the_keys_of_a_real_issuer(algorithm: str) -> None:
     async def keys(request: web.Request) -> web.Response:
         published = jwks(jwk(key_for(algorithm, 1), "old"), jwk(key_for(algorithm), "now"))
         return web.Response(body=published, content_type="application/jwk-set+json")
 
     async with await serve_document(keys) as server:
         config = AccessConfig(algorithm=algorithm, jwks_url=str(server.make_url("/keys")))
-        judge = build_verifier(config, ManualClock())
+        verifier = build_verifier(config, ManualClock())
         right = token(key=key_for(algorithm), algorithm=algorithm, header={"kid": "now"})
-        assert (await judge.verify(right)).user_id == "ann"
+        assert (await verifier.verify(right)).user_id == "ann"
         wrong = token(key=key_for(algorithm), algorithm=algorithm, header={"kid": "old"})
         with pytest.raises(AccessError, match="signature"):
-            await judge.verify(wrong)
+            await verifier.verify(wrong)
 
 
 @pytest.mark.behaviour("E1")
-async def test_a_client_is_let_in_with_a_token_of_a_real_issuer() -> None:
+async def test_client_joins_with_a_token_of_a_real_issuer() -> None:
     async def keys(request: web.Request) -> web.Response:
         return web.Response(body=jwks(jwk(key_for("EdDSA"), "a")))
 
@@ -54,30 +54,30 @@ async def test_a_client_is_let_in_with_a_token_of_a_real_issuer() -> None:
         await serve_document(keys) as server,
         running(
             {"auth.algorithm": "EdDSA", "auth.jwks_url": str(server.make_url("/keys"))}
-        ) as ours,
+        ) as node,
     ):
-        client = await RawClient.open(ours.port)
+        client = await RawClient.open(node.port)
         await client.text()
         welcome = await client.join(text, namespace="/session", session_id="job:42")
         assert (welcome["user_id"], welcome["org"]) == ("ann", "x")
         assert welcome["session_id"] == "job:42"
         await client.close()
-        await ours.until_empty()
+        await node.until_empty()
 
 
 @pytest.mark.parametrize("status", [204, 302, 404, 500])
-async def test_only_a_plain_answer_is_a_document(status: int) -> None:
+async def test_fetch_accepts_only_status_200(status: int) -> None:
     async def keys(request: web.Request) -> web.Response:
         redirected = bool(request.query)
         return web.Response(status=200 if redirected else status, headers={"Location": "/keys?2"})
 
     async with await serve_document(keys) as server:
-        with pytest.raises(ValueError, match="not there"):
+        with pytest.raises(ValueError, match="failed with status"):
             await fetch_document(str(server.make_url("/keys")))
 
 
 @pytest.mark.parametrize(("size", "fits"), [(256 * 1024, True), (256 * 1024 + 1, False)])
-async def test_a_document_has_a_greatest_size(size: int, fits: bool) -> None:
+async def test_fetch_limits_the_size(size: int, fits: bool) -> None:
     async def keys(request: web.Request) -> web.Response:
         return web.Response(body=b"x" * size)
 
@@ -90,7 +90,7 @@ async def test_a_document_has_a_greatest_size(size: int, fits: bool) -> None:
                 await fetch_document(url)
 
 
-async def test_a_compressed_document_is_not_blown_up() -> None:
+async def test_fetch_does_not_decompress() -> None:
     async def keys(request: web.Request) -> web.Response:
         response = web.Response(body=b"x" * 10_000_000)
         response.enable_compression(web.ContentCoding.gzip)

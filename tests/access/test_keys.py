@@ -1,4 +1,4 @@
-"""Keys that an issuer publishes are fetched once, kept while good, and chosen with care."""
+"""Tests caching and selection of an issuer's keys."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ URL = "https://issuer.example/keys"
 
 
 class Issuer:
-    """Serves what it is told to, and counts how often it is asked."""
+    """A fake issuer that counts its requests."""
 
     def __init__(self, *kids: str | None) -> None:
         self.request_count = 0
@@ -26,7 +26,7 @@ class Issuer:
         self.publish(*kids)
 
     def publish(self, *kids: str | None) -> None:
-        """Have keys with these ids; keys of one index are the same."""
+        """Publish keys with these ids; keys at the same index are equal."""
         self.response = jwks(*(jwk(ec_key(which), kid) for which, kid in enumerate(kids)))
 
     async def fetch(self, url: str) -> bytes:
@@ -39,18 +39,18 @@ class Issuer:
 
 
 def keys_of(issuer: Issuer, clock: ManualClock | None = None) -> JwksKeys:
-    """A source that asks this issuer."""
+    """A key source for this issuer."""
     return JwksKeys(URL, "ES256", clock or ManualClock(), fetch=issuer.fetch)
 
 
 async def assert_unknown(keys: JwksKeys, kid: str | None) -> None:
-    """The source has no key for this id."""
-    with pytest.raises(AccessError, match="key is not known") as caught:
+    """Assert that the source has no key for this id."""
+    with pytest.raises(AccessError, match="key is unknown") as caught:
         await keys.key(kid)
     assert caught.value.code is ErrorCode.AUTH_INVALID
 
 
-async def test_keys_are_fetched_once_while_they_are_fresh() -> None:
+async def test_fresh_keys_are_fetched_once() -> None:
     issuer, clock = Issuer("a", "b"), ManualClock()
     keys = keys_of(issuer, clock)
     assert await keys.key("a") == ec_key(0).public_key()
@@ -60,7 +60,7 @@ async def test_keys_are_fetched_once_while_they_are_fresh() -> None:
     assert issuer.request_count == 1
 
 
-async def test_a_key_that_was_withdrawn_ends_when_the_keys_are_fetched_again() -> None:
+async def test_withdrawn_key_is_unknown_after_a_refresh() -> None:
     issuer, clock = Issuer("a", "b"), ManualClock()
     keys = keys_of(issuer, clock)
     await keys.key("b")
@@ -72,7 +72,7 @@ async def test_a_key_that_was_withdrawn_ends_when_the_keys_are_fetched_again() -
     assert issuer.request_count == 2
 
 
-async def test_a_new_key_is_found_before_the_old_ones_grow_stale() -> None:
+async def test_unknown_key_id_fetches_new_keys() -> None:
     issuer, clock = Issuer("a"), ManualClock()
     keys = keys_of(issuer, clock)
     await keys.key("a")
@@ -82,7 +82,7 @@ async def test_a_new_key_is_found_before_the_old_ones_grow_stale() -> None:
     assert issuer.request_count == 2
 
 
-async def test_made_up_key_ids_reach_the_issuer_at_most_once_a_pause() -> None:
+async def test_forged_key_ids_cause_one_request_per_interval() -> None:
     issuer, clock = Issuer("a"), ManualClock()
     keys = keys_of(issuer, clock)
     for pause in range(3):
@@ -113,7 +113,7 @@ async def test_made_up_key_ids_reach_the_issuer_at_most_once_a_pause() -> None:
     ],
     ids=repr,
 )
-async def test_a_refresh_that_fails_leaves_the_old_keys(
+async def test_failed_refresh_keeps_the_old_keys(
     failure: bytes | Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer, clock = Issuer("a"), ManualClock()
@@ -127,7 +127,7 @@ async def test_a_refresh_that_fails_leaves_the_old_keys(
     assert [each.message for each in caplog.records] == ["could not fetch the JWKS"]
 
 
-async def test_an_issuer_that_is_back_is_heard_after_the_pause() -> None:
+async def test_recovered_issuer_is_asked_after_the_interval() -> None:
     issuer, clock = Issuer(), ManualClock()
     issuer.response = OSError("away")
     keys = keys_of(issuer, clock)
@@ -138,7 +138,7 @@ async def test_an_issuer_that_is_back_is_heard_after_the_pause() -> None:
     assert await keys.key("a")
 
 
-async def test_an_issuer_that_withdraws_every_key_is_obeyed(
+async def test_issuer_can_withdraw_every_key(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     issuer, clock = Issuer("a"), ManualClock()
@@ -150,7 +150,7 @@ async def test_an_issuer_that_withdraws_every_key_is_obeyed(
     assert "no key for the configured algorithm" in caplog.text
 
 
-async def test_an_issuer_that_never_answers_is_given_up() -> None:
+async def test_fetch_of_a_silent_issuer_times_out() -> None:
     issuer = Issuer("a")
     issuer.ready.clear()
     keys = JwksKeys(URL, "ES256", ManualClock(), fetch=issuer.fetch, fetch_seconds=0.01)
@@ -159,41 +159,41 @@ async def test_an_issuer_that_never_answers_is_given_up() -> None:
 
 
 async def until_requested(issuer: Issuer) -> None:
-    """Let others run until the issuer is asked."""
+    """Wait until the issuer gets a request."""
     while not issuer.request_count:
         await asyncio.sleep(0)
 
 
-async def test_many_who_ask_at_once_make_one_request() -> None:
+async def test_concurrent_callers_share_one_request() -> None:
     issuer = Issuer("a")
     issuer.ready.clear()
     keys = keys_of(issuer)
     async with asyncio.TaskGroup() as group:
-        asking = [group.create_task(keys.key("a")) for _ in range(20)]
+        tasks = [group.create_task(keys.key("a")) for _ in range(20)]
         await until_requested(issuer)
         issuer.ready.set()
-    assert [each.result() for each in asking] == [ec_key(0).public_key()] * 20
+    assert [each.result() for each in tasks] == [ec_key(0).public_key()] * 20
     assert issuer.request_count == 1
 
 
-async def test_one_who_goes_away_does_not_take_the_answer_from_the_others() -> None:
+async def test_cancelled_caller_does_not_cancel_the_request() -> None:
     issuer = Issuer("a")
     issuer.ready.clear()
     keys = keys_of(issuer)
     async with asyncio.TaskGroup() as group:
-        gone = group.create_task(keys.key("a"))
+        cancelled = group.create_task(keys.key("a"))
         await until_requested(issuer)
-        staying = group.create_task(keys.key("a"))
+        remaining = group.create_task(keys.key("a"))
         await asyncio.sleep(0)
-        gone.cancel()
-        await asyncio.wait([gone])
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
         issuer.ready.set()
-    assert staying.result() == ec_key(0).public_key()
+    assert remaining.result() == ec_key(0).public_key()
     assert issuer.request_count == 1
 
 
 @pytest.mark.parametrize("kid", ["a", None])
-async def test_a_token_without_key_id_is_taken_only_where_there_is_one_key(
+async def test_token_without_key_id_needs_a_single_key(
     kid: str | None,
 ) -> None:
     assert await keys_of(Issuer(kid)).key(None) == ec_key(0).public_key()
@@ -201,16 +201,16 @@ async def test_a_token_without_key_id_is_taken_only_where_there_is_one_key(
     await assert_unknown(keys_of(Issuer(None, None)), None)
 
 
-async def test_a_key_without_id_answers_to_none() -> None:
+async def test_key_without_id_matches_no_key_id() -> None:
     await assert_unknown(keys_of(Issuer(None)), "a")
 
 
-async def test_of_two_keys_with_one_id_neither_is_meant() -> None:
+async def test_two_keys_with_the_same_id_match_nothing() -> None:
     keys = keys_of(Issuer("a", "a", "b"))
     await assert_unknown(keys, "a")
     assert await keys.key("b")
 
 
-async def test_a_fixed_key_is_for_every_key_id() -> None:
+async def test_fixed_key_matches_every_key_id() -> None:
     keys = FixedKey("a secret")
     assert [await keys.key(kid) for kid in (None, "a")] == ["a secret"] * 2

@@ -1,4 +1,4 @@
-"""Tokens that are made here are taken here, and say just what was asked."""
+"""Tests minting of tokens and secrets."""
 
 import jwt
 import pytest
@@ -10,7 +10,7 @@ from tests.access.forge import SECRET
 from tests.kit.clock import START, ManualClock
 
 
-async def test_a_token_that_was_made_here_is_taken() -> None:
+async def test_minted_token_is_accepted() -> None:
     clock = ManualClock()
     text = mint(
         SECRET,
@@ -32,18 +32,18 @@ async def test_a_token_that_was_made_here_is_taken() -> None:
     assert principal.expires_at == START + 60
 
 
-async def test_a_token_lives_as_long_as_was_asked() -> None:
+async def test_minted_token_expires_after_its_ttl() -> None:
     clock = ManualClock()
     text = mint(SECRET, subject="ann", scopes=[], clock=clock, ttl_seconds=60)
-    judge = build_verifier(AccessConfig(secret=SECRET), clock)
+    verifier = build_verifier(AccessConfig(secret=SECRET), clock)
     clock.advance(59.75)
-    assert await judge.verify(text)
+    assert await verifier.verify(text)
     clock.advance(0.25)
     with pytest.raises(AccessError, match="expired"):
-        await judge.verify(text)
+        await verifier.verify(text)
 
 
-def test_what_was_not_asked_for_is_not_in_the_token() -> None:
+def test_minted_token_has_no_other_claims() -> None:
     text = mint(SECRET, subject="ann", scopes=[], clock=ManualClock(), ttl_seconds=60)
     claims = jwt.decode(text, options={"verify_signature": False})
     assert claims == {
@@ -57,7 +57,7 @@ def test_what_was_not_asked_for_is_not_in_the_token() -> None:
     assert jwt.get_unverified_header(text)["alg"] == "HS256"
 
 
-def test_every_secret_is_new_and_strong_enough_to_configure() -> None:
+def test_new_secret_is_unique_and_strong() -> None:
     made = {new_secret() for _ in range(50)}
     assert len(made) == 50
     for secret in made:

@@ -1,4 +1,4 @@
-"""A principal may do what its scopes and patterns say, and nothing else."""
+"""Tests that scopes and patterns authorize a principal."""
 
 import math
 from dataclasses import FrozenInstanceError
@@ -20,12 +20,12 @@ def principal(
     symbols: tuple[str, ...] | None = None,
     sessions: tuple[str, ...] | None = None,
 ) -> Principal:
-    """Ann, with these rights."""
+    """A principal with these scopes and patterns."""
     return Principal("ann", "default", frozenset(scopes), 0.0, symbols, sessions)
 
 
 @pytest.mark.parametrize("scope", Scope)
-def test_a_scope_allows_itself_and_no_other(scope: Scope) -> None:
+def test_scope_allows_only_itself(scope: Scope) -> None:
     ann = principal(scope)
     assert [each for each in Scope if ann.allows(each)] == [scope]
     ann.require(scope)
@@ -35,7 +35,7 @@ def test_a_scope_allows_itself_and_no_other(scope: Scope) -> None:
         assert caught.value.code is ErrorCode.AUTH_FORBIDDEN
 
 
-def test_a_principal_cannot_be_changed() -> None:
+def test_principal_is_immutable() -> None:
     ann = principal()
     with pytest.raises(FrozenInstanceError):
         ann.scopes = frozenset(Scope)  # type: ignore[misc]
@@ -43,13 +43,13 @@ def test_a_principal_cannot_be_changed() -> None:
         ann.more = True  # type: ignore[attr-defined]
 
 
-def test_without_patterns_nothing_is_narrowed() -> None:
+def test_principal_without_patterns_is_unrestricted() -> None:
     ann = principal()
     assert ann.may_use_symbol("BTCUSDT")
     assert ann.may_join("job:42")
 
 
-def test_symbols_and_sessions_are_narrowed_apart() -> None:
+def test_symbols_and_sessions_are_restricted_separately() -> None:
     ann = principal(symbols=("BTC*",), sessions=("job:*",))
     assert ann.may_use_symbol("BTCUSDT")
     assert not ann.may_use_symbol("ETHUSDT")
@@ -58,7 +58,7 @@ def test_symbols_and_sessions_are_narrowed_apart() -> None:
     assert not ann.may_join("BTCUSDT")
 
 
-def test_one_pattern_of_several_is_enough() -> None:
+def test_any_of_several_patterns_allows() -> None:
     ann = principal(sessions=("job:?", "thread:7"))
     assert [name for name in ("job:1", "job:12", "thread:7") if ann.may_join(name)] == [
         "job:1",
@@ -67,7 +67,7 @@ def test_one_pattern_of_several_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "takes", "leaves"),
+    ("pattern", "match", "mismatch"),
     [
         ("job:*", "job:", "xjob:1"),
         ("job:?", "job:1", "job:"),
@@ -84,38 +84,38 @@ def test_one_pattern_of_several_is_enough() -> None:
         (r"\w", r"\w", "a"),
     ],
 )
-def test_a_pattern_takes_what_it_says(pattern: str, takes: str, leaves: str) -> None:
+def test_pattern_matches_like_a_glob(pattern: str, match: str, mismatch: str) -> None:
     ann = principal(sessions=(pattern,))
-    assert ann.may_join(takes)
-    assert not ann.may_join(leaves)
+    assert ann.may_join(match)
+    assert not ann.may_join(mismatch)
 
 
 LETTERS = st.text(alphabet="ab-[]!*?^&|~\\.", max_size=12)
 
 
 @given(LETTERS, LETTERS)
-def test_patterns_mean_what_the_shell_means(pattern: str, name: str) -> None:
+def test_patterns_match_like_fnmatch(pattern: str, name: str) -> None:
     assert principal(symbols=(pattern,)).may_use_symbol(name) == fnmatchcase(name, pattern)
 
 
 @pytest.mark.parametrize(
     "pattern", ["*a" * 64, "*" * 127 + "b", "*?" * 63 + "b", "*[ab]" * 25 + "*b", "a*" * 63 + "b"]
 )
-def test_a_hostile_pattern_costs_no_more_than_a_moment(pattern: str) -> None:
+def test_hostile_pattern_does_not_backtrack(pattern: str) -> None:
     ann = principal(sessions=(pattern,))
     began = process_time()
     assert not ann.may_join("a" * 128 + "c")
-    # A pattern that backtracks over each of its stars would outlive the sun.
+    # Backtracking over every star would practically never end.
     assert process_time() - began < 1
 
 
-def test_somebody_without_a_token_may_read_the_market_for_ever_and_nothing_else() -> None:
-    nobody = anonymous()
-    assert nobody.anonymous
-    assert nobody.scopes == {Scope.MARKET_READ}
-    assert nobody.expires_at == math.inf
+def test_anonymous_principal_may_only_read_the_market() -> None:
+    principal = anonymous()
+    assert principal.anonymous
+    assert principal.scopes == {Scope.MARKET_READ}
+    assert principal.expires_at == math.inf
 
 
-def test_people_without_a_token_are_not_one_user() -> None:
+def test_anonymous_principals_are_different_users() -> None:
     names = sorted(anonymous().user_id for _ in range(100))
     assert all(one != next_one for one, next_one in pairwise(names))
