@@ -1,4 +1,4 @@
-"""Feeds: where market data comes from."""
+"""Feeds: the sources of market data."""
 
 from server.feeds.errors import FeedError
 from server.feeds.registry import open_feed

@@ -1,5 +1,5 @@
-"""What a feed says that cannot be opened or cannot go on."""
+"""The error of a feed that cannot be opened or cannot continue."""
 
 
 class FeedError(ValueError):
-    """The name, the options or the recording of a feed make no sense; the text says which."""
+    """The name, the options or the recording of a feed is invalid; the message says which."""

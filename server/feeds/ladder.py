@@ -1,4 +1,4 @@
-"""One side of a simulated order book, in whole ticks and lots."""
+"""Simulates one side of an order book, in whole ticks and lots."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,12 @@ _MAX_LOTS = 5000
 
 
 class Ladder:
-    """Always `DEPTH` levels, best first, and a note of what has changed."""
+    """Always `DEPTH` levels, best first, and the changes since the last `pop_changes`."""
 
     def __init__(
         self, best: int, *, direction: int, max_gap: int, draw: Callable[[], float]
     ) -> None:
-        # Where worse prices lie: +1 for asks, -1 for bids.
+        # The sign of worse prices: +1 for asks, -1 for bids.
         self._direction = direction
         self._max_gap = max_gap
         self._draw = draw
@@ -25,12 +25,12 @@ class Ladder:
 
     @property
     def best(self) -> int:
-        """The price at the touch."""
+        """The best price, in ticks."""
         return self._ticks[0]
 
     @property
     def best_lots(self) -> int:
-        """The lots at the touch."""
+        """The lots at the best price."""
         return self._lots[0]
 
     def levels(self) -> list[tuple[int, int]]:
@@ -38,21 +38,21 @@ class Ladder:
         return list(zip(self._ticks, self._lots, strict=True))
 
     def take(self, lots: int) -> None:
-        """Take at most all that stands at the touch."""
+        """Trade lots at the best price; at most `best_lots`."""
         if lots == self._lots[0]:
             self.drop(1)
         else:
             self._set(0, self._lots[0] - lots)
 
     def drop(self, count: int) -> None:
-        """Remove the best levels; the far end grows as many."""
+        """Remove the best levels, and append as many at the far end."""
         for _ in range(count):
             self._lots.pop(0)
             self._changes[self._ticks.pop(0)] = 0
             self._append_level()
 
     def approach(self, limit: int) -> None:
-        """Set better levels until the best is within reach of `limit`, short of it."""
+        """Add better levels until the best is within the maximum gap of `limit`, short of it."""
         while (room := abs(limit - self._ticks[0]) - 1) > 0:
             gap = 1 + int(self._draw() * min(room, self._max_gap))
             self._ticks.insert(0, self._ticks[0] - self._direction * gap)
@@ -64,11 +64,11 @@ class Ladder:
                 return
 
     def change_random_level(self) -> None:
-        """Change the lots of any one level."""
+        """Change the lots of one random level."""
         self._set(int(self._draw() * DEPTH), self._random_lots())
 
     def pop_changes(self) -> list[tuple[int, int]]:
-        """What has changed since the last call, best first; 0 lots is a level that has gone."""
+        """Remove and return the changes, best first; 0 lots removes a level."""
         changes = sorted(self._changes.items(), reverse=self._direction < 0)
         self._changes.clear()
         return changes

@@ -1,9 +1,9 @@
-"""The symbols of the simulated market: where each begins, and how its numbers are written."""
+"""The symbols of the simulated market, with start prices and number formats."""
 
 import random
 from dataclasses import dataclass
 
-# The decimals of each are those of its tick.
+# The number of decimals defines the tick.
 _KNOWN = {
     "BTCUSDT": "64250.00",
     "ETHUSDT": "3120.00",
@@ -15,24 +15,24 @@ _LOT_DECIMALS = 3
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One symbol, in whole ticks of so many decimals."""
+    """One symbol; a tick is a unit of its last decimal."""
 
     symbol: str
     start_ticks: int
     decimals: int
 
     def price(self, ticks: int) -> str:
-        """The one spelling of a price: clients tell levels apart by it."""
+        """The canonical text of a price: clients identify book levels by it."""
         return _decimal_text(ticks, self.decimals)
 
 
 def quantity(lots: int) -> str:
-    """The one spelling of a quantity."""
+    """The canonical text of a quantity."""
     return _decimal_text(lots, _LOT_DECIMALS)
 
 
 def listings(count: int, *, seed: int) -> list[Listing]:
-    """The first `count` symbols: those that people know, then made-up ones."""
+    """The first `count` symbols: well-known ones, then generated ones."""
     known = [_known(symbol, start) for symbol, start in _KNOWN.items()]
     made_up = [
         _made_up(f"SYM{number:03d}USDT", seed) for number in range(len(known) + 1, count + 1)

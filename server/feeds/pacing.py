@@ -1,4 +1,4 @@
-"""Keeps a feed to its moments, and lets others run where there is nothing to wait for."""
+"""Paces a feed, and yields to other tasks if the feed is late."""
 
 from collections.abc import Awaitable, Callable
 
@@ -6,22 +6,22 @@ from server.ports import Clock
 
 Sleep = Callable[[float], Awaitable[None]]
 
-# Publishing may never suspend: a feed that is late would keep the whole process from its clients.
+# Publishing may never suspend: a late feed that never sleeps would block the event loop.
 MAX_WITHOUT_SLEEP = 100
 
 
 class Pacer:
-    """Waits for one moment after the other."""
+    """Sleeps until one due time after another."""
 
     def __init__(self, clock: Clock, sleep: Sleep, *, min_sleep_seconds: float) -> None:
         self._clock = clock
         self._sleep = sleep
-        # Timers have a price and a grain: what is nearer than this is as good as now.
+        # Timers cost time and are imprecise: a shorter sleep is skipped.
         self._min_sleep_seconds = min_sleep_seconds
         self._without_sleep = 0
 
     async def sleep_until(self, due: float) -> None:
-        """Sleep until `due`, or go on at once if that is near or past."""
+        """Sleep until `due`; return at once if it is near or past."""
         wait = due - self._clock.monotonic()
         if wait < self._min_sleep_seconds:
             self._without_sleep += 1

@@ -1,4 +1,4 @@
-"""Reads recordings: a file of JSON, one message a line, with the time at which it was published."""
+"""Reads recordings: one JSON message per line, with the time of its publication."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class RecordedMessage:
 
 
 def read_recording(path: Path) -> Generator[RecordedMessage, None, None]:
-    """The messages of a file, one at a time; raises `FeedError` with the number of a bad line."""
+    """Yield the messages of a file; raises `FeedError` with the number of a malformed line."""
     last_ts_ms: int | None = None
     try:
         with path.open("rb") as lines:
@@ -42,7 +42,7 @@ def read_recording(path: Path) -> Generator[RecordedMessage, None, None]:
 
 
 def unreadable_error(path: Path, error: OSError) -> FeedError:
-    """What to raise where a recording cannot be opened or read."""
+    """The error for a recording that cannot be opened or read."""
     return FeedError(f"cannot read {path}: {error.strerror}")
 
 
@@ -54,18 +54,18 @@ def _parse(line: bytes, number: int) -> RecordedMessage:
     except MalformedJson as error:
         raise ValueError(error.reason) from None
     if not isinstance(fields, dict):
-        raise ValueError("not an object")
+        raise ValueError("a line must be a JSON object")
     ts_ms, topic, data = (fields.get(name) for name in ("ts", "topic", "data"))
     kind, user, org = fields.get("type", "update"), fields.get("user"), fields.get("org", "default")
-    # True is an int to Python.
+    # In Python, True is an int.
     if not isinstance(ts_ms, int) or isinstance(ts_ms, bool):
-        raise ValueError("ts is no whole number of milliseconds")
+        raise ValueError("ts must be an integer number of milliseconds")
     if not isinstance(topic, str):
-        raise ValueError("topic is no text")
+        raise ValueError("topic must be a string")
     if not isinstance(data, dict):
-        raise ValueError("data is no object")
+        raise ValueError("data must be an object")
     if kind not in ("update", "snapshot"):
-        raise ValueError('type is neither "update" nor "snapshot"')
+        raise ValueError('type must be "update" or "snapshot"')
     if not (user is None or isinstance(user, str)) or not isinstance(org, str):
-        raise ValueError("user or org is no text")
+        raise ValueError("user and org must be strings")
     return RecordedMessage(number, ts_ms, topic, data, kind, user, org)

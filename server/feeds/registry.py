@@ -1,4 +1,4 @@
-"""Opens a feed by its name: one of ours, or one that an installed package brings along."""
+"""Opens a feed by name: a built-in one, or one of an installed package."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,14 +11,14 @@ from server.ports import Feed, FeedFactory, FeedOptions
 
 ENTRY_POINT_GROUP = "floorcast.feeds"
 
-# Ours need no metadata: a checkout that was never installed has them too.
+# Built-in feeds are not entry points, so that they work in a checkout without installation.
 _BUILT_IN: Mapping[str, FeedFactory] = {"replay": ReplayFeed, "simulated": SimulatedFeed}
 
 
 def open_feed(name: str, options: FeedOptions) -> Feed | None:
-    """The feed of a name such as `simulated` or `replay:FILE`; `none` is none.
+    """Open a feed such as `simulated` or `replay:FILE`; returns None for `none`.
 
-    What follows the first colon becomes the argument of the options. Raises `FeedError`.
+    The text after the first colon becomes `options.argument`. Raises `FeedError`.
     """
     kind, colon, argument = name.partition(":")
     if colon:
@@ -35,17 +35,17 @@ def _plugin(kind: str, options: FeedOptions) -> Feed:
     matching = [offer for offer in offers if offer.name == kind]
     if not matching:
         known = sorted({"none", "replay:FILE", "simulated", *offers.names})
-        raise FeedError(f"there is no feed {kind!r}; there are {', '.join(known)}")
+        raise FeedError(f"unknown feed {kind!r}: use one of {', '.join(known)}")
     if len(matching) > 1:
-        # Which one would be found first is an accident of the installation.
-        raise FeedError(f"several packages bring a feed {kind!r}: {_package_names(matching)}")
+        # The order of entry points depends on the installation.
+        raise FeedError(f"several packages provide a feed {kind!r}: {_package_names(matching)}")
     try:
         factory: FeedFactory = matching[0].load()
         feed = factory(options)
-    # What a package of others does while it is imported and called is not ours to foresee.
+    # Third-party code may raise anything.
     except Exception as error:
         raise FeedError(
-            f"the feed {kind!r} of {_package_names(matching)} has failed: "
+            f"the feed {kind!r} of {_package_names(matching)} failed to load: "
             f"{type(error).__name__}: {error}"
         ) from error
     if not callable(getattr(feed, "run", None)):

@@ -1,4 +1,4 @@
-"""Plays a recording: the same messages in the same order, as far apart as they were."""
+"""The replay feed: publishes a recording in its order and at its recorded intervals."""
 
 import asyncio
 import contextlib
@@ -15,21 +15,21 @@ from server.ports import FeedOptions, Publishing
 
 logger = logging.getLogger(__name__)
 
-# Times are whole milliseconds, and no timer is finer.
+# Recorded times have a resolution of 1 ms.
 _MIN_SLEEP_SECONDS = 0.0005
 
 
 class ReplayFeed:
-    """Publishes the lines of a file, `{"ts", "topic", "data", "type"?, "user"?, "org"?}` each.
+    """Publishes a file of lines `{"ts", "topic", "data", "type"?, "user"?, "org"?}`.
 
-    The file is read as it plays, so it may be bigger than the memory.
+    It reads the file line by line, so the file may exceed the memory.
     """
 
     def __init__(self, options: FeedOptions, *, sleep: Sleep = asyncio.sleep) -> None:
         if not options.argument:
             raise FeedError("replay needs a file: replay:FILE")
         if not 0 <= options.speed < math.inf:
-            raise FeedError("the speed of a replay is a number from 0 on")
+            raise FeedError("the speed of a replay must be a number of at least 0")
         self._path = Path(options.argument)
         try:
             self._path.open("rb").close()
@@ -40,27 +40,31 @@ class ReplayFeed:
         self._sleep = sleep
 
     async def run(self, publishing: Publishing) -> None:
-        """Publish until the recording ends; raises `FeedError` at a line that makes no sense."""
-        pace = Pacer(self._clock, self._sleep, min_sleep_seconds=_MIN_SLEEP_SECONDS)
-        began = self._clock.monotonic()
+        """Publish until the recording ends; raises `FeedError` at a malformed line."""
+        pacer = Pacer(self._clock, self._sleep, min_sleep_seconds=_MIN_SLEEP_SECONDS)
+        started_at = self._clock.monotonic()
         first_ts_ms: int | None = None
         refused: set[ErrorCode] = set()
         with contextlib.closing(read_recording(self._path)) as messages:
-            for each in messages:
+            for message in messages:
                 if first_ts_ms is None:
-                    first_ts_ms = each.ts_ms
-                # From the beginning each time: what single sleeps take too long does not add up.
-                await pace.sleep_until(began + self._seconds(each.ts_ms - first_ts_ms))
+                    first_ts_ms = message.ts_ms
+                # Relative to the start, so that late sleeps do not add up.
+                await pacer.sleep_until(started_at + self._seconds(message.ts_ms - first_ts_ms))
                 try:
                     await publishing.publish(
-                        each.topic, each.data, kind=each.kind, user=each.user, org=each.org
+                        message.topic,
+                        message.data,
+                        kind=message.kind,
+                        user=message.user,
+                        org=message.org,
                     )
                 except FloorcastError as error:
-                    # A recording may be older than the server's rules. One record a code: what
-                    # is refused as a whole must not fill the log.
+                    # A recording can be older than the server's rules. Log each code once, so
+                    # that a recording refused as a whole does not fill the log.
                     if error.code not in refused:
                         refused.add(error.code)
-                        self._log_refusal(each.line, error.code)
+                        self._log_refusal(message.line, error.code)
 
     def _log_refusal(self, line: int, code: ErrorCode) -> None:
         fields = {"file": str(self._path), "line": line, "code": code.value}

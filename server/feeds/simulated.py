@@ -1,4 +1,4 @@
-"""A market that is made up: order books, prices and trades that fit each other, steadily paced."""
+"""The simulated feed: consistent order books, prices and trades at a steady rate."""
 
 import asyncio
 import itertools
@@ -15,26 +15,26 @@ from server.ports import FeedOptions, Publishing
 
 logger = logging.getLogger(__name__)
 
-# A fast market makes several steps between two sleeps: timers are not free, nor that exact.
+# A fast market makes several steps between two sleeps: timers cost time and are imprecise.
 _MIN_SLEEP_SECONDS = 0.005
-# After a stall longer than this the lost time is let go: a burst would be no market.
+# After a longer stall the missed steps are skipped, to avoid a burst.
 _STALL_SECONDS = 1.0
 
 
 class SimulatedFeed:
-    """Moves one symbol after the other, `rate` steps a second in all."""
+    """Steps one symbol after the other, `rate` steps per second in total."""
 
     def __init__(self, options: FeedOptions, *, sleep: Sleep = asyncio.sleep) -> None:
         if options.argument:
             raise FeedError("the simulated market takes no argument")
         if options.symbols < 1 or not 0 < options.rate < math.inf:
-            # Without either, `run` would spin and never let go of the loop.
-            raise FeedError("a market needs symbols, and a rate above zero")
+            # Otherwise `run` would block the event loop.
+            raise FeedError("the simulated market needs symbols, and a rate above zero")
         self._options = options
         self._sleep = sleep
 
     async def run(self, publishing: Publishing) -> None:
-        """Publish until cancelled; every run is the same market from its beginning."""
+        """Publish until cancelled; every run restarts the same market."""
         options, clock = self._options, self._options.clock
         walks = [
             RandomWalk(listing, seed=options.seed)
@@ -44,11 +44,13 @@ class SimulatedFeed:
         pace = Pacer(clock, self._sleep, min_sleep_seconds=_MIN_SLEEP_SECONDS)
         due = clock.monotonic()
         for walk in itertools.cycle(walks):
-            for said in walk.step(int(clock.time() * 1000)):
+            for publication in walk.step(int(clock.time() * 1000)):
                 try:
-                    await publishing.publish(said.topic, said.data, kind=said.kind)
+                    await publishing.publish(
+                        publication.topic, publication.data, kind=publication.kind
+                    )
                 except FloorcastError as error:
-                    # A market goes on while nobody can hear it. Said once each.
+                    # The market continues while the broker is unavailable. Log each code once.
                     walk.request_snapshot()
                     if error.code not in refused:
                         refused.add(error.code)

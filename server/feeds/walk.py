@@ -1,4 +1,4 @@
-"""The market of one symbol: a random walk of its order book, with the prices and trades of it."""
+"""Simulates one symbol: a random walk of its order book, prices and trades."""
 
 import random
 from collections.abc import Iterable
@@ -9,14 +9,14 @@ from server.feeds.ladder import Ladder
 from server.feeds.listing import Listing, quantity
 
 _STEPS_PER_TRADE = 3
-# Levels are at most this part of the price apart, so that a walk is worth watching.
+# The maximum gap between two levels, as a share of the price.
 _MAX_GAP_RATIO = 1 / 20_000
 _MAX_DROPPED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One message that the market has to say."""
+    """One message of the simulated market."""
 
     topic: str
     kind: str
@@ -24,10 +24,10 @@ class Publication:
 
 
 class RandomWalk:
-    """Comes out the same for the same seed, whatever other symbols do."""
+    """A random walk that depends on the seed and the symbol only."""
 
     def __init__(self, listing: Listing, *, seed: int) -> None:
-        # One stream of numbers a symbol: adding a symbol leaves the others as they were.
+        # One random stream per symbol: adding a symbol does not change the others.
         self._draw = draw = random.Random(f"{seed}/{listing.symbol}").random
         self._listing = listing
         reach = max(1, int(listing.start_ticks * _MAX_GAP_RATIO))
@@ -42,34 +42,35 @@ class RandomWalk:
         )
 
     def step(self, ts_ms: int) -> list[Publication]:
-        """Move once: what happened, in the order in which a client should hear it.
+        """Make one step; return its messages in order of publication.
 
-        A trade comes before the book without it, and the price last: it tells of both. The first
-        step begins with the whole book.
+        A trade comes before the book update that it causes, and the price last. The first step
+        begins with a book snapshot.
         """
-        said = []
+        publications = []
         if not self._has_sent_snapshot:
-            said.append(self._book("snapshot", self._bids.levels(), self._asks.levels()))
+            publications.append(self._book("snapshot", self._bids.levels(), self._asks.levels()))
             self._has_sent_snapshot = True
-        # The farther from where it began, the more often it turns back: it neither falls to
-        # nothing nor runs away, however long it runs.
+        # Mean reversion: the price neither falls to zero nor grows without bound.
         rising = self._draw() * 2 * self._listing.start_ticks > self._bids.best
-        taken, following = (self._asks, self._bids) if rising else (self._bids, self._asks)
-        touch = taken.best
+        traded, following = (self._asks, self._bids) if rising else (self._bids, self._asks)
+        touch = traded.best
         if self._steps % _STEPS_PER_TRADE == 0:
-            said.append(self._trade(taken, "buy" if rising else "sell", ts_ms))
-        taken.drop(int(self._draw() * (_MAX_DROPPED + 1)))
-        # The other side follows, but stays short of where the touch was before this step: a
-        # client may apply the changes in any order and never sees the book crossed.
+            publications.append(self._trade(traded, "buy" if rising else "sell", ts_ms))
+        traded.drop(int(self._draw() * (_MAX_DROPPED + 1)))
+        # The other side stays short of the previous best price, so that a client can apply
+        # the changes in any order without a crossed book.
         following.approach(touch)
         following.change_random_level()
         self._steps += 1
-        said.append(self._book("update", self._bids.pop_changes(), self._asks.pop_changes()))
-        said.append(self._price())
-        return said
+        publications.append(
+            self._book("update", self._bids.pop_changes(), self._asks.pop_changes())
+        )
+        publications.append(self._price())
+        return publications
 
     def request_snapshot(self) -> None:
-        """Something of it was not taken: the next step begins with the whole book."""
+        """Begin the next step with a book snapshot: a message was not published."""
         self._has_sent_snapshot = False
 
     def _trade(self, side: Ladder, aggressor: str, ts_ms: int) -> Publication:

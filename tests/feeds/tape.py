@@ -1,4 +1,4 @@
-"""Stands in for the server's publishing, and for the time that a feed sleeps through."""
+"""Test doubles for the `Publishing` port and for sleeping."""
 
 import asyncio
 import math
@@ -11,7 +11,7 @@ from tests.kit.clock import ManualClock
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One message as a feed published it."""
+    """One published message."""
 
     topic: str
     data: Mapping[str, object]
@@ -21,7 +21,7 @@ class Published:
 
 
 class PublishRecorder:
-    """Writes down what a feed publishes, and ends it after so many."""
+    """Records published messages, and cancels the feed after `length` messages."""
 
     def __init__(self, length: float = math.inf) -> None:
         self.messages: list[Published] = []
@@ -42,12 +42,12 @@ class PublishRecorder:
         return Position("e", len(self.messages))
 
     def of_topic(self, topic: str) -> list[Published]:
-        """What was published of one topic, or of one stream."""
+        """The messages of one topic or one stream."""
         return [line for line in self.messages if topic in (line.topic, line.topic.split(":")[0])]
 
 
 class FakeSleep:
-    """Lets the clock pass instead of waiting, and remembers each sleep."""
+    """Advances the clock instead of sleeping, and records each sleep."""
 
     def __init__(self, clock: ManualClock) -> None:
         self.sleeps: list[float] = []

@@ -1,4 +1,4 @@
-"""Reading recordings: line by line, and the number of each line that makes no sense."""
+"""Tests reading recordings line by line."""
 
 import tracemalloc
 from pathlib import Path
@@ -10,7 +10,7 @@ from server.feeds.recording import read_recording
 from tests.feeds.recorded import line, recording
 
 
-def test_a_line_is_a_message_with_what_it_leaves_out(tmp_path: Path) -> None:
+def test_line_becomes_a_message_with_defaults(tmp_path: Path) -> None:
     [message] = read_recording(Path(recording(tmp_path, line(3))))
     assert (message.line, message.ts_ms, message.topic, message.data) == (1, 3, "PRICE:A", {"n": 3})
     assert (message.kind, message.user, message.org) == ("update", None, "default")
@@ -21,7 +21,7 @@ def test_blank_lines_are_skipped_but_counted(tmp_path: Path) -> None:
     assert [message.line for message in read_recording(Path(file))] == [2, 5]
 
 
-def test_the_last_line_may_lack_its_end(tmp_path: Path) -> None:
+def test_last_line_needs_no_line_break(tmp_path: Path) -> None:
     path = tmp_path / "recorded.jsonl"
     path.write_text(line(1) + "\r\n" + line(2))
     assert [message.ts_ms for message in read_recording(path)] == [1, 2]
@@ -52,34 +52,34 @@ def test_the_last_line_may_lack_its_end(tmp_path: Path) -> None:
         '{"topic": "PRICE:A", "data": {}}',
     ],
 )
-def test_a_line_that_makes_no_sense_is_refused_with_its_number(tmp_path: Path, bad: str) -> None:
+def test_error_names_the_malformed_line(tmp_path: Path, bad: str) -> None:
     messages = read_recording(Path(recording(tmp_path, line(1), bad, line(3))))
     assert next(messages).ts_ms == 1
     with pytest.raises(FeedError, match=r"recorded\.jsonl:2: "):
         next(messages)
 
 
-def test_bytes_that_are_no_text_are_refused_with_their_line(tmp_path: Path) -> None:
+def test_error_names_the_line_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "recorded.jsonl"
     path.write_bytes(line(1).encode() + b'\n{"ts": 2, "topic": "\xff"}\n')
     with pytest.raises(FeedError, match=r"recorded\.jsonl:2: not UTF-8"):
         list(read_recording(path))
 
 
-def test_what_a_line_holds_is_not_repeated_in_the_error(tmp_path: Path) -> None:
+def test_error_does_not_show_the_data(tmp_path: Path) -> None:
     with pytest.raises(FeedError) as raised:
         list(read_recording(Path(recording(tmp_path, line(1, data=["hush"], topic="PRICE:HUSH")))))
     assert "hush" not in str(raised.value).lower()
 
 
-def test_time_that_goes_backwards_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_error_names_the_line_with_a_decreasing_time(tmp_path: Path) -> None:
     messages = read_recording(Path(recording(tmp_path, line(10), line(10), line(9))))
     assert [next(messages).ts_ms for _ in range(2)] == [10, 10]
     with pytest.raises(FeedError, match=r"recorded\.jsonl:3: ts goes backwards"):
         next(messages)
 
 
-def test_a_file_is_not_read_into_memory(tmp_path: Path) -> None:
+def test_recording_is_not_read_into_memory(tmp_path: Path) -> None:
     file = Path(recording(tmp_path, *(line(ms, data={"text": "x" * 1000}) for ms in range(3000))))
     tracemalloc.start()
     try:
@@ -90,6 +90,6 @@ def test_a_file_is_not_read_into_memory(tmp_path: Path) -> None:
     assert peak_bytes < file.stat().st_size / 4
 
 
-def test_a_file_that_is_not_there_is_a_feed_error(tmp_path: Path) -> None:
+def test_missing_file_raises_feed_error(tmp_path: Path) -> None:
     with pytest.raises(FeedError, match="cannot read"):
         next(read_recording(tmp_path / "missing.jsonl"))

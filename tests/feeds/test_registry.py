@@ -1,4 +1,4 @@
-"""Opening feeds by name: ours, those of installed packages, and those that there are not."""
+"""Tests opening feeds by name."""
 
 from dataclasses import replace
 from importlib import metadata
@@ -38,7 +38,7 @@ def options() -> FeedOptions:
 
 
 def install(folder: Path, package: str, *entries: str) -> None:
-    """A distribution that brings feeds, as pip leaves it behind."""
+    """Install a distribution with feeds, as pip does."""
     info = folder / f"{package}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
@@ -47,17 +47,17 @@ def install(folder: Path, package: str, *entries: str) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of packages, with one module of feeds."""
+    """A folder on `sys.path` with one module of feeds."""
     (tmp_path / "floorcast_echo.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
-def test_none_is_no_feed(options: FeedOptions) -> None:
+def test_none_opens_no_feed(options: FeedOptions) -> None:
     assert open_feed("none", options) is None
 
 
-def test_ours_are_there_without_metadata(
+def test_built_in_feeds_need_no_metadata(
     options: FeedOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nothing_installed(**_: object) -> metadata.EntryPoints:
@@ -69,19 +69,19 @@ def test_ours_are_there_without_metadata(
     assert isinstance(open_feed(f"replay:{tmp_path / 'a.jsonl'}", options), ReplayFeed)
 
 
-async def test_all_after_the_first_colon_is_the_file(options: FeedOptions, tmp_path: Path) -> None:
+async def test_text_after_the_first_colon_is_the_argument(
+    options: FeedOptions, tmp_path: Path
+) -> None:
     file = tmp_path / "10:30:00.jsonl"
     file.write_text('{"ts": 1, "topic": "PRICE:A", "data": {}}\n')
     feed = open_feed(f"replay:{file}", options)
     assert feed is not None
-    tape = PublishRecorder()
-    await feed.run(tape)
-    assert len(tape.messages) == 1
+    recorder = PublishRecorder()
+    await feed.run(recorder)
+    assert len(recorder.messages) == 1
 
 
-def test_a_name_without_a_colon_leaves_the_argument_of_the_options(
-    options: FeedOptions, tmp_path: Path
-) -> None:
+def test_name_without_a_colon_keeps_the_argument(options: FeedOptions, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").touch()
     options = replace(options, argument=str(tmp_path / "a.jsonl"))
     assert isinstance(open_feed("replay", options), ReplayFeed)
@@ -90,36 +90,36 @@ def test_a_name_without_a_colon_leaves_the_argument_of_the_options(
 
 
 @pytest.mark.parametrize("name", ["simulated:8", "replay", "replay:", "replay:/no/such/file"])
-def test_a_name_that_ours_cannot_use_is_refused(options: FeedOptions, name: str) -> None:
+def test_invalid_argument_of_a_built_in_feed_is_refused(options: FeedOptions, name: str) -> None:
     with pytest.raises(FeedError):
         open_feed(name, options)
 
 
 @pytest.mark.parametrize("name", ["echo:A:B", "echo:"])
-async def test_an_installed_package_may_bring_a_feed(
+async def test_installed_package_provides_a_feed(
     options: FeedOptions, site: Path, name: str
 ) -> None:
     install(site, "echo", "echo = floorcast_echo:Echo")
     feed = open_feed(name, options)
     assert feed is not None
-    tape = PublishRecorder()
-    await feed.run(tape)
-    [line] = tape.messages
+    recorder = PublishRecorder()
+    await feed.run(recorder)
+    [line] = recorder.messages
     assert (line.topic, line.data) == (f"PRICE:{name.removeprefix('echo:')}", {"seed": 7})
 
 
-def test_a_package_cannot_take_the_name_of_ours(options: FeedOptions, site: Path) -> None:
+def test_package_cannot_replace_a_built_in_feed(options: FeedOptions, site: Path) -> None:
     install(site, "echo", "simulated = floorcast_echo:Echo", "none = floorcast_echo:Echo")
     assert isinstance(open_feed("simulated", options), SimulatedFeed)
     assert open_feed("none", options) is None
 
 
 @pytest.mark.parametrize("name", ["simulate", "", "none:", "Simulated", ":simulated"])
-def test_an_unknown_name_is_answered_with_those_there_are(
+def test_unknown_feed_error_lists_the_known_names(
     options: FeedOptions, site: Path, name: str
 ) -> None:
     install(site, "echo", "echo = floorcast_echo:Echo", "other = floorcast_echo:Echo")
-    with pytest.raises(FeedError, match=r"there are echo, none, other, replay:FILE, simulated$"):
+    with pytest.raises(FeedError, match=r"use one of echo, none, other, replay:FILE, simulated$"):
         open_feed(name, options)
 
 
@@ -132,7 +132,7 @@ def test_an_unknown_name_is_answered_with_those_there_are(
         ("floorcast_echo:nothing", "no run method"),
     ],
 )
-def test_a_feed_that_fails_to_load_or_to_build_is_named_with_its_package(
+def test_error_names_the_package_of_a_failing_feed(
     options: FeedOptions, site: Path, entry: str, reason: str
 ) -> None:
     install(site, "acme-feeds", f"bad = {entry}")
@@ -140,12 +140,12 @@ def test_a_feed_that_fails_to_load_or_to_build_is_named_with_its_package(
         open_feed("bad", options)
 
 
-def test_a_name_that_two_packages_bring_is_refused(options: FeedOptions, site: Path) -> None:
+def test_feed_name_of_two_packages_is_refused(options: FeedOptions, site: Path) -> None:
     install(site, "one", "echo = floorcast_echo:Echo")
     install(site, "two", "echo = floorcast_echo:Echo")
-    with pytest.raises(FeedError, match="several packages bring a feed 'echo': one, two"):
+    with pytest.raises(FeedError, match="several packages provide a feed 'echo': one, two"):
         open_feed("echo", options)
 
 
-def test_a_feed_error_is_a_value_error() -> None:
+def test_feed_error_is_a_value_error() -> None:
     assert issubclass(FeedError, ValueError)

@@ -1,4 +1,4 @@
-"""The market of one symbol: its book, its prices and its trades fit each other at any moment."""
+"""Tests that book, prices and trades of a simulated symbol are consistent."""
 
 import itertools
 import random
@@ -13,13 +13,13 @@ from server.feeds.ladder import DEPTH, Ladder
 from server.feeds.listing import Listing, listings
 from server.feeds.walk import Publication, RandomWalk
 
-# The two that people know best, a made-up one, and one so small that a level is a tick apart.
+# Four well-known symbols, a generated one, and one with gaps of one tick.
 MARKETS = [*listings(5, seed=1), Listing("PENNY", 30_000, 8)]
 EACH_MARKET = pytest.mark.parametrize("listing", MARKETS, ids=lambda listing: listing.symbol)
 
 
 class ModelBook:
-    """A book as a client keeps it; looks at itself after every single change."""
+    """A client's book that checks itself after every change."""
 
     def __init__(self) -> None:
         self.sides: dict[str, dict[Decimal, Decimal]] = {"bids": {}, "asks": {}}
@@ -39,40 +39,40 @@ class ModelBook:
 
 
 def changes_of(publication: Publication, *sides: str) -> list[tuple[str, list[str]]]:
-    """The changes of a book message, one side after the other."""
+    """The changes of a book message, side by side in this order."""
     return [
         (side, level) for side in sides for level in cast("list[list[str]]", publication.data[side])
     ]
 
 
 def publications(listing: Listing, steps: int, *, seed: int = 1) -> Iterator[Publication]:
-    """What a market has to say in so many steps."""
+    """The messages of a market's first steps."""
     walk = RandomWalk(listing, seed=seed)
     return itertools.chain.from_iterable(walk.step(1_800_000_000_000 + i) for i in range(steps))
 
 
 def of_stream(stream: str, all_publications: Iterator[Publication]) -> Iterator[Publication]:
-    """Only one stream of it."""
+    """The messages of one stream."""
     return (each for each in all_publications if each.topic.startswith(f"{stream}:"))
 
 
 @EACH_MARKET
-def test_book_prices_and_trades_fit_each_other_at_every_moment(listing: Listing) -> None:
+def test_book_prices_and_trades_are_always_consistent(listing: Listing) -> None:
     book, last, volume = ModelBook(), Decimal(0), Decimal(0)
-    for said in publications(listing, 4000):
-        if said.topic == f"ORDERBOOK:{listing.symbol}":
-            book.apply(changes_of(said, "bids", "asks"))
+    for publication in publications(listing, 4000):
+        if publication.topic == f"ORDERBOOK:{listing.symbol}":
+            book.apply(changes_of(publication, "bids", "asks"))
             assert {len(levels) for levels in book.sides.values()} == {DEPTH}
-        elif said.topic == f"TRADES:{listing.symbol}":
-            [trade] = cast("list[Mapping[str, str]]", said.data["trades"])
+        elif publication.topic == f"TRADES:{listing.symbol}":
+            [trade] = cast("list[Mapping[str, str]]", publication.data["trades"])
             side = "asks" if trade["side"] == "buy" else "bids"
             last = Decimal(trade["price"])
             assert last == book.best(side)
             assert 0 < Decimal(trade["qty"]) <= book.sides[side][last]
             volume += Decimal(trade["qty"])
         else:
-            assert said.topic == f"PRICE:{listing.symbol}"
-            price = {name: Decimal(cast("str", text)) for name, text in said.data.items()}
+            assert publication.topic == f"PRICE:{listing.symbol}"
+            price = {name: Decimal(cast("str", text)) for name, text in publication.data.items()}
             assert price == {
                 "bid": book.best("bids"),
                 "ask": book.best("asks"),
@@ -82,10 +82,10 @@ def test_book_prices_and_trades_fit_each_other_at_every_moment(listing: Listing)
 
 
 @pytest.mark.parametrize("turn", ["asks first", "worst first", "asks first, worst first"])
-def test_no_order_of_applying_an_update_crosses_the_book(turn: str) -> None:
+def test_book_is_never_crossed_in_any_order_of_changes(turn: str) -> None:
     book = ModelBook()
-    for said in of_stream("ORDERBOOK", publications(MARKETS[0], 3000)):
-        changes = changes_of(said, "bids", "asks")
+    for publication in of_stream("ORDERBOOK", publications(MARKETS[0], 3000)):
+        changes = changes_of(publication, "bids", "asks")
         if "worst first" in turn:
             changes.reverse()
         if "asks first" in turn:
@@ -94,14 +94,14 @@ def test_no_order_of_applying_an_update_crosses_the_book(turn: str) -> None:
 
 
 @EACH_MARKET
-def test_levels_and_changes_come_best_first_and_once(listing: Listing) -> None:
-    for said in of_stream("ORDERBOOK", publications(listing, 1000)):
+def test_levels_are_unique_and_sorted_best_first(listing: Listing) -> None:
+    for publication in of_stream("ORDERBOOK", publications(listing, 1000)):
         for side in ("bids", "asks"):
-            prices = [Decimal(price) for _, (price, _) in changes_of(said, side)]
+            prices = [Decimal(price) for _, (price, _) in changes_of(publication, side)]
             assert prices == sorted(set(prices), reverse=side == "bids")
 
 
-def test_a_snapshot_is_the_whole_book_and_an_update_a_few_changes() -> None:
+def test_first_book_message_is_a_snapshot() -> None:
     first, *others = of_stream("ORDERBOOK", publications(MARKETS[0], 1000))
     assert first.kind == "snapshot"
     assert len(changes_of(first, "bids")) == len(changes_of(first, "asks")) == 25
@@ -111,67 +111,69 @@ def test_a_snapshot_is_the_whole_book_and_an_update_a_few_changes() -> None:
     assert sum(sizes) / len(sizes) < 8
 
 
-def test_every_third_step_is_a_trade_with_an_id_and_a_time_of_its_own() -> None:
+def test_every_third_step_is_a_trade_with_its_own_id() -> None:
     walk = RandomWalk(MARKETS[0], seed=1)
     for number in range(30):
         trades = list(of_stream("TRADES", iter(walk.step(5000 + number))))
         assert len(trades) == (number % 3 == 0)
-        for said in trades:
-            [trade] = cast("list[Mapping[str, object]]", said.data["trades"])
+        for publication in trades:
+            [trade] = cast("list[Mapping[str, object]]", publication.data["trades"])
             assert trade["id"] == str(number // 3 + 1)
             assert trade["ts"] == 5000 + number
 
 
-def test_what_a_trade_took_is_gone_from_the_book() -> None:
+def test_trade_removes_its_quantity_from_the_book() -> None:
     walk, book, partly = RandomWalk(MARKETS[0], seed=1), ModelBook(), Counter[bool]()
-    for said in walk.step(0):
-        if said.kind == "snapshot":
-            book.apply(changes_of(said, "bids", "asks"))
+    for publication in walk.step(0):
+        if publication.kind == "snapshot":
+            book.apply(changes_of(publication, "bids", "asks"))
     for _ in range(3000):
         traded: tuple[str, Decimal, Decimal] | None = None
-        for said in walk.step(0):
-            if said.topic.startswith("TRADES"):
-                [trade] = cast("list[Mapping[str, str]]", said.data["trades"])
+        for publication in walk.step(0):
+            if publication.topic.startswith("TRADES"):
+                [trade] = cast("list[Mapping[str, str]]", publication.data["trades"])
                 side = "asks" if trade["side"] == "buy" else "bids"
                 traded = side, Decimal(trade["price"]), Decimal(trade["qty"])
-            elif said.topic.startswith("ORDERBOOK") and traded is not None:
+            elif publication.topic.startswith("ORDERBOOK") and traded is not None:
                 side, price, quantity = traded
-                stood = book.sides[side][price]
-                now = {Decimal(at): Decimal(left) for _, (at, left) in changes_of(said, side)}
-                assert now[price] in (0, stood - quantity)
+                before_lots = book.sides[side][price]
+                now = {
+                    Decimal(at): Decimal(left) for _, (at, left) in changes_of(publication, side)
+                }
+                assert now[price] in (0, before_lots - quantity)
                 partly[now[price] > 0] += 1
-            if said.topic.startswith("ORDERBOOK"):
-                for side, (at, left) in changes_of(said, "bids", "asks"):
+            if publication.topic.startswith("ORDERBOOK"):
+                for side, (at, left) in changes_of(publication, "bids", "asks"):
                     book.sides[side][Decimal(at)] = Decimal(left)
     assert partly[True] > 100
     assert partly[False] > 100
 
 
 @EACH_MARKET
-def test_a_price_moves_both_ways(listing: Listing) -> None:
+def test_price_moves_both_ways(listing: Listing) -> None:
     prices = [
-        Decimal(cast("str", said.data["bid"]))
-        for said in of_stream("PRICE", publications(listing, 500))
+        Decimal(cast("str", publication.data["bid"]))
+        for publication in of_stream("PRICE", publications(listing, 500))
     ]
     moves = Counter(now > before for before, now in itertools.pairwise(prices) if now != before)
     assert min(moves[True], moves[False]) > 100
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_a_price_neither_falls_to_nothing_nor_runs_away(seed: int) -> None:
-    # Each of its few ticks is a great part of it: by luck alone it would soon be gone.
+def test_price_stays_near_its_start(seed: int) -> None:
+    # A tick is a large part of this price: a pure random walk would soon reach zero.
     cheap = Listing("CHEAP", 200, 2)
-    for said in of_stream("PRICE", publications(cheap, 10_000, seed=seed)):
-        assert 1 < Decimal(cast("str", said.data["bid"])) < 4
+    for publication in of_stream("PRICE", publications(cheap, 10_000, seed=seed)):
+        assert 1 < Decimal(cast("str", publication.data["bid"])) < 4
 
 
-def test_the_spread_stays_small() -> None:
-    for said in of_stream("PRICE", publications(MARKETS[0], 5000)):
-        bid, ask = (Decimal(cast("str", said.data[name])) for name in ("bid", "ask"))
+def test_spread_stays_small() -> None:
+    for publication in of_stream("PRICE", publications(MARKETS[0], 5000)):
+        bid, ask = (Decimal(cast("str", publication.data[name])) for name in ("bid", "ask"))
         assert (ask - bid) / bid < Decimal("0.00021")
 
 
-def test_no_level_is_out_of_reach_of_its_neighbour() -> None:
+def test_gap_between_levels_is_bounded() -> None:
     asks = Ladder(10_000, direction=+1, max_gap=7, draw=random.Random(1).random)
     asks.approach(9_000)
     asks.drop(3)
@@ -182,25 +184,28 @@ def test_no_level_is_out_of_reach_of_its_neighbour() -> None:
     assert 8_950 < asks.best <= 8_950 + 8
 
 
-def test_two_symbols_and_two_seeds_do_not_move_as_one() -> None:
+def test_symbols_and_seeds_walk_differently() -> None:
     one, other = (Listing(symbol, 100_000, 2) for symbol in ("A", "B"))
     moves = [
-        [said.data for said in of_stream("PRICE", publications(listing, 20, seed=seed))]
+        [
+            publication.data
+            for publication in of_stream("PRICE", publications(listing, 20, seed=seed))
+        ]
         for listing, seed in ((one, 1), (other, 1), (one, 2))
     ]
     assert moves[0] != moves[1]
     assert moves[0] != moves[2]
 
 
-def test_many_symbols_have_many_names() -> None:
+def test_generated_symbols_are_unique() -> None:
     names = [listing.symbol for listing in listings(2000, seed=1)]
     assert len(set(names)) == 2000
     assert names[999] == "SYM1000USDT"
 
 
-def test_made_up_symbols_begin_elsewhere_for_another_seed() -> None:
+def test_seed_changes_the_generated_symbols() -> None:
     assert listings(8, seed=1) == listings(8, seed=1)
     assert listings(8, seed=1)[:4] == listings(8, seed=2)[:4]
     assert listings(8, seed=1)[4:] != listings(8, seed=2)[4:]
-    # However many there are, each is what it would be among fewer.
+    # A symbol does not depend on the number of symbols.
     assert listings(50, seed=1)[:8] == listings(8, seed=1)
