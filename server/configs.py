@@ -28,7 +28,6 @@ _MAX_NOTICES = 100_000
 
 
 def access_config(settings: Settings) -> AccessConfig:
-    """The config of token verification."""
     auth = settings.auth
     return AccessConfig(
         algorithm=auth.algorithm,
@@ -61,7 +60,6 @@ def check_workers(settings: Settings) -> None:
 
 
 def delivery_config(settings: Settings) -> DeliveryConfig:
-    """The config of delivery."""
     delivery = settings.delivery
     return DeliveryConfig(
         buffer_bytes=delivery.buffer_bytes or NO_LIMIT,
@@ -84,7 +82,6 @@ def subscribing_config(settings: Settings) -> SubscribingConfig:
 
 
 def memory_config(settings: Settings) -> MemoryConfig:
-    """The config of the memory broker."""
     return MemoryConfig(
         idempotency_seconds=settings.market.idempotency_seconds,
         history_messages=settings.history.messages or NO_LIMIT,
@@ -95,7 +92,6 @@ def memory_config(settings: Settings) -> MemoryConfig:
 
 
 def redis_config(settings: Settings) -> RedisConfig:
-    """The config of the Redis broker."""
     broker = settings.broker
     return RedisConfig(
         address=Address.parse(broker.url.get_secret_value()),
@@ -145,7 +141,6 @@ def freshness_config(settings: Settings) -> FreshnessConfig:
 
 
 def transport_config(settings: Settings) -> TransportConfig:
-    """The config of the transport."""
     limits, server = settings.limits, settings.server
     return TransportConfig(
         transports=server.allowed_transports,
@@ -165,7 +160,6 @@ def transport_config(settings: Settings) -> TransportConfig:
 
 
 def publishing_config(settings: Settings) -> PublishingConfig:
-    """The config of publishing."""
     return PublishingConfig(
         message_bytes=settings.limits.message_bytes or NO_LIMIT,
         book_levels=settings.market.book_levels,
@@ -217,7 +211,6 @@ def resume_tickets(settings: Settings, node: str = "") -> ResumeTickets:
 
 
 def sockets_config(settings: Settings) -> SocketsConfig:
-    """The config of the namespaces."""
     auth = settings.auth
     return SocketsConfig(
         anonymous_market=auth.market_optional,
@@ -229,7 +222,6 @@ def sockets_config(settings: Settings) -> SocketsConfig:
 
 
 def feed_options(settings: Settings, clock: Clock) -> FeedOptions:
-    """The options of the feed."""
     feed = settings.feed
     return FeedOptions(
         clock, symbols=feed.symbols, rate=feed.rate, seed=feed.seed, speed=feed.speed

@@ -57,8 +57,8 @@ class StateTransfer:
 
     async def release_idle(self) -> None:
         """Stop receiving topics that have no subscribers since an export."""
-        emptied, self._idle_channels = self._idle_channels, []
-        for name in emptied:
+        idle, self._idle_channels = self._idle_channels, []
+        for name in idle:
             await self._topics.close(name)
 
     async def import_state(

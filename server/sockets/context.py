@@ -169,24 +169,27 @@ class NamespaceContext:
             if client is None:
                 # Disconnected in this loop, through its other namespace.
                 continue
-            left = client.principal.expires_at - self.clock.time()
-            if left + self.config.expiry_grace_seconds <= 0:
+            remaining_seconds = client.principal.expires_at - self.clock.time()
+            if remaining_seconds + self.config.expiry_grace_seconds <= 0:
                 client.link.disconnect(
-                    AccessError(ErrorCode.AUTH_EXPIRED, "the token has expired"), reconnect=True
+                    AccessError(
+                        ErrorCode.AUTH_EXPIRED, "the token has expired: reconnect with a new token"
+                    ),
+                    reconnect=True,
                 )
                 continue
-            if left <= self.config.expiring_notice_seconds and not client.warned:
+            if remaining_seconds <= self.config.expiring_notice_seconds and not client.warned:
                 client.warned = True
-                body: dict[str, object] = {"expires_in_ms": max(0, int(left * 1000))}
+                body: dict[str, object] = {"expires_in_ms": max(0, int(remaining_seconds * 1000))}
                 frame = client.link.event_frame(client.namespace, "token_expiring", dumps(body))
                 client.link.write(frame)
             self._schedule_expiry(client)
 
     def _schedule_expiry(self, client: JoinedClient) -> None:
-        left = client.principal.expires_at - self.clock.time()
-        if left == float("inf"):
+        remaining_seconds = client.principal.expires_at - self.clock.time()
+        if remaining_seconds == float("inf"):
             return
-        wait = left - self.config.expiring_notice_seconds
+        wait_seconds = remaining_seconds - self.config.expiring_notice_seconds
         if client.warned:
-            wait = left + self.config.expiry_grace_seconds
-        self._expiries.set(client.connection_id, self.clock.monotonic() + max(0.0, wait))
+            wait_seconds = remaining_seconds + self.config.expiry_grace_seconds
+        self._expiries.set(client.connection_id, self.clock.monotonic() + max(0.0, wait_seconds))

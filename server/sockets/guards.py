@@ -97,7 +97,9 @@ def authentication(
         else:
             call.principal = call.client.principal
             if clock.time() >= call.principal.expires_at + grace_seconds:
-                raise AccessError(ErrorCode.AUTH_EXPIRED, "the token has expired")
+                raise AccessError(
+                    ErrorCode.AUTH_EXPIRED, "the token has expired: reconnect with a new token"
+                )
         return await proceed(call)
 
     return guard

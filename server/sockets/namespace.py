@@ -77,7 +77,7 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         """
         connection_id = args[0]
         if event == "disconnect":
-            await self._disconnected(connection_id, args[1])
+            await self._on_disconnect(connection_id, args[1])
             return None
         if event == "connect":
             link = cast(Connection, args[1])
@@ -126,7 +126,7 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         if self._remote_recovery is not None:
             await self._remote_recovery.release_idle()
 
-    def acknowledge(self, connection_id: str, identifier: int) -> bool:
+    def acknowledge(self, connection_id: str, ack_id: int) -> bool:
         """Handle an ACK packet; returns False if no event has this ack id."""
         return False
 
@@ -265,7 +265,7 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     def _connect_frame(self, connection_id: str, pid: str | None) -> bytes:
         return text_frame(connect_packet(self.namespace, connection_id, pid))
 
-    async def _disconnected(self, connection_id: str, reason: str) -> None:
+    async def _on_disconnect(self, connection_id: str, reason: str) -> None:
         self._context.remove_client(connection_id)
         now = self._context.clock.monotonic()
         if reason in _FINAL_REASONS or not self._tickets.park(connection_id, now):

@@ -94,8 +94,8 @@ class SessionNamespace(GuardedNamespace):
         self._notifications.forget(connection_id)
         await self._sessions.remove_connection(connection_id, deliberate=deliberate)
 
-    def acknowledge(self, connection_id: str, identifier: int) -> bool:
-        return self._notifications.acknowledge(connection_id, identifier)
+    def acknowledge(self, connection_id: str, ack_id: int) -> bool:
+        return self._notifications.acknowledge(connection_id, ack_id)
 
     async def _join(self, call: Call) -> Reply:
         request, principal = call.request, call.caller

@@ -54,11 +54,11 @@ class BookPublisher:
                 published = await self._broker.find(channel, claim)
                 if published is not None:
                     return published.position
-            shelf = self._cache.get(channel)
-            if shelf is None:
-                shelf = _CachedBook(OrderBook(self._max_levels))
-            position = await self._publish(channel, shelf, data, ts_ms, kind, claim)
-            self._cache[channel] = shelf
+            cached = self._cache.get(channel)
+            if cached is None:
+                cached = _CachedBook(OrderBook(self._max_levels))
+            position = await self._publish(channel, cached, data, ts_ms, kind, claim)
+            self._cache[channel] = cached
             return position
         finally:
             self._locks.release(channel)

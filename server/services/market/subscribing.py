@@ -203,9 +203,9 @@ class SubscribingService:
         subscription = self._subscriptions.request(connection_id, topic)
         name = subscription.channel
         # A merged stream recovers by its snapshot, not by its entries.
-        seen_entry = None if topic.stream.is_conflated else seen
+        history_start = None if topic.stream.is_conflated else seen
         try:
-            channel, missed = await self._topics.open(name, topic, seen_entry)
+            channel, missed = await self._topics.open(name, topic, history_start)
             self._check_connected(connection_id)
         except BaseException:
             # Includes a connection that ended during the broker's reply.
@@ -231,8 +231,8 @@ class SubscribingService:
             for each in opened.values()
         )
         name = channel_for(topic, principal.org, principal.user_id)
-        full = 0 < self._config.max_topics <= count
-        if full and not subscriptions.is_subscribed(connection_id, name):
+        is_full = 0 < self._config.max_topics <= count
+        if is_full and not subscriptions.is_subscribed(connection_id, name):
             raise LimitError(
                 ErrorCode.LIMIT_TOPICS,
                 f"a connection may subscribe to at most {self._config.max_topics} topics",

@@ -17,13 +17,13 @@ Reply = dict[str, object]
 
 
 def encode_event(name: str, event: SessionEvent, **fields: object) -> bytes:
-    """A session event without its closing bracket, which follows the offset."""
+    """A session event without its closing bracket: each client's offset may follow."""
     body = {"session_id": event.key[1], **fields, "ts": event.ts_ms}
     return event_head(SESSION_NAMESPACE, name, dumps(body))
 
 
 def encode_signal(event: SessionEvent) -> bytes:
-    """A member's signal, without the closing bracket; its data is JSON already."""
+    """A signal event without its closing bracket; its data is JSON already."""
     body = b'{"session_id":%b,"user_id":%b,"data":%b,"ts":%d}' % (
         orjson.dumps(event.key[1]),
         orjson.dumps(event.user_id),

@@ -132,9 +132,9 @@ class LocalPresence:
         channel = self._hub.channel(session_channel(*event.key))
         if event.kind is SessionEventKind.SIGNAL:
             if channel is not None:
-                skip = frozenset((event.connection_id,))
+                excluded = frozenset((event.connection_id,))
                 self.dropped_signals += self._hub.broadcast_transient(
-                    channel, encode_signal(event), excluded=skip
+                    channel, encode_signal(event), excluded=excluded
                 )
             return
         if event.kind is SessionEventKind.REFUSED:
@@ -183,8 +183,8 @@ class LocalPresence:
             keys.pop(event.key, None)
         if channel is not None and channel.parked_ids():
             # A parked connection receives it on resuming, after all earlier events.
-            frame = encode_event("session_closed", event, reason="closed")
-            self._hub.broadcast(channel, frame, excluded=frozenset(member_ids))
+            head = encode_event("session_closed", event, reason="closed")
+            self._hub.broadcast(channel, head, excluded=frozenset(member_ids))
 
     def _expire(self, key: SessionKey) -> None:
         """Drop an expired session: its log must not continue in a new session of this name."""
@@ -210,9 +210,9 @@ class LocalPresence:
         if channel is not None:
             # Earlier messages must precede the last event.
             self._hub.flush_channel(channel)
-        frame = encode_event("session_closed", event, reason=reason)
+        head = encode_event("session_closed", event, reason=reason)
         for connection_id in connection_ids:
-            self._hub.send_to(connection_id, frame)
+            self._hub.send_to(connection_id, head)
             self.remove(connection_id, event.key)
 
     def _announce(self, channel: Channel | None, name: str, event: SessionEvent) -> None:

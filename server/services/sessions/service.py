@@ -116,7 +116,7 @@ class SessionsService:
         await self._release_idle()
 
     def authorize(self, principal: Principal, session_id: str) -> None:
-        """Raise `AccessError` if the token does not allow a session of this name."""
+        """Raise `AccessError` if the token does not allow the session, or for an invalid name."""
         principal.require(Scope.SESSION_JOIN)
         if not principal.may_join(session_id):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, "the token does not allow this session")
@@ -177,14 +177,14 @@ class SessionsService:
         return {"ok": True}
 
     async def kick(self, principal: Principal, session_id: str, user_id: str) -> Reply:
-        """Remove a user from a session, on every device; needs the moderator scope."""
+        """Remove a user from a session, on every device; needs the `session:moderate` scope."""
         principal.require(Scope.SESSION_MODERATE)
         connections = await self._presence.kick((principal.org, session_id), user_id)
         await self._release_idle()
         return {"ok": True, "connections": connections}
 
     async def close(self, principal: Principal, session_id: str) -> Reply:
-        """Close a session for all members; needs the moderator scope."""
+        """Close a session for all members; needs the `session:moderate` scope."""
         principal.require(Scope.SESSION_MODERATE)
         connections = await self._presence.close((principal.org, session_id))
         await self._release_idle()

@@ -19,7 +19,7 @@ SEEDS = range(250)
 QUIET = FreshnessConfig(heartbeat_seconds=0)
 
 
-async def held_market() -> tuple[MarketRig, SlowBroker]:
+async def interleaved_market() -> tuple[MarketRig, SlowBroker]:
     """A market over a broker whose calls the test interleaves."""
     market = MarketRig(freshness=QUIET, broker=SlowBroker)
     broker = market.broker
@@ -33,13 +33,13 @@ class Reader:
 
     def __init__(self, market: MarketRig, name: str, topic: str) -> None:
         self.name, self.topic = name, topic
-        self._desk = market
+        self._market = market
         self._link = market.connect(name)
         self.reply: dict[str, Any] = {}
 
     async def subscribe(self, seen: Position | None = None) -> None:
         since = None if seen is None else {self.topic: seen}
-        replies = await self._desk.service.subscribe(
+        replies = await self._market.service.subscribe(
             self.name, trader(self.name), [self.topic], since=since
         )
         self.reply = orjson.loads(orjson.dumps(replies))[self.topic]
@@ -47,7 +47,7 @@ class Reader:
         self._link.written.clear()
 
     async def unsubscribe(self) -> None:
-        await self._desk.service.unsubscribe(self.name, trader(self.name), [self.topic])
+        await self._market.service.unsubscribe(self.name, trader(self.name), [self.topic])
 
     def last_seq(self) -> int:
         """The `seq` of the last message; asserts that there is no gap."""
@@ -62,7 +62,7 @@ class Reader:
 @pytest.mark.parametrize("block", range(5))
 async def test_recovering_client_gets_each_message_once(block: int) -> None:
     for seed in SEEDS[block * 50 : block * 50 + 50]:
-        market, broker = await held_market()
+        market, broker = await interleaved_market()
         for number in range(1, 4):
             await market.trade("A", number)
         topic = "TRADES:A"
@@ -100,7 +100,7 @@ async def test_recovering_client_gets_each_message_once(block: int) -> None:
 
 async def test_channel_reopened_during_its_release_still_delivers() -> None:
     for seed in SEEDS:
-        market, broker = await held_market()
+        market, broker = await interleaved_market()
         ann, bob = (Reader(market, name, "PRICE:A") for name in ("ann", "bob"))
         await ann.subscribe()
 
@@ -114,7 +114,7 @@ async def test_channel_reopened_during_its_release_still_delivers() -> None:
 
 async def test_subscriber_gone_before_the_reply_leaves_no_state() -> None:
     for seed in SEEDS:
-        market, broker = await held_market()
+        market, broker = await interleaved_market()
         ann = Reader(market, "ann", "PRICE:A")
         await broker.interleave(
             [ann.subscribe(), market.service.remove_connection("ann")], random.Random(seed)
@@ -126,7 +126,7 @@ async def test_subscriber_gone_before_the_reply_leaves_no_state() -> None:
 
 async def test_cancelled_subscriber_passes_its_lock_on() -> None:
     for seed in SEEDS:
-        market, broker = await held_market()
+        market, broker = await interleaved_market()
         ann, bob = (Reader(market, name, "PRICE:A") for name in ("ann", "bob"))
         first = asyncio.ensure_future(ann.subscribe())
 
@@ -151,7 +151,7 @@ def levels(body: dict[str, Any]) -> dict[str, str]:
 
 async def test_book_of_several_publishers_has_all_their_changes() -> None:
     for seed in SEEDS[:120]:
-        market, broker = await held_market()
+        market, broker = await interleaved_market()
         other = PublishingService(PublishingConfig(), broker, market.clock)
         ann = await market.client("ann", "ORDERBOOK:A")
 
@@ -175,7 +175,7 @@ async def test_book_of_several_publishers_has_all_their_changes() -> None:
 
 async def test_failed_concurrent_changes_leave_the_book_consistent() -> None:
     for seed in SEEDS[:120]:
-        market, broker = await held_market()
+        market, broker = await interleaved_market()
         await market.book("A", [("1", "1")], [("9", "1")], "snapshot")
         choice = random.Random(seed)
         original = broker.publish
@@ -224,14 +224,14 @@ async def test_no_message_precedes_the_reply_despite_a_slow_topic() -> None:
     await broker.start(market.hub.deliver)
     await market.price("A", "1.01")
     link = market.connect("ann")
-    asking = asyncio.create_task(market.subscribe("ann", "PRICE:A", "PRICE:B", "PRICE:C"))
+    pending = asyncio.create_task(market.subscribe("ann", "PRICE:A", "PRICE:B", "PRICE:C"))
     await asyncio.sleep(0)
     assert market.hub.topic_count == 1, "the first topic is open, the second is opening"
     await market.price("A", "1.02")
     market.settle()
     assert link.messages() == []
     broker.released.set()
-    replies = orjson.loads(orjson.dumps(await asking))
+    replies = orjson.loads(orjson.dumps(await pending))
     assert replies["PRICE:A"]["snapshot"]["data"]["last"] == "1.02"
     assert [each["status"] for each in replies.values()] == ["CONNECTED"] * 3
     market.settle()
@@ -246,11 +246,11 @@ async def test_topic_stays_open_while_another_topic_is_opening() -> None:
     await broker.start(market.hub.deliver)
     await market.client("bob", "PRICE:A")
     link = market.connect("ann")
-    asking = asyncio.create_task(market.subscribe("ann", "PRICE:A", "PRICE:B"))
+    pending = asyncio.create_task(market.subscribe("ann", "PRICE:A", "PRICE:B"))
     await asyncio.sleep(0)
     await market.service.unsubscribe("bob", trader("bob"), ["PRICE:A"])
     broker.released.set()
-    await asking
+    await pending
     await market.price("A", "1.02")
     market.settle()
     assert [message["data"]["last"] for message in link.messages("price")] == ["1.02"]

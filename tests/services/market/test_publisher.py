@@ -11,9 +11,9 @@ from server.services import FeedPublisher, Publisher
 from tests.kit.rigs.market import PRICE, MarketRig, trader
 
 
-async def started(max_waiting: int = 10_000) -> tuple[MarketRig, Publisher]:
+async def started(max_queued: int = 10_000) -> tuple[MarketRig, Publisher]:
     market = await MarketRig.create()
-    publisher = Publisher(market.publishing, max_queued=max_waiting)
+    publisher = Publisher(market.publishing, max_queued=max_queued)
     await publisher.start()
     return market, publisher
 
@@ -78,7 +78,7 @@ async def test_internal_error_fails_its_future_only(
 
 
 async def test_full_queue_refuses_at_once() -> None:
-    _, publisher = await started(max_waiting=3)
+    _, publisher = await started(max_queued=3)
     futures = [publisher.publish("PRICE:A", PRICE) for _ in range(3)]
     with pytest.raises(LimitError) as refused:
         publisher.publish("PRICE:A", PRICE)

@@ -20,19 +20,19 @@ class Room:
     def __init__(self, market: MarketRig) -> None:
         self.market = market
         rules = SessionRules(grace_seconds=10.0, retention_seconds=60.0)
-        assembly = MemoryPresence(market.clock, rules)
+        presence = MemoryPresence(market.clock, rules)
         tickets = ResumeTickets(window_seconds=60.0, max_parked=10, max_parked_per_owner=10)
         self.sessions = SessionsService(
             SessionsConfig(backlog_messages=20),
             market.broker,
-            assembly,
+            presence,
             market.node_subscriptions,
             market.hub,
             tickets,
         )
-        self.presence = assembly
+        self.presence = presence
         self.messages = SessionMessages(
-            self.sessions, market.broker, assembly, market.hub, market.clock, message_bytes=4096
+            self.sessions, market.broker, presence, market.hub, market.clock, message_bytes=4096
         )
 
     @staticmethod

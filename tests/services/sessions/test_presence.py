@@ -77,18 +77,18 @@ class Room:
             self.service, market.broker, self.presence, market.hub, market.clock, message_bytes=4096
         )
         self.clients = [Client(name) for name in ("ann1", "ann2", "bob1", "bob2", "cid1")]
-        self.gone: set[str] = set()
+        self.removed: set[str] = set()
         self.done: Counter[str] = Counter()
 
-    def enter(self) -> None:
+    def connect_all(self) -> None:
         for client in self.clients:
             self.service.add_connection(client.name, client.link)
 
-    async def live(self, client: Client, dice: random.Random) -> None:
+    async def run_requests(self, client: Client, dice: random.Random) -> None:
         """Run a few random requests in sequence, as for one client's packets."""
         me = member(client.name[:-1])
         for _ in range(4):
-            if client.name in self.gone:
+            if client.name in self.removed:
                 return
             act = dice.choice(("join", "join", "leave", "send", "kick", "close", "who", "exit"))
             try:
@@ -116,10 +116,10 @@ class Room:
             finally:
                 client.leaving = False
 
-    async def end(self, client: Client, *, lost: bool) -> None:
+    async def remove(self, client: Client, *, lost: bool) -> None:
         """Remove the connection, whatever request is running."""
         client.catch_up()
-        self.gone.add(client.name)
+        self.removed.add(client.name)
         await self.service.remove_connection(client.name, deliberate=not lost)
 
     async def check(self) -> None:
@@ -130,11 +130,11 @@ class Room:
         members = () if record is None else record.presence.members()
         users = {each.user_id for each in members}
         for client in self.clients:
-            is_in = record is not None and record.presence.user_of(client.name) is not None
-            assert is_in == ((client.name, KEY) in self.service.memberships)
-            if client.name not in self.gone:
+            is_member = record is not None and record.presence.user_of(client.name) is not None
+            assert is_member == ((client.name, KEY) in self.service.memberships)
+            if client.name not in self.removed:
                 client.catch_up()
-                assert (client.believed is not None) == is_in
+                assert (client.believed is not None) == is_member
                 assert client.believed is None or client.believed == users
         assert self.market.hub.topic_count == bool(len(self.service.memberships))
         assert not self.market.node_subscriptions._holds
@@ -147,15 +147,15 @@ async def test_members_agree_on_presence_at_any_interleaving(seed: int) -> None:
     dice = random.Random(seed)
     room = Room(await MarketRig.create())
     await room.presence.start(room.service.local_presence.handle_event)
-    room.enter()
+    room.connect_all()
     for _ in range(3):
-        present = [each for each in room.clients if each.name not in room.gone]
-        calls = [room.live(client, random.Random(dice.random())) for client in present]
-        if dice.random() < 0.5 and present:
-            calls.append(room.end(dice.choice(present), lost=dice.random() < 0.5))
+        connected = [each for each in room.clients if each.name not in room.removed]
+        calls = [room.run_requests(client, random.Random(dice.random())) for client in connected]
+        if dice.random() < 0.5 and connected:
+            calls.append(room.remove(dice.choice(connected), lost=dice.random() < 0.5))
         await room.presence.interleave(calls, dice)
         await room.check()
-    removals = [room.end(client, lost=False) for client in room.clients]
+    removals = [room.remove(client, lost=False) for client in room.clients]
     await room.presence.interleave(removals, dice)
     await room.check()
     assert (room.market.hub.topic_count, room.market.hub.link_count) == (0, 0)

@@ -68,20 +68,20 @@ class RecoveryMachine(RuleBasedStateMachine):
         self.market: MarketRig = self.run(MarketRig.create(delivery))
         self.tickets = ResumeTickets(window_seconds=60, max_parked=100, max_parked_per_owner=100)
         rules = SessionRules(grace_seconds=grace, retention_seconds=1000)
-        assembly = MemoryPresence(self.market.clock, rules)
+        presence = MemoryPresence(self.market.clock, rules)
         self.sessions = SessionsService(
             SessionsConfig(),
             self.market.broker,
-            assembly,
+            presence,
             self.market.node_subscriptions,
             self.market.hub,
             self.tickets,
         )
-        self.run(assembly.start(self.sessions.local_presence.handle_event))
+        self.run(presence.start(self.sessions.local_presence.handle_event))
         self.messages = SessionMessages(
             self.sessions,
             self.market.broker,
-            assembly,
+            presence,
             self.market.hub,
             self.market.clock,
             message_bytes=4096,
