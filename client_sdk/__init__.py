@@ -3,7 +3,29 @@
 from client_sdk.client import Client
 from client_sdk.config import ClientConfig
 from client_sdk.connection.backoff import BackoffConfig
-from client_sdk.contract import FeedState, Notification, Participant, Position, Status, Stream
+from client_sdk.connection.states import ClientState
+from client_sdk.contract import (
+    AnyMessage,
+    BookMessage,
+    BotStatusMessage,
+    FeedState,
+    MarketMessage,
+    Notification,
+    OrderUpdateMessage,
+    Participant,
+    Position,
+    PriceMessage,
+    RiskAlertMessage,
+    SessionEvent,
+    SessionMessage,
+    SessionSignal,
+    Status,
+    Stream,
+    TradesMessage,
+    UserDataMessage,
+    UserJoined,
+    UserLeft,
+)
 from client_sdk.errors import (
     AuthenticationError,
     BufferFull,
@@ -26,32 +48,11 @@ from client_sdk.errors import (
 from client_sdk.market.book import Book
 from client_sdk.market.live_book import BookStatus, LiveBook
 from client_sdk.market.market import Market
-from client_sdk.models import (
-    AnyMessage,
-    Attendance,
-    BookMessage,
-    BotStatusMessage,
-    Gap,
-    GapReason,
-    MarketMessage,
-    OrderUpdateMessage,
-    PriceMessage,
-    RiskAlertMessage,
-    Sent,
-    SessionEvent,
-    SessionMessage,
-    SessionSignal,
-    TradesMessage,
-    UserDataMessage,
-    UserJoined,
-    UserLeft,
-)
-from client_sdk.reading.callbacks import Callback
-from client_sdk.sessions.session import Session
+from client_sdk.reading.gaps import Gap, GapReason
+from client_sdk.reading.streams import Callback, MessageStream
+from client_sdk.sessions.session import Attendance, Sent, Session
 from client_sdk.sessions.sessions import Sessions
-from client_sdk.states import ClientState
 from client_sdk.stats import Latency, Stats
-from client_sdk.streams import MessageStream
 from client_sdk.sync.client import SyncClient
 
 __version__ = "0.1.0"

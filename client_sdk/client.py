@@ -1,4 +1,4 @@
-"""The client: one connection to a Floorcast server, and what can be done over it."""
+"""The client: one connection to a Floorcast server, for market data and sessions."""
 
 import asyncio
 import contextlib
@@ -12,26 +12,26 @@ import aiohttp
 from client_sdk.config import ClientConfig
 from client_sdk.connection.backoff import Backoff
 from client_sdk.connection.clock import ServerClock
+from client_sdk.connection.states import ClientState
 from client_sdk.connection.supervisor import Supervisor
 from client_sdk.connection.tokens import TokenFetcher, TokenSource
-from client_sdk.connection.wire import Connection, OnPacket
+from client_sdk.connection.websocket import Connection, OnPacket
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
 from client_sdk.errors import ClientClosed, ServerUnavailable
 from client_sdk.market.market import Market
 from client_sdk.sessions.sessions import Sessions
-from client_sdk.states import ClientState
 from client_sdk.stats import Counters, Stats
 
 
 class Client:
-    """Connects on `async with`, and comes back by itself until the block ends.
+    """Connects on `async with`, and reconnects by itself until the block ends.
 
         async with Client("http://localhost:8000", token=get_token) as client:
             async for tick in client.market.prices("BTCUSDT", "ETHUSDT"):
                 print(tick.symbol, tick.data.last)
 
-    `token` is a string, or a function that gives one, plain or async: it is asked for each
-    connection, so that it can give a fresh one.
+    `token` is a string, or a function, plain or async, that returns one. A function is called for
+    each connection, so that it can return a fresh token.
     """
 
     def __init__(
@@ -53,27 +53,28 @@ class Client:
         self.market = Market(market, self._config, self._counters, self._clock)
         session = self._supervisor.namespace(SESSION_NAMESPACE)
         self.session = Sessions(session, self._config, self._counters, self._clock)
-        # A token is judged where it is used: in a namespace. The other is joined once needed.
+        # The server authenticates in a namespace, so the client always joins one; the other
+        # is joined on first use.
         market.request_join()
 
     @property
     def state(self) -> ClientState:
-        """Where the connection stands."""
+        """The state of the connection."""
         return self._supervisor.state.current
 
     def on_state(self, callback: Callable[[ClientState], None]) -> Callable[[], None]:
-        """Call this at every change of the state; what it returns ends that."""
+        """Call a plain function on each change of state; call the returned function to stop."""
         return self._supervisor.state.add_callback(callback)
 
     @property
     def stats(self) -> Stats:
-        """What happened until now."""
+        """The client's counters."""
         return self._counters.snapshot(self._clock.offset_ms)
 
     async def start(self) -> None:
-        """Connect; raises where that fails for good, or takes too long."""
+        """Connect; raises if that fails for good, or takes longer than `start_seconds`."""
         if self._http is not None:
-            raise ClientClosed("a client is started once")
+            raise ClientClosed("the client was started already: create a new one")
         self._http = aiohttp.ClientSession()
         self._supervisor.start()
         try:
@@ -91,8 +92,8 @@ class Client:
             raise
 
     async def close(self) -> None:
-        """End everything; who iterates comes to the end, who waits is told."""
-        # Whoever is cancelled in the middle of it leaves nothing behind either.
+        """End the connection and all tasks: iterators end, pending calls raise `ClientClosed`."""
+        # The stack runs all of it, even if this call is cancelled halfway.
         async with contextlib.AsyncExitStack() as stack:
             if self._http is not None:
                 stack.push_async_callback(self._http.close)

@@ -1,4 +1,4 @@
-"""What a client can be told about times and sizes."""
+"""Timeouts and size limits of a client."""
 
 from dataclasses import dataclass, field
 
@@ -9,18 +9,18 @@ from client_sdk.connection.backoff import BackoffConfig
 class ClientConfig:
     """The defaults suit a service that runs for months; times are in seconds."""
 
-    # For one attempt: name, TCP, TLS, handshake and joining.
+    # One connection attempt: DNS, TCP, TLS and handshake.
     connect_seconds: float = 10.0
-    # For the first connection, however many attempts it takes.
+    # The first connection, over all attempts.
     start_seconds: float = 15.0
     token_seconds: float = 10.0
     answer_seconds: float = 10.0
-    # For what is sent again after a lost connection: a send, a publish.
+    # A send or publish, over all the connections that it is retried on.
     send_seconds: float = 30.0
     close_seconds: float = 2.0
-    # Of one reader; messages that only count as the latest of their topic do not count here.
+    # Per reader; messages that are replaced by the latest of their topic do not count.
     buffer_messages: int = 1000
-    # Sends and publishes that wait for their answer.
+    # Sends and publishes that wait for a reply.
     pending_messages: int = 10_000
     batch_messages: int = 500
     batch_bytes: int = 96 * 1024

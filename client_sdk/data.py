@@ -1,4 +1,4 @@
-"""Messages as tables: a DataFrame, an Arrow table, a Parquet file; needs `floorcast[data]`."""
+"""Messages as a DataFrame, an Arrow table or a Parquet file; needs `floorcast[data]`."""
 
 import importlib
 import json
@@ -7,21 +7,21 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
-from client_sdk.errors import FloorcastError
-from client_sdk.models import (
+from client_sdk.contract import (
     AnyMessage,
     BookMessage,
-    Gap,
     PriceMessage,
     SessionMessage,
     TradesMessage,
 )
+from client_sdk.errors import FloorcastError
+from client_sdk.reading.gaps import Gap
 
 Item = AnyMessage | SessionMessage | Gap
 Row = dict[str, object]
 
 ROWS_PER_BATCH = 10_000
-# The columns of every table; those of a gap are empty for a message, and the other way round.
+# The columns of every table; a message leaves those of a gap empty, and vice versa.
 _COMMON = {
     "topic": "string",
     "gap": "bool",
@@ -35,7 +35,7 @@ _COMMON = {
 _MARKET = {"type": "string", "prev": "int64", "merged": "int64", "age_ms": "int64"}
 _LEVEL = {"side": "string", "price": "number", "qty": "number"}
 _PRICES = dict.fromkeys(("bid", "ask", "last", "volume"), "number")
-# Whatever has no column of its own, as JSON.
+# Fields without a column of their own, as JSON.
 _EXTRA = {"data": "string"}
 _COLUMNS: dict[type[object], dict[str, str]] = {
     PriceMessage: _MARKET | _PRICES | _EXTRA,
@@ -47,13 +47,13 @@ _OTHER_COLUMNS = _MARKET | _EXTRA
 
 
 class MissingExtra(FloorcastError, ImportError):
-    """A library is missing that only tables need."""
+    """A library that tables need is not installed."""
 
     default_code = "client.missing_extra"
 
 
 class MixedMessages(FloorcastError, ValueError):
-    """A table holds messages of one kind, and gaps."""
+    """Messages of different kinds in one table."""
 
     default_code = "client.mixed_messages"
 
@@ -61,7 +61,8 @@ class MixedMessages(FloorcastError, ValueError):
 def to_table(items: Iterable[Item], *, exact: bool = False) -> Any:
     """A `pyarrow.Table` of messages of one kind and the gaps between them.
 
-    Numbers are floats, or with `exact` the text that was published, to its last zero.
+    Numbers are floats, or with `exact` the published text, trailing zeros included. Raises
+    `MixedMessages`, or `MissingExtra` without pyarrow.
     """
     pyarrow = _import_extra("pyarrow")
     batches = []
@@ -78,13 +79,13 @@ def to_dataframe(items: Iterable[Item], *, exact: bool = False) -> Any:
     """A `pandas.DataFrame` of messages of one kind and the gaps between them."""
     pandas = _import_extra("pandas")
     table = to_table(items, exact=exact)
-    # Else a whole column of positions would turn into floats for one gap in it.
-    whole = {table.schema.field("seq").type: pandas.Int64Dtype()}
-    return table.to_pandas(types_mapper=whole.get)
+    # By default pandas turns an integer column into floats if a gap leaves a value empty.
+    integers = {table.schema.field("seq").type: pandas.Int64Dtype()}
+    return table.to_pandas(types_mapper=integers.get)
 
 
 class ParquetSink:
-    """Writes messages to a Parquet file, some at a time; the file is readable once it is closed."""
+    """Writes messages to a Parquet file in batches; the file is readable once it is closed."""
 
     def __init__(
         self,
@@ -112,13 +113,13 @@ class ParquetSink:
         self.close()
 
     def add(self, item: Item) -> None:
-        """Take a message or a gap; the first message says which kind this file is of."""
+        """Add a message or a gap; all messages must be of the first one's kind."""
         self._rows.add(item)
         if self._rows.is_full:
             self._write()
 
     def close(self) -> None:
-        """Write what is left, and the end of the file."""
+        """Write the last batch and the footer; no-op if closed."""
         if not self._closed:
             self._closed = True
             self._write()
@@ -133,7 +134,7 @@ class ParquetSink:
 
 
 class _Rows:
-    """The rows of one batch, and the kind of message that all batches are of."""
+    """Collects rows into batches of one schema, set by the first message."""
 
     def __init__(self, exact: bool, max_rows: int = ROWS_PER_BATCH) -> None:
         self._pyarrow = _import_extra("pyarrow")
@@ -151,12 +152,14 @@ class _Rows:
         if isinstance(item, Gap):
             self._rows.append(_gap_row(item))
             return
-        kind = type(item)
+        message_type = type(item)
         if self._message_type is None and self._schema is None:
-            self._message_type = kind
-        if kind is not self._message_type:
-            one = self._message_type.__name__ if self._message_type else "only gaps"
-            raise MixedMessages(f"{kind.__name__} does not go into a table of {one}")
+            self._message_type = message_type
+        if message_type is not self._message_type:
+            expected = self._message_type.__name__ if self._message_type else "gaps only"
+            raise MixedMessages(
+                f"{message_type.__name__} in a table of {expected}: use one table for each kind"
+            )
         self._rows += _rows_of(item, str if self._exact else float)
 
     def take_batch(self) -> Any:
@@ -175,10 +178,12 @@ class _Rows:
             "time": pyarrow.timestamp("ms", tz="UTC"),
             "number": pyarrow.string() if self._exact else pyarrow.float64(),
         }
-        columns = (
-            {} if self._message_type is None else _COLUMNS.get(self._message_type, _OTHER_COLUMNS)
+        columns: dict[str, str] = {}
+        if self._message_type is not None:
+            columns = _COLUMNS.get(self._message_type, _OTHER_COLUMNS)
+        return pyarrow.schema(
+            [(name, types[column]) for name, column in (_COMMON | columns).items()]
         )
-        return pyarrow.schema([(name, types[kind]) for name, kind in (_COMMON | columns).items()])
 
 
 def _gap_row(gap: Gap) -> Row:
@@ -193,7 +198,7 @@ def _gap_row(gap: Gap) -> Row:
 
 
 def _rows_of(item: AnyMessage | SessionMessage, number: Callable[[str], object]) -> Iterator[Row]:
-    """At least one row for each message, so that no position is missing."""
+    """The rows of a message, at least one, so that every position appears."""
     row: Row = {
         "topic": item.topic,
         "gap": False,
@@ -216,7 +221,7 @@ def _rows_of(item: AnyMessage | SessionMessage, number: Callable[[str], object])
         if not levels:
             yield row
     elif isinstance(item, TradesMessage):
-        rest = item.data.model_extra or {}
+        extra = item.data.model_extra or {}
         for trade in item.data.trades:
             yield row | {
                 "trade_id": str(trade.id),
@@ -224,10 +229,10 @@ def _rows_of(item: AnyMessage | SessionMessage, number: Callable[[str], object])
                 "price": number(trade.price),
                 "qty": number(trade.qty),
                 "trade_ts": trade.ts,
-                "data": _extra_json(rest | (trade.model_extra or {})),
+                "data": _extra_json(extra | (trade.model_extra or {})),
             }
         if not item.data.trades:
-            yield row | {"data": _extra_json(rest)}
+            yield row | {"data": _extra_json(extra)}
     else:
         yield row | {"data": item.data.model_dump_json(exclude_unset=True)}
 
@@ -240,5 +245,5 @@ def _import_extra(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        hint = f"{name} is missing: pip install 'floorcast[data]'"
+        hint = f"{name} is not installed: pip install 'floorcast[data]'"
         raise MissingExtra(hint, details={"library": name}) from error

@@ -1,12 +1,14 @@
-"""One tree of errors; each carries a code that programs can rely on."""
+"""The SDK's exceptions: one root, each with a code that programs can rely on."""
 
 from collections.abc import Mapping
 from copy import copy
 from typing import ClassVar, Self
 
+from client_sdk.contract import ErrorBody
+
 
 class FloorcastError(Exception):
-    """The root; `code` says what happened, `retry_after_ms` when to try again."""
+    """The root; `code` says what happened, `retry_after_ms` when a retry can succeed."""
 
     default_code: ClassVar[str] = "client.failed"
 
@@ -28,12 +30,12 @@ class FloorcastError(Exception):
         return f"{self.message} ({self.code})"
 
     def clone(self) -> Self:
-        """The same for another who waits: a traceback belongs to one of them."""
+        """A copy without traceback, to raise the same error in several tasks."""
         return copy(self).with_traceback(None)
 
 
 class AuthenticationError(FloorcastError):
-    """The token is missing, not valid, or its time is over."""
+    """The token is missing, invalid or expired."""
 
 
 class ForbiddenError(FloorcastError):
@@ -41,75 +43,75 @@ class ForbiddenError(FloorcastError):
 
 
 class LimitExceeded(FloorcastError):
-    """Too much, too many or too often."""
+    """A rate, count or size limit was exceeded."""
 
 
 class RequestRefused(FloorcastError):
-    """The server could make no sense of a request."""
+    """The server found a request invalid."""
 
 
 class TopicError(FloorcastError):
-    """There is no such topic."""
+    """The topic does not exist."""
 
 
 class SessionError(FloorcastError):
-    """Not in the session, or it was closed."""
+    """The session is not joined, or was closed."""
 
 
 class PublishConflict(FloorcastError):
-    """Another message was published under this id."""
+    """A different message was published under the same id."""
 
 
 class ServerUnavailable(FloorcastError):
-    """There is no server, or it cannot help now."""
+    """The server is unreachable, or cannot serve now."""
 
     default_code = "client.unreachable"
 
 
 class NotConnected(FloorcastError):
-    """There is no connection, and this does not wait for one."""
+    """There is no connection, and this call does not wait for one."""
 
     default_code = "client.not_connected"
 
 
 class ConnectionLost(NotConnected):
-    """The connection ended before the answer came."""
+    """The connection ended before the reply arrived."""
 
     default_code = "client.connection_lost"
 
 
 class SendTimeout(FloorcastError):
-    """No answer came in time; what was sent may have arrived or not."""
+    """No reply arrived in time; the request may have succeeded."""
 
     default_code = "client.timeout"
 
 
 class BufferFull(FloorcastError):
-    """Too much waits already to be sent."""
+    """Too many requests wait to be sent."""
 
     default_code = "client.buffer_full"
 
 
 class ClientClosed(FloorcastError):
-    """The client was closed."""
+    """The client is closed."""
 
     default_code = "client.closed"
 
 
 class InvalidData(FloorcastError):
-    """This cannot be sent: it is no JSON that the server would take."""
+    """The data is not JSON that the server accepts."""
 
     default_code = "client.invalid_data"
 
 
 class TokenUnavailable(FloorcastError):
-    """The function that gives tokens failed, or took too long."""
+    """The token function failed or timed out."""
 
     default_code = "client.token"
 
 
 class ProtocolError(FloorcastError):
-    """What came is not what a Floorcast server says."""
+    """The server violated the protocol: it is no Floorcast server, or an incompatible one."""
 
     default_code = "client.protocol"
 
@@ -134,13 +136,18 @@ def error_from_code(
     retry_after_ms: int | None = None,
     details: Mapping[str, object] | None = None,
 ) -> FloorcastError:
-    """The error for a code of the server's; a code of tomorrow is one of its area."""
+    """The exception for a server's error code; an unknown code maps by its area."""
     kind = _BY_CODE.get(code) or _BY_AREA.get(code.partition(".")[0]) or FloorcastError
     return kind(message, code=code, retry_after_ms=retry_after_ms, details=details)
 
 
+def error_from_body(body: ErrorBody) -> FloorcastError:
+    """The exception for an error that the server sent."""
+    return error_from_code(body.code, body.message, body.retry_after_ms, body.details)
+
+
 def is_retryable(error: FloorcastError) -> bool:
-    """Whether the same may be taken later, or on another connection."""
+    """True if the same request can succeed later, or on another connection."""
     if isinstance(error, NotConnected | SendTimeout | ServerUnavailable):
         return True
     return error.code in ("limit.rate", "auth.expired")

@@ -1,19 +1,19 @@
-"""Counts what the client does, in memory that does not grow."""
+"""The client's counters and latency percentiles, in constant memory."""
 
 import math
 from dataclasses import dataclass
 from itertools import accumulate
 
-# Each bucket reaches 10% further than the one before: a percentile is off by no more.
+# Each bucket is 10% wider than the one before, which bounds the error of a percentile.
 _STEP = math.log(1.1)
 _LEAST_MS = 0.01
-# Everything above some 10 minutes is in the last bucket.
+# The last bucket holds everything above about 10 minutes.
 _BUCKETS = 192
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How old messages were when they came, in milliseconds; to about a tenth of the figure."""
+    """The age of messages on arrival in milliseconds, exact to about 10%."""
 
     count: int = 0
     p50_ms: float = 0.0
@@ -24,15 +24,15 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What happened since the client was made."""
+    """The client's counters since its creation."""
 
-    # Messages of topics and sessions that came; those that were replaced by a newer one before
-    # anybody read them; those that had come before; those that could not be read.
+    # Messages of topics and sessions: received; replaced by a newer one before they were read;
+    # received twice; malformed.
     received: int
     merged: int
     duplicates: int
     malformed: int
-    # Places where something was missing; those that could not be filled.
+    # Gaps that were detected; gaps that could not be filled.
     gaps_seen: int
     gaps: int
     reconnects: int
@@ -41,7 +41,7 @@ class Stats:
 
 
 class Latencies:
-    """Percentiles from a histogram whose buckets grow with their value."""
+    """Percentiles from a histogram with exponential buckets."""
 
     __slots__ = ("_buckets", "_count", "_max")
 
@@ -51,7 +51,7 @@ class Latencies:
         self._max = 0.0
 
     def add(self, milliseconds: float) -> None:
-        """Count one."""
+        """Add one latency."""
         self._count += 1
         if milliseconds > self._max:
             self._max = milliseconds
@@ -61,21 +61,21 @@ class Latencies:
         self._buckets[index] += 1
 
     def summary(self) -> Latency:
-        """The percentiles of all that were counted."""
+        """The percentiles of all latencies."""
         if not self._count:
             return Latency()
         p50, p90, p99 = map(self._percentile, (0.5, 0.9, 0.99))
         return Latency(self._count, p50, p90, p99, self._max)
 
     def _percentile(self, share: float) -> float:
-        wanted = math.ceil(self._count * share)
+        rank = math.ceil(self._count * share)
         totals = accumulate(self._buckets)
-        index = next(index for index, total in enumerate(totals) if total >= wanted)
+        index = next(index for index, total in enumerate(totals) if total >= rank)
         return min(self._max, _LEAST_MS * math.exp(index * _STEP))
 
 
 class Counters:
-    """What the parts of a client count."""
+    """Counters that the parts of a client increment."""
 
     __slots__ = (
         "duplicates",
@@ -99,7 +99,7 @@ class Counters:
         self.latencies = Latencies()
 
     def snapshot(self, clock_offset_ms: float) -> Stats:
-        """The figures as they are now."""
+        """An immutable copy."""
         return Stats(
             received=self.received,
             merged=self.merged,

@@ -1,1 +1,1 @@
-"""The one connection of a client: opened, kept, and reopened."""
+"""The one connection of a client: opening, maintaining and reopening it."""

@@ -1,14 +1,14 @@
-"""Estimates the server's clock from the moments at which it told the time."""
+"""Estimates the server's clock from the timestamps of its welcome events."""
 
 import time
 from collections.abc import Callable
 
-# A newer look replaces an older, more exact one after this: clocks drift.
+# An older, more exact sample gives way to a newer one after this: clocks drift.
 _SAMPLE_TTL_SECONDS = 600.0
 
 
 class ServerClock:
-    """The look with the shortest way there and back is off by the least."""
+    """Keeps the sample with the shortest round trip, whose error is the smallest."""
 
     __slots__ = ("_monotonic", "_offset_ms", "_round_trip_seconds", "_sampled_at", "_time")
 
@@ -25,25 +25,23 @@ class ServerClock:
 
     @property
     def offset_ms(self) -> float:
-        """How far the server's clock is ahead of ours."""
+        """How far the server's clock is ahead of the local one."""
         return self._offset_ms
 
     def monotonic(self) -> float:
-        """Seconds for measuring how long something takes."""
+        """Seconds for measuring durations."""
         return self._monotonic()
 
     def add_sample(self, server_time_ms: int, round_trip_seconds: float) -> None:
-        """The server has just told its time, in an answer that took so long."""
+        """Take a server time that arrived just now, in a reply that took this long."""
         now = self._monotonic()
-        if (
-            round_trip_seconds < self._round_trip_seconds
-            or now - self._sampled_at > _SAMPLE_TTL_SECONDS
-        ):
+        is_old = now - self._sampled_at > _SAMPLE_TTL_SECONDS
+        if round_trip_seconds < self._round_trip_seconds or is_old:
             self._round_trip_seconds = round_trip_seconds
             self._sampled_at = now
             middle_ms = (self._time() - round_trip_seconds / 2) * 1000
             self._offset_ms = server_time_ms - middle_ms
 
     def age_seconds(self, ts_ms: int) -> float:
-        """How long ago that was by the server's clock."""
+        """The time since `ts_ms` by the server's clock, never negative."""
         return max(0.0, (self._time() * 1000 + self._offset_ms - ts_ms) / 1000)

@@ -4,20 +4,22 @@ import json
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from client_sdk.contract.messages import Body
-from client_sdk.errors import InvalidData, ProtocolError
+from client_sdk.contract import Body, ErrorBody, Reply
+from client_sdk.errors import InvalidData, ProtocolError, error_from_body
 
-# What the server takes; more would end the connection, not just the request.
+ReplyT = TypeVar("ReplyT", bound=Reply)
+
+# The server's limit; deeper nesting would end the connection, not just the request.
 _MAX_DEPTH = 29
 
 
 class PacketType(StrEnum):
-    """What can come from a server, by its first characters."""
+    """The packet types that a server sends: Engine.IO (one digit), Socket.IO (`4` and a digit)."""
 
     OPEN = "0"
     CLOSE = "1"
@@ -31,7 +33,7 @@ class PacketType(StrEnum):
 
 
 class Packet(NamedTuple):
-    """One packet; `body` is JSON that nobody has read yet."""
+    """One packet; `body` is JSON that is not parsed yet."""
 
     type: PacketType
     namespace: str = "/"
@@ -41,12 +43,12 @@ class Packet(NamedTuple):
 
 
 PONG = "3"
-_TYPES = {kind.value: kind for kind in PacketType}
+_TYPES = {each.value: each for each in PacketType}
 _HEAD = re.compile(r"(4[0-4])(?:(/[^,]*),)?([0-9]{1,15})?")
 
 
 class Handshake(Body):
-    """The Engine.IO handshake."""
+    """The payload of an Engine.IO OPEN packet."""
 
     sid: str
     pingInterval: int  # noqa: N815
@@ -54,86 +56,103 @@ class Handshake(Body):
 
     @property
     def timeout_seconds(self) -> float:
-        """After so long without a word the server is gone."""
+        """The longest silence of a healthy server, by the heartbeat of the Engine.IO protocol."""
         return (self.pingInterval + self.pingTimeout) / 1000
 
 
 def decode_packet(text: str) -> Packet:
-    """Read a text message; raises `ProtocolError` for what is none of a server's."""
+    """Read a text message; raises `ProtocolError` if it is no packet of a server."""
     head = _HEAD.match(text)
     if head is None:
-        kind = _TYPES.get(text[:1])
-        if kind is None:
-            raise ProtocolError("a packet of an unknown kind")
-        return Packet(kind, body=text[1:])
-    kind = _TYPES[head[1]]
+        packet_type = _TYPES.get(text[:1])
+        if packet_type is None:
+            raise ProtocolError("unknown packet type")
+        return Packet(packet_type, body=text[1:])
+    packet_type = _TYPES[head[1]]
     namespace = head[2] or "/"
-    number = head[3]
+    ack_id = head[3]
     start = head.end()
-    if kind is PacketType.EVENT:
+    if packet_type is PacketType.EVENT:
         event, body = _split_event(text, start)
-        return Packet(kind, namespace, int(number) if number else None, event, body)
-    if kind is PacketType.ACK:
-        if not number or text[start : start + 1] != "[" or text[-1] != "]":
-            raise ProtocolError("an answer of no shape")
-        return Packet(kind, namespace, int(number), body=text[start + 1 : -1])
-    return Packet(kind, namespace, body=text[start:])
+        return Packet(packet_type, namespace, int(ack_id) if ack_id else None, event, body)
+    if packet_type is PacketType.ACK:
+        if not ack_id or text[start : start + 1] != "[" or text[-1] != "]":
+            raise ProtocolError("malformed ACK packet")
+        return Packet(packet_type, namespace, int(ack_id), body=text[start + 1 : -1])
+    return Packet(packet_type, namespace, body=text[start:])
 
 
 def _split_event(text: str, start: int) -> tuple[str, str]:
-    """The name and the one argument of an event, which stays the text that it is."""
+    """The event's name and its first argument, which stays unparsed text."""
     if text[start : start + 2] == '["' and text.endswith("}]"):
         end = text.find('"', start + 2)
         if text[end + 1 : end + 3] == ",{":
             return text[start + 2 : end], text[end + 2 : -1]
-    # Not as our server writes it: no argument, or something behind it.
+    # Valid JSON that a Floorcast server does not write: no argument, several, or blanks.
     try:
         event, *arguments = json.loads(text[start:])
     except (ValueError, TypeError):
-        raise ProtocolError("an event of no shape") from None
+        raise ProtocolError("malformed EVENT packet") from None
     if not isinstance(event, str):
-        raise ProtocolError("an event without a name")
+        raise ProtocolError("EVENT packet without an event name")
     return event, json.dumps(arguments[0]) if arguments else "{}"
 
 
 def parse_handshake(body: str) -> Handshake:
-    """Read the handshake."""
+    """Read the handshake; raises `ProtocolError`."""
     try:
         return Handshake.model_validate_json(body)
     except ValidationError:
-        raise ProtocolError("a handshake of no shape") from None
+        raise ProtocolError("malformed Engine.IO handshake") from None
+
+
+def parse_reply(model: type[ReplyT], body: str, *, partial: bool = False) -> ReplyT:
+    """Read a reply; raises the server's error, or `ProtocolError` if it is malformed.
+
+    With `partial`, a refusal is returned too: its parts carry the errors.
+    """
+    try:
+        reply = model.model_validate_json(body)
+    except ValidationError as error:
+        raise ProtocolError(f"malformed reply: {error.errors()[0]['msg']}") from None
+    if not reply.ok and not partial:
+        raise error_from_body(reply.error or ErrorBody(code="server.internal"))
+    return reply
 
 
 def event_packet(namespace: str, ack_id: int, event: str, body: str) -> str:
-    """An event that wants an answer."""
+    """An EVENT that asks for an acknowledgement."""
     return f'42{namespace},{ack_id}["{event}",{body}]'
 
 
 def connect_packet(namespace: str, auth: Mapping[str, object]) -> str:
-    """The wish to come into a namespace."""
+    """A CONNECT to a namespace."""
     return f"40{namespace},{json.dumps(auth)}"
 
 
 def disconnect_packet(namespace: str) -> str:
-    """The end of a namespace, on purpose."""
+    """A DISCONNECT from a namespace."""
     return f"41{namespace},"
 
 
 def ack_packet(namespace: str, ack_id: int) -> str:
-    """The answer to an event that asked for one."""
+    """An empty ACK."""
     return f"43{namespace},{ack_id}[]"
 
 
 def encode(data: Mapping[str, object]) -> str:
-    """An object as JSON that the server takes; decimals, dates and models become text."""
+    """Encode as JSON that the server accepts; decimals, dates and models become text.
+
+    Raises `InvalidData`.
+    """
     try:
         plain = to_jsonable_python(dict(data), inf_nan_mode="constants")
         _validate(plain, _MAX_DEPTH)
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        # Half a character of two cannot be sent; finding out means encoding it.
+        # A lone surrogate cannot be sent; encoding is the only way to find out.
         text.encode()
     except (ValueError, TypeError) as error:
-        raise InvalidData(f"this is no JSON object: {error}") from None
+        raise InvalidData(f"data is not a valid JSON object: {error}") from None
     return text
 
 
@@ -144,4 +163,4 @@ def _validate(value: object, depth: int) -> None:
         for each in value.values() if isinstance(value, dict) else value:
             _validate(each, depth - 1)
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise ValueError("a number has more than 64 bits")
+        raise ValueError("an integer has more than 64 bits")

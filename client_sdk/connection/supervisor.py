@@ -1,4 +1,4 @@
-"""Owns the one connection: opens it, keeps it, and brings it back until the client is closed."""
+"""Owns the client's connection: opens it, maintains it, and reconnects until the client closes."""
 
 import asyncio
 import logging
@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from client_sdk.connection.backoff import Backoff
 from client_sdk.connection.clock import ServerClock
-from client_sdk.connection.controls import ControlEvents
-from client_sdk.connection.namespaces import Gate, Namespace
-from client_sdk.connection.packets import Packet, PacketType, encode
-from client_sdk.connection.renewal import TokenRenewal
-from client_sdk.connection.tokens import TokenFetcher
-from client_sdk.connection.wire import Connection, OnPacket
-from client_sdk.contract.replies import Reply, parse_reply
+from client_sdk.connection.control_events import ControlEvents
+from client_sdk.connection.namespaces import Namespace
+from client_sdk.connection.packets import Packet, PacketType, encode, parse_reply
+from client_sdk.connection.states import ClientState, Gate, StateTracker
+from client_sdk.connection.tokens import TokenFetcher, TokenRenewal
+from client_sdk.connection.websocket import Connection, OnPacket
+from client_sdk.contract import Reply
 from client_sdk.errors import (
     AuthenticationError,
     ClientClosed,
@@ -21,20 +21,20 @@ from client_sdk.errors import (
     ForbiddenError,
     ProtocolError,
     TokenUnavailable,
+    error_from_code,
 )
-from client_sdk.states import ClientState, StateTracker
 from client_sdk.stats import Counters
 
 logger = logging.getLogger(__name__)
 
-# A function that keeps giving tokens which the server does not take is as wrong as a wrong string.
+# A token function whose tokens the server keeps refusing is as wrong as a wrong string.
 _MAX_BAD_TOKENS = 3
 
 Connect = Callable[[OnPacket], Awaitable[Connection]]
 
 
 class Supervisor:
-    """One task; everything else only says what it wants."""
+    """One task that connects, joins namespaces and renews tokens; others only wake it."""
 
     def __init__(
         self,
@@ -61,12 +61,12 @@ class Supervisor:
         self.last_error: FloorcastError | None = None
 
     def namespace(self, name: str) -> Namespace:
-        """A namespace of the connection."""
+        """Add a namespace; call once for each name."""
         namespace = self._namespaces[name] = Namespace(name, self._wake.set)
         return namespace
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Start connecting."""
         self._task = asyncio.create_task(self._run(), name="floorcast-supervisor")
 
     async def close(self) -> None:
@@ -78,16 +78,16 @@ class Supervisor:
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.wait([self._task])
-            self._finish(ClientClosed("the client was closed"))
+            self._finish(ClientClosed("the client is closed"))
 
-    async def _leave_namespaces(self, wire: Connection) -> None:
-        """Say so: others see at once that we have gone, and need not wait for us."""
+    async def _leave_namespaces(self, connection: Connection) -> None:
+        """Leave on purpose, so that others see it at once, without a grace period."""
         try:
             for namespace in self._namespaces.values():
-                if namespace.connection is wire:
-                    await wire.leave(namespace.name)
+                if namespace.connection is connection:
+                    await connection.leave(namespace.name)
         except (FloorcastError, TimeoutError):
-            logger.debug("could not take leave")
+            logger.debug("leaving the namespaces failed")
 
     def _finish(self, error: FloorcastError) -> None:
         if self.state.change(ClientState.CLOSED):
@@ -101,64 +101,63 @@ class Supervisor:
     async def _run(self) -> None:
         try:
             while True:
-                seconds = await self._run_connection()
-                await asyncio.sleep(seconds)
+                delay_seconds = await self._run_connection()
+                await asyncio.sleep(delay_seconds)
         except FloorcastError as error:
-            logger.warning("the client gave up", extra={"code": error.code})
+            logger.warning("the client is closed by an error", extra={"code": error.code})
             self._finish(error)
         except Exception as error:
-            # An edge: whoever waits for this client must not wait for ever.
+            # An edge: callers that wait for this client must not wait forever.
             logger.exception("the client failed")
             self._finish(ProtocolError(f"the client failed: {error!r}"))
 
     def _new_controls(self) -> ControlEvents:
-        """To a connection of which nothing is known yet."""
         return ControlEvents(self._clock, TokenRenewal(self._backoff), self._wake.set)
 
     async def _run_connection(self) -> float:
-        """One connection from its opening to its end; the delay before the next."""
+        """Run one connection until it ends; returns the delay before the next in seconds."""
         now = asyncio.get_running_loop().time
         self.state.change(ClientState.CONNECTING)
         self._controls = self._new_controls()
-        began = None
+        online_at = None
         error: FloorcastError
         try:
             token = await self._tokens.fetch()
-            wire = self._connection = await self._connect(self._on_packet)
+            connection = self._connection = await self._connect(self._on_packet)
             try:
-                wire.on_end(self._on_connection_end)
-                await self._join_namespaces(wire, token)
-                began = now()
-                error = await self._maintain(wire)
+                connection.on_end(self._on_connection_end)
+                await self._join_namespaces(connection, token)
+                online_at = now()
+                error = await self._maintain(connection)
             finally:
                 self._connection = None
                 self._on_connection_end()
-                await wire.close()
-        except FloorcastError as failed:
-            error = failed
-        if began is not None:
-            self._backoff.reset_if_stable(now() - began)
+                await connection.close()
+        except FloorcastError as raised:
+            error = raised
+        if online_at is not None:
+            self._backoff.reset_if_stable(now() - online_at)
         return self._retry_delay_seconds(error)
 
     def _retry_delay_seconds(self, error: FloorcastError) -> float:
-        """Raises the error where coming back would only repeat it."""
+        """The delay before the next attempt; raises if reconnecting is pointless."""
         controls = self._controls
         if controls.goodbye is not None and controls.is_final:
-            raise controls.goodbye.to_error()
+            raise error_from_code(controls.goodbye.code, controls.goodbye.message)
         if self._is_final(error):
             raise error
         self.last_error = error
         self.state.change(ClientState.OFFLINE)
         if controls.is_reconnect_due:
-            # The server gave each client a moment of its own already.
+            # The server has spread the clients already: each hint names another moment.
             return 0.0
-        told_ms = max(error.retry_after_ms or 0, controls.retry_after_ms)
-        seconds = told_ms / 1000 + self._backoff.next_seconds()
+        server_delay_ms = max(error.retry_after_ms or 0, controls.retry_after_ms)
+        seconds = server_delay_ms / 1000 + self._backoff.next_seconds()
         logger.info("offline", extra={"code": error.code, "seconds": round(seconds, 3)})
         return seconds
 
     def _is_final(self, error: FloorcastError) -> bool:
-        """What the next attempt would not change: a token that may not, or that stays wrong."""
+        """True if the next attempt cannot succeed: a forbidden token, or one that stays wrong."""
         if isinstance(error, ForbiddenError):
             return True
         if isinstance(error, AuthenticationError):
@@ -166,22 +165,22 @@ class Supervisor:
             return not self._tokens.is_renewable or self._bad_tokens >= _MAX_BAD_TOKENS
         return False
 
-    async def _maintain(self, wire: Connection) -> FloorcastError:
-        """Do what the connection needs until it ends; why it did."""
+    async def _maintain(self, connection: Connection) -> FloorcastError:
+        """Join namespaces and renew tokens until the connection ends; returns why it ended."""
         now = asyncio.get_running_loop().time
         controls = self._controls
-        while wire.close_reason is None:
+        while connection.close_reason is None:
             self._wake.clear()
             if controls.is_final or controls.is_reconnect_due:
-                return ConnectionLost("the server asked for it")
+                return ConnectionLost("the server asked to reconnect")
             if controls.renewal.is_due(now()):
-                await self._refresh_tokens(wire, controls.renewal)
+                await self._renew_tokens(connection, controls.renewal)
                 continue
-            lacking = [each.retry_at for each in self._namespaces.values() if each.needs_join]
-            if lacking and min(lacking) <= now():
-                await self._join_requested(wire)
+            joins = [each.retry_at for each in self._namespaces.values() if each.needs_join]
+            if joins and min(joins) <= now():
+                await self._join_requested(connection)
                 continue
-            moments = (*lacking, controls.reconnect_at, controls.renewal.next_attempt_at)
+            moments = (*joins, controls.reconnect_at, controls.renewal.next_attempt_at)
             try:
                 async with asyncio.timeout_at(
                     min((each for each in moments if each is not None), default=None)
@@ -189,53 +188,53 @@ class Supervisor:
                     await self._wake.wait()
             except TimeoutError:
                 continue
-        return wire.close_reason
+        return connection.close_reason
 
     # --- joining, and tokens
 
-    async def _join_namespaces(self, wire: Connection, token: str | None) -> None:
-        """Join what is wanted; raises where no namespace would have us."""
+    async def _join_namespaces(self, connection: Connection, token: str | None) -> None:
+        """Join what is requested; raises if the server refused every namespace."""
         now = asyncio.get_running_loop().time
-        refused: FloorcastError | None = None
+        refusal: FloorcastError | None = None
         for namespace in [each for each in self._namespaces.values() if each.needs_join]:
             if namespace.retry_at > now():
                 continue
             try:
-                await self._join(wire, namespace, token)
+                await self._join(connection, namespace, token)
             except ConnectionLost:
                 raise
             except FloorcastError as error:
-                refused = error
-                if self._is_joined_anywhere(wire):
+                refusal = error
+                if self._is_joined_anywhere(connection):
                     self._postpone_join(namespace, error, now())
-        if refused is not None and not self._is_joined_anywhere(wire):
-            raise refused
+        if refusal is not None and not self._is_joined_anywhere(connection):
+            raise refusal
 
-    async def _join(self, wire: Connection, namespace: Namespace, token: str | None) -> None:
+    async def _join(self, connection: Connection, namespace: Namespace, token: str | None) -> None:
         auth: dict[str, object] = {"recovery": False}
         if token is not None:
             auth["token"] = token
-        await wire.join(namespace.name, auth)
+        await connection.join(namespace.name, auth)
         self._bad_tokens = 0
-        namespace.set_joined(wire)
+        namespace.set_joined(connection)
         if self.state.change(ClientState.ONLINE):
             self._counters.reconnects += self._was_online
             self._was_online = True
             self.online.open()
 
-    def _is_joined_anywhere(self, wire: Connection) -> bool:
-        return any(each.connection is wire for each in self._namespaces.values())
+    def _is_joined_anywhere(self, connection: Connection) -> bool:
+        return any(each.connection is connection for each in self._namespaces.values())
 
     def _postpone_join(self, namespace: Namespace, error: FloorcastError, now: float) -> None:
-        """The others are there and stay; this one is given up, or tried again later."""
+        """Retry one namespace later, or fail it; the connection stays for the others."""
         if self._is_final(error):
             namespace.fail(error)
         else:
             after_ms = error.retry_after_ms or 0
             namespace.retry_at = now + after_ms / 1000 + self._backoff.next_seconds()
 
-    async def _join_requested(self, wire: Connection) -> None:
-        """Join what is wanted by now; those that are there stay, whatever comes of it."""
+    async def _join_requested(self, connection: Connection) -> None:
+        """Join namespaces on a live connection; a failure does not affect the joined ones."""
         try:
             token = await self._tokens.fetch()
         except TokenUnavailable as error:
@@ -243,49 +242,52 @@ class Supervisor:
             for namespace in [each for each in self._namespaces.values() if each.needs_join]:
                 self._postpone_join(namespace, error, now)
             return
-        await self._join_namespaces(wire, token)
+        await self._join_namespaces(connection, token)
 
-    async def _refresh_tokens(self, wire: Connection, renewal: TokenRenewal) -> None:
-        """Go on with a newer token; where there is none, the server ends the connection."""
+    async def _renew_tokens(self, connection: Connection, renewal: TokenRenewal) -> None:
+        """Send a newer token to each pending namespace; on failure, retry later.
+
+        Without a newer token the server ends the connection when the old one expires.
+        """
         if not self._tokens.is_renewable:
             renewal.cancel()
             return
         try:
             body = encode({"token": await self._tokens.fetch()})
             for name in renewal.pending():
-                await wire.request(
+                await connection.request(
                     name, "refresh_token", body, lambda text: parse_reply(Reply, text)
                 )
                 renewal.set_renewed(name)
         except FloorcastError as error:
-            logger.warning("the token was not refreshed", extra={"code": error.code})
+            logger.warning("token renewal failed", extra={"code": error.code})
             renewal.schedule_retry(asyncio.get_running_loop().time())
 
-    # --- what the connection says
+    # --- callbacks of the connection
 
     def _on_connection_end(self) -> None:
-        """At once: what is sent from now on has to wait for the next connection."""
+        """Close the gates at once: later requests wait for the next connection."""
         self.online.close()
         for namespace in self._namespaces.values():
             namespace.set_lost()
         self._wake.set()
 
-    def _on_packet(self, wire: Connection, packet: Packet) -> None:
+    def _on_packet(self, connection: Connection, packet: Packet) -> None:
         namespace = self._namespaces.get(packet.namespace)
         if namespace is None:
             return
         if packet.type is PacketType.DISCONNECT:
             self._on_disconnect(namespace)
-        elif not self._controls.handle(wire, packet):
-            namespace.on_event(wire, packet)
+        elif not self._controls.handle(connection, packet):
+            namespace.on_event(connection, packet)
 
     def _on_disconnect(self, namespace: Namespace) -> None:
-        """The server ended one namespace, and does not want us back in it."""
-        farewell = self._controls.pop_goodbye(namespace.name)
+        """Fail a namespace that the server ended; without any other, end the client."""
+        goodbye = self._controls.pop_goodbye(namespace.name)
         namespace.set_lost()
-        namespace.fail(farewell.to_error())
+        namespace.fail(error_from_code(goodbye.code, goodbye.message))
         if not any(
             each.is_requested and each.gate.error is None for each in self._namespaces.values()
         ):
-            self._controls.goodbye = farewell
+            self._controls.goodbye = goodbye
             self._wake.set()

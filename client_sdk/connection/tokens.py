@@ -1,17 +1,21 @@
-"""Fetches tokens from wherever the user keeps them, within a time limit."""
+"""Fetches tokens from the user's source, and schedules their renewal."""
 
 import asyncio
 import inspect
 import threading
 from collections.abc import Awaitable, Callable
 
+from client_sdk.connection.backoff import Backoff, BackoffConfig
 from client_sdk.errors import TokenUnavailable
 
 TokenSource = str | Callable[[], str | Awaitable[str]] | None
 
+# The server warns half a minute ahead: time for several attempts, spread over the clients.
+_RETRY_BACKOFF = BackoffConfig(least_seconds=0.2, first_seconds=1.0, most_seconds=8.0)
+
 
 class TokenFetcher:
-    """A string stays what it is; a function is asked for each attempt."""
+    """Returns a string source as it is; calls a function for every token."""
 
     def __init__(self, source: TokenSource, timeout_seconds: float) -> None:
         self._source = source
@@ -19,11 +23,11 @@ class TokenFetcher:
 
     @property
     def is_renewable(self) -> bool:
-        """Whether asking again may give another token."""
+        """True if another fetch can return another token."""
         return callable(self._source)
 
     async def fetch(self) -> str | None:
-        """A token; raises `TokenUnavailable` where there is none in time."""
+        """A token, or None without a source; raises `TokenUnavailable`."""
         source = self._source
         if source is None or isinstance(source, str):
             return source
@@ -37,20 +41,20 @@ class TokenFetcher:
                     if inspect.isawaitable(token):
                         token = await token
         except TimeoutError:
-            raise TokenUnavailable(f"no token came within {self._timeout_seconds:g} s") from None
+            raise TokenUnavailable(
+                f"the token function took longer than {self._timeout_seconds:g} s"
+            ) from None
         except Exception as error:
-            raise TokenUnavailable("the function that gives tokens failed") from error
+            raise TokenUnavailable("the token function failed") from error
         if not isinstance(token, str):
-            raise TokenUnavailable("the function that gives tokens gave something else")
+            raise TokenUnavailable("the token function must return a string")
         return token
 
 
-async def _call_in_thread(
-    source: Callable[[], str | Awaitable[str]],
-) -> object:
-    """Call a function that may block; one that hangs for ever keeps no loop and no exit waiting.
+async def _call_in_thread(source: Callable[[], str | Awaitable[str]]) -> object:
+    """Call a function that may block, in a daemon thread of its own.
 
-    A thread of its own, not the loop's executor: those stay, and are joined at exit.
+    The loop's executor would join a hanging function at exit.
     """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[object] = loop.create_future()
@@ -67,10 +71,60 @@ async def _call_in_thread(
         token, error = None, None
         try:
             token = source()
-        except Exception as failed:
-            error = failed
+        except Exception as raised:
+            error = raised
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, token, error)
 
     threading.Thread(target=call, name="floorcast-token", daemon=True).start()
     return await result
+
+
+class TokenRenewal:
+    """Schedules the renewal of one connection's tokens; performs no I/O.
+
+    The caller tries a renewal when `is_due`, and reports the outcome for each namespace.
+    """
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._retry_backoff = backoff.with_config(_RETRY_BACKOFF)
+        # Per namespace, by the loop's clock.
+        self._expires_at: dict[str, float] = {}
+        # None if no namespace needs a newer token, or if none can get one in time.
+        self.next_attempt_at: float | None = None
+
+    def schedule(self, namespace: str, expires_at: float, now: float) -> None:
+        """Renew a namespace's token before it expires; the first attempt is due at once."""
+        self._expires_at[namespace] = expires_at
+        self._retry_backoff = self._backoff.with_config(_RETRY_BACKOFF)
+        self.next_attempt_at = now
+
+    def is_due(self, now: float) -> bool:
+        """True if an attempt is due."""
+        return self.next_attempt_at is not None and self.next_attempt_at <= now
+
+    def pending(self) -> tuple[str, ...]:
+        """The namespaces that need a newer token."""
+        return tuple(sorted(self._expires_at))
+
+    def set_renewed(self, namespace: str) -> None:
+        """Record that a namespace has a newer token."""
+        self._expires_at.pop(namespace, None)
+        if not self._expires_at:
+            self.next_attempt_at = None
+
+    def cancel(self) -> None:
+        """Give up all renewals."""
+        self._expires_at.clear()
+        self.next_attempt_at = None
+
+    def schedule_retry(self, now: float) -> None:
+        """Try again after a pause, for the tokens that do not expire before that."""
+        retry_at = now + self._retry_backoff.next_seconds()
+        self._expires_at = {
+            name: expires_at
+            for name, expires_at in self._expires_at.items()
+            if expires_at > retry_at
+        }
+        self.next_attempt_at = retry_at if self._expires_at else None

@@ -1,30 +1,42 @@
-"""What a server sends: the bodies of its events and answers."""
+"""The events that a server sends; a client ignores fields that it does not know."""
 
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from client_sdk.contract.codes import ErrorCode
-from client_sdk.contract.names import FeedState, Stream, SubscriptionStatus
+from client_sdk.contract.names import FeedState, Stream, topic_name
+from client_sdk.contract.streams import (
+    BookData,
+    BotStatus,
+    OrderUpdate,
+    PriceData,
+    RiskAlert,
+    TradesData,
+    UserData,
+)
 
 
 class Body(BaseModel):
-    """A server may learn to say more: a client lets unknown fields be."""
+    """The base of all that a server sends."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class ErrorBody(Body):
-    """Why something was refused."""
+    """Why the server refused something; a newer server may use a `code` unknown to this SDK."""
 
-    code: ErrorCode
-    message: str
+    code: str
+    message: str = ""
     retry_after_ms: int | None = None
     details: dict[str, object] | None = None
 
 
+# --- the connection
+
+
 class Welcome(Body):
-    """The first event after connecting."""
+    """`welcome`: the first event after joining a namespace."""
 
     connection_id: str
     user_id: str
@@ -36,37 +48,161 @@ class Welcome(Body):
 
 
 class Goodbye(Body):
-    """The last event before the server ends a connection."""
+    """`goodbye`: the last event before the server ends a connection or namespace."""
 
-    code: ErrorCode
-    message: str
-    reconnect: bool
-    after_ms: int
+    code: str
+    message: str = ""
+    reconnect: bool = True
+    after_ms: int = 0
+
+
+class ReconnectHint(Body):
+    """`reconnect_hint`: the server asks the client to reconnect after a delay."""
+
+    after_ms: int = 0
 
 
 class TokenExpiring(Body):
-    """The token ends soon; `refresh_token` avoids a reconnect."""
+    """`token_expiring`: the token ends soon; `refresh_token` avoids a reconnect."""
 
-    expires_in_ms: int
+    expires_in_ms: int = 0
+
+
+# --- messages with a position
+
+
+class MessageClock(Protocol):
+    """The server's time as a client estimates it."""
+
+    def age_seconds(self, ts_ms: int) -> float:
+        """The time since `ts_ms`, never negative."""
 
 
 class Message(Body):
-    """One market message; its `data` is judged by the model of its stream."""
+    """The base of market and session messages."""
 
-    stream: Stream
-    symbol: str | None
-    type: Literal["snapshot", "update", "heartbeat"]
+    # Not a field: the clock belongs to the client, and costs a message one pointer.
+    __slots__ = ("clock",)
+
     epoch: str
     seq: int
-    prev: int
     ts: int
-    data: dict[str, object]
+
+    @property
+    def age(self) -> float:
+        """The time since the server stamped it, in seconds by the server's clock.
+
+        A copied or unpickled message has no server clock and uses the local one.
+        """
+        clock: MessageClock | None = getattr(self, "clock", None)
+        if clock is None:
+            return max(0.0, datetime.now(UTC).timestamp() - self.ts / 1000)
+        return clock.age_seconds(self.ts)
+
+    def use_clock(self, clock: MessageClock) -> None:
+        """Compute `age` by this clock."""
+        object.__setattr__(self, "clock", clock)
+
+
+class MarketMessage(Message):
+    """One message of a topic."""
+
+    stream: Stream
+    symbol: str | None = None
+    type: Literal["snapshot", "update", "heartbeat"]
+    prev: int
     merged: int | None = None
     age_ms: int | None = None
 
+    @property
+    def topic(self) -> str:
+        """The name of its topic."""
+        return topic_name(self.stream, self.symbol)
+
+
+class ReceivedBookData(BookData):
+    """Book levels as a client reads them: unknown fields of a newer server are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class PriceMessage(MarketMessage):
+    """The price of a symbol."""
+
+    stream: Literal[Stream.PRICE]
+    symbol: str
+    data: PriceData
+
+
+class BookMessage(MarketMessage):
+    """An order book snapshot, or the levels that changed."""
+
+    stream: Literal[Stream.ORDERBOOK]
+    symbol: str
+    data: ReceivedBookData
+
+
+class TradesMessage(MarketMessage):
+    """Trades of a symbol."""
+
+    stream: Literal[Stream.TRADES]
+    symbol: str
+    data: TradesData
+
+
+class UserDataMessage(MarketMessage):
+    """Private data of the user."""
+
+    stream: Literal[Stream.USER_DATA]
+    data: UserData
+
+
+class BotStatusMessage(MarketMessage):
+    """The status of a bot."""
+
+    stream: Literal[Stream.BOT_STATUS]
+    data: BotStatus
+
+
+class RiskAlertMessage(MarketMessage):
+    """A risk alert."""
+
+    stream: Literal[Stream.RISK_ALERTS]
+    data: RiskAlert
+
+
+class OrderUpdateMessage(MarketMessage):
+    """The new state of an order."""
+
+    stream: Literal[Stream.ORDER_UPDATES]
+    data: OrderUpdate
+
+
+AnyMessage = (
+    PriceMessage
+    | BookMessage
+    | TradesMessage
+    | UserDataMessage
+    | BotStatusMessage
+    | RiskAlertMessage
+    | OrderUpdateMessage
+)
+TypedMessage = Annotated[AnyMessage, Field(discriminator="stream")]
+
+# By event name.
+MESSAGE_MODELS: dict[str, type[MarketMessage]] = {
+    Stream.PRICE.event: PriceMessage,
+    Stream.ORDERBOOK.event: BookMessage,
+    Stream.TRADES.event: TradesMessage,
+    Stream.USER_DATA.event: UserDataMessage,
+    Stream.BOT_STATUS.event: BotStatusMessage,
+    Stream.RISK_ALERTS.event: RiskAlertMessage,
+    Stream.ORDER_UPDATES.event: OrderUpdateMessage,
+}
+
 
 class Status(Body):
-    """`status`: whether a topic's feed speaks; a silent one must not look like a calm market."""
+    """`status`: the freshness of a topic's feed."""
 
     stream: Stream
     symbol: str | None
@@ -74,14 +210,89 @@ class Status(Body):
     since_ms: int | None = None
 
 
-class TopicReply(Body):
-    """What became of one topic of a request; positions only where there is a subscription."""
+# --- sessions
 
-    status: SubscriptionStatus
-    epoch: str | None = None
-    seq: int | None = None
-    interval_ms: int | None = None
-    recovered: bool | None = None
-    snapshot: Message | None = None
-    missed: tuple[Message, ...] = ()
-    error: ErrorBody | None = None
+
+class SessionMessage(Message):
+    """`message`: one message of a session."""
+
+    session_id: str
+    id: str
+    user_id: str
+    data: dict[str, object]
+
+    @property
+    def topic(self) -> str:
+        """The id of its session."""
+        return self.session_id
+
+    @property
+    def prev(self) -> int:
+        """The position before this one; sessions keep every message."""
+        return self.seq - 1
+
+    @property
+    def type(self) -> str:
+        """Always `update`, as in market messages."""
+        return "update"
+
+
+class Participant(Body):
+    """One user in a session; `joined_at` is when the first connection joined, in ms."""
+
+    user_id: str
+    connections: int
+    joined_at: int
+
+
+class MemberChange(Body):
+    """A change of the users in a session."""
+
+    session_id: str
+    user_id: str
+    participant_count: int
+    ts: int
+
+
+class UserJoined(MemberChange):
+    """`user_joined`: the user's first connection joined the session."""
+
+
+class UserLeft(MemberChange):
+    """`user_left`: the user's last connection left the session."""
+
+
+class SessionSignal(Body):
+    """`signal`: a transient event of another participant."""
+
+    session_id: str
+    user_id: str
+    data: dict[str, object]
+    ts: int
+
+
+SessionEvent = UserJoined | UserLeft | SessionSignal
+
+# By event name.
+SESSION_EVENT_MODELS: dict[str, type[SessionEvent]] = {
+    "user_joined": UserJoined,
+    "user_left": UserLeft,
+    "signal": SessionSignal,
+}
+
+
+class SessionClosed(Body):
+    """`session_closed`: a moderator closed the session, or kicked this user."""
+
+    session_id: str
+    reason: str = "closed"
+
+
+class Notification(Body):
+    """`notification`: for one user, on every device; a critical one asks for an acknowledgement."""
+
+    id: str
+    event: str
+    data: dict[str, object]
+    critical: bool
+    ts: int

@@ -1,16 +1,38 @@
-"""The names of the wire: streams, namespaces, scopes and states."""
+"""The names of the wire: error codes, streams, namespaces, scopes and states."""
 
 from enum import StrEnum
 
 MARKET_NAMESPACE = "/market"
 SESSION_NAMESPACE = "/session"
 
-# The paces that can be asked for: 0 is every update as it comes.
+# The conflation intervals that a client can ask for; 0 sends every update.
 INTERVALS_MS = (0, 100, 250, 1000)
 
 MAX_TOPIC_CHARACTERS = 80
 SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9._/-]{0,31}$"
 SESSION_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
+
+
+class ErrorCode(StrEnum):
+    """Why the server refused something; the part before the dot names the area."""
+
+    AUTH_MISSING = "auth.missing"
+    AUTH_INVALID = "auth.invalid"
+    AUTH_EXPIRED = "auth.expired"
+    AUTH_FORBIDDEN = "auth.forbidden"
+    LIMIT_CONNECTIONS = "limit.connections"
+    LIMIT_RATE = "limit.rate"
+    LIMIT_TOPICS = "limit.topics"
+    LIMIT_PAYLOAD = "limit.payload"
+    REQUEST_INVALID = "request.invalid"
+    REQUEST_UNKNOWN_EVENT = "request.unknown_event"
+    TOPIC_UNKNOWN = "topic.unknown"
+    SESSION_NOT_JOINED = "session.not_joined"
+    SESSION_CLOSED = "session.closed"
+    PUBLISH_CONFLICT = "publish.conflict"
+    SERVER_DRAINING = "server.draining"
+    SERVER_OVERLOADED = "server.overloaded"
+    SERVER_INTERNAL = "server.internal"
 
 
 class Stream(StrEnum):
@@ -31,12 +53,12 @@ class Stream(StrEnum):
 
     @property
     def per_symbol(self) -> bool:
-        """Whether its topics name a symbol; the others belong to one user."""
+        """True if its topics name a symbol; topics of other streams belong to one user."""
         return self in _PER_SYMBOL
 
     @property
     def is_conflated(self) -> bool:
-        """Whether a newer message may stand for older ones; the others are kept, every one."""
+        """True if a newer message can replace older ones; other streams keep every message."""
         return self in _CONFLATED
 
 
@@ -44,8 +66,14 @@ _CONFLATED = frozenset((Stream.PRICE, Stream.ORDERBOOK))
 _PER_SYMBOL = frozenset((Stream.PRICE, Stream.ORDERBOOK, Stream.TRADES))
 
 
+def topic_name(stream: Stream, symbol: str | None) -> str:
+    """`PRICE:BTCUSDT`, or `USER_DATA` alone."""
+    # A stream is a string already; reading `.value` would cost more than the join.
+    return ":".join((stream,) if symbol is None else (stream, symbol))
+
+
 class Scope(StrEnum):
-    """What a token may allow."""
+    """What a token can allow."""
 
     MARKET_READ = "market:read"
     MARKET_PUBLISH = "market:publish"
@@ -55,7 +83,7 @@ class Scope(StrEnum):
 
 
 class SubscriptionStatus(StrEnum):
-    """Where a subscription stands."""
+    """The state of a subscription."""
 
     PENDING = "PENDING"
     CONNECTED = "CONNECTED"
@@ -65,7 +93,7 @@ class SubscriptionStatus(StrEnum):
 
 
 class FeedState(StrEnum):
-    """Whether a topic's feed speaks."""
+    """The freshness of a topic's feed."""
 
     LIVE = "LIVE"
     STALE = "STALE"

@@ -1,65 +1,32 @@
-"""The server's answers, as models that let a newer server say more."""
+"""The server's replies to requests; a client ignores fields that it does not know."""
 
-from typing import TypeVar
+from pydantic import Field
 
-from pydantic import Field, ValidationError
-
-from client_sdk.contract import Participant
-from client_sdk.contract.messages import Body
-from client_sdk.errors import FloorcastError, ProtocolError, error_from_code
-from client_sdk.models import SessionMessage, TypedMessage
-
-ReplyT = TypeVar("ReplyT", bound="Reply")
-
-
-class PublishedPosition(Body):
-    """Where something stands."""
-
-    epoch: str
-    seq: int
-
-
-class ErrorBody(Body):
-    """Why something was refused; `code` may be one that this SDK does not know yet."""
-
-    code: str
-    message: str = ""
-    retry_after_ms: int | None = None
-    details: dict[str, object] | None = None
-
-    def to_error(self) -> FloorcastError:
-        """As an exception."""
-        return error_from_code(self.code, self.message, self.retry_after_ms, self.details)
-
-
-class RejectedPublication(Body):
-    """One of several that was refused."""
-
-    error: ErrorBody
+from client_sdk.contract.messages import (
+    Body,
+    ErrorBody,
+    Participant,
+    SessionMessage,
+    TypedMessage,
+)
 
 
 class Reply(Body):
-    """What every answer has."""
+    """The base of all replies."""
 
     ok: bool
     error: ErrorBody | None = None
 
 
 class ConnectError(Body):
-    """Why a namespace was not joined."""
+    """The payload of a Socket.IO CONNECT_ERROR packet."""
 
     message: str = ""
     data: ErrorBody | None = None
 
-    def to_error(self) -> FloorcastError:
-        """As an exception; without a code it is the protocol's."""
-        if self.data is None:
-            return ProtocolError(f"refused: {self.message}")
-        return self.data.to_error()
-
 
 class TopicReply(Body):
-    """What became of one topic."""
+    """The outcome for one topic; only a granted subscription has a position."""
 
     status: str
     epoch: str = ""
@@ -72,26 +39,39 @@ class TopicReply(Body):
 
 
 class SubscribeReply(Reply):
-    """The answer to `subscribe`."""
+    """The reply to `subscribe`."""
 
     topics: dict[str, TopicReply] = Field(default_factory=dict)
 
 
+class PublishedPosition(Body):
+    """The position of a published message; unlike a request's `Position`, not strict."""
+
+    epoch: str
+    seq: int
+
+
+class RejectedPublication(Body):
+    """Why one message of a batch was not published."""
+
+    error: ErrorBody
+
+
 class PublishReply(Reply):
-    """The answer to `publish`: for each message its place, or why it has none."""
+    """The reply to `publish`: one outcome for each message, in order."""
 
     positions: tuple[PublishedPosition | RejectedPublication, ...] = ()
 
 
 class ParticipantsReply(Reply):
-    """Who is in a session."""
+    """The reply to `participants`."""
 
     participant_count: int = 0
     participants: tuple[Participant, ...] = ()
 
 
 class JoinReply(ParticipantsReply):
-    """The answer to `join`."""
+    """The reply to `join`."""
 
     epoch: str = ""
     seq: int = 0
@@ -101,7 +81,7 @@ class JoinReply(ParticipantsReply):
 
 
 class SendReply(Reply):
-    """The answer to `send`."""
+    """The reply to `send`."""
 
     id: str = ""
     epoch: str = ""
@@ -110,23 +90,12 @@ class SendReply(Reply):
 
 
 class HistoryReply(Reply):
-    """The answer to `history`."""
+    """The reply to `history`."""
 
     messages: tuple[SessionMessage, ...] = ()
 
 
 class ModerationReply(Reply):
-    """The answer to `kick` and `close`: how many connections it ended."""
+    """The reply to `kick` and `close`: the number of connections that were removed."""
 
     connections: int = 0
-
-
-def parse_reply(model: type[ReplyT], body: str, *, partial: bool = False) -> ReplyT:
-    """Read an answer; a refusal is raised, unless it is `partial` and tells of each part."""
-    try:
-        answer = model.model_validate_json(body)
-    except ValidationError as error:
-        raise ProtocolError(f"an answer of no shape: {error.errors()[0]['msg']}") from None
-    if not answer.ok and not partial:
-        raise (answer.error or ErrorBody(code="server.internal")).to_error()
-    return answer

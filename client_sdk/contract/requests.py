@@ -1,4 +1,4 @@
-"""What a client may send, event by event."""
+"""What a client sends, event by event: `/market`, then `/session`."""
 
 from typing import Annotated, Literal
 
@@ -11,32 +11,32 @@ SessionId = Annotated[str, Field(pattern=SESSION_ID_PATTERN)]
 
 
 class Request(BaseModel):
-    """A request is exactly what it says: no other fields, no text for a number."""
+    """Strict: refuses unknown fields, and text where a number is due."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class ConnectAuth(BaseModel):
-    """The `auth` payload of a connection; what other clients put beside it is let be."""
+    """The `auth` payload of a Socket.IO CONNECT; ignores fields of other clients."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     session_id: SessionId | None = None
-    # Socket.IO's connection state recovery: what the client was given, and saw last.
+    # Connection state recovery: the private id that the server gave, and the last offset seen.
     pid: str | None = Field(default=None, max_length=64)
     offset: str | None = Field(default=None, max_length=64)
-    # Whether it wants any of that; without, no event has more than one argument.
+    # False opts out of recovery: then no event carries an offset as an extra argument.
     recovery: bool = True
 
 
 class RefreshToken(Request):
-    """`refresh_token`: go on with a newer token of the same user."""
+    """`refresh_token`: continue with a newer token of the same user."""
 
     token: str = Field(min_length=1)
 
 
 class Position(Request):
-    """A place in a topic's history."""
+    """A position in the history of a topic or session."""
 
     epoch: str = Field(min_length=1, max_length=64)
     seq: int = Field(ge=0)
@@ -57,11 +57,11 @@ class Unsubscribe(Request):
 
 
 class ListSubscriptions(Request):
-    """`subscriptions`: what am I subscribed to?"""
+    """`subscriptions`: list the topics of this connection."""
 
 
 class Publication(Request):
-    """One message to publish; an `id` makes it idempotent, `user` says whose private topic."""
+    """One message to publish; an `id` makes it idempotent, `user` names a private topic's owner."""
 
     topic: TopicName
     data: dict[str, object]
@@ -71,6 +71,62 @@ class Publication(Request):
 
 
 class Publish(Request):
-    """`publish` one or more messages; each is judged alone."""
+    """`publish` one or more messages; the server validates each as a `Publication` of its own."""
 
     messages: list[object] = Field(min_length=1, max_length=1000)
+
+
+class Join(Request):
+    """`join` a session; `since` asks for missed messages, `metadata` describes a new session."""
+
+    session_id: SessionId
+    since: Position | None = None
+    metadata: dict[str, object] | None = None
+
+
+class Leave(Request):
+    """`leave` a session."""
+
+    session_id: SessionId
+
+
+class Send(Request):
+    """`send` a message to everybody in a session; an `id` makes it idempotent."""
+
+    session_id: SessionId
+    data: dict[str, object]
+    id: str | None = Field(default=None, min_length=1, max_length=128)
+
+
+class Signal(Request):
+    """`signal` something transient, such as typing; the server does not store it."""
+
+    session_id: SessionId
+    data: dict[str, object]
+
+
+class FetchHistory(Request):
+    """`history`: the newest messages, or those before `before_seq`."""
+
+    session_id: SessionId
+    before_seq: int | None = Field(default=None, ge=1)
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
+class ListParticipants(Request):
+    """`participants`: list the users in a session."""
+
+    session_id: SessionId
+
+
+class Kick(Request):
+    """`kick` a user out of a session, on every device."""
+
+    session_id: SessionId
+    user_id: str = Field(min_length=1, max_length=128)
+
+
+class CloseSession(Request):
+    """`close` a session for everybody."""
+
+    session_id: SessionId

@@ -1,4 +1,4 @@
-"""The data of each stream, as publishers send it and clients receive it."""
+"""The data of each stream, as publishers send and clients receive it."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,25 +8,25 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from client_sdk.contract.names import Stream
 
-# Narrower than Python's own `Decimal`, which takes `1_000`, blanks and the digits of any script:
-# a client in another language has to read the same number. The short exponent keeps it finite.
+# Narrower than Python's `Decimal`, which accepts `1_000`, blanks and the digits of any script:
+# a client in another language must read the same number. The short exponent keeps it finite.
 DECIMAL_PATTERN = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$"
-# In a book without an exponent: levels are found by their price again and again.
+# Without an exponent: a book looks up levels by price all the time.
 LEVEL_PRICE_PATTERN = r"^-?[0-9]+(\.[0-9]+)?$"
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?$"
-# Of one side in one message; whoever publishes a larger book sends its top.
+# Per side and message; a publisher of a larger book sends its top.
 MAX_LEVELS = 5000
 
-# Kept as the text that was sent: a price must come out exactly as it went in, zeros included.
+# Kept as text: a price must come out exactly as it went in, trailing zeros included.
 DecimalText = Annotated[str, Field(max_length=40, pattern=DECIMAL_PATTERN)]
 LevelPrice = Annotated[str, Field(max_length=40, pattern=LEVEL_PRICE_PATTERN)]
 Quantity = Annotated[str, Field(max_length=40, pattern=QUANTITY_PATTERN)]
-# JSON has no tuples: what comes in is a list, and only that is not taken strictly.
+# JSON has no tuples: a level arrives as a list, so only this type is not strict.
 Level = Annotated[tuple[LevelPrice, Quantity], Field(strict=False)]
 
 
 class StreamData(BaseModel):
-    """Publishers may add fields of their own, except to a book, whose levels are merged."""
+    """The base of stream data; publishers may add fields, except to a book."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -41,9 +41,9 @@ class PriceData(StreamData):
 
 
 class BookData(StreamData):
-    """Levels of an order book as `(price, quantity)`, best first; the quantity 0 removes one.
+    """Order book levels as `(price, quantity)`, best first; quantity 0 removes a level.
 
-    A publisher may leave the checksum out; one that is given is compared with the server's.
+    The checksum is optional for publishers; the server compares a given one with its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -54,7 +54,7 @@ class BookData(StreamData):
 
 
 class Trade(StreamData):
-    """One deal."""
+    """One trade."""
 
     id: Annotated[str, Field(min_length=1, max_length=64)] | int
     price: DecimalText
@@ -70,7 +70,7 @@ class TradesData(StreamData):
 
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
-# JSON's own fractions are not exact, so an amount is text or a whole number.
+# JSON fractions are not exact, so an amount is text or an integer.
 Amount = DecimalText | int
 
 

@@ -1,12 +1,15 @@
-"""One order book as a client keeps it: sorted, exact, and sure of itself by its checksum."""
+"""An order book on the client: sorted, exact, and verified by the server's checksum."""
 
 import zlib
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Context, Decimal
+from typing import TypeVar, Union
 
-from client_sdk.contract import Position
-from client_sdk.models import BookMessage
+from client_sdk.contract import BookMessage, Position
+
+Levels = list[tuple[Decimal, Decimal]]
+ResultT = TypeVar("ResultT")
 
 CHECKSUM_LEVELS = 10
 # A price has at most 40 digits on each side of its point: no sum of two is ever rounded.
@@ -14,24 +17,24 @@ _EXACT = Context(prec=100)
 
 
 class _Side:
-    """The levels of one side: found by price, kept best first, spelled as the server does."""
+    """The levels of one side: keyed by price, sorted best first, spelled as the server does."""
 
     __slots__ = ("_descending", "_keys", "_levels")
 
     def __init__(self, *, descending: bool) -> None:
         self._descending = descending
-        # Bids are negated, so that both sides are sorted best first.
+        # Bid keys are negated, so that both sides sort best first.
         self._keys: list[Decimal] = []
         self._levels: dict[Decimal, tuple[str, str]] = {}
 
     def _price(self, key: Decimal) -> Decimal:
-        # Not the minus sign, which would round to the context's precision.
+        # Unary minus would round to the context's precision.
         return key.copy_negate() if self._descending else key
 
     def best(self) -> Decimal | None:
         return self._price(self._keys[0]) if self._keys else None
 
-    def as_decimals(self) -> list[tuple[Decimal, Decimal]]:
+    def as_decimals(self) -> Levels:
         levels = self._levels
         return [(self._price(key), Decimal(levels[key][1])) for key in self._keys]
 
@@ -40,7 +43,7 @@ class _Side:
         return [levels[key] for key in self._keys[:count]]
 
     def update(self, changes: Iterable[tuple[str, str]]) -> None:
-        """Take absolute quantities; 0 removes a level."""
+        """Set absolute quantities; 0 removes a level."""
         levels = self._levels
         for price, quantity in changes:
             number = Decimal(price)
@@ -54,7 +57,7 @@ class _Side:
 
 
 class Book:
-    """Takes the messages of one book's topic; after a refused one only a snapshot helps."""
+    """Applies the messages of one book's topic; after a refused one it needs a snapshot."""
 
     __slots__ = ("_asks", "_bids", "_position", "symbol")
 
@@ -72,39 +75,39 @@ class Book:
 
     @property
     def position(self) -> Position | None:
-        """The message that the levels are as of; None while they are not to be relied on."""
+        """The position of the levels; None while they are unreliable."""
         return self._position
 
     @property
-    def bids(self) -> list[tuple[Decimal, Decimal]]:
-        """Prices and quantities, the highest price first."""
+    def bids(self) -> Levels:
+        """Prices and quantities, highest price first."""
         return self._bids.as_decimals()
 
     @property
-    def asks(self) -> list[tuple[Decimal, Decimal]]:
-        """Prices and quantities, the lowest price first."""
+    def asks(self) -> Levels:
+        """Prices and quantities, lowest price first."""
         return self._asks.as_decimals()
 
     @property
     def best_bid(self) -> Decimal | None:
-        """The highest price that somebody would pay."""
+        """The highest bid price; None while there are no bids."""
         return self._bids.best()
 
     @property
     def best_ask(self) -> Decimal | None:
-        """The lowest price that somebody would take."""
+        """The lowest ask price; None while there are no asks."""
         return self._asks.best()
 
     @property
     def mid(self) -> Decimal | None:
-        """Half way between the two, exactly; None while a side is empty."""
+        """The exact middle of best bid and best ask; None while a side is empty."""
         bid, ask = self._bids.best(), self._asks.best()
         if bid is None or ask is None:
             return None
         return _EXACT.multiply(_EXACT.add(bid, ask), Decimal("0.5"))
 
     def checksum(self) -> int:
-        """CRC32 of the best levels, by the rule of docs/protocol.md."""
+        """The CRC32 of the best levels, as defined in docs/protocol.md."""
         bids = self._bids.as_text(CHECKSUM_LEVELS)
         asks = self._asks.as_text(CHECKSUM_LEVELS)
         words: list[str] = []
@@ -115,12 +118,12 @@ class Book:
         return zlib.crc32(":".join(words).encode())
 
     def apply(self, message: BookMessage) -> bool:
-        """Take a message; False if the book is out of step now and has to be asked for anew."""
+        """Apply a message; False if the book is out of step and needs a snapshot."""
         position = self._position
         if position is not None and position.epoch == message.epoch:
             if message.seq <= position.seq:
                 return True
-            # What reaches back over known changes repeats them: quantities are absolute.
+            # Quantities are absolute, so applying a known change again does no harm.
             follows = message.type == "update" and message.prev <= position.seq
         else:
             follows = False
@@ -132,6 +135,49 @@ class Book:
         self._bids.update(message.data.bids)
         self._asks.update(message.data.asks)
         checksum = message.data.checksum
-        right = checksum is None or checksum == self.checksum()
-        self._position = Position(epoch=message.epoch, seq=message.seq) if right else None
-        return right
+        matches = checksum is None or checksum == self.checksum()
+        self._position = Position(epoch=message.epoch, seq=message.seq) if matches else None
+        return matches
+
+
+class BookView:
+    """The read-only properties of a book that is kept elsewhere and keeps changing."""
+
+    __slots__ = ()
+
+    def _read(self, getter: Callable[[Union[Book, "BookView"]], ResultT]) -> ResultT:
+        raise NotImplementedError
+
+    @property
+    def bids(self) -> Levels:
+        """Prices and quantities, highest price first."""
+        return self._read(lambda book: book.bids)
+
+    @property
+    def asks(self) -> Levels:
+        """Prices and quantities, lowest price first."""
+        return self._read(lambda book: book.asks)
+
+    @property
+    def best_bid(self) -> Decimal | None:
+        """The highest bid price; None while there are no bids."""
+        return self._read(lambda book: book.best_bid)
+
+    @property
+    def best_ask(self) -> Decimal | None:
+        """The lowest ask price; None while there are no asks."""
+        return self._read(lambda book: book.best_ask)
+
+    @property
+    def mid(self) -> Decimal | None:
+        """The exact middle of best bid and best ask; None while a side is empty."""
+        return self._read(lambda book: book.mid)
+
+    @property
+    def position(self) -> Position | None:
+        """The position of the levels; None while they are unreliable."""
+        return self._read(lambda book: book.position)
+
+    def checksum(self) -> int:
+        """The CRC32 of the best levels, as defined in docs/protocol.md."""
+        return self._read(lambda book: book.checksum())

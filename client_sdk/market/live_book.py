@@ -1,65 +1,63 @@
-"""An order book that keeps itself right: fetched anew whenever it cannot be sure of itself."""
+"""A live order book that fetches a snapshot whenever it is out of step with the server."""
 
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Self, TypeVar, cast
 
-from client_sdk.contract import FeedState
+from client_sdk.contract import BookMessage, FeedState, MarketMessage
 from client_sdk.errors import ServerUnavailable
-from client_sdk.market.book import Book
-from client_sdk.market.quotes import BookView
+from client_sdk.market.book import Book, BookView
 from client_sdk.market.subscriptions import Subscriptions
-from client_sdk.models import BookMessage, MarketMessage
-from client_sdk.reading.base import ReaderHandle
 from client_sdk.reading.gaps import GapTracker
 from client_sdk.reading.readers import Reader, TopicState
+from client_sdk.reading.streams import ReaderHandle
 from client_sdk.stats import Counters
 
 ResultT = TypeVar("ResultT")
 
 
 class BookStatus(StrEnum):
-    """How far a book can be relied on."""
+    """The reliability of a live book."""
 
-    # There is no snapshot yet, or the book differed and a new one is on its way.
+    # Waiting for a snapshot: the first one, or one after a checksum mismatch.
     SYNCING = "SYNCING"
     LIVE = "LIVE"
-    # Its feed has gone silent.
+    # In step with the server, but its feed is silent.
     STALE = "STALE"
-    # There is no connection: the levels are as they were when it was lost.
+    # No connection: the levels are from before it was lost.
     OFFLINE = "OFFLINE"
 
 
 class BookReader(Reader[MarketMessage]):
-    """Applies what it hears at once: nothing waits, so nothing can be too much."""
+    """Applies each message on arrival, so its buffer stays empty."""
 
     def __init__(self, symbol: str, topic: str, subscriptions: Subscriptions, counters: Counters):
-        super().__init__(1, counters, on_space=lambda listener: None)
+        super().__init__(1, counters, on_space=lambda reader: None)
         self._topic = topic
         self._subscriptions = subscriptions
         self.symbol = symbol
         self.book = Book(symbol)
-        # Counts what may interest who looks at the book.
+        # Incremented with each change of the book.
         self.version = 0
         self.resyncs = 0
 
     def apply_state(self, topic: str, state: TopicState[MarketMessage]) -> bool:
-        """A lost past without a snapshot is a book in which there is nothing."""
+        """Take the server's state; a new epoch without a snapshot is an empty book."""
         position = self.position(topic)
         if state.snapshot is None and position is not None and position.epoch != state.epoch:
             self.book = Book(self.symbol)
             self.version += 1
         complete = super().apply_state(topic, state)
         if state.snapshot is not None and self.position(topic) is None:
-            # Asking again at once could go on like this for ever.
-            raise ServerUnavailable("a snapshot differs from its checksum")
+            # Another request at once could loop forever; an error is retried after a pause.
+            raise ServerUnavailable("the checksum of a book snapshot does not match")
         return complete
 
-    def _store(self, topic: str, track: GapTracker, message: MarketMessage) -> None:
-        right = self.book.apply(cast(BookMessage, message))
+    def _store(self, topic: str, tracker: GapTracker, message: MarketMessage) -> None:
+        applied = self.book.apply(cast(BookMessage, message))
         self.version += 1
-        if right:
-            track.advance(message.epoch, message.seq)
+        if applied:
+            tracker.advance(message.epoch, message.seq)
         else:
             self.resyncs += 1
             self._subscriptions.resync(self, topic)
@@ -67,32 +65,32 @@ class BookReader(Reader[MarketMessage]):
 
 
 class LiveBook(ReaderHandle[BookReader], BookView):
-    """`async with` waits for the first state; `async for` yields it after each change.
+    """`async with` waits for the first state; `async for` yields the book after each change.
 
-    A reader that is slow sees fewer, later states, and always a whole one.
+    A slow reader sees fewer, later states, each of them whole.
     """
 
     def __init__(
-        self, listener: BookReader, subscriptions: Subscriptions, is_online: Callable[[], bool]
+        self, reader: BookReader, subscriptions: Subscriptions, is_online: Callable[[], bool]
     ) -> None:
-        super().__init__(listener, subscriptions.remove)
+        super().__init__(reader, subscriptions.remove)
         self._subscriptions = subscriptions
         self._is_online = is_online
         self._seen_version = 0
 
     @property
     def symbol(self) -> str:
-        """Whose book it is."""
+        """The symbol of this book."""
         return self._reader.symbol
 
     @property
     def topic(self) -> str:
-        """The topic that it is kept from."""
+        """The topic of this book."""
         return self._reader.topics[0]
 
     @property
     def status(self) -> BookStatus:
-        """How far it can be relied on now."""
+        """The reliability of the book now."""
         if self._reader.is_ended or not self._is_online():
             return BookStatus.OFFLINE
         if self._reader.position(self.topic) is None or self._subscriptions.is_syncing(self.topic):
@@ -103,7 +101,7 @@ class LiveBook(ReaderHandle[BookReader], BookView):
 
     @property
     def resyncs(self) -> int:
-        """How often it differed and was fetched anew."""
+        """How often the book was out of step and needed a snapshot."""
         return self._reader.resyncs
 
     def _read(self, getter: Callable[[Book], ResultT]) -> ResultT:
@@ -112,18 +110,16 @@ class LiveBook(ReaderHandle[BookReader], BookView):
     def __repr__(self) -> str:
         return f"<LiveBook {self.symbol} {self.status} {self.best_bid} | {self.best_ask}>"
 
-    # --- its life
-
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Self:
-        listener = self._reader
-        while listener.version == self._seen_version:
-            if listener.is_ended:
-                if listener.error is not None:
-                    raise listener.error.clone()
+        reader = self._reader
+        while reader.version == self._seen_version:
+            if reader.is_ended:
+                if reader.error is not None:
+                    raise reader.error.clone()
                 raise StopAsyncIteration
-            await listener.wait_changed()
-        self._seen_version = listener.version
+            await reader.wait_changed()
+        self._seen_version = reader.version
         return self

@@ -1,4 +1,4 @@
-"""The market as users see it: prices, trades, any topic, callbacks, publishing."""
+"""`client.market`: prices, trades, books, any topic, callbacks, publishing."""
 
 import contextlib
 import logging
@@ -11,25 +11,27 @@ from client_sdk.config import ClientConfig
 from client_sdk.connection.clock import ServerClock
 from client_sdk.connection.namespaces import Namespace
 from client_sdk.connection.packets import Packet
-from client_sdk.connection.wire import Connection
-from client_sdk.contract import FeedState, Position, Status, Stream
+from client_sdk.connection.websocket import Connection
+from client_sdk.contract import (
+    AnyMessage,
+    FeedState,
+    MarketMessage,
+    Position,
+    PriceMessage,
+    Status,
+    Stream,
+    TradesMessage,
+)
+from client_sdk.contract.messages import MESSAGE_MODELS
+from client_sdk.contract.names import topic_name
 from client_sdk.errors import ClientClosed, FloorcastError
 from client_sdk.market.live_book import BookReader, LiveBook
 from client_sdk.market.publisher import Publisher
 from client_sdk.market.subscriptions import Subscriptions
-from client_sdk.models import (
-    MESSAGE_MODELS,
-    AnyMessage,
-    Gap,
-    MarketMessage,
-    PriceMessage,
-    TradesMessage,
-    topic_name,
-)
-from client_sdk.reading.callbacks import Callback, Callbacks, OnItem
+from client_sdk.reading.gaps import Gap
 from client_sdk.reading.readers import Reader
+from client_sdk.reading.streams import Callback, Callbacks, MessageStream, OnItem
 from client_sdk.stats import Counters
-from client_sdk.streams import MessageStream
 
 logger = logging.getLogger(__name__)
 
@@ -58,57 +60,59 @@ class Market:
     # --- reading
 
     def prices(self, *symbols: str, interval_ms: int = 0) -> MessageStream[PriceMessage]:
-        """The latest price of each symbol, whenever it changes; a slow reader skips old ones."""
+        """Stream the latest price of each symbol; a slow reader skips older prices."""
         topics = [f"{Stream.PRICE}:{each}" for each in symbols]
         return MessageStream(self._new_reader(topics, interval_ms), self._subscriptions.remove)
 
     def trades(self, *symbols: str) -> MessageStream[TradesMessage | Gap]:
-        """Every trade, in order; a `Gap` where some could not be had."""
+        """Stream every trade in order, with a `Gap` where some are lost."""
         topics = [f"{Stream.TRADES}:{each}" for each in symbols]
         return MessageStream(self._new_reader(topics, 0), self._subscriptions.remove)
 
     def stream(self, *topics: str, interval_ms: int = 0) -> MessageStream[AnyMessage | Gap]:
-        """Any topics, each by the rules of its stream."""
+        """Stream any topics, each by the rules of its stream."""
         return MessageStream(self._new_reader(topics, interval_ms), self._subscriptions.remove)
 
     def on(self, topic: str, callback: OnItem, *, interval_ms: int = 0) -> Callback:
-        """Call a function, plain or async, for each item of a topic, one after the other."""
+        """Call a function, plain or async, for each item of a topic, one at a time."""
         return self._callbacks.start(self.stream(topic, interval_ms=interval_ms), callback)
 
     def book(self, symbol: str, *, interval_ms: int = 0) -> LiveBook:
-        """An order book that keeps itself right."""
+        """Keep a live order book."""
         topic = f"{Stream.ORDERBOOK}:{symbol}"
-        listener = BookReader(symbol, topic, self._subscriptions, self._counters)
+        reader = BookReader(symbol, topic, self._subscriptions, self._counters)
         self._raise_if_failed()
-        self._subscriptions.add(listener, [topic], interval_ms)
-        return LiveBook(listener, self._subscriptions, lambda: self._namespace.gate.is_open)
+        self._subscriptions.add(reader, [topic], interval_ms)
+        return LiveBook(reader, self._subscriptions, lambda: self._namespace.gate.is_open)
 
     def status(self, topic: str) -> FeedState | None:
-        """Whether the feed of a topic that is read here speaks; None where nobody can tell."""
+        """The freshness of a topic's feed; None if it is unknown, or nobody reads the topic."""
         return self._subscriptions.feed_state(topic)
 
     def on_status(self, callback: OnStatus) -> Callable[[], None]:
-        """Call this when a feed falls silent or speaks again; what it returns ends that."""
+        """Call a plain function on each change of a feed's freshness.
+
+        Call the returned function to stop.
+        """
         self._status_callbacks.append(callback)
 
-        def end() -> None:
+        def remove() -> None:
             if callback in self._status_callbacks:
                 self._status_callbacks.remove(callback)
 
-        return end
+        return remove
 
     def _new_reader(self, topics: Sequence[str], interval_ms: int) -> Reader[MarketMessage]:
         if not topics:
-            raise ValueError("name at least one")
+            raise ValueError("name at least one topic or symbol")
         self._raise_if_failed()
-        listener: Reader[MarketMessage] = Reader(
+        reader: Reader[MarketMessage] = Reader(
             self._config.buffer_messages, self._counters, on_space=self._subscriptions.fetch_more
         )
-        self._subscriptions.add(listener, topics, interval_ms)
-        return listener
+        self._subscriptions.add(reader, topics, interval_ms)
+        return reader
 
     def _raise_if_failed(self) -> None:
-        """Raise where nothing will ever come."""
         if self._namespace.gate.error is not None:
             raise self._namespace.gate.error.clone()
 
@@ -123,12 +127,16 @@ class Market:
         user: str | None = None,
         type: Literal["update", "snapshot"] = "update",  # noqa: A002
     ) -> Position:
-        """Publish one message; concurrent calls share a request. Its position once it is kept."""
+        """Publish one message and return its position; concurrent calls share a request.
+
+        Raises `SendTimeout` without a reply in time: the message may have been published, and
+        publishing it again under the same `id` is safe.
+        """
         return await self._publisher.publish(topic, data, id=id, user=user, type=type)
 
-    # --- what comes
+    # --- callbacks of the namespace
 
-    def _on_event(self, wire: Connection, packet: Packet) -> None:
+    def _on_event(self, connection: Connection, packet: Packet) -> None:
         model = MESSAGE_MODELS.get(packet.event)
         if model is None:
             if packet.event == "status":
@@ -146,7 +154,7 @@ class Market:
         self._subscriptions.receive(message)
 
     def _on_untyped(self, packet: Packet) -> None:
-        """A heartbeat has no data in it; anything else is a message that nobody can read."""
+        """Handle a heartbeat, which has no data; count anything else as malformed."""
         try:
             message = MarketMessage.model_validate_json(packet.body)
         except ValidationError:
@@ -154,23 +162,23 @@ class Market:
         if message is not None and message.type == "heartbeat":
             self._subscriptions.receive(message)
             return
-        # Where it counts, the next one shows that something is missing, and it is asked for.
+        # The next message reveals the gap, if it matters, and triggers a request.
         self._counters.malformed += 1
-        logger.warning("a message could not be read", extra={"event": packet.event})
+        logger.warning("malformed message ignored", extra={"event": packet.event})
 
     def _on_status(self, body: str) -> None:
         try:
             status = Status.model_validate_json(body)
         except ValidationError:
-            logger.warning("a status could not be read")
+            logger.warning("malformed status event ignored")
             return
         self._subscriptions.set_feed_state(topic_name(status.stream, status.symbol), status.state)
         for callback in tuple(self._status_callbacks):
             try:
                 callback(status)
             except Exception:
-                # An edge: what a user's callback does must not end the connection.
-                logger.exception("a callback for the status failed")
+                # An edge: a user's callback must not end the connection.
+                logger.exception("a status callback failed")
 
     def _on_join(self) -> None:
         self._subscriptions.on_join()
@@ -182,7 +190,7 @@ class Market:
         self._publisher.fail(error)
 
     async def close(self) -> None:
-        """End what runs for it."""
+        """End its tasks."""
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._publisher.close)
             stack.push_async_callback(self._subscriptions.close)

@@ -1,1 +1,1 @@
-"""Reading topics and sessions: shared subscriptions, buffers, gap detection."""
+"""Reading topics and sessions: shared subscriptions, gap tracking, buffers, streams."""

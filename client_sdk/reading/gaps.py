@@ -1,13 +1,37 @@
-"""Judges each message by its position: new, known already, or behind a gap. No I/O."""
+"""Tracks a reader's position: is a message new, known already, or behind a gap? No I/O."""
 
-from enum import Enum
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 from typing import Protocol
 
 from client_sdk.contract import Position, Stream
 
 
+class GapReason(StrEnum):
+    """Why messages are missing."""
+
+    # They are no longer in the server's history, or too many for one reply.
+    HISTORY = "history"
+    # The server lost its past and started a new epoch.
+    EPOCH = "epoch"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages that this reader will never get; it comes where they would have come.
+
+    `missed_to` is None if the number of messages in the lost epoch is unknown.
+    """
+
+    topic: str
+    epoch: str
+    missed_from: int
+    missed_to: int | None
+    reason: GapReason
+
+
 class Positioned(Protocol):
-    """Anything that has a place in a history."""
+    """A message with a position in a history."""
 
     @property
     def epoch(self) -> str: ...
@@ -23,18 +47,18 @@ class Positioned(Protocol):
 
 
 class Continuity(Enum):
-    """What a message has to do with those before it."""
+    """How a message depends on the ones before it."""
 
-    # Each stands alone, and the newest for all before it.
+    # The newest message replaces all before it.
     LATEST = "latest"
-    # A change of what came before; a snapshot stands for all of it.
-    DELTAS = "changes"
-    # Every single one counts.
-    COMPLETE = "kept"
+    # A message changes what came before; a snapshot replaces all before it.
+    DELTAS = "deltas"
+    # Every message counts.
+    COMPLETE = "complete"
 
 
 class CheckResult(Enum):
-    """What to do with a message."""
+    """What a message is to a reader."""
 
     NEXT = "next"
     KNOWN = "known"
@@ -42,51 +66,53 @@ class CheckResult(Enum):
 
 
 def continuity_of(stream: Stream) -> Continuity:
-    """How the messages of a stream hang together."""
+    """The continuity of a stream's messages."""
     if not stream.is_conflated:
         return Continuity.COMPLETE
     return Continuity.LATEST if stream is Stream.PRICE else Continuity.DELTAS
 
 
 class GapTracker:
-    """How far one reader has come in one topic or session."""
+    """The position of one reader in one topic or session."""
 
     __slots__ = ("_continuity", "epoch", "seq")
 
     def __init__(self, continuity: Continuity, position: Position | None = None) -> None:
         self._continuity = continuity
-        # Without an epoch the reader has nothing, and can take only what stands alone.
+        # Without an epoch the reader has nothing, and accepts only self-contained messages.
         self.epoch = "" if position is None else position.epoch
         self.seq = 0 if position is None else position.seq
 
     @property
     def position(self) -> Position | None:
-        """The last that the reader got; None before the first."""
+        """The position of the last message; None before the first."""
         return Position(epoch=self.epoch, seq=self.seq) if self.epoch else None
 
     def check(self, message: Positioned) -> CheckResult:
-        """What a message is to this reader; does not move it."""
+        """Compare a message with the position, which stays as it is."""
         seq = message.seq
-        same = message.epoch == self.epoch
-        if same and seq <= self.seq:
+        same_epoch = message.epoch == self.epoch
+        if same_epoch and seq <= self.seq:
             return CheckResult.KNOWN
-        kind = message.type
-        if kind == "heartbeat":
+        message_type = message.type
+        if message_type == "heartbeat":
             return CheckResult.GAP
-        chain = self._continuity
-        if chain is Continuity.LATEST or (chain is Continuity.DELTAS and kind == "snapshot"):
+        continuity = self._continuity
+        if continuity is Continuity.LATEST or (
+            continuity is Continuity.DELTAS and message_type == "snapshot"
+        ):
             return CheckResult.NEXT
-        if not same:
+        if not same_epoch:
             return CheckResult.GAP
-        if chain is Continuity.DELTAS:
-            # Quantities are absolute: what reaches back over known changes repeats them.
+        if continuity is Continuity.DELTAS:
+            # Quantities are absolute, so applying a known change again does no harm.
             return CheckResult.NEXT if message.prev <= self.seq else CheckResult.GAP
         return CheckResult.NEXT if seq == self.seq + 1 else CheckResult.GAP
 
     def advance(self, epoch: str, seq: int) -> None:
-        """The reader has everything up to here, or was told that it has not."""
+        """Set the position: the reader has everything up to it, or got a `Gap`."""
         self.epoch, self.seq = epoch, seq
 
     def reset(self) -> None:
-        """What the reader has is worth nothing: only a snapshot helps."""
+        """Forget the position: the reader needs a snapshot."""
         self.epoch, self.seq = "", 0

@@ -1,16 +1,81 @@
-"""One reader of topics or sessions: what it has, what it lacks, and what waits for it."""
+"""One reader of topics or sessions: its buffer, its positions, and the gaps in them."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from client_sdk.contract import Position
 from client_sdk.errors import FloorcastError
-from client_sdk.models import Gap, GapReason
-from client_sdk.reading.buffers import Buffer
-from client_sdk.reading.gaps import CheckResult, Continuity, GapTracker, Positioned
+from client_sdk.reading.gaps import (
+    CheckResult,
+    Continuity,
+    Gap,
+    GapReason,
+    GapTracker,
+    Positioned,
+)
 from client_sdk.stats import Counters
+
+ItemT = TypeVar("ItemT")
+
+
+class _LatestSlot:
+    """A slot in the queue whose item is replaced until somebody takes it."""
+
+    __slots__ = ("topic",)
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+
+
+class Buffer(Generic[ItemT]):
+    """A bounded queue of kept items, and of slots for the latest item of a topic."""
+
+    __slots__ = ("_capacity", "_kept_count", "_latest", "_queue")
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._queue: deque[ItemT | _LatestSlot] = deque()
+        self._latest: dict[str, ItemT] = {}
+        self._kept_count = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def is_full(self) -> bool:
+        """True if there is no space for another kept item."""
+        return self._kept_count >= self._capacity
+
+    @property
+    def has_space(self) -> bool:
+        """True once it is half empty, so that fetching more is worth a request."""
+        return self._kept_count <= self._capacity // 2
+
+    def replace(self, topic: str, item: ItemT) -> bool:
+        """Put the latest item of a topic; True if it replaced an unread one."""
+        replaced = topic in self._latest
+        if not replaced:
+            self._queue.append(_LatestSlot(topic))
+        self._latest[topic] = item
+        return replaced
+
+    def put(self, item: ItemT) -> None:
+        """Put a kept item; the caller must check `is_full` first."""
+        self._queue.append(item)
+        self._kept_count += 1
+
+    def take(self) -> ItemT | None:
+        """The next item, or None."""
+        if not self._queue:
+            return None
+        item = self._queue.popleft()
+        if isinstance(item, _LatestSlot):
+            return self._latest.pop(item.topic)
+        self._kept_count -= 1
+        return item
 
 
 class TopicMessage(Positioned, Protocol):
@@ -25,7 +90,7 @@ MessageT = TypeVar("MessageT", bound=TopicMessage)
 
 @dataclass(frozen=True, slots=True)
 class TopicState(Generic[MessageT]):
-    """What the server says of a topic or session, when asked."""
+    """The server's reply on a topic or session: its position, a snapshot, missed messages."""
 
     epoch: str
     seq: int
@@ -35,7 +100,7 @@ class TopicState(Generic[MessageT]):
 
 
 class Reader(Generic[MessageT]):
-    """Gets each message exactly once and in order, or a `Gap` where that cannot be."""
+    """Gets each message exactly once and in order, or a `Gap` where messages are missing."""
 
     def __init__(
         self, capacity: int, counters: Counters, *, on_space: Callable[["Reader[MessageT]"], None]
@@ -45,7 +110,7 @@ class Reader(Generic[MessageT]):
         self._buffer: Buffer[MessageT | Gap] = Buffer(capacity)
         self._trackers: dict[str, GapTracker] = {}
         self._continuities: dict[str, Continuity] = {}
-        # Topics whose messages found no room; they are asked for once there is some.
+        # Topics whose messages did not fit; to be fetched again once there is space.
         self._behind: set[str] = set()
         self._waiter: asyncio.Future[None] | None = None
         self._unsynced: set[str] = set()
@@ -55,103 +120,103 @@ class Reader(Generic[MessageT]):
     def add_topic(
         self, topic: str, continuity: Continuity, position: Position | None = None
     ) -> None:
-        """From now on it reads this too, from a position or from where the topic stands."""
+        """Read this topic too, from a position or from its current state."""
         self._trackers[topic] = GapTracker(continuity, position)
         self._continuities[topic] = continuity
         self._unsynced.add(topic)
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """What it reads."""
+        """The topics that it reads."""
         return tuple(self._trackers)
 
     def position(self, topic: str) -> Position | None:
-        """How far it has come."""
+        """Its position in a topic, buffered messages included."""
         return self._trackers[topic].position
 
     def is_behind(self, topic: str) -> bool:
-        """Whether it has no room for what the topic has to say."""
+        """True if messages of the topic did not fit."""
         return topic in self._behind
 
     def is_blocked(self, topic: str) -> bool:
-        """Whether it is behind, and has too much to read yet to be brought further."""
+        """True if it is behind, and too much is unread to fetch more."""
         return topic in self._behind and not self._buffer.has_space
 
     def reset(self, topic: str) -> None:
-        """What it has of a topic is worth nothing: it needs a snapshot."""
+        """Forget its position in a topic: it needs a snapshot."""
         self._trackers[topic].reset()
 
-    # --- what comes
+    # --- receiving
 
     def receive(self, topic: str, message: MessageT) -> bool:
-        """Take a message; False where others are missing before it."""
-        track = self._trackers[topic]
-        verdict = track.check(message)
-        if verdict is CheckResult.KNOWN:
+        """Take a message; False if others are missing before it."""
+        tracker = self._trackers[topic]
+        result = tracker.check(message)
+        if result is CheckResult.KNOWN:
             if message.type != "heartbeat":
                 self._counters.duplicates += 1
             return True
         if topic in self._behind:
             return True
-        if verdict is CheckResult.GAP:
+        if result is CheckResult.GAP:
             return False
-        self._store(topic, track, message)
+        self._store(topic, tracker, message)
         return True
 
     def apply_state(self, topic: str, state: TopicState[MessageT]) -> bool:
-        """Take what the server says of a topic; False where it has to be asked again.
+        """Take the server's state of a topic; False if it must be requested again.
 
-        That is so where it was asked on behalf of another reader, who had come further.
+        That happens if the request was made for a reader with a newer position.
         """
         self._unsynced.discard(topic)
         self._notify()
-        chain, track = self._continuities[topic], self._trackers[topic]
-        if chain is not Continuity.LATEST and self._buffer.is_full:
+        continuity, tracker = self._continuities[topic], self._trackers[topic]
+        if continuity is not Continuity.LATEST and self._buffer.is_full:
             self._behind.add(topic)
             return True
         self._behind.discard(topic)
-        position = track.position
-        if position is not None and chain is Continuity.COMPLETE:
+        position = tracker.position
+        if position is not None and continuity is Continuity.COMPLETE:
             if state.recovered and position.epoch == state.epoch:
-                return self._catch_up(topic, track, state)
-            if not self._report_gap(topic, track, state):
+                return self._catch_up(topic, tracker, state)
+            if not self._report_gap(topic, tracker, state):
                 return False
         snapshot = state.snapshot
         if snapshot is None:
-            if track.epoch != state.epoch or track.seq < state.seq:
-                track.advance(state.epoch, state.seq)
-        elif track.epoch != snapshot.epoch or track.seq < snapshot.seq:
-            # Also where a kept stream begins: it stands for everything up to its place.
-            self._store(topic, track, snapshot)
+            if tracker.epoch != state.epoch or tracker.seq < state.seq:
+                tracker.advance(state.epoch, state.seq)
+        elif tracker.epoch != snapshot.epoch or tracker.seq < snapshot.seq:
+            # Also the start of a complete stream: the snapshot is its newest message.
+            self._store(topic, tracker, snapshot)
         return True
 
-    def _catch_up(self, topic: str, track: GapTracker, state: TopicState[MessageT]) -> bool:
-        if not track.seq and state.missed:
-            # An epoch may go on with the numbers of the one before.
-            track.advance(state.epoch, state.missed[0].seq - 1)
+    def _catch_up(self, topic: str, tracker: GapTracker, state: TopicState[MessageT]) -> bool:
+        if not tracker.seq and state.missed:
+            # A new epoch can continue the numbers of the one before.
+            tracker.advance(state.epoch, state.missed[0].seq - 1)
         for message in state.missed:
-            if topic not in self._behind and track.check(message) is CheckResult.NEXT:
-                self._store(topic, track, message)
-        return topic in self._behind or track.seq >= state.seq
+            if topic not in self._behind and tracker.check(message) is CheckResult.NEXT:
+                self._store(topic, tracker, message)
+        return topic in self._behind or tracker.seq >= state.seq
 
-    def _report_gap(self, topic: str, track: GapTracker, state: TopicState[MessageT]) -> bool:
-        """Say what is lost; False where what came after that has to be asked for."""
-        missed_from = track.seq + 1
-        if track.epoch != state.epoch:
-            self._put_gap(Gap(topic, track.epoch, missed_from, None, GapReason.EPOCH))
-            # All that the new epoch has had until now may still be there.
-            track.advance(state.epoch, 0)
+    def _report_gap(self, topic: str, tracker: GapTracker, state: TopicState[MessageT]) -> bool:
+        """Report what is lost; False if the messages after it must be requested."""
+        missed_from = tracker.seq + 1
+        if tracker.epoch != state.epoch:
+            self._put_gap(Gap(topic, tracker.epoch, missed_from, None, GapReason.EPOCH))
+            # The whole new epoch may still be in the history.
+            tracker.advance(state.epoch, 0)
             return state.seq == 0
-        if state.seq < track.seq:
-            # The server is back at what it had kept: the places after that are given again.
-            self._put_gap(Gap(topic, track.epoch, missed_from, None, GapReason.EPOCH))
-            track.advance(state.epoch, state.seq)
+        if state.seq < tracker.seq:
+            # The server went back to an older state and assigns these positions again.
+            self._put_gap(Gap(topic, tracker.epoch, missed_from, None, GapReason.EPOCH))
+            tracker.advance(state.epoch, state.seq)
             return True
-        # The snapshot, where there is one, is the message at its place.
+        # A snapshot is the message at its own position.
         last = state.seq if state.snapshot is None else state.snapshot.seq - 1
-        if last > track.seq:
-            self._put_gap(Gap(topic, track.epoch, missed_from, last, GapReason.HISTORY))
-            track.advance(state.epoch, last)
+        if last > tracker.seq:
+            self._put_gap(Gap(topic, tracker.epoch, missed_from, last, GapReason.HISTORY))
+            tracker.advance(state.epoch, last)
         return True
 
     def _put_gap(self, gap: Gap) -> None:
@@ -159,7 +224,7 @@ class Reader(Generic[MessageT]):
         self._buffer.put(gap)
         self._notify()
 
-    def _store(self, topic: str, track: GapTracker, message: MessageT) -> None:
+    def _store(self, topic: str, tracker: GapTracker, message: MessageT) -> None:
         if self._continuities[topic] is Continuity.LATEST:
             self._counters.merged += self._buffer.replace(topic, message)
         elif self._buffer.is_full:
@@ -167,36 +232,34 @@ class Reader(Generic[MessageT]):
             return
         else:
             self._buffer.put(message)
-        track.advance(message.epoch, message.seq)
+        tracker.advance(message.epoch, message.seq)
         self._notify()
 
-    # --- its end
-
     def end(self, error: FloorcastError | None = None) -> None:
-        """Nothing more comes; what waits can still be read."""
+        """Receive nothing more; buffered items can still be taken."""
         if not self.is_ended:
             self.is_ended = True
             self.error = error
             self._notify()
 
-    # --- what is read
+    # --- taking
 
     @property
     def is_ready(self) -> bool:
-        """Whether the server has answered for each of its topics."""
+        """True once the server has replied for each topic."""
         return not self._unsynced
 
     def take(self) -> MessageT | Gap | None:
-        """The next item, if there is one."""
+        """The next item, or None."""
         item = self._buffer.take()
         if self._behind and self._buffer.has_space and not self.is_ended:
             self._on_space(self)
         return item
 
     async def wait_changed(self) -> None:
-        """Wait until there is something to look at."""
+        """Wait for the next change; raises `RuntimeError` if another task waits already."""
         if self._waiter is not None:
-            raise RuntimeError("a stream has one reader at a time")
+            raise RuntimeError("a stream allows one reader at a time")
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter

@@ -1,4 +1,4 @@
-"""A topic or session with all who read it here: one subscription serves them."""
+"""One subscription to a topic or session, shared by all of this client's readers."""
 
 from collections.abc import Sequence
 from typing import Generic
@@ -11,95 +11,101 @@ from client_sdk.stats import Counters
 
 
 class TopicSubscription(Generic[MessageT]):
-    """Knows what to ask the server for, so that nobody here lacks anything."""
+    """Decides what to request from the server so that no reader misses anything.
+
+    The owner sends a request while `needs_sync`: `begin_sync()` gives the position to ask from,
+    then `apply_state()` takes the reply, or `abort_sync()` records that there is none.
+    """
 
     def __init__(self, topic: str, continuity: Continuity, counters: Counters) -> None:
         self.topic = topic
         self.continuity = continuity
         self._counters = counters
         self._readers: list[Reader[MessageT]] = []
-        # Whether the server has to be asked; whether it is being asked; whether an answer of its
-        # own is needed, because it was too much for one that it had to share.
         self.needs_sync = True
         self.is_syncing = False
+        # True if the state did not fit into a reply that other topics shared.
         self.needs_own_request = False
         self._since: Position | None = None
 
     @property
     def readers(self) -> Sequence[Reader[MessageT]]:
-        """Who reads it."""
+        """Its readers."""
         return self._readers
 
-    def add(self, listener: Reader[MessageT], position: Position | None = None) -> None:
-        """Somebody reads it from now on, or from a position."""
-        listener.add_topic(self.topic, self.continuity, position)
-        self._readers.append(listener)
+    def add(self, reader: Reader[MessageT], position: Position | None = None) -> None:
+        """Add a reader, from a position or from the current state."""
+        reader.add_topic(self.topic, self.continuity, position)
+        self._readers.append(reader)
         self.needs_sync = True
 
-    def remove(self, listener: Reader[MessageT]) -> None:
-        """Somebody reads it no more."""
-        if listener in self._readers:
-            self._readers.remove(listener)
+    def remove(self, reader: Reader[MessageT]) -> None:
+        """Remove a reader; no-op if it is unknown."""
+        if reader in self._readers:
+            self._readers.remove(reader)
 
-    # --- what comes
+    # --- receiving
 
     def receive(self, message: MessageT) -> bool:
-        """Take a message; False where the server has to be asked for what is missing before it."""
+        """Give a message to all readers; False if the owner must send a new request."""
         complete = True
-        for listener in self._readers:
-            if not listener.receive(self.topic, message):
+        for reader in self._readers:
+            if not reader.receive(self.topic, message):
                 complete = False
         if complete or self.is_syncing or self.needs_sync:
-            # Whoever is being asked answers for this gap too.
+            # A request that is due or pending closes this gap too.
             return True
         self._counters.gaps_seen += 1
         self.needs_sync = True
         return False
 
-    # --- what is asked
+    # --- syncing with the server
 
     def on_disconnect(self) -> None:
-        """The connection is gone, and the subscription with it."""
+        """Record that the subscription ended with its connection."""
         self.needs_sync, self.is_syncing, self.needs_own_request = True, False, False
 
     def begin_sync(self) -> Position | None:
-        """The position after which the server should tell; None for its state as it is."""
+        """Start a request; returns the position to ask from, or None for the current state."""
         self.needs_sync, self.is_syncing = False, True
         self._since = self._oldest_position()
         return self._since
 
     def _oldest_position(self) -> Position | None:
         positions = []
-        for listener in self._readers:
-            position = listener.position(self.topic)
+        for reader in self._readers:
+            position = reader.position(self.topic)
             if position is None and self.continuity is not Continuity.COMPLETE:
-                # It has nothing, and needs the whole.
+                # It has nothing and needs a snapshot.
                 return None
-            if position is not None and not listener.is_blocked(self.topic):
+            if position is not None and not reader.is_blocked(self.topic):
                 positions.append(position)
         return min(positions, key=lambda each: each.seq, default=None)
 
     def abort_sync(self) -> None:
-        """The question was lost: it is to be asked again."""
+        """Record that the request got no reply: it must be sent again."""
         if self.is_syncing:
             self.needs_sync, self.is_syncing = True, False
 
     def apply_state(self, state: TopicState[MessageT], *, shared: bool) -> bool:
-        """Take the answer, which `shared` its room with others'; False to ask again."""
+        """Give the server's state to the readers; False if another request is needed.
+
+        `shared` says that the reply had to fit the states of other topics too.
+        """
         self.is_syncing = False
         if shared and self._is_unrecovered(state):
             self.needs_sync = self.needs_own_request = True
             return False
         self.needs_own_request = False
-        for listener in tuple(self._readers):
-            if listener.is_blocked(self.topic):
+        for reader in tuple(self._readers):
+            if reader.is_blocked(self.topic):
                 continue
-            if not self._applies_to(listener, state) or not listener.apply_state(self.topic, state):
+            if not self._applies_to(reader, state) or not reader.apply_state(self.topic, state):
                 self.needs_sync = True
         return not self.needs_sync
 
     def _is_unrecovered(self, state: TopicState[MessageT]) -> bool:
-        """Whether what was asked for is not there, or was too much beside other answers."""
+        """True if the missed messages are gone, or did not fit beside other states."""
         since = self._since
         return (
             self.continuity is Continuity.COMPLETE
@@ -108,11 +114,11 @@ class TopicSubscription(Generic[MessageT]):
             and not state.recovered
         )
 
-    def _applies_to(self, listener: Reader[MessageT], state: TopicState[MessageT]) -> bool:
-        """What is gone for the one who lacks most may be at hand for another."""
-        position, since = listener.position(self.topic), self._since
+    def _applies_to(self, reader: Reader[MessageT], state: TopicState[MessageT]) -> bool:
+        """True if the state answers this reader's needs, not only those of the oldest position."""
+        position, since = reader.position(self.topic), self._since
         if self.continuity is not Continuity.COMPLETE:
-            # Who came, or lost its state, after we asked what is new needs the whole.
+            # A reader that was added or reset after the request needs a snapshot.
             return position is not None or since is None
         if state.recovered:
             return True
@@ -121,7 +127,7 @@ class TopicSubscription(Generic[MessageT]):
         return since is not None and since.epoch == position.epoch and position.seq <= since.seq
 
     def fail(self, error: FloorcastError) -> None:
-        """Nobody can read it."""
+        """End all readers with an error."""
         self.is_syncing = self.needs_sync = False
-        for listener in tuple(self._readers):
-            listener.end(error.clone())
+        for reader in tuple(self._readers):
+            reader.end(error.clone())

@@ -1,1 +1,1 @@
-"""Shared sessions and notices."""
+"""Shared sessions and notifications."""

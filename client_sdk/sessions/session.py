@@ -1,9 +1,10 @@
-"""One shared session: what is said in it, who is there, and what can be said."""
+"""One shared session: its messages, events and participants, and requests to it."""
 
 import asyncio
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
@@ -11,18 +12,11 @@ from weakref import WeakSet
 
 from client_sdk.config import ClientConfig
 from client_sdk.connection.clock import ServerClock
-from client_sdk.connection.namespaces import Gate, Namespace
-from client_sdk.connection.packets import encode
-from client_sdk.contract import Position
-from client_sdk.contract.replies import (
-    HistoryReply,
-    ModerationReply,
-    ParticipantsReply,
-    Reply,
-    ReplyT,
-    SendReply,
-    parse_reply,
-)
+from client_sdk.connection.namespaces import Namespace
+from client_sdk.connection.packets import ReplyT, encode, parse_reply
+from client_sdk.connection.states import Gate
+from client_sdk.contract import Participant, Position, Reply, SessionEvent, SessionMessage
+from client_sdk.contract.replies import HistoryReply, ModerationReply, ParticipantsReply, SendReply
 from client_sdk.errors import (
     BufferFull,
     FloorcastError,
@@ -31,30 +25,45 @@ from client_sdk.errors import (
     SendTimeout,
     is_retryable,
 )
-from client_sdk.models import Attendance, Gap, Sent, SessionEvent, SessionMessage
-from client_sdk.reading.callbacks import Callback, Callbacks, OnItem
-from client_sdk.reading.gaps import Continuity
+from client_sdk.reading.gaps import Continuity, Gap
 from client_sdk.reading.readers import Reader
+from client_sdk.reading.streams import Callback, Callbacks, MessageStream, OnItem
 from client_sdk.reading.topic_subscription import TopicSubscription
 from client_sdk.stats import Counters
-from client_sdk.streams import MessageStream
 
-# Of the moment: who does not look for so long has missed the oldest.
+# Events are transient: a stream that is not read drops the oldest.
 _MAX_EVENTS = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that the session has stored."""
+
+    id: str
+    position: Position
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """The users in a session; a user with several devices counts once."""
+
+    participant_count: int
+    participants: tuple[Participant, ...]
+
+
 class SessionOwner(Protocol):
-    """Who keeps a session joined."""
+    """Keeps sessions joined."""
 
     def wake(self) -> None:
-        """A session lacks something."""
+        """Send the join requests that sessions need now; must not block."""
 
     async def leave(self, session: "Session") -> None:
-        """A session is needed no more."""
+        """Drop one use of a session; the last one leaves it."""
 
 
 class EventStream:
-    """Joins, leaves and signals as they come; what nobody looked at for long is dropped."""
+    """An async iterator of joins, leaves and signals; unread ones beyond 1,000 are dropped."""
 
     def __init__(self, release: Callable[["EventStream"], None]) -> None:
         self._release = release
@@ -63,18 +72,18 @@ class EventStream:
         self._ended = False
 
     def put(self, event: SessionEvent) -> None:
-        """Something happened."""
+        """Add an event."""
         self._events.append(event)
         self._changed.set()
 
     def close(self) -> None:
-        """End it."""
+        """End the iteration; unread events can still be read."""
         self._ended = True
         self._changed.set()
         self._release(self)
 
     async def aclose(self) -> None:
-        """As `close`, for `contextlib.aclosing`."""
+        """Same as `close`, for `contextlib.aclosing`."""
         self.close()
 
     def __aiter__(self) -> Self:
@@ -90,7 +99,7 @@ class EventStream:
 
 
 class Session:
-    """Joined until it is left; after a lost connection it is joined again by itself."""
+    """Joined until `leave`, or the end of its `async with`; joined again after a reconnect."""
 
     def __init__(
         self,
@@ -108,7 +117,7 @@ class Session:
         self.gate = Gate()
         self.metadata: Mapping[str, object] = {}
         self.join_count = 0
-        # Where it stood when it was joined: messages are read from there.
+        # Where `messages` starts: the position at the first join, or the user's `since`.
         self.join_position: Position | None = None
         self._namespace = namespace
         self._owner = owner
@@ -117,76 +126,76 @@ class Session:
         self._clock = clock
         self._pending_count = 0
         self._callbacks = Callbacks()
-        # One that nobody holds any more ends by that.
+        # Weak: a dropped stream needs no events.
         self._events: WeakSet[EventStream] = WeakSet()
 
     def __repr__(self) -> str:
         return f"<Session {self.id}>"
 
-    # --- what is said
+    # --- reading
 
     def messages(self, since: Position | None = None) -> MessageStream[SessionMessage | Gap]:
-        """Every message since the session was joined, or since a position; in order.
+        """Stream every message in order, since the session was joined or since a position.
 
         A slow reader misses nothing that is still in the history, and gets a `Gap` for the rest.
         """
         if self.gate.error is not None:
             raise self.gate.error.clone()
-        listener: Reader[SessionMessage] = Reader(
+        reader: Reader[SessionMessage] = Reader(
             self._config.buffer_messages, self._counters, on_space=self._fetch_more
         )
-        self.subscription.add(listener, since or self.join_position)
+        self.subscription.add(reader, since or self.join_position)
         self._owner.wake()
-        return MessageStream(listener, self.subscription.remove)
+        return MessageStream(reader, self.subscription.remove)
 
     def on_message(self, callback: OnItem) -> Callback:
-        """Call a function, plain or async, for each message or gap, one after the other."""
+        """Call a function, plain or async, for each message or gap, one at a time."""
         return self._callbacks.start(self.messages(), callback)
 
     def events(self) -> EventStream:
-        """Who comes, who goes, and signals, from now on."""
+        """Stream joins, leaves and signals from now on."""
         stream = EventStream(self._events.discard)
         self._events.add(stream)
         return stream
 
     def on_event(self, callback: OnItem) -> Callback:
-        """Call a function, plain or async, for each of them."""
+        """Call a function, plain or async, for each event."""
         return self._callbacks.start(self.events(), callback)
 
-    def _fetch_more(self, listener: Reader[SessionMessage]) -> None:
+    def _fetch_more(self, reader: Reader[SessionMessage]) -> None:
         if not self.subscription.is_syncing:
             self.subscription.needs_sync = True
             self._owner.wake()
 
-    # --- what one can do
+    # --- requests
 
     async def send(self, data: Mapping[str, object], *, id: str | None = None) -> Sent:  # noqa: A002
-        """Say something to everybody, oneself included; where it stands, once it is kept.
+        """Send a message to everybody, this client included; returns its position.
 
-        Sent again under the same id after a lost connection, so that it is said once. Raises
-        `SendTimeout` where no answer came in time: it may have been said.
+        Retried under the same id after a lost connection, so the server stores it once. Raises
+        `SendTimeout` without a reply in time: the message may have been stored.
         """
         body = self._body(data=data, id=id or uuid.uuid4().hex)
         if len(body.encode()) > self._config.batch_bytes:
             raise LimitExceeded(
-                f"a message may have {self._config.batch_bytes} bytes", code="limit.payload"
+                f"a message is limited to {self._config.batch_bytes} bytes", code="limit.payload"
             )
-        answer = await self._request_with_retry("send", body, SendReply)
-        return Sent(answer.id, Position(epoch=answer.epoch, seq=answer.seq), answer.ts)
+        reply = await self._request_with_retry("send", body, SendReply)
+        return Sent(reply.id, Position(epoch=reply.epoch, seq=reply.seq), reply.ts)
 
     async def signal(self, data: Mapping[str, object]) -> None:
-        """Tell the others something that holds for a moment; raises where we are offline."""
+        """Send a transient event to the other participants; raises `NotConnected` if offline."""
         await self._request("signal", self._body(data=data), Reply)
 
     async def participants(self) -> Attendance:
-        """Who is here now."""
-        answer = await self._request_with_retry("participants", self._body(), ParticipantsReply)
-        return Attendance(answer.participant_count, answer.participants)
+        """The users in the session now."""
+        reply = await self._request_with_retry("participants", self._body(), ParticipantsReply)
+        return Attendance(reply.participant_count, reply.participants)
 
     async def history(
         self, *, before_seq: int | None = None, limit: int = 100
     ) -> tuple[SessionMessage, ...]:
-        """The last messages, or those before one that is known."""
+        """The newest messages, or those before `before_seq`."""
         body = self._body(limit=limit)
         if before_seq is not None:
             body = self._body(limit=limit, before_seq=before_seq)
@@ -196,17 +205,16 @@ class Session:
         return messages
 
     async def kick(self, user_id: str) -> int:
-        """Send a user out, on every device; how many connections that were."""
-        return (
-            await self._request("kick", self._body(user_id=user_id), ModerationReply)
-        ).connections
+        """Remove a user on every device; returns the number of removed connections."""
+        body = self._body(user_id=user_id)
+        return (await self._request("kick", body, ModerationReply)).connections
 
     async def close(self) -> int:
-        """End the session for everybody; how many connections that were."""
+        """End the session for everybody; returns the number of removed connections."""
         return (await self._request("close", self._body(), ModerationReply)).connections
 
     async def leave(self) -> None:
-        """Go; the others see it at once."""
+        """Leave the session; the others see it at once."""
         await self._owner.leave(self)
 
     async def __aenter__(self) -> Self:
@@ -220,8 +228,6 @@ class Session:
     ) -> None:
         await self.leave()
 
-    # --- asking
-
     def _body(self, **fields: object) -> str:
         return encode({"session_id": self.id, **fields})
 
@@ -233,7 +239,7 @@ class Session:
         return await self._namespace.request(event, body, partial(parse_reply, model))
 
     async def _request_with_retry(self, event: str, body: str, model: type[ReplyT]) -> ReplyT:
-        """Ask on this connection or the next, for a bounded time."""
+        """Request on this connection or a later one; raises `SendTimeout` or `BufferFull`."""
         config = self._config
         if self._pending_count >= config.pending_messages:
             raise BufferFull(f"{config.pending_messages} requests wait already")
@@ -250,25 +256,25 @@ class Session:
                         if not isinstance(error, NotConnected | SendTimeout):
                             await asyncio.sleep((error.retry_after_ms or 1000) / 1000)
         except TimeoutError:
-            raise SendTimeout(f"no answer within {config.send_seconds:g} s") from None
+            raise SendTimeout(f"no reply within {config.send_seconds:g} s") from None
         finally:
             self._pending_count -= 1
 
-    # --- what its owner tells
+    # --- called by the owner
 
     def dispatch(self, event: SessionEvent) -> None:
-        """Somebody came or went, or signals."""
+        """Give an event to all event streams."""
         for stream in tuple(self._events):
             stream.put(event)
 
     def end(self, error: FloorcastError | None, reason: FloorcastError) -> None:
-        """It is over: who reads comes to the end or gets `error`, who sends gets `reason`."""
+        """End the session: iterators end, or raise `error` if given; requests raise `reason`."""
         self.gate.fail(reason)
-        for listener in tuple(self.subscription.readers):
-            listener.end(None if error is None else error.clone())
+        for reader in tuple(self.subscription.readers):
+            reader.end(None if error is None else error.clone())
         for stream in tuple(self._events):
             stream.close()
 
     async def close_callbacks(self) -> None:
-        """End the tasks that call the user's functions."""
+        """End the tasks of its callbacks."""
         await self._callbacks.close()

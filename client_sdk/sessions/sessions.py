@@ -1,4 +1,4 @@
-"""Joins sessions, and joins them again on every connection with what was missed."""
+"""`client.session`: joins sessions, again on every connection, and fetches missed messages."""
 
 import contextlib
 import logging
@@ -10,33 +10,24 @@ from pydantic import ValidationError
 
 from client_sdk.config import ClientConfig
 from client_sdk.connection.clock import ServerClock
-from client_sdk.connection.namespaces import Namespace
-from client_sdk.connection.packets import Packet, encode
-from client_sdk.connection.wire import Connection
-from client_sdk.connection.worker import Worker
-from client_sdk.contract import Position
-from client_sdk.contract.messages import Body
-from client_sdk.contract.replies import JoinReply, Reply, parse_reply
+from client_sdk.connection.namespaces import Namespace, Worker
+from client_sdk.connection.packets import Packet, encode, parse_reply
+from client_sdk.connection.websocket import Connection
+from client_sdk.contract import Position, Reply, SessionClosed, SessionMessage
+from client_sdk.contract.messages import SESSION_EVENT_MODELS
+from client_sdk.contract.replies import JoinReply
 from client_sdk.errors import ClientClosed, FloorcastError, SessionError, is_retryable
-from client_sdk.models import SESSION_EVENT_MODELS, SessionMessage
-from client_sdk.reading.callbacks import OnItem
 from client_sdk.reading.readers import TopicState
-from client_sdk.sessions.notices import Notifications
+from client_sdk.reading.streams import OnItem
+from client_sdk.sessions.notifications import Notifications
 from client_sdk.sessions.session import Session
 from client_sdk.stats import Counters
 
 logger = logging.getLogger(__name__)
 
 
-class SessionClosed(Body):
-    """`session_closed`."""
-
-    session_id: str
-    reason: str = "closed"
-
-
 class PendingJoin:
-    """What `join` gives: `await` it for the session, or use it with `async with`."""
+    """Returned by `join`: `await` it for the session, or use it with `async with`."""
 
     def __init__(self, join: Callable[[], Awaitable[Session]]) -> None:
         self._join = join
@@ -71,7 +62,7 @@ class Sessions:
         self._clock = clock
         self._sessions: dict[str, Session] = {}
         self._metadata: dict[str, Mapping[str, object]] = {}
-        # Joined on this connection after nobody wanted them any more.
+        # Joined on this connection after their last user had left.
         self._to_leave: set[str] = set()
         self._worker = Worker("sessions", namespace, self._sync)
         self._notifications = Notifications(namespace.name)
@@ -87,16 +78,17 @@ class Sessions:
         since: Position | None = None,
         metadata: Mapping[str, object] | None = None,
     ) -> PendingJoin:
-        """Come into a session; the first to come makes it, and may describe it.
+        """Join a session, creating it if needed; `metadata` describes a new session.
 
-        `since` is a position of an earlier visit: its messages are read from there.
+        `since` is a position of an earlier visit: messages are read from there.
         """
         return PendingJoin(partial(self._join_and_wait, session_id, since, metadata))
 
     def on_notification(self, callback: OnItem) -> Callable[[], None]:
-        """Call a function, plain or async, for each notification; what it returns ends that.
+        """Call a function, plain or async, for each notification.
 
-        A critical one counts as read once the function has returned without an error.
+        A critical one is acknowledged once the function has returned without an error. Call the
+        returned function to stop.
         """
         self._namespace.request_join()
         return self._notifications.add_callback(callback)
@@ -104,7 +96,6 @@ class Sessions:
     async def _join_and_wait(
         self, session_id: str, since: Position | None, metadata: Mapping[str, object] | None
     ) -> Session:
-        """Wait until it is joined; raises why it cannot be."""
         if self._namespace.gate.error is not None:
             raise self._namespace.gate.error.clone()
         session = self._sessions.get(session_id)
@@ -126,14 +117,14 @@ class Sessions:
             raise
         return session
 
-    # --- for sessions
+    # --- the owner of its sessions
 
     def wake(self) -> None:
-        """A session lacks something."""
+        """Send the join requests that sessions need now."""
         self._worker.wake()
 
     async def leave(self, session: Session) -> None:
-        """A session is needed no more; the last who uses it leaves it."""
+        """Drop one use of a session; the last one leaves it."""
         session.join_count -= 1
         if session.join_count > 0:
             return
@@ -148,8 +139,8 @@ class Sessions:
             body = encode({"session_id": session_id})
             await self._namespace.request("leave", body, partial(parse_reply, Reply))
         except FloorcastError as error:
-            # The connection went, and nobody will join again.
-            logger.debug("could not leave a session", extra={"code": error.code})
+            # The connection is lost, and the next one does not join this session.
+            logger.debug("leaving a session failed", extra={"code": error.code})
 
     def _end_session(
         self, session: Session, reason: FloorcastError, *, notify_readers: bool = False
@@ -159,14 +150,14 @@ class Sessions:
             self._metadata.pop(session.id, None)
         session.end(reason if notify_readers else None, reason)
 
-    # --- what comes
+    # --- callbacks of the namespace
 
-    def _on_event(self, wire: Connection, packet: Packet) -> None:
+    def _on_event(self, connection: Connection, packet: Packet) -> None:
         try:
             if packet.event == "message":
                 self._on_message(packet.body)
             elif packet.event == "notification":
-                self._notifications.receive(wire, packet)
+                self._notifications.receive(connection, packet)
             elif packet.event == "session_closed":
                 self._on_closed(SessionClosed.model_validate_json(packet.body))
             elif packet.event in SESSION_EVENT_MODELS:
@@ -176,7 +167,7 @@ class Sessions:
                     session.dispatch(event)
         except ValidationError:
             self._counters.malformed += 1
-            logger.warning("an event could not be read", extra={"event": packet.event})
+            logger.warning("malformed event ignored", extra={"event": packet.event})
 
     def _on_message(self, body: str) -> None:
         message = SessionMessage.model_validate_json(body)
@@ -193,7 +184,7 @@ class Sessions:
             return
         if closed.reason == "kicked":
             error = SessionError(
-                "a moderator sent you out",
+                "a moderator removed you from the session",
                 code="session.not_joined",
                 details={"reason": closed.reason},
             )
@@ -216,18 +207,18 @@ class Sessions:
             self._end_session(session, error, notify_readers=not isinstance(error, ClientClosed))
 
     async def close(self) -> None:
-        """End what runs for it."""
+        """End its tasks."""
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._notifications.close)
             stack.push_async_callback(self._worker.close)
             for session in self._sessions.values():
                 stack.push_async_callback(session.close_callbacks)
 
-    # --- what is asked
+    # --- requests
 
     async def _sync(self) -> None:
-        unwanted, self._to_leave = self._to_leave - self._sessions.keys(), set()
-        for session_id in unwanted:
+        to_leave, self._to_leave = self._to_leave - self._sessions.keys(), set()
+        for session_id in to_leave:
             await self._send_leave(session_id)
         for session in tuple(self._sessions.values()):
             if session.subscription.needs_sync:
@@ -251,18 +242,18 @@ class Sessions:
             self._end_session(session, error, notify_readers=True)
 
     def _apply_reply(self, session: Session, text: str) -> None:
-        """Take the answer before any message behind it."""
-        answer = parse_reply(JoinReply, text)
+        """Apply the reply before any message behind it."""
+        reply = parse_reply(JoinReply, text)
         if self._sessions.get(session.id) is not session:
             self._to_leave.add(session.id)
             self._worker.wake()
             return
-        for message in answer.messages:
+        for message in reply.messages:
             message.use_clock(self._clock)
-        session.metadata = answer.metadata
+        session.metadata = reply.metadata
         if session.join_position is None:
-            session.join_position = Position(epoch=answer.epoch, seq=answer.seq)
-        state = TopicState(answer.epoch, answer.seq, answer.recovered, None, answer.messages)
+            session.join_position = Position(epoch=reply.epoch, seq=reply.seq)
+        state = TopicState(reply.epoch, reply.seq, reply.recovered, None, reply.messages)
         if not session.subscription.apply_state(state, shared=False):
             self._worker.wake()
         session.gate.open()

@@ -1,1 +1,1 @@
-"""The client without `await`: the same names, for scripts and notebooks."""
+"""The client for code that does not await."""

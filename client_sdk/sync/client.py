@@ -1,28 +1,198 @@
-"""The client for scripts and notebooks: the same names, without await."""
+"""`SyncClient`: the client for scripts and notebooks, with the same names and without await."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self, TypeVar
 
 from client_sdk.client import Client
 from client_sdk.config import ClientConfig
+from client_sdk.connection.states import ClientState
 from client_sdk.connection.tokens import TokenSource
+from client_sdk.contract import (
+    AnyMessage,
+    FeedState,
+    Position,
+    PriceMessage,
+    SessionEvent,
+    SessionMessage,
+    TradesMessage,
+)
 from client_sdk.errors import ClientClosed, NotConnected
-from client_sdk.states import ClientState
+from client_sdk.market.market import Market, OnStatus
+from client_sdk.reading.gaps import Gap
+from client_sdk.reading.streams import MessageStream, OnItem
+from client_sdk.sessions.session import Attendance, Sent, Session
+from client_sdk.sessions.sessions import Sessions
 from client_sdk.stats import Stats
-from client_sdk.sync.parts import SyncMarket, SyncSessions
 from client_sdk.sync.portal import Portal
+from client_sdk.sync.streams import SyncBook, SyncCallback, SyncIterator, SyncStream
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class SyncMarket:
+    """`client.market`."""
+
+    def __init__(self, portal: Portal, market: Market) -> None:
+        self._portal = portal
+        self._market = market
+
+    def prices(self, *symbols: str, interval_ms: int = 0) -> SyncStream[PriceMessage]:
+        """Stream the latest price of each symbol; a slow reader skips older prices."""
+        return self._open(lambda: self._market.prices(*symbols, interval_ms=interval_ms))
+
+    def trades(self, *symbols: str) -> SyncStream[TradesMessage | Gap]:
+        """Stream every trade in order, with a `Gap` where some are lost."""
+        return self._open(lambda: self._market.trades(*symbols))
+
+    def stream(self, *topics: str, interval_ms: int = 0) -> SyncStream[AnyMessage | Gap]:
+        """Stream any topics, each by the rules of its stream."""
+        return self._open(lambda: self._market.stream(*topics, interval_ms=interval_ms))
+
+    def on(self, topic: str, callback: OnItem, *, interval_ms: int = 0) -> SyncCallback:
+        """Call a function for each item of a topic, one at a time."""
+        portal, market = self._portal, self._market
+        callback_task = portal.run(lambda: market.on(topic, callback, interval_ms=interval_ms))
+        return SyncCallback(portal, callback_task)
+
+    def book(self, symbol: str, *, interval_ms: int = 0) -> SyncBook:
+        """Keep a live order book."""
+        live_book = self._portal.run(lambda: self._market.book(symbol, interval_ms=interval_ms))
+        return SyncBook(self._portal, live_book)
+
+    def status(self, topic: str) -> FeedState | None:
+        """The freshness of a topic's feed; None if it is unknown, or nobody reads the topic."""
+        return self._portal.run(lambda: self._market.status(topic))
+
+    def on_status(self, callback: OnStatus) -> Callable[[], None]:
+        """Call a function on each change of a feed's freshness; call the result to stop."""
+        remove = self._portal.run(lambda: self._market.on_status(callback))
+        return lambda: self._portal.run(remove)
+
+    def publish(
+        self,
+        topic: str,
+        data: Mapping[str, object],
+        *,
+        id: str | None = None,  # noqa: A002
+        user: str | None = None,
+        type: Literal["update", "snapshot"] = "update",  # noqa: A002
+    ) -> Position:
+        """Publish one message and return its position."""
+        return self._portal.call(self._market.publish(topic, data, id=id, user=user, type=type))
+
+    def _open(self, stream: Callable[[], MessageStream[ItemT]]) -> SyncStream[ItemT]:
+        return SyncStream(self._portal, self._portal.run(stream))
+
+
+class SyncSession:
+    """Joined until `leave`, or the end of its `with`."""
+
+    def __init__(self, portal: Portal, session: Session) -> None:
+        self._portal = portal
+        self._session = session
+        self.id = session.id
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """The description given by its creator."""
+        return self._session.metadata
+
+    def messages(self, since: Position | None = None) -> SyncStream[SessionMessage | Gap]:
+        """Stream every message in order, since the session was joined or since a position."""
+        return SyncStream(self._portal, self._portal.run(lambda: self._session.messages(since)))
+
+    def on_message(self, callback: OnItem) -> SyncCallback:
+        """Call a function for each message or gap, one at a time."""
+        callback_task = self._portal.run(lambda: self._session.on_message(callback))
+        return SyncCallback(self._portal, callback_task)
+
+    def events(self) -> SyncIterator[SessionEvent]:
+        """Stream joins, leaves and signals from now on."""
+        return SyncIterator(self._portal, self._portal.run(self._session.events))
+
+    def on_event(self, callback: OnItem) -> SyncCallback:
+        """Call a function for each event."""
+        callback_task = self._portal.run(lambda: self._session.on_event(callback))
+        return SyncCallback(self._portal, callback_task)
+
+    def send(self, data: Mapping[str, object], *, id: str | None = None) -> Sent:  # noqa: A002
+        """Send a message to everybody, this client included; returns its position."""
+        return self._portal.call(self._session.send(data, id=id))
+
+    def signal(self, data: Mapping[str, object]) -> None:
+        """Send a transient event to the other participants; raises `NotConnected` if offline."""
+        self._portal.call(self._session.signal(data))
+
+    def participants(self) -> Attendance:
+        """The users in the session now."""
+        return self._portal.call(self._session.participants())
+
+    def history(
+        self, *, before_seq: int | None = None, limit: int = 100
+    ) -> tuple[SessionMessage, ...]:
+        """The newest messages, or those before `before_seq`."""
+        return self._portal.call(self._session.history(before_seq=before_seq, limit=limit))
+
+    def kick(self, user_id: str) -> int:
+        """Remove a user on every device; returns the number of removed connections."""
+        return self._portal.call(self._session.kick(user_id))
+
+    def close(self) -> int:
+        """End the session for everybody; returns the number of removed connections."""
+        return self._portal.call(self._session.close())
+
+    def leave(self) -> None:
+        """Leave the session; the others see it at once."""
+        self._portal.call(self._session.leave())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+
+class SyncSessions:
+    """`client.session`."""
+
+    def __init__(self, portal: Portal, sessions: Sessions) -> None:
+        self._portal = portal
+        self._sessions = sessions
+
+    def join(
+        self,
+        session_id: str,
+        *,
+        since: Position | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> SyncSession:
+        """Join a session, creating it if needed; `metadata` describes a new session."""
+        join = self._sessions.join(session_id, since=since, metadata=metadata)
+        return SyncSession(self._portal, self._portal.call(_result(join)))
+
+    def on_notification(self, callback: OnItem) -> Callable[[], None]:
+        """Call a function for each notification; call the result to stop."""
+        remove = self._portal.run(lambda: self._sessions.on_notification(callback))
+        return lambda: self._portal.run(remove)
 
 
 class SyncClient:
-    """Connects on `with`, and comes back by itself until the block ends.
+    """Connects on `with`, and reconnects by itself until the block ends.
 
         with SyncClient("http://localhost:8000", token=get_token) as client:
             for tick in client.market.prices("BTCUSDT", "ETHUSDT"):
                 print(tick.symbol, tick.data.last)
 
-    In a notebook, where a block ends with its cell: `start()` and `close()`. It lives in a thread
-    of its own, and so do callbacks: those must not wait for the client.
+    In a notebook, where a block ends with its cell, use `start()` and `close()`. The client runs
+    in a thread of its own. Callbacks run there too: a blocking call to the client in a callback
+    raises `WouldDeadlock`.
     """
 
     def __init__(
@@ -46,25 +216,25 @@ class SyncClient:
 
     @property
     def state(self) -> ClientState:
-        """Where the connection stands."""
+        """The state of the connection."""
         return ClientState.IDLE if self._client is None else self._client.state
 
     def on_state(self, callback: Callable[[ClientState], None]) -> Callable[[], None]:
-        """Call this at every change of the state; what it returns ends that."""
+        """Call a function on each change of state; call the result to stop."""
         portal, client = self._require_started()
-        end = portal.run(lambda: client.on_state(callback))
-        return lambda: portal.run(end)
+        remove = portal.run(lambda: client.on_state(callback))
+        return lambda: portal.run(remove)
 
     @property
     def stats(self) -> Stats:
-        """What happened until now."""
+        """The client's counters."""
         portal, client = self._require_started()
         return portal.run(lambda: client.stats)
 
     def start(self) -> Self:
-        """Connect; raises where that fails for good, or takes too long."""
+        """Connect; raises if that fails for good, or takes longer than `start_seconds`."""
         if self._portal is not None:
-            raise ClientClosed("a client is started once")
+            raise ClientClosed("the client was started already: create a new one")
         portal = self._portal = Portal("floorcast-sync")
         try:
             self._client = portal.run(self._new_client)
@@ -75,21 +245,21 @@ class SyncClient:
         return self
 
     def close(self) -> None:
-        """End everything, the thread too."""
+        """End the connection, all tasks and the thread; no-op if not started."""
         if self._portal is None:
             return
         try:
             if self._client is not None:
                 self._portal.call(self._client.close())
         except ClientClosed:
-            # It was closed before.
+            # Closed already.
             pass
         finally:
             self._portal.close()
 
     def _require_started(self) -> tuple[Portal, Client]:
         if self._portal is None or self._client is None:
-            raise NotConnected("start the client first, or use it in a `with`")
+            raise NotConnected("the client is not started: call start() or use `with`")
         return self._portal, self._client
 
     def __enter__(self) -> Self:
@@ -102,3 +272,7 @@ class SyncClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+async def _result(awaitable: Awaitable[ResultT]) -> ResultT:
+    return await awaitable

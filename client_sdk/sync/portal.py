@@ -1,4 +1,4 @@
-"""A loop in a thread of its own, for code that does not await."""
+"""An event loop in a thread of its own, for code that does not await."""
 
 import asyncio
 import threading
@@ -12,27 +12,29 @@ ResultT = TypeVar("ResultT")
 
 
 class WouldDeadlock(FloorcastError):
-    """A callback runs on the client's own thread: to wait there for the client is for ever."""
+    """A blocking call from the client's own thread, such as in a callback, would deadlock."""
 
     default_code = "client.would_deadlock"
 
 
 class Portal:
-    """Runs what it is given on its loop, and waits; `close` leaves no thread behind."""
+    """Runs coroutines and functions on its loop, and blocks until they are done."""
 
     def __init__(self, name: str) -> None:
         started: Future[asyncio.AbstractEventLoop] = Future()
         self._stop = asyncio.Event()
-        # A daemon: a client that nobody closed keeps no interpreter from its end.
-        self._thread = threading.Thread(target=self._run, args=(started,), name=name, daemon=True)
-        # Orders what is given and the end: what comes before the end is done or cancelled.
+        # A daemon: a client that is never closed does not block the interpreter's exit.
+        self._thread = threading.Thread(
+            target=self._run_loop, args=(started,), name=name, daemon=True
+        )
+        # Orders submissions and `close`: what is submitted before it is run or cancelled.
         self._lock = threading.Lock()
         self._closed = False
         self._thread.start()
         self._loop = started.result()
 
-    def _run(self, started: "Future[asyncio.AbstractEventLoop]") -> None:
-        # It cancels what is left, and closes the loop.
+    def _run_loop(self, started: "Future[asyncio.AbstractEventLoop]") -> None:
+        # `asyncio.run` cancels the remaining tasks and closes the loop.
         asyncio.run(self._main(started))
 
     async def _main(self, started: "Future[asyncio.AbstractEventLoop]") -> None:
@@ -40,7 +42,10 @@ class Portal:
         await self._stop.wait()
 
     def call(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """The result of a coroutine; Ctrl-C while it waits cancels it."""
+        """Run a coroutine and return its result; Ctrl-C cancels it.
+
+        Raises `ClientClosed`, or `WouldDeadlock` on the portal's own thread.
+        """
         try:
             future = self._submit(work)
         except FloorcastError:
@@ -49,21 +54,21 @@ class Portal:
         try:
             return future.result()
         except CancelledError:
-            raise ClientClosed("the client was closed") from None
+            raise ClientClosed("the client is closed") from None
         except BaseException:
             future.cancel()
             raise
 
     def run(self, work: Callable[[], ResultT]) -> ResultT:
-        """The result of a function that has to run where the client lives."""
+        """Run a function on the loop's thread and return its result; raises as `call` does."""
 
-        async def there() -> ResultT:
+        async def call_work() -> ResultT:
             return work()
 
-        return self.call(there())
+        return self.call(call_work())
 
     def close(self) -> None:
-        """End the thread; what still waits in others gets `ClientClosed`."""
+        """End the thread; calls that wait in other threads raise `ClientClosed`."""
         self._check_thread()
         with self._lock:
             if not self._closed:
@@ -75,9 +80,9 @@ class Portal:
         self._check_thread()
         with self._lock:
             if self._closed:
-                raise ClientClosed("the client was closed")
+                raise ClientClosed("the client is closed")
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _check_thread(self) -> None:
         if threading.current_thread() is self._thread:
-            raise WouldDeadlock("a callback of the client must not wait for the client")
+            raise WouldDeadlock("a callback must not make blocking calls to its own client")

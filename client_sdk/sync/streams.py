@@ -1,4 +1,4 @@
-"""What scripts iterate over: streams, events and books, each item fetched when it is asked for."""
+"""Blocking iterators over streams, events and books; each item is fetched on demand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,10 +8,9 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from client_sdk.contract import Position
 from client_sdk.errors import ClientClosed, FloorcastError
+from client_sdk.market.book import BookView, Levels
 from client_sdk.market.live_book import BookStatus, LiveBook
-from client_sdk.market.quotes import BookView, Levels
-from client_sdk.reading.callbacks import Callback
-from client_sdk.streams import MessageStream
+from client_sdk.reading.streams import Callback, MessageStream
 from client_sdk.sync.portal import Portal
 
 ItemT = TypeVar("ItemT")
@@ -20,7 +19,7 @@ ResultT = TypeVar("ResultT")
 
 
 class ClosableItems(Protocol[ItemT_co]):
-    """What is iterated over on the other side."""
+    """An async iterator that can be closed."""
 
     async def __anext__(self) -> ItemT_co: ...
 
@@ -28,7 +27,7 @@ class ClosableItems(Protocol[ItemT_co]):
 
 
 class SyncIterator(Generic[ItemT]):
-    """An iterator that ends where the client is closed; close it to end it before."""
+    """A blocking iterator; it ends when it or the client is closed."""
 
     def __init__(self, portal: Portal, items: ClosableItems[ItemT]) -> None:
         self._portal = portal
@@ -44,7 +43,7 @@ class SyncIterator(Generic[ItemT]):
             raise StopIteration from None
 
     def close(self) -> None:
-        """End it; what was not read is dropped."""
+        """End it; unread items are dropped."""
         self._portal.run(self._items.close)
 
     def __enter__(self) -> Self:
@@ -60,9 +59,9 @@ class SyncIterator(Generic[ItemT]):
 
 
 class SyncStream(SyncIterator[ItemT]):
-    """Messages; leaving a loop over it, closing it or dropping it ends its subscription.
+    """An iterator of messages; leaving its loop, closing or dropping it ends its subscription.
 
-    `with` waits until the server has answered for every topic, and closes it at the end.
+    `with` waits until the server has replied for every topic, and closes it at the end.
     """
 
     def __init__(self, portal: Portal, stream: MessageStream[ItemT]) -> None:
@@ -70,11 +69,11 @@ class SyncStream(SyncIterator[ItemT]):
         self._stream = stream
 
     def position(self, topic: str) -> Position | None:
-        """How far this stream has come in a topic or session, with what waits to be read."""
+        """This stream's position in a topic or session, unread messages included."""
         return self._portal.run(lambda: self._stream.position(topic))
 
     def ready(self) -> None:
-        """Wait until the server has answered for every topic; raises where it refused one."""
+        """Wait until the server has replied for every topic; raises if it refused one."""
         self._portal.call(self._stream.ready())
 
     def __enter__(self) -> Self:
@@ -84,13 +83,12 @@ class SyncStream(SyncIterator[ItemT]):
 
 @dataclass(frozen=True, slots=True)
 class BookState:
-    """One book at one moment: it goes on changing while a script looks at it."""
+    """An immutable copy of a book, which itself keeps changing."""
 
     symbol: str
     status: BookStatus
     bids: Levels
     asks: Levels
-    # The highest price that somebody would pay, and the lowest that somebody would take.
     best_bid: Decimal | None
     best_ask: Decimal | None
     mid: Decimal | None
@@ -98,7 +96,7 @@ class BookState:
 
 
 class SyncBook(BookView):
-    """`with` waits for the first state; a loop gets a `BookState` after each change."""
+    """`with` waits for the first state; a loop yields a `BookState` after each change."""
 
     def __init__(self, portal: Portal, book: LiveBook) -> None:
         self._portal = portal
@@ -106,30 +104,30 @@ class SyncBook(BookView):
 
     @property
     def now(self) -> BookState:
-        """All of it as it is at this moment."""
+        """A copy of the book as it is now."""
         return self._portal.run(self._state)
 
     @property
     def symbol(self) -> str:
-        """Whose book it is."""
+        """The symbol of this book."""
         return self._book.symbol
 
     @property
     def status(self) -> BookStatus:
-        """How far it can be relied on now."""
+        """The reliability of the book now."""
         return self._portal.run(lambda: self._book.status)
 
     @property
     def resyncs(self) -> int:
-        """How often it differed and was fetched anew."""
+        """How often the book was out of step and needed a snapshot."""
         return self._portal.run(lambda: self._book.resyncs)
 
     def ready(self) -> None:
-        """Wait until the server has answered; raises where it refused."""
+        """Wait until the server has replied; raises if it refused."""
         self._portal.call(self._book.ready())
 
     def close(self) -> None:
-        """Keep it no more."""
+        """End its subscription."""
         self._portal.run(self._book.close)
 
     def __iter__(self) -> Self:
@@ -175,7 +173,7 @@ class SyncBook(BookView):
 
 
 class SyncCallback:
-    """One function that is called on the client's thread; `close` ends that."""
+    """A function that is called on the client's thread; `close` stops that."""
 
     def __init__(self, portal: Portal, callback: Callback) -> None:
         self._portal = portal
@@ -183,11 +181,11 @@ class SyncCallback:
 
     @property
     def error(self) -> FloorcastError | None:
-        """Why no more items come, where that was not by `close`."""
+        """The error that ended the stream; None if it runs or was closed."""
         return self._callback.error
 
     def close(self) -> None:
-        """Call it no more."""
+        """Stop calling the function."""
         self._portal.run(self._callback.close)
 
 

@@ -1,4 +1,4 @@
-"""A loop whose time passes when nothing is left to do: hours of waiting cost nothing."""
+"""An event loop in virtual time: it skips waits, so hours pass in milliseconds."""
 
 import asyncio
 import selectors
@@ -9,7 +9,7 @@ ResultT = TypeVar("ResultT")
 
 
 class _SkippingSelector(selectors.DefaultSelector):
-    """Does not wait: the time that it would take is added to the clock."""
+    """Adds the timeout to its clock instead of waiting."""
 
     elapsed_seconds = 0.0
 
@@ -21,7 +21,7 @@ class _SkippingSelector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Python's own loop on a clock that jumps."""
+    """The standard loop on a virtual clock."""
 
     def __init__(self) -> None:
         self._skipping_selector = _SkippingSelector()
@@ -32,7 +32,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run in virtual time."""
+    """Run a coroutine in virtual time."""
     loop = VirtualLoop()
     try:
         return loop.run_until_complete(main)

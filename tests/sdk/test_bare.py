@@ -22,7 +22,7 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] in BLOCKED))
 """
 
 
-def test_it_works_where_nothing_of_the_server_is_installed() -> None:
+def test_sdk_works_without_the_servers_dependencies() -> None:
     ran = subprocess.run([sys.executable, "-c", _BARE], capture_output=True, text=True, check=False)
     assert ran.stderr == ""
     assert ran.stdout == "[]\n"

@@ -30,10 +30,10 @@ from tests.kit.clients.sdk import (
 from tests.kit.server.in_process import PRICE, running
 
 
-async def test_the_example_of_the_contract_runs() -> None:
-    async with running() as floor, no_leftover_tasks():
-        get_token = floor.token
-        async with Client(floor.url, token=get_token) as client:
+async def test_documented_example_runs() -> None:
+    async with running() as node, no_leftover_tasks():
+        get_token = node.token
+        async with Client(node.url, token=get_token) as client:
             heard = []
             stream = client.market.prices("BTCUSDT", "ETHUSDT")
             await client.market.publish("PRICE:BTCUSDT", {**PRICE, "last": "5"})
@@ -43,12 +43,12 @@ async def test_the_example_of_the_contract_runs() -> None:
                 if len(heard) == 2:
                     break
             assert sorted(heard) == [("BTCUSDT", "5"), ("ETHUSDT", "6")]
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_states_are_told_as_they_change() -> None:
-    async with running() as floor:
-        client = client_of(floor)
+async def test_state_callback_gets_each_change() -> None:
+    async with running() as node:
+        client = client_of(node)
         seen: list[ClientState] = []
         ignored: list[ClientState] = []
         client.on_state(seen.append)
@@ -56,7 +56,7 @@ async def test_states_are_told_as_they_change() -> None:
         states = [client.state]
         async with client:
             states.append(client.state)
-            abort_connections(floor)
+            abort_connections(node)
             await wait_until(lambda: client.stats.reconnects == 1)
         assert states == [ClientState.IDLE, ClientState.ONLINE]
         assert seen == [
@@ -70,107 +70,107 @@ async def test_states_are_told_as_they_change() -> None:
         assert ignored == []
 
 
-async def test_a_callback_that_fails_does_not_end_the_connection(
+async def test_failing_state_callback_does_not_end_the_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(state: ClientState) -> None:
         raise RuntimeError("a user's mistake")
 
-    async with running() as floor:
-        client = client_of(floor)
+    async with running() as node:
+        client = client_of(node)
         client.on_state(fail)
         async with client:
             assert client.state is ClientState.ONLINE
-    assert "a callback for states failed" in caplog.text
+    assert "a state callback failed" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["string", "plain", "async", "gives a coroutine"])
-async def test_a_token_may_be_a_string_or_a_function_of_any_kind(kind: str) -> None:
-    async with running() as floor:
+async def test_token_source_is_a_string_or_any_function(kind: str) -> None:
+    async with running() as node:
 
         async def fetch() -> str:
             await asyncio.sleep(0)
-            return floor.token()
+            return node.token()
 
         sources: dict[str, TokenSource] = {
-            "string": floor.token(),
-            "plain": floor.token,
+            "string": node.token(),
+            "plain": node.token,
             "async": fetch,
             "gives a coroutine": lambda: fetch(),
         }
-        async with client_of(floor, sources[kind]) as client:
+        async with client_of(node, sources[kind]) as client:
             assert client.state is ClientState.ONLINE
 
 
-async def test_a_function_for_tokens_is_asked_for_each_connection() -> None:
-    async with running() as floor:
+async def test_token_function_is_called_for_each_connection() -> None:
+    async with running() as node:
         given = []
 
         def give() -> str:
-            given.append(floor.token())
+            given.append(node.token())
             return given[-1]
 
-        async with client_of(floor, give) as client:
+        async with client_of(node, give) as client:
             assert len(given) == 1
-            abort_connections(floor)
+            abort_connections(node)
             await wait_until(lambda: client.stats.reconnects == 1)
             assert len(given) == 2
 
 
-async def test_a_function_for_tokens_that_fails_at_times_is_asked_again() -> None:
-    async with running() as floor:
+async def test_token_function_that_failed_is_called_again() -> None:
+    async with running() as node:
         asked = []
 
         def give() -> str:
             asked.append(1)
             if len(asked) < 3:
                 raise OSError("the token service is down")
-            return floor.token()
+            return node.token()
 
-        async with client_of(floor, give) as client:
+        async with client_of(node, give) as client:
             assert client.state is ClientState.ONLINE
         assert len(asked) == 3
 
 
-async def test_a_namespace_that_gets_no_token_is_tried_again_and_costs_the_other_nothing() -> None:
-    async with running() as floor, no_leftover_tasks():
+async def test_failed_token_for_one_namespace_does_not_affect_the_other() -> None:
+    async with running() as node, no_leftover_tasks():
         asked: list[int] = []
 
         def token() -> str:
             asked.append(len(asked))
             if len(asked) == 2:
                 raise OSError("not now")
-            return floor.token()
+            return node.token()
 
-        async with client_of(floor, token) as client, client.session.join("s"):
+        async with client_of(node, token) as client, client.session.join("s"):
             assert (len(asked), client.stats.reconnects) == (3, 0)
 
 
-async def test_a_function_for_tokens_that_hangs_is_not_waited_for() -> None:
-    async with running() as floor, no_leftover_tasks():
+async def test_hanging_token_function_times_out() -> None:
+    async with running() as node, no_leftover_tasks():
 
         async def hang() -> str:
             await asyncio.Event().wait()
             raise AssertionError
 
-        client = client_of(floor, hang, token_seconds=0.01)
+        client = client_of(node, hang, token_seconds=0.01)
         assert isinstance((await start_error(client)).__cause__, TokenUnavailable)
         assert client.state is ClientState.CLOSED
 
 
 @pytest.mark.parametrize("given", [5, None])
-async def test_a_function_that_gives_something_else_is_said_to(given: Any) -> None:
-    async with running() as floor:
-        client = client_of(floor, lambda: given)
-        assert "gave something else" in (await start_error(client)).message
+async def test_token_function_must_return_a_string(given: Any) -> None:
+    async with running() as node:
+        client = client_of(node, lambda: given)
+        assert "must return a string" in (await start_error(client)).message
 
 
 @pytest.mark.parametrize(
     ("token", "code"), [("x", "auth.invalid"), (None, "auth.missing"), ("", "auth.missing")]
 )
-async def test_a_token_that_stays_wrong_ends_the_client(token: str | None, code: str) -> None:
-    async with running() as floor, no_leftover_tasks():
-        client = Client(floor.url, token, config=config())
+async def test_wrong_string_token_ends_the_client(token: str | None, code: str) -> None:
+    async with running() as node, no_leftover_tasks():
+        client = Client(node.url, token, config=config())
         with pytest.raises(AuthenticationError) as caught:
             await client.start()
         assert caught.value.code == code
@@ -181,76 +181,76 @@ async def test_a_token_that_stays_wrong_ends_the_client(token: str | None, code:
             await client.market.publish("PRICE:A", PRICE)
         with pytest.raises(AuthenticationError):
             await client.session.join("a")
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_a_function_that_keeps_giving_wrong_tokens_ends_it_as_well() -> None:
-    async with running() as floor:
+async def test_function_that_keeps_returning_wrong_tokens_ends_the_client() -> None:
+    async with running() as node:
         given = []
 
         def give() -> str:
-            given.append(floor.token(audience="another"))
+            given.append(node.token(audience="another"))
             return given[-1]
 
         with pytest.raises(AuthenticationError) as caught:
-            await client_of(floor, give).start()
+            await client_of(node, give).start()
         assert caught.value.code == "auth.invalid"
         assert len(given) == 3
 
 
-async def test_an_expired_token_is_followed_by_a_fresh_one() -> None:
-    async with running() as floor:
-        expired = floor.token(ttl_seconds=1)
-        floor.pass_time(100)
+async def test_expired_token_is_replaced_by_a_fresh_one() -> None:
+    async with running() as node:
+        expired = node.token(ttl_seconds=1)
+        node.pass_time(100)
         given: list[str] = []
 
         def give() -> str:
-            given.append(floor.token() if given else expired)
+            given.append(node.token() if given else expired)
             return given[-1]
 
-        async with client_of(floor, give) as client:
+        async with client_of(node, give) as client:
             assert client.state is ClientState.ONLINE
         assert len(given) == 2
 
 
-async def test_a_string_that_expires_ends_the_client_with_its_streams() -> None:
+async def test_expired_string_token_ends_the_client_and_its_streams() -> None:
     async with (
-        running() as floor,
+        running() as node,
         no_leftover_tasks(),
-        client_of(floor, floor.token(ttl_seconds=60)) as client,
+        client_of(node, node.token(ttl_seconds=60)) as client,
     ):
         stream = client.market.prices("A")
         await stream.ready()
-        floor.pass_time(70)
+        node.pass_time(70)
         with pytest.raises(AuthenticationError) as caught:
             await anext(stream)
         assert caught.value.code == "auth.expired"
         assert client.state is ClientState.CLOSED
 
 
-async def test_a_token_is_refreshed_ahead_of_its_end_without_a_reconnect() -> None:
-    async with running() as floor:
+async def test_token_is_renewed_without_a_reconnect() -> None:
+    async with running() as node:
         given: list[str] = []
 
         async def give() -> str:
-            given.append(floor.token(ttl_seconds=60))
+            given.append(node.token(ttl_seconds=60))
             return given[-1]
 
         def fresh(peer: JoinedClient) -> bool:
-            return peer.principal.expires_at > floor.clock.time() + 50
+            return peer.principal.expires_at > node.clock.time() + 50
 
-        async with client_of(floor, give) as client, client.session.join("s") as session:
+        async with client_of(node, give) as client, client.session.join("s") as session:
             for _ in range(3):
-                floor.pass_time(40)
-                await wait_until(lambda: all(map(fresh, floor.server.context.clients())))
+                node.pass_time(40)
+                await wait_until(lambda: all(map(fresh, node.server.context.clients())))
             await session.send({"still": "here"})
             assert client.stats.reconnects == 0
 
 
-async def test_a_refresh_that_fails_ends_in_a_reconnect_with_a_fresh_token(
+async def test_failed_renewal_leads_to_a_reconnect_with_a_fresh_token(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with running() as floor:
+    async with running() as node:
         asked, is_down = 0, False
 
         def give() -> str:
@@ -258,30 +258,30 @@ async def test_a_refresh_that_fails_ends_in_a_reconnect_with_a_fresh_token(
             asked += 1
             if is_down:
                 raise OSError("the token service is down")
-            return floor.token(ttl_seconds=60)
+            return node.token(ttl_seconds=60)
 
-        async with client_of(floor, give) as client:
+        async with client_of(node, give) as client:
             is_down = True
-            floor.pass_time(40)
+            node.pass_time(40)
             await wait_until(lambda: asked >= 2)
-            floor.pass_time(40)
+            node.pass_time(40)
             await wait_until(lambda: client.state is ClientState.OFFLINE)
             is_down = False
             await wait_until(lambda: client.stats.reconnects == 1)
-    assert "the token was not refreshed" in caplog.text
+    assert "token renewal failed" in caplog.text
 
 
-async def test_no_server_is_said_within_the_time_to_start() -> None:
+async def test_start_without_a_server_times_out() -> None:
     async with no_leftover_tasks():
         client = Client("http://127.0.0.1:9", "x", config=config())
         assert (await start_error(client)).code == "client.unreachable"
         assert client.state is ClientState.CLOSED
 
 
-async def test_a_server_that_comes_late_is_waited_for() -> None:
-    async with running() as floor:
-        port = floor.port
-    client = Client(f"http://127.0.0.1:{port}", floor.token(), config=config())
+async def test_start_waits_for_a_late_server() -> None:
+    async with running() as node:
+        port = node.port
+    client = Client(f"http://127.0.0.1:{port}", node.token(), config=config())
     starting = asyncio.create_task(client.start())
     await wait_until(lambda: client.state is ClientState.OFFLINE)
     async with running({"server.port": port}):
@@ -290,9 +290,9 @@ async def test_a_server_that_comes_late_is_waited_for() -> None:
         await client.close()
 
 
-async def test_a_client_is_started_once_and_closed_as_often_as_one_likes() -> None:
-    async with running() as floor, no_leftover_tasks():
-        client = client_of(floor)
+async def test_client_starts_once_and_closes_repeatedly() -> None:
+    async with running() as node, no_leftover_tasks():
+        client = client_of(node)
         async with client:
             with pytest.raises(ClientClosed):
                 await client.start()
@@ -303,9 +303,9 @@ async def test_a_client_is_started_once_and_closed_as_often_as_one_likes() -> No
 
 
 @pytest.mark.parametrize("turns", range(1, 9))
-async def test_closing_leaves_nothing_behind_where_it_is_cancelled(turns: int) -> None:
-    async with running() as floor, no_leftover_tasks():
-        client = client_of(floor)
+async def test_cancelled_close_leaves_nothing_behind(turns: int) -> None:
+    async with running() as node, no_leftover_tasks():
+        client = client_of(node)
         await client.start()
         client.market.on("TRADES:A", lambda item: None)
         (await client.session.join("s")).on_message(lambda item: None)
@@ -316,12 +316,12 @@ async def test_closing_leaves_nothing_behind_where_it_is_cancelled(turns: int) -
         await asyncio.wait([closing])
         assert client.state is ClientState.CLOSED
         await wait_until(lambda: not client_tasks())
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_closing_ends_every_iterator_and_tells_who_waits() -> None:
-    async with running() as floor, no_leftover_tasks():
-        client = client_of(floor)
+async def test_close_ends_iterators_and_raises_in_pending_calls() -> None:
+    async with running() as node, no_leftover_tasks():
+        client = client_of(node)
         await client.start()
         stream = client.market.prices("A")
         session = await client.session.join("s")
@@ -338,44 +338,44 @@ async def test_closing_ends_every_iterator_and_tells_who_waits() -> None:
         assert await asyncio.gather(*readers) == [None] * 4
         with pytest.raises(ClientClosed):
             await session.send({})
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_leaving_is_seen_by_others_at_once() -> None:
+async def test_close_leaves_sessions_at_once() -> None:
     async with (
-        running() as floor,
-        client_of(floor) as watcher,
+        running() as node,
+        client_of(node) as watcher,
         watcher.session.join("s") as session,
     ):
         events = session.events()
-        async with client_of(floor, floor.token("bob")) as client:
+        async with client_of(node, node.token("bob")) as client:
             await client.session.join("s")
         assert isinstance(await anext(events), UserJoined)
         assert isinstance(await anext(events), UserLeft)
 
 
-async def test_a_cut_is_not_a_leave() -> None:
+async def test_disconnect_is_not_a_leave() -> None:
     async with (
-        running() as floor,
-        client_of(floor) as watcher,
+        running() as node,
+        client_of(node) as watcher,
         watcher.session.join("s") as session,
     ):
         events = session.events()
-        async with client_of(floor, floor.token("bob")) as client:
+        async with client_of(node, node.token("bob")) as client:
             theirs = await client.session.join("s")
             assert isinstance(await anext(events), UserJoined)
-            abort_connections(floor)
+            abort_connections(node)
             for each in (theirs, session):
                 await each.send({"back": True})
             assert client.stats.reconnects == watcher.stats.reconnects == 1
         assert isinstance(await anext(events), UserLeft)
 
 
-async def test_the_other_namespace_stays_where_one_is_refused() -> None:
+async def test_refused_namespace_does_not_affect_the_other() -> None:
     async with (
-        running({"auth.market_optional": True}) as floor,
+        running({"auth.market_optional": True}) as node,
         no_leftover_tasks(),
-        Client(floor.url, config=config()) as client,
+        Client(node.url, config=config()) as client,
     ):
         with pytest.raises(AuthenticationError) as caught:
             await client.session.join("s")
@@ -383,12 +383,12 @@ async def test_the_other_namespace_stays_where_one_is_refused() -> None:
         assert client.state is ClientState.ONLINE
         stream = client.market.prices("A")
         await stream.ready()
-        await floor.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.publishing.publish("PRICE:A", PRICE)
         assert (await anext(stream)).data.last == PRICE["last"]
 
 
-async def test_a_message_tells_its_age_by_the_clock_of_the_server() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_message_age_uses_the_servers_clock() -> None:
+    async with running() as node, client_of(node) as client:
         stream = client.market.prices("A")
         await stream.ready()
         # The server of a test lives in another year.
@@ -400,8 +400,8 @@ async def test_a_message_tells_its_age_by_the_clock_of_the_server() -> None:
         assert stats.latency.max_ms < 5000
 
 
-async def test_the_tasks_of_a_client_have_names() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_client_tasks_have_names() -> None:
+    async with running() as node, client_of(node) as client:
         client.market.on("TRADES:A", lambda item: None)
         await client.session.join("s")
         assert client_tasks() == {
@@ -413,10 +413,10 @@ async def test_the_tasks_of_a_client_have_names() -> None:
         }
 
 
-async def test_a_token_of_one_scope_is_enough(caplog: pytest.LogCaptureFixture) -> None:
+async def test_token_with_one_scope_is_enough(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with running() as floor:
-        token = floor.token(scopes=[Scope.SESSION_JOIN])
-        async with client_of(floor, token) as client, client.session.join("s") as session:
+    async with running() as node:
+        token = node.token(scopes=[Scope.SESSION_JOIN])
+        async with client_of(node, token) as client, client.session.join("s") as session:
             assert (await session.send({"a": 1})).position.seq == 1
             assert client.state is ClientState.ONLINE

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
-from client_sdk.contract import Stream
+from client_sdk.contract import AnyMessage, SessionMessage, Stream, TypedMessage
 from client_sdk.data import Item, MissingExtra, MixedMessages, ParquetSink, to_dataframe, to_table
 from client_sdk.errors import FloorcastError
-from client_sdk.models import AnyMessage, Gap, GapReason, SessionMessage, TypedMessage
+from client_sdk.reading.gaps import Gap, GapReason
 from tests.kit.patience import MAX_WAIT_SECONDS
 
 MODELS: TypeAdapter[AnyMessage] = TypeAdapter(TypedMessage)
@@ -55,7 +55,7 @@ def rows(items: Sequence[Item], *names: str, exact: bool = False) -> list[tuple[
     return list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
 
 
-def test_a_price_is_a_row_with_its_place_and_its_numbers() -> None:
+def test_price_is_a_row_with_position_and_numbers() -> None:
     tick = message(Stream.PRICE, 3, PRICE, merged=2, age_ms=9, prev=1)
     (row,) = to_table([tick]).to_pylist()
     assert row == {
@@ -79,18 +79,18 @@ def test_a_price_is_a_row_with_its_place_and_its_numbers() -> None:
     }
 
 
-def test_numbers_can_be_the_text_that_was_published() -> None:
+def test_exact_table_keeps_the_published_text() -> None:
     assert rows([message(Stream.PRICE, 1, PRICE)], "bid", exact=True) == [("1.00",)]
     assert rows([message(Stream.TRADES, 1, TRADES)], "qty", exact=True) == [("2.50",), ("1",)]
 
 
-def test_what_a_publisher_added_is_kept_as_json() -> None:
+def test_extra_fields_of_a_publisher_become_json() -> None:
     tick = message(Stream.PRICE, 1, {**PRICE, "venue": "x", "bids": 3})
     ((data,),) = rows([tick], "data")
     assert json.loads(str(data)) == {"venue": "x", "bids": 3}
 
 
-def test_each_deal_is_a_row() -> None:
+def test_each_trade_is_a_row() -> None:
     found = rows(
         [message(Stream.TRADES, 4, {**TRADES, "venue": "x"})],
         *("seq", "trade_id", "side", "price", "qty", "data"),
@@ -117,18 +117,18 @@ def test_each_level_of_a_book_is_a_row() -> None:
     ],
     ids=["a book", "deals"],
 )
-def test_a_message_with_nothing_in_it_has_a_row_all_the_same(empty: AnyMessage) -> None:
+def test_empty_message_has_a_row(empty: AnyMessage) -> None:
     assert rows([empty], "seq", "type", "price") == [(4, "snapshot", None)]
 
 
-def test_private_messages_are_json_beside_their_place() -> None:
+def test_private_message_is_a_row_with_json_data() -> None:
     alert = message(Stream.RISK_ALERTS, 2, {"level": 3, "message": "hé", "more": [1]})
     ((topic, data),) = rows([alert], "topic", "data")
     assert topic == "RISK_ALERTS"
     assert json.loads(str(data)) == {"level": 3, "message": "hé", "more": [1]}
 
 
-def test_what_was_said_in_a_session_is_a_row_with_who_said_it() -> None:
+def test_session_message_is_a_row_with_its_user() -> None:
     ((topic, seq, message_id, user, data),) = rows(
         [session_message(3)], "topic", "seq", "id", "user_id", "data"
     )
@@ -136,7 +136,7 @@ def test_what_was_said_in_a_session_is_a_row_with_who_said_it() -> None:
     assert json.loads(str(data)) == {"text": "hé"}
 
 
-def test_a_gap_has_a_row_of_its_own_in_its_place() -> None:
+def test_gap_is_a_row_between_messages() -> None:
     items = [message(Stream.TRADES, 7, TRADES), GAP, message(Stream.TRADES, 11, TRADES)]
     found = rows(items, "seq", "gap", "missed_from", "missed_to", "reason")
     assert found == [
@@ -146,26 +146,26 @@ def test_a_gap_has_a_row_of_its_own_in_its_place() -> None:
     ]
 
 
-def test_a_gap_before_the_first_message_and_one_without_an_end_are_rows_too() -> None:
+def test_leading_gap_without_an_end_is_a_row() -> None:
     lost = Gap("TRADES:A", "e0", 1, None, GapReason.EPOCH)
     found = rows([lost, message(Stream.TRADES, 1, TRADES)], "epoch", "gap", "missed_to")
     assert found[0] == ("e0", True, None)
 
 
-def test_a_table_of_nothing_has_the_columns_that_all_have() -> None:
+def test_empty_table_has_the_common_columns() -> None:
     assert to_table([]).num_rows == 0
     assert to_table([GAP]).column_names == to_table([]).column_names
     assert "missed_from" in to_table([]).column_names
 
 
-def test_two_kinds_of_message_are_not_mixed() -> None:
+def test_table_refuses_a_second_kind_of_message() -> None:
     with pytest.raises(MixedMessages, match="PriceMessage") as caught:
         to_table([message(Stream.TRADES, 1, TRADES), message(Stream.PRICE, 1, PRICE)])
     assert caught.value.code == "client.mixed_messages"
     assert isinstance(caught.value, FloorcastError)
 
 
-def test_a_data_frame_keeps_whole_numbers_whole_beside_a_gap() -> None:
+def test_data_frame_keeps_integers_beside_a_gap() -> None:
     frame = to_dataframe([message(Stream.TRADES, 7, TRADES), GAP])
     assert isinstance(frame, pd.DataFrame)
     assert str(frame["seq"].dtype) == "Int64"
@@ -180,7 +180,7 @@ def test_many_messages_are_one_table() -> None:
     assert table.column("seq").to_pylist() == list(range(1, count + 1))
 
 
-def test_a_parquet_file_is_written_in_parts_and_read_back_whole(tmp_path: Path) -> None:
+def test_parquet_file_is_written_in_batches(tmp_path: Path) -> None:
     path = tmp_path / "deals.parquet"
     with ParquetSink(path, rows_per_batch=4) as sink:
         sink.add(GAP)
@@ -195,7 +195,7 @@ def test_a_parquet_file_is_written_in_parts_and_read_back_whole(tmp_path: Path) 
     file.close()
 
 
-def test_a_parquet_file_is_of_the_kind_of_its_first_message(tmp_path: Path) -> None:
+def test_parquet_file_takes_the_kind_of_its_first_message(tmp_path: Path) -> None:
     path = tmp_path / "prices.parquet"
     with ParquetSink(path) as sink:
         sink.add(message(Stream.PRICE, 1, PRICE))
@@ -204,14 +204,14 @@ def test_a_parquet_file_is_of_the_kind_of_its_first_message(tmp_path: Path) -> N
     assert pq.read_table(path).column("last").to_pylist() == [1.1]
 
 
-def test_a_parquet_file_that_began_with_gaps_alone_takes_nothing_else(tmp_path: Path) -> None:
+def test_parquet_file_that_starts_with_gaps_only_refuses_messages(tmp_path: Path) -> None:
     with ParquetSink(tmp_path / "gaps.parquet", rows_per_batch=1) as sink:
         sink.add(GAP)
-        with pytest.raises(MixedMessages, match="only gaps"):
+        with pytest.raises(MixedMessages, match="gaps only"):
             sink.add(session_message(1))
 
 
-def test_a_sink_may_be_closed_twice_and_is_readable_when_nothing_came(tmp_path: Path) -> None:
+def test_empty_sink_closes_twice_and_is_readable(tmp_path: Path) -> None:
     sink = ParquetSink(tmp_path / "none.parquet", exact=True)
     sink.close()
     sink.close()
@@ -219,7 +219,7 @@ def test_a_sink_may_be_closed_twice_and_is_readable_when_nothing_came(tmp_path: 
 
 
 @pytest.mark.parametrize("library", ["pyarrow", "pandas"])
-def test_a_missing_library_is_an_error_that_says_what_to_install(
+def test_missing_library_error_names_the_extra(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
@@ -229,6 +229,6 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(
     assert isinstance(caught.value, ImportError)
 
 
-def test_none_of_the_libraries_is_needed_before_a_table_is_made() -> None:
+def test_data_module_imports_without_its_libraries() -> None:
     blocked = "import sys; sys.modules.update(pyarrow=None, pandas=None); import client_sdk.data"
     subprocess.run([sys.executable, "-c", blocked], check=True, timeout=MAX_WAIT_SECONDS)

@@ -21,12 +21,12 @@ def kinds(root: type[FloorcastError]) -> Iterator[type[FloorcastError]]:
 
 
 @pytest.mark.parametrize("name", client_sdk.__all__)
-def test_every_public_name_is_explained(name: str) -> None:
+def test_every_public_name_is_documented(name: str) -> None:
     assert name in NAMED
 
 
 @pytest.mark.parametrize("error", list(kinds(FloorcastError))[1:], ids=lambda kind: kind.__name__)
-def test_every_error_is_explained_with_its_code(error: type[FloorcastError]) -> None:
+def test_every_error_is_documented_with_its_code(error: type[FloorcastError]) -> None:
     row = re.search(rf"^\| `{error.__name__}` \|.*$", WORDS, re.MULTILINE)
     assert row
     if error.default_code != FloorcastError.default_code:
@@ -34,5 +34,5 @@ def test_every_error_is_explained_with_its_code(error: type[FloorcastError]) -> 
 
 
 @pytest.mark.parametrize("settings", [ClientConfig, Stats])
-def test_every_setting_and_figure_is_explained(settings: type[ClientConfig | Stats]) -> None:
+def test_every_setting_and_counter_is_documented(settings: type[ClientConfig | Stats]) -> None:
     assert set(settings.__dataclass_fields__) <= NAMED

@@ -9,17 +9,17 @@ from tests.kit.server.in_process import running
 from tests.sdk import every_name
 
 
-async def test_the_program_with_every_public_name_runs() -> None:
-    async with running() as floor:
-        lines = await every_name.tour(floor.url, floor.token())
+async def test_program_with_every_public_name_runs() -> None:
+    async with running() as node:
+        lines = await every_name.tour(node.url, node.token())
         assert lines[-1] == "ended CLOSED"
         assert any(line.startswith("auth.forbidden") for line in lines)
-        last = await asyncio.to_thread(every_name.script, floor.url, floor.token())
+        last = await asyncio.to_thread(every_name.script, node.url, node.token())
         assert last == ["1.01"]
-        await floor.until_empty()
+        await node.until_empty()
 
 
-def test_it_has_every_public_name() -> None:
+def test_program_uses_every_public_name() -> None:
     used = set(re.findall(r"\bsdk\.(\w+)", Path(every_name.__file__).read_text()))
     assert set(client_sdk.__all__) - used == set()
     assert used - set(client_sdk.__all__) == set()

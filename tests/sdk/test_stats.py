@@ -6,7 +6,7 @@ import statistics
 from client_sdk.stats import Counters, Latencies, Latency
 
 
-def test_percentiles_are_right_to_a_tenth() -> None:
+def test_percentiles_are_exact_to_ten_percent() -> None:
     draw = random.Random(1)
     values = [draw.lognormvariate(1.0, 2.0) for _ in range(10_000)]
     latencies = Latencies()
@@ -21,7 +21,7 @@ def test_percentiles_are_right_to_a_tenth() -> None:
     assert exact[98] * 0.9 <= summary.p99_ms <= exact[98] * 1.12
 
 
-def test_extremes_have_their_place() -> None:
+def test_latencies_accept_extremes() -> None:
     latencies = Latencies()
     assert latencies.summary() == Latency()
     latencies.add(0.0)
@@ -30,7 +30,7 @@ def test_extremes_have_their_place() -> None:
     assert latencies.summary().max_ms == 1e12
 
 
-def test_a_snapshot_stays_as_it_was() -> None:
+def test_stats_snapshot_is_immutable() -> None:
     counters = Counters()
     before = counters.snapshot(0.0)
     counters.received += 1

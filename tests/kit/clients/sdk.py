@@ -1,4 +1,4 @@
-"""What tests of the client share: clients in a hurry, and looks at what they leave behind."""
+"""SDK clients with short delays, and checks for what they leave behind."""
 
 import asyncio
 import contextlib
@@ -16,31 +16,29 @@ FAST_BACKOFF = BackoffConfig(least_seconds=0.001, first_seconds=0.002, most_seco
 
 
 def config(**changes: Any) -> ClientConfig:
-    """Short waits, as tests want them."""
-    return ClientConfig(
-        **{
-            "backoff": FAST_BACKOFF,
-            "start_seconds": MAX_WAIT_SECONDS,
-            "close_seconds": 0.5,
-            **changes,
-        }
-    )
+    """A configuration with short delays."""
+    defaults = {
+        "backoff": FAST_BACKOFF,
+        "start_seconds": MAX_WAIT_SECONDS,
+        "close_seconds": 0.5,
+    }
+    return ClientConfig(**{**defaults, **changes})
 
 
-def client_of(floor: RunningServer, token: TokenSource = None, **changes: Any) -> Client:
+def client_of(node: RunningServer, token: TokenSource = None, **changes: Any) -> Client:
     """A client of this server."""
-    return Client(floor.url, floor.token() if token is None else token, config=config(**changes))
+    return Client(node.url, node.token() if token is None else token, config=config(**changes))
 
 
 async def wait_until(condition: Callable[[], object]) -> None:
-    """Wait until something is so; fails the test when it never is."""
+    """Wait until the condition is true; fails the test on a timeout."""
     async with asyncio.timeout(MAX_WAIT_SECONDS):
         while not condition():
             await asyncio.sleep(0.001)
 
 
 async def start_error(client: Client) -> ServerUnavailable:
-    """Why it does not start: as soon as an attempt has failed, the time for it is over."""
+    """The error of a start that times out, right after its first failed attempt."""
     loop = asyncio.get_running_loop()
     now = loop.time
     starting = asyncio.ensure_future(client.start())
@@ -52,14 +50,14 @@ async def start_error(client: Client) -> ServerUnavailable:
     return caught.value
 
 
-def abort_connections(floor: RunningServer) -> None:
-    """The server is gone for everybody, without a word."""
-    for connection in floor.server.sockets.connections():
-        connection.abort("a test cuts it")
+def abort_connections(node: RunningServer) -> None:
+    """Cut all connections of a server without closing handshakes."""
+    for connection in node.server.sockets.connections():
+        connection.abort("cut by a test")
 
 
 def client_tasks() -> set[str]:
-    """The client's own tasks; the server's have names of their own kind."""
+    """The names of the running tasks of SDK clients."""
     names = {
         "floorcast-supervisor",
         "floorcast-read",
@@ -69,13 +67,13 @@ def client_tasks() -> set[str]:
         "floorcast-callback",
         "floorcast-notices",
     }
-    # The server has a publisher too: for threads.
+    # The server in the same process has a task of this name too.
     names.discard("floorcast-publisher")
     return {each.get_name() for each in asyncio.all_tasks()} & names
 
 
 @contextlib.asynccontextmanager
 async def no_leftover_tasks() -> AsyncIterator[None]:
-    """After the block no task of a client runs."""
+    """Assert that no task of a client runs after the block."""
     yield
     assert client_tasks() == set()

@@ -1,4 +1,4 @@
-"""A server that says what a test tells it to, right or wrong."""
+"""A server that sends what a test scripts, valid or not."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ HANDSHAKE = '0{"sid":"x","pingInterval":25000,"pingTimeout":20000}'
 
 
 class ScriptedConnection:
-    """One client's connection."""
+    """The server's side of one connection."""
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
         self.socket = socket
@@ -27,11 +27,11 @@ class ScriptedConnection:
         return await self.socket.receive_str()
 
     async def send_handshake(self, handshake: str = HANDSHAKE) -> None:
-        """Shake hands."""
+        """Send the Engine.IO handshake."""
         await self.send(handshake)
 
     async def accept_namespace(self, namespace: str = "/market") -> dict[str, Any]:
-        """Let the client into a namespace; what it brought."""
+        """Accept the client's CONNECT to a namespace; returns its `auth`."""
         packet = await self.receive()
         assert packet.startswith(f"40{namespace},"), packet
         await self.send(f'40{namespace},{{"sid":"y"}}', welcome(namespace))
@@ -39,39 +39,39 @@ class ScriptedConnection:
         return auth
 
     async def accept(self) -> dict[str, Any]:
-        """Shake hands and let the client into the market; what it brought."""
+        """Send the handshake and accept the client in `/market`; returns its `auth`."""
         await self.send_handshake()
         return await self.accept_namespace()
 
     async def receive_request(self) -> tuple[str, str, Any]:
-        """The start of its answer, the event and the body of what the client asks."""
+        """The next request: the head of its ACK packet, the event and the body."""
         packet = await self.receive()
         if packet.startswith("41"):
-            raise ConnectionError("the client takes leave")
+            raise ConnectionError("the client left the namespace")
         head, start = packet[: packet.index("[")], packet.index("[")
         event, body = json.loads(packet[start:])
         return "43" + head[2:], event, body
 
     async def reply(self, head: str, body: object) -> None:
-        """Answer it."""
+        """Reply to a request."""
         await self.send(f"{head}[{json.dumps(body)}]")
 
     async def grant_subscription(self, topic: str, **state: object) -> None:
-        """Grant the subscription that is asked for."""
+        """Receive a subscribe request and grant it."""
         head, event, body = await self.receive_request()
         assert event == "subscribe"
         assert topic in body["topics"]
-        each = {"status": "CONNECTED", "epoch": "e", "seq": 0, "interval_ms": 0, **state}
-        await self.reply(head, {"ok": True, "topics": {topic: each}})
+        granted = {"status": "CONNECTED", "epoch": "e", "seq": 0, "interval_ms": 0, **state}
+        await self.reply(head, {"ok": True, "topics": {topic: granted}})
 
     async def wait_closed(self) -> None:
-        """Read until the client goes."""
+        """Read until the client closes the connection."""
         async for _ in self.socket:
             pass
 
 
 def welcome(namespace: str) -> str:
-    """The first event."""
+    """A `welcome` event."""
     return event(
         namespace,
         "welcome",
@@ -85,7 +85,7 @@ def welcome(namespace: str) -> str:
 
 
 def event(namespace: str, name: str, **body: object) -> str:
-    """An event as a packet."""
+    """An EVENT packet."""
     return f"42{namespace},{json.dumps([name, body])}"
 
 
@@ -93,13 +93,13 @@ Script = Callable[[ScriptedConnection], Awaitable[None]]
 
 
 class ScriptedServer:
-    """The server; each connection plays the next script, the last one again and again."""
+    """Plays the next script on each connection; the last one repeats."""
 
     def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
         self.connection_count = 0
         self.url = ""
-        # What went wrong in a script is the test's failure, not a closed socket.
+        # A failed assertion in a script fails the test, instead of just closing a socket.
         self.failures: list[BaseException] = []
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
@@ -112,7 +112,7 @@ class ScriptedServer:
         except (AssertionError, ValueError, KeyError) as failure:
             self.failures.append(failure)
         except (TypeError, ConnectionError, RuntimeError):
-            # The client has gone in the middle of it.
+            # The client closed the connection halfway.
             pass
         return socket
 
@@ -133,6 +133,6 @@ class ScriptedServer:
         assert self.failures == []
 
 
-async def hang_up(visit: ScriptedConnection) -> None:
-    """Hang up at once."""
+async def hang_up(connection: ScriptedConnection) -> None:
+    """Close the connection at once."""
     await asyncio.sleep(0)

@@ -6,7 +6,7 @@ from client_sdk import BackoffConfig
 from client_sdk.connection.backoff import Backoff
 
 
-def test_the_bound_doubles_up_to_the_most_and_the_least_stays() -> None:
+def test_bound_doubles_up_to_the_most_seconds() -> None:
     config = BackoffConfig(least_seconds=0.1, first_seconds=1.0, most_seconds=5.0)
     longest = Backoff(config, lambda: 1.0)
     assert [longest.next_seconds() for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
@@ -14,7 +14,7 @@ def test_the_bound_doubles_up_to_the_most_and_the_least_stays() -> None:
     assert [shortest.next_seconds() for _ in range(3)] == [0.1, 0.1, 0.1]
 
 
-def test_only_a_connection_that_was_stable_lets_it_begin_anew() -> None:
+def test_only_a_stable_connection_resets_the_delay() -> None:
     backoff = Backoff(BackoffConfig(first_seconds=1.0), lambda: 1.0)
     backoff.next_seconds()
     backoff.reset_if_stable(29.9)
@@ -23,12 +23,12 @@ def test_only_a_connection_that_was_stable_lets_it_begin_anew() -> None:
     assert backoff.next_seconds() == 1.0
 
 
-def test_weeks_without_a_server_are_waited_out() -> None:
+def test_backoff_survives_weeks_without_a_server() -> None:
     backoff = Backoff(BackoffConfig(), lambda: 1.0)
     assert [backoff.next_seconds() for _ in range(5000)][-1] == 20.0
 
 
-def test_five_hundred_that_lose_their_server_at_once_come_back_spread() -> None:
+def test_delays_of_500_clients_are_spread() -> None:
     draw = random.Random(6).random
     moments = sorted(Backoff(BackoffConfig(), draw).next_seconds() for _ in range(500))
     for first, moment in enumerate(moments):

@@ -4,7 +4,7 @@ from client_sdk.connection.clock import ServerClock
 from tests.kit.clock import START, ManualClock
 
 
-def test_the_middle_of_the_way_is_when_the_server_looked_at_its_clock() -> None:
+def test_sample_is_taken_at_the_middle_of_the_round_trip() -> None:
     ours = ManualClock()
     clock = ServerClock(ours.time, ours.monotonic)
     # It took 200 ms there and back, and the server is 5 s ahead.
@@ -14,7 +14,7 @@ def test_the_middle_of_the_way_is_when_the_server_looked_at_its_clock() -> None:
     assert clock.monotonic() == ours.monotonic()
 
 
-def test_the_quickest_look_is_the_best_until_it_is_old() -> None:
+def test_shortest_round_trip_wins_until_it_is_old() -> None:
     ours = ManualClock()
     clock = ServerClock(ours.time, ours.monotonic)
     clock.add_sample(int(START * 1000) + 100, 0.01)
@@ -28,7 +28,7 @@ def test_the_quickest_look_is_the_best_until_it_is_old() -> None:
     assert clock.offset_ms > 1000
 
 
-def test_nothing_is_younger_than_now() -> None:
+def test_age_is_never_negative() -> None:
     ours = ManualClock()
     clock = ServerClock(ours.time, ours.monotonic)
     assert clock.age_seconds(int(START * 1000) + 5000) == 0.0

@@ -40,7 +40,7 @@ from server.core.wire.strict_json import dumps
         ('43/market,12[{"ok":true}]', Packet(PacketType.ACK, "/market", 12, "", '{"ok":true}')),
     ],
 )
-def test_what_a_server_says_is_taken_apart(text: str, packet: Packet) -> None:
+def test_packets_of_a_server_are_decoded(text: str, packet: Packet) -> None:
     assert decode_packet(text) == packet
 
 
@@ -52,7 +52,7 @@ def test_what_a_server_says_is_taken_apart(text: str, packet: Packet) -> None:
         ('42/market,["price", {"a": 1}]', {"a": 1}),
     ],
 )
-def test_an_event_may_be_written_in_other_ways(text: str, body: dict[str, int]) -> None:
+def test_unusual_event_packets_are_decoded(text: str, body: dict[str, int]) -> None:
     packet = decode_packet(text)
     assert packet.event == "price"
     assert json.loads(packet.body) == body
@@ -76,12 +76,12 @@ def test_an_event_may_be_written_in_other_ways(text: str, body: dict[str, int]) 
         "43/market,1[1",
     ],
 )
-def test_what_is_no_packet_of_a_server_is_an_error(text: str) -> None:
+def test_malformed_packet_raises_protocol_error(text: str) -> None:
     with pytest.raises(ProtocolError):
         decode_packet(text)
 
 
-def test_the_handshake_says_how_long_to_be_patient() -> None:
+def test_handshake_gives_the_heartbeat_timeout() -> None:
     assert (
         parse_handshake('{"sid":"x","pingInterval":25000,"pingTimeout":20000}').timeout_seconds
         == 45.0
@@ -104,7 +104,7 @@ objects = st.dictionaries(texts, json_values, max_size=5)
 
 
 @given(objects)
-def test_what_we_encode_the_server_takes(data: dict[str, Any]) -> None:
+def test_server_decodes_what_the_client_encodes(data: dict[str, Any]) -> None:
     text = our_event("/session", 3, "send", encode({"session_id": "a", "data": data}))
     packet = server_decode(text[1:])
     assert packet.data == ["send", {"session_id": "a", "data": data}]
@@ -112,7 +112,7 @@ def test_what_we_encode_the_server_takes(data: dict[str, Any]) -> None:
 
 
 @given(objects)
-def test_what_the_server_encodes_we_take(data: dict[str, Any]) -> None:
+def test_client_decodes_what_the_server_encodes(data: dict[str, Any]) -> None:
     packet = decode_packet(event_packet("/market", "price", dumps(data)).decode())
     assert packet.event == "price"
     assert json.loads(packet.body) == data
@@ -134,13 +134,13 @@ def test_decimals_and_dates_become_text() -> None:
         {"x": object()},
     ],
 )
-def test_what_would_end_the_connection_is_refused_here(data: dict[str, object]) -> None:
+def test_data_that_would_end_the_connection_is_refused(data: dict[str, object]) -> None:
     with pytest.raises(InvalidData) as caught:
         encode(data)
     assert caught.value.code == "client.invalid_data"
 
 
-def test_nesting_goes_as_deep_as_the_server_goes() -> None:
+def test_nesting_limit_is_the_servers() -> None:
     def nested(depth: int) -> dict[str, object]:
         value: object = {}
         for _ in range(depth - 2):
@@ -153,6 +153,6 @@ def test_nesting_goes_as_deep_as_the_server_goes() -> None:
         encode({"data": nested(29)})
 
 
-def test_a_wish_to_join_carries_the_token() -> None:
+def test_connect_packet_carries_the_token() -> None:
     packet = server_decode(connect_packet("/market", {"token": "x", "recovery": False})[1:])
     assert packet.data == {"token": "x", "recovery": False}

@@ -19,7 +19,7 @@ from client_sdk.connection.clock import ServerClock
 from client_sdk.connection.packets import Packet, PacketType
 from client_sdk.connection.supervisor import Supervisor
 from client_sdk.connection.tokens import TokenFetcher, TokenSource
-from client_sdk.connection.wire import Connection, OnPacket
+from client_sdk.connection.websocket import Connection, OnPacket
 from client_sdk.stats import Counters
 from tests.kit.virtual_loop import run
 
@@ -117,7 +117,7 @@ def most_in_a_window(moments: list[float], seconds: float) -> int:
     return most
 
 
-def test_five_hundred_clients_that_lose_their_server_come_back_spread() -> None:
+def test_reconnects_of_500_clients_are_spread() -> None:
     async def scenario(back_after: float) -> None:
         network = Network()
         clients = [supervisor(network, random.Random(seed).random) for seed in range(CLIENTS)]
@@ -136,7 +136,7 @@ def test_five_hundred_clients_that_lose_their_server_come_back_spread() -> None:
         run(scenario(seconds))
 
 
-def test_leave_is_taken_where_that_is_possible() -> None:
+def test_failed_leave_does_not_block_close() -> None:
     async def scenario() -> None:
         network = Network()
         client = supervisor(network, lambda: 1.0)
@@ -148,7 +148,7 @@ def test_leave_is_taken_where_that_is_possible() -> None:
     run(scenario())
 
 
-def test_a_connection_that_does_not_last_makes_the_next_wait_longer() -> None:
+def test_short_connections_lengthen_the_delay() -> None:
     async def scenario() -> None:
         network = Network()
         client = supervisor(network, lambda: 1.0)
@@ -187,7 +187,7 @@ class TokenService:
         return "token"
 
 
-def test_a_token_that_could_not_be_refreshed_is_tried_again_until_it_could() -> None:
+def test_failed_token_renewal_is_retried_until_it_succeeds() -> None:
     async def scenario() -> None:
         network, service = Network(), TokenService()
         client = supervisor(network, lambda: 1.0, service.fetch)
@@ -206,7 +206,7 @@ def test_a_token_that_could_not_be_refreshed_is_tried_again_until_it_could() -> 
     run(scenario())
 
 
-def test_past_the_end_of_a_token_it_is_not_refreshed_any_more_but_fetched_anew() -> None:
+def test_expired_token_is_not_renewed_but_fetched_on_reconnect() -> None:
     async def scenario() -> None:
         network, service = Network(), TokenService()
         client = supervisor(network, lambda: 1.0, service.fetch)
@@ -228,7 +228,7 @@ def test_past_the_end_of_a_token_it_is_not_refreshed_any_more_but_fetched_anew()
     run(scenario())
 
 
-def test_who_has_a_newer_token_is_not_asked_again_for_who_has_not() -> None:
+def test_renewal_retries_only_the_namespace_that_failed() -> None:
     async def scenario() -> None:
         network, service = Network(), TokenService()
         client = supervisor(network, lambda: 1.0, service.fetch, "/market", "/session")
@@ -247,7 +247,7 @@ def test_who_has_a_newer_token_is_not_asked_again_for_who_has_not() -> None:
     run(scenario())
 
 
-def test_a_string_is_not_tried_again() -> None:
+def test_string_token_is_not_renewed() -> None:
     async def scenario() -> None:
         network = Network()
         client = supervisor(network, lambda: 1.0, "x")

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_sdk.contract import Position
+from client_sdk.contract import BookMessage, Position
 from client_sdk.market.book import Book
-from client_sdk.models import BookMessage
 from server.core.errors import RequestError
 from server.core.market.book import OrderBook, merge_changes
 
@@ -54,14 +53,14 @@ def book() -> Book:
     return made
 
 
-def test_a_new_book_knows_nothing_and_says_so() -> None:
+def test_new_book_is_empty() -> None:
     one = Book("A")
     assert (one.symbol, one.position, one.bids, one.asks) == ("A", None, [], [])
     assert (one.best_bid, one.best_ask, one.mid) == (None, None, None)
     assert one.checksum() == zlib.crc32(b"")
 
 
-def test_levels_are_numbers_sorted_best_first() -> None:
+def test_levels_are_decimals_sorted_best_first() -> None:
     one = book()
     assert one.bids == [(Decimal(p), Decimal(q)) for p, q in (("10", 1), ("9.5", 2), ("9", 3))]
     assert one.asks == [(Decimal("10.5"), Decimal(5)), (Decimal(11), Decimal(4))]
@@ -70,7 +69,7 @@ def test_levels_are_numbers_sorted_best_first() -> None:
     assert repr(one) == "<Book A 10.0 | 10.5>"
 
 
-def test_an_update_sets_and_removes_levels() -> None:
+def test_update_sets_and_removes_levels() -> None:
     one = book()
     assert one.apply(
         message(6, [("10.0", "0"), ("9.0", "0.00"), ("9.7", "8"), ("1", "0")], [("10.5", "6")])
@@ -80,7 +79,7 @@ def test_an_update_sets_and_removes_levels() -> None:
     assert one.position == Position(epoch="e1", seq=6)
 
 
-def test_the_middle_is_exact_however_long_the_prices_are() -> None:
+def test_mid_is_exact_for_the_longest_prices() -> None:
     one = Book("A")
     bid, ask = f"-{'2' * 30}.0003", f"{'1' * 38}.1"
     one.apply(message(1, [(bid, "1")], [(ask, "1")], kind="snapshot"))
@@ -89,13 +88,13 @@ def test_the_middle_is_exact_however_long_the_prices_are() -> None:
     assert Fraction(one.mid) == (Fraction(bid) + Fraction(ask)) / 2
 
 
-def test_a_book_with_one_side_has_no_middle() -> None:
+def test_one_sided_book_has_no_mid() -> None:
     one = book()
     one.apply(message(6, [], [("10.5", "0"), ("11.0", "0")]))
     assert (one.best_ask, one.mid) == (None, None)
 
 
-def test_the_checksum_is_the_documented_one() -> None:
+def test_checksum_matches_the_documented_example() -> None:
     one = Book("A")
     bids, asks = [("10.0", "1"), ("9.5", "2")], [("10.5", "5")]
     # The example of docs/protocol.md.
@@ -104,7 +103,7 @@ def test_the_checksum_is_the_documented_one() -> None:
     assert one.apply(message(2, [], [("12", "1.0")], zlib.crc32(b"10.0:1:10.5:5:9.5:2:12:1.0")))
 
 
-def test_a_checksum_that_differs_is_told_and_only_a_snapshot_helps() -> None:
+def test_checksum_mismatch_needs_a_snapshot() -> None:
     one = book()
     assert not one.apply(message(6, [("10.0", "2")], [], 1))
     assert one.position is None
@@ -116,7 +115,7 @@ def test_a_checksum_that_differs_is_told_and_only_a_snapshot_helps() -> None:
     assert one.position == Position(epoch="e1", seq=8)
 
 
-def test_an_update_before_any_snapshot_is_refused() -> None:
+def test_update_before_a_snapshot_is_refused() -> None:
     one = Book("A")
     assert not one.apply(message(1, [("1", "1")], [], prev=0))
     assert one.bids == []
@@ -132,7 +131,7 @@ def test_an_update_before_any_snapshot_is_refused() -> None:
     ],
     ids=["a gap", "another epoch", "a head that is ahead", "a head of another epoch"],
 )
-def test_what_does_not_follow_is_refused_and_changes_no_level(lost: BookMessage) -> None:
+def test_message_behind_a_gap_is_refused_and_changes_no_level(lost: BookMessage) -> None:
     one = book()
     assert not one.apply(lost)
     assert one.position is None
@@ -149,20 +148,20 @@ def test_what_does_not_follow_is_refused_and_changes_no_level(lost: BookMessage)
     ],
     ids=["the same again", "an older one", "an older snapshot", "the head"],
 )
-def test_what_is_known_already_changes_nothing(known: BookMessage) -> None:
+def test_known_message_changes_nothing(known: BookMessage) -> None:
     one = book()
     assert one.apply(known)
     assert (one.bids, one.asks, one.position) == (book().bids, book().asks, book().position)
 
 
-def test_an_update_that_reaches_back_over_known_changes_is_taken() -> None:
+def test_update_that_overlaps_known_changes_is_applied() -> None:
     one = book()
     assert one.apply(message(8, [("9.5", "7")], [], prev=3))
     assert one.bids[1] == (Decimal("9.5"), Decimal(7))
     assert one.position == Position(epoch="e1", seq=8)
 
 
-def test_a_snapshot_of_another_epoch_begins_anew() -> None:
+def test_snapshot_of_another_epoch_replaces_the_book() -> None:
     one = book()
     assert one.apply(message(1, [("3", "1")], [], kind="snapshot", epoch="e2"))
     assert one.bids == [(Decimal(3), Decimal(1))]
@@ -170,7 +169,7 @@ def test_a_snapshot_of_another_epoch_begins_anew() -> None:
     assert one.position == Position(epoch="e2", seq=1)
 
 
-def test_a_price_that_was_spelled_anew_in_a_merged_update_counts_as_spelled_last() -> None:
+def test_checksum_uses_the_last_spelling_of_a_price() -> None:
     one = book()
     update = message(9, [("10.0", "0"), ("10.00", "4")], [("10.5", "0"), ("11.0", "0")], prev=5)
     assert one.apply(update)
@@ -186,7 +185,7 @@ steps = st.lists(st.tuples(st.booleans(), changes_of_a_side, fates), max_size=30
 
 
 @given(steps, st.integers(1, 12))
-def test_it_is_the_servers_book_or_knows_that_it_is_not(
+def test_book_equals_the_servers_or_needs_a_snapshot(
     changes: list[tuple[bool, list[tuple[int, str]], str]], max_levels: int
 ) -> None:
     server, client = OrderBook(max_levels), Book("A")

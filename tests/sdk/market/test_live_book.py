@@ -11,10 +11,10 @@ from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_task
 from tests.kit.server.in_process import RunningServer, running
 
 
-async def publish(floor: RunningServer, bids: Any, asks: Any, kind: str = "update") -> None:
+async def publish(node: RunningServer, bids: Any, asks: Any, kind: str = "update") -> None:
     """Publish levels of the one book."""
     levels = {"bids": bids, "asks": asks}
-    await floor.server.publishing.publish("ORDERBOOK:A", levels, kind=kind)
+    await node.server.publishing.publish("ORDERBOOK:A", levels, kind=kind)
 
 
 def numbers(*levels: tuple[str, str]) -> list[tuple[Decimal, Decimal]]:
@@ -25,9 +25,9 @@ def is_at(book: LiveBook, seq: int) -> bool:
     return book.position is not None and book.position.seq == seq
 
 
-async def test_it_begins_with_the_whole_and_follows_every_change() -> None:
-    async with running() as floor, no_leftover_tasks(), client_of(floor) as client:
-        await publish(floor, [["10.0", "1"], ["9.5", "2"]], [["10.5", "5"]])
+async def test_live_book_starts_with_a_snapshot_and_follows_updates() -> None:
+    async with running() as node, no_leftover_tasks(), client_of(node) as client:
+        await publish(node, [["10.0", "1"], ["9.5", "2"]], [["10.5", "5"]])
         async with client.market.book("A") as book:
             assert book.symbol == "A"
             assert book.status is BookStatus.LIVE
@@ -37,101 +37,101 @@ async def test_it_begins_with_the_whole_and_follows_every_change() -> None:
             assert book.mid == Decimal("10.25")
             # The example of the protocol's documentation.
             assert book.checksum() == 2405454328
-            await publish(floor, [["10.0", "0"]], [])
+            await publish(node, [["10.0", "0"]], [])
             assert (await anext(book)) is book
             assert (await anext(book)).best_bid == Decimal("9.5")
             assert "LIVE" in repr(book)
-        await wait_until(lambda: len(floor.server.subscriptions) == 0)
+        await wait_until(lambda: len(node.server.subscriptions) == 0)
         assert [each async for each in book] == []
 
 
-async def test_a_reader_that_is_slow_sees_the_last_state_alone() -> None:
-    async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
+async def test_slow_reader_of_a_book_sees_only_the_last_state() -> None:
+    async with running() as node, client_of(node) as client, client.market.book("A") as book:
         for quantity in range(1, 31):
-            await publish(floor, [["1", str(quantity)]], [])
+            await publish(node, [["1", str(quantity)]], [])
         await wait_until(lambda: is_at(book, 30))
         seen = [(await anext(book)).bids]
         assert seen == [numbers(("1", "30"))]
         waiting = asyncio.ensure_future(anext(book))
         await asyncio.sleep(0)
         assert not waiting.done()
-        await publish(floor, [], [["2", "1"]])
+        await publish(node, [], [["2", "1"]])
         await waiting
 
 
-async def test_one_that_differs_is_fetched_anew() -> None:
-    async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
-        await publish(floor, [["1", "1"]], [["2", "2"]])
+async def test_checksum_mismatch_fetches_a_snapshot() -> None:
+    async with running() as node, client_of(node) as client, client.market.book("A") as book:
+        await publish(node, [["1", "1"]], [["2", "2"]])
         await wait_until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
         before = book.resyncs
         book._reader.book._bids.update([("1", "7")])
-        await publish(floor, [], [["3", "3"]])
+        await publish(node, [], [["3", "3"]])
         await wait_until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
         assert book.resyncs == before + 1
         assert book.bids == numbers(("1", "1"))
         assert book.asks == numbers(("2", "2"), ("3", "3"))
 
 
-async def test_a_change_that_was_lost_is_noticed_and_healed() -> None:
-    async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
-        await publish(floor, [["1", "1"]], [])
+async def test_live_book_recovers_from_a_lost_update() -> None:
+    async with running() as node, client_of(node) as client, client.market.book("A") as book:
+        await publish(node, [["1", "1"]], [])
         await wait_until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
         book._reader._trackers["ORDERBOOK:A"].seq = 0
-        await publish(floor, [["1", "2"]], [])
+        await publish(node, [["1", "2"]], [])
         await wait_until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
         assert book.bids == numbers(("1", "2"))
 
 
-async def test_a_cut_is_offline_and_then_the_book_is_right_again() -> None:
-    async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
-        await publish(floor, [["1", "1"]], [])
+async def test_live_book_is_offline_and_recovers_after_a_reconnect() -> None:
+    async with running() as node, client_of(node) as client, client.market.book("A") as book:
+        await publish(node, [["1", "1"]], [])
         await wait_until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
-        abort_connections(floor)
+        abort_connections(node)
         await wait_until(lambda: book.status is BookStatus.OFFLINE)
         assert book.bids == numbers(("1", "1"))
-        await publish(floor, [["1", "2"], ["0.5", "1"]], [])
+        await publish(node, [["1", "2"], ["0.5", "1"]], [])
         await wait_until(lambda: is_at(book, 2))
         assert book.bids == numbers(("1", "2"), ("0.5", "1"))
-        abort_connections(floor)
+        abort_connections(node)
         await wait_until(lambda: client.stats.reconnects == 2)
         await wait_until(lambda: book.status is BookStatus.LIVE)
 
 
-async def test_a_server_that_lost_its_past_has_an_empty_book() -> None:
-    async with running() as floor:
-        port = floor.port
-        client = client_of(floor)
+async def test_book_is_empty_after_a_server_restart() -> None:
+    async with running() as node:
+        port = node.port
+        client = client_of(node)
         await client.start()
-        await publish(floor, [["1", "1"]], [])
+        await publish(node, [["1", "1"]], [])
         book = client.market.book("A")
         await book.ready()
         assert book.bids == numbers(("1", "1"))
     await wait_until(lambda: client.state is ClientState.OFFLINE)
-    async with running({"server.port": port}) as floor:
+    async with running({"server.port": port}) as node:
         await wait_until(lambda: book.status is BookStatus.LIVE)
         assert book.bids == []
-        await publish(floor, [["7", "1"]], [])
+        await publish(node, [["7", "1"]], [])
         await wait_until(lambda: book.best_bid == Decimal(7))
         await book.aclose()
         await client.close()
 
 
-async def test_a_silent_feed_makes_it_stale() -> None:
-    async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
-        await publish(floor, [["1", "1"]], [])
+async def test_silent_feed_makes_a_book_stale() -> None:
+    async with running() as node, client_of(node) as client, client.market.book("A") as book:
+        await publish(node, [["1", "1"]], [])
         await wait_until(lambda: book.status is BookStatus.LIVE and is_at(book, 1))
-        floor.pass_time(11)
+        node.pass_time(11)
         await wait_until(lambda: book.status is BookStatus.STALE)
-        await publish(floor, [["1", "2"]], [])
+        await publish(node, [["1", "2"]], [])
         await wait_until(lambda: book.status is BookStatus.LIVE)
 
 
-async def test_a_snapshot_that_is_wrong_itself_is_not_asked_for_without_a_pause(
+async def test_wrong_snapshot_is_requested_again_after_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("client_sdk.connection.worker._RETRY_SECONDS", 0.01)
-    async with running() as floor, client_of(floor) as client:
-        await publish(floor, [["1", "1"]], [])
+    monkeypatch.setattr("client_sdk.connection.namespaces._RETRY_SECONDS", 0.01)
+    async with running() as node, client_of(node) as client:
+        await publish(node, [["1", "1"]], [])
         wrong = [True]
         right = type(client.market.book("B")._reader.book).checksum
 
@@ -148,11 +148,11 @@ async def test_a_snapshot_that_is_wrong_itself_is_not_asked_for_without_a_pause(
         assert book.bids == numbers(("1", "1"))
 
 
-async def test_a_wrong_snapshot_between_the_changes_costs_no_connection(
+async def test_wrong_snapshot_among_updates_keeps_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with running() as floor, client_of(floor) as client, client.market.book("A") as book:
-        await publish(floor, [["1", "1"]], [])
+    async with running() as node, client_of(node) as client, client.market.book("A") as book:
+        await publish(node, [["1", "1"]], [])
         await wait_until(lambda: is_at(book, 1))
         right = type(book._reader.book).checksum
         wrong = [1]
@@ -162,14 +162,14 @@ async def test_a_wrong_snapshot_between_the_changes_costs_no_connection(
 
         monkeypatch.setattr("client_sdk.market.book.Book.checksum", checksum)
         before = book.resyncs
-        await publish(floor, [["2", "1"]], [], kind="snapshot")
+        await publish(node, [["2", "1"]], [], kind="snapshot")
         await wait_until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
         assert book.bids == numbers(("2", "1"))
         assert (book.resyncs, client.stats.reconnects) == (before + 1, 0)
 
 
-async def test_one_that_may_not_be_had_says_so() -> None:
-    async with running() as floor, client_of(floor, floor.token(symbols=["B"])) as client:
+async def test_forbidden_book_raises() -> None:
+    async with running() as node, client_of(node, node.token(symbols=["B"])) as client:
         with pytest.raises(ForbiddenError):
             async with client.market.book("A"):
                 raise AssertionError
@@ -177,12 +177,12 @@ async def test_one_that_may_not_be_had_says_so() -> None:
             await anext(client.market.book("A"))
 
 
-async def test_one_that_is_dropped_ends_its_subscription() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_dropped_book_ends_its_subscription() -> None:
+    async with running() as node, client_of(node) as client:
 
         async def look(client: Client) -> None:
             book = client.market.book("A")
             await book.ready()
 
         await look(client)
-        await wait_until(lambda: len(floor.server.subscriptions) == 0)
+        await wait_until(lambda: len(node.server.subscriptions) == 0)

@@ -33,15 +33,15 @@ from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
-async def trade(floor: RunningServer, number: int, symbol: str = "A") -> None:
+async def trade(node: RunningServer, number: int, symbol: str = "A") -> None:
     """Publish one trade, whose id is its number."""
     body = {"id": number, "price": "1", "qty": "1", "side": "buy", "ts": 1}
-    await floor.server.publishing.publish(f"TRADES:{symbol}", {"trades": [body]})
+    await node.server.publishing.publish(f"TRADES:{symbol}", {"trades": [body]})
 
 
-async def price(floor: RunningServer, last: object, symbol: str = "A") -> None:
+async def price(node: RunningServer, last: object, symbol: str = "A") -> None:
     """Publish a price."""
-    await floor.server.publishing.publish(f"PRICE:{symbol}", {**PRICE, "last": str(last)})
+    await node.server.publishing.publish(f"PRICE:{symbol}", {**PRICE, "last": str(last)})
 
 
 def number(item: TradesMessage | Gap) -> object:
@@ -55,20 +55,20 @@ async def numbers(stream: Any, count: int) -> list[object]:
         return [number(await anext(stream)) for _ in range(count)]
 
 
-async def test_a_stream_begins_with_the_state_and_goes_on_in_order() -> None:
-    async with running() as floor, client_of(floor) as client:
-        await trade(floor, 1)
+async def test_stream_starts_with_the_state_and_continues_in_order() -> None:
+    async with running() as node, client_of(node) as client:
+        await trade(node, 1)
         async with client.market.trades("A") as trades:
             for each in range(2, 6):
-                await trade(floor, each)
+                await trade(node, each)
             assert await numbers(trades, 5) == [1, 2, 3, 4, 5]
             position = trades.position("TRADES:A")
             assert position is not None
             assert position.seq == 5
 
 
-async def test_every_stream_has_its_own_kind_of_message() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_every_stream_has_its_message_type() -> None:
+    async with running() as node, client_of(node) as client:
         bodies: dict[str, dict[str, Any]] = {
             "PRICE:A": PRICE,
             "ORDERBOOK:A": {"bids": [["1", "2"]], "asks": []},
@@ -90,63 +90,63 @@ async def test_every_stream_has_its_own_kind_of_message() -> None:
                 assert {key: sent[key] for key in body} == body
 
 
-async def test_a_slow_reader_of_prices_gets_the_latest_of_each_symbol() -> None:
+async def test_slow_reader_of_prices_gets_the_latest_of_each_symbol() -> None:
     async with (
-        running() as floor,
-        client_of(floor) as client,
+        running() as node,
+        client_of(node) as client,
         client.market.prices("A", "B") as prices,
     ):
         for each in range(50):
-            await price(floor, each, "A")
-            await price(floor, -each, "B")
+            await price(node, each, "A")
+            await price(node, -each, "B")
         await wait_until(lambda: client.stats.received == 100)
         heard = [await anext(prices), await anext(prices)]
         assert [(each.symbol, each.data.last) for each in heard] == [("A", "49"), ("B", "-49")]
         assert client.stats.merged == 98
 
 
-async def test_a_slow_reader_of_trades_misses_nothing_that_is_in_the_history() -> None:
+async def test_slow_reader_of_trades_catches_up_from_the_history() -> None:
     async with (
-        running() as floor,
-        client_of(floor, buffer_messages=4) as client,
+        running() as node,
+        client_of(node, buffer_messages=4) as client,
         client.market.trades("A") as trades,
     ):
         for each in range(1, 51):
-            await trade(floor, each)
+            await trade(node, each)
         await wait_until(lambda: client.stats.received == 50)
         assert await numbers(trades, 50) == list(range(1, 51))
         assert client.stats.gaps == 0
 
 
-async def test_a_slow_reader_of_trades_is_told_what_is_gone() -> None:
+async def test_slow_reader_of_trades_gets_a_gap_for_lost_history() -> None:
     settings = {"history.messages": 5}
     async with (
-        running(settings) as floor,
-        client_of(floor, buffer_messages=2) as client,
+        running(settings) as node,
+        client_of(node, buffer_messages=2) as client,
         client.market.trades("A") as trades,
     ):
         for each in range(1, 31):
-            await trade(floor, each)
+            await trade(node, each)
         await wait_until(lambda: client.stats.received == 30)
         assert await numbers(trades, 2) == [1, 2]
         gap = await anext(trades)
         assert isinstance(gap, Gap)
         assert (gap.missed_from, gap.missed_to, gap.reason) == (3, 29, GapReason.HISTORY)
         assert await numbers(trades, 1) == [30]
-        await trade(floor, 31)
+        await trade(node, 31)
         assert await numbers(trades, 1) == [31]
         assert client.stats.gaps == 1
 
 
-async def test_a_slow_reader_of_raw_books_gets_a_new_snapshot() -> None:
+async def test_slow_reader_of_a_raw_book_gets_a_new_snapshot() -> None:
     async with (
-        running() as floor,
-        client_of(floor, buffer_messages=2) as client,
+        running() as node,
+        client_of(node, buffer_messages=2) as client,
         client.market.stream("ORDERBOOK:A") as books,
     ):
         for each in range(1, 21):
             levels = {"bids": [[str(each), "1"]], "asks": []}
-            await floor.server.publishing.publish("ORDERBOOK:A", levels)
+            await node.server.publishing.publish("ORDERBOOK:A", levels)
         await wait_until(lambda: client.stats.received == 20)
         items = [await anext(books) for _ in range(3)]
         messages = [each for each in items if isinstance(each, BookMessage)]
@@ -158,23 +158,23 @@ async def test_a_slow_reader_of_raw_books_gets_a_new_snapshot() -> None:
         assert len(messages[2].data.bids) == 20
 
 
-async def test_what_was_missed_while_the_connection_was_cut_is_filled_in() -> None:
+async def test_messages_missed_during_a_disconnect_are_fetched() -> None:
     async with (
-        running() as floor,
+        running() as node,
         no_leftover_tasks(),
-        client_of(floor) as client,
+        client_of(node) as client,
         client.market.stream("TRADES:A", "TRADES:B", "PRICE:A") as stream,
     ):
-        await trade(floor, 1)
-        await price(floor, 1)
+        await trade(node, 1)
+        await price(node, 1)
         await wait_until(lambda: client.stats.received == 2)
-        abort_connections(floor)
+        abort_connections(node)
         for each in (2, 3):
-            await trade(floor, each)
-            await trade(floor, each, "B")
-        await price(floor, 2)
+            await trade(node, each)
+            await trade(node, each, "B")
+        await price(node, 2)
         await wait_until(lambda: client.stats.reconnects == 1)
-        await trade(floor, 4)
+        await trade(node, 4)
         heard: dict[str, list[object]] = {"TRADES:A": [], "TRADES:B": [], "PRICE:A": []}
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             while len(heard["TRADES:A"]) < 4 or "2" not in heard["PRICE:A"]:
@@ -189,20 +189,20 @@ async def test_what_was_missed_while_the_connection_was_cut_is_filled_in() -> No
         assert heard["TRADES:B"] == [2, 3]
 
 
-async def test_a_restart_of_the_server_is_a_gap_in_kept_streams_alone() -> None:
-    async with running() as floor:
-        port = floor.port
-        await trade(floor, 1)
-        await price(floor, 1)
-        client = client_of(floor)
+async def test_server_restart_is_a_gap_in_complete_streams_only() -> None:
+    async with running() as node:
+        port = node.port
+        await trade(node, 1)
+        await price(node, 1)
+        client = client_of(node)
         await client.start()
         trades, prices = client.market.trades("A"), client.market.prices("A")
         assert await numbers(trades, 1) == [1]
         assert (await anext(prices)).data.last == "1"
     await wait_until(lambda: client.state is ClientState.OFFLINE)
-    async with running({"server.port": port}) as floor, no_leftover_tasks():
-        await trade(floor, 7)
-        await price(floor, 7)
+    async with running({"server.port": port}) as node, no_leftover_tasks():
+        await trade(node, 7)
+        await price(node, 7)
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             gap = await anext(trades)
             assert isinstance(gap, Gap)
@@ -213,43 +213,43 @@ async def test_a_restart_of_the_server_is_a_gap_in_kept_streams_alone() -> None:
         await client.close()
 
 
-async def test_several_readers_share_one_subscription_which_ends_with_the_last() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_last_reader_ends_the_shared_subscription() -> None:
+    async with running() as node, client_of(node) as client:
         first = client.market.prices("A")
         await first.ready()
-        await price(floor, 1)
+        await price(node, 1)
         assert (await anext(first)).data.last == "1"
         second = client.market.prices("A", "B")
         # Who comes later has the state at once.
         assert (await anext(second)).data.last == "1"
-        await price(floor, 2)
+        await price(node, 2)
         assert (await anext(first)).data.last == (await anext(second)).data.last == "2"
-        assert len(floor.server.subscriptions) == 2
+        assert len(node.server.subscriptions) == 2
         first.close()
-        await price(floor, 3)
+        await price(node, 3)
         assert (await anext(second)).data.last == "3"
         second.close()
-        await wait_until(lambda: len(floor.server.subscriptions) == 0)
+        await wait_until(lambda: len(node.server.subscriptions) == 0)
         # And again, from nothing.
         async with client.market.prices("A") as third:
             assert (await anext(third)).data.last == "3"
 
 
-async def test_a_loop_that_is_left_ends_its_subscription() -> None:
-    async with running() as floor, client_of(floor) as client:
-        await price(floor, 1)
+async def test_leaving_a_loop_ends_its_subscription() -> None:
+    async with running() as node, client_of(node) as client:
+        await price(node, 1)
         async for _ in client.market.prices("A"):
             break
         gc.collect()
-        await wait_until(lambda: len(floor.server.subscriptions) == 0)
+        await wait_until(lambda: len(node.server.subscriptions) == 0)
 
 
-async def test_the_fastest_pace_that_anybody_asked_for_is_asked_for() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_shortest_interval_of_all_readers_is_requested() -> None:
+    async with running() as node, client_of(node) as client:
 
         def paces() -> list[int]:
-            [peer] = floor.server.context.clients()
-            [found] = floor.server.subscriptions.of_connection(peer.connection_id)
+            [peer] = node.server.context.clients()
+            [found] = node.server.subscriptions.of_connection(peer.connection_id)
             return list(found.connections.values())
 
         async with client.market.prices("A", interval_ms=1000):
@@ -260,8 +260,8 @@ async def test_the_fastest_pace_that_anybody_asked_for_is_asked_for() -> None:
                     assert paces() == [250]
 
 
-async def test_a_topic_that_is_refused_ends_the_stream_that_asked_for_it() -> None:
-    async with running() as floor, client_of(floor, floor.token(symbols=["A"])) as client:
+async def test_refused_topic_ends_only_its_stream() -> None:
+    async with running() as node, client_of(node, node.token(symbols=["A"])) as client:
         good = client.market.prices("A")
         with pytest.raises(ForbiddenError):
             await anext(client.market.prices("A", "B"))
@@ -275,34 +275,34 @@ async def test_a_topic_that_is_refused_ends_the_stream_that_asked_for_it() -> No
             await anext(client.market.prices("lower case"))
         with pytest.raises(ValueError, match="at least one"):
             client.market.prices()
-        await price(floor, 1)
+        await price(node, 1)
         assert (await anext(good)).data.last == "1"
 
 
-async def test_a_token_that_may_not_read_is_told_so() -> None:
-    async with running() as floor:
-        token = floor.token(scopes=[Scope.MARKET_PUBLISH])
-        async with client_of(floor, token) as client:
+async def test_token_without_the_read_scope_is_refused() -> None:
+    async with running() as node:
+        token = node.token(scopes=[Scope.MARKET_PUBLISH])
+        async with client_of(node, token) as client:
             with pytest.raises(ForbiddenError) as caught:
                 await anext(client.market.prices("A"))
             assert caught.value.code == "auth.forbidden"
 
 
-async def test_too_many_topics_are_told_as_well() -> None:
-    async with running({"limits.topics_per_connection": 2}) as floor, client_of(floor) as client:
+async def test_too_many_topics_raise_limit_exceeded() -> None:
+    async with running({"limits.topics_per_connection": 2}) as node, client_of(node) as client:
         with pytest.raises(LimitExceeded) as caught:
             await anext(client.market.prices("A", "B", "C"))
         assert caught.value.code == "limit.topics"
 
 
-async def test_more_topics_than_fit_into_one_request_are_asked_for_in_several() -> None:
+async def test_many_topics_are_split_over_several_requests() -> None:
     symbols = [f"S{each}" for each in range(150)]
-    async with running() as floor, client_of(floor) as client, client.market.prices(*symbols):
-        assert len(floor.server.subscriptions) == 150
+    async with running() as node, client_of(node) as client, client.market.prices(*symbols):
+        assert len(node.server.subscriptions) == 150
 
 
-async def test_a_name_or_pace_that_nobody_may_ask_for_harms_no_other_reader() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_invalid_topic_or_interval_does_not_affect_other_readers() -> None:
+    async with running() as node, client_of(node) as client:
         prices = client.market.prices("A")
         with pytest.raises(TopicError):
             client.market.prices("A" * 100)
@@ -313,9 +313,9 @@ async def test_a_name_or_pace_that_nobody_may_ask_for_harms_no_other_reader() ->
         await prices.ready()
 
 
-async def test_however_many_streams_are_ended_at_once_others_can_be_read() -> None:
-    async with running() as floor, client_of(floor) as client:
-        abort_connections(floor)
+async def test_closing_many_streams_at_once_does_not_block_others() -> None:
+    async with running() as node, client_of(node) as client:
+        abort_connections(node)
         await wait_until(lambda: client.state is ClientState.OFFLINE)
         for each in range(1001):
             client.market.prices(f"S{each}").close()
@@ -323,79 +323,79 @@ async def test_however_many_streams_are_ended_at_once_others_can_be_read() -> No
             assert client.stats.reconnects == 1
 
 
-async def test_who_asks_too_often_is_served_a_little_later() -> None:
+async def test_rate_limited_subscribe_is_retried() -> None:
     settings = {"limits.events_per_second": 50, "limits.event_burst": 1}
-    async with running(settings) as floor, client_of(floor) as client:
+    async with running(settings) as node, client_of(node) as client:
         streams = []
         for each in range(3):
             streams.append(client.market.prices(f"S{each}"))
             await asyncio.sleep(0)
-            floor.clock.advance(0.005)
+            node.clock.advance(0.005)
 
         async def pass_time() -> None:
             while True:
                 await asyncio.sleep(0.001)
-                floor.clock.advance(0.01)
+                node.clock.advance(0.01)
 
         passing = asyncio.create_task(pass_time())
         for stream in streams:
             await stream.ready()
         passing.cancel()
-        assert len(floor.server.subscriptions) == 3
+        assert len(node.server.subscriptions) == 3
 
 
-async def test_a_heartbeat_shows_that_the_last_message_was_lost() -> None:
+async def test_heartbeat_triggers_a_fetch_of_lost_messages() -> None:
     async with (
-        running() as floor,
-        client_of(floor) as client,
+        running() as node,
+        client_of(node) as client,
         client.market.stream("TRADES:A", "PRICE:A") as stream,
     ):
-        await trade(floor, 1)
-        await price(floor, 1)
+        await trade(node, 1)
+        await price(node, 1)
         await anext(stream)
         await anext(stream)
-        floor.pass_time(16)
+        node.pass_time(16)
         # The answer comes behind the heartbeats.
         await client.market.prices("B").ready()
         assert client.stats.gaps_seen == 0
         # As if the client had not heard of them.
         for topic in ("TRADES:A", "PRICE:A"):
             stream._reader._trackers[topic].seq = 0
-        floor.pass_time(16)
+        node.pass_time(16)
         items = [await anext(stream), await anext(stream)]
         assert {type(each) for each in items} == {TradesMessage, PriceMessage}
         assert client.stats.gaps_seen == 2
 
 
-async def test_a_feed_that_falls_silent_is_told() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_silent_feed_changes_the_status() -> None:
+    async with running() as node, client_of(node) as client:
         told: list[Status] = []
         ignored: list[Status] = []
         client.market.on_status(told.append)
         client.market.on_status(ignored.append)()
         assert client.market.status("PRICE:A") is None
         async with client.market.prices("A") as prices:
-            await price(floor, 1)
+            await price(node, 1)
             await anext(prices)
             assert client.market.status("PRICE:A") is FeedState.LIVE
-            floor.pass_time(11)
+            node.pass_time(11)
             await wait_until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
-            await price(floor, 2)
+            await price(node, 2)
             await wait_until(lambda: client.market.status("PRICE:A") is FeedState.LIVE)
             assert [each.state for each in told] == [FeedState.STALE, FeedState.LIVE]
             assert ignored == []
             client.market.on_status(lambda status: 1 / 0)  # type: ignore[arg-type]
-            floor.pass_time(11)
+            node.pass_time(11)
             await wait_until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
-            abort_connections(floor)
+            abort_connections(node)
             await wait_until(lambda: client.market.status("PRICE:A") is None)
             await wait_until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
 
 
-async def test_callbacks_are_called_one_after_the_other_plain_or_async(
+async def test_plain_and_async_callbacks_get_items_in_order(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with running() as floor, no_leftover_tasks(), client_of(floor) as client:
+    async with running() as node, no_leftover_tasks(), client_of(node) as client:
         plain: list[object] = []
         slow: list[object] = []
 
@@ -407,43 +407,43 @@ async def test_callbacks_are_called_one_after_the_other_plain_or_async(
 
         first = client.market.on("TRADES:A", lambda item: plain.append(number(item)))
         client.market.on("TRADES:A", take)
-        await wait_until(lambda: len(floor.server.subscriptions) == 1)
+        await wait_until(lambda: len(node.server.subscriptions) == 1)
         for each in range(1, 4):
-            await trade(floor, each)
+            await trade(node, each)
         await wait_until(lambda: len(plain) == len(slow) == 3)
         assert plain == slow == [1, 2, 3]
         assert "a callback failed" in caplog.text
         first.close()
-        await trade(floor, 4)
+        await trade(node, 4)
         await wait_until(lambda: len(slow) == 4)
         assert plain == [1, 2, 3]
 
 
-async def test_a_callback_whose_topic_is_refused_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    async with running() as floor, client_of(floor, floor.token(symbols=["A"])) as client:
+async def test_callback_of_a_refused_topic_has_its_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as node, client_of(node, node.token(symbols=["A"])) as client:
         callback = client.market.on("TRADES:B", lambda item: None)
         await wait_until(lambda: callback.error is not None)
         assert isinstance(callback.error, ForbiddenError)
 
 
-async def test_a_client_may_be_closed_from_a_callback() -> None:
-    async with running() as floor, no_leftover_tasks():
-        client = client_of(floor)
+async def test_callback_can_close_the_client() -> None:
+    async with running() as node, no_leftover_tasks():
+        client = client_of(node)
         await client.start()
 
         async def stop(item: object) -> None:
             await client.close()
 
         client.market.on("TRADES:A", stop)
-        await wait_until(lambda: len(floor.server.subscriptions) == 1)
-        await trade(floor, 1)
+        await wait_until(lambda: len(node.server.subscriptions) == 1)
+        await trade(node, 1)
         await wait_until(lambda: client.state is ClientState.CLOSED)
         await wait_until(lambda: not client_tasks())
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_a_stream_has_one_reader_at_a_time() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_stream_allows_one_reader_at_a_time() -> None:
+    async with running() as node, client_of(node) as client:
         prices = client.market.prices("A")
         await prices.ready()
         reading = asyncio.create_task(anext(prices))
@@ -454,16 +454,16 @@ async def test_a_stream_has_one_reader_at_a_time() -> None:
         await prices.aclose()
 
 
-async def test_a_client_without_a_token_reads_where_that_is_allowed() -> None:
+async def test_client_without_a_token_reads_an_open_market() -> None:
     async with (
-        running({"auth.market_optional": True}) as floor,
-        Client(floor.url, config=config()) as client,
+        running({"auth.market_optional": True}) as node,
+        Client(node.url, config=config()) as client,
     ):
-        await price(floor, 5)
+        await price(node, 5)
         assert (await anext(client.market.prices("A"))).data.last == "5"
 
 
-async def test_a_callback_that_is_closed_at_once_is_forgotten() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_callback_closed_at_once_is_forgotten() -> None:
+    async with running() as node, client_of(node) as client:
         client.market.on("TRADES:A", lambda item: None).close()
         await wait_until(lambda: not client.market._callbacks._running)

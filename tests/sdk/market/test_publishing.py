@@ -23,10 +23,10 @@ from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_task
 from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
-def requests(floor: RunningServer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def requests(node: RunningServer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many messages each request held that came from now on."""
     sizes: list[int] = []
-    market = floor.server.sockets.namespace_handlers["/market"]
+    market = node.server.sockets.namespace_handlers["/market"]
     submit = market._client_publishing.publish
 
     async def counting(principal: Any, messages: list[object]) -> Any:
@@ -37,11 +37,11 @@ def requests(floor: RunningServer, monkeypatch: pytest.MonkeyPatch) -> list[int]
     return sizes
 
 
-async def test_what_is_published_at_once_shares_a_request_and_keeps_its_order(
+async def test_concurrent_publishes_share_requests_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with running() as floor, client_of(floor, batch_messages=10) as client:
-        sizes = requests(floor, monkeypatch)
+    async with running() as node, client_of(node, batch_messages=10) as client:
+        sizes = requests(node, monkeypatch)
         positions = await asyncio.gather(
             *(client.market.publish("TRADES:A", {"trades": []}) for _ in range(25))
         )
@@ -49,9 +49,9 @@ async def test_what_is_published_at_once_shares_a_request_and_keeps_its_order(
         assert sizes == [10, 10, 5]
 
 
-async def test_a_request_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running() as floor, client_of(floor) as client:
-        sizes = requests(floor, monkeypatch)
+async def test_publish_request_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as node, client_of(node) as client:
+        sizes = requests(node, monkeypatch)
         large = {"x": "y" * 50_000}
         await asyncio.gather(*(client.market.publish("USER_DATA", large, user="u") for _ in "123"))
         assert sizes == [1, 1, 1]
@@ -61,9 +61,9 @@ async def test_a_request_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) ->
         assert len(sizes) == 3
 
 
-async def test_bytes_are_counted_and_not_characters(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running() as floor, client_of(floor) as client:
-        sizes = requests(floor, monkeypatch)
+async def test_batch_limit_counts_bytes_not_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as node, client_of(node) as client:
+        sizes = requests(node, monkeypatch)
         wide = {"x": "価" * 15_000}
         await asyncio.gather(*(client.market.publish("USER_DATA", wide, user="u") for _ in "1234"))
         assert sizes == [2, 2]
@@ -72,8 +72,8 @@ async def test_bytes_are_counted_and_not_characters(monkeypatch: pytest.MonkeyPa
         assert client.stats.reconnects == 0
 
 
-async def test_each_message_has_its_own_answer() -> None:
-    async with running() as floor, client_of(floor, floor.token(symbols=["A"])) as client:
+async def test_each_message_of_a_batch_has_its_own_outcome() -> None:
+    async with running() as node, client_of(node, node.token(symbols=["A"])) as client:
         publish = client.market.publish
         outcomes = await asyncio.gather(
             publish("PRICE:A", PRICE),
@@ -91,8 +91,8 @@ async def test_each_message_has_its_own_answer() -> None:
         assert (await anext(client.market.prices("A"))).data.last == "7.10"
 
 
-async def test_the_same_id_is_published_once_and_another_message_under_it_is_a_conflict() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_same_id_publishes_once_and_other_data_conflicts() -> None:
+    async with running() as node, client_of(node) as client:
         first = await client.market.publish("PRICE:A", PRICE, id="x")
         assert await client.market.publish("PRICE:A", PRICE, id="x") == first
         with pytest.raises(PublishConflict) as caught:
@@ -100,21 +100,21 @@ async def test_the_same_id_is_published_once_and_another_message_under_it_is_a_c
         assert caught.value.code == "publish.conflict"
 
 
-async def test_a_batch_whose_answer_was_lost_is_published_once(
+async def test_batch_with_a_lost_reply_is_published_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with running() as floor, client_of(floor) as client:
-        publish = floor.server.broker.publish
+    async with running() as node, client_of(node) as client:
+        publish = node.server.broker.publish
         seen = []
 
         async def publish_and_cut(*arguments: Any, **named: Any) -> Any:
             receipt = await publish(*arguments, **named)
             seen.append(receipt.position.seq)
             if len(seen) == 3:
-                abort_connections(floor)
+                abort_connections(node)
             return receipt
 
-        monkeypatch.setattr(floor.server.broker, "publish", publish_and_cut)
+        monkeypatch.setattr(node.server.broker, "publish", publish_and_cut)
         positions = await asyncio.gather(
             *(client.market.publish("TRADES:A", {"trades": []}) for _ in range(5))
         )
@@ -124,17 +124,17 @@ async def test_a_batch_whose_answer_was_lost_is_published_once(
         assert max(seen) == 5
 
 
-async def test_what_cannot_be_json_is_refused_before_it_is_sent() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_invalid_json_is_refused_before_sending() -> None:
+    async with running() as node, client_of(node) as client:
         with pytest.raises(InvalidData):
             await client.market.publish("USER_DATA", {"x": float("inf")}, user="u")
         assert client.stats.reconnects == 0
 
 
-async def test_a_token_that_may_not_publish_is_told_for_every_message() -> None:
-    async with running() as floor:
-        token = floor.token(scopes=[Scope.MARKET_READ])
-        async with client_of(floor, token) as client:
+async def test_token_without_the_scope_fails_every_publish() -> None:
+    async with running() as node:
+        token = node.token(scopes=[Scope.MARKET_READ])
+        async with client_of(node, token) as client:
             outcomes = await asyncio.gather(
                 *(client.market.publish("PRICE:A", PRICE) for _ in range(3)),
                 return_exceptions=True,
@@ -142,19 +142,19 @@ async def test_a_token_that_may_not_publish_is_told_for_every_message() -> None:
             assert [type(each) for each in outcomes] == [ForbiddenError] * 3
 
 
-async def test_who_publishes_too_often_is_served_a_little_later() -> None:
+async def test_rate_limited_publish_is_retried() -> None:
     settings = {"limits.events_per_second": 100, "limits.event_burst": 1}
-    async with running(settings) as floor, client_of(floor) as client:
+    async with running(settings) as node, client_of(node) as client:
         await client.market.publish("PRICE:A", PRICE)
         second = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
         await asyncio.sleep(0.005)
-        floor.clock.advance(1.0)
+        node.clock.advance(1.0)
         assert (await second).seq == 2
 
 
-async def test_publishing_while_offline_is_bounded_in_number_and_time() -> None:
-    async with running() as floor:
-        client = client_of(floor, send_seconds=0.05, pending_messages=1)
+async def test_offline_publishing_is_bounded_in_number_and_time() -> None:
+    async with running() as node:
+        client = client_of(node, send_seconds=0.05, pending_messages=1)
         await client.start()
     await wait_until(lambda: client.state is ClientState.OFFLINE)
     waiting = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
@@ -171,16 +171,16 @@ async def test_publishing_while_offline_is_bounded_in_number_and_time() -> None:
         await waiting
 
 
-async def test_what_was_published_offline_arrives_once_there_is_a_connection() -> None:
-    async with running() as floor, client_of(floor) as client:
-        abort_connections(floor)
+async def test_offline_publish_succeeds_after_a_reconnect() -> None:
+    async with running() as node, client_of(node) as client:
+        abort_connections(node)
         await wait_until(lambda: client.state is not ClientState.ONLINE)
         assert (await client.market.publish("PRICE:A", PRICE)).seq == 1
 
 
-async def test_a_message_that_nobody_waits_for_any_more_is_not_published() -> None:
-    async with running() as floor, client_of(floor) as client:
-        abort_connections(floor)
+async def test_cancelled_publish_is_not_sent() -> None:
+    async with running() as node, client_of(node) as client:
+        abort_connections(node)
         await wait_until(lambda: client.state is not ClientState.ONLINE)
         given_up = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
         await asyncio.sleep(0)

@@ -1,6 +1,6 @@
 """What waits for a reader: the latest of a topic, or one after the other, and never without end."""
 
-from client_sdk.reading.buffers import Buffer
+from client_sdk.reading.readers import Buffer
 
 
 def drained(buffer: Buffer[str]) -> list[str]:
@@ -10,7 +10,7 @@ def drained(buffer: Buffer[str]) -> list[str]:
     return items
 
 
-def test_the_latest_takes_the_place_of_what_nobody_has_read() -> None:
+def test_latest_item_replaces_an_unread_one() -> None:
     buffer: Buffer[str] = Buffer(10)
     assert not buffer.replace("a", "a1")
     assert not buffer.replace("b", "b1")
@@ -21,7 +21,7 @@ def test_the_latest_takes_the_place_of_what_nobody_has_read() -> None:
     assert drained(buffer) == ["a3"]
 
 
-def test_kept_items_stay_in_order_between_those_that_are_replaced() -> None:
+def test_kept_items_stay_in_order_among_replaced_ones() -> None:
     buffer: Buffer[str] = Buffer(10)
     buffer.put("k1")
     buffer.replace("a", "a1")
@@ -30,7 +30,7 @@ def test_kept_items_stay_in_order_between_those_that_are_replaced() -> None:
     assert drained(buffer) == ["k1", "a2", "k2"]
 
 
-def test_it_is_full_by_what_must_be_kept_and_has_room_at_half() -> None:
+def test_buffer_is_full_by_kept_items_and_has_space_at_half() -> None:
     buffer: Buffer[str] = Buffer(4)
     for topic in "abcdefgh":
         buffer.replace(topic, topic)
@@ -48,7 +48,7 @@ def test_it_is_full_by_what_must_be_kept_and_has_room_at_half() -> None:
     assert states == [(False, False)] + [(False, True)] * 3
 
 
-def test_one_place_is_enough() -> None:
+def test_buffer_works_with_a_capacity_of_one() -> None:
     buffer: Buffer[str] = Buffer(1)
     buffer.put("k")
     assert buffer.is_full

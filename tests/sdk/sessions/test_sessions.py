@@ -41,12 +41,12 @@ async def read_numbers(stream: Any, count: int) -> list[object]:
     return words
 
 
-async def test_what_is_said_reaches_everybody_in_one_order() -> None:
+async def test_session_messages_reach_everybody_in_one_order() -> None:
     async with (
-        running() as floor,
+        running() as node,
         no_leftover_tasks(),
-        client_of(floor) as ann,
-        client_of(floor, floor.token("bob")) as bob,
+        client_of(node) as ann,
+        client_of(node, node.token("bob")) as bob,
         ann.session.join("job:42", metadata={"kind": "test"}) as hers,
         bob.session.join("job:42") as his,
     ):
@@ -63,8 +63,8 @@ async def test_what_is_said_reaches_everybody_in_one_order() -> None:
         assert (await hers.participants()).participant_count == 2
 
 
-async def test_messages_are_read_from_the_moment_of_joining_however_late_one_looks() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_messages_start_at_the_join_position() -> None:
+    async with running() as node, client_of(node) as client:
         async with client.session.join("s") as session:
             for number in range(3):
                 await session.send({"n": number})
@@ -76,12 +76,12 @@ async def test_messages_are_read_from_the_moment_of_joining_however_late_one_loo
             assert await read_numbers(again.messages(), 3) == [0, 1, 2]
 
 
-async def test_joins_leaves_and_signals_are_told() -> None:
+async def test_event_stream_yields_joins_leaves_and_signals() -> None:
     async with (
-        running() as floor,
+        running() as node,
         no_leftover_tasks(),
-        client_of(floor) as ann,
-        client_of(floor, floor.token("bob")) as bob,
+        client_of(node) as ann,
+        client_of(node, node.token("bob")) as bob,
         ann.session.join("s") as hers,
     ):
         events = hers.events()
@@ -100,11 +100,11 @@ async def test_joins_leaves_and_signals_are_told() -> None:
         assert [each async for each in events] == []
 
 
-async def test_events_that_nobody_looks_at_any_more_are_not_kept() -> None:
+async def test_dropped_event_streams_are_released() -> None:
     async with (
-        running() as floor,
-        client_of(floor) as ann,
-        client_of(floor, floor.token("bob")) as bob,
+        running() as node,
+        client_of(node) as ann,
+        client_of(node, node.token("bob")) as bob,
         ann.session.join("s") as hers,
         bob.session.join("s") as his,
     ):
@@ -116,11 +116,11 @@ async def test_events_that_nobody_looks_at_any_more_are_not_kept() -> None:
         assert len(hers._events) == 0
 
 
-async def test_a_join_that_was_given_up_leaves_nobody_there(
+async def test_cancelled_join_leaves_the_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with running() as floor, client_of(floor) as client, client.session.join("other"):
-        sessions, going, joined = floor.server.sessions, asyncio.Event(), asyncio.Event()
+    async with running() as node, client_of(node) as client, client.session.join("other"):
+        sessions, going, joined = node.server.sessions, asyncio.Event(), asyncio.Event()
         join = sessions.join
 
         async def slowly(*args: Any, **options: Any) -> Any:
@@ -141,11 +141,11 @@ async def test_a_join_that_was_given_up_leaves_nobody_there(
             assert (await session.participants()).participant_count == 1
 
 
-async def test_messages_can_be_taken_by_a_function() -> None:
+async def test_message_callback_gets_messages() -> None:
     async with (
-        running() as floor,
+        running() as node,
         no_leftover_tasks(),
-        client_of(floor) as client,
+        client_of(node) as client,
         client.session.join("s") as session,
     ):
         called: list[SessionMessage | Gap] = []
@@ -154,11 +154,11 @@ async def test_messages_can_be_taken_by_a_function() -> None:
         await wait_until(lambda: len(called) == 1)
 
 
-async def test_a_cut_loses_nothing_and_doubles_nothing() -> None:
+async def test_disconnects_neither_lose_nor_duplicate_messages() -> None:
     async with (
-        running() as floor,
-        client_of(floor) as ann,
-        client_of(floor, floor.token("bob")) as bob,
+        running() as node,
+        client_of(node) as ann,
+        client_of(node, node.token("bob")) as bob,
         ann.session.join("s") as hers,
         bob.session.join("s") as his,
     ):
@@ -166,52 +166,52 @@ async def test_a_cut_loses_nothing_and_doubles_nothing() -> None:
         for number in range(20):
             await hers.send({"n": number})
             if number % 5 == 0:
-                abort_connections(floor)
+                abort_connections(node)
         assert await read_numbers(stream, 20) == list(range(20))
         assert bob.stats.gaps == 0
 
 
-async def test_a_send_whose_answer_was_lost_is_said_once_and_resolved_once(
+async def test_send_with_a_lost_reply_is_stored_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
-        publish = floor.server.broker.publish
+    async with running() as node, client_of(node) as client, client.session.join("s") as session:
+        publish = node.server.broker.publish
         cuts: list[Any] = []
 
         async def publish_and_cut(*arguments: Any, **named: Any) -> Any:
             receipt = await publish(*arguments, **named)
             if not cuts:
                 cuts.append(receipt)
-                abort_connections(floor)
+                abort_connections(node)
             return receipt
 
-        monkeypatch.setattr(floor.server.broker, "publish", publish_and_cut)
+        monkeypatch.setattr(node.server.broker, "publish", publish_and_cut)
         sent = await session.send({"n": 1})
         assert sent.position == Position(epoch=cuts[0].position.epoch, seq=1)
         assert client.stats.reconnects == 1
         assert len(await session.history()) == 1
 
 
-async def test_the_same_id_is_said_once() -> None:
-    async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
+async def test_same_id_is_stored_once() -> None:
+    async with running() as node, client_of(node) as client, client.session.join("s") as session:
         first = await session.send({"n": 1}, id="mine")
         assert first.id == "mine"
         assert await session.send({"n": 1}, id="mine") == first
         assert len(await session.history()) == 1
 
 
-async def test_sends_while_offline_go_out_later_in_their_order() -> None:
-    async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
-        abort_connections(floor)
+async def test_offline_sends_go_out_later_in_order() -> None:
+    async with running() as node, client_of(node) as client, client.session.join("s") as session:
+        abort_connections(node)
         await wait_until(lambda: not session.gate.is_open)
         sent = await asyncio.gather(*(session.send({"n": number}) for number in range(10)))
         assert [each.position.seq for each in sent] == list(range(1, 11))
         assert await read_numbers(session.messages(), 10) == list(range(10))
 
 
-async def test_a_send_that_finds_no_server_fails_in_time_and_the_line_is_bounded() -> None:
-    async with running() as floor:
-        client = client_of(floor, send_seconds=0.05, pending_messages=2)
+async def test_sends_without_a_server_time_out_and_are_bounded() -> None:
+    async with running() as node:
+        client = client_of(node, send_seconds=0.05, pending_messages=2)
         await client.start()
         session = await client.session.join("s")
     await wait_until(lambda: client.state is ClientState.OFFLINE)
@@ -230,10 +230,10 @@ async def test_a_send_that_finds_no_server_fails_in_time_and_the_line_is_bounded
     await client.close()
 
 
-async def test_a_restart_of_the_server_is_a_gap() -> None:
-    async with running() as floor:
-        port = floor.port
-        client = client_of(floor)
+async def test_server_restart_is_a_gap() -> None:
+    async with running() as node:
+        port = node.port
+        client = client_of(node)
         await client.start()
         session = await client.session.join("s")
         await session.send({"n": 1})
@@ -248,10 +248,10 @@ async def test_a_restart_of_the_server_is_a_gap() -> None:
         await client.close()
 
 
-async def test_a_slow_reader_misses_nothing_that_is_in_the_history() -> None:
+async def test_slow_reader_catches_up_from_the_history() -> None:
     async with (
-        running() as floor,
-        client_of(floor, buffer_messages=3) as client,
+        running() as node,
+        client_of(node, buffer_messages=3) as client,
         client.session.join("s") as session,
     ):
         stream = session.messages()
@@ -261,11 +261,11 @@ async def test_a_slow_reader_misses_nothing_that_is_in_the_history() -> None:
         assert await read_numbers(stream, 30) == list(range(30))
 
 
-async def test_a_session_that_is_closed_ends_for_everybody() -> None:
+async def test_closed_session_ends_for_everybody() -> None:
     async with (
-        running() as floor,
-        client_of(floor, floor.token("mod", scopes=MODERATOR)) as moderator,
-        client_of(floor) as client,
+        running() as node,
+        client_of(node, node.token("mod", scopes=MODERATOR)) as moderator,
+        client_of(node) as client,
     ):
         theirs = await moderator.session.join("s")
         session = await client.session.join("s")
@@ -287,11 +287,11 @@ async def test_a_session_that_is_closed_ends_for_everybody() -> None:
         await session.leave()
 
 
-async def test_who_is_kicked_is_told_so() -> None:
+async def test_kicked_user_gets_the_reason() -> None:
     async with (
-        running() as floor,
-        client_of(floor, floor.token("mod", scopes=MODERATOR)) as moderator,
-        client_of(floor) as client,
+        running() as node,
+        client_of(node, node.token("mod", scopes=MODERATOR)) as moderator,
+        client_of(node) as client,
         moderator.session.join("s") as theirs,
     ):
         session = await client.session.join("s")
@@ -305,10 +305,10 @@ async def test_who_is_kicked_is_told_so() -> None:
                 await again.kick("mod")
 
 
-async def test_what_may_not_be_is_refused_with_its_reason() -> None:
+async def test_refused_session_request_raises_its_error() -> None:
     async with (
-        running() as floor,
-        client_of(floor, floor.token(sessions=["mine:*"])) as client,
+        running() as node,
+        client_of(node, node.token(sessions=["mine:*"])) as client,
     ):
         with pytest.raises(ForbiddenError):
             await client.session.join("theirs:1")
@@ -327,28 +327,28 @@ async def test_what_may_not_be_is_refused_with_its_reason() -> None:
         assert client.stats.reconnects == 0
 
 
-async def test_joined_twice_is_left_with_the_last() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_session_joined_twice_is_left_with_the_last_use() -> None:
+    async with running() as node, client_of(node) as client:
         async with client.session.join("s") as first:
             async with client.session.join("s") as second:
                 assert second is first
             await first.send({"n": 1})
         with pytest.raises(SessionError):
             await first.send({"n": 2})
-        assert len(floor.server.sessions.memberships) == 0
+        assert len(node.server.sessions.memberships) == 0
         await first.leave()
 
 
-async def notify(floor: RunningServer, *, critical: bool, identifier: str) -> int | None:
+async def notify(node: RunningServer, *, critical: bool, identifier: str) -> int | None:
     """Notify ann; how many devices it was written to."""
-    told = await floor.server.notifications.notify(
+    told = await node.server.notifications.notify(
         "default", "ann", "margin.call", {"by": 5}, critical=critical, identifier=identifier
     )
     return told.reached
 
 
-async def test_a_critical_notification_comes_again_until_it_was_read() -> None:
-    async with running() as floor, no_leftover_tasks(), client_of(floor) as client:
+async def test_critical_notification_is_sent_until_acknowledged() -> None:
+    async with running() as node, no_leftover_tasks(), client_of(node) as client:
         read: list[str] = []
 
         async def take(notice: Notification) -> None:
@@ -358,26 +358,26 @@ async def test_a_critical_notification_comes_again_until_it_was_read() -> None:
 
         end = client.session.on_notification(take)
         session = await client.session.join("s")
-        assert await notify(floor, critical=True, identifier="n1") == 1
+        assert await notify(node, critical=True, identifier="n1") == 1
         await wait_until(lambda: read == ["n1"])
-        abort_connections(floor)
+        abort_connections(node)
         await wait_until(lambda: read == ["n1", "n1"])
-        board = floor.server.notifications.store
+        board = node.server.notifications.store
         await wait_until(lambda: not board.pending("default", "ann"))
-        abort_connections(floor)
+        abort_connections(node)
         await wait_until(lambda: not session.gate.is_open)
         await wait_until(lambda: session.gate.is_open)
-        assert await notify(floor, critical=False, identifier="n2") == 1
+        assert await notify(node, critical=False, identifier="n2") == 1
         await wait_until(lambda: read == ["n1", "n1", "n2"])
         end()
         end()
-        await notify(floor, critical=False, identifier="n3")
+        await notify(node, critical=False, identifier="n3")
         await client.market.publish("TRADES:A", {"trades": []})
         assert len(read) == 3
 
 
-async def test_a_message_that_was_lost_is_noticed_and_fetched() -> None:
-    async with running() as floor, client_of(floor) as client, client.session.join("s") as session:
+async def test_lost_session_message_is_fetched() -> None:
+    async with running() as node, client_of(node) as client, client.session.join("s") as session:
         assert repr(session) == "<Session s>"
         stream = session.messages()
         for number in range(3):
@@ -390,11 +390,11 @@ async def test_a_message_that_was_lost_is_noticed_and_fetched() -> None:
         assert client.stats.gaps_seen == 1
 
 
-async def test_what_is_gone_for_one_reader_is_not_for_another() -> None:
+async def test_old_reader_gets_a_gap_and_recent_reader_none() -> None:
     settings = {"history.messages": 3}
     async with (
-        running(settings) as floor,
-        client_of(floor) as client,
+        running(settings) as node,
+        client_of(node) as client,
         client.session.join("s") as session,
     ):
         for number in range(1, 11):
@@ -408,17 +408,17 @@ async def test_what_is_gone_for_one_reader_is_not_for_another() -> None:
         assert (gap.missed_from, gap.missed_to) == (2, 10)
 
 
-async def test_many_sessions_come_back_on_one_connection() -> None:
-    async with running() as floor, client_of(floor) as client:
+async def test_many_sessions_are_rejoined_on_one_connection() -> None:
+    async with running() as node, client_of(node) as client:
         sessions = [await client.session.join(f"s{number}") for number in range(10)]
-        abort_connections(floor)
+        abort_connections(node)
         sent = await asyncio.gather(*(each.send({"n": 1}) for each in sessions))
         assert [each.position.seq for each in sent] == [1] * 10
 
 
-async def test_a_join_that_is_given_up_leaves_nothing() -> None:
-    async with running() as floor:
-        client = Client("http://127.0.0.1:9", floor.token())
+async def test_cancelled_join_leaves_no_task() -> None:
+    async with running() as node:
+        client = Client("http://127.0.0.1:9", node.token())
         joining = asyncio.ensure_future(client.session.join("s"))
         await asyncio.sleep(0)
         joining.cancel()

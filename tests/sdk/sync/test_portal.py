@@ -47,21 +47,21 @@ class EndlessTask:
             raise
 
 
-def test_a_coroutine_gives_its_result_or_its_error(portal: Portal) -> None:
+def test_call_returns_the_result_or_raises_the_error(portal: Portal) -> None:
     assert portal.call(add(1, 2)) == 3
     with pytest.raises(ValueError, match="as it was raised"):
         portal.call(fail())
 
 
-def test_a_function_runs_on_the_thread_of_the_loop(portal: Portal) -> None:
+def test_function_runs_on_the_loops_thread(portal: Portal) -> None:
     assert portal.run(lambda: threading.current_thread().name) == "test-portal"
 
 
-async def test_it_works_where_a_loop_runs_already(portal: Portal) -> None:
+async def test_portal_works_inside_a_running_loop(portal: Portal) -> None:
     assert portal.call(add(1, 2)) == 3
 
 
-def test_ctrl_c_while_it_waits_cancels_what_it_waited_for(portal: Portal) -> None:
+def test_ctrl_c_cancels_the_running_coroutine(portal: Portal) -> None:
     waiting = EndlessTask()
     main = threading.get_ident()
 
@@ -80,7 +80,7 @@ def test_ctrl_c_while_it_waits_cancels_what_it_waited_for(portal: Portal) -> Non
     assert portal.call(add(1, 2)) == 3, "it goes on living"
 
 
-def test_who_waits_in_another_thread_is_told_that_it_was_closed(portal: Portal) -> None:
+def test_close_raises_in_a_waiting_thread(portal: Portal) -> None:
     waiting = EndlessTask()
     errors: list[Exception] = []
 
@@ -99,7 +99,7 @@ def test_who_waits_in_another_thread_is_told_that_it_was_closed(portal: Portal) 
     assert waiting.cancelled.is_set()
 
 
-def test_after_its_end_everything_is_refused(portal: Portal) -> None:
+def test_closed_portal_refuses_calls(portal: Portal) -> None:
     portal.close()
     portal.close()
     with pytest.raises(ClientClosed):
@@ -107,7 +107,7 @@ def test_after_its_end_everything_is_refused(portal: Portal) -> None:
 
 
 @pytest.mark.parametrize("wait", [lambda portal: portal.call(add(1, 2)), Portal.close])
-def test_to_wait_on_its_own_thread_is_an_error_and_no_deadlock(
+def test_blocking_call_on_the_portals_thread_raises(
     portal: Portal, wait: Callable[[Portal], object]
 ) -> None:
     with pytest.raises(WouldDeadlock):

@@ -14,7 +14,18 @@ from decimal import Decimal
 import pytest
 
 from client_sdk.config import ClientConfig
-from client_sdk.contract import FeedState, Position, Scope, Stream
+from client_sdk.connection.states import ClientState
+from client_sdk.contract import (
+    FeedState,
+    Position,
+    Scope,
+    SessionMessage,
+    SessionSignal,
+    Stream,
+    TradesMessage,
+    UserJoined,
+    UserLeft,
+)
 from client_sdk.errors import (
     AuthenticationError,
     ClientClosed,
@@ -25,15 +36,7 @@ from client_sdk.errors import (
     TopicError,
 )
 from client_sdk.market.live_book import BookStatus
-from client_sdk.models import (
-    Gap,
-    SessionMessage,
-    SessionSignal,
-    TradesMessage,
-    UserJoined,
-    UserLeft,
-)
-from client_sdk.states import ClientState
+from client_sdk.reading.gaps import Gap
 from client_sdk.sync.client import SyncClient
 from client_sdk.sync.portal import Portal, WouldDeadlock
 from tests.kit.patience import MAX_WAIT_SECONDS
@@ -59,7 +62,7 @@ class ServerThread:
         self.portal.call(self.running.until_empty())
 
 
-@pytest.fixture(name="floor")
+@pytest.fixture(name="node")
 def new_server_thread() -> Iterator[ServerThread]:
     before = threading.enumerate()
     portal = Portal("test-server")
@@ -80,9 +83,9 @@ def threads() -> list[str]:
     return [each.name for each in threading.enumerate()]
 
 
-def test_prices_are_read_in_a_plain_loop(floor: ServerThread) -> None:
-    floor.publish("PRICE:A", PRICE)
-    with floor.client() as client:
+def test_prices_are_read_in_a_plain_loop(node: ServerThread) -> None:
+    node.publish("PRICE:A", PRICE)
+    with node.client() as client:
         for tick in client.market.prices("A"):
             assert (tick.symbol, tick.data.last) == ("A", "1.01")
             break
@@ -91,8 +94,8 @@ def test_prices_are_read_in_a_plain_loop(floor: ServerThread) -> None:
     assert "floorcast-sync" not in threads()
 
 
-def test_what_is_published_is_read_in_order(floor: ServerThread) -> None:
-    with floor.client() as client, client.market.trades("A") as trades:
+def test_published_messages_are_read_in_order(node: ServerThread) -> None:
+    with node.client() as client, client.market.trades("A") as trades:
         positions = [client.market.publish("TRADES:A", trade(number)) for number in range(1, 6)]
         read = [next(trades) for _ in range(5)]
         assert [each.seq for each in read if isinstance(each, TradesMessage)] == [1, 2, 3, 4, 5]
@@ -100,18 +103,18 @@ def test_what_is_published_is_read_in_order(floor: ServerThread) -> None:
         assert trades.position("TRADES:A") == Position(epoch=positions[0].epoch, seq=5)
 
 
-def test_any_topics_are_one_stream(floor: ServerThread) -> None:
-    with floor.client() as client, client.market.stream("PRICE:A", "USER_DATA") as stream:
-        floor.publish("PRICE:A", PRICE)
+def test_one_stream_reads_several_topics(node: ServerThread) -> None:
+    with node.client() as client, client.market.stream("PRICE:A", "USER_DATA") as stream:
+        node.publish("PRICE:A", PRICE)
         client.market.publish("USER_DATA", {"x": 1}, user="ann")
         read = [next(stream), next(stream)]
         streams = {each.stream for each in read if not isinstance(each, Gap)}
         assert streams == {Stream.PRICE, Stream.USER_DATA}
 
 
-def test_a_book_is_read_at_one_moment_or_value_by_value(floor: ServerThread) -> None:
-    floor.publish("ORDERBOOK:A", BOOK)
-    with floor.client() as client, client.market.book("A") as book:
+def test_book_is_read_as_a_state_or_by_property(node: ServerThread) -> None:
+    node.publish("ORDERBOOK:A", BOOK)
+    with node.client() as client, client.market.book("A") as book:
         now = next(book)
         assert (now.symbol, now.status, now.mid) == ("A", BookStatus.LIVE, Decimal("10.25"))
         assert (now.best_bid, now.best_ask) == (Decimal("10.0"), Decimal("10.5"))
@@ -130,9 +133,9 @@ def test_a_book_is_read_at_one_moment_or_value_by_value(floor: ServerThread) -> 
         assert list(book) == []
 
 
-def test_what_is_said_in_a_session_is_read_in_order(floor: ServerThread) -> None:
+def test_session_messages_are_read_in_order(node: ServerThread) -> None:
     with (
-        floor.client() as client,
+        node.client() as client,
         client.session.join("room", metadata={"about": "x"}) as room,
         room.messages() as messages,
     ):
@@ -149,11 +152,11 @@ def test_what_is_said_in_a_session_is_read_in_order(floor: ServerThread) -> None
         assert room.participants().participant_count == 1
 
 
-def test_who_comes_and_goes_and_signals_is_read_and_told(floor: ServerThread) -> None:
+def test_session_events_reach_stream_and_callback(node: ServerThread) -> None:
     told: list[object] = []
-    with floor.client() as ann, ann.session.join("room") as room, room.events() as events:
+    with node.client() as ann, ann.session.join("room") as room, room.events() as events:
         callback = room.on_event(told.append)
-        with floor.client("bob") as bob, bob.session.join("room") as there:
+        with node.client("bob") as bob, bob.session.join("room") as there:
             there.signal({"typing": True})
         kinds: list[type[object]] = [UserJoined, SessionSignal, UserLeft]
         assert [type(next(events)) for _ in kinds] == kinds
@@ -162,10 +165,10 @@ def test_who_comes_and_goes_and_signals_is_read_and_told(floor: ServerThread) ->
         callback.close()
 
 
-def test_a_moderator_sends_out_and_closes(floor: ServerThread) -> None:
+def test_moderator_kicks_and_closes(node: ServerThread) -> None:
     scopes = [Scope.SESSION_JOIN, Scope.SESSION_MODERATE]
-    boss_token = floor.running.token("boss", scopes=scopes)
-    with SyncClient(floor.running.url, boss_token) as boss, floor.client() as ann:
+    boss_token = node.running.token("boss", scopes=scopes)
+    with SyncClient(node.running.url, boss_token) as boss, node.client() as ann:
         room, seat = boss.session.join("room"), ann.session.join("room")
         assert room.kick("ann") == 1
         with pytest.raises(SessionError):
@@ -173,57 +176,57 @@ def test_a_moderator_sends_out_and_closes(floor: ServerThread) -> None:
         assert room.close() == 1
 
 
-def test_callbacks_are_called_until_they_are_closed(floor: ServerThread) -> None:
+def test_callbacks_run_until_closed(node: ServerThread) -> None:
     prices: list[object] = []
     said: list[object] = []
-    with floor.client() as client, client.session.join("room") as room:
+    with node.client() as client, client.session.join("room") as room:
         callbacks = [client.market.on("PRICE:A", prices.append), room.on_message(said.append)]
-        floor.publish("PRICE:A", PRICE)
+        node.publish("PRICE:A", PRICE)
         room.send({"text": "1"})
         until(lambda: bool(prices and said))
         for callback in callbacks:
             callback.close()
         room.send({"text": "2"})
-        floor.publish("PRICE:A", PRICE)
+        node.publish("PRICE:A", PRICE)
         assert client.market.status("PRICE:B") is None
         assert (len(prices), len(said)) == (1, 1)
 
 
-def test_a_feed_that_falls_silent_is_told_until_that_is_ended(floor: ServerThread) -> None:
+def test_status_callback_runs_until_removed(node: ServerThread) -> None:
     told: list[FeedState] = []
-    floor.publish("PRICE:A", PRICE)
-    with floor.client() as client, client.market.prices("A"):
+    node.publish("PRICE:A", PRICE)
+    with node.client() as client, client.market.prices("A"):
         end = client.market.on_status(lambda status: told.append(status.state))
-        floor.portal.run(lambda: floor.running.pass_time(11))
+        node.portal.run(lambda: node.running.pass_time(11))
         until(lambda: told == [FeedState.STALE])
         assert client.market.status("PRICE:A") is FeedState.STALE
         end()
-        floor.publish("PRICE:A", PRICE)
+        node.publish("PRICE:A", PRICE)
         until(lambda: client.market.status("PRICE:A") is FeedState.LIVE)
         assert told == [FeedState.STALE]
 
 
-def test_notifications_are_told_until_that_is_ended(floor: ServerThread) -> None:
+def test_notification_callback_runs_until_removed(node: ServerThread) -> None:
     told: list[str] = []
-    with floor.client() as client, client.session.join("room"):
+    with node.client() as client, client.session.join("room"):
         end = client.session.on_notification(lambda notice: told.append(notice.event))
-        notify = floor.running.server.notifications.notify
-        floor.portal.call(notify("default", "ann", "paid", {}))
+        notify = node.running.server.notifications.notify
+        node.portal.call(notify("default", "ann", "paid", {}))
         until(lambda: told == ["paid"])
         end()
 
 
-def test_leaving_a_loop_ends_its_subscription(floor: ServerThread) -> None:
-    floor.publish("PRICE:A", PRICE)
-    with floor.client() as client:
+def test_leaving_a_loop_ends_its_subscription(node: ServerThread) -> None:
+    node.publish("PRICE:A", PRICE)
+    with node.client() as client:
         for _ in client.market.prices("A"):
             break
-        until(lambda: floor.running.residue()["subscriptions"] == 0)
+        until(lambda: node.running.residue()["subscriptions"] == 0)
         assert client.state is ClientState.ONLINE
 
 
-def test_errors_are_those_of_the_async_client(floor: ServerThread) -> None:
-    with floor.client() as client:
+def test_sync_client_raises_the_same_errors(node: ServerThread) -> None:
+    with node.client() as client:
         with pytest.raises(TopicError):
             client.market.stream("NOISE:A")
         client.market.publish("TRADES:A", trade(1), id="one")
@@ -232,31 +235,31 @@ def test_errors_are_those_of_the_async_client(floor: ServerThread) -> None:
         assert caught.value.code == "publish.conflict"
 
 
-def test_a_refused_client_leaves_no_thread(floor: ServerThread) -> None:
-    with pytest.raises(AuthenticationError), SyncClient(floor.running.url, "no token"):
+def test_refused_client_leaves_no_thread(node: ServerThread) -> None:
+    with pytest.raises(AuthenticationError), SyncClient(node.running.url, "no token"):
         pass
     assert "floorcast-sync" not in threads()
 
 
-def test_a_server_that_is_not_there_is_an_error_in_time() -> None:
+def test_start_without_a_server_times_out() -> None:
     config = ClientConfig(start_seconds=0.05)
     with pytest.raises(ServerUnavailable), SyncClient("http://127.0.0.1:9", config=config):
         pass
     assert "floorcast-sync" not in threads()
 
 
-async def test_it_works_in_a_notebook_where_a_loop_runs_already(floor: ServerThread) -> None:
-    floor.publish("PRICE:A", PRICE)
-    client = floor.client().start()
+async def test_sync_client_works_inside_a_running_loop(node: ServerThread) -> None:
+    node.publish("PRICE:A", PRICE)
+    client = node.client().start()
     assert next(client.market.prices("A")).data.last == "1.01"
     client.close()
 
 
-def test_ctrl_c_ends_a_loop_that_waits_and_the_client_with_it(floor: ServerThread) -> None:
+def test_ctrl_c_ends_a_waiting_loop_and_the_client(node: ServerThread) -> None:
     interrupter = threading.Timer(0.02, press_ctrl_c)
 
     def watch() -> None:
-        with floor.client() as client, client.market.prices("A") as prices:
+        with node.client() as client, client.market.prices("A") as prices:
             interrupter.start()
             next(prices)
 
@@ -266,8 +269,8 @@ def test_ctrl_c_ends_a_loop_that_waits_and_the_client_with_it(floor: ServerThrea
     assert "floorcast-sync" not in threads()
 
 
-def test_ctrl_c_before_there_is_a_connection_leaves_nothing(
-    floor: ServerThread, caplog: pytest.LogCaptureFixture
+def test_ctrl_c_during_start_leaves_nothing_behind(
+    node: ServerThread, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = threading.Event()
 
@@ -283,7 +286,7 @@ def test_ctrl_c_before_there_is_a_connection_leaves_nothing(
     interrupter = threading.Thread(target=interrupt)
     interrupter.start()
     with pytest.raises(KeyboardInterrupt):
-        SyncClient(floor.running.url, token).start()
+        SyncClient(node.running.url, token).start()
     interrupter.join()
     assert "floorcast-sync" not in threads()
     # A session of HTTP that nobody closed complains once it is thrown away.
@@ -291,8 +294,8 @@ def test_ctrl_c_before_there_is_a_connection_leaves_nothing(
     assert caplog.text == ""
 
 
-def test_a_loop_in_another_thread_ends_when_the_client_is_closed(floor: ServerThread) -> None:
-    client = floor.client().start()
+def test_closing_the_client_ends_a_loop_in_another_thread(node: ServerThread) -> None:
+    client = node.client().start()
     trades = client.market.trades("A")
     trades.ready()
     read: list[object] = []
@@ -306,11 +309,11 @@ def test_a_loop_in_another_thread_ends_when_the_client_is_closed(floor: ServerTh
     assert list(trades) == []
 
 
-def test_states_are_told_on_the_thread_of_the_client_until_that_is_ended(
-    floor: ServerThread,
+def test_state_callback_runs_on_the_clients_thread_until_removed(
+    node: ServerThread,
 ) -> None:
     told: list[tuple[ClientState, str]] = []
-    client = floor.client().start()
+    client = node.client().start()
     client.on_state(lambda state: told.append((state, threading.current_thread().name)))
     end = client.on_state(lambda state: told.append((state, "never")))
     end()
@@ -318,9 +321,9 @@ def test_states_are_told_on_the_thread_of_the_client_until_that_is_ended(
     assert told == [(ClientState.CLOSED, "floorcast-sync")]
 
 
-def test_a_callback_that_waits_for_the_client_is_told_so(floor: ServerThread) -> None:
+def test_blocking_call_in_a_callback_raises(node: ServerThread) -> None:
     errors: list[str] = []
-    client = floor.client().start()
+    client = node.client().start()
 
     def wait(state: ClientState) -> None:
         with pytest.raises(WouldDeadlock) as caught:
@@ -332,8 +335,8 @@ def test_a_callback_that_waits_for_the_client_is_told_so(floor: ServerThread) ->
     assert errors == ["client.would_deadlock"]
 
 
-def test_a_client_is_used_between_its_start_and_its_end(floor: ServerThread) -> None:
-    client = floor.client()
+def test_client_raises_before_start_and_after_close(node: ServerThread) -> None:
+    client = node.client()
     assert client.state is ClientState.IDLE
     with pytest.raises(NotConnected):
         _ = client.market
@@ -347,12 +350,12 @@ def test_a_client_is_used_between_its_start_and_its_end(floor: ServerThread) -> 
         client.market.publish("PRICE:A", PRICE)
 
 
-def test_a_token_may_come_from_a_function_that_blocks(floor: ServerThread) -> None:
+def test_token_function_can_block(node: ServerThread) -> None:
     def token() -> str:
         time.sleep(0.001)
-        return floor.running.token("ann", scopes=[Scope.MARKET_READ])
+        return node.running.token("ann", scopes=[Scope.MARKET_READ])
 
-    with SyncClient(floor.running.url, token) as client:
+    with SyncClient(node.running.url, token) as client:
         assert client.state is ClientState.ONLINE
 
 

@@ -4,13 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client_sdk import Gap, GapReason
-from client_sdk.contract import Position, Stream
-from client_sdk.models import BookMessage, MarketMessage, PriceMessage
+from client_sdk.contract import BookMessage, MarketMessage, Position, PriceMessage, Stream
 from client_sdk.reading.gaps import CheckResult, Continuity, GapTracker, continuity_of
 from client_sdk.reading.readers import Reader, TopicState
 from client_sdk.reading.topic_subscription import TopicSubscription
 from client_sdk.stats import Counters
-from tests.sdk.model import TOPIC, ReaderRig, trade
+from tests.sdk.reader_rig import TOPIC, ReaderRig, trade
 
 
 def at(seq: int, epoch: str = "e0") -> Position:
@@ -51,13 +50,13 @@ def price(epoch: str, seq: int, kind: str = "update") -> MarketMessage:
 # --- one track
 
 
-def test_each_stream_has_its_chain() -> None:
+def test_each_stream_has_its_continuity() -> None:
     assert continuity_of(Stream.PRICE) is Continuity.LATEST
     assert continuity_of(Stream.ORDERBOOK) is Continuity.DELTAS
     assert continuity_of(Stream.TRADES) is continuity_of(Stream.USER_DATA) is Continuity.COMPLETE
 
 
-def test_a_kept_message_has_to_be_the_very_next() -> None:
+def test_complete_stream_accepts_only_the_next_message() -> None:
     track = GapTracker(Continuity.COMPLETE, at(5))
     assert track.check(trade("e0", 5)) is CheckResult.KNOWN
     assert track.check(trade("e0", 6)) is CheckResult.NEXT
@@ -68,7 +67,7 @@ def test_a_kept_message_has_to_be_the_very_next() -> None:
     assert track.check(trade("e0", 6, "snapshot", 5)) is CheckResult.NEXT
 
 
-def test_a_heartbeat_ahead_is_a_gap() -> None:
+def test_heartbeat_ahead_is_a_gap() -> None:
     for chain in Continuity:
         track = GapTracker(chain, at(5))
         assert track.check(trade("e0", 5, "heartbeat", 5)) is CheckResult.KNOWN
@@ -76,14 +75,14 @@ def test_a_heartbeat_ahead_is_a_gap() -> None:
         assert track.check(trade("e1", 1, "heartbeat", 1)) is CheckResult.GAP
 
 
-def test_a_price_stands_for_all_before_it() -> None:
+def test_newer_price_replaces_all_before_it() -> None:
     track = GapTracker(Continuity.LATEST, at(5))
     assert track.check(price("e0", 5)) is CheckResult.KNOWN
     assert track.check(price("e0", 9)) is CheckResult.NEXT
     assert track.check(price("e1", 1)) is CheckResult.NEXT
 
 
-def test_changes_of_a_book_may_reach_back_but_leave_nothing_out() -> None:
+def test_book_deltas_can_overlap_but_not_skip() -> None:
     track = GapTracker(Continuity.DELTAS, at(5))
     assert track.check(book("e0", 5, 4)) is CheckResult.KNOWN
     assert track.check(book("e0", 8, 5)) is CheckResult.NEXT
@@ -99,7 +98,7 @@ def test_changes_of_a_book_may_reach_back_but_leave_nothing_out() -> None:
 # --- a reader
 
 
-def test_what_was_missed_is_asked_for_and_filled_in() -> None:
+def test_missed_message_is_requested_and_filled_in() -> None:
     desk = ReaderRig()
     reader = desk.add_reader()
     desk.settle()
@@ -113,7 +112,7 @@ def test_what_was_missed_is_asked_for_and_filled_in() -> None:
     assert reader.gaps == []
 
 
-def test_a_lost_last_message_shows_with_the_next_heartbeat() -> None:
+def test_heartbeat_reveals_a_lost_last_message() -> None:
     desk = ReaderRig()
     reader = desk.add_reader()
     desk.settle()
@@ -124,7 +123,7 @@ def test_a_lost_last_message_shows_with_the_next_heartbeat() -> None:
     assert reader.positions == [("e0", 1)]
 
 
-def test_what_is_gone_is_told_in_its_place() -> None:
+def test_lost_messages_become_a_gap() -> None:
     desk = ReaderRig(history=2)
     reader = desk.add_reader()
     desk.settle()
@@ -139,7 +138,7 @@ def test_what_is_gone_is_told_in_its_place() -> None:
     assert desk.counters.gaps == 1
 
 
-def test_a_server_that_lost_its_past_is_told_as_well() -> None:
+def test_server_restart_is_an_epoch_gap() -> None:
     desk = ReaderRig()
     reader = desk.add_reader()
     desk.settle()
@@ -152,7 +151,7 @@ def test_a_server_that_lost_its_past_is_told_as_well() -> None:
     assert reader.positions == [("e0", 1), ("e1", 1)]
 
 
-def test_all_that_a_new_epoch_has_is_read() -> None:
+def test_new_epoch_is_read_from_its_first_message() -> None:
     desk = ReaderRig()
     reader = desk.add_reader()
     desk.publish()
@@ -166,7 +165,7 @@ def test_all_that_a_new_epoch_has_is_read() -> None:
     assert reader.positions == [("e0", 1), *(("e1", seq) for seq in range(1, 5))]
 
 
-def test_what_a_new_epoch_has_lost_already_is_told_as_well() -> None:
+def test_messages_lost_from_a_new_epoch_are_a_second_gap() -> None:
     desk = ReaderRig(history=2)
     reader = desk.add_reader(at(3))
     desk.topic.restart()
@@ -179,7 +178,7 @@ def test_what_a_new_epoch_has_lost_already_is_told_as_well() -> None:
     assert reader.positions == [("e1", 7)]
 
 
-def test_a_server_that_is_back_at_what_it_had_kept_is_told_and_followed() -> None:
+def test_server_that_rolled_back_is_an_epoch_gap() -> None:
     desk = ReaderRig()
     reader = desk.add_reader()
     desk.settle()
@@ -195,7 +194,7 @@ def test_a_server_that_is_back_at_what_it_had_kept_is_told_and_followed() -> Non
     assert reader.positions[-1] == ("e0", 3)
 
 
-def test_a_new_epoch_that_goes_on_with_the_old_numbers_is_read_from_its_first_message() -> None:
+def test_new_epoch_that_continues_numbers_is_read_from_its_start() -> None:
     desk = ReaderRig()
     reader = desk.add_reader()
     desk.settle()
@@ -216,7 +215,7 @@ def test_a_new_epoch_that_goes_on_with_the_old_numbers_is_read_from_its_first_me
     ]
 
 
-def test_a_restart_without_a_new_message_is_told_once() -> None:
+def test_restart_without_messages_is_one_gap() -> None:
     desk = ReaderRig()
     reader = desk.add_reader()
     desk.publish()
@@ -231,7 +230,7 @@ def test_a_restart_without_a_new_message_is_told_once() -> None:
     assert reader.positions == [("e0", 1), ("e2", 1)]
 
 
-def test_a_reader_that_is_full_gets_the_rest_once_it_has_read() -> None:
+def test_full_reader_gets_the_rest_after_reading() -> None:
     desk = ReaderRig(history=10, capacity=4)
     reader = desk.add_reader()
     desk.settle()
@@ -248,7 +247,7 @@ def test_a_reader_that_is_full_gets_the_rest_once_it_has_read() -> None:
     assert reader.gaps == []
 
 
-def test_a_slow_reader_costs_another_nothing() -> None:
+def test_slow_reader_does_not_affect_another() -> None:
     desk = ReaderRig(history=3, capacity=4)
     slow, swift = desk.add_reader(), desk.add_reader()
     desk.settle()
@@ -269,7 +268,7 @@ def test_a_slow_reader_costs_another_nothing() -> None:
     assert [seq for _, seq in slow.positions] == [1, 2, 3, 4, 14]
 
 
-def test_who_makes_room_while_another_is_answered_is_asked_for_next() -> None:
+def test_reader_that_gains_space_during_a_request_is_next() -> None:
     desk = ReaderRig(history=20, capacity=4)
     slow, swift = desk.add_reader(), desk.add_reader()
     desk.settle()
@@ -286,7 +285,7 @@ def test_who_makes_room_while_another_is_answered_is_asked_for_next() -> None:
     assert [seq for _, seq in slow.positions] == list(range(1, 9))
 
 
-def test_nothing_is_asked_for_who_could_not_take_the_answer() -> None:
+def test_blocked_reader_triggers_no_request() -> None:
     desk = ReaderRig(history=2, capacity=4)
     slow = desk.add_reader()
     desk.settle()
@@ -304,7 +303,7 @@ def test_nothing_is_asked_for_who_could_not_take_the_answer() -> None:
     assert [(gap.missed_from, gap.missed_to) for gap in slow.gaps] == [(5, 10)]
 
 
-def test_a_full_reader_is_told_once_however_often_the_server_restarts() -> None:
+def test_full_reader_gets_one_gap_for_several_restarts() -> None:
     desk = ReaderRig(capacity=1)
     reader = desk.add_reader()
     desk.settle()
@@ -319,7 +318,7 @@ def test_a_full_reader_is_told_once_however_often_the_server_restarts() -> None:
     assert reader.gaps == [Gap(TOPIC, "e0", 2, None, GapReason.EPOCH)]
 
 
-def test_what_is_gone_for_one_may_be_there_for_another() -> None:
+def test_shared_reply_with_a_gap_for_one_reader_only() -> None:
     desk = ReaderRig(history=3, capacity=10)
     far, near = desk.add_reader(at(1)), desk.add_reader(at(8))
     desk.topic.seq = 10
@@ -329,7 +328,7 @@ def test_what_is_gone_for_one_may_be_there_for_another() -> None:
     assert far.gaps == [Gap(TOPIC, "e0", 2, 9, GapReason.HISTORY)]
 
 
-def test_too_much_for_an_answer_with_others_is_asked_for_alone() -> None:
+def test_state_too_large_for_a_shared_reply_gets_its_own_request() -> None:
     desk = ReaderRig(history=3)
     reader = desk.add_reader(at(1))
     desk.topic.seq = 10
@@ -341,7 +340,7 @@ def test_too_much_for_an_answer_with_others_is_asked_for_alone() -> None:
     assert len(reader.gaps) == 1
 
 
-def test_who_comes_later_begins_where_the_others_are() -> None:
+def test_later_reader_starts_at_the_current_position() -> None:
     desk = ReaderRig()
     early = desk.add_reader()
     desk.settle()
@@ -368,7 +367,7 @@ operations = st.one_of(
 
 
 @given(st.lists(operations, max_size=60), st.integers(1, 6), st.integers(1, 5), st.integers(0, 3))
-def test_every_message_comes_once_in_order_or_is_said_to_be_missing(
+def test_every_message_comes_once_in_order_or_as_a_gap(
     steps: list[tuple[str, int]], history: int, capacity: int, read_at_once: int
 ) -> None:
     desk = ReaderRig(history=history, capacity=capacity)
@@ -409,7 +408,7 @@ def test_every_message_comes_once_in_order_or_is_said_to_be_missing(
                 assert came != missing or (not came and skipped), (epoch, seq, each)
 
 
-def test_who_comes_while_another_is_asked_for_gets_the_state_as_well() -> None:
+def test_reader_added_during_a_request_gets_a_snapshot() -> None:
     subject: TopicSubscription[MarketMessage] = TopicSubscription(
         "PRICE:A", Continuity.LATEST, Counters()
     )

@@ -21,7 +21,7 @@ def price(ts: int = 1) -> PriceMessage:
     return PriceMessage.model_validate_json(PRICE % ts)
 
 
-def test_a_message_is_typed_and_lets_a_newer_server_say_more() -> None:
+def test_message_is_typed_and_ignores_unknown_fields() -> None:
     message = price()
     assert (message.symbol, message.data.last, message.merged) == ("A", "1.50", 3)
     assert message.topic == "PRICE:A"
@@ -32,7 +32,7 @@ def test_a_message_is_typed_and_lets_a_newer_server_say_more() -> None:
         PriceMessage.model_validate_json((PRICE % 1).replace('"1.50"', "1.5"))
 
 
-def test_a_book_may_say_more_in_a_newer_version_too() -> None:
+def test_book_message_ignores_unknown_fields() -> None:
     body = (
         '{"stream":"ORDERBOOK","symbol":"A","type":"snapshot","epoch":"e","seq":2,"prev":1,"ts":1,'
         '"data":{"bids":[["1","2"]],"asks":[],"checksum":5,"novelty":1}}'
@@ -40,7 +40,7 @@ def test_a_book_may_say_more_in_a_newer_version_too() -> None:
     assert BookMessage.model_validate_json(body).data.bids == [("1", "2")]
 
 
-def test_the_age_needs_no_client() -> None:
+def test_message_age_works_without_a_client() -> None:
     a_minute_ago = int((time.time() - 60) * 1000)
     message = price(a_minute_ago)
     assert 59 < message.age < 70
@@ -51,7 +51,7 @@ def test_the_age_needs_no_client() -> None:
         assert other.age > 4
 
 
-def test_a_session_message_has_its_place_like_any_other() -> None:
+def test_session_message_has_the_fields_of_a_market_message() -> None:
     message = SessionMessage(
         session_id="job:42", epoch="e", seq=7, id="i", user_id="ann", data={}, ts=1
     )

@@ -1,10 +1,9 @@
-"""A kept topic of a server, as simple as can be, and a reader who keeps account of what it got."""
+"""A minimal model of a server's topic, and readers that record what they get from it."""
 
 from dataclasses import dataclass, field
 
-from client_sdk.contract import Position, Stream
-from client_sdk.models import Gap, MarketMessage, TradesMessage
-from client_sdk.reading.gaps import Continuity
+from client_sdk.contract import MarketMessage, Position, Stream, TradesMessage
+from client_sdk.reading.gaps import Continuity, Gap
 from client_sdk.reading.readers import Reader, TopicState
 from client_sdk.reading.topic_subscription import TopicSubscription
 from client_sdk.stats import Counters
@@ -13,7 +12,7 @@ TOPIC = "TRADES:A"
 
 
 def trade(epoch: str, seq: int, kind: str = "update", prev: int | None = None) -> TradesMessage:
-    """A message without any trade in it."""
+    """A message without trades."""
     return TradesMessage.model_validate(
         {
             "stream": Stream.TRADES,
@@ -29,41 +28,41 @@ def trade(epoch: str, seq: int, kind: str = "update", prev: int | None = None) -
 
 
 class ServerTopic:
-    """What a server has of a topic: its head, and the last few messages."""
+    """A server's state of a topic: its position and the last few messages."""
 
     def __init__(self, history: int) -> None:
         self.epoch = "e0"
         self.seq = 0
         self._history = history
         self._restarts = 0
-        # After which message this epoch began.
+        # The position before the first message of this epoch.
         self._epoch_start = 0
 
     def publish(self) -> TradesMessage:
-        """One more message."""
+        """Publish one message."""
         self.seq += 1
         return trade(self.epoch, self.seq)
 
     def restart(self) -> None:
-        """Everything is forgotten."""
+        """Lose everything and start a new epoch."""
         self._restarts += 1
         self.epoch, self.seq, self._epoch_start = f"e{self._restarts}", 0, 0
 
     def roll_back(self, seq: int) -> None:
-        """What came after this message is forgotten; others come in its place, in a new epoch."""
+        """Lose the messages after `seq`; a new epoch continues from there."""
         self._restarts += 1
         self.epoch, self.seq, self._epoch_start = f"e{self._restarts}", seq, seq
 
     def heartbeat(self) -> TradesMessage:
-        """The head, said again."""
+        """A heartbeat with the current position."""
         return trade(self.epoch, self.seq, "heartbeat", self.seq)
 
     def state_since(self, since: Position | None) -> TopicState[MarketMessage]:
-        """What `subscribe` says."""
+        """The reply to `subscribe`."""
         first = max(1, self.seq - self._history + 1)
-        known = (
-            -1 if since is None or since.epoch != self.epoch else max(since.seq, self._epoch_start)
-        )
+        known = -1
+        if since is not None and since.epoch == self.epoch:
+            known = max(since.seq, self._epoch_start)
         if first - 1 <= known <= self.seq:
             missed = [trade(self.epoch, seq) for seq in range(known + 1, self.seq + 1)]
             return TopicState(self.epoch, self.seq, True, None, missed)
@@ -73,14 +72,14 @@ class ServerTopic:
 
 @dataclass
 class ReaderLog:
-    """What one reader was told, and whether it adds up."""
+    """The positions and gaps that one reader got."""
 
     reader: Reader[MarketMessage]
     positions: list[tuple[str, int]] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
 
     def read(self, most: int) -> None:
-        """Take so many items."""
+        """Take up to this many items."""
         for _ in range(most):
             item = self.reader.take()
             if item is None:
@@ -91,7 +90,7 @@ class ReaderLog:
                 self.positions.append((item.epoch, item.seq))
 
     def reports_missing(self, epoch: str, seq: int) -> bool:
-        """Whether it was told that it would not get this one."""
+        """True if a gap covers this position."""
         return any(
             gap.epoch == epoch
             and gap.missed_from <= seq
@@ -101,7 +100,7 @@ class ReaderLog:
 
 
 class ReaderRig:
-    """A subject with readers, connected to a topic by a wire that a test may cut."""
+    """A subscription with readers, and a connection to a topic that a test can cut."""
 
     def __init__(self, *, history: int = 5, capacity: int = 4) -> None:
         self.topic = ServerTopic(history)
@@ -116,48 +115,48 @@ class ReaderRig:
         self._is_requesting = False
 
     def add_reader(self, position: Position | None = None) -> ReaderLog:
-        """Somebody who reads from now on."""
-        listener: Reader[MarketMessage] = Reader(
+        """Add a reader."""
+        reader: Reader[MarketMessage] = Reader(
             self._capacity, self.counters, on_space=self._on_space
         )
-        self.subscription.add(listener, position)
-        self.readers.append(ReaderLog(listener))
+        self.subscription.add(reader, position)
+        self.readers.append(ReaderLog(reader))
         return self.readers[-1]
 
-    def _on_space(self, listener: Reader[MarketMessage]) -> None:
+    def _on_space(self, reader: Reader[MarketMessage]) -> None:
         if not self.subscription.is_syncing:
             self.subscription.needs_sync = True
 
     def publish(self, *, lost: bool = False) -> None:
-        """A message; one that is lost does not reach us, for whatever reason."""
+        """Publish a message; a lost one does not reach the client."""
         message = self.topic.publish()
         if self.subscribed and self.connected and not lost:
             self.subscription.receive(message)
 
     def needs_sync(self) -> bool:
-        """Whether the server is to be asked for something."""
+        """True if the client must send a request."""
         return self.subscription.needs_sync
 
     def disconnect(self) -> None:
-        """The connection is gone."""
+        """Cut the connection."""
         self.connected = self.subscribed = self._is_requesting = False
         self.subscription.on_disconnect()
 
     def send_request(self) -> None:
-        """Send a question, where there is one."""
+        """Connect, and send a request if one is needed."""
         self.connected = True
         if self.subscription.needs_sync and not self._is_requesting:
             self._is_requesting = True
             self._since = self.subscription.begin_sync()
 
     def receive_reply(self, *, shared: bool = False) -> None:
-        """The answer comes, where there was a question."""
+        """Receive the reply if a request is pending."""
         if self._is_requesting:
             self._is_requesting, self.subscribed = False, True
             self.subscription.apply_state(self.topic.state_since(self._since), shared=shared)
 
     def settle(self) -> None:
-        """Ask until nobody lacks anything, with readers who read it all."""
+        """Send requests and read everything until no request is needed."""
         for _ in range(100):
             self.send_request()
             self.receive_reply()
@@ -165,4 +164,4 @@ class ReaderRig:
                 each.read(100)
             if not self.subscription.needs_sync:
                 return
-        raise AssertionError("it asks for ever")
+        raise AssertionError("the subscription never settles")

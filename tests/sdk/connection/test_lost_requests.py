@@ -11,7 +11,7 @@ from tests.kit.clients.sdk import client_of
 from tests.kit.server.in_process import running
 
 
-async def test_who_asks_into_a_dead_connection_is_told_so_and_nobody_else() -> None:
+async def test_request_on_a_dead_connection_raises_only_in_its_caller() -> None:
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     await ask_into_a_dead_connection()
@@ -21,7 +21,7 @@ async def test_who_asks_into_a_dead_connection_is_told_so_and_nobody_else() -> N
 
 
 async def ask_into_a_dead_connection() -> None:
-    async with running() as floor, client_of(floor) as client:
+    async with running() as node, client_of(node) as client:
         wire = client._supervisor._connection
         assert wire is not None
         # Dead already, and the task that reads has not noticed yet.

@@ -53,7 +53,7 @@ def trades(seq: int, prev: int | None = None, **changes: object) -> str:
     return event("/market", "trades", **body)
 
 
-async def test_the_client_says_that_it_needs_no_recovery() -> None:
+async def test_client_opts_out_of_recovery() -> None:
     auths: list[dict[str, Any]] = []
 
     async def script(visit: ScriptedConnection) -> None:
@@ -64,7 +64,7 @@ async def test_the_client_says_that_it_needs_no_recovery() -> None:
         assert auths == [{"token": "x", "recovery": False}]
 
 
-async def test_pings_are_answered_and_a_server_that_falls_silent_is_left() -> None:
+async def test_client_answers_pings_and_leaves_a_silent_server() -> None:
     lived, left = asyncio.Event(), asyncio.Event()
 
     async def script(visit: ScriptedConnection) -> None:
@@ -169,7 +169,7 @@ OVERLOADED = {"code": "server.overloaded", "message": "full", "retry_after_ms": 
         ),
     ],
 )
-async def test_a_server_in_trouble_is_left_and_tried_again(
+async def test_client_reconnects_to_a_failing_server(
     script: Callable[[ScriptedConnection], Any],
 ) -> None:
     server = ScriptedServer(script, accept_quietly)
@@ -182,7 +182,7 @@ async def test_a_server_in_trouble_is_left_and_tried_again(
         await wait_until(lambda: client.state is ClientState.ONLINE)
 
 
-async def test_what_is_no_websocket_is_said_to_be_none() -> None:
+async def test_http_server_without_websocket_is_unavailable() -> None:
     async def refuse(request: web.Request) -> web.Response:
         return web.Response(status=503)
 
@@ -201,7 +201,7 @@ def goodbye(namespace: str = "/market", **body: object) -> str:
     return event(namespace, "goodbye", **{"message": "bye", "after_ms": 0, **body})
 
 
-async def test_who_is_sent_away_for_good_stays_away() -> None:
+async def test_final_goodbye_ends_the_client() -> None:
     started = asyncio.Event()
 
     async def script(visit: ScriptedConnection) -> None:
@@ -222,7 +222,7 @@ async def test_who_is_sent_away_for_good_stays_away() -> None:
         await client.close()
 
 
-async def test_a_namespace_that_is_ended_alone_leaves_the_other() -> None:
+async def test_ending_one_namespace_keeps_the_other() -> None:
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
         await visit.accept_namespace("/session")
@@ -242,7 +242,7 @@ async def test_a_namespace_that_is_ended_alone_leaves_the_other() -> None:
         assert isinstance(await anext(client.market.trades("A")), TradesMessage)
 
 
-async def test_a_goodbye_may_name_the_time_to_come_back() -> None:
+async def test_goodbye_delay_is_respected() -> None:
     loop = asyncio.get_running_loop()
     moments: list[float] = []
 
@@ -260,7 +260,7 @@ async def test_a_goodbye_may_name_the_time_to_come_back() -> None:
         assert moments[1] - moments[0] >= 0.07
 
 
-async def test_a_hint_is_followed_at_its_moment_without_taking_leave() -> None:
+async def test_reconnect_hint_is_followed_without_leaving_namespaces() -> None:
     heard: list[str] = []
     loop = asyncio.get_running_loop()
     moments: list[float] = []
@@ -282,7 +282,7 @@ async def test_a_hint_is_followed_at_its_moment_without_taking_leave() -> None:
         assert heard == []
 
 
-async def test_a_namespace_that_is_refused_for_now_is_tried_again_later() -> None:
+async def test_namespace_with_a_retryable_refusal_is_joined_later() -> None:
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
         await visit.receive()
@@ -302,7 +302,7 @@ async def test_a_namespace_that_is_refused_for_now_is_tried_again_later() -> Non
         assert server.connection_count == 1
 
 
-async def test_a_refusal_of_tomorrow_is_an_error_of_its_area() -> None:
+async def test_unknown_error_code_maps_by_its_area() -> None:
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
         for code in ("limit.novelty", "unheard.of"):
@@ -323,10 +323,10 @@ async def test_a_refusal_of_tomorrow_is_an_error_of_its_area() -> None:
             await anext(client.market.prices("A"))
 
 
-async def test_a_topic_that_fails_for_now_is_asked_for_again(
+async def test_topic_with_a_retryable_error_is_requested_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("client_sdk.connection.worker._RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("client_sdk.connection.namespaces._RETRY_SECONDS", 0.001)
 
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
@@ -345,7 +345,7 @@ async def test_a_topic_that_fails_for_now_is_asked_for_again(
 
 
 @pytest.mark.parametrize("answer", [{"ok": True}, {"ok": True, "topics": []}, 5, {"ok": False}])
-async def test_an_answer_that_makes_no_sense_is_an_error_and_not_a_wait(answer: object) -> None:
+async def test_malformed_reply_raises_an_error(answer: object) -> None:
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
         while True:
@@ -367,10 +367,10 @@ async def test_an_answer_that_makes_no_sense_is_an_error_and_not_a_wait(answer: 
                 await anext(stream)
 
 
-async def test_an_answer_that_does_not_come_is_asked_for_again(
+async def test_request_without_a_reply_is_sent_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("client_sdk.connection.worker._RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("client_sdk.connection.namespaces._RETRY_SECONDS", 0.001)
 
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
@@ -389,7 +389,7 @@ async def test_an_answer_that_does_not_come_is_asked_for_again(
         assert isinstance(await anext(client.market.trades("A")), TradesMessage)
 
 
-async def test_messages_that_nobody_can_read_are_counted_and_shown_as_a_gap() -> None:
+async def test_malformed_messages_are_counted_and_become_a_gap() -> None:
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
         await visit.grant_subscription("TRADES:A")
@@ -426,10 +426,10 @@ async def test_messages_that_nobody_can_read_are_counted_and_shown_as_a_gap() ->
         assert client.stats.duplicates == 1
 
 
-async def test_a_session_is_asked_for_and_talked_to_until_the_server_can(
+async def test_join_and_send_are_retried_until_they_succeed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("client_sdk.connection.worker._RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("client_sdk.connection.namespaces._RETRY_SECONDS", 0.001)
 
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
@@ -450,7 +450,7 @@ async def test_a_session_is_asked_for_and_talked_to_until_the_server_can(
         assert (await session.send({"n": 1}, id="mine")).id == "mine"
 
 
-async def test_a_namespace_that_was_put_off_is_not_asked_for_on_a_new_connection() -> None:
+async def test_postponed_namespace_stays_postponed_after_a_reconnect() -> None:
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
         await visit.receive()
@@ -474,7 +474,7 @@ async def test_a_namespace_that_was_put_off_is_not_asked_for_on_a_new_connection
         await asyncio.wait([joining])
 
 
-async def test_what_one_connection_put_off_is_asked_for_at_once_on_the_next() -> None:
+async def test_rate_limited_request_is_retried_at_once_after_a_reconnect() -> None:
     async def busy(visit: ScriptedConnection) -> None:
         await visit.accept()
         head, _, _ = await visit.receive_request()
@@ -496,7 +496,7 @@ async def test_what_one_connection_put_off_is_asked_for_at_once_on_the_next() ->
         assert client.stats.reconnects == 1
 
 
-async def test_session_events_that_nobody_can_read_are_counted() -> None:
+async def test_malformed_session_events_are_counted() -> None:
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
         await visit.accept_namespace("/session")
@@ -520,7 +520,7 @@ async def test_session_events_that_nobody_can_read_are_counted() -> None:
         assert client.stats.malformed == 1
 
 
-async def test_publishing_to_a_server_that_answers_nonsense_fails() -> None:
+async def test_publish_with_a_malformed_reply_raises() -> None:
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
         for answer in (
@@ -540,7 +540,7 @@ async def test_publishing_to_a_server_that_answers_nonsense_fails() -> None:
         assert codes == ["client.protocol", "request.invalid"]
 
 
-async def test_an_error_of_ours_ends_the_client_loudly(
+async def test_internal_error_ends_the_client_and_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(self: object, uptime_seconds: float) -> None:
@@ -556,7 +556,7 @@ async def test_an_error_of_ours_ends_the_client_loudly(
     assert "the client failed" in caplog.text
 
 
-async def test_frames_that_wait_do_not_keep_others_from_running() -> None:
+async def test_reading_buffered_frames_yields_to_other_tasks() -> None:
     async def script(visit: ScriptedConnection) -> None:
         await visit.accept()
         await visit.grant_subscription("TRADES:A")
@@ -581,7 +581,7 @@ async def _first(stream: Any, count: int) -> Any:
         yield await anext(stream), number
 
 
-def test_errors_say_what_they_are() -> None:
+def test_errors_have_a_message_and_a_code() -> None:
     error = AuthenticationError("the token has expired", code="auth.expired")
     assert str(error) == "the token has expired (auth.expired)"
     assert str(SendTimeout("too late")) == "too late (client.timeout)"

@@ -1,4 +1,4 @@
-"""One connection: a WebSocket that speaks Engine.IO and Socket.IO, from its opening to its end."""
+"""One connection: a WebSocket that carries Engine.IO and Socket.IO packets."""
 
 import asyncio
 import contextlib
@@ -28,21 +28,22 @@ from client_sdk.errors import (
     ProtocolError,
     SendTimeout,
     ServerUnavailable,
+    error_from_body,
 )
 
-# Sync, and called in the order of the wire: an answer counts before the event behind it.
+# Sync, and called in wire order: a reply takes effect before the event behind it.
 OnPacket = Callable[["Connection", Packet], None]
 ResultT = TypeVar("ResultT")
 
 _PATH = "/socket.io/?EIO=4&transport=websocket"
-# A server that means well sends less: its largest answers are histories.
+# Far above the largest replies, which are histories.
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
-# A loop that reads what is there already lets others run after so many messages.
+# A loop that reads buffered frames yields to other tasks after this many.
 _FRAMES_PER_YIELD = 128
 
 
 class _PendingRequest:
-    """Something asked, and what is to be done with the answer the moment it comes."""
+    """A request that waits for its reply, which is parsed on arrival."""
 
     __slots__ = ("future", "parse", "sent_at")
 
@@ -65,13 +66,13 @@ class _PendingRequest:
             self.future.set_exception(error)
 
     def consume_error(self) -> None:
-        """Nobody waits any more: an error that nobody took is no news."""
+        """Mark an error as retrieved, or asyncio would log it."""
         if self.future.done() and not self.future.cancelled():
             self.future.exception()
 
 
 class Connection:
-    """Owns its socket and the task that reads it; `ended` is set when it is over."""
+    """Owns a WebSocket and the task that reads it; `close_reason` is set once it has ended."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class Connection:
     async def open(
         http: aiohttp.ClientSession, url: str, on_packet: OnPacket, config: ClientConfig
     ) -> "Connection":
-        """Connect and shake hands; raises `ServerUnavailable`."""
+        """Connect and read the Engine.IO handshake; raises `ServerUnavailable`."""
         socket = None
         try:
             async with asyncio.timeout(config.connect_seconds):
@@ -108,15 +109,14 @@ class Connection:
                     max_msg_size=_MAX_FRAME_BYTES,
                     timeout=aiohttp.ClientWSTimeout(ws_close=config.close_seconds),
                 )
-                handshake = await socket.receive()
-            if handshake.type is not aiohttp.WSMsgType.TEXT:
-                raise ServerUnavailable("the server hung up")
-            packet = decode_packet(handshake.data)
+                frame = await socket.receive()
+            if frame.type is not aiohttp.WSMsgType.TEXT:
+                raise ServerUnavailable("the server closed the WebSocket")
+            packet = decode_packet(frame.data)
             if packet.type is not PacketType.OPEN:
-                raise ProtocolError("no handshake")
-            return Connection(
-                socket, parse_handshake(packet.body).timeout_seconds, on_packet, config
-            )
+                raise ProtocolError("the server sent no Engine.IO handshake")
+            handshake = parse_handshake(packet.body)
+            return Connection(socket, handshake.timeout_seconds, on_packet, config)
         except BaseException as error:
             if socket is not None:
                 await _close_socket(socket, config.close_seconds)
@@ -125,54 +125,57 @@ class Connection:
                     f"no connection within {config.connect_seconds:g} s"
                 ) from None
             if isinstance(error, aiohttp.ClientError | OSError | ValueError):
-                raise ServerUnavailable(f"no connection: {error}") from error
+                raise ServerUnavailable(f"connection failed: {error}") from error
             raise
 
-    # --- what is asked
+    # --- sending
 
     async def join(self, namespace: str, auth: Mapping[str, object]) -> None:
-        """Come into a namespace; raises why not."""
-        question = self._pending_joins[namespace] = _PendingRequest(lambda body: None)
+        """Join a namespace; raises the server's refusal, or `SendTimeout`."""
+        join = self._pending_joins[namespace] = _PendingRequest(lambda body: None)
         try:
-            await self._send_request(connect_packet(namespace, auth), question)
+            await self._send_request(connect_packet(namespace, auth), join)
         finally:
             del self._pending_joins[namespace]
 
     def join_elapsed_seconds(self, namespace: str) -> float:
-        """How long ago the wish to join was sent."""
-        question = self._pending_joins.get(namespace)
-        return 0.0 if question is None else self._loop.time() - question.sent_at
+        """The time since the pending join was sent; 0 if none is pending."""
+        join = self._pending_joins.get(namespace)
+        return 0.0 if join is None else self._loop.time() - join.sent_at
 
     async def request(
         self, namespace: str, event: str, body: str, parse: Callable[[str], ResultT]
     ) -> ResultT:
-        """Send an event; `take` gets the answer's JSON in the order of the wire."""
-        number = next(self._ack_ids)
-        question = self._requests[number] = _PendingRequest(parse)
-        try:
-            await self._send_request(event_packet(namespace, number, event, body), question)
-            taken: ResultT = question.future.result()
-        finally:
-            self._requests.pop(number, None)
-        return taken
+        """Send an event and return its parsed reply; `parse` runs in wire order.
 
-    async def _send_request(self, text: str, question: _PendingRequest) -> None:
+        Raises `ConnectionLost`, `SendTimeout`, or what `parse` raises.
+        """
+        ack_id = next(self._ack_ids)
+        request = self._requests[ack_id] = _PendingRequest(parse)
+        try:
+            await self._send_request(event_packet(namespace, ack_id, event, body), request)
+            result: ResultT = request.future.result()
+        finally:
+            self._requests.pop(ack_id, None)
+        return result
+
+    async def _send_request(self, text: str, request: _PendingRequest) -> None:
         try:
             async with asyncio.timeout(self._config.answer_seconds):
                 await self._send(text)
-                await question.future
+                await request.future
         except TimeoutError:
-            raise SendTimeout(f"no answer within {self._config.answer_seconds:g} s") from None
+            raise SendTimeout(f"no reply within {self._config.answer_seconds:g} s") from None
         finally:
-            question.consume_error()
+            request.consume_error()
 
-    async def acknowledge(self, namespace: str, number: int) -> None:
-        """Answer an event that asked for it."""
+    async def acknowledge(self, namespace: str, ack_id: int) -> None:
+        """Acknowledge an event of the server; raises `TimeoutError`."""
         async with asyncio.timeout(self._config.answer_seconds):
-            await self._send(ack_packet(namespace, number))
+            await self._send(ack_packet(namespace, ack_id))
 
     async def leave(self, namespace: str) -> None:
-        """End a namespace on purpose: nobody waits for us there."""
+        """Disconnect from a namespace on purpose, which ends recovery; raises `TimeoutError`."""
         async with asyncio.timeout(self._config.close_seconds):
             await self._send(disconnect_packet(namespace))
 
@@ -182,24 +185,24 @@ class Connection:
         try:
             await self._socket.send_str(text)
         except (aiohttp.ClientError, ConnectionError) as error:
-            lost = ConnectionLost("the connection ended")
+            lost = ConnectionLost("the connection was lost")
             self._end(lost)
             raise lost from error
 
-    # --- what comes
+    # --- receiving
 
     def on_end(self, callback: Callable[[], None]) -> None:
-        """Call this once the connection is over."""
+        """Set the function to call once the connection has ended."""
         self._on_end = callback
 
     async def _read(self) -> None:
-        reason: FloorcastError = ConnectionLost("the connection ended")
+        reason: FloorcastError = ConnectionLost("the connection was lost")
         try:
-            async with asyncio.timeout(None) as limit:
-                self._check_silence(limit)
+            async with asyncio.timeout(None) as timeout:
+                self._check_silence(timeout)
                 await self._receive()
         except TimeoutError:
-            reason = ConnectionLost(f"nothing was heard for {self._timeout_seconds:g} s")
+            reason = ConnectionLost(f"the server was silent for {self._timeout_seconds:g} s")
         except FloorcastError as error:
             reason = error
         finally:
@@ -207,14 +210,15 @@ class Connection:
 
     async def _receive(self) -> None:
         receive, now, on_packet = self._socket.receive, self._loop.time, self._on_packet
-        for number in itertools.count(1):
-            message = await receive()
-            if message.type is not aiohttp.WSMsgType.TEXT:
+        for count in itertools.count(1):
+            frame = await receive()
+            if frame.type is not aiohttp.WSMsgType.TEXT:
                 return
             self._received_at = now()
-            packet = decode_packet(message.data)
+            packet = decode_packet(frame.data)
             if packet.type is PacketType.EVENT:
                 on_packet(self, packet)
+                # A namespace counts as joined at its `welcome`, not at its CONNECT packet.
                 if packet.event == "welcome" and packet.namespace in self._pending_joins:
                     self._pending_joins[packet.namespace].resolve("")
             elif packet.type is PacketType.PING:
@@ -223,14 +227,14 @@ class Connection:
                 return
             else:
                 self._dispatch(packet)
-            if number % _FRAMES_PER_YIELD == 0:
+            if count % _FRAMES_PER_YIELD == 0:
                 await asyncio.sleep(0)
 
     def _dispatch(self, packet: Packet) -> None:
         if packet.type is PacketType.ACK and packet.ack_id is not None:
-            question = self._requests.get(packet.ack_id)
-            if question is not None:
-                question.resolve(packet.body)
+            request = self._requests.get(packet.ack_id)
+            if request is not None:
+                request.resolve(packet.body)
         elif packet.type is PacketType.CONNECT_ERROR:
             if packet.namespace in self._pending_joins:
                 self._pending_joins[packet.namespace].fail(_parse_connect_error(packet.body))
@@ -238,14 +242,14 @@ class Connection:
             self._on_packet(self, packet)
 
     def _check_silence(self, timeout: asyncio.Timeout) -> None:
-        """End the reading when the server has been silent for too long."""
+        """Expire `timeout` if the server missed its heartbeat; otherwise check again later."""
         left = self._received_at + self._timeout_seconds - self._loop.time()
         if left <= 0:
             timeout.reschedule(self._loop.time())
         else:
             self._silence_timer = self._loop.call_later(left, self._check_silence, timeout)
 
-    # --- its end
+    # --- ending
 
     def _end(self, reason: FloorcastError) -> None:
         if self._silence_timer is not None:
@@ -253,12 +257,12 @@ class Connection:
         if self.close_reason is not None:
             return
         self.close_reason = reason
-        for question in (*self._requests.values(), *self._pending_joins.values()):
-            question.fail(ConnectionLost(reason.message))
+        for request in (*self._requests.values(), *self._pending_joins.values()):
+            request.fail(ConnectionLost(reason.message))
         self._on_end()
 
     async def close(self) -> None:
-        """Hang up; a server that does not answer is not waited for."""
+        """Close the WebSocket; waits a limited time for the server's closing handshake."""
         self._read_task.cancel()
         await asyncio.wait([self._read_task])
         await _close_socket(self._socket, self._config.close_seconds)
@@ -272,6 +276,9 @@ async def _close_socket(socket: aiohttp.ClientWebSocketResponse, seconds: float)
 
 def _parse_connect_error(body: str) -> FloorcastError:
     try:
-        return ConnectError.model_validate_json(body).to_error()
+        refusal = ConnectError.model_validate_json(body)
     except ValidationError:
-        return ProtocolError("a refusal of no shape")
+        return ProtocolError("malformed CONNECT_ERROR packet")
+    if refusal.data is None:
+        return ProtocolError(f"the server refused the namespace: {refusal.message}")
+    return error_from_body(refusal.data)
