@@ -1,4 +1,4 @@
-"""Serves the demo's page at `/`: live prices through the stock JavaScript client."""
+"""Serves the demo's page at `/`: live prices over the plain Socket.IO protocol, without a library."""
 
 from pathlib import Path
 

@@ -83,7 +83,7 @@ class LocalPresence:
         self._connected.add(connection_id)
         for key in keys:
             self.memberships.add(connection_id, user_id, key)
-            # Announces the user only if the grace period has ended; before, nobody saw it leave.
+            # Announces the user only if its grace period, and thus its presence, has ended.
             self._presence.rejoin(connection_id, user_id, key)
         return True
 
