@@ -81,7 +81,7 @@ class SessionRules:
         """The error for a user who has created too many sessions."""
         return LimitError(
             ErrorCode.LIMIT_TOPICS,
-            f"a user may have created {self.max_sessions_per_user} sessions: let one expire",
+            f"a user may have created {self.max_sessions_per_user} sessions at a time",
             details={"limit": self.max_sessions_per_user},
         )
 
