@@ -1,4 +1,4 @@
-"""Sends everybody away before the process ends, each at a moment of its own."""
+"""Disconnects all clients before the process ends, spread over time."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -7,14 +7,17 @@ from server.core.errors import FloorcastError
 from server.ports import Clock
 from server.transport import Connection
 
-# Half of the time is for the moments, a quarter for who is still waiting for an answer, and the
-# rest for what comes after: closing and stopping.
+# Disconnects are spread over half of the time; busy connections have until three quarters of it.
+# The rest is for closing and stopping.
 _SPREAD_SHARE = 0.5
 _BUSY_SHARE = 0.75
 
 
 class Drain:
-    """Who is told to go, and when; false when all have gone."""
+    """Disconnects each connection at a random time that a `reconnect_hint` announces at once.
+
+    Falsy when all are disconnected.
+    """
 
     def __init__(
         self,
@@ -35,7 +38,7 @@ class Drain:
             wait_seconds = random.uniform(0, within_seconds * _SPREAD_SHARE)
             connection.emit("reconnect_hint", {"after_ms": int(wait_seconds * 1000)})
             self._scheduled.append((now + wait_seconds, connection))
-        # The first stand at the end, where they are cheap to take.
+        # Latest first: popping the next one from the end is cheap.
         self._scheduled.sort(key=lambda each: each[0], reverse=True)
         self._busy: list[Connection] = []
 
@@ -43,9 +46,9 @@ class Drain:
         return bool(self._scheduled or self._busy)
 
     def tick(self) -> None:
-        """Let those go whose moment has come, with all that is meant for them.
+        """Disconnect the connections that are due, after pending entries are flushed.
 
-        Whoever waits for an answer goes when it has that: what it sent may be accepted already.
+        A busy connection gets its reply first: its request may be accepted already.
         """
         now = self._clock.monotonic()
         due, self._busy = self._busy, []

@@ -1,4 +1,4 @@
-"""Delivery: from one published entry to every subscriber's link."""
+"""Delivery of published entries to the connections of this node."""
 
 from server.delivery.freshness import Freshness, FreshnessConfig
 from server.delivery.hub import DeliveryConfig, Hub

@@ -1,4 +1,4 @@
-"""The order book that a topic's entries lead to, made only when somebody needs it."""
+"""Rebuilds a topic's order book from its entries, only when a client needs a snapshot."""
 
 from typing import cast
 
@@ -8,20 +8,20 @@ from server.core.log.entries import Entry
 from server.core.log.history import History
 from server.core.market.book import BookChange, Levels, OrderBook, merge_changes
 
-# The publisher's book is bounded already, and its changes say what fell off the end.
+# The publisher bounds the book already; its changes remove the levels beyond that depth.
 _ANY_DEPTH = 1 << 30
-# Reading more than this again for one client takes milliseconds that are everybody's; the whole
-# book is made once for all who need it.
+# Parsing more than this for one client would block the loop for milliseconds; a snapshot is
+# encoded once for all clients.
 _MAX_MERGED_BYTES = 8 * 1024
 
 
 class BookReplica:
-    """Stands where the history begins: what is kept there is applied when all of it is wanted."""
+    """The book before the oldest entry of the history; `encode` applies the entries after it."""
 
     __slots__ = ("_book", "_encoded", "seq")
 
     def __init__(self, seq: int, latest: Entry | None) -> None:
-        # The newest entry that is in it.
+        # The newest entry applied.
         self.seq = seq
         self._book = OrderBook(_ANY_DEPTH)
         self._encoded: tuple[int, bytes] = (-1, b"")
@@ -29,7 +29,7 @@ class BookReplica:
             self._book.replace(*_levels(latest))
 
     def apply(self, entry: Entry) -> None:
-        """Take an entry, unless it is in it already."""
+        """Apply an entry; no-op if it is applied already."""
         if entry.position.seq <= self.seq:
             return
         bids, asks = _levels(entry)
@@ -40,7 +40,7 @@ class BookReplica:
         self.seq = entry.position.seq
 
     def encode(self, seq: int, history: History) -> bytes:
-        """All of it as JSON at this place, which the history leads to; made once."""
+        """The full book at `seq` as JSON, cached; `history` must reach up to `seq`."""
         if self._encoded[0] != seq:
             for entry in history.since(self.seq) or ():
                 self.apply(entry)
@@ -49,11 +49,11 @@ class BookReplica:
 
 
 def merged_change(entries: list[Entry]) -> BookChange | None:
-    """What these changes come to; None where that costs more than the whole book."""
-    room = _MAX_MERGED_BYTES
+    """Merge entries into one change; None if a snapshot is cheaper or one is among them."""
+    remaining_bytes = _MAX_MERGED_BYTES
     for entry in entries:
-        room -= len(entry.data)
-        if room < 0 or entry.kind == "snapshot":
+        remaining_bytes -= len(entry.data)
+        if remaining_bytes < 0 or entry.kind == "snapshot":
             return None
     bids, asks = merge_changes(map(_levels, entries))
     return BookChange(bids, asks, orjson.loads(entries[-1].data)["checksum"])

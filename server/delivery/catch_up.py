@@ -1,4 +1,4 @@
-"""What a client lacks that was cut off and says which event it saw last."""
+"""Plans what to resend to a client that resumes after a given offset."""
 
 from dataclasses import dataclass
 
@@ -11,25 +11,25 @@ from server.delivery.clients import Client
 
 @dataclass(frozen=True, slots=True)
 class ResumePlan:
-    """The write that the client saw last, and how far that leaves it in each of its topics."""
+    """The last write the client saw, and its lag in each subscribed channel."""
 
     serial: int
     lags: dict[Channel, Lag]
 
 
 def plan_resume(client: Client, offset: str | None, offsets: Offsets) -> ResumePlan | None:
-    """How far it had come; None where that, or all that came since, cannot be told.
+    """Compute what a parked client missed; None if that, or the messages, are gone.
 
-    Without an offset it had seen nothing of this connection. One of an earlier connection, or of
-    the node that it was on before, is the same: it is sent until something newer has come.
+    No offset means that the client saw nothing of this connection. So does the offset of its
+    connection to another node: Socket.IO clients repeat it until they receive a newer one.
     """
-    trail = client.checkpoints
-    assert trail is not None
-    begins = offset is None or offset == trail.foreign_offset
-    serial = trail.base_serial if begins else offsets.parse(offset)
+    checkpoints = client.checkpoints
+    assert checkpoints is not None
+    is_start = offset is None or offset == checkpoints.foreign_offset
+    serial = checkpoints.base_serial if is_start else offsets.parse(offset)
     if serial is None or serial > client.last_serial:
         return None
-    serial = max(serial, trail.base_serial)
+    serial = max(serial, checkpoints.base_serial)
     if client.push_log is not None and client.push_log.after(serial, client.id) is None:
         return None
     lags: dict[Channel, Lag] = {}
@@ -42,7 +42,7 @@ def plan_resume(client: Client, offset: str | None, offsets: Offsets) -> ResumeP
 
 
 def _seq_at(channel: Channel, checkpoint: Checkpoint, serial: int) -> int | None:
-    """How far it had come, in the positions of now."""
+    """The seq the client had at `serial`, in the current epoch; None if unknown."""
     reset = channel.reset_serial
     if checkpoint.serial >= reset:
         return checkpoint.seq_at(serial)
@@ -56,34 +56,36 @@ def _seq_at(channel: Channel, checkpoint: Checkpoint, serial: int) -> int | None
 
 
 def _lag_at(client: Client, channel: Channel, serial: int) -> Lag | None:
-    trail, view = client.checkpoints, channel.state
-    assert trail is not None
+    checkpoints, state = client.checkpoints, channel.state
+    assert checkpoints is not None
     assert channel.write_index is not None
-    mark = trail.find(channel, serial)
-    answer = trail.unconfirmed_reply(channel, serial)
-    seq = None if mark is None else _seq_at(channel, mark, serial)
-    if view.merges:
+    checkpoint = checkpoints.find(channel, serial)
+    reply = checkpoints.unconfirmed_reply(channel, serial)
+    seq = None if checkpoint is None else _seq_at(channel, checkpoint, serial)
+    if state.merges:
         if seq is None:
-            lag = Lag(min(view.position.seq, trail.last(channel).seq), needs_snapshot=True)
+            lag = Lag(min(state.position.seq, checkpoints.last(channel).seq), needs_snapshot=True)
         else:
             lag = Lag(seq, channel.write_index.ts_after(seq))
-            if lag.oldest_ms is None and seq != view.position.seq:
+            if lag.oldest_ms is None and seq != state.position.seq:
                 lag.needs_snapshot = True
-        if answer is not None or (mark is not None and mark.needs_snapshot):
-            # Its state is all that anybody needs, where there is one.
-            lag.needs_snapshot = view.position.seq > 0
-    elif seq is None or view.since(seq) is None or (answer is not None and answer.had_position):
+        if reply is not None or (checkpoint is not None and checkpoint.needs_snapshot):
+            # The current state is enough, if anything was published.
+            lag.needs_snapshot = state.position.seq > 0
+    elif seq is None or state.since(seq) is None or (reply is not None and reply.had_position):
         return None
     else:
         lag = Lag(seq)
-    lag.needs_status = channel.status_serial > serial or (mark is not None and mark.needs_status)
+    lag.needs_status = channel.status_serial > serial or (
+        checkpoint is not None and checkpoint.needs_status
+    )
     if channel.push_log is not None:
-        # What was said before it came does not concern it.
-        told = serial if mark is None else max(serial, mark.serial)
-        if mark is not None and mark.pushed_serial is not None:
-            told = min(told, mark.pushed_serial)
-        sayings = channel.push_log.after(told, client.id)
-        if sayings is None:
+        # Pushes from before the subscription are not for this client.
+        since_serial = serial if checkpoint is None else max(serial, checkpoint.serial)
+        if checkpoint is not None and checkpoint.pushed_serial is not None:
+            since_serial = min(since_serial, checkpoint.pushed_serial)
+        pushes = channel.push_log.after(since_serial, client.id)
+        if pushes is None:
             return None
-        lag.pushed_serial = told if sayings else None
+        lag.pushed_serial = since_serial if pushes else None
     return lag

@@ -1,4 +1,4 @@
-"""The subscribers of one topic on this node, in tiers by their pace."""
+"""Holds the subscribers of one channel on this node, in tiers by interval."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,9 +13,9 @@ from server.delivery.clients import Client
 from server.delivery.topic_state import ChannelState
 from server.ports import Link
 
-# An event's name, its fields and its offset, about.
+# About the size of an event's name, fields and offset.
 _EVENT_OVERHEAD_BYTES = 160
-# Older places of a merged topic are not worth their memory: a snapshot does as well.
+# Merged topics need no older writes: a snapshot does as well.
 _MAX_MERGED_WRITES = 128
 _MAX_BATCHES = 64
 _MAX_PUSHES = 1000
@@ -25,18 +25,18 @@ Group = dict[Link, Client]
 
 
 class Tier:
-    """Clients of one pace: nearly all stand at the same message, and share its bytes."""
+    """The clients of one interval; synced ones share position and encoded bytes."""
 
     __slots__ = ("batches", "groups", "interval_ms", "last_seq", "oldest_ms", "unsynced")
 
     def __init__(self, interval_ms: int, last_seq: int) -> None:
         self.interval_ms = interval_ms
-        # What every synced client has got, and when the first message came that none has.
+        # The newest entry sent to all synced clients, and the time of the first one not sent.
         self.last_seq = last_seq
         self.oldest_ms: int | None = None
-        # The synced ones: those who want no offsets, and those who do.
+        # Synced clients: without offsets, and with.
         self.groups: tuple[Group, Group] = ({}, {})
-        # Those who stand elsewhere: they just came, or did not take their bytes.
+        # Clients at another position: new subscribers and slow consumers.
         self.unsynced: dict[Client, Lag] = {}
         self.batches = BatchIndex(max_batches=_MAX_BATCHES)
 
@@ -44,16 +44,16 @@ class Tier:
         return len(self.groups[0]) + len(self.groups[1]) + len(self.unsynced)
 
     def group(self, client: Client) -> Group:
-        """Where a client is, or would be, when it is synced."""
+        """The group a synced client belongs to."""
         return self.groups[client.checkpoints is not None]
 
     def synced(self) -> list[Client]:
-        """Everybody who stands where the tier stands."""
+        """All clients at the tier's position."""
         return [*self.groups[0].values(), *self.groups[1].values()]
 
 
 class Batch(NamedTuple):
-    """Updates of one turn for those who get every one, as one write; with and without offsets."""
+    """Entries of one turn as one write for the immediate tier: without offsets, and with."""
 
     frames: tuple[bytes, bytes]
     serial: int
@@ -63,7 +63,7 @@ class Batch(NamedTuple):
 
 
 class Channel:
-    """One topic or session with its view, its tiers, and what waits for the end of this turn."""
+    """One topic or session: its state, its tiers, and the entries pending in this turn."""
 
     __slots__ = (
         "_offsets",
@@ -99,12 +99,12 @@ class Channel:
         self._offsets = offsets
         self.immediate = Tier(0, state.position.seq)
         self.conflated: dict[int, Tier] = {}
-        # Those who were cut off and may be back: what they miss is kept for them.
+        # Disconnected clients that may resume.
         self.parked: dict[Client, None] = {}
-        # When the feed was last heard; the moment of its last message, while it is silent.
+        # The monotonic time of the last message; its wall clock time while the feed is stale.
         self.active_at = now
         self.stale_since_ms: int | None = None
-        # The writes before which nobody knows the feed's state, or what led to where it is.
+        # The serials of the last status event and of the last reset.
         self.status_serial = self.reset_serial = 0
         self.write_index: WriteIndex | None = None
         self.push_log: PushLog | None = None
@@ -114,9 +114,9 @@ class Channel:
             self.push_log = PushLog(max_count=_MAX_PUSHES, max_bytes=_MAX_PUSH_BYTES)
         self._pending: list[Entry] = []
         self._pending_bytes = 0
-        # Which of those that wait does not follow the one before it.
+        # The index of the pending entry that does not follow the one before it.
         self._reset_at: int | None = None
-        # Who lacks nothing yet, but stands beside its tier.
+        # Unsynced clients that have the newest entry.
         self._up_to_date: dict[Client, Lag] = {}
 
     def __repr__(self) -> str:
@@ -127,24 +127,24 @@ class Channel:
 
     @property
     def is_needed(self) -> bool:
-        """Whether anybody listens, or may be back to do so."""
+        """Whether the channel has subscribers or parked clients."""
         return bool(len(self) or self.parked)
 
     def parked_ids(self) -> tuple[str, ...]:
-        """The connections that were cut off and may be back."""
+        """The connection ids of disconnected clients that may resume."""
         return tuple(client.id for client in self.parked)
 
     @property
     def up_to_date_count(self) -> int:
-        """How many lack nothing yet, but stand beside their tier."""
+        """The number of unsynced clients that have the newest entry."""
         return len(self._up_to_date)
 
     def clients(self) -> list[Client]:
-        """Everybody who listens, at this moment."""
+        """All subscribers, as a copy."""
         return [client for tier in self.tiers() for client in (*tier.synced(), *tier.unsynced)]
 
     def clients_with_seq(self) -> list[tuple[Client, int]]:
-        """Everybody who listens, each with the last message that they have."""
+        """All subscribers, each with the seq of the last entry sent to it."""
         return [
             each
             for tier in self.tiers()
@@ -155,18 +155,18 @@ class Channel:
         ]
 
     def tiers(self) -> Iterator[Tier]:
-        """All paces."""
+        """All tiers, the immediate one first."""
         yield self.immediate
         yield from self.conflated.values()
 
     def status(self) -> bytes | None:
-        """Whether the feed speaks, as an event; None where there is none."""
+        """The feed's state as an event; None if the channel has no feed."""
         return self.state.status(self.stale_since_ms)
 
-    # --- what comes
+    # --- entries
 
     def accept(self, entry: Entry) -> bool:
-        """Take the next entry; whether anybody waits for it at the end of this turn."""
+        """Accept the next entry; True if the flusher has to write it in this turn."""
         before = self.state.position
         if not self.state.accept(entry):
             return False
@@ -190,7 +190,7 @@ class Channel:
         return True
 
     def reset(self, reset: Reset) -> None:
-        """Begin anew there; nobody must be in a tier while the ground is moved, and none waits."""
+        """Restart at this position. All tiers must be empty and nothing may be pending."""
         assert not self._pending
         self.state.reset(reset.head, reset.latest)
         if self.write_index is not None:
@@ -199,11 +199,11 @@ class Channel:
             tier.last_seq, tier.oldest_ms = reset.head.seq, None
 
     def pending_bytes(self) -> int:
-        """About how much waits for each client of the immediate tier."""
+        """The approximate size of the pending entries for one client."""
         return self._pending_bytes
 
     def take_batches(self, max_batch_bytes: int) -> list[Batch]:
-        """What waits for the immediate tier, which has it from now on, numbered and encoded."""
+        """Number and encode the pending entries; the immediate tier counts as having them."""
         entries, self._pending = self._pending, []
         self._pending_bytes = 0
         self.immediate.last_seq = self.state.position.seq
@@ -215,19 +215,19 @@ class Channel:
         plain, numbered = self.immediate.groups
         if not plain and not numbered:
             return []
-        pieces = []
-        for part in _split(entries, max_batch_bytes):
-            events = list(map(self.state.event, part))
+        batches = []
+        for run in _split(entries, max_batch_bytes):
+            events = list(map(self.state.event, run))
             frames = (
                 b"".join(map(plain_frame, events)) if plain else b"",
                 b"".join(map(self._offsets.frame, events, range(serial, serial + len(events))))
                 if numbered
                 else b"",
             )
-            first = part[0]
-            pieces.append(Batch(frames, serial, first.position.seq - 1, first.ts_ms, len(part)))
-            serial += len(part)
-        return pieces
+            first = run[0]
+            batches.append(Batch(frames, serial, first.position.seq - 1, first.ts_ms, len(run)))
+            serial += len(run)
+        return batches
 
     def _index_writes(self, write_index: WriteIndex, serial: int, entries: list[Entry]) -> None:
         if self._reset_at is not None:
@@ -239,10 +239,10 @@ class Channel:
         for number, entry in enumerate(entries, serial):
             write_index.append(number, entry.ts_ms)
 
-    # --- who listens
+    # --- subscribers
 
     def tier(self, interval_ms: int) -> Tier:
-        """The clients of this pace."""
+        """The tier of this interval, created if needed."""
         if interval_ms == 0:
             return self.immediate
         tier = self.conflated.get(interval_ms)
@@ -251,7 +251,7 @@ class Channel:
         return tier
 
     def sync(self, tier: Tier, client: Client) -> None:
-        """The client stands where its tier stands, and goes with it from now on."""
+        """Add a client that is at its tier's position to the synced ones."""
         tier.group(client)[client.link] = client
         if client.checkpoints is not None:
             writes: SerialIndex | None = tier.batches if tier.interval_ms else self.write_index
@@ -260,7 +260,7 @@ class Channel:
             )
 
     def join(self, client: Client, interval_ms: int, lag: Lag) -> bool:
-        """Put a client into a tier; False where it does not stand where the tier stands."""
+        """Add a client to a tier; False if it stays unsynced."""
         tier = self.tier(interval_ms)
         if lag.last_seq == tier.last_seq and not lag.has_pending:
             self.sync(tier, client)
@@ -268,34 +268,34 @@ class Channel:
         tier.unsynced[client] = lag
         client.add_checkpoint(self, self._offsets.last_serial, lag.last_seq, lag=lag)
         if lag.last_seq == self.state.position.seq:
-            # The next message is the first that it lacks.
+            # The next entry will be the first it lacks.
             lag.oldest_ms = None
             self._up_to_date[client] = lag
         return False
 
     def leave(self, client: Client, interval_ms: int) -> Lag:
-        """Take a client out; how far it had come."""
+        """Remove a client from a tier and return its lag."""
         self._up_to_date.pop(client, None)
         tier = self.tier(interval_ms)
         lag = tier.unsynced.pop(client, None)
         if lag is None:
-            # Not there either while its tier is being served, and a write of its own fails.
+            # May be absent: `_send_merged` empties the groups while it writes.
             tier.group(client).pop(client.link, None)
             lag = Lag(tier.last_seq, tier.oldest_ms)
         return lag
 
 
 def _split(entries: list[Entry], max_bytes: int) -> Iterator[list[Entry]]:
-    """The entries in runs that are one write each."""
+    """Split entries into runs of at most `max_bytes`, at least one entry each."""
     if len(entries) == 1:
         yield entries
         return
-    part: list[Entry] = []
-    room = max_bytes
+    run: list[Entry] = []
+    remaining_bytes = max_bytes
     for entry in entries:
-        room -= len(entry.data) + _EVENT_OVERHEAD_BYTES
-        if part and room < 0:
-            yield part
-            part, room = [], max_bytes - len(entry.data) - _EVENT_OVERHEAD_BYTES
-        part.append(entry)
-    yield part
+        remaining_bytes -= len(entry.data) + _EVENT_OVERHEAD_BYTES
+        if run and remaining_bytes < 0:
+            yield run
+            run, remaining_bytes = [], max_bytes - len(entry.data) - _EVENT_OVERHEAD_BYTES
+        run.append(entry)
+    yield run

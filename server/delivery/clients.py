@@ -1,4 +1,4 @@
-"""One joined connection as delivery sees it."""
+"""Represents one joined connection in the delivery layer."""
 
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,12 @@ from server.ports import Link
 if TYPE_CHECKING:
     from server.delivery.channel import Channel
 
-# What a transport raises that has ended and has not said so yet.
+# Raised by a transport that has closed but has not reported it yet.
 WRITE_ERRORS = (OSError, RuntimeError)
 
 
 class Client:
-    """The way to it, what it hears, and what it has yet to get."""
+    """A client's link, its subscriptions, and what it has yet to receive."""
 
     __slots__ = (
         "_deferred_close",
@@ -42,24 +42,24 @@ class Client:
         self.id = connection_id
         self.link = link
         self._deferred_close = deferred_close
-        # Where its events have offsets: how far it had come in each topic, at any of them.
+        # Its position in each channel at each write; None if its events have no offsets.
         self.checkpoints = checkpoints
-        # What was said to it alone.
+        # Pushes sent to this client alone, kept for a resume.
         self.push_log: PushLog | None = None
-        # The last write of the node while it was here; set when it is cut off.
+        # The node's last write when the client was parked.
         self.last_serial = 0
-        # The tier that it is in, in each of its channels; and where it asked for a pace, which.
+        # The interval granted in each channel, and the one requested if any.
         self.channels: dict[Channel, int] = {}
         self.requested_ms: dict[Channel, int] = {}
-        # Made when it is first needed: most clients never fall behind.
+        # Created on first use: most clients never fall behind.
         self.backlog: Backlog[Channel] | None = None
 
     def interval_for(self, channel: "Channel") -> int:
-        """How often it is to be served there: as it asked, or as seldom as it has to be."""
-        asked = self.requested_ms.get(channel, 0)
+        """The interval to serve the client at: as requested, or longer if it reads slowly."""
+        requested = self.requested_ms.get(channel, 0)
         if self.backlog is None or not channel.state.merges:
-            return asked
-        return max(asked, self.backlog.interval_ms)
+            return requested
+        return max(requested, self.backlog.interval_ms)
 
     def add_checkpoint(
         self,
@@ -71,29 +71,29 @@ class Client:
         shared_index: SerialIndex | None = None,
         lag: Lag | None = None,
     ) -> None:
-        """Remember how far it has come in a topic from this write on, where it may ask for that."""
+        """Record the client's position in a channel from this write on; no-op without offsets."""
         if self.checkpoints is None:
             return
-        mark = Checkpoint(serial, seq, steps, shared_index)
+        checkpoint = Checkpoint(serial, seq, steps, shared_index)
         if lag is not None and lag.has_pending:
-            mark = mark._replace(
+            checkpoint = checkpoint._replace(
                 pushed_serial=lag.pushed_serial,
                 needs_snapshot=lag.needs_snapshot,
                 needs_status=lag.needs_status,
             )
-        self.checkpoints.add(channel, mark)
+        self.checkpoints.add(channel, checkpoint)
 
     def encode_events(self, events: list[bytes], offsets: Offsets) -> tuple[bytes, int]:
-        """Events for this client alone, and the number of the first of them."""
+        """Encode events for this client alone; the frames and the serial of the first event."""
         if self.checkpoints is None:
             return b"".join(map(plain_frame, events)), offsets.last_serial
         first = offsets.allocate(len(events))
         return b"".join(map(offsets.frame, events, range(first, offsets.last_serial + 1))), first
 
     def send(self, frames: bytes, deflated: bytes | None = None) -> bool:
-        """Write to it; False where the way is broken, and then it is ended.
+        """Write to the client; on failure abort its connection and return False.
 
-        Who sends the same to many hands over what it is `deflated`.
+        Pass `deflated` if the same frames, already compressed, go to many clients.
         """
         link = self.link
         try:

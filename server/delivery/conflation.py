@@ -1,4 +1,4 @@
-"""Serves those who asked for less than every message: each pace has its moments."""
+"""Sends merged updates to clients that subscribed with an interval."""
 
 from client_sdk.contract import INTERVALS_MS
 from server.core.log.backlog import Lag
@@ -11,7 +11,7 @@ from server.ports import Clock
 
 
 class ConflatedTiers:
-    """The paced tiers, and in which topics something is due for each pace."""
+    """Flushes conflated tiers on interval boundaries; tracks which channels are due."""
 
     def __init__(
         self,
@@ -31,20 +31,20 @@ class ConflatedTiers:
         self.due: dict[int, dict[Channel, None]] = {each: {} for each in INTERVALS_MS if each}
 
     def forget(self, channel: Channel) -> None:
-        """Nobody listens to the topic any more."""
+        """Drop a closed channel."""
         for due in self.due.values():
             due.pop(channel, None)
 
     def tick(self) -> None:
-        """Serve the paces whose moment has come, and look after who lags."""
+        """Flush the intervals that have reached a boundary, and check slow consumers."""
         now_ms = int(self._clock.monotonic() * 1000)
         for interval_ms, due in self.due.items():
             boundary = now_ms // interval_ms
             if self._boundaries.get(interval_ms) != boundary:
                 self._boundaries[interval_ms] = boundary
-                waiting, self.due[interval_ms] = due, {}
+                channels, self.due[interval_ms] = due, {}
                 with self._deferred_close:
-                    for channel in waiting:
+                    for channel in channels:
                         tier = channel.conflated.get(interval_ms)
                         if tier is not None:
                             self._flush_tier(channel, tier)
@@ -60,7 +60,7 @@ class ConflatedTiers:
                 self._slow_consumers.add(client)
                 self.due[tier.interval_ms][channel] = None
             elif self._slow_consumers.send_catch_up(client, channel, lag):
-                # It may have been owed this besides: twice would be once too often.
+                # Its backlog may hold the same lag: do not send it twice.
                 if client.backlog is not None:
                     client.backlog.drop(channel)
                 del tier.unsynced[client]
@@ -72,9 +72,9 @@ class ConflatedTiers:
         groups, tier.groups = tier.groups, ({}, {})
         if not groups[0] and not groups[1]:
             return
-        group = Lag(tier.last_seq, tier.oldest_ms)
+        tier_lag = Lag(tier.last_seq, tier.oldest_ms)
         events = channel.state.catch_up(
-            group, int(self._clock.time() * 1000), self._max_batch_bytes
+            tier_lag, int(self._clock.time() * 1000), self._max_batch_bytes
         ).events
         serial = self._offsets.allocate(len(events))
         tier.batches.append(self._offsets.last_serial, channel.state.position.seq)
@@ -88,8 +88,8 @@ class ConflatedTiers:
             deflated: bytes | None = None
             for link, client in clients.items():
                 if link.clogged:
-                    tier.unsynced[client] = Lag(group.last_seq, group.oldest_ms)
-                    client.add_checkpoint(channel, serial, group.last_seq)
+                    tier.unsynced[client] = Lag(tier_lag.last_seq, tier_lag.oldest_ms)
+                    client.add_checkpoint(channel, serial, tier_lag.last_seq)
                     continue
                 if link.deflates:
                     deflated = deflated or deflate_text_frames(frames)

@@ -1,4 +1,4 @@
-"""The connections of this node as delivery knows them: here, or cut off and maybe back."""
+"""Registers the clients of this node: connected ones and parked ones."""
 
 from server.core.recovery.checkpoints import Checkpoints
 from server.core.recovery.offsets import Offsets
@@ -10,7 +10,7 @@ from server.ports import Link
 
 
 class ClientRegistry:
-    """Who can be written to, and who is waited for."""
+    """Connected clients, and parked clients that may resume."""
 
     def __init__(
         self, *, offsets: Offsets, deferred_close: DeferredClose, slow_consumers: SlowConsumers
@@ -22,14 +22,14 @@ class ClientRegistry:
         self.parked: dict[str, Client] = {}
 
     def attach(self, connection_id: str, link: Link, *, numbered: bool = False) -> None:
-        """From now on this connection can be written to; `numbered`, with offsets."""
-        trail: Checkpoints[Channel] | None = (
+        """Register a connection; if `numbered`, its events carry offsets."""
+        checkpoints: Checkpoints[Channel] | None = (
             Checkpoints(self._offsets.last_serial) if numbered else None
         )
-        self.clients[connection_id] = Client(connection_id, link, trail, self._deferred_close)
+        self.clients[connection_id] = Client(connection_id, link, checkpoints, self._deferred_close)
 
     def detach(self, connection_id: str) -> tuple[str, ...]:
-        """The connection has ended; the channels that nobody listens to any more."""
+        """Forget a connection; the channels it leaves without subscribers. No-op if unknown."""
         client = self.parked.pop(connection_id, None)
         if client is None:
             client = self.clients.pop(connection_id, None)
@@ -45,7 +45,7 @@ class ClientRegistry:
         return tuple(emptied)
 
     def park(self, connection_id: str) -> None:
-        """The connection was cut off and may be back: nothing is sent, and nothing is let go."""
+        """Stop sending to a disconnected client, and keep its subscriptions for a resume."""
         client = self.clients.pop(connection_id)
         self._stop_delivery(client)
         client.last_serial = self._offsets.last_serial
@@ -54,17 +54,17 @@ class ClientRegistry:
         self.parked[connection_id] = client
 
     def import_parked(self, connection_id: str, link: Link, foreign_offset: str | None) -> Client:
-        """One that was cut off on another node, and may be back here; it listens to nothing yet."""
-        born = self._offsets.last_serial
-        trail: Checkpoints[Channel] = Checkpoints(born, foreign_offset)
-        client = Client(connection_id, link, trail, self._deferred_close)
-        client.last_serial = born
+        """Park a client from another node, without subscriptions yet."""
+        base_serial = self._offsets.last_serial
+        checkpoints: Checkpoints[Channel] = Checkpoints(base_serial, foreign_offset)
+        client = Client(connection_id, link, checkpoints, self._deferred_close)
+        client.last_serial = base_serial
         self.parked[connection_id] = client
         return client
 
     def _stop_delivery(self, client: Client) -> None:
-        """Nothing more is written to it."""
+        """Remove a client from all tiers and from the slow consumers."""
         self._slow_consumers.forget(client)
         client.backlog = None
-        for channel, pace in client.channels.items():
-            channel.leave(client, pace)
+        for channel, interval_ms in client.channels.items():
+            channel.leave(client, interval_ms)

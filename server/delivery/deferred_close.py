@@ -1,34 +1,34 @@
-"""Ends connections when nobody is in the middle of going through them."""
+"""Closes connections after the current delivery, never during it."""
 
 from server.core.errors import FloorcastError
 from server.ports import Link
 
 
 class DeferredClose:
-    """Whoever goes takes others along, or is the cause that something is said to them.
+    """Closing one connection can close others, or trigger events for them.
 
-    A write that fails is found while a message is being brought to many. Ended at once, a
-    connection would change what is gone through, and the news of it would come to some before
-    the message and to others after it. So the work is done in a `with`, and they end behind it.
+    A failed write is found while an event goes to many clients. Closing at once would change the
+    collection being iterated, and some clients would receive the resulting events before that
+    one. So deliver inside `with`: the connections close when the outermost block ends.
     """
 
     __slots__ = ("_depth", "_pending")
 
     def __init__(self) -> None:
         self._depth = 0
-        # Those whose way is broken, and those who are told why they have to go.
+        # Links to abort (None), and links to disconnect with an error.
         self._pending: dict[Link, FloorcastError | None] = {}
 
     def __contains__(self, link: Link) -> bool:
-        """Whether it is to end as soon as the work is done: it is written nothing more."""
+        """Whether the link is about to close; write nothing more to it."""
         return link in self._pending
 
     def abort(self, link: Link) -> None:
-        """A write to it failed."""
+        """Close a link after a failed write."""
         self._add(link, None)
 
     def disconnect(self, link: Link, error: FloorcastError) -> None:
-        """It may come back."""
+        """Close a link with an error that lets the client reconnect."""
         self._add(link, error)
 
     def __enter__(self) -> None:

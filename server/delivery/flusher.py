@@ -1,4 +1,4 @@
-"""Joins what is published within one turn of the loop into one write a client."""
+"""Joins the entries of one turn of the event loop into one write per client."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection
@@ -11,17 +11,17 @@ from server.delivery.deferred_close import DeferredClose
 from server.delivery.slow_consumers import Schedule
 from server.ports import Clock, Link
 
-# A flush that took long is followed by a pause as long, up to this: what comes meanwhile is joined,
-# and half of the time is left for everything else. An idle server never waits.
+# After a flush comes a pause of the same length, up to this: entries join meanwhile, and half of
+# the time is left for other work. An idle server never waits.
 _MAX_PAUSE_SECONDS = 0.005
-# No timer is finer.
+# Timers are no finer than this.
 _MIN_PAUSE_SECONDS = 0.001
 
 
 class Flusher:
-    """The immediate tiers: an idle server writes at once at the end of the turn.
+    """Writes the immediate tiers at the end of each turn.
 
-    A busy one makes one system call for many messages, of one topic or of several.
+    A busy server makes one system call for many entries, of one channel or of several.
     """
 
     def __init__(
@@ -38,25 +38,25 @@ class Flusher:
         self._deferred_close = deferred_close
         self._on_clogged = on_clogged
         self._max_batch_bytes = max_batch_bytes
-        # In which topics something waits for the end of the turn.
+        # Channels with pending entries.
         self.dirty: dict[Channel, None] = {}
-        # Whether the end of the turn is awaited, and when the turn began.
+        # Whether a flush is scheduled, and when the turn began.
         self.is_scheduled = False
         self.turn_began = clock.monotonic()
         self._not_before = self.turn_began
-        # How many messages were written, each as often as it had readers.
+        # Messages written, counted once per recipient.
         self.delivered = 0
 
     def begin_turn(self) -> None:
-        """The first message of a turn has come."""
+        """Schedule the flush; call this for the first entry of a turn."""
         self.is_scheduled = True
-        # One look at the clock serves the whole turn.
+        # The clock is read once per turn.
         now = self.turn_began = self._clock.monotonic()
         pause = self._not_before - now
         self._schedule(self.flush, pause if pause >= _MIN_PAUSE_SECONDS else 0.0)
 
     def flush(self) -> None:
-        """Write what waits for the end of this turn."""
+        """Write all pending entries."""
         self.is_scheduled = False
         dirty, self.dirty = self.dirty, {}
         if not dirty:
@@ -72,48 +72,48 @@ class Flusher:
         self._not_before = ended + min(ended - began, _MAX_PAUSE_SECONDS)
 
     def _flush_together(self, channels: Collection[Channel]) -> None:
-        """Write what waits in several topics: one write a client, for all that it gets of it."""
-        batches: defaultdict[Link, list[bytes]] = defaultdict(list)
+        """Write the pending entries of several channels with one write per client."""
+        frames_by_link: defaultdict[Link, list[bytes]] = defaultdict(list)
         for channel in channels:
-            for piece in channel.take_batches(self._max_batch_bytes):
-                for group, frames in zip(channel.immediate.groups, piece.frames, strict=True):
-                    self.delivered += piece.message_count * len(group)
-                    others: list[Link] = []
+            for batch in channel.take_batches(self._max_batch_bytes):
+                for group, frames in zip(channel.immediate.groups, batch.frames, strict=True):
+                    self.delivered += batch.message_count * len(group)
+                    slow_links: list[Link] = []
                     for link in group:
                         if link.accepts_plain:
-                            batches[link].append(frames)
+                            frames_by_link[link].append(frames)
                         else:
-                            others.append(link)
-                    if others:
-                        self._write_slow_path(channel, piece, group, frames, others)
-        for link, batch in batches.items():
+                            slow_links.append(link)
+                    if slow_links:
+                        self._write_slow_path(channel, batch, group, frames, slow_links)
+        for link, parts in frames_by_link.items():
             try:
-                link.write(batch[0] if len(batch) == 1 else b"".join(batch))
+                link.write(parts[0] if len(parts) == 1 else b"".join(parts))
             except WRITE_ERRORS:
                 self._deferred_close.abort(link)
 
     def flush_channel(self, channel: Channel) -> None:
-        """Write what waits in one topic, before somebody joins or leaves its immediate tier."""
+        """Write the pending entries of one channel; call this before its subscribers change."""
         if channel in self.dirty:
             del self.dirty[channel]
             with self._deferred_close:
                 self._flush_immediate(channel)
 
     def _flush_immediate(self, channel: Channel) -> None:
-        for piece in channel.take_batches(self._max_batch_bytes):
-            for group, frames in zip(channel.immediate.groups, piece.frames, strict=True):
-                self.delivered += piece.message_count * len(group)
-                others: list[Link] = []
+        for batch in channel.take_batches(self._max_batch_bytes):
+            for group, frames in zip(channel.immediate.groups, batch.frames, strict=True):
+                self.delivered += batch.message_count * len(group)
+                slow_links: list[Link] = []
                 for link in group:
                     if link.accepts_plain:
                         try:
                             link.write(frames)
                         except WRITE_ERRORS:
-                            others.append(link)
+                            slow_links.append(link)
                     else:
-                        others.append(link)
-                if others:
-                    self._write_slow_path(channel, piece, group, frames, others)
+                        slow_links.append(link)
+                if slow_links:
+                    self._write_slow_path(channel, batch, group, frames, slow_links)
 
     def _write_slow_path(
         self, channel: Channel, batch: Batch, group: Group, frames: bytes, links: list[Link]

@@ -1,4 +1,4 @@
-"""Watches how long topics are silent: a heartbeat for a quiet one, STALE for a dead feed."""
+"""Sends heartbeats for quiet topics, and STALE if a feed stays silent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from server.ports import Clock
 
 @dataclass(frozen=True, slots=True)
 class FreshnessConfig:
-    """After how long a stream is stale, and how often a quiet topic says so; 0 is never."""
+    """Stale timeout per stream, and the heartbeat interval of quiet topics; 0 disables."""
 
     heartbeat_seconds: float = 15.0
     stale_seconds: Mapping[Stream, float] = field(default_factory=dict)
 
 
 class Freshness:
-    """One deadline a topic: what comes meanwhile only notes its moment."""
+    """One deadline per topic; a message only updates the channel's `active_at`."""
 
     def __init__(self, config: FreshnessConfig, hub: Hub, clock: Clock) -> None:
         self._config = config
@@ -38,38 +38,38 @@ class Freshness:
         return name in self._states
 
     def open(self, channel: Channel, stream: Stream, state: TopicState) -> None:
-        """A topic is followed from now on; its last message may have come long ago."""
+        """Monitor a topic; STALE at once if its last message is older than the timeout."""
         self._states[channel.name] = (stream, state)
         ts_ms = state.ts_ms
         if ts_ms is not None:
-            silent = max(0.0, self._clock.time() - ts_ms / 1000)
-            channel.active_at = self._clock.monotonic() - silent
-            stale_after = self._stale_seconds(channel)
-            if 0 < stale_after <= silent:
+            silent_seconds = max(0.0, self._clock.time() - ts_ms / 1000)
+            channel.active_at = self._clock.monotonic() - silent_seconds
+            stale_seconds = self._stale_seconds(channel)
+            if 0 < stale_seconds <= silent_seconds:
                 channel.stale_since_ms = ts_ms
         self._last_heartbeats[channel.name] = self._clock.monotonic()
         self._schedule(channel)
 
     def close(self, name: str) -> None:
-        """Nobody listens to it here any more."""
+        """Stop monitoring a topic."""
         self._deadlines.cancel(name)
         self._last_heartbeats.pop(name, None)
         self._states.pop(name, None)
 
     def tick(self) -> None:
-        """Say what the silence of the topics means by now."""
+        """Send the heartbeats and STALE events that are due."""
         now = self._clock.monotonic()
         for name in self._deadlines.pop_due(now):
             channel = self._hub.channel(name)
             if channel is None:
                 continue
-            stale_at, beat_at = self._next_deadlines(channel)
+            stale_at, heartbeat_at = self._next_deadlines(channel)
             if stale_at is not None and now >= stale_at:
                 silent_ms = int((now - channel.active_at) * 1000)
                 since_ms = int(self._clock.time() * 1000) - silent_ms
                 self._hub.set_stale(channel, since_ms)
-            # Its last listener may break as it is told, and take the topic along.
-            if beat_at is not None and now >= beat_at and name in self._states:
+            # If the write to its last subscriber fails, the topic is closed by now.
+            if heartbeat_at is not None and now >= heartbeat_at and name in self._states:
                 self._last_heartbeats[name] = now
                 self.send_heartbeat(channel)
             if self._hub.channel(name) is channel:
@@ -78,41 +78,41 @@ class Freshness:
                 self.close(name)
 
     def set_broker_up(self, up: bool) -> None:
-        """Without a broker every topic is stale, however loud its feed is."""
+        """Mark every topic stale while the broker is down."""
         now, now_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
         for name in tuple(self._states):
             channel = self._hub.channel(name)
             if channel is None:
                 continue
-            stale_after = self._stale_seconds(channel)
-            silent = 0 < stale_after <= now - channel.active_at
+            stale_seconds = self._stale_seconds(channel)
+            is_silent = 0 < stale_seconds <= now - channel.active_at
             if not up and channel.stale_since_ms is None:
                 self._hub.set_stale(channel, now_ms)
-            elif up and channel.stale_since_ms is not None and not silent:
+            elif up and channel.stale_since_ms is not None and not is_silent:
                 self._hub.set_stale(channel, None)
 
     def send_heartbeat(self, channel: Channel) -> None:
-        """Repeat the head of a topic to all who have it; the others get it with the rest."""
-        _, view = self._states[channel.name]
+        """Send a heartbeat with the topic's position to the clients that have it."""
+        _, state = self._states[channel.name]
         now_ms = int(self._clock.time() * 1000)
-        self._hub.broadcast_transient(channel, view.encoder.heartbeat(view.position, now_ms))
+        self._hub.broadcast_transient(channel, state.encoder.heartbeat(state.position, now_ms))
 
     def _next_deadlines(self, channel: Channel) -> tuple[float | None, float | None]:
-        stale_after = self._stale_seconds(channel)
+        stale_seconds = self._stale_seconds(channel)
         stale_at = None
-        if stale_after and channel.stale_since_ms is None:
-            stale_at = channel.active_at + stale_after
-        beat_at = None
+        if stale_seconds and channel.stale_since_ms is None:
+            stale_at = channel.active_at + stale_seconds
+        heartbeat_at = None
         if self._config.heartbeat_seconds:
             last = max(channel.active_at, self._last_heartbeats[channel.name])
-            beat_at = last + self._config.heartbeat_seconds
-        return stale_at, beat_at
+            heartbeat_at = last + self._config.heartbeat_seconds
+        return stale_at, heartbeat_at
 
     def _stale_seconds(self, channel: Channel) -> float:
         stream, _ = self._states[channel.name]
         return self._config.stale_seconds.get(stream, 0.0)
 
     def _schedule(self, channel: Channel) -> None:
-        moments = [each for each in self._next_deadlines(channel) if each is not None]
-        if moments:
-            self._deadlines.set(channel.name, min(moments))
+        deadlines = [each for each in self._next_deadlines(channel) if each is not None]
+        if deadlines:
+            self._deadlines.set(channel.name, min(deadlines))

@@ -1,4 +1,4 @@
-"""Brings each published entry to every subscriber of this node: one encoding, one write each."""
+"""Delivers each published entry to every subscriber of this node, encoded once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,27 +22,26 @@ from server.ports import Clock, Link
 
 @dataclass(frozen=True, slots=True)
 class DeliveryConfig:
-    """How much waits for one client, and for how long."""
+    """Limits of buffering and recovery per client."""
 
     buffer_bytes: int = 256 * 1024
     stalled_seconds: float = 30.0
-    # Whether clients that were cut off may be back, and how many messages of a topic are numbered.
+    # Whether clients may resume, and how many writes of a topic are remembered for that.
     recoverable: bool = False
     backlog_messages: int = 1000
 
     @property
     def max_batch_bytes(self) -> int:
-        """One write: a quarter, so that one more still fits where the client just takes none."""
+        """The bound of one write: a quarter of the buffer, so that one more still fits."""
         return self.buffer_bytes // 4
 
 
 class Hub:
-    """Joins what is published within one turn of the loop into one write a client.
+    """The clients and channels of this node.
 
-    An idle server sends at once at the end of the turn; a busy one makes one system call for
-    many messages, of one topic or of several. Clients of one pace that stand at the same message
-    share the bytes. Who does not take its bytes is left alone until it does: nothing is queued
-    for it, only its place in each topic is kept, and it is brought up to date from there.
+    Entries of one turn of the loop go out as one write per client. Clients with the same interval
+    and position share the encoded bytes. Nothing is queued for a slow consumer: only its lag in
+    each channel is kept, and when it reads again it catches up from there.
     """
 
     def __init__(
@@ -55,150 +54,151 @@ class Hub:
         offsets: Offsets | None = None,
     ) -> None:
         self._config = config
-        self._max_batch_bytes = piece_bytes = config.max_batch_bytes
+        self._max_batch_bytes = max_batch_bytes = config.max_batch_bytes
         self._clock = clock
         self._offsets = offsets = offsets or Offsets("0000")
-        self._deferred_close = endings = DeferredClose()
+        self._deferred_close = deferred_close = DeferredClose()
         self._channels: dict[str, Channel] = {}
-        # Entries that come while the state before them is still being fetched.
+        # Entries received while the channel's state is being fetched.
         self._opening: dict[str, list[Entry | Reset]] = {}
-        # Told when a topic speaks again that had gone silent.
+        # Called when a stale topic is live again; set by `Freshness`.
         self.on_live: Callable[[Channel], None] = lambda channel: None
-        self._flusher = turn = Flusher(
+        self._flusher = flusher = Flusher(
             clock=clock,
             schedule=schedule,
-            deferred_close=endings,
-            # Whoever lags needs the turn, and the turn finds out who lags.
-            on_clogged=lambda client, channel, lag: laggards.add_lag(client, channel, lag),
-            max_batch_bytes=piece_bytes,
+            deferred_close=deferred_close,
+            # The flusher and the slow consumers need each other.
+            on_clogged=lambda client, channel, lag: slow_consumers.add_lag(client, channel, lag),
+            max_batch_bytes=max_batch_bytes,
         )
-        self.slow_consumers = laggards = SlowConsumers(
+        self.slow_consumers = slow_consumers = SlowConsumers(
             clock=clock,
             counters=counters,
             schedule=schedule,
-            flush=turn.flush_channel,
-            join_tier=lambda client, channel, pace, lag: hearing.join_tier(
-                client, channel, pace, lag
+            flush=flusher.flush_channel,
+            join_tier=lambda client, channel, interval_ms, lag: subscriptions.join_tier(
+                client, channel, interval_ms, lag
             ),
             offsets=offsets,
-            deferred_close=endings,
-            max_batch_bytes=piece_bytes,
+            deferred_close=deferred_close,
+            max_batch_bytes=max_batch_bytes,
             stalled_seconds=config.stalled_seconds,
         )
-        self._conflated_tiers = paces = ConflatedTiers(
+        self._conflated_tiers = conflated_tiers = ConflatedTiers(
             clock=clock,
             offsets=offsets,
-            deferred_close=endings,
-            slow_consumers=laggards,
-            max_batch_bytes=piece_bytes,
+            deferred_close=deferred_close,
+            slow_consumers=slow_consumers,
+            max_batch_bytes=max_batch_bytes,
         )
-        self._registry = roster = ClientRegistry(
-            offsets=offsets, deferred_close=endings, slow_consumers=laggards
+        self._registry = registry = ClientRegistry(
+            offsets=offsets, deferred_close=deferred_close, slow_consumers=slow_consumers
         )
-        self._subscriptions = hearing = ClientSubscriptions(
-            registry=roster,
-            flusher=turn,
-            conflated_tiers=paces,
-            slow_consumers=laggards,
+        self._subscriptions = subscriptions = ClientSubscriptions(
+            registry=registry,
+            flusher=flusher,
+            conflated_tiers=conflated_tiers,
+            slow_consumers=slow_consumers,
             offsets=offsets,
         )
-        self._pushes = sayings = Pushes(
-            registry=roster,
-            flusher=turn,
-            conflated_tiers=paces,
-            slow_consumers=laggards,
+        self._pushes = pushes = Pushes(
+            registry=registry,
+            flusher=flusher,
+            conflated_tiers=conflated_tiers,
+            slow_consumers=slow_consumers,
             offsets=offsets,
-            deferred_close=endings,
+            deferred_close=deferred_close,
             buffer_bytes=config.buffer_bytes,
         )
-        # What each part does, as it is: one call, and described there.
-        self.flush, self.flush_channel = turn.flush, turn.flush_channel
-        self.attach, self.detach, self.park = roster.attach, roster.detach, roster.park
-        self.interval_and_seq, self.is_subscribed = hearing.interval_and_seq, hearing.is_subscribed
-        self.subscribe, self.unsubscribe = hearing.subscribe, hearing.unsubscribe
-        self.mark_reply_sent, self.schedule_snapshot = (
-            hearing.mark_reply_sent,
-            hearing.schedule_snapshot,
+        # Bound methods of the parts, documented there: no second call per message.
+        self.flush, self.flush_channel = flusher.flush, flusher.flush_channel
+        self.attach, self.detach, self.park = registry.attach, registry.detach, registry.park
+        self.interval_and_seq, self.is_subscribed = (
+            subscriptions.interval_and_seq,
+            subscriptions.is_subscribed,
         )
-        self.broadcast_transient, self.broadcast = sayings.broadcast_transient, sayings.broadcast
-        self.send_to, self.send_with_ack = sayings.send_to, sayings.send_with_ack
-        self.tick = paces.tick
+        self.subscribe, self.unsubscribe = subscriptions.subscribe, subscriptions.unsubscribe
+        self.mark_reply_sent, self.schedule_snapshot = (
+            subscriptions.mark_reply_sent,
+            subscriptions.schedule_snapshot,
+        )
+        self.broadcast_transient, self.broadcast = pushes.broadcast_transient, pushes.broadcast
+        self.send_to, self.send_with_ack = pushes.send_to, pushes.send_with_ack
+        self.tick = conflated_tiers.tick
 
     # --- clients
 
     def resume(
         self, connection_id: str, link: Link, offset: str | None, first_frames: bytes = b""
     ) -> bool:
-        """It is back, and says what it saw last: it is sent what it lacks, and goes on.
+        """Resume a parked client after `offset`: send `first_frames`, then what it missed.
 
-        The `first` frames come before that: they tell it that it is back.
-
-        False, and nothing has changed, where that cannot be told exactly.
+        Returns False and changes nothing if what it missed is not known exactly.
         """
-        roster = self._registry
-        client = roster.parked[connection_id]
+        registry = self._registry
+        client = registry.parked[connection_id]
         self._flusher.flush()
-        lags = plan_resume(client, offset, self._offsets)
-        if lags is None:
+        plan = plan_resume(client, offset, self._offsets)
+        if plan is None:
             return False
-        del roster.parked[connection_id]
+        del registry.parked[connection_id]
         client.link = link
-        roster.clients[connection_id] = client
+        registry.clients[connection_id] = client
         with self._deferred_close:
             client.send(first_frames)
-            self._pushes.resend(client, lags.serial)
-            for channel, lag in lags.lags.items():
+            self._pushes.resend(client, plan.serial)
+            for channel, lag in plan.lags.items():
                 del channel.parked[client]
-                pace = client.interval_for(channel)
-                client.channels[channel] = pace
-                # Who stands where its pace stands goes on with it, though the head may be further.
-                lacks = lag.has_pending or lag.last_seq != channel.state.position.seq
-                if not channel.join(client, pace, lag) and lacks:
+                interval_ms = client.interval_for(channel)
+                client.channels[channel] = interval_ms
+                # A client at its tier's position goes on with the tier, even behind the head.
+                is_behind = lag.has_pending or lag.last_seq != channel.state.position.seq
+                if not channel.join(client, interval_ms, lag) and is_behind:
                     self.slow_consumers.schedule_catch_up(client, channel, lag)
             self.slow_consumers.serve(client)
         return True
 
     def parked_client(self, connection_id: str) -> Client:
-        """One that was cut off and may be back; nothing waits to be written."""
+        """A parked client, after pending entries are flushed; KeyError if unknown."""
         self._flusher.flush()
         return self._registry.parked[connection_id]
 
     def import_parked(self, connection_id: str, link: Link, foreign_offset: str | None) -> Client:
-        """One that was cut off on another node, and may be back here; it listens to nothing yet."""
+        """Park a client from another node, without subscriptions yet."""
         self._flusher.flush()
         return self._registry.import_parked(connection_id, link, foreign_offset)
 
     def __contains__(self, connection_id: object) -> bool:
-        """Whether this connection can be written to."""
+        """Whether this connection is attached and not parked."""
         return connection_id in self._registry.clients
 
     @property
     def link_count(self) -> int:
-        """How many connections can be written to."""
+        """The number of attached connections, without parked ones."""
         return len(self._registry.clients)
 
     # --- channels
 
     @property
     def topic_count(self) -> int:
-        """How many topics and sessions are followed here."""
+        """The number of open topics and sessions."""
         return len(self._channels)
 
     def channel(self, name: str) -> Channel | None:
-        """A topic that is followed here."""
+        """An open channel; None if this node does not follow it."""
         return self._channels.get(name)
 
     def channels(self) -> tuple[Channel, ...]:
-        """Every topic that is followed here."""
+        """All open channels."""
         return tuple(self._channels.values())
 
     def prepare(self, name: str) -> None:
-        """Entries of this topic may come before its state is known: hold them."""
+        """Hold the entries of a channel until `open` or `abandon`."""
         if name not in self._channels:
             self._opening.setdefault(name, [])
 
     def open(self, name: str, state: ChannelState) -> Channel:
-        """Follow a topic from the state that the view has, and what was held since."""
+        """Open a channel at `state`, and apply the entries held since `prepare`."""
         channel = self._channels[name] = Channel(
             name,
             state,
@@ -217,7 +217,7 @@ class Hub:
         return channel
 
     def close(self, name: str) -> bool:
-        """Let go of a topic, unless somebody listens to it or may be back to do so."""
+        """Close a channel; False if it has subscribers or parked clients."""
         channel = self._channels.get(name)
         if channel is not None:
             if channel.is_needed:
@@ -228,37 +228,37 @@ class Hub:
         return True
 
     def abandon(self, name: str) -> None:
-        """Nobody waits for the topic's state any more; what was held for it is let go."""
+        """Discard the entries held since `prepare`."""
         self._opening.pop(name, None)
 
-    # --- what is published
+    # --- entries
 
     @property
     def delivered(self) -> int:
-        """How many messages were written, each as often as it had readers."""
+        """Messages written, counted once per recipient."""
         return self._flusher.delivered
 
     def deliver(self, entry: Entry) -> None:
-        """Take one entry, in the order of its channel."""
+        """Deliver an entry; call this in the order of the channel. No-op if it is not open."""
         channel = self._channels.get(entry.channel)
         if channel is None:
             held = self._opening.get(entry.channel)
             if held is not None:
                 held.append(entry)
             return
-        turn = self._flusher
-        if not turn.is_scheduled:
-            turn.begin_turn()
-        channel.active_at = turn.turn_began
+        flusher = self._flusher
+        if not flusher.is_scheduled:
+            flusher.begin_turn()
+        channel.active_at = flusher.turn_began
         if channel.stale_since_ms is not None:
             self.set_stale(channel, None)
         if channel.accept(entry):
-            turn.dirty[channel] = None
+            flusher.dirty[channel] = None
         for interval_ms in channel.conflated:
             self._conflated_tiers.due[interval_ms][channel] = None
 
     def reset(self, reset: Reset) -> None:
-        """What came of a channel cannot be told: all who listen begin anew where it stands now."""
+        """Restart a channel after lost entries or a new epoch, with all its subscribers."""
         channel = self._channels.get(reset.channel)
         if channel is None:
             held = self._opening.get(reset.channel)
@@ -269,7 +269,7 @@ class Hub:
             self._subscriptions.reset(channel, reset)
 
     def set_stale(self, channel: Channel, since_ms: int | None) -> None:
-        """The topic's feed has gone silent, or is back; all who listen are told."""
+        """Mark a topic stale since then, or live if None, and send the status."""
         channel.stale_since_ms = since_ms
         if since_ms is None:
             self.on_live(channel)

@@ -1,4 +1,4 @@
-"""What is said besides the messages: a feed's state, and words to everybody or to one client."""
+"""Sends events that are not entries of a log: feed status, presence, signals, notices."""
 
 from server.core.recovery.offsets import Offsets, plain_frame
 from server.core.recovery.push_log import LoggedPush, PushLog
@@ -10,13 +10,13 @@ from server.delivery.deferred_close import DeferredClose
 from server.delivery.flusher import Flusher
 from server.delivery.slow_consumers import SlowConsumers
 
-# What is said to one client alone, and may have to be said again.
+# Bounds of the pushes kept per client for a resume.
 _MAX_PUSHES = 100
 _MAX_PUSH_BYTES = 64 * 1024
 
 
 class Pushes:
-    """Written at once, behind what waits: what is said has no position of its own."""
+    """Writes pushes at once, after the pending entries; a push has no position."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Pushes:
         self._buffer_bytes = buffer_bytes
 
     def broadcast_status(self, channel: Channel) -> None:
-        """Tell all who listen whether the topic's feed speaks."""
+        """Send the feed's state to all subscribers; slow consumers get it when they catch up."""
         self._flusher.flush_channel(channel)
         event = channel.status()
         if event is None:
@@ -53,12 +53,12 @@ class Pushes:
             if not client.link.clogged:
                 client.send(frames[client.checkpoints is not None])
                 continue
-            pace = client.channels[channel]
-            lag = channel.leave(client, pace)
+            interval_ms = client.channels[channel]
+            lag = channel.leave(client, interval_ms)
             lag.needs_status = True
-            channel.join(client, pace, lag)
-            if pace:
-                self._conflated_tiers.due[pace][channel] = None
+            channel.join(client, interval_ms, lag)
+            if interval_ms:
+                self._conflated_tiers.due[interval_ms][channel] = None
                 self._slow_consumers.add(client)
             else:
                 self._slow_consumers.add_lag(client, channel, lag)
@@ -66,28 +66,28 @@ class Pushes:
     def broadcast_transient(
         self, channel: Channel, event: bytes, *, excluded: frozenset[str] = frozenset()
     ) -> int:
-        """Send something that is worth nothing later to all who can take it now; who could not.
+        """Broadcast a transient event to every writable subscriber that is caught up.
 
-        What waits goes first, so that it never stands before a message that is older.
+        Returns how many were skipped. Pending entries are written first.
         """
         self._flusher.flush_channel(channel)
         seq = channel.state.position.seq
         frames = (plain_frame(event), self._offsets.frame(event, self._offsets.last_serial))
-        passed_over = 0
+        skipped = 0
         with self._deferred_close:
-            for client, place in channel.clients_with_seq():
+            for client, last_seq in channel.clients_with_seq():
                 if client.id in excluded:
                     continue
-                if place == seq and not client.link.clogged:
+                if last_seq == seq and not client.link.clogged:
                     client.send(frames[client.checkpoints is not None])
                 else:
-                    passed_over += 1
-        return passed_over
+                    skipped += 1
+        return skipped
 
     def broadcast(
         self, channel: Channel, event: bytes, *, excluded: frozenset[str] = frozenset()
     ) -> None:
-        """Send something that everybody has to hear, though it has no place of its own."""
+        """Broadcast an event that must arrive: logged for a resume, sent even to full buffers."""
         self._flusher.flush_channel(channel)
         serial = self._offsets.allocate()
         if channel.push_log is not None:
@@ -99,12 +99,12 @@ class Pushes:
                     self._send_bounded(client, frames[client.checkpoints is not None])
 
     def _replays_pushes(self, client: Client, channel: Channel) -> bool:
-        """Whether it is being told what it missed, in order: this comes with the rest."""
+        """Whether the client is still receiving earlier pushes; this one comes after them."""
         lag = channel.tier(client.channels[channel]).unsynced.get(client)
         return lag is not None and lag.pushed_serial is not None
 
     def send_to(self, connection_id: str, event: bytes) -> bool:
-        """Send something to one client that it has to hear; False where it is not here now."""
+        """Send an event to one client; False if not sent now. A parked client gets it on resume."""
         client = self._registry.clients.get(connection_id)
         if client is None:
             client = self._registry.parked.get(connection_id)
@@ -116,14 +116,14 @@ class Pushes:
         return self._send_bounded(client, self._offsets.frame(event, self._log(client, event)))
 
     def send_with_ack(self, connection_id: str, frame: bytes) -> bool:
-        """Send a frame as it is to one client, once; False where it is not here."""
+        """Send a frame that asks for an acknowledgement, without logging it; False if not sent."""
         client = self._registry.clients.get(connection_id)
         return client is not None and self._send_bounded(client, frame)
 
     def resend(self, client: Client, serial: int) -> None:
-        """Say again to one client what was said to it after this."""
+        """Resend the pushes that went to one client after `serial`."""
         if client.push_log is not None:
-            # With a new number each: cut off once more, it must not get both.
+            # Each gets a new serial: after another disconnect it must not come twice.
             for event in client.push_log.pop_after(serial):
                 self.send_to(client.id, event)
 
@@ -135,9 +135,9 @@ class Pushes:
         return serial
 
     def _send_bounded(self, client: Client, frame: bytes) -> bool:
-        """Write though its way is full, unless too much waits already: then it is let go."""
+        """Write even if the link is clogged; disconnect a client whose buffer is full."""
         if client.link in self._deferred_close:
-            # It would have this, and not what it has to go for.
+            # It is about to close because an earlier event did not reach it.
             return False
         if client.link.buffered_bytes + len(frame) > self._buffer_bytes:
             self._slow_consumers.disconnect(client)

@@ -1,4 +1,4 @@
-"""What one node knows of one session's messages, and how they are written to clients."""
+"""Keeps one session's recent messages on this node, and encodes them for clients."""
 
 import orjson
 
@@ -11,7 +11,7 @@ from server.delivery.topic_state import CatchUp, entries_up_to
 
 
 class SessionState:
-    """Follows the messages of one session; every one is kept, none is merged."""
+    """The messages of one session; none is merged."""
 
     can_resync = False
 
@@ -27,11 +27,11 @@ class SessionState:
 
     @property
     def position(self) -> Position:
-        """The newest message's place."""
+        """The position of the newest message."""
         return self._position
 
     def accept(self, entry: Entry) -> bool:
-        """Take the next message; False where it is known already."""
+        """Accept the next message; False if it is already known."""
         position = entry.position
         if position.epoch == self._position.epoch and position.seq <= self._position.seq:
             return False
@@ -40,18 +40,18 @@ class SessionState:
         return True
 
     def reset(self, head: Position, latest: Entry | None) -> None:
-        """Forget what came: it stands here now."""
+        """Drop the history and restart at `head`."""
         self._position = head
         self._history.clear()
 
     def since(self, seq: int) -> list[Entry] | None:
-        """What came after this message, where all of it is at hand."""
+        """The messages after `seq`; None if some are gone."""
         if seq == self._position.seq:
             return []
         return self._history.since(seq) if len(self._history) else None
 
     def body(self, entry: Entry) -> bytes:
-        """A message as JSON; an entry's data is an object whose fields stand in the middle."""
+        """A message as JSON: the fields of the entry's data object are inlined."""
         position = entry.position
         return b'%b"%b","seq":%d,%b,"ts":%d}' % (
             self._head,
@@ -62,20 +62,20 @@ class SessionState:
         )
 
     def event(self, entry: Entry) -> bytes:
-        """A message as the event that carries it."""
+        """A message as an event."""
         return event_head(SESSION_NAMESPACE, "message", self.body(entry))
 
     def prepend_history(self, entries: list[Entry]) -> None:
-        """Keep what the broker told of the past for whoever asks next."""
+        """Add older messages from the broker to the history."""
         self._history.prepend(entries_up_to(entries, self._position))
 
     def catch_up(
         self, lag: Lag, now_ms: int, max_bytes: int, *, until_seq: int | None = None
     ) -> CatchUp:
-        """As many of the messages that a client lacks as fit; none is ever left out."""
+        """The messages a client lacks, up to `max_bytes`; lost if some are gone."""
         entries = self.since(lag.last_seq)
         if entries is None:
-            # No message of a session can say so: the client has to come back and ask.
+            # A session has no event for a gap: the client must reconnect and fetch.
             return CatchUp([], lag.last_seq, is_lost=True)
         events = []
         reached = lag.last_seq
@@ -88,9 +88,9 @@ class SessionState:
         return CatchUp(events, reached)
 
     def status(self, since_ms: int | None) -> bytes | None:
-        """None: a session has no feed that could fall silent."""
+        """None: a session has no feed."""
         return None
 
     def resync(self) -> bytes | None:
-        """None: each message names its epoch, and who would have a gap is sent away."""
+        """None: messages carry their epoch, and a client with a gap is disconnected."""
         return None

@@ -1,4 +1,4 @@
-"""Clients that do not take their bytes: left alone, brought up to date, slowed down, let go."""
+"""Handles slow consumers: merges, widens their interval, sends snapshots, disconnects."""
 
 from collections.abc import Callable
 
@@ -14,15 +14,15 @@ from server.delivery.deferred_close import DeferredClose
 from server.ports import Clock
 
 _CHECK_SECONDS = 1.0
-# Many may read again at once; after so long a turn the loop looks after everybody else first.
+# Many clients may become writable at once; after this long the loop serves other work first.
 _MAX_TURN_SECONDS = 0.005
 
-# Calls back after so many seconds; 0 is the end of this turn of the loop.
+# Calls back after that many seconds; 0 is the end of this turn of the loop.
 Schedule = Callable[[Callable[[], None], float], object]
 
 
 class SlowConsumers:
-    """The ladder: merge, widen the interval, a snapshot instead of a backlog, goodbye."""
+    """The clients that do not read fast enough, and those waiting to catch up."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class SlowConsumers:
         self._stalled_seconds = stalled_seconds
         self._slow: dict[Client, None] = {}
         self._widened: dict[Client, None] = {}
-        # Who is going to be served, at the end of this turn or when it can be written to.
+        # Clients to serve when they are writable; the ready ones at the end of this turn.
         self._waiting: dict[Client, None] = {}
         self._ready: dict[Client, None] = {}
         self._is_scheduled = False
@@ -58,99 +58,99 @@ class SlowConsumers:
         return len(self._slow)
 
     def forget(self, client: Client) -> None:
-        """It has ended."""
+        """Drop a client that has gone."""
         self._slow.pop(client, None)
         self._widened.pop(client, None)
         self._waiting.pop(client, None)
         self._ready.pop(client, None)
 
     def add(self, client: Client) -> None:
-        """Its way is full: it gets nothing more until it has read."""
+        """Add a client whose link is clogged; it gets nothing more until it has read."""
         if client in self._slow:
             return
         self._slow[client] = None
         self._counters.add("delivery.fell_behind")
-        outbox = _backlog_of(client)
+        backlog = _backlog_of(client)
         now = self._clock.monotonic()
-        outbox.update_stall(now, client.link.taken_bytes)
-        if outbox.record_overflow(now):
+        backlog.update_stall(now, client.link.taken_bytes)
+        if backlog.record_overflow(now):
             self._counters.add("delivery.widened")
             self._widened[client] = None
         self._wait_writable(client)
 
     def add_lag(self, client: Client, channel: Channel, lag: Lag) -> None:
-        """It stands here in this topic of its, and is to be brought up to date by itself."""
+        """Record a clogged client's lag in one channel; it catches up when writable."""
         _backlog_of(client).put(channel, lag)
         self.add(client)
 
     def schedule_catch_up(self, client: Client, channel: Channel, lag: Lag) -> None:
-        """It is to get something in this topic that others do not, as soon as it can take it."""
+        """Send a client what it lacks in one channel at the end of this turn."""
         _backlog_of(client).put(channel, lag)
         if client not in self._waiting:
             self._waiting[client] = None
             self._schedule_client(client)
 
     def serve(self, client: Client) -> None:
-        """Bring a client up to date, as far as it takes it; each topic in turn."""
+        """Send a client what it lacks until its link is clogged; channels take turns."""
         with self._deferred_close:
             self._serve(client)
 
     def _serve(self, client: Client) -> None:
-        outbox = client.backlog
-        if outbox is None:
+        backlog = client.backlog
+        if backlog is None:
             return
         self._waiting.pop(client, None)
         link = client.link
         while not link.clogged:
-            channel = outbox.next_key()
+            channel = backlog.next_key()
             if channel is None:
                 self._slow.pop(client, None)
-                outbox.clear_stall()
+                backlog.clear_stall()
                 self._update_tiers(client)
                 return
             self._flush(channel)
-            lag = outbox.get(channel)
+            lag = backlog.get(channel)
             assert lag is not None
             if not self.send_catch_up(client, channel, lag):
                 return
             if lag.last_seq == channel.state.position.seq and lag.pushed_serial is None:
-                outbox.drop(channel)
-                pace = client.channels[channel]
-                channel.leave(client, pace)
-                self._join_tier(client, channel, pace, lag)
-        # Full again, though not anew: it only has more to read than fits at once.
+                backlog.drop(channel)
+                interval_ms = client.channels[channel]
+                channel.leave(client, interval_ms)
+                self._join_tier(client, channel, interval_ms, lag)
+        # Clogged by the catch-up itself: not counted as falling behind again.
         self._slow[client] = None
-        outbox.update_stall(self._clock.monotonic(), link.taken_bytes)
+        backlog.update_stall(self._clock.monotonic(), link.taken_bytes)
         self._wait_writable(client)
 
     def send_catch_up(self, client: Client, channel: Channel, lag: Lag) -> bool:
-        """Send what a client lacks in one topic, or a part of it; False where it is broken."""
-        until = None
+        """Send what a client lacks in one channel, or part of it; False if it is being closed."""
+        until_seq = None
         if lag.pushed_serial is not None:
-            sayings = (
+            pushes = (
                 []
                 if channel.push_log is None
                 else channel.push_log.after(lag.pushed_serial, client.id)
             )
-            if sayings is None:
+            if pushes is None:
                 self.disconnect(client)
                 return False
-            if not sayings:
+            if not pushes:
                 lag.pushed_serial = None
-            elif sayings[0].seq <= lag.last_seq:
-                return self._resend_pushes(client, channel, lag, sayings)
+            elif pushes[0].seq <= lag.last_seq:
+                return self._resend_pushes(client, channel, lag, pushes)
             else:
-                until = sayings[0].seq
+                until_seq = pushes[0].seq
         now_ms = int(self._clock.time() * 1000)
-        missed = channel.state.catch_up(lag, now_ms, self._max_batch_bytes, until_seq=until)
-        if missed.is_lost:
+        caught_up = channel.state.catch_up(lag, now_ms, self._max_batch_bytes, until_seq=until_seq)
+        if caught_up.is_lost:
             self.disconnect(client)
             return False
         if lag.needs_resync and not self._send_resync(client, channel):
             return False
-        events = missed.events
+        events = caught_up.events
         count = len(events)
-        steps = 0 if missed.is_snapshot or channel.state.merges else count
+        steps = 0 if caught_up.is_snapshot or channel.state.merges else count
         status = channel.status() if lag.needs_status else None
         if status is not None:
             events = [*events, status]
@@ -160,41 +160,41 @@ class SlowConsumers:
             if not client.send(frames):
                 return False
             if count:
-                base = lag.last_seq if steps else missed.reached
+                base = lag.last_seq if steps else caught_up.reached
                 client.add_checkpoint(channel, serial, base, steps=steps, lag=lag)
             lag.needs_status = False
             if status is not None:
-                client.add_checkpoint(channel, serial + count, missed.reached, lag=lag)
-        if missed.merged > 1:
-            self._counters.add("delivery.merged", missed.merged - 1)
-        if missed.is_snapshot:
+                client.add_checkpoint(channel, serial + count, caught_up.reached, lag=lag)
+        if caught_up.merged > 1:
+            self._counters.add("delivery.merged", caught_up.merged - 1)
+        if caught_up.is_snapshot:
             self._counters.add("delivery.snapshots")
-        lag.last_seq = missed.reached
+        lag.last_seq = caught_up.reached
         lag.needs_resync = False
         return True
 
     def _send_resync(self, client: Client, channel: Channel) -> bool:
-        """That what it has is not what the next message follows on."""
+        """Tell a client that the next message does not follow the last one it has."""
         event = channel.state.resync()
-        # Not noted as seen: without what comes next it is worth nothing.
+        # No checkpoint: without the message after it, the event is worthless.
         return event is None or client.send(client.encode_events([event], self._offsets)[0])
 
     def _resend_pushes(
         self, client: Client, channel: Channel, lag: Lag, pushes: list[LoggedPush]
     ) -> bool:
-        """What was said before the next message that it lacks."""
-        for saying in pushes:
-            if saying.seq > lag.last_seq:
+        """Resend the pushes that precede the next entry the client lacks."""
+        for push in pushes:
+            if push.seq > lag.last_seq:
                 break
-            frames, serial = client.encode_events([saying.event], self._offsets)
+            frames, serial = client.encode_events([push.event], self._offsets)
             if not client.send(frames):
                 return False
-            lag.pushed_serial = saying.serial
+            lag.pushed_serial = push.serial
             client.add_checkpoint(channel, serial, lag.last_seq, lag=lag)
         return True
 
     def tick(self) -> None:
-        """Let those go who take nothing for too long, and be quicker with who has kept up."""
+        """Disconnect stalled clients, and narrow the interval of those that keep up."""
         now = self._clock.monotonic()
         if now < self._next_check:
             return
@@ -208,32 +208,32 @@ class SlowConsumers:
             if 0 < self._stalled_seconds <= stalled:
                 self.disconnect(client)
         for client in tuple(self._widened):
-            outbox = _backlog_of(client)
-            if client not in self._slow and outbox.try_narrow(now):
+            backlog = _backlog_of(client)
+            if client not in self._slow and backlog.try_narrow(now):
                 self._update_tiers(client)
-                if not outbox.interval_ms:
+                if not backlog.interval_ms:
                     del self._widened[client]
 
     def disconnect(self, client: Client, reason: str = "the client reads too slowly") -> None:
-        """The end of the ladder: it may come back, and begin anew."""
+        """Disconnect a client with SERVER_OVERLOADED; it may reconnect."""
         self._counters.add("delivery.overloaded")
         self._deferred_close.disconnect(
             client.link, LimitError(ErrorCode.SERVER_OVERLOADED, reason)
         )
 
     def _update_tiers(self, client: Client) -> None:
-        """Put it into the tiers that its pace of now belongs to."""
+        """Change a client's tiers after its interval was widened or narrowed."""
         for channel, interval_ms in tuple(client.channels.items()):
-            pace = client.interval_for(channel)
-            if pace != interval_ms:
+            granted_ms = client.interval_for(channel)
+            if granted_ms != interval_ms:
                 self._flush(channel)
-                self._join_tier(client, channel, pace, channel.leave(client, interval_ms))
+                self._join_tier(client, channel, granted_ms, channel.leave(client, interval_ms))
 
     def _wait_writable(self, client: Client) -> None:
         if client in self._waiting:
             return
         self._waiting[client] = None
-        # Served in a turn of its own: the transport is in the middle of its work when it calls.
+        # Served in a later callback: the transport calls in the middle of its own work.
         client.link.when_writable(lambda: self._schedule_client(client))
 
     def _schedule_client(self, client: Client) -> None:
@@ -247,12 +247,12 @@ class SlowConsumers:
 
     def _serve_ready(self) -> None:
         self._is_scheduled = False
-        until = self._clock.monotonic() + _MAX_TURN_SECONDS
+        deadline = self._clock.monotonic() + _MAX_TURN_SECONDS
         try:
             for client in tuple(self._ready):
                 if self._ready.pop(client, client) is None:
                     self.serve(client)
-                    if self._clock.monotonic() >= until:
+                    if self._clock.monotonic() >= deadline:
                         break
         finally:
             self._schedule_ready()

@@ -1,4 +1,4 @@
-"""What one node knows of one topic: its state now, and how to bring a client up to it."""
+"""Keeps one topic's state on this node, and builds what a client needs to catch up."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,63 +16,67 @@ from server.delivery.messages import MessageEncoder
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """Events that bring a client to a position, and how they came to be."""
+    """Events that bring a client to the seq `reached`, and how they were made."""
 
     events: list[bytes]
     reached: int
     merged: int = 0
     is_snapshot: bool = False
-    # What was missed is gone, and no message can tell: the client has to come back.
+    # Entries are gone and no event can say so: the client must reconnect.
     is_lost: bool = False
 
 
 class ChannelState(Protocol):
-    """What a node knows of anything that has entries and listeners."""
+    """The state of one channel: what the hub needs to serve and catch up its clients.
+
+    `position` and `since` must agree: if they do not, clients see gaps. For example, after
+    `accept` of seq 8, `position.seq` is 8 and `since(7)` is that entry or None, never [].
+    """
 
     @property
     def position(self) -> Position:
-        """The newest entry's place."""
+        """The position of the newest entry."""
 
     @property
     def merges(self) -> bool:
-        """Whether a newer message may stand for older ones."""
+        """Whether a newer entry replaces older ones, so that a client may skip some."""
 
     @property
     def can_resync(self) -> bool:
-        """Whether a listener can be told in passing that it begins anew."""
+        """Whether an event tells clients of a reset; if not, they are disconnected."""
 
     def accept(self, entry: Entry) -> bool:
-        """Take the next entry; False where it is known already."""
+        """Accept the next entry; False if it is already known."""
 
     def reset(self, head: Position, latest: Entry | None) -> None:
-        """Forget what came: it stands here now."""
+        """Drop the history and restart at `head`, with `latest` as the state."""
 
     def event(self, entry: Entry) -> bytes:
-        """An entry for a client that has the one before it."""
+        """An entry as an event, for a client that has the entry before it."""
 
     def since(self, seq: int) -> list[Entry] | None:
-        """The entries after this one, where all of them are at hand."""
+        """The entries after `seq`; None if some are gone."""
 
     def prepend_history(self, entries: list[Entry]) -> None:
-        """Keep what the broker told of the past for whoever asks next; nothing where it merges."""
+        """Add older entries from the broker to the history; no-op if `merges`."""
 
     def catch_up(
         self, lag: Lag, now_ms: int, max_bytes: int, *, until_seq: int | None = None
     ) -> CatchUp:
-        """What a client that has come so far lacks, or as much of it as fits.
+        """What a client with this lag lacks, or the first part up to `max_bytes`.
 
-        Where nothing is merged, no more than `until`.
+        Unless `merges`, it must not go beyond `until_seq`: a push follows that entry.
         """
 
     def status(self, since_ms: int | None) -> bytes | None:
-        """Whether its feed speaks, as an event; None where it has none."""
+        """The feed's state as an event; None if there is no feed."""
 
     def resync(self) -> bytes | None:
-        """That what comes next does not follow on what came, as an event; None where it tells."""
+        """An event that announces a reset; None if the entries themselves show it."""
 
 
 class TopicState:
-    """Follows the entries of one market topic, in their order."""
+    """The state of one market topic."""
 
     can_resync = True
 
@@ -99,7 +103,7 @@ class TopicState:
         self._position = head
         self._latest = latest
         self.merges = stream.is_conflated
-        # Of a price only the last counts; of anything else a client may need what led to it.
+        # Only the last price counts; in other streams clients may need earlier entries.
         self._history: History | None = None
         if stream is not Stream.PRICE:
             self._history = History(max_messages=max_messages, max_bytes=max_bytes)
@@ -109,16 +113,16 @@ class TopicState:
 
     @property
     def position(self) -> Position:
-        """The newest entry's place."""
+        """The position of the newest entry."""
         return self._position
 
     @property
     def ts_ms(self) -> int | None:
-        """When the newest entry came."""
+        """The time of the newest entry; None if there is none."""
         return None if self._latest is None else self._latest.ts_ms
 
     def accept(self, entry: Entry) -> bool:
-        """Take the next entry; False where it is known already."""
+        """Accept the next entry; False if it is already known."""
         if entry.position.seq <= self._position.seq and (
             entry.position.epoch == self._position.epoch
         ):
@@ -126,13 +130,13 @@ class TopicState:
         self._position = entry.position
         self._latest = entry
         if self._history is not None:
-            for gone in self._history.append(entry):
+            for evicted in self._history.append(entry):
                 if self._book is not None:
-                    self._book.apply(gone)
+                    self._book.apply(evicted)
         return True
 
     def reset(self, head: Position, latest: Entry | None) -> None:
-        """Forget what came: it stands here now."""
+        """Drop the history and restart at `head`, with `latest` as the state."""
         self._position = head
         self._latest = latest
         if self._history is not None:
@@ -141,16 +145,16 @@ class TopicState:
             self._book = BookReplica(head.seq, latest)
 
     def event(self, entry: Entry) -> bytes:
-        """An entry for a client that has the one before it."""
+        """An entry as an event, for a client that has the entry before it."""
         return self.encoder.entry(entry)
 
     def prepend_history(self, entries: list[Entry]) -> None:
-        """Keep what the broker told of the past for whoever asks next; nothing where it merges."""
+        """Add older entries from the broker to the history; no-op if `merges`."""
         if self._history is not None and not self.merges:
             self._history.prepend(entries_up_to(entries, self._position))
 
     def body(self, entry: Entry) -> bytes:
-        """The same as JSON, for an answer."""
+        """An entry as JSON, for a reply."""
         position = entry.position
         return self.encoder.body(
             position,
@@ -161,7 +165,7 @@ class TopicState:
         )
 
     def since(self, seq: int) -> list[Entry] | None:
-        """The entries after this one, where all of them are at hand."""
+        """The entries after `seq`; None if some are gone."""
         if seq == self._position.seq:
             return []
         if self._history is None or not len(self._history):
@@ -169,17 +173,17 @@ class TopicState:
         return self._history.since(seq)
 
     def status(self, since_ms: int | None) -> bytes | None:
-        """Whether the feed speaks, as an event."""
+        """The feed's state as an event."""
         if since_ms is None:
             return self.encoder.status(FeedState.LIVE, None)
         return self.encoder.status(FeedState.STALE, since_ms)
 
     def resync(self) -> bytes:
-        """That what comes next does not follow on what came, as an event."""
+        """The event that announces a reset."""
         return self.encoder.status(FeedState.RESYNC, None)
 
     def snapshot(self, prev: int | None = None, merged: int = 1, age_ms: int = 0) -> bytes | None:
-        """The whole state as a message's body; None where nothing was ever published."""
+        """The full state as a message body; None if nothing was ever published."""
         latest = self._latest
         if latest is None:
             return None
@@ -197,7 +201,7 @@ class TopicState:
     def catch_up(
         self, lag: Lag, now_ms: int, max_bytes: int, *, until_seq: int | None = None
     ) -> CatchUp:
-        """What a client that has come so far lacks: merged, or as many kept ones as fit."""
+        """What a client with this lag lacks: one merged message, or entries up to `max_bytes`."""
         position = self._position
         if not self.merges:
             return self._replay(lag, max_bytes, until_seq)
@@ -208,11 +212,11 @@ class TopicState:
         merged = position.seq - lag.last_seq
         age_ms = max(0, now_ms - (latest.ts_ms if lag.oldest_ms is None else lag.oldest_ms))
         if lag.needs_resync:
-            # Nothing was merged into it: how much lies between, nobody can tell.
+            # How many entries were lost in the reset is unknown.
             merged = 1
         kind, ts_ms, data = latest.kind, latest.ts_ms, latest.data
         if lag.needs_snapshot:
-            # It may stand at this place already, and have nothing to go with it.
+            # The client may have this position but no state.
             kind = "snapshot"
         if self._book is not None and (merged > 1 or lag.needs_snapshot):
             change = None if lag.needs_snapshot else self._merged_change(lag.last_seq)
@@ -234,21 +238,21 @@ class TopicState:
 
     def _replay(self, lag: Lag, max_bytes: int, until_seq: int | None) -> CatchUp:
         assert self._history is not None
-        last = lag.last_seq
-        entries = None if lag.needs_snapshot else self.since(last)
+        reached = lag.last_seq
+        entries = None if lag.needs_snapshot else self.since(reached)
         if entries is None:
-            # Told, not skipped in silence: the client stands at a new position from here on.
-            body = self.snapshot(last)
+            # Entries are gone: the snapshot's `prev` shows the client the gap.
+            body = self.snapshot(reached)
             assert body is not None
             return CatchUp([self.encoder.event(body)], self._position.seq, is_snapshot=True)
         events = []
         for entry in entries:
-            if max_bytes <= 0 or last == until_seq:
+            if max_bytes <= 0 or reached == until_seq:
                 break
             events.append(self.encoder.entry(entry))
-            last = entry.position.seq
+            reached = entry.position.seq
             max_bytes -= len(events[-1])
-        return CatchUp(events, last)
+        return CatchUp(events, reached)
 
     def _merged_change(self, last: int) -> BookChange | None:
         assert self._history is not None
@@ -263,7 +267,7 @@ class TopicState:
 
 
 def entries_up_to(entries: list[Entry], position: Position) -> list[Entry]:
-    """Those that lead to this place, and not beyond it."""
+    """The entries of the same epoch, up to `position`; empty if the epoch differs."""
     if not entries or entries[0].position.epoch != position.epoch:
         return []
     return [entry for entry in entries if entry.position.seq <= position.seq]
