@@ -1,4 +1,4 @@
-"""How clients are sent away: each at its own moment, with what is meant for it."""
+"""Tests draining: each client is disconnected at its own time, after pending messages."""
 
 import asyncio
 import random
@@ -17,13 +17,13 @@ from tests.kit.server.in_process import PRICE, RunningServer, running
 GOING_DOWN = FloorcastError(ErrorCode.SERVER_DRAINING, "the server is going down")
 
 
-def departures(floor: RunningServer, seconds: float) -> Drain:
+def start_drain(node: RunningServer, seconds: float) -> Drain:
     return Drain(
-        floor.server.sockets.connections(),
+        node.server.sockets.connections(),
         reason=GOING_DOWN,
         within_seconds=seconds,
-        flush=floor.server.hub.flush,
-        clock=floor.clock,
+        flush=node.server.hub.flush,
+        clock=node.clock,
     )
 
 
@@ -35,46 +35,46 @@ async def hinted_ms(client: RawClient) -> int:
     return after_ms
 
 
-async def test_each_client_goes_at_the_moment_that_it_was_told() -> None:
-    async with running() as floor:
-        clients = [await RawClient.connect(floor.port, floor.token()) for _ in range(8)]
+async def test_client_is_disconnected_at_the_time_of_its_hint() -> None:
+    async with running() as node:
+        clients = [await RawClient.connect(node.port, node.token()) for _ in range(8)]
         random.seed(1)
-        leaving = departures(floor, 100)
-        moments = sorted([(await hinted_ms(client), n) for n, client in enumerate(clients)])
-        assert 0 <= moments[0][0] < moments[-1][0] <= 50_000
-        assert len({after_ms for after_ms, _ in moments}) > 1
+        drain = start_drain(node, 100)
+        hints = sorted([(await hinted_ms(client), n) for n, client in enumerate(clients)])
+        assert 0 <= hints[0][0] < hints[-1][0] <= 50_000
+        assert len({after_ms for after_ms, _ in hints}) > 1
         passed_ms = 0
-        for open_count, (after_ms, number) in zip(range(7, -1, -1), moments, strict=True):
-            # A hint in whole milliseconds may be cut by almost one.
-            floor.clock.advance((after_ms + 1 - passed_ms) / 1000)
+        for open_count, (after_ms, number) in zip(range(7, -1, -1), hints, strict=True):
+            # The hint is rounded down to milliseconds.
+            node.clock.advance((after_ms + 1 - passed_ms) / 1000)
             passed_ms = after_ms + 1
-            leaving.tick()
+            drain.tick()
             event, goodbye = await clients[number].event()
             assert (event, goodbye["code"]) == ("goodbye", "server.draining")
-            assert floor.residue()["sockets"] == open_count
-            assert bool(leaving) is (open_count > 0)
+            assert node.residue()["sockets"] == open_count
+            assert bool(drain) is (open_count > 0)
             clients[number].cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_what_was_published_before_the_goodbye_comes_before_it() -> None:
-    async with running() as floor:
-        client = await RawClient.connect(floor.port, floor.token())
+async def test_pending_message_comes_before_the_goodbye() -> None:
+    async with running() as node:
+        client = await RawClient.connect(node.port, node.token())
         await client.call("subscribe", {"topics": ["PRICE:A"]})
-        leaving = departures(floor, 0)
-        await floor.server.publishing.publish("PRICE:A", PRICE)
-        leaving.tick()
+        drain = start_drain(node, 0)
+        await node.server.publishing.publish("PRICE:A", PRICE)
+        drain.tick()
         assert [(await client.event())[0] for _ in range(3)] == [
             "reconnect_hint",
             "price",
             "goodbye",
         ]
-        assert not leaving
+        assert not drain
         client.cut()
 
 
-class Gate:
-    """Publishing that waits until it is let through."""
+class PausedPublish:
+    """Holds calls of `publish` until `open` is set."""
 
     def __init__(self, publish: Callable[..., Awaitable[Any]]) -> None:
         self.open = asyncio.Event()
@@ -86,30 +86,30 @@ class Gate:
 
 
 @pytest.mark.parametrize("answered", [True, False])
-async def test_who_waits_for_an_answer_goes_when_it_has_it_or_when_it_takes_too_long(
+async def test_busy_client_is_disconnected_after_its_reply_or_timeout(
     answered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running() as floor:
-        gate = Gate(floor.server.broker.publish)
-        monkeypatch.setattr(floor.server.broker, "publish", gate)
-        client = await RawClient.connect(floor.port, floor.token())
-        asking = asyncio.ensure_future(
+    async with running() as node:
+        publish_gate = PausedPublish(node.server.broker.publish)
+        monkeypatch.setattr(node.server.broker, "publish", publish_gate)
+        client = await RawClient.connect(node.port, node.token())
+        call = asyncio.ensure_future(
             client.call("publish", {"messages": [{"topic": "PRICE:A", "data": PRICE}]})
         )
-        [connection] = floor.server.sockets.connections()
+        [connection] = node.server.sockets.connections()
         await until(lambda: connection.busy)
-        leaving = departures(floor, 100)
-        floor.clock.advance(60)
-        leaving.tick()
-        assert leaving
+        drain = start_drain(node, 100)
+        node.clock.advance(60)
+        drain.tick()
+        assert drain
         if answered:
-            gate.open.set()
-            assert (await asking)["ok"]
+            publish_gate.open.set()
+            assert (await call)["ok"]
         else:
-            asking.cancel()
-            floor.clock.advance(20)
-        leaving.tick()
-        assert not leaving
-        gate.open.set()
+            call.cancel()
+            node.clock.advance(20)
+        drain.tick()
+        assert not drain
+        publish_gate.open.set()
         client.cut()
-        await floor.until_empty()
+        await node.until_empty()

@@ -1,4 +1,4 @@
-"""What a client of the contract believes, from nothing but the messages that it was sent."""
+"""Models what a client knows from the messages that it received."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ KEPT = ("TRADES", "USER_DATA", "ORDER_UPDATES")
 
 
 class SubscriptionModel:
-    """One subscription as its client sees it; complains where a promise is broken."""
+    """One subscription as its client sees it; asserts what the contract guarantees."""
 
     def __init__(self, topic: str, reply: dict[str, Any]) -> None:
         self.topic = topic
@@ -21,17 +21,17 @@ class SubscriptionModel:
         self.asks: dict[str, str] = {}
         self.checksum: int | None = None
         self.loss_count = 0
-        # It is back from a cut: where the server cannot know how far it had come, a state with
-        # another `prev` stands for all.
+        # After a resume the server may not know the client's seq: it may send a snapshot with
+        # another `prev`.
         self.is_resumed = False
         if reply["snapshot"] is not None:
             assert reply["snapshot"]["seq"] == self.seq
             self._snapshot(reply["snapshot"]["data"])
 
     def resume(self, reply: dict[str, Any]) -> "SubscriptionModel":
-        """The view after the answer to a subscription that said how far this one had come."""
+        """The subscription after a reply to a subscribe with this position."""
         if not reply["recovered"]:
-            assert self.stream in KEPT, "a merged stream always recovers"
+            assert self.stream in KEPT, "a merged stream did not recover"
             return SubscriptionModel(self.topic, reply)
         assert reply["epoch"] == self.epoch
         if self.stream in KEPT:
@@ -40,19 +40,19 @@ class SubscriptionModel:
                 assert (message["prev"], message["seq"]) == (self.seq, self.seq + 1)
                 self.seq += 1
                 self._update(message["data"])
-            assert self.seq == reply["seq"], "every one that was missed"
+            assert self.seq == reply["seq"], "a missed message is absent from the reply"
         elif reply["snapshot"] is None:
-            # Nothing was missed, or the state comes as a message.
+            # Nothing was missed, or the snapshot comes as a message.
             self.seq = reply["seq"]
         else:
             return SubscriptionModel(self.topic, reply)
         return self
 
     def receive(self, message: dict[str, Any], now_ms: int, times: list[int]) -> None:
-        """One message that came just now, of a topic whose messages were published then."""
+        """Apply a message received now; `times` are the publish times by seq."""
         assert message["epoch"] == self.epoch
-        returned, self.is_resumed = self.is_resumed, False
-        if returned and message["type"] == "snapshot" and self.stream not in KEPT:
+        was_resumed, self.is_resumed = self.is_resumed, False
+        if was_resumed and message["type"] == "snapshot" and self.stream not in KEPT:
             assert message["seq"] >= self.seq
             self._snapshot(message["data"])
             self.seq = message["seq"]
@@ -96,7 +96,7 @@ class SubscriptionModel:
 
 
 class ClientModel:
-    """A client behind a recording link: everything it subscribed to, as it believes it to be."""
+    """A client behind a recording link, with a model of each subscription."""
 
     def __init__(self, link: RecordingLink) -> None:
         self.link = link
@@ -105,7 +105,7 @@ class ClientModel:
         self._received = 0
 
     def receive(self, now_ms: int, times: dict[str, list[int]]) -> None:
-        """Take in what was sent since the last time."""
+        """Apply the events sent since the last call."""
         events = self.link.events()
         for event, body in events[self._received :]:
             topic = body["stream"] + (f":{body['symbol']}" if body["symbol"] else "")
@@ -113,6 +113,6 @@ class ClientModel:
                 self.stale[topic] = body["state"] == "STALE"
                 continue
             assert event == body["stream"].lower()
-            assert topic in self.subscriptions, f"a message of {topic}, which was not subscribed to"
+            assert topic in self.subscriptions, f"a message of {topic} without a subscription"
             self.subscriptions[topic].receive(body, now_ms, times[topic])
         self._received = len(events)

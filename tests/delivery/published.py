@@ -1,4 +1,4 @@
-"""What a model test has published so far, and where that leads to."""
+"""Publishes for the model tests, and records the state of each topic."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ Side = dict[str, str]
 
 
 class PublishedLog:
-    """Publishes numbered messages, and keeps what every topic has to end with."""
+    """Publishes numbered messages, and keeps the expected final state of each topic."""
 
     def __init__(self, rig: MarketRig, run: Callable[[Any], Any], topics: Sequence[str]) -> None:
         self._rig = rig
@@ -20,8 +20,8 @@ class PublishedLog:
         self.times: dict[str, list[int]] = {topic: [] for topic in topics}
         self.books: dict[str, tuple[Side, Side]] = {}
 
-    def publish(self, topic: str, count: int, *, each_in_its_turn: bool) -> None:
-        """Publish so many messages; books have changes instead."""
+    def publish(self, topic: str, count: int, *, flush_each: bool) -> None:
+        """Publish `count` messages; no-op for books (see `change_book`)."""
         stream, _, symbol = topic.partition(":")
         for _ in range(count):
             self.number += 1
@@ -36,13 +36,13 @@ class PublishedLog:
                 return
             self._note(topic, self.number)
             assert position.seq == len(self.numbers[topic])
-            if each_in_its_turn:
+            if flush_each:
                 self._rig.run_scheduled()
 
     def change_book(
         self, symbol: str, bids: list[tuple[int, int]], asks: list[tuple[int, int]], kind: int
     ) -> bool:
-        """Change a book, or make it anew where the kind is 0; False where that was refused."""
+        """Update a book, or replace it if `kind` is 0; False if the server refuses."""
         new_bids, new_asks = (
             [(f"{price}.0", str(quantity)) for price, quantity in dict(side).items()]
             for side in (bids, asks)
@@ -62,15 +62,15 @@ class PublishedLog:
         return True
 
     def book(self, topic: str) -> tuple[Side, Side]:
-        """Both sides of a book as they have to be now."""
+        """The expected bids and asks of a book."""
         return self.books.get(topic, ({}, {}))
 
     def now_ms(self) -> int:
-        """The time of the desk."""
+        """The rig's wall clock time."""
         return int(self._rig.clock.time() * 1000)
 
     def settle(self, receive: Callable[[], None]) -> None:
-        """Let everything that waits go out, and be heard."""
+        """Let all pending writes go out and be received."""
         for _ in range(3):
             self._rig.settle()
             receive()

@@ -1,4 +1,4 @@
-"""Coming back without sockets: what a client lacks, from the last event that it saw."""
+"""Tests resuming without sockets: what a client is sent after the last event it saw."""
 
 from typing import Any
 
@@ -10,15 +10,17 @@ from tests.kit.rigs.market import STALE, MarketRig, trader
 CONFIG = DeliveryConfig(buffer_bytes=4096, recoverable=True, backlog_messages=12)
 
 
-async def opened() -> MarketRig:
+async def create_rig() -> MarketRig:
     return await MarketRig.create(
         CONFIG, STALE, subscribing=SubscribingConfig(backlog_messages=12, max_reply_bytes=400)
     )
 
 
-async def listener(desk: MarketRig, name: str, *topics: str, interval_ms: int = 0) -> RecordingLink:
-    link = desk.connect(name, numbered=True)
-    await desk.subscribe(name, *topics, interval_ms=interval_ms)
+async def subscriber(
+    rig: MarketRig, name: str, *topics: str, interval_ms: int = 0
+) -> RecordingLink:
+    link = rig.connect(name, numbered=True)
+    await rig.subscribe(name, *topics, interval_ms=interval_ms)
     return link
 
 
@@ -26,225 +28,225 @@ def offset(link: RecordingLink, index: int = -1) -> str | None:
     return link.numbered_events()[index][2]
 
 
-def back(desk: MarketRig, name: str, seen: str | None) -> list[tuple[str, dict[str, Any]]] | None:
-    """What a parked client is sent at once; None where it is not had back."""
-    link = desk.link()
-    if not desk.service.resume(name, trader(name), link, seen):
+def resume(rig: MarketRig, name: str, seen: str | None) -> list[tuple[str, dict[str, Any]]] | None:
+    """Resume a parked client; the events sent at once, None if it is not recovered."""
+    link = rig.link()
+    if not rig.service.resume(name, trader(name), link, seen):
         return None
     return link.events()
 
 
-async def trades(desk: MarketRig, first: int, last: int) -> None:
+async def publish_trades(rig: MarketRig, first: int, last: int) -> None:
     for number in range(first, last + 1):
-        await desk.trade("A", number)
-    desk.settle()
+        await rig.trade("A", number)
+    rig.settle()
 
 
-async def test_exactly_what_came_after_the_last_event_that_it_saw_comes_again() -> None:
+async def test_resume_sends_exactly_the_messages_after_the_offset() -> None:
     for index in range(4):
-        desk = await opened()
-        ann = await listener(desk, "ann", "TRADES:A")
-        await trades(desk, 1, 4)
-        desk.service.park("ann")
-        missed = back(desk, "ann", offset(ann, index))
+        rig = await create_rig()
+        ann = await subscriber(rig, "ann", "TRADES:A")
+        await publish_trades(rig, 1, 4)
+        rig.service.park("ann")
+        missed = resume(rig, "ann", offset(ann, index))
         assert missed is not None
         assert [body["seq"] for _, body in missed] == list(range(index + 2, 5))
 
 
-async def test_a_kept_topic_is_had_back_to_the_last_message_at_hand_and_no_further() -> None:
+async def test_replayed_topic_recovers_as_far_as_its_history() -> None:
     for count, recovered in ((12, True), (13, False)):
-        desk = await opened()
-        ann = await listener(desk, "ann", "TRADES:A")
-        await trades(desk, 1, 1)
-        desk.service.park("ann")
-        await trades(desk, 2, 1 + count)
-        missed = back(desk, "ann", offset(ann))
+        rig = await create_rig()
+        ann = await subscriber(rig, "ann", "TRADES:A")
+        await publish_trades(rig, 1, 1)
+        rig.service.park("ann")
+        await publish_trades(rig, 2, 1 + count)
+        missed = resume(rig, "ann", offset(ann))
         assert (missed is not None) == recovered
         assert missed is None or len(missed) == count
 
 
-async def test_a_merged_topic_says_how_much_was_missed_or_gives_its_state() -> None:
-    desk = await opened()
-    ann = await listener(desk, "ann", "PRICE:A")
-    await desk.price("A", 1)
-    desk.settle()
-    desk.service.park("ann")
+async def test_merged_topic_resumes_with_an_update_or_a_snapshot() -> None:
+    rig = await create_rig()
+    ann = await subscriber(rig, "ann", "PRICE:A")
+    await rig.price("A", 1)
+    rig.settle()
+    rig.service.park("ann")
     for number in range(2, 6):
-        desk.clock.advance(1)
-        await desk.price("A", number)
-        desk.settle()
-    missed = back(desk, "ann", offset(ann))
+        rig.clock.advance(1)
+        await rig.price("A", number)
+        rig.settle()
+    missed = resume(rig, "ann", offset(ann))
     assert missed is not None
     [(_, body)] = missed
     assert (body["type"], body["prev"], body["seq"]) == ("update", 1, 5)
     assert (body["merged"], body["age_ms"], body["data"]["last"]) == (4, 3000, "5")
-    desk.service.park("ann")
+    rig.service.park("ann")
     for number in range(6, 40):
-        await desk.price("A", number)
-        desk.settle()
-    missed = back(desk, "ann", offset(ann))
+        await rig.price("A", number)
+        rig.settle()
+    missed = resume(rig, "ann", offset(ann))
     assert missed is not None
     [(_, body)] = missed
     assert (body["type"], body["seq"], body["data"]["last"]) == ("snapshot", 39, "39")
 
 
-async def test_a_snapshot_that_was_still_owed_is_owed_to_who_is_back() -> None:
-    desk = await opened()
+async def test_resumed_client_gets_its_pending_snapshot() -> None:
+    rig = await create_rig()
     bids = [(f"{price}.0", "1.00000000") for price in range(1, 60)]
-    await desk.book("A", bids, [], "snapshot")
-    desk.connect("ann", numbered=True)
-    replies = await desk.subscribe("ann", "ORDERBOOK:A")
-    assert replies["ORDERBOOK:A"]["snapshot"] is None, "too large for the answer"
-    desk.service.park("ann")
-    missed = back(desk, "ann", None)
+    await rig.book("A", bids, [], "snapshot")
+    rig.connect("ann", numbered=True)
+    replies = await rig.subscribe("ann", "ORDERBOOK:A")
+    assert replies["ORDERBOOK:A"]["snapshot"] is None, "too large for the reply"
+    rig.service.park("ann")
+    missed = resume(rig, "ann", None)
     assert missed is not None
     [(_, body)] = missed
     assert (body["type"], len(body["data"]["bids"])) == ("snapshot", 59)
 
 
-async def test_a_feed_that_was_silent_before_the_cut_still_is_for_who_is_back() -> None:
-    desk = await opened()
-    await desk.price("A", 1)
-    await listener(desk, "eve", "PRICE:A")
-    desk.pass_time(11)
-    ann = await listener(desk, "ann", "PRICE:A")
-    desk.service.park("ann")
-    assert ann.events() == [], "its status is still on its way"
-    missed = back(desk, "ann", None)
+async def test_resumed_client_gets_its_pending_stale_status() -> None:
+    rig = await create_rig()
+    await rig.price("A", 1)
+    await subscriber(rig, "eve", "PRICE:A")
+    rig.pass_time(11)
+    ann = await subscriber(rig, "ann", "PRICE:A")
+    rig.service.park("ann")
+    assert ann.events() == [], "its status is still pending"
+    missed = resume(rig, "ann", None)
     assert missed is not None
     assert missed[-1][1]["state"] == "STALE"
-    desk.service.park("ann")
-    await desk.price("A", 2)
-    desk.settle()
-    missed = back(desk, "ann", None)
+    rig.service.park("ann")
+    await rig.price("A", 2)
+    rig.settle()
+    missed = resume(rig, "ann", None)
     assert missed is not None
     assert [body["state"] for event, body in missed if event == "status"] == ["LIVE"]
 
 
-async def test_who_subscribed_again_and_may_not_have_the_answer_skips_nothing() -> None:
-    desk = await opened()
-    ann = await listener(desk, "ann", "TRADES:A")
-    await trades(desk, 1, 1)
+async def test_lost_resubscribe_reply_skips_no_message() -> None:
+    rig = await create_rig()
+    ann = await subscriber(rig, "ann", "TRADES:A")
+    await publish_trades(rig, 1, 1)
     seen = offset(ann)
-    await trades(desk, 2, 3)
-    await desk.subscribe("ann", "TRADES:A")
-    desk.service.park("ann")
-    missed = back(desk, "ann", seen)
+    await publish_trades(rig, 2, 3)
+    await rig.subscribe("ann", "TRADES:A")
+    rig.service.park("ann")
+    missed = resume(rig, "ann", seen)
     assert missed is not None
     assert [body["seq"] for _, body in missed] == [2, 3]
 
 
-async def test_who_is_served_seldom_goes_on_with_its_pace_and_gets_nothing_twice() -> None:
-    desk = await opened()
-    ann = await listener(desk, "ann", "PRICE:A", interval_ms=1000)
-    await listener(desk, "eve", "PRICE:A", interval_ms=1000)
-    await desk.price("A", 1)
-    desk.settle()
-    desk.pass_time(1)
+async def test_resumed_client_keeps_its_interval_without_duplicates() -> None:
+    rig = await create_rig()
+    ann = await subscriber(rig, "ann", "PRICE:A", interval_ms=1000)
+    await subscriber(rig, "eve", "PRICE:A", interval_ms=1000)
+    await rig.price("A", 1)
+    rig.settle()
+    rig.pass_time(1)
     seen = offset(ann)
-    desk.service.park("ann")
+    rig.service.park("ann")
     for number in range(2, 5):
-        await desk.price("A", number)
-        desk.settle()
-    link = desk.link()
-    assert desk.service.resume("ann", trader("ann"), link, seen)
-    assert desk.service.subscriptions("ann")["PRICE:A"]["interval_ms"] == 1000
-    desk.pass_time(1)
-    desk.settle()
-    desk.pass_time(1)
+        await rig.price("A", number)
+        rig.settle()
+    link = rig.link()
+    assert rig.service.resume("ann", trader("ann"), link, seen)
+    assert rig.service.subscriptions("ann")["PRICE:A"]["interval_ms"] == 1000
+    rig.pass_time(1)
+    rig.settle()
+    rig.pass_time(1)
     assert [(body["prev"], body["seq"]) for body in link.messages("price")] == [(1, 4)]
 
 
-async def test_a_pace_that_nobody_else_keeps_is_there_again_for_who_is_back() -> None:
-    desk = await opened()
-    ann = await listener(desk, "ann", "PRICE:A", interval_ms=100)
-    await desk.price("A", 1)
-    desk.settle()
-    desk.pass_time(1)
-    desk.service.park("ann")
-    channel = desk.hub.channel("PRICE:A")
+async def test_resume_creates_the_conflated_tier_again() -> None:
+    rig = await create_rig()
+    ann = await subscriber(rig, "ann", "PRICE:A", interval_ms=100)
+    await rig.price("A", 1)
+    rig.settle()
+    rig.pass_time(1)
+    rig.service.park("ann")
+    channel = rig.hub.channel("PRICE:A")
     assert channel is not None
-    await desk.price("A", 2)
-    desk.settle()
-    desk.pass_time(1)
-    assert channel.conflated == {}, "nobody is there to serve"
-    missed = back(desk, "ann", offset(ann))
+    await rig.price("A", 2)
+    rig.settle()
+    rig.pass_time(1)
+    assert channel.conflated == {}, "the tier has no client"
+    missed = resume(rig, "ann", offset(ann))
     assert missed is not None
     assert [(body["prev"], body["seq"]) for _, body in missed] == [(1, 2)]
 
 
-async def test_a_client_that_breaks_while_it_subscribes_stands_nowhere() -> None:
-    desk = await opened()
-    ann = await listener(desk, "ann", "TRADES:A")
-    ann.on_end = lambda: desk.service.park("ann")
-    await desk.trade("A", 1)
+async def test_client_broken_while_subscribing_is_parked() -> None:
+    rig = await create_rig()
+    ann = await subscriber(rig, "ann", "TRADES:A")
+    ann.on_end = lambda: rig.service.park("ann")
+    await rig.trade("A", 1)
     ann.broken = True
-    replies = await desk.subscribe("ann", "TRADES:A")
+    replies = await rig.subscribe("ann", "TRADES:A")
     assert replies["TRADES:A"]["status"] == "ERROR"
-    channel = desk.hub.channel("TRADES:A")
+    channel = rig.hub.channel("TRADES:A")
     assert channel is not None
     assert (channel.clients(), channel.parked_ids()) == ([], ("ann",))
-    await desk.service.remove_connection("ann")
-    assert desk.hub.channels() == ()
+    await rig.service.remove_connection("ann")
+    assert rig.hub.channels() == ()
 
 
-async def test_what_was_said_to_it_alone_is_said_once_however_often_it_is_cut_off() -> None:
-    desk = await opened()
-    await listener(desk, "ann", "TRADES:A")
+async def test_push_to_one_client_arrives_once_per_resume() -> None:
+    rig = await create_rig()
+    await subscriber(rig, "ann", "TRADES:A")
     event = b'42/market,["notice",{"n":1}'
-    desk.service.park("ann")
-    assert not desk.hub.send_to("ann", event)
+    rig.service.park("ann")
+    assert not rig.hub.send_to("ann", event)
     for _ in range(3):
-        missed = back(desk, "ann", None)
+        missed = resume(rig, "ann", None)
         assert missed == [("notice", {"n": 1})]
-        desk.service.park("ann")
+        rig.service.park("ann")
 
 
-async def test_an_event_that_it_cannot_have_seen_recovers_nothing() -> None:
-    desk = await opened()
-    await listener(desk, "ann", "TRADES:A")
-    eve = await listener(desk, "eve", "TRADES:A")
-    desk.service.park("ann")
-    await trades(desk, 1, 2)
-    assert back(desk, "ann", offset(eve)) is None
+async def test_offset_after_the_disconnect_recovers_nothing() -> None:
+    rig = await create_rig()
+    await subscriber(rig, "ann", "TRADES:A")
+    eve = await subscriber(rig, "eve", "TRADES:A")
+    rig.service.park("ann")
+    await publish_trades(rig, 1, 2)
+    assert resume(rig, "ann", offset(eve)) is None
 
 
-async def test_a_snapshot_is_owed_also_to_who_has_heard_something_else_meanwhile() -> None:
-    desk = await opened()
+async def test_pending_snapshot_survives_other_messages() -> None:
+    rig = await create_rig()
     bids = [(f"{price}.0", "1.00000000") for price in range(1, 60)]
-    await desk.book("A", bids, [], "snapshot")
-    ann = await listener(desk, "ann", "TRADES:A")
-    await desk.subscribe("ann", "ORDERBOOK:A")
-    await desk.trade("A", 1)
-    desk.hub.flush()
+    await rig.book("A", bids, [], "snapshot")
+    ann = await subscriber(rig, "ann", "TRADES:A")
+    await rig.subscribe("ann", "ORDERBOOK:A")
+    await rig.trade("A", 1)
+    rig.hub.flush()
     assert [event for event, _ in ann.events()] == ["trades"]
-    desk.service.park("ann")
-    missed = back(desk, "ann", offset(ann))
+    rig.service.park("ann")
+    missed = resume(rig, "ann", offset(ann))
     assert missed is not None
     assert [body["type"] for _, body in missed] == ["snapshot"]
 
 
-async def test_who_lagged_and_was_told_another_place_is_not_had_back_by_guessing() -> None:
-    desk = await opened()
-    ann = await listener(desk, "ann", "TRADES:A")
-    await trades(desk, 1, 1)
+async def test_slow_client_with_an_unconfirmed_reply_is_not_recovered() -> None:
+    rig = await create_rig()
+    ann = await subscriber(rig, "ann", "TRADES:A")
+    await publish_trades(rig, 1, 1)
     ann.stall()
     for number in range(2, 12):
-        await trades(desk, number, number)
+        await publish_trades(rig, number, number)
     assert ann.clogged
-    await desk.subscribe("ann", "TRADES:A")
-    desk.service.park("ann")
-    assert back(desk, "ann", offset(ann)) is None
+    await rig.subscribe("ann", "TRADES:A")
+    rig.service.park("ann")
+    assert resume(rig, "ann", offset(ann)) is None
 
 
-async def test_what_was_written_while_an_answer_was_made_does_not_prove_that_it_arrived() -> None:
-    desk = await opened()
-    ann = await listener(desk, "ann", "TRADES:B")
-    await desk.price("A", 1)
-    await desk.trade("B", 1)
-    # The trade waits for the end of this turn, and is written between the two topics.
-    await desk.subscribe("ann", "PRICE:A", "TRADES:B")
-    desk.service.park("ann")
-    missed = back(desk, "ann", offset(ann))
+async def test_write_during_subscribe_does_not_confirm_the_reply() -> None:
+    rig = await create_rig()
+    ann = await subscriber(rig, "ann", "TRADES:B")
+    await rig.price("A", 1)
+    await rig.trade("B", 1)
+    # The trade is pending, and written between the two topics.
+    await rig.subscribe("ann", "PRICE:A", "TRADES:B")
+    rig.service.park("ann")
+    missed = resume(rig, "ann", offset(ann))
     assert missed is not None
     assert [(event, body["type"]) for event, body in missed] == [("price", "snapshot")]

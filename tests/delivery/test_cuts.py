@@ -1,4 +1,4 @@
-"""Clients that are cut off anywhere and come back: exactly what they lack, again and again."""
+"""Property test: disconnected clients resume and receive exactly what they missed."""
 
 import asyncio
 import copy
@@ -18,48 +18,48 @@ from tests.delivery.published import PublishedLog
 from tests.kit.network.links import RecordingLink
 from tests.kit.rigs.market import STALE, MarketRig, trader
 
-# Small on purpose: a few messages fill them, and every step of the ladder is taken.
+# Small, so that a few messages reach every stage of slow consumer handling.
 BUFFER_BYTES = 4096
 BACKLOG = 12
 TOPICS = ("PRICE:A", "PRICE:B", "ORDERBOOK:A", "TRADES:A", "TRADES:B", "USER_DATA")
 topics = st.sampled_from(TOPICS)
 names = st.sampled_from(["ann", "bob", "carl"])
 KEPT_TOPICS = tuple(topic for topic in TOPICS if topic.partition(":")[0] in KEPT)
-paces = st.sampled_from([0, 100, 1000])
+intervals = st.sampled_from([0, 100, 1000])
 levels = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 3)), max_size=4)
 
 
-class Belief:
-    """What a client knows at one moment, from what it has read until then."""
+class Knowledge:
+    """What a client knows from the events it has read."""
 
     def __init__(self) -> None:
-        self.views: dict[str, SubscriptionModel] = {}
+        self.subscriptions: dict[str, SubscriptionModel] = {}
         self.stale: dict[str, bool] = {}
         self.offset: str | None = None
 
-    def hear(self, event: str, body: dict[str, Any], now_ms: int, times: list[int]) -> None:
+    def receive(self, event: str, body: dict[str, Any], now_ms: int, times: list[int]) -> None:
         topic = topic_of(body)
         if event == "status":
             self.stale[topic] = body["state"] == "STALE"
         else:
-            self.views[topic].receive(body, now_ms, times)
+            self.subscriptions[topic].receive(body, now_ms, times)
 
 
 def topic_of(body: dict[str, Any]) -> str:
     return str(body["stream"]) + (f":{body['symbol']}" if body["symbol"] else "")
 
 
-class Caller:
-    """A client with offsets. What was written to it, it may have read, or only a part of it."""
+class ModelClient:
+    """A client with offsets that may have read only a part of what was written to it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.link: RecordingLink | None = None
-        # What it has certainly read, what was written since, and where that leads to.
-        self.sure = Belief()
+        # What it has certainly read, the events written since, and both together.
+        self.confirmed = Knowledge()
         self.log: list[tuple[str, dict[str, Any], str | None, int]] = []
-        self.belief = Belief()
-        # Topics of whose answers it does not know: no message of theirs can surprise it.
+        self.known = Knowledge()
+        # Topics whose subscribe reply it did not get: it ignores their messages.
         self.unanswered: set[str] = set()
         self._writes = 0
 
@@ -67,7 +67,7 @@ class Caller:
         self.link = link
         self._writes = 0
 
-    def hear(self, now_ms: int, times: dict[str, list[int]]) -> None:
+    def receive(self, now_ms: int, times: dict[str, list[int]]) -> None:
         link = self.link
         if link is None:
             return
@@ -77,18 +77,18 @@ class Caller:
             self._take(event, body, offset, now_ms, times)
             self.log.append((event, body, offset, now_ms))
 
-    def answered(self) -> None:
-        """It has an answer in its hands, and so has read all that was written before."""
-        self.sure = copy.deepcopy(self.belief)
+    def record_reply(self) -> None:
+        """Record a received reply: everything written before it is read too."""
+        self.confirmed = copy.deepcopy(self.known)
         self.log = []
 
-    def lose(self, share: float, times: dict[str, list[int]]) -> None:
-        """It was cut off, and has read only so much of what was written since."""
+    def disconnect(self, share: float, times: dict[str, list[int]]) -> None:
+        """Disconnect after reading a share of the events written since the last reply."""
         self.link = None
-        self.belief = copy.deepcopy(self.sure)
+        self.known = copy.deepcopy(self.confirmed)
         for event, body, offset, now_ms in self.log[: round(share * len(self.log))]:
             self._take(event, body, offset, now_ms, times)
-        self.answered()
+        self.record_reply()
 
     def _take(
         self,
@@ -100,15 +100,15 @@ class Caller:
     ) -> None:
         topic = topic_of(body)
         assert offset is not None
-        self.belief.offset = offset
-        if topic in self.belief.views or event == "status":
-            self.belief.hear(event, body, now_ms, times[topic])
+        self.known.offset = offset
+        if topic in self.known.subscriptions or event == "status":
+            self.known.receive(event, body, now_ms, times[topic])
         else:
-            assert topic in self.unanswered, f"a message of {topic}, which it does not want"
+            assert topic in self.unanswered, f"a message of {topic} without a subscription"
 
 
-class Cuts(RuleBasedStateMachine):
-    """Delivery with recovery against what each client may believe."""
+class ResumeMachine(RuleBasedStateMachine):
+    """Delivery with recovery against a model of each client."""
 
     @initialize()
     def open(self) -> None:
@@ -117,201 +117,207 @@ class Cuts(RuleBasedStateMachine):
             buffer_bytes=BUFFER_BYTES, stalled_seconds=0, recoverable=True, backlog_messages=BACKLOG
         )
         subscribing = SubscribingConfig(backlog_messages=BACKLOG, max_reply_bytes=BUFFER_BYTES // 2)
-        self.desk: MarketRig = self.run(MarketRig.create(delivery, STALE, subscribing=subscribing))
-        self.here: dict[str, Caller] = {}
-        self.away: dict[str, Caller] = {}
-        self.past = PublishedLog(self.desk, self.run, TOPICS)
+        self.rig: MarketRig = self.run(MarketRig.create(delivery, STALE, subscribing=subscribing))
+        self.connected: dict[str, ModelClient] = {}
+        self.parked: dict[str, ModelClient] = {}
+        self.published = PublishedLog(self.rig, self.run, TOPICS)
         self.resuming = ""
-        for name, pace in (("ann", 0), ("bob", 0), ("carl", 100)):
-            self.subscribe(name, list(TOPICS), pace, heard=True)
+        for name, interval_ms in (("ann", 0), ("bob", 0), ("carl", 100)):
+            self.subscribe(name, list(TOPICS), interval_ms, reply_arrives=True)
 
     def run(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
 
     def teardown(self) -> None:
-        if not hasattr(self, "desk"):
+        if not hasattr(self, "rig"):
             return
         try:
-            self.everything_arrives_in_the_end()
-            for name in (*self.here, *self.away):
-                self.run(self.desk.service.remove_connection(name))
-            assert len(self.desk.subscriptions) == 0
-            assert self.desk.hub.channels() == ()
-            assert self.desk.hub.link_count == 0
-            assert len(self.desk.hub.slow_consumers) == 0
+            self.check_everything_arrives()
+            for name in (*self.connected, *self.parked):
+                self.run(self.rig.service.remove_connection(name))
+            assert len(self.rig.subscriptions) == 0
+            assert self.rig.hub.channels() == ()
+            assert self.rig.hub.link_count == 0
+            assert len(self.rig.hub.slow_consumers) == 0
         finally:
             self.loop.close()
 
-    # --- what may happen
+    # --- rules
 
-    @rule(topic=topics, count=st.integers(1, 9), each_in_its_turn=st.booleans())
-    def publish(self, topic: str, count: int, each_in_its_turn: bool) -> None:
-        self.past.publish(topic, count, each_in_its_turn=each_in_its_turn)
+    @rule(topic=topics, count=st.integers(1, 9), flush_each=st.booleans())
+    def publish(self, topic: str, count: int, flush_each: bool) -> None:
+        self.published.publish(topic, count, flush_each=flush_each)
 
     @rule(bids=levels, asks=levels, kind=st.integers(0, 9))
     def change_book(
         self, bids: list[tuple[int, int]], asks: list[tuple[int, int]], kind: int
     ) -> None:
-        self.past.change_book("A", bids, asks, kind)
+        self.published.change_book("A", bids, asks, kind)
 
     @rule(
         name=names,
         some=st.lists(topics, min_size=1, max_size=4),
-        pace=paces,
-        heard=st.sampled_from([True, True, True, False]),
+        interval_ms=intervals,
+        reply_arrives=st.sampled_from([True, True, True, False]),
     )
-    def subscribe(self, name: str, some: list[str], pace: int, heard: bool) -> None:
-        self.publish(some[0], 1, each_in_its_turn=False)
-        if name in self.away:
+    def subscribe(self, name: str, some: list[str], interval_ms: int, reply_arrives: bool) -> None:
+        self.publish(some[0], 1, flush_each=False)
+        if name in self.parked:
             return
-        if name not in self.here:
-            self.here[name] = Caller(name)
-            self.connect(name, self.desk.connect(name, numbered=True))
-        caller = self.here[name]
-        self.hear()
+        if name not in self.connected:
+            self.connected[name] = ModelClient(name)
+            self.connect(name, self.rig.connect(name, numbered=True))
+        model = self.connected[name]
+        self.receive()
         mine = [topic for topic in some if topic != "USER_DATA" or name == "ann"]
-        replies = self.run(self.desk.subscribe(name, *mine, interval_ms=pace))
-        if name not in self.here:
-            # It broke meanwhile: what it was made to hear until then, it was never told.
-            caller.unanswered.update(mine)
+        replies = self.run(self.rig.subscribe(name, *mine, interval_ms=interval_ms))
+        if name not in self.connected:
+            # Its link broke meanwhile: it never got the reply.
+            model.unanswered.update(mine)
             return
-        self.hear()
-        if not heard:
-            # The answer is lost, and so is all that was written behind it.
-            before = copy.deepcopy(caller.belief)
-            caller.unanswered.update(mine)
+        self.receive()
+        if not reply_arrives:
+            # The reply is lost, and with it all that was written after it.
+            before = copy.deepcopy(model.known)
+            model.unanswered.update(mine)
             self.cut(name, 1.0)
-            if name in self.away:
-                assert self.away[name].belief.views.keys() == before.views.keys()
+            if name in self.parked:
+                assert self.parked[name].known.subscriptions.keys() == before.subscriptions.keys()
             return
         for topic, reply in orjson.loads(orjson.dumps(replies)).items():
-            assert reply["seq"] == len(self.past.numbers[topic])
-            caller.belief.views[topic] = SubscriptionModel(topic, reply)
-            caller.unanswered.discard(topic)
-        caller.answered()
+            assert reply["seq"] == len(self.published.numbers[topic])
+            model.known.subscriptions[topic] = SubscriptionModel(topic, reply)
+            model.unanswered.discard(topic)
+        model.record_reply()
 
     @rule(name=names, topic=topics)
     def unsubscribe(self, name: str, topic: str) -> None:
-        if name in self.here:
-            self.hear()
-            caller = self.here[name]
-            self.run(self.desk.service.unsubscribe(name, trader(name), [topic]))
-            caller.belief.views.pop(topic, None)
-            caller.belief.stale.pop(topic, None)
-            caller.unanswered.discard(topic)
-            caller.answered()
+        if name in self.connected:
+            self.receive()
+            model = self.connected[name]
+            self.run(self.rig.service.unsubscribe(name, trader(name), [topic]))
+            model.known.subscriptions.pop(topic, None)
+            model.known.stale.pop(topic, None)
+            model.unanswered.discard(topic)
+            model.record_reply()
 
     @rule(name=names, topic=topics, count=st.integers(5, 20))
     def stall(self, name: str, topic: str, count: int) -> None:
-        if name in self.here:
+        if name in self.connected:
             self.link(name).stall()
-            self.publish(topic, count, each_in_its_turn=True)
+            self.publish(topic, count, flush_each=True)
 
     @rule(name=names, size=st.integers(1, 6000))
     def read_some(self, name: str, size: int) -> None:
-        if name in self.here:
+        if name in self.connected:
             self.link(name).read(size)
 
     @rule(name=names)
-    def read_on(self, name: str) -> None:
-        if name in self.here:
+    def resume_reading(self, name: str) -> None:
+        if name in self.connected:
             self.link(name).resume()
 
     @rule(name=names, share=st.floats(0, 1))
     def cut(self, name: str, share: float) -> None:
-        if name in self.here:
-            self.hear()
-            self.desk.service.park(name)
-            self.away[name] = self.here.pop(name)
-            self.away[name].lose(share, self.past.times)
+        if name in self.connected:
+            self.receive()
+            self.rig.service.park(name)
+            self.parked[name] = self.connected.pop(name)
+            self.parked[name].disconnect(share, self.published.times)
 
     @rule(name=names)
-    def break_down(self, name: str) -> None:
-        """The next write to it fails, and the transport says at once that it has ended."""
-        if name in self.here:
+    def break_link(self, name: str) -> None:
+        """Make the next write fail; the transport reports the end at once."""
+        if name in self.connected:
             self.link(name).broken = True
 
-    @rule(name=names, stalled=st.booleans(), size=st.integers(0, 4000), sound=st.integers(0, 9))
-    def come_back(self, name: str, stalled: bool, size: int, sound: int = 1) -> None:
-        if name not in self.away:
+    @rule(name=names, stalled=st.booleans(), size=st.integers(0, 4000), intact=st.integers(0, 9))
+    def resume(self, name: str, stalled: bool, size: int, intact: int = 1) -> None:
+        if name not in self.parked:
             return
-        caller = self.away.pop(name)
-        self.here[name] = caller
-        link = self.desk.link()
+        model = self.parked.pop(name)
+        self.connected[name] = model
+        link = self.rig.link()
         self.connect(name, link)
         if stalled:
             link.stall()
-        for view in caller.belief.views.values():
-            view.is_resumed = True
-        caller.answered()
-        lost = self.lost(caller)
-        link.broken = not sound
+        for subscription in model.known.subscriptions.values():
+            subscription.is_resumed = True
+        model.record_reply()
+        is_gone = self.is_history_gone(model)
+        link.broken = not intact
         self.resuming = name
-        recovered = self.desk.service.resume(name, trader(name), link, caller.belief.offset)
+        recovered = self.rig.service.resume(name, trader(name), link, model.known.offset)
         self.resuming = ""
         if link.aborted or link.ended:
-            # It broke down while it was sent what it lacked.
+            # Its link broke while it caught up.
             assert recovered
             link.on_end()
             return
         if not recovered:
-            assert lost, "all that it lacks is at hand"
-            del self.here[name]
-            self.run(self.desk.service.remove_connection(name))
+            assert is_gone, "not recovered, though nothing is lost"
+            del self.connected[name]
+            self.run(self.rig.service.remove_connection(name))
             return
-        self.hear()
+        self.receive()
         if not link.clogged:
-            for topic, view in caller.belief.views.items():
+            for topic, subscription in model.known.subscriptions.items():
                 if topic in KEPT_TOPICS:
-                    assert view.seq == len(self.past.numbers[topic]), "all of it comes at once"
+                    assert subscription.seq == len(self.published.numbers[topic]), (
+                        "did not catch up at once"
+                    )
         link.read(size)
 
-    @rule(name=names, sure=st.integers(0, 3))
-    def give_up(self, name: str, sure: int) -> None:
-        if not sure and (name in self.here or name in self.away):
-            self.here.pop(name, None)
-            self.away.pop(name, None)
-            self.run(self.desk.service.remove_connection(name))
+    @rule(name=names, dice=st.integers(0, 3))
+    def leave(self, name: str, dice: int) -> None:
+        if not dice and (name in self.connected or name in self.parked):
+            self.connected.pop(name, None)
+            self.parked.pop(name, None)
+            self.run(self.rig.service.remove_connection(name))
 
     @rule()
     def turn(self) -> None:
-        self.desk.run_scheduled()
+        self.rig.run_scheduled()
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 1.0, 4.0, 11.0, 16.0]))
     def pass_time(self, seconds: float) -> None:
-        self.hear()
-        self.desk.pass_time(seconds)
+        self.receive()
+        self.rig.pass_time(seconds)
 
-    # --- what must hold
+    # --- invariants
 
     @invariant()
-    def what_was_sent_keeps_the_promises_and_the_bounds(self) -> None:
-        self.hear()
-        for name in getattr(self, "here", ()):
+    def received_events_keep_the_contract_and_the_bounds(self) -> None:
+        self.receive()
+        for name in getattr(self, "connected", ()):
             assert self.link(name).max_buffered_bytes <= BUFFER_BYTES
 
     @invariant()
-    def nobody_who_is_away_stands_anywhere(self) -> None:
-        for channel in self.desk.hub.channels() if hasattr(self, "desk") else ():
+    def parked_clients_are_in_no_tier(self) -> None:
+        for channel in self.rig.hub.channels() if hasattr(self, "rig") else ():
             listening = {client.id for client in channel.clients()}
-            assert not listening & self.away.keys()
-            assert {client.id for client in channel.parked} <= self.away.keys()
+            assert not listening & self.parked.keys()
+            assert {client.id for client in channel.parked} <= self.parked.keys()
 
     def connect(self, name: str, link: RecordingLink) -> None:
         def ended() -> None:
-            # The transport hears of the namespace only when it has answered the CONNECT.
-            if name != self.resuming and name in self.here and self.here[name].link is link:
-                self.desk.service.park(name)
-                caller = self.away[name] = self.here.pop(name)
-                caller.hear(self.past.now_ms(), self.past.times)
-                # Of what was still unread, nothing arrives.
-                caller.lose(0.5 if link.ended else 1.0, self.past.times)
+            # During a resume the CONNECT packet is not answered yet: no namespace to leave.
+            if (
+                name != self.resuming
+                and name in self.connected
+                and self.connected[name].link is link
+            ):
+                self.rig.service.park(name)
+                model = self.parked[name] = self.connected.pop(name)
+                model.receive(self.published.now_ms(), self.published.times)
+                # The unread bytes never arrive.
+                model.disconnect(0.5 if link.ended else 1.0, self.published.times)
 
         link.on_end = ended
-        self.here[name].connect(link)
+        self.connected[name].connect(link)
 
     def link(self, name: str) -> RecordingLink:
-        link = self.here[name].link
+        link = self.connected[name].link
         assert link is not None
         return link
 
@@ -319,71 +325,71 @@ class Cuts(RuleBasedStateMachine):
     def channel_name(topic: str) -> str:
         return topic if ":" in topic else channel_for(Topic.parse(topic), "default", "ann")
 
-    def lost(self, caller: Caller) -> bool:
-        """Whether not all that it lacks is at hand any more."""
-        client = self.desk.hub._registry.parked[caller.name]
+    def is_history_gone(self, model: ModelClient) -> bool:
+        """Whether some of what the client missed is gone."""
+        client = self.rig.hub._registry.parked[model.name]
         assert client.checkpoints is not None
         trail = client.checkpoints
         return (
             any(
-                len(self.past.numbers[topic]) - view.seq > BACKLOG
-                for topic, view in caller.belief.views.items()
+                len(self.published.numbers[topic]) - subscription.seq > BACKLOG
+                for topic, subscription in model.known.subscriptions.items()
                 if topic in KEPT_TOPICS
             )
             or bool(trail._truncated)
-            # What it lacks of a topic that it was never told of, only the server knows.
-            or any(topic in KEPT_TOPICS for topic in caller.unanswered)
-            # It may or may not have the answer that told it of another place.
+            # Of a topic without a reply, only the server knows what the client missed.
+            or any(topic in KEPT_TOPICS for topic in model.unanswered)
+            # It may or may not have got the reply with its new position.
             or any(answer.had_position for answer in trail._replies.values())
         )
 
-    def everything_arrives_in_the_end(self) -> None:
-        for name in self.here:
+    def check_everything_arrives(self) -> None:
+        for name in self.connected:
             self.link(name).broken = False
-        for name in list(self.away):
-            self.come_back(name, stalled=False, size=0)
-        for name in self.here:
+        for name in list(self.parked):
+            self.resume(name, stalled=False, size=0)
+        for name in self.connected:
             self.link(name).resume()
-        self.past.settle(self.hear)
-        self.everybody_is_up_to_date()
-        # And whoever seems to be up to date really goes on from there.
+        self.published.settle(self.receive)
+        self.check_up_to_date()
+        # And clients that seem up to date receive what follows.
         for topic in TOPICS:
-            self.publish(topic, 1, each_in_its_turn=False)
-        self.change_book([(1, self.past.number % 3 + 1)], [], 1)
-        self.past.settle(self.hear)
-        self.everybody_is_up_to_date()
+            self.publish(topic, 1, flush_each=False)
+        self.change_book([(1, self.published.number % 3 + 1)], [], 1)
+        self.published.settle(self.receive)
+        self.check_up_to_date()
 
-    def everybody_is_up_to_date(self) -> None:
-        for caller in self.here.values():
-            for topic, view in caller.belief.views.items():
-                assert view.seq == len(self.past.numbers[topic]), topic
-                self.last_value_is_right(topic, view)
-                channel = self.desk.hub.channel(self.channel_name(topic))
+    def check_up_to_date(self) -> None:
+        for model in self.connected.values():
+            for topic, subscription in model.known.subscriptions.items():
+                assert subscription.seq == len(self.published.numbers[topic]), topic
+                self.check_last_value(topic, subscription)
+                channel = self.rig.hub.channel(self.channel_name(topic))
                 assert channel is not None
                 is_stale = channel.stale_since_ms is not None
-                assert caller.belief.stale.get(topic, False) == is_stale, topic
+                assert model.known.stale.get(topic, False) == is_stale, topic
 
-    def last_value_is_right(self, topic: str, view: SubscriptionModel) -> None:
-        if view.stream == "ORDERBOOK":
-            assert (view.bids, view.asks) == self.past.book(topic)
-        elif self.past.numbers[topic] and view.value is not None:
-            value: Any = view.value
-            if view.stream == "PRICE":
+    def check_last_value(self, topic: str, subscription: SubscriptionModel) -> None:
+        if subscription.stream == "ORDERBOOK":
+            assert (subscription.bids, subscription.asks) == self.published.book(topic)
+        elif self.published.numbers[topic] and subscription.value is not None:
+            value: Any = subscription.value
+            if subscription.stream == "PRICE":
                 number = int(value["last"])
             else:
                 number = value["number"] if topic == "USER_DATA" else value["trades"][0]["id"]
-            assert number == self.past.numbers[topic][-1]
+            assert number == self.published.numbers[topic][-1]
 
-    def hear(self) -> None:
-        for caller in getattr(self, "here", {}).values():
-            caller.hear(self.past.now_ms(), self.past.times)
+    def receive(self) -> None:
+        for model in getattr(self, "connected", {}).values():
+            model.receive(self.published.now_ms(), self.published.times)
 
 
-Cuts.TestCase.settings = settings(
+ResumeMachine.TestCase.settings = settings(
     max_examples=100,
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-test_cut_anywhere_again_and_again_nothing_is_lost_or_told_twice = pytest.mark.behaviour("E14")(
-    pytest.mark.timeout(240)(Cuts.TestCase)
+test_resumed_clients_lose_nothing_and_get_nothing_twice = pytest.mark.behaviour("E14")(
+    pytest.mark.timeout(240)(ResumeMachine.TestCase)
 )

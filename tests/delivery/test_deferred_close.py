@@ -1,4 +1,4 @@
-"""Clients that end while something is brought to many, and whose end is news for the others."""
+"""Tests clients that close during a delivery, and the events this triggers for others."""
 
 import pytest
 
@@ -14,28 +14,28 @@ BUFFER_BYTES = 1024
 FULL = b"x" * BUFFER_BYTES
 
 
-class Room:
-    """A session without a grace time: whoever ends has left, and the others are told at once."""
+class SessionRig:
+    """A session without a grace period: a closed member has left, and the others get an event."""
 
     def __init__(self, *, recoverable: bool) -> None:
         self.recoverable = recoverable
-        self.fanout = Hub(
+        self.hub = Hub(
             DeliveryConfig(buffer_bytes=BUFFER_BYTES, recoverable=recoverable),
             clock=ManualClock(),
             counters=Counters(),
             schedule=lambda call, seconds: None,
         )
-        view = SessionState("s", Position("e1", 0), max_messages=100, max_bytes=100_000)
-        self.channel = self.fanout.open("session", view)
+        state = SessionState("s", Position("e1", 0), max_messages=100, max_bytes=100_000)
+        self.channel = self.hub.open("session", state)
         self.left: list[str] = []
 
-    def member(self, name: str, *, deflates: bool = False) -> RecordingLink:
-        """Somebody who has joined, over a link that says when it has ended, as a real one does."""
+    def join(self, name: str, *, deflates: bool = False) -> RecordingLink:
+        """Add a member whose link reports its end, as a real one does."""
         link = RecordingLink(clog_bytes=BUFFER_BYTES // 4)
         link.deflates = deflates
         link.on_end = lambda: self._leave(name)
-        self.fanout.attach(name, link, numbered=self.recoverable)
-        self.fanout.subscribe(name, self.channel, 0)
+        self.hub.attach(name, link, numbered=self.recoverable)
+        self.hub.subscribe(name, self.channel, 0)
         return link
 
     def _leave(self, name: str) -> None:
@@ -43,93 +43,95 @@ class Room:
             return
         self.left.append(name)
         if self.recoverable:
-            self.fanout.park(name)
+            self.hub.park(name)
         else:
-            self.fanout.detach(name)
+            self.hub.detach(name)
         event = event_head("/session", "user_left", b'{"user_id":"%b"}' % name.encode())
-        self.fanout.broadcast(self.channel, event)
+        self.hub.broadcast(self.channel, event)
 
-    def say(self, *numbers: int) -> None:
-        """Bring messages to everybody, as one turn of the loop."""
+    def publish(self, *numbers: int) -> None:
+        """Deliver messages to all members in one turn of the loop."""
         for seq in numbers:
             data = b'{"id":"%d"}' % seq
-            self.fanout.deliver(Entry("session", Position("e1", seq), 5, data))
-        self.fanout.flush()
+            self.hub.deliver(Entry("session", Position("e1", seq), 5, data))
+        self.hub.flush()
 
-    def listeners(self) -> list[str]:
-        """Who stands in the session."""
+    def subscribers(self) -> list[str]:
+        """The names of the subscribed members."""
         return sorted(client.id for client in self.channel.clients())
 
 
 @pytest.fixture(params=[False, True], ids=["gone", "parked"])
-def room(request: pytest.FixtureRequest) -> Room:
-    return Room(recoverable=request.param)
+def session(request: pytest.FixtureRequest) -> SessionRig:
+    return SessionRig(recoverable=request.param)
 
 
-def heard(link: RecordingLink) -> list[object]:
-    """What a member was sent: numbers of messages, and names of those who left."""
+def received(link: RecordingLink) -> list[object]:
+    """What a member received: seqs of messages, and names in events."""
     return [body.get("seq", body.get("user_id")) for body in link.messages()]
 
 
-def test_a_gap_in_a_session_leaves_nobody_there_who_was_sent_away(room: Room) -> None:
-    links = [room.member(name) for name in ("ann", "bob", "carl")]
-    room.say(1)
+def test_gap_in_a_session_disconnects_all_members(session: SessionRig) -> None:
+    links = [session.join(name) for name in ("ann", "bob", "carl")]
+    session.publish(1)
     data = b'{"id":"9"}'
     last = Entry("session", Position("e1", 9), 5, data)
-    room.fanout.reset(Reset("session", last.position, last))
+    session.hub.reset(Reset("session", last.position, last))
     assert [link.ended for link in links] == [["server.overloaded"]] * 3
-    assert room.listeners() == []
-    assert len(room.channel.parked) == 3 * room.recoverable
+    assert session.subscribers() == []
+    assert len(session.channel.parked) == 3 * session.recoverable
 
 
-def test_who_leaves_because_a_write_failed_has_left_behind_that_message(room: Room) -> None:
-    ann = room.member("ann")
-    bob = room.member("bob")
-    # Who compresses is served behind the others.
-    zoe = room.member("zoe", deflates=True)
+def test_leave_after_a_failed_write_follows_the_message(session: SessionRig) -> None:
+    ann = session.join("ann")
+    bob = session.join("bob")
+    # Compressed links are written after the others.
+    zoe = session.join("zoe", deflates=True)
     bob.broken = True
-    room.say(1, 2)
-    assert heard(ann) == [1, 2, "bob"]
-    assert heard(zoe) == [1, 2, "bob"]
+    session.publish(1, 2)
+    assert received(ann) == [1, 2, "bob"]
+    assert received(zoe) == [1, 2, "bob"]
     assert bob.aborted == ["a write failed"]
-    assert room.listeners() == ["ann", "zoe"]
+    assert session.subscribers() == ["ann", "zoe"]
 
 
-def test_a_leaving_that_drives_another_one_out_keeps_no_message_from_anybody(room: Room) -> None:
-    ann = room.member("ann")
-    bob = room.member("bob")
-    full = room.member("full")
-    dora = room.member("dora")
+def test_leave_that_overflows_another_client_loses_no_message(session: SessionRig) -> None:
+    ann = session.join("ann")
+    bob = session.join("bob")
+    full = session.join("full")
+    dora = session.join("dora")
     full.stall()
     full.write(FULL)
     bob.broken = True
     dora.clogged = True
-    room.say(1)
-    assert heard(ann) == [1, "bob", "full"]
+    session.publish(1)
+    assert received(ann) == [1, "bob", "full"]
     assert (bob.aborted, full.ended) == (["a write failed"], ["server.overloaded"])
-    assert room.listeners() == ["ann", "dora"]
+    assert session.subscribers() == ["ann", "dora"]
 
 
-def test_news_that_drives_many_out_reaches_everybody_else(room: Room) -> None:
-    slow = [room.member(name) for name in ("bob", "carl")]
-    ann = room.member("ann")
+def test_push_that_overflows_clients_reaches_all_others(session: SessionRig) -> None:
+    slow = [session.join(name) for name in ("bob", "carl")]
+    ann = session.join("ann")
     for link in slow:
         link.stall()
         link.write(FULL)
-    room.fanout.broadcast(room.channel, event_head("/session", "user_joined", b'{"user_id":"eve"}'))
-    assert heard(ann) == ["eve", "bob", "carl"]
+    session.hub.broadcast(
+        session.channel, event_head("/session", "user_joined", b'{"user_id":"eve"}')
+    )
+    assert received(ann) == ["eve", "bob", "carl"]
     assert [link.ended for link in slow] == [["server.overloaded"]] * 2
-    assert room.listeners() == ["ann"]
+    assert session.subscribers() == ["ann"]
 
 
-def test_who_has_to_go_is_told_nothing_more_that_would_fit(room: Room) -> None:
-    bob = room.member("bob")
-    carl = room.member("carl")
+def test_closing_client_receives_no_later_push(session: SessionRig) -> None:
+    bob = session.join("bob")
+    carl = session.join("carl")
     bob.stall()
-    # Room for the short news, and not for the long.
+    # The short event fits, the long one does not.
     bob.write(b"x" * (BUFFER_BYTES - 200))
     carl.broken = True
     long = b'{"user_id":"%b"}' % (b"e" * 300)
-    room.fanout.broadcast(room.channel, event_head("/session", "user_joined", long))
-    assert len(bob.written) == 1, "not even that carl has left"
+    session.hub.broadcast(session.channel, event_head("/session", "user_joined", long))
+    assert len(bob.written) == 1, "the event that carl has left was written"
     assert (bob.ended, carl.aborted) == (["server.overloaded"], ["a write failed"])

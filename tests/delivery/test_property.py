@@ -1,4 +1,4 @@
-"""Any mix of publishing, stalling, reading, subscribing, pacing and leaving keeps the promises."""
+"""Property test: any sequence of client and feed actions keeps the delivery contract."""
 
 import asyncio
 from decimal import Decimal
@@ -17,52 +17,52 @@ from tests.delivery.client_model import KEPT, ClientModel, SubscriptionModel
 from tests.delivery.published import PublishedLog
 from tests.kit.rigs.market import STALE, MarketRig, trader
 
-# Small on purpose: a few messages fill them, and every step of the ladder is taken.
+# Small, so that a few messages reach every stage of slow consumer handling.
 BUFFER_BYTES = 4096
 BACKLOG = 12
 TOPICS = ("PRICE:A", "PRICE:B", "ORDERBOOK:A", "ORDERBOOK:B", "TRADES:A", "USER_DATA")
 topics = st.sampled_from(TOPICS)
 clients = st.sampled_from(["ann", "bob", "carl"])
-paces = st.sampled_from([0, 100, 250, 1000])
-# Prices of both sides overlap, so that some updates are refused.
+intervals = st.sampled_from([0, 100, 250, 1000])
+# Prices of both sides overlap, so that the server refuses some updates.
 levels = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 3)), max_size=5)
 
 
-class Market(RuleBasedStateMachine):
-    """Outboxes and clients against a model of what each client may believe."""
+class DeliveryMachine(RuleBasedStateMachine):
+    """Delivery against a model of each client."""
 
     @initialize()
     def open(self) -> None:
         self.loop = asyncio.new_event_loop()
         delivery = DeliveryConfig(buffer_bytes=BUFFER_BYTES, stalled_seconds=0)
         subscribing = SubscribingConfig(backlog_messages=BACKLOG, max_reply_bytes=BUFFER_BYTES // 2)
-        self.desk: MarketRig = self.run(MarketRig.create(delivery, STALE, subscribing=subscribing))
+        self.rig: MarketRig = self.run(MarketRig.create(delivery, STALE, subscribing=subscribing))
         self.readers: dict[str, ClientModel] = {}
-        self.past = PublishedLog(self.desk, self.run, TOPICS)
-        for name, pace in (("ann", 0), ("bob", 0), ("carl", 100)):
-            self.subscribe(name, list(TOPICS), pace)
+        self.published = PublishedLog(self.rig, self.run, TOPICS)
+        for name, interval_ms in (("ann", 0), ("bob", 0), ("carl", 100)):
+            self.subscribe(name, list(TOPICS), interval_ms)
 
     def run(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
 
     def teardown(self) -> None:
-        if not hasattr(self, "desk"):
+        if not hasattr(self, "rig"):
             return
         try:
-            self.everything_arrives_in_the_end()
+            self.check_everything_arrives()
             for name in list(self.readers):
-                self.run(self.desk.service.remove_connection(name))
-            assert len(self.desk.subscriptions) == 0
-            assert self.desk.hub.channels() == ()
-            assert len(self.desk.hub.slow_consumers) == 0
+                self.run(self.rig.service.remove_connection(name))
+            assert len(self.rig.subscriptions) == 0
+            assert self.rig.hub.channels() == ()
+            assert len(self.rig.hub.slow_consumers) == 0
         finally:
             self.loop.close()
 
-    # --- what may happen
+    # --- rules
 
-    @rule(topic=topics, count=st.integers(1, 30), each_in_its_turn=st.booleans())
-    def publish(self, topic: str, count: int, each_in_its_turn: bool) -> None:
-        self.past.publish(topic, count, each_in_its_turn=each_in_its_turn)
+    @rule(topic=topics, count=st.integers(1, 30), flush_each=st.booleans())
+    def publish(self, topic: str, count: int, flush_each: bool) -> None:
+        self.published.publish(topic, count, flush_each=flush_each)
 
     @rule(symbol=st.sampled_from("AB"), bids=levels, asks=levels, kind=st.integers(0, 9))
     def change_book(
@@ -72,41 +72,41 @@ class Market(RuleBasedStateMachine):
         asks: list[tuple[int, int]],
         kind: int,
     ) -> None:
-        if self.past.change_book(symbol, bids, asks, kind):
-            self.desk.run_scheduled()
+        if self.published.change_book(symbol, bids, asks, kind):
+            self.rig.run_scheduled()
 
-    @rule(name=clients, some=st.lists(topics, min_size=1, max_size=4), pace=paces)
-    def subscribe(self, name: str, some: list[str], pace: int) -> None:
-        # In the middle of a turn, when a message is on its way to those who listen already.
-        self.publish(some[0], 1, each_in_its_turn=False)
+    @rule(name=clients, some=st.lists(topics, min_size=1, max_size=4), interval_ms=intervals)
+    def subscribe(self, name: str, some: list[str], interval_ms: int) -> None:
+        # In the middle of a turn, with a message pending for the subscribers.
+        self.publish(some[0], 1, flush_each=False)
         if name not in self.readers:
-            self.readers[name] = ClientModel(self.desk.connect(name))
+            self.readers[name] = ClientModel(self.rig.connect(name))
         reader = self.readers[name]
-        self.hear()
+        self.receive_all()
         mine = [topic for topic in some if topic != "USER_DATA" or name == "ann"]
-        replies = self.run(self.desk.subscribe(name, *mine, interval_ms=pace))
-        # Whatever was written before the answer belongs to what it was subscribed to before.
-        self.hear()
+        replies = self.run(self.rig.subscribe(name, *mine, interval_ms=interval_ms))
+        # Events written before the reply belong to the previous subscription.
+        self.receive_all()
         for topic, reply in orjson.loads(orjson.dumps(replies)).items():
             assert reply["status"] == "CONNECTED"
-            assert reply["seq"] == len(self.past.numbers[topic])
+            assert reply["seq"] == len(self.published.numbers[topic])
             reader.subscriptions[topic] = SubscriptionModel(topic, reply)
 
     @rule(name=clients, topic=topics)
     def unsubscribe(self, name: str, topic: str) -> None:
         if name in self.readers:
-            self.hear()
-            self.run(self.desk.service.unsubscribe(name, trader(name), [topic]))
+            self.receive_all()
+            self.run(self.rig.service.unsubscribe(name, trader(name), [topic]))
             self.readers[name].subscriptions.pop(topic, None)
 
     @rule(name=clients, topic=topics, count=st.integers(10, 40))
     def stall(self, name: str, topic: str, count: int) -> None:
         if name in self.readers:
             self.readers[name].link.stall()
-            self.publish(topic, count, each_in_its_turn=True)
+            self.publish(topic, count, flush_each=True)
 
     @rule(name=clients, topic=topics, rounds=st.integers(2, 6))
-    def struggle(self, name: str, topic: str, rounds: int) -> None:
+    def stall_repeatedly(self, name: str, topic: str, rounds: int) -> None:
         for _ in range(rounds):
             self.stall(name, topic, 12)
             if name in self.readers:
@@ -123,106 +123,107 @@ class Market(RuleBasedStateMachine):
         if name in self.readers:
             self.readers[name].link.resume()
 
-    @rule(name=clients, sure=st.integers(0, 3))
-    def leave(self, name: str, sure: int) -> None:
-        if name in self.readers and not sure:
+    @rule(name=clients, dice=st.integers(0, 3))
+    def leave(self, name: str, dice: int) -> None:
+        if name in self.readers and not dice:
             del self.readers[name]
-            self.run(self.desk.service.remove_connection(name))
+            self.run(self.rig.service.remove_connection(name))
 
     @rule(name=clients, topic=topics, count=st.integers(0, 20))
     def reconnect(self, name: str, topic: str, count: int) -> None:
-        """Be cut off, miss something, and come back with the positions of before."""
+        """Disconnect, miss something, and subscribe again with the old positions."""
         if name not in self.readers:
             return
-        self.hear()
+        self.receive_all()
         before = self.readers.pop(name)
-        self.run(self.desk.service.remove_connection(name))
-        self.publish(topic, count, each_in_its_turn=True)
-        reader = self.readers[name] = ClientModel(self.desk.connect(name))
+        self.run(self.rig.service.remove_connection(name))
+        self.publish(topic, count, flush_each=True)
+        reader = self.readers[name] = ClientModel(self.rig.connect(name))
         since = {
-            each: Position(view.epoch, view.seq) for each, view in before.subscriptions.items()
+            each: Position(subscription.epoch, subscription.seq)
+            for each, subscription in before.subscriptions.items()
         }
-        replies = self.run(self.desk.service.subscribe(name, trader(name), since, since=since))
+        replies = self.run(self.rig.service.subscribe(name, trader(name), since, since=since))
         for each, reply in orjson.loads(orjson.dumps(replies)).items():
             reader.subscriptions[each] = before.subscriptions[each].resume(reply)
 
-    @rule(name=clients, sure=st.integers(0, 3))
-    def break_down(self, name: str, sure: int) -> None:
-        if name in self.readers and not sure:
+    @rule(name=clients, dice=st.integers(0, 3))
+    def break_link(self, name: str, dice: int) -> None:
+        if name in self.readers and not dice:
             self.readers[name].link.broken = True
 
     @rule()
     def turn(self) -> None:
-        self.desk.run_scheduled()
+        self.rig.run_scheduled()
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 1.0, 4.0, 11.0]))
     def pass_time(self, seconds: float) -> None:
-        self.hear()
-        self.desk.pass_time(seconds)
+        self.receive_all()
+        self.rig.pass_time(seconds)
 
-    # --- what must hold
+    # --- invariants
 
     @invariant()
-    def what_was_sent_keeps_the_promises_and_the_bounds(self) -> None:
+    def received_events_keep_the_contract_and_the_bounds(self) -> None:
         for name, reader in list(getattr(self, "readers", {}).items()):
             if reader.link.aborted:
-                # The transport would have told the server so by now.
+                # The transport would have reported the end by now.
                 del self.readers[name]
-                self.run(self.desk.service.remove_connection(name))
+                self.run(self.rig.service.remove_connection(name))
                 continue
-            reader.receive(self.past.now_ms(), self.past.times)
+            reader.receive(self.published.now_ms(), self.published.times)
             assert reader.link.max_buffered_bytes <= BUFFER_BYTES
 
-    def everything_arrives_in_the_end(self) -> None:
+    def check_everything_arrives(self) -> None:
         for reader in self.readers.values():
             reader.link.broken = False
             reader.link.resume()
-        self.past.settle(self.hear)
-        self.everybody_is_up_to_date()
-        # And whoever seems to be up to date really goes on from there.
+        self.published.settle(self.receive_all)
+        self.check_up_to_date()
+        # And clients that seem up to date receive what follows.
         for topic in TOPICS:
-            self.publish(topic, 1, each_in_its_turn=False)
+            self.publish(topic, 1, flush_each=False)
         for symbol in "AB":
-            self.change_book(symbol, [(1, self.past.number % 3 + 1)], [], 1)
-        self.past.settle(self.hear)
-        self.everybody_is_up_to_date()
+            self.change_book(symbol, [(1, self.published.number % 3 + 1)], [], 1)
+        self.published.settle(self.receive_all)
+        self.check_up_to_date()
 
-    def everybody_is_up_to_date(self) -> None:
+    def check_up_to_date(self) -> None:
         for reader in self.readers.values():
-            for topic, view in reader.subscriptions.items():
-                assert view.seq == len(self.past.numbers[topic]), topic
-                self.last_value_is_right(topic, view)
+            for topic, subscription in reader.subscriptions.items():
+                assert subscription.seq == len(self.published.numbers[topic]), topic
+                self.check_last_value(topic, subscription)
 
-    def hear(self) -> None:
+    def receive_all(self) -> None:
         for name in list(self.readers):
-            self.readers[name].receive(self.past.now_ms(), self.past.times)
+            self.readers[name].receive(self.published.now_ms(), self.published.times)
 
-    def last_value_is_right(self, topic: str, view: SubscriptionModel) -> None:
-        if view.stream == "ORDERBOOK":
-            bids, asks = self.past.book(topic)
-            assert (view.bids, view.asks) == (bids, asks)
+    def check_last_value(self, topic: str, subscription: SubscriptionModel) -> None:
+        if subscription.stream == "ORDERBOOK":
+            bids, asks = self.published.book(topic)
+            assert (subscription.bids, subscription.asks) == (bids, asks)
             assert not bids or not asks or max(map(Decimal, bids)) < min(map(Decimal, asks))
-        elif view.value is None and view.stream in KEPT:
-            # Its last message did not fit into the answer, and nothing has come since.
-            assert view.seq == len(self.past.numbers[topic])
-        elif self.past.numbers[topic]:
-            last = self.past.numbers[topic][-1]
-            value: Any = view.value
-            if view.stream == "PRICE":
+        elif subscription.value is None and subscription.stream in KEPT:
+            # Its last message did not fit into the reply, and nothing has come since.
+            assert subscription.seq == len(self.published.numbers[topic])
+        elif self.published.numbers[topic]:
+            last = self.published.numbers[topic][-1]
+            value: Any = subscription.value
+            if subscription.stream == "PRICE":
                 assert value["last"] == str(last)
-            elif view.stream == "TRADES":
+            elif subscription.stream == "TRADES":
                 assert value["trades"][0]["id"] == last
             else:
                 assert value["number"] == last
-        assert view.stream in KEPT or view.loss_count == 0
+        assert subscription.stream in KEPT or subscription.loss_count == 0
 
 
-Market.TestCase.settings = settings(
+DeliveryMachine.TestCase.settings = settings(
     max_examples=200,
     stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-test_any_sequence_keeps_the_promises = pytest.mark.behaviour("C10", "C11", "D28", "D42")(
-    # Under coverage it takes a good while.
-    pytest.mark.timeout(480)(Market.TestCase)
+test_any_sequence_keeps_the_contract = pytest.mark.behaviour("C10", "C11", "D28", "D42")(
+    # Slow under coverage.
+    pytest.mark.timeout(480)(DeliveryMachine.TestCase)
 )

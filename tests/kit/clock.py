@@ -1,4 +1,4 @@
-"""Clocks that move when a test says so."""
+"""Provides clocks that tests advance by hand."""
 
 import time
 
@@ -6,7 +6,7 @@ START = 1_800_000_000.0
 
 
 class ManualClock:
-    """Both of its times stand still between two calls of `advance`."""
+    """A clock that stands still between two calls of `advance`."""
 
     def __init__(self) -> None:
         self._elapsed = 0.0
@@ -18,12 +18,12 @@ class ManualClock:
         return START + self._elapsed
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move both times forward."""
         self._elapsed += seconds
 
 
 class RunningClock(ManualClock):
-    """Also moves by itself: for what a busy server does otherwise than an idle one."""
+    """A manual clock that also runs: for the behaviour of a busy server."""
 
     def __init__(self) -> None:
         super().__init__()

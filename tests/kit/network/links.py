@@ -1,4 +1,4 @@
-"""Links without a socket: they write down what they are given, and stop reading when told."""
+"""Provides a link without a socket that records writes and can stop reading."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from server.core.wire.frames import split_text_frames
 
 
 class RecordingLink:
-    """Fills the `Link` port; takes everything at once, until `stall` is called."""
+    """Implements `Link`; reads everything at once until `stall` is called."""
 
     def __init__(self, *, clog_bytes: int = 64 * 1024) -> None:
         self.deflates = False
@@ -70,14 +70,14 @@ class RecordingLink:
         self.ended.append(error.code.value)
         self.on_end()
 
-    # --- what the client does
+    # --- client actions
 
     def stall(self) -> None:
-        """Read nothing more."""
+        """Stop reading."""
         self._stalled = True
 
     def read(self, max_bytes: int | None = None) -> None:
-        """Read what waits, or so much of it."""
+        """Read the buffered bytes, or at most `max_bytes` of them."""
         room = self.buffered_bytes if max_bytes is None else max_bytes
         while self._unread and room > 0:
             first = self._unread.pop(0)
@@ -92,18 +92,18 @@ class RecordingLink:
                 callback()
 
     def resume(self) -> None:
-        """Read all that waits, and all that comes."""
+        """Read the buffered bytes, and everything from now on."""
         self._stalled = False
         self.read()
 
-    # --- what the client saw
+    # --- recorded events
 
     def events(self) -> list[tuple[str, dict[str, Any]]]:
-        """Everything that was written to it, in order, as event and body."""
+        """All events written, in order, as name and body."""
         return [(event, body) for event, body, _ in self.numbered_events()]
 
     def numbered_events(self, start: int = 0) -> list[tuple[str, dict[str, Any], str | None]]:
-        """The same from a certain write on, each with its offset where it has one."""
+        """All events from a write on, each with its offset or None."""
         return [
             event_of(payload)
             for frames in self.written[start:]
@@ -111,12 +111,12 @@ class RecordingLink:
         ]
 
     def messages(self, event: str | None = None) -> list[dict[str, Any]]:
-        """The bodies of one event, or of all."""
+        """The bodies of one event, or of all events."""
         return [body for name, body in self.events() if event in (None, name)]
 
 
 def event_of(payload: bytes) -> tuple[str, dict[str, Any], str | None]:
-    """The event, its body, and its offset where it has one, out of a packet."""
+    """Decode a packet into event, body, and offset or None."""
     name, body, *offset = json.loads(payload[payload.index(b"[") :])
     assert len(offset) <= 1
     return name, body, offset[0] if offset else None
