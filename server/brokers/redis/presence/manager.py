@@ -82,7 +82,7 @@ class RedisPresence:
             await self._reconciler.start()
         except (*CONNECTION_ERRORS, TimeoutError, FloorcastError) as error:
             await self.pipeline.stop()
-            raise BrokerError(f"it does not answer ({type(error).__name__})") from None
+            raise BrokerError(f"Redis does not answer ({type(error).__name__})") from None
         self._broker.add_listener(self._on_message, self._on_up)
         self._task = asyncio.create_task(self._reconcile_loop(), name="floorcast-presence")
 
