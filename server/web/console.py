@@ -1,4 +1,4 @@
-"""Serves the demo's page at `/`: live prices over the plain Socket.IO protocol, without a library."""
+"""Serves the demo's page at `/`: live prices over the plain Socket.IO protocol."""
 
 from pathlib import Path
 
