@@ -1,4 +1,4 @@
-"""Records the behaviours that passing tests show, and marks each test by what it needs."""
+"""Record the behaviours that passing tests show, and mark each test by what it needs."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from tests.kit.redis.servers import sentinel_url, shards_url, shared_redis
 
 __all__ = ["sentinel_url", "shards_url", "shared_redis"]
 
-# How long an example takes depends on the machine.
-# In CI the same examples every time; elsewhere new ones, so that more is found in the end.
+# The duration of an example depends on the machine.
+# CI runs the same examples every time; other runs use new ones and find more over time.
 settings.register_profile(
     "floorcast",
     deadline=None,
@@ -29,28 +29,28 @@ _ROW = "behaviour"
 
 
 class Record:
-    """The rows of the catalogue that this run has shown, with the outcome of each test."""
+    """The outcomes of this run's tests, by row of the catalogue."""
 
     def __init__(self) -> None:
-        self._shown: dict[str, list[str]] = {}
+        self._outcomes: dict[str, list[str]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        # A skipped test shows nothing; one that fails around its call has not passed.
+        # A skipped test shows nothing; a failing setup or teardown is a failure.
         if report.skipped or not (report.when == "call" or report.failed):
             return
         for name, row in report.user_properties:
             if name == _ROW:
-                self._shown.setdefault(str(row), []).append(report.outcome)
+                self._outcomes.setdefault(str(row), []).append(report.outcome)
 
     def pytest_sessionfinish(self) -> None:
-        RECORD.write_text(json.dumps(self._shown, indent=1, sort_keys=True))
+        RECORD.write_text(json.dumps(self._outcomes, indent=1, sort_keys=True))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Only the process that all reports come to records them.
+    # With pytest-xdist only the controller receives all reports.
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Record())
-    # A shell that starts the tests in the background has them ignore Ctrl-C; some of them send it.
+    # A background process ignores SIGINT, and some tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

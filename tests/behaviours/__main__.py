@@ -1,4 +1,4 @@
-"""Prints the behaviours that no passing test shows; ends with 1 where one of them is due."""
+"""Print the behaviours that no passing test shows; exit with 1 if one of them is due."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from tests.conftest import RECORD
 
 
 def missing(shown: Mapping[str, Sequence[str]]) -> list[str]:
-    """The rows that are due and that no test, or a failing one, stands for."""
+    """The due rows without a test or with a failing one."""
     return [
         row
         for row in ROWS
@@ -19,14 +19,14 @@ def missing(shown: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def main() -> int:
-    """With `--recorded` what the last run of the tests showed, else run them now."""
+    """Check the recorded results of the last run with `--recorded`, else run the tests."""
     if "--recorded" not in sys.argv[1:]:
-        # What an earlier run showed must not stand in for a run that never came to an end.
+        # The record of an earlier run must not count for a run that did not finish.
         RECORD.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--ignore=tests/js"]
         subprocess.run(command, check=False)
     if not RECORD.exists():
-        print("no run of the tests was recorded")
+        print("no test run is recorded: run the tests first")
         return 1
     shown = json.loads(RECORD.read_text())
     unknown = sorted(set(shown) - set(ROWS))

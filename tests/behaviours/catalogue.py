@@ -1,17 +1,17 @@
-"""The behaviours that the server is judged by: those of five systems that it replaces."""
+"""List the behaviours that the server must have: those of the five systems it replaces."""
 
 TITLES = {
     "A": (
         "a new client connects",
         "a client disconnects",
-        "disconnecting somebody unknown does no harm",
+        "disconnecting an unknown client is a no-op",
         "one user on several devices",
         "the count of connections is right at every step",
-        "a broadcast reaches everybody",
+        "a broadcast reaches every client",
         "a message to a user reaches every device of theirs",
         "a message to a room reaches its members",
         "a price update has its format",
-        "a broadcast with nobody there",
+        "a broadcast without clients",
         "an error while connecting is contained",
         "a send that fails is contained and cleaned up",
         "stale connections are removed",
@@ -23,7 +23,7 @@ TITLES = {
     ),
     "B": (
         "seven types of stream",
-        "five states of a subscription, and the moves between them",
+        "five states of a subscription, and the transitions between them",
         "a message with a symbol",
         "a message without a symbol",
         "a message as JSON",
@@ -49,16 +49,16 @@ TITLES = {
     "C": (
         "a valid token is accepted",
         "an invalid token is refused",
-        "where market data is open, anyone may listen",
+        "open market data needs no token",
         "the limit of connections per address is exact, also all at once",
-        "a closed connection gives its place back",
+        "a closed connection frees its limit slot",
         "heartbeats are sent",
-        "a client that does not answer is closed in time, and nothing goes on running",
+        "an unresponsive client is closed in time, and no task is left",
         "two clients both receive",
         "channels do not leak into each other",
         "order within a channel",
-        "a slow client loses only old values and delays nobody",
-        "shutdown closes everybody",
+        "a slow client loses only old values and delays no other client",
+        "shutdown closes every connection",
         "a close that fails is contained",
         "a send loop that fails is contained",
         "one client on several channels at once",
@@ -72,17 +72,17 @@ TITLES = {
         "a user's connections and their details are found",
         "a manager starts empty; one a server; two apps share nothing",
         "adding and removing keeps every index in step",
-        "removing somebody unknown does no harm",
+        "removing an unknown connection is a no-op",
         "what is handed out is a copy",
         "sending to all connections of a user",
         "a failed connection is cleaned up and the rest are served",
-        "sending to an unknown user reaches nobody and raises nothing",
-        "a connection that cannot be written to is passed over",
+        "sending to an unknown user is a no-op",
+        "an unwritable connection is skipped",
         "thread sessions reach their users",
         "an error while routing is contained",
         "a critical event comes again until it is acknowledged",
         "a broadcast with one failing client serves the others",
-        "a broadcast to nobody",
+        "a broadcast without recipients",
         "connecting returns the details, disconnecting cleans up",
         "a connection is found by its user",
         "a handler that raises gives an error and leaves the connection usable",
@@ -92,7 +92,7 @@ TITLES = {
         "job rooms form",
         "leaving a job",
         "statistics have a stable shape",
-        "statistics follow what happens",
+        "statistics follow every change",
         "statistics after removals",
         "changes during a broadcast",
         "after a partial failure the rest goes on",
@@ -111,7 +111,7 @@ TITLES = {
         "races between joining and leaving",
         "users are kept apart",
         "indexes agree after any sequence of operations",
-        "nothing is left in memory after everybody left",
+        "no memory is held after all clients left",
         "sending is rate limited",
         "the health of connections is checked",
         "health shows in metrics",
@@ -132,8 +132,8 @@ TITLES = {
         "rapid connecting and disconnecting",
         "the order of messages",
         "large messages",
-        "a cut network: the client is back with nothing lost",
-        "no token reaches a session that it does not allow",
+        "a cut network: the client recovers without loss",
+        "no token reaches a session outside its claims",
     ),
 }
 
@@ -154,5 +154,5 @@ def rows(text: str) -> list[str]:
     return spelled
 
 
-# What later releases bring; each shortens this list.
+# Planned for later releases.
 NOT_YET_DUE = frozenset(rows("D48"))

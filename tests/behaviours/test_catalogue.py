@@ -1,4 +1,4 @@
-"""The catalogue itself: which rows there are, and when one counts as shown."""
+"""Test the catalogue: its rows, and when a row counts as shown."""
 
 import json
 import os
@@ -46,13 +46,13 @@ def test_never_tried(): pass
 """
 
 
-def test_the_five_systems_have_all_their_rows() -> None:
+def test_catalogue_has_the_rows_of_all_five_systems() -> None:
     expected = rows("A1-A18 B1-B23 C1-C18 D1-D50 E1-E15")
     assert list(ROWS) == expected
     assert set(expected) > NOT_YET_DUE
 
 
-def test_a_row_is_missing_without_a_test_or_with_one_that_fails() -> None:
+def test_row_is_missing_without_a_passing_test() -> None:
     shown = {row: ["passed", "passed"] for row in DUE}
     assert missing(shown) == []
     assert missing({**shown, "A2": ["passed", "failed"]}) == ["A2"]
@@ -61,13 +61,13 @@ def test_a_row_is_missing_without_a_test_or_with_one_that_fails() -> None:
     assert missing({}) == DUE
 
 
-def test_only_tests_that_ran_and_passed_show_a_row(tmp_path: Path) -> None:
+def test_only_passing_tests_show_a_row(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "conftest.py").write_text(Path(conftest.__file__).read_text())
     (tmp_path / "tests" / "test_suite.py").write_text(SUITE)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = behaviour(row)\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
-    # What the conftest imports of ours is not beside its copy.
+    # The copied conftest imports the project from its own folder.
     ours = {**os.environ, "PYTHONPATH": str(conftest.RECORD.parent)}
     subprocess.run(
         command, cwd=tmp_path, capture_output=True, timeout=MAX_WAIT_SECONDS, check=False, env=ours

@@ -1,4 +1,4 @@
-"""Runs the journeys on both loops: Python's own, and the one that serves."""
+"""Run the journeys on both event loops: asyncio's own and uvloop."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -10,8 +10,8 @@ Factories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Factories:
-    """Two loops differ in what a closing transport puts up with."""
+    """Select the loops of a test; they differ in what a closing transport accepts."""
     if item.path.name == "test_console.py":
-        # There the loop of the test is only the browser's.
+        # The server runs in its own process there; the loop only drives the browser.
         return {"asyncio": asyncio.new_event_loop}
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -1,4 +1,4 @@
-"""The demo's page, in a real browser: prices move in it, and it comes back by itself."""
+"""Test the demo's page in a real browser."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ BOOK = CELLS.replace("#rows", "#book")
 TRADES = CELLS.replace("#rows", "#trades")
 
 
-async def test_the_page_shows_prices_that_move(tmp_path: Path) -> None:
+async def test_page_shows_moving_prices(tmp_path: Path) -> None:
     with demo() as started:
         async with open_page(started.url, tmp_path) as page:
             await page.until(f"{STATE} === 'live' && {CELLS}.length === 4")
@@ -33,7 +33,7 @@ async def test_the_page_shows_prices_that_move(tmp_path: Path) -> None:
             await page.until(f"+{CELLS}[0][5] > {seen + 2}")
 
 
-async def test_the_page_says_so_when_the_server_has_gone(tmp_path: Path) -> None:
+async def test_page_shows_a_lost_connection(tmp_path: Path) -> None:
     with demo() as started:
         async with open_page(started.url, tmp_path) as page:
             await page.until(f"{STATE} === 'live'")

@@ -1,4 +1,4 @@
-"""The examples run as they stand against the demo, and end as told, without a word of complaint."""
+"""Run the examples unchanged against the demo; they must end cleanly, without stderr output."""
 
 import contextlib
 import re
@@ -20,14 +20,14 @@ Script = subprocess.Popen[str]
 
 @pytest.fixture(name="floor", scope="module")
 def new_floor() -> Iterator[Demo]:
-    # Quick enough that nobody has to wait for a trade.
+    # A high rate, so that no test waits for a trade.
     with demo(environ={"FLOORCAST_FEED__RATE": "200"}) as started:
         yield started
 
 
 @contextlib.contextmanager
 def run_example(demo: Demo, name: str, user: str, *arguments: object) -> Iterator[Script]:
-    """Run an example; whatever it complains of fails the test."""
+    """Run an example until the block ends."""
     script = subprocess.Popen(
         [sys.executable, EXAMPLES / name, demo.url, demo.tokens[user], *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -43,7 +43,7 @@ def run_example(demo: Demo, name: str, user: str, *arguments: object) -> Iterato
 
 
 def lines_until(script: Script, pattern: str) -> list[str]:
-    """What it prints, up to a line that looks like this."""
+    """The printed lines, up to one that matches a pattern."""
     assert script.stdout is not None
     lines: list[str] = []
     for line in script.stdout:
@@ -51,7 +51,7 @@ def lines_until(script: Script, pattern: str) -> list[str]:
         if re.fullmatch(pattern, lines[-1]):
             return lines
     assert script.stderr is not None
-    raise AssertionError(f"it ended before: {lines}, {script.stderr.read()}")
+    raise AssertionError(f"the script ended early: {lines}, {script.stderr.read()}")
 
 
 def type_in(script: Script, line: str) -> None:
@@ -61,13 +61,13 @@ def type_in(script: Script, line: str) -> None:
 
 
 def finish(script: Script) -> str:
-    """It comes to its end, and has nothing to complain of; the rest of what it prints."""
-    said, complaints = script.communicate(timeout=MAX_WAIT_SECONDS)
+    """Wait for the exit, check that stderr is empty, and return the rest of stdout."""
+    output, complaints = script.communicate(timeout=MAX_WAIT_SECONDS)
     assert (script.returncode, complaints) == (0, "")
-    return said
+    return output
 
 
-def test_prices_are_watched_until_ctrl_c(floor: Demo) -> None:
+def test_watch_prices_runs_until_ctrl_c(floor: Demo) -> None:
     with run_example(floor, "watch_prices.py", "trader", "ETHUSDT") as script:
         (first,) = lines_until(script, r"ETHUSDT \d+\.\d\d #\d+, -?\d+ ms old")
         assert first
@@ -75,19 +75,19 @@ def test_prices_are_watched_until_ctrl_c(floor: Demo) -> None:
         assert finish(script).endswith("* CLOSED\n")
 
 
-def test_a_book_is_kept_until_ctrl_c(floor: Demo) -> None:
+def test_keep_book_runs_until_ctrl_c(floor: Demo) -> None:
     with run_example(floor, "keep_book.py", "trader") as script:
         lines_until(script, r"LIVE [\d.]+ \| [\d.]+, mid [\d.]+, \d+ \+ \d+ levels")
         script.send_signal(signal.SIGINT)
         finish(script)
 
 
-def test_prices_are_published_and_their_positions_told(floor: Demo) -> None:
+def test_publish_prices_prints_positions(floor: Demo) -> None:
     with run_example(floor, "publish_prices.py", "publisher", "MYCOIN", 1) as script:
         assert re.fullmatch(r"\d+\.\d\d epoch='\w+' seq=1\n", finish(script))
 
 
-def test_two_talk_in_a_session_until_one_has_no_more_to_say(floor: Demo) -> None:
+def test_two_chat_scripts_share_a_session(floor: Demo) -> None:
     with run_example(floor, "chat.py", "trader", "room") as ann:
         lines_until(ann, r"\* 1 are here")
         with run_example(floor, "chat.py", "moderator", "room") as bob:
@@ -102,7 +102,7 @@ def test_two_talk_in_a_session_until_one_has_no_more_to_say(floor: Demo) -> None
         finish(ann)
 
 
-def test_trades_are_saved_with_a_row_for_each(floor: Demo, tmp_path: Path) -> None:
+def test_save_trades_writes_a_row_for_each_trade(floor: Demo, tmp_path: Path) -> None:
     path = tmp_path / "trades.parquet"
     with run_example(floor, "save_trades.py", "trader", path, 10) as script:
         found = re.fullmatch(r"(\d+) rows are in .*\n", finish(script))
@@ -112,10 +112,10 @@ def test_trades_are_saved_with_a_row_for_each(floor: Demo, tmp_path: Path) -> No
     assert set(table.column("side").to_pylist()) <= {"buy", "sell"}
 
 
-def test_a_notebook_ends_with_a_frame_in_a_file(floor: Demo, tmp_path: Path) -> None:
+def test_notebook_writes_a_frame_to_a_file(floor: Demo, tmp_path: Path) -> None:
     path = tmp_path / "frame.parquet"
     with run_example(floor, "notebook.py", "trader", path) as script:
-        said = finish(script)
-    assert "LIVE" in said
-    assert f"rows are in {path}" in said
+        output = finish(script)
+    assert "LIVE" in output
+    assert f"rows are in {path}" in output
     assert pq.read_table(path).num_rows >= 20

@@ -1,4 +1,4 @@
-"""Limits over real sockets: exact at their edge, given back, and told to whom they hit."""
+"""Test limits over real sockets: exact, released, and reported to the refused client."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from tests.kit.server.in_process import RunningServer, running
 
 
 async def try_connect(node: RunningServer, user: str = "ann") -> tuple[str, RawClient | None]:
-    """Connect; "ok" with the client, or the code of the refusal."""
+    """Connect; return "ok" and the client, or the error code and None."""
     client = await RawClient.open(node.port)
     await client.text()
     client.send(f"40/market,{json.dumps({'token': node.token(user), 'recovery': False})}")
@@ -29,119 +29,119 @@ async def try_connect(node: RunningServer, user: str = "ann") -> tuple[str, RawC
 @pytest.mark.parametrize(
     "limit", ["limits.connections", "limits.connections_per_ip", "limits.connections_per_user"]
 )
-async def test_a_limit_of_connections_is_exact_when_they_arrive_at_once(limit: str) -> None:
-    async with running({limit: 7}) as floor:
-        results = await asyncio.gather(*(try_connect(floor) for _ in range(20)))
+async def test_connection_limit_is_exact_for_simultaneous_connects(limit: str) -> None:
+    async with running({limit: 7}) as node:
+        results = await asyncio.gather(*(try_connect(node) for _ in range(20)))
         codes = sorted(code for code, _ in results)
         assert codes == ["limit.connections"] * 13 + ["ok"] * 7
         inside = [client for _, client in results if client is not None]
         inside.pop().cut()
-        await until(lambda: floor.residue()["places"] == 6)
-        code, client = await try_connect(floor)
+        await until(lambda: node.residue()["slots"] == 6)
+        code, client = await try_connect(node)
         assert (code, client is not None) == ("ok", True)
-        assert (await try_connect(floor))[0] == "limit.connections"
+        assert (await try_connect(node))[0] == "limit.connections"
         for each in (*inside, client):
             if each is not None:
                 each.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_a_refused_client_does_not_stay_whether_it_asks_or_not() -> None:
-    async with running({"limits.connections": 1}) as floor:
-        _, inside = await try_connect(floor)
+async def test_refused_client_is_disconnected() -> None:
+    async with running({"limits.connections": 1}) as node:
+        _, inside = await try_connect(node)
         assert inside is not None
-        silent = await RawClient.open(floor.port)
-        asking = await RawClient.open(floor.port)
+        silent = await RawClient.open(node.port)
+        asking = await RawClient.open(node.port)
         for client in (silent, asking):
             await client.text()
         asking.send("40/market,{}")
         assert "limit.connections" in await asking.text()
-        floor.pass_time(1.1)
+        node.pass_time(1.1)
         await asking.until_closed()
-        floor.pass_time(4)
+        node.pass_time(4)
         await silent.until_closed()
         inside.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_too_many_attempts_a_second_are_refused_before_any_token_is_judged() -> None:
-    async with running({"limits.connects_per_second_per_ip": 5}) as floor:
-        results = [await try_connect(floor) for _ in range(12)]
+async def test_connects_over_the_rate_are_refused() -> None:
+    async with running({"limits.connects_per_second_per_ip": 5}) as node:
+        results = [await try_connect(node) for _ in range(12)]
         assert [code for code, _ in results] == ["ok"] * 10 + ["limit.rate"] * 2
-        floor.clock.advance(1)
-        again, client = await try_connect(floor)
+        node.clock.advance(1)
+        again, client = await try_connect(node)
         assert again == "ok"
         for each in (*(each for _, each in results), client):
             if each is not None:
                 each.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_when_even_refusing_is_too_much_the_answer_is_429() -> None:
-    async with running({"limits.connects_per_second": 1}) as floor:
-        # Two may come in, and 256 more may hear why they may not.
-        clients = [await RawClient.open(floor.port) for _ in range(2 + 256)]
+async def test_too_many_refused_connections_get_429() -> None:
+    async with running({"limits.connects_per_second": 1}) as node:
+        # Two are accepted, and 256 more stay open to get their error.
+        clients = [await RawClient.open(node.port) for _ in range(2 + 256)]
         with pytest.raises(ConnectionError, match=r"429(.|\n)*Retry-After(.|\n)*limit.rate"):
-            await RawClient.open(floor.port)
+            await RawClient.open(node.port)
         for client in clients:
             client.cut()
-        await floor.until_empty()
-        code, _ = await try_connect(floor)
-        assert code == "limit.rate", "when they have gone, the next one hears why again"
-        await floor.until_empty()
+        await node.until_empty()
+        code, _ = await try_connect(node)
+        assert code == "limit.rate", "after they closed, the next one gets an error again"
+        await node.until_empty()
 
 
 @pytest.mark.behaviour("D46")
-async def test_events_over_the_rate_are_refused_with_the_time_to_wait() -> None:
-    async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as floor:
-        client = await RawClient.connect(floor.port, floor.token())
+async def test_events_over_the_rate_get_retry_after() -> None:
+    async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as node:
+        client = await RawClient.connect(node.port, node.token())
         answers = [await client.call("subscriptions", {}) for _ in range(6)]
         assert [each["ok"] for each in answers] == [True] * 5 + [False]
         assert answers[-1]["error"]["code"] == "limit.rate"
         assert answers[-1]["error"]["retry_after_ms"] == 100
-        floor.clock.advance(0.1)
+        node.clock.advance(0.1)
         assert (await client.call("subscriptions", {}))["ok"]
         client.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_who_goes_on_hammering_is_disconnected() -> None:
-    async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as floor:
-        client = await RawClient.connect(floor.port, floor.token())
+async def test_client_that_ignores_the_rate_limit_is_disconnected() -> None:
+    async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as node:
+        client = await RawClient.connect(node.port, node.token())
         for _ in range(16):
             client.send('42/market,["subscriptions"]')
         rest = await client.until_closed()
         assert rest.count(b'"error"') == 10
         assert b'"goodbye",{"code":"limit.rate"' in rest
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_one_user_on_many_connections_shares_an_allowance() -> None:
-    async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as floor:
-        clients = [await RawClient.connect(floor.port, floor.token()) for _ in range(5)]
-        stranger = await RawClient.connect(floor.port, floor.token("bob"))
+async def test_connections_of_one_user_share_a_rate_limit() -> None:
+    async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as node:
+        clients = [await RawClient.connect(node.port, node.token()) for _ in range(5)]
+        stranger = await RawClient.connect(node.port, node.token("bob"))
         answers = [await each.call("subscriptions", {}) for each in clients for _ in range(5)]
         assert [each["ok"] for each in answers] == [True] * 20 + [False] * 5
         assert (await stranger.call("subscriptions", {}))["ok"]
         for each in (*clients, stranger):
             each.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
-async def test_behind_a_trusted_proxy_the_client_counts_and_a_forged_header_does_not() -> None:
+async def test_forwarded_for_counts_only_from_a_trusted_proxy() -> None:
     forwarded = "X-Forwarded-For: 9.9.9.9, 203.0.113.7\r\n"
     settings = {"server.trusted_proxies": ["127.0.0.0/8"], "limits.connections_per_ip": 1}
     for trusted, expected in ((True, "203.0.113.7"), (False, "127.0.0.1")):
         if not trusted:
             settings["server.trusted_proxies"] = ["10.0.0.0/8"]
-        async with running(settings) as floor:
-            client = await RawClient.open(floor.port, headers=forwarded)
+        async with running(settings) as node:
+            client = await RawClient.open(node.port, headers=forwarded)
             await client.text()
-            await client.join(floor.token())
-            [record] = floor.server.registry.connections()
+            await client.join(node.token())
+            [record] = node.server.registry.connections()
             assert record.ip == expected
             client.cut()
-            await floor.until_empty()
+            await node.until_empty()
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ async def test_behind_a_trusted_proxy_the_client_counts_and_a_forged_header_does
         ("http://127.0.0.1:1", False),
     ],
 )
-async def test_only_our_own_origin_and_those_listed_may_connect(origin: str, allowed: bool) -> None:
-    async with running({"server.origins": ["https://app.example"]}) as floor:
-        origin = origin.format(port=floor.port)
-        url = f"{floor.url}/socket.io/?EIO=4&transport=polling"
+async def test_only_own_and_listed_origins_may_connect(origin: str, allowed: bool) -> None:
+    async with running({"server.origins": ["https://app.example"]}) as node:
+        origin = origin.format(port=node.port)
+        url = f"{node.url}/socket.io/?EIO=4&transport=polling"
         async with (
             aiohttp.ClientSession() as http,
             http.get(url, headers={"Origin": origin}) as response,
@@ -168,17 +168,17 @@ async def test_only_our_own_origin_and_those_listed_may_connect(origin: str, all
             assert granted == (origin if allowed else None)
 
 
-async def test_who_leaves_a_namespace_and_comes_back_without_end_is_sent_away() -> None:
-    async with running() as floor:
-        client = await RawClient.open(floor.port)
+async def test_endless_namespace_reconnects_close_the_connection() -> None:
+    async with running() as node:
+        client = await RawClient.open(node.port)
         await client.text()
-        connect = f"40/session,{json.dumps({'token': floor.token(), 'recovery': False})}"
+        connect = f"40/session,{json.dumps({'token': node.token(), 'recovery': False})}"
         for _ in range(65):
             client.send(connect)
             while not (await client.text()).startswith('42/session,["welcome"'):
                 pass
             client.send("41/session,")
         client.send(connect)
-        assert (await client.frame())[0] == 8, "as often between two pings as other noise"
+        assert (await client.frame())[0] == 8, "the noise limit between two pings counts it"
         client.cut()
-        await floor.until_empty()
+        await node.until_empty()

@@ -1,4 +1,4 @@
-"""Many clients at once: coming, going, failing and being cut, with nothing left at the end."""
+"""Test many clients at once: connecting, leaving, failing and being cut, with nothing left."""
 
 import asyncio
 import gc
@@ -16,42 +16,42 @@ from tests.kit.server.in_process import PRICE, RunningServer, running
 
 @pytest.mark.behaviour("A15")
 @pytest.mark.behaviour("A16")
-async def test_many_connect_at_once_and_leave_at_once() -> None:
-    async with running() as floor:
+async def test_many_clients_connect_and_leave_at_once() -> None:
+    async with running() as node:
         for _ in range(2):
             clients = await asyncio.gather(
-                *(RawClient.connect(floor.port, floor.token(f"u{i % 50}")) for i in range(200))
+                *(RawClient.connect(node.port, node.token(f"u{i % 50}")) for i in range(200))
             )
-            assert floor.server.registry.stats() == {
+            assert node.server.registry.stats() == {
                 "connections": 200,
                 "users": 50,
                 "orgs": 1,
                 "devices": 200,
             }
             await asyncio.gather(*(client.close() for client in clients))
-            await floor.until_empty()
+            await node.until_empty()
 
 
 @pytest.mark.behaviour("B13")
-async def test_ending_a_connection_closes_its_socket_and_cleans_every_index() -> None:
-    async with running() as floor:
-        client = await RawClient.connect(floor.port, floor.token())
-        await client.join(floor.token(), namespace="/session")
+async def test_close_cleans_every_index() -> None:
+    async with running() as node:
+        client = await RawClient.connect(node.port, node.token())
+        await client.join(node.token(), namespace="/session")
         await client.call("subscribe", {"topics": ["PRICE:A"]})
-        assert floor.residue()["registry"] == 2
-        assert floor.server.registry.stats()["devices"] == 1
-        floor.server.sockets.connections()[0].close("the operator said so")
+        assert node.residue()["registry"] == 2
+        assert node.server.registry.stats()["devices"] == 1
+        node.server.sockets.connections()[0].close("a test closes it")
         await client.until_closed()
-        await floor.until_empty()
+        await node.until_empty()
 
 
 @pytest.mark.behaviour("A11")
 @pytest.mark.behaviour("D19")
-async def test_a_handler_that_fails_is_an_error_with_an_id_and_the_connection_goes_on(
+async def test_failing_handler_returns_an_incident_id(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running({"limits.connections_per_user": 1}) as floor:
-        client = await RawClient.connect(floor.port, floor.token())
+    async with running({"limits.connections_per_user": 1}) as node:
+        client = await RawClient.connect(node.port, node.token())
 
         def fail(*_: object) -> None:
             raise RuntimeError("a bug")
@@ -67,59 +67,59 @@ async def test_a_handler_that_fails_is_an_error_with_an_id_and_the_connection_go
         assert (await client.call("subscribe", {"topics": ["PRICE:A"]}))["ok"]
 
         monkeypatch.setattr(ConnectionManager, "add", fail)
-        unlucky = await RawClient.open(floor.port)
+        unlucky = await RawClient.open(node.port)
         await unlucky.text()
-        unlucky.send('40/market,{"token":"' + floor.token("bob") + '"}')
+        unlucky.send('40/market,{"token":"' + node.token("bob") + '"}')
         refusal = await unlucky.text()
         assert refusal.startswith("44/market,")
         assert "server.internal" in refusal
         monkeypatch.undo()
-        assert (await unlucky.join(floor.token("bob")))["user_id"] == "bob"
+        assert (await unlucky.join(node.token("bob")))["user_id"] == "bob"
         unlucky.send("41/market,")
-        while len(floor.server.registry) > 1:
+        while len(node.server.registry) > 1:
             await asyncio.sleep(0)
-        # The failure counted for nothing: the user's one place is free again.
-        lucky = await RawClient.connect(floor.port, floor.token("bob"))
+        # The failed connect took no limit slot: the user's only one is free.
+        lucky = await RawClient.connect(node.port, node.token("bob"))
         for each in (client, unlucky, lucky):
             each.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
 @pytest.mark.behaviour("C13")
-async def test_a_client_that_does_not_take_its_leave_is_cut_off_and_hurts_nobody() -> None:
-    async with running({"delivery.buffer_bytes": 50_000_000}) as floor:
-        deaf = await RawClient.connect(floor.port, floor.token("deaf"))
-        other = await RawClient.connect(floor.port, floor.token("ann"))
-        for client in (deaf, other):
+async def test_client_that_ignores_a_close_is_aborted() -> None:
+    async with running({"delivery.buffer_bytes": 50_000_000}) as node:
+        slow = await RawClient.connect(node.port, node.token("slow"))
+        other = await RawClient.connect(node.port, node.token("ann"))
+        for client in (slow, other):
             await client.call("subscribe", {"topics": ["PRICE:A"]})
-        deaf.pause_reading()
-        deaf_connection, other_connection = floor.server.sockets.connections()
+        slow.pause_reading()
+        slow_connection, other_connection = node.server.sockets.connections()
         body = {**PRICE, "note": "x" * 30_000}
-        while deaf_connection.buffered_bytes < 1_000_000:
-            await floor.server.publishing.publish("PRICE:A", body)
+        while slow_connection.buffered_bytes < 1_000_000:
+            await node.server.publishing.publish("PRICE:A", body)
             await other.event()
-        deaf_connection.close("told to go")
+        slow_connection.close("a test closes it")
         for _ in range(10):
             await asyncio.sleep(0)
-        assert floor.residue()["registry"] == 1, "what it had is given back at once"
-        assert floor.residue()["watched"] == 3, "but its bytes are still on their way"
-        floor.pass_time(1.1)
+        assert node.residue()["registry"] == 1, "its state is released at once"
+        assert node.residue()["watched"] == 3, "its bytes are still unsent"
+        node.pass_time(1.1)
         for _ in range(10):
             await asyncio.sleep(0)
-        assert floor.residue()["watched"] == 2
+        assert node.residue()["watched"] == 2
         assert not other_connection.closed
-        await floor.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.publishing.publish("PRICE:A", PRICE)
         assert (await other.event())[0] == "price"
-        for client in (deaf, other):
+        for client in (slow, other):
             client.cut()
-        await floor.until_empty()
+        await node.until_empty()
 
 
 ACTIONS = ("come", "come", "go", "cut", "subscribe", "leave", "rubbish", "publish")
 
 
 class RandomClients:
-    """Clients that do at random what clients do, from a seed."""
+    """Clients whose random actions depend on a seed."""
 
     def __init__(self, node: RunningServer, seed: int) -> None:
         self._node = node
@@ -127,18 +127,18 @@ class RandomClients:
         self._clients: list[RawClient] = []
 
     async def act(self) -> None:
-        """One step: come, go, be cut, subscribe, leave a namespace, send rubbish."""
+        """Do one random action."""
         draw = self._random
         step = draw.choice(
             ["come", "come", "go", "cut", "subscribe", "leave", "rubbish", "publish"]
         )
-        floor = self._node
+        node = self._node
         if step == "publish":
-            await floor.server.publishing.publish(f"PRICE:{draw.choice('ABC')}", PRICE)
+            await node.server.publishing.publish(f"PRICE:{draw.choice('ABC')}", PRICE)
         elif step == "come":
-            token = floor.token(f"u{draw.randrange(5)}", org=draw.choice(["acme", "other"]))
+            token = node.token(f"u{draw.randrange(5)}", org=draw.choice(["acme", "other"]))
             namespace = draw.choice(["/market", "/session"])
-            self._clients.append(await RawClient.connect(floor.port, token, namespace=namespace))
+            self._clients.append(await RawClient.connect(node.port, token, namespace=namespace))
         elif self._clients:
             client = draw.choice(self._clients)
             if step == "subscribe":
@@ -160,28 +160,28 @@ class RandomClients:
 
 
 @pytest.mark.behaviour("D32")
-async def test_a_stress_run_leaves_nothing_behind() -> None:
-    async with running({"limits.events_per_second": 0}) as floor:
+async def test_stress_run_leaves_nothing() -> None:
+    async with running({"limits.events_per_second": 0}) as node:
         for seed in range(4):
-            crowd = RandomClients(floor, seed)
+            crowd = RandomClients(node, seed)
             for _ in range(150):
                 await crowd.act()
             crowd.cut_all()
-            await floor.until_empty()
+            await node.until_empty()
 
 
 @pytest.mark.behaviour("D45")
-async def test_memory_is_given_back_when_everybody_has_left() -> None:
-    async with running() as floor:
+async def test_closed_connections_free_their_memory() -> None:
+    async with running() as node:
 
         async def visit(count: int) -> None:
             clients = [
-                await RawClient.connect(floor.port, floor.token(f"u{i}")) for i in range(count)
+                await RawClient.connect(node.port, node.token(f"u{i}")) for i in range(count)
             ]
             for client in clients:
                 await client.call("subscribe", {"topics": ["PRICE:A"]})
                 client.cut()
-            await floor.until_empty()
+            await node.until_empty()
 
         await visit(20)
         tracemalloc.start()
@@ -195,5 +195,5 @@ async def test_memory_is_given_back_when_everybody_has_left() -> None:
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        # What one connection costs while it is there is several times this.
+        # An open connection costs several times as much.
     assert after - before < 500 * 150

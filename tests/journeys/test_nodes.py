@@ -1,60 +1,25 @@
-"""Sessions and notices over two real servers and one Redis: it is all one to their clients."""
+"""Test sessions and notices over two real servers and one Redis."""
 
-import contextlib
-import itertools
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from client_sdk.contract import Scope
-from server.brokers import RedisBroker, RedisPresence
 from tests.kit.clients.session_client import SessionClient
-from tests.kit.clock import ManualClock
 from tests.kit.patience import until
 from tests.kit.redis.servers import RedisServer, redis_server
-from tests.kit.server.in_process import RunningServer, running
+from tests.kit.server.nodes import nodes, pass_time
 
 DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
 MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
-_prefixes = itertools.count(1)
-
-
-@contextlib.asynccontextmanager
-async def two_nodes(
-    redis: RedisServer, **settings: object
-) -> AsyncIterator[tuple[RunningServer, RunningServer]]:
-    """Two servers that share a Redis and the time."""
-    clock = ManualClock()
-    shared = {"broker.url": redis.url, "broker.prefix": f"nodes{next(_prefixes)}", **settings}
-    async with running(shared, clock=clock) as one, running(shared, clock=clock) as two:
-        for node in (one, two):
-            broker = node.server.broker
-            assert isinstance(broker, RedisBroker)
-            await until(lambda broker=broker: broker._subscriber.is_up)
-        yield one, two
-
-
-async def pass_time(seconds: float, *nodes: RunningServer) -> None:
-    """Let time pass for all nodes, in steps that they can see."""
-    clock = nodes[0].clock
-    while seconds > 0:
-        clock.advance(min(1.0, seconds))
-        seconds -= 1.0
-        for node in nodes:
-            node.server.tick()
-            await node.server.sessions.sweep()
-            assembly = node.server.presence
-            assert isinstance(assembly, RedisPresence)
-            await until(lambda assembly=assembly: assembly.is_idle)
 
 
 @pytest.mark.behaviour("E4", "E6")
-async def test_members_on_two_nodes_hear_each_other_come_speak_and_go(
+async def test_members_on_two_nodes_see_joins_messages_and_leaves(
     shared_redis: RedisServer,
 ) -> None:
-    async with two_nodes(shared_redis) as (one, two):
+    async with nodes(shared_redis) as (one, two):
         ann = await SessionClient.connect(one, "ann", "room")
         bob = await SessionClient.connect(two, "bob")
         reply = await bob.call("join", session_id="room", metadata={"title": "late"})
@@ -63,14 +28,14 @@ async def test_members_on_two_nodes_hear_each_other_come_speak_and_go(
         joined = await ann.next("user_joined")
         assert (joined["user_id"], joined["participant_count"]) == ("bob", 2)
         for member in (ann, bob):
-            who = await member.call("participants", session_id="room")
-            assert who["participant_count"] == 2
+            reply = await member.call("participants", session_id="room")
+            assert reply["participant_count"] == 2
         sent = await bob.call("send", session_id="room", data={"text": "héllo"}, id="m1")
         again = await ann.call("send", session_id="room", data={"text": "hi"})
         assert (sent["seq"], again["seq"]) == (1, 2)
         for member in (ann, bob):
-            heard = [await member.next("message") for _ in range(2)]
-            assert [each["user_id"] for each in heard] == ["bob", "ann"]
+            messages = [await member.next("message") for _ in range(2)]
+            assert [each["user_id"] for each in messages] == ["bob", "ann"]
         assert await ann.call("signal", session_id="room", data={"typing": True}) == {"ok": True}
         signal = await bob.next("signal")
         assert (signal["user_id"], signal["data"]) == ("ann", {"typing": True})
@@ -82,10 +47,10 @@ async def test_members_on_two_nodes_hear_each_other_come_speak_and_go(
         bob.cut()
 
 
-async def test_a_user_on_devices_of_two_nodes_is_one_participant(
+async def test_user_on_two_nodes_is_one_participant(
     shared_redis: RedisServer,
 ) -> None:
-    async with two_nodes(shared_redis) as (one, two):
+    async with nodes(shared_redis) as (one, two):
         ann = await SessionClient.connect(one, "ann", "room")
         phone = await SessionClient.connect(one, "bob", "room")
         await ann.next("user_joined")
@@ -103,7 +68,7 @@ async def test_a_user_on_devices_of_two_nodes_is_one_participant(
         back = await SessionClient.connect(one, "bob", "room")
         await pass_time(20, one, two)
         assert await ann.pending_events() == await back.pending_events() == [], (
-            "nobody left, nobody came"
+            "no leave and no join is announced"
         )
         back.leave()
         assert (await ann.next("user_left"))["participant_count"] == 1
@@ -111,10 +76,10 @@ async def test_a_user_on_devices_of_two_nodes_is_one_participant(
             member.cut()
 
 
-async def test_a_moderator_on_one_node_sends_away_and_closes_on_the_other(
+async def test_moderator_kicks_and_closes_across_nodes(
     shared_redis: RedisServer,
 ) -> None:
-    async with two_nodes(shared_redis) as (one, two):
+    async with nodes(shared_redis) as (one, two):
         chair = await SessionClient.connect(one, "chair", "room", scopes=MODERATOR)
         bob, cid = [await SessionClient.connect(two, user, "room") for user in ("bob", "cid")]
         phone = await SessionClient.connect(one, "bob", "room")
@@ -143,10 +108,10 @@ async def test_a_moderator_on_one_node_sends_away_and_closes_on_the_other(
 
 
 @pytest.mark.behaviour("D14")
-async def test_a_notice_reaches_every_device_on_any_node_and_one_settles_it(
+async def test_notice_reaches_devices_on_any_node_until_acknowledged(
     shared_redis: RedisServer,
 ) -> None:
-    async with two_nodes(shared_redis) as (one, two):
+    async with nodes(shared_redis) as (one, two):
         phone, desk = (
             await SessionClient.connect(one, "bob"),
             await SessionClient.connect(two, "bob"),
@@ -160,8 +125,8 @@ async def test_a_notice_reaches_every_device_on_any_node_and_one_settles_it(
         ]
         assert (hello.reached, first.reached, again.reached) == (None, None, 0)
         for member in (phone, desk):
-            heard = [await member.next("notification") for _ in range(2)]
-            assert [(each["event"], each["critical"]) for each in heard] == [
+            notices = [await member.next("notification") for _ in range(2)]
+            assert [(each["event"], each["critical"]) for each in notices] == [
                 ("hello", False),
                 ("margin", True),
             ]
@@ -169,8 +134,8 @@ async def test_a_notice_reaches_every_device_on_any_node_and_one_settles_it(
         assert (await late.next("notification"))["id"] == "n1"
         desk.acknowledge("n1")
         for node in (one, two):
-            board = node.server.notifications.store
-            await until(lambda board=board: not board.pending("default", "bob"))
+            store = node.server.notifications.store
+            await until(lambda store=store: not store.pending("default", "bob"))
         await two.server.notifications.notify(
             "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
         )
@@ -180,34 +145,34 @@ async def test_a_notice_reaches_every_device_on_any_node_and_one_settles_it(
             member.cut()
 
 
-async def test_a_critical_notice_outlives_the_nodes(shared_redis: RedisServer) -> None:
-    prefix = {"broker.url": shared_redis.url, "broker.prefix": f"nodes{next(_prefixes)}"}
-    async with running(prefix) as node:
+async def test_critical_notice_survives_node_restarts(shared_redis: RedisServer) -> None:
+    async with nodes(shared_redis, 1) as [node]:
+        same = {"broker.prefix": node.prefix}
         notify = node.server.notifications.notify
         for number in range(3):
             await notify(
                 "default", "bob", "n", {"is": number}, critical=True, identifier=f"{number}"
             )
-    async with running(prefix) as node:
-        board = node.server.notifications.store
-        await until(lambda: len(board.pending("default", "bob")) == 3)
+    async with nodes(shared_redis, 1, **same) as [node]:
+        store = node.server.notifications.store
+        await until(lambda: len(store.pending("default", "bob")) == 3)
         bob = await SessionClient.connect(node, "bob")
-        heard = [await bob.next("notification") for _ in range(3)]
-        assert [each["data"]["is"] for each in heard] == [0, 1, 2]
+        notices = [await bob.next("notification") for _ in range(3)]
+        assert [each["data"]["is"] for each in notices] == [0, 1, 2]
         bob.acknowledge("1")
-        await until(lambda: len(board.pending("default", "bob")) == 2)
+        await until(lambda: len(store.pending("default", "bob")) == 2)
         bob.cut()
-    async with running(prefix) as node:
-        board = node.server.notifications.store
-        await until(lambda: len(board.pending("default", "bob")) == 2)
+    async with nodes(shared_redis, 1, **same) as [node]:
+        store = node.server.notifications.store
+        await until(lambda: len(store.pending("default", "bob")) == 2)
         again = await node.server.notifications.notify(
             "default", "bob", "n", {"is": 1}, critical=True, identifier="1"
         )
         assert again.reached == 0
-        assert [each.id for each in board.pending("default", "bob")] == ["0", "2"]
+        assert [each.id for each in store.pending("default", "bob")] == ["0", "2"]
 
 
-async def test_the_documented_rights_are_enough_for_sessions_and_notices() -> None:
+async def test_documented_acl_is_enough_for_sessions_and_notices() -> None:
     text = DOCS.read_text()
     rules = re.search(r"user floorcast on >PASSWORD (.*?)```", text, re.DOTALL)
     assert rules is not None
@@ -215,14 +180,15 @@ async def test_the_documented_rights_are_enough_for_sessions_and_notices() -> No
         with redis.client() as client:
             client.execute_command("ACL SETUSER floorcast on >p", *rules.group(1).split())  # type: ignore[no-untyped-call]
         url = redis.url.replace("unix://", "unix://floorcast:p@")
-        clock, same = ManualClock(), {"broker.url": url, "session.retention_seconds": 5}
-        async with running(same, clock=clock) as gone:
-            dora = await SessionClient.connect(gone, "dora", "another")
+        settings = {
+            "broker.url": url,
+            "broker.prefix": "floorcast",
+            "session.retention_seconds": 5,
+        }
+        async with nodes(redis, 1, **settings) as [node]:
+            dora = await SessionClient.connect(node, "dora", "another")
             dora.cut()
-        async with running(same, clock=clock) as node:
-            broker = node.server.broker
-            assert isinstance(broker, RedisBroker)
-            await until(lambda: broker._subscriber.is_up)
+        async with nodes(redis, 1, **settings) as [node]:
             chair = await SessionClient.connect(node, "chair", "room", scopes=MODERATOR)
             bob, cid = [await SessionClient.connect(node, user, "room") for user in ("bob", "cid")]
             await chair.call("kick", session_id="room", user_id="bob")
@@ -241,4 +207,4 @@ async def test_the_documented_rights_are_enough_for_sessions_and_notices() -> No
             for member in (chair, bob):
                 member.cut()
         with redis.client() as client:
-            assert client.acl_log() == [], "nothing was refused"
+            assert client.acl_log() == [], "Redis refused no command"

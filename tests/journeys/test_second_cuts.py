@@ -1,18 +1,18 @@
-"""Who is cut off again before it has got all that it missed gets it once, when it is back."""
+"""Test clients that are cut again during recovery: each missed event arrives once."""
 
 from tests.kit.clients.recovering import RecoveringClient
 from tests.kit.server.in_process import PRICE, running
 
 
-async def test_who_is_back_is_told_so_before_it_gets_what_it_missed() -> None:
-    # The stock client keeps events that come before CONNECT for when it comes. If it is cut off in
-    # between, it has them, has not said so, and hears them twice.
-    async with running() as floor:
-        ann = RecoveringClient(floor, "ann", "/market")
+async def test_connect_reply_precedes_missed_events() -> None:
+    # The stock client buffers events that precede the CONNECT reply. If it is cut in between, it
+    # has them without an offset, and would get them twice.
+    async with running() as node:
+        ann = RecoveringClient(node, "ann", "/market")
         await ann.connect()
         await ann.call("subscribe", topics=["TRADES:A", "PRICE:A"])
         await ann.cut()
-        await floor.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.publishing.publish("PRICE:A", PRICE)
         for _ in range(2):
             await ann.connect_and_cut()
         [(event, body)] = await ann.connect()
@@ -20,23 +20,23 @@ async def test_who_is_back_is_told_so_before_it_gets_what_it_missed() -> None:
         await ann.cut()
 
 
-async def test_a_notice_is_not_heard_twice_by_who_is_cut_off_twice() -> None:
-    async with running() as floor:
-        ann = RecoveringClient(floor, "ann", "/session")
+async def test_client_cut_twice_gets_a_notice_once() -> None:
+    async with running() as node:
+        ann = RecoveringClient(node, "ann", "/session")
         await ann.connect()
         await ann.cut()
-        await floor.server.notifications.notify("default", "ann", "ping", {"n": 1})
+        await node.server.notifications.notify("default", "ann", "ping", {"n": 1})
         for _ in range(3):
             await ann.connect_and_cut()
         assert [event for event, _ in await ann.connect()] == ["notification"]
         await ann.cut()
 
 
-async def test_who_joined_before_it_came_is_not_told_to_who_is_back() -> None:
-    async with running() as floor:
+async def test_recovered_client_gets_no_earlier_join() -> None:
+    async with running() as node:
         ann, bob = (
-            RecoveringClient(floor, "ann", "/session"),
-            RecoveringClient(floor, "bob", "/session"),
+            RecoveringClient(node, "ann", "/session"),
+            RecoveringClient(node, "bob", "/session"),
         )
         for each in (ann, bob):
             await each.connect()

@@ -1,4 +1,4 @@
-"""The server as a process: it starts quickly, says where it is, and goes when told."""
+"""Test the server as a process: start, output, signals and startup errors."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from tests.kit.server.in_process import running
 
 
 def get(url: str) -> tuple[int, str]:
-    """Status and body."""
+    """The status and body of a response."""
     try:
         with urllib.request.urlopen(url, timeout=MAX_WAIT_SECONDS) as response:
             return response.status, response.read().decode()
@@ -25,7 +25,7 @@ def get(url: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-def test_the_demo_needs_nothing_and_says_all_that_is_needed() -> None:
+def test_demo_prints_its_url_and_tokens() -> None:
     with demo() as started:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", started.url)
         assert set(started.tokens) == {"trader", "publisher", "moderator"}
@@ -38,7 +38,7 @@ def test_the_demo_needs_nothing_and_says_all_that_is_needed() -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_sends_everybody_away_and_ends_the_process(how: signal.Signals) -> None:
+async def test_termination_signal_disconnects_clients_and_exits(how: signal.Signals) -> None:
     with demo(environ={"FLOORCAST_SERVER__DRAIN_SECONDS": "0.2"}) as started:
         port = int(started.url.rpartition(":")[2])
         client = await RawClient.connect(port, started.tokens["trader"])
@@ -57,23 +57,23 @@ async def test_a_signal_sends_everybody_away_and_ends_the_process(how: signal.Si
         assert started.process.wait(MAX_WAIT_SECONDS) == 0
 
 
-async def test_while_it_drains_the_server_is_not_ready_and_takes_nobody_in() -> None:
-    async with running() as floor:
-        await floor.server.drain(0)
+async def test_draining_server_is_not_ready_and_refuses_connects() -> None:
+    async with running() as node:
+        await node.server.drain(0)
         asking = [
             ("/health/ready", '{"status": "not ready"}'),
-            # A stock client tries again after this, and a proxy may ask another node: also about
-            # a connection that is not known here.
+            # After a 503 a stock client retries, and a proxy may try another node, also for an
+            # unknown sid.
             ("/socket.io/?EIO=4&transport=polling", "server.draining"),
             ("/socket.io/?EIO=4&transport=polling&sid=of-another-node", "server.draining"),
         ]
         for path, answer in asking:
-            status, body = await asyncio.to_thread(get, floor.url + path)
+            status, body = await asyncio.to_thread(get, node.url + path)
             assert status == 503
             assert answer in body
         with pytest.raises(ConnectionError, match=r"503(.|\n)*Connection: close(.|\n)*draining"):
-            await RawClient.open(floor.port)
-        assert not any(floor.residue().values())
+            await RawClient.open(node.port)
+        assert not any(node.residue().values())
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,7 @@ async def test_while_it_drains_the_server_is_not_ready_and_takes_nobody_in() -> 
         ({"FLOORCAST_AUTH__SECRET": "x" * 40}, ["--host", "203.0.113.1"], "cannot listen on"),
     ],
 )
-def test_what_keeps_the_server_from_starting_is_said_in_one_line(
-    environ: dict[str, str], flags: list[str], message: str
-) -> None:
+def test_startup_error_is_one_line(environ: dict[str, str], flags: list[str], message: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "server.cli", "serve", "--port", "0", *flags],
         env={**environ_without_settings(), **environ},

@@ -1,4 +1,4 @@
-"""Shared sessions over real sockets: joining, talking, leaving, and what keeps them apart."""
+"""Test sessions over real sockets: joins, messages, leaves and isolation."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
 
 
 async def disconnect_all(node: RunningServer, *members: SessionClient) -> None:
-    """Everybody is cut off, the grace time passes, and nothing is left."""
+    """Cut all clients, pass the grace period, and check that nothing is left."""
     for member in members:
         member.cut()
     await until(lambda: not node.residue()["sockets"])
@@ -29,11 +29,11 @@ async def disconnect_all(node: RunningServer, *members: SessionClient) -> None:
 
 
 @pytest.mark.behaviour("E1", "E4", "E12")
-async def test_members_hear_each_other_come_speak_and_go() -> None:
-    async with running() as floor:
-        ann = await SessionClient.connect(floor, "ann", "room-1")
+async def test_members_see_joins_messages_and_leaves() -> None:
+    async with running() as node:
+        ann = await SessionClient.connect(node, "ann", "room-1")
         assert (ann.welcome["user_id"], ann.welcome["session_id"]) == ("ann", "room-1")
-        bob = await SessionClient.connect(floor, "bob")
+        bob = await SessionClient.connect(node, "bob")
         reply = await bob.call("join", session_id="room-1")
         assert reply["participant_count"] == 2
         assert reply["participants"] == [
@@ -66,22 +66,22 @@ async def test_members_hear_each_other_come_speak_and_go() -> None:
         left = await ann.next("user_left")
         assert (left["user_id"], left["participant_count"]) == ("bob", 1)
         assert await bob.pending_events() == []
-        await disconnect_all(floor, ann, bob)
+        await disconnect_all(node, ann, bob)
 
 
 @pytest.mark.behaviour("E5", "E9", "E15")
-async def test_nothing_leaks_between_sessions_and_orgs() -> None:
-    async with running() as floor:
-        ann = await SessionClient.connect(floor, "ann", "room-1")
-        other_room = await SessionClient.connect(floor, "bob", "room-2")
-        other_org = await SessionClient.connect(floor, "ann", "room-1", org="acme")
-        nowhere = await SessionClient.connect(floor, "carl")
-        narrow = await SessionClient.connect(floor, "dora", sessions=["public-*"])
+async def test_sessions_and_orgs_are_isolated() -> None:
+    async with running() as node:
+        ann = await SessionClient.connect(node, "ann", "room-1")
+        other_room = await SessionClient.connect(node, "bob", "room-2")
+        other_org = await SessionClient.connect(node, "ann", "room-1", org="acme")
+        nowhere = await SessionClient.connect(node, "carl")
+        narrow = await SessionClient.connect(node, "dora", sessions=["public-*"])
         reply = await narrow.call("join", session_id="room-1")
         assert reply["error"]["code"] == "auth.forbidden"
         await ann.call("send", session_id="room-1", data={"canary": "message"})
         await ann.call("signal", session_id="room-1", data={"canary": "signal"})
-        await floor.server.notifications.notify("default", "ann", "canary", {"canary": "notice"})
+        await node.server.notifications.notify("default", "ann", "canary", {"canary": "notice"})
         for outsider in (other_room, other_org, nowhere, narrow):
             requests: list[tuple[str, dict[str, Any]]] = [
                 ("send", {"data": {}}),
@@ -96,7 +96,7 @@ async def test_nothing_leaks_between_sessions_and_orgs() -> None:
             assert await outsider.pending_events() == []
         assert (await other_org.call("history", session_id="room-1"))["messages"] == []
         assert [name for name, _ in await ann.pending_events()] == ["message", "notification"]
-        await disconnect_all(floor, ann, other_room, other_org, nowhere, narrow)
+        await disconnect_all(node, ann, other_room, other_org, nowhere, narrow)
 
 
 @pytest.mark.behaviour("E15")
@@ -111,88 +111,88 @@ async def test_nothing_leaks_between_sessions_and_orgs() -> None:
         ({}, ["room-1"], "request.invalid"),
     ],
 )
-async def test_who_may_not_join_is_refused_at_connect_and_by_event(
+async def test_forbidden_join_is_refused_at_connect_and_by_event(
     token: dict[str, Any], session_id: Any, code: str
 ) -> None:
-    async with running() as floor:
+    async with running() as node:
         with pytest.raises(AssertionError, match=code):
-            await SessionClient.connect(floor, "eve", session_id, **token)
+            await SessionClient.connect(node, "eve", session_id, **token)
         if "scopes" not in token:
-            eve = await SessionClient.connect(floor, "eve", **token)
+            eve = await SessionClient.connect(node, "eve", **token)
             reply = await eve.call("join", session_id=session_id)
             assert reply["error"]["code"] == code
             assert reply["error"]["message"]
             eve.cut()
-        assert len(floor.sessions) == 0
+        assert len(node.sessions) == 0
 
 
 @pytest.mark.behaviour("E6", "E11")
-async def test_a_user_counts_once_on_several_devices_and_a_quick_reconnect_is_not_seen() -> None:
-    async with running() as floor:
-        ann = await SessionClient.connect(floor, "ann", "room")
-        phone = await SessionClient.connect(floor, "bob", "room")
+async def test_user_on_several_devices_counts_once() -> None:
+    async with running() as node:
+        ann = await SessionClient.connect(node, "ann", "room")
+        phone = await SessionClient.connect(node, "bob", "room")
         assert (await ann.next("user_joined"))["participant_count"] == 2
-        desk = await SessionClient.connect(floor, "bob", "room")
+        desk = await SessionClient.connect(node, "bob", "room")
         who = await ann.call("participants", session_id="room")
         assert who["participant_count"] == 2
         assert [each["connections"] for each in who["participants"]] == [1, 2]
         phone.cut()
         desk.cut()
-        await until(lambda: floor.residue()["sockets"] == 1)
-        floor.pass_time(9)
-        await floor.server.sessions.sweep()
-        back = await SessionClient.connect(floor, "bob", "room")
-        floor.pass_time(9)
-        await floor.server.sessions.sweep()
-        assert await ann.pending_events() == [], "nobody left, nobody came"
+        await until(lambda: node.residue()["sockets"] == 1)
+        node.pass_time(9)
+        await node.server.sessions.sweep()
+        back = await SessionClient.connect(node, "bob", "room")
+        node.pass_time(9)
+        await node.server.sessions.sweep()
+        assert await ann.pending_events() == [], "no leave and no join is announced"
         back.cut()
-        await until(lambda: floor.residue()["sockets"] == 1)
-        floor.pass_time(11)
-        await floor.server.sessions.sweep()
+        await until(lambda: node.residue()["sockets"] == 1)
+        node.pass_time(11)
+        await node.server.sessions.sweep()
         left = await ann.next("user_left")
         assert (left["user_id"], left["participant_count"]) == ("bob", 1)
-        assert await ann.pending_events() == [], "and it is announced once"
-        await disconnect_all(floor, ann)
+        assert await ann.pending_events() == [], "the leave is announced once"
+        await disconnect_all(node, ann)
 
 
 @pytest.mark.behaviour("E6")
-async def test_closing_the_namespace_leaves_at_once() -> None:
-    async with running() as floor:
+async def test_namespace_disconnect_leaves_the_session_at_once() -> None:
+    async with running() as node:
         ann, bob = (
-            await SessionClient.connect(floor, "ann", "room"),
-            await SessionClient.connect(floor, "bob", "room"),
+            await SessionClient.connect(node, "ann", "room"),
+            await SessionClient.connect(node, "bob", "room"),
         )
         await ann.next("user_joined")
         bob.leave()
         assert (await ann.next("user_left"))["user_id"] == "bob"
-        await disconnect_all(floor, ann, bob)
+        await disconnect_all(node, ann, bob)
 
 
 @pytest.mark.behaviour("E7", "E8")
-async def test_a_session_that_does_not_exist_has_nobody_and_takes_nothing() -> None:
-    async with running() as floor:
-        ann = await SessionClient.connect(floor, "ann")
+async def test_missing_session_is_empty_and_refuses_messages() -> None:
+    async with running() as node:
+        ann = await SessionClient.connect(node, "ann")
         who = await ann.call("participants", session_id="nowhere")
         assert who == {"ok": True, "participant_count": 0, "participants": []}
         reply = await ann.call("send", session_id="nowhere", data={})
         assert reply["error"]["code"] == "session.not_joined"
-        await disconnect_all(floor, ann)
+        await disconnect_all(node, ann)
 
 
 @pytest.mark.behaviour("D12", "D20", "D23", "D24", "D40")
 @pytest.mark.parametrize("session_id", ["job:42", "thread:7"])
-async def test_jobs_and_threads_are_sessions_with_what_their_first_member_says_of_them(
+async def test_first_member_sets_the_session_metadata(
     session_id: str,
 ) -> None:
-    async with running() as floor:
-        worker = await SessionClient.connect(floor, "worker")
-        watchers = [await SessionClient.connect(floor, f"w{number}") for number in range(3)]
+    async with running() as node:
+        worker = await SessionClient.connect(node, "worker")
+        watchers = [await SessionClient.connect(node, f"w{number}") for number in range(3)]
         about = {"title": "import", "steps": [1, {"of": 3}]}
         reply = await worker.call("join", session_id=session_id, metadata=about)
         assert reply["metadata"] == about
         for watcher in watchers:
             reply = await watcher.call("join", session_id=session_id, metadata={"title": "mine"})
-            assert reply["metadata"] == about, "it stays what the first one said"
+            assert reply["metadata"] == about, "the first member's metadata is kept"
         await worker.call("send", session_id=session_id, data={"progress": {"done": [1, 2]}})
         for watcher in watchers:
             assert (await watcher.next("message"))["data"] == {"progress": {"done": [1, 2]}}
@@ -200,32 +200,32 @@ async def test_jobs_and_threads_are_sessions_with_what_their_first_member_says_o
         await worker.call("send", session_id=session_id, data={"progress": 100})
         assert (await watchers[1].next("message"))["data"] == {"progress": 100}
         heard = [name for name, _ in await watchers[0].pending_events()]
-        assert "message" not in heard, "it has left"
-        await disconnect_all(floor, worker, *watchers)
+        assert "message" not in heard, "it left the session"
+        await disconnect_all(node, worker, *watchers)
 
 
-async def test_the_same_id_says_it_once_and_another_message_under_it_is_a_conflict() -> None:
-    async with running() as floor:
-        ann = await SessionClient.connect(floor, "ann", "room")
+async def test_repeated_message_id_is_idempotent_or_a_conflict() -> None:
+    async with running() as node:
+        ann = await SessionClient.connect(node, "ann", "room")
         first = await ann.call("send", session_id="room", data={"n": 1}, id="x")
-        floor.clock.advance(5)
+        node.clock.advance(5)
         assert await ann.call("send", session_id="room", data={"n": 1}, id="x") == first
         reply = await ann.call("send", session_id="room", data={"n": 2}, id="x")
         assert reply["error"]["code"] == "publish.conflict"
         assert [body["seq"] for _, body in await ann.pending_events()] == [1]
-        await disconnect_all(floor, ann)
+        await disconnect_all(node, ann)
 
 
-async def test_history_is_read_in_pages_and_what_was_missed_comes_with_joining() -> None:
-    async with running() as floor:
-        ann = await SessionClient.connect(floor, "ann", "room")
+async def test_history_has_pages_and_join_returns_missed_messages() -> None:
+    async with running() as node:
+        ann = await SessionClient.connect(node, "ann", "room")
         for number in range(1, 8):
             last = await ann.call("send", session_id="room", data={"n": number})
         page = await ann.call("history", session_id="room", limit=3)
         assert [each["seq"] for each in page["messages"]] == [5, 6, 7]
         page = await ann.call("history", session_id="room", limit=3, before_seq=5)
         assert [each["data"]["n"] for each in page["messages"]] == [2, 3, 4]
-        bob = await SessionClient.connect(floor, "bob")
+        bob = await SessionClient.connect(node, "bob")
         since = {"epoch": last["epoch"], "seq": 5}
         reply = await bob.call("join", session_id="room", since=since)
         assert (reply["recovered"], reply["seq"]) == (True, 7)
@@ -233,15 +233,15 @@ async def test_history_is_read_in_pages_and_what_was_missed_comes_with_joining()
         since = {"epoch": "another", "seq": 5}
         reply = await bob.call("join", session_id="room", since=since)
         assert (reply["recovered"], reply["messages"]) == (False, [])
-        await disconnect_all(floor, ann, bob)
+        await disconnect_all(node, ann, bob)
 
 
 @pytest.mark.behaviour("E13")
-async def test_a_large_message_is_taken_up_to_the_limit_and_refused_above_it() -> None:
-    async with running({"limits.message_bytes": 4096}) as floor:
+async def test_session_message_size_is_limited() -> None:
+    async with running({"limits.message_bytes": 4096}) as node:
         ann, bob = (
-            await SessionClient.connect(floor, "ann", "room"),
-            await SessionClient.connect(floor, "bob", "room"),
+            await SessionClient.connect(node, "ann", "room"),
+            await SessionClient.connect(node, "bob", "room"),
         )
         room = 4096 - len(json.dumps({"text": ""}, separators=(",", ":")))
         assert (await ann.call("send", session_id="room", data={"text": "x" * room}))["ok"]
@@ -249,14 +249,14 @@ async def test_a_large_message_is_taken_up_to_the_limit_and_refused_above_it() -
         for event in ("send", "signal"):
             reply = await ann.call(event, session_id="room", data={"text": "x" * (room + 1)})
             assert reply["error"]["code"] == "limit.payload"
-        await disconnect_all(floor, ann, bob)
+        await disconnect_all(node, ann, bob)
 
 
-async def test_a_signal_reaches_the_others_and_is_not_kept() -> None:
-    async with running() as floor:
+async def test_signal_reaches_other_members_and_is_not_stored() -> None:
+    async with running() as node:
         ann, bob = (
-            await SessionClient.connect(floor, "ann", "room"),
-            await SessionClient.connect(floor, "bob", "room"),
+            await SessionClient.connect(node, "ann", "room"),
+            await SessionClient.connect(node, "bob", "room"),
         )
         await ann.next("user_joined")
         assert await ann.call("signal", session_id="room", data={"typing": True}) == {"ok": True}
@@ -264,13 +264,13 @@ async def test_a_signal_reaches_the_others_and_is_not_kept() -> None:
         assert (heard["user_id"], heard["data"]) == ("ann", {"typing": True})
         assert await ann.pending_events() == []
         assert (await bob.call("history", session_id="room"))["messages"] == []
-        await disconnect_all(floor, ann, bob)
+        await disconnect_all(node, ann, bob)
 
 
-async def test_a_moderator_sends_a_user_away_from_every_device_and_ends_a_session() -> None:
-    async with running() as floor:
-        chair = await SessionClient.connect(floor, "chair", "room", scopes=MODERATOR)
-        phone, desk = [await SessionClient.connect(floor, "bob", "room") for _ in range(2)]
+async def test_moderator_kicks_every_device_and_closes_a_session() -> None:
+    async with running() as node:
+        chair = await SessionClient.connect(node, "chair", "room", scopes=MODERATOR)
+        phone, desk = [await SessionClient.connect(node, "bob", "room") for _ in range(2)]
         await chair.next("user_joined")
         for event in ("kick", "close"):
             more = {"user_id": "chair"} if event == "kick" else {}
@@ -293,14 +293,14 @@ async def test_a_moderator_sends_a_user_away_from_every_device_and_ends_a_sessio
             for event in ("join", "leave", "history"):
                 reply = await member.call(event, session_id="room")
                 assert reply["error"]["code"] == "session.closed"
-        await disconnect_all(floor, chair, phone, desk)
+        await disconnect_all(node, chair, phone, desk)
 
 
-async def test_who_goes_or_is_sent_away_has_heard_what_was_said_before() -> None:
-    async with running() as floor:
-        chair = await SessionClient.connect(floor, "chair", "room", scopes=MODERATOR)
-        bob = await SessionClient.connect(floor, "bob", "room")
-        # Both are read in one turn: the message still waits for its end when the other comes.
+async def test_leaving_member_gets_earlier_messages_first() -> None:
+    async with running() as node:
+        chair = await SessionClient.connect(node, "chair", "room", scopes=MODERATOR)
+        bob = await SessionClient.connect(node, "bob", "room")
+        # The server reads both in one loop turn: the message is unflushed when the kick arrives.
         last = {"session_id": "room", "data": {"last": "words"}}
         away = {"session_id": "room", "user_id": "bob"}
         for event, body in (("send", last), ("kick", away)):
@@ -313,29 +313,29 @@ async def test_who_goes_or_is_sent_away_has_heard_what_was_said_before() -> None
         bob.client.send(f"42/session,8{json.dumps(['leave', {'session_id': 'room'}])}")
         texts = [await bob.client.text() for _ in range(3)]
         assert ['"message"' in each for each in texts].count(True) == 1, texts
-        await disconnect_all(floor, chair, bob)
+        await disconnect_all(node, chair, bob)
 
 
-async def test_joining_again_loses_nothing_of_what_a_slow_reader_is_still_owed() -> None:
+async def test_rejoin_keeps_the_backlog_of_a_slow_consumer() -> None:
     roomy = {"delivery.buffer_bytes": 64 * 1024**2, "delivery.backlog_bytes": 64 * 1024**2}
-    async with running(roomy) as floor:
+    async with running(roomy) as node:
         ann, bob = (
-            await SessionClient.connect(floor, "ann", "room"),
-            await SessionClient.connect(floor, "bob", "room"),
+            await SessionClient.connect(node, "ann", "room"),
+            await SessionClient.connect(node, "bob", "room"),
         )
-        links = {peer.principal.user_id: peer.link for peer in floor.server.context.clients()}
+        links = {peer.principal.user_id: peer.link for peer in node.server.context.clients()}
         bob.client.pause_reading()
         ann.cut()
         channel, large = session_channel("default", "room"), b'{"data":"%b"}' % (b"x" * 1000**2)
         while not links["bob"].clogged:
-            await floor.server.broker.publish(channel, large, NOW)
+            await node.server.broker.publish(channel, large, NOW)
             await asyncio.sleep(0)
         for _ in range(2):
-            sent = (await floor.server.broker.publish(channel, b'{"data":{}}', NOW)).position.seq
-        taken = floor.server.statistics.snapshot()["messages_in"]
+            sent = (await node.server.broker.publish(channel, b'{"data":{}}', NOW)).position.seq
+        taken = node.server.statistics.snapshot()["messages_in"]
         bob.client.send(f"42/session,8{json.dumps(['join', {'session_id': 'room'}])}")
         bob.client.send(f"42/session,9{json.dumps(['send', {'session_id': 'room', 'data': {}}])}")
-        await until(lambda: floor.server.statistics.snapshot()["messages_in"] > taken)
+        await until(lambda: node.server.statistics.snapshot()["messages_in"] > taken)
         bob.client.resume_reading()
         seqs: list[int] = []
         while len(seqs) < sent + 1:
@@ -344,55 +344,55 @@ async def test_joining_again_loses_nothing_of_what_a_slow_reader_is_still_owed()
                 event, body = json.loads(text[text.index("[") :])
                 seqs += [body["seq"]] if event == "message" else []
         assert seqs == list(range(1, sent + 2))
-        await disconnect_all(floor, bob)
+        await disconnect_all(node, bob)
 
 
-async def test_an_empty_session_keeps_its_log_for_its_time_and_then_begins_anew() -> None:
-    async with running({"session.retention_seconds": 100, "history.seconds": 0}) as floor:
-        ann = await SessionClient.connect(floor, "ann", "room")
+async def test_empty_session_keeps_its_log_for_the_retention_time() -> None:
+    async with running({"session.retention_seconds": 100, "history.seconds": 0}) as node:
+        ann = await SessionClient.connect(node, "ann", "room")
         first = await ann.call("send", session_id="room", data={"n": 1})
         await ann.call("leave", session_id="room")
-        floor.pass_time(99)
-        await floor.server.sessions.sweep()
+        node.pass_time(99)
+        await node.server.sessions.sweep()
         assert (await ann.call("join", session_id="room"))["seq"] == 1
         assert len((await ann.call("history", session_id="room"))["messages"]) == 1
         await ann.call("leave", session_id="room")
-        floor.pass_time(101)
-        await floor.server.sessions.sweep()
+        node.pass_time(101)
+        await node.server.sessions.sweep()
         since = {"epoch": first["epoch"], "seq": 1}
         reply = await ann.call("join", session_id="room", since=since)
         assert (reply["seq"], reply["recovered"]) == (0, False)
         assert reply["epoch"] != first["epoch"]
-        await disconnect_all(floor, ann)
+        await disconnect_all(node, ann)
 
 
-async def test_sessions_of_a_connection_are_limited_and_may_have_to_exist() -> None:
-    async with running({"session.per_connection": 2}) as floor:
-        ann = await SessionClient.connect(floor, "ann", "room-1")
+async def test_session_settings_limit_and_require_existence() -> None:
+    async with running({"session.per_connection": 2}) as node:
+        ann = await SessionClient.connect(node, "ann", "room-1")
         assert (await ann.call("join", session_id="room-2"))["ok"]
         reply = await ann.call("join", session_id="room-3")
         assert reply["error"]["code"] == "limit.topics"
-        assert (await ann.call("join", session_id="room-2"))["ok"], "it is in that one already"
-        await disconnect_all(floor, ann)
-    async with running({"session.must_exist": True}) as floor:
-        ann = await SessionClient.connect(floor, "ann")
+        assert (await ann.call("join", session_id="room-2"))["ok"], "it is joined already"
+        await disconnect_all(node, ann)
+    async with running({"session.must_exist": True}) as node:
+        ann = await SessionClient.connect(node, "ann")
         reply = await ann.call("join", session_id="room")
         assert reply["error"]["code"] == "session.not_joined"
         reply = await ann.call("join", session_id="room", metadata={"x": "y" * 5000})
         assert reply["error"]["code"] == "limit.payload"
-        await disconnect_all(floor, ann)
+        await disconnect_all(node, ann)
 
 
 @pytest.mark.behaviour("D14")
-async def test_a_critical_notice_comes_again_until_one_device_has_acknowledged_it() -> None:
-    async with running() as floor:
-        notify = floor.server.notifications.notify
+async def test_critical_notice_repeats_until_acknowledged() -> None:
+    async with running() as node:
+        notify = node.server.notifications.notify
         assert (await notify("default", "nobody", "hello", {})).reached == 0
         sent = await notify(
             "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
         )
         assert (sent.id, sent.reached) == ("n1", 0)
-        phone = await SessionClient.connect(floor, "bob")
+        phone = await SessionClient.connect(node, "bob")
         notice = await phone.next("notification")
         assert notice == {
             "id": "n1",
@@ -401,27 +401,27 @@ async def test_a_critical_notice_comes_again_until_one_device_has_acknowledged_i
             "critical": True,
             "ts": NOW,
         }
-        desk = await SessionClient.connect(floor, "bob")
+        desk = await SessionClient.connect(node, "bob")
         assert (await desk.next("notification"))["id"] == "n1"
         assert (await notify("default", "bob", "hello", {"plain": True})).reached == 2
         assert not (await desk.next("notification"))["critical"]
         desk.acknowledge("n1")
         assert [body["event"] for _, body in await desk.pending_events()] == []
-        late = await SessionClient.connect(floor, "bob")
+        late = await SessionClient.connect(node, "bob")
         assert await late.pending_events() == []
         again = await notify(
             "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
         )
-        assert again.reached == 0, "it was settled"
+        assert again.reached == 0, "it was acknowledged"
         phone.client.send("43/session,999[]")
         assert [body["event"] for _, body in await phone.pending_events()] == ["hello"]
-        await disconnect_all(floor, phone, desk, late)
+        await disconnect_all(node, phone, desk, late)
 
 
 @pytest.mark.behaviour("D25", "D26", "D27")
-async def test_statistics_have_their_shape_and_follow_what_happens() -> None:
-    async with running() as floor:
-        snapshot = floor.server.statistics.snapshot
+async def test_statistics_have_a_stable_shape_and_count_events() -> None:
+    async with running() as node:
+        snapshot = node.server.statistics.snapshot
         before = snapshot()
         assert list(before) == [
             "connections",
@@ -440,8 +440,8 @@ async def test_statistics_have_their_shape_and_follow_what_happens() -> None:
         ]
         assert not any(before.values())
         ann, bob = (
-            await SessionClient.connect(floor, "ann", "room"),
-            await SessionClient.connect(floor, "bob", "room"),
+            await SessionClient.connect(node, "ann", "room"),
+            await SessionClient.connect(node, "bob", "room"),
         )
         await ann.call("send", session_id="room", data={})
         await bob.next("message")
@@ -454,7 +454,7 @@ async def test_statistics_have_their_shape_and_follow_what_happens() -> None:
             1,
         ]
         assert [now[name] for name in ("messages_in", "messages_out", "refused")] == [1, 2, 1]
-        await disconnect_all(floor, ann, bob)
+        await disconnect_all(node, ann, bob)
         after = snapshot()
         assert [after[name] for name in ("connections", "users", "topics")] == [0, 0, 0]
         assert after["messages_out"] == 2

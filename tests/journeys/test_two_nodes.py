@@ -1,4 +1,4 @@
-"""Two servers over one Redis: what is published at either is heard at both."""
+"""Test two servers over one Redis: each delivers what either publishes."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -8,66 +8,63 @@ import pytest
 
 from tests.kit.clients.wire import RawClient
 from tests.kit.redis.servers import RedisServer
-from tests.kit.server.in_process import PRICE, RunningServer, running
+from tests.kit.server.in_process import PRICE, RunningServer
+from tests.kit.server.nodes import Node, nodes
 
 
-@pytest.fixture
-async def floors(
-    shared_redis: RedisServer, request: pytest.FixtureRequest
-) -> AsyncIterator[tuple[RunningServer, RunningServer]]:
-    """Two nodes that share nothing but Redis."""
-    prefix = f"journey{abs(hash(request.node.name))}"
-    settings = {"broker.url": shared_redis.url, "broker.prefix": prefix}
-    async with running(settings) as one, running(settings) as other:
-        yield one, other
+@pytest.fixture(name="cluster")
+async def two_nodes(shared_redis: RedisServer) -> AsyncIterator[list[Node]]:
+    """Two nodes with one Redis."""
+    async with nodes(shared_redis) as started:
+        yield started
 
 
 @contextlib.asynccontextmanager
 async def trader(node: RunningServer, user: str) -> AsyncIterator[RawClient]:
-    """A client in the market."""
+    """A connected market client."""
     client = await RawClient.connect(node.port, node.token(user))
     yield client
     client.cut()
 
 
 async def next_body(client: RawClient, event: str) -> Any:
-    """The next body of this event."""
+    """The body of the next event of this name."""
     while True:
         name, body = await client.event()
         if name == event:
             return body
 
 
-async def test_the_market_is_one(floors: tuple[RunningServer, RunningServer]) -> None:
-    async with trader(floors[0], "ann") as ann, trader(floors[1], "bob") as bob:
+async def test_two_nodes_share_one_market(cluster: list[Node]) -> None:
+    async with trader(cluster[0], "ann") as ann, trader(cluster[1], "bob") as bob:
         for client in (ann, bob):
             await client.call("subscribe", {"topics": ["PRICE:A"]})
-        for number, floor in enumerate((*floors, *floors), 1):
+        for number, node in enumerate((*cluster, *cluster), 1):
             data = {**PRICE, "last": str(number)}
-            position = await floor.server.publishing.publish("PRICE:A", data)
-            heard = [await next_body(client, "price") for client in (ann, bob)]
-            assert heard[0] == heard[1]
-            assert (heard[0]["epoch"], heard[0]["seq"]) == (position.epoch, number)
-            assert (heard[0]["prev"], heard[0]["data"]) == (number - 1, data)
+            position = await node.server.publishing.publish("PRICE:A", data)
+            messages = [await next_body(client, "price") for client in (ann, bob)]
+            assert messages[0] == messages[1]
+            assert (messages[0]["epoch"], messages[0]["seq"]) == (position.epoch, number)
+            assert (messages[0]["prev"], messages[0]["data"]) == (number - 1, data)
 
 
-async def test_a_client_comes_back_at_the_other_node(
-    floors: tuple[RunningServer, RunningServer],
+async def test_client_resubscribes_at_the_other_node(
+    cluster: list[Node],
 ) -> None:
     trade = {"id": "1", "price": "1", "qty": "1", "side": "buy", "ts": 1}
-    news = {"messages": [{"topic": "TRADES:A", "data": {"trades": [trade]}}] * 5}
-    async with trader(floors[0], "ann") as ann, trader(floors[1], "ann") as again:
-        positions = (await ann.call("publish", news))["positions"]
+    payload = {"messages": [{"topic": "TRADES:A", "data": {"trades": [trade]}}] * 5}
+    async with trader(cluster[0], "ann") as ann, trader(cluster[1], "ann") as again:
+        positions = (await ann.call("publish", payload))["positions"]
         reply = await again.call(
             "subscribe", {"topics": ["TRADES:A"], "since": {"TRADES:A": positions[1]}}
         )
-        told = reply["topics"]["TRADES:A"]
-        assert told["recovered"] is True
-        assert [each["seq"] for each in told["missed"]] == [3, 4, 5]
+        topic = reply["topics"]["TRADES:A"]
+        assert topic["recovered"] is True
+        assert [each["seq"] for each in topic["missed"]] == [3, 4, 5]
 
 
-async def test_a_book_has_two_publishers(floors: tuple[RunningServer, RunningServer]) -> None:
-    async with trader(floors[0], "ann") as ann, trader(floors[1], "bob") as bob:
+async def test_two_nodes_publish_to_one_book(cluster: list[Node]) -> None:
+    async with trader(cluster[0], "ann") as ann, trader(cluster[1], "bob") as bob:
         for price, publisher in enumerate((ann, bob, bob, ann, bob), 1):
             data = {"bids": [[str(price), "1"]], "asks": []}
             answer = await publisher.call(
@@ -80,27 +77,31 @@ async def test_a_book_has_two_publishers(floors: tuple[RunningServer, RunningSer
             assert [price for price, _ in bids] == ["5", "4", "3", "2", "1"]
 
 
-async def test_what_is_said_in_a_session_is_heard_at_both_nodes(
-    floors: tuple[RunningServer, RunningServer],
+async def test_session_messages_reach_both_nodes(
+    cluster: list[Node],
 ) -> None:
     ann, bob = [
-        await RawClient.connect(floor.port, floor.token(user), namespace="/session")
-        for floor, user in zip(floors, ("ann", "bob"), strict=True)
+        await RawClient.connect(node.port, node.token(user), namespace="/session")
+        for node, user in zip(cluster, ("ann", "bob"), strict=True)
     ]
     for member in (ann, bob):
         reply = await member.call("join", {"session_id": "s"}, namespace="/session")
         assert reply["ok"], reply
-    for number, (speaker, other) in enumerate(((ann, bob), (bob, ann), (ann, bob)), 1):
-        said = {"session_id": "s", "data": {"n": number}}
-        sent = await speaker.call("send", said, namespace="/session")
+    for number, (sender, receiver) in enumerate(((ann, bob), (bob, ann), (ann, bob)), 1):
+        request = {"session_id": "s", "data": {"n": number}}
+        sent = await sender.call("send", request, namespace="/session")
         assert (sent["ok"], sent["seq"]) == (True, number)
-        heard = await next_body(other, "message")
-        while heard["seq"] < number:
-            heard = await next_body(other, "message")
-        assert (heard["seq"], heard["id"], heard["data"]) == (number, sent["id"], {"n": number})
-    asked = {"session_id": "s"}
-    told = [await each.call("history", asked, namespace="/session") for each in (ann, bob)]
-    assert told[0] == told[1]
-    assert [each["user_id"] for each in told[0]["messages"]] == ["ann", "bob", "ann"]
+        message = await next_body(receiver, "message")
+        while message["seq"] < number:
+            message = await next_body(receiver, "message")
+        assert (message["seq"], message["id"], message["data"]) == (
+            number,
+            sent["id"],
+            {"n": number},
+        )
+    request = {"session_id": "s"}
+    replies = [await each.call("history", request, namespace="/session") for each in (ann, bob)]
+    assert replies[0] == replies[1]
+    assert [each["user_id"] for each in replies[0]["messages"]] == ["ann", "bob", "ann"]
     for member in (ann, bob):
         member.cut()

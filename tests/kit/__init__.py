@@ -1,1 +1,1 @@
-"""What tests share: a clock that they own, a real server, and a client that can misbehave."""
+"""Shared test equipment: clocks, servers, clients, networks with faults, and rigs."""

@@ -1,4 +1,4 @@
-"""The checksum of a book as the documentation tells a client to compute it."""
+"""Compute the checksum of a book as the documentation prescribes it to clients."""
 
 import zlib
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from decimal import Decimal
 
 
 def checksum(bids: Mapping[str, str], asks: Mapping[str, str]) -> int:
-    """Written after the rule in docs/protocol.md, without a look at the server's."""
+    """Implement the rule in docs/protocol.md, independently of the server."""
     best_bids = sorted(bids.items(), key=lambda level: -Decimal(level[0]))[:10]
     best_asks = sorted(asks.items(), key=lambda level: Decimal(level[0]))[:10]
     words = []

@@ -1,10 +1,10 @@
-"""Marks each test by what it needs, from the parts of the kit that its module imports."""
+"""Mark each test by what it needs, from the parts of the kit that its module imports."""
 
 from collections.abc import Iterator
 
 import pytest
 
-# The quick lane runs what has none of these marks.
+# `tox -e quick` runs the tests without these marks.
 MARKS = {
     "tests.kit.clients.browser": "browser",
     "tests.kit.network.http_proxies": "proxy",
@@ -12,17 +12,18 @@ MARKS = {
     "tests.kit.redis.servers": "redis",
     "tests.kit.server.demo": "processes",
     "tests.kit.server.in_process": "sockets",
+    "tests.kit.server.nodes": "sockets",
     "tests.kit.server.scripted": "sockets",
     "tests.kit.server.workers": "processes",
 }
 FOLDERS = {"chaos": "slow", "journeys": "sockets", "transport": "sockets", "workers": "processes"}
 FIXTURES = {"shared_redis", "sentinel_url", "shards_url"}
-# The backends that the suite of tests/backends runs on, besides memory.
+# The backends of tests/backends, besides memory.
 BACKENDS = {"redis", "sentinel", "shards"}
 
 
 def marks_of(item: pytest.Item) -> Iterator[str]:
-    """The marks that a test gets."""
+    """The marks of a test."""
     for folder in item.path.parts:
         if folder in FOLDERS:
             yield FOLDERS[folder]

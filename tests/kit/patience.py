@@ -1,14 +1,14 @@
-"""How long a test waits for what should simply happen: the wait ends with the event."""
+"""Wait for a condition, with a limit that only a failing test reaches."""
 
 import asyncio
 from collections.abc import Callable
 
-# Nobody waits so long where all is well; a machine that is busy with something else may.
+# A passing test may come close to this only on a busy machine.
 MAX_WAIT_SECONDS = 40.0
 
 
 async def until(condition: Callable[..., object]) -> None:
-    """Wait until something is so; fails the test when it never is."""
+    """Wait until a condition holds; raise TimeoutError if it never does."""
     async with asyncio.timeout(MAX_WAIT_SECONDS):
         while not condition():
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Programs that tests need beside Python: who lacks one is told, and CI may not lack any."""
+"""Find the programs that tests need beside Python; CI must have all of them."""
 
 import os
 import shutil
@@ -7,10 +7,10 @@ import pytest
 
 
 def require_program(name: str) -> str:
-    """Its path; without it the test is skipped, and with CI=true it fails."""
+    """The path of a program; skip the test if it is missing, or fail it with CI=true."""
     path = shutil.which(name)
     if path is None:
-        reason = f"{name} is not installed: this was not tested"
+        reason = f"{name} is not installed: install it to run this test"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)

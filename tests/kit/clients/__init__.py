@@ -1,1 +1,1 @@
-"""Clients for tests: raw, stock, JavaScript, browser, SDK."""
+"""Provide clients for tests: raw, stock, JavaScript, browser and SDK."""

@@ -1,4 +1,4 @@
-"""A real browser, driven through its own debugging protocol."""
+"""Drive a real browser over the Chrome DevTools Protocol."""
 
 import asyncio
 import contextlib
@@ -28,14 +28,14 @@ _FLAGS = (
 
 
 class Page:
-    """One page; `evaluate` runs an expression in it."""
+    """One page of the browser."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._last_id = 0
 
     async def call(self, method: str, **params: object) -> Any:
-        """Call a method of the protocol."""
+        """Call a method of the DevTools protocol; return its result."""
         self._last_id += 1
         await self._socket.send_json({"id": self._last_id, "method": method, "params": params})
         while True:
@@ -57,12 +57,12 @@ class Page:
 
 @contextlib.asynccontextmanager
 async def open_page(url: str, profile: Path) -> AsyncIterator[Page]:
-    """Open a page in Chromium; where there is none the test says so, and with CI=true it fails."""
+    """Open a page in Chromium; without Chromium skip the test, or fail it with CI=true."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         if os.environ.get("CI") == "true":
-            pytest.fail("chromium is not installed, and must be here")
-        pytest.skip("chromium is not installed: nothing was looked at in a browser")
+            pytest.fail("chromium is not installed: install it in CI")
+        pytest.skip("chromium is not installed: install it to run browser tests")
     process = await asyncio.create_subprocess_exec(
         chromium, *_FLAGS, f"--user-data-dir={profile}", url, stderr=asyncio.subprocess.PIPE
     )

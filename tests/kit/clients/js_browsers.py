@@ -1,4 +1,4 @@
-"""Stock JavaScript clients in a process of their own, which report what they have heard."""
+"""Run stock JavaScript clients that follow topics and sessions and report what they received."""
 
 import asyncio
 import contextlib
@@ -23,17 +23,17 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """One client as it is started: a connection for both namespaces."""
+    """The options of one client: one connection for both namespaces."""
 
     user: str
-    # Empty is the default: polling, then upgraded.
+    # Empty is the default: polling, then an upgrade.
     transports: tuple[str, ...] = ()
-    # False goes on by positions alone, as if the server could give nothing back.
+    # False resumes by positions alone, without connection state recovery.
     recovery: bool = True
     session_id: str | None = None
 
     def options(self, secret: str) -> dict[str, object]:
-        """For the process that runs it."""
+        """The options as the Node process expects them."""
         options: dict[str, object] = {
             "recovery": self.recovery,
             "token": token(secret, self.user, [Scope.MARKET_READ, Scope.SESSION_JOIN]),
@@ -45,27 +45,28 @@ class Browser:
         return options
 
     def ledger_key(self, name: str) -> str:
-        """A topic or session as the ledger calls it: a private topic is that of the user."""
+        """The ledger's key of a topic or session: a private topic is keyed by user."""
         return f"{name}@{self.user}" if name in PRIVATE else name
 
 
 def token(secret: str, user: str, scopes: list[Scope]) -> str:
-    """A token that the server takes."""
+    """A valid token for this user."""
     return mint(secret, subject=user, scopes=scopes, clock=SystemClock(), ttl_seconds=3600)
 
 
 class BrowserProcess:
-    """The process that runs them."""
+    """The Node process that runs the clients."""
 
     def __init__(self, process: asyncio.subprocess.Process, browsers: Sequence[Browser]) -> None:
         self._process = process
-        # Each is a socket on `/market` and one on `/session`.
+        # Each client has a socket on `/market` and one on `/session`.
         self._sockets = [browser for browser in browsers for _ in range(2)]
 
     async def report(self, mode: str = "brief") -> list[tuple[Browser, Report]]:
-        """What each socket has come to; `whole`, with all that it heard.
+        """The state of each socket.
 
-        With `begin` everybody is there: nobody comes or goes from then on.
+        `whole` includes every received message. `begin` clears the presence events first:
+        from then on all members are joined.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -75,8 +76,8 @@ class BrowserProcess:
         return list(zip(self._sockets, reports, strict=True))
 
     async def until_settled(self, heads: dict[str, int]) -> None:
-        """Wait until all are connected and stand where the ledger ends."""
-        behind = ["nobody has answered"]
+        """Wait until all sockets are connected and at the heads of the ledger."""
+        behind = ["no report yet"]
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):
                 while behind:
@@ -91,7 +92,7 @@ class BrowserProcess:
 
 
 def is_up_to_date(browser: Browser, report: Report, heads: dict[str, int]) -> bool:
-    """Whether it stands where the ledger ends, in all that it follows."""
+    """Whether the client has reached the head of each topic and session it follows."""
     followed = report["followed"].items()
     return all(seq == heads.get(browser.ledger_key(name), 0) for name, seq in followed)
 
@@ -105,7 +106,7 @@ async def run_browsers(
     topics: Sequence[str],
     sessions: Sequence[str],
 ) -> AsyncIterator[BrowserProcess]:
-    """Start the clients, and end them with the block."""
+    """Run the clients until the block ends."""
     chaos = {
         "url": url,
         "topics": topics,

@@ -1,4 +1,4 @@
-"""Stock JavaScript clients in a process of their own, and what they have seen."""
+"""Run stock JavaScript clients that read one topic and report what they received."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ DEFAULT_TRANSPORTS = ("polling", "websocket")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One client: how often it connected and was had back, and what it was refused and has read."""
+    """The state of one client: connects, recoveries, errors and received trades."""
 
     number: int
     connects: int
@@ -32,13 +32,13 @@ class Report:
 
 
 class Readers:
-    """All clients of the process."""
+    """The Node process that runs the clients."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def reports(self) -> list[Report]:
-        """What each has seen until now."""
+        """The current report of each client."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(b"report\n")
@@ -46,7 +46,7 @@ class Readers:
         return [Report(number, **each) for number, each in enumerate(json.loads(line))]
 
     async def until(self, condition: Callable[[Report], bool]) -> list[Report]:
-        """Wait until this is so for each of them."""
+        """Wait until a condition holds for each client."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + MAX_WAIT_SECONDS
         while not all(map(condition, reports := await self.reports())):
@@ -59,7 +59,7 @@ class Readers:
 async def run_readers(
     url: str, token: str, topic: str, transports: Sequence[Sequence[str]]
 ) -> AsyncIterator[Readers]:
-    """Clients that subscribe to the topic whenever they connect, one for each of these."""
+    """Run one client for each list of transports; each subscribes whenever it connects anew."""
     assert (SCRIPT.parent / "node_modules").is_dir(), "run `npm --prefix tests/js ci` first"
     process = await asyncio.create_subprocess_exec(
         "node",

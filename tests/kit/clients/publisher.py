@@ -1,4 +1,4 @@
-"""A publisher that goes on through whatever happens, and knows what was promised to it."""
+"""Publish numbered trades through any outage, and record the acknowledged ones."""
 
 import asyncio
 import contextlib
@@ -11,12 +11,12 @@ from tests.kit.clients.wire import RawClient
 TOPIC = "TRADES:LEDGER"
 _PAUSE_SECONDS = 0.01
 _RETRY_SECONDS = 0.05
-# What a broken connection, a server that goes, and one that is away look like.
+# Raised by a broken connection, a stopping server and an unreachable one.
 _CONNECTION_ERRORS = (ConnectionError, EOFError, TimeoutError)
 
 
 class Publisher:
-    """Numbers, each published until it is acknowledged."""
+    """Publishes each number until it is acknowledged."""
 
     def __init__(self, port: int, token: str) -> None:
         self.acknowledged: list[str] = []
@@ -53,7 +53,7 @@ class Publisher:
             self.acknowledged.append(number)
 
     async def until_all_received(self, readers: Readers) -> None:
-        """Everybody reads all that was acknowledged so far, once, in order, and knowingly."""
+        """Wait until each reader has every acknowledged trade: once, in order, without a gap."""
         promised = len(self.acknowledged)
         reports = await readers.until(
             lambda each: each.connected and len(each.trades) >= promised - _first_id(each.trades)
@@ -71,7 +71,7 @@ def _first_id(trades: list[str]) -> int:
 
 @contextlib.asynccontextmanager
 async def run_publisher(port: int, token: str) -> AsyncIterator[Publisher]:
-    """Publish while the block runs."""
+    """Publish until the block ends."""
     ledger = Publisher(port, token)
     task = asyncio.get_running_loop().create_task(ledger.run(), name="ledger")
     try:
@@ -79,6 +79,6 @@ async def run_publisher(port: int, token: str) -> AsyncIterator[Publisher]:
     finally:
         task.cancel()
         await asyncio.wait([task])
-        # What has failed other than by being lost is a failure of the test.
+        # Any other exception than a lost connection fails the test.
         with contextlib.suppress(asyncio.CancelledError):
             task.result()

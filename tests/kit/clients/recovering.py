@@ -1,4 +1,4 @@
-"""A client that asks for its connection back, as the stock JavaScript client does."""
+"""Recover a connection by hand, as the stock JavaScript client does."""
 
 import json
 from typing import Any
@@ -11,7 +11,10 @@ Event = tuple[str, Any]
 
 
 class RecoveringClient:
-    """One namespace of one client, over as many connections as it takes."""
+    """One namespace of one client, over any number of connections.
+
+    Socket.IO connection state recovery: CONNECT carries `pid` and the last `offset`.
+    """
 
     def __init__(self, node: RunningServer, user: str, namespace: str, **token: Any) -> None:
         self.node = node
@@ -32,19 +35,19 @@ class RecoveringClient:
         return self.client
 
     async def connect(self, **auth: object) -> list[Event]:
-        """Connect, with what it knows; the events that come between CONNECT and the welcome."""
+        """Open a connection and connect the namespace; return the events before the welcome."""
         await self.open()
         return await self.connect_namespace(**auth)
 
     async def connect_and_cut(self) -> None:
-        """Be back, and cut off again before anything that was missed has come."""
+        """Recover, and cut the connection before reading any missed event."""
         await self.open()
         await self.send_connect({})
         assert self.recovered
         await self.cut()
 
     async def connect_namespace(self, **auth: object) -> list[Event]:
-        """The same on the connection that is there."""
+        """Connect the namespace on the open connection; return the events before the welcome."""
         await self.send_connect(auth)
         missed: list[Event] = []
         while (event := await self.next())[0] != "welcome":
@@ -58,7 +61,10 @@ class RecoveringClient:
         await client.text()
 
     async def send_connect(self, auth: dict[str, object]) -> None:
-        """Send CONNECT, and read its answer: the stock client wants no event before that."""
+        """Send CONNECT and read its reply, which must precede all events.
+
+        Raises PermissionError with the error code if the server refuses it.
+        """
         known = {} if self.pid is None else {"pid": self.pid}
         if self.offset is not None:
             known["offset"] = self.offset
@@ -74,20 +80,20 @@ class RecoveringClient:
         self.sid, self.pid = answer["sid"], answer.get("pid")
 
     async def next(self) -> Event:
-        """The next event; answers on the way are let go."""
+        """The next event; replies in between are dropped."""
         while not (text := await self.wire.text()).startswith(f"42{self.namespace},"):
             assert text == "2" or text.startswith("43"), text
         return self._record(text)
 
     async def call(self, event: str, **payload: object) -> Any:
-        """Ask, and wait for the answer; events in between are let go, but not their offsets."""
+        """Send an event and return its ack; events in between are dropped, their offsets kept."""
         self.wire.send(f"42{self.namespace},7{json.dumps([event, payload])}")
         while not (text := await self.wire.text()).startswith(f"43{self.namespace},7"):
             self._record(text)
         return json.loads(text[text.index("[") :])[0]
 
     async def cut(self) -> None:
-        """Be cut off, and wait until the server knows."""
+        """Abort the connection, and wait until the server has removed the client."""
         [client, self.client] = [self.wire, None]
         client.cut()
         peers = self.node.server.context
@@ -99,3 +105,26 @@ class RecoveringClient:
         if offset and isinstance(offset[-1], str):
             self.offset = offset[-1]
         return event, body
+
+
+async def market_client(
+    node: RunningServer, *topics: str, user: str = "ann", **token: Any
+) -> RecoveringClient:
+    """Connect to `/market` and subscribe to the topics."""
+    client = RecoveringClient(node, user, "/market", **token)
+    assert await client.connect() == []
+    if topics:
+        await client.call("subscribe", topics=list(topics))
+    return client
+
+
+async def publish_trades(node: RunningServer, *ids: int, symbol: str = "A") -> None:
+    """Publish one trade for each id."""
+    for number in ids:
+        trade = {"id": number, "price": "1", "qty": "1", "side": "buy", "ts": 1}
+        await node.server.publishing.publish(f"TRADES:{symbol}", {"trades": [trade]})
+
+
+def trade_ids(events: list[Event]) -> list[int]:
+    """The ids of the trades among these events."""
+    return [body["data"]["trades"][0]["id"] for event, body in events if event == "trades"]

@@ -1,4 +1,4 @@
-"""A member of sessions over a real socket, who forgets nothing of what it hears."""
+"""Connect to `/session` over a real socket, and keep every received event."""
 
 import json
 from typing import Any
@@ -15,14 +15,14 @@ class SessionClient:
         self.client = client
         self.welcome = welcome
         self.events: list[tuple[str, Any]] = []
-        # Numbers of the packets that the server wants to be acknowledged, by notice id.
+        # Ack ids of the packets that the server wants acknowledged, by notice id.
         self.ack_ids: dict[str, int] = {}
 
     @staticmethod
     async def connect(
         node: RunningServer | Workers, user: str, session_id: object = None, **token: Any
     ) -> "SessionClient":
-        """Connect, and join at once where a session is named."""
+        """Connect, and join `session_id` at once if it is given."""
         client = await RawClient.open(node.port)
         await client.text()
         auth = {} if session_id is None else {"session_id": session_id}
@@ -34,7 +34,7 @@ class SessionClient:
         return SessionClient(client, welcome)
 
     async def call(self, event: str, **payload: Any) -> Any:
-        """Send an event and wait for its answer; what comes meanwhile is kept."""
+        """Send an event and return its ack; events in between are kept."""
         self.client.send(f"42/session,7{json.dumps([event, payload])}")
         while True:
             text = await self.client.text()
@@ -43,7 +43,7 @@ class SessionClient:
             self.take_packet(text)
 
     async def next(self, event: str) -> Any:
-        """The next event of this name; others are kept."""
+        """The body of the next event of this name; other events are kept."""
         while True:
             for index, (name, body) in enumerate(self.events):
                 if name == event:
@@ -52,13 +52,13 @@ class SessionClient:
             self.take_packet(await self.client.text())
 
     async def pending_events(self) -> list[tuple[str, Any]]:
-        """What has come until now and nobody asked for, after one more answer."""
-        await self.call("participants", session_id="nobody-is-here")
+        """Take all unread events, after one more round trip."""
+        await self.call("participants", session_id="empty")
         heard, self.events = self.events, []
         return heard
 
     def acknowledge(self, notice_id: str) -> None:
-        """Say that a notice has been seen."""
+        """Acknowledge a notice."""
         self.client.send(f"43/session,{self.ack_ids.pop(notice_id)}[]")
 
     def leave(self) -> None:
@@ -66,7 +66,7 @@ class SessionClient:
         self.client.send("41/session,")
 
     def cut(self) -> None:
-        """Be cut off."""
+        """Abort the connection."""
         self.client.cut()
 
     def take_packet(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""A WebSocket client made of bytes, so that it can send what no library would."""
+"""Speak WebSocket, Engine.IO and Socket.IO byte by byte, to send what no library would."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ _MASK = b"\x01\x02\x03\x04"
 
 
 def masked(payload: bytes, *, first: int = 0x81) -> bytes:
-    """A client's frame; `first` is its first byte."""
+    """A masked client frame (RFC 6455, 5.2); `first` is its first byte."""
     length = len(payload)
     if length < 126:
         head = bytes((first, 0x80 | length))
@@ -23,17 +23,17 @@ def masked(payload: bytes, *, first: int = 0x81) -> bytes:
 
 
 class RawClient:
-    """Speaks Engine.IO and Socket.IO by hand."""
+    """A client without a library."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
-        # The last offset that came with an event.
+        # The last recovery offset that came with an event.
         self.offset: str | None = None
 
     @staticmethod
     async def open(port: int, *, query: str = "", headers: str = "") -> "RawClient":
-        """Do the upgrade; the Engine.IO handshake is still to be read."""
+        """Open a WebSocket; the Engine.IO handshake is still unread."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             (
@@ -56,13 +56,13 @@ class RawClient:
     async def connect(
         port: int, token: str | None, *, namespace: str = "/market", **auth: object
     ) -> "RawClient":
-        """Open, join the namespace and read as far as the welcome."""
+        """Open a connection, connect the namespace and read the welcome."""
         client = await RawClient.open(port)
         try:
             await client.text()
             await client.join(token, namespace=namespace, **auth)
         except BaseException:
-            # A server that does not answer, or says no.
+            # The server does not answer, or refuses.
             client.cut()
             raise
         return client
@@ -70,7 +70,7 @@ class RawClient:
     async def join(
         self, token: str | None, *, namespace: str = "/market", **auth: object
     ) -> dict[str, Any]:
-        """Send CONNECT, without offsets unless they are asked for; the welcome."""
+        """Send CONNECT, without recovery by default; return the welcome."""
         payload = {"recovery": False, **auth}
         if token is not None:
             payload["token"] = token
@@ -86,7 +86,7 @@ class RawClient:
         self.send_bytes(masked(packet.encode()))
 
     def send_bytes(self, data: bytes) -> None:
-        """Send whatever it is; to a server that has hung up it is nothing."""
+        """Send raw bytes; a no-op if the connection is closing."""
         if not self.writer.is_closing():
             self.writer.write(data)
 
@@ -101,7 +101,7 @@ class RawClient:
         return head[0] & 0x0F, await self.reader.readexactly(length)
 
     async def text(self) -> str:
-        """The next text message."""
+        """The next text message; raise ConnectionAbortedError if the server closes."""
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             opcode, payload = await self.frame()
         if opcode == 8:
@@ -110,18 +110,18 @@ class RawClient:
         return payload.decode()
 
     async def event(self) -> tuple[str, Any]:
-        """The next event: its name and its one argument; pings on the way are answered."""
+        """The name and the argument of the next event; answers pings in between."""
         while (text := await self.text()) == "2":
             self.send("3")
         assert text.startswith("42"), text
         event, body, *offset = json.loads(text[text.index("[") :])
         if offset:
-            # As the stock client does: the last argument of an event, where that is text.
+            # The stock client takes the last argument, if it is a string, as the offset.
             [self.offset] = offset
         return event, body
 
     async def call(self, event: str, payload: object, *, namespace: str = "/market") -> Any:
-        """Send an event with an ack and read the answer; events in between are let go."""
+        """Send an event and return its ack; events in between are dropped."""
         self.send(f"42{namespace},7{json.dumps([event, payload])}")
         while True:
             text = await self.text()
@@ -129,7 +129,7 @@ class RawClient:
                 return json.loads(text[text.index("[") :])[0]
 
     async def until_closed(self) -> bytes:
-        """Wait until the server has closed the connection; what came before."""
+        """Wait until the server closes the connection; return the unread bytes."""
         rest = b""
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             try:
@@ -141,19 +141,18 @@ class RawClient:
         return rest
 
     def pause_reading(self) -> None:
-        """Let what the server sends pile up."""
+        """Stop reading, so that the server's data piles up."""
         cast(asyncio.Transport, self.writer.transport).pause_reading()
 
     def resume_reading(self) -> None:
-        """Take it again."""
         cast(asyncio.Transport, self.writer.transport).resume_reading()
 
     def cut(self) -> None:
-        """Be gone without a word."""
+        """Abort the TCP connection."""
         self.writer.transport.abort()
 
     async def close(self) -> None:
-        """Close the TCP connection as a client does that exits."""
+        """Close the TCP connection as an exiting client does."""
         self.writer.close()
         with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()

@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own, and the certificates that it gives."""
+"""Issue certificates from a certificate authority of the test."""
 
 import datetime as dt
 import ipaddress
@@ -13,7 +13,7 @@ _DAY = dt.timedelta(days=1)
 
 
 class CertificateAuthority:
-    """Known to nobody but to those who have its file."""
+    """A private certificate authority; `file` is its certificate."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder = folder
@@ -28,7 +28,7 @@ class CertificateAuthority:
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def certificate(self, name: str, *addresses: str) -> tuple[Path, Path]:
-        """The files of a certificate for these addresses, and of its key."""
+        """Issue a certificate for these addresses; return the files of it and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.IPAddress(ipaddress.ip_address(each)) for each in addresses]
         certificate = (

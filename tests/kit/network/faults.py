@@ -1,4 +1,4 @@
-"""Chaos by the dice: faults of the network in an order that follows from a seed."""
+"""Apply network faults in an order that follows from a seed."""
 
 import asyncio
 from collections import Counter
@@ -11,7 +11,7 @@ from tests.kit.network.tcp_proxy import Connection, Direction, Proxy
 
 
 class Fault(StrEnum):
-    """What may happen to a connection, or to the way to the server."""
+    """A fault of one connection or of the whole proxy."""
 
     CUT = "cut"
     RESET = "reset"
@@ -27,12 +27,12 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One fault: when, after the one before, for how long, and what else it needs to know."""
+    """One fault of a plan, with its parameters."""
 
     after_seconds: float
     fault: Fault
     duration_seconds: float
-    # Which connection, as a part of the list from 0 to 1.
+    # Selects the connection: a fraction of the list, from 0 to 1.
     target: float
     direction: Direction
     byte_count: int
@@ -46,7 +46,7 @@ def plan(
     pause_seconds: tuple[float, float] = (0.1, 0.5),
     duration_seconds: tuple[float, float] = (0.1, 0.5),
 ) -> list[Step]:
-    """The same steps for the same seed; each fault once before any comes again."""
+    """The steps of a seed; each fault occurs once before any repeats."""
     dice = Random(seed)
     steps: list[Step] = []
     while len(steps) < count:
@@ -65,7 +65,7 @@ def plan(
 
 
 class Chaos:
-    """Does to a proxy what the plan says; `done` counts what really happened."""
+    """Applies a plan to a proxy; `counts` has the faults that took effect."""
 
     def __init__(self, proxy: Proxy, steps: Sequence[Step]) -> None:
         self.counts: Counter[Fault] = Counter()
@@ -73,14 +73,14 @@ class Chaos:
         self._steps = steps
 
     async def run(self) -> None:
-        """All steps, one after the other; afterwards the network is well."""
+        """Apply all steps in order, then restore the network."""
         try:
             for step in self._steps:
                 await asyncio.sleep(step.after_seconds)
                 await self._apply(step)
         finally:
             await self._proxy.accept()
-            # What was swallowed is gone: such a connection can only end.
+            # A blackholed connection has lost data, and must not continue.
             self._proxy.reset_all()
 
     async def _apply(self, step: Step) -> None:

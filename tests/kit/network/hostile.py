@@ -1,4 +1,4 @@
-"""A corpus of hostile input: bytes that a server must answer by closing the connection."""
+"""List hostile inputs: bytes that a server must answer by closing the connection."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ MAX_MESSAGE_BYTES = 65536
 
 @dataclass(frozen=True, slots=True)
 class HostileInput:
-    """What a client sends after the upgrade, already masked, and when it is wrong."""
+    """Masked bytes that a client sends, and the connection states in which they are invalid."""
 
     name: str
     wire: bytes

@@ -1,4 +1,4 @@
-"""Real proxies with the configurations that the examples give, at ports of the test's own."""
+"""Run HAProxy and nginx with the example configurations, on free ports."""
 
 import contextlib
 import socket
@@ -17,12 +17,12 @@ COMMANDS = {
 }
 
 
-# Nobody is given a port that somebody else was given and does not listen at yet.
+# A returned port is never returned again: its user may not listen yet.
 _used_ports: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nobody listens at; connections to it are refused until somebody does."""
+    """A port without a listener; connections to it are refused."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
@@ -33,14 +33,14 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def run_proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
-    """Run it in front of these ports until the block ends; the port where it listens."""
+    """Run a proxy in front of these ports until the block ends; yield its own port."""
     path = require_program(name)
     file, flags = COMMANDS[name]
     port = free_port()
     text = (EXAMPLES / file).read_text()
-    for stands, stand_in in zip((8000, 8001, 8002), (port, *nodes), strict=True):
-        assert f"127.0.0.1:{stands}" in text
-        text = text.replace(f"127.0.0.1:{stands}", f"127.0.0.1:{stand_in}")
+    for example_port, own_port in zip((8000, 8001, 8002), (port, *nodes), strict=True):
+        assert f"127.0.0.1:{example_port}" in text
+        text = text.replace(f"127.0.0.1:{example_port}", f"127.0.0.1:{own_port}")
     if name == "nginx":
         (folder / "logs").mkdir()
         text = f"pid {folder}/nginx.pid;\nerror_log stderr crit;\n" + text.replace(
@@ -60,7 +60,7 @@ def run_proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.01)
-        assert process.poll() is None, f"{name} does not start"
+        assert process.poll() is None, f"{name} does not start: check {config}"
         yield port
     finally:
         process.terminate()

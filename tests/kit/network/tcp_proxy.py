@@ -1,4 +1,4 @@
-"""A TCP proxy that does to connections what networks do."""
+"""Forward TCP connections through a proxy that injects network faults."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-# At most so much of what one side sent is held while the other does not read.
+# The read limit of each stream: what the proxy buffers for a side that does not read.
 BUFFER_BYTES = 64 * 1024
 SLICES_PER_SECOND = 50
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -28,21 +28,20 @@ BOTH_DIRECTIONS = (Direction.UP, Direction.DOWN)
 
 
 class Pipe:
-    """One direction, and what is wrong with it; each fault may be set and cleared at any time."""
+    """One direction of a connection; its faults may change at any time."""
 
     def __init__(self) -> None:
-        # Every chunk is held up for so long.
         self.delay_seconds = 0.0
-        # No more than this passes; 0 is no limit.
+        # 0 is no limit.
         self.bytes_per_second = 0
-        # What comes is read, and goes nowhere.
+        # Data is read and dropped.
         self.is_blackholed = False
-        # So much still passes, and then the connection is cut.
+        # The connection is cut after this many more bytes.
         self.bytes_left: int | None = None
         self.passed_bytes = 0
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Pass on what comes, and its end; true if the connection is to be cut here."""
+        """Forward data and EOF; return True if the connection must be cut now."""
         while chunk := await reader.read(self._chunk_bytes()):
             if self.delay_seconds:
                 await asyncio.sleep(self.delay_seconds)
@@ -71,7 +70,7 @@ class Pipe:
 
 
 class Connection:
-    """A client's connection, the proxy's own to the server, and both ways between them."""
+    """A client's connection, the proxy's connection to the server, and both directions."""
 
     def __init__(self, client: Streams, server: Streams) -> None:
         self.up = Pipe()
@@ -82,49 +81,48 @@ class Connection:
         self._tasks: list[asyncio.Task[None]] = []
 
     def pipe(self, direction: Direction) -> Pipe:
-        """One of its directions."""
         return self.up if direction is Direction.UP else self.down
 
     def cut(self) -> None:
-        """Close it on both sides, as a server or a phone does that goes away."""
+        """Close both sides, as a stopping server or client does."""
         for writer in self._writers:
             writer.close()
         self._stop()
 
     def reset(self) -> None:
-        """Close it on both sides with RST."""
+        """Close both sides with RST."""
         for writer in self._writers:
             _reset(writer)
         self._stop()
 
     def cut_after(self, byte_count: int, direction: Direction = Direction.DOWN) -> None:
-        """Let so many bytes pass one way and then cut: with 1, in the middle of a frame."""
+        """Cut after forwarding this many bytes; 1 cuts in the middle of a frame."""
         self.pipe(direction).bytes_left = byte_count
 
     def blackhole(self, *directions: Direction) -> None:
-        """Swallow what comes, both ways or one, and leave the sockets open."""
+        """Drop all data, in both directions by default, and keep the sockets open."""
         for way in directions or BOTH_DIRECTIONS:
             self.pipe(way).is_blackholed = True
 
     def half_close(self, direction: Direction) -> None:
-        """Say that nothing more comes this way; the other one goes on."""
+        """Send EOF in one direction; the other one stays open."""
         self.pipe(direction).is_blackholed = True
         writer = self._writers[1 if direction is Direction.UP else 0]
         if not writer.is_closing():
             writer.write_eof()
 
     def delay(self, seconds: float, *directions: Direction) -> None:
-        """Hold up every chunk for so long; 0 is no more."""
+        """Delay every chunk; 0 ends the delay."""
         for way in directions or BOTH_DIRECTIONS:
             self.pipe(way).delay_seconds = seconds
 
     def throttle(self, bytes_per_second: int, *directions: Direction) -> None:
-        """Let no more than this pass; 0 is no limit."""
+        """Limit the byte rate; 0 is no limit."""
         for way in directions or BOTH_DIRECTIONS:
             self.pipe(way).bytes_per_second = bytes_per_second
 
     async def forward(self) -> None:
-        """Carry both ways until both have ended."""
+        """Forward both directions until both have ended."""
         async with asyncio.TaskGroup() as group:
             for pipe, source, sink in (
                 (self.up, self._client[0], self._server[1]),
@@ -143,7 +141,7 @@ class Connection:
             if await pipe.forward(reader, writer):
                 self.cut()
         except OSError:
-            # One side was reset: the other is to know it.
+            # One side was reset: reset the other one too.
             self.reset()
 
     def _stop(self) -> None:
@@ -153,20 +151,20 @@ class Connection:
 
 
 class Proxy:
-    """Listens on a port of its own for a server that may change its port or be away."""
+    """Listens for a server that may change its port or be down."""
 
     def __init__(self, upstream_port: int, *, host: str = "127.0.0.1") -> None:
         self.upstream_port = upstream_port
         self.connections: list[Connection] = []
         self.accepted_count = 0
-        # Asked where each new connection goes, if that is not always the same.
+        # Chooses the upstream port of each new connection, instead of `upstream_port`.
         self.choose_port: Callable[[], int] | None = None
-        # Told of each new connection, before a byte has passed: to make it a bad one.
+        # Called with each new connection before the first byte, to set its faults.
         self.on_connection: Callable[[Connection], None] | None = None
         self._host = host
         self._server: asyncio.Server | None = None
         self._serving = asyncio.TaskGroup()
-        # Bound and never listening: keeps the port while connections are refused.
+        # Bound but never listening: reserves the port while connections are refused.
         self._port_holder = _bind(host, 0)
         self.port: int = self._port_holder.getsockname()[1]
 
@@ -188,11 +186,10 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
         return f"http://{self._host}:{self.port}"
 
     async def accept(self) -> None:
-        """Take new connections, as from the start."""
+        """Accept new connections again."""
         if self._server is None:
             listener = _bind(self._host, self.port)
             self._server = await asyncio.start_server(
@@ -200,7 +197,7 @@ class Proxy:
             )
 
     def refuse(self) -> None:
-        """Refuse new connections, as a port does that nobody listens on."""
+        """Refuse new connections, as a port without a listener does."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -241,7 +238,7 @@ class Proxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    # One that is closed already has no socket, or one with nothing to set.
+    # A closed writer has no socket, or one without options.
     end = writer.get_extra_info("socket")
     if end is not None:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""`floorcast serve --demo` as a process of its own, started as a new user starts it."""
+"""Run `floorcast serve --demo` as a process, as a new user does."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from tests.kit.patience import MAX_WAIT_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demo printed, and the process."""
+    """The demo's process and what it printed."""
 
     url: str
     tokens: dict[str, str]
@@ -24,7 +24,7 @@ class Demo:
 
 
 def environ_without_settings() -> dict[str, str]:
-    """The environment, with nothing of ours in it."""
+    """The environment without Floorcast's settings."""
     return {key: each for key, each in os.environ.items() if not key.startswith("FLOORCAST_")}
 
 

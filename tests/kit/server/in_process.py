@@ -1,4 +1,4 @@
-"""A real server on a real port, inside the test's own loop."""
+"""Run a real server on a real port, inside the test's event loop."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -23,7 +23,7 @@ PRICE = {"bid": "1.00", "ask": "1.02", "last": "1.01", "volume": "5"}
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """The server, where it listens, and the clock that it lives by."""
+    """A server, its address and its clock."""
 
     server: Server
     host: str
@@ -36,10 +36,10 @@ class RunningServer:
 
     @property
     def sessions(self) -> Sessions:
-        """What the server knows of sessions, where it is alone."""
-        assembly = self.server.presence
-        assert isinstance(assembly, MemoryPresence)
-        return assembly.sessions
+        """The sessions of a server with the memory broker."""
+        presence = self.server.presence
+        assert isinstance(presence, MemoryPresence)
+        return presence.sessions
 
     def token(
         self,
@@ -53,7 +53,7 @@ class RunningServer:
         audience: str = "floorcast",
         secret: str = SECRET,
     ) -> str:
-        """A token that the server takes, unless something in it is wrong on purpose."""
+        """A token, valid unless an argument makes it invalid."""
         return mint(
             secret,
             subject=user,
@@ -67,18 +67,18 @@ class RunningServer:
         )
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, and let the server see it."""
+        """Advance the clock and run the server's timers."""
         self.clock.advance(seconds)
         self.server.tick()
 
     def residue(self) -> dict[str, int]:
-        """What the server holds for clients; all zero when nobody is there."""
+        """How much the server holds for clients; all zero without clients."""
         server = self.server
         return {
             "sockets": server.sockets.connection_count,
             "registry": len(server.registry),
-            "peers": len(server.context.clients()),
-            "places": server.connection_limits.open_count,
+            "clients": len(server.context.clients()),
+            "slots": server.connection_limits.open_count,
             "counted": server.connection_limits.tracked_count(),
             "subscriptions": len(server.subscriptions),
             "channels": server.hub.topic_count,
@@ -90,7 +90,7 @@ class RunningServer:
         }
 
     async def until_polled(self) -> None:
-        """Wait until a poll of some client's waits at the server."""
+        """Wait until a client's poll request is waiting at the server."""
         await until(
             lambda: any(
                 isinstance(each.carrier, PollingCarrier) and each.carrier.has_waiting_poll
@@ -99,7 +99,7 @@ class RunningServer:
         )
 
     async def until_empty(self) -> None:
-        """Wait until nothing is left of any client."""
+        """Wait until the server holds nothing for any client."""
         try:
             await until(lambda: not any(self.residue().values()))
         except TimeoutError:
@@ -113,7 +113,7 @@ async def running(
     feed: Feed | None = None,
     clock: ManualClock | None = None,
 ) -> AsyncIterator[RunningServer]:
-    """Start a server; settings are named as in a file: `limits.connections`."""
+    """Run a server; settings are named as in a file: `limits.connections`."""
     clock = clock or ManualClock()
     flags = dict(settings or {})
     if not {"auth.public_key_file", "auth.jwks_url", "auth.secret"} & flags.keys():
@@ -121,5 +121,5 @@ async def running(
     flags.setdefault("server.port", 0)
     loaded = load_settings(flags=flags)
     app = create_app(loaded, clock=clock, feed=feed)
-    async with run_app(app, loaded, open_listener(loaded)) as place:
-        yield RunningServer(app[SERVER], "127.0.0.1", int(place.url.rpartition(":")[2]), clock)
+    async with run_app(app, loaded, open_listener(loaded)) as address:
+        yield RunningServer(app[SERVER], "127.0.0.1", int(address.url.rpartition(":")[2]), clock)

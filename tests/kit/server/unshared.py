@@ -1,4 +1,4 @@
-"""`floorcast` whose workers may share nothing: what is true of processes needs no Redis to show."""
+"""Run `floorcast` with several workers and no Redis, for tests about processes only."""
 
 import sys
 from unittest.mock import patch

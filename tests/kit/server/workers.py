@@ -1,4 +1,4 @@
-"""`floorcast serve` as processes of their own, with one worker or several."""
+"""Run `floorcast serve` as a process with one or several workers."""
 
 import contextlib
 import re
@@ -21,7 +21,7 @@ from tests.kit.server.in_process import ALL_SCOPES, SECRET
 
 @dataclass(slots=True)
 class Workers:
-    """The supervisor's process, what it printed, and what it logs."""
+    """The supervisor's process, its output and its log."""
 
     process: "subprocess.Popen[str]"
     url: str = ""
@@ -33,13 +33,13 @@ class Workers:
         return int(self.url.rpartition(":")[2])
 
     def pids(self) -> set[int]:
-        """The processes of the workers."""
+        """The process ids of the workers."""
         pid = self.process.pid
         tasks = Path(f"/proc/{pid}/task").glob("*/children")
         return {int(each) for task in tasks for each in task.read_text().split()}
 
     def until_logged(self, text: str, times: int = 1) -> None:
-        """Wait until so many lines of the log have this in them."""
+        """Wait until `times` lines of the log contain a text."""
         give_up_at = time.monotonic() + MAX_WAIT_SECONDS
         while sum(text in line for line in self.logged) < times:
             assert time.monotonic() < give_up_at, self.logged
@@ -47,15 +47,15 @@ class Workers:
 
     @staticmethod
     def token(user: str = "ann", scopes: Iterable[Scope] = ALL_SCOPES) -> str:
-        """A token that they take."""
+        """A valid token."""
         return mint(SECRET, subject=user, scopes=scopes, clock=SystemClock(), ttl_seconds=3600)
 
 
 @contextlib.contextmanager
 def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Workers]:
-    """Run so many on a free port until the block ends.
+    """Run `count` workers on a free port until the block ends.
 
-    Without a `BROKER__URL` in the environment each has a market of its own.
+    Without a `BROKER__URL` in the environment each worker has its own market.
     """
     shared = environ is not None and "FLOORCAST_BROKER__URL" in environ
     process = subprocess.Popen(
