@@ -1,7 +1,7 @@
-"""The clients of one server in two processes: some are watched closely, most only count, cheaply.
+"""Run the clients of one server in two processes: timed ones, and cheap ones that only count.
 
-Reading each message as it comes costs a client here as much as sending it costs a good server. So
-those that only count nap and read several at once, which would spoil the ages that the others tell.
+Reading each message on arrival costs a client as much as sending it costs a fast server. Counting
+clients therefore sleep and read several messages at once, which would falsify measured ages.
 """
 
 from contextlib import ExitStack
@@ -13,7 +13,7 @@ CONCURRENT_CONNECTS = 64
 
 
 class Audience:
-    """Answers like one load; times and shares of the CPU are those of both processes together."""
+    """Both load processes as one; CPU times are sums."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Audience:
         with ExitStack() as started:
             self._timed = started.enter_context(peer.load(*flags, module=module))
             self._all = [self._timed]
-            # Where everybody is timed, nobody only counts.
+            # If every client is timed, there is no counting process.
             if timed_every > 1:
                 self._all.append(
                     started.enter_context(peer.load(*flags, "--counting", module=module))
@@ -50,38 +50,38 @@ class Audience:
         self._processes.close()
 
     def open(self) -> None:
-        """Let all clients connect and subscribe."""
+        """Connect and subscribe all clients."""
         self._ask("open", CONCURRENT_CONNECTS)
 
     def record(self) -> float:
-        """Forget what came until now; says the CPU time used."""
+        """Restart the measurement; return the CPU time used so far."""
         return float(sum(each["cpu"] for each in self._ask("record")))
 
     def drain(self, published: int, seconds: int) -> dict[str, Any]:
-        """Wait until all of so many messages have come, or no more do, for at most so long."""
+        """Wait up to `seconds` for all published messages, or until no more come."""
         return self._merge(self._ask("drain", published, seconds))
 
     def figures(self) -> dict[str, Any]:
-        """What came since `record`."""
+        """The figures since `record`."""
         return self._merge(self._ask("figures"))
 
     def pause_reading(self, clients: int) -> None:
-        """So many, evenly chosen among all, stop reading."""
+        """Stop reading in this many clients, chosen evenly."""
         self._timed.ask(f"stop {clients}")
 
     def resume_reading(self) -> dict[str, Any]:
-        """They come back; says how fresh their data is a second later."""
+        """Read again; return how fresh the data is a second later."""
         return self._timed.ask("read_again")
 
     def _ask(self, *words: object) -> list[dict[str, Any]]:
-        """Everybody at once."""
+        """Send a command to both processes at once; return their replies."""
         for process in self._all:
             process.send(" ".join(map(str, words)))
         return [process.read_reply() for process in self._all]
 
     @staticmethod
     def _merge(answers: list[dict[str, Any]]) -> dict[str, Any]:
-        """The ages of those that are watched, the counts of everybody."""
+        """Merge the replies: ages of the timed clients, counts of all."""
         sums = {
             key: sum(each[key] for each in answers) for key in ("came", "merged", "lost", "cpu")
         }

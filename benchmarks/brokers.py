@@ -1,8 +1,8 @@
-"""How many messages a second one node publishes through each broker, and what each of them costs.
+"""Measure the publish rate and the CPU cost of each broker on one node.
 
-`--waiting` tasks publish at the same time, each to a topic of its own and one message after the
-other, as feeds and clients do; every message is heard again by the node. Redis runs beside it, as
-a process of its own on a private socket, and keeps nothing on disk.
+`--waiting` tasks publish at the same time, each to its own topic and one message after the other,
+as feeds and clients do; the node receives every message again. Redis runs as a separate process
+on a private socket, without persistence.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BROKERS = ("memory", "redis", "redis, kept", "redis, heard")
 
 
 async def run_publishers(broker: Broker, arguments: argparse.Namespace, name: str) -> Figures:
-    """One round; the first messages warm everything up and do not count."""
+    """Run one round; the first messages warm up and do not count."""
     heard = 0
 
     def hear(entry: Entry) -> None:
@@ -69,7 +69,7 @@ async def run_publishers(broker: Broker, arguments: argparse.Namespace, name: st
 
 
 def measure(name: str, arguments: argparse.Namespace) -> Figures:
-    """One round with a fresh broker, and where it is Redis a fresh one of that."""
+    """Run one round with a fresh broker, and a fresh Redis if it needs one."""
     if name == "memory":
         return uvloop.run(run_publishers(MemoryBroker(SystemClock(), epoch="e"), arguments, name))
     with tempfile.TemporaryDirectory() as folder:

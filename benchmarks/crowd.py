@@ -1,6 +1,6 @@
-"""Many raw WebSocket clients in one process, cheap enough not to be what is measured.
+"""Run many raw WebSocket clients in one process, cheaply enough not to distort a measurement.
 
-Speaks just enough Engine.IO and Socket.IO to join, ask for one thing and stay.
+They speak just enough Engine.IO and Socket.IO to connect, send one event and stay.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ import jwt
 
 PING = b"\x81\x012"
 TIMEOUT_SECONDS = 120.0
-# Of every server that is measured here and looks at tokens at all.
+# The secret of every measured server that checks tokens.
 SECRET = "a secret of the benchmarks that is long enough"
-# An Ethernet's, with some room for a tunnel; and what a system gives that is short of memory.
+# Ethernet with room for a tunnel, and the receive buffer of a system short of memory.
 FAR_SEGMENT_BYTES = 1400
 FAR_WINDOW_BYTES = 64 * 1024
 _MASK = b"\x01\x02\x03\x04"
 
 
 def masked(payload: bytes) -> bytes:
-    """One client text frame."""
+    """One masked text frame (RFC 6455, 5.2)."""
     length = len(payload)
     head = (
         bytes((0x81, 0x80 | length))
@@ -38,7 +38,7 @@ def masked(payload: bytes) -> bytes:
 
 
 class PoolClient(asyncio.Protocol, ABC):
-    """Joins, sends its first event, answers pings, and leaves the rest to its kind."""
+    """Connects, sends its first event and answers pings; subclasses consume the rest."""
 
     __slots__ = ("_first", "_rest", "_step", "pool", "transport")
 
@@ -50,7 +50,7 @@ class PoolClient(asyncio.Protocol, ABC):
 
     @abstractmethod
     def consume(self, data: bytes) -> bytes:
-        """Look at what came; give back the end of it that is to stand before the next read."""
+        """Consume received data; return the tail to prepend to the next read."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -67,7 +67,7 @@ class PoolClient(asyncio.Protocol, ABC):
         if self._step == 3:
             before = len(self._rest)
             data = self._rest + data
-            # Only bytes that the last read could not have shown: two pongs for one ping are forged.
+            # Search only bytes that the last read could not have completed: a second pong is an error.
             if data.find(PING, max(0, before - len(PING) + 1)) >= 0:
                 self.transport.write(masked(b"3"))
             self._rest = self.consume(data)
@@ -88,13 +88,13 @@ class PoolClient(asyncio.Protocol, ABC):
 
 
 class ClientPool(ABC):
-    """All clients of this process."""
+    """All clients of this process, connected with limited concurrency."""
 
     def __init__(
         self, port: int, token: str, *, namespace: str = "/market", far: bool = False
     ) -> None:
         self.namespace = namespace
-        # What lets a client in begins as what asks for it.
+        # The CONNECT reply starts like the CONNECT packet.
         self.connected_prefix = f"40{namespace},".encode()
         self.ack_prefix = f"43{namespace},0".encode()
         self._claims = jwt.decode(token, options={"verify_signature": False}) if token else {}
@@ -108,7 +108,7 @@ class ClientPool(ABC):
         self._target = 0
 
     def connect_packet(self) -> bytes:
-        """What one more client joins with: a token of its own, as no two users have the same."""
+        """The CONNECT packet of the next client, with its own token as for real users."""
         claims = self._claims | {"jti": str(next(self._numbers))}
         return self.connected_prefix + json.dumps({"token": jwt.encode(claims, SECRET)}).encode()
 
@@ -117,7 +117,7 @@ class ClientPool(ABC):
         """A new client."""
 
     async def open(self, count: int, concurrency: int) -> None:
-        """Connect so many clients and have their first events answered, a few at a time."""
+        """Connect `count` clients, a few at a time, until each has the reply to its first event."""
         loop = asyncio.get_running_loop()
         self._target = len(self.joined) + count
         self._all_joined.clear()
@@ -132,11 +132,11 @@ class ClientPool(ABC):
             await self._all_joined.wait()
 
     async def _far_socket(self) -> socket.socket:
-        """A connection with the segments of a real network, and a window that does not grow.
+        """A connection with the segment size of a real network and a fixed receive window.
 
-        The kernel sizes a server's send buffer by the segments, and the client's by how fast it
-        reads. On plain loopback they take 4 MB or more for a client that stops; here 0.1 to 1 MB,
-        depending on congestion control.
+        The kernel sizes a server's send buffer by segment size, and the client's by its read rate.
+        On plain loopback they buffer 4 MB or more for a client that stops reading; here 0.1 to
+        1 MB, depending on congestion control.
         """
         sock = socket.socket()
         sock.setblocking(False)
@@ -152,7 +152,7 @@ class ClientPool(ABC):
             self._all_joined.set()
 
     def on_lost(self, client: PoolClient) -> None:
-        """Whoever waits for clients to join is told."""
+        """Count a lost client, and release `open`."""
         self.lost += 1
         self._slots.release()
         self._all_joined.set()

@@ -1,4 +1,4 @@
-"""One room, 1,000 clients, 200 messages flat out: deliveries a second, side by side."""
+"""Compare deliveries per second: one room, 1,000 clients, 200 messages without a pause."""
 
 import time
 from functools import partial
@@ -7,18 +7,18 @@ from typing import Any
 from benchmarks.processes import Peer, available, load_average, report
 from benchmarks.rounds import Figures, argument_parser, check_at_least, medians, run_rounds
 
-# What the publisher does between two messages; only without a pause can messages be joined.
+# What the publisher does between two messages; messages are joined only without a loop turn.
 MODES = {"yes": {"flat": "flat out"}, "no": {"turn": "a loop turn each"}}
 MODES["both"] = MODES["yes"] | MODES["no"]
-# The goal is about this size; a smaller run is for trying things out.
+# The goal applies to this size; smaller runs are for trials.
 CLIENTS, MESSAGES, GOAL = 1000, 200, 8.0
 
 
 def measure(name: str, clients: int, messages: int, mode: str) -> Figures:
-    """One round with a fresh server and fresh clients."""
+    """Run one round with a fresh server and fresh clients."""
     with Peer(name) as peer, peer.load() as load:
         load.ask(f"open {clients} 64")
-        # A round that does not count warms both sides up.
+        # The first round warms up both sides and does not count.
         for counted in (max(1, messages // 10), messages):
             load_before = load.ask(f"expect {counted}")["cpu"]
             peer.send(f"publish {counted} {mode}")

@@ -1,4 +1,4 @@
-"""5,000 idle subscribed connections on one process: memory and CPU for each, side by side."""
+"""Compare memory and CPU per connection: 5,000 idle subscribed connections on one process."""
 
 import time
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from benchmarks.processes import Peer, available, load_average, report
 from benchmarks.rounds import Figures, argument_parser, check_at_most, medians, run_rounds
 
-# Goals are about this many; a smaller run is for trying things out.
+# The goals apply to this size; smaller runs are for trials.
 CLIENTS = 5000
 GOAL_KB, GOAL_CPU = 24.0, 0.7
 
 
 def measure(name: str, clients: int) -> Figures:
-    """One round with a fresh server."""
+    """Run one round with a fresh server."""
     with Peer(name) as peer, peer.load() as load:
-        # The first connections pay for what is imported and cached once.
+        # The first connections pay for one-time imports and caches.
         warm = load.ask("open 50 16")
         before = peer.ask("stats")
         opened = load.ask(f"open {clients} 64")

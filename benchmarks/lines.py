@@ -1,4 +1,4 @@
-"""Commands come as lines on stdin, answers go as lines of JSON to stdout."""
+"""Read commands as lines from stdin, and write replies as JSON lines to stdout."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 
 def reply(**body: object) -> None:
-    """One answer."""
+    """Write one reply."""
     print(json.dumps(body), flush=True)
 
 

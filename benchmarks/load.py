@@ -1,6 +1,6 @@
-"""The load of throughput: clients that count what they receive.
+"""Run the throughput load: clients that count received messages.
 
-Moments are CLOCK_MONOTONIC, which all processes of a machine share.
+Times are CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
 import argparse
@@ -13,16 +13,16 @@ import uvloop
 from benchmarks.crowd import TIMEOUT_SECONDS, ClientPool, PoolClient
 from benchmarks.lines import commands, reply
 
-# Not the event's name: heartbeats carry that too, and are not deliveries.
+# Not the event name: heartbeats have that too, and are not deliveries.
 MARKER = b'"type":"update"'
-# While it counts, the load sleeps this long between two looks at its sockets, so that one read
-# takes several messages. It ends a run late by no more, and costs far less than it measures.
+# While counting, the load sleeps this long between reads, so that one read takes several messages.
+# A run ends at most this late, and the load costs far less than the server.
 NAP_SECONDS = 0.002
 _NEVER = 1 << 60
 
 
 class Client(PoolClient):
-    """Counts price events by their first bytes."""
+    """Counts price events by a marker."""
 
     __slots__ = ("_load", "count")
 
@@ -35,12 +35,12 @@ class Client(PoolClient):
         self.count += data.count(MARKER)
         if self.count >= self._load.expected:
             self._load.on_done(self)
-        # A marker may be split between two reads; one byte less cannot be counted twice.
+        # A marker may be split between two reads; a tail one byte shorter is never counted twice.
         return data[-len(MARKER) + 1 :]
 
 
 class Load(ClientPool):
-    """Clients that wait for a number of messages each."""
+    """Clients that each wait for a number of messages."""
 
     def __init__(self, port: int, token: str, topics: list[str]) -> None:
         super().__init__(port, token)
@@ -56,12 +56,12 @@ class Load(ClientPool):
         return client
 
     def on_lost(self, client: PoolClient) -> None:
-        """A figure with fewer clients than it says would be a lie: whoever waits is told."""
+        """End the run: figures for fewer clients would be wrong."""
         super().on_lost(client)
         self._finished.set()
 
     def expect(self, messages: int) -> None:
-        """Begin to count: so many for each client."""
+        """Start counting up to this many messages per client."""
         for client in self.clients:
             client.count = 0
         self._waiting = set(self.clients)
@@ -81,7 +81,7 @@ class Load(ClientPool):
             self._finished.set()
 
     async def until_finished(self) -> float:
-        """The moment at which the last client had its last message."""
+        """Wait until every client has all its messages; return the time."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await self._finished.wait()
         return time.monotonic()

@@ -1,9 +1,9 @@
-"""A market: 1,000 clients, each with 20 of 500 symbols, and 5,000 updates a second, side by side.
+"""Compare a market: 1,000 clients, each with 20 of 500 symbols, 5,000 updates per second.
 
-Every symbol has 40 listeners, and 50 updates are published every 10 ms, which makes 200,000
-deliveries a second. The publisher stops when its time is over, whatever is out by then; who cannot
-keep up shows it in `of those due`. Lag counts from the call that publishes, and is judged by 50 of
-the clients, the others only count; how late that call was itself is `publisher late`.
+Every symbol has 40 subscribers, and 50 updates are published every 10 ms: 200,000 deliveries per
+second. The publisher stops when its time is over; a server that cannot keep up has a lower share
+`of those due`. Lag counts from the publishing call and is measured by 50 of the clients; the delay
+of that call itself is `publisher late`.
 """
 
 import time
@@ -21,7 +21,7 @@ from benchmarks.rounds import (
     run_rounds,
 )
 
-# Goals are about this size; a smaller run is for trying things out.
+# The goals apply to this size; smaller runs are for trials.
 CLIENTS, RATE, SECONDS = 1000, 5000, 5
 EACH, SYMBOLS, BATCH_MS = 20, 500, 10
 TIMED_EVERY = 20
@@ -30,11 +30,11 @@ DRAIN_SECONDS = 10
 
 
 def measure(name: str, clients: int, rate: int, seconds: int) -> Figures:
-    """One round with a fresh server and fresh clients."""
+    """Run one round with a fresh server and fresh clients."""
     audience = partial(Audience, each=EACH, symbols=SYMBOLS, timed_every=TIMED_EVERY)
     with Peer(name) as peer, audience(peer, clients) as load:
         load.open()
-        # A round that does not count warms both sides up.
+        # The first round warms up both sides and does not count.
         for counted in (1, seconds):
             load_before = load.record()
             paced = peer.ask(f"pace {rate} {counted} {SYMBOLS} {BATCH_MS}")
@@ -100,7 +100,7 @@ def main() -> None:
     ours = middle["floorcast"]
     if node:
         check_at_most("CPU x node's", ours["cpu_us"] / node["cpu_us"], GOAL_CPU)
-    # Lag says little about a publisher that could not even publish.
+    # The lag is meaningless if the publisher itself could not keep up.
     check_at_least("deliveries of those due", ours["share_of_due"], GOAL_SHARE)
     check_at_most("ms that a client is behind", ours["max_ms"], GOAL_LAG_MS)
 

@@ -1,7 +1,7 @@
-"""10 messages a second to 1,000 clients of one room: how old they are when they come, side by side.
+"""Compare latency: 10 messages per second to 1,000 clients of one room.
 
-From the call that publishes to the moment when the bytes are at the client's socket; every message
-of every client counts.
+It counts from the publishing call until the bytes arrive at the client's socket, for every message
+of every client.
 """
 
 import time
@@ -12,17 +12,17 @@ from benchmarks.audience import Audience
 from benchmarks.processes import Peer, available, load_average, report
 from benchmarks.rounds import Figures, argument_parser, check_at_most, medians, run_rounds
 
-# The goal is about this size; a smaller run is for trying things out.
+# The goal applies to this size; smaller runs are for trials.
 CLIENTS, RATE, SECONDS, GOAL = 1000, 10, 10, 0.5
 DRAIN_SECONDS = 10
 
 
 def measure(name: str, clients: int, seconds: int) -> Figures:
-    """One round with a fresh server and fresh clients."""
+    """Run one round with a fresh server and fresh clients."""
     audience = partial(Audience, each=1, symbols=1, timed_every=1)
     with Peer(name) as peer, audience(peer, clients) as load:
         load.open()
-        # A round that does not count warms both sides up.
+        # The first round warms up both sides and does not count.
         for counted in (1, seconds):
             load_before = load.record()
             paced = peer.ask(f"pace {RATE} {counted} 1 {1000 // RATE}")

@@ -1,4 +1,4 @@
-"""Starts peers and load as processes of their own, on a core each, and talks to them in lines."""
+"""Start peers and load as processes, each on its own core, and exchange lines with them."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from typing import Any, Self
 FOLDER = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = 0, 1
 PAGE_BYTES = resource.getpagesize()
-# Longer than the load's own patience, which says more about what went wrong.
+# Longer than the load's own timeout, whose error says more.
 REPLY_SECONDS = 180.0
 
 
 class Worker:
-    """A process that answers each line with a line of JSON."""
+    """A process that replies to each line with a line of JSON."""
 
     def __init__(self, command: list[str], core: int) -> None:
         cores = os.sched_getaffinity(0)
@@ -36,18 +36,17 @@ class Worker:
         )
 
     def ask(self, line: str) -> dict[str, Any]:
-        """Send a command and wait for its answer."""
+        """Send a command and wait for its reply."""
         self.send(line)
         return self.read_reply()
 
     def send(self, line: str) -> None:
-        """Send a command."""
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
     def read_reply(self) -> dict[str, Any]:
-        """The next answer; a process that says nothing for too long is ended."""
+        """The next reply; kills the process if none comes in time, and raises RuntimeError."""
         assert self._process.stdout is not None
         watch = threading.Timer(REPLY_SECONDS, self._process.kill)
         watch.start()
@@ -59,7 +58,7 @@ class Worker:
 
     @property
     def rss_bytes(self) -> int:
-        """Its memory now, asked of the kernel: the process may be busy."""
+        """The resident memory, read from the kernel because the process may be busy."""
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         return pages * PAGE_BYTES
 
@@ -70,7 +69,6 @@ class Worker:
         self.stop()
 
     def stop(self) -> None:
-        """End the process."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
@@ -89,7 +87,7 @@ class Peer(Worker):
         self.token = str(ready.get("token", ""))
 
     def load(self, *flags: str, module: str = "benchmarks.load") -> Worker:
-        """Clients for this server."""
+        """Start clients for this server."""
         command = [sys.executable, "-m", module, "--port", str(self.port), "--token", self.token]
         return Worker([*command, *flags], LOAD_CORE)
 
@@ -103,10 +101,10 @@ PEERS = {
 
 
 def available(with_node: bool) -> list[str]:
-    """The peers that can run here; Node's packages are installed where they are missing."""
+    """The peers that can run here; installs missing Node packages."""
     names = ["floorcast", "python-socketio"]
     if with_node and not (shutil.which("node") and shutil.which("npm")):
-        print("Node is not installed here, and left out.")
+        print("Node is not installed: its peer is skipped.")
     elif with_node:
         folder = FOLDER / "peers" / "node"
         if not (folder / "node_modules").exists():
@@ -118,18 +116,18 @@ def available(with_node: bool) -> list[str]:
 
 
 def load_average() -> float:
-    """Cores that were busy in the last minute; asked before measuring, so that noise shows."""
+    """The busy cores of the last minute, read before a measurement to detect noise."""
     return os.getloadavg()[0]
 
 
 def _busy_seconds() -> float:
-    """CPU time that all processes of this machine have used."""
+    """The CPU time of all processes of this machine."""
     user, nice, system = Path("/proc/stat").read_text().split(maxsplit=4)[1:4]
     return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _own_seconds() -> float:
-    """CPU time that this benchmark and the processes that it has ended have used."""
+    """The CPU time of this benchmark and its ended processes."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
@@ -140,7 +138,7 @@ _BUSY_SECONDS_BEFORE = _busy_seconds() - _own_seconds()
 def report(
     name: str, rows: list[dict[str, Any]], runs: dict[str, Any], load_before: float, seconds: float
 ) -> None:
-    """Print a table, and write it as JSON with every single run behind its medians."""
+    """Print a table of medians, and write it as JSON together with every run."""
     columns = list(rows[0])
     cells = [[_text(row[column]) for column in columns] for row in rows]
     widths = [

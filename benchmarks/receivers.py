@@ -1,4 +1,4 @@
-"""The two clients whose receiving is compared: ours, and the stock one; each counts messages."""
+"""Run the compared receivers, the SDK and the stock client, which count messages."""
 
 import argparse
 import asyncio
@@ -12,7 +12,7 @@ from client_sdk import Client, Gap
 
 
 class MessageCounter:
-    """Says when so many have come."""
+    """Counts messages up to an expected number."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -20,23 +20,22 @@ class MessageCounter:
         self._reached = asyncio.Event()
 
     def add(self) -> None:
-        """One more."""
         self.count += 1
         if self.count == self._expected:
             self._reached.set()
 
     def expect(self, count: int) -> None:
-        """Begin anew."""
+        """Restart the count."""
         self.count, self._expected = 0, count
         self._reached.clear()
 
     async def until_reached(self) -> None:
-        """Wait for the last."""
+        """Wait for the expected number."""
         await self._reached.wait()
 
 
 async def receive_stock(url: str, stream: str, counter: MessageCounter) -> None:
-    """A plain `socketio.AsyncClient` whose handler looks at one field."""
+    """Receive with a plain `socketio.AsyncClient` whose handler reads one field."""
     client = socketio.AsyncClient(reconnection=False)
 
     def handler(message: dict[str, Any]) -> None:
@@ -51,7 +50,7 @@ async def receive_stock(url: str, stream: str, counter: MessageCounter) -> None:
 
 
 async def receive_stream(url: str, stream: str, counter: MessageCounter) -> None:
-    """The SDK: an iterator that gets every single message, as a model."""
+    """Receive with an SDK iterator that yields every message as a model."""
     async with Client(url, "x") as client:
         messages = client.market.stream(f"{stream}:BTCUSDT")
         await messages.ready()
@@ -67,9 +66,9 @@ async def receive_stream(url: str, stream: str, counter: MessageCounter) -> None
 
 
 async def receive_prices(url: str, stream: str, counter: MessageCounter) -> None:
-    """The SDK: prices, of which a slow reader gets the latest; each is made a model all the same.
+    """Receive SDK prices, of which a slow reader gets the latest; each becomes a model.
 
-    What was replaced by a newer one before the reader came to it was received too.
+    Prices that a newer one replaced before they were read count as received.
     """
     async with Client(url, "x") as client:
         prices = client.market.prices("BTCUSDT")
@@ -89,7 +88,7 @@ async def receive_prices(url: str, stream: str, counter: MessageCounter) -> None
 
 
 async def serve_beside(read: Any, counter: MessageCounter) -> None:
-    """Obey while the reader reads."""
+    """Serve commands while a reader runs."""
     task = asyncio.create_task(read)
     await serve_commands(counter)
     task.cancel()
@@ -97,7 +96,7 @@ async def serve_beside(read: Any, counter: MessageCounter) -> None:
 
 
 async def serve_commands(counter: MessageCounter) -> None:
-    """Answer commands until stdin ends."""
+    """Serve commands until stdin ends."""
     reply(ready=True)
     async for _, *words in commands():
         counter.expect(int(words[0]))

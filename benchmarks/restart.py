@@ -1,4 +1,4 @@
-"""5,000 clients lose their server, and come back to the next one: how fast, and with what lost."""
+"""Measure how fast 5,000 clients reconnect to a restarted server, and what they lose."""
 
 import signal
 import socket
@@ -16,7 +16,7 @@ SIGNALS = {"drained": signal.SIGTERM, "killed": signal.SIGKILL}
 
 
 def measure(how: str, clients: int, drain_seconds: float, broker: str | None) -> Figures:
-    """One round: connect, end the server, start the next one, wait until all are back."""
+    """Run one round: connect, stop the server, start the next one, wait for all reconnects."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environ = {"FLOORCAST_SERVER__DRAIN_SECONDS": str(drain_seconds)}
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--drain-seconds", type=float, default=2.0)
-    parser.add_argument("--broker", help="its URL; without one a private redis-server is started")
+    parser.add_argument("--broker", help="broker URL; the default starts a private redis-server")
     arguments = parser.parse_args()
     load_before, began = load_average(), time.monotonic()
     runs = run_rounds(
@@ -72,7 +72,7 @@ def main() -> None:
     middle = medians(runs)
     rows: list[dict[str, Any]] = [
         {
-            "the server was": how,
+            "server end": how,
             "s to connect all": each["connecting"],
             "s to end": each["ending"],
             "s until all were back": each["back"],
@@ -90,7 +90,7 @@ def main() -> None:
     if arguments.clients < CLIENTS:
         return
     for row in rows:
-        how = row["the server was"]
+        how = row["server end"]
         check_at_most(f"{how}, x the time of connecting", row["x connecting"], GOAL)
         lost = max(run["resets"] + run["gaps"] + run["behind"] for run in runs[how])
         check_at_most(f"{how}, clients that lost anything", lost, 0)

@@ -1,6 +1,6 @@
-"""The load of restarts: clients that come back, ask for what they missed, and keep what they got.
+"""Run the restart load: clients that reconnect, resume by position and keep what they receive.
 
-Nothing is judged while it is measured: that would cost more than what it measures.
+The received data is analyzed after the measurement, because that costs more than receiving it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ _EPOCH = re.compile(rb'"epoch":"([^"]+)"')
 
 
 class RecoveringClient:
-    """One client, whichever connection it has."""
+    """One client over all its connections."""
 
     def __init__(self) -> None:
         self.received: list[bytearray] = []
@@ -37,18 +37,18 @@ class RecoveringClient:
         self.seq = 0
 
     def request(self) -> dict[str, object]:
-        """What it asks for when it connects."""
+        """The subscribe request, with the last position."""
         since = {TOPIC: {"epoch": self.epoch, "seq": self.seq}} if self.epoch else {}
         return {"topics": [TOPIC], "since": since}
 
     def record_position(self) -> None:
-        """How far it has come, by a glance at the last connection."""
+        """Find the last position in the data of the last connection."""
         if found := _EPOCH.search(self.received[-1]):
             self.epoch = found[1].decode()
             self.seq = max(map(int, _SEQ.findall(self.received[-1])))
 
     def analyze(self) -> "tuple[int, int, int]":
-        """How often it began anew, how many messages it missed unknowingly, and where it stands."""
+        """The number of resets and of silent gaps, and the last seq."""
         resets = gaps = 0
         position: tuple[str, int] | None = None
         for heard in self.received:
@@ -77,7 +77,7 @@ def _advance(
 
 
 def _messages(data: bytearray) -> Iterator[dict[str, Any]]:
-    """The answer to `subscribe`, and the trades."""
+    """The `subscribe` replies and the trades in raw WebSocket data."""
     at = data.find(b"\r\n\r\n") + 4
     while at + 2 <= len(data):
         length, at = data[at + 1], at + 2
@@ -96,7 +96,7 @@ def _messages(data: bytearray) -> Iterator[dict[str, Any]]:
 
 
 class RecoveringConnection(PoolClient):
-    """One connection of a seat."""
+    """One connection of a client."""
 
     __slots__ = ("_received", "client")
 
@@ -115,7 +115,7 @@ class RecoveringConnection(PoolClient):
 
 
 class RecoveringPool(ClientPool):
-    """Everybody who is thrown out comes back at once, so many at a time."""
+    """Reconnects lost clients at once, with limited concurrency."""
 
     def __init__(self, port: int, token: str) -> None:
         super().__init__(port, token)
@@ -129,10 +129,10 @@ class RecoveringPool(ClientPool):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def new_client(self) -> RecoveringConnection:
-        raise NotImplementedError("who comes in is decided by seats")
+        raise NotImplementedError("connections are made by clients")
 
     async def connect_all(self, count: int) -> float:
-        """Let so many in; how many seconds it took."""
+        """Connect `count` clients; return the seconds it took."""
         began = time.monotonic()
         self.clients = [RecoveringClient() for _ in range(count)]
         for seat in self.clients:
@@ -142,13 +142,13 @@ class RecoveringPool(ClientPool):
         return await self.until_all_connected() - began
 
     async def until_all_connected(self) -> float:
-        """Wait until everybody is in; the moment at which the last one was."""
+        """Wait until all clients are connected; return the time of the last one."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await self._all_connected.wait()
         return self.last_connected_at
 
     def publish(self) -> None:
-        """Publish from now on, whatever happens to the server."""
+        """Keep publishing, also through outages of the server."""
         self._start(self._keep_publishing(), "publish")
 
     def on_joined(self, client: PoolClient) -> None:
@@ -224,7 +224,7 @@ async def main(arguments: argparse.Namespace) -> None:
         elif command == "back":
             answer = {"at": await load.until_all_connected()}
         elif command == "judge":
-            # What was acknowledged last has to arrive.
+            # Let the last acknowledged message arrive.
             known, acknowledged = len(load.acknowledged), load.acknowledged[-1]
             await asyncio.sleep(1)
             judged = [seat.analyze() for seat in load.clients]

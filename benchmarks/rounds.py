@@ -1,4 +1,4 @@
-"""Measures every peer in turn, and judges the medians."""
+"""Measure all peers in turn, and compare the medians with goals."""
 
 import argparse
 import statistics
@@ -8,7 +8,7 @@ Figures = dict[str, float]
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
-    """What every benchmark that compares peers can be told."""
+    """The arguments of every benchmark that compares peers."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-node", action="store_true")
@@ -18,7 +18,7 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 def run_rounds(
     names: Iterable[str], rounds: int, measure: Callable[[str], Figures]
 ) -> dict[str, list[Figures]]:
-    """Every round of every peer; a slow moment of the machine hits everybody."""
+    """Measure each peer in every round, so that a slow phase of the machine affects all."""
     runs: dict[str, list[Figures]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, each in runs.items():
@@ -27,7 +27,7 @@ def run_rounds(
 
 
 def medians(runs: dict[str, list[Figures]]) -> dict[str, Figures]:
-    """The middle of each peer's figures."""
+    """The medians of each peer's figures."""
     return {
         name: {key: statistics.median(run[key] for run in each) for key in each[0]}
         for name, each in runs.items()
@@ -35,12 +35,12 @@ def medians(runs: dict[str, list[Figures]]) -> dict[str, Figures]:
 
 
 def check_at_most(what: str, value: float, goal: float) -> None:
-    """Print whether a goal was met."""
+    """Print whether a value stays within its goal."""
     verdict = "met" if value <= goal else "MISSED"
     print(f"goal, {what}: {value:.2f} of at most {goal}: {verdict}")
 
 
 def check_at_least(what: str, value: float, goal: float) -> None:
-    """The same where more is better."""
+    """Print whether a value reaches its goal."""
     verdict = "met" if value >= goal else "MISSED"
     print(f"goal, {what}: {value:.2f} of at least {goal}: {verdict}")

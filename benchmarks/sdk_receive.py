@@ -1,8 +1,8 @@
-"""Receiving: the client SDK, models included, beside a plain `socketio.AsyncClient`, flat out.
+"""Compare the receive rate of the SDK, models included, with a plain `socketio.AsyncClient`.
 
-A process that does nothing else writes prepared messages as fast as the client takes them. Two
-kinds: prices of 170 bytes, and trades, of which the SDK hands out every single one and checks
-that none is missing. Both clients run on Python's own event loop.
+A separate process writes prepared messages as fast as the client reads them: prices of 170 bytes,
+and trades, of which the SDK yields every one and checks for gaps. Both clients run on asyncio's
+own event loop.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.processes import Peer, load_average, report
 from benchmarks.rounds import Figures, check_at_least, medians, run_rounds
 
-# The goal is about this size; a smaller run is for trying things out.
+# The goal applies to this size; smaller runs are for trials.
 MESSAGES = 100_000
 WARM_UP = 5_000
 GOAL = 2.0
@@ -26,12 +26,12 @@ CASES = {
 
 
 def measure(name: str, messages: int) -> Figures:
-    """One round with a fresh server and a fresh client."""
+    """Run one round with a fresh server and a fresh client."""
     receiver, stream = CASES[name]
     flags = ("--receiver", receiver, "--stream", stream)
     with Peer("blaster") as peer, peer.load(*flags, module="benchmarks.receivers") as load:
         load.read_reply()
-        # A round that does not count warms both sides up.
+        # The first round warms up both sides and does not count.
         for count in (WARM_UP, messages):
             before = load.ask(f"expect {count}")
             blast = peer.ask(f"blast {count}")

@@ -1,4 +1,4 @@
-"""`floorcast serve` under measurement, with all its processes, and nothing that limits it."""
+"""Run `floorcast serve` under measurement, with all its processes and without limits."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def token() -> str:
-    """One that may read and publish."""
+    """A token that may read and publish."""
     return mint(
         SECRET,
         subject="load",
@@ -41,7 +41,7 @@ def token() -> str:
 
 
 class ServerProcess:
-    """The process that was started, and its workers where it has any."""
+    """The server process and its workers, if it has any."""
 
     def __init__(
         self,
@@ -80,11 +80,11 @@ class ServerProcess:
         self.ready_at = time.monotonic()
 
     def cpu_seconds(self) -> list[float]:
-        """What each process that serves clients has used."""
+        """The CPU time of each process that serves clients."""
         return [_cpu_seconds(pid) for pid in self._children() or [self._process.pid]]
 
     def stop(self, signal_number: signal.Signals) -> float:
-        """Send a signal; how many seconds it took until the process was gone."""
+        """Send a signal and wait for the exit; return the seconds it took."""
         began = time.monotonic()
         self._process.send_signal(signal_number)
         self._process.wait()

@@ -1,17 +1,16 @@
-"""100 of 1,000 clients stop reading for 20 s: what the others notice, what it costs, who is back.
+"""Measure slow consumers: 100 of 1,000 clients stop reading for 20 s.
 
-20 symbols get 100 updates a second each, published every 50 ms, and every client has 2 of them:
-200,000 deliveries a second, which take about half of a core on either side. Updates are those of a
-rich ticker, 630 bytes, so that a client that stops misses 2.5 MB. The connections have small
-buffers, as over a real network; plain loopback takes 4 MB for a client before the server could
-notice that it does not read, and even so the kernel takes 1 MB where the server does not limit it.
-That is told beside the server's own memory; it is of the whole machine, so others disturb it.
+20 symbols get 100 updates per second each, published every 50 ms, and every client subscribes to 2:
+200,000 deliveries per second, about half a core on each side. Updates are those of a rich ticker,
+630 bytes, so a stopped client misses 2.5 MB. The connections have small buffers, as over a real
+network; on plain loopback the kernel takes 4 MB per client before the server can notice, and even
+here 1 MB if the server does not limit it. The kernel's memory is reported beside the server's; it
+is that of the whole machine, so other processes disturb it.
 
-The runs with and without the stop take turns. The latency of the others is that of 100 of them,
-over the time of the stop. A client counts as fresh when, within a second of reading again, it has
-got for each of its symbols an update that was at most a second old when it came; one whose
-connection the server has ended is not. The worst age is that of the newest update that any of them
-has for any of its symbols at the end of that second.
+Runs with and without the stop alternate. The others' latency is that of 100 of them, during the
+stop. A client counts as fresh if within a second of reading again it receives for each of its
+symbols an update at most a second old; a client that the server disconnected does not. The worst
+age is that of the oldest latest update of any stopped client at the end of that second.
 """
 
 import argparse
@@ -23,12 +22,12 @@ from benchmarks.audience import Audience
 from benchmarks.processes import PAGE_BYTES, Peer, load_average, report
 from benchmarks.rounds import Figures, check_at_least, check_at_most, medians, run_rounds
 
-# Goals are about this size; a smaller run is for trying things out.
+# The goals apply to this size; smaller runs are for trials.
 CLIENTS, STOP_SECONDS = 1000, 20
 EACH, SYMBOLS, RATE, BATCH_MS = 2, 20, 2000, 50
-# The rest of a rich ticker: what was traded in a day, the day's range, and so on.
+# The other fields of a rich ticker: daily volume, range and so on.
 NOTE_BYTES = 400
-# One in so many stops, and one in so many is timed.
+# In each group of this size one client stops and one is timed.
 GROUP = 10
 LEAD_SECONDS, TAIL_SECONDS, SAMPLE_SECONDS = 2, 2, 0.25
 GOAL_P99, GOAL_KB, GOAL_FRESH = 1.2, 256, 1.0
@@ -36,7 +35,7 @@ CALM, STOPPED = "nobody stops", "10% stop"
 
 
 def measure(kind: str, clients: int, stop_seconds: int) -> Figures:
-    """One round with a fresh server and fresh clients."""
+    """Run one round with a fresh server and fresh clients."""
     stopping = clients // GROUP
     with (
         Peer("floorcast") as peer,
@@ -52,7 +51,7 @@ def measure(kind: str, clients: int, stop_seconds: int) -> Figures:
         load.open()
         seconds = LEAD_SECONDS + stop_seconds + TAIL_SECONDS
         peer.send(f"pace {RATE} {seconds} {SYMBOLS} {BATCH_MS} {NOTE_BYTES}")
-        # Both sides warm up, and the kernel's buffers settle.
+        # Warm up both sides and the kernel's buffers.
         time.sleep(LEAD_SECONDS)
         load_before, began = load.record(), time.monotonic()
         server_before, kernel_before = peer.rss_bytes, kernel_bytes()
@@ -87,7 +86,7 @@ def measure(kind: str, clients: int, stop_seconds: int) -> Figures:
 
 
 def kernel_bytes() -> int:
-    """What the kernel holds for all TCP connections of this machine."""
+    """The kernel memory of all TCP connections of this machine."""
     for line in Path("/proc/net/sockstat").read_text().splitlines():
         if line.startswith("TCP:"):
             return int(line.split()[-1]) * PAGE_BYTES

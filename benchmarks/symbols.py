@@ -1,27 +1,27 @@
-"""Who listens to which symbol, and how a message carries the moment at which it was published."""
+"""Assign symbols to clients, and stamp messages with their publish time."""
 
 import random
 
-# What stands before a stamp, with every peer; heartbeats carry no volume, and are not counted.
+# Precedes a stamp with every peer; heartbeats have no volume and are not counted.
 _MARKER = b'"volume":"'
 _MOMENT_DIGITS, _INDEX_DIGITS = 20, 3
 _STAMP_BYTES = _MOMENT_DIGITS + 1 + _INDEX_DIGITS
 
 
 def symbol(index: int) -> str:
-    """The name of a symbol by its number."""
+    """The name of a symbol."""
     return f"S{index:03d}"
 
 
 def stamp(moment_ns: int, index: int) -> str:
-    """When and for which symbol, as a decimal of fixed width: it needs no JSON to be read."""
+    """The publish time and symbol as a decimal of fixed width, readable without JSON."""
     return f"{moment_ns:0{_MOMENT_DIGITS}d}.{index:0{_INDEX_DIGITS}d}"
 
 
 def split_stamps(data: bytes) -> tuple[list[bytes], bytes]:
-    """What begins with a stamp, piece by piece, and the end that is to stand before the next read.
+    """The pieces of data that start with a stamp, and the tail to prepend to the next read.
 
-    Nothing in that end is found again then, and nothing that a read has split is missed.
+    The tail repeats no found stamp, and a stamp split between two reads is found.
     """
     pieces = data.split(_MARKER)
     last = pieces[-1]
@@ -31,25 +31,25 @@ def split_stamps(data: bytes) -> tuple[list[bytes], bytes]:
 
 
 def count_stamps(data: bytes) -> tuple[int, bytes]:
-    """The same for who only wants to know how many."""
+    """The number of stamps, and the tail to prepend to the next read."""
     return data.count(_MARKER), data[-len(_MARKER) + 1 :]
 
 
 def moment_of(piece: bytes) -> int:
-    """The nanoseconds of the stamp that the piece begins with."""
+    """The publish time in nanoseconds of a piece."""
     return int(piece[:_MOMENT_DIGITS])
 
 
 def index_of(piece: bytes) -> int:
-    """Its symbol."""
+    """The symbol number of a piece."""
     return int(piece[_MOMENT_DIGITS + 1 : _STAMP_BYTES])
 
 
 def assign_symbols(clients: int, each: int, symbols: int) -> list[list[int]]:
-    """Symbols for every client, always the same ones, dealt like cards.
+    """Assign `each` symbols to every client, from shuffled lists with a fixed seed.
 
-    No two clients need have the same hand, and where `each` divides `symbols`, and the clients
-    use up whole decks, every symbol has equally many listeners.
+    If `each` divides `symbols` and the clients use whole lists, every symbol has equally many
+    subscribers.
     """
     dealer = random.Random(2024)
     hands: list[list[int]] = []

@@ -1,7 +1,7 @@
-"""100 clients that send, wait for the ack and send again: sends a second, side by side.
+"""Compare session sends per second: 100 clients that send, wait for the ack and send again.
 
-Each is alone in a session of its own, and hears its own message besides. Floorcast also checks each
-message against a schema, numbers it and keeps it; the peers only pass it on.
+Each client is alone in its session and also receives its own message. Floorcast validates, numbers
+and stores each message; the peers only forward it.
 """
 
 import time
@@ -10,21 +10,21 @@ from typing import Any
 from benchmarks.processes import Peer, available, load_average, report
 from benchmarks.rounds import Figures, argument_parser, check_at_least, medians, run_rounds
 
-# The goal is about this size; a smaller run is for trying things out.
+# The goal applies to this size; smaller runs are for trials.
 CLIENTS, SECONDS, GOAL = 100, 5.0, 2.0
 WARM_SECONDS = 1.0
-# With it the object that is sent has about 100 bytes.
+# Makes the sent object about 100 bytes long.
 TEXT_BYTES = 60
-# Above this a rate says what the load can do, and no more than "at least" of the server.
+# Above this CPU share the load is the bottleneck, and the rate a lower bound for the server.
 BUSY = 0.95
 
 
 def measure(name: str, clients: int, seconds: float, text_bytes: int) -> Figures:
-    """One round with a fresh server and fresh clients."""
+    """Run one round with a fresh server and fresh clients."""
     flag = f"--text-bytes={text_bytes}"
     with Peer(name) as peer, peer.load(flag, module="benchmarks.talk_load") as load:
         load.ask(f"open {clients} 64")
-        # A round that does not count warms both sides up.
+        # The first round warms up both sides and does not count.
         load.ask(f"talk {WARM_SECONDS}")
         before = peer.ask("stats")
         talked = load.ask(f"talk {seconds}")

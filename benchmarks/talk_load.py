@@ -1,7 +1,7 @@
-"""The load of talking: each client, in a session of its own, sends, waits for the ack, sends again.
+"""Run the session load: each client sends in its own session, waits for the ack, sends again.
 
-No JSON is read or written for a message: the frame is made once, and what comes is searched for the
-first bytes of an ack and of a message.
+No message needs JSON: the frame is built once, and received data is searched for the first bytes
+of an ack and of a message.
 """
 
 import argparse
@@ -17,17 +17,17 @@ from benchmarks.crowd import ClientPool, PoolClient, masked
 from benchmarks.lines import commands, reply
 from benchmarks.timed_load import percentile_ms
 
-# As long as each other: the same end of a read stands before the next one for both. An ack that
-# refuses is none of these, and its client is then one that waits for nothing.
+# Both have the same length, so one tail serves both. An ack with an error matches neither: its
+# client waits until the timeout.
 _ACK = b'43/session,10[{"ok":true'
 _MESSAGE = b'42/session,["message",{"'
-# What is still on its way when the time is over.
+# For acks that are outstanding when the time is over.
 _GRACE_SECONDS = 10.0
 _DRAIN_SECONDS = 2.0
 
 
 class Sender(PoolClient):
-    """Never has more than one message without an ack."""
+    """Sends one message at a time."""
 
     __slots__ = ("_frame", "_load", "_sent_ns", "is_waiting")
 
@@ -36,7 +36,7 @@ class Sender(PoolClient):
         self._load = load
         request = {"session_id": session_id, "data": {"text": "x" * text_bytes}}
         body = json.dumps(["send", request], separators=(",", ":"))
-        # One at a time: they may all have the same id.
+        # All sends may share one ack id, because only one is outstanding.
         self._frame = masked(f"42/session,10{body}".encode())
         self._sent_ns = 0
         self.is_waiting = False
@@ -62,7 +62,7 @@ class Sender(PoolClient):
 
 
 class TalkLoad(ClientPool):
-    """Clients that talk for a while, each with itself."""
+    """Clients that each send in their own session."""
 
     def __init__(self, port: int, token: str, text_bytes: int) -> None:
         super().__init__(port, token, namespace="/session")
@@ -89,7 +89,7 @@ class TalkLoad(ClientPool):
             self._finished.set()
 
     async def run(self, seconds: float) -> dict[str, object]:
-        """So long, and until the last ack has come; then count what was heard."""
+        """Send for this long, wait for the last acks, and count the received messages."""
         self.ages, self.received = [], 0
         self._active_count = len(self._senders)
         self._finished.clear()
@@ -102,7 +102,7 @@ class TalkLoad(ClientPool):
                 await self._finished.wait()
         except TimeoutError:
             waiting = sum(speaker.is_waiting for speaker in self._senders)
-            sys.exit(f"{waiting} clients wait for an ack, or were refused")
+            sys.exit(f"{waiting} clients got no ack or an error")
         elapsed, cpu = time.monotonic() - began, time.process_time() - cpu
         # A message may come after its ack.
         drained = time.monotonic() + _DRAIN_SECONDS
@@ -124,7 +124,7 @@ async def main(arguments: argparse.Namespace) -> None:
     async for command, *words in commands():
         if command == "open":
             await load.open(int(words[0]), int(words[1]))
-            # The collector would stop the clients for milliseconds, and look like the server.
+            # A collection would pause the clients for milliseconds and look like server latency.
             gc.collect()
             gc.freeze()
             gc.disable()

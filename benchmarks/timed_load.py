@@ -1,9 +1,9 @@
-"""The load of latency: clients that say how old messages are when they come, and can stop reading.
+"""Run the latency load: clients that measure message ages and can stop reading.
 
-When a message came is asked of the kernel, which noted it: a process with a thousand clients reads
-the last of them long after the first, and would measure itself. Two processes make one audience:
-one for the clients that are timed or may stop, and with --counting one for all others. Moments are
-CLOCK_MONOTONIC, which all processes of a machine share.
+Arrival times are the kernel's: a process with a thousand clients reads the last one long after the
+first, and would measure itself. Two processes make one audience: one for the clients that are timed
+or may stop, and with --counting one for all others. Times are CLOCK_MONOTONIC, which all processes
+of a machine share.
 """
 
 import argparse
@@ -29,24 +29,24 @@ from benchmarks.symbols import (
     symbol,
 )
 
-# A server that says nothing for so long has nothing more to say.
+# A server that is silent for this long has sent everything.
 QUIET_SECONDS = 2.0
-# What comes later than this is not fresh, and is not waited for.
+# Later updates are not fresh, and are not waited for.
 FRESH_SECONDS = 1.0
-# Only where nothing is timed; a message a read would cost more than the messages did.
+# Only in the counting process: one read per message would cost more than the messages.
 NAP_SECONDS = 0.02
-# What a server left out for a client that reads slowly, said in the message that replaces it. One
-# that is split between two reads is missed; who is behind by that much is sent many at once.
+# The number of updates that one conflated update replaces. A number split between two reads is
+# missed, which is rare: a client that is so slow gets many updates per read.
 _MERGED = re.compile(rb'"merged":(\d+)')
 _NEVER = 1 << 62
-# From <asm-generic/socket.h>, for the socket module does not know it.
+# From <asm-generic/socket.h>; the socket module does not define it.
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@ll")
 _READ_BYTES, _ANCILLARY_BYTES = 32 * 1024, 64
 
 
 class TimedClient(PoolClient):
-    """Counts updates; one that is timed also notes how old each is."""
+    """Counts updates; a timed client also records the age of each."""
 
     __slots__ = (
         "_arrived_ns",
@@ -69,8 +69,8 @@ class TimedClient(PoolClient):
         self.is_closed = False
         self._socket: socket.socket | None = None
         self._arrived_ns = 0
-        # Of each symbol, once the client reads again: the newest message's moment, and how old
-        # the youngest was when it came.
+        # By symbol, once the client reads again: the publish time of the newest update, and the
+        # lowest age of an update on arrival.
         self.newest: dict[int, int] = {}
         self.youngest: dict[int, int] = {}
 
@@ -93,9 +93,9 @@ class TimedClient(PoolClient):
         return rest
 
     def start_timing(self) -> None:
-        """Read by ourselves from now on: a transport does not tell when its bytes arrived."""
+        """Read the socket directly from now on: a transport does not report arrival times."""
         self.transport.pause_reading()
-        # A loop lets nobody else read what belongs to a transport.
+        # The loop forbids a reader on a transport's own file descriptor.
         own = self._socket = socket.socket(
             fileno=os.dup(self.transport.get_extra_info("socket").fileno())
         )
@@ -116,28 +116,28 @@ class TimedClient(PoolClient):
             own.close()
             self.transport.abort()
             return
-        # Of several segments in one read it is the last one's: no age is too low.
+        # The time of the last segment of a read: no age is too low.
         seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
         self._arrived_ns = seconds * 10**9 + nanoseconds - self._load.clock_offset_ns
         self.data_received(data)
 
     def pause(self) -> None:
-        """Read nothing, as a phone in a tunnel."""
-        # Nothing that it has is younger than this.
+        """Stop reading, as a phone in a tunnel does."""
+        # None of its data is newer than this.
         self.newest = dict.fromkeys(self._symbols, time.monotonic_ns())
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        """Come back, and note how fresh each symbol is."""
+        """Read again, and record how fresh each symbol is."""
         self.youngest = dict.fromkeys(self._symbols, _NEVER)
-        # uvloop raises where the transport has been closed, until it says that it is lost.
+        # uvloop raises between the close of a transport and connection_lost.
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
     def _record_freshness(self, pieces: list[bytes]) -> None:
-        # A server says things in order: what stands last for a symbol is the newest. A hundred
-        # clients come back with a megabyte each, and are not to wait for us.
+        # Updates are ordered: the last one of a symbol is the newest. Search backwards, because a
+        # hundred clients resume with a megabyte each.
         missing = set(self._symbols)
         now = time.monotonic_ns()
         for piece in reversed(pieces):
@@ -151,21 +151,21 @@ class TimedClient(PoolClient):
 
 
 class TimedLoad(ClientPool):
-    """Clients with symbols of their own, every so manieth of which is timed."""
+    """Clients with assigned symbols, some of which are timed."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         super().__init__(arguments.port, arguments.token, far=arguments.far)
         self.ages: list[int] = []
         self.received = 0
         self.merged = 0
-        # The kernel's clock is that of the day.
+        # The kernel stamps with the wall clock.
         self.clock_offset_ns = time.time_ns() - time.monotonic_ns()
         self._is_counting: bool = arguments.counting
         self._subscribers = [0] * arguments.symbols
         self._clients: list[TimedClient] = []
         self._paused: list[TimedClient] = []
         every: int = arguments.timed_every
-        # In each group the first may stop reading, and the one in the middle is timed.
+        # In each group the first client may stop reading, and the middle one is timed.
         self._assignments = [
             (hand, index % every == every // 2)
             for index, hand in enumerate(
@@ -188,19 +188,19 @@ class TimedLoad(ClientPool):
         client.is_closed = True
 
     async def connect_all(self, at_once: int) -> None:
-        """Let all clients of this process in."""
+        """Connect all clients of this process."""
         await self.open(len(self._assignments), at_once)
         if self.lost:
             sys.exit(f"{self.lost} clients were lost")
         for listener in self._clients:
             if listener.is_timed:
                 listener.start_timing()
-        # The collector would stop the clients for milliseconds, and look like the server.
+        # A collection would pause the clients for milliseconds and look like server latency.
         gc.collect()
         gc.freeze()
         gc.disable()
         if self._is_counting:
-            # Whoever is timed comes first.
+            # The timed process has priority.
             os.nice(19)
             self._nap()
 
@@ -209,19 +209,19 @@ class TimedLoad(ClientPool):
         asyncio.get_running_loop().call_soon(self._nap)
 
     def record(self) -> None:
-        """Forget what came until now."""
+        """Restart the measurement."""
         self.ages = []
         self.received = self.merged = 0
-        # Somebody may have set that clock meanwhile.
+        # The wall clock may have been set.
         self.clock_offset_ns = time.time_ns() - time.monotonic_ns()
 
     def due(self, published: int) -> int:
-        """How many deliveries so many messages make, one symbol after the other."""
+        """The number of deliveries of this many messages, published to the symbols in turn."""
         cycles, rest = divmod(published, len(self._subscribers))
         return cycles * sum(self._subscribers) + sum(self._subscribers[:rest])
 
     async def drain(self, due: int, seconds: float) -> float:
-        """Wait until so many deliveries have come, or no more do, for at most so long."""
+        """Wait up to `seconds` for the due deliveries, or until no more come; return the last time."""
         now = last = time.monotonic()
         until, seen = now + seconds, self.received
         while self.received + self.merged < due and now < min(until, last + QUIET_SECONDS):
@@ -232,7 +232,7 @@ class TimedLoad(ClientPool):
         return last
 
     def figures(self) -> dict[str, object]:
-        """What came since `record`."""
+        """The figures since `record`."""
         cpu, ages = time.process_time(), sorted(self.ages)
         timed = sum(listener.is_timed for listener in self._clients)
         return {
@@ -249,13 +249,13 @@ class TimedLoad(ClientPool):
         }
 
     def pause(self, count: int) -> None:
-        """So many clients read nothing from now on, the first of each group."""
+        """Stop reading in this many clients, the first of each group."""
         self._paused = [each for each in self._clients if not each.is_timed][:count]
         for listener in self._paused:
             listener.pause()
 
     async def resume(self) -> dict[str, object]:
-        """They read again; say how fresh all their symbols are when the time is over."""
+        """Read again; return how fresh the symbols are after FRESH_SECONDS."""
         for listener in self._paused:
             listener.resume()
         await asyncio.sleep(FRESH_SECONDS)
@@ -273,7 +273,7 @@ class TimedLoad(ClientPool):
 
 
 def percentile_ms(ordered: list[int], share: float) -> float | None:
-    """A percentile of nanoseconds, in milliseconds."""
+    """A percentile of sorted nanoseconds, in milliseconds; None without values."""
     if not ordered:
         return None
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] / 1e6

@@ -1,9 +1,9 @@
-"""1,000 clients at one worker and at two, with Redis between: what a delivery costs each time.
+"""Measure the cost of a delivery with one worker and with two, for 1,000 clients over Redis.
 
 Two workers with a core each deliver 2 x c1 / c2 times as much as one, where c is the CPU time of a
-delivery in all workers together. That is judged, and not the deliveries a second: two cores are
-not enough for two workers, Redis, the publisher and the clients. The messages come one by one, so
-that none is joined with another: what joining saves grows with the load, and hides the rest.
+delivery over all workers. The goal is about that factor, not about deliveries per second: two cores
+are not enough for two workers, Redis, the publisher and the clients. Messages are published one by
+one, so that none is joined: the savings of joining grow with the load and would hide the rest.
 """
 
 import sys
@@ -22,7 +22,7 @@ _ANY_CORE = -1
 
 
 def measure(name: str, clients: int, seconds: int) -> Figures:
-    """One round with a fresh server, a fresh Redis, and a publisher that serves nobody."""
+    """Run one round with a fresh server, a fresh Redis, and a publisher without clients."""
     with private_redis() as redis, ServerProcess(workers=COUNTS[name], broker=redis) as served:
         publisher = [sys.executable, "-m", "benchmarks.peers.floor", "--broker", redis]
         load = [sys.executable, "-m", "benchmarks.load", "--port", str(served.port)]
@@ -34,7 +34,7 @@ def measure(name: str, clients: int, seconds: int) -> Figures:
         ):
             publishing.read_reply()
             listening.ask(f"open {clients} 64")
-            # A round that does not count warms all sides up.
+            # The first round warms up all sides and does not count.
             for counted in (1, seconds):
                 before = served.cpu_seconds()
                 load_before = listening.ask(f"expect {RATE * counted}")["cpu"]

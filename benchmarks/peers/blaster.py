@@ -1,4 +1,4 @@
-"""A server that does nothing but write prepared messages as fast as a client takes them."""
+"""Serve prepared messages as fast as a client reads them."""
 
 import asyncio
 import json
@@ -15,14 +15,14 @@ from server.core.wire.frames import text_frame
 
 _TRADE = {"id": 12345678, "price": "64250.11", "qty": "0.0150", "side": "buy"}
 _DATA = {"price": PRICE, "trades": {"trades": [{**_TRADE, "ts": 1_795_239_129_739}]}}
-# Written at once, and how much of it may wait: enough to keep any client busy.
+# Messages per write, and the buffer limit that keeps any client busy.
 _CHUNK = 200
 _MAX_WAITING_BYTES = 256 * 1024
 _NAP_SECONDS = 0.0002
 
 
 class Blaster:
-    """One client at a time; it is let in, and granted whatever it subscribes to."""
+    """Serves one client at a time, and grants every subscription."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -30,7 +30,7 @@ class Blaster:
         self._stream = ""
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
-        """Admit a client, and answer its questions until it goes."""
+        """Accept a client, and reply to its packets until it disconnects."""
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
         # uvloop's transports are no subclasses of asyncio's.
@@ -66,7 +66,7 @@ class Blaster:
             yield f"43{packet[2:start]}[{json.dumps(answer)}]"
 
     async def blast(self, count: int) -> None:
-        """Write so many messages; `began` is when the first was written."""
+        """Write `count` messages; reply with the time of the first write."""
         chunks = [self._chunk(min(_CHUNK, count - done)) for done in range(0, count, _CHUNK)]
         transport = self._transport
         assert transport is not None

@@ -1,4 +1,4 @@
-"""What every Python peer answers: publish flat out or paced, and what memory and CPU was used."""
+"""Serve the commands of every Python peer: publish, pace, stats."""
 
 import asyncio
 import gc
@@ -18,15 +18,15 @@ PRICE = {
 }
 _PAGE_BYTES = resource.getpagesize()
 
-# Takes a symbol and the data of its update.
+# Publishes the data of one symbol's update.
 Publish = Callable[[str, dict[str, str]], Awaitable[object]]
 
 
 async def serve_commands(publish: Publish) -> None:
-    """Answer commands until stdin ends."""
+    """Serve commands until stdin ends."""
     async for command, *words in commands():
         if command == "publish":
-            # The second word says whether the loop may turn after each message.
+            # With "turn" the event loop runs once after each message.
             turn = words[1] == "turn"
             began, cpu = time.monotonic(), time.process_time()
             for _ in range(int(words[0])):
@@ -37,7 +37,7 @@ async def serve_commands(publish: Publish) -> None:
         elif command == "pace":
             reply(**await publish_paced(publish, *map(int, words)))
         elif command == "stats":
-            # Told twice, so that what collecting costs can be left out of any difference.
+            # The CPU time before and after collecting: a difference can exclude the collection.
             cpu = time.process_time()
             gc.collect()
             pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -47,10 +47,10 @@ async def serve_commands(publish: Publish) -> None:
 async def publish_paced(
     publish: Publish, rate: int, seconds: int, topics: int, batch_ms: int, note_bytes: int = 0
 ) -> dict[str, float]:
-    """Publish so many a second, one topic after the other, a batch at a time.
+    """Publish at a fixed rate, in batches, to the topics in turn.
 
-    The schedule does not wait for a server that is late: what is not out when the time is over
-    is left out. `late` is by how much the worst batch missed its moment.
+    The schedule does not wait for a late server: messages unpublished at the end are skipped.
+    `late` is the delay of the latest batch.
     """
     price = PRICE | ({"note": "x" * note_bytes} if note_bytes else {})
     cpu, began = time.process_time(), time.monotonic()

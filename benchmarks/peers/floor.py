@@ -1,4 +1,4 @@
-"""Floorcast as a peer, as `floorcast serve` runs it, without what limits one address or client."""
+"""Run Floorcast as a peer, as `floorcast serve` does, without connection and rate limits."""
 
 import argparse
 
@@ -29,7 +29,7 @@ async def main(broker: str) -> None:
         flags={**flags, "auth.secret": SECRET, "server.port": 0, "broker.url": broker}
     )
     app = create_app(settings)
-    async with run_app(app, settings, open_listener(settings)) as place:
+    async with run_app(app, settings, open_listener(settings)) as address:
         token = mint(
             SECRET,
             subject="load",
@@ -37,9 +37,9 @@ async def main(broker: str) -> None:
             clock=SystemClock(),
             ttl_seconds=3600,
         )
-        reply(port=int(place.url.rpartition(":")[2]), token=token)
+        reply(port=int(address.url.rpartition(":")[2]), token=token)
         publishing = app[SERVER].publishing
-        # With Redis each publish waits for its answer, and lets the loop turn; without, none does.
+        # With Redis each publish awaits a reply and lets the loop run; with memory none does.
         await serve_commands(lambda symbol, data: publishing.publish(f"PRICE:{symbol}", data))
 
 

@@ -1,4 +1,4 @@
-"""Plain python-socketio on aiohttp, with its defaults, on the same event loop as ours."""
+"""Run plain python-socketio on aiohttp as a peer, with its defaults, on uvloop."""
 
 import time
 from typing import Any
