@@ -1,4 +1,4 @@
-"""Several processes behind one address: a supervisor, and the workers that it keeps running."""
+"""Workers: several server processes at one address, run by a supervisor."""
 
 from server.workers.control import WorkerSpec
 from server.workers.failures import WorkersError

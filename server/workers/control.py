@@ -1,4 +1,4 @@
-"""What a supervisor and its worker say to each other: lines of JSON on a socket of their own."""
+"""The control protocol between supervisor and worker: JSON lines on a socket pair."""
 
 import asyncio
 import dataclasses
@@ -12,23 +12,23 @@ from typing import Any
 
 
 class MessageKind(Enum):
-    """Everything that is said after the order."""
+    """The kind of a message after the worker spec."""
 
     FEED = "feed"
-    """To the worker: you are the one that runs the feed."""
+    """To the worker: run the feed."""
     READY = "ready"
-    """To the supervisor: clients are served."""
+    """To the supervisor: the worker serves clients."""
     FAILED = "failed"
-    """To the supervisor: this is why that will not happen."""
+    """To the supervisor: the worker cannot start; with `message` and exit `code`."""
     HANDED_OVER = "handed over"
-    """To the supervisor: nobody new is let in here, and no feed runs."""
+    """To the supervisor: the worker has closed its listener and stopped its feed."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a worker is to do, in terms of what the supervisor itself was told.
+    """The start parameters of a worker.
 
-    It reads the settings for itself, so that one started later has the file as it is then.
+    A worker loads the settings itself, so that a renewed one reads the current file.
     """
 
     number: int
@@ -38,7 +38,7 @@ class WorkerSpec:
 
 
 class Control:
-    """One end of the socket. When the other end closes, the worker is no longer wanted."""
+    """One end of the control socket; the worker hands over when the other end closes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -46,27 +46,27 @@ class Control:
 
     @staticmethod
     async def open(sock: socket.socket) -> "Control":
-        """Speak over this end."""
+        """Open the control protocol on a connected socket."""
         return Control(*await asyncio.open_unix_connection(sock=sock))
 
     def send_spec(self, spec: WorkerSpec) -> None:
-        """Say what is to be done; the first line of all."""
+        """Send the start parameters, as the first line."""
         config = None if spec.config is None else str(spec.config)
-        # Never an argument or a variable: secrets stand in it, and others could read those.
+        # Not an argument or a variable: it contains secrets that other processes could read.
         self._write({**dataclasses.asdict(spec), "config": config})
 
     async def receive_spec(self) -> WorkerSpec:
-        """What is to be done."""
+        """Receive the start parameters."""
         body = json.loads(await self._reader.readline())
         config = body.pop("config")
         return WorkerSpec(config=None if config is None else Path(config), **body)
 
     def send(self, kind: MessageKind, **fields: object) -> None:
-        """Say one thing; to an end that is gone it is nothing."""
+        """Send a message; a no-op if the other end has closed."""
         self._write({"word": kind.value, **fields})
 
     async def receive(self) -> tuple[MessageKind, Mapping[str, Any]] | None:
-        """The next thing said, or None when the other end has closed."""
+        """Receive the next message, or None if the other end has closed."""
         try:
             line = await self._reader.readline()
         except ConnectionError:
@@ -77,7 +77,7 @@ class Control:
         return MessageKind(body.pop("word")), body
 
     def write_eof(self) -> None:
-        """Tell the worker that it is no longer wanted; what it says still comes."""
+        """Close the sending direction, which asks the worker to hand over."""
         self._writer.write_eof()
 
     def close(self) -> None:

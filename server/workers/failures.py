@@ -1,8 +1,8 @@
-"""What ends the work of a worker, or of all of them."""
+"""The errors that end one worker, or all of them."""
 
 
 class WorkersError(Exception):
-    """Something is wrong with the workers; `code` is what the process ends with."""
+    """The workers have failed; `code` is the exit code of the process."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -11,11 +11,11 @@ class WorkersError(Exception):
 
 
 class WorkerFailed(WorkersError):
-    """A worker ended before it was ready, and this is what it said."""
+    """A worker ended before it was ready."""
 
 
 class TooManyDeaths(WorkersError):
-    """Workers die faster than it makes sense to replace them."""
+    """Workers die too often to be replaced."""
 
     def __init__(self, deaths: int, seconds: float) -> None:
         super().__init__(f"{deaths} workers died within {seconds:g} s: giving up", 3)

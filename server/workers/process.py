@@ -1,4 +1,4 @@
-"""One worker as its supervisor sees it: a process that is started, told things and waited for."""
+"""Starts a worker process, and controls it from the supervisor."""
 
 import asyncio
 import contextlib
@@ -14,16 +14,16 @@ from server.workers.failures import WorkerFailed
 
 logger = logging.getLogger(__name__)
 
-# Starting is reading some megabytes of code; on a machine that is busy it takes a while.
+# Imports take long on a busy machine.
 READY_SECONDS = 60.0
 _HAND_OVER_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """How a worker is started: a fresh interpreter, that shares a listening socket alone.
+    """Starts workers: new interpreters that inherit only their two sockets.
 
-    The command is given the descriptors of its control socket and of that listening socket.
+    The command gets the file descriptors of the control socket and of the listening socket.
     """
 
     command: Sequence[str]
@@ -31,28 +31,28 @@ class Launcher:
     spec: WorkerSpec
 
     async def launch(self, number: int, listener: socket.socket) -> "Worker":
-        """Start the worker of this number."""
-        ours, theirs = socket.socketpair()
+        """Start a worker on this listening socket."""
+        parent_end, child_end = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
                 *self.command,
-                str(theirs.fileno()),
+                str(child_end.fileno()),
                 str(listener.fileno()),
-                pass_fds=(theirs.fileno(), listener.fileno()),
+                pass_fds=(child_end.fileno(), listener.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 env=dict(self.environ),
-                # A terminal's Ctrl-C is for the supervisor, which passes it on.
+                # Ctrl-C goes to the supervisor only, which forwards it.
                 start_new_session=True,
             )
         finally:
-            theirs.close()
-        control = await Control.open(ours)
+            child_end.close()
+        control = await Control.open(parent_end)
         control.send_spec(dataclasses.replace(self.spec, number=number))
         return Worker(number, process, control)
 
 
 class Worker:
-    """A process that serves clients on one of the listening sockets."""
+    """The process of a worker."""
 
     def __init__(self, number: int, process: asyncio.subprocess.Process, control: Control) -> None:
         self.number = number
@@ -64,49 +64,52 @@ class Worker:
         return self._process.pid
 
     async def wait_ready(self) -> None:
-        """Wait until it serves clients; raises what keeps it from that, and it is ended."""
+        """Wait until it serves clients; raises `WorkerFailed` once it has ended instead."""
         try:
             async with asyncio.timeout(READY_SECONDS):
-                heard = await self._control.receive()
+                message = await self._control.receive()
         except TimeoutError:
             await self.kill()
             raise WorkerFailed(f"worker {self.number} did not become ready", 1) from None
-        if heard is None:
+        if message is None:
             code = await self.wait_ended()
             raise WorkerFailed(f"worker {self.number} ended with {code} while starting", 1)
-        word, body = heard
-        if word is MessageKind.FAILED:
+        kind, body = message
+        if kind is MessageKind.FAILED:
             await self.wait_ended()
             raise WorkerFailed(body["message"], body["code"])
 
     def start_feed(self) -> None:
-        """Let it run the feed."""
+        """Ask it to run the feed."""
         self._control.send(MessageKind.FEED)
 
     async def hand_over(self) -> None:
-        """Let it take in nobody else and end its feed; its clients it then drains, and exits."""
+        """Make it close its listener and stop its feed; it then drains its clients and exits.
+
+        Kills it if it does not answer in time.
+        """
         self._control.write_eof()
         try:
             async with asyncio.timeout(_HAND_OVER_SECONDS):
-                while (heard := await self._control.receive()) is not None:
-                    if heard[0] is MessageKind.HANDED_OVER:
+                while (message := await self._control.receive()) is not None:
+                    if message[0] is MessageKind.HANDED_OVER:
                         return
         except TimeoutError:
-            logger.error("a worker does not hand over", extra={"worker": self.number})
+            logger.error("killing a worker that does not hand over", extra={"worker": self.number})
             await self.kill()
 
     def send_signal(self, signum: signal.Signals) -> None:
-        """Pass a signal on; to one that has ended it is nothing."""
+        """Send a signal; a no-op if it has ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signum)
 
     async def kill(self) -> None:
-        """End it now."""
+        """Kill it and wait for its end."""
         self.send_signal(signal.SIGKILL)
         await self.wait_ended()
 
     async def wait_ended(self) -> int:
-        """Wait until it has ended; with what."""
+        """Wait for its end; return the exit code."""
         code = await self._process.wait()
         self._control.close()
         return code

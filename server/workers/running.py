@@ -1,4 +1,4 @@
-"""Runs a supervisor until the signals of this process end it."""
+"""Runs a supervisor until a signal stops it."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ from server.workers.supervisor import Supervisor
 
 
 def open_listeners(settings: Settings) -> list[socket.socket]:
-    """A socket for each worker, all at the one address that the settings name."""
+    """Open a listening socket for each worker, all at the configured address (SO_REUSEPORT)."""
     first = open_listener(settings, shared=True)
     port = first.getsockname()[1]
     others = range(1, settings.server.workers)
@@ -29,9 +29,10 @@ async def supervise(
     check_settings: Callable[[], object],
     announce: Callable[[], None],
 ) -> bool:
-    """Serve until SIGTERM, which drains, or SIGINT; SIGHUP renews. Whether all ended by themselves.
+    """Run workers until SIGTERM, which drains, or SIGINT; SIGHUP renews them.
 
-    `judge` raises what is wrong with the settings as they are now.
+    `check_settings` raises `ConfigurationError` if the current settings are invalid. Returns
+    whether all workers ended without being killed.
     """
     supervisor = Supervisor(
         launcher,
@@ -42,7 +43,7 @@ async def supervise(
         check_settings=check_settings,
     )
     loop = asyncio.get_running_loop()
-    for how in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(how, supervisor.stop, how)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, supervisor.stop, signum)
     loop.add_signal_handler(signal.SIGHUP, supervisor.renew)
     return await supervisor.run(announce)

@@ -1,4 +1,4 @@
-"""Keeps one worker on each listening socket: starts, replaces, renews and stops them."""
+"""Starts, replaces, renews and stops the workers, one on each listening socket."""
 
 import asyncio
 import logging
@@ -16,27 +16,27 @@ from server.workers.restarts import RestartLimit
 
 logger = logging.getLogger(__name__)
 
-# On top of the drain: who has not ended by then is stuck.
+# Added to the drain time; a worker that has not ended by then is killed.
 _SLACK_SECONDS = 10.0
 _FEED_SLOT = 0
 
 
 @dataclass(slots=True)
 class WorkerSlot:
-    """A listening socket, and the worker that serves on it."""
+    """A listening socket and its current worker."""
 
     number: int
     listener: socket.socket
     worker: Worker | None = None
-    # Held while one worker takes the place of another.
+    # Held while the worker is replaced.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Supervisor:
-    """The sockets stay open here: what has queued up at a dead worker reaches the next one.
+    """Keeps the sockets open, so that connections queued at a dead worker reach the next one.
 
-    The worker of the first seat runs the feed, and its successor only when it is over there: so
-    never two run at once.
+    The worker of the first slot runs the feed. Its successor starts the feed only after the
+    hand-over: two feeds never run at once.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Supervisor:
         self._renewal_requested = asyncio.Event()
 
     def stop(self, signum: signal.Signals) -> None:
-        """Pass the signal on and end when all workers have; a second one kills them."""
+        """Forward the signal and end when all workers have; a second call kills them."""
         if self._stop_requested.is_set():
             self._kill_requested.set()
         else:
@@ -73,24 +73,31 @@ class Supervisor:
             self._stop_requested.set()
 
     def renew(self) -> None:
-        """Replace every worker, one after the other, by one that reads the settings anew."""
+        """Replace every worker, one at a time, by one with the current settings.
+
+        Logs an error and replaces none if the settings are invalid.
+        """
         try:
             self._check_settings()
         except ConfigurationError as error:
-            logger.error("nothing was renewed: the settings are wrong", extra={"why": str(error)})
+            logger.error("workers not renewed: the settings are invalid", extra={"why": str(error)})
         else:
             self._renewal_requested.set()
 
     async def run(self, announce: Callable[[], None]) -> bool:
-        """Start all workers, announce, keep them until told; whether all ended by themselves."""
+        """Start all workers, announce, and keep them running until `stop`.
+
+        Returns whether all ended without being killed. Raises `WorkersError` if one cannot start,
+        or if they die too often.
+        """
         keeping = _task(self._run_all(announce), "floorcast-keep")
-        told = _task(self._stop_requested.wait(), "floorcast-told")
+        stop_requested = _task(self._stop_requested.wait(), "floorcast-stop")
         try:
-            await asyncio.wait({keeping, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({keeping, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             keeping.cancel()
-            told.cancel()
-            await asyncio.wait({keeping, told})
+            stop_requested.cancel()
+            await asyncio.wait({keeping, stop_requested})
             in_time = await self._stop_all()
         if not keeping.cancelled():
             await keeping
@@ -99,24 +106,24 @@ class Supervisor:
     async def _run_all(self, announce: Callable[[], None]) -> None:
         try:
             async with asyncio.TaskGroup() as starting:
-                for seat in self._slots:
+                for slot in self._slots:
                     starting.create_task(
-                        self._start_worker(seat), name=f"floorcast-start-{seat.number}"
+                        self._start_worker(slot), name=f"floorcast-start-{slot.number}"
                     )
             announce()
             async with asyncio.TaskGroup() as keeping:
-                for seat in self._slots:
+                for slot in self._slots:
                     keeping.create_task(
-                        self._replace_dead_workers(seat), name=f"floorcast-keep-{seat.number}"
+                        self._replace_dead_workers(slot), name=f"floorcast-keep-{slot.number}"
                     )
                 keeping.create_task(self._renew_on_request(), name="floorcast-renew")
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    # --- one seat
+    # --- one slot
 
     async def _start_worker(self, slot: WorkerSlot) -> Worker | None:
-        """Let a new worker take the seat; the one that had it, and has now handed over."""
+        """Start a worker in the slot; return the previous one, which has handed over."""
         worker = await self._launcher.launch(slot.number, slot.listener)
         self._alive.add(worker)
         try:
@@ -125,16 +132,16 @@ class Supervisor:
             self._alive.discard(worker)
             raise
         logger.info("a worker is ready", extra={"worker": slot.number, "pid": worker.pid})
-        last, slot.worker = slot.worker, worker
-        if last is not None:
-            self._draining.add(last)
-            await last.hand_over()
+        previous, slot.worker = slot.worker, worker
+        if previous is not None:
+            self._draining.add(previous)
+            await previous.hand_over()
         if slot.number == _FEED_SLOT:
             worker.start_feed()
-        return last
+        return previous
 
     async def _replace_dead_workers(self, slot: WorkerSlot) -> None:
-        """Replace whoever dies there."""
+        """Replace each worker of the slot that dies."""
         while True:
             worker = slot.worker
             assert worker is not None
@@ -150,8 +157,8 @@ class Supervisor:
 
     async def _replace(self, slot: WorkerSlot) -> None:
         slot.worker = None
-        goes_on = self._limit.record_death(self._clock.monotonic())
-        while goes_on:
+        may_restart = self._limit.record_death(self._clock.monotonic())
+        while may_restart:
             try:
                 await self._start_worker(slot)
             except WorkerFailed as failure:
@@ -162,13 +169,13 @@ class Supervisor:
             else:
                 return
             if any(each.worker is not None for each in self._slots):
-                # Redis may be away for a while, and the others do what they can without it.
+                # Redis may be unavailable; the other workers keep serving meanwhile.
                 await asyncio.sleep(self._retry_seconds)
             else:
-                goes_on = self._limit.record_death(self._clock.monotonic())
+                may_restart = self._limit.record_death(self._clock.monotonic())
         raise TooManyDeaths(self._limit.deaths, self._limit.seconds)
 
-    # --- all of them
+    # --- all slots
 
     async def _renew_on_request(self) -> None:
         while True:
@@ -178,54 +185,54 @@ class Supervisor:
                 await self._renew_all()
             except WorkerFailed as failure:
                 logger.error(
-                    "renewing was given up: a new worker failed", extra={"why": failure.message}
+                    "stopped renewing workers: a new worker failed", extra={"why": failure.message}
                 )
             else:
                 logger.info("all workers are renewed")
 
     async def _renew_all(self) -> None:
-        for seat in self._slots:
-            async with seat.lock:
-                last = await self._start_worker(seat)
-            if last is not None:
-                await self._wait_drained(last)
+        for slot in self._slots:
+            async with slot.lock:
+                previous = await self._start_worker(slot)
+            if previous is not None:
+                await self._wait_drained(previous)
 
     async def _wait_drained(self, worker: Worker) -> None:
-        """Wait until its clients have gone elsewhere, and it with them."""
+        """Wait until the worker has drained its clients and ended; kill it after the time limit."""
         try:
             async with asyncio.timeout(self._stop_seconds):
                 await worker.wait_ended()
         except TimeoutError:
-            logger.error("a worker does not end", extra={"worker": worker.number})
+            logger.error("killing a worker that does not end", extra={"worker": worker.number})
             await worker.kill()
         self._draining.discard(worker)
         self._alive.discard(worker)
 
     async def _stop_all(self) -> bool:
-        """Pass the signal on, and wait; who does not end in time is killed."""
+        """Forward the signal and wait; kill the workers that do not end in time."""
         for worker in self._alive:
-            # Who drains already would take a SIGTERM for impatience.
+            # To a draining worker a SIGTERM is a second signal, which skips the drain.
             if self._stop_signal is not signal.SIGTERM or worker not in self._draining:
                 worker.send_signal(self._stop_signal)
-        ending = {
+        waits = {
             _task(worker.wait_ended(), f"floorcast-end-{worker.number}") for worker in self._alive
         }
-        hurried = _task(self._kill_requested.wait(), "floorcast-hurried")
+        kill_requested = _task(self._kill_requested.wait(), "floorcast-hurried")
         try:
             async with asyncio.timeout(self._stop_seconds):
-                while ending and not self._kill_requested.is_set():
+                while waits and not self._kill_requested.is_set():
                     done, _ = await asyncio.wait(
-                        {*ending, hurried}, return_when=asyncio.FIRST_COMPLETED
+                        {*waits, kill_requested}, return_when=asyncio.FIRST_COMPLETED
                     )
-                    ending -= done
+                    waits -= done
         except TimeoutError:
-            logger.error("workers did not end in time, and are killed")
+            logger.error("killing the workers that did not end in time")
         finally:
-            hurried.cancel()
+            kill_requested.cancel()
         for worker in self._alive:
             worker.send_signal(signal.SIGKILL)
-        await asyncio.wait({hurried, *ending})
-        return not ending
+        await asyncio.wait({kill_requested, *waits})
+        return not waits
 
 
 def _task(coroutine: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":

@@ -1,4 +1,4 @@
-"""The life of a worker: it serves on the socket that it was given, as its supervisor tells it."""
+"""Runs a worker: serves on an inherited socket and follows the supervisor's messages."""
 
 import asyncio
 import os
@@ -10,12 +10,12 @@ from server.serving import Endpoint, Shutdown, freeze_heap, run_app
 from server.settings import load_settings
 from server.workers.control import Control, MessageKind, WorkerSpec
 
-# Who was accepted before the successor was there has so long to say what it wants, and to join.
+# The time for clients that were accepted before the hand-over to join.
 _JOIN_GRACE_SECONDS = 1.0
 
 
 async def work(control_fd: int, listener_fd: int) -> int:
-    """Serve until told to stop; the code to exit with."""
+    """Serve until stopped; return the exit code."""
     control = await Control.open(socket.socket(fileno=control_fd))
     try:
         await _serve(await control.receive_spec(), control, socket.socket(fileno=listener_fd))
@@ -31,15 +31,15 @@ async def _serve(spec: WorkerSpec, control: Control, listener: socket.socket) ->
     settings = load_settings(flags=spec.flags, environ=os.environ, file=spec.config)
     app = create_app(settings, console_token=spec.console_token, run_feed=False)
     stopping = Shutdown.on_signals()
-    async with run_app(app, settings, listener) as place:
+    async with run_app(app, settings, listener) as endpoint:
         freeze_heap()
         control.send(MessageKind.READY)
-        obeying = asyncio.get_running_loop().create_task(
-            follow_supervisor(control, app[SERVER], place, stopping), name="floorcast-obey"
+        following = asyncio.get_running_loop().create_task(
+            follow_supervisor(control, app[SERVER], endpoint, stopping), name="floorcast-supervisor"
         )
         await stopping.wait_and_drain(app[SERVER], settings.server.drain_seconds)
-        obeying.cancel()
-        await asyncio.wait([obeying])
+        following.cancel()
+        await asyncio.wait([following])
 
 
 async def follow_supervisor(
@@ -50,13 +50,13 @@ async def follow_supervisor(
     *,
     join_grace_seconds: float = _JOIN_GRACE_SECONDS,
 ) -> None:
-    """Do what is said, until nothing more will be.
+    """Handle the supervisor's messages until its end closes, then hand over and drain.
 
-    The other end closes when another worker has taken over, or when the supervisor has died: in
-    both cases clients that come now belong to somebody else who listens at the same address.
+    The end closes if a successor is ready, or if the supervisor has died: in both cases new
+    clients belong to another process at the same address.
     """
-    while (heard := await control.receive()) is not None:
-        if heard[0] is MessageKind.FEED:
+    while (message := await control.receive()) is not None:
+        if message[0] is MessageKind.FEED:
             server.start_feed()
     await endpoint.close()
     await server.stop_feed()

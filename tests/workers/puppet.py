@@ -1,4 +1,4 @@
-"""A worker that serves nobody: it writes down what it is told, and does what it is called for."""
+"""A fake worker without a server: records what it receives, and behaves as its argument says."""
 
 import asyncio
 import os
@@ -11,18 +11,18 @@ from server.workers.control import Control, MessageKind
 
 
 async def main(diary_path: str, behavior: str, control_fd: int) -> None:
-    def note(what: str) -> None:
+    def log(event: str) -> None:
         with open(diary_path, "a") as file:
-            file.write(f"{what} {order.number} {os.getpid()}\n")
+            file.write(f"{event} {spec.number} {os.getpid()}\n")
 
     def on_term() -> None:
-        note("term")
+        log("term")
         if behavior != "stubborn":
             sys.exit(0)
 
     control = await Control.open(socket.socket(fileno=control_fd))
-    order = await control.receive_spec()
-    note("start")
+    spec = await control.receive_spec()
+    log("start")
     if behavior == "failing" or Path(f"{diary_path}.unfit").exists():
         control.send(MessageKind.FAILED, message="the reason why", code=2)
         return
@@ -30,9 +30,9 @@ async def main(diary_path: str, behavior: str, control_fd: int) -> None:
     control.send(MessageKind.READY)
     if behavior == "dying":
         return
-    while (heard := await control.receive()) is not None:
-        note(heard[0].value)
-    note("over")
+    while (message := await control.receive()) is not None:
+        log(message[0].value)
+    log("over")
     control.send(MessageKind.HANDED_OVER)
     if behavior == "stubborn":
         await asyncio.sleep(60)

@@ -1,4 +1,4 @@
-"""A limit of one address over several workers as processes, and after one of them was killed."""
+"""Tests the limit of an address over several workers, also after one is killed."""
 
 import asyncio
 import os
@@ -10,29 +10,29 @@ from tests.kit.server.workers import Workers, workers
 from tests.workers.test_processes import cut, disconnected
 
 LIMIT, MANY = 12, 30
-# The lease of a node and two of its beats.
+# The lease of a node and two heartbeats.
 LEASE_SECONDS = 12.0
 
 
-async def admitted_clients(floor: Workers) -> list[RawClient]:
-    """Many try to connect at once; those who were let in."""
+async def admitted_clients(cluster: Workers) -> list[RawClient]:
+    """Connect many clients at once; return the admitted ones."""
 
-    async def come() -> RawClient | None:
-        client = await RawClient.open(floor.port)
+    async def connect() -> RawClient | None:
+        client = await RawClient.open(cluster.port)
         await client.text()
-        client.send('40/market,{"recovery":false,"token":"' + floor.token() + '"}')
-        if (answer := await client.text()).startswith("40"):
+        client.send('40/market,{"recovery":false,"token":"' + cluster.token() + '"}')
+        if (reply := await client.text()).startswith("40"):
             await client.event()
             return client
-        assert '"limit.connections"' in answer
+        assert '"limit.connections"' in reply
         client.cut()
         return None
 
-    coming = await asyncio.gather(*(come() for _ in range(MANY)))
-    return [each for each in coming if each is not None]
+    results = await asyncio.gather(*(connect() for _ in range(MANY)))
+    return [each for each in results if each is not None]
 
 
-async def test_a_limit_is_that_of_all_workers_and_a_killed_one_gives_its_share_back(
+async def test_shared_limit_recovers_after_a_worker_is_killed(
     shared_redis: RedisServer,
 ) -> None:
     environ = {
@@ -40,10 +40,10 @@ async def test_a_limit_is_that_of_all_workers_and_a_killed_one_gives_its_share_b
         "FLOORCAST_BROKER__PREFIX": "workers-limits",
         "FLOORCAST_LIMITS__CONNECTIONS_PER_IP": str(LIMIT),
     }
-    with workers(2, environ=environ) as floor:
-        clients = await admitted_clients(floor)
+    with workers(2, environ=environ) as cluster:
+        clients = await admitted_clients(cluster)
         assert len(clients) == LIMIT
-        os.kill(min(floor.pids()), signal.SIGKILL)
+        os.kill(min(cluster.pids()), signal.SIGKILL)
         async with asyncio.timeout(5):
             while not (gone := await disconnected(clients)):
                 pass
@@ -52,7 +52,7 @@ async def test_a_limit_is_that_of_all_workers_and_a_killed_one_gives_its_share_b
         async with asyncio.timeout(LEASE_SECONDS + 10):
             while len(back) < len(gone):
                 await asyncio.sleep(0.5)
-                back += await admitted_clients(floor)
+                back += await admitted_clients(cluster)
         assert len(back) == len(gone)
-        assert await admitted_clients(floor) == []
+        assert await admitted_clients(cluster) == []
         cut([*clients, *back])

@@ -1,4 +1,4 @@
-"""Sessions over several workers, one of which is killed or stands still: there are no ghosts."""
+"""Tests presence over several workers, one of which is killed or stopped."""
 
 import asyncio
 import os
@@ -12,17 +12,17 @@ from tests.kit.redis.servers import redis_server
 from tests.kit.server.workers import Workers, workers
 
 LEASE_SECONDS = 2.0
-# For so much longer than it takes until others have noticed; who has the time takes more.
+# Added to the time until other workers notice; longer in slow test runs.
 STOPPED_SECONDS = float(os.environ.get("FLOORCAST_FAULT_SECONDS", "0"))
-# A lease, the time until somebody looks, and a busy machine.
+# A lease, the sweep interval, and time for a busy machine.
 EXPIRY_SECONDS = 3 * LEASE_SECONDS + 2
-# That all of them are at one of two workers is not to be feared.
+# So many that both workers practically always have members.
 MANY = 12
 
 
 @pytest.fixture
-def floor() -> Iterator[Workers]:
-    """Two workers whose members are given up soon."""
+def cluster() -> Iterator[Workers]:
+    """Two workers with a short lease and grace period."""
     with redis_server() as redis:
         environ = {
             "FLOORCAST_BROKER__URL": redis.url,
@@ -30,13 +30,13 @@ def floor() -> Iterator[Workers]:
             "FLOORCAST_SESSION__GRACE_SECONDS": "0.2",
             "FLOORCAST_SERVER__DRAIN_SECONDS": "0.2",
         }
-        with workers(2, environ=environ) as floor:
-            yield floor
+        with workers(2, environ=environ) as cluster:
+            yield cluster
 
 
-async def join_members(floor: Workers) -> dict[str, SessionClient]:
-    """Members of one session, all of whom know of each other."""
-    members = {f"u{n}": await SessionClient.connect(floor, f"u{n}", "room") for n in range(MANY)}
+async def join_members(cluster: Workers) -> dict[str, SessionClient]:
+    """Join members to one session; wait until each sees all others."""
+    members = {f"u{n}": await SessionClient.connect(cluster, f"u{n}", "room") for n in range(MANY)}
     for user, member in members.items():
         await until_participants({user: member}, set(members))
         await member.pending_events()
@@ -44,19 +44,19 @@ async def join_members(floor: Workers) -> dict[str, SessionClient]:
 
 
 async def until_participants(members: dict[str, SessionClient], users: set[str]) -> None:
-    """Wait until everybody is told that these are there, and nobody else."""
+    """Wait until every member sees exactly these participants."""
     async with asyncio.timeout(EXPIRY_SECONDS):
         for member in members.values():
             while True:
-                answer = await member.call("participants", session_id="room")
-                assert answer["participant_count"] == len(answer["participants"])
-                if {each["user_id"] for each in answer["participants"]} == users:
+                reply = await member.call("participants", session_id="room")
+                assert reply["participant_count"] == len(reply["participants"])
+                if {each["user_id"] for each in reply["participants"]} == users:
                     break
                 await asyncio.sleep(0.02)
 
 
 async def next_user_ids(member: SessionClient, event: str, count: int) -> list[str]:
-    """So many users of whom a member hears this; the numbers of those who are there fit."""
+    """The user ids of the next events of a member; checks their participant counts."""
     bodies = [await member.next(event) for _ in range(count)]
     step = 1 if event == "user_joined" else -1
     counts = [body["participant_count"] for body in bodies]
@@ -65,11 +65,11 @@ async def next_user_ids(member: SessionClient, event: str, count: int) -> list[s
 
 
 async def members_on(
-    floor: Workers, members: dict[str, SessionClient], pid: int
+    cluster: Workers, members: dict[str, SessionClient], pid: int
 ) -> dict[str, SessionClient]:
-    """Those who are at this worker, which stands still: they get no answer."""
+    """The members connected to this stopped worker: those that get no reply."""
 
-    async def is_there(member: SessionClient) -> bool:
+    async def is_on_worker(member: SessionClient) -> bool:
         try:
             async with asyncio.timeout(0.5):
                 await member.call("participants", session_id="room")
@@ -77,24 +77,26 @@ async def members_on(
             return True
         return False
 
-    assert pid in floor.pids()
-    there = await asyncio.gather(*map(is_there, members.values()))
-    return {user: each for (user, each), its in zip(members.items(), there, strict=True) if its}
+    assert pid in cluster.pids()
+    replies = await asyncio.gather(*map(is_on_worker, members.values()))
+    return {
+        user: each for (user, each), is_on in zip(members.items(), replies, strict=True) if is_on
+    }
 
 
 async def next_late_reply(member: SessionClient) -> None:
-    """What was asked of the worker while it stood still."""
+    """Wait for the reply to a call that was made while the worker was stopped."""
     async with asyncio.timeout(EXPIRY_SECONDS):
         while not (text := await member.client.text()).startswith("43/"):
             member.take_packet(text)
 
 
-async def test_the_members_of_a_worker_that_was_killed_leave_within_the_lease(
-    floor: Workers,
+async def test_members_of_a_killed_worker_leave_within_the_lease(
+    cluster: Workers,
 ) -> None:
-    members = await join_members(floor)
-    os.kill(floor.pids().pop(), signal.SIGKILL)
-    floor.until_logged("a worker has died")
+    members = await join_members(cluster)
+    os.kill(cluster.pids().pop(), signal.SIGKILL)
+    cluster.until_logged("a worker has died")
     await asyncio.sleep(0.05)
     lost = {user: each for user, each in members.items() if each.client.reader.at_eof()}
     rest = {user: each for user, each in members.items() if user not in lost}
@@ -106,7 +108,7 @@ async def test_the_members_of_a_worker_that_was_killed_leave_within_the_lease(
         assert sorted(users) == sorted(lost)
         assert await member.pending_events() == []
     [first, *_] = rest.values()
-    newcomer = await SessionClient.connect(floor, "new", "room")
+    newcomer = await SessionClient.connect(cluster, "new", "room")
     assert (await next_user_ids(first, "user_joined", 1)) == ["new"]
     assert (await newcomer.call("participants", session_id="room"))["participant_count"] == (
         len(rest) + 1
@@ -114,14 +116,14 @@ async def test_the_members_of_a_worker_that_was_killed_leave_within_the_lease(
     cut(newcomer, *members.values())
 
 
-async def test_the_members_of_a_worker_that_stood_still_leave_and_come_back_with_it(
-    floor: Workers,
+async def test_members_of_a_stopped_worker_leave_and_rejoin(
+    cluster: Workers,
 ) -> None:
-    members = await join_members(floor)
-    pid = floor.pids().pop()
+    members = await join_members(cluster)
+    pid = cluster.pids().pop()
     os.kill(pid, signal.SIGSTOP)
     try:
-        stopped = await members_on(floor, members, pid)
+        stopped = await members_on(cluster, members, pid)
         rest = {user: each for user, each in members.items() if user not in stopped}
         assert stopped
         assert rest
@@ -142,8 +144,8 @@ async def test_the_members_of_a_worker_that_stood_still_leave_and_come_back_with
     assert sent["ok"]
     for member in members.values():
         assert (await member.next("message"))["id"] == sent["id"]
-        answer = await member.call("participants", session_id="room")
-        assert answer["participant_count"] == MANY
+        reply = await member.call("participants", session_id="room")
+        assert reply["participant_count"] == MANY
     cut(*members.values())
 
 

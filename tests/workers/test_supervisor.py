@@ -1,4 +1,4 @@
-"""What a supervisor does with its workers, shown on workers that serve nobody."""
+"""Tests the supervisor with fake workers."""
 
 import asyncio
 import contextlib
@@ -24,14 +24,14 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class SupervisorRig:
-    """A supervisor that runs, and the diary of its workers."""
+    """A supervisor, and the log file of its fake workers."""
 
     def __init__(self, folder: Path, behavior: str, *, slots: int = 2) -> None:
-        self.diary = folder / "diary"
+        self.log = folder / "log"
         self.announced = 0
         self.settings_error: str | None = None
         self._listeners = [socket.socket() for _ in range(slots)]
-        command = [sys.executable, "-m", "tests.workers.puppet", str(self.diary), behavior]
+        command = [sys.executable, "-m", "tests.workers.puppet", str(self.log), behavior]
         environ = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
         self.supervisor = Supervisor(
             Launcher(command, environ, WorkerSpec(0, {})),
@@ -43,15 +43,15 @@ class SupervisorRig:
             retry_seconds=0.01,
         )
 
-    def notes(self, what: str) -> list[str]:
-        """The pids that stand beside this in the diary, in order."""
-        lines = self.diary.read_text().splitlines() if self.diary.exists() else []
-        return [line.split()[-1] for line in lines if line.startswith(f"{what} ")]
+    def notes(self, event: str) -> list[str]:
+        """The pids that logged this event, in order."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line.split()[-1] for line in lines if line.startswith(f"{event} ")]
 
-    def entries(self, *what: str) -> list[tuple[str, str]]:
-        """These entries, each with its pid."""
-        lines = [line.rsplit(" ", 2) for line in self.diary.read_text().splitlines()]
-        return [(line[0], line[2]) for line in lines if line[0] in what]
+    def entries(self, *event: str) -> list[tuple[str, str]]:
+        """The logged events of these kinds, each with its pid."""
+        lines = [line.rsplit(" ", 2) for line in self.log.read_text().splitlines()]
+        return [(line[0], line[2]) for line in lines if line[0] in event]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(MAX_WAIT_SECONDS):
@@ -75,7 +75,7 @@ class SupervisorRig:
 
 @contextlib.asynccontextmanager
 async def running_supervisor(rig: SupervisorRig) -> AsyncIterator["asyncio.Task[bool]"]:
-    """Let it run; all workers are ready when the block begins, and gone when it has ended."""
+    """Run the supervisor: all workers are ready in the block, and ended after it."""
     running = asyncio.get_running_loop().create_task(rig.run(), name="supervisor")
     try:
         await rig.until(lambda: rig.announced == 1 or running.done())
@@ -88,117 +88,117 @@ async def running_supervisor(rig: SupervisorRig) -> AsyncIterator["asyncio.Task[
         assert not Path(f"/proc/{pid}").exists()
 
 
-async def test_one_worker_alone_is_given_the_feed(tmp_path: Path) -> None:
-    stage = SupervisorRig(tmp_path, "faithful", slots=3)
-    async with running_supervisor(stage):
-        await stage.until(lambda: bool(stage.notes("feed")))
-        assert len(stage.notes("start")) == 3
-    assert len(stage.notes("feed")) == 1
+async def test_exactly_one_worker_runs_the_feed(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "faithful", slots=3)
+    async with running_supervisor(rig):
+        await rig.until(lambda: bool(rig.notes("feed")))
+        assert len(rig.notes("start")) == 3
+    assert len(rig.notes("feed")) == 1
 
 
-async def test_a_dead_worker_is_replaced_and_the_feed_goes_to_its_successor(tmp_path: Path) -> None:
-    stage = SupervisorRig(tmp_path, "faithful")
-    async with running_supervisor(stage):
-        await stage.until(lambda: len(stage.notes("feed")) == 1)
-        [feeding] = stage.notes("feed")
-        os.kill(int(feeding), signal.SIGKILL)
-        await stage.until(lambda: len(stage.notes("feed")) == 2)
-        assert stage.notes("feed")[1] == stage.notes("start")[2]
-        assert stage.announced == 1
+async def test_successor_of_a_dead_worker_runs_its_feed(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "faithful")
+    async with running_supervisor(rig):
+        await rig.until(lambda: len(rig.notes("feed")) == 1)
+        [feed_pid] = rig.notes("feed")
+        os.kill(int(feed_pid), signal.SIGKILL)
+        await rig.until(lambda: len(rig.notes("feed")) == 2)
+        assert rig.notes("feed")[1] == rig.notes("start")[2]
+        assert rig.announced == 1
 
 
-async def test_renewing_replaces_one_after_the_other_and_never_lets_two_feed(
+async def test_renewal_never_runs_two_feeds(
     tmp_path: Path,
 ) -> None:
-    stage = SupervisorRig(tmp_path, "faithful")
-    async with running_supervisor(stage):
-        await stage.until(lambda: len(stage.notes("feed")) == 1)
-        [feeding] = stage.notes("feed")
-        first = stage.notes("start")
-        stage.supervisor.renew()
-        await stage.until(lambda: len(stage.notes("over")) == 2)
-        third, fourth = stage.notes("start")[2:]
-        [other] = set(first) - {feeding}
-        assert stage.entries("start", "feed", "over")[3:] == [
+    rig = SupervisorRig(tmp_path, "faithful")
+    async with running_supervisor(rig):
+        await rig.until(lambda: len(rig.notes("feed")) == 1)
+        [feed_pid] = rig.notes("feed")
+        first = rig.notes("start")
+        rig.supervisor.renew()
+        await rig.until(lambda: len(rig.notes("over")) == 2)
+        third, fourth = rig.notes("start")[2:]
+        [other] = set(first) - {feed_pid}
+        assert rig.entries("start", "feed", "over")[3:] == [
             ("start", third),
-            ("over", feeding),
+            ("over", feed_pid),
             ("feed", third),
             ("start", fourth),
             ("over", other),
         ]
 
 
-async def test_with_wrong_settings_nothing_is_renewed(
+async def test_invalid_settings_renew_no_worker(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage = SupervisorRig(tmp_path, "faithful")
-    async with running_supervisor(stage):
-        stage.settings_error = "server.port: not a port"
-        stage.supervisor.renew()
-        assert "settings are wrong" in caplog.text
-        assert not stage.supervisor._renewal_requested.is_set()
+    rig = SupervisorRig(tmp_path, "faithful")
+    async with running_supervisor(rig):
+        rig.settings_error = "server.port: not a port"
+        rig.supervisor.renew()
+        assert "settings are invalid" in caplog.text
+        assert not rig.supervisor._renewal_requested.is_set()
 
 
-async def test_workers_that_keep_dying_end_all_with_a_code(tmp_path: Path) -> None:
-    stage = SupervisorRig(tmp_path, "dying", slots=1)
-    async with running_supervisor(stage) as running:
+async def test_supervisor_ends_after_too_many_deaths(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "dying", slots=1)
+    async with running_supervisor(rig) as running:
         with pytest.raises(TooManyDeaths, match="3 workers died within 30 s") as ended:
             await running
         assert ended.value.code == 3
-        assert len(stage.notes("start")) == 3
+        assert len(rig.notes("start")) == 3
 
 
-async def test_a_worker_that_cannot_start_is_tried_again_while_others_serve(tmp_path: Path) -> None:
-    stage = SupervisorRig(tmp_path, "faithful")
-    async with running_supervisor(stage):
-        unfit = tmp_path / "diary.unfit"
+async def test_failed_start_is_retried_while_others_serve(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "faithful")
+    async with running_supervisor(rig):
+        unfit = tmp_path / "log.unfit"
         unfit.touch()
-        os.kill(int(stage.notes("start")[1]), signal.SIGKILL)
-        await stage.until(lambda: len(stage.notes("start")) > 2 + 3)
+        os.kill(int(rig.notes("start")[1]), signal.SIGKILL)
+        await rig.until(lambda: len(rig.notes("start")) > 2 + 3)
         unfit.unlink()
-        starts = len(stage.notes("start"))
-        await stage.until(lambda: len(stage.supervisor._alive) == 2)
-        await stage.until(lambda: len(stage.notes("start")) > starts)
-        stage.supervisor.stop(signal.SIGTERM)
-        await stage.until(lambda: len(stage.notes("term")) == 2)
+        starts = len(rig.notes("start"))
+        await rig.until(lambda: len(rig.supervisor._alive) == 2)
+        await rig.until(lambda: len(rig.notes("start")) > starts)
+        rig.supervisor.stop(signal.SIGTERM)
+        await rig.until(lambda: len(rig.notes("term")) == 2)
 
 
-async def test_what_keeps_a_worker_from_starting_is_said_once_and_ends_all(tmp_path: Path) -> None:
-    stage = SupervisorRig(tmp_path, "failing")
-    async with running_supervisor(stage) as running:
+async def test_failed_first_start_ends_the_supervisor(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "failing")
+    async with running_supervisor(rig) as running:
         with pytest.raises(WorkerFailed, match="the reason why") as ended:
             await running
         assert ended.value.code == 2
-        assert stage.announced == 0
+        assert rig.announced == 0
 
 
-async def test_a_signal_reaches_every_worker_and_the_end_is_in_peace(tmp_path: Path) -> None:
-    stage = SupervisorRig(tmp_path, "faithful")
-    async with running_supervisor(stage) as running:
-        stage.supervisor.stop(signal.SIGTERM)
+async def test_signal_reaches_every_worker(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "faithful")
+    async with running_supervisor(rig) as running:
+        rig.supervisor.stop(signal.SIGTERM)
         assert await running is True
-    assert sorted(stage.notes("term")) == sorted(stage.notes("start"))
+    assert sorted(rig.notes("term")) == sorted(rig.notes("start"))
 
 
-async def test_a_second_signal_kills_who_does_not_end(tmp_path: Path) -> None:
-    stage = SupervisorRig(tmp_path, "stubborn")
-    async with running_supervisor(stage) as running:
-        stage.supervisor.stop(signal.SIGTERM)
-        await stage.until(lambda: len(stage.notes("term")) == 2)
-        stage.supervisor.stop(signal.SIGTERM)
-        # Before it is killed for having drained for too long.
+async def test_second_signal_kills_remaining_workers(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "stubborn")
+    async with running_supervisor(rig) as running:
+        rig.supervisor.stop(signal.SIGTERM)
+        await rig.until(lambda: len(rig.notes("term")) == 2)
+        rig.supervisor.stop(signal.SIGTERM)
+        # Before the drain time limit would kill it.
         async with asyncio.timeout(8):
             assert await running is False
 
 
-async def test_a_worker_that_drains_already_is_not_told_again(tmp_path: Path) -> None:
-    stage = SupervisorRig(tmp_path, "stubborn", slots=1)
-    async with running_supervisor(stage) as running:
-        [draining] = stage.notes("start")
-        stage.supervisor.renew()
-        await stage.until(lambda: len(stage.notes("feed")) == 2)
-        stage.supervisor.stop(signal.SIGTERM)
-        await stage.until(lambda: len(stage.notes("term")) == 1)
-        stage.supervisor.stop(signal.SIGTERM)
+async def test_draining_worker_gets_no_second_signal(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "stubborn", slots=1)
+    async with running_supervisor(rig) as running:
+        [draining] = rig.notes("start")
+        rig.supervisor.renew()
+        await rig.until(lambda: len(rig.notes("feed")) == 2)
+        rig.supervisor.stop(signal.SIGTERM)
+        await rig.until(lambda: len(rig.notes("term")) == 1)
+        rig.supervisor.stop(signal.SIGTERM)
         await running
-        assert draining not in stage.notes("term")
+        assert draining not in rig.notes("term")

@@ -1,4 +1,4 @@
-"""What a worker does when another has taken its place."""
+"""Tests the hand-over of a worker to its successor."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from tests.kit.server.in_process import SECRET
 
 @dataclass(frozen=True, slots=True)
 class WorkerRig:
-    """A worker that serves, a client that it has accepted, and what its supervisor says to it."""
+    """A serving worker, an accepted client, and the supervisor's control socket."""
 
     supervisor: Control
     client: aiohttp.ClientSession
@@ -34,43 +34,43 @@ class WorkerRig:
 async def serving(*, join_grace_seconds: float) -> AsyncIterator[WorkerRig]:
     settings = load_settings(flags={"auth.secret": SECRET, "server.port": 0}, environ={})
     app, stopping = create_app(settings), Shutdown()
-    ours, theirs = socket.socketpair()
-    supervisor, control = await Control.open(ours), await Control.open(theirs)
+    supervisor_end, worker_end = socket.socketpair()
+    supervisor, control = await Control.open(supervisor_end), await Control.open(worker_end)
     async with (
-        run_app(app, settings, open_listener(settings)) as place,
+        run_app(app, settings, open_listener(settings)) as endpoint,
         aiohttp.ClientSession() as client,
     ):
-        obeying = asyncio.create_task(
+        following = asyncio.create_task(
             follow_supervisor(
-                control, app[SERVER], place, stopping, join_grace_seconds=join_grace_seconds
+                control, app[SERVER], endpoint, stopping, join_grace_seconds=join_grace_seconds
             )
         )
         serving = asyncio.create_task(stopping.wait_and_drain(app[SERVER], drain_seconds=5))
         try:
-            yield WorkerRig(supervisor, client, place.url)
+            yield WorkerRig(supervisor, client, endpoint.url)
         finally:
-            for task in (obeying, serving):
+            for task in (following, serving):
                 task.cancel()
-            await asyncio.wait((obeying, serving))
+            await asyncio.wait((following, serving))
             supervisor.close()
             control.close()
 
 
-async def test_who_was_accepted_before_the_hand_over_may_still_come_in() -> None:
-    async with serving(join_grace_seconds=60) as stage:
-        assert await stage.get_status("/health/live") == 200
-        stage.supervisor.write_eof()
-        heard = await stage.supervisor.receive()
-        assert heard is not None
-        assert heard[0] is MessageKind.HANDED_OVER
-        # On the connection that is there: nobody listens any more.
-        assert await stage.get_status("/socket.io/?EIO=4&transport=polling") == 200
+async def test_client_accepted_before_the_hand_over_can_join() -> None:
+    async with serving(join_grace_seconds=60) as rig:
+        assert await rig.get_status("/health/live") == 200
+        rig.supervisor.write_eof()
+        message = await rig.supervisor.receive()
+        assert message is not None
+        assert message[0] is MessageKind.HANDED_OVER
+        # On the existing connection: the listener is closed.
+        assert await rig.get_status("/socket.io/?EIO=4&transport=polling") == 200
 
 
-async def test_a_worker_that_has_handed_over_drains() -> None:
-    async with serving(join_grace_seconds=0) as stage:
-        assert await stage.get_status("/health/ready") == 200
-        stage.supervisor.write_eof()
-        while (status := await stage.get_status("/health/ready")) == 200:
+async def test_worker_drains_after_the_hand_over() -> None:
+    async with serving(join_grace_seconds=0) as rig:
+        assert await rig.get_status("/health/ready") == 200
+        rig.supervisor.write_eof()
+        while (status := await rig.get_status("/health/ready")) == 200:
             pass
         assert status == 503
