@@ -1,4 +1,4 @@
-"""Lets `python -m server.cli` be the command line, where no script was installed."""
+"""Runs the command line as `python -m server.cli`, without an installed script."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`floorcast check`: judge a configuration without running it."""
+"""`floorcast check`: validates a configuration without running it."""
 
 import argparse
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from server.configs import check_workers
 
 
 def add_to(commands: Commands) -> None:
-    """Describe the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "check",
         help="validate a configuration",
@@ -21,7 +21,7 @@ def add_to(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = settings_from(arguments, environ)
-    # Built as `serve` would build it, and let go again: what that says is what `check` says.
+    # Building the app, without running it, reports the same errors as `serve`.
     check_workers(settings)
     create_app(settings)
     for section, values in settings:

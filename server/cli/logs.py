@@ -1,9 +1,9 @@
-"""Writes log lines for people: when, how grave, who, what, and the fields beside it."""
+"""Formats log records for people: time, level, logger, message and extra fields."""
 
 import logging
 import sys
 
-# What every record has; anything else was put beside the text on purpose.
+# The attributes of every record; any other is an extra field.
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -17,12 +17,12 @@ class FieldsFormatter(logging.Formatter):
         """The line before any traceback."""
         fields = {name: each for name, each in vars(record).items() if name not in _STANDARD_FIELDS}
         line = super().formatMessage(record)
-        # `repr` keeps a value on one line, whatever a client has put into it.
+        # `repr` keeps a client's value on one line.
         return " ".join([line, *(f"{name}={each!r}" for name, each in fields.items())])
 
 
 def log_to_stderr(prefix: str = "") -> None:
-    """Send what the server logs to stderr, from INFO on; `who` tells processes apart."""
+    """Log to stderr from INFO on; `prefix` distinguishes processes."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FieldsFormatter(prefix))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

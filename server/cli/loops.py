@@ -1,4 +1,4 @@
-"""Runs the loop of a process."""
+"""Runs the event loop of a process."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,7 @@ Result = TypeVar("Result")
 
 
 def run_loop(main: Coroutine[Any, Any, Result]) -> Result:
-    """Run on uvloop where it is installed: it is faster, and not to be had on Windows."""
+    """Run on uvloop if it is installed (it is faster, but not available on Windows)."""
     try:
         import uvloop
     except ImportError:

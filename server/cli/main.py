@@ -1,4 +1,4 @@
-"""Reads the command line and calls the command that it names."""
+"""Parses the command line and runs the command."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from server.cli import check, serve, token
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run one command; the exit code is 0, or 2 where something is to be corrected."""
+    """Run one command; return its exit code, 2 for a usage or configuration error."""
     parser = argparse.ArgumentParser(
         prog="floorcast",
         description="A realtime server: market data and shared sessions over Socket.IO.",

@@ -1,4 +1,4 @@
-"""A Redis of the demo's own: it keeps nothing, nobody else reaches it, and it ends with us."""
+"""Runs a private redis-server for the demo: no persistence, no port, ends with its parent."""
 
 import contextlib
 import ctypes
@@ -21,7 +21,10 @@ _PR_SET_PDEATHSIG = 1
 
 @contextlib.contextmanager
 def private_redis() -> Iterator[str]:
-    """Run one until the block ends; the URL of its socket."""
+    """Run a redis-server until the block ends; yields the URL of its socket.
+
+    Raises `ConfigurationError` if none is installed or it does not start.
+    """
     program = shutil.which("redis-server")
     if program is None:
         raise ConfigurationError(
@@ -32,7 +35,7 @@ def private_redis() -> Iterator[str]:
     parent = os.getpid()
 
     def end_with_parent() -> None:
-        # Also when the parent is killed and can stop nothing.
+        # Linux kills it even if the parent is killed.
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -46,7 +49,7 @@ def private_redis() -> Iterator[str]:
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            # A terminal's Ctrl-C is for the supervisor: the workers need it to the last.
+            # Ctrl-C goes to the supervisor only: the workers use Redis until they end.
             start_new_session=True,
             preexec_fn=end_with_parent,
         )

@@ -1,4 +1,4 @@
-"""`floorcast serve`: run the server."""
+"""`floorcast serve`: runs the server."""
 
 import argparse
 import contextlib
@@ -30,13 +30,13 @@ _DEMO_TOKEN_SECONDS = 24 * 3600
 
 
 def add_to(commands: Commands) -> None:
-    """Describe the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "serve",
         help="run the server",
         description=(
-            "Run the server until SIGTERM, which drains, or Ctrl-C, which does not wait. "
-            "With several workers SIGHUP replaces one after the other."
+            "Run the server until SIGTERM, which drains, or Ctrl-C, which does not. "
+            "With several workers, SIGHUP replaces them one at a time."
         ),
     )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
@@ -52,7 +52,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--demo",
         action="store_true",
-        help="nothing to set up: a simulated feed, a secret for this run, tokens, a page at /",
+        help="run without setup: a simulated feed, a new secret, tokens and a console at /",
     )
     add_config(parser)
     parser.set_defaults(run=_run)
@@ -60,17 +60,17 @@ def add_to(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     log_to_stderr()
-    asked = {
+    given = {
         "server.host": arguments.host,
         "server.port": arguments.port,
         "server.workers": arguments.workers,
         "feed.name": arguments.feed or ("simulated" if arguments.demo else None),
     }
-    flags: dict[str, object] = {name: each for name, each in asked.items() if each is not None}
+    flags: dict[str, object] = {name: each for name, each in given.items() if each is not None}
     settings = settings_from(arguments, environ, flags)
     with contextlib.ExitStack() as owned:
         if arguments.demo:
-            # What is configured is used: tokens made elsewhere then work with the demo.
+            # A configured secret is used, so that existing tokens work with the demo.
             if settings.auth.secret is None:
                 flags["auth.secret"] = new_secret()
             if settings.server.workers > 1 and not is_shared(settings):
@@ -82,8 +82,8 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         console_token = tokens.get("trader")
         try:
             if settings.server.workers > 1:
-                order = WorkerSpec(0, flags, arguments.config, console_token)
-                return _run_workers(order, settings, environ, announce)
+                spec = WorkerSpec(0, flags, arguments.config, console_token)
+                return _run_workers(spec, settings, environ, announce)
             run_loop(serve(settings, announce=announce, console_token=console_token))
         except OSError as error:
             raise ConfigurationError(
@@ -98,29 +98,31 @@ def _run_workers(
     environ: Mapping[str, str],
     announce: Callable[[str], None],
 ) -> int:
-    def judge() -> None:
-        # Built as a worker builds it, and let go again: what is wrong is said here, once.
+    def check_settings() -> None:
+        # Building the app as a worker does reports errors here, once.
         create_app(load_settings(flags=spec.flags, environ=environ, file=spec.config))
 
-    judge()
+    check_settings()
     if "polling" in settings.server.allowed_transports:
-        logger.warning("polling does not work with several workers: requests reach any of them")
+        logger.warning(
+            "polling does not work with several workers: requests reach different workers"
+        )
     listeners = open_listeners(settings)
     launcher = Launcher([sys.executable, "-m", "server.cli.worker"], environ, spec)
     try:
-        in_peace = run_loop(
+        all_ended = run_loop(
             supervise(
                 launcher,
                 listeners,
                 drain_seconds=settings.server.drain_seconds,
-                check_settings=judge,
+                check_settings=check_settings,
                 announce=lambda: announce(url_of(listeners[0])),
             )
         )
     except WorkersError as error:
         print(f"floorcast: {error.message}", file=sys.stderr)
         return error.code
-    return 0 if in_peace else 1
+    return 0 if all_ended else 1
 
 
 def _announce(tokens: Mapping[str, str], url: str) -> None:

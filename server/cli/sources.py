@@ -1,4 +1,4 @@
-"""The flags that stand for settings, and the file that may hold more."""
+"""Loads the settings of a command from flags, environment and file."""
 
 import argparse
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ Commands = Any  # argparse's own name for what `add_subparsers` returns is priva
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Let the command take a settings file."""
+    """Add the flag for a settings file."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as a TOML file")
 
 
@@ -20,5 +20,5 @@ def settings_from(
     environ: Mapping[str, str],
     flags: Mapping[str, object] | None = None,
 ) -> Settings:
-    """Merge the command's flags with the environment and the file."""
+    """Load the settings; flags override the environment, which overrides the file."""
     return load_settings(flags=flags, environ=environ, file=arguments.config)

@@ -1,4 +1,4 @@
-"""`floorcast token`: make a token with the configured secret."""
+"""`floorcast token`: mints a token with the configured secret."""
 
 import argparse
 import math
@@ -10,13 +10,13 @@ from server.app import SystemClock
 from server.cli.sources import Commands, add_config, settings_from
 from server.configs import access_config
 
-# The longest name of a user or of an org that the server takes.
+# The server's limit for a user id and an org.
 _MAX_NAME_CHARACTERS = 128
 _MAX_TTL_SECONDS = 10 * 366 * 24 * 3600
 
 
 def add_to(commands: Commands) -> None:
-    """Describe the command."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "token",
         help="make a token",
@@ -44,7 +44,7 @@ def add_to(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     access = access_config(settings_from(arguments, environ))
     if access.secret is None:
-        raise ConfigurationError("tokens can be made only where auth.secret is set")
+        raise ConfigurationError("cannot mint a token: set auth.secret")
     scopes = arguments.scope or [Scope.MARKET_READ, Scope.SESSION_JOIN]
     print(
         mint(
@@ -65,7 +65,7 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _name(text: str) -> str:
     if not 0 < len(text) <= _MAX_NAME_CHARACTERS:
-        raise argparse.ArgumentTypeError(f"1 to {_MAX_NAME_CHARACTERS} characters, please")
+        raise argparse.ArgumentTypeError(f"must have 1 to {_MAX_NAME_CHARACTERS} characters")
     return text
 
 
@@ -74,7 +74,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    # A token lives whole seconds; one of none would be refused wherever it is shown.
+    # Tokens have a lifetime in whole seconds.
     if not 1 <= seconds <= _MAX_TTL_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not between 1 and {_MAX_TTL_SECONDS}")
+        raise argparse.ArgumentTypeError(f"{text!r} must be between 1 and {_MAX_TTL_SECONDS}")
     return seconds

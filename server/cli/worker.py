@@ -1,4 +1,4 @@
-"""The process of one worker; `serve --workers` starts it, and nobody else has use for it."""
+"""The entry point of a worker process, started by `serve --workers`."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The demo on top of a configuration: the tokens that it prints fit what is set."""
+"""Tests the demo with a configuration."""
 
 import asyncio
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.kit.server.demo import demo
 SECRET = "a secret that is long enough for all of this"
 
 
-async def test_the_tokens_of_the_demo_fit_a_configured_issuer_audience_and_secret(
+async def test_demo_tokens_match_the_configuration(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "floorcast.toml"

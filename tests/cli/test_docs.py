@@ -1,4 +1,4 @@
-"""The list of settings in the documentation is the list that the server has."""
+"""Tests that the documentation lists all settings and error codes."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 def table() -> str:
-    """Every setting with its default and its meaning, as `docs/settings.md` shows them."""
+    """The table of settings, as in `docs/settings.md`."""
     parts = []
     for section, field in Settings.model_fields.items():
         model = field.annotation
@@ -36,13 +36,13 @@ def table() -> str:
     return "\n".join(parts)
 
 
-def test_the_settings_are_documented_as_they_are() -> None:
+def test_documentation_lists_the_settings() -> None:
     documented = (DOCS / "settings.md").read_text()
-    assert documented.endswith(table()), "write the table anew: python -m tests.cli.test_docs"
+    assert documented.endswith(table()), "regenerate the table: python -m tests.cli.test_docs"
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
-def test_every_code_is_explained(code: ErrorCode) -> None:
+def test_documentation_explains_every_error_code(code: ErrorCode) -> None:
     assert f"`{code.value}`" in (DOCS / "protocol.md").read_text()
 
 

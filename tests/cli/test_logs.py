@@ -1,4 +1,4 @@
-"""Log lines: the fields beside the text are shown, and stay on one line."""
+"""Tests the format of log lines."""
 
 import logging
 
@@ -12,10 +12,10 @@ def line(**fields: object) -> str:
     return FieldsFormatter().format(record)
 
 
-def test_fields_stand_behind_the_text() -> None:
+def test_fields_follow_the_message() -> None:
     assert line(ip="192.0.2.1", count=3).endswith("INFO server.x: closed it ip='192.0.2.1' count=3")
     assert line().endswith("INFO server.x: closed it")
 
 
-def test_a_value_cannot_begin_a_line_of_its_own() -> None:
+def test_field_value_stays_on_one_line() -> None:
     assert "\n" not in line(reason="one\ntwo INFO server: forged")

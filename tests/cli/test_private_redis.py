@@ -1,4 +1,4 @@
-"""The Redis of the demo: it answers on a socket of its own, and is gone with its owner."""
+"""Tests the private redis-server of the demo."""
 
 import shutil
 import socket
@@ -16,7 +16,7 @@ from tests.kit.programs import require_program
 
 
 def run_command(url: str, command: str) -> str:
-    """What Redis says to a command."""
+    """Run a Redis command; return the raw reply."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(MAX_WAIT_SECONDS)
         client.connect(url.removeprefix("unix://"))
@@ -31,7 +31,7 @@ def is_answering(url: str) -> bool:
         return False
 
 
-def test_it_answers_keeps_nothing_on_disk_and_leaves_nothing_behind() -> None:
+def test_private_redis_leaves_nothing_on_disk() -> None:
     require_program("redis-server")
     with private_redis() as url:
         path = Path(url.removeprefix("unix://"))
@@ -42,7 +42,7 @@ def test_it_answers_keeps_nothing_on_disk_and_leaves_nothing_behind() -> None:
     assert not path.parent.exists()
 
 
-def test_it_ends_with_an_owner_who_is_killed() -> None:
+def test_private_redis_ends_with_a_killed_parent() -> None:
     require_program("redis-server")
     code = (
         "import time\n"
@@ -51,19 +51,21 @@ def test_it_ends_with_an_owner_who_is_killed() -> None:
         "    print(url, flush=True)\n"
         "    time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as owner:
-        assert owner.stdout is not None
-        url = owner.stdout.readline().strip()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
         assert run_command(url, "PING") == "+PONG\r\n"
-        owner.kill()
-        owner.wait()
+        parent.kill()
+        parent.wait()
     give_up_at = time.monotonic() + MAX_WAIT_SECONDS
     while is_answering(url):
         assert time.monotonic() < give_up_at
     shutil.rmtree(Path(url.removeprefix("unix://")).parent)
 
 
-def test_where_no_redis_is_installed_the_demo_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_redis_needs_an_installed_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigurationError, match="redis-server, and none is installed"):
         private_redis().__enter__()

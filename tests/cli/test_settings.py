@@ -1,4 +1,4 @@
-"""Settings: where they come from, which one wins, and what is refused."""
+"""Tests sources, precedence and validation of settings."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from server.access import ConfigurationError
 from server.settings import Settings, env_variable, load_settings, setting_names
 
-# Those that programs outside rely on.
+# Settings that external programs rely on.
 PROMISED = (
     "AUTH__SECRET",
     "AUTH__ALGORITHM",
@@ -49,11 +49,11 @@ PROMISED = (
 )
 
 
-def test_every_promised_setting_exists() -> None:
+def test_promised_settings_exist() -> None:
     assert {f"FLOORCAST_{name}" for name in PROMISED} <= {env_variable(n) for n in setting_names()}
 
 
-def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+def test_flags_override_environment_and_file(tmp_path: Path) -> None:
     file = tmp_path / "floorcast.toml"
     file.write_text('[server]\nport = 1\nhost = "file"\n[ping]\ninterval_seconds = 3\n')
     settings = load_settings(
@@ -68,7 +68,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ["a, b", '["a", "b"]', "a,b,"])
-def test_lists_in_the_environment_are_commas_or_json(text: str) -> None:
+def test_environment_lists_are_comma_separated_or_json(text: str) -> None:
     settings = load_settings(environ={"FLOORCAST_SERVER__ORIGINS": text})
     assert settings.server.origins == ("a", "b")
 
@@ -91,12 +91,12 @@ def test_lists_in_the_environment_are_commas_or_json(text: str) -> None:
         ({"FLOORCAST_SESSION__GRACE_SECONDS": "nan"}, "", "session.grace_seconds (environment)"),
         ({"FLOORCAST_LIMITS__CONNECTIONS": "-1"}, "", "limits.connections"),
         ({"FLOORCAST_BROKER__URL": "amqp://h"}, "", "broker.url (environment): unknown scheme"),
-        ({"FLOORCAST_BROKER__URL": "memory://x"}, "", "known are memory://, redis://"),
+        ({"FLOORCAST_BROKER__URL": "memory://x"}, "", "use one of memory://, redis://"),
         ({"FLOORCAST_BROKER__PREFIX": "a{b}"}, "", "broker.prefix"),
         ({}, '[broker]\nurl = "redis+sentinel://h"', "broker.url (file"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_error_names_the_invalid_setting(
     environ: dict[str, str], file: str, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "floorcast.toml"
@@ -106,7 +106,7 @@ def test_what_is_wrong_is_named(
     assert message in str(refused.value)
 
 
-def test_secrets_are_not_shown(tmp_path: Path) -> None:
+def test_repr_and_errors_hide_secrets(tmp_path: Path) -> None:
     settings = load_settings(environ={"FLOORCAST_AUTH__SECRET": "s3cret" * 8})
     assert "s3cret" not in repr(settings)
     file = tmp_path / "floorcast.toml"
@@ -125,7 +125,7 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
         ("unix://ann:s3cret@/run/redis.sock", "unix://***@/run/redis.sock"),
     ],
 )
-def test_the_password_of_redis_is_not_shown(url: str, shown: str) -> None:
+def test_broker_url_hides_the_password(url: str, shown: str) -> None:
     broker = load_settings(environ={"FLOORCAST_BROKER__URL": url}).broker
     assert str(broker.url) == shown
     assert broker.url.get_secret_value() == url
