@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 PING = text_frame(b"2")
 # Disconnect reasons after which a client cannot recover its connection state.
-SERVER_DISCONNECT = "sent away"
-PROTOCOL_ERROR = "broke the protocol"
+SERVER_DISCONNECT = "server disconnect"
+PROTOCOL_ERROR = "protocol error"
 # Stock clients hardly ever send these packets; so many between two pings are an attack.
 _MAX_USELESS = 64
 # A refusal can cost a signature check; a joined client may be refused more often.
