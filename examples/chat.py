@@ -1,4 +1,4 @@
-"""Talks in a session: what you type, the others read.
+"""Chats in a session: sends each line that you type, and prints what others send.
 
 python examples/chat.py http://127.0.0.1:8000 TOKEN SESSION
 
@@ -21,25 +21,25 @@ from client_sdk import (
 
 
 def show_message(message: SessionMessage | Gap) -> None:
-    """Print what somebody said, or that something is missing."""
+    """Print a message, or that some are missing."""
     if isinstance(message, Gap):
-        print("* something was said that is gone", flush=True)
+        print("* some messages are lost", flush=True)
     else:
         print(f"{message.user_id}: {message.data.get('text')}", flush=True)
 
 
 def show_event(event: SessionEvent) -> None:
-    """Print who came and who went."""
+    """Print a join or a leave."""
     if isinstance(event, UserJoined | UserLeft):
-        what = "came" if isinstance(event, UserJoined) else "left"
-        print(f"* {event.user_id} {what}, {event.participant_count} are here", flush=True)
+        change = "joined" if isinstance(event, UserJoined) else "left"
+        print(f"* {event.user_id} {change}, {event.participant_count} are here", flush=True)
 
 
 async def main(url: str, token: str, session_id: str) -> None:
-    """Join, print what is said, and send each line of the standard input."""
+    """Join, print messages and events, and send each line of the standard input."""
     async with Client(url, token=token) as client, client.session.join(session_id) as session:
-        who = await session.participants()
-        print(f"* {who.participant_count} are here", flush=True)
+        attendance = await session.participants()
+        print(f"* {attendance.participant_count} are here", flush=True)
         session.on_message(show_message)
         session.on_event(show_event)
         while line := await asyncio.to_thread(sys.stdin.readline):

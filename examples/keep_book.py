@@ -1,4 +1,4 @@
-"""Keeps an order book: its best levels after each change, and whether they can be relied on.
+"""Keeps an order book, and prints its best levels and its status after each change.
 
 python examples/keep_book.py http://127.0.0.1:8000 TOKEN [SYMBOL]
 """
@@ -13,10 +13,10 @@ from client_sdk import Client
 async def main(url: str, token: str, symbol: str) -> None:
     """Print until Ctrl-C."""
     async with Client(url, token=token) as client, client.market.book(symbol) as book:
-        async for now in book:
-            spread = f"{now.best_bid} | {now.best_ask}"
-            levels = f"{len(now.bids)} + {len(now.asks)} levels"
-            print(f"{now.status} {spread}, mid {now.mid}, {levels}", flush=True)
+        async for state in book:
+            spread = f"{state.best_bid} | {state.best_ask}"
+            levels = f"{len(state.bids)} + {len(state.asks)} levels"
+            print(f"{state.status} {spread}, mid {state.mid}, {levels}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,14 @@ from client_sdk import Client, FloorcastError
 
 
 async def main(url: str, token: str, symbol: str, count: int) -> None:
-    """Walk a price at random, and say where each went."""
+    """Publish a random walk, and print each position."""
     price = Decimal("100.00")
     async with Client(url, token=token) as client:
         for number in range(count):
             if number:
                 await asyncio.sleep(1)
             price += Decimal(random.randint(-20, 20)) / 100
-            # Text, so that no digit is lost on the way.
+            # Text keeps every digit.
             data = {
                 "bid": str(price - Decimal("0.01")),
                 "ask": str(price + Decimal("0.01")),

@@ -1,4 +1,4 @@
-"""Writes trades to a Parquet file as they come, with a row for each gap.
+"""Writes trades to a Parquet file as they arrive, with a row for each gap.
 
 pip install 'floorcast[data]'
 python examples/save_trades.py http://127.0.0.1:8000 TOKEN FILE [COUNT]
@@ -15,7 +15,7 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 
 async def main(url: str, token: str, path: str, count: int) -> None:
-    """Write so many messages, or until Ctrl-C."""
+    """Write `count` messages, or until Ctrl-C."""
     async with Client(url, token=token) as client, client.market.trades(*SYMBOLS) as trades:
         with ParquetSink(path) as sink:
             async for item in trades:

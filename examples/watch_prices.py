@@ -1,4 +1,4 @@
-"""Watches prices: prints each as it changes, through lost connections and restarts.
+"""Prints prices as they change, through lost connections and restarts.
 
 python examples/watch_prices.py http://127.0.0.1:8000 TOKEN [SYMBOL ...]
 """

@@ -18,7 +18,7 @@ class GapReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Messages that this reader will never get; it comes where they would have come.
+    """Messages that this reader will never get, in their position in the stream.
 
     `missed_to` is None if the number of messages in the lost epoch is unknown.
     """

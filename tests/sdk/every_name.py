@@ -1,4 +1,4 @@
-"""A program that uses every public name of the SDK: for the type checker, and run by a test."""
+"""A program that uses every public name of the SDK; mypy checks it, and a test runs it."""
 
 import asyncio
 from decimal import Decimal
@@ -8,13 +8,13 @@ import client_sdk as sdk
 
 
 class EventLog:
-    """What happened, in the words of somebody who checks every kind of thing."""
+    """Collects a line for each thing that happens, matching on every type."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def note(self, *words: object) -> None:
-        self.lines.append(" ".join(map(str, words)))
+    def note(self, *parts: object) -> None:
+        self.lines.append(" ".join(map(str, parts)))
 
     def state(self, state: sdk.ClientState) -> None:
         self.note("state", state.value)
@@ -76,16 +76,16 @@ OURS: tuple[type[sdk.FloorcastError], ...] = (
 )
 
 
-async def market(market: sdk.Market, diary: EventLog) -> None:
-    """Read and publish."""
+async def market(market: sdk.Market, log: EventLog) -> None:
+    """Read and publish market data."""
     price = {"bid": Decimal("1.00"), "ask": "1.02", "last": "1.01", "volume": "5"}
     position: sdk.Position = await market.publish(f"{sdk.Stream.PRICE}:A", price, id="one")
-    diary.note("at", position.epoch, position.seq)
-    end = market.on_status(diary.status)
-    callback: sdk.Callback = market.on("PRICE:A", diary.message, interval_ms=100)
+    log.note("at", position.epoch, position.seq)
+    end = market.on_status(log.status)
+    callback: sdk.Callback = market.on("PRICE:A", log.message, interval_ms=100)
     prices: sdk.MessageStream[sdk.PriceMessage] = market.prices("A")
     tick = await anext(prices)
-    diary.note(tick.symbol, tick.data.last, market.status(tick.topic))
+    log.note(tick.symbol, tick.data.last, market.status(tick.topic))
     await prices.aclose()
     async with market.stream("ORDERBOOK:A", "USER_DATA") as stream:
         await market.publish(
@@ -96,67 +96,67 @@ async def market(market: sdk.Market, diary: EventLog) -> None:
             item = await anext(stream)
             if not isinstance(item, sdk.Gap):
                 known: sdk.MarketMessage = item
-                diary.note(known.topic, stream.position(known.topic))
-            diary.message(item)
+                log.note(known.topic, stream.position(known.topic))
+            log.message(item)
     live: sdk.LiveBook
     async with market.book("A") as live:
         if live.status is sdk.BookStatus.LIVE:
-            diary.note(live.best_bid, live.best_ask, live.mid, live.bids, live.asks)
+            log.note(live.best_bid, live.best_ask, live.mid, live.bids, live.asks)
     async with market.trades("A") as trades, market.stream("ORDERBOOK:A") as changes:
         await market.publish("TRADES:A", {"trades": []})
-        diary.message(await anext(trades))
+        log.message(await anext(trades))
         own = sdk.Book("A")
         change = await anext(changes)
         assert isinstance(change, sdk.BookMessage)
-        diary.note(own.apply(change), own.checksum())
+        log.note(own.apply(change), own.checksum())
     callback.close()
     end()
 
 
-async def sessions(sessions: sdk.Sessions, diary: EventLog) -> None:
-    """Talk."""
-    end = sessions.on_notification(diary.notice)
+async def sessions(sessions: sdk.Sessions, log: EventLog) -> None:
+    """Join, send and read."""
+    end = sessions.on_notification(log.notice)
     session: sdk.Session
     async with sessions.join("job:42", metadata={"kind": "test"}) as session:
-        on_event = session.on_event(diary.event)
+        on_event = session.on_event(log.event)
         sent: sdk.Sent = await session.send({"text": "hello"}, id="mine")
-        said: sdk.SessionMessage | sdk.Gap = await anext(session.messages())
-        diary.note(sent.id, sent.position.seq, said)
+        received: sdk.SessionMessage | sdk.Gap = await anext(session.messages())
+        log.note(sent.id, sent.position.seq, received)
         await session.signal({"typing": True})
         attendance: sdk.Attendance = await session.participants()
         people: tuple[sdk.Participant, ...] = attendance.participants
-        diary.note(attendance.participant_count, people[0].user_id)
-        diary.note(len(await session.history(limit=10)), session.id, session.metadata)
+        log.note(attendance.participant_count, people[0].user_id)
+        log.note(len(await session.history(limit=10)), session.id, session.metadata)
         on_event.close()
         try:
             await session.kick("bob")
         except REFUSALS as error:
-            diary.failure(error)
+            log.failure(error)
     end()
 
 
 async def tour(url: str, token: str) -> list[str]:
-    """Everything once."""
-    diary = EventLog()
+    """Use everything once."""
+    log = EventLog()
     config = sdk.ClientConfig(backoff=sdk.BackoffConfig(first_seconds=1.0), answer_seconds=5.0)
     client = sdk.Client(url, token=lambda: token, config=config)
-    end = client.on_state(diary.state)
+    end = client.on_state(log.state)
     try:
         async with client:
-            await market(client.market, diary)
-            await sessions(client.session, diary)
+            await market(client.market, log)
+            await sessions(client.session, log)
             stats: sdk.Stats = client.stats
             latency: sdk.Latency = stats.latency
-            diary.note(stats.received, stats.gaps, latency.p99_ms)
+            log.note(stats.received, stats.gaps, latency.p99_ms)
     except OURS as error:
-        diary.failure(error)
+        log.failure(error)
     end()
-    diary.note("ended", client.state)
-    return diary.lines
+    log.note("ended", client.state)
+    return log.lines
 
 
 def script(url: str, token: str) -> list[str]:
-    """The same for those who do not await."""
+    """Use the blocking client."""
     with sdk.SyncClient(url, token) as client:
         for tick in client.market.prices("A"):
             return [tick.data.last]

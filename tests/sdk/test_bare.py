@@ -1,4 +1,4 @@
-"""The SDK stands alone: without the server, and without what only the server needs."""
+"""The SDK runs without the server and without the server's dependencies."""
 
 import subprocess
 import sys

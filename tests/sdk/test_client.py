@@ -1,4 +1,4 @@
-"""One client against a real server: it connects, reads, comes back, and leaves nothing behind."""
+"""A client against a real server: connecting, tokens, reconnecting, closing."""
 
 import asyncio
 import logging
@@ -34,15 +34,15 @@ async def test_documented_example_runs() -> None:
     async with running() as node, no_leftover_tasks():
         get_token = node.token
         async with Client(node.url, token=get_token) as client:
-            heard = []
+            received = []
             stream = client.market.prices("BTCUSDT", "ETHUSDT")
             await client.market.publish("PRICE:BTCUSDT", {**PRICE, "last": "5"})
             await client.market.publish("PRICE:ETHUSDT", {**PRICE, "last": "6"})
             async for tick in stream:
-                heard.append((tick.symbol, tick.data.last))
-                if len(heard) == 2:
+                received.append((tick.symbol, tick.data.last))
+                if len(received) == 2:
                     break
-            assert sorted(heard) == [("BTCUSDT", "5"), ("ETHUSDT", "6")]
+            assert sorted(received) == [("BTCUSDT", "5"), ("ETHUSDT", "6")]
         await node.until_empty()
 
 
@@ -74,7 +74,7 @@ async def test_failing_state_callback_does_not_end_the_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(state: ClientState) -> None:
-        raise RuntimeError("a user's mistake")
+        raise RuntimeError("raised by a test")
 
     async with running() as node:
         client = client_of(node)
@@ -104,30 +104,30 @@ async def test_token_source_is_a_string_or_any_function(kind: str) -> None:
 
 async def test_token_function_is_called_for_each_connection() -> None:
     async with running() as node:
-        given = []
+        tokens = []
 
-        def give() -> str:
-            given.append(node.token())
-            return given[-1]
+        def fetch_token() -> str:
+            tokens.append(node.token())
+            return tokens[-1]
 
-        async with client_of(node, give) as client:
-            assert len(given) == 1
+        async with client_of(node, fetch_token) as client:
+            assert len(tokens) == 1
             abort_connections(node)
             await wait_until(lambda: client.stats.reconnects == 1)
-            assert len(given) == 2
+            assert len(tokens) == 2
 
 
 async def test_token_function_that_failed_is_called_again() -> None:
     async with running() as node:
         asked = []
 
-        def give() -> str:
+        def fetch_token() -> str:
             asked.append(1)
             if len(asked) < 3:
                 raise OSError("the token service is down")
             return node.token()
 
-        async with client_of(node, give) as client:
+        async with client_of(node, fetch_token) as client:
             assert client.state is ClientState.ONLINE
         assert len(asked) == 3
 
@@ -158,10 +158,10 @@ async def test_hanging_token_function_times_out() -> None:
         assert client.state is ClientState.CLOSED
 
 
-@pytest.mark.parametrize("given", [5, None])
-async def test_token_function_must_return_a_string(given: Any) -> None:
+@pytest.mark.parametrize("returned", [5, None])
+async def test_token_function_must_return_a_string(returned: Any) -> None:
     async with running() as node:
-        client = client_of(node, lambda: given)
+        client = client_of(node, lambda: returned)
         assert "must return a string" in (await start_error(client)).message
 
 
@@ -186,31 +186,31 @@ async def test_wrong_string_token_ends_the_client(token: str | None, code: str) 
 
 async def test_function_that_keeps_returning_wrong_tokens_ends_the_client() -> None:
     async with running() as node:
-        given = []
+        tokens = []
 
-        def give() -> str:
-            given.append(node.token(audience="another"))
-            return given[-1]
+        def fetch_token() -> str:
+            tokens.append(node.token(audience="another"))
+            return tokens[-1]
 
         with pytest.raises(AuthenticationError) as caught:
-            await client_of(node, give).start()
+            await client_of(node, fetch_token).start()
         assert caught.value.code == "auth.invalid"
-        assert len(given) == 3
+        assert len(tokens) == 3
 
 
 async def test_expired_token_is_replaced_by_a_fresh_one() -> None:
     async with running() as node:
         expired = node.token(ttl_seconds=1)
         node.pass_time(100)
-        given: list[str] = []
+        tokens: list[str] = []
 
-        def give() -> str:
-            given.append(node.token() if given else expired)
-            return given[-1]
+        def fetch_token() -> str:
+            tokens.append(node.token() if tokens else expired)
+            return tokens[-1]
 
-        async with client_of(node, give) as client:
+        async with client_of(node, fetch_token) as client:
             assert client.state is ClientState.ONLINE
-        assert len(given) == 2
+        assert len(tokens) == 2
 
 
 async def test_expired_string_token_ends_the_client_and_its_streams() -> None:
@@ -230,16 +230,16 @@ async def test_expired_string_token_ends_the_client_and_its_streams() -> None:
 
 async def test_token_is_renewed_without_a_reconnect() -> None:
     async with running() as node:
-        given: list[str] = []
+        tokens: list[str] = []
 
-        async def give() -> str:
-            given.append(node.token(ttl_seconds=60))
-            return given[-1]
+        async def fetch_token() -> str:
+            tokens.append(node.token(ttl_seconds=60))
+            return tokens[-1]
 
-        def fresh(peer: JoinedClient) -> bool:
-            return peer.principal.expires_at > node.clock.time() + 50
+        def fresh(joined: JoinedClient) -> bool:
+            return joined.principal.expires_at > node.clock.time() + 50
 
-        async with client_of(node, give) as client, client.session.join("s") as session:
+        async with client_of(node, fetch_token) as client, client.session.join("s") as session:
             for _ in range(3):
                 node.pass_time(40)
                 await wait_until(lambda: all(map(fresh, node.server.context.clients())))
@@ -253,14 +253,14 @@ async def test_failed_renewal_leads_to_a_reconnect_with_a_fresh_token(
     async with running() as node:
         asked, is_down = 0, False
 
-        def give() -> str:
+        def fetch_token() -> str:
             nonlocal asked
             asked += 1
             if is_down:
                 raise OSError("the token service is down")
             return node.token(ttl_seconds=60)
 
-        async with client_of(node, give) as client:
+        async with client_of(node, fetch_token) as client:
             is_down = True
             node.pass_time(40)
             await wait_until(lambda: asked >= 2)
@@ -362,10 +362,10 @@ async def test_disconnect_is_not_a_leave() -> None:
     ):
         events = session.events()
         async with client_of(node, node.token("bob")) as client:
-            theirs = await client.session.join("s")
+            bob_session = await client.session.join("s")
             assert isinstance(await anext(events), UserJoined)
             abort_connections(node)
-            for each in (theirs, session):
+            for each in (bob_session, session):
                 await each.send({"back": True})
             assert client.stats.reconnects == watcher.stats.reconnects == 1
         assert isinstance(await anext(events), UserLeft)
@@ -391,7 +391,7 @@ async def test_message_age_uses_the_servers_clock() -> None:
     async with running() as node, client_of(node) as client:
         stream = client.market.prices("A")
         await stream.ready()
-        # The server of a test lives in another year.
+        # The test server's clock shows another year.
         await client.market.publish("PRICE:A", PRICE)
         assert 0 <= (await anext(stream)).age < 5
         stats = client.stats

@@ -1,4 +1,4 @@
-"""Messages as tables: nothing is left out, and what is missing has a row of its own."""
+"""Tables hold every field of every message, and a row for each gap."""
 
 import json
 import subprocess
@@ -31,10 +31,10 @@ TRADES = {
 
 
 def message(stream: Stream, seq: int, data: dict[str, Any], **fields: object) -> AnyMessage:
-    """As it comes from a server."""
+    """A message as a server sends it."""
     body = {"stream": stream, "symbol": "A" if stream.per_symbol else None, "type": "update"}
-    place = {"epoch": "e1", "seq": seq, "prev": seq - 1, "ts": 1_800_000_000_123}
-    return MODELS.validate_json(json.dumps({**body, **place, "data": data, **fields}))
+    position = {"epoch": "e1", "seq": seq, "prev": seq - 1, "ts": 1_800_000_000_123}
+    return MODELS.validate_json(json.dumps({**body, **position, "data": data, **fields}))
 
 
 def session_message(seq: int) -> SessionMessage:
@@ -50,7 +50,7 @@ def session_message(seq: int) -> SessionMessage:
 
 
 def rows(items: Sequence[Item], *names: str, exact: bool = False) -> list[tuple[object, ...]]:
-    """Some columns of the table, row by row."""
+    """The rows of a table, reduced to some columns."""
     table = to_table(items, exact=exact)
     return list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
 
@@ -91,11 +91,11 @@ def test_extra_fields_of_a_publisher_become_json() -> None:
 
 
 def test_each_trade_is_a_row() -> None:
-    found = rows(
+    actual = rows(
         [message(Stream.TRADES, 4, {**TRADES, "venue": "x"})],
         *("seq", "trade_id", "side", "price", "qty", "data"),
     )
-    assert found == [
+    assert actual == [
         (4, "7", "buy", 1.1, 2.5, '{"venue": "x"}'),
         (4, "b", "sell", 1.2, 1.0, '{"venue": "x", "maker": "ann"}'),
     ]
@@ -105,8 +105,8 @@ def test_each_trade_is_a_row() -> None:
 
 def test_each_level_of_a_book_is_a_row() -> None:
     levels = {"bids": [["1.0", "2"], ["0.9", "0"]], "asks": [["1.1", "3"]]}
-    found = rows([message(Stream.ORDERBOOK, 4, levels)], "seq", "side", "price", "qty")
-    assert found == [(4, "bid", 1.0, 2.0), (4, "bid", 0.9, 0.0), (4, "ask", 1.1, 3.0)]
+    actual = rows([message(Stream.ORDERBOOK, 4, levels)], "seq", "side", "price", "qty")
+    assert actual == [(4, "bid", 1.0, 2.0), (4, "bid", 0.9, 0.0), (4, "ask", 1.1, 3.0)]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_each_level_of_a_book_is_a_row() -> None:
         message(Stream.ORDERBOOK, 4, {"bids": [], "asks": []}, type="snapshot"),
         message(Stream.TRADES, 4, {"trades": []}, type="snapshot"),
     ],
-    ids=["a book", "deals"],
+    ids=["book", "trades"],
 )
 def test_empty_message_has_a_row(empty: AnyMessage) -> None:
     assert rows([empty], "seq", "type", "price") == [(4, "snapshot", None)]
@@ -138,8 +138,8 @@ def test_session_message_is_a_row_with_its_user() -> None:
 
 def test_gap_is_a_row_between_messages() -> None:
     items = [message(Stream.TRADES, 7, TRADES), GAP, message(Stream.TRADES, 11, TRADES)]
-    found = rows(items, "seq", "gap", "missed_from", "missed_to", "reason")
-    assert found == [
+    actual = rows(items, "seq", "gap", "missed_from", "missed_to", "reason")
+    assert actual == [
         *[(7, False, None, None, None)] * 2,
         (None, True, 8, 10, "history"),
         *[(11, False, None, None, None)] * 2,
@@ -148,8 +148,8 @@ def test_gap_is_a_row_between_messages() -> None:
 
 def test_leading_gap_without_an_end_is_a_row() -> None:
     lost = Gap("TRADES:A", "e0", 1, None, GapReason.EPOCH)
-    found = rows([lost, message(Stream.TRADES, 1, TRADES)], "epoch", "gap", "missed_to")
-    assert found[0] == ("e0", True, None)
+    actual = rows([lost, message(Stream.TRADES, 1, TRADES)], "epoch", "gap", "missed_to")
+    assert actual[0] == ("e0", True, None)
 
 
 def test_empty_table_has_the_common_columns() -> None:
@@ -181,12 +181,12 @@ def test_many_messages_are_one_table() -> None:
 
 
 def test_parquet_file_is_written_in_batches(tmp_path: Path) -> None:
-    path = tmp_path / "deals.parquet"
+    path = tmp_path / "trades.parquet"
     with ParquetSink(path, rows_per_batch=4) as sink:
         sink.add(GAP)
         for seq in (11, 12, 13):
             sink.add(message(Stream.TRADES, seq, TRADES))
-        assert sink.row_count == 5, "what is full has been written"
+        assert sink.row_count == 5, "full batches are written"
     assert sink.row_count == 7
     file = pq.ParquetFile(path)
     assert file.metadata.num_row_groups == 2

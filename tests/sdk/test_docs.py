@@ -1,4 +1,4 @@
-"""The documentation of the client names all that is public, and every code that it can meet."""
+"""docs/sdk.md names everything public, every error code and every setting."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The program with every public name runs, and has them all."""
+"""The program in `every_name.py` runs and uses every public name."""
 
 import asyncio
 import re

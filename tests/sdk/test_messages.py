@@ -1,4 +1,4 @@
-"""Messages as users get them."""
+"""The message models: types, unknown fields, age."""
 
 import copy
 import pickle

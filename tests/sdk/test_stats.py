@@ -1,4 +1,4 @@
-"""Figures in memory that does not grow."""
+"""Counters and latency percentiles."""
 
 import random
 import statistics
@@ -16,8 +16,8 @@ def test_percentiles_are_exact_to_ten_percent() -> None:
     exact = statistics.quantiles(values, n=100)
     assert summary.count == 10_000
     assert summary.max_ms == max(values)
-    for found, right in ((summary.p50_ms, exact[49]), (summary.p90_ms, exact[89])):
-        assert right * 0.9 <= found <= right * 1.12
+    for actual, expected in ((summary.p50_ms, exact[49]), (summary.p90_ms, exact[89])):
+        assert expected * 0.9 <= actual <= expected * 1.12
     assert exact[98] * 0.9 <= summary.p99_ms <= exact[98] * 1.12
 
 

@@ -1,4 +1,4 @@
-"""Delays between attempts: longer each time, never in step."""
+"""Delays grow exponentially and are spread over clients."""
 
 import random
 
@@ -32,5 +32,5 @@ def test_delays_of_500_clients_are_spread() -> None:
     draw = random.Random(6).random
     moments = sorted(Backoff(BackoffConfig(), draw).next_seconds() for _ in range(500))
     for first, moment in enumerate(moments):
-        close = sum(1 for each in moments[first:] if each < moment + 0.1)
-        assert close <= 25
+        nearby = sum(1 for each in moments[first:] if each < moment + 0.1)
+        assert nearby <= 25

@@ -1,4 +1,4 @@
-"""A question that cannot even be sent fails where it was asked, and nowhere else."""
+"""A request that cannot be sent fails in its caller only."""
 
 import asyncio
 import gc
@@ -12,19 +12,19 @@ from tests.kit.server.in_process import running
 
 
 async def test_request_on_a_dead_connection_raises_only_in_its_caller() -> None:
-    complaints: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    await ask_into_a_dead_connection()
-    # An error that nobody took is only noticed when its future is thrown away.
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    await send_on_a_dead_connection()
+    # asyncio reports an error that was never retrieved when its future is collected.
     gc.collect()
-    assert complaints == []
+    assert reports == []
 
 
-async def ask_into_a_dead_connection() -> None:
+async def send_on_a_dead_connection() -> None:
     async with running() as node, client_of(node) as client:
-        wire = client._supervisor._connection
-        assert wire is not None
-        # Dead already, and the task that reads has not noticed yet.
-        wire._socket._writer.transport.abort()
+        connection = client._supervisor._connection
+        assert connection is not None
+        # Dead already, but the read task has not noticed yet.
+        connection._socket._writer.transport.abort()
         with pytest.raises(ConnectionLost):
-            await wire.request("/market", "subscriptions", "{}", str)
+            await connection.request("/market", "subscriptions", "{}", str)

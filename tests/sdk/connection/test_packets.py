@@ -1,4 +1,4 @@
-"""Packets as text: what a server says is taken apart, what we send is what it takes."""
+"""Decoding a server's packets, and encoding packets that the server accepts."""
 
 import json
 from datetime import UTC, datetime

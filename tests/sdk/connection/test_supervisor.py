@@ -1,4 +1,4 @@
-"""When a client comes back: by the supervisor itself, in virtual time."""
+"""When the supervisor reconnects and renews tokens, in virtual time."""
 
 import asyncio
 import random
@@ -27,12 +27,12 @@ CLIENTS = 500
 
 
 class FakeConnection:
-    """A connection that admits at once, and ends when the test says so."""
+    """A connection that accepts every join, and ends when the test ends it."""
 
     def __init__(self) -> None:
         self.close_reason: FloorcastError | None = None
         self.is_unresponsive = False
-        # When a newer token was given for which namespace, and how often that fails before.
+        # The time and namespace of each renewal, and how many renewals to refuse first.
         self.renewed: list[tuple[float, str]] = []
         self.refusals: dict[str, int] = {}
         self._on_end: Callable[[], None] = lambda: None
@@ -51,19 +51,19 @@ class FakeConnection:
         assert event == "refresh_token"
         if self.refusals.get(namespace, 0):
             self.refusals[namespace] -= 1
-            raise LimitExceeded("too often", code="limit.rate")
+            raise LimitExceeded("refused by a test", code="limit.rate")
         self.renewed.append((asyncio.get_running_loop().time(), namespace))
 
     def on_end(self, callback: Callable[[], None]) -> None:
         self._on_end = callback
 
     def end(self) -> None:
-        self.close_reason = ConnectionLost("the server is gone")
+        self.close_reason = ConnectionLost("cut by a test")
         self._on_end()
 
 
 class Network:
-    """One server for many clients; says when each tried to come."""
+    """One server for many clients; records the time of each connection attempt."""
 
     def __init__(self) -> None:
         self.is_up = True
@@ -73,20 +73,20 @@ class Network:
     async def connect(self, on_packet: OnPacket) -> Connection:
         self.attempts.append(asyncio.get_running_loop().time())
         if not self.is_up:
-            raise ServerUnavailable("nobody listens")
+            raise ServerUnavailable("down by a test")
         self.connections.append(FakeConnection())
         self.on_packet = on_packet
         return cast(Connection, self.connections[-1])
 
     def send_token_expiring(self, *namespaces: str) -> None:
-        """The server says that the tokens end in half a minute."""
+        """Announce that the tokens of these namespaces expire in half a minute."""
         for name in namespaces:
             body = '{"expires_in_ms":30000}'
             packet = Packet(PacketType.EVENT, name, None, "token_expiring", body)
             self.on_packet(cast(Connection, self.connections[-1]), packet)
 
     def drop_connections(self) -> None:
-        """The server is gone for everybody at once."""
+        """Drop all connections at once."""
         wires, self.connections = self.connections, []
         self.attempts.clear()
         for wire in wires:
@@ -97,17 +97,15 @@ def supervisor(
     network: Network, draw: Callable[[], float], source: TokenSource = "x", *namespaces: str
 ) -> Supervisor:
     backoff = Backoff(BackoffConfig(), draw)
-    made = Supervisor(
-        network.connect, TokenFetcher(source, 1.0), backoff, ServerClock(), Counters()
-    )
+    new = Supervisor(network.connect, TokenFetcher(source, 1.0), backoff, ServerClock(), Counters())
     for name in namespaces or ("/market",):
-        made.namespace(name).request_join()
-    made.start()
-    return made
+        new.namespace(name).request_join()
+    new.start()
+    return new
 
 
 def most_in_a_window(moments: list[float], seconds: float) -> int:
-    """The most attempts that any window of that length holds."""
+    """The maximum number of attempts in any window of this length."""
     moments = sorted(moments)
     most = first = 0
     for last, moment in enumerate(moments):
@@ -118,16 +116,16 @@ def most_in_a_window(moments: list[float], seconds: float) -> int:
 
 
 def test_reconnects_of_500_clients_are_spread() -> None:
-    async def scenario(back_after: float) -> None:
+    async def scenario(down_seconds: float) -> None:
         network = Network()
         clients = [supervisor(network, random.Random(seed).random) for seed in range(CLIENTS)]
         await asyncio.gather(*(each.online.wait_open() for each in clients))
-        network.is_up = back_after == 0
+        network.is_up = down_seconds == 0
         network.drop_connections()
-        await asyncio.sleep(back_after)
+        await asyncio.sleep(down_seconds)
         network.is_up = True
         await asyncio.gather(*(each.online.wait_open() for each in clients))
-        # Of the clients, not of the attempts, of which there may be many more.
+        # A share of the clients; the number of attempts can be much larger.
         assert most_in_a_window(network.attempts, 0.1) <= CLIENTS * 0.05
         assert Counter(each.state.current for each in clients) == {ClientState.ONLINE: CLIENTS}
         await asyncio.gather(*(each.close() for each in clients))
@@ -153,15 +151,15 @@ def test_short_connections_lengthen_the_delay() -> None:
         network = Network()
         client = supervisor(network, lambda: 1.0)
         delays = []
-        for stays in (29.0, 1.0, 1.0, 31.0, 1.0):
+        for uptime_seconds in (29.0, 1.0, 1.0, 31.0, 1.0):
             await client.online.wait_open()
-            await asyncio.sleep(stays)
+            await asyncio.sleep(uptime_seconds)
             lost_at = asyncio.get_running_loop().time()
             network.drop_connections()
             await asyncio.sleep(0)
             await client.online.wait_open()
             delays.append(round(network.attempts[0] - lost_at, 6))
-        # After half a minute of stability it begins anew.
+        # A connection that lasts half a minute resets the delay.
         assert delays == [5.0, 10.0, 20.0, 5.0, 10.0]
         await client.close()
 
@@ -169,7 +167,7 @@ def test_short_connections_lengthen_the_delay() -> None:
 
 
 class TokenService:
-    """Gives tokens, except while it is down; says when it was asked, since it was watched."""
+    """A token source that can be down; records when it is called, from `start_recording` on."""
 
     def __init__(self) -> None:
         self.is_down = False
@@ -198,7 +196,7 @@ def test_failed_token_renewal_is_retried_until_it_succeeds() -> None:
         await asyncio.sleep(6.0)
         service.is_down = False
         await asyncio.sleep(60.0)
-        assert service.requested_at == [0.0, 1.0, 3.0, 7.0], "and then no more"
+        assert service.requested_at == [0.0, 1.0, 3.0, 7.0], "no attempt after the success"
         assert [name for _, name in network.connections[0].renewed] == ["/market"]
         assert len(network.attempts) == 1
         await client.close()
@@ -241,7 +239,7 @@ def test_renewal_retries_only_the_namespace_that_failed() -> None:
         await asyncio.sleep(60.0)
         renewed = [(moment - service.started_at, name) for moment, name in wire.renewed]
         assert renewed == [(0.0, "/market"), (3.0, "/session")]
-        assert service.requested_at == [0.0, 1.0, 3.0], "a fresh one each time"
+        assert service.requested_at == [0.0, 1.0, 3.0], "one fresh token for each attempt"
         await client.close()
 
     run(scenario())

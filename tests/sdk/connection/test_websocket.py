@@ -1,4 +1,4 @@
-"""What the client does about servers that fall silent, send away, or talk nonsense."""
+"""The client against servers that are silent, refuse, say goodbye or send garbage."""
 
 import asyncio
 import json
@@ -32,10 +32,10 @@ def client_at(server: ScriptedServer, token: Any = "x", **changes: Any) -> Clien
     return Client(server.url, token, config=config(**changes))
 
 
-async def accept_quietly(visit: ScriptedConnection) -> None:
-    """Let in, and be quiet."""
-    await visit.accept()
-    await visit.wait_closed()
+async def accept_quietly(connection: ScriptedConnection) -> None:
+    """Accept the client and send nothing more."""
+    await connection.accept()
+    await connection.wait_closed()
 
 
 def trades(seq: int, prev: int | None = None, **changes: object) -> str:
@@ -56,93 +56,93 @@ def trades(seq: int, prev: int | None = None, **changes: object) -> str:
 async def test_client_opts_out_of_recovery() -> None:
     auths: list[dict[str, Any]] = []
 
-    async def script(visit: ScriptedConnection) -> None:
-        auths.append(await visit.accept())
-        await visit.wait_closed()
+    async def script(connection: ScriptedConnection) -> None:
+        auths.append(await connection.accept())
+        await connection.wait_closed()
 
     async with ScriptedServer(script).running() as server, client_at(server):
         assert auths == [{"token": "x", "recovery": False}]
 
 
 async def test_client_answers_pings_and_leaves_a_silent_server() -> None:
-    lived, left = asyncio.Event(), asyncio.Event()
+    alive, left = asyncio.Event(), asyncio.Event()
 
-    async def script(visit: ScriptedConnection) -> None:
-        # A busy machine may be too late for one of these: then the client comes again.
-        await visit.send_handshake('0{"sid":"x","pingInterval":80,"pingTimeout":40}')
-        await visit.accept_namespace()
+    async def script(connection: ScriptedConnection) -> None:
+        # A busy machine can miss one of these deadlines; then the client reconnects.
+        await connection.send_handshake('0{"sid":"x","pingInterval":80,"pingTimeout":40}')
+        await connection.accept_namespace()
         for _ in range(3):
             await asyncio.sleep(0.06)
-            await visit.send("2", "6")
-            assert await visit.receive() == "3"
-        lived.set()
-        await visit.wait_closed()
+            await connection.send("2", "6")
+            assert await connection.receive() == "3"
+        alive.set()
+        await connection.wait_closed()
         left.set()
 
     async with ScriptedServer(script).running() as server, no_leftover_tasks(), client_at(server):
         async with asyncio.timeout(MAX_WAIT_SECONDS):
-            await lived.wait()
+            await alive.wait()
             await left.wait()
 
 
-async def close_after_accept(visit: ScriptedConnection) -> None:
-    await visit.accept()
+async def close_after_accept(connection: ScriptedConnection) -> None:
+    await connection.accept()
     await asyncio.sleep(0.01)
-    await visit.send("1")
-    await visit.wait_closed()
+    await connection.send("1")
+    await connection.wait_closed()
 
 
-async def send_binary(visit: ScriptedConnection) -> None:
-    await visit.accept()
-    await visit.socket.send_bytes(b"x")
-    await visit.wait_closed()
+async def send_binary(connection: ScriptedConnection) -> None:
+    await connection.accept()
+    await connection.socket.send_bytes(b"x")
+    await connection.wait_closed()
 
 
 def reply_to_connect(packet: str) -> Callable[[ScriptedConnection], Any]:
-    """Answers the client's CONNECT with this."""
+    """A script that replies to CONNECT with this packet."""
 
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.send_handshake()
-        await visit.receive()
-        await visit.send(packet)
-        await visit.wait_closed()
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.send_handshake()
+        await connection.receive()
+        await connection.send(packet)
+        await connection.wait_closed()
 
     return script
 
 
 def send_after_accept(packet: str) -> Callable[[ScriptedConnection], Any]:
-    """Lets the client in, and says this."""
+    """A script that accepts the client and sends this packet."""
 
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        await visit.send(packet)
-        await visit.wait_closed()
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        await connection.send(packet)
+        await connection.wait_closed()
 
     return script
 
 
-async def no_handshake(visit: ScriptedConnection) -> None:
-    await visit.send("2")
-    await visit.wait_closed()
+async def no_handshake(connection: ScriptedConnection) -> None:
+    await connection.send("2")
+    await connection.wait_closed()
 
 
-async def malformed_handshake(visit: ScriptedConnection) -> None:
-    await visit.send("0{}")
-    await visit.wait_closed()
+async def malformed_handshake(connection: ScriptedConnection) -> None:
+    await connection.send("0{}")
+    await connection.wait_closed()
 
 
-async def send_nothing(visit: ScriptedConnection) -> None:
-    await visit.wait_closed()
+async def send_nothing(connection: ScriptedConnection) -> None:
+    await connection.wait_closed()
 
 
-async def never_accept(visit: ScriptedConnection) -> None:
-    await visit.send_handshake()
-    await visit.wait_closed()
+async def never_accept(connection: ScriptedConnection) -> None:
+    await connection.send_handshake()
+    await connection.wait_closed()
 
 
-async def hang_up_at_join(visit: ScriptedConnection) -> None:
-    await visit.send_handshake()
-    await visit.receive()
+async def hang_up_at_join(connection: ScriptedConnection) -> None:
+    await connection.send_handshake()
+    await connection.receive()
 
 
 OVERLOADED = {"code": "server.overloaded", "message": "full", "retry_after_ms": 1}
@@ -155,17 +155,19 @@ OVERLOADED = {"code": "server.overloaded", "message": "full", "retry_after_ms": 
         close_after_accept,
         send_binary,
         pytest.param(send_after_accept("what?"), id="garbage"),
-        pytest.param(send_after_accept('42/market,["goodbye",{}]'), id="bad_goodbye"),
+        pytest.param(send_after_accept('42/market,["goodbye",{}]'), id="malformed_goodbye"),
         no_handshake,
         malformed_handshake,
         send_nothing,
         never_accept,
         hang_up_at_join,
-        pytest.param(reply_to_connect("44/market,[]"), id="refuses_oddly"),
-        pytest.param(reply_to_connect('44/market,{"message":"no"}'), id="refuses_without_a_code"),
+        pytest.param(reply_to_connect("44/market,[]"), id="malformed_connect_error"),
+        pytest.param(
+            reply_to_connect('44/market,{"message":"no"}'), id="connect_error_without_a_code"
+        ),
         pytest.param(
             reply_to_connect(f"44/market,{json.dumps({'message': 'full', 'data': OVERLOADED})}"),
-            id="is_overloaded",
+            id="overloaded",
         ),
     ],
 )
@@ -204,10 +206,10 @@ def goodbye(namespace: str = "/market", **body: object) -> str:
 async def test_final_goodbye_ends_the_client() -> None:
     started = asyncio.Event()
 
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
         await started.wait()
-        await visit.send(goodbye(code="auth.forbidden", reconnect=False), "41/market,")
+        await connection.send(goodbye(code="auth.forbidden", reconnect=False), "41/market,")
 
     server = ScriptedServer(script)
     async with server.running(), no_leftover_tasks():
@@ -223,16 +225,16 @@ async def test_final_goodbye_ends_the_client() -> None:
 
 
 async def test_ending_one_namespace_keeps_the_other() -> None:
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        await visit.accept_namespace("/session")
-        head, _, _ = await visit.receive_request()
-        await visit.reply(head, {"ok": True, "epoch": "e", "seq": 0})
-        await visit.receive_request()
-        await visit.send("41/session,")
-        await visit.grant_subscription("TRADES:A")
-        await visit.send(trades(1))
-        await visit.wait_closed()
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        await connection.accept_namespace("/session")
+        head, _, _ = await connection.receive_request()
+        await connection.reply(head, {"ok": True, "epoch": "e", "seq": 0})
+        await connection.receive_request()
+        await connection.send("41/session,")
+        await connection.grant_subscription("TRADES:A")
+        await connection.send(trades(1))
+        await connection.wait_closed()
 
     async with ScriptedServer(script).running() as server, client_at(server) as client:
         session = await client.session.join("s")
@@ -244,55 +246,55 @@ async def test_ending_one_namespace_keeps_the_other() -> None:
 
 async def test_goodbye_delay_is_respected() -> None:
     loop = asyncio.get_running_loop()
-    moments: list[float] = []
+    times: list[float] = []
 
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        moments.append(loop.time())
-        await visit.send(goodbye(code="server.draining", reconnect=True, after_ms=80))
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        times.append(loop.time())
+        await connection.send(goodbye(code="server.draining", reconnect=True, after_ms=80))
 
-    async def again(visit: ScriptedConnection) -> None:
-        moments.append(loop.time())
-        await accept_quietly(visit)
+    async def again(connection: ScriptedConnection) -> None:
+        times.append(loop.time())
+        await accept_quietly(connection)
 
     async with ScriptedServer(script, again).running() as server, client_at(server):
-        await wait_until(lambda: len(moments) == 2)
-        assert moments[1] - moments[0] >= 0.07
+        await wait_until(lambda: len(times) == 2)
+        assert times[1] - times[0] >= 0.07
 
 
 async def test_reconnect_hint_is_followed_without_leaving_namespaces() -> None:
-    heard: list[str] = []
+    received: list[str] = []
     loop = asyncio.get_running_loop()
-    moments: list[float] = []
+    times: list[float] = []
 
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        moments.append(loop.time())
-        await visit.send(event("/market", "reconnect_hint", after_ms=30))
-        # Only the first counts.
-        await visit.send(event("/market", "reconnect_hint", after_ms=0))
-        heard.extend([message.data async for message in visit.socket])
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        times.append(loop.time())
+        await connection.send(event("/market", "reconnect_hint", after_ms=30))
+        # Only the first hint counts.
+        await connection.send(event("/market", "reconnect_hint", after_ms=0))
+        received.extend([message.data async for message in connection.socket])
 
     server = ScriptedServer(script, accept_quietly)
-    # The moment was the server's choice for this client: no delay of its own comes on top.
+    # The server chose the moment for this client: the backoff adds no delay.
     slow = BackoffConfig(least_seconds=60.0, first_seconds=60.0, most_seconds=60.0)
     async with server.running(), client_at(server, backoff=slow) as client:
         await wait_until(lambda: client.stats.reconnects == 1)
-        assert loop.time() - moments[0] >= 0.025
-        assert heard == []
+        assert loop.time() - times[0] >= 0.025
+        assert received == []
 
 
 async def test_namespace_with_a_retryable_refusal_is_joined_later() -> None:
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        await visit.receive()
-        problem = {"code": "limit.rate", "message": "too fast", "retry_after_ms": 5}
-        await visit.send(f"44/session,{json.dumps({'message': 'x', 'data': problem})}")
-        await visit.accept_namespace("/session")
-        head, name, body = await visit.receive_request()
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        await connection.receive()
+        error = {"code": "limit.rate", "message": "too fast", "retry_after_ms": 5}
+        await connection.send(f"44/session,{json.dumps({'message': 'x', 'data': error})}")
+        await connection.accept_namespace("/session")
+        head, name, body = await connection.receive_request()
         assert (name, body) == ("join", {"session_id": "s"})
-        await visit.reply(head, {"ok": True, "epoch": "e", "seq": 3})
-        await visit.wait_closed()
+        await connection.reply(head, {"ok": True, "epoch": "e", "seq": 3})
+        await connection.wait_closed()
 
     server = ScriptedServer(script)
     async with server.running(), client_at(server) as client:
@@ -303,16 +305,18 @@ async def test_namespace_with_a_retryable_refusal_is_joined_later() -> None:
 
 
 async def test_unknown_error_code_maps_by_its_area() -> None:
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
         for code in ("limit.novelty", "unheard.of"):
-            head, _, body = await visit.receive_request()
+            head, _, body = await connection.receive_request()
             error = {"code": code, "message": "new", "hint": 1}
             states = {body["topics"][0]: {"status": "ERROR", "error": error}}
-            await visit.reply(head, {"ok": True, "topics": states})
-        head, _, body = await visit.receive_request()
-        await visit.reply(head, {"ok": True, "topics": {body["topics"][0]: {"status": "ERROR"}}})
-        await visit.wait_closed()
+            await connection.reply(head, {"ok": True, "topics": states})
+        head, _, body = await connection.receive_request()
+        await connection.reply(
+            head, {"ok": True, "topics": {body["topics"][0]: {"status": "ERROR"}}}
+        )
+        await connection.wait_closed()
 
     async with ScriptedServer(script).running() as server, client_at(server) as client:
         for kind, code in ((LimitExceeded, "limit.novelty"), (FloorcastError, "unheard.of")):
@@ -328,16 +332,16 @@ async def test_topic_with_a_retryable_error_is_requested_again(
 ) -> None:
     monkeypatch.setattr("client_sdk.connection.namespaces._RETRY_SECONDS", 0.001)
 
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        head, _, _ = await visit.receive_request()
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        head, _, _ = await connection.receive_request()
         error = {"code": "server.internal", "message": "oops"}
         good = {"status": "CONNECTED", "epoch": "e", "seq": 0}
         topics = {"TRADES:A": {"status": "ERROR", "error": error}, "TRADES:B": good}
-        await visit.reply(head, {"ok": True, "topics": topics})
-        await visit.grant_subscription("TRADES:A")
-        await visit.send(trades(1))
-        await visit.wait_closed()
+        await connection.reply(head, {"ok": True, "topics": topics})
+        await connection.grant_subscription("TRADES:A")
+        await connection.send(trades(1))
+        await connection.wait_closed()
 
     async with ScriptedServer(script).running() as server, client_at(server) as client:
         item = await anext(client.market.trades("A", "B"))
@@ -346,11 +350,11 @@ async def test_topic_with_a_retryable_error_is_requested_again(
 
 @pytest.mark.parametrize("answer", [{"ok": True}, {"ok": True, "topics": []}, 5, {"ok": False}])
 async def test_malformed_reply_raises_an_error(answer: object) -> None:
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
         while True:
-            head, name, _ = await visit.receive_request()
-            await visit.reply(head, answer if name == "subscribe" else {"ok": True})
+            head, name, _ = await connection.receive_request()
+            await connection.reply(head, answer if name == "subscribe" else {"ok": True})
 
     async with (
         ScriptedServer(script).running() as server,
@@ -358,7 +362,7 @@ async def test_malformed_reply_raises_an_error(answer: object) -> None:
     ):
         stream = client.market.prices("A")
         if answer == {"ok": False}:
-            # A server that says nothing more is one in trouble: it is asked again.
+            # An error without a code is an internal one of the server: the request is retried.
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await anext(stream)
@@ -372,15 +376,15 @@ async def test_request_without_a_reply_is_sent_again(
 ) -> None:
     monkeypatch.setattr("client_sdk.connection.namespaces._RETRY_SECONDS", 0.001)
 
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        late, _, _ = await visit.receive_request()
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        late, _, _ = await connection.receive_request()
         while True:
-            # Where this one takes too long as well, it is asked once more.
-            await visit.grant_subscription("TRADES:A")
-            # What comes after all is nothing any more.
-            await visit.reply(late, {"ok": False})
-            await visit.send("43/market,999[{}]", trades(1))
+            # If this reply is late too, the client sends the request again.
+            await connection.grant_subscription("TRADES:A")
+            # A reply after its timeout is ignored.
+            await connection.reply(late, {"ok": False})
+            await connection.send("43/market,999[{}]", trades(1))
 
     async with (
         ScriptedServer(script).running() as server,
@@ -390,10 +394,10 @@ async def test_request_without_a_reply_is_sent_again(
 
 
 async def test_malformed_messages_are_counted_and_become_a_gap() -> None:
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        await visit.grant_subscription("TRADES:A")
-        await visit.send(
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        await connection.grant_subscription("TRADES:A")
+        await connection.send(
             "42/elsewhere,[\"x\",{}]",
             event("/market", "novelty", x=1),
             event("/market", "status", x=1),
@@ -404,12 +408,12 @@ async def test_malformed_messages_are_counted_and_become_a_gap() -> None:
             event("/market", "trades", x=1),
             trades(3),
         )  # fmt: skip
-        head, name, body = await visit.receive_request()
+        head, name, body = await connection.receive_request()
         assert (name, body["since"]) == ("subscribe", {"TRADES:A": {"epoch": "e", "seq": 1}})
         state = {"status": "CONNECTED", "epoch": "e", "seq": 3, "recovered": False}
-        await visit.reply(head, {"ok": True, "topics": {"TRADES:A": state}})
-        await visit.send(trades(4))
-        await visit.wait_closed()
+        await connection.reply(head, {"ok": True, "topics": {"TRADES:A": state}})
+        await connection.send(trades(4))
+        await connection.wait_closed()
 
     async with ScriptedServer(script).running() as server, client_at(server) as client:
         stream = client.market.trades("A")
@@ -431,9 +435,9 @@ async def test_join_and_send_are_retried_until_they_succeed(
 ) -> None:
     monkeypatch.setattr("client_sdk.connection.namespaces._RETRY_SECONDS", 0.001)
 
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        await visit.accept_namespace("/session")
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        await connection.accept_namespace("/session")
         busy = {"code": "limit.rate", "message": "slowly", "retry_after_ms": 1}
         for answer in (
             {"ok": False, "error": {"code": "server.internal", "message": "oops"}},
@@ -441,9 +445,9 @@ async def test_join_and_send_are_retried_until_they_succeed(
             {"ok": False, "error": busy},
             {"ok": True, "id": "mine", "epoch": "e", "seq": 1, "ts": 1},
         ):
-            head, _, _ = await visit.receive_request()
-            await visit.reply(head, answer)
-        await visit.wait_closed()
+            head, _, _ = await connection.receive_request()
+            await connection.reply(head, answer)
+        await connection.wait_closed()
 
     async with ScriptedServer(script).running() as server, client_at(server) as client:
         session = await client.session.join("s")
@@ -451,19 +455,19 @@ async def test_join_and_send_are_retried_until_they_succeed(
 
 
 async def test_postponed_namespace_stays_postponed_after_a_reconnect() -> None:
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        await visit.receive()
-        problem = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
-        await visit.send(f"44/session,{json.dumps({'message': 'x', 'data': problem})}")
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        await connection.receive()
+        error = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
+        await connection.send(f"44/session,{json.dumps({'message': 'x', 'data': error})}")
         await asyncio.sleep(0.01)
 
-    async def only_market(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        await visit.grant_subscription("TRADES:A")
-        await visit.send(trades(1))
-        assert (await visit.receive()).startswith("41/market")
-        await visit.wait_closed()
+    async def only_market(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        await connection.grant_subscription("TRADES:A")
+        await connection.send(trades(1))
+        assert (await connection.receive()).startswith("41/market")
+        await connection.wait_closed()
 
     async with ScriptedServer(script, only_market).running() as server, client_at(server) as client:
         joining = asyncio.ensure_future(client.session.join("s"))
@@ -475,17 +479,17 @@ async def test_postponed_namespace_stays_postponed_after_a_reconnect() -> None:
 
 
 async def test_rate_limited_request_is_retried_at_once_after_a_reconnect() -> None:
-    async def busy(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        head, _, _ = await visit.receive_request()
-        problem = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
-        await visit.reply(head, {"ok": False, "error": problem})
+    async def busy(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        head, _, _ = await connection.receive_request()
+        error = {"code": "limit.rate", "message": "no", "retry_after_ms": 60_000}
+        await connection.reply(head, {"ok": False, "error": error})
         await asyncio.sleep(0.01)
 
-    async def idle(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        await visit.grant_subscription("TRADES:A")
-        await visit.wait_closed()
+    async def idle(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        await connection.grant_subscription("TRADES:A")
+        await connection.wait_closed()
 
     async with (
         ScriptedServer(busy, idle).running() as server,
@@ -497,13 +501,13 @@ async def test_rate_limited_request_is_retried_at_once_after_a_reconnect() -> No
 
 
 async def test_malformed_session_events_are_counted() -> None:
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        await visit.accept_namespace("/session")
-        head, _, _ = await visit.receive_request()
-        await visit.reply(head, {"ok": True, "epoch": "e", "seq": 0})
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        await connection.accept_namespace("/session")
+        head, _, _ = await connection.receive_request()
+        await connection.reply(head, {"ok": True, "epoch": "e", "seq": 0})
         await asyncio.sleep(0.01)
-        await visit.send(
+        await connection.send(
             event("/session", "message", x=1),
             event("/session", "novelty", x=1),
             event("/session", "session_closed", session_id="another"),
@@ -511,7 +515,7 @@ async def test_malformed_session_events_are_counted() -> None:
                   participant_count=1, ts=1),
             event("/session", "session_closed", session_id="s", reason="closed"),
         )  # fmt: skip
-        await visit.wait_closed()
+        await connection.wait_closed()
 
     async with ScriptedServer(script).running() as server, client_at(server) as client:
         session = await client.session.join("s")
@@ -521,15 +525,15 @@ async def test_malformed_session_events_are_counted() -> None:
 
 
 async def test_publish_with_a_malformed_reply_raises() -> None:
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
         for answer in (
             {"ok": True, "positions": []},
             {"ok": False, "error": {"code": "request.invalid", "message": "no"}},
         ):
-            head, _, _ = await visit.receive_request()
-            await visit.reply(head, answer)
-        await visit.wait_closed()
+            head, _, _ = await connection.receive_request()
+            await connection.reply(head, answer)
+        await connection.wait_closed()
 
     async with ScriptedServer(script).running() as server, client_at(server) as client:
         codes = []
@@ -557,12 +561,12 @@ async def test_internal_error_ends_the_client_and_is_logged(
 
 
 async def test_reading_buffered_frames_yields_to_other_tasks() -> None:
-    async def script(visit: ScriptedConnection) -> None:
-        await visit.accept()
-        await visit.grant_subscription("TRADES:A")
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.accept()
+        await connection.grant_subscription("TRADES:A")
         for seq in range(1, 2001):
-            await visit.send(trades(seq))
-        await visit.wait_closed()
+            await connection.send(trades(seq))
+        await connection.wait_closed()
 
     async with (
         ScriptedServer(script).running() as server,

@@ -1,4 +1,4 @@
-"""The book of a client: in step with the server's, or it says that it is not."""
+"""A book equals the server's, or knows that it does not."""
 
 import zlib
 from decimal import Decimal
@@ -27,7 +27,7 @@ def message(
     prev: int | None = None,
     epoch: str = "e1",
 ) -> BookMessage:
-    """As it comes from a server."""
+    """A message as a server sends it."""
     data: dict[str, Any] = {"bids": bids, "asks": asks}
     if checksum is not None:
         data["checksum"] = checksum
@@ -47,10 +47,10 @@ def message(
 
 def book() -> Book:
     """Three bids and two asks, at position 5."""
-    made = Book("A")
+    new = Book("A")
     bids, asks = [("10.0", "1"), ("9.5", "2"), ("9.0", "3")], [("10.5", "5"), ("11.0", "4")]
-    assert made.apply(message(5, bids, asks, kind="snapshot"))
-    return made
+    assert new.apply(message(5, bids, asks, kind="snapshot"))
+    return new
 
 
 def test_new_book_is_empty() -> None:
@@ -129,7 +129,7 @@ def test_update_before_a_snapshot_is_refused() -> None:
         message(7, [], [], kind="heartbeat", prev=7),
         message(5, [], [], kind="heartbeat", epoch="e2", prev=5),
     ],
-    ids=["a gap", "another epoch", "a head that is ahead", "a head of another epoch"],
+    ids=["gap", "another epoch", "heartbeat ahead", "heartbeat of another epoch"],
 )
 def test_message_behind_a_gap_is_refused_and_changes_no_level(lost: BookMessage) -> None:
     one = book()
@@ -146,7 +146,7 @@ def test_message_behind_a_gap_is_refused_and_changes_no_level(lost: BookMessage)
         message(4, [("1", "1")], [], kind="snapshot"),
         message(5, [], [], kind="heartbeat", prev=5),
     ],
-    ids=["the same again", "an older one", "an older snapshot", "the head"],
+    ids=["duplicate", "older update", "older snapshot", "heartbeat"],
 )
 def test_known_message_changes_nothing(known: BookMessage) -> None:
     one = book()
@@ -179,7 +179,7 @@ def test_checksum_uses_the_last_spelling_of_a_price() -> None:
 prices = st.integers(1, 30)
 quantities = st.sampled_from(["0", "0.0", "1", "2.50", "3"])
 changes_of_a_side = st.lists(st.tuples(prices, quantities), max_size=6)
-# What happens to an update on its way.
+# The fate of an update between server and client.
 fates = st.sampled_from(["sent", "sent", "sent", "merged with the next", "lost", "sent twice"])
 steps = st.lists(st.tuples(st.booleans(), changes_of_a_side, fates), max_size=30)
 

@@ -1,4 +1,4 @@
-"""A book that keeps itself right, against a real server."""
+"""A live book against a real server: updates, mismatches, disconnects, restarts."""
 
 import asyncio
 from decimal import Decimal
@@ -12,7 +12,7 @@ from tests.kit.server.in_process import RunningServer, running
 
 
 async def publish(node: RunningServer, bids: Any, asks: Any, kind: str = "update") -> None:
-    """Publish levels of the one book."""
+    """Publish levels of book A."""
     levels = {"bids": bids, "asks": asks}
     await node.server.publishing.publish("ORDERBOOK:A", levels, kind=kind)
 
@@ -35,7 +35,7 @@ async def test_live_book_starts_with_a_snapshot_and_follows_updates() -> None:
             assert book.asks == numbers(("10.5", "5"))
             assert (book.best_bid, book.best_ask) == (Decimal("10.0"), Decimal("10.5"))
             assert book.mid == Decimal("10.25")
-            # The example of the protocol's documentation.
+            # The example of docs/protocol.md.
             assert book.checksum() == 2405454328
             await publish(node, [["10.0", "0"]], [])
             assert (await anext(book)) is book
@@ -132,18 +132,18 @@ async def test_wrong_snapshot_is_requested_again_after_a_pause(
     monkeypatch.setattr("client_sdk.connection.namespaces._RETRY_SECONDS", 0.01)
     async with running() as node, client_of(node) as client:
         await publish(node, [["1", "1"]], [])
-        wrong = [True]
-        right = type(client.market.book("B")._reader.book).checksum
+        mismatches = [True]
+        real_checksum = type(client.market.book("B")._reader.book).checksum
 
         def checksum(self: Any) -> int:
-            return right(self) + (self.symbol == "A" and wrong[0])
+            return real_checksum(self) + (self.symbol == "A" and mismatches[0])
 
         monkeypatch.setattr("client_sdk.market.book.Book.checksum", checksum)
         book = client.market.book("A")
         await wait_until(lambda: book.resyncs == 3)
         assert book.status is BookStatus.SYNCING
-        wrong.clear()
-        wrong.append(False)
+        mismatches.clear()
+        mismatches.append(False)
         await wait_until(lambda: book.status is BookStatus.LIVE)
         assert book.bids == numbers(("1", "1"))
 
@@ -154,11 +154,11 @@ async def test_wrong_snapshot_among_updates_keeps_the_connection(
     async with running() as node, client_of(node) as client, client.market.book("A") as book:
         await publish(node, [["1", "1"]], [])
         await wait_until(lambda: is_at(book, 1))
-        right = type(book._reader.book).checksum
-        wrong = [1]
+        real_checksum = type(book._reader.book).checksum
+        mismatches = [1]
 
         def checksum(self: Any) -> int:
-            return right(self) + (wrong.pop() if wrong else 0)
+            return real_checksum(self) + (mismatches.pop() if mismatches else 0)
 
         monkeypatch.setattr("client_sdk.market.book.Book.checksum", checksum)
         before = book.resyncs
@@ -180,9 +180,9 @@ async def test_forbidden_book_raises() -> None:
 async def test_dropped_book_ends_its_subscription() -> None:
     async with running() as node, client_of(node) as client:
 
-        async def look(client: Client) -> None:
+        async def open_and_drop(client: Client) -> None:
             book = client.market.book("A")
             await book.ready()
 
-        await look(client)
+        await open_and_drop(client)
         await wait_until(lambda: len(node.server.subscriptions) == 0)

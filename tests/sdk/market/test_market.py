@@ -1,4 +1,4 @@
-"""Reading the market: typed messages, shared subscriptions, slow readers, cuts and restarts."""
+"""Reading the market: message types, shared subscriptions, slow readers, reconnects."""
 
 import asyncio
 import gc
@@ -34,7 +34,7 @@ from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
 async def trade(node: RunningServer, number: int, symbol: str = "A") -> None:
-    """Publish one trade, whose id is its number."""
+    """Publish one trade with its number as id."""
     body = {"id": number, "price": "1", "qty": "1", "side": "buy", "ts": 1}
     await node.server.publishing.publish(f"TRADES:{symbol}", {"trades": [body]})
 
@@ -45,7 +45,7 @@ async def price(node: RunningServer, last: object, symbol: str = "A") -> None:
 
 
 def number(item: TradesMessage | Gap) -> object:
-    """The id of the one trade in a message."""
+    """The id of the only trade in a message."""
     assert isinstance(item, TradesMessage)
     return item.data.trades[0].id
 
@@ -100,8 +100,8 @@ async def test_slow_reader_of_prices_gets_the_latest_of_each_symbol() -> None:
             await price(node, each, "A")
             await price(node, -each, "B")
         await wait_until(lambda: client.stats.received == 100)
-        heard = [await anext(prices), await anext(prices)]
-        assert [(each.symbol, each.data.last) for each in heard] == [("A", "49"), ("B", "-49")]
+        received = [await anext(prices), await anext(prices)]
+        assert [(each.symbol, each.data.last) for each in received] == [("A", "49"), ("B", "-49")]
         assert client.stats.merged == 98
 
 
@@ -175,18 +175,18 @@ async def test_messages_missed_during_a_disconnect_are_fetched() -> None:
         await price(node, 2)
         await wait_until(lambda: client.stats.reconnects == 1)
         await trade(node, 4)
-        heard: dict[str, list[object]] = {"TRADES:A": [], "TRADES:B": [], "PRICE:A": []}
+        received: dict[str, list[object]] = {"TRADES:A": [], "TRADES:B": [], "PRICE:A": []}
         async with asyncio.timeout(MAX_WAIT_SECONDS):
-            while len(heard["TRADES:A"]) < 4 or "2" not in heard["PRICE:A"]:
+            while len(received["TRADES:A"]) < 4 or "2" not in received["PRICE:A"]:
                 item = await anext(stream)
                 assert not isinstance(item, Gap)
                 if isinstance(item, PriceMessage):
-                    heard[item.topic].append(item.data.last)
+                    received[item.topic].append(item.data.last)
                 elif isinstance(item, TradesMessage):
-                    heard[item.topic].append(number(item))
-        assert heard["TRADES:A"] == [1, 2, 3, 4]
-        # Nothing had been read of it yet: it begins where it stands.
-        assert heard["TRADES:B"] == [2, 3]
+                    received[item.topic].append(number(item))
+        assert received["TRADES:A"] == [1, 2, 3, 4]
+        # It had no message before the disconnect, so it starts at the current state.
+        assert received["TRADES:B"] == [2, 3]
 
 
 async def test_server_restart_is_a_gap_in_complete_streams_only() -> None:
@@ -220,7 +220,7 @@ async def test_last_reader_ends_the_shared_subscription() -> None:
         await price(node, 1)
         assert (await anext(first)).data.last == "1"
         second = client.market.prices("A", "B")
-        # Who comes later has the state at once.
+        # A later reader gets the state at once.
         assert (await anext(second)).data.last == "1"
         await price(node, 2)
         assert (await anext(first)).data.last == (await anext(second)).data.last == "2"
@@ -230,7 +230,7 @@ async def test_last_reader_ends_the_shared_subscription() -> None:
         assert (await anext(second)).data.last == "3"
         second.close()
         await wait_until(lambda: len(node.server.subscriptions) == 0)
-        # And again, from nothing.
+        # A new reader subscribes again.
         async with client.market.prices("A") as third:
             assert (await anext(third)).data.last == "3"
 
@@ -247,17 +247,17 @@ async def test_leaving_a_loop_ends_its_subscription() -> None:
 async def test_shortest_interval_of_all_readers_is_requested() -> None:
     async with running() as node, client_of(node) as client:
 
-        def paces() -> list[int]:
-            [peer] = node.server.context.clients()
-            [found] = node.server.subscriptions.of_connection(peer.connection_id)
+        def intervals_ms() -> list[int]:
+            [joined] = node.server.context.clients()
+            [found] = node.server.subscriptions.of_connection(joined.connection_id)
             return list(found.connections.values())
 
         async with client.market.prices("A", interval_ms=1000):
-            assert paces() == [1000]
+            assert intervals_ms() == [1000]
             async with client.market.prices("A", interval_ms=250):
-                assert paces() == [250]
+                assert intervals_ms() == [250]
                 async with client.market.prices("A", interval_ms=1000):
-                    assert paces() == [250]
+                    assert intervals_ms() == [250]
 
 
 async def test_refused_topic_ends_only_its_stream() -> None:
@@ -355,10 +355,10 @@ async def test_heartbeat_triggers_a_fetch_of_lost_messages() -> None:
         await anext(stream)
         await anext(stream)
         node.pass_time(16)
-        # The answer comes behind the heartbeats.
+        # The reply comes after the heartbeats.
         await client.market.prices("B").ready()
         assert client.stats.gaps_seen == 0
-        # As if the client had not heard of them.
+        # Pretend that the messages did not arrive.
         for topic in ("TRADES:A", "PRICE:A"):
             stream._reader._trackers[topic].seq = 0
         node.pass_time(16)
@@ -369,9 +369,9 @@ async def test_heartbeat_triggers_a_fetch_of_lost_messages() -> None:
 
 async def test_silent_feed_changes_the_status() -> None:
     async with running() as node, client_of(node) as client:
-        told: list[Status] = []
+        changes: list[Status] = []
         ignored: list[Status] = []
-        client.market.on_status(told.append)
+        client.market.on_status(changes.append)
         client.market.on_status(ignored.append)()
         assert client.market.status("PRICE:A") is None
         async with client.market.prices("A") as prices:
@@ -382,7 +382,7 @@ async def test_silent_feed_changes_the_status() -> None:
             await wait_until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
             await price(node, 2)
             await wait_until(lambda: client.market.status("PRICE:A") is FeedState.LIVE)
-            assert [each.state for each in told] == [FeedState.STALE, FeedState.LIVE]
+            assert [each.state for each in changes] == [FeedState.STALE, FeedState.LIVE]
             assert ignored == []
             client.market.on_status(lambda status: 1 / 0)  # type: ignore[arg-type]
             node.pass_time(11)
@@ -403,7 +403,7 @@ async def test_plain_and_async_callbacks_get_items_in_order(
             await asyncio.sleep(0)
             slow.append(number(item))
             if number(item) == 2:
-                raise RuntimeError("a user's mistake")
+                raise RuntimeError("raised by a test")
 
         first = client.market.on("TRADES:A", lambda item: plain.append(number(item)))
         client.market.on("TRADES:A", take)

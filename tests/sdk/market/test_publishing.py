@@ -1,4 +1,4 @@
-"""Publishing over the SDK: batched, answered one by one, and never twice."""
+"""Publishing over the SDK: batches, an outcome for each message, no duplicates."""
 
 import asyncio
 from decimal import Decimal
@@ -24,7 +24,7 @@ from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
 def requests(node: RunningServer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many messages each request held that came from now on."""
+    """The number of messages in each publish request from now on."""
     sizes: list[int] = []
     market = node.server.sockets.namespace_handlers["/market"]
     submit = market._client_publishing.publish
@@ -182,8 +182,8 @@ async def test_cancelled_publish_is_not_sent() -> None:
     async with running() as node, client_of(node) as client:
         abort_connections(node)
         await wait_until(lambda: client.state is not ClientState.ONLINE)
-        given_up = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
+        cancelled = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
         await asyncio.sleep(0)
-        given_up.cancel()
+        cancelled.cancel()
         kept = await client.market.publish("PRICE:A", PRICE)
         assert kept.seq == 1

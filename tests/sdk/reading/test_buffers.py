@@ -1,4 +1,4 @@
-"""What waits for a reader: the latest of a topic, or one after the other, and never without end."""
+"""A buffer keeps items in order, or the latest of a topic, within its capacity."""
 
 from client_sdk.reading.readers import Buffer
 

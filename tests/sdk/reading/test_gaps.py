@@ -1,4 +1,4 @@
-"""Exactly once, in order, or told: whatever the connection, the server and the reader do."""
+"""A reader gets every message once and in order, or a gap, through all kinds of failures."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,7 +47,7 @@ def price(epoch: str, seq: int, kind: str = "update") -> MarketMessage:
     )
 
 
-# --- one track
+# --- gap tracker
 
 
 def test_each_stream_has_its_continuity() -> None:
@@ -57,120 +57,120 @@ def test_each_stream_has_its_continuity() -> None:
 
 
 def test_complete_stream_accepts_only_the_next_message() -> None:
-    track = GapTracker(Continuity.COMPLETE, at(5))
-    assert track.check(trade("e0", 5)) is CheckResult.KNOWN
-    assert track.check(trade("e0", 6)) is CheckResult.NEXT
-    assert track.check(trade("e0", 7)) is CheckResult.GAP
-    assert track.check(trade("e1", 6)) is CheckResult.GAP
-    # A snapshot that jumps stands for others, which may be had yet.
-    assert track.check(trade("e0", 9, "snapshot", 5)) is CheckResult.GAP
-    assert track.check(trade("e0", 6, "snapshot", 5)) is CheckResult.NEXT
+    tracker = GapTracker(Continuity.COMPLETE, at(5))
+    assert tracker.check(trade("e0", 5)) is CheckResult.KNOWN
+    assert tracker.check(trade("e0", 6)) is CheckResult.NEXT
+    assert tracker.check(trade("e0", 7)) is CheckResult.GAP
+    assert tracker.check(trade("e1", 6)) is CheckResult.GAP
+    # A snapshot that skips messages hides ones that may still be in the history.
+    assert tracker.check(trade("e0", 9, "snapshot", 5)) is CheckResult.GAP
+    assert tracker.check(trade("e0", 6, "snapshot", 5)) is CheckResult.NEXT
 
 
 def test_heartbeat_ahead_is_a_gap() -> None:
     for chain in Continuity:
-        track = GapTracker(chain, at(5))
-        assert track.check(trade("e0", 5, "heartbeat", 5)) is CheckResult.KNOWN
-        assert track.check(trade("e0", 6, "heartbeat", 6)) is CheckResult.GAP
-        assert track.check(trade("e1", 1, "heartbeat", 1)) is CheckResult.GAP
+        tracker = GapTracker(chain, at(5))
+        assert tracker.check(trade("e0", 5, "heartbeat", 5)) is CheckResult.KNOWN
+        assert tracker.check(trade("e0", 6, "heartbeat", 6)) is CheckResult.GAP
+        assert tracker.check(trade("e1", 1, "heartbeat", 1)) is CheckResult.GAP
 
 
 def test_newer_price_replaces_all_before_it() -> None:
-    track = GapTracker(Continuity.LATEST, at(5))
-    assert track.check(price("e0", 5)) is CheckResult.KNOWN
-    assert track.check(price("e0", 9)) is CheckResult.NEXT
-    assert track.check(price("e1", 1)) is CheckResult.NEXT
+    tracker = GapTracker(Continuity.LATEST, at(5))
+    assert tracker.check(price("e0", 5)) is CheckResult.KNOWN
+    assert tracker.check(price("e0", 9)) is CheckResult.NEXT
+    assert tracker.check(price("e1", 1)) is CheckResult.NEXT
 
 
 def test_book_deltas_can_overlap_but_not_skip() -> None:
-    track = GapTracker(Continuity.DELTAS, at(5))
-    assert track.check(book("e0", 5, 4)) is CheckResult.KNOWN
-    assert track.check(book("e0", 8, 5)) is CheckResult.NEXT
-    assert track.check(book("e0", 8, 3)) is CheckResult.NEXT
-    assert track.check(book("e0", 8, 6)) is CheckResult.GAP
-    assert track.check(book("e1", 1, 0)) is CheckResult.GAP
-    assert track.check(book("e1", 1, 0, "snapshot")) is CheckResult.NEXT
-    track.reset()
-    assert track.position is None
-    assert track.check(book("e0", 5, 4, "snapshot")) is CheckResult.NEXT
+    tracker = GapTracker(Continuity.DELTAS, at(5))
+    assert tracker.check(book("e0", 5, 4)) is CheckResult.KNOWN
+    assert tracker.check(book("e0", 8, 5)) is CheckResult.NEXT
+    assert tracker.check(book("e0", 8, 3)) is CheckResult.NEXT
+    assert tracker.check(book("e0", 8, 6)) is CheckResult.GAP
+    assert tracker.check(book("e1", 1, 0)) is CheckResult.GAP
+    assert tracker.check(book("e1", 1, 0, "snapshot")) is CheckResult.NEXT
+    tracker.reset()
+    assert tracker.position is None
+    assert tracker.check(book("e0", 5, 4, "snapshot")) is CheckResult.NEXT
 
 
-# --- a reader
+# --- readers and their subscription
 
 
 def test_missed_message_is_requested_and_filled_in() -> None:
-    desk = ReaderRig()
-    reader = desk.add_reader()
-    desk.settle()
-    desk.publish()
-    desk.publish(lost=True)
-    desk.publish()
-    assert desk.needs_sync()
-    assert desk.counters.gaps_seen == 1
-    desk.settle()
+    rig = ReaderRig()
+    reader = rig.add_reader()
+    rig.settle()
+    rig.publish()
+    rig.publish(lost=True)
+    rig.publish()
+    assert rig.needs_sync()
+    assert rig.counters.gaps_seen == 1
+    rig.settle()
     assert [seq for _, seq in reader.positions] == [1, 2, 3]
     assert reader.gaps == []
 
 
 def test_heartbeat_reveals_a_lost_last_message() -> None:
-    desk = ReaderRig()
-    reader = desk.add_reader()
-    desk.settle()
-    desk.publish(lost=True)
-    assert not desk.needs_sync()
-    assert not desk.subscription.receive(desk.topic.heartbeat())
-    desk.settle()
+    rig = ReaderRig()
+    reader = rig.add_reader()
+    rig.settle()
+    rig.publish(lost=True)
+    assert not rig.needs_sync()
+    assert not rig.subscription.receive(rig.topic.heartbeat())
+    rig.settle()
     assert reader.positions == [("e0", 1)]
 
 
 def test_lost_messages_become_a_gap() -> None:
-    desk = ReaderRig(history=2)
-    reader = desk.add_reader()
-    desk.settle()
-    desk.publish()
-    desk.disconnect()
+    rig = ReaderRig(history=2)
+    reader = rig.add_reader()
+    rig.settle()
+    rig.publish()
+    rig.disconnect()
     for _ in range(4):
-        desk.publish()
-    desk.settle()
-    # The last is there as a snapshot; the three before it are gone.
+        rig.publish()
+    rig.settle()
+    # The last message comes as a snapshot; the three before it are lost.
     assert reader.gaps == [Gap(TOPIC, "e0", 2, 4, GapReason.HISTORY)]
     assert [seq for _, seq in reader.positions] == [1, 5]
-    assert desk.counters.gaps == 1
+    assert rig.counters.gaps == 1
 
 
 def test_server_restart_is_an_epoch_gap() -> None:
-    desk = ReaderRig()
-    reader = desk.add_reader()
-    desk.settle()
-    desk.publish()
-    desk.disconnect()
-    desk.topic.restart()
-    desk.publish()
-    desk.settle()
+    rig = ReaderRig()
+    reader = rig.add_reader()
+    rig.settle()
+    rig.publish()
+    rig.disconnect()
+    rig.topic.restart()
+    rig.publish()
+    rig.settle()
     assert reader.gaps == [Gap(TOPIC, "e0", 2, None, GapReason.EPOCH)]
     assert reader.positions == [("e0", 1), ("e1", 1)]
 
 
 def test_new_epoch_is_read_from_its_first_message() -> None:
-    desk = ReaderRig()
-    reader = desk.add_reader()
-    desk.publish()
-    desk.settle()
-    desk.disconnect()
-    desk.topic.restart()
+    rig = ReaderRig()
+    reader = rig.add_reader()
+    rig.publish()
+    rig.settle()
+    rig.disconnect()
+    rig.topic.restart()
     for _ in range(4):
-        desk.publish()
-    desk.settle()
+        rig.publish()
+    rig.settle()
     assert reader.gaps == [Gap(TOPIC, "e0", 2, None, GapReason.EPOCH)]
     assert reader.positions == [("e0", 1), *(("e1", seq) for seq in range(1, 5))]
 
 
 def test_messages_lost_from_a_new_epoch_are_a_second_gap() -> None:
-    desk = ReaderRig(history=2)
-    reader = desk.add_reader(at(3))
-    desk.topic.restart()
-    desk.topic.seq = 7
-    desk.settle()
+    rig = ReaderRig(history=2)
+    reader = rig.add_reader(at(3))
+    rig.topic.restart()
+    rig.topic.seq = 7
+    rig.settle()
     assert reader.gaps == [
         Gap(TOPIC, "e0", 4, None, GapReason.EPOCH),
         Gap(TOPIC, "e1", 1, 6, GapReason.HISTORY),
@@ -179,33 +179,33 @@ def test_messages_lost_from_a_new_epoch_are_a_second_gap() -> None:
 
 
 def test_server_that_rolled_back_is_an_epoch_gap() -> None:
-    desk = ReaderRig()
-    reader = desk.add_reader()
-    desk.settle()
+    rig = ReaderRig()
+    reader = rig.add_reader()
+    rig.settle()
     for _ in range(4):
-        desk.publish()
-    desk.settle()
-    desk.disconnect()
-    desk.topic.seq = 2
-    desk.settle()
+        rig.publish()
+    rig.settle()
+    rig.disconnect()
+    rig.topic.seq = 2
+    rig.settle()
     assert reader.gaps == [Gap(TOPIC, "e0", 5, None, GapReason.EPOCH)]
-    desk.publish()
-    desk.settle()
+    rig.publish()
+    rig.settle()
     assert reader.positions[-1] == ("e0", 3)
 
 
 def test_new_epoch_that_continues_numbers_is_read_from_its_start() -> None:
-    desk = ReaderRig()
-    reader = desk.add_reader()
-    desk.settle()
+    rig = ReaderRig()
+    reader = rig.add_reader()
+    rig.settle()
     for _ in range(4):
-        desk.publish()
-    desk.settle()
-    desk.disconnect()
-    desk.topic.roll_back(2)
+        rig.publish()
+    rig.settle()
+    rig.disconnect()
+    rig.topic.roll_back(2)
     for _ in range(3):
-        desk.publish()
-    desk.settle()
+        rig.publish()
+    rig.settle()
     assert reader.gaps == [Gap(TOPIC, "e0", 5, None, GapReason.EPOCH)]
     assert reader.positions == [
         *(("e0", seq) for seq in range(1, 5)),
@@ -216,139 +216,139 @@ def test_new_epoch_that_continues_numbers_is_read_from_its_start() -> None:
 
 
 def test_restart_without_messages_is_one_gap() -> None:
-    desk = ReaderRig()
-    reader = desk.add_reader()
-    desk.publish()
-    desk.settle()
+    rig = ReaderRig()
+    reader = rig.add_reader()
+    rig.publish()
+    rig.settle()
     for _ in range(2):
-        desk.disconnect()
-        desk.topic.restart()
-        desk.settle()
+        rig.disconnect()
+        rig.topic.restart()
+        rig.settle()
     assert [(gap.epoch, gap.missed_from) for gap in reader.gaps] == [("e0", 2), ("e1", 1)]
-    desk.publish()
-    desk.settle()
+    rig.publish()
+    rig.settle()
     assert reader.positions == [("e0", 1), ("e2", 1)]
 
 
 def test_full_reader_gets_the_rest_after_reading() -> None:
-    desk = ReaderRig(history=10, capacity=4)
-    reader = desk.add_reader()
-    desk.settle()
+    rig = ReaderRig(history=10, capacity=4)
+    reader = rig.add_reader()
+    rig.settle()
     for _ in range(8):
-        desk.publish()
+        rig.publish()
     assert reader.reader.is_behind(TOPIC)
-    assert not desk.needs_sync(), "there is no room for an answer yet"
+    assert not rig.needs_sync(), "there is no space for a reply yet"
     reader.read(1)
-    assert not desk.needs_sync()
+    assert not rig.needs_sync()
     reader.read(1)
-    assert desk.needs_sync()
-    desk.settle()
+    assert rig.needs_sync()
+    rig.settle()
     assert [seq for _, seq in reader.positions] == list(range(1, 9))
     assert reader.gaps == []
 
 
 def test_slow_reader_does_not_affect_another() -> None:
-    desk = ReaderRig(history=3, capacity=4)
-    slow, swift = desk.add_reader(), desk.add_reader()
-    desk.settle()
+    rig = ReaderRig(history=3, capacity=4)
+    slow, fast = rig.add_reader(), rig.add_reader()
+    rig.settle()
     for _ in range(12):
-        desk.publish()
-        swift.read(1)
-    assert [seq for _, seq in swift.positions] == list(range(1, 13))
-    desk.publish(lost=True)
-    desk.publish()
-    # It asks for the swift one alone, and so nothing is told of a gap.
-    desk.send_request()
-    desk.receive_reply()
-    swift.read(9)
-    assert [seq for _, seq in swift.positions] == list(range(1, 15))
-    assert swift.gaps == []
-    desk.settle()
+        rig.publish()
+        fast.read(1)
+    assert [seq for _, seq in fast.positions] == list(range(1, 13))
+    rig.publish(lost=True)
+    rig.publish()
+    # The request is made for the fast reader only, so the slow one gets no gap yet.
+    rig.send_request()
+    rig.receive_reply()
+    fast.read(9)
+    assert [seq for _, seq in fast.positions] == list(range(1, 15))
+    assert fast.gaps == []
+    rig.settle()
     assert slow.gaps == [Gap(TOPIC, "e0", 5, 13, GapReason.HISTORY)]
     assert [seq for _, seq in slow.positions] == [1, 2, 3, 4, 14]
 
 
 def test_reader_that_gains_space_during_a_request_is_next() -> None:
-    desk = ReaderRig(history=20, capacity=4)
-    slow, swift = desk.add_reader(), desk.add_reader()
-    desk.settle()
+    rig = ReaderRig(history=20, capacity=4)
+    slow, fast = rig.add_reader(), rig.add_reader()
+    rig.settle()
     for _ in range(6):
-        desk.publish()
-        swift.read(1)
-    desk.publish(lost=True)
-    desk.publish()
-    desk.send_request()
+        rig.publish()
+        fast.read(1)
+    rig.publish(lost=True)
+    rig.publish()
+    rig.send_request()
     slow.read(4)
-    desk.receive_reply()
-    assert desk.needs_sync()
-    desk.settle()
+    rig.receive_reply()
+    assert rig.needs_sync()
+    rig.settle()
     assert [seq for _, seq in slow.positions] == list(range(1, 9))
 
 
 def test_blocked_reader_triggers_no_request() -> None:
-    desk = ReaderRig(history=2, capacity=4)
-    slow = desk.add_reader()
-    desk.settle()
+    rig = ReaderRig(history=2, capacity=4)
+    slow = rig.add_reader()
+    rig.settle()
     for _ in range(6):
-        desk.publish()
+        rig.publish()
     slow.read(1)
-    desk.disconnect()
+    rig.disconnect()
     for _ in range(5):
-        desk.publish()
-    desk.send_request()
-    desk.receive_reply()
-    assert not desk.needs_sync()
-    desk.settle()
+        rig.publish()
+    rig.send_request()
+    rig.receive_reply()
+    assert not rig.needs_sync()
+    rig.settle()
     assert [seq for _, seq in slow.positions] == [1, 2, 3, 4, 11]
     assert [(gap.missed_from, gap.missed_to) for gap in slow.gaps] == [(5, 10)]
 
 
 def test_full_reader_gets_one_gap_for_several_restarts() -> None:
-    desk = ReaderRig(capacity=1)
-    reader = desk.add_reader()
-    desk.settle()
-    desk.publish()
+    rig = ReaderRig(capacity=1)
+    reader = rig.add_reader()
+    rig.settle()
+    rig.publish()
     for _ in range(5):
-        desk.disconnect()
-        desk.topic.restart()
-        desk.send_request()
-        desk.receive_reply()
-    desk.settle()
+        rig.disconnect()
+        rig.topic.restart()
+        rig.send_request()
+        rig.receive_reply()
+    rig.settle()
     assert reader.positions == [("e0", 1)]
     assert reader.gaps == [Gap(TOPIC, "e0", 2, None, GapReason.EPOCH)]
 
 
 def test_shared_reply_with_a_gap_for_one_reader_only() -> None:
-    desk = ReaderRig(history=3, capacity=10)
-    far, near = desk.add_reader(at(1)), desk.add_reader(at(8))
-    desk.topic.seq = 10
-    desk.settle()
-    assert near.gaps == []
-    assert [seq for _, seq in near.positions] == [9, 10]
-    assert far.gaps == [Gap(TOPIC, "e0", 2, 9, GapReason.HISTORY)]
+    rig = ReaderRig(history=3, capacity=10)
+    old, recent = rig.add_reader(at(1)), rig.add_reader(at(8))
+    rig.topic.seq = 10
+    rig.settle()
+    assert recent.gaps == []
+    assert [seq for _, seq in recent.positions] == [9, 10]
+    assert old.gaps == [Gap(TOPIC, "e0", 2, 9, GapReason.HISTORY)]
 
 
 def test_state_too_large_for_a_shared_reply_gets_its_own_request() -> None:
-    desk = ReaderRig(history=3)
-    reader = desk.add_reader(at(1))
-    desk.topic.seq = 10
-    desk.send_request()
-    desk.receive_reply(shared=True)
-    assert desk.subscription.needs_own_request
+    rig = ReaderRig(history=3)
+    reader = rig.add_reader(at(1))
+    rig.topic.seq = 10
+    rig.send_request()
+    rig.receive_reply(shared=True)
+    assert rig.subscription.needs_own_request
     assert reader.gaps == []
-    desk.settle()
+    rig.settle()
     assert len(reader.gaps) == 1
 
 
 def test_later_reader_starts_at_the_current_position() -> None:
-    desk = ReaderRig()
-    early = desk.add_reader()
-    desk.settle()
-    desk.publish()
-    late = desk.add_reader()
-    desk.settle()
-    desk.publish()
-    desk.settle()
+    rig = ReaderRig()
+    early = rig.add_reader()
+    rig.settle()
+    rig.publish()
+    late = rig.add_reader()
+    rig.settle()
+    rig.publish()
+    rig.settle()
     assert [seq for _, seq in early.positions] == [1, 2]
     assert [seq for _, seq in late.positions] == [2]
 
@@ -370,67 +370,67 @@ operations = st.one_of(
 def test_every_message_comes_once_in_order_or_as_a_gap(
     steps: list[tuple[str, int]], history: int, capacity: int, read_at_once: int
 ) -> None:
-    desk = ReaderRig(history=history, capacity=capacity)
-    readers = [desk.add_reader(), desk.add_reader()]
-    desk.settle()
+    rig = ReaderRig(history=history, capacity=capacity)
+    readers = [rig.add_reader(), rig.add_reader()]
+    rig.settle()
     published: dict[str, int] = {"e0": 0}
     for step, reader in steps:
         if step == "publish" or step == "lose":
-            desk.publish(lost=step == "lose")
+            rig.publish(lost=step == "lose")
         elif step == "cut":
-            desk.disconnect()
+            rig.disconnect()
         elif step == "restart":
-            desk.disconnect()
-            desk.topic.restart()
-        elif step == "heartbeat" and desk.subscribed:
-            desk.subscription.receive(desk.topic.heartbeat())
+            rig.disconnect()
+            rig.topic.restart()
+        elif step == "heartbeat" and rig.subscribed:
+            rig.subscription.receive(rig.topic.heartbeat())
         elif step == "ask":
-            desk.send_request()
+            rig.send_request()
         elif step == "answer":
-            desk.receive_reply()
+            rig.receive_reply()
         elif step == "read":
             readers[reader].read(read_at_once)
-        published[desk.topic.epoch] = desk.topic.seq
-    if desk.connected:
-        # A last one that was lost shows with the next heartbeat.
-        desk.send_request()
-        desk.receive_reply()
-        desk.subscription.receive(desk.topic.heartbeat())
-    desk.settle()
-    desk.settle()
+        published[rig.topic.epoch] = rig.topic.seq
+    if rig.connected:
+        # The next heartbeat reveals a lost last message.
+        rig.send_request()
+        rig.receive_reply()
+        rig.subscription.receive(rig.topic.heartbeat())
+    rig.settle()
+    rig.settle()
     for each in readers:
-        assert each.positions == sorted(set(each.positions)), "once, and in order"
+        assert each.positions == sorted(set(each.positions)), "each once and in order"
         for epoch, last in published.items():
             for seq in range(1, last + 1):
-                came = (epoch, seq) in each.positions
+                received = (epoch, seq) in each.positions
                 missing = each.reports_missing(epoch, seq)
-                skipped = _whole_epoch_is_covered(each.gaps, epoch)
-                assert came != missing or (not came and skipped), (epoch, seq, each)
+                covered = _whole_epoch_is_covered(each.gaps, epoch)
+                assert received != missing or (not received and covered), (epoch, seq, each)
 
 
 def test_reader_added_during_a_request_gets_a_snapshot() -> None:
-    subject: TopicSubscription[MarketMessage] = TopicSubscription(
+    subscription: TopicSubscription[MarketMessage] = TopicSubscription(
         "PRICE:A", Continuity.LATEST, Counters()
     )
     early, late = (Reader[MarketMessage](4, Counters(), on_space=lambda _: None) for _ in "ab")
-    subject.add(early)
-    subject.begin_sync()
+    subscription.add(early)
+    subscription.begin_sync()
     state = TopicState("e0", 1, False, price("e0", 1, "snapshot"), ())
-    assert subject.apply_state(state, shared=False)
-    subject.on_disconnect()
-    assert subject.begin_sync() == at(1)
-    subject.add(late)
-    # Nothing is new to the one who was asked for.
-    subject.apply_state(TopicState("e0", 1, True, None, ()), shared=False)
+    assert subscription.apply_state(state, shared=False)
+    subscription.on_disconnect()
+    assert subscription.begin_sync() == at(1)
+    subscription.add(late)
+    # Nothing is new for the reader that the request was made for.
+    subscription.apply_state(TopicState("e0", 1, True, None, ()), shared=False)
     assert not late.is_ready
-    assert subject.needs_sync
-    assert subject.begin_sync() is None
-    subject.apply_state(state, shared=False)
+    assert subscription.needs_sync
+    assert subscription.begin_sync() is None
+    subscription.apply_state(state, shared=False)
     assert (late.take(), late.is_ready) == (state.snapshot, True)
     early.take()
     assert early.take() is None
 
 
 def _whole_epoch_is_covered(gaps: list[Gap], epoch: str) -> bool:
-    """An epoch of which nothing was heard lies inside the gap from the one before it."""
+    """True if the gap after an earlier epoch covers this whole epoch."""
     return any(gap.reason is GapReason.EPOCH and gap.epoch < epoch for gap in gaps)

@@ -1,4 +1,4 @@
-"""Sessions over the SDK: said once, heard once, whatever happens to the connection."""
+"""Session messages are stored once and read once, through disconnects and restarts."""
 
 import asyncio
 from typing import Any
@@ -31,14 +31,14 @@ MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
 
 
 async def read_numbers(stream: Any, count: int) -> list[object]:
-    """What the next messages say; a gap fails the test."""
-    words = []
+    """The numbers in the next messages; a gap fails the test."""
+    numbers = []
     async with asyncio.timeout(MAX_WAIT_SECONDS):
         for _ in range(count):
             item = await anext(stream)
             assert isinstance(item, SessionMessage)
-            words.append(item.data["n"])
-    return words
+            numbers.append(item.data["n"])
+    return numbers
 
 
 async def test_session_messages_reach_everybody_in_one_order() -> None:
@@ -47,20 +47,23 @@ async def test_session_messages_reach_everybody_in_one_order() -> None:
         no_leftover_tasks(),
         client_of(node) as ann,
         client_of(node, node.token("bob")) as bob,
-        ann.session.join("job:42", metadata={"kind": "test"}) as hers,
-        bob.session.join("job:42") as his,
+        ann.session.join("job:42", metadata={"kind": "test"}) as ann_session,
+        bob.session.join("job:42") as bob_session,
     ):
-        assert his.metadata == {"kind": "test"}
-        streams = [hers.messages(), his.messages()]
-        sent = [await each.send({"n": number}) for number, each in enumerate((hers, his, hers))]
+        assert bob_session.metadata == {"kind": "test"}
+        streams = [ann_session.messages(), bob_session.messages()]
+        sent = [
+            await each.send({"n": number})
+            for number, each in enumerate((ann_session, bob_session, ann_session))
+        ]
         assert [each.position.seq for each in sent] == [1, 2, 3]
         for stream in streams:
             assert await read_numbers(stream, 3) == [0, 1, 2]
-        message = (await his.history(limit=1))[0]
+        message = (await bob_session.history(limit=1))[0]
         assert (message.user_id, message.session_id, message.id) == ("ann", "job:42", sent[2].id)
         assert message.age < 5
-        assert [each.seq for each in await his.history(before_seq=3)] == [1, 2]
-        assert (await hers.participants()).participant_count == 2
+        assert [each.seq for each in await bob_session.history(before_seq=3)] == [1, 2]
+        assert (await ann_session.participants()).participant_count == 2
 
 
 async def test_messages_start_at_the_join_position() -> None:
@@ -82,18 +85,18 @@ async def test_event_stream_yields_joins_leaves_and_signals() -> None:
         no_leftover_tasks(),
         client_of(node) as ann,
         client_of(node, node.token("bob")) as bob,
-        ann.session.join("s") as hers,
+        ann.session.join("s") as ann_session,
     ):
-        events = hers.events()
+        events = ann_session.events()
         called: list[object] = []
-        callback = hers.on_event(called.append)
-        async with bob.session.join("s") as his:
-            await his.signal({"typing": True})
-        heard: list[object] = [await anext(events) for _ in range(3)]
-        kinds = [type(each).__name__ for each in heard]
+        callback = ann_session.on_event(called.append)
+        async with bob.session.join("s") as bob_session:
+            await bob_session.signal({"typing": True})
+        received: list[object] = [await anext(events) for _ in range(3)]
+        kinds = [type(each).__name__ for each in received]
         assert kinds == ["UserJoined", "SessionSignal", "UserLeft"]
-        assert isinstance(heard[0], UserJoined)
-        assert heard[0].participant_count == 2
+        assert isinstance(received[0], UserJoined)
+        assert received[0].participant_count == 2
         await wait_until(lambda: len(called) == 3)
         callback.close()
         await events.aclose()
@@ -105,15 +108,15 @@ async def test_dropped_event_streams_are_released() -> None:
         running() as node,
         client_of(node) as ann,
         client_of(node, node.token("bob")) as bob,
-        ann.session.join("s") as hers,
-        bob.session.join("s") as his,
+        ann.session.join("s") as ann_session,
+        bob.session.join("s") as bob_session,
     ):
         for _ in range(3):
-            events = hers.events()
-            await his.signal({"typing": True})
+            events = ann_session.events()
+            await bob_session.signal({"typing": True})
             await anext(events)
             del events
-        assert len(hers._events) == 0
+        assert len(ann_session._events) == 0
 
 
 async def test_cancelled_join_leaves_the_session(
@@ -136,7 +139,7 @@ async def test_cancelled_join_leaves_the_session(
         joining.cancel()
         await joined.wait()
         await wait_until(lambda: len(sessions.memberships) == 1)
-        # It can be joined again, and then stays.
+        # It can be joined again.
         async with client.session.join("s") as session:
             assert (await session.participants()).participant_count == 1
 
@@ -159,12 +162,12 @@ async def test_disconnects_neither_lose_nor_duplicate_messages() -> None:
         running() as node,
         client_of(node) as ann,
         client_of(node, node.token("bob")) as bob,
-        ann.session.join("s") as hers,
-        bob.session.join("s") as his,
+        ann.session.join("s") as ann_session,
+        bob.session.join("s") as bob_session,
     ):
-        stream = his.messages()
+        stream = bob_session.messages()
         for number in range(20):
-            await hers.send({"n": number})
+            await ann_session.send({"n": number})
             if number % 5 == 0:
                 abort_connections(node)
         assert await read_numbers(stream, 20) == list(range(20))
@@ -267,11 +270,11 @@ async def test_closed_session_ends_for_everybody() -> None:
         client_of(node, node.token("mod", scopes=MODERATOR)) as moderator,
         client_of(node) as client,
     ):
-        theirs = await moderator.session.join("s")
+        moderated = await moderator.session.join("s")
         session = await client.session.join("s")
         stream = session.messages()
         await session.send({"n": 1})
-        assert await theirs.close() == 2
+        assert await moderated.close() == 2
         assert await read_numbers(stream, 1) == [1]
         with pytest.raises(SessionError) as closed:
             await anext(stream)
@@ -292,11 +295,11 @@ async def test_kicked_user_gets_the_reason() -> None:
         running() as node,
         client_of(node, node.token("mod", scopes=MODERATOR)) as moderator,
         client_of(node) as client,
-        moderator.session.join("s") as theirs,
+        moderator.session.join("s") as moderated,
     ):
         session = await client.session.join("s")
         stream = session.messages()
-        assert await theirs.kick("ann") == 1
+        assert await moderated.kick("ann") == 1
         with pytest.raises(SessionError) as kicked:
             await anext(stream)
         assert kicked.value.details == {"reason": "kicked"}
@@ -322,7 +325,7 @@ async def test_refused_session_request_raises_its_error() -> None:
                 await session.send({"x": "y" * 70_000})
             with pytest.raises(LimitExceeded):
                 await session.send({"x": "価" * 50_000})
-            # None of it cost the connection.
+            # The connection survived all of it.
             assert (await session.send({"n": 1})).position.seq == 1
         assert client.stats.reconnects == 0
 
@@ -340,11 +343,11 @@ async def test_session_joined_twice_is_left_with_the_last_use() -> None:
 
 
 async def notify(node: RunningServer, *, critical: bool, identifier: str) -> int | None:
-    """Notify ann; how many devices it was written to."""
-    told = await node.server.notifications.notify(
+    """Notify ann; returns the number of devices reached."""
+    outcome = await node.server.notifications.notify(
         "default", "ann", "margin.call", {"by": 5}, critical=critical, identifier=identifier
     )
-    return told.reached
+    return outcome.reached
 
 
 async def test_critical_notification_is_sent_until_acknowledged() -> None:
@@ -354,7 +357,7 @@ async def test_critical_notification_is_sent_until_acknowledged() -> None:
         async def take(notice: Notification) -> None:
             read.append(notice.id)
             if len(read) == 1:
-                raise RuntimeError("not understood")
+                raise RuntimeError("rejected by a test")
 
         end = client.session.on_notification(take)
         session = await client.session.join("s")
@@ -362,8 +365,8 @@ async def test_critical_notification_is_sent_until_acknowledged() -> None:
         await wait_until(lambda: read == ["n1"])
         abort_connections(node)
         await wait_until(lambda: read == ["n1", "n1"])
-        board = node.server.notifications.store
-        await wait_until(lambda: not board.pending("default", "ann"))
+        store = node.server.notifications.store
+        await wait_until(lambda: not store.pending("default", "ann"))
         abort_connections(node)
         await wait_until(lambda: not session.gate.is_open)
         await wait_until(lambda: session.gate.is_open)
@@ -383,7 +386,7 @@ async def test_lost_session_message_is_fetched() -> None:
         for number in range(3):
             await session.send({"n": number})
         await wait_until(lambda: client.stats.received == 3)
-        # As if the last two had not come.
+        # Pretend that the last two did not arrive.
         stream._reader._trackers["s"].seq = 1
         await session.send({"n": 3})
         assert await read_numbers(stream, 6) == [0, 1, 2, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""A loop in a thread: what is given to it is done, cancelled or refused, and nothing is left."""
+"""A portal runs, cancels or refuses calls, and leaves no thread behind."""
 
 import asyncio
 import signal
@@ -28,11 +28,11 @@ async def add(one: int, two: int) -> int:
 
 
 async def fail() -> None:
-    raise ValueError("as it was raised")
+    raise ValueError("raised by a test")
 
 
 class EndlessTask:
-    """A coroutine that waits for ever, and says how it ended."""
+    """A coroutine that waits until cancelled, and signals its start and end."""
 
     def __init__(self) -> None:
         self.began = threading.Event()
@@ -49,7 +49,7 @@ class EndlessTask:
 
 def test_call_returns_the_result_or_raises_the_error(portal: Portal) -> None:
     assert portal.call(add(1, 2)) == 3
-    with pytest.raises(ValueError, match="as it was raised"):
+    with pytest.raises(ValueError, match="raised by a test"):
         portal.call(fail())
 
 
@@ -62,11 +62,11 @@ async def test_portal_works_inside_a_running_loop(portal: Portal) -> None:
 
 
 def test_ctrl_c_cancels_the_running_coroutine(portal: Portal) -> None:
-    waiting = EndlessTask()
+    task = EndlessTask()
     main = threading.get_ident()
 
     def interrupt() -> None:
-        waiting.began.wait()
+        task.began.wait()
         while sys._current_frames()[main].f_code is not threading.Condition.wait.__code__:
             time.sleep(0.001)
         signal.pthread_kill(main, signal.SIGINT)
@@ -74,29 +74,29 @@ def test_ctrl_c_cancels_the_running_coroutine(portal: Portal) -> None:
     interrupter = threading.Thread(target=interrupt)
     interrupter.start()
     with pytest.raises(KeyboardInterrupt):
-        portal.call(waiting())
+        portal.call(task())
     interrupter.join()
-    assert waiting.cancelled.wait(MAX_WAIT_SECONDS)
-    assert portal.call(add(1, 2)) == 3, "it goes on living"
+    assert task.cancelled.wait(MAX_WAIT_SECONDS)
+    assert portal.call(add(1, 2)) == 3, "the portal must still work"
 
 
 def test_close_raises_in_a_waiting_thread(portal: Portal) -> None:
-    waiting = EndlessTask()
+    task = EndlessTask()
     errors: list[Exception] = []
 
     def wait() -> None:
         try:
-            portal.call(waiting())
+            portal.call(task())
         except ClientClosed as error:
             errors.append(error)
 
     other = threading.Thread(target=wait)
     other.start()
-    waiting.began.wait()
+    task.began.wait()
     portal.close()
     other.join(MAX_WAIT_SECONDS)
     assert len(errors) == 1
-    assert waiting.cancelled.is_set()
+    assert task.cancelled.is_set()
 
 
 def test_closed_portal_refuses_calls(portal: Portal) -> None:

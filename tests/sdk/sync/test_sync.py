@@ -1,4 +1,4 @@
-"""The client without await: the same answers and errors, and no thread left behind."""
+"""`SyncClient` gives the same results and errors as `Client`, and leaves no thread behind."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ BOOK: Mapping[str, object] = {"bids": [["10.0", "1"]], "asks": [["10.5", "5"]]}
 
 @dataclass(frozen=True, slots=True)
 class ServerThread:
-    """A server that lives in a thread, so that a test may block."""
+    """A server in its own thread, so that a test can block."""
 
     portal: Portal
     running: RunningServer
@@ -67,9 +67,9 @@ def new_server_thread() -> Iterator[ServerThread]:
     before = threading.enumerate()
     portal = Portal("test-server")
     stack = contextlib.AsyncExitStack()
-    there = portal.call(stack.enter_async_context(running()))
-    yield ServerThread(portal, there)
-    portal.call(there.until_empty())
+    started = portal.call(stack.enter_async_context(running()))
+    yield ServerThread(portal, started)
+    portal.call(started.until_empty())
     portal.call(stack.aclose())
     portal.close()
     assert threading.enumerate() == before
@@ -153,66 +153,66 @@ def test_session_messages_are_read_in_order(node: ServerThread) -> None:
 
 
 def test_session_events_reach_stream_and_callback(node: ServerThread) -> None:
-    told: list[object] = []
+    received: list[object] = []
     with node.client() as ann, ann.session.join("room") as room, room.events() as events:
-        callback = room.on_event(told.append)
-        with node.client("bob") as bob, bob.session.join("room") as there:
-            there.signal({"typing": True})
+        callback = room.on_event(received.append)
+        with node.client("bob") as bob, bob.session.join("room") as bob_session:
+            bob_session.signal({"typing": True})
         kinds: list[type[object]] = [UserJoined, SessionSignal, UserLeft]
         assert [type(next(events)) for _ in kinds] == kinds
-        until(lambda: [type(each) for each in told] == kinds)
+        wait_until(lambda: [type(each) for each in received] == kinds)
         assert callback.error is None
         callback.close()
 
 
 def test_moderator_kicks_and_closes(node: ServerThread) -> None:
     scopes = [Scope.SESSION_JOIN, Scope.SESSION_MODERATE]
-    boss_token = node.running.token("boss", scopes=scopes)
-    with SyncClient(node.running.url, boss_token) as boss, node.client() as ann:
-        room, seat = boss.session.join("room"), ann.session.join("room")
+    moderator_token = node.running.token("boss", scopes=scopes)
+    with SyncClient(node.running.url, moderator_token) as moderator, node.client() as ann:
+        room, ann_session = moderator.session.join("room"), ann.session.join("room")
         assert room.kick("ann") == 1
         with pytest.raises(SessionError):
-            seat.send({})
+            ann_session.send({})
         assert room.close() == 1
 
 
 def test_callbacks_run_until_closed(node: ServerThread) -> None:
     prices: list[object] = []
-    said: list[object] = []
+    messages: list[object] = []
     with node.client() as client, client.session.join("room") as room:
-        callbacks = [client.market.on("PRICE:A", prices.append), room.on_message(said.append)]
+        callbacks = [client.market.on("PRICE:A", prices.append), room.on_message(messages.append)]
         node.publish("PRICE:A", PRICE)
         room.send({"text": "1"})
-        until(lambda: bool(prices and said))
+        wait_until(lambda: bool(prices and messages))
         for callback in callbacks:
             callback.close()
         room.send({"text": "2"})
         node.publish("PRICE:A", PRICE)
         assert client.market.status("PRICE:B") is None
-        assert (len(prices), len(said)) == (1, 1)
+        assert (len(prices), len(messages)) == (1, 1)
 
 
 def test_status_callback_runs_until_removed(node: ServerThread) -> None:
-    told: list[FeedState] = []
+    received: list[FeedState] = []
     node.publish("PRICE:A", PRICE)
     with node.client() as client, client.market.prices("A"):
-        end = client.market.on_status(lambda status: told.append(status.state))
+        end = client.market.on_status(lambda status: received.append(status.state))
         node.portal.run(lambda: node.running.pass_time(11))
-        until(lambda: told == [FeedState.STALE])
+        wait_until(lambda: received == [FeedState.STALE])
         assert client.market.status("PRICE:A") is FeedState.STALE
         end()
         node.publish("PRICE:A", PRICE)
-        until(lambda: client.market.status("PRICE:A") is FeedState.LIVE)
-        assert told == [FeedState.STALE]
+        wait_until(lambda: client.market.status("PRICE:A") is FeedState.LIVE)
+        assert received == [FeedState.STALE]
 
 
 def test_notification_callback_runs_until_removed(node: ServerThread) -> None:
-    told: list[str] = []
+    received: list[str] = []
     with node.client() as client, client.session.join("room"):
-        end = client.session.on_notification(lambda notice: told.append(notice.event))
+        end = client.session.on_notification(lambda notice: received.append(notice.event))
         notify = node.running.server.notifications.notify
         node.portal.call(notify("default", "ann", "paid", {}))
-        until(lambda: told == ["paid"])
+        wait_until(lambda: received == ["paid"])
         end()
 
 
@@ -221,7 +221,7 @@ def test_leaving_a_loop_ends_its_subscription(node: ServerThread) -> None:
     with node.client() as client:
         for _ in client.market.prices("A"):
             break
-        until(lambda: node.running.residue()["subscriptions"] == 0)
+        wait_until(lambda: node.running.residue()["subscriptions"] == 0)
         assert client.state is ClientState.ONLINE
 
 
@@ -272,15 +272,15 @@ def test_ctrl_c_ends_a_waiting_loop_and_the_client(node: ServerThread) -> None:
 def test_ctrl_c_during_start_leaves_nothing_behind(
     node: ServerThread, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked = threading.Event()
+    requested = threading.Event()
 
     async def token() -> str:
-        asked.set()
+        requested.set()
         await asyncio.Event().wait()
         raise AssertionError
 
     def interrupt() -> None:
-        asked.wait()
+        requested.wait()
         press_ctrl_c()
 
     interrupter = threading.Thread(target=interrupt)
@@ -289,7 +289,7 @@ def test_ctrl_c_during_start_leaves_nothing_behind(
         SyncClient(node.running.url, token).start()
     interrupter.join()
     assert "floorcast-sync" not in threads()
-    # A session of HTTP that nobody closed complains once it is thrown away.
+    # An HTTP session that was not closed would log an error when collected.
     gc.collect()
     assert caplog.text == ""
 
@@ -302,7 +302,7 @@ def test_closing_the_client_ends_a_loop_in_another_thread(node: ServerThread) ->
     other = threading.Thread(target=lambda: read.extend(trades))
     other.start()
     client.market.publish("TRADES:A", trade(1))
-    until(lambda: len(read) == 1)
+    wait_until(lambda: len(read) == 1)
     client.close()
     other.join(MAX_WAIT_SECONDS)
     assert not other.is_alive()
@@ -312,13 +312,13 @@ def test_closing_the_client_ends_a_loop_in_another_thread(node: ServerThread) ->
 def test_state_callback_runs_on_the_clients_thread_until_removed(
     node: ServerThread,
 ) -> None:
-    told: list[tuple[ClientState, str]] = []
+    received: list[tuple[ClientState, str]] = []
     client = node.client().start()
-    client.on_state(lambda state: told.append((state, threading.current_thread().name)))
-    end = client.on_state(lambda state: told.append((state, "never")))
+    client.on_state(lambda state: received.append((state, threading.current_thread().name)))
+    end = client.on_state(lambda state: received.append((state, "never")))
     end()
     client.close()
-    assert told == [(ClientState.CLOSED, "floorcast-sync")]
+    assert received == [(ClientState.CLOSED, "floorcast-sync")]
 
 
 def test_blocking_call_in_a_callback_raises(node: ServerThread) -> None:
@@ -363,9 +363,9 @@ def press_ctrl_c() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread has still to do."""
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until another thread has made the condition true."""
     ends_at = time.monotonic() + MAX_WAIT_SECONDS
     while not condition():
-        assert time.monotonic() < ends_at, "it never was so"
+        assert time.monotonic() < ends_at, "timed out"
         time.sleep(0.001)
