@@ -92,7 +92,7 @@ def test_two_chat_scripts_share_a_session(floor: Demo) -> None:
         lines_until(ann, r"\* 1 are here")
         with run_example(floor, "chat.py", "moderator", "room") as bob:
             lines_until(bob, r"\* 2 are here")
-            lines_until(ann, r"\* moderator came, 2 are here")
+            lines_until(ann, r"\* moderator joined, 2 are here")
             type_in(ann, "hello\n")
             lines_until(bob, "trader: hello")
             type_in(bob, "good bye\n")
