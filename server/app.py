@@ -165,7 +165,7 @@ class Server:
         config = subscribing_config(settings)
         topics = TopicSubscriptions(config, node_subscriptions, self.freshness)
         subscribing = SubscribingService(config, topics, self.subscriptions, self.hub)
-        transfer = StateTransfer(config, topics, self.subscriptions, self.hub, self.offsets)
+        transfer = StateTransfer(config, topics, self.subscriptions, self.hub)
         self.market_tickets = resume_tickets(settings, self.handover.node)
         self.session_tickets = resume_tickets(settings)
         self.remote_recovery = RemoteRecovery(
