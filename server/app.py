@@ -75,7 +75,7 @@ from server.sockets import (
     RemoteRecovery,
     SessionNamespace,
 )
-from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, SocketServer
+from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, RefusalLog, SocketServer
 from server.web import add_console, add_health
 
 logger = logging.getLogger(__name__)
@@ -105,6 +105,7 @@ class Server:
         self._runs_feed = run_feed
         self._feed_task: asyncio.Task[None] | None = None
         self.ready = False
+        self._broker_down_at: float | None = None
         limits = settings.limits
         access = access_config(settings)
         self.registry = ConnectionManager()
@@ -140,6 +141,7 @@ class Server:
         self.freshness = Freshness(freshness_config(settings), self.hub, clock)
         self.publishing = PublishingService(publishing_config(settings), self.broker, clock)
         self.publisher = Publisher(self.publishing)
+        self.refusals = RefusalLog(clock)
         self.context = NamespaceContext(
             sockets_config(settings),
             verifier=build_verifier(access, clock),
@@ -147,12 +149,14 @@ class Server:
             admission=self.admission,
             event_limits=EventLimits(per_second=limits.events_per_second, burst=limits.event_burst),
             counters=self.counters,
+            refusals=self.refusals,
             clock=clock,
         )
         self.sockets = SocketServer(
             config=transport_config(settings),
             admission=self.admission,
             offsets=self.offsets,
+            refusals=self.refusals,
             clock=clock,
         )
         node_subscriptions = NodeSubscriptions(
@@ -161,7 +165,7 @@ class Server:
         config = subscribing_config(settings)
         topics = TopicSubscriptions(config, node_subscriptions, self.freshness)
         subscribing = SubscribingService(config, topics, self.subscriptions, self.hub)
-        transfer = StateTransfer(config, topics, self.subscriptions, self.hub, self.offsets)
+        transfer = StateTransfer(config, topics, self.subscriptions, self.hub)
         self.market_tickets = resume_tickets(settings, self.handover.node)
         self.session_tickets = resume_tickets(settings)
         self.remote_recovery = RemoteRecovery(
@@ -232,7 +236,7 @@ class Server:
             await self.broker.start(
                 self.hub.deliver,
                 on_reset=self.hub.reset,
-                on_state=self.freshness.set_broker_up,
+                on_state=self._on_broker_state,
             )
             await self.presence.start(self.sessions.local_presence.handle_event)
             await self.notifications.store.start(self.notifications.deliver)
@@ -262,6 +266,16 @@ class Server:
         await self.notifications.store.stop()
         await self.presence.stop()
         await self.broker.stop()
+
+    def _on_broker_state(self, is_up: bool) -> None:
+        if not is_up:
+            self._broker_down_at = self.clock.monotonic()
+            logger.error("the broker is unavailable: publishing fails until it answers again")
+        elif self._broker_down_at is not None:
+            seconds = round(self.clock.monotonic() - self._broker_down_at, 1)
+            logger.info("the broker is available again", extra={"after_seconds": seconds})
+            self._broker_down_at = None
+        self.freshness.set_broker_up(is_up)
 
     def start_feed(self) -> None:
         """Start the feed; a no-op if there is none or if it is running."""

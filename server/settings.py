@@ -245,6 +245,17 @@ class AdminSettings(_Section):
     port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 turns it off")
 
 
+class LogSettings(_Section):
+    """What is logged to stderr, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lowest level to log; `debug` traces every connection"
+    )
+    format: Literal["console", "json"] = Field(
+        "console", description="`console` for people, `json` for one object a line"
+    )
+
+
 class FeedSettings(_Section):
     """The source of market data."""
 
@@ -274,6 +285,7 @@ class Settings(_Section):
     server: ServerSettings = ServerSettings()
     admin: AdminSettings = AdminSettings()
     feed: FeedSettings = FeedSettings()
+    log: LogSettings = LogSettings()
 
 
 def load_settings(

@@ -131,3 +131,22 @@ async def test_unknown_events_share_one_counter() -> None:
             ("/market", "(unknown)"),
         }
         client.cut()
+
+
+async def test_broker_that_goes_and_returns_leaves_a_line_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "server.app")
+    async with running() as rig:
+        report = rig.server._on_broker_state
+        # Without an interruption before it, being up is no news.
+        report(True)
+        assert not caplog.records
+        report(False)
+        rig.pass_time(3)
+        report(True)
+    down, up = caplog.records
+    assert down.levelname == "ERROR"
+    assert down.getMessage() == "the broker is unavailable: publishing fails until it answers again"
+    assert up.getMessage() == "the broker is available again"
+    assert vars(up)["after_seconds"] == 3

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from client_sdk import __version__
 from server.access import ConfigurationError
 from server.cli import check, serve, token
 
@@ -16,6 +17,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         description="A realtime server: market data and shared sessions over Socket.IO.",
         epilog="Settings come from flags, then FLOORCAST_* variables, then --config FILE.",
     )
+    parser.add_argument("--version", action="version", version=f"floorcast {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (serve, token, check):
         module.add_to(commands)

@@ -54,20 +54,32 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="run without setup: a simulated feed, a new secret, tokens and a console at /",
     )
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="lowest level to log (default info); debug traces every connection",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("console", "json"),
+        help="console for people, json for one object a line (default console)",
+    )
     add_config(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    log_to_stderr()
     given = {
         "server.host": arguments.host,
         "server.port": arguments.port,
         "server.workers": arguments.workers,
         "feed.name": arguments.feed or ("simulated" if arguments.demo else None),
+        "log.level": arguments.log_level,
+        "log.format": arguments.log_format,
     }
     flags: dict[str, object] = {name: each for name, each in given.items() if each is not None}
     settings = settings_from(arguments, environ, flags)
+    log_to_stderr(settings.log)
     with contextlib.ExitStack() as owned:
         if arguments.demo:
             # A configured secret is used, so that existing tokens work with the demo.
@@ -108,7 +120,8 @@ def _run_workers(
             "polling does not work with several workers: requests reach different workers"
         )
     listeners = open_listeners(settings)
-    launcher = Launcher([sys.executable, "-m", "server.cli.worker"], environ, spec)
+    command = [sys.executable, "-m", "server.cli.worker", settings.log.model_dump_json()]
+    launcher = Launcher(command, environ, spec)
     try:
         all_ended = run_loop(
             supervise(

@@ -1,8 +1,9 @@
-"""Plans what to resend to a client that resumes after a given offset."""
+"""Plans what a client that resumes after a given offset is sent, on this node or another."""
 
 from dataclasses import dataclass
 
 from server.core.log.backlog import Lag
+from server.core.log.entries import Position
 from server.core.recovery.checkpoints import Checkpoint
 from server.core.recovery.offsets import Offsets
 from server.delivery.channel import Channel
@@ -15,6 +16,26 @@ class ResumePlan:
 
     serial: int
     lags: dict[Channel, Lag]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedSubscription:
+    """How far a parked client has come in one channel, and what else it must be sent there."""
+
+    channel: str
+    position: Position
+    interval_ms: int
+    needs_snapshot: bool = False
+    # The feed status that the client was last sent; None if it must be sent it again.
+    stale: bool | None = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedClient:
+    """A parked client's subscriptions, and the pushes that it missed, oldest first."""
+
+    subscriptions: tuple[ExportedSubscription, ...]
+    pushes: tuple[bytes, ...] = ()
 
 
 def plan_resume(client: Client, offset: str | None, offsets: Offsets) -> ResumePlan | None:
@@ -88,4 +109,41 @@ def _lag_at(client: Client, channel: Channel, serial: int) -> Lag | None:
         if pushes is None:
             return None
         lag.pushed_serial = since_serial if pushes else None
+    return lag
+
+
+def export_client(client: Client, plan: ResumePlan) -> ExportedClient:
+    """What another node needs to resume a client as planned; its pushes must be logged."""
+    missed = [] if client.push_log is None else client.push_log.after(plan.serial, client.id) or []
+    for channel, lag in plan.lags.items():
+        if channel.push_log is not None and lag.pushed_serial is not None:
+            missed += channel.push_log.after(lag.pushed_serial, client.id) or ()
+    return ExportedClient(
+        tuple(
+            ExportedSubscription(
+                channel.name,
+                Position(channel.state.position.epoch, lag.last_seq),
+                client.requested_ms.get(channel, 0),
+                lag.needs_snapshot,
+                None if lag.needs_status else channel.stale_since_ms is not None,
+            )
+            for channel, lag in plan.lags.items()
+        ),
+        tuple(push.event for push in sorted(missed)),
+    )
+
+
+def restored_lag(channel: Channel, exported: ExportedSubscription) -> Lag | None:
+    """The lag of an exported subscription on this node; None if its position is unknown here."""
+    state, seen = channel.state, exported.position
+    head = state.position
+    lag = Lag(seen.seq, needs_snapshot=exported.needs_snapshot)
+    if seen.epoch != head.epoch:
+        if not state.merges:
+            return None
+        # A merged stream needs only its state; the client's position is of another history.
+        lag = Lag(head.seq, needs_snapshot=True)
+    elif not 0 <= seen.seq <= head.seq:
+        return None
+    lag.needs_status = exported.stale is not (channel.stale_since_ms is not None)
     return lag

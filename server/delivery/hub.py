@@ -1,14 +1,20 @@
 """Delivers each published entry to every subscriber of this node, encoded once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from server.core.counters import Counters
+from server.core.log.backlog import Lag
 from server.core.log.entries import Entry, Reset
 from server.core.recovery.offsets import Offsets
-from server.delivery.catch_up import plan_resume
+from server.delivery.catch_up import (
+    ExportedClient,
+    ExportedSubscription,
+    export_client,
+    plan_resume,
+    restored_lag,
+)
 from server.delivery.channel import Channel
-from server.delivery.clients import Client
 from server.delivery.conflation import ConflatedTiers
 from server.delivery.connections import ClientRegistry
 from server.delivery.deferred_close import DeferredClose
@@ -158,15 +164,55 @@ class Hub:
             self.slow_consumers.serve(client)
         return True
 
-    def parked_client(self, connection_id: str) -> Client:
-        """A parked client, after pending entries are flushed; KeyError if unknown."""
-        self._flusher.flush()
-        return self._registry.parked[connection_id]
+    def last_offset(self, connection_id: str) -> str:
+        """The offset of the last write to a parked client; KeyError if unknown."""
+        return self._offsets.format(self._registry.parked[connection_id].last_serial)
 
-    def import_parked(self, connection_id: str, link: Link, foreign_offset: str | None) -> Client:
-        """Park a client from another node, without subscriptions yet."""
+    def export(self, connection_id: str, offset: str | None) -> ExportedClient | None:
+        """What another node needs to resume a parked client after `offset`; KeyError if unknown.
+
+        Returns None if what it missed is not known exactly. The client stays: `detach` it.
+        """
         self._flusher.flush()
-        return self._registry.import_parked(connection_id, link, foreign_offset)
+        client = self._registry.parked[connection_id]
+        plan = plan_resume(client, offset, self._offsets)
+        return None if plan is None else export_client(client, plan)
+
+    def restore(
+        self,
+        connection_id: str,
+        link: Link,
+        foreign_offset: str | None,
+        subscriptions: Collection[ExportedSubscription],
+        pushes: Collection[bytes] = (),
+    ) -> bool:
+        """Park a client exported by another node, as if it had disconnected here.
+
+        Returns False and changes nothing if this node has the connection, if a channel is not
+        open here, or if a position is unknown here. It resumes after `foreign_offset` or None,
+        and gets the pushes before the entries that it missed.
+        """
+        self._flusher.flush()
+        registry = self._registry
+        if connection_id in registry.clients or connection_id in registry.parked:
+            return False
+        lags: list[tuple[Channel, int, Lag]] = []
+        for exported in subscriptions:
+            channel = self._channels.get(exported.channel)
+            lag = None if channel is None else restored_lag(channel, exported)
+            if channel is None or lag is None:
+                return False
+            lags.append((channel, exported.interval_ms, lag))
+        client = registry.import_parked(connection_id, link, foreign_offset)
+        for channel, interval_ms, lag in lags:
+            if interval_ms:
+                client.requested_ms[channel] = interval_ms
+            client.channels[channel] = interval_ms
+            channel.parked[client] = None
+            client.add_checkpoint(channel, client.last_serial, lag.last_seq, lag=lag)
+        for event in pushes:
+            self._pushes.send_to(connection_id, event)
+        return True
 
     def __contains__(self, connection_id: object) -> bool:
         """Whether this connection is attached and not parked."""

@@ -5,14 +5,11 @@ from contextlib import ExitStack
 from client_sdk.contract import INTERVALS_MS
 from server.access import Principal
 from server.core.errors import FloorcastError
-from server.core.log.backlog import Lag
 from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscriptions
 from server.core.market.topics import Topic, channel_for
 from server.core.recovery.connection_state import ConnectionState, SubscriptionState
-from server.core.recovery.offsets import Offsets
-from server.delivery import Hub
-from server.delivery.catch_up import plan_resume
+from server.delivery import ExportedSubscription, Hub
 from server.delivery.channel import Channel
 from server.ports import Link
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
@@ -32,19 +29,17 @@ class StateTransfer:
         topics: TopicSubscriptions,
         subscriptions: Subscriptions,
         hub: Hub,
-        offsets: Offsets,
     ) -> None:
         self._config = config
         self._topics = topics
         self._subscriptions = subscriptions
         self._hub = hub
-        self._offsets = offsets
         # Channels of exported connections that may have no subscribers any more.
         self._idle_channels: list[str] = []
 
     def last_offset(self, connection_id: str) -> str:
         """The offset of the last write to a parked connection."""
-        return self._offsets.format(self._hub.parked_client(connection_id).last_serial)
+        return self._hub.last_offset(connection_id)
 
     def export_state(
         self, connection_id: str, offset: str | None
@@ -91,26 +86,22 @@ class StateTransfer:
     def _subscription_states(
         self, connection_id: str, offset: str | None
     ) -> tuple[SubscriptionState, ...] | None:
-        client = self._hub.parked_client(connection_id)
-        plan = plan_resume(client, offset, self._offsets)
-        if plan is None:
+        exported = self._hub.export(connection_id, offset)
+        if exported is None:
             return None
-        states = []
-        for subscription in self._subscriptions.of_connection(connection_id):
-            channel = self._hub.channel(subscription.channel)
-            assert channel is not None
-            lag = plan.lags[channel]
-            stale = channel.stale_since_ms is not None
-            states.append(
-                SubscriptionState(
-                    subscription.topic.name,
-                    Position(channel.state.position.epoch, lag.last_seq),
-                    client.requested_ms.get(channel, 0),
-                    lag.needs_snapshot,
-                    None if lag.needs_status else stale,
-                )
+        topics = {
+            each.channel: each.topic for each in self._subscriptions.of_connection(connection_id)
+        }
+        return tuple(
+            SubscriptionState(
+                topics[each.channel].name,
+                each.position,
+                each.interval_ms,
+                each.needs_snapshot,
+                each.stale,
             )
-        return tuple(states)
+            for each in exported.subscriptions
+        )
 
     def _parse_topics(self, state: ConnectionState) -> list[Topic] | None:
         """Validate the topics of an exported connection: another node sent it."""
@@ -143,39 +134,21 @@ class StateTransfer:
     def _restore(
         self, link: Link, state: ConnectionState, offset: str | None, opened: OpenedTopics
     ) -> bool:
-        lags = [_restored_lag(channel, subscription) for subscription, _, channel in opened]
-        if None in lags:
-            return False
         connection_id = state.connection_id
         if connection_id in self._subscriptions:
             # The id may be forged: never replace an existing connection.
             return False
-        client = self._hub.import_parked(connection_id, link, offset)
+        subscriptions = [
+            ExportedSubscription(
+                channel.name, each.position, each.interval_ms, each.needs_snapshot, each.stale
+            )
+            for each, _, channel in opened
+        ]
+        if not self._hub.restore(connection_id, link, offset, subscriptions):
+            return False
         self._subscriptions.add_connection(connection_id, state.org, state.user_id)
-        for (exported, topic, channel), lag in zip(opened, lags, strict=True):
-            assert lag is not None
-            if exported.interval_ms:
-                client.requested_ms[channel] = exported.interval_ms
-            client.channels[channel] = exported.interval_ms
-            channel.parked[client] = None
-            client.add_checkpoint(channel, client.last_serial, lag.last_seq, lag=lag)
+        for exported, topic, _ in opened:
             subscription = self._subscriptions.request(connection_id, topic)
             self._subscriptions.activate(connection_id, subscription, exported.interval_ms)
         self._subscriptions.park(connection_id)
         return True
-
-
-def _restored_lag(channel: Channel, subscription: SubscriptionState) -> Lag | None:
-    """The lag of an imported subscription on this node; None if its position is unknown here."""
-    state, seen = channel.state, subscription.position
-    head = state.position
-    lag = Lag(seen.seq, needs_snapshot=subscription.needs_snapshot)
-    if seen.epoch != head.epoch:
-        if not state.merges:
-            return None
-        # A merged stream needs only its state; the client's position is of another history.
-        lag = Lag(head.seq, needs_snapshot=True)
-    elif not 0 <= seen.seq <= head.seq:
-        return None
-    lag.needs_status = subscription.stale is not (channel.stale_since_ms is not None)
-    return lag

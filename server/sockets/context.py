@@ -15,7 +15,7 @@ from server.ports import Clock
 from server.sockets.clients import JoinedClient
 from server.sockets.guards import Verifier
 from server.sockets.pipeline import Call
-from server.transport import Admission, Connection
+from server.transport import Admission, Connection, RefusalLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class NamespaceContext:
         admission: Admission,
         event_limits: EventLimits,
         counters: Counters,
+        refusals: RefusalLog,
         clock: Clock,
     ) -> None:
         self.config = config
@@ -49,6 +50,7 @@ class NamespaceContext:
         self.admission = admission
         self.event_limits = event_limits
         self.counters = counters
+        self.refusals = refusals
         self.clock = clock
         self._clients: dict[str, JoinedClient] = {}
         self._expiries: Deadlines[str] = Deadlines()

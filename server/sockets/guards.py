@@ -15,7 +15,7 @@ from server.core.limits.events import EventLimits, RateOutcome
 from server.core.wire.validation import invalid_request
 from server.ports import Clock
 from server.sockets.pipeline import Call, Guard, Handler, Reply, Route
-from server.transport import ConnectionRefused
+from server.transport import ConnectionRefused, RefusalLog
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +29,17 @@ class Verifier(Protocol):
         """Return the principal of a token; raises `AccessError` if the token is invalid."""
 
 
-def errors() -> Guard:
-    """Turn every failure into a reply: CONNECT_ERROR for a connect, an error ack for an event."""
+def errors(refusals: RefusalLog) -> Guard:
+    """Turn every failure into a reply: CONNECT_ERROR for a connect, an error ack for an event.
+
+    A refused connect is logged.
+    """
 
     async def guard(call: Call, proceed: Handler) -> Reply:
         try:
             return await proceed(call)
         except FloorcastError as error:
-            body = error.body()
+            refused = error
         except Exception:
             # The client gets only an incident id; the log has the details under this id.
             incident = secrets.token_hex(6)
@@ -44,14 +47,15 @@ def errors() -> Guard:
                 "a handler failed",
                 extra={"incident": incident, "namespace": call.namespace, "event": call.event},
             )
-            body = FloorcastError(
+            refused = FloorcastError(
                 ErrorCode.SERVER_INTERNAL,
                 f"internal error; quote incident {incident}",
                 details={"incident": incident},
-            ).body()
+            )
         if call.is_connect:
-            raise ConnectionRefused(body["message"], body)
-        return {"ok": False, "error": body}
+            refusals.record(refused.code.value, refused.message, call.link.request.ip)
+            raise ConnectionRefused(refused.message, refused.body())
+        return {"ok": False, "error": refused.body()}
 
     return guard
 
@@ -105,7 +109,7 @@ def authentication(
     return guard
 
 
-def rate_limit(limits: EventLimits, clock: Clock) -> Guard:
+def rate_limit(limits: EventLimits, clock: Clock, refusals: RefusalLog) -> Guard:
     """Refuse events above the rate limit; disconnect clients that flood.
 
     Admission has counted connects already.
@@ -119,6 +123,7 @@ def rate_limit(limits: EventLimits, clock: Clock) -> Guard:
                     ErrorCode.LIMIT_RATE, "too many events", retry_after_ms=retry_after_ms
                 )
                 if verdict is RateOutcome.FLOODING:
+                    refusals.record(error.code.value, error.message, call.link.request.ip)
                     call.link.disconnect(error, reconnect=True)
                 raise error
         return await proceed(call)

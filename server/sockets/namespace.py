@@ -55,7 +55,7 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         clock = context.clock
         self._call: Handler = assemble(
             [
-                guards.errors(),
+                guards.errors(context.refusals),
                 guards.metrics(context.counters, clock, self._routes),
                 guards.authentication(
                     context.verifier,
@@ -63,7 +63,7 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
                     anonymous_allowed=anonymous_allowed,
                     grace_seconds=context.config.expiry_grace_seconds,
                 ),
-                guards.rate_limit(context.event_limits, clock),
+                guards.rate_limit(context.event_limits, clock, context.refusals),
                 guards.validation(self._routes, Route(ConnectAuth, self._connect)),
             ],
             self._handle,

@@ -19,6 +19,7 @@ from server.core.wire.packets import (
     event_head,
 )
 from server.core.wire.strict_json import dumps
+from server.transport import trace
 from server.transport.heartbeat import Health, Heartbeat
 from server.transport.inbox import Inbox
 from server.transport.links import Carrier
@@ -137,9 +138,14 @@ class Connection:
         """Switch to this carrier."""
         self._flush()
         self._carrier = carrier
-        self.write = carrier.write
+        self.write = self._carrier_write()
         self.deflates = carrier.deflates
         self.accepts_plain = not (self.deflates or self.clogged)
+
+    def _carrier_write(self) -> Callable[[bytes], None]:
+        assert self._carrier is not None
+        write = self._carrier.write
+        return trace.traced(self.sid, write) if trace.is_tracing() else write
 
     def write_soon(self, frames: bytes) -> None:
         """Write at the end of this loop iteration, joined with whatever is written until then.
@@ -176,7 +182,7 @@ class Connection:
     def _flush(self) -> None:
         deferred, self._deferred = self._deferred, b""
         if self._carrier is not None and not self.closed:
-            self.write = self._carrier.write
+            self.write = self._carrier_write()
             if deferred:
                 self.write(deferred)
 
@@ -216,6 +222,8 @@ class Connection:
     def on_text(self, text: str) -> None:
         if self.closed:
             return
+        if trace.is_tracing():
+            trace.log_received(self.sid, text)
         kind = text[:1]
         if kind == "4":
             try:
@@ -250,10 +258,7 @@ class Connection:
 
     def on_violation(self, reason: str, close_code: int) -> None:
         if not self.closed:
-            logger.info(
-                "closed a client that broke the protocol",
-                extra={"reason": reason, "ip": self.request.ip, "connection": self.sid},
-            )
+            self._engine.refusals.record("protocol", reason, self.request.ip)
             self.close(PROTOCOL_ERROR, close_code)
 
     def on_clogged(self) -> None:
@@ -400,8 +405,9 @@ class Connection:
         """Close the connection now; buffered bytes are lost."""
         if not self.closed:
             logger.info(
-                "aborted a connection",
-                extra={"reason": reason, "ip": self.request.ip, "connection": self.sid},
+                "aborted a connection: %s",
+                reason,
+                extra={"ip": self.request.ip, "connection": self.sid},
             )
         self._end(reason)
         if self._carrier is not None:

@@ -23,6 +23,7 @@ from server.transport.connection import ClientRequest, Connection
 from server.transport.origins import OriginPolicy
 from server.transport.polling import OverlappingPoll, PollingCarrier
 from server.transport.proxies import TrustedProxies
+from server.transport.refusals import RefusalLog
 from server.transport.takeover import BadHandshake, accept_key, offers_deflate, take_over
 from server.transport.upgrade import Probe
 from server.transport.websocket import WebSocketCarrier
@@ -39,6 +40,10 @@ _BAD_METHOD = (2, "Bad handshake method")
 _BAD_REQUEST = (3, "Bad request")
 _FORBIDDEN = (4, "Forbidden")
 _BAD_VERSION = (5, "Unsupported protocol version")
+
+# Where a refusing response keeps its code and reason for the log.
+_REFUSAL: web.ResponseKey[tuple[str, str]] = web.ResponseKey("floorcast_refusal", tuple)
+_MAX_ORIGIN_LENGTH = 200
 
 
 class ConnectionEvents(Protocol):
@@ -69,12 +74,14 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         config: TransportConfig,
         admission: Admission,
         offsets: Offsets,
+        refusals: RefusalLog,
         clock: Clock,
         **options: Any,
     ) -> None:
         super().__init__(monitor_clients=False, logger=STOCK_LOGGER, **options)
         self.config = config
         self.offsets = offsets
+        self.refusals = refusals
         self.clock = clock
         self._admission = admission
         self._proxies = TrustedProxies(config.trusted_proxies)
@@ -97,8 +104,13 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         scheme = (request.headers.get("X-Forwarded-Proto") if trusted else None) or request.scheme
         host = (request.headers.get("X-Forwarded-Host") if trusted else None) or request.host
         if not self._origins.allows(origin, scheme=scheme, host=host):
+            reason = f"server.origins does not allow {str(origin)[:_MAX_ORIGIN_LENGTH]!r}"
+            self.refusals.record("origin", reason, self._client_ip(request))
             return _refuse(_FORBIDDEN, status=403)
         response = await self._route(request)
+        if response.status >= 400 and _REFUSAL in response:
+            code, reason = response[_REFUSAL]
+            self.refusals.record(code, reason, self._client_ip(request))
         if origin is not None and not response.prepared and response.status != 101:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Credentials"] = "true"
@@ -154,6 +166,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             lease, refusal = await self._admission.admit(origin.ip)
         except FloorcastError as error:
             return _refuse_connection(error)
+        if refusal is not None:
+            self.refusals.record(refusal.code.value, refusal.message, origin.ip)
         now = self.clock.monotonic()
         connection = Connection(self, self.generate_id(), origin, lease, refusal, now)
         self.sockets[connection.sid] = connection
@@ -176,12 +190,15 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             connection.on_lost()
             return _refuse(_BAD_REQUEST)
 
-    def _client_request(self, request: web.Request) -> ClientRequest:
+    def _client_ip(self, request: web.Request) -> str:
         forwarded = request.headers.getall("X-Forwarded-For", None)
+        return self._proxies.client_address(
+            request.remote or "", None if forwarded is None else ",".join(forwarded)
+        )
+
+    def _client_request(self, request: web.Request) -> ClientRequest:
         return ClientRequest(
-            ip=self._proxies.client_address(
-                request.remote or "", None if forwarded is None else ",".join(forwarded)
-            ),
+            ip=self._client_ip(request),
             authorization=request.headers.get("Authorization"),
             query_token=request.query.get("token") if self.config.token_in_query else None,
         )
@@ -301,16 +318,20 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         now = self.clock.monotonic()
         for watched in self._deadlines.pop_due(now):
             watched.check(now)
+        self.refusals.tick()
 
 
 def _refuse(error: tuple[int, str], *, status: int = 400) -> web.Response:
     code, message = error
-    return _json({"code": code, "message": message}, status=status)
+    response = _json({"code": code, "message": message}, status=status)
+    response[_REFUSAL] = ("protocol", message)
+    return response
 
 
 def _refuse_connection(error: FloorcastError) -> web.Response:
     draining = error.code is ErrorCode.SERVER_DRAINING
     response = _json(error.body(), status=503 if draining else 429)
+    response[_REFUSAL] = (error.code.value, error.message)
     if error.retry_after_ms is not None:
         response.headers["Retry-After"] = str(-(-error.retry_after_ms // 1000))
     if draining:

@@ -26,6 +26,7 @@ from server.transport.admission import Admission
 from server.transport.config import TransportConfig
 from server.transport.connection import Connection
 from server.transport.engine import STOCK_LOGGER, Engine
+from server.transport.refusals import RefusalLog
 
 # Events that are delivered to their sender too: the ack and the event share one write.
 _ECHOED_EVENTS = frozenset(("send",))
@@ -55,10 +56,21 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     eio: Engine
 
     def __init__(
-        self, *, config: TransportConfig, admission: Admission, offsets: Offsets, clock: Clock
+        self,
+        *,
+        config: TransportConfig,
+        admission: Admission,
+        offsets: Offsets,
+        refusals: RefusalLog,
+        clock: Clock,
     ) -> None:
         self._make_engine = functools.partial(
-            Engine, config=config, admission=admission, offsets=offsets, clock=clock
+            Engine,
+            config=config,
+            admission=admission,
+            offsets=offsets,
+            refusals=refusals,
+            clock=clock,
         )
         super().__init__(
             # An empty list would open "/" without authentication.

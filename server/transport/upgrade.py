@@ -83,10 +83,7 @@ class Probe:
         self._fail(1000)
 
     def on_violation(self, reason: str, close_code: int) -> None:
-        logger.info(
-            "closed a client that broke the protocol",
-            extra={"reason": reason, "ip": self._connection.request.ip},
-        )
+        self._engine.refusals.record("protocol", reason, self._connection.request.ip)
         self._fail(close_code)
 
     def _fail(self, close_code: int) -> None:

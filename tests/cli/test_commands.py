@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from client_sdk import __version__
 from server.access import AccessConfig, build_verifier
 from server.app import SystemClock
 from server.cli import main
@@ -104,3 +105,10 @@ def test_commands_print_their_help(command: list[str], capsys: pytest.CaptureFix
         main(command, {})
     assert ended.value.code == 0
     assert "usage: floorcast" in capsys.readouterr().out
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"], {})
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"floorcast {__version__}\n"

@@ -42,8 +42,8 @@ async def test_private_message_reaches_every_device_of_its_user() -> None:
         desk = await subscriber(node, "ann", "ORDER_UPDATES")
         bob = await subscriber(node, "bob", "PRICE:A", "ORDER_UPDATES")
         namesake = await subscriber(node, "ann", "ORDER_UPDATES", org="acme")
-        backend = await RawClient.connect(node.port, node.token("backend"))
-        answer = await backend.call(
+        publisher = await RawClient.connect(node.port, node.token("backend"))
+        answer = await publisher.call(
             "publish",
             {
                 "messages": [
@@ -60,7 +60,7 @@ async def test_private_message_reaches_every_device_of_its_user() -> None:
         assert (await bob.event())[0] == "price"
         for client in (bob, namesake, desk):
             assert (await client.call("subscriptions", {}))["ok"], "no other event came"
-        for client in (phone, desk, bob, namesake, backend):
+        for client in (phone, desk, bob, namesake, publisher):
             client.cut()
         await node.until_empty()
 
@@ -68,51 +68,53 @@ async def test_private_message_reaches_every_device_of_its_user() -> None:
 @pytest.mark.behaviour("A10", "D16")
 async def test_broadcast_without_subscribers_returns_a_position() -> None:
     async with running() as node:
-        backend = await RawClient.connect(node.port, node.token("backend"))
-        answer = await backend.call("publish", {"messages": [{"topic": "PRICE:A", "data": PRICE}]})
+        publisher = await RawClient.connect(node.port, node.token("backend"))
+        answer = await publisher.call(
+            "publish", {"messages": [{"topic": "PRICE:A", "data": PRICE}]}
+        )
         assert answer["ok"]
         assert answer["positions"][0]["seq"] == 1
-        backend.cut()
+        publisher.cut()
         await node.until_empty()
         assert node.server.hub.channels() == ()
 
 
 async def test_publish_needs_the_scope_and_reports_each_message() -> None:
     async with running() as node:
-        listens = await RawClient.connect(node.port, node.token(scopes=[Scope.MARKET_READ]))
+        subscriber_only = await RawClient.connect(node.port, node.token(scopes=[Scope.MARKET_READ]))
         message = {"topic": "PRICE:A", "data": PRICE}
-        answer = await listens.call("publish", {"messages": [message]})
+        answer = await subscriber_only.call("publish", {"messages": [message]})
         assert answer["error"]["code"] == "auth.forbidden"
-        backend = await RawClient.connect(node.port, node.token(symbols=["A*"]))
+        publisher = await RawClient.connect(node.port, node.token(symbols=["A*"]))
         for messages, codes in (
             ([message, {**message, "topic": "NOISE"}], [None, "topic.unknown"]),
             ([{**message, "topic": "PRICE:B"}, message], ["auth.forbidden", None]),
             ([{**message, "id": "1"}, {**message, "id": "1"}], [None, None]),
             ([{"topic": "PRICE:A", "data": {}}], ["request.invalid"]),
         ):
-            answer = await backend.call("publish", {"messages": messages})
+            answer = await publisher.call("publish", {"messages": messages})
             outcomes = [each.get("error", {}).get("code") for each in answer["positions"]]
             assert outcomes == codes
             assert answer["ok"] == (not any(codes))
         changed = {**message, "id": "1", "data": {**PRICE, "last": "9"}}
-        answer = await backend.call("publish", {"messages": [changed]})
+        answer = await publisher.call("publish", {"messages": [changed]})
         assert answer["error"]["code"] == "publish.conflict"
         wrong: list[dict[str, object]] = [{}, {"messages": []}, {"messages": {}}, {"x": [message]}]
         for payload in wrong:
-            answer = await backend.call("publish", payload)
+            answer = await publisher.call("publish", payload)
             assert answer["error"]["code"] == "request.invalid"
-        for client in (listens, backend):
+        for client in (subscriber_only, publisher):
             client.cut()
         await node.until_empty()
 
 
 async def test_private_topics_need_a_token() -> None:
     async with running({"auth.market_optional": True}) as node:
-        stranger = await RawClient.connect(node.port, None)
-        reply = await stranger.call("subscribe", {"topics": ["USER_DATA", "PRICE:A"]})
+        anonymous = await RawClient.connect(node.port, None)
+        reply = await anonymous.call("subscribe", {"topics": ["USER_DATA", "PRICE:A"]})
         assert reply["topics"]["USER_DATA"]["error"]["code"] == "auth.forbidden"
         assert reply["topics"]["PRICE:A"]["status"] == "CONNECTED"
-        stranger.cut()
+        anonymous.cut()
         await node.until_empty()
 
 

@@ -12,8 +12,8 @@ TRADES = CELLS.replace("#rows", "#trades")
 
 
 async def test_page_shows_moving_prices(tmp_path: Path) -> None:
-    with demo() as started:
-        async with open_page(started.url, tmp_path) as page:
+    with demo() as served:
+        async with open_page(served.url, tmp_path) as page:
             await page.until(f"{STATE} === 'live' && {CELLS}.length === 4")
             rows = await page.evaluate(CELLS)
             assert sorted(row[0] for row in rows) == [
@@ -29,13 +29,13 @@ async def test_page_shows_moving_prices(tmp_path: Path) -> None:
             assert bid < ask
             await page.evaluate("[...document.querySelectorAll('#rows tr')][1].click()")
             await page.until(f"{BOOK}[0][1] > 0 && {BOOK}[0][1] < 10000")
-            seen = int(rows[0][5])
-            await page.until(f"+{CELLS}[0][5] > {seen + 2}")
+            count = int(rows[0][5])
+            await page.until(f"+{CELLS}[0][5] > {count + 2}")
 
 
 async def test_page_shows_a_lost_connection(tmp_path: Path) -> None:
-    with demo() as started:
-        async with open_page(started.url, tmp_path) as page:
+    with demo() as served:
+        async with open_page(served.url, tmp_path) as page:
             await page.until(f"{STATE} === 'live'")
-            started.process.kill()
+            served.process.kill()
             await page.until(f"{STATE}.startsWith('connection lost')")

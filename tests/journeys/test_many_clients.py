@@ -115,7 +115,10 @@ async def test_client_that_ignores_a_close_is_aborted() -> None:
         await node.until_empty()
 
 
-ACTIONS = ("come", "come", "go", "cut", "subscribe", "leave", "rubbish", "publish")
+ACTIONS = (
+    *("connect", "connect", "close", "cut", "subscribe"),
+    *("disconnect", "malformed", "publish"),
+)
 
 
 class RandomClients:
@@ -129,27 +132,25 @@ class RandomClients:
     async def act(self) -> None:
         """Do one random action."""
         draw = self._random
-        step = draw.choice(
-            ["come", "come", "go", "cut", "subscribe", "leave", "rubbish", "publish"]
-        )
+        action = draw.choice(ACTIONS)
         node = self._node
-        if step == "publish":
+        if action == "publish":
             await node.server.publishing.publish(f"PRICE:{draw.choice('ABC')}", PRICE)
-        elif step == "come":
+        elif action == "connect":
             token = node.token(f"u{draw.randrange(5)}", org=draw.choice(["acme", "other"]))
             namespace = draw.choice(["/market", "/session"])
             self._clients.append(await RawClient.connect(node.port, token, namespace=namespace))
         elif self._clients:
             client = draw.choice(self._clients)
-            if step == "subscribe":
+            if action == "subscribe":
                 client.send(f'42/market,["subscribe",{{"topics":["PRICE:{draw.choice("ABC")}"]}}]')
-            elif step == "leave":
+            elif action == "disconnect":
                 client.send("41/market,")
             else:
                 self._clients.remove(client)
-                if step == "rubbish":
+                if action == "malformed":
                     client.send("4[[")
-                if step == "go":
+                if action == "close":
                     await client.close()
                 else:
                     client.cut()
@@ -163,10 +164,10 @@ class RandomClients:
 async def test_stress_run_leaves_nothing() -> None:
     async with running({"limits.events_per_second": 0}) as node:
         for seed in range(4):
-            crowd = RandomClients(node, seed)
+            clients = RandomClients(node, seed)
             for _ in range(150):
-                await crowd.act()
-            crowd.cut_all()
+                await clients.act()
+            clients.cut_all()
             await node.until_empty()
 
 

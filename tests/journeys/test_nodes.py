@@ -31,8 +31,8 @@ async def test_members_on_two_nodes_see_joins_messages_and_leaves(
             reply = await member.call("participants", session_id="room")
             assert reply["participant_count"] == 2
         sent = await bob.call("send", session_id="room", data={"text": "héllo"}, id="m1")
-        again = await ann.call("send", session_id="room", data={"text": "hi"})
-        assert (sent["seq"], again["seq"]) == (1, 2)
+        second = await ann.call("send", session_id="room", data={"text": "hi"})
+        assert (sent["seq"], second["seq"]) == (1, 2)
         for member in (ann, bob):
             messages = [await member.next("message") for _ in range(2)]
             assert [each["user_id"] for each in messages] == ["bob", "ann"]
@@ -119,11 +119,11 @@ async def test_notice_reaches_devices_on_any_node_until_acknowledged(
         other = await SessionClient.connect(two, "ann")
         notify = one.server.notifications.notify
         hello = await notify("default", "bob", "hello", {"plain": True})
-        first, again = [
+        first, repeated = [
             await notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
             for _ in range(2)
         ]
-        assert (hello.reached, first.reached, again.reached) == (None, None, 0)
+        assert (hello.reached, first.reached, repeated.reached) == (None, None, 0)
         for member in (phone, desk):
             notices = [await member.next("notification") for _ in range(2)]
             assert [(each["event"], each["critical"]) for each in notices] == [
@@ -165,10 +165,10 @@ async def test_critical_notice_survives_node_restarts(shared_redis: RedisServer)
     async with nodes(shared_redis, 1, **same) as [node]:
         store = node.server.notifications.store
         await until(lambda: len(store.pending("default", "bob")) == 2)
-        again = await node.server.notifications.notify(
+        repeated = await node.server.notifications.notify(
             "default", "bob", "n", {"is": 1}, critical=True, identifier="1"
         )
-        assert again.reached == 0
+        assert repeated.reached == 0
         assert [each.id for each in store.pending("default", "bob")] == ["0", "2"]
 
 

@@ -15,9 +15,9 @@ from tests.kit.server.in_process import PRICE, running
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]])
 async def test_stock_python_client_receives_prices(transports: list[str]) -> None:
     async with running() as node:
-        heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        prices: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         client = socketio.AsyncClient(reconnection=False)
-        client.on("price", heard.put, namespace="/market")
+        client.on("price", prices.put, namespace="/market")
         await client.connect(
             node.url,
             transports=transports,
@@ -37,7 +37,7 @@ async def test_stock_python_client_receives_prices(transports: list[str]) -> Non
         for seq in (1, 2):
             await node.server.publishing.publish("PRICE:A", PRICE)
             async with asyncio.timeout(MAX_WAIT_SECONDS):
-                assert (await heard.get())["seq"] == seq
+                assert (await prices.get())["seq"] == seq
         await client.disconnect()
         await node.until_empty()
 
@@ -45,9 +45,9 @@ async def test_stock_python_client_receives_prices(transports: list[str]) -> Non
 async def test_polling_python_client_receives_a_whole_burst() -> None:
     # The client closes if one poll response has more packets than it accepts.
     async with running() as node:
-        heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        prices: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         client = socketio.AsyncClient(reconnection=False)
-        client.on("price", heard.put, namespace="/market")
+        client.on("price", prices.put, namespace="/market")
         await client.connect(
             node.url,
             transports=["polling"],
@@ -60,7 +60,7 @@ async def test_polling_python_client_receives_a_whole_burst() -> None:
         for _ in range(100):
             await node.server.publishing.publish("PRICE:A", PRICE)
         async with asyncio.timeout(MAX_WAIT_SECONDS):
-            assert [(await heard.get())["seq"] for _ in range(100)] == list(range(1, 101))
+            assert [(await prices.get())["seq"] for _ in range(100)] == list(range(1, 101))
         await client.disconnect()
         await node.until_empty()
 

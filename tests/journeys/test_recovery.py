@@ -113,8 +113,8 @@ async def test_late_recovery_shows_a_leave_and_a_join() -> None:
         missed = await bob.connect()
         assert [(event, body["user_id"]) for event, body in missed] == [("user_left", "carl")]
         missed = await carl.connect()
-        told = [(event, body["user_id"]) for event, body in missed]
-        assert told == [("user_left", "bob"), ("user_joined", "bob")], "no event about itself"
+        events = [(event, body["user_id"]) for event, body in missed]
+        assert events == [("user_left", "bob"), ("user_joined", "bob")], "no event about itself"
         assert (await ann.next())[0] == "user_joined"
         await check_empty(node, ann, bob, carl)
 
@@ -136,8 +136,8 @@ async def test_client_naming_a_new_session_does_not_recover() -> None:
         assert answer["error"]["code"] == "session.not_joined"
         node.pass_time(11)
         await sweep(node)
-        told = [(await ann.next())[0] for _ in range(2)]
-        assert told == ["message", "user_left"], "the member of another session has left"
+        events = [(await ann.next())[0] for _ in range(2)]
+        assert events == ["message", "user_left"], "the member of another session has left"
         await check_empty(node, ann, bob)
 
 
@@ -218,20 +218,20 @@ async def test_stolen_pid_recovers_nothing_and_stays_usable(
         await ann.cut()
         await publish_trades(node, 1)
         other = "/market" if namespace == "/session" else "/session"
-        thieves = [
+        impostors = [
             RecoveringClient(node, "eve", namespace),
             RecoveringClient(node, "ann", namespace, org="acme"),
             RecoveringClient(node, "ann", other),
         ]
-        for thief in thieves:
-            thief.pid, thief.offset = ann.pid, ann.offset
-            assert await thief.connect() == []
-            assert not thief.recovered
-            assert ann.pid not in (None, thief.pid)
-            assert thief.sid != ann.sid
+        for impostor in impostors:
+            impostor.pid, impostor.offset = ann.pid, ann.offset
+            assert await impostor.connect() == []
+            assert not impostor.recovered
+            assert ann.pid not in (None, impostor.pid)
+            assert impostor.sid != ann.sid
         assert len(await ann.connect()) == (1 if namespace == "/market" else 0)
         assert ann.recovered
-        await check_empty(node, ann, *thieves)
+        await check_empty(node, ann, *impostors)
 
 
 @pytest.mark.parametrize(
@@ -256,8 +256,8 @@ async def test_bad_token_leaves_the_ticket_to_its_owner() -> None:
         ann = await market_client(node, "TRADES:A")
         await ann.cut()
         await publish_trades(node, 1)
-        bad = [None, "nonsense", node.token(ttl_seconds=0), node.token(secret="x" * 40)]
-        for token in bad:
+        bad_tokens = [None, "nonsense", node.token(ttl_seconds=0), node.token(secret="x" * 40)]
+        for token in bad_tokens:
             with pytest.raises(PermissionError, match=r"auth\."):
                 await ann.connect(token=token)
             ann.wire.cut()
@@ -322,43 +322,45 @@ async def test_disconnect_or_protocol_error_is_not_resumable(namespace: str, end
 async def test_join_and_kick_during_a_sweep_are_kept() -> None:
     async with running() as node:
         broker, sessions = node.server.broker, node.server.sessions
-        first, again, kicked = [await session_client(node, user, user) for user in ("a", "b", "c")]
-        for client in (first, again, kicked):
+        first, rejoined, kicked = [
+            await session_client(node, user, user) for user in ("a", "b", "c")
+        ]
+        for client in (first, rejoined, kicked):
             await client.cut()
         node.pass_time(121)
         chair = await session_client(node, "chair", scopes=MODERATOR)
-        asked, answered = asyncio.Event(), asyncio.Event()
+        started, proceed = asyncio.Event(), asyncio.Event()
         unwatch = broker.unwatch
 
-        async def slow(channel: str) -> None:
-            if not asked.is_set():
-                asked.set()
-                await answered.wait()
+        async def delayed_unwatch(channel: str) -> None:
+            if not started.is_set():
+                started.set()
+                await proceed.wait()
             await unwatch(channel)
 
-        broker.unwatch = slow  # type: ignore[method-assign]
+        broker.unwatch = delayed_unwatch  # type: ignore[method-assign]
         sweeping = asyncio.ensure_future(sweep(node))
-        await asked.wait()
-        assert await again.connect() == []
-        assert not again.recovered
+        await started.wait()
+        assert await rejoined.connect() == []
+        assert not rejoined.recovered
         await chair.call("kick", session_id="c", user_id="c")
-        answered.set()
+        proceed.set()
         await sweeping
-        assert sessions.is_member(again.sid, "default", "b")
-        assert (await again.call("send", session_id="b", data={}))["ok"]
-        await check_empty(node, chair, first, again, kicked)
+        assert sessions.is_member(rejoined.sid, "default", "b")
+        assert (await rejoined.call("send", session_id="b", data={}))["ok"]
+        await check_empty(node, chair, first, rejoined, kicked)
 
 
-@pytest.mark.parametrize("away", [False, True])
-async def test_kicked_member_does_not_recover(away: bool) -> None:
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_kicked_member_does_not_recover(is_cut: bool) -> None:
     async with running() as node:
         chair = await session_client(node, "chair", scopes=MODERATOR)
         bob = await session_client(node, "bob")
-        if away:
+        if is_cut:
             await bob.cut()
         reply = await chair.call("kick", session_id="room", user_id="bob")
-        assert reply == {"ok": True, "connections": 0 if away else 1}
-        if not away:
+        assert reply == {"ok": True, "connections": 0 if is_cut else 1}
+        if not is_cut:
             await bob.cut()
         await chair.call("send", session_id="room", data={"behind": "his back"})
         bob.auth = {}
@@ -382,8 +384,8 @@ async def test_member_kicked_after_the_grace_period_does_not_recover() -> None:
         assert not bob.recovered
         answer = await bob.call("send", session_id="room", data={})
         assert answer["error"]["code"] == "session.not_joined"
-        there = await chair.call("participants", session_id="room")
-        assert [each["user_id"] for each in there["participants"]] == ["chair"]
+        reply = await chair.call("participants", session_id="room")
+        assert [each["user_id"] for each in reply["participants"]] == ["chair"]
         await check_empty(node, chair, bob)
 
 
@@ -391,11 +393,11 @@ async def test_kick_of_a_slow_consumer_drops_its_ticket() -> None:
     async with running({"delivery.buffer_bytes": 1024}) as node:
         chair = await session_client(node, "chair", scopes=MODERATOR)
         bob = await session_client(node, "bob")
-        peer = node.server.context.find_client(bob.sid)
-        assert peer is not None
+        client = node.server.context.find_client(bob.sid)
+        assert client is not None
         bob.wire.pause_reading()
-        while peer.link.buffered_bytes < 1024:
-            peer.link.write(b"\x81\x7e\x03\xe8" + b"2" * 1000)
+        while client.link.buffered_bytes < 1024:
+            client.link.write(b"\x81\x7e\x03\xe8" + b"2" * 1000)
         reply = await chair.call("kick", session_id="room", user_id="bob")
         assert reply["ok"]
         assert node.residue()["tickets"] == 1, "only the moderator's"

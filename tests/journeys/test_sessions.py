@@ -133,9 +133,9 @@ async def test_user_on_several_devices_counts_once() -> None:
         phone = await SessionClient.connect(node, "bob", "room")
         assert (await ann.next("user_joined"))["participant_count"] == 2
         desk = await SessionClient.connect(node, "bob", "room")
-        who = await ann.call("participants", session_id="room")
-        assert who["participant_count"] == 2
-        assert [each["connections"] for each in who["participants"]] == [1, 2]
+        reply = await ann.call("participants", session_id="room")
+        assert reply["participant_count"] == 2
+        assert [each["connections"] for each in reply["participants"]] == [1, 2]
         phone.cut()
         desk.cut()
         await until(lambda: node.residue()["sockets"] == 1)
@@ -172,8 +172,8 @@ async def test_namespace_disconnect_leaves_the_session_at_once() -> None:
 async def test_missing_session_is_empty_and_refuses_messages() -> None:
     async with running() as node:
         ann = await SessionClient.connect(node, "ann")
-        who = await ann.call("participants", session_id="nowhere")
-        assert who == {"ok": True, "participant_count": 0, "participants": []}
+        reply = await ann.call("participants", session_id="nowhere")
+        assert reply == {"ok": True, "participant_count": 0, "participants": []}
         reply = await ann.call("send", session_id="nowhere", data={})
         assert reply["error"]["code"] == "session.not_joined"
         await disconnect_all(node, ann)
@@ -199,8 +199,8 @@ async def test_first_member_sets_the_session_metadata(
         await watchers[0].call("leave", session_id=session_id)
         await worker.call("send", session_id=session_id, data={"progress": 100})
         assert (await watchers[1].next("message"))["data"] == {"progress": 100}
-        heard = [name for name, _ in await watchers[0].pending_events()]
-        assert "message" not in heard, "it left the session"
+        names = [name for name, _ in await watchers[0].pending_events()]
+        assert "message" not in names, "it left the session"
         await disconnect_all(node, worker, *watchers)
 
 
@@ -243,11 +243,11 @@ async def test_session_message_size_is_limited() -> None:
             await SessionClient.connect(node, "ann", "room"),
             await SessionClient.connect(node, "bob", "room"),
         )
-        room = 4096 - len(json.dumps({"text": ""}, separators=(",", ":")))
-        assert (await ann.call("send", session_id="room", data={"text": "x" * room}))["ok"]
-        assert len((await bob.next("message"))["data"]["text"]) == room
+        text_bytes = 4096 - len(json.dumps({"text": ""}, separators=(",", ":")))
+        assert (await ann.call("send", session_id="room", data={"text": "x" * text_bytes}))["ok"]
+        assert len((await bob.next("message"))["data"]["text"]) == text_bytes
         for event in ("send", "signal"):
-            reply = await ann.call(event, session_id="room", data={"text": "x" * (room + 1)})
+            reply = await ann.call(event, session_id="room", data={"text": "x" * (text_bytes + 1)})
             assert reply["error"]["code"] == "limit.payload"
         await disconnect_all(node, ann, bob)
 
@@ -260,8 +260,8 @@ async def test_signal_reaches_other_members_and_is_not_stored() -> None:
         )
         await ann.next("user_joined")
         assert await ann.call("signal", session_id="room", data={"typing": True}) == {"ok": True}
-        heard = await bob.next("signal")
-        assert (heard["user_id"], heard["data"]) == ("ann", {"typing": True})
+        signal = await bob.next("signal")
+        assert (signal["user_id"], signal["data"]) == ("ann", {"typing": True})
         assert await ann.pending_events() == []
         assert (await bob.call("history", session_id="room"))["messages"] == []
         await disconnect_all(node, ann, bob)
@@ -316,15 +316,15 @@ async def test_leaving_member_gets_earlier_messages_first() -> None:
         chair = await SessionClient.connect(node, "chair", "room", scopes=MODERATOR)
         bob = await SessionClient.connect(node, "bob", "room")
         # The server reads both in one loop turn: the message is unflushed when the kick arrives.
-        last = {"session_id": "room", "data": {"last": "words"}}
-        away = {"session_id": "room", "user_id": "bob"}
-        for event, body in (("send", last), ("kick", away)):
+        message = {"session_id": "room", "data": {"text": "last"}}
+        kick = {"session_id": "room", "user_id": "bob"}
+        for event, body in (("send", message), ("kick", kick)):
             chair.client.send(f"42/session,8{json.dumps([event, body])}")
-        heard = [await bob.client.event() for _ in range(2)]
-        assert [name for name, _ in heard] == ["message", "session_closed"]
-        assert heard[0][1]["data"] == {"last": "words"}
+        events = [await bob.client.event() for _ in range(2)]
+        assert [name for name, _ in events] == ["message", "session_closed"]
+        assert events[0][1]["data"] == {"text": "last"}
         await bob.call("join", session_id="room")
-        bob.client.send(f"42/session,8{json.dumps(['send', last])}")
+        bob.client.send(f"42/session,8{json.dumps(['send', message])}")
         bob.client.send(f"42/session,8{json.dumps(['leave', {'session_id': 'room'}])}")
         texts = [await bob.client.text() for _ in range(3)]
         assert ['"message"' in each for each in texts].count(True) == 1, texts
@@ -332,13 +332,13 @@ async def test_leaving_member_gets_earlier_messages_first() -> None:
 
 
 async def test_rejoin_keeps_the_backlog_of_a_slow_consumer() -> None:
-    roomy = {"delivery.buffer_bytes": 64 * 1024**2, "delivery.backlog_bytes": 64 * 1024**2}
-    async with running(roomy) as node:
+    large_buffers = {"delivery.buffer_bytes": 64 * 1024**2, "delivery.backlog_bytes": 64 * 1024**2}
+    async with running(large_buffers) as node:
         ann, bob = (
             await SessionClient.connect(node, "ann", "room"),
             await SessionClient.connect(node, "bob", "room"),
         )
-        links = {peer.principal.user_id: peer.link for peer in node.server.context.clients()}
+        links = {client.principal.user_id: client.link for client in node.server.context.clients()}
         bob.client.pause_reading()
         ann.cut()
         channel, large = session_channel("default", "room"), b'{"data":"%b"}' % (b"x" * 1000**2)
@@ -347,10 +347,10 @@ async def test_rejoin_keeps_the_backlog_of_a_slow_consumer() -> None:
             await asyncio.sleep(0)
         for _ in range(2):
             sent = (await node.server.broker.publish(channel, b'{"data":{}}', NOW)).position.seq
-        taken = node.server.statistics.snapshot()["messages_in"]
+        received = node.server.statistics.snapshot()["messages_in"]
         bob.client.send(f"42/session,8{json.dumps(['join', {'session_id': 'room'}])}")
         bob.client.send(f"42/session,9{json.dumps(['send', {'session_id': 'room', 'data': {}}])}")
-        await until(lambda: node.server.statistics.snapshot()["messages_in"] > taken)
+        await until(lambda: node.server.statistics.snapshot()["messages_in"] > received)
         bob.client.resume_reading()
         seqs: list[int] = []
         while len(seqs) < sent + 1:
@@ -424,10 +424,10 @@ async def test_critical_notice_repeats_until_acknowledged() -> None:
         assert [body["event"] for _, body in await desk.pending_events()] == []
         late = await SessionClient.connect(node, "bob")
         assert await late.pending_events() == []
-        again = await notify(
+        repeated = await notify(
             "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
         )
-        assert again.reached == 0, "it was acknowledged"
+        assert repeated.reached == 0, "it was acknowledged"
         phone.client.send("43/session,999[]")
         assert [body["event"] for _, body in await phone.pending_events()] == ["hello"]
         await disconnect_all(node, phone, desk, late)

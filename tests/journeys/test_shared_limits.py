@@ -72,9 +72,9 @@ async def test_connects_at_two_nodes_share_one_rate_limit(shared_redis: RedisSer
         results = [await try_connect(node) for _ in range(6) for node in cluster]
         assert [code for code, _ in results] == ["ok"] * 10 + ["limit.rate"] * 2
         cluster[0].clock.advance(1)
-        again = [await try_connect(cluster[1]) for _ in range(6)]
-        assert [code for code, _ in again] == ["ok"] * 5 + ["limit.rate"]
-        cut(*(client for _, client in (*results, *again)))
+        later = [await try_connect(cluster[1]) for _ in range(6)]
+        assert [code for code, _ in later] == ["ok"] * 5 + ["limit.rate"]
+        cut(*(client for _, client in (*results, *later)))
 
 
 async def test_user_in_both_namespaces_counts_once(

@@ -53,9 +53,9 @@ async def test_client_resubscribes_at_the_other_node(
 ) -> None:
     trade = {"id": "1", "price": "1", "qty": "1", "side": "buy", "ts": 1}
     payload = {"messages": [{"topic": "TRADES:A", "data": {"trades": [trade]}}] * 5}
-    async with trader(cluster[0], "ann") as ann, trader(cluster[1], "ann") as again:
+    async with trader(cluster[0], "ann") as ann, trader(cluster[1], "ann") as phone:
         positions = (await ann.call("publish", payload))["positions"]
-        reply = await again.call(
+        reply = await phone.call(
             "subscribe", {"topics": ["TRADES:A"], "since": {"TRADES:A": positions[1]}}
         )
         topic = reply["topics"]["TRADES:A"]

@@ -1,4 +1,4 @@
-// A stock client follows the simulated market: every book by its checksum, every trade once.
+// Tests that a stock client follows the simulated market: books by checksum, trades exactly once.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, test } from "node:test";
@@ -11,7 +11,7 @@ const opened = [];
 
 after(() => opened.forEach((socket) => socket.disconnect()));
 
-test(`a hundred symbols with three streams each are followed for ${SECONDS} s`, async () => {
+test(`client follows three streams of 100 symbols for ${SECONDS} s`, async () => {
   const socket = io(`${url}/market`, { forceNew: true, auth: { token }, transports: ["websocket"] });
   opened.push(socket);
   await once(socket, "connect");
@@ -20,21 +20,21 @@ test(`a hundred symbols with three streams each are followed for ${SECONDS} s`, 
   const topics = symbols.flatMap((symbol) => ["PRICE", "ORDERBOOK", "TRADES"].map((s) => `${s}:${symbol}`));
   const books = new Map(symbols.map((symbol) => [symbol, new Book()]));
   const seen = new Map(), counts = { PRICE: 0, ORDERBOOK: 0, TRADES: 0 };
-  const faults = [];
-  const hear = (message) => {
+  const errors = [];
+  const receive = (message) => {
     try {
       const topic = `${message.stream}:${message.symbol}`;
       assert.equal(message.prev, seen.get(topic), topic);
       seen.set(topic, message.seq);
       counts[message.stream]++;
       if (message.stream === "ORDERBOOK") books.get(message.symbol).take(message);
-    } catch (fault) {
-      faults.push(fault);
+    } catch (error) {
+      errors.push(error);
     }
   };
-  // Half of them paced: their changes come merged, and lead to the same books.
-  for (const event of ["price", "orderbook", "trades"]) socket.on(event, hear);
-  // In the callback, not behind an await: messages may come in the same bytes as the answer.
+  // Half of the topics are conflated: their merged updates must lead to the same books.
+  for (const event of ["price", "orderbook", "trades"]) socket.on(event, receive);
+  // In the callback, not after an await: updates may arrive in the same bytes as the reply.
   const begin = (reply) => {
     assert.equal(reply.ok, true);
     for (const [topic, state] of Object.entries(reply.topics)) {
@@ -48,13 +48,17 @@ test(`a hundred symbols with three streams each are followed for ${SECONDS} s`, 
       socket.emit("subscribe", { topics: some, interval_ms }, (reply) => resolve(begin(reply)));
     });
   }
-  await new Promise((resolve) => setTimeout(resolve, SECONDS * 1000));
-  assert.deepEqual(faults.slice(0, 3), []);
+  // Enough updates for these seconds; a busy machine takes longer, up to the test's timeout.
+  const isEnough = () =>
+    counts.ORDERBOOK > 20 * SECONDS && counts.PRICE > 20 * SECONDS && counts.TRADES > 5 * SECONDS;
+  for (const endsAt = Date.now() + SECONDS * 1000; Date.now() < endsAt || !isEnough(); ) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  assert.deepEqual(errors.slice(0, 3), []);
   let compared = 0;
   const compare = (reply) => {
     for (const [topic, { snapshot }] of Object.entries(reply.topics)) {
-      // What did not fit into the answer comes as a message of its own. And a paced book may
-      // stand further back than the server's.
+      // A snapshot too large for the reply comes as a message; a conflated book may be behind.
       if (snapshot === null || seen.get(topic) !== snapshot.seq) continue;
       assert.equal(books.get(topic.slice(10)).checksum(), snapshot.data.checksum, topic);
       compared++;
@@ -63,11 +67,9 @@ test(`a hundred symbols with three streams each are followed for ${SECONDS} s`, 
   const all = topics.filter((topic) => topic.startsWith("ORDERBOOK"));
   await new Promise((resolve, reject) => {
     socket.emit("subscribe", { topics: all }, (reply) => {
-      try { resolve(compare(reply)); } catch (fault) { reject(fault); }
+      try { resolve(compare(reply)); } catch (error) { reject(error); }
     });
   });
   assert.ok(compared > 10, `${compared} books were compared`);
-  assert.ok(counts.ORDERBOOK > 20 * SECONDS, JSON.stringify(counts));
-  assert.ok(counts.PRICE > 20 * SECONDS && counts.TRADES > 5 * SECONDS, JSON.stringify(counts));
   console.log(JSON.stringify(counts));
 });

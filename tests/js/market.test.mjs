@@ -1,4 +1,4 @@
-// Stock clients, default options and WebSocket only, against `floorcast serve --demo`.
+// Tests stock clients with each transport against `floorcast serve --demo`.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, test } from "node:test";
@@ -29,7 +29,7 @@ for (const [name, options] of [
   ["WebSocket only", { transports: ["websocket"] }],
   ["polling only", { transports: ["polling"] }],
 ]) {
-  test(`a stock client with ${name} watches prices move`, async () => {
+  test(`client with ${name} receives price updates`, async () => {
     const socket = client(options);
     const welcome = await event(socket, "welcome");
     assert.equal(welcome.user_id, "trader");
@@ -52,7 +52,7 @@ for (const [name, options] of [
   });
 }
 
-test("an upgrade in the middle of a stream of prices loses none", async () => {
+test("upgrade during a price stream loses nothing", async () => {
   const socket = client();
   const seqs = [];
   const last = new Promise((resolve) => {
@@ -67,7 +67,7 @@ test("an upgrade in the middle of a stream of prices loses none", async () => {
   assert.equal(socket.io.engine.transport.name, "websocket");
 });
 
-test("a token that is no good is refused with its code", async () => {
+test("bad token is refused with its code", async () => {
   const parts = token.split(".");
   const none = Buffer.from('{"alg":"none","typ":"JWT"}').toString("base64url");
   assert.equal(await refused({ auth: {} }), "auth.missing");
@@ -84,7 +84,7 @@ test("a token that is no good is refused with its code", async () => {
   }
 });
 
-test("both namespaces share one connection, and a session id is passed through", async () => {
+test("both namespaces share one connection and keep the session id", async () => {
   const market = client({ forceNew: false });
   const session = io(`${url}/session`, { auth: { token, session_id: "job:42" } });
   opened.push(session);
@@ -94,7 +94,7 @@ test("both namespaces share one connection, and a session id is passed through",
   assert.equal(market.io, session.io);
 });
 
-test("a refused event is an error ack, or an error event where no ack was asked for", async () => {
+test("refused event gets an error ack, or an error event without ack", async () => {
   const socket = client({ transports: ["websocket"] });
   await once(socket, "connect");
   const reply = await socket.emitWithAck("nonsense", {});
@@ -104,14 +104,14 @@ test("a refused event is an error ack, or an error event where no ack was asked 
   assert.equal((await event(socket, "error")).code, "request.invalid");
 });
 
-test("binary data is not part of the contract and ends the connection", async () => {
+test("binary data closes the connection", async () => {
   const socket = client({ transports: ["websocket"] });
   await once(socket, "connect");
   socket.emit("subscribe", { topics: [new Uint8Array([1, 2, 3])] });
   assert.equal(await event(socket, "disconnect"), "transport close");
 });
 
-test("a client that leaves and comes back goes on", async () => {
+test("client reconnects after a disconnect", async () => {
   const socket = client({ transports: ["websocket"] });
   const first = await event(socket, "welcome");
   socket.disconnect();

@@ -1,5 +1,5 @@
-// Stock clients that go on through whatever happens to the servers. Each line on stdin is answered
-// with what all of them have seen so far.
+// Runs stock clients that keep reading one topic through any outage. Answers each line on stdin
+// with a report of all clients.
 import { createInterface } from "node:readline";
 import { io } from "socket.io-client";
 
@@ -7,10 +7,10 @@ const { FLOORCAST_URL: url, FLOORCAST_TOKEN: token, FLOORCAST_TOPIC: topic } = p
 const event = topic.split(":")[0].toLowerCase();
 
 class Reader {
-  // A position that the server gave, and what came with it or after it.
+  // The position of the last received message.
   position = null;
   connects = 0;
-  // How often it was had back, and had no need to ask for anything.
+  // Reconnects with recovery, which need no new subscribe.
   recovered = 0;
   errors = [];
   resets = 0;
@@ -20,14 +20,14 @@ class Reader {
 
   constructor(transports) {
     this.socket = io(`${url}/market`, { forceNew: true, auth: { token }, transports });
-    this.socket.on("connect", () => this.come());
+    this.socket.on("connect", () => this.connect());
     this.socket.on("connect_error", (error) => this.errors.push(error.message));
     this.socket.on(event, (message) => this.take(message));
   }
 
-  come() {
+  connect() {
     this.connects += 1;
-    // What was never answered is asked for again: an answer that was cut off does not come.
+    // Subscribe again if the first reply was lost with its connection.
     if (this.socket.recovered && this.position) this.recovered += 1;
     else this.subscribe();
   }
@@ -35,14 +35,14 @@ class Reader {
   subscribe() {
     const since = this.position ? { [topic]: this.position } : {};
     this.socket.emit("subscribe", { topics: [topic], since }, (reply) => {
-      const answer = reply.topics?.[topic] ?? reply;
-      if (answer.error) {
-        // Such as a server that is going down while it is asked.
-        this.errors.push(answer.error.code);
+      const topicReply = reply.topics?.[topic] ?? reply;
+      if (topicReply.error) {
+        // For example, the server is draining.
+        this.errors.push(topicReply.error.code);
         setTimeout(() => this.socket.connected && this.subscribe(), 100);
         return;
       }
-      const { epoch, seq, recovered, missed } = answer;
+      const { epoch, seq, recovered, missed } = topicReply;
       if (recovered) missed.forEach((message) => this.take(message));
       else if (this.connects > 1) this.resets += 1;
       this.position = { epoch, seq };

@@ -1,4 +1,4 @@
-// What a stock client gets back that was cut off, and what nobody else gets, with `socket.recovered`.
+// Tests connection state recovery of stock clients, and that no other client recovers their state.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
@@ -10,10 +10,10 @@ const tokens = JSON.parse(process.env.FLOORCAST_MEMBERS);
 const upstream = Number(new URL(url).port);
 const CANARY = "canary-51d8";
 const opened = [];
-let way;
+let proxy;
 
-// A way to the server that can be cut, and stays so until it is mended.
-class Way {
+// A proxy to the server; after cut() it refuses connections until restore().
+class Proxy {
   #cut = false;
   #ends = new Set();
   #listener = createServer((client) => {
@@ -40,7 +40,7 @@ class Way {
     this.#ends.forEach((end) => end.destroy());
   }
 
-  mend() {
+  restore() {
     this.#cut = false;
   }
 
@@ -51,52 +51,52 @@ class Way {
 }
 
 before(async () => {
-  way = new Way();
-  await way.open();
+  proxy = new Proxy();
+  await proxy.open();
 });
 
 after(() => {
   opened.forEach((socket) => socket.disconnect());
-  way.close();
+  proxy.close();
 });
 
 const event = async (socket, name) => (await once(socket, name))[0];
 
-function client(namespace, user, { through = way.url, ...options } = {}) {
+function client(namespace, user, { through = proxy.url, ...options } = {}) {
   const quick = { forceNew: true, reconnectionDelay: 10, reconnectionDelayMax: 50 };
   const socket = io(through + namespace, { ...quick, auth: { token: tokens[user] }, ...options });
-  socket.heard = [];
-  socket.onAny((name, ...args) => socket.heard.push([name, args[0]]));
+  socket.received = [];
+  socket.onAny((name, ...args) => socket.received.push([name, args[0]]));
   opened.push(socket);
   return socket;
 }
 
-// Somebody whom no cut of ours reaches.
-async function steady(user, session_id) {
+// A member connected past the proxy.
+async function directMember(user, session_id) {
   const socket = client("/session", user, { through: url });
   await once(socket, "connect");
   await socket.emitWithAck("join", { session_id });
   return socket;
 }
 
-async function cutOff(...sockets) {
+async function cut(...sockets) {
   const gone = sockets.map((socket) => once(socket, "disconnect"));
-  way.cut();
+  proxy.cut();
   await Promise.all(gone);
 }
 
-async function back(...sockets) {
+async function reconnect(...sockets) {
   const connected = sockets.map((socket) => once(socket, "connect"));
-  way.mend();
+  proxy.restore();
   await Promise.all(connected);
 }
 
-const said = (socket) => socket.heard.filter(([name]) => name === "message").map(([, body]) => body.data.text);
+const texts = (socket) => socket.received.filter(([name]) => name === "message").map(([, body]) => body.data.text);
 
-async function sayAndHear(speaker, session_id, listener, text) {
-  const heard = said(listener).includes(text) ? undefined : once(listener, "message");
-  assert.equal((await speaker.emitWithAck("send", { session_id, data: { text } })).ok, true);
-  await heard;
+async function sendAndReceive(sender, session_id, receiver, text) {
+  const received = texts(receiver).includes(text) ? undefined : once(receiver, "message");
+  assert.equal((await sender.emitWithAck("send", { session_id, data: { text } })).ok, true);
+  await received;
 }
 
 for (const [name, options] of [
@@ -104,9 +104,9 @@ for (const [name, options] of [
   ["WebSocket only", { transports: ["websocket"] }],
   ["polling only", { transports: ["polling"] }],
 ]) {
-  test(`a client with ${name} has its connection back, again and again, with what it missed`, async () => {
+  test(`client with ${name} recovers repeatedly with missed messages`, async () => {
     const session_id = `cut:${name.replaceAll(" ", "-")}`;
-    const bob = await steady("bob", session_id);
+    const bob = await directMember("bob", session_id);
     const ann = client("/session", "ann", options);
     await once(ann, "connect");
     assert.equal(ann.recovered, false);
@@ -114,35 +114,35 @@ for (const [name, options] of [
     await ann.emitWithAck("join", { session_id });
     const expected = [];
     for (let round = 0; round < 5; round++) {
-      await cutOff(ann);
+      await cut(ann);
       for (const part of ["first", "second"]) {
         expected.push(`${round} ${part}`);
         await bob.emitWithAck("send", { session_id, data: { text: expected.at(-1) } });
       }
-      await back(ann);
+      await reconnect(ann);
       assert.deepEqual([ann.recovered, ann.id], [true, id]);
       expected.push(`${round} live`);
       await bob.emitWithAck("send", { session_id, data: { text: expected.at(-1) } });
-      while (said(ann).at(-1) !== expected.at(-1)) await once(ann, "message");
-      assert.deepEqual(said(ann), expected);
+      while (texts(ann).at(-1) !== expected.at(-1)) await once(ann, "message");
+      assert.deepEqual(texts(ann), expected);
     }
-    const left = bob.heard.filter(([what]) => what === "user_left");
-    assert.deepEqual(left, [], "who is back in time was never away");
+    const left = bob.received.filter(([what]) => what === "user_left");
+    assert.deepEqual(left, [], "a recovered member never left");
     const participants = await bob.emitWithAck("participants", { session_id });
     assert.equal(participants.participant_count, 2);
   });
 }
 
-test("both namespaces of one connection are back, and the market goes on where it was", async () => {
+test("both namespaces of a connection recover without a gap", async () => {
   const market = client("/market", "ann", { forceNew: true });
   const session = market.io.socket("/session", { auth: { token: tokens.ann } });
   opened.push(session);
   await Promise.all([once(market, "connect"), once(session, "connect")]);
   const ids = [market.id, session.id];
   let seen;
-  const faults = [];
+  const gaps = [];
   market.on("trades", ({ prev, seq }) => {
-    if (prev !== seen) faults.push([prev, seen]);
+    if (prev !== seen) gaps.push([prev, seen]);
     seen = seq;
   });
   await new Promise((resolve) => {
@@ -152,33 +152,33 @@ test("both namespaces of one connection are back, and the market goes on where i
     });
   });
   for (let round = 0; round < 3; round++) {
-    await cutOff(market, session);
-    await back(market, session);
+    await cut(market, session);
+    await reconnect(market, session);
     assert.deepEqual([market.recovered, session.recovered], [true, true]);
     assert.deepEqual([market.id, session.id], ids);
     await once(market, "trades");
   }
-  assert.deepEqual(faults, []);
+  assert.deepEqual(gaps, []);
 });
 
-test("a client that has heard nothing yet but its welcome is back too", async () => {
+test("client with only a welcome recovers", async () => {
   const ann = client("/market", "ann");
   await event(ann, "welcome");
   const { id } = ann;
-  await cutOff(ann);
-  await back(ann);
+  await cut(ann);
+  await reconnect(ann);
   assert.deepEqual([ann.recovered, ann.id], [true, id]);
 });
 
-test("another's pid brings nothing of theirs, and they still have it", async () => {
+test("stolen pid recovers nothing and its owner still recovers", async () => {
   const session_id = "cut:private";
-  const bob = await steady("bob", session_id);
+  const bob = await directMember("bob", session_id);
   const ann = client("/session", "ann");
   await once(ann, "connect");
   await ann.emitWithAck("join", { session_id });
-  await sayAndHear(bob, session_id, ann, "before");
+  await sendAndReceive(bob, session_id, ann, "before");
   const { id, _pid: pid, _lastOffset: offset } = ann;
-  await cutOff(ann);
+  await cut(ann);
   await bob.emitWithAck("send", { session_id, data: { text: CANARY } });
   for (const thief of ["dora", "ann-of-acme"]) {
     const eve = client("/session", thief, { through: url });
@@ -193,19 +193,19 @@ test("another's pid brings nothing of theirs, and they still have it", async () 
     assert.notEqual(eve._pid, pid);
     await bob.emitWithAck("send", { session_id, data: { text: `${CANARY} again` } });
     const refused = await eve.emitWithAck("history", { session_id });
-    // One of another org finds no such session there, or an empty one of its own.
+    // A user of another org sees no such session, or an empty one of its own org.
     assert.equal(refused.ok, false);
-    assert.ok(!JSON.stringify(eve.heard).includes(CANARY), "the canary was heard outside");
+    assert.ok(!JSON.stringify(eve.received).includes(CANARY), "the canary leaked");
   }
-  await back(ann);
+  await reconnect(ann);
   assert.deepEqual([ann.recovered, ann.id], [true, id]);
-  while (said(ann).length < 4) await once(ann, "message");
-  assert.deepEqual(said(ann), ["before", CANARY, `${CANARY} again`, `${CANARY} again`]);
+  while (texts(ann).length < 4) await once(ann, "message");
+  assert.deepEqual(texts(ann), ["before", CANARY, `${CANARY} again`, `${CANARY} again`]);
 });
 
-test("a forged offset brings nothing back", async () => {
+test("forged offset recovers nothing", async () => {
   const session_id = "cut:forged";
-  const bob = await steady("bob", session_id);
+  const bob = await directMember("bob", session_id);
   const ann = client("/session", "ann", { transports: ["websocket"] });
   await once(ann, "connect");
   for (const forge of [
@@ -217,20 +217,20 @@ test("a forged offset brings nothing back", async () => {
   ]) {
     const { id } = ann;
     assert.equal((await ann.emitWithAck("join", { session_id })).ok, true);
-    await sayAndHear(bob, session_id, ann, "heard");
-    await cutOff(ann);
+    await sendAndReceive(bob, session_id, ann, "heard");
+    await cut(ann);
     ann._lastOffset = forge(ann._lastOffset);
-    ann.heard = [];
+    ann.received = [];
     await bob.emitWithAck("send", { session_id, data: { text: CANARY } });
-    await back(ann);
+    await reconnect(ann);
     assert.equal(ann.recovered, false);
     assert.notEqual(ann.id, id);
     assert.equal((await ann.emitWithAck("send", { session_id, data: {} })).error.code, "session.not_joined");
-    assert.deepEqual(said(ann), []);
+    assert.deepEqual(texts(ann), []);
   }
 });
 
-test("a client that disconnected by itself comes back as somebody new", async () => {
+test("client that disconnected by itself does not recover", async () => {
   const ann = client("/session", "ann");
   const { connection_id } = await event(ann, "welcome");
   await ann.emitWithAck("join", { session_id: "cut:left" });
@@ -243,16 +243,16 @@ test("a client that disconnected by itself comes back as somebody new", async ()
   assert.equal(refused.error.code, "session.not_joined");
 });
 
-test("without recovery there is no pid, and no event has an offset", async () => {
+test("client without recovery gets no pid and no offsets", async () => {
   const ann = client("/session", "ann", { auth: { token: tokens.ann, recovery: false } });
   const sizes = [];
   ann.onAny((...args) => sizes.push(args.length));
   await event(ann, "welcome");
   await ann.emitWithAck("join", { session_id: "cut:plain" });
-  await sayAndHear(ann, "cut:plain", ann, "alone");
+  await sendAndReceive(ann, "cut:plain", ann, "alone");
   assert.deepEqual([ann._pid, ann._lastOffset], [undefined, undefined]);
   assert.deepEqual(new Set(sizes), new Set([2]));
-  await cutOff(ann);
-  await back(ann);
+  await cut(ann);
+  await reconnect(ann);
   assert.ok(!ann.recovered);
 });

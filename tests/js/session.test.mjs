@@ -1,4 +1,4 @@
-// Two stock JavaScript clients and a Python one in a session; two more where nothing may leak to.
+// Tests a session of two stock JavaScript clients and a Python script, and its isolation.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -18,15 +18,15 @@ after(() => {
 
 function member(user, session_id) {
   const socket = io(`${url}/session`, { forceNew: true, auth: { token: tokens[user], session_id } });
-  socket.heard = [];
-  socket.onAny((...args) => socket.heard.push(JSON.stringify(args)));
+  socket.received = [];
+  socket.onAny((...args) => socket.received.push(JSON.stringify(args)));
   opened.push(socket);
   return socket;
 }
 
 const event = async (socket, name) => (await once(socket, name))[0];
 
-test("browsers and a script share a session, and nothing of it is heard elsewhere", async () => {
+test("browsers and a script share an isolated session", async () => {
   const ann = member("ann", "desk-1");
   assert.equal((await event(ann, "welcome")).session_id, "desk-1");
   const elsewhere = member("dora", "desk-2"), abroad = member("ann-of-acme", "desk-1");
@@ -45,10 +45,10 @@ test("browsers and a script share a session, and nothing of it is heard elsewher
   assert.equal((await event(ann, "user_joined")).participant_count, 3);
   assert.equal((await lines.next()).value, "* 3 are here");
 
-  const heard = Promise.all([event(ann, "message"), event(bob, "message")]);
+  const received = Promise.all([event(ann, "message"), event(bob, "message")]);
   const sent = await ann.emitWithAck("send", { session_id: "desk-1", data: { text: CANARY }, id: "1" });
   assert.equal(sent.ok, true);
-  for (const message of await heard) {
+  for (const message of await received) {
     assert.deepEqual([message.seq, message.user_id, message.data.text], [sent.seq, "ann", CANARY]);
   }
   assert.equal((await lines.next()).value, `ann: ${CANARY}`);
@@ -69,6 +69,6 @@ test("browsers and a script share a session, and nothing of it is heard elsewher
   for (const outsider of [elsewhere, abroad]) {
     const count = await outsider.emitWithAck("participants", { session_id: outsider === abroad ? "desk-1" : "desk-2" });
     assert.equal(count.participant_count, 1);
-    assert.ok(!outsider.heard.some((text) => text.includes(CANARY)), "the canary was heard outside");
+    assert.ok(!outsider.received.some((text) => text.includes(CANARY)), "the canary leaked");
   }
 });

@@ -1,4 +1,4 @@
-"""Runs the tests that are written in JavaScript, with the stock client, by node's own runner."""
+"""Run the JavaScript tests of the stock client with Node's test runner."""
 
 import json
 import os

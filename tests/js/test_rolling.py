@@ -1,4 +1,4 @@
-"""Servers are restarted, renewed, killed and stopped, and stock JavaScript clients go on."""
+"""Test stock JavaScript clients while servers are restarted, renewed, killed and paused."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.programs import require_program
 from tests.kit.server.workers import Workers, workers
 
-# The two ways of stock clients: what they do by default, and what they do with several workers.
+# A stock client's default transports, and those that work with several workers.
 MIXED_TRANSPORTS = [*[DEFAULT_TRANSPORTS] * 4, *[("websocket",)] * 4, *[("polling",)] * 2]
 WEBSOCKETS = [("websocket",)] * 8
 DRAINING = {
@@ -30,15 +30,15 @@ NODE = {
     "FLOORCAST_FEED__NAME": "simulated",
     "FLOORCAST_FEED__RATE": "100",
 }
-# What HAProxy's checks need to notice that a node is there again.
+# HAProxy's health checks need this long to detect a restarted node.
 CHECK_SECONDS = 1.5
-# Less than anybody waits for a node that has gone, and more than a busy machine takes to answer.
-MAX_REPLY_SECONDS = 5.0
+# A request that hangs takes MAX_WAIT_SECONDS.
+MAX_REPLY_SECONDS = MAX_WAIT_SECONDS / 2
 PAUSED_SECONDS = float(os.environ.get("FLOORCAST_STRESS_SECONDS", "2"))
 
 
 @pytest.mark.parametrize("name", ["haproxy", "nginx"])
-async def test_everybody_comes_back_from_a_rolling_restart(name: str, tmp_path: Path) -> None:
+async def test_all_clients_reconnect_after_a_rolling_restart(name: str, tmp_path: Path) -> None:
     ports = (free_port(), free_port())
     with contextlib.ExitStack() as started, run_proxy(name, tmp_path, ports) as port:
 
@@ -56,11 +56,11 @@ async def test_everybody_comes_back_from_a_rolling_restart(name: str, tmp_path: 
                 await asyncio.to_thread(start, node_port)
                 await readers.until(lambda each: each.connected)
                 await asyncio.sleep(CHECK_SECONDS)
-            seen = {each.number: each.received for each in await readers.reports()}
+            received = {each.number: each.received for each in await readers.reports()}
             after = await readers.until(
-                # Those who may have upgraded by now, and read what is new.
+                # Upgraded if it may upgrade, and received something new.
                 lambda each: (
-                    each.received > seen[each.number]
+                    each.received > received[each.number]
                     and (each.transport == "polling")
                     is (MIXED_TRANSPORTS[each.number] == ("polling",))
                 )
@@ -72,14 +72,14 @@ async def test_everybody_comes_back_from_a_rolling_restart(name: str, tmp_path: 
 
 @pytest.fixture
 def redis() -> Iterator[str]:
-    """The URL of a Redis for one test."""
+    """The URL of a private Redis."""
     require_program("redis-server")
     with private_redis() as url:
         yield url
 
 
 @pytest.mark.parametrize("name", ["haproxy", "nginx"])
-async def test_a_rolling_restart_under_load_loses_nothing(
+async def test_rolling_restart_under_load_loses_nothing(
     name: str, redis: str, tmp_path: Path
 ) -> None:
     ports = (free_port(), free_port())
@@ -94,22 +94,23 @@ async def test_a_rolling_restart_under_load_loses_nothing(
         token = Workers.token()
         async with (
             run_readers(f"http://127.0.0.1:{port}", token, TOPIC, MIXED_TRANSPORTS) as readers,
-            run_publisher(port, token) as ledger,
+            run_publisher(port, token) as publisher,
         ):
             await readers.until(lambda each: each.received > 5)
             for node, node_port in zip(nodes, ports, strict=True):
                 node.process.send_signal(signal.SIGTERM)
                 assert await asyncio.to_thread(node.process.wait, MAX_WAIT_SECONDS) == 0
-                await ledger.until_all_received(readers)
+                await publisher.until_acknowledged(25)
+                await publisher.until_all_received(readers)
                 await asyncio.to_thread(start, node_port)
                 await asyncio.sleep(CHECK_SECONDS)
-            await ledger.until_all_received(readers)
-            # Each had its connection back on the other node, whenever its own was drained.
+                await publisher.until_acknowledged(25)
+            await publisher.until_all_received(readers)
+            # Each client recovered on the other node whenever its own was drained.
             after = await readers.reports()
             assert [each.recovered for each in after] == [each.connects - 1 for each in after]
             assert sum(each.recovered for each in after) >= len(MIXED_TRANSPORTS)
-        assert len(ledger.acknowledged) > 100
-        assert ledger.slowest_reply_seconds < MAX_REPLY_SECONDS
+        assert publisher.slowest_reply_seconds < MAX_REPLY_SECONDS
 
 
 def connected_more_than(times: int) -> Callable[[Report], bool]:
@@ -117,8 +118,9 @@ def connected_more_than(times: int) -> Callable[[Report], bool]:
 
 
 async def kill_worker(workers: Workers) -> None:
+    ready = workers.count_logged("a worker is ready")
     os.kill(workers.pids().pop(), signal.SIGKILL)
-    await asyncio.to_thread(workers.until_logged, "a worker is ready", 3)
+    await asyncio.to_thread(workers.until_logged, "a worker is ready", ready + 1)
 
 
 async def pause_worker(workers: Workers) -> None:
@@ -129,43 +131,44 @@ async def pause_worker(workers: Workers) -> None:
 
 
 async def renew_workers(workers: Workers) -> None:
+    renewed = workers.count_logged("all workers are renewed")
     workers.process.send_signal(signal.SIGHUP)
-    await asyncio.to_thread(workers.until_logged, "all workers are renewed")
+    await asyncio.to_thread(workers.until_logged, "all workers are renewed", renewed + 1)
 
 
-@pytest.mark.parametrize("happens", [kill_worker, pause_worker, renew_workers])
-async def test_what_happens_to_one_worker_under_load_loses_nothing(
-    happens: Callable[[Workers], Awaitable[None]], redis: str
+@pytest.mark.parametrize("disturb", [kill_worker, pause_worker, renew_workers])
+async def test_disturbed_worker_under_load_loses_nothing(
+    disturb: Callable[[Workers], Awaitable[None]], redis: str
 ) -> None:
     environ = {**DRAINING, "FLOORCAST_BROKER__URL": redis}
-    with workers(2, environ=environ) as floor:
-        token = floor.token()
+    with workers(2, environ=environ) as server:
+        token = server.token()
         async with (
-            run_readers(floor.url, token, TOPIC, WEBSOCKETS) as readers,
-            run_publisher(floor.port, token) as ledger,
+            run_readers(server.url, token, TOPIC, WEBSOCKETS) as readers,
+            run_publisher(server.port, token) as publisher,
         ):
             await readers.until(lambda each: each.received > 5)
             for _ in range(2):
-                await happens(floor)
-                await ledger.until_all_received(readers)
-        assert len(ledger.acknowledged) > 20
+                await disturb(server)
+                await publisher.until_acknowledged(10)
+                await publisher.until_all_received(readers)
 
 
-async def test_who_is_cut_off_has_its_connection_back_at_whichever_worker_it_lands(
+async def test_cut_clients_recover_on_any_worker(
     redis: str,
 ) -> None:
     environ = {**DRAINING, "FLOORCAST_BROKER__URL": redis}
-    with workers(2, environ=environ) as floor:
-        token = floor.token()
+    with workers(2, environ=environ) as server:
+        token = server.token()
         async with (
-            Proxy(floor.port) as way,
-            run_readers(way.url, token, TOPIC, WEBSOCKETS) as readers,
-            run_publisher(floor.port, token) as ledger,
+            Proxy(server.port) as network,
+            run_readers(network.url, token, TOPIC, WEBSOCKETS) as readers,
+            run_publisher(server.port, token) as publisher,
         ):
             await readers.until(lambda each: each.received > 5)
-            for cuts in range(1, 4):
-                way.cut_all()
-                await readers.until(connected_more_than(cuts))
-                await ledger.until_all_received(readers)
-            # The kernel chooses the worker: that nobody ever changed is one chance in 16 million.
+            for count in range(1, 4):
+                network.cut_all()
+                await readers.until(connected_more_than(count))
+                await publisher.until_all_received(readers)
+            # The kernel chooses the worker: all clients keep theirs in one of 16 million runs.
             assert [each.recovered for each in await readers.reports()] == [3] * len(WEBSOCKETS)

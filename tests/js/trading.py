@@ -1,4 +1,4 @@
-"""Publishes at a steady rate past all chaos, and writes down what was acknowledged."""
+"""Publish at a steady rate, unaffected by the faults, and record what is acknowledged."""
 
 import asyncio
 import itertools
@@ -15,7 +15,7 @@ import socketio
 from tests.kit.checksum import checksum
 
 MESSAGES_PER_SECOND = 200
-# Of so many, one is said in a session.
+# One message of so many goes to a session.
 SESSION_SHARE = 7
 _MAX_BATCH = 20
 _BATCH_SECONDS = 0.02
@@ -30,10 +30,10 @@ PRIVATE: dict[str, Callable[[str], dict[str, object]]] = {
 
 @dataclass(slots=True)
 class TradingLedger:
-    """What was acknowledged: of kept topics every message, of merged ones where they ended."""
+    """Acknowledged messages: all of stored topics, the final state of merged ones."""
 
     epochs: dict[str, str] = field(default_factory=dict)
-    # By position, for a private topic `TOPIC@USER`.
+    # Message ids by key and seq; the key of a private topic is `TOPIC@USER`.
     kept: defaultdict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
     heads: dict[str, int] = field(default_factory=dict)
     prices: dict[str, dict[str, object]] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class TradingLedger:
     count: int = 0
 
     def record(self, key: str, position: dict[str, Any]) -> int:
-        """A message has this place; none has it already."""
+        """Record the position of a message; it must be the next one."""
         epoch, seq = position["epoch"], position["seq"]
         assert self.epochs.setdefault(key, epoch) == epoch, key
         assert seq == self.heads.get(key, 0) + 1, key
@@ -51,14 +51,14 @@ class TradingLedger:
 
 
 class Book:
-    """An order book as its publisher has it."""
+    """An order book as its publisher knows it."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
         self.sides: dict[str, dict[str, str]] = {"bids": {}, "asks": {}}
 
     def update(self) -> dict[str, object]:
-        """Set or remove a few levels; the update that says so."""
+        """Change a few levels at random; return the update message."""
         change: dict[str, list[tuple[str, str]]] = {"bids": [], "asks": []}
         for side, prices in (("bids", range(70, 100)), ("asks", range(100, 130))):
             levels = self.sides[side]
@@ -73,12 +73,12 @@ class Book:
         return {**change, "checksum": self.checksum()}
 
     def checksum(self) -> int:
-        """The one that every follower's book must have too."""
+        """The checksum that every subscriber's book must have."""
         return checksum(self.sides["bids"], self.sides["asks"])
 
 
 class Trading:
-    """A publisher on the market and a speaker in the sessions, each with its own connection."""
+    """A market publisher and a session member, each with its own connection."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Trading:
         await self._open.aclose()
 
     async def run(self, seconds: float) -> None:
-        """Publish for so long, as evenly as the machine allows, and all of it in the end."""
+        """Publish for this long, as evenly as the machine allows, until all messages are out."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         done, wanted = 0, int(seconds * MESSAGES_PER_SECOND)

@@ -13,7 +13,7 @@ from server.core.errors import AccessError
 from server.sockets import guards
 from server.sockets.clients import JoinedClient
 from server.sockets.pipeline import Call, Guard, Handler, Reply, Route, assemble
-from server.transport import Connection
+from server.transport import Connection, RefusalLog
 from tests.access.forge import verifier
 from tests.kit.clock import START, ManualClock
 
@@ -72,7 +72,11 @@ async def test_handler_gets_the_validated_model() -> None:
 
 async def test_validation_error_names_the_field_but_not_its_value() -> None:
     guard = assemble(
-        [guards.errors(), guards.validation({"subscribe": Route(Subscribe, fine)}, _unused())], fine
+        [
+            guards.errors(RefusalLog(ManualClock())),
+            guards.validation({"subscribe": Route(Subscribe, fine)}, _unused()),
+        ],
+        fine,
     )
     reply = await guard(call({"topics": ["a", 7], "secret": "hunter2"}))
     error = reply["error"]
@@ -91,4 +95,4 @@ async def test_cancellation_is_not_turned_into_a_reply() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await assemble([guards.errors()], cancelled)(call())
+        await assemble([guards.errors(RefusalLog(ManualClock()))], cancelled)(call())

@@ -1,4 +1,4 @@
-// Stock clients that know nothing but `socket.recovered`; told on stdin what to report on stdout.
+// Runs stock clients that rely on `socket.recovered`; answers commands on stdin with reports.
 import { createInterface } from "node:readline";
 import { Manager } from "socket.io-client";
 import { Kept, Merged } from "./topic.mjs";
@@ -8,14 +8,14 @@ const EVENTS = ["price", "orderbook", "trades", "user_data", "risk_alerts", "ord
 const MERGED = ["PRICE", "ORDERBOOK"];
 
 class Application {
-  faults = [];
+  violations = [];
   connects = [];
   reasons = {};
 
   constructor(manager, namespace, { recovery, token, session_id }, followed) {
     this.recovery = recovery;
     this.followed = new Map(followed.map((each) => [each.name, each]));
-    for (const each of followed) each.faults = this.faults;
+    for (const each of followed) each.violations = this.violations;
     const auth = { token, session_id, ...(!recovery && { recovery }) };
     this.socket = manager.socket(namespace, { auth });
     let id = null;
@@ -24,15 +24,15 @@ class Application {
       this.connects.push({ recovered, same: this.socket.id === id });
       id = this.socket.id;
       if (!recovered) this.followed.forEach((each) => (each.live = false));
-      // What was never answered is asked for again: an answer that was cut off does not come.
+      // Subscribe again if a reply was lost with its connection.
       this.request([...this.followed.values()].filter((each) => !each.live));
     });
-    // Offsets begin with the name of the node that they are of.
+    // An offset starts with the tag of its node.
     this.socket.on("welcome", (_, offset) => (this.connects.at(-1).node = offset?.split("-")[0]));
     this.socket.on("disconnect", (reason) => (this.reasons[reason] = (this.reasons[reason] ?? 0) + 1));
-    this.socket.on("connect_error", ({ data }) => data && this.faults.push(`refused ${JSON.stringify(data)}`));
+    this.socket.on("connect_error", ({ data }) => data && this.violations.push(`refused ${JSON.stringify(data)}`));
     for (const event of ["error", "goodbye"]) {
-      this.socket.on(event, (body) => this.faults.push(`${event} ${JSON.stringify(body)}`));
+      this.socket.on(event, (body) => this.violations.push(`${event} ${JSON.stringify(body)}`));
     }
   }
 
@@ -41,9 +41,9 @@ class Application {
   }
 
   report(whole) {
-    const { recovery, settled, faults, connects, reasons } = this;
+    const { recovery, settled, violations, connects, reasons } = this;
     const entries = [...this.followed].map(([name, each]) => [name, whole ? each.report() : each.position?.seq]);
-    return { recovery, settled, faults, connects, reasons, followed: Object.fromEntries(entries) };
+    return { recovery, settled, violations, connects, reasons, followed: Object.fromEntries(entries) };
   }
 }
 
@@ -53,13 +53,13 @@ class Market extends Application {
     for (const event of EVENTS) {
       this.socket.on(event, (message) => {
         const { stream, symbol } = message;
-        this.followed.get(symbol ? `${stream}:${symbol}` : stream).hear(message);
+        this.followed.get(symbol ? `${stream}:${symbol}` : stream).receive(message);
       });
     }
   }
 
   request(wanted) {
-    // Half of them at a pace of their own.
+    // Half of the topics are conflated.
     const half = (each) => topics.indexOf(each.name) % 2;
     for (const [interval_ms, some] of [[0, wanted.filter((each) => !half(each))], [100, wanted.filter(half)]]) {
       if (!some.length) continue;
@@ -68,8 +68,8 @@ class Market extends Application {
       this.socket.emit("subscribe", request, (reply) => {
         for (const each of some) {
           const answer = reply.topics?.[each.name];
-          if (answer?.status === "CONNECTED") each.answered(answer);
-          else this.faults.push(`subscribe ${JSON.stringify(answer ?? reply)}`);
+          if (answer?.status === "CONNECTED") each.takeReply(answer);
+          else this.violations.push(`subscribe ${JSON.stringify(answer ?? reply)}`);
         }
       });
     }
@@ -79,20 +79,20 @@ class Market extends Application {
 class Member extends Application {
   constructor(manager, options) {
     super(manager, "/session", options, sessions.map((name) => new Kept(name, (data) => data.is)));
-    this.socket.on("message", (message) => this.followed.get(message.session_id).hear(message));
+    this.socket.on("message", (message) => this.followed.get(message.session_id).receive(message));
     for (const event of ["user_joined", "user_left", "session_closed"]) {
       this.socket.on(event, (body) => this.presence.push([event, body.session_id, body.user_id]));
     }
   }
 
-  // Who came or went, as far as this one was told.
+  // Received presence events.
   presence = [];
 
   request(wanted) {
     for (const each of wanted) {
       this.socket.emit("join", { session_id: each.name, since: each.since }, (reply) => {
-        if (reply.ok) each.answered({ ...reply, missed: reply.messages });
-        else this.faults.push(`join ${JSON.stringify(reply)}`);
+        if (reply.ok) each.takeReply({ ...reply, missed: reply.messages });
+        else this.violations.push(`join ${JSON.stringify(reply)}`);
       });
     }
   }
@@ -103,14 +103,14 @@ class Member extends Application {
 }
 
 const running = clients.flatMap((options) => {
-  // Quick to come back, for the run is short; the rest is as it is where nothing is said.
+  // Short reconnect delays for a short run; all other options keep their deviolations.
   const manager = new Manager(url, {
     ...(options.transports && { transports: options.transports }),
     reconnectionDelay: 30,
     reconnectionDelayMax: 200,
     timeout: 1000,
   });
-  // Both share one connection, as they do in a browser.
+  // Both namespaces share one connection, as in a browser.
   return [new Market(manager, options), new Member(manager, options)];
 });
 

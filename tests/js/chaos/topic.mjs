@@ -1,4 +1,4 @@
-// One topic or session as an application follows it: what it has heard, and whether all of it.
+// Follows one topic or session as an application does, and checks what it receives.
 import { Book } from "../kit/book.mjs";
 
 const KEPT_ID = {
@@ -8,11 +8,11 @@ const KEPT_ID = {
   RISK_ALERTS: (data) => data.message,
 };
 
-// What is said of a topic, in the words of `/market` or of `/session`.
+// The position of a topic or session, updated by replies and messages.
 class Followed {
-  // What should not be; the application collects it.
-  faults = [];
-  // Whether the last request for it was answered; until then what comes is not for us.
+  // Violations, shared with the application.
+  violations = [];
+  // Whether the last request was answered; earlier messages are ignored.
   live = false;
   position = null;
 
@@ -20,8 +20,8 @@ class Followed {
     this.name = name;
   }
 
-  fault(what, detail) {
-    this.faults.push(`${this.name}: ${what} ${JSON.stringify(detail)}`);
+  violate(what, detail) {
+    this.violations.push(`${this.name}: ${what} ${JSON.stringify(detail)}`);
   }
 
   get since() {
@@ -29,52 +29,52 @@ class Followed {
   }
 
   begin({ epoch, seq }) {
-    if (this.position !== null && this.position.epoch !== epoch) this.fault("another epoch", epoch);
-    if (this.position !== null && this.position.seq > seq) this.fault("went back to", seq);
+    if (this.position !== null && this.position.epoch !== epoch) this.violate("another epoch", epoch);
+    if (this.position !== null && this.position.seq > seq) this.violate("went back to", seq);
     this.position = { epoch, seq };
     this.live = true;
   }
 
   follows(prev, epoch, type) {
     if (this.position.epoch === epoch && this.position.seq === prev) return true;
-    this.fault("does not follow", { at: this.position, prev, epoch, type });
+    this.violate("gap", { at: this.position, prev, epoch, type });
     return false;
   }
 }
 
 export class Kept extends Followed {
-  heard = [];
+  received = [];
 
   constructor(name, idOf = KEPT_ID[name.split(":")[0]]) {
     super(name);
     this.idOf = idOf;
   }
 
-  answered({ epoch, seq, recovered, missed }) {
+  takeReply({ epoch, seq, recovered, missed }) {
     if (this.position !== null) {
-      if (!recovered) this.fault("not recovered from", this.position);
+      if (!recovered) this.violate("not recovered from", this.position);
       for (const message of missed) this.take(message);
-      if (this.position.seq !== seq) this.fault("the answer ends elsewhere", { at: this.position, seq });
+      if (this.position.seq !== seq) this.violate("the reply ends at another position", { at: this.position, seq });
     }
     this.begin({ epoch, seq });
   }
 
-  hear(message) {
+  receive(message) {
     if (!this.live) return;
     if (message.type === "heartbeat") this.follows(message.seq, message.epoch);
-    else if (message.type === "snapshot") this.fault("told of a gap", message);
+    else if (message.type === "snapshot") this.violate("unexpected snapshot", message);
     else this.take(message);
   }
 
   take({ epoch, seq, prev = seq - 1, data }) {
-    if (seq !== prev + 1) this.fault("skips", { prev, seq });
+    if (seq !== prev + 1) this.violate("skips", { prev, seq });
     this.follows(prev, epoch);
     this.position = { epoch, seq };
-    this.heard.push([seq, this.idOf(data)]);
+    this.received.push([seq, this.idOf(data)]);
   }
 
   report() {
-    return { position: this.position, heard: this.heard };
+    return { position: this.position, received: this.received };
   }
 }
 
@@ -82,27 +82,27 @@ export class Merged extends Followed {
   book = this.name.startsWith("ORDERBOOK") ? new Book() : null;
   data = null;
 
-  answered({ epoch, seq, snapshot, recovered }) {
-    if (snapshot !== null) this.keep(snapshot);
+  takeReply({ epoch, seq, snapshot, recovered }) {
+    if (snapshot !== null) this.store(snapshot);
     else if (this.position !== null && !(recovered && this.position.seq === seq)) {
-      this.fault("neither a snapshot nor nothing new", { at: this.position, seq });
+      this.violate("no snapshot although the state is new", { at: this.position, seq });
     }
     this.begin({ epoch, seq });
   }
 
-  hear(message) {
+  receive(message) {
     if (!this.live) return;
     this.follows(message.prev, message.epoch, message.type);
     this.position = { epoch: message.epoch, seq: message.seq };
-    if (message.type !== "heartbeat") this.keep(message);
+    if (message.type !== "heartbeat") this.store(message);
   }
 
-  keep(message) {
+  store(message) {
     this.data = message.data;
     try {
       this.book?.take(message);
     } catch (error) {
-      this.fault("checksum", error.message);
+      this.violate("checksum", error.message);
     }
   }
 

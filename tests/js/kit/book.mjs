@@ -1,4 +1,4 @@
-// An order book as docs/protocol.md tells a client to keep it.
+// Keeps an order book as docs/protocol.md prescribes.
 import assert from "node:assert/strict";
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {

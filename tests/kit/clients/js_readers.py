@@ -48,9 +48,9 @@ class Readers:
     async def until(self, condition: Callable[[Report], bool]) -> list[Report]:
         """Wait until a condition holds for each client."""
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + MAX_WAIT_SECONDS
+        ends_at = loop.time() + MAX_WAIT_SECONDS
         while not all(map(condition, reports := await self.reports())):
-            assert loop.time() < give_up_at, reports
+            assert loop.time() < ends_at, reports
             await asyncio.sleep(0.02)
         return reports
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from tests.kit.clients.js_readers import Readers
 from tests.kit.clients.wire import RawClient
+from tests.kit.patience import until
 
 TOPIC = "TRADES:LEDGER"
 _PAUSE_SECONDS = 0.01
@@ -46,23 +47,30 @@ class Publisher:
         trade = {"id": number, "price": "1.00", "qty": "1", "side": "buy", "ts": 1}
         message = {"topic": TOPIC, "data": {"trades": [trade]}, "id": f"ledger-{number}"}
         began = asyncio.get_running_loop().time()
-        answer = await client.call("publish", {"messages": [message]})
-        seconds = asyncio.get_running_loop().time() - began
-        self.slowest_reply_seconds = max(self.slowest_reply_seconds, seconds)
-        if answer["ok"]:
+        try:
+            reply = await client.call("publish", {"messages": [message]})
+        finally:
+            seconds = asyncio.get_running_loop().time() - began
+            self.slowest_reply_seconds = max(self.slowest_reply_seconds, seconds)
+        if reply["ok"]:
             self.acknowledged.append(number)
+
+    async def until_acknowledged(self, count: int) -> None:
+        """Wait until `count` more messages are acknowledged."""
+        target = len(self.acknowledged) + count
+        await until(lambda: len(self.acknowledged) >= target)
 
     async def until_all_received(self, readers: Readers) -> None:
         """Wait until each reader has every acknowledged trade: once, in order, without a gap."""
-        promised = len(self.acknowledged)
+        count = len(self.acknowledged)
         reports = await readers.until(
-            lambda each: each.connected and len(each.trades) >= promised - _first_id(each.trades)
+            lambda each: each.connected and len(each.trades) >= count - _first_id(each.trades)
         )
         for each in reports:
-            came = list(map(int, each.trades))
-            misplaced = [(one, other) for one, other in pairwise(came) if other != one + 1]
-            unhurt = not (misplaced or each.gaps or each.resets)
-            assert unhurt, f"{misplaced=} {each.gaps=} {each.resets=} {each.connects=}"
+            ids = list(map(int, each.trades))
+            misplaced = [(one, other) for one, other in pairwise(ids) if other != one + 1]
+            is_complete = not (misplaced or each.gaps or each.resets)
+            assert is_complete, f"{misplaced=} {each.gaps=} {each.resets=} {each.connects=}"
 
 
 def _first_id(trades: list[str]) -> int:
@@ -72,10 +80,10 @@ def _first_id(trades: list[str]) -> int:
 @contextlib.asynccontextmanager
 async def run_publisher(port: int, token: str) -> AsyncIterator[Publisher]:
     """Publish until the block ends."""
-    ledger = Publisher(port, token)
-    task = asyncio.get_running_loop().create_task(ledger.run(), name="ledger")
+    publisher = Publisher(port, token)
+    task = asyncio.get_running_loop().create_task(publisher.run(), name="publisher")
     try:
-        yield ledger
+        yield publisher
     finally:
         task.cancel()
         await asyncio.wait([task])

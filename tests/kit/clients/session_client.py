@@ -54,8 +54,8 @@ class SessionClient:
     async def pending_events(self) -> list[tuple[str, Any]]:
         """Take all unread events, after one more round trip."""
         await self.call("participants", session_id="empty")
-        heard, self.events = self.events, []
-        return heard
+        events, self.events = self.events, []
+        return events
 
     def acknowledge(self, notice_id: str) -> None:
         """Acknowledge a notice."""

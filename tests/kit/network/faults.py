@@ -8,6 +8,7 @@ from enum import StrEnum
 from random import Random
 
 from tests.kit.network.tcp_proxy import Connection, Direction, Proxy
+from tests.kit.patience import until
 
 
 class Fault(StrEnum):
@@ -47,25 +48,25 @@ def plan(
     duration_seconds: tuple[float, float] = (0.1, 0.5),
 ) -> list[Step]:
     """The steps of a seed; each fault occurs once before any repeats."""
-    dice = Random(seed)
+    random = Random(seed)
     steps: list[Step] = []
     while len(steps) < count:
         steps += [
             Step(
-                after_seconds=dice.uniform(*pause_seconds),
+                after_seconds=random.uniform(*pause_seconds),
                 fault=fault,
-                duration_seconds=dice.uniform(*duration_seconds),
-                target=dice.random(),
-                direction=dice.choice(list(Direction)),
-                byte_count=dice.randint(1, 400),
+                duration_seconds=random.uniform(*duration_seconds),
+                target=random.random(),
+                direction=random.choice(list(Direction)),
+                byte_count=random.randint(1, 400),
             )
-            for fault in dice.sample(faults, len(faults))
+            for fault in random.sample(faults, len(faults))
         ]
     return steps[:count]
 
 
 class Chaos:
-    """Applies a plan to a proxy; `counts` has the faults that took effect."""
+    """Applies a plan to a proxy; waits for a connection if a fault needs one."""
 
     def __init__(self, proxy: Proxy, steps: Sequence[Step]) -> None:
         self.counts: Counter[Fault] = Counter()
@@ -92,11 +93,10 @@ class Chaos:
             await proxy.accept()
         elif step.fault is Fault.CUT_ALL:
             proxy.cut_all()
-        elif proxy.connections:
+        else:
+            await until(lambda: bool(proxy.connections))
             connection = proxy.connections[int(step.target * len(proxy.connections))]
             await _apply_to(connection, step)
-        else:
-            return
         self.counts[step.fault] += 1
 
 

@@ -55,8 +55,8 @@ def run_proxy(name: str, folder: Path, nodes: tuple[int, int]) -> Iterator[int]:
     config.write_text(text)
     process = subprocess.Popen([path, *flags, str(config)])
     try:
-        give_up_at = time.monotonic() + MAX_WAIT_SECONDS
-        while process.poll() is None and time.monotonic() < give_up_at:
+        ends_at = time.monotonic() + MAX_WAIT_SECONDS
+        while process.poll() is None and time.monotonic() < ends_at:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.01)

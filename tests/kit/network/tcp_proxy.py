@@ -101,8 +101,8 @@ class Connection:
 
     def blackhole(self, *directions: Direction) -> None:
         """Drop all data, in both directions by default, and keep the sockets open."""
-        for way in directions or BOTH_DIRECTIONS:
-            self.pipe(way).is_blackholed = True
+        for direction in directions or BOTH_DIRECTIONS:
+            self.pipe(direction).is_blackholed = True
 
     def half_close(self, direction: Direction) -> None:
         """Send EOF in one direction; the other one stays open."""
@@ -113,13 +113,13 @@ class Connection:
 
     def delay(self, seconds: float, *directions: Direction) -> None:
         """Delay every chunk; 0 ends the delay."""
-        for way in directions or BOTH_DIRECTIONS:
-            self.pipe(way).delay_seconds = seconds
+        for direction in directions or BOTH_DIRECTIONS:
+            self.pipe(direction).delay_seconds = seconds
 
     def throttle(self, bytes_per_second: int, *directions: Direction) -> None:
         """Limit the byte rate; 0 is no limit."""
-        for way in directions or BOTH_DIRECTIONS:
-            self.pipe(way).bytes_per_second = bytes_per_second
+        for direction in directions or BOTH_DIRECTIONS:
+            self.pipe(direction).bytes_per_second = bytes_per_second
 
     async def forward(self) -> None:
         """Forward both directions until both have ended."""

@@ -40,10 +40,14 @@ class Workers:
 
     def until_logged(self, text: str, times: int = 1) -> None:
         """Wait until `times` lines of the log contain a text."""
-        give_up_at = time.monotonic() + MAX_WAIT_SECONDS
-        while sum(text in line for line in self.logged) < times:
-            assert time.monotonic() < give_up_at, self.logged
+        ends_at = time.monotonic() + MAX_WAIT_SECONDS
+        while self.count_logged(text) < times:
+            assert time.monotonic() < ends_at, self.logged
             time.sleep(0.01)
+
+    def count_logged(self, text: str) -> int:
+        """The number of log lines that contain a text."""
+        return sum(text in line for line in self.logged)
 
     @staticmethod
     def token(user: str = "ann", scopes: Iterable[Scope] = ALL_SCOPES) -> str:
