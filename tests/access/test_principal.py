@@ -122,12 +122,11 @@ def test_anonymous_principals_are_different_users() -> None:
 
 
 def test_publisher_narrowed_to_symbols_reaches_only_named_users() -> None:
-    def may_publish_to(user_id: str, **globs: tuple[str, ...]) -> bool:
-        return replace(principal(Scope.MARKET_PUBLISH), **globs).may_publish_to(user_id)
-
-    assert may_publish_to("bob")
-    assert not may_publish_to("bob", symbols=("*",))
-    assert may_publish_to("ann", symbols=())
-    assert may_publish_to("bob", symbols=("BTC*",), users=("b*",))
-    assert not may_publish_to("cid", users=("b*",))
-    assert may_publish_to("ann", users=())
+    ann = principal(Scope.MARKET_PUBLISH)
+    assert ann.may_publish_to("bob")
+    assert not replace(ann, symbols=("*",)).may_publish_to("bob")
+    assert replace(ann, symbols=()).may_publish_to("ann")
+    desk = replace(ann, symbols=("BTC*",), users=("b*",))
+    assert desk.may_publish_to("bob")
+    assert not replace(desk, symbols=None).may_publish_to("cid")
+    assert replace(desk, users=()).may_publish_to("ann")
