@@ -18,6 +18,8 @@ from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.demo import environ_without_settings
 from tests.kit.server.in_process import ALL_SCOPES, SECRET
 
+ROOT = Path(__file__).parent.parent.parent.parent
+
 
 @dataclass(slots=True)
 class Workers:
@@ -56,8 +58,13 @@ class Workers:
 
 
 @contextlib.contextmanager
-def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Workers]:
-    """Run `count` workers on a free port until the block ends.
+def workers(
+    count: int,
+    *flags: str,
+    environ: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
+) -> Iterator[Workers]:
+    """Run `count` workers on a free port, in a working directory, until the block ends.
 
     Without a `BROKER__URL` in the environment each worker has its own market.
     """
@@ -65,9 +72,8 @@ def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -
     process = subprocess.Popen(
         [
             *(
-                sys.executable,
-                "-m",
-                "server.cli" if shared else "tests.kit.server.unshared",
+                *(sys.executable, "-P", "-m"),
+                "floorcast" if shared else "tests.kit.server.unshared",
                 "serve",
             ),
             *("--port", "0", "--workers", str(count), *flags),
@@ -75,7 +81,13 @@ def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**environ_without_settings(), "FLOORCAST_AUTH__SECRET": SECRET, **(environ or {})},
+        cwd=folder,
+        env={
+            **environ_without_settings(),
+            "FLOORCAST_AUTH__SECRET": SECRET,
+            "PYTHONPATH": str(ROOT),
+            **(environ or {}),
+        },
     )
     assert process.stdout is not None
     assert process.stderr is not None
