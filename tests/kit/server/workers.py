@@ -62,9 +62,12 @@ def workers(
     count: int,
     *flags: str,
     environ: Mapping[str, str] | None = None,
-    folder: Path = ROOT,
+    checkout: Path = ROOT,
+    folder: Path | None = None,
 ) -> Iterator[Workers]:
-    """Run `count` workers on a free port, in a working directory, until the block ends.
+    """Run `count` workers on a free port until the block ends, from this or another checkout.
+
+    `folder` is the working directory, the checkout if None.
 
     Without a `BROKER__URL` in the environment each worker has its own market.
     """
@@ -73,7 +76,7 @@ def workers(
         [
             *(
                 *(sys.executable, "-P", "-m"),
-                "floorcast" if shared else "tests.kit.server.unshared",
+                "server.cli" if shared else "tests.kit.server.unshared",
                 "serve",
             ),
             *("--port", "0", "--workers", str(count), *flags),
@@ -81,11 +84,11 @@ def workers(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=folder,
+        cwd=folder or checkout,
         env={
             **environ_without_settings(),
             "FLOORCAST_AUTH__SECRET": SECRET,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(checkout),
             **(environ or {}),
         },
     )
