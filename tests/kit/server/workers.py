@@ -67,19 +67,15 @@ def workers(
 ) -> Iterator[Workers]:
     """Run `count` workers on a free port until the block ends, from this or another checkout.
 
-    `folder` is the working directory, the checkout if None.
-
-    Without a `BROKER__URL` in the environment each worker has its own market.
+    `folder` is the working directory, the checkout if None. Without a `BROKER__URL` in the
+    environment each worker has its own market.
     """
     shared = environ is not None and "FLOORCAST_BROKER__URL" in environ
     process = subprocess.Popen(
         [
-            *(
-                *(sys.executable, "-P", "-m"),
-                "server.cli" if shared else "tests.kit.server.unshared",
-                "serve",
-            ),
-            *("--port", "0", "--workers", str(count), *flags),
+            *(sys.executable, "-P", "-m"),
+            "server.cli" if shared else "tests.kit.server.unshared",
+            *("serve", "--port", "0", "--workers", str(count), *flags),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
