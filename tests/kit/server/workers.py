@@ -62,7 +62,7 @@ def workers(
     count: int,
     *flags: str,
     environ: Mapping[str, str] | None = None,
-    checkout: Path = ROOT,
+    checkout: Path | None = None,
     folder: Path | None = None,
 ) -> Iterator[Workers]:
     """Run `count` workers on a free port until the block ends, from this or another checkout.
@@ -80,11 +80,11 @@ def workers(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=folder or checkout,
+        cwd=folder or checkout or ROOT,
         env={
             **environ_without_settings(),
             "FLOORCAST_AUTH__SECRET": SECRET,
-            "PYTHONPATH": str(checkout),
+            "PYTHONPATH": str(checkout or ROOT),
             **(environ or {}),
         },
     )
