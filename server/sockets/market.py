@@ -65,6 +65,10 @@ class MarketNamespace(GuardedNamespace):
     async def detach_client(self, connection_id: str, *, deliberate: bool) -> None:
         await self._subscribing.remove_connection(connection_id)
 
+    async def end_forbidden(self, client: JoinedClient) -> Reply:
+        topics = await self._subscribing.end_forbidden(client.connection_id, client.principal)
+        return {"topics": topics} if topics else {}
+
     async def _subscribe(self, call: Call) -> Reply:
         request, principal = call.request, call.caller
         assert isinstance(request, Subscribe)

@@ -111,6 +111,10 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         """
         return False
 
+    async def end_forbidden(self, client: JoinedClient) -> Reply:
+        """End what a refreshed token no longer allows; returns fields for the reply."""
+        return {}
+
     def greeting_frames(self, client: JoinedClient) -> bytes:
         """The frames to send after the welcome of a joined or resumed client."""
         return b""
@@ -294,5 +298,9 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         request = call.request
         assert isinstance(request, RefreshToken)
         assert call.client is not None
-        principal = await self._context.refresh_token(call.client, request.token)
-        return {"ok": True, "expires_at": int(principal.expires_at * 1000)}
+        client = call.client
+        principal = await self._context.refresh_token(client, request.token)
+        ended: Reply = {}
+        if self._context.find_client(client.connection_id) is client:
+            ended = await self.end_forbidden(client)
+        return {"ok": True, "expires_at": int(principal.expires_at * 1000), **ended}

@@ -94,6 +94,11 @@ class SessionNamespace(GuardedNamespace):
         self._notifications.forget(connection_id)
         await self._sessions.remove_connection(connection_id, deliberate=deliberate)
 
+    async def end_forbidden(self, client: JoinedClient) -> Reply:
+        now_ms = int(self._context.clock.time() * 1000)
+        await self._sessions.end_forbidden(client.connection_id, client.principal, now_ms)
+        return {}
+
     def acknowledge(self, connection_id: str, ack_id: int) -> bool:
         return self._notifications.acknowledge(connection_id, ack_id)
 

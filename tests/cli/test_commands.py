@@ -13,8 +13,9 @@ SECRET = "a secret that is long enough for all of this"
 
 
 async def test_token_command_sets_the_claims(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = "--sub ann --org acme --scope market:read --symbols BTC* --sessions job:* --ttl 60"
-    assert main(["token", *flags.split()], {"FLOORCAST_AUTH__SECRET": SECRET}) == 0
+    flags = "--sub ann --org acme --scope market:read --ttl 60"
+    globs = "--symbols BTC* --sessions job:* --users desk-*"
+    assert main(["token", *flags.split(), *globs.split()], {"FLOORCAST_AUTH__SECRET": SECRET}) == 0
     token = capsys.readouterr().out.strip()
     clock = SystemClock()
     principal = await build_verifier(AccessConfig(secret=SECRET), clock).verify(token)
@@ -22,6 +23,7 @@ async def test_token_command_sets_the_claims(capsys: pytest.CaptureFixture[str])
     assert principal.scopes == {"market:read"}
     assert principal.symbols == ("BTC*",)
     assert principal.sessions == ("job:*",)
+    assert principal.users == ("desk-*",)
     assert 50 < principal.expires_at - clock.time() <= 60
 
 

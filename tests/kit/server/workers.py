@@ -56,8 +56,13 @@ class Workers:
 
 
 @contextlib.contextmanager
-def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Workers]:
-    """Run `count` workers on a free port until the block ends.
+def workers(
+    count: int,
+    *flags: str,
+    environ: Mapping[str, str] | None = None,
+    checkout: Path | None = None,
+) -> Iterator[Workers]:
+    """Run `count` workers on a free port until the block ends, from this or another checkout.
 
     Without a `BROKER__URL` in the environment each worker has its own market.
     """
@@ -75,6 +80,7 @@ def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=checkout,
         env={**environ_without_settings(), "FLOORCAST_AUTH__SECRET": SECRET, **(environ or {})},
     )
     assert process.stdout is not None

@@ -288,6 +288,22 @@ async def test_token_without_the_read_scope_is_refused() -> None:
             assert caught.value.code == "auth.forbidden"
 
 
+async def test_narrower_token_ends_a_stream_with_an_error() -> None:
+    async with running() as node:
+        tokens = [node.token(ttl_seconds=60)]
+        async with client_of(node, lambda: tokens[-1]) as client:
+            lost, kept = client.market.prices("A"), client.market.prices("B")
+            for symbol in ("A", "B"):
+                await node.server.publishing.publish(f"PRICE:{symbol}", PRICE)
+            await anext(lost), await anext(kept)
+            tokens.append(node.token(symbols=["B"]))
+            node.pass_time(31)
+            with pytest.raises(ForbiddenError, match="the token does not allow PRICE:A"):
+                await anext(lost)
+            await node.server.publishing.publish("PRICE:B", PRICE)
+            await anext(kept)
+
+
 async def test_too_many_topics_raise_limit_exceeded() -> None:
     async with running({"limits.topics_per_connection": 2}) as node, client_of(node) as client:
         with pytest.raises(LimitExceeded) as caught:

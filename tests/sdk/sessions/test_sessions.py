@@ -428,3 +428,15 @@ async def test_cancelled_join_leaves_no_task() -> None:
         await asyncio.wait([joining])
         await client.close()
         assert not {each for each in asyncio.all_tasks() if "session" in each.get_name()}
+
+
+async def test_narrower_token_ends_a_session_with_an_error() -> None:
+    async with running() as node:
+        tokens = [node.token(ttl_seconds=60)]
+        async with client_of(node, lambda: tokens[-1]) as client:
+            session = await client.session.join("s")
+            stream = session.messages()
+            tokens.append(node.token(sessions=["team:*"]))
+            node.pass_time(31)
+            with pytest.raises(ForbiddenError, match="the token no longer allows the session"):
+                await anext(stream)
