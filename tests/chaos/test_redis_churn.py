@@ -7,17 +7,15 @@ import os
 from collections.abc import AsyncIterator
 
 from server.core.errors import FloorcastError
-from tests.chaos.test_redis_faults import (
-    NOW_MS,
-    PAUSE_SECONDS,
-    RECOVERY_SECONDS,
-    TIMEOUT_SECONDS,
-)
+from tests.chaos.broker_rig import RECOVERY_SECONDS, TIMEOUT_SECONDS
+from tests.chaos.test_redis_faults import PAUSE_SECONDS
+from tests.kit.clock import START
 from tests.kit.redis.servers import redis_server
 from tests.kit.rigs.broker_cluster import BrokerCluster, BrokerNode
 
 ROUNDS = int(os.environ.get("FLOORCAST_FAULT_ROUNDS", "1"))
 CHURNING_COUNT = 20
+NOW_MS = int(START * 1000)
 _names = itertools.count(1)
 
 
