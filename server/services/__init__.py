@@ -5,6 +5,7 @@ from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.subscribing import SubscribingService
+from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
 from server.services.node_subscriptions import NodeSubscriptions, NodeSubscriptionsConfig
 from server.services.sessions.messages import SessionMessages
@@ -29,5 +30,6 @@ __all__ = [
     "Statistics",
     "SubscribingConfig",
     "SubscribingService",
+    "TopicSharesConfig",
     "TopicSubscriptions",
 ]
