@@ -14,9 +14,15 @@ from server.core.wire.packets import connect_packet
 from server.sockets import guards
 from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
-from server.sockets.pipeline import Call, Handler, Reply, Route, assemble
+from server.sockets.pipeline import AnyRoute, Call, Handler, Reply, Route, Routes, assemble
 from server.sockets.recovery import RemoteRecovery
-from server.transport import PROTOCOL_ERROR, SERVER_DISCONNECT, Accepted, Connection
+from server.transport import (
+    PROTOCOL_ERROR,
+    SERVER_DISCONNECT,
+    Accepted,
+    Connection,
+    NamespaceHandler,
+)
 
 # After these reasons a connection cannot be resumed; all others are connection losses.
 _CLIENT_DISCONNECT = socketio.AsyncServer.reason.CLIENT_DISCONNECT
@@ -24,7 +30,7 @@ _FINAL_REASONS = frozenset((_CLIENT_DISCONNECT, SERVER_DISCONNECT, PROTOCOL_ERRO
 _RETRY_SECONDS = 0.1
 
 
-class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
+class GuardedNamespace(NamespaceHandler):
     """A python-socketio namespace with an explicit routing table.
 
     Clients can call only the events in the table, never a method by its name. Subclasses override
@@ -36,7 +42,7 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         namespace: str,
         context: NamespaceContext,
         tickets: ResumeTickets,
-        routes: dict[str, Route],
+        routes: Routes,
         *,
         anonymous_allowed: bool,
         remote_recovery: RemoteRecovery | None = None,
@@ -48,10 +54,11 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         self._remote_recovery = remote_recovery
         # Resumed connections.
         self.recovered = 0
-        self._routes = {
+        self._routes: dict[str, AnyRoute] = {
             "refresh_token": Route(RefreshToken, self._refresh_token),
             **routes,
         }
+        self._connect_route: AnyRoute = Route(ConnectAuth, self._connect)
         clock = context.clock
         self._call: Handler = assemble(
             [
@@ -64,7 +71,7 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
                     grace_seconds=context.config.expiry_grace_seconds,
                 ),
                 guards.rate_limit(context.event_limits, clock, context.refusals),
-                guards.validation(self._routes, Route(ConnectAuth, self._connect)),
+                guards.validation(self._routes, self._connect_route),
             ],
             self._handle,
         )
@@ -130,22 +137,20 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         if self._remote_recovery is not None:
             await self._remote_recovery.release_idle()
 
-    def acknowledge(self, connection_id: str, ack_id: int) -> bool:
-        """Handle an ACK packet; returns False if no event has this ack id."""
-        return False
+    def echoes(self, event: str) -> bool:
+        route = self._routes.get(event)
+        return route is not None and route.echoed
 
     def authorize(self, principal: Principal, auth: ConnectAuth) -> str | None:
         """Authorize a connect request; returns the session to join, None if there is none."""
         return None
 
     async def _handle(self, call: Call) -> Reply:
-        if call.is_connect:
-            return await self._connect(call)
-        return await self._routes[call.event].handle(call)
+        route = self._connect_route if call.is_connect else self._routes[call.event]
+        return await route.handle(call, call.request)
 
-    async def _connect(self, call: Call) -> Reply:
-        principal, auth = call.caller, call.request
-        assert isinstance(auth, ConnectAuth)
+    async def _connect(self, call: Call, auth: ConnectAuth) -> Reply:
+        principal = call.caller
         session_id = self.authorize(principal, auth)
         numbered = auth.recovery and self._tickets.window_seconds > 0 and not principal.anonymous
         link = call.link
@@ -294,9 +299,7 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         if ticket is not None and self._remote_recovery is not None:
             self._remote_recovery.forget(ticket)
 
-    async def _refresh_token(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, RefreshToken)
+    async def _refresh_token(self, call: Call, request: RefreshToken) -> Reply:
         assert call.client is not None
         client = call.client
         principal = await self._context.refresh_token(client, request.token)

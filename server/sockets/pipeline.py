@@ -1,8 +1,8 @@
 """Runs every connect and event through a list of guards around a handler."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -11,6 +11,7 @@ from server.sockets.clients import JoinedClient
 from server.transport import Connection
 
 Reply = dict[str, Any]
+Request = TypeVar("Request", bound=BaseModel)
 
 
 @dataclass(slots=True)
@@ -43,11 +44,18 @@ Guard = Callable[[Call, Handler], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """A client event: the model of its payload, and its handler."""
+class Route(Generic[Request]):
+    """A client event: the model of its payload, and its handler, which gets the valid payload."""
 
-    model: type[BaseModel]
-    handle: Handler
+    model: type[Request]
+    handle: Callable[[Call, Request], Awaitable[Reply]]
+    # Whether its sender also receives it: the ack and the event then share one write.
+    echoed: bool = False
+
+
+# Each handler gets only what its own model has validated.
+AnyRoute = Route[Any]
+Routes = Mapping[str, AnyRoute]
 
 
 def assemble(guards: Sequence[Guard], handler: Handler) -> Handler:
