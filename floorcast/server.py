@@ -5,7 +5,7 @@ from floorcast.extras import require_server
 require_server()
 
 from client_sdk.contract import ErrorCode, Scope
-from server.access import ConfigurationError, Principal
+from server.access import AuthorizationRule, ConfigurationError, Principal, authorize
 from server.app import SERVER, Server, create_app
 from server.core.errors import (
     AccessError,
@@ -16,24 +16,32 @@ from server.core.errors import (
 from server.core.log.entries import Position
 from server.ports import Clock, Feed, FeedOptions, Publishing
 from server.settings import Settings, load_settings
+from server.sockets import Call, Guard, Handler, Reply, Route
 
 __all__ = [
     "SERVER",
     "AccessError",
+    "AuthorizationRule",
+    "Call",
     "Clock",
     "ConfigurationError",
     "ErrorCode",
     "Feed",
     "FeedOptions",
     "FloorcastError",
+    "Guard",
+    "Handler",
     "LimitError",
     "Position",
     "Principal",
     "Publishing",
+    "Reply",
     "RequestError",
+    "Route",
     "Scope",
     "Server",
     "Settings",
+    "authorize",
     "create_app",
     "load_settings",
 ]

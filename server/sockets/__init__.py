@@ -1,16 +1,24 @@
 """Socket.IO namespaces, and the pipeline of guards in front of their handlers."""
 
 from server.sockets.context import NamespaceContext, SocketsConfig
+from server.sockets.guards import Verifier
 from server.sockets.market import MarketNamespace
 from server.sockets.namespace import GuardedNamespace
+from server.sockets.pipeline import Call, Guard, Handler, Reply, Route
 from server.sockets.recovery import RemoteRecovery
 from server.sockets.session import SessionNamespace
 
 __all__ = [
+    "Call",
+    "Guard",
     "GuardedNamespace",
+    "Handler",
     "MarketNamespace",
     "NamespaceContext",
     "RemoteRecovery",
+    "Reply",
+    "Route",
     "SessionNamespace",
     "SocketsConfig",
+    "Verifier",
 ]

@@ -72,6 +72,7 @@ class GuardedNamespace(NamespaceHandler):
                 ),
                 guards.rate_limit(context.event_limits, clock, context.refusals),
                 guards.validation(self._routes, self._connect_route),
+                *map(guards.application, context.guards),
             ],
             self._handle,
         )

@@ -1,6 +1,6 @@
 """Runs every connect and event through a list of guards around a handler."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -40,7 +40,7 @@ class Call:
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
-Guard = Callable[[Call, Handler], Awaitable[Reply]]
+Guard = Callable[[Call, Handler], Coroutine[Any, Any, Reply]]
 
 
 @dataclass(frozen=True, slots=True)
