@@ -7,6 +7,7 @@ import socketio
 
 from client_sdk.contract import ConnectAuth, RefreshToken
 from server.access import Principal
+from server.core.disconnects import DisconnectReason
 from server.core.errors import LimitError
 from server.core.recovery.tickets import ResumeTicket, ResumeTickets
 from server.core.wire.frames import text_frame
@@ -16,11 +17,8 @@ from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
 from server.sockets.pipeline import Call, Handler, Reply, Route, assemble
 from server.sockets.recovery import RemoteRecovery
-from server.transport import PROTOCOL_ERROR, SERVER_DISCONNECT, Accepted, Connection
+from server.transport import Accepted, Connection
 
-# After these reasons a connection cannot be resumed; all others are connection losses.
-_CLIENT_DISCONNECT = socketio.AsyncServer.reason.CLIENT_DISCONNECT
-_FINAL_REASONS = frozenset((_CLIENT_DISCONNECT, SERVER_DISCONNECT, PROTOCOL_ERROR))
 _RETRY_SECONDS = 0.1
 
 
@@ -265,14 +263,12 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     def _connect_frame(self, connection_id: str, pid: str | None) -> bytes:
         return text_frame(connect_packet(self.namespace, connection_id, pid))
 
-    async def _on_disconnect(self, connection_id: str, reason: str) -> None:
+    async def _on_disconnect(self, connection_id: str, reason: DisconnectReason) -> None:
         self._context.remove_client(connection_id)
         now = self._context.clock.monotonic()
-        if reason in _FINAL_REASONS or not self._tickets.park(connection_id, now):
+        if not reason.resumable or not self._tickets.park(connection_id, now):
             self._forget_ticket(connection_id)
-            await self.detach_client(
-                connection_id, deliberate=reason in (_CLIENT_DISCONNECT, SERVER_DISCONNECT)
-            )
+            await self.detach_client(connection_id, deliberate=not reason.reconnect)
             return
         self.park_client(connection_id)
         await self._evict_surplus()
