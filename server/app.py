@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from client_sdk.contract import MARKET_NAMESPACE, ErrorCode
+from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE, ErrorCode
 from server.access import ConfigurationError, build_verifier
 from server.brokers import (
     BrokerError,
@@ -56,13 +56,15 @@ from server.ports import Broker, Clock, Feed, Handover, NoticeStore, PresenceMan
 from server.services import (
     ClientPublishing,
     FeedPublisher,
+    MarketRecovery,
     NodeSubscriptions,
     Notifications,
     Publisher,
     PublishingService,
+    Recovery,
     SessionMessages,
+    SessionRecovery,
     SessionsService,
-    StateTransfer,
     Statistics,
     SubscribingService,
     TopicSubscriptions,
@@ -72,7 +74,6 @@ from server.sockets import (
     GuardedNamespace,
     MarketNamespace,
     NamespaceContext,
-    RemoteRecovery,
     SessionNamespace,
 )
 from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, RefusalLog, SocketServer
@@ -165,11 +166,13 @@ class Server:
         config = subscribing_config(settings)
         topics = TopicSubscriptions(config, node_subscriptions, self.freshness)
         subscribing = SubscribingService(config, topics, self.subscriptions, self.hub)
-        transfer = StateTransfer(config, topics, self.subscriptions, self.hub)
         self.market_tickets = resume_tickets(settings, self.handover.node)
         self.session_tickets = resume_tickets(settings)
-        self.remote_recovery = RemoteRecovery(
-            MARKET_NAMESPACE, self.context, self.market_tickets, transfer, self.handover
+        self.recovery = Recovery(self.handover, clock, self.context.abort_half_open)
+        self.recovery.add_namespace(
+            MARKET_NAMESPACE,
+            self.market_tickets,
+            MarketRecovery(config, topics, subscribing, self.subscriptions, self.hub),
         )
         client_publishing = ClientPublishing(self.publishing)
         self.sessions = SessionsService(
@@ -196,16 +199,15 @@ class Server:
             clock,
             message_bytes=limits.message_bytes or NO_LIMIT,
         )
+        self.recovery.add_namespace(
+            SESSION_NAMESPACE,
+            self.session_tickets,
+            SessionRecovery(self.sessions, self.notifications, self.hub),
+        )
         self.namespaces: tuple[GuardedNamespace, ...] = (
-            MarketNamespace(
-                self.context,
-                self.market_tickets,
-                self.remote_recovery,
-                subscribing,
-                client_publishing,
-            ),
+            MarketNamespace(self.context, self.recovery, subscribing, client_publishing),
             SessionNamespace(
-                self.context, self.session_tickets, self.sessions, messages, self.notifications
+                self.context, self.recovery, self.sessions, messages, self.notifications
             ),
         )
         for namespace in self.namespaces:
@@ -240,7 +242,7 @@ class Server:
             )
             await self.presence.start(self.sessions.local_presence.handle_event)
             await self.notifications.store.start(self.notifications.deliver)
-            await self.handover.start(self.remote_recovery.export)
+            await self.recovery.start()
         except BrokerError as error:
             await self.broker.stop()
             raise ConfigurationError(f"broker.url: {error}") from None
@@ -261,8 +263,7 @@ class Server:
         await asyncio.wait(tasks)
         await self.publisher.stop()
         await self.sockets.close_all(_DRAINING)
-        await self.remote_recovery.stop()
-        await self.handover.stop(self.remote_recovery.export_all)
+        await self.recovery.stop()
         await self.notifications.store.stop()
         await self.presence.stop()
         await self.broker.stop()
@@ -334,8 +335,7 @@ class Server:
     async def _sweep(self) -> None:
         """Run the timers that await the broker; a task of its own, so that no ping is delayed."""
         await self.sessions.sweep()
-        for namespace in self.namespaces:
-            await namespace.sweep()
+        await self.recovery.sweep()
 
 
 def _open_broker(

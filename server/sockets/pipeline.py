@@ -8,9 +8,11 @@ from pydantic import BaseModel
 
 from server.access import Principal
 from server.sockets.clients import JoinedClient
-from server.transport import Connection
+from server.transport import Accepted, Connection
 
 Reply = dict[str, Any]
+# An accepted connect, or the reply to an event.
+Result = Accepted | Reply
 
 
 @dataclass(slots=True)
@@ -38,8 +40,8 @@ class Call:
         return self.principal
 
 
-Handler = Callable[[Call], Awaitable[Reply]]
-Guard = Callable[[Call, Handler], Awaitable[Reply]]
+Handler = Callable[[Call], Awaitable[Result]]
+Guard = Callable[[Call, Handler], Awaitable[Result]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def assemble(guards: Sequence[Guard], handler: Handler) -> Handler:
 
 
 def _wrap(guard: Guard, inner: Handler) -> Handler:
-    def call(call: Call) -> Awaitable[Reply]:
+    def call(call: Call) -> Awaitable[Result]:
         return guard(call, inner)
 
     return call

@@ -77,13 +77,13 @@ class Connection:
         "clogged",
         "closed",
         "deflates",
+        "fetched_namespaces",
         "lease",
         "offset_namespaces",
         "refusal",
         "request",
         "sid",
         "sids",
-        "tried_remote_recovery",
         "upgrading",
         "write",
     )
@@ -106,8 +106,8 @@ class Connection:
         self.sids: dict[str, str | None] = {}
         # Connection state recovery: the namespaces whose events carry an offset.
         self.offset_namespaces: tuple[str, ...] = ()
-        # Other nodes are asked for the client's parked state at most once.
-        self.tried_remote_recovery = False
+        # The namespaces for which other nodes were asked for the client's parked state.
+        self.fetched_namespaces: tuple[str, ...] = ()
         self.closed = False
         self.upgrading = False
         self.deflates = False

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from client_sdk.contract import (
     INTERVALS_MS,
     ErrorCode,
-    Scope,
     SubscriptionStatus,
 )
 from server.access import Principal
@@ -60,33 +59,6 @@ class SubscribingService:
         """Register a connection; if `numbered`, its events carry offsets for recovery."""
         self._subscriptions.add_connection(connection_id, principal.org, principal.user_id)
         self._hub.attach(connection_id, link, numbered=numbered)
-
-    def park(self, connection_id: str) -> None:
-        """Keep the subscriptions of a disconnected connection until it resumes."""
-        self._subscriptions.park(connection_id)
-        self._hub.park(connection_id)
-
-    def resume(
-        self,
-        connection_id: str,
-        principal: Principal,
-        link: Link,
-        offset: str | None,
-        first_frames: bytes = b"",
-    ) -> bool:
-        """Resume a parked connection on a new link and send what it missed.
-
-        Returns False, and sends nothing, if missed messages are lost or if the new token no
-        longer allows one of its topics.
-        """
-        for subscription in self._subscriptions.of_connection(connection_id):
-            allowed = principal.allows(Scope.MARKET_READ)
-            if not allowed or not can_read(principal, subscription.topic):
-                return False
-        if not self._hub.resume(connection_id, link, offset, first_frames):
-            return False
-        self._subscriptions.resume(connection_id)
-        return True
 
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection with its subscriptions."""
