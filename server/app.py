@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -76,12 +77,14 @@ from server.sockets import (
     NamespaceContext,
     SessionNamespace,
 )
+from server.tasks import TaskOwner, cancel_and_wait
 from server.transport import MAX_REFUSED, SOCKET_PATH, Admission, RefusalLog, SocketServer
 from server.web import add_console, add_health
 
 logger = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.05
+_FEED_TASK = "floorcast-feed"
 
 
 class SystemClock:
@@ -105,14 +108,16 @@ class Server:
         self.feed = feed
         self._runs_feed = run_feed
         self._feed_task: asyncio.Task[None] | None = None
+        # Whether it has started and does not drain.
         self.ready = False
         self._broker_down_at: float | None = None
         limits = settings.limits
         access = access_config(settings)
         self.registry = ConnectionManager()
         self.counters = Counters()
+        self.tasks = TaskOwner(self.counters)
         self.broker, self.presence, notice_store, self.handover, shared_limits = _open_broker(
-            settings, clock, self.counters
+            settings, clock, self.counters, self.tasks
         )
         self.connection_limits = ConnectionLimits(
             total=limits.connections,
@@ -141,7 +146,7 @@ class Server:
         )
         self.freshness = Freshness(freshness_config(settings), self.hub, clock)
         self.publishing = PublishingService(publishing_config(settings), self.broker, clock)
-        self.publisher = Publisher(self.publishing)
+        self.publisher = Publisher(self.publishing, self.tasks)
         self.refusals = RefusalLog(clock)
         self.context = NamespaceContext(
             sockets_config(settings),
@@ -224,6 +229,14 @@ class Server:
             shared_limits,
         )
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether new clients are welcome: all tasks but the feed's run, and it does not drain.
+
+        Sessions and other publishers do not depend on the feed.
+        """
+        return self.ready and self.tasks.failing <= {_FEED_TASK}
+
     def tick(self) -> None:
         """Run all timers that are due: pings, token expiry, freshness, delivery and notices."""
         self.sockets.eio.tick()
@@ -247,10 +260,9 @@ class Server:
             await self.broker.stop()
             raise ConfigurationError(f"broker.url: {error}") from None
         await self.publisher.start()
-        create_task = asyncio.get_running_loop().create_task
-        tasks = [
-            create_task(self._repeat(self._tick), name="floorcast-tick"),
-            create_task(self._repeat(self._sweep), name="floorcast-sweep"),
+        timers = [
+            self.tasks.keep(partial(self._repeat, self._tick), "floorcast-tick"),
+            self.tasks.keep(partial(self._repeat, self._sweep), "floorcast-sweep"),
         ]
         if self._runs_feed:
             self.start_feed()
@@ -258,9 +270,7 @@ class Server:
         yield
         self.ready = False
         await self.stop_feed()
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await cancel_and_wait(*timers)
         await self.publisher.stop()
         await self.sockets.close_all(_DRAINING)
         await self.recovery.stop()
@@ -281,15 +291,14 @@ class Server:
     def start_feed(self) -> None:
         """Start the feed; a no-op if there is none or if it is running."""
         if self.feed is not None and self._feed_task is None:
-            self._feed_task = asyncio.get_running_loop().create_task(
-                self._run_feed(self.feed), name="floorcast-feed"
+            self._feed_task = self.tasks.keep(
+                partial(self._run_feed, self.feed), _FEED_TASK, may_end=True
             )
 
     async def stop_feed(self) -> None:
         """Stop the feed; it publishes nothing after this returns."""
         if self._feed_task is not None:
-            self._feed_task.cancel()
-            await asyncio.wait([self._feed_task])
+            await cancel_and_wait(self._feed_task)
 
     async def drain(self, seconds: float) -> None:
         """Disconnect all clients within this time, at random moments to spread reconnects."""
@@ -309,12 +318,8 @@ class Server:
         await self.sockets.close_all(_DRAINING)
 
     async def _run_feed(self, feed: Feed) -> None:
-        try:
-            await feed.run(FeedPublisher(self.publishing))
-            logger.info("feed ended")
-        except Exception:
-            # Sessions and other publishers do not depend on the feed: keep serving.
-            logger.exception("feed failed")
+        await feed.run(FeedPublisher(self.publishing))
+        logger.info("feed ended")
 
     async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
         failures: set[type[Exception]] = set()
@@ -324,6 +329,7 @@ class Server:
             except Exception as failure:
                 # Pings, slow consumers and expiry depend on ticks: keep going. Logged once for each
                 # type of failure, which may repeat at every tick.
+                self.counters.add("tasks.failed")
                 if type(failure) not in failures:
                     failures.add(type(failure))
                     logger.exception("tick failed")
@@ -339,7 +345,7 @@ class Server:
 
 
 def _open_broker(
-    settings: Settings, clock: Clock, counters: Counters
+    settings: Settings, clock: Clock, counters: Counters, tasks: TaskOwner
 ) -> tuple[Broker, PresenceManager, NoticeStore, Handover, SharedLimits | None]:
     rules, pending_notices = session_rules(settings), notices(settings)
     if settings.broker.url.in_memory:
@@ -351,7 +357,7 @@ def _open_broker(
             None,
         )
     config = redis_config(settings)
-    broker = RedisBroker(clock, counters, config)
+    broker = RedisBroker(clock, counters, config, tasks)
     keep_seconds = settings.session.notice_seconds
     presence = RedisPresence(clock, config, rules, broker)
     shared_limits = None
@@ -405,7 +411,7 @@ def create_app(
     app[SERVER] = server
     app.cleanup_ctx.append(contextlib.asynccontextmanager(server.run))
     server.sockets.attach(app, SOCKET_PATH)
-    add_health(app, is_ready=lambda: server.ready)
+    add_health(app, is_ready=lambda: server.is_ready)
     if console_token is not None:
         add_console(app, token=console_token)
     return app

@@ -49,6 +49,10 @@ class MarketNamespace(GuardedNamespace):
             client.connection_id, client.principal, client.link, numbered=numbered
         )
 
+    async def end_forbidden(self, client: JoinedClient) -> Reply:
+        topics = await self._subscribing.end_forbidden(client.connection_id, client.principal)
+        return {"topics": topics} if topics else {}
+
     async def _subscribe(self, call: Call) -> Reply:
         request, principal = call.request, call.caller
         assert isinstance(request, Subscribe)

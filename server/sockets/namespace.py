@@ -87,6 +87,10 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         """The first frames of a joined or resumed client: the welcome, and what follows it."""
         return self._context.welcome_frame(client, session_id)
 
+    async def end_forbidden(self, client: JoinedClient) -> Reply:
+        """End what a refreshed token no longer allows; returns fields for the reply."""
+        return {}
+
     def acknowledge(self, connection_id: str, ack_id: int) -> bool:
         """Handle an ACK packet; returns False if no event has this ack id."""
         return False
@@ -197,5 +201,9 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         request = call.request
         assert isinstance(request, RefreshToken)
         assert call.client is not None
-        principal = await self._context.refresh_token(call.client, request.token)
-        return {"ok": True, "expires_at": int(principal.expires_at * 1000)}
+        client = call.client
+        principal = await self._context.refresh_token(client, request.token)
+        ended: Reply = {}
+        if self._context.find_client(client.connection_id) is client:
+            ended = await self.end_forbidden(client)
+        return {"ok": True, "expires_at": int(principal.expires_at * 1000), **ended}

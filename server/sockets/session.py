@@ -73,6 +73,11 @@ class SessionNamespace(GuardedNamespace):
         welcome = super().greeting_frames(client, session_id)
         return welcome + self._notifications.pending_frames(connection_id, org, user_id)
 
+    async def end_forbidden(self, client: JoinedClient) -> Reply:
+        now_ms = int(self._context.clock.time() * 1000)
+        await self._sessions.end_forbidden(client.connection_id, client.principal, now_ms)
+        return {}
+
     def acknowledge(self, connection_id: str, ack_id: int) -> bool:
         return self._notifications.acknowledge(connection_id, ack_id)
 

@@ -21,7 +21,7 @@ from server.ports import Clock
 from server.transport.admission import Admission
 from server.transport.config import TransportConfig
 from server.transport.connection import ClientRequest, Connection
-from server.transport.origins import OriginPolicy
+from server.transport.origins import OriginPolicy, is_loopback
 from server.transport.polling import OverlappingPoll, PollingCarrier
 from server.transport.proxies import TrustedProxies
 from server.transport.refusals import RefusalLog
@@ -106,7 +106,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         trusted = self._proxies.trusts(peer)
         scheme = (request.headers.get("X-Forwarded-Proto") if trusted else None) or request.scheme
         host = (request.headers.get("X-Forwarded-Host") if trusted else None) or request.host
-        if not self._origins.allows(origin, scheme=scheme, host=host):
+        # A trusted proxy forwards the name that its own client asked for.
+        loopback = not trusted and is_loopback(peer)
+        if not self._origins.allows(origin, scheme=scheme, host=host, loopback=loopback):
             reason = f"server.origins does not allow {str(origin)[:_MAX_ORIGIN_LENGTH]!r}"
             self.refusals.record("origin", reason, self._client_ip(request))
             return _refuse(_FORBIDDEN, status=403)

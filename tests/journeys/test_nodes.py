@@ -55,8 +55,8 @@ async def test_user_on_two_nodes_is_one_participant(
         phone = await SessionClient.connect(one, "bob", "room")
         await ann.next("user_joined")
         desk = await SessionClient.connect(two, "bob", "room")
-        who = await ann.call("participants", session_id="room")
-        assert [(each["user_id"], each["connections"]) for each in who["participants"]] == [
+        reply = await ann.call("participants", session_id="room")
+        assert [(each["user_id"], each["connections"]) for each in reply["participants"]] == [
             ("ann", 1),
             ("bob", 2),
         ]

@@ -296,6 +296,21 @@ async def test_moderator_kicks_every_device_and_closes_a_session() -> None:
         await disconnect_all(node, chair, phone, desk)
 
 
+async def test_moderator_is_bound_to_the_sessions_of_the_token() -> None:
+    async with running() as node:
+        bob = await SessionClient.connect(node, "bob", "room")
+        elsewhere = await SessionClient.connect(
+            node, "chair", scopes=MODERATOR, sessions=["team:*"]
+        )
+        outsider = await SessionClient.connect(node, "mod", scopes=[Scope.SESSION_MODERATE])
+        for chair in (elsewhere, outsider):
+            for event, more in (("kick", {"user_id": "bob"}), ("close", {})):
+                reply = await chair.call(event, session_id="room", **more)
+                assert reply["error"]["code"] == "auth.forbidden"
+        assert await bob.pending_events() == []
+        await disconnect_all(node, bob, elsewhere, outsider)
+
+
 async def test_leaving_member_gets_earlier_messages_first() -> None:
     async with running() as node:
         chair = await SessionClient.connect(node, "chair", "room", scopes=MODERATOR)

@@ -234,6 +234,13 @@ def failed_start(*flags: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+def test_workers_ignore_packages_in_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server" / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    with workers(2, folder=tmp_path) as cluster:
+        assert cluster.url, cluster.logged
+
+
 def test_workers_need_a_shared_broker() -> None:
     done = failed_start("--port", "0", "--workers", "2")
     assert done.returncode == 2

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from client_sdk.contract import INTERVALS_MS, Scope
+from client_sdk.contract import INTERVALS_MS
 from server.access import Principal
 from server.core.errors import FloorcastError
 from server.core.log.entries import Position
@@ -12,12 +12,8 @@ from server.core.recovery.connection_state import ConnectionState, SubscriptionS
 from server.core.recovery.tickets import Owner
 from server.delivery import ExportedSubscription, Hub
 from server.delivery.channel import Channel
-from server.services.market.subscribing import SubscribingService
-from server.services.market.topic_subscriptions import (
-    SubscribingConfig,
-    TopicSubscriptions,
-    can_read,
-)
+from server.services.market.subscribing import SubscribingService, may_subscribe
+from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
 from server.services.recovery import ResumingClient
 
 OpenedTopics = list[tuple[SubscriptionState, Topic, Channel]]
@@ -51,8 +47,7 @@ class MarketRecovery:
 
     def resume(self, connection_id: str, client: ResumingClient, first_frames: bytes) -> bool:
         for subscription in self._subscriptions.of_connection(connection_id):
-            allowed = client.principal.allows(Scope.MARKET_READ)
-            if not allowed or not can_read(client.principal, subscription.topic):
+            if not may_subscribe(client.principal, subscription.topic):
                 return False
         if not self._hub.resume(connection_id, client.link, client.offset, first_frames):
             return False

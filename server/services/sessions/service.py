@@ -142,17 +142,26 @@ class SessionsService:
 
     async def kick(self, principal: Principal, session_id: str, user_id: str) -> Reply:
         """Remove a user from a session, on every device; needs the `session:moderate` scope."""
-        principal.require(Scope.SESSION_MODERATE)
+        self._authorize_moderation(principal, session_id)
         connections = await self._presence.kick((principal.org, session_id), user_id)
         await self._release_idle()
         return {"ok": True, "connections": connections}
 
     async def close(self, principal: Principal, session_id: str) -> Reply:
         """Close a session for all members; needs the `session:moderate` scope."""
-        principal.require(Scope.SESSION_MODERATE)
+        self._authorize_moderation(principal, session_id)
         connections = await self._presence.close((principal.org, session_id))
         await self._release_idle()
         return {"ok": True, "connections": connections}
+
+    async def end_forbidden(self, connection_id: str, principal: Principal, ts_ms: int) -> None:
+        """End the memberships of a connection that its refreshed token no longer allows."""
+        for key in self.memberships.of_connection(connection_id):
+            try:
+                self.authorize(principal, key[1])
+            except AccessError:
+                self.local_presence.end_forbidden(connection_id, principal.user_id, key, ts_ms)
+        await self._release_idle()
 
     async def participants(self, principal: Principal, session_id: str) -> Reply:
         """The participants of a session; none if the session does not exist."""
@@ -181,6 +190,10 @@ class SessionsService:
             await self._broker.forget(session_channel(*key))
 
     # --- internal
+
+    def _authorize_moderation(self, principal: Principal, session_id: str) -> None:
+        principal.require(Scope.SESSION_MODERATE)
+        self.authorize(principal, session_id)
 
     async def _join(
         self,

@@ -50,6 +50,7 @@ class RunningServer:
         org: str = "default",
         symbols: list[str] | None = None,
         sessions: list[str] | None = None,
+        users: list[str] | None = None,
         audience: str = "floorcast",
         secret: str = SECRET,
     ) -> str:
@@ -64,6 +65,7 @@ class RunningServer:
             audience=audience,
             symbols=symbols,
             sessions=sessions,
+            users=users,
         )
 
     def pass_time(self, seconds: float) -> None:

@@ -4,7 +4,7 @@ import argparse
 
 import uvloop
 
-from benchmarks.crowd import SECRET
+from benchmarks.client_pool import SECRET
 from benchmarks.lines import reply
 from benchmarks.peers.control import serve_commands
 from client_sdk.contract import Scope
