@@ -158,13 +158,6 @@ class Server:
             refusals=self.refusals,
             clock=clock,
         )
-        self.sockets = SocketServer(
-            config=transport_config(settings),
-            admission=self.admission,
-            offsets=self.offsets,
-            refusals=self.refusals,
-            clock=clock,
-        )
         node_subscriptions = NodeSubscriptions(
             node_subscriptions_config(settings), self.broker, self.hub, clock
         )
@@ -215,8 +208,14 @@ class Server:
                 self.context, self.recovery, self.sessions, messages, self.notifications
             ),
         )
-        for namespace in self.namespaces:
-            self.sockets.register_namespace(namespace)
+        self.sockets = SocketServer(
+            self.namespaces,
+            config=transport_config(settings),
+            admission=self.admission,
+            offsets=self.offsets,
+            refusals=self.refusals,
+            clock=clock,
+        )
         self.statistics = Statistics(
             self.registry,
             self.counters,
