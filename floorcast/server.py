@@ -16,11 +16,12 @@ from server.core.errors import (
 from server.core.log.entries import Position
 from server.ports import Clock, Feed, FeedOptions, Publishing
 from server.settings import Settings, load_settings
-from server.sockets import Call, Guard, Handler, Reply, Route
+from server.sockets import ApplicationGuard, Call, Proceed, Reply, Route
 
 __all__ = [
     "SERVER",
     "AccessError",
+    "ApplicationGuard",
     "AuthorizationRule",
     "Call",
     "Clock",
@@ -29,11 +30,10 @@ __all__ = [
     "Feed",
     "FeedOptions",
     "FloorcastError",
-    "Guard",
-    "Handler",
     "LimitError",
     "Position",
     "Principal",
+    "Proceed",
     "Publishing",
     "Reply",
     "RequestError",

@@ -18,6 +18,7 @@ from server.building import (
     build_delivery,
     build_market,
     build_namespaces,
+    build_recovery,
     build_sessions,
     build_sockets,
     build_statistics,
@@ -31,7 +32,7 @@ from server.feeds import FeedError, open_feed
 from server.ports import Clock, Feed
 from server.services import FeedPublisher, Publisher
 from server.settings import Settings
-from server.sockets import Guard
+from server.sockets import ApplicationGuard
 from server.tasks import TaskOwner, cancel_and_wait
 from server.transport import SOCKET_PATH
 from server.web import add_console, add_health
@@ -74,13 +75,18 @@ class Server:
             settings, clock, counters, self.backend.shared_limits, extensions
         )
         self.delivery = build_delivery(settings, clock, counters, self.backend)
-        parts = (settings, clock, self.backend, self.delivery, self.clients)
-        self.market = build_market(*parts, extensions.authorize)
-        self.sessions = build_sessions(*parts, extensions.authorize)
-        self.namespaces = build_namespaces(self.clients, self.market, self.sessions)
+        parts = (settings, clock, self.backend, self.delivery)
+        rule = extensions.authorize
+        self.market = build_market(*parts, rule)
+        self.sessions = build_sessions(*parts, self.clients, rule)
+        services = (self.market, self.sessions)
+        self.recovery = build_recovery(clock, self.backend, self.clients, *services)
+        self.namespaces = build_namespaces(self.clients, self.recovery, *services)
         self.sockets = build_sockets(settings, clock, self.clients, self.delivery, self.namespaces)
         self.publisher = Publisher(self.market.publishing, self.tasks)
-        self.statistics = build_statistics(counters, *parts[2:], self.market, self.sessions)
+        self.statistics = build_statistics(
+            counters, self.backend, self.delivery, self.clients, *services
+        )
         # Whether it has started and does not drain.
         self.ready = False
         self._runs_feed = run_feed
@@ -113,7 +119,7 @@ class Server:
             )
             await self.backend.presence.start(self.sessions.service.local_presence.handle_event)
             await self.backend.notices.start(self.sessions.notifications.deliver)
-            await self.backend.handover.start(self.market.remote_recovery.export)
+            await self.recovery.start()
         except BrokerError as error:
             await self.backend.broker.stop()
             raise ConfigurationError(f"broker.url: {error}") from None
@@ -131,8 +137,7 @@ class Server:
         await cancel_and_wait(*timers)
         await self.publisher.stop()
         await self.sockets.close_all(_DRAINING)
-        await self.market.remote_recovery.stop()
-        await self.backend.handover.stop(self.market.remote_recovery.export_all)
+        await self.recovery.stop()
         await self.backend.notices.stop()
         await self.backend.presence.stop()
         await self.backend.broker.stop()
@@ -200,8 +205,7 @@ class Server:
     async def _sweep(self) -> None:
         """Run the timers that await the broker; a task of its own, so that no ping is delayed."""
         await self.sessions.service.sweep()
-        for namespace in self.namespaces:
-            await namespace.sweep()
+        await self.recovery.sweep()
 
 
 _DRAINING = FloorcastError(ErrorCode.SERVER_DRAINING, "the server is shutting down: reconnect")
@@ -214,7 +218,7 @@ def create_app(
     *,
     authorize: AuthorizationRule | None = None,
     authenticate: Authenticate | None = None,
-    guards: Sequence[Guard] = (),
+    guards: Sequence[ApplicationGuard] = (),
     feed: Feed | None = None,
     clock: Clock | None = None,
     console_token: str | None = None,

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from client_sdk.contract import MARKET_NAMESPACE
+from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
 from server.access import AuthorizationRule, build_verifier
 from server.brokers import (
     MemoryBroker,
@@ -48,12 +48,14 @@ from server.embedding import ApplicationVerifier, Extensions
 from server.ports import Backend, Clock, SharedLimits
 from server.services import (
     ClientPublishing,
+    MarketRecovery,
     NodeSubscriptions,
     Notifications,
     PublishingService,
+    Recovery,
     SessionMessages,
+    SessionRecovery,
     SessionsService,
-    StateTransfer,
     Statistics,
     SubscribingService,
     TopicSubscriptions,
@@ -63,7 +65,6 @@ from server.sockets import (
     GuardedNamespace,
     MarketNamespace,
     NamespaceContext,
-    RemoteRecovery,
     SessionNamespace,
     Verifier,
 )
@@ -100,7 +101,7 @@ class Market:
     publishing: PublishingService
     client_publishing: ClientPublishing
     tickets: ResumeTickets
-    remote_recovery: RemoteRecovery
+    recovery: MarketRecovery
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ class Sessions:
     messages: SessionMessages
     notifications: Notifications
     tickets: ResumeTickets
+    recovery: SessionRecovery
 
 
 def build_backend(
@@ -215,7 +217,6 @@ def build_market(
     clock: Clock,
     backend: Backend,
     delivery: Delivery,
-    clients: Clients,
     rule: AuthorizationRule | None,
 ) -> Market:
     """Subscribing, publishing and recovery of topics."""
@@ -223,15 +224,14 @@ def build_market(
     subscriptions = Subscriptions(max_idle=settings.limits.topics_per_connection or NO_LIMIT)
     topics = TopicSubscriptions(config, delivery.node_subscriptions, delivery.freshness)
     publishing = PublishingService(publishing_config(settings), backend.broker, clock)
-    tickets = resume_tickets(settings, backend.handover.node)
-    transfer = StateTransfer(config, topics, subscriptions, delivery.hub)
+    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, rule)
     return Market(
         subscriptions,
-        SubscribingService(config, topics, subscriptions, delivery.hub, rule),
+        subscribing,
         publishing,
         ClientPublishing(publishing, rule),
-        tickets,
-        RemoteRecovery(MARKET_NAMESPACE, clients.context, tickets, transfer, backend.handover),
+        resume_tickets(settings, backend.handover.node),
+        MarketRecovery(config, topics, subscribing, subscriptions, delivery.hub),
     )
 
 
@@ -256,33 +256,39 @@ def build_sessions(
         tickets,
         rule,
     )
+    notifications = Notifications(
+        backend.notices, clients.registry, hub, tickets, clock, message_bytes=message_bytes
+    )
     return Sessions(
         service,
         SessionMessages(
             service, backend.broker, backend.presence, hub, clock, message_bytes=message_bytes
         ),
-        Notifications(
-            backend.notices, clients.registry, hub, tickets, clock, message_bytes=message_bytes
-        ),
+        notifications,
         tickets,
+        SessionRecovery(service, notifications, hub),
     )
 
 
+def build_recovery(
+    clock: Clock, backend: Backend, clients: Clients, market: Market, sessions: Sessions
+) -> Recovery:
+    """Connection state recovery of all namespaces."""
+    recovery = Recovery(backend.handover, clock, clients.context.abort_half_open)
+    recovery.add_namespace(MARKET_NAMESPACE, market.tickets, market.recovery)
+    recovery.add_namespace(SESSION_NAMESPACE, sessions.tickets, sessions.recovery)
+    return recovery
+
+
 def build_namespaces(
-    clients: Clients, market: Market, sessions: Sessions
+    clients: Clients, recovery: Recovery, market: Market, sessions: Sessions
 ) -> tuple[GuardedNamespace, ...]:
     """All namespaces that clients can connect to."""
     return (
-        MarketNamespace(
-            clients.context,
-            market.tickets,
-            market.remote_recovery,
-            market.subscribing,
-            market.client_publishing,
-        ),
+        MarketNamespace(clients.context, recovery, market.subscribing, market.client_publishing),
         SessionNamespace(
             clients.context,
-            sessions.tickets,
+            recovery,
             sessions.service,
             sessions.messages,
             sessions.notifications,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from server.access import AuthorizationRule
 from server.embedding.authentication import Authenticate
-from server.sockets import Guard
+from server.sockets import ApplicationGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class Extensions:
 
     authorize: AuthorizationRule | None = None
     authenticate: Authenticate | None = None
-    guards: tuple[Guard, ...] = ()
+    guards: tuple[ApplicationGuard, ...] = ()
 
     @property
     def read_claims(self) -> bool:

@@ -4,18 +4,16 @@ from server.sockets.context import NamespaceContext, SocketsConfig
 from server.sockets.guards import Verifier
 from server.sockets.market import MarketNamespace
 from server.sockets.namespace import GuardedNamespace
-from server.sockets.pipeline import Call, Guard, Handler, Reply, Route
-from server.sockets.recovery import RemoteRecovery
+from server.sockets.pipeline import ApplicationGuard, Call, Proceed, Reply, Route
 from server.sockets.session import SessionNamespace
 
 __all__ = [
+    "ApplicationGuard",
     "Call",
-    "Guard",
     "GuardedNamespace",
-    "Handler",
     "MarketNamespace",
     "NamespaceContext",
-    "RemoteRecovery",
+    "Proceed",
     "Reply",
     "Route",
     "SessionNamespace",

@@ -15,7 +15,7 @@ from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.sockets.clients import JoinedClient
 from server.sockets.guards import Verifier
-from server.sockets.pipeline import Call, Guard
+from server.sockets.pipeline import ApplicationGuard, Call
 from server.transport import Admission, Connection, RefusalLog
 
 
@@ -44,7 +44,7 @@ class NamespaceContext:
         counters: Counters,
         refusals: RefusalLog,
         clock: Clock,
-        guards: Sequence[Guard] = (),
+        guards: Sequence[ApplicationGuard] = (),
     ) -> None:
         self.config = config
         self.verifier = verifier

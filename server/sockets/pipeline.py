@@ -8,9 +8,11 @@ from pydantic import BaseModel
 
 from server.access import Principal
 from server.sockets.clients import JoinedClient
-from server.transport import Connection
+from server.transport import Accepted, Connection
 
 Reply = dict[str, Any]
+# An accepted connect, or the reply to an event.
+Result = Accepted | Reply
 Request = TypeVar("Request", bound=BaseModel)
 
 
@@ -39,8 +41,11 @@ class Call:
         return self.principal
 
 
-Handler = Callable[[Call], Awaitable[Reply]]
-Guard = Callable[[Call, Handler], Coroutine[Any, Any, Reply]]
+Handler = Callable[[Call], Awaitable[Result]]
+Guard = Callable[[Call, Handler], Awaitable[Result]]
+# The application's guards see no more of a connect than a reply.
+Proceed = Callable[[Call], Awaitable[Reply]]
+ApplicationGuard = Callable[[Call, Proceed], Coroutine[Any, Any, Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Route(Generic[Request]):
     """A client event: the model of its payload, and its handler, which gets the valid payload."""
 
     model: type[Request]
-    handle: Callable[[Call, Request], Awaitable[Reply]]
+    handle: Callable[[Call, Request], Awaitable[Result]]
     # Whether its sender also receives it: the ack and the event then share one write.
     echoed: bool = False
 
@@ -66,7 +71,7 @@ def assemble(guards: Sequence[Guard], handler: Handler) -> Handler:
 
 
 def _wrap(guard: Guard, inner: Handler) -> Handler:
-    def call(call: Call) -> Awaitable[Reply]:
+    def call(call: Call) -> Awaitable[Result]:
         return guard(call, inner)
 
     return call

@@ -10,6 +10,7 @@ import socketio
 from socketio import exceptions
 
 from client_sdk.contract import ErrorCode
+from server.core.disconnects import CLIENT_DISCONNECT, TRANSPORT_CLOSE, DisconnectReason
 from server.core.errors import FloorcastError, RequestError
 from server.core.recovery.offsets import Offsets
 from server.core.wire.frames import text_frame
@@ -118,7 +119,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         elif packet.kind is PacketKind.CONNECT:
             await self._on_connect(connection, packet)
         elif packet.kind is PacketKind.DISCONNECT:
-            self.on_namespace_closed(connection, packet.namespace, self.reason.CLIENT_DISCONNECT)
+            self.on_namespace_closed(connection, packet.namespace, CLIENT_DISCONNECT)
         else:
             sid = connection.sids.get(packet.namespace)
             handler = self.namespace_handlers[packet.namespace]
@@ -176,7 +177,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         connection.sids[namespace] = accepted.connection_id
         if connection.closed:
             # It closed during the connect handler.
-            self.on_namespace_closed(connection, namespace, self.reason.TRANSPORT_CLOSE)
+            self.on_namespace_closed(connection, namespace, TRANSPORT_CLOSE)
             return
         connection.write(accepted.first_frames)
 
@@ -185,19 +186,21 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         connection.write(text_frame(packet))
         connection.count_refusal()
 
-    def on_namespace_closed(self, connection: Connection, namespace: str, reason: str) -> None:
+    def on_namespace_closed(
+        self, connection: Connection, namespace: str, reason: DisconnectReason
+    ) -> None:
         """End one namespace of a connection; a no-op if it is not joined."""
         sid = connection.sids.get(namespace)
         if sid is not None:
             connection.sids[namespace] = None
             self._trigger_disconnect(namespace, sid, reason)
 
-    def on_closed(self, connection: Connection, reason: str) -> None:
+    def on_closed(self, connection: Connection, reason: DisconnectReason) -> None:
         """End every joined namespace of a closed connection."""
         for namespace in connection.sids:
             self.on_namespace_closed(connection, namespace, reason)
 
-    def _trigger_disconnect(self, namespace: str, sid: str, reason: str) -> None:
+    def _trigger_disconnect(self, namespace: str, sid: str, reason: DisconnectReason) -> None:
         handler = self.namespace_handlers[namespace]
         rest = eager.start(handler.trigger_event("disconnect", sid, reason))
         if rest is not None:

@@ -1,6 +1,7 @@
 """The application's rule, guards and authentication: they narrow, and never widen."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -11,15 +12,16 @@ from floorcast.server import (
     AccessError,
     Call,
     ErrorCode,
-    Handler,
     LimitError,
     Principal,
+    Proceed,
     Reply,
     authorize,
 )
 from tests.journeys.test_tokens import refusal
 from tests.kit.clients.session_client import SessionClient
 from tests.kit.clients.wire import RawClient
+from tests.kit.patience import until
 from tests.kit.server.in_process import PRICE, RunningServer, running
 
 Check = Callable[[Principal, str], bool | Coroutine[Any, Any, bool]]
@@ -138,8 +140,8 @@ async def test_claims_are_kept_only_for_an_application_that_reads_them() -> None
 async def test_guards_run_in_order_after_the_built_in_ones() -> None:
     seen: list[tuple[str, str, object]] = []
 
-    def named(name: str) -> Callable[[Call, Handler], Coroutine[Any, Any, Reply]]:
-        async def guard(call: Call, proceed: Handler) -> Reply:
+    def named(name: str) -> Callable[[Call, Proceed], Coroutine[Any, Any, Reply]]:
+        async def guard(call: Call, proceed: Proceed) -> Reply:
             seen.append((name, call.event, call.request))
             return await proceed(call)
 
@@ -161,7 +163,7 @@ async def test_guards_run_in_order_after_the_built_in_ones() -> None:
 
 @pytest.mark.parametrize("event", ["connect", "subscriptions"])
 async def test_guard_refuses_with_its_error(event: str) -> None:
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Proceed) -> Reply:
         reply = await proceed(call)
         if call.event == event:
             raise LimitError(ErrorCode.LIMIT_RATE, "not now")
@@ -180,7 +182,7 @@ async def test_guard_refuses_with_its_error(event: str) -> None:
 
 
 async def test_guard_that_does_not_proceed_lets_nobody_in() -> None:
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Proceed) -> Reply:
         return {"ok": True}
 
     async with running(guards=[guard]) as node:
@@ -218,3 +220,35 @@ async def test_authentication_that_returns_no_principal_refuses(principal: Any) 
         await client.text()
         assert await refusal(client, {"token": "x"}) == "server.internal"
         client.cut()
+
+
+@pytest.mark.parametrize("namespace", ["/market", "/session"])
+async def test_connection_that_the_rule_now_forbids_is_not_resumed(namespace: str) -> None:
+    allowed = {"PRICE:A", "room"}
+    async with running(
+        authorize=authorize(
+            may_subscribe=lambda _, name: name in allowed, may_join=lambda _, name: name in allowed
+        )
+    ) as node:
+        client = await RawClient.open(node.port)
+        await client.text()
+        pid = await joined_pid(client, node.token(), namespace)
+        if namespace == "/market":
+            await client.call("subscribe", {"topics": ["PRICE:A"]})
+        else:
+            await client.call("join", {"session_id": "room"}, namespace=namespace)
+        client.cut()
+        await until(lambda: len(node.server.clients.registry) == 0)
+        allowed.clear()
+        back = await RawClient.open(node.port)
+        await back.text()
+        assert await joined_pid(back, node.token(), namespace, pid=pid) != pid
+        back.cut()
+
+
+async def joined_pid(client: RawClient, token: str, namespace: str, **auth: object) -> str:
+    """Connect with recovery; returns the pid."""
+    client.send(f"40{namespace},{json.dumps({'token': token, **auth})}")
+    answer = await client.text()
+    assert answer.startswith(f"40{namespace},"), answer
+    return str(json.loads(answer[answer.index("{") :])["pid"])

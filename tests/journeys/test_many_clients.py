@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from server.core.connections import ConnectionManager
+from server.core.disconnects import DisconnectReason
 from server.core.market.subscriptions import Subscriptions
 from tests.kit.clients.wire import RawClient
 from tests.kit.server.in_process import PRICE, RunningServer, running
@@ -40,7 +41,7 @@ async def test_close_cleans_every_index() -> None:
         await client.call("subscribe", {"topics": ["PRICE:A"]})
         assert node.residue()["registry"] == 2
         assert node.server.clients.registry.stats()["devices"] == 1
-        node.server.sockets.connections()[0].close("a test closes it")
+        node.server.sockets.connections()[0].close(DisconnectReason("a test closes it"))
         await client.until_closed()
         await node.until_empty()
 
@@ -98,7 +99,7 @@ async def test_client_that_ignores_a_close_is_aborted() -> None:
         while slow_connection.buffered_bytes < 1_000_000:
             await node.server.market.publishing.publish("PRICE:A", body)
             await other.event()
-        slow_connection.close("a test closes it")
+        slow_connection.close(DisconnectReason("a test closes it"))
         for _ in range(10):
             await asyncio.sleep(0)
         assert node.residue()["registry"] == 1, "its state is released at once"

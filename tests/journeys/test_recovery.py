@@ -33,8 +33,7 @@ async def session_client(
 
 async def sweep(node: RunningServer) -> None:
     await node.server.sessions.service.sweep()
-    for namespace in node.server.namespaces:
-        await namespace.sweep()
+    await node.server.recovery.sweep()
 
 
 async def check_empty(node: RunningServer, *clients: RecoveringClient) -> None:

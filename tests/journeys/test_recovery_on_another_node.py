@@ -50,8 +50,7 @@ async def check_empty(*cluster: Node, clients: tuple[RecoveringClient, ...]) -> 
     cluster[0].clock.advance(121)
     for node in cluster:
         node.server.tick()
-        for namespace in node.server.namespaces:
-            await namespace.sweep()
+        await node.server.recovery.sweep()
         await node.until_empty()
         assert node.server.delivery.hub._registry.parked == {}
         assert node.server.market.subscriptions._parked == set()

@@ -12,7 +12,7 @@ from server.access import Principal
 from server.core.errors import AccessError
 from server.sockets import guards
 from server.sockets.clients import JoinedClient
-from server.sockets.pipeline import Call, Guard, Handler, Reply, Route, assemble
+from server.sockets.pipeline import Call, Guard, Handler, Reply, Result, Route, assemble
 from server.transport import Connection, RefusalLog
 from tests.access.forge import verifier
 from tests.kit.clock import START, ManualClock
@@ -35,7 +35,7 @@ async def test_first_guard_is_the_outermost() -> None:
     seen: list[str] = []
 
     def named(name: str) -> Guard:
-        async def guard(each: Call, proceed: Handler) -> Reply:
+        async def guard(each: Call, proceed: Handler) -> Result:
             seen.append(name)
             return await proceed(each)
 
@@ -78,6 +78,7 @@ async def test_validation_error_names_the_field_but_not_its_value() -> None:
         fine,
     )
     reply = await guard(call({"topics": ["a", 7], "secret": "hunter2"}))
+    assert isinstance(reply, dict)
     error = reply["error"]
     assert error["code"] == "request.invalid"
     assert error["message"].startswith("topics.1: ")

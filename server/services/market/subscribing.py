@@ -67,32 +67,6 @@ class SubscribingService:
         self._subscriptions.add_connection(connection_id, principal.org, principal.user_id)
         self._hub.attach(connection_id, link, numbered=numbered)
 
-    def park(self, connection_id: str) -> None:
-        """Keep the subscriptions of a disconnected connection until it resumes."""
-        self._subscriptions.park(connection_id)
-        self._hub.park(connection_id)
-
-    def resume(
-        self,
-        connection_id: str,
-        principal: Principal,
-        link: Link,
-        offset: str | None,
-        first_frames: bytes = b"",
-    ) -> bool:
-        """Resume a parked connection on a new link and send what it missed.
-
-        Returns False, and sends nothing, if missed messages are lost or if the new token no
-        longer allows one of its topics.
-        """
-        for subscription in self._subscriptions.of_connection(connection_id):
-            if not _may_subscribe(principal, subscription.topic):
-                return False
-        if not self._hub.resume(connection_id, link, offset, first_frames):
-            return False
-        self._subscriptions.resume(connection_id)
-        return True
-
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection with its subscriptions."""
         self._subscriptions.remove_connection(connection_id)
@@ -191,6 +165,15 @@ class SubscribingService:
             replies[name] = {"status": SubscriptionStatus.DISCONNECTED.value}
         return replies
 
+    async def is_allowed(self, connection_id: str, principal: Principal) -> bool:
+        """Whether the application's rule allows all topics of a connection."""
+        try:
+            for subscription in self._subscriptions.of_connection(connection_id):
+                await self._rule.check_subscribe(principal, subscription.topic.name)
+        except AccessError:
+            return False
+        return True
+
     async def end_forbidden(self, connection_id: str, principal: Principal) -> TopicReplies:
         """End the subscriptions of a connection that its refreshed token no longer allows.
 
@@ -198,7 +181,7 @@ class SubscribingService:
         """
         forbidden: dict[Subscription, AccessError] = {}
         for subscription in self._subscriptions.of_connection(connection_id):
-            if not _may_subscribe(principal, subscription.topic):
+            if not may_subscribe(principal, subscription.topic):
                 forbidden[subscription] = _forbidden(subscription.topic)
                 self._end(connection_id, subscription, forbidden[subscription])
         # Awaits only once all these have ended: no message may come of them meanwhile.
@@ -286,7 +269,7 @@ def _granted_interval_ms(interval_ms: int) -> int:
     return next((each for each in INTERVALS_MS if each >= interval_ms), INTERVALS_MS[-1])
 
 
-def _may_subscribe(principal: Principal, topic: Topic) -> bool:
+def may_subscribe(principal: Principal, topic: Topic) -> bool:
     return principal.allows(Scope.MARKET_READ) and can_read(principal, topic)
 
 
