@@ -4,10 +4,16 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
 from server.access import AuthorizationRule, build_verifier
 from server.brokers import (
+    FileBroker,
+    FileHandover,
+    FileNoticeStore,
+    FilePresence,
+    FileStore,
     MemoryBroker,
     MemoryHandover,
     MemoryNoticeStore,
@@ -22,6 +28,7 @@ from server.configs import (
     NO_LIMIT,
     access_config,
     delivery_config,
+    file_config,
     freshness_config,
     limit_keys,
     memory_config,
@@ -127,6 +134,8 @@ def build_backend(
             MemoryNoticeStore(clock, pending_notices),
             MemoryHandover(),
         )
+    if settings.broker.url.folder is not None:
+        return _build_file_backend(settings, settings.broker.url.folder, clock, counters, tasks)
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config, tasks)
     keep_seconds = settings.session.notice_seconds
@@ -142,6 +151,19 @@ def build_backend(
         RedisNoticeStore(clock, config, broker, pending_notices, keep_seconds=keep_seconds),
         RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
         shared_limits,
+    )
+
+
+def _build_file_backend(
+    settings: Settings, folder: Path, clock: Clock, counters: Counters, tasks: TaskOwner
+) -> Backend:
+    store = FileStore(file_config(settings, folder), counters)
+    keep_seconds = settings.session.notice_seconds
+    return Backend(
+        FileBroker(clock, store, tasks, config=memory_config(settings)),
+        FilePresence(clock, session_rules(settings), store),
+        FileNoticeStore(clock, store, notices(settings), keep_seconds=keep_seconds),
+        FileHandover(clock, store, window_seconds=settings.recovery.window_seconds),
     )
 
 

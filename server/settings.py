@@ -25,6 +25,7 @@ from server.transport.origins import check_origin
 
 PREFIX = "FLOORCAST_"
 MEMORY = "memory://"
+_FILE = "file:"
 
 
 def _validate_network(text: str) -> str:
@@ -212,9 +213,21 @@ class BrokerUrl(SecretUrl):
         """True for the memory broker, which no other process can share."""
         return self.get_secret_value() == MEMORY
 
+    @property
+    def folder(self) -> Path | None:
+        """The data folder of `file:PATH`; None for another broker."""
+        scheme, colon, path = self.get_secret_value().partition(":")
+        if scheme + colon != _FILE:
+            return None
+        # As a URL: `file:///var/lib/floorcast`.
+        return Path(path.removeprefix("//"))
+
 
 def _validate_broker_url(url: BrokerUrl) -> BrokerUrl:
-    if not url.in_memory:
+    if url.folder is not None:
+        if url.folder == Path():
+            raise ValueError("file: needs a folder, such as file:/var/lib/floorcast")
+    elif not url.in_memory:
         Address.parse(url.get_secret_value())
     return url
 
@@ -224,7 +237,8 @@ class BrokerSettings(_Section):
 
     url: Annotated[BrokerUrl, AfterValidator(_validate_broker_url)] = Field(
         BrokerUrl(MEMORY),
-        description="`memory://` for this process alone, or a Redis URL (docs/redis.md)",
+        description="`memory://` for this process alone, `file:FOLDER` to outlive it (docs/file.md), "
+        "or a Redis URL (docs/redis.md)",
     )
     prefix: str = Field(
         "floorcast",
@@ -232,9 +246,19 @@ class BrokerSettings(_Section):
         description="prefix of all keys and channels in Redis",
     )
     timeout_seconds: PositiveSeconds = Field(
-        2, description="time limit of a Redis command; Redis counts as down after it"
+        2, description="time limit of a Redis command or of a write; then the broker is down"
     )
-    waiting: int = Field(20_000, ge=1, description="commands waiting for Redis")
+    waiting: int = Field(
+        20_000, ge=1, description="commands waiting for Redis, messages for the disk"
+    )
+    sync: Literal["always", "batch", "os"] = Field(
+        "batch",
+        description="with `file:`, how a write reaches the disk before it is acknowledged: at once, "
+        "with those of up to 5 ms, or whenever the system likes",
+    )
+    max_bytes: int = Field(
+        4 * 1024**3, ge=1024**2, description="with `file:`, the largest size of the data file"
+    )
     entry_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="largest entry, order book snapshots included"
     )

@@ -1,6 +1,14 @@
-"""Backends for logs, presence, recovery, limits and notices: in memory or in Redis."""
+"""Backends for logs, presence, recovery, limits and notices: in memory, in a file, or in Redis."""
 
 from server.brokers.errors import BrokerError
+from server.brokers.file import (
+    FileBroker,
+    FileConfig,
+    FileHandover,
+    FileNoticeStore,
+    FilePresence,
+    FileStore,
+)
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
 from server.brokers.memory.handover import MemoryHandover
 from server.brokers.memory.notices import MemoryNoticeStore
@@ -20,6 +28,12 @@ __all__ = [
     "Address",
     "AddressError",
     "BrokerError",
+    "FileBroker",
+    "FileConfig",
+    "FileHandover",
+    "FileNoticeStore",
+    "FilePresence",
+    "FileStore",
     "MemoryBroker",
     "MemoryConfig",
     "MemoryHandover",

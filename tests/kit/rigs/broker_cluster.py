@@ -5,11 +5,22 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from server.brokers import Address, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig
+from server.brokers import (
+    Address,
+    FileBroker,
+    FileConfig,
+    FileStore,
+    MemoryBroker,
+    MemoryConfig,
+    RedisBroker,
+    RedisConfig,
+)
 from server.core.counters import Counters
 from server.core.log.entries import Entry, Reset
 from server.ports import Broker
+from server.tasks import TaskOwner
 from tests.kit.clock import ManualClock
 from tests.kit.patience import MAX_WAIT_SECONDS
 
@@ -72,7 +83,7 @@ class BrokerNode:
 
 
 class BrokerCluster:
-    """Creates nodes that share the Redis at a URL; without one, memory brokers."""
+    """Creates nodes that share the Redis at a URL, or a file; without one, memory brokers."""
 
     def __init__(self, kind: str, url: str | None) -> None:
         self.kind = kind
@@ -85,15 +96,19 @@ class BrokerCluster:
     ) -> BrokerNode:
         """Create a node, not started yet."""
         bounds = bounds or Bounds()
+        config = MemoryConfig(
+            idempotency_seconds=bounds.idempotency_seconds,
+            history_messages=bounds.messages,
+            history_bytes=bounds.bytes,
+            history_seconds=bounds.seconds,
+        )
         if self._url is None:
-            config = MemoryConfig(
-                idempotency_seconds=bounds.idempotency_seconds,
-                history_messages=bounds.messages,
-                history_bytes=bounds.bytes,
-                history_seconds=bounds.seconds,
-            )
             return BrokerNode(MemoryBroker(self.clock, epoch="e1", config=config))
         counters = Counters()
+        if self._url.startswith("file:"):
+            store = FileStore(FileConfig(Path(self._url.removeprefix("file:"))), counters)
+            file_broker = FileBroker(self.clock, store, TaskOwner(counters), config=config)
+            return BrokerNode(file_broker, counters)
         broker = RedisBroker(
             self.clock,
             counters,

@@ -5,9 +5,14 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from server.brokers import (
     Address,
+    FileBroker,
+    FileConfig,
+    FilePresence,
+    FileStore,
     MemoryPresence,
     RedisBroker,
     RedisConfig,
@@ -16,7 +21,8 @@ from server.brokers import (
 from server.core.counters import Counters
 from server.core.sessions.events import SessionEvent, SessionEventKind
 from server.core.sessions.records import SessionKey, SessionRules, session_channel
-from server.ports import PresenceManager, ignore
+from server.ports import Broker, PresenceManager, ignore
+from server.tasks import TaskOwner
 from tests.kit.clock import ManualClock
 from tests.kit.patience import MAX_WAIT_SECONDS
 
@@ -30,7 +36,7 @@ class PresenceNode:
     """A presence manager and its events; `ann1` is one of ann's connections."""
 
     presence: PresenceManager
-    broker: RedisBroker | None = None
+    broker: Broker | None = None
     counters: Counters = field(default_factory=Counters)
     events: list[SessionEvent] = field(default_factory=list)
 
@@ -113,6 +119,10 @@ class PresenceCluster:
         if self._url is None:
             return PresenceNode(MemoryPresence(self.clock, rules))
         counters = Counters()
+        if self._url.startswith("file:"):
+            store = FileStore(FileConfig(Path(self._url.removeprefix("file:"))), counters)
+            file_broker = FileBroker(self.clock, store, TaskOwner(counters))
+            return PresenceNode(FilePresence(self.clock, rules, store), file_broker, counters)
         address = Address.parse(self._url)
         config = RedisConfig(address, prefix=self.prefix, timeout_seconds=timeout_seconds)
         broker = RedisBroker(self.clock, counters, config)
