@@ -172,7 +172,7 @@ class Server:
         topics = TopicSubscriptions(config, node_subscriptions, self.freshness)
         subscribing = SubscribingService(config, topics, self.subscriptions, self.hub)
         self.market_tickets = resume_tickets(settings, self.handover.node)
-        self.session_tickets = resume_tickets(settings)
+        self.session_tickets = resume_tickets(settings, self.handover.node)
         self.recovery = Recovery(self.handover, clock, self.context.abort_half_open)
         self.recovery.add_namespace(
             MARKET_NAMESPACE,
@@ -207,7 +207,7 @@ class Server:
         self.recovery.add_namespace(
             SESSION_NAMESPACE,
             self.session_tickets,
-            SessionRecovery(self.sessions, self.notifications, self.hub),
+            SessionRecovery(self.sessions, self.presence, self.notifications, self.hub),
         )
         self.namespaces: tuple[GuardedNamespace, ...] = (
             MarketNamespace(self.context, self.recovery, subscribing, client_publishing),

@@ -199,7 +199,7 @@ def notices(settings: Settings) -> Notices:
     )
 
 
-def resume_tickets(settings: Settings, node: str = "") -> ResumeTickets:
+def resume_tickets(settings: Settings, node: str) -> ResumeTickets:
     """The resume tickets of one namespace; a `node` in their pids lets other nodes resume them."""
     recovery = settings.recovery
     return ResumeTickets(
