@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-from collections.abc import Mapping
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -14,7 +13,7 @@ from server.core.errors import AccessError, FloorcastError, LimitError, RequestE
 from server.core.limits.events import EventLimits, RateOutcome
 from server.core.wire.validation import invalid_request
 from server.ports import Clock
-from server.sockets.pipeline import Call, Guard, Handler, Result, Route
+from server.sockets.pipeline import AnyRoute, Call, Guard, Handler, Result, Routes
 from server.transport import ConnectionRefused, RefusalLog
 
 logger = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ def errors(refusals: RefusalLog) -> Guard:
     return guard
 
 
-def metrics(counters: Counters, clock: Clock, routes: Mapping[str, Route]) -> Guard:
+def metrics(counters: Counters, clock: Clock, routes: Routes) -> Guard:
     """Count every call with its outcome and duration."""
 
     async def guard(call: Call, proceed: Handler) -> Result:
@@ -131,7 +130,7 @@ def rate_limit(limits: EventLimits, clock: Clock, refusals: RefusalLog) -> Guard
     return guard
 
 
-def validation(routes: Mapping[str, Route], connect: Route) -> Guard:
+def validation(routes: Routes, connect: AnyRoute) -> Guard:
     """Find the route of a call and validate its payload with the route's model."""
 
     async def guard(call: Call, proceed: Handler) -> Result:

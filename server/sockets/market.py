@@ -53,9 +53,8 @@ class MarketNamespace(GuardedNamespace):
         topics = await self._subscribing.end_forbidden(client.connection_id, client.principal)
         return {"topics": topics} if topics else {}
 
-    async def _subscribe(self, call: Call) -> Reply:
-        request, principal = call.request, call.caller
-        assert isinstance(request, Subscribe)
+    async def _subscribe(self, call: Call, request: Subscribe) -> Reply:
+        principal = call.caller
         principal.require(Scope.MARKET_READ)
         topics = await self._subscribing.subscribe(
             call.connection_id,
@@ -66,16 +65,14 @@ class MarketNamespace(GuardedNamespace):
         )
         return {"ok": True, "topics": topics}
 
-    async def _unsubscribe(self, call: Call) -> Reply:
-        request, principal = call.request, call.caller
-        assert isinstance(request, Unsubscribe)
+    async def _unsubscribe(self, call: Call, request: Unsubscribe) -> Reply:
+        principal = call.caller
         topics = await self._subscribing.unsubscribe(call.connection_id, principal, request.topics)
         return {"ok": True, "topics": topics}
 
-    async def _subscriptions(self, call: Call) -> Reply:
+    async def _subscriptions(self, call: Call, request: ListSubscriptions) -> Reply:
         return {"ok": True, "topics": self._subscribing.subscriptions(call.connection_id)}
 
-    async def _publish(self, call: Call) -> Reply:
-        request, principal = call.request, call.caller
-        assert isinstance(request, Publish)
+    async def _publish(self, call: Call, request: Publish) -> Reply:
+        principal = call.caller
         return publish_reply(await self._client_publishing.publish(principal, request.messages))

@@ -3,8 +3,6 @@
 import asyncio
 from typing import Any, cast
 
-import socketio
-
 from client_sdk.contract import ConnectAuth, RefreshToken
 from server.access import Principal
 from server.core.disconnects import DisconnectReason
@@ -15,13 +13,22 @@ from server.services import Recovery, ResumingClient
 from server.sockets import guards
 from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
-from server.sockets.pipeline import Call, Handler, Reply, Result, Route, assemble
-from server.transport import Accepted, Connection
+from server.sockets.pipeline import (
+    AnyRoute,
+    Call,
+    Handler,
+    Reply,
+    Result,
+    Route,
+    Routes,
+    assemble,
+)
+from server.transport import Accepted, Connection, NamespaceHandler
 
 _RETRY_SECONDS = 0.1
 
 
-class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
+class GuardedNamespace(NamespaceHandler):
     """A python-socketio namespace with an explicit routing table.
 
     Clients can call only the events in the table, never a method by its name.
@@ -32,17 +39,18 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         namespace: str,
         context: NamespaceContext,
         recovery: Recovery,
-        routes: dict[str, Route],
+        routes: Routes,
         *,
         anonymous_allowed: bool,
     ) -> None:
         super().__init__(namespace)
         self._context = context
         self._recovery = recovery
-        self._routes = {
+        self._routes: dict[str, AnyRoute] = {
             "refresh_token": Route(RefreshToken, self._refresh_token),
             **routes,
         }
+        self._connect_route: AnyRoute = Route(ConnectAuth, self._connect)
         clock = context.clock
         self._call: Handler = assemble(
             [
@@ -55,7 +63,7 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
                     grace_seconds=context.config.expiry_grace_seconds,
                 ),
                 guards.rate_limit(context.event_limits, clock, context.refusals),
-                guards.validation(self._routes, Route(ConnectAuth, self._connect)),
+                guards.validation(self._routes, self._connect_route),
             ],
             self._handle,
         )
@@ -91,22 +99,20 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         """End what a refreshed token no longer allows; returns fields for the reply."""
         return {}
 
-    def acknowledge(self, connection_id: str, ack_id: int) -> bool:
-        """Handle an ACK packet; returns False if no event has this ack id."""
-        return False
+    def echoes(self, event: str) -> bool:
+        route = self._routes.get(event)
+        return route is not None and route.echoed
 
     def authorize(self, principal: Principal, auth: ConnectAuth) -> str | None:
         """Authorize a connect request; returns the session to join, None if there is none."""
         return None
 
     async def _handle(self, call: Call) -> Result:
-        if call.is_connect:
-            return await self._connect(call)
-        return await self._routes[call.event].handle(call)
+        route = self._connect_route if call.is_connect else self._routes[call.event]
+        return await route.handle(call, call.request)
 
-    async def _connect(self, call: Call) -> Accepted:
-        principal, auth, link = call.caller, call.request, call.link
-        assert isinstance(auth, ConnectAuth)
+    async def _connect(self, call: Call, auth: ConnectAuth) -> Accepted:
+        principal, link = call.caller, call.link
         session_id = self.authorize(principal, auth)
         numbered = auth.recovery and self._recovery.is_offered(self.namespace, principal)
         others = [each for each in link.offset_namespaces if each != self.namespace]
@@ -197,9 +203,7 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         self._context.remove_client(connection_id)
         await self._recovery.park(self.namespace, connection_id, reason)
 
-    async def _refresh_token(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, RefreshToken)
+    async def _refresh_token(self, call: Call, request: RefreshToken) -> Reply:
         assert call.client is not None
         client = call.client
         principal = await self._context.refresh_token(client, request.token)

@@ -38,7 +38,7 @@ class SessionNamespace(GuardedNamespace):
             {
                 "join": Route(Join, self._join),
                 "leave": Route(Leave, self._leave),
-                "send": Route(Send, self._send),
+                "send": Route(Send, self._send, echoed=True),
                 "signal": Route(Signal, self._signal),
                 "history": Route(FetchHistory, self._history),
                 "participants": Route(ListParticipants, self._participants),
@@ -81,9 +81,8 @@ class SessionNamespace(GuardedNamespace):
     def acknowledge(self, connection_id: str, ack_id: int) -> bool:
         return self._notifications.acknowledge(connection_id, ack_id)
 
-    async def _join(self, call: Call) -> Reply:
-        request, principal = call.request, call.caller
-        assert isinstance(request, Join)
+    async def _join(self, call: Call, request: Join) -> Reply:
+        principal = call.caller
         return await self._sessions.join(
             call.connection_id,
             principal,
@@ -92,28 +91,20 @@ class SessionNamespace(GuardedNamespace):
             metadata=request.metadata,
         )
 
-    async def _leave(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, Leave)
+    async def _leave(self, call: Call, request: Leave) -> Reply:
         return await self._sessions.leave(call.connection_id, call.caller, request.session_id)
 
-    async def _send(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, Send)
+    async def _send(self, call: Call, request: Send) -> Reply:
         return await self._messages.send(
             call.connection_id, call.caller, request.session_id, request.data, request.id
         )
 
-    async def _signal(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, Signal)
+    async def _signal(self, call: Call, request: Signal) -> Reply:
         return await self._messages.signal(
             call.connection_id, call.caller, request.session_id, request.data
         )
 
-    async def _history(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, FetchHistory)
+    async def _history(self, call: Call, request: FetchHistory) -> Reply:
         return await self._messages.history(
             call.connection_id,
             call.caller,
@@ -122,17 +113,11 @@ class SessionNamespace(GuardedNamespace):
             request.limit,
         )
 
-    async def _participants(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, ListParticipants)
+    async def _participants(self, call: Call, request: ListParticipants) -> Reply:
         return await self._sessions.participants(call.caller, request.session_id)
 
-    async def _kick(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, Kick)
+    async def _kick(self, call: Call, request: Kick) -> Reply:
         return await self._sessions.kick(call.caller, request.session_id, request.user_id)
 
-    async def _close(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, CloseSession)
+    async def _close(self, call: Call, request: CloseSession) -> Reply:
         return await self._sessions.close(call.caller, request.session_id)

@@ -3,6 +3,7 @@
 from server.transport.admission import Admission
 from server.transport.config import MAX_REFUSED, SOCKET_PATH, TransportConfig
 from server.transport.connection import Connection
+from server.transport.namespaces import NamespaceHandler
 from server.transport.quiet import HTTP_LOGGER
 from server.transport.refusals import RefusalLog
 from server.transport.server import Accepted, ConnectionRefused, SocketServer
@@ -15,6 +16,7 @@ __all__ = [
     "Admission",
     "Connection",
     "ConnectionRefused",
+    "NamespaceHandler",
     "RefusalLog",
     "SocketServer",
     "TransportConfig",

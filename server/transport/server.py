@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,10 +27,8 @@ from server.transport.admission import Admission
 from server.transport.config import TransportConfig
 from server.transport.connection import Connection
 from server.transport.engine import STOCK_LOGGER, Engine
+from server.transport.namespaces import NamespaceHandler, check_namespaces
 from server.transport.refusals import RefusalLog
-
-# Events that are delivered to their sender too: the ack and the event share one write.
-_ECHOED_EVENTS = frozenset(("send",))
 
 # Raised by a namespace's connect handler to refuse a client, with a message and data.
 ConnectionRefused = exceptions.ConnectionRefusedError
@@ -58,6 +56,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     def __init__(
         self,
+        namespaces: Sequence[NamespaceHandler],
         *,
         config: TransportConfig,
         admission: Admission,
@@ -73,16 +72,23 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             refusals=refusals,
             clock=clock,
         )
+        check_namespaces(namespaces)
         super().__init__(
             # An empty list would open "/" without authentication.
-            namespaces=["/market", "/session"],
+            namespaces=[each.namespace for each in namespaces],
             async_mode="aiohttp",
             async_handlers=False,
             logger=STOCK_LOGGER,
         )
         self.eio.connection_events = self
+        for namespace in namespaces:
+            super().register_namespace(namespace)
         self._config = config
         self._disconnect_tasks: set[asyncio.Task[None]] = set()
+
+    def register_namespace(self, namespace_handler: object) -> None:
+        """Raise `TypeError`: all namespaces are known when the server is built."""
+        raise TypeError("pass namespaces to create_app: this server accepts none later")
 
     def _engineio_server_class(self) -> Callable[..., Engine]:
         return self._make_engine
@@ -132,7 +138,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         reply = await handler.trigger_event(event, sid, *arguments)
         if packet.id is not None:
             ack = text_frame(ack_packet(namespace, packet.id, dumps(reply)))
-            if event in _ECHOED_EVENTS:
+            if handler.echoes(event):
                 connection.write_soon(ack)
             else:
                 # Not joined with other writes: a client may process its awaited ack later than

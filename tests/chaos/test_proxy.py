@@ -196,9 +196,8 @@ async def test_delay_holds_chunks_until_it_is_cleared() -> None:
 
 
 async def test_throttle_limits_the_byte_rate() -> None:
-    async with proxied_connection() as link:
+    async with proxied_connection(lambda connection: connection.throttle(10_000)) as link:
         loop = asyncio.get_running_loop()
-        link.connection.throttle(10_000)
         began = loop.time()
         link.server.write(bytes(1000))
         await link.client_reader.readexactly(1000)

@@ -138,7 +138,7 @@ async def test_forwarded_for_counts_only_from_a_trusted_proxy() -> None:
             client = await RawClient.open(node.port, headers=forwarded)
             await client.text()
             await client.join(node.token())
-            [record] = node.server.registry.connections()
+            [record] = node.server.clients.registry.connections()
             assert record.ip == expected
             client.cut()
             await node.until_empty()

@@ -114,7 +114,7 @@ async def check_empty(*cluster: Node) -> None:
     for node in cluster:
         await node.server.recovery.sweep()
         await node.until_empty()
-        presence = node.server.sessions.local_presence
+        presence = node.server.sessions.service.local_presence
         assert (presence._parked, presence._ahead, presence._initial_sessions) == ({}, {}, {})
 
 
@@ -148,7 +148,7 @@ async def test_recovered_member_gets_joins_and_leaves_of_others(shared_redis: Re
         ann, [first, second, third] = shared.ann, shared.cluster
         await ann.cut()
         carl = await member(second, "carl")
-        [channel] = first.server.hub.channels()
+        [channel] = first.server.delivery.hub.channels()
         await until(lambda: channel.push_log)
         await carl.call("leave", session_id="room")
         dora = await member(third, "dora")
@@ -286,8 +286,8 @@ async def test_notices_follow_a_recovered_member(shared_redis: RedisServer) -> N
     async with room(shared_redis) as shared:
         ann, [old, new] = shared.ann, shared.cluster
         await ann.cut()
-        parked = old.server.hub._registry.parked[ann.sid]
-        await new.server.notifications.notify("default", "ann", "fill", {"n": 1})
+        parked = old.server.delivery.hub._registry.parked[ann.sid]
+        await new.server.sessions.notifications.notify("default", "ann", "fill", {"n": 1})
         await until(lambda: parked.push_log)
         missed = await reconnect(ann, new)
         assert ann.recovered

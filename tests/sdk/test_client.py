@@ -242,7 +242,7 @@ async def test_token_is_renewed_without_a_reconnect() -> None:
         async with client_of(node, fetch_token) as client, client.session.join("s") as session:
             for _ in range(3):
                 node.pass_time(40)
-                await until(lambda: all(map(fresh, node.server.context.clients())))
+                await until(lambda: all(map(fresh, node.server.clients.context.clients())))
             await session.send({"still": "here"})
             assert client.stats.reconnects == 0
 
@@ -383,7 +383,7 @@ async def test_refused_namespace_does_not_affect_the_other() -> None:
         assert client.state is ClientState.ONLINE
         stream = client.market.prices("A")
         await stream.ready()
-        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
         assert (await anext(stream)).data.last == PRICE["last"]
 
 

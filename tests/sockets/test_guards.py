@@ -60,13 +60,12 @@ async def test_expired_token_is_refused_after_the_grace_time(late: float, accept
 async def test_handler_gets_the_validated_model() -> None:
     seen: list[BaseModel | None] = []
 
-    async def handle(each: Call) -> Reply:
+    async def proceed(each: Call) -> Reply:
         seen.append(each.request)
         return {}
 
-    routes = {"subscribe": Route(Subscribe, handle)}
-    guard = guards.validation(routes, Route(Subscribe, handle))
-    await guard(call({"topics": ["PRICE:A"]}), handle)
+    guard = guards.validation({"subscribe": _unused()}, _unused())
+    await guard(call({"topics": ["PRICE:A"]}), proceed)
     assert seen == [Subscribe(topics=["PRICE:A"])]
 
 
@@ -74,7 +73,7 @@ async def test_validation_error_names_the_field_but_not_its_value() -> None:
     guard = assemble(
         [
             guards.errors(RefusalLog(ManualClock())),
-            guards.validation({"subscribe": Route(Subscribe, fine)}, _unused()),
+            guards.validation({"subscribe": _unused()}, _unused()),
         ],
         fine,
     )
@@ -87,8 +86,11 @@ async def test_validation_error_names_the_field_but_not_its_value() -> None:
     assert "hunter2" not in json.dumps(reply)
 
 
-def _unused() -> Route:
-    return Route(Subscribe, fine)
+def _unused() -> Route[Subscribe]:
+    async def handle(each: Call, request: Subscribe) -> Reply:
+        raise AssertionError("a guard calls no route")
+
+    return Route(Subscribe, handle)
 
 
 async def test_cancellation_is_not_turned_into_a_reply() -> None:

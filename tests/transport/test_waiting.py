@@ -142,7 +142,7 @@ async def test_disconnecting_one_namespace_keeps_the_other() -> None:
         event, goodbye = await client.event()
         assert (event, goodbye["reconnect"]) == ("goodbye", False)
         assert await client.text() == "41/session,"
-        assert len(node.server.registry) == 1
+        assert len(node.server.clients.registry) == 1
         assert (await client.call("subscriptions", {}))["ok"]
         connection.disconnect(why, reconnect=False)
         await client.event()
@@ -204,7 +204,9 @@ async def test_client_that_reads_no_replies_gets_no_more_until_it_reads() -> Non
     topics = [f"ORDERBOOK:S{number}" for number in range(16)]
     async with running({"limits.events_per_second": 0}) as node:
         for topic in topics:
-            await node.server.publishing.publish(topic, {"bids": bids, "asks": []}, kind="snapshot")
+            await node.server.market.publishing.publish(
+                topic, {"bids": bids, "asks": []}, kind="snapshot"
+            )
         client = await RawClient.connect(node.port, node.token())
         [connection] = node.server.sockets.connections()
         client.pause_reading()

@@ -15,7 +15,7 @@ from tests.kit.server.in_process import RunningServer, running
 async def publish(node: RunningServer, bids: Any, asks: Any, kind: str = "update") -> None:
     """Publish levels of book A."""
     levels = {"bids": bids, "asks": asks}
-    await node.server.publishing.publish("ORDERBOOK:A", levels, kind=kind)
+    await node.server.market.publishing.publish("ORDERBOOK:A", levels, kind=kind)
 
 
 def numbers(*levels: tuple[str, str]) -> list[tuple[Decimal, Decimal]]:
@@ -42,7 +42,7 @@ async def test_live_book_starts_with_a_snapshot_and_follows_updates() -> None:
             assert (await anext(book)) is book
             assert (await anext(book)).best_bid == Decimal("9.5")
             assert "LIVE" in repr(book)
-        await until(lambda: len(node.server.subscriptions) == 0)
+        await until(lambda: len(node.server.market.subscriptions) == 0)
         assert [each async for each in book] == []
 
 
@@ -186,4 +186,4 @@ async def test_dropped_book_ends_its_subscription() -> None:
             await book.ready()
 
         await open_and_drop(client)
-        await until(lambda: len(node.server.subscriptions) == 0)
+        await until(lambda: len(node.server.market.subscriptions) == 0)

@@ -35,12 +35,12 @@ from tests.kit.server.in_process import PRICE, RunningServer, running
 async def trade(node: RunningServer, number: int, symbol: str = "A") -> None:
     """Publish one trade with its number as id."""
     body = {"id": number, "price": "1", "qty": "1", "side": "buy", "ts": 1}
-    await node.server.publishing.publish(f"TRADES:{symbol}", {"trades": [body]})
+    await node.server.market.publishing.publish(f"TRADES:{symbol}", {"trades": [body]})
 
 
 async def price(node: RunningServer, last: object, symbol: str = "A") -> None:
     """Publish a price."""
-    await node.server.publishing.publish(f"PRICE:{symbol}", {**PRICE, "last": str(last)})
+    await node.server.market.publishing.publish(f"PRICE:{symbol}", {**PRICE, "last": str(last)})
 
 
 def number(item: TradesMessage | Gap) -> object:
@@ -145,7 +145,7 @@ async def test_slow_reader_of_a_raw_book_gets_a_new_snapshot() -> None:
     ):
         for each in range(1, 21):
             levels = {"bids": [[str(each), "1"]], "asks": []}
-            await node.server.publishing.publish("ORDERBOOK:A", levels)
+            await node.server.market.publishing.publish("ORDERBOOK:A", levels)
         await until(lambda: client.stats.received == 20)
         items = [await anext(books) for _ in range(3)]
         messages = [each for each in items if isinstance(each, BookMessage)]
@@ -223,12 +223,12 @@ async def test_last_reader_ends_the_shared_subscription() -> None:
         assert (await anext(second)).data.last == "1"
         await price(node, 2)
         assert (await anext(first)).data.last == (await anext(second)).data.last == "2"
-        assert len(node.server.subscriptions) == 2
+        assert len(node.server.market.subscriptions) == 2
         first.close()
         await price(node, 3)
         assert (await anext(second)).data.last == "3"
         second.close()
-        await until(lambda: len(node.server.subscriptions) == 0)
+        await until(lambda: len(node.server.market.subscriptions) == 0)
         # A new reader subscribes again.
         async with client.market.prices("A") as third:
             assert (await anext(third)).data.last == "3"
@@ -240,15 +240,15 @@ async def test_leaving_a_loop_ends_its_subscription() -> None:
         async for _ in client.market.prices("A"):
             break
         gc.collect()
-        await until(lambda: len(node.server.subscriptions) == 0)
+        await until(lambda: len(node.server.market.subscriptions) == 0)
 
 
 async def test_shortest_interval_of_all_readers_is_requested() -> None:
     async with running() as node, client_of(node) as client:
 
         def intervals_ms() -> list[int]:
-            [joined] = node.server.context.clients()
-            [found] = node.server.subscriptions.of_connection(joined.connection_id)
+            [joined] = node.server.clients.context.clients()
+            [found] = node.server.market.subscriptions.of_connection(joined.connection_id)
             return list(found.connections.values())
 
         async with client.market.prices("A", interval_ms=1000):
@@ -293,13 +293,13 @@ async def test_narrower_token_ends_a_stream_with_an_error() -> None:
         async with client_of(node, lambda: tokens[-1]) as client:
             lost, kept = client.market.prices("A"), client.market.prices("B")
             for symbol in ("A", "B"):
-                await node.server.publishing.publish(f"PRICE:{symbol}", PRICE)
+                await node.server.market.publishing.publish(f"PRICE:{symbol}", PRICE)
             await anext(lost), await anext(kept)
             tokens.append(node.token(symbols=["B"]))
             node.pass_time(31)
             with pytest.raises(ForbiddenError, match="the token does not allow PRICE:A"):
                 await anext(lost)
-            await node.server.publishing.publish("PRICE:B", PRICE)
+            await node.server.market.publishing.publish("PRICE:B", PRICE)
             await anext(kept)
 
 
@@ -313,7 +313,7 @@ async def test_too_many_topics_raise_limit_exceeded() -> None:
 async def test_many_topics_are_split_over_several_requests() -> None:
     symbols = [f"S{each}" for each in range(150)]
     async with running() as node, client_of(node) as client, client.market.prices(*symbols):
-        assert len(node.server.subscriptions) == 150
+        assert len(node.server.market.subscriptions) == 150
 
 
 async def test_invalid_topic_or_interval_does_not_affect_other_readers() -> None:
@@ -356,7 +356,7 @@ async def test_rate_limited_subscribe_is_retried() -> None:
         for stream in streams:
             await stream.ready()
         passing.cancel()
-        assert len(node.server.subscriptions) == 3
+        assert len(node.server.market.subscriptions) == 3
 
 
 async def test_heartbeat_triggers_a_fetch_of_lost_messages() -> None:
@@ -422,7 +422,7 @@ async def test_plain_and_async_callbacks_get_items_in_order(
 
         first = client.market.on("TRADES:A", lambda item: plain.append(number(item)))
         client.market.on("TRADES:A", take)
-        await until(lambda: len(node.server.subscriptions) == 1)
+        await until(lambda: len(node.server.market.subscriptions) == 1)
         for each in range(1, 4):
             await trade(node, each)
         await until(lambda: len(plain) == len(slow) == 3)
@@ -450,7 +450,7 @@ async def test_callback_can_close_the_client() -> None:
             await client.close()
 
         client.market.on("TRADES:A", stop)
-        await until(lambda: len(node.server.subscriptions) == 1)
+        await until(lambda: len(node.server.market.subscriptions) == 1)
         await trade(node, 1)
         await until(lambda: client.state is ClientState.CLOSED)
         await until(lambda: not client_tasks())

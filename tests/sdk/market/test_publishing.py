@@ -105,7 +105,7 @@ async def test_batch_with_a_lost_reply_is_published_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running() as node, client_of(node) as client:
-        publish = node.server.broker.publish
+        publish = node.server.backend.broker.publish
         seen = []
 
         async def publish_and_cut(*arguments: Any, **named: Any) -> Any:
@@ -115,7 +115,7 @@ async def test_batch_with_a_lost_reply_is_published_once(
                 abort_connections(node)
             return receipt
 
-        monkeypatch.setattr(node.server.broker, "publish", publish_and_cut)
+        monkeypatch.setattr(node.server.backend.broker, "publish", publish_and_cut)
         positions = await asyncio.gather(
             *(client.market.publish("TRADES:A", {"trades": []}) for _ in range(5))
         )

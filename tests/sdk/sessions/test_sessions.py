@@ -123,7 +123,7 @@ async def test_cancelled_join_leaves_the_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running() as node, client_of(node) as client, client.session.join("other"):
-        sessions, going, joined = node.server.sessions, asyncio.Event(), asyncio.Event()
+        sessions, going, joined = node.server.sessions.service, asyncio.Event(), asyncio.Event()
         join = sessions.join
 
         async def slowly(*args: Any, **options: Any) -> Any:
@@ -178,7 +178,7 @@ async def test_send_with_a_lost_reply_is_stored_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running() as node, client_of(node) as client, client.session.join("s") as session:
-        publish = node.server.broker.publish
+        publish = node.server.backend.broker.publish
         cuts: list[Any] = []
 
         async def publish_and_cut(*arguments: Any, **named: Any) -> Any:
@@ -188,7 +188,7 @@ async def test_send_with_a_lost_reply_is_stored_once(
                 abort_connections(node)
             return receipt
 
-        monkeypatch.setattr(node.server.broker, "publish", publish_and_cut)
+        monkeypatch.setattr(node.server.backend.broker, "publish", publish_and_cut)
         sent = await session.send({"n": 1})
         assert sent.position == Position(epoch=cuts[0].position.epoch, seq=1)
         assert client.stats.reconnects == 1
@@ -338,13 +338,13 @@ async def test_session_joined_twice_is_left_with_the_last_use() -> None:
             await first.send({"n": 1})
         with pytest.raises(SessionError):
             await first.send({"n": 2})
-        assert len(node.server.sessions.memberships) == 0
+        assert len(node.server.sessions.service.memberships) == 0
         await first.leave()
 
 
 async def notify(node: RunningServer, *, critical: bool, identifier: str) -> int | None:
     """Notify ann; returns the number of devices reached."""
-    outcome = await node.server.notifications.notify(
+    outcome = await node.server.sessions.notifications.notify(
         "default", "ann", "margin.call", {"by": 5}, critical=critical, identifier=identifier
     )
     return outcome.reached
@@ -365,7 +365,7 @@ async def test_critical_notification_is_sent_until_acknowledged() -> None:
         await until(lambda: read == ["n1"])
         abort_connections(node)
         await until(lambda: read == ["n1", "n1"])
-        store = node.server.notifications.store
+        store = node.server.sessions.notifications.store
         await until(lambda: not store.pending("default", "ann"))
         abort_connections(node)
         await until(lambda: not session.gate.is_open)
