@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from client_sdk.contract import Scope
+from server.core.sessions.events import SessionEvent
+from server.core.sessions.records import SessionKey
 from tests.kit.clients.recovering import Event, RecoveringClient, market_client
 from tests.kit.patience import until
 from tests.kit.redis.servers import RedisServer
@@ -350,3 +353,70 @@ async def test_narrower_token_does_not_recover_a_session(shared_redis: RedisServ
         assert not ann.recovered
         reply = await ann.call("send", session_id="room", data={})
         assert reply["error"]["code"] == "session.not_joined"
+
+
+class HeldImport:
+    """Stops each import of a session on one node, after it has read the session's events."""
+
+    def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached, self.proceed = asyncio.Event(), asyncio.Event()
+        self._read = node.presence.events_since
+        monkeypatch.setattr(node.presence, "events_since", self._read_and_wait)
+
+    async def _read_and_wait(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
+        events = await self._read(key, revision)
+        self.reached.set()
+        await self.proceed.wait()
+        return events
+
+
+async def test_events_handled_during_the_import_come_once(
+    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with room(shared_redis, 3) as shared:
+        ann, [_, node, other] = shared.ann, shared.cluster
+        await ann.cut()
+        held = HeldImport(node, monkeypatch)
+        connecting = asyncio.create_task(reconnect(ann, node))
+        await held.reached.wait()
+        [channel] = node.server.delivery.hub.channels()
+        carl = await member(other, "carl")
+        await until(lambda: channel.push_log)
+        held.proceed.set()
+        assert names(await connecting) == [("user_joined", "carl")]
+        assert ann.recovered
+        await shared.heard()
+        assert texts([await ann.next()]) == ["now"]
+        await carl.cut()
+
+
+async def test_events_handled_after_the_import_do_not_come_twice(
+    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with room(shared_redis, 3) as shared:
+        ann, [_, node, other] = shared.ann, shared.cluster
+        dora = await member(node, "dora")
+        assert names([await ann.next()]) == [("user_joined", "dora")]
+        await ann.cut()
+        late: list[SessionEvent] = []
+        handle_event = node.presence._on_event
+        monkeypatch.setattr(node.presence, "_on_event", late.append)
+        carl = await member(other, "carl")
+        await until(lambda: late)
+        held = HeldImport(node, monkeypatch)
+        ann.node = node
+        await ann.open()
+        ann.wire.send(f"40/session,{json.dumps(ann.auth_packet())}")
+        await held.reached.wait()
+        # The client goes again, so that its connection stays parked here.
+        ann.wire.cut()
+        ann.client = None
+        held.proceed.set()
+        await until(lambda: node.server.sessions.tickets.parked_count)
+        monkeypatch.setattr(node.presence, "_on_event", handle_event)
+        for event in late:
+            handle_event(event)
+        assert names(await reconnect(ann, node)) == [("user_joined", "carl")]
+        assert ann.recovered
+        for client in (carl, dora):
+            await client.cut()
