@@ -43,11 +43,12 @@ from server.core.limits.events import EventLimits
 from server.core.market.subscriptions import Subscriptions
 from server.core.recovery.offsets import Offsets
 from server.core.recovery.tickets import ResumeTickets
-from server.delivery import Freshness, Hub
+from server.delivery import Hub
 from server.embedding import ApplicationVerifier, Extensions
 from server.ports import Backend, Clock, SharedLimits
 from server.services import (
     ClientPublishing,
+    Freshness,
     MarketRecovery,
     NodeSubscriptions,
     Notifications,

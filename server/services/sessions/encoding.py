@@ -8,10 +8,10 @@ from client_sdk.contract import SESSION_NAMESPACE, ErrorCode
 from server.core.errors import LimitError, RequestError
 from server.core.log.entries import Entry
 from server.core.sessions.events import SessionEvent, SessionEventKind
+from server.core.sessions.session_state import SessionState
 from server.core.wire.packets import event_head
 from server.core.wire.strict_json import dumps
 from server.delivery.channel import Channel
-from server.delivery.session_state import SessionState
 
 Reply = dict[str, object]
 

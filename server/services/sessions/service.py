@@ -13,9 +13,9 @@ from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.membership import Memberships
 from server.core.sessions.participants import Participants
 from server.core.sessions.records import SessionKey, kind_of, session_channel, session_closed
+from server.core.sessions.session_state import SessionState
 from server.delivery import Hub
 from server.delivery.channel import Channel
-from server.delivery.session_state import SessionState
 from server.ports import Broker, Link, PresenceManager
 from server.services.node_subscriptions import NodeSubscriptions, entries_since
 from server.services.sessions.encoding import Reply, encode_within, message_bodies

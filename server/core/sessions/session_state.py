@@ -6,8 +6,8 @@ from client_sdk.contract import SESSION_NAMESPACE
 from server.core.log.backlog import Lag
 from server.core.log.entries import Entry, Position
 from server.core.log.history import History
+from server.core.market.topic_state import CatchUp, entries_up_to
 from server.core.wire.packets import event_head
-from server.delivery.topic_state import CatchUp, entries_up_to
 
 
 class SessionState:
