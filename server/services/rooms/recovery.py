@@ -9,7 +9,7 @@ from server.core.errors import FloorcastError
 from server.core.recovery.connection_state import ConnectionState, SubscriptionState
 from server.core.recovery.tickets import Owner
 from server.delivery import ExportedSubscription, Hub
-from server.services.recovery import ResumingClient
+from server.services.recovery import ResumingClient, parse_pushes
 from server.services.rooms.rooms import Rooms
 
 MayStay = Callable[[Principal, str], Coroutine[Any, Any, bool]]
@@ -67,9 +67,13 @@ class RoomRecovery:
                 )
                 for each in exported.subscriptions
             ),
+            pushes=tuple(push.decode() for push in exported.pushes),
         )
 
     async def import_parked(self, client: ResumingClient, state: ConnectionState) -> bool:
+        pushes = parse_pushes(self._rooms.namespace, state)
+        if pushes is None:
+            return False
         opened: list[str] = []
         try:
             with ExitStack() as holds:
@@ -81,7 +85,7 @@ class RoomRecovery:
                     holds.enter_context(self._rooms.hold(name))
                     subscriptions.append(ExportedSubscription(name, each.position, 0, False, False))
                 # No await from here on: broadcasts published later follow the missed ones.
-                return self._restore(client, state, subscriptions)
+                return self._restore(client, state, subscriptions, pushes)
         except FloorcastError:
             # The broker is down, or another node sent an invalid name.
             return False
@@ -99,10 +103,11 @@ class RoomRecovery:
         client: ResumingClient,
         state: ConnectionState,
         subscriptions: list[ExportedSubscription],
+        pushes: list[bytes],
     ) -> bool:
         # The id may be forged: never replace an existing connection.
         if state.connection_id in self._rooms or not self._hub.restore(
-            state.connection_id, client.link, client.offset, subscriptions
+            state.connection_id, client.link, client.offset, subscriptions, pushes
         ):
             return False
         rooms = dict.fromkeys(each.topic for each in state.topics)

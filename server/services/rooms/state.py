@@ -1,8 +1,7 @@
 """Keeps the recent broadcasts of one room on this node, and encodes them for clients."""
 
 from server.core.log.entries import Entry, Position
-from server.delivery.session_state import SessionState
-
+from server.core.sessions.session_state import SessionState
 
 # A broker keeps JSON objects; this one is an event's array, which clients get unchanged.
 _OPENING, _CLOSING = b'{"event":', b"}"
