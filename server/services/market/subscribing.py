@@ -65,32 +65,6 @@ class SubscribingService:
         self._subscriptions.add_connection(connection_id, principal.org, principal.user_id)
         self._hub.attach(connection_id, link, numbered=numbered)
 
-    def park(self, connection_id: str) -> None:
-        """Keep the subscriptions of a disconnected connection until it resumes."""
-        self._subscriptions.park(connection_id)
-        self._hub.park(connection_id)
-
-    def resume(
-        self,
-        connection_id: str,
-        principal: Principal,
-        link: Link,
-        offset: str | None,
-        first_frames: bytes = b"",
-    ) -> bool:
-        """Resume a parked connection on a new link and send what it missed.
-
-        Returns False, and sends nothing, if missed messages are lost or if the new token no
-        longer allows one of its topics.
-        """
-        for subscription in self._subscriptions.of_connection(connection_id):
-            if not _may_subscribe(principal, subscription.topic):
-                return False
-        if not self._hub.resume(connection_id, link, offset, first_frames):
-            return False
-        self._subscriptions.resume(connection_id)
-        return True
-
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection with its subscriptions."""
         self._subscriptions.remove_connection(connection_id)
@@ -197,7 +171,7 @@ class SubscribingService:
         ended: list[str] = []
         for subscription in self._subscriptions.of_connection(connection_id):
             topic = subscription.topic
-            if _may_subscribe(principal, topic):
+            if may_subscribe(principal, topic):
                 continue
             error = _forbidden(topic)
             replies[topic.name] = _error_reply(error)
@@ -279,7 +253,7 @@ def _granted_interval_ms(interval_ms: int) -> int:
     return next((each for each in INTERVALS_MS if each >= interval_ms), INTERVALS_MS[-1])
 
 
-def _may_subscribe(principal: Principal, topic: Topic) -> bool:
+def may_subscribe(principal: Principal, topic: Topic) -> bool:
     return principal.allows(Scope.MARKET_READ) and can_read(principal, topic)
 
 
