@@ -25,8 +25,8 @@ class _CachedBook:
 
     book: OrderBook
     position: Position | None = None
-    # The broker has lost the published book: only a snapshot is valid.
-    lost: bool = False
+    # There is no book yet, or it is from before a loss: only a snapshot is valid.
+    needs_snapshot: bool = False
 
 
 class BookPublisher:
@@ -44,7 +44,8 @@ class BookPublisher:
     ) -> Position:
         """Publish a change or a snapshot of a book.
 
-        Raises `RequestError` if the change does not apply to the book, and `WriteConflict` if
+        Raises `RequestError` if the change does not apply to the book or if the book must begin
+        with a snapshot, and `WriteConflict` if
         other nodes publish faster than this one can retry.
         """
         await self._locks.acquire(channel)
@@ -101,7 +102,7 @@ class BookPublisher:
                 # A concurrent publish with the same claim came first.
                 change.revert()
                 return receipt.position
-            cached.position, cached.lost = receipt.position, False
+            cached.position, cached.needs_snapshot = receipt.position, False
             return receipt.position
         raise WriteConflict
 
@@ -131,20 +132,23 @@ class BookPublisher:
         if latest is not None:
             data = orjson.loads(latest.data)
             cached.book.replace(cast("Levels", data["bids"]), cast("Levels", data["asks"]))
-            cached.position, cached.lost = latest.position, False
+            cached.needs_snapshot = await self._broker.is_rolled_back(channel)
+            cached.position = latest.position
             return cached.position
         head = await self._broker.head(channel)
         if head.seq:
             return None
-        cached.lost = channel in self._cache
+        # The publisher may not know that the book it is changing was lost.
+        cached.needs_snapshot = True
         cached.book.replace((), ())
         cached.position = head
         return head
 
 
 def _apply(cached: _CachedBook, kind: str, data: BookData) -> BookChange:
-    if cached.lost and kind != "snapshot":
+    if cached.needs_snapshot and kind != "snapshot":
         raise RequestError(
-            ErrorCode.REQUEST_INVALID, "the broker lost this order book: publish a snapshot"
+            ErrorCode.PUBLISH_SNAPSHOT_REQUIRED,
+            "this order book is new or was lost: publish a snapshot of the whole book",
         )
     return cached.book.apply(kind, data.bids, data.asks, data.checksum)
