@@ -6,6 +6,7 @@ from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.recovery import MarketRecovery
 from server.services.market.subscribing import SubscribingService
+from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
 from server.services.node_subscriptions import NodeSubscriptions, NodeSubscriptionsConfig
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
@@ -35,5 +36,6 @@ __all__ = [
     "Statistics",
     "SubscribingConfig",
     "SubscribingService",
+    "TopicSharesConfig",
     "TopicSubscriptions",
 ]

@@ -45,6 +45,10 @@ class Keys:
         """A set: all sessions."""
         return self._prefix + b":sessions"
 
+    def org_sessions(self, org: str) -> bytes:
+        """A set: the sessions of an org."""
+        return self.base(f"org@{org}") + b":sessions"
+
     def user_sessions(self, org: str, user_id: str) -> bytes:
         """A set: the sessions that a user created."""
         return self.base(f"user@{len(org)}:{org}:{user_id}") + b":made"

@@ -33,7 +33,6 @@ from server.core.sessions.records import (
     no_such_session,
     not_in_session,
     session_closed,
-    too_many_sessions,
 )
 from server.ports import Clock, ignore
 from server.tasks import cancel_and_wait
@@ -218,11 +217,9 @@ class RedisPresence:
             outcome, reply = await self._calls.join(connection_id, user_id, key, self.liveness.node)
         if outcome != b"none" or not self._rules.join_creates:
             return outcome, reply
-        total, made = await self._calls.claim(key, user_id)
-        if not (total and made):
-            if total:
-                await self._calls.unclaim(key, user_id if made else None)
-            raise too_many_sessions() if not total else self._rules.too_many_created()
+        error = await self._calls.claim(key, user_id)
+        if error is not None:
+            raise error
         facts = encode_facts(user_id, metadata)
         return await self._calls.join(connection_id, user_id, key, self.liveness.node, facts)
 
