@@ -11,9 +11,10 @@ from server.core.limits.shares import Quota, ShareLimits
 from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.notices import Notices
 from server.core.sessions.records import SessionRules
-from server.delivery import DeliveryConfig, FreshnessConfig
+from server.delivery import DeliveryConfig
 from server.ports import Clock, FeedOptions
 from server.services import (
+    FreshnessConfig,
     NodeSubscriptionsConfig,
     PublishingConfig,
     SessionsConfig,
@@ -224,7 +225,7 @@ def notices(settings: Settings) -> Notices:
     )
 
 
-def resume_tickets(settings: Settings, node: str = "") -> ResumeTickets:
+def resume_tickets(settings: Settings, node: str) -> ResumeTickets:
     """The resume tickets of one namespace; a `node` in their pids lets other nodes resume them."""
     recovery = settings.recovery
     return ResumeTickets(

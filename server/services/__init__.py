@@ -2,6 +2,7 @@
 
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
+from server.services.market.freshness import Freshness, FreshnessConfig
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.recovery import MarketRecovery
@@ -19,6 +20,8 @@ from server.services.statistics import Statistics
 __all__ = [
     "ClientPublishing",
     "FeedPublisher",
+    "Freshness",
+    "FreshnessConfig",
     "MarketRecovery",
     "NodeSubscriptions",
     "NodeSubscriptionsConfig",
