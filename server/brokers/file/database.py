@@ -131,8 +131,8 @@ def _check(connection: sqlite3.Connection, file: Path) -> None:
 def damaged(file: Path, problem: str) -> str:
     """The error for a damaged file."""
     return (
-        f"{file} is damaged ({problem.splitlines()[0]}): restore a backup, or keep what is readable "
-        f"with `floorcast check --data {file.parent} --repair`"
+        f"{file} is damaged ({problem.splitlines()[0]}): restore a backup, or keep what is "
+        f"readable with `floorcast check --data {file.parent} --repair`"
     )
 
 

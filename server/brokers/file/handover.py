@@ -61,7 +61,9 @@ class FileHandover:
         """No-op: `fetch` has deleted it."""
 
     def _drop_expired(self, database: Database) -> None:
-        database.connection.execute("DELETE FROM connections WHERE until_ms <= ?", (self._now_ms(),))
+        database.connection.execute(
+            "DELETE FROM connections WHERE until_ms <= ?", (self._now_ms(),)
+        )
 
     def _now_ms(self) -> int:
         return int(self._clock.time() * 1000)

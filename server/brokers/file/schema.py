@@ -91,7 +91,9 @@ EXPIRE_CLAIMS = Statement("DELETE FROM claims WHERE at_ms <= (SELECT max(column1
 DROP_SESSIONS = Statement("DELETE FROM sessions WHERE (org, id) IN ({})", 2)
 SESSIONS = Statement("INSERT OR REPLACE INTO sessions {}", 6)
 NOTICES = Statement("INSERT OR REPLACE INTO notices {}", 3)
-EXPIRE_NOTICES = Statement("DELETE FROM notices WHERE until_ms <= (SELECT max(column1) FROM ({}))", 1)
+EXPIRE_NOTICES = Statement(
+    "DELETE FROM notices WHERE until_ms <= (SELECT max(column1) FROM ({}))", 1
+)
 CONNECTIONS = Statement("INSERT OR REPLACE INTO connections {}", 3)
 
 STATEMENTS = (

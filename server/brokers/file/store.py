@@ -291,4 +291,3 @@ def _work(jobs: Jobs) -> None:
 
 def _overloaded(message: str) -> LimitError:
     return LimitError(ErrorCode.SERVER_OVERLOADED, message, retry_after_ms=_RETRY_AFTER_MS)
-
