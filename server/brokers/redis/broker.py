@@ -14,11 +14,13 @@ from server.brokers.redis.connection.address import Address
 from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, create_client
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.schema import CURRENT, Schema, check_schema
 from server.brokers.redis.log.reader import LogReader
 from server.brokers.redis.log.scripts import Bounds, Scripts
 from server.brokers.redis.log.subscriber import LogSubscriber
 from server.brokers.redis.log.writer import LogWriter
 from server.core.counters import Counters
+from server.core.errors import FloorcastError
 from server.core.log.entries import Entry, Position, Reset
 from server.ports import Clock, ignore
 from server.tasks import TaskOwner
@@ -42,6 +44,7 @@ class RedisConfig:
     history_messages: int = 1_000
     history_bytes: int = 1024 * 1024
     history_seconds: float = 300.0
+    schema: Schema = CURRENT
 
 
 class RedisBroker:
@@ -59,6 +62,7 @@ class RedisBroker:
         node = self.node = secrets.token_hex(6)
         epochs = itertools.count(1)
         keys = Keys(config.prefix)
+        self._schema, self._schema_key = config.schema, keys.schema()
         age_ms = _milliseconds(config.history_seconds)
         scripts = Scripts.build(
             Bounds(
@@ -133,9 +137,16 @@ class RedisBroker:
     ) -> None:
         try:
             await self._subscriber.start(deliver, on_reset, on_state)
+            await check_schema(self._pipeline, self._schema_key, self._schema)
         except CONNECTION_ERRORS as error:
             await self.stop()
             raise BrokerError(_reason(error)) from None
+        except FloorcastError as error:
+            await self.stop()
+            raise BrokerError(error.message) from None
+        except BrokerError:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         await self._subscriber.stop()

@@ -21,6 +21,10 @@ class Keys:
         # Escape braces: they would change the hash tag and spread the keys over shards.
         return self._stem + channel.translate(_ESCAPES).encode() + b"}"
 
+    def schema(self) -> bytes:
+        """A hash: the newest schema of the releases that use this prefix."""
+        return self._prefix + b":schema"
+
     def node(self, node: str) -> bytes:
         """The pub/sub channel for direct messages to one node and for its own probes."""
         return self._prefix + b":node:" + node.encode()
