@@ -3,7 +3,7 @@
 import itertools
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ssl import SSLCertVerificationError
 from typing import Any
 
@@ -16,17 +16,31 @@ from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.connection.schema import CURRENT, Schema, check_schema
 from server.brokers.redis.log.reader import LogReader
-from server.brokers.redis.log.scripts import Bounds, Scripts
+from server.brokers.redis.log.scripts import CLOCK_SKEW_MS, Bounds, Scripts
 from server.brokers.redis.log.subscriber import LogSubscriber
+from server.brokers.redis.log.topic_counts import SCRIPTS as TOPIC_COUNT_SCRIPTS
+from server.brokers.redis.log.topic_counts import TopicCounts
 from server.brokers.redis.log.writer import LogWriter
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
+from server.core.limits.expiring_shares import ExpiringShares
+from server.core.limits.shares import NO_SHARES, ShareLimits
 from server.core.log.entries import Entry, Position, Reset
 from server.ports import Clock, ignore
 from server.tasks import TaskOwner
 
 # An upper bound for expiry times; Redis rejects values that overflow.
 _MAX_TTL_MS = 10 * 365 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class RedisShares:
+    """What each org and publisher may keep: topics over all nodes, the rest by node."""
+
+    topics: ShareLimits = NO_SHARES
+    histories: ShareLimits = NO_SHARES
+    claims: ShareLimits = NO_SHARES
+    silent_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,7 @@ class RedisConfig:
     history_bytes: int = 1024 * 1024
     history_seconds: float = 300.0
     schema: Schema = CURRENT
+    shares: RedisShares = field(default_factory=RedisShares)
 
 
 class RedisBroker:
@@ -75,7 +90,7 @@ class RedisBroker:
         )
         client = create_client(
             config.address,
-            scripts,
+            (*scripts, *TOPIC_COUNT_SCRIPTS),
             timeout_seconds=config.timeout_seconds,
             name=f"{config.prefix}-{node}",
         )
@@ -112,15 +127,24 @@ class RedisBroker:
             timeout_seconds=config.timeout_seconds,
             max_entry_bytes=config.max_entry_bytes,
         )
-        writer = LogWriter(
+        shares = config.shares
+        self._topic_counts = TopicCounts(
+            self._pipeline, keys, clock, shares.topics, silent_seconds=shares.silent_seconds
+        )
+        self._writer = writer = LogWriter(
             self._pipeline,
             scripts,
             keys,
             new_epoch=new_epoch,
             max_entry_bytes=config.max_entry_bytes,
+            histories=ExpiringShares(
+                shares.histories, keep_seconds=(age_ms + CLOCK_SKEW_MS) / 1000
+            ),
+            claims=ExpiringShares(shares.claims, keep_seconds=config.idempotency_seconds),
         )
         # Bound methods: the hot path calls the writer and the reader without a wrapper.
         self.find, self.publish = writer.find, writer.publish
+        self.add_topic = self._topic_counts.add
         self.before = self._reader.before
         self.watch, self.unwatch = self._subscriber.watch, self._subscriber.unwatch
         self.add_listener, self.set_direct_handler = (
@@ -172,7 +196,10 @@ class RedisBroker:
         # The script counts subscribers on its own shard only, so check this node here.
         if channel in self._subscriber:
             return False
-        return await self._reader.forget(channel, silent_since_ms)
+        deleted = await self._reader.forget(channel, silent_since_ms)
+        if deleted:
+            self._writer.forget(channel)
+        return deleted
 
 
 def _milliseconds(seconds: float) -> int:

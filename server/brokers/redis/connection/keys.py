@@ -49,6 +49,18 @@ class Keys:
         """A set: all sessions."""
         return self._prefix + b":sessions"
 
+    def topics(self) -> bytes:
+        """A sorted set: all topics with their owners, by the time of their last check."""
+        return self._prefix + b":topics"
+
+    def org_topics(self, org: str) -> bytes:
+        """A sorted set: the topics of an org."""
+        return self.base(f"org@{org}") + b":topics"
+
+    def publisher_topics(self, org: str, user_id: str) -> bytes:
+        """A sorted set: the topics of a publisher."""
+        return self.base(f"user@{len(org)}:{org}:{user_id}") + b":topics"
+
     def org_sessions(self, org: str) -> bytes:
         """A set: the sessions of an org."""
         return self.base(f"org@{org}") + b":sessions"
