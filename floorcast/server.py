@@ -4,7 +4,7 @@ from floorcast.extras import require_server
 
 require_server()
 
-from client_sdk.contract import ErrorCode, Scope
+from client_sdk.contract import ErrorCode, Request, Scope
 from server.access import AuthorizationRule, ConfigurationError, Principal, authorize
 from server.app import SERVER, Server, create_app
 from server.core.errors import (
@@ -14,14 +14,16 @@ from server.core.errors import (
     RequestError,
 )
 from server.core.log.entries import Position
+from server.embedding import Authenticate, Namespace, on
 from server.ports import Clock, Feed, FeedOptions, Publishing
 from server.settings import Settings, load_settings
-from server.sockets import ApplicationGuard, Call, Proceed, Reply, Route
+from server.sockets import ApplicationGuard, Call, JoinedClient, Proceed, Reply, Route
 
 __all__ = [
     "SERVER",
     "AccessError",
     "ApplicationGuard",
+    "Authenticate",
     "AuthorizationRule",
     "Call",
     "Clock",
@@ -30,12 +32,15 @@ __all__ = [
     "Feed",
     "FeedOptions",
     "FloorcastError",
+    "JoinedClient",
     "LimitError",
+    "Namespace",
     "Position",
     "Principal",
     "Proceed",
     "Publishing",
     "Reply",
+    "Request",
     "RequestError",
     "Route",
     "Scope",
@@ -44,4 +49,5 @@ __all__ = [
     "authorize",
     "create_app",
     "load_settings",
+    "on",
 ]

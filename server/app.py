@@ -13,6 +13,7 @@ from client_sdk.contract import ErrorCode
 from server.access import AuthorizationRule, ConfigurationError
 from server.brokers import BrokerError
 from server.building import (
+    build_application_namespaces,
     build_backend,
     build_clients,
     build_delivery,
@@ -27,7 +28,7 @@ from server.configs import feed_options
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.draining import Drain
-from server.embedding import Authenticate, Extensions
+from server.embedding import Authenticate, Extensions, Namespace
 from server.feeds import FeedError, open_feed
 from server.ports import Clock, Feed
 from server.services import FeedPublisher, Publisher
@@ -81,7 +82,12 @@ class Server:
         self.sessions = build_sessions(*parts, self.clients, rule)
         services = (self.market, self.sessions)
         self.recovery = build_recovery(clock, self.backend, self.clients, *services)
-        self.namespaces = build_namespaces(self.clients, self.recovery, *services)
+        self.namespaces = (
+            *build_namespaces(self.clients, self.recovery, *services),
+            *build_application_namespaces(
+                *parts, self.clients, self.recovery, extensions.namespaces
+            ),
+        )
         self.sockets = build_sockets(settings, clock, self.clients, self.delivery, self.namespaces)
         self.publisher = Publisher(self.market.publishing, self.tasks)
         self.statistics = build_statistics(
@@ -218,6 +224,7 @@ def create_app(
     *,
     authorize: AuthorizationRule | None = None,
     authenticate: Authenticate | None = None,
+    namespaces: Sequence[Namespace] = (),
     guards: Sequence[ApplicationGuard] = (),
     feed: Feed | None = None,
     clock: Clock | None = None,
@@ -228,7 +235,8 @@ def create_app(
 
     `authorize` and `guards` run after the built-in checks, and can only refuse more.
     `authenticate` replaces the verification of tokens. Without `run_feed`, the feed waits for
-    `Server.start_feed`. Raises `ConfigurationError` if the settings are invalid.
+    `Server.start_feed`. Raises `ConfigurationError` if the settings are invalid, `TypeError` for a
+    stock namespace, and `ValueError` if the name of one is taken.
     """
     clock = clock or SystemClock()
     if feed is None:
@@ -236,7 +244,7 @@ def create_app(
             feed = open_feed(settings.feed.name, feed_options(settings, clock))
         except FeedError as error:
             raise ConfigurationError(f"feed.name: {error}") from error
-    extensions = Extensions(authorize, authenticate, tuple(guards))
+    extensions = Extensions(authorize, authenticate, tuple(namespaces), tuple(guards))
     server = Server(settings, extensions, clock=clock, feed=feed, run_feed=run_feed)
     app = web.Application()
     app[SERVER] = server

@@ -11,11 +11,13 @@ from server.core.limits.shares import Quota, ShareLimits
 from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.notices import Notices
 from server.core.sessions.records import SessionRules
-from server.delivery import DeliveryConfig, FreshnessConfig
+from server.delivery import DeliveryConfig
 from server.ports import Clock, FeedOptions
 from server.services import (
+    FreshnessConfig,
     NodeSubscriptionsConfig,
     PublishingConfig,
+    RoomsConfig,
     SessionsConfig,
     SubscribingConfig,
     TopicSharesConfig,
@@ -77,6 +79,17 @@ def subscribing_config(settings: Settings) -> SubscribingConfig:
         max_topics=settings.limits.topics_per_connection,
         # The other half of the buffer is for messages delivered meanwhile.
         max_reply_bytes=(delivery.buffer_bytes or NO_LIMIT) // 2,
+        backlog_messages=delivery.backlog_messages,
+        backlog_bytes=delivery.backlog_bytes,
+    )
+
+
+def rooms_config(settings: Settings) -> RoomsConfig:
+    """The limits of rooms on one node: a room counts as a topic."""
+    delivery = settings.delivery
+    return RoomsConfig(
+        max_rooms=settings.limits.topics_per_connection,
+        message_bytes=settings.limits.message_bytes or NO_LIMIT,
         backlog_messages=delivery.backlog_messages,
         backlog_bytes=delivery.backlog_bytes,
     )
@@ -244,7 +257,7 @@ def notices(settings: Settings) -> Notices:
     )
 
 
-def resume_tickets(settings: Settings, node: str = "") -> ResumeTickets:
+def resume_tickets(settings: Settings, node: str) -> ResumeTickets:
     """The resume tickets of one namespace; a `node` in their pids lets other nodes resume them."""
     recovery = settings.recovery
     return ResumeTickets(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from server.access import AuthorizationRule
 from server.embedding.authentication import Authenticate
+from server.embedding.namespaces import Namespace
 from server.sockets import ApplicationGuard
 
 
@@ -13,9 +14,10 @@ class Extensions:
 
     authorize: AuthorizationRule | None = None
     authenticate: Authenticate | None = None
+    namespaces: tuple[Namespace, ...] = ()
     guards: tuple[ApplicationGuard, ...] = ()
 
     @property
     def read_claims(self) -> bool:
         """Whether any part could read the claims of tokens."""
-        return bool(self.authorize or self.guards)
+        return bool(self.authorize or self.namespaces or self.guards)

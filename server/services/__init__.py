@@ -2,6 +2,7 @@
 
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
+from server.services.market.freshness import Freshness, FreshnessConfig
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.recovery import MarketRecovery
@@ -10,6 +11,8 @@ from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
 from server.services.node_subscriptions import NodeSubscriptions, NodeSubscriptionsConfig
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
+from server.services.rooms.recovery import RoomRecovery
+from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
 from server.services.sessions.notifications import Notifications
 from server.services.sessions.recovery import SessionRecovery
@@ -19,6 +22,8 @@ from server.services.statistics import Statistics
 __all__ = [
     "ClientPublishing",
     "FeedPublisher",
+    "Freshness",
+    "FreshnessConfig",
     "MarketRecovery",
     "NodeSubscriptions",
     "NodeSubscriptionsConfig",
@@ -29,6 +34,9 @@ __all__ = [
     "RecoverableState",
     "Recovery",
     "ResumingClient",
+    "RoomRecovery",
+    "Rooms",
+    "RoomsConfig",
     "SessionMessages",
     "SessionRecovery",
     "SessionsConfig",

@@ -1,5 +1,6 @@
 """Socket.IO namespaces, and the pipeline of guards in front of their handlers."""
 
+from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext, SocketsConfig
 from server.sockets.guards import Verifier
 from server.sockets.market import MarketNamespace
@@ -11,6 +12,7 @@ __all__ = [
     "ApplicationGuard",
     "Call",
     "GuardedNamespace",
+    "JoinedClient",
     "MarketNamespace",
     "NamespaceContext",
     "Proceed",
