@@ -180,7 +180,7 @@ async def test_notice_that_makes_room_is_deleted_from_redis(shared_redis: RedisS
             await notify("default", f"user{number}", "n", {}, critical=True, identifier="n")
         with shared_redis.client() as client:
 
-            def stored() -> set[bytes]:
+            def stored() -> set[bytes | str]:
                 return set(client.hkeys(f"{one.prefix}:{{notices}}:waiting")) - {b"#"}
 
             def is_settled() -> bool:
