@@ -14,7 +14,15 @@ from server.core.errors import (
     RequestError,
 )
 from server.core.log.entries import Position
-from server.embedding import Authenticate, Namespace, on
+from server.embedding import (
+    Authenticate,
+    ClientEvent,
+    Handlers,
+    MemberEvent,
+    Namespace,
+    UserEvent,
+    on,
+)
 from server.ports import Clock, Feed, FeedOptions, Publishing
 from server.settings import Settings, load_settings
 from server.sockets import ApplicationGuard, Call, JoinedClient, Proceed, Reply, Route
@@ -26,14 +34,17 @@ __all__ = [
     "Authenticate",
     "AuthorizationRule",
     "Call",
+    "ClientEvent",
     "Clock",
     "ConfigurationError",
     "ErrorCode",
     "Feed",
     "FeedOptions",
     "FloorcastError",
+    "Handlers",
     "JoinedClient",
     "LimitError",
+    "MemberEvent",
     "Namespace",
     "Position",
     "Principal",
@@ -46,6 +57,7 @@ __all__ = [
     "Scope",
     "Server",
     "Settings",
+    "UserEvent",
     "authorize",
     "create_app",
     "load_settings",

@@ -17,6 +17,7 @@ from server.building import (
     build_backend,
     build_clients,
     build_delivery,
+    build_lifecycle,
     build_market,
     build_namespaces,
     build_recovery,
@@ -27,8 +28,9 @@ from server.building import (
 from server.configs import feed_options
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
+from server.core.sessions.events import SessionEvent
 from server.draining import Drain
-from server.embedding import Authenticate, Extensions, Namespace
+from server.embedding import Authenticate, Extensions, Handlers, Namespace
 from server.feeds import FeedError, open_feed
 from server.ports import Clock, Feed
 from server.services import FeedPublisher, Publisher
@@ -72,8 +74,9 @@ class Server:
         self.counters = counters = Counters()
         self.tasks = TaskOwner(counters)
         self.backend = build_backend(settings, clock, counters, self.tasks)
+        self.lifecycle = build_lifecycle(settings, clock, counters, self.tasks, extensions.handlers)
         self.clients = build_clients(
-            settings, clock, counters, self.backend.shared_limits, extensions
+            settings, clock, counters, self.backend.shared_limits, extensions, self.lifecycle
         )
         self.delivery = build_delivery(settings, clock, counters, self.backend)
         parts = (settings, clock, self.backend, self.delivery)
@@ -114,6 +117,7 @@ class Server:
         self.delivery.freshness.tick()
         self.delivery.hub.tick()
         self.backend.notices.sweep()
+        self.lifecycle.tick()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """Run the server inside its application (an aiohttp cleanup context)."""
@@ -123,13 +127,14 @@ class Server:
                 on_reset=self.delivery.hub.reset,
                 on_state=self._on_broker_state,
             )
-            await self.backend.presence.start(self.sessions.service.local_presence.handle_event)
+            await self.backend.presence.start(self._on_session_event)
             await self.backend.notices.start(self.sessions.notifications.deliver)
             await self.recovery.start()
         except BrokerError as error:
             await self.backend.broker.stop()
             raise ConfigurationError(f"broker.url: {error}") from None
         await self.publisher.start()
+        self.lifecycle.start()
         timers = [
             self.tasks.keep(partial(self._repeat, self._tick), "floorcast-tick"),
             self.tasks.keep(partial(self._repeat, self._sweep), "floorcast-sweep"),
@@ -143,10 +148,15 @@ class Server:
         await cancel_and_wait(*timers)
         await self.publisher.stop()
         await self.sockets.close_all(_DRAINING)
+        await self.lifecycle.stop()
         await self.recovery.stop()
         await self.backend.notices.stop()
         await self.backend.presence.stop()
         await self.backend.broker.stop()
+
+    def _on_session_event(self, event: SessionEvent) -> None:
+        self.sessions.service.local_presence.handle_event(event)
+        self.lifecycle.on_session_event(event)
 
     def _on_broker_state(self, is_up: bool) -> None:
         if not is_up:
@@ -226,6 +236,7 @@ def create_app(
     authenticate: Authenticate | None = None,
     namespaces: Sequence[Namespace] = (),
     guards: Sequence[ApplicationGuard] = (),
+    handlers: Handlers | None = None,
     feed: Feed | None = None,
     clock: Clock | None = None,
     console_token: str | None = None,
@@ -244,7 +255,9 @@ def create_app(
             feed = open_feed(settings.feed.name, feed_options(settings, clock))
         except FeedError as error:
             raise ConfigurationError(f"feed.name: {error}") from error
-    extensions = Extensions(authorize, authenticate, tuple(namespaces), tuple(guards))
+    extensions = Extensions(
+        authorize, authenticate, tuple(namespaces), tuple(guards), handlers or Handlers()
+    )
     server = Server(settings, extensions, clock=clock, feed=feed, run_feed=run_feed)
     app = web.Application()
     app[SERVER] = server

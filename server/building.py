@@ -49,6 +49,8 @@ from server.embedding import (
     ApplicationNamespace,
     ApplicationVerifier,
     Extensions,
+    Handlers,
+    Lifecycle,
     Namespace,
     stay_check,
 )
@@ -72,6 +74,7 @@ from server.services import (
 )
 from server.settings import Settings
 from server.sockets import (
+    ClientListener,
     GuardedNamespace,
     MarketNamespace,
     NamespaceContext,
@@ -155,12 +158,20 @@ def build_backend(
     )
 
 
+def build_lifecycle(
+    settings: Settings, clock: Clock, counters: Counters, tasks: TaskOwner, handlers: Handlers
+) -> Lifecycle:
+    """The calls of the application's handlers."""
+    return Lifecycle(handlers, clock, counters, tasks, grace_seconds=settings.session.grace_seconds)
+
+
 def build_clients(
     settings: Settings,
     clock: Clock,
     counters: Counters,
     shared_limits: SharedLimits | None,
     extensions: Extensions,
+    listener: ClientListener,
 ) -> Clients:
     """The limits and the registry of connections, and what all namespaces share."""
     limits = settings.limits
@@ -191,6 +202,7 @@ def build_clients(
         refusals=RefusalLog(clock),
         clock=clock,
         guards=extensions.guards,
+        listener=listener,
     )
     return Clients(registry, connection_limits, admission, context)
 

@@ -2,14 +2,26 @@
 
 from server.embedding.authentication import ApplicationVerifier, Authenticate
 from server.embedding.extensions import Extensions
+from server.embedding.lifecycle import (
+    ClientEvent,
+    Handlers,
+    Lifecycle,
+    MemberEvent,
+    UserEvent,
+)
 from server.embedding.namespaces import ApplicationNamespace, Namespace, on, stay_check
 
 __all__ = [
     "ApplicationNamespace",
     "ApplicationVerifier",
     "Authenticate",
+    "ClientEvent",
     "Extensions",
+    "Handlers",
+    "Lifecycle",
+    "MemberEvent",
     "Namespace",
+    "UserEvent",
     "on",
     "stay_check",
 ]

@@ -1,7 +1,7 @@
 """Socket.IO namespaces, and the pipeline of guards in front of their handlers."""
 
 from server.sockets.clients import JoinedClient
-from server.sockets.context import NamespaceContext, SocketsConfig
+from server.sockets.context import ClientListener, NamespaceContext, SocketsConfig
 from server.sockets.guards import Verifier
 from server.sockets.market import MarketNamespace
 from server.sockets.namespace import GuardedNamespace
@@ -11,6 +11,7 @@ from server.sockets.session import SessionNamespace
 __all__ = [
     "ApplicationGuard",
     "Call",
+    "ClientListener",
     "GuardedNamespace",
     "JoinedClient",
     "MarketNamespace",
