@@ -6,7 +6,7 @@ from pathlib import Path
 
 from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
-from server.brokers import Address, FileConfig, MemoryConfig, RedisConfig
+from server.brokers import Address, FileConfig, MemoryConfig, RedisConfig, RedisShares
 from server.core.limits.keys import ConnectionLimit, LimitKeys
 from server.core.limits.shares import Quota, ShareLimits
 from server.core.recovery.tickets import ResumeTickets
@@ -57,8 +57,7 @@ def check_workers(settings: Settings) -> None:
     workers = settings.server.workers
     if workers > 1 and not is_shared(settings):
         raise ConfigurationError(
-            f"server.workers: {workers} workers need a Redis as the broker that they share: "
-            "set broker.url to one"
+            f"server.workers: {workers} workers need a Redis that they share: set broker.url to one"
         )
     if workers > 1 and sys.platform != "linux":
         raise ConfigurationError("server.workers: more than 1 needs Linux")
@@ -139,6 +138,26 @@ def redis_config(settings: Settings) -> RedisConfig:
         history_messages=settings.history.messages or NO_LIMIT,
         history_bytes=settings.history.bytes or NO_LIMIT,
         history_seconds=settings.history.seconds or NO_LIMIT,
+        shares=redis_shares(settings),
+    )
+
+
+def redis_shares(settings: Settings) -> RedisShares:
+    """The shares of orgs and publishers in Redis."""
+    shares = settings.shares
+    return RedisShares(
+        topics=topic_limits(settings),
+        histories=ShareLimits(
+            Quota(size_bytes=settings.history.total_bytes or NO_LIMIT),
+            Quota(size_bytes=shares.history_bytes_per_org or NO_LIMIT),
+            Quota(),
+        ),
+        claims=ShareLimits(
+            Quota(shares.ids or NO_LIMIT),
+            Quota(shares.ids_per_org or NO_LIMIT),
+            Quota(shares.ids_per_publisher or NO_LIMIT),
+        ),
+        silent_seconds=shares.silent_seconds,
     )
 
 

@@ -222,6 +222,9 @@ class BrokerUrl(SecretUrl):
         # As a URL: `file:///var/lib/floorcast`.
         return Path(path.removeprefix("//"))
 
+    def _display(self) -> str:
+        return super()._display() if self.folder is None else self.get_secret_value()
+
 
 def _validate_broker_url(url: BrokerUrl) -> BrokerUrl:
     if url.folder is not None:
@@ -237,8 +240,8 @@ class BrokerSettings(_Section):
 
     url: Annotated[BrokerUrl, AfterValidator(_validate_broker_url)] = Field(
         BrokerUrl(MEMORY),
-        description="`memory://` for this process alone, `file:FOLDER` to outlive it (docs/file.md), "
-        "or a Redis URL (docs/redis.md)",
+        description="`memory://` for this process alone, `file:FOLDER` to outlive it "
+        "(docs/file.md), or a Redis URL (docs/redis.md)",
     )
     prefix: str = Field(
         "floorcast",
@@ -253,8 +256,8 @@ class BrokerSettings(_Section):
     )
     sync: Literal["always", "batch", "os"] = Field(
         "batch",
-        description="with `file:`, how a write reaches the disk before it is acknowledged: at once, "
-        "with those of up to 5 ms, or whenever the system likes",
+        description="with `file:`, when a write reaches the disk: before it is acknowledged, at "
+        "once or with those of up to 5 ms, or when the system likes (`os`)",
     )
     max_bytes: int = Field(
         4 * 1024**3, ge=1024**2, description="with `file:`, the largest size of the data file"

@@ -8,6 +8,9 @@ from server.brokers.file import (
     FileNoticeStore,
     FilePresence,
     FileStore,
+    back_up,
+    check_file,
+    repair_file,
 )
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
 from server.brokers.memory.handover import MemoryHandover
@@ -22,6 +25,7 @@ from server.brokers.redis import (
     RedisNoticeStore,
     RedisPresence,
     RedisSharedLimits,
+    RedisShares,
 )
 
 __all__ = [
@@ -45,4 +49,8 @@ __all__ = [
     "RedisNoticeStore",
     "RedisPresence",
     "RedisSharedLimits",
+    "RedisShares",
+    "back_up",
+    "check_file",
+    "repair_file",
 ]

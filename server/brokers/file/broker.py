@@ -25,7 +25,7 @@ from server.brokers.file.schema import (
 )
 from server.brokers.file.store import FileStore
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
-from server.core.errors import FloorcastError, RequestError, WriteConflict
+from server.core.errors import FloorcastError, WriteConflict
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.idempotency import Claim
@@ -51,10 +51,12 @@ class _PendingPublish:
     )
 
     def settle(self, failure: FloorcastError | None) -> None:
-        receipt = self.broker.settle(self, is_written=failure is None)
         if failure is not None:
+            self.broker.drop(self)
             self.give_up(failure)
-        elif not self.done.done():
+            return
+        receipt = self.broker.apply(self)
+        if not self.done.done():
             self.done.set_result(receipt)
 
     def give_up(self, failure: FloorcastError) -> None:
@@ -164,8 +166,8 @@ class FileBroker:
         expected_head: Position | None = None,
         owner: Owner = SERVER,
     ) -> Receipt:
-        if full_state is not None:
-            self._check_not_lost(channel, kind)
+        if kind == "snapshot":
+            self._lost.discard(channel)
         if not in_history and claim is None and channel not in self._pending:
             self._outdated.add(channel)
             return await self._memory.publish(
@@ -193,6 +195,9 @@ class FileBroker:
     async def latest(self, channel: str) -> Entry | None:
         return await self._memory.latest(channel)
 
+    async def is_rolled_back(self, channel: str) -> bool:
+        return channel in self._lost
+
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         return await self._memory.since(channel, position)
 
@@ -210,6 +215,9 @@ class FileBroker:
         self._store.add(FORGET_ENTRIES, (channel,))
         self._store.add(FORGET_STATES, (channel,))
         return True
+
+    async def add_topic(self, channel: str, owner: Owner) -> None:
+        await self._memory.add_topic(channel, owner)
 
     async def watch(self, channel: str) -> None:
         await self._memory.watch(channel)
@@ -233,15 +241,6 @@ class FileBroker:
         if not head.seq:
             self._memory.check_room()
         return head
-
-    def _check_not_lost(self, channel: str, kind: str) -> None:
-        if channel in self._lost:
-            if kind != "snapshot":
-                raise RequestError(
-                    ErrorCode.REQUEST_INVALID,
-                    "the broker lost this order book: publish a snapshot",
-                )
-            self._lost.discard(channel)
 
     def _add(self, pending: _PendingPublish) -> None:
         """Assign its position to a message, and write it."""
@@ -272,22 +271,25 @@ class FileBroker:
             )
         store.add_waiter(pending)
 
-    def settle(self, pending: _PendingPublish, *, is_written: bool) -> Receipt | None:
-        """Apply and deliver a message that is written; forget it if it is not."""
+    def drop(self, pending: _PendingPublish) -> None:
+        """Forget a message that is settled."""
         entry, claim = pending.entry, pending.claim
         if self._pending.get(entry.channel) is pending:
             del self._pending[entry.channel]
         if claim is not None:
             self._pending_claims.pop(claim.key, None)
-        if not is_written:
-            return None
+
+    def apply(self, pending: _PendingPublish) -> Receipt:
+        """Apply and deliver a message that is written."""
+        self.drop(pending)
+        entry = pending.entry
         if pending.in_history:
             self._retention.add(entry)
         else:
             self._outdated.add(entry.channel)
         return self._memory.apply(
             entry,
-            claim=claim,
+            claim=pending.claim,
             full_state=pending.full_state,
             in_history=pending.in_history,
             owner=pending.owner,

@@ -1,10 +1,12 @@
 """The notice store of a single process; critical notices outlive it."""
 
+import orjson
+
 from server.brokers.file.database import Database
-from server.brokers.file.schema import NOTICES
+from server.brokers.file.schema import DROP_NOTICES, NOTICES
 from server.brokers.file.store import FileStore
 from server.brokers.memory.notices import MemoryNoticeStore
-from server.brokers.redis.notices.codec import decode_notice, encode_notice, notice_key
+from server.brokers.redis.notices.codec import decode_notice, encode_notice
 from server.core.sessions.notices import Notice, Notices
 from server.ports import Clock, OnNotice
 
@@ -39,7 +41,7 @@ class FileNoticeStore:
     async def post(self, notice: Notice, *, critical: bool) -> int | None:
         if not critical:
             return await self._memory.post(notice, critical=False)
-        key = notice_key(notice)
+        key = _key_of(notice)
         while key in self._posting:
             await self._store.commit()
         if self._notices.is_known(notice, self._clock.monotonic()):
@@ -62,12 +64,14 @@ class FileNoticeStore:
         self._write(notice, _ACKNOWLEDGED)
 
     def sweep(self) -> None:
-        self._memory.sweep()
+        # Evicted ones too. A failing write keeps them until their time is over.
+        for (org, user_id), notice_id in self._notices.sweep(self._clock.monotonic()):
+            self._store.add(DROP_NOTICES, (orjson.dumps([org, user_id, notice_id]),))
 
     def _write(self, notice: Notice, status: str) -> None:
         until_ms = int((self._clock.time() + self._keep_seconds) * 1000)
         body = encode_notice(notice, True, until_ms, status)
-        self._store.add(NOTICES, (notice_key(notice), until_ms, body))
+        self._store.add(NOTICES, (_key_of(notice), until_ms, body))
 
     def _restore(self, database: Database) -> None:
         database.read("SELECT body FROM notices ORDER BY until_ms", self._restore_notice)
@@ -82,3 +86,7 @@ class FileNoticeStore:
         self._notices.put(notice, now, expires_at=expires_at)
         if status == _ACKNOWLEDGED:
             self._notices.acknowledge(notice.org, notice.user_id, notice.id, now)
+
+
+def _key_of(notice: Notice) -> bytes:
+    return orjson.dumps([notice.org, notice.user_id, notice.id])

@@ -1,6 +1,6 @@
 """The presence of a single process; its sessions outlive it, their members do not."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -97,6 +97,10 @@ class FilePresence:
 
     async def participants(self, key: SessionKey) -> Participants | None:
         return await self._memory.participants(key)
+
+    async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
+        # Who was in a session when the last run ended is unknown.
+        return None
 
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
         await self._memory.signal(key, connection_id, user_id, data)

@@ -27,12 +27,7 @@ def check_file(folder: Path) -> dict[str, int]:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > VERSION:
                 raise BrokerError(f"{file} has version {version}, this Floorcast knows {VERSION}")
-            count = "SELECT count(*) FROM {}"
-            return {
-                table: connection.execute(count.format(table)).fetchone()[0]
-                for table in TABLES
-                if table != "meta"
-            }
+            return {table: _count_rows(connection, table) for table in TABLES if table != "meta"}
         finally:
             connection.close()
     except sqlite3.Error as error:
@@ -106,17 +101,21 @@ def _copy_readable(source: sqlite3.Connection, target: sqlite3.Connection, table
     target.execute("BEGIN")
     columns = [row[1] for row in target.execute(f"PRAGMA table_info({table})")]
     order = [row[1] for row in target.execute(f"PRAGMA table_info({table})") if row[5]]
-    insert = f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(columns))})"
+    insert = f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(columns))})"  # noqa: S608
+    select = f"SELECT {','.join(columns)} FROM {table} ORDER BY "  # noqa: S608
     for direction in ("ASC", "DESC"):
-        by = ", ".join(f"{each} {direction}" for each in order)
         try:
-            for row in source.execute(f"SELECT {','.join(columns)} FROM {table} ORDER BY {by}"):
+            for row in source.execute(select + ", ".join(f"{each} {direction}" for each in order)):
                 target.execute(insert, row)
         except sqlite3.Error:
             continue
         break
     target.execute("COMMIT")
-    count: int = target.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    return _count_rows(target, table)
+
+
+def _count_rows(connection: sqlite3.Connection, table: str) -> int:
+    count: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
     return count
 
 

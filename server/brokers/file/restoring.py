@@ -70,6 +70,9 @@ class Restorer:
     ) -> None:
         entry = Entry(channel, Position(epoch, seq), ts_ms, data, kind)
         self.first_seqs.setdefault(channel, seq)
+        if self.last_seqs.get(channel, seq - 1) != seq - 1:
+            # A repair could not read what was in between: `since` must not skip it.
+            self._memory.drop_history(channel)
         self.last_seqs[channel] = seq
         self._memory.apply(entry, in_history=True, owner=Owner(org, user))
 

@@ -71,7 +71,7 @@ class Statement:
 @lru_cache(maxsize=256)
 def _for_rows(statement: Statement, size: int) -> str:
     row = "(" + ",".join("?" * statement.columns) + ")"
-    rows = f"SELECT * FROM (VALUES {','.join([row] * size)}) WHERE column1 IS NOT NULL"
+    rows = f"SELECT * FROM (VALUES {','.join([row] * size)}) WHERE column1 IS NOT NULL"  # noqa: S608
     return statement.text.format(rows)
 
 
@@ -91,6 +91,7 @@ EXPIRE_CLAIMS = Statement("DELETE FROM claims WHERE at_ms <= (SELECT max(column1
 DROP_SESSIONS = Statement("DELETE FROM sessions WHERE (org, id) IN ({})", 2)
 SESSIONS = Statement("INSERT OR REPLACE INTO sessions {}", 6)
 NOTICES = Statement("INSERT OR REPLACE INTO notices {}", 3)
+DROP_NOTICES = Statement("DELETE FROM notices WHERE key IN ({})", 1)
 EXPIRE_NOTICES = Statement(
     "DELETE FROM notices WHERE until_ms <= (SELECT max(column1) FROM ({}))", 1
 )
@@ -106,6 +107,7 @@ STATEMENTS = (
     EXPIRE_CLAIMS,
     DROP_SESSIONS,
     SESSIONS,
+    DROP_NOTICES,
     NOTICES,
     EXPIRE_NOTICES,
     CONNECTIONS,

@@ -181,10 +181,13 @@ class MemoryBroker:
             return False
         self._latest.pop(channel, None)
         self._full_states.pop(channel, None)
-        self._drop_history(channel)
+        self.drop_history(channel)
         # A new epoch: old positions must not match a new channel of this name.
         self._forget_count += 1
         return True
+
+    async def add_topic(self, channel: str, owner: Owner) -> None:
+        pass
 
     async def watch(self, channel: str) -> None:
         self._watched.setdefault(channel, self.head_of(channel).epoch)
@@ -244,9 +247,10 @@ class MemoryBroker:
             if oldest == channel:
                 return
             # `since` returns None for a dropped history.
-            self._drop_history(oldest)
+            self.drop_history(oldest)
 
-    def _drop_history(self, channel: str) -> None:
+    def drop_history(self, channel: str) -> None:
+        """Drop the history of a channel, but not its newest entry; a no-op without one."""
         known = self._histories.pop(channel, None)
         if known is not None:
             self._history_shares.remove(known[0], channel)

@@ -21,7 +21,7 @@ from server.brokers import (
 from server.core.counters import Counters
 from server.core.sessions.events import SessionEvent, SessionEventKind
 from server.core.sessions.records import SessionKey, SessionRules, session_channel
-from server.ports import Broker, PresenceManager, ignore
+from server.ports import PresenceManager, ignore
 from server.tasks import TaskOwner
 from tests.kit.clock import ManualClock
 from tests.kit.patience import MAX_WAIT_SECONDS
@@ -36,19 +36,22 @@ class PresenceNode:
     """A presence manager and its events; `ann1` is one of ann's connections."""
 
     presence: PresenceManager
-    broker: Broker | None = None
+    broker: RedisBroker | None = None
+    file_broker: FileBroker | None = None
     counters: Counters = field(default_factory=Counters)
     events: list[SessionEvent] = field(default_factory=list)
 
     async def start(self) -> None:
-        if self.broker is not None:
-            await self.broker.start(ignore)
+        broker = self.broker or self.file_broker
+        if broker is not None:
+            await broker.start(ignore)
         await self.presence.start(self.events.append)
 
     async def stop(self) -> None:
         await self.presence.stop()
-        if self.broker is not None:
-            await self.broker.stop()
+        broker = self.broker or self.file_broker
+        if broker is not None:
+            await broker.stop()
 
     async def die(self) -> None:
         """Stop like a killed process, without any further writes."""
@@ -122,11 +125,13 @@ class PresenceCluster:
         if self._url.startswith("file:"):
             store = FileStore(FileConfig(Path(self._url.removeprefix("file:"))), counters)
             file_broker = FileBroker(self.clock, store, TaskOwner(counters))
-            return PresenceNode(FilePresence(self.clock, rules, store), file_broker, counters)
+            presence = FilePresence(self.clock, rules, store)
+            return PresenceNode(presence, file_broker=file_broker, counters=counters)
         address = Address.parse(self._url)
         config = RedisConfig(address, prefix=self.prefix, timeout_seconds=timeout_seconds)
         broker = RedisBroker(self.clock, counters, config)
-        return PresenceNode(RedisPresence(self.clock, config, rules, broker), broker, counters)
+        redis = RedisPresence(self.clock, config, rules, broker)
+        return PresenceNode(redis, broker, counters=counters)
 
     @contextlib.asynccontextmanager
     async def node(
