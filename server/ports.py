@@ -1,7 +1,7 @@
 """Ports: the interfaces between the product and the parts that do I/O."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -140,6 +140,12 @@ class Broker(Protocol):
     async def latest(self, channel: str) -> Entry | None:
         """The newest entry with the full state as data, or None if there is none."""
 
+    async def is_rolled_back(self, channel: str) -> bool:
+        """Whether the latest full state of a book is from before a loss of data.
+
+        Later changes may be lost, so a book must not continue from it.
+        """
+
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         """All entries after this position, or None if some of them are unknown.
 
@@ -225,6 +231,9 @@ class PresenceManager(Protocol):
 
     async def participants(self, key: SessionKey) -> Participants | None:
         """The current participants; None if there is no such session."""
+
+    async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
+        """The events of a session after a revision, oldest first; None if some are unknown."""
 
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
         """Emit a signal to the participants; it is not stored."""

@@ -16,12 +16,14 @@ class SessionState(ChannelState):
     some is disconnected, and fetches them.
     """
 
-    __slots__ = ("_head",)
+    __slots__ = ("_head", "revision")
 
     def __init__(
         self, session_id: str, head: Position, *, max_messages: int, max_bytes: int
     ) -> None:
         super().__init__(head, History(max_messages=max_messages, max_bytes=max_bytes))
+        # The newest session event that this node has handled; 0 if it knows of none.
+        self.revision = 0
         self._head = b'{"session_id":%b,"epoch":' % orjson.dumps(session_id)
 
     def body(self, entry: Entry) -> bytes:

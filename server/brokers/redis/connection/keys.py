@@ -73,10 +73,11 @@ def log_key(base: bytes) -> bytes:
 
 def session_keys(base: bytes) -> list[bytes]:
     """The keys of a session: facts (hash), users (hash), connections (hash), disconnected users
-    by the end of their grace period (sorted set), then the head and log of its channel.
+    by the end of their grace period (sorted set), then the head and log of its channel, and its
+    newest events (stream).
     """
     parts = (b":room", b":users", b":seats", b":lost")
-    return [*(base + each for each in parts), head_key(base), log_key(base)]
+    return [*(base + each for each in parts), head_key(base), log_key(base), base + b":events"]
 
 
 def claim_key(base: bytes, key: str) -> bytes:

@@ -55,11 +55,22 @@ class SessionCalls:
         )
         return outcome, decode_reply(reply) if reply else None
 
-    async def leave(self, connection_id: str, key: SessionKey, *, lost: bool) -> int:
-        """Remove a connection; returns when the session is due, 0 for never."""
-        grace_ms = int(self._rules.grace_seconds * 1000) if lost else 0
-        due_ms: int = await self._run(self._scripts.leave, key, connection_id.encode(), grace_ms)
+    async def leave(self, connection_id: str, key: SessionKey, *, lost_by: str = "") -> int:
+        """Remove a connection; returns when the session is due, 0 for never.
+
+        If a node has lost it, its user keeps presence for the grace period. Another node may have
+        resumed it since: then it stays.
+        """
+        grace_ms = int(self._rules.grace_seconds * 1000) if lost_by else 0
+        due_ms: int = await self._run(
+            self._scripts.leave, key, connection_id.encode(), grace_ms, lost_by.encode()
+        )
         return due_ms
+
+    async def events(self, key: SessionKey, first_revision: int) -> list[Any]:
+        """The newest revision and the events from a revision on; empty if there is no session."""
+        reply: list[Any] = await self._run(self._scripts.events, key, b"%d-0" % first_revision)
+        return reply
 
     async def kick(self, key: SessionKey, user_id: str) -> list[Any]:
         """Remove a user with all connections."""

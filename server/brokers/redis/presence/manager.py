@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from server.brokers.errors import BrokerError
 from server.brokers.failure_log import FailureLog
@@ -16,6 +16,7 @@ from server.brokers.redis.presence.calls import SessionCalls
 from server.brokers.redis.presence.codec import (
     SessionReply,
     decode_event,
+    decode_events,
     decode_reply,
     encode_facts,
     encode_signal,
@@ -32,6 +33,7 @@ from server.core.sessions.records import (
     SessionRules,
     no_such_session,
     not_in_session,
+    session_channel,
     session_closed,
 )
 from server.ports import Clock, ignore
@@ -131,7 +133,7 @@ class RedisPresence:
             self._updates.drop_idle(key)
             raise self._error_for(outcome)
         self._updates.add_connection(connection_id, user_id, key)
-        self._reconciler.record(key, reply)
+        self._reconciler.record(key, reply, joined=connection_id)
         return reply.participants
 
     async def leave(self, connection_id: str, key: SessionKey) -> None:
@@ -139,7 +141,7 @@ class RedisPresence:
         was_joined = self._has_connection(connection_id, key)
         self._updates.queued.pop(connection, None)
         try:
-            due_ms = await self._calls.leave(connection_id, key, lost=False)
+            due_ms = await self._calls.leave(connection_id, key)
         except BaseException:
             user_id = self._user_of(connection_id, key)
             self._enqueue(
@@ -184,6 +186,11 @@ class RedisPresence:
         result = await self._calls.participants(key)
         return decode_reply(result).participants if result else None
 
+    async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
+        return decode_events(
+            session_channel(*key), revision, await self._calls.events(key, revision + 1)
+        )
+
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
         now_ms = int(self._clock.time() * 1000)
         await self._calls.publish(key, encode_signal(connection_id, user_id, data, now_ms))
@@ -213,6 +220,8 @@ class RedisPresence:
     ) -> tuple[bytes, SessionReply | None]:
         await self._reconciler.register(key)
         outcome, reply = await self._calls.join(connection_id, user_id, key, self.liveness.node)
+        if outcome == b"none" and await self._reconciler.restore(key):
+            outcome, reply = await self._calls.join(connection_id, user_id, key, self.liveness.node)
         if outcome != b"none" or not self._rules.join_creates:
             return outcome, reply
         error = await self._calls.claim(key, user_id)
@@ -236,6 +245,7 @@ class RedisPresence:
         event = decode_event(channel, message)
         if event is None:
             return False
+        self._reconciler.observe(event)
         self._emit(event)
         return True
 
