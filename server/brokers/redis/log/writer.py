@@ -86,7 +86,8 @@ class LogWriter:
                 else b"%b %d" % (expected_head.epoch.encode(), expected_head.seq),
                 full_tail,
                 b"" if claim is None else claim.digest.hex().encode(),
-            )
+            ),
+            durable=True,
         )
         if outcome == 1:
             assert claim is not None
