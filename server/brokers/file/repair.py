@@ -72,6 +72,9 @@ def back_up(folder: Path, to: Path) -> int:
         target = sqlite3.connect(to)
         try:
             source.backup(target)
+            # Without these rows every epoch of the copy is new: its next positions were given.
+            target.execute("DELETE FROM meta")
+            target.commit()
         finally:
             target.close()
             source.close()

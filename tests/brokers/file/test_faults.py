@@ -183,8 +183,10 @@ async def test_backup_of_a_running_broker_is_complete(tmp_path: Path) -> None:
         assert await publish(node) == 51
         with pytest.raises(BrokerError, match="exists"):
             back_up(tmp_path / "a", tmp_path / "b" / FILE_NAME)
+        epoch = (await node.broker.head("T")).epoch
     async with file_node(tmp_path / "b") as node:
         assert await seqs(node) == list(range(1, 51))
+        assert (await node.broker.head("T")).epoch != epoch, "51 was given to another message"
 
 
 # All bytes take a minute on a disk: by default some, with those where a page or its header ends.

@@ -22,9 +22,9 @@ KILLS = int(os.environ.get("FLOORCAST_TEST_KILLS", "8"))
 
 async def run_until_killed(folder: Path, run: int, retries: list[str]) -> list[list[str]]:
     """Run a publisher, kill it at a random moment of its work; returns its complete lines."""
+    program = ["-m", "tests.brokers.file.killed_publisher", str(folder), str(run), *retries]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.brokers.file.killed_publisher", folder, str(run), *retries),
-        stdout=asyncio.subprocess.PIPE,
+        sys.executable, *program, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     first = await process.stdout.readline()
