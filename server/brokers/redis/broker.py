@@ -75,6 +75,7 @@ class RedisBroker:
         config: RedisConfig,
         tasks: TaskOwner | None = None,
     ) -> None:
+        self.counters = counters
         # The other services over Redis start their tasks here too.
         self.tasks = tasks or TaskOwner(counters)
         node = self.node = secrets.token_hex(6)
