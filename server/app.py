@@ -32,7 +32,7 @@ from server.core.sessions.events import SessionEvent
 from server.draining import Drain
 from server.embedding import Authenticate, Extensions, Handlers, Namespace
 from server.feeds import FeedError, open_feed
-from server.ports import Clock, Feed
+from server.ports import ApplicationBackend, Clock, Feed
 from server.services import FeedPublisher, Publisher
 from server.settings import Settings
 from server.sockets import ApplicationGuard
@@ -73,7 +73,7 @@ class Server:
         self.feed = feed
         self.counters = counters = Counters()
         self.tasks = TaskOwner(counters)
-        self.backend = build_backend(settings, clock, counters, self.tasks)
+        self.backend = build_backend(settings, clock, counters, self.tasks, extensions.backend)
         self.lifecycle = build_lifecycle(settings, clock, counters, self.tasks, extensions.handlers)
         self.clients = build_clients(
             settings, clock, counters, self.backend.shared_limits, extensions, self.lifecycle
@@ -232,6 +232,7 @@ SERVER: web.AppKey[Server] = web.AppKey("floorcast", Server)
 def create_app(
     settings: Settings,
     *,
+    backend: ApplicationBackend | None = None,
     authorize: AuthorizationRule | None = None,
     authenticate: Authenticate | None = None,
     namespaces: Sequence[Namespace] = (),
@@ -244,8 +245,8 @@ def create_app(
 ) -> web.Application:
     """Create the aiohttp application; its server is `app[SERVER]`.
 
-    `authorize` and `guards` run after the built-in checks, and can only refuse more.
-    `authenticate` replaces the verification of tokens. Without `run_feed`, the feed waits for
+    `backend` replaces the one that `broker.url` names, `authenticate` the verification of tokens.
+    `authorize` and `guards` run after the built-in checks, and can only refuse more. Without `run_feed`, the feed waits for
     `Server.start_feed`. Raises `ConfigurationError` if the settings are invalid, `TypeError` for a
     stock namespace, and `ValueError` if the name of one is taken.
     """
@@ -256,7 +257,12 @@ def create_app(
         except FeedError as error:
             raise ConfigurationError(f"feed.name: {error}") from error
     extensions = Extensions(
-        authorize, authenticate, tuple(namespaces), tuple(guards), handlers or Handlers()
+        backend,
+        authorize,
+        authenticate,
+        tuple(namespaces),
+        tuple(guards),
+        handlers or Handlers(),
     )
     server = Server(settings, extensions, clock=clock, feed=feed, run_feed=run_feed)
     app = web.Application()

@@ -15,6 +15,7 @@ from server.brokers.redis import (
     RedisPresence,
     RedisSharedLimits,
 )
+from server.brokers.registry import is_installed, open_backend
 
 __all__ = [
     "Address",
@@ -31,4 +32,6 @@ __all__ = [
     "RedisNoticeStore",
     "RedisPresence",
     "RedisSharedLimits",
+    "is_installed",
+    "open_backend",
 ]
