@@ -6,7 +6,7 @@ require_server()
 
 from client_sdk.contract import ErrorCode, Request, Scope
 from server.access import AuthorizationRule, ConfigurationError, Principal, authorize
-from server.app import SERVER, Server, create_app
+from server.app import SERVER, create_app
 from server.brokers import BrokerError
 from server.core.errors import (
     AccessError,
@@ -38,6 +38,7 @@ from server.ports import (
     Publishing,
     SharedLimits,
 )
+from server.server import Server
 from server.settings import Settings, load_settings
 from server.sockets import ApplicationGuard, Call, JoinedClient, Proceed, Reply, Route
 

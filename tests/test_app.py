@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from server.app import SERVER, SystemClock, create_app
+from server.app import SERVER, create_app
 from server.ports import Publishing
+from server.server import SystemClock
 from server.settings import load_settings
 from tests.kit.clients.wire import RawClient
 from tests.kit.patience import MAX_WAIT_SECONDS

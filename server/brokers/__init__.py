@@ -14,6 +14,7 @@ from server.brokers.redis import (
     RedisNoticeStore,
     RedisPresence,
     RedisSharedLimits,
+    RedisShares,
 )
 from server.brokers.registry import is_installed, open_backend
 
@@ -32,6 +33,7 @@ __all__ = [
     "RedisNoticeStore",
     "RedisPresence",
     "RedisSharedLimits",
+    "RedisShares",
     "is_installed",
     "open_backend",
 ]
