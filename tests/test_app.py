@@ -156,7 +156,7 @@ async def test_unknown_events_share_one_counter() -> None:
 async def test_broker_that_goes_and_returns_leaves_a_line_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, "server.app")
+    caplog.set_level(logging.INFO, "server.server")
     async with running() as rig:
         report = rig.server._on_broker_state
         # Without an interruption before it, being up is no news.
