@@ -129,7 +129,13 @@ class RedisBroker:
         )
         shares = config.shares
         self._topic_counts = TopicCounts(
-            self._pipeline, keys, clock, shares.topics, silent_seconds=shares.silent_seconds
+            self._pipeline,
+            keys,
+            clock,
+            shares.topics,
+            silent_seconds=shares.silent_seconds,
+            # Topics themselves are kept for so long.
+            idle_ms=_milliseconds(config.idle_seconds),
         )
         self._writer = writer = LogWriter(
             self._pipeline,
