@@ -1,6 +1,7 @@
 """Batches commands: those submitted during a round trip share the next one."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
@@ -92,6 +93,11 @@ class Pipeline:
         self._wakeup.set()
         return future
 
+    def submit_unchecked(self, command: Command) -> None:
+        """Queue a command whose outcome does not matter; a no-op if Redis is unavailable."""
+        with contextlib.suppress(FloorcastError):
+            self.submit(command).add_done_callback(_ignore_outcome)
+
     async def _run_queue(self) -> None:
         queue = self._queue
         max_in_flight = _MAX_CONCURRENT_BATCHES if self._client.can_overlap else 1
@@ -182,6 +188,12 @@ class Pipeline:
         if self._stopped:
             return FloorcastError(ErrorCode.SERVER_DRAINING, "the broker has stopped")
         return broker_unavailable()
+
+
+def _ignore_outcome(future: asyncio.Future[Reply]) -> None:
+    if not future.cancelled():
+        # Marks an error as seen.
+        future.exception()
 
 
 def broker_unavailable() -> FloorcastError:
