@@ -78,6 +78,7 @@ class RedisBroker:
         config: RedisConfig,
         tasks: TaskOwner | None = None,
     ) -> None:
+        self.counters = counters
         # The other services over Redis start their tasks here too.
         self.tasks = tasks or TaskOwner(counters)
         self._clock = clock
