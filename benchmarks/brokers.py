@@ -16,7 +16,6 @@ import uvloop
 
 from benchmarks.processes import load_average, report
 from benchmarks.rounds import Figures, argument_parser, check_at_least, medians, run_rounds
-from server.app import SystemClock
 from server.brokers import (
     Address,
     FileBroker,
@@ -29,6 +28,7 @@ from server.brokers import (
 from server.core.counters import Counters
 from server.core.log.entries import Entry
 from server.ports import Broker
+from server.server import SystemClock
 from server.tasks import TaskOwner
 
 GOAL_PER_SECOND = 20_000

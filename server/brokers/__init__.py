@@ -27,6 +27,7 @@ from server.brokers.redis import (
     RedisSharedLimits,
     RedisShares,
 )
+from server.brokers.registry import is_installed, open_backend
 
 __all__ = [
     "Address",
@@ -52,5 +53,7 @@ __all__ = [
     "RedisShares",
     "back_up",
     "check_file",
+    "is_installed",
+    "open_backend",
     "repair_file",
 ]

@@ -8,11 +8,11 @@ import os
 import sys
 from pathlib import Path
 
-from server.app import SystemClock
 from server.brokers import FileBroker, FileConfig, FileStore, MemoryConfig
 from server.core.counters import Counters
 from server.core.log.idempotency import Claim
 from server.ports import ignore
+from server.server import SystemClock
 from server.tasks import TaskOwner
 
 PUBLISHERS = 100

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from server.app import SystemClock
 from server.brokers import FileBroker, FileConfig, FileStore
 from server.core.counters import Counters
 from server.core.log.entries import Position
 from server.ports import ignore
+from server.server import SystemClock
 from server.tasks import TaskOwner
 from tests.brokers.file.killed_publisher import CHANNELS, KEPT
 
