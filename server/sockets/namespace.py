@@ -8,9 +8,10 @@ import socketio
 from client_sdk.contract import ConnectAuth, RefreshToken
 from server.access import Principal
 from server.core.errors import LimitError
+from server.core.limits.events import event_cost
 from server.core.recovery.tickets import ResumeTicket, ResumeTickets
 from server.core.wire.frames import text_frame
-from server.core.wire.packets import connect_packet
+from server.core.wire.packets import RawPacket, connect_packet
 from server.sockets import guards
 from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
@@ -63,8 +64,8 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
                     anonymous_allowed=anonymous_allowed,
                     grace_seconds=context.config.expiry_grace_seconds,
                 ),
-                guards.rate_limit(context.event_limits, clock, context.refusals),
                 guards.validation(self._routes, Route(ConnectAuth, self._connect)),
+                guards.rate_limit(context.event_limits),
             ],
             self._handle,
         )
@@ -87,6 +88,15 @@ class GuardedNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         return await self._call(
             Call(self.namespace, event, connection_id, client.link, args[1:], client)
         )
+
+    def charge(self, connection_id: str, packet: RawPacket) -> LimitError | None:
+        """Count a received event; the error if it is over the rate limit."""
+        refusal = self._context.charge(connection_id, event_cost(len(packet.body)))
+        if refusal is not None:
+            name = packet.event_name
+            event = name if name in self._routes else guards.UNKNOWN_EVENT
+            self._context.counters.count_event(self.namespace, event, refusal.code.value, 0.0)
+        return refusal
 
     async def attach_client(
         self, client: JoinedClient, session_id: str | None, *, numbered: bool

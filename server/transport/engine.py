@@ -13,13 +13,14 @@ from server.core.deadlines import Deadlines
 from server.core.errors import FloorcastError
 from server.core.recovery.offsets import Offsets
 from server.core.wire.frames import text_frame
-from server.core.wire.packets import Packet
+from server.core.wire.packets import Packet, RawPacket
 from server.core.wire.payloads import MalformedPayload, decode_payload, encode_payload
 from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.transport.admission import Admission
 from server.transport.config import TransportConfig
 from server.transport.connection import ClientRequest, Connection
+from server.transport.fair_queue import FairQueue
 from server.transport.origins import OriginPolicy
 from server.transport.polling import OverlappingPoll, PollingCarrier
 from server.transport.proxies import TrustedProxies
@@ -53,6 +54,12 @@ class ConnectionEvents(Protocol):
     implementation that misses a call leaks the client's subscriptions.
     """
 
+    def admit_event(self, connection: Connection, packet: RawPacket) -> bool:
+        """Judge an event when it is received; False if it was refused, and answered.
+
+        The event of a joined namespace; it may wait before `on_packet` handles it.
+        """
+
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
         """Handle a well-formed packet; one at a time for a connection, in order."""
 
@@ -83,6 +90,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self.offsets = offsets
         self.refusals = refusals
         self.clock = clock
+        self.fair_queue = FairQueue(clock)
         self._admission = admission
         self._proxies = TrustedProxies(config.trusted_proxies)
         self._origins = OriginPolicy(config.origins)
@@ -238,6 +246,19 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         return _packets(packets) if packets else _refuse(_UNKNOWN_SESSION)
 
     async def _post(self, request: web.Request, connection: Connection) -> web.StreamResponse:
+        if connection.is_posting:
+            # Stock clients wait for the response to a POST before they send the next.
+            connection.on_violation("two POST requests at once", 1008)
+            return _refuse(_BAD_REQUEST)
+        connection.is_posting = True
+        try:
+            return await self._handle_post(request, connection)
+        finally:
+            connection.is_posting = False
+
+    async def _handle_post(
+        self, request: web.Request, connection: Connection
+    ) -> web.StreamResponse:
         try:
             async with asyncio.timeout(self.config.body_timeout_seconds):
                 body = await self._read_body(request)
@@ -247,10 +268,6 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return _refuse(_BAD_REQUEST)
         except MalformedPayload as malformed:
             connection.on_violation(malformed.reason, 1002)
-            return _refuse(_BAD_REQUEST)
-        if connection.waiting_count > self.config.polling_packets:
-            # Stock clients wait for the response to a POST before they send the next.
-            connection.on_violation("too many packets wait", 1008)
             return _refuse(_BAD_REQUEST)
         for packet in packets:
             connection.on_text(packet)
@@ -272,6 +289,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         return bytes(body)
 
     # --- connections
+
+    def admit_event(self, connection: Connection, packet: RawPacket) -> bool:
+        return self.connection_events.admit_event(connection, packet)
 
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
         await self.connection_events.on_packet(connection, packet)

@@ -16,6 +16,7 @@ from server.core.wire.frames import text_frame
 from server.core.wire.packets import (
     Packet,
     PacketKind,
+    RawPacket,
     ack_packet,
     connect_error_packet,
 )
@@ -105,6 +106,20 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     # --- events of the engine
 
+    def admit_event(self, connection: Connection, packet: RawPacket) -> bool:
+        """Judge an event by the rate limit of its client; a refused one is answered at once."""
+        namespace = packet.namespace
+        sid = connection.sids.get(namespace)
+        if sid is None:
+            # Ignored when it is handled.
+            return True
+        refusal = self.namespace_handlers[namespace].charge(sid, packet)
+        if refusal is None:
+            return True
+        body = {"ok": False, "error": refusal.body()}
+        self._reply(connection, namespace, packet.id, packet.event_name, body)
+        return False
+
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
         """Dispatch a packet to its namespace."""
         if packet.kind is PacketKind.EVENT:
@@ -129,8 +144,18 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         event, *arguments = cast("list[Any]", packet.data)
         handler = self.namespace_handlers[namespace]
         reply = await handler.trigger_event(event, sid, *arguments)
-        if packet.id is not None:
-            ack = text_frame(ack_packet(namespace, packet.id, dumps(reply)))
+        self._reply(connection, namespace, packet.id, event, reply)
+
+    def _reply(
+        self,
+        connection: Connection,
+        namespace: str,
+        ack_id: int | None,
+        event: str,
+        reply: dict[str, Any],
+    ) -> None:
+        if ack_id is not None:
+            ack = text_frame(ack_packet(namespace, ack_id, dumps(reply)))
             if event in _ECHOED_EVENTS:
                 connection.write_soon(ack)
             else:

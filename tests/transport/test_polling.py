@@ -218,6 +218,20 @@ async def test_concurrent_posts_over_the_limit_close_the_connection() -> None:
         await node.until_empty()
 
 
+async def test_second_post_at_once_closes_the_connection() -> None:
+    async with polling({"limits.events_per_second": 0}) as (node, client):
+        await client.join(node.token())
+        await deep_books(node)
+        subscribe = json.dumps(["subscribe", {"topics": DEEP}])
+        body = "\x1e".join(f"42/market,{number}{subscribe}" for number in range(100))
+        first = asyncio.create_task(client.post(body))
+        [connection] = node.server.sockets.connections()
+        await until(lambda: connection.clogged)
+        assert (await client.post('42/market,["subscriptions"]'))[0] == 400
+        assert (await first)[0] == 400
+        await node.until_empty()
+
+
 async def test_waiting_poll_receives_the_goodbye() -> None:
     async with polling() as (node, poller):
         await poller.join(node.token(ttl_seconds=10))
