@@ -78,7 +78,7 @@ def main() -> None:
             "s until all were back": each["back"],
             "x connecting": each["back"] / each["connecting"],
             "CPU ms to connect one": each["connecting_cpu"] / arguments.clients * 1000,
-            "x that to come back": each["back_cpu"] / each["connecting_cpu"],
+            "x that to reconnect": each["back_cpu"] / each["connecting_cpu"],
             "acknowledged": each["acknowledged"],
             "resets": each["resets"],
             "gaps": each["gaps"],

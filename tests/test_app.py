@@ -19,10 +19,10 @@ async def test_two_servers_in_one_process_share_nothing() -> None:
     async with running() as one, running() as other:
         client = await RawClient.connect(one.port, one.token())
         await client.call("subscribe", {"topics": ["PRICE:A"]})
-        await one.server.publishing.publish("PRICE:A", PRICE)
+        await one.server.market.publishing.publish("PRICE:A", PRICE)
         assert one.residue()["registry"] == 1
         assert not any(other.residue().values())
-        assert (await other.server.broker.head("PRICE:A")).seq == 0
+        assert (await other.server.backend.broker.head("PRICE:A")).seq == 0
         client.cut()
         await one.until_empty()
 

@@ -2,8 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 from pydantic import ValidationError
 
@@ -14,7 +13,17 @@ from server.core.errors import AccessError, FloorcastError, RequestError
 from server.core.limits.events import EventLimits
 from server.core.wire.validation import invalid_request
 from server.ports import Clock
-from server.sockets.pipeline import Call, Guard, Handler, Reply, Route
+from server.sockets.pipeline import (
+    AnyRoute,
+    ApplicationGuard,
+    Call,
+    Guard,
+    Handler,
+    Reply,
+    Result,
+    Routes,
+)
+from server.tasks import run_foreign
 from server.transport import ConnectionRefused, RefusalLog
 
 logger = logging.getLogger(__name__)
@@ -35,7 +44,7 @@ def errors(refusals: RefusalLog) -> Guard:
     A refused connect is logged.
     """
 
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Handler) -> Result:
         try:
             return await proceed(call)
         except FloorcastError as error:
@@ -60,10 +69,10 @@ def errors(refusals: RefusalLog) -> Guard:
     return guard
 
 
-def metrics(counters: Counters, clock: Clock, routes: Mapping[str, Route]) -> Guard:
+def metrics(counters: Counters, clock: Clock, routes: Routes) -> Guard:
     """Count every call with its outcome and duration."""
 
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Handler) -> Result:
         started = clock.monotonic()
         outcome = "ok"
         try:
@@ -87,7 +96,7 @@ def authentication(
 ) -> Guard:
     """Set the principal: from the token of a connect, from the joined client of an event."""
 
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Handler) -> Result:
         if call.client is None:
             origin = call.link.request
             payload = call.arguments[0]
@@ -109,10 +118,10 @@ def authentication(
     return guard
 
 
-def validation(routes: Mapping[str, Route], connect: Route) -> Guard:
+def validation(routes: Routes, connect: AnyRoute) -> Guard:
     """Find the route of a call and validate its payload with the route's model."""
 
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Handler) -> Result:
         route = connect if call.is_connect else routes.get(call.event)
         if route is None:
             raise RequestError(ErrorCode.REQUEST_UNKNOWN_EVENT, "unknown event in this namespace")
@@ -136,7 +145,7 @@ def rate_limit(limits: EventLimits) -> Guard:
     The event itself was counted when it was received, before it was parsed.
     """
 
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Handler) -> Result:
         if isinstance(call.request, Publish):
             limits.charge_items(call.connection_id, len(call.request.messages))
         elif isinstance(call.request, Subscribe | Unsubscribe):
@@ -144,3 +153,39 @@ def rate_limit(limits: EventLimits) -> Guard:
         return await proceed(call)
 
     return guard
+
+
+def application(guard: ApplicationGuard) -> Guard:
+    """Run a guard of the application after the built-in ones; it can refuse, but let nobody in.
+
+    At a connect, its `proceed` only says that it has no objection: the client joins after all
+    guards have run, so that none can refuse a client that has joined.
+    """
+
+    async def checked(call: Call, proceed: Handler) -> Result:
+        if call.is_connect:
+            await _ask(guard, call)
+            return await proceed(call)
+
+        async def handle(each: Call) -> Reply:
+            return cast(Reply, await proceed(each))
+
+        reply = await run_foreign(guard(call, handle), "floorcast-guard")
+        if not isinstance(reply, dict) or "ok" not in reply:
+            raise TypeError(f"the guard {guard!r} must return a reply: await proceed(call)")
+        return reply
+
+    return checked
+
+
+async def _ask(guard: ApplicationGuard, call: Call) -> None:
+    allowed = False
+
+    async def allow(_: Call) -> Reply:
+        nonlocal allowed
+        allowed = True
+        return {"ok": True}
+
+    await run_foreign(guard(call, allow), "floorcast-guard")
+    if not allowed:
+        raise AccessError(ErrorCode.AUTH_FORBIDDEN, "the application does not allow this")

@@ -166,18 +166,18 @@ async def test_blackhole_hides_the_close_of_a_client() -> None:
             await asyncio.wait_for(link.server_reader.read(1), 0.02)
 
 
-@pytest.mark.parametrize("way", Direction)
-async def test_half_close_ends_one_direction_only(way: Direction) -> None:
+@pytest.mark.parametrize("direction", Direction)
+async def test_half_close_ends_one_direction_only(direction: Direction) -> None:
     async with proxied_connection() as link:
-        link.connection.half_close(way)
+        link.connection.half_close(direction)
         ends = [
             (link.client, link.server_reader),
             (link.server, link.client_reader),
         ]
-        (_, ended), (speaker, listener) = ends if way is Direction.UP else ends[::-1]
+        (_, ended), (sender, receiver) = ends if direction is Direction.UP else ends[::-1]
         assert await ended.read() == b""
-        speaker.write(b"received")
-        assert await listener.read(100) == b"received"
+        sender.write(b"received")
+        assert await receiver.read(100) == b"received"
 
 
 async def test_delay_holds_chunks_until_it_is_cleared() -> None:
@@ -196,9 +196,8 @@ async def test_delay_holds_chunks_until_it_is_cleared() -> None:
 
 
 async def test_throttle_limits_the_byte_rate() -> None:
-    async with proxied_connection() as link:
+    async with proxied_connection(lambda connection: connection.throttle(10_000)) as link:
         loop = asyncio.get_running_loop()
-        link.connection.throttle(10_000)
         began = loop.time()
         link.server.write(bytes(1000))
         await link.client_reader.readexactly(1000)

@@ -118,7 +118,7 @@ async def test_sdk_reports_every_gap_and_delivers_no_duplicate() -> None:
         await deployment.start()
         counts = await ChaosRun(deployment).run()
         deployment.node.pass_time(GRACE_SECONDS + 1)
-        await deployment.node.server.sessions.sweep()
+        await deployment.node.server.sessions.service.sweep()
         await deployment.node.until_empty()
         await deployment.stop()
     print(dict(counts))
@@ -226,12 +226,14 @@ class ChaosRun:
                         "bids": [[f"{price}.0", str(random.randint(0, 5))] for price in bids],
                         "asks": [[f"{price}.0", str(random.randint(0, 5))] for price in asks],
                     }
-                    await self.deployment.node.server.publishing.publish(
+                    await self.deployment.node.server.market.publishing.publish(
                         f"ORDERBOOK:{symbol}", change
                     )
 
     async def _publish(self, topic: str, label: str) -> Position:
-        receipt = await self.deployment.node.server.publishing.publish(topic, trade_data(label))
+        receipt = await self.deployment.node.server.market.publishing.publish(
+            topic, trade_data(label)
+        )
         position = Position(epoch=receipt.epoch, seq=receipt.seq)
         self.logs[topic].acknowledge(position_key(position), label)
         return position

@@ -103,12 +103,12 @@ async def check_all(node: RunningServer, logs: list[SessionLog], devices: list[D
     memberships = sum(len(device.memberships) for device in present)
     sockets = node.server.sockets
     await until_true(node, lambda: sockets.connection_count == len(present))
-    await until_true(node, lambda: len(node.server.context.clients()) == len(present))
+    await until_true(node, lambda: len(node.server.clients.context.clients()) == len(present))
     # The last messages have been written to every member.
-    await until_true(node, lambda: not node.server.hub._flusher.dirty)
+    await until_true(node, lambda: not node.server.delivery.hub._flusher.dirty)
     assert node.residue()["memberships"] == memberships
     node.pass_time(GRACE_SECONDS + 1)
-    await node.server.sessions.sweep()
+    await node.server.sessions.service.sweep()
     await run_all(device.catch_up for device in present)
     for log in logs:
         expected = Counter(device.user for device in present if log.id in device.memberships)
@@ -119,12 +119,12 @@ async def check_all(node: RunningServer, logs: list[SessionLog], devices: list[D
 
 async def check_empty(node: RunningServer) -> None:
     """Expire everything, and check that the server holds nothing."""
-    await until_true(node, lambda: not node.server.context.clients())
+    await until_true(node, lambda: not node.server.clients.context.clients())
     for seconds in (GRACE_SECONDS + 1, RETENTION_SECONDS + 1):
         node.pass_time(seconds)
-        await node.server.sessions.sweep()
+        await node.server.sessions.service.sweep()
     await until_true(node, lambda: not any(node.residue().values()))
-    sessions, broker = node.server.sessions, node.server.broker
+    sessions, broker = node.server.sessions.service, node.server.backend.broker
     assert not any(node.sessions.stats().values())
     assert isinstance(broker, MemoryBroker)
     # The broker drops expired ids on the next lookup.
@@ -137,8 +137,8 @@ async def check_empty(node: RunningServer) -> None:
         broker,
     ):
         assert not any(collections_of(owner).values()), collections_of(owner)
-    assert not node.server.hub._opening
-    assert not node.server.hub._flusher.dirty
+    assert not node.server.delivery.hub._opening
+    assert not node.server.delivery.hub._flusher.dirty
 
 
 def collections_of(owner: object) -> dict[str, object]:

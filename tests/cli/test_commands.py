@@ -71,6 +71,19 @@ def test_check_prints_settings_without_secrets(
     assert SECRET not in out
 
 
+def test_check_prints_no_account_of_a_url(capsys: pytest.CaptureFixture[str]) -> None:
+    environ = {
+        "FLOORCAST_AUTH__ALGORITHM": "RS256",
+        "FLOORCAST_AUTH__JWKS_URL": "https://ann:s3cret@issuer.example/keys?key=s3cret",
+        "FLOORCAST_BROKER__URL": "redis://h:6379/0?username=ann&password=s3cret",
+    }
+    assert main(["check"], environ) == 0
+    out = capsys.readouterr().out
+    assert "auth.jwks_url = https://***@issuer.example/keys?***" in out
+    assert "broker.url = redis://h:6379/0?***" in out
+    assert "s3cret" not in out
+
+
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
@@ -90,6 +103,14 @@ def test_check_prints_settings_without_secrets(
             "unknown feed 'pigeon'",
         ),
         ({"FLOORCAST_AUTH__SECRET": SECRET, "FLOORCAST_SERVER__WORKERS": "2"}, "set broker.url"),
+        (
+            {
+                "FLOORCAST_AUTH__SECRET": SECRET,
+                "FLOORCAST_SERVER__ORIGINS": "https://a.example/app",
+            },
+            "'https://a.example/app' can never match, because it has a path: "
+            "write 'https://a.example'",
+        ),
     ],
 )
 def test_check_prints_the_error(

@@ -35,7 +35,7 @@ async def test_valid_token_gets_a_welcome_with_user_and_session() -> None:
         assert welcome["session_id"] == "job:42"
         assert welcome["server_time"] == node.clock.time() * 1000
         assert welcome["ping_interval_ms"] == 25_000
-        [record] = node.server.registry.connections_of("acme", "bob")
+        [record] = node.server.clients.registry.connections_of("acme", "bob")
         assert record.connection_id == welcome["connection_id"]
         assert record.session_id == "job:42"
         client.cut()
@@ -76,7 +76,7 @@ async def test_refused_client_gets_no_data_and_is_disconnected() -> None:
         await client.text()
         for _ in range(3):
             assert await refusal(client, {"token": "x"}) == "auth.invalid"
-        await node.server.publishing.publish(
+        await node.server.market.publishing.publish(
             "PRICE:BTCUSDT", {"bid": "1", "ask": "1", "last": "1", "volume": "1"}
         )
         node.pass_time(1.1)
@@ -210,7 +210,7 @@ async def test_narrower_token_ends_forbidden_topics_at_once() -> None:
         assert reply["topics"] == {"PRICE:ETH": {"status": "ERROR", "error": FORBIDDEN}}
         assert set((await client.call("subscriptions", {}))["topics"]) == {"PRICE:BTC", "USER_DATA"}
         for symbol in ("ETH", "BTC"):
-            await node.server.publishing.publish(f"PRICE:{symbol}", PRICE)
+            await node.server.market.publishing.publish(f"PRICE:{symbol}", PRICE)
         event, body = await client.event()
         assert (event, body["symbol"]) == ("price", "BTC")
         # The tokens of the user's other connections still allow it.

@@ -13,7 +13,7 @@ from client_sdk.contract import (
     Scope,
     SubscriptionStatus,
 )
-from server.access import Principal
+from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
 from server.core.log.entries import Entry, Position
 from server.core.market.subscriptions import Subscription, Subscriptions
@@ -56,11 +56,13 @@ class SubscribingService:
         topics: TopicSubscriptions,
         subscriptions: Subscriptions,
         hub: Hub,
+        rule: AuthorizationRule | None = None,
     ) -> None:
         self._config = config
         self._topics = topics
         self._subscriptions = subscriptions
         self._hub = hub
+        self._rule = rule or AuthorizationRule()
 
     def add_connection(
         self, connection_id: str, principal: Principal, link: Link, *, numbered: bool = False
@@ -68,32 +70,6 @@ class SubscribingService:
         """Register a connection; if `numbered`, its events carry offsets for recovery."""
         self._subscriptions.add_connection(connection_id, principal.org, principal.user_id)
         self._hub.attach(connection_id, link, numbered=numbered)
-
-    def park(self, connection_id: str) -> None:
-        """Keep the subscriptions of a disconnected connection until it resumes."""
-        self._subscriptions.park(connection_id)
-        self._hub.park(connection_id)
-
-    def resume(
-        self,
-        connection_id: str,
-        principal: Principal,
-        link: Link,
-        offset: str | None,
-        first_frames: bytes = b"",
-    ) -> bool:
-        """Resume a parked connection on a new link and send what it missed.
-
-        Returns False, and sends nothing, if missed messages are lost or if the new token no
-        longer allows one of its topics.
-        """
-        for subscription in self._subscriptions.of_connection(connection_id):
-            if not _may_subscribe(principal, subscription.topic):
-                return False
-        if not self._hub.resume(connection_id, link, offset, first_frames):
-            return False
-        self._subscriptions.resume(connection_id)
-        return True
 
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection with its subscriptions."""
@@ -126,6 +102,7 @@ class SubscribingService:
                         topic = Topic.parse(name)
                         seen = None if since is None else since.get(name)
                         self._check_allowed(connection_id, principal, topic, new_count)
+                        await self._rule.check_subscribe(principal, topic.name)
                         each = await self._open(connection_id, topic, seen)
                     except FloorcastError as error:
                         replies[name] = _error_reply(error)
@@ -198,26 +175,39 @@ class SubscribingService:
             replies[name] = {"status": SubscriptionStatus.DISCONNECTED.value}
         return replies
 
+    async def is_allowed(self, connection_id: str, principal: Principal) -> bool:
+        """Whether the application's rule allows all topics of a connection."""
+        try:
+            for subscription in self._subscriptions.of_connection(connection_id):
+                await self._rule.check_subscribe(principal, subscription.topic.name)
+        except AccessError:
+            return False
+        return True
+
     async def end_forbidden(self, connection_id: str, principal: Principal) -> TopicReplies:
         """End the subscriptions of a connection that its refreshed token no longer allows.
 
         Returns a reply with the error for each of them; the client also gets it as `status`.
         """
-        replies: TopicReplies = {}
-        ended: list[str] = []
+        forbidden: dict[Subscription, AccessError] = {}
         for subscription in self._subscriptions.of_connection(connection_id):
-            topic = subscription.topic
-            if _may_subscribe(principal, topic):
-                continue
-            error = _forbidden(topic)
-            replies[topic.name] = _error_reply(error)
-            self._unsubscribe(connection_id, topic, subscription.channel)
-            self._hub.send_to(connection_id, _error_status(topic, error))
-            ended.append(subscription.channel)
-        # Awaits only once all have ended: no message may come of the others meanwhile.
-        for name in ended:
-            await self._topics.close(name)
-        return replies
+            if not may_subscribe(principal, subscription.topic):
+                forbidden[subscription] = _forbidden(subscription.topic)
+                self._end(connection_id, subscription, forbidden[subscription])
+        # Awaits only once all these have ended: no message may come of them meanwhile.
+        for subscription in self._subscriptions.of_connection(connection_id):
+            try:
+                await self._rule.check_subscribe(principal, subscription.topic.name)
+            except AccessError as error:
+                forbidden[subscription] = error
+                self._end(connection_id, subscription, error)
+        for subscription in forbidden:
+            await self._topics.close(subscription.channel)
+        return {each.topic.name: _error_reply(error) for each, error in forbidden.items()}
+
+    def _end(self, connection_id: str, subscription: Subscription, error: AccessError) -> None:
+        self._unsubscribe(connection_id, subscription.topic, subscription.channel)
+        self._hub.send_to(connection_id, _error_status(subscription.topic, error))
 
     def subscriptions(self, connection_id: str) -> TopicReplies:
         """The connection's subscribed topics with their positions."""
@@ -288,7 +278,7 @@ def _granted_interval_ms(interval_ms: int) -> int:
     return next((each for each in INTERVALS_MS if each >= interval_ms), INTERVALS_MS[-1])
 
 
-def _may_subscribe(principal: Principal, topic: Topic) -> bool:
+def may_subscribe(principal: Principal, topic: Topic) -> bool:
     return principal.allows(Scope.MARKET_READ) and can_read(principal, topic)
 
 

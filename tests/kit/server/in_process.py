@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from client_sdk.contract import Scope
 from server.access import mint
@@ -37,7 +38,7 @@ class RunningServer:
     @property
     def sessions(self) -> Sessions:
         """The sessions of a server with the memory broker."""
-        presence = self.server.presence
+        presence = self.server.backend.presence
         assert isinstance(presence, MemoryPresence)
         return presence.sessions
 
@@ -78,17 +79,18 @@ class RunningServer:
         server = self.server
         return {
             "sockets": server.sockets.connection_count,
-            "registry": len(server.registry),
-            "clients": len(server.context.clients()),
-            "slots": server.connection_limits.open_count,
-            "counted": server.connection_limits.tracked_count(),
-            "subscriptions": len(server.subscriptions),
-            "channels": server.hub.topic_count,
-            "memberships": len(server.sessions.memberships),
-            "links": server.hub.link_count,
-            "tickets": len(server.market_tickets) + len(server.session_tickets),
-            "senders": server.context.event_limits.tracked_count(),
-            "watched": server.sockets.eio.watched_count + server.context.watched_token_count,
+            "registry": len(server.clients.registry),
+            "clients": len(server.clients.context.clients()),
+            "slots": server.clients.limits.open_count,
+            "counted": server.clients.limits.tracked_count(),
+            "subscriptions": len(server.market.subscriptions),
+            "channels": server.delivery.hub.topic_count,
+            "memberships": len(server.sessions.service.memberships),
+            "links": server.delivery.hub.link_count,
+            "tickets": len(server.market.tickets) + len(server.sessions.tickets),
+            "senders": server.clients.context.event_limits.tracked_count(),
+            "watched": server.sockets.eio.watched_count
+            + server.clients.context.watched_token_count,
         }
 
     async def until_polled(self) -> None:
@@ -114,14 +116,18 @@ async def running(
     *,
     feed: Feed | None = None,
     clock: ManualClock | None = None,
+    **parts: Any,
 ) -> AsyncIterator[RunningServer]:
-    """Run a server; settings are named as in a file: `limits.connections`."""
+    """Run a server; settings are named as in a file: `limits.connections`.
+
+    Other arguments are those of `create_app`.
+    """
     clock = clock or ManualClock()
     flags = dict(settings or {})
     if not {"auth.public_key_file", "auth.jwks_url", "auth.secret"} & flags.keys():
         flags["auth.secret"] = SECRET
     flags.setdefault("server.port", 0)
     loaded = load_settings(flags=flags)
-    app = create_app(loaded, clock=clock, feed=feed)
+    app = create_app(loaded, clock=clock, feed=feed, **parts)
     async with run_app(app, loaded, open_listener(loaded)) as address:
         yield RunningServer(app[SERVER], "127.0.0.1", int(address.url.rpartition(":")[2]), clock)
