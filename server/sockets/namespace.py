@@ -97,6 +97,14 @@ class GuardedNamespace(NamespaceHandler):
             self._context.counters.count_event(self.namespace, event, refusal.code.value, 0.0)
         return refusal
 
+    def repeat_connect(self, connection_id: str) -> bytes:
+        client = self._context.client(connection_id)
+        record = self._context.registry.get(connection_id)
+        assert record is not None  # it is joined
+        pid = self._recovery.pid_of(self.namespace, connection_id)
+        welcome = self._context.welcome_frame(client, record.session_id)
+        return self._connect_frame(connection_id, pid) + welcome
+
     async def attach_client(
         self, client: JoinedClient, session_id: str | None, *, numbered: bool
     ) -> None:

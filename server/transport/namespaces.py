@@ -24,6 +24,10 @@ class NamespaceHandler(socketio.AsyncNamespace):  # type: ignore[misc]
         """Count an event when it is received; returns the error to refuse it with."""
         return None
 
+    def repeat_connect(self, connection_id: str) -> bytes:
+        """The frames that answer a second CONNECT of a joined connection like its first."""
+        return b""
+
     def acknowledge(self, connection_id: str, ack_id: int) -> bool:
         """Handle an ACK packet; returns False if no event has this ack id."""
         return False

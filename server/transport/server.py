@@ -170,14 +170,17 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _on_connect(self, connection: Connection, packet: Packet) -> None:
         namespace = packet.namespace
-        if connection.sids.get(namespace) is not None:
-            connection.on_violation("a second CONNECT", 1002)
-            return
         if namespace in connection.sids:
-            # A CONNECT after a disconnect passes no event limit, but costs more than most events.
+            # Not the first CONNECT: it passes no event limit, but costs more than most events.
             connection.count_useless()
             if connection.closed:
                 return
+        joined = connection.sids.get(namespace)
+        if joined is not None:
+            # A page that mounts twice (React's StrictMode) connects again before the first answer,
+            # which its socket may then have missed.
+            connection.write(self.namespace_handlers[namespace].repeat_connect(joined))
+            return
         try:
             if connection.refusal is not None:
                 raise connection.refusal

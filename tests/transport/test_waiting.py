@@ -195,6 +195,29 @@ async def test_events_for_a_left_namespace_are_ignored() -> None:
         await node.until_empty()
 
 
+async def test_second_connect_is_answered_like_the_first() -> None:
+    async with running() as node:
+        client = await RawClient.open(node.port)
+        await client.text()
+        connect = f"40/session,{json.dumps({'token': node.token(), 'session_id': 'room'})}"
+        # React's StrictMode mounts a page twice at once.
+        client.send(connect)
+        client.send(connect)
+        first, (event, welcome) = await client.text(), await client.event()
+        assert event == "welcome"
+        assert "pid" in json.loads(first.removeprefix("40/session,"))
+        # The greeting of /session goes on; the second answer follows it.
+        answers = [await client.text()]
+        while not answers[-1].startswith("40/session,"):
+            answers.append(await client.text())
+        assert answers[-1] == first
+        assert await client.event() == ("welcome", welcome)
+        assert len(node.server.clients.registry) == 1
+        reply = await client.call("participants", {"session_id": "room"}, namespace="/session")
+        assert reply["participant_count"] == 1
+        client.cut()
+
+
 @pytest.mark.parametrize("packet", ["40/market,{}", "43/market,1[]"])
 async def test_second_connect_and_forged_acks_close_the_connection(
     packet: str,
