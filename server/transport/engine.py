@@ -43,6 +43,9 @@ _BAD_REQUEST = (3, "Bad request")
 _FORBIDDEN = (4, "Forbidden")
 _BAD_VERSION = (5, "Unsupported protocol version")
 
+_CLOSE = text_frame(b"1")
+_NOOP = b"6"
+
 # Where a refusing response keeps its code and reason for the log.
 _REFUSAL: web.ResponseKey[tuple[str, str]] = web.ResponseKey("floorcast_refusal", tuple)
 _MAX_ORIGIN_LENGTH = 200
@@ -243,12 +246,15 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         try:
             packets = await polling.poll()
         except OverlappingPoll:
+            # Engine.IO: the first one gets a close packet.
+            polling.write(_CLOSE)
             connection.on_violation("two polls at once", 1002)
             return _refuse(_BAD_REQUEST)
         except asyncio.CancelledError:
             connection.close(DisconnectReason("left while polling"))
             raise
-        return _packets(packets) if packets else _refuse(_UNKNOWN_SESSION)
+        # Engine.IO: a poll that waits when the client closes gets a noop packet.
+        return _packets(packets or [_NOOP])
 
     async def _post(self, request: web.Request, connection: Connection) -> web.StreamResponse:
         if connection.is_posting:

@@ -162,7 +162,18 @@ async def test_overlapping_polls_close_the_connection() -> None:
         first = asyncio.create_task(poller.get())
         await node.until_polled()
         assert (await poller.get())[0] == 400
-        assert (await first)[0] == 400
+        assert await first == (200, "1"), "the first poll must close the client"
+        await node.until_empty()
+        assert (await poller.get())[0] == 400
+
+
+async def test_waiting_poll_gets_a_noop_when_the_client_closes() -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token())
+        waiting = asyncio.create_task(poller.get())
+        await node.until_polled()
+        assert await poller.post("1") == (200, "ok")
+        assert await waiting == (200, "6")
         await node.until_empty()
 
 
