@@ -24,6 +24,7 @@ class ErrorCode(StrEnum):
     LIMIT_RATE = "limit.rate"
     LIMIT_TOPICS = "limit.topics"
     LIMIT_PAYLOAD = "limit.payload"
+    LIMIT_SHARE = "limit.share"
     REQUEST_INVALID = "request.invalid"
     REQUEST_UNKNOWN_EVENT = "request.unknown_event"
     TOPIC_UNKNOWN = "topic.unknown"

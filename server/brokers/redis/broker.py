@@ -157,10 +157,11 @@ class RedisBroker:
             return None
         return list(state.missed)
 
-    async def forget(self, channel: str) -> None:
+    async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
         # The script counts subscribers on its own shard only, so check this node here.
-        if channel not in self._subscriber:
-            await self._reader.forget(channel)
+        if channel in self._subscriber:
+            return False
+        return await self._reader.forget(channel, silent_since_ms)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -10,8 +10,7 @@ import pytest
 
 from server.brokers import MemoryBroker
 from server.core.log.entries import Position
-from server.delivery import FreshnessConfig
-from server.services import PublishingConfig, PublishingService
+from server.services import FreshnessConfig, PublishingConfig, PublishingService
 from tests.kit.rigs.market import MarketRig, trader
 from tests.kit.rigs.slow_broker import SlowBroker
 

@@ -78,13 +78,16 @@ class LogReader:
         # The newest entry never expires.
         return fresh or (entries[-1:] if seq is None else [])
 
-    async def forget(self, channel: str) -> None:
-        """Delete a channel, unless a node watches it."""
+    async def forget(self, channel: str, silent_since_ms: int | None) -> bool:
+        """Delete a channel unless a node watches it, or if its newest entry is younger."""
         base = self._keys.base(channel)
         keys = [head_key(base), log_key(base)]
+        silent = b"" if silent_since_ms is None else silent_since_ms
         # If Redis is down, the keys expire after the channel's idle time.
         with contextlib.suppress(FloorcastError):
-            await self._pipeline.run(evaluate(self._scripts.forget, keys, base))
+            deleted = await self._pipeline.run(evaluate(self._scripts.forget, keys, base, silent))
+            return bool(deleted)
+        return False
 
     def _oldest_ms(self) -> int:
         return int(self._clock.time() * 1000) - self._age_ms

@@ -274,7 +274,8 @@ class Reconciler:
         if update.lost and update.user_id is not None:
             until = self._clock.monotonic() + self._rules.grace_seconds
             self._updates.mark_lost(connection, update.user_id, until)
-        self.set_due(key, await self._calls.leave(connection_id, key, lost=update.lost))
+        lost_by = self.liveness.node if update.lost else ""
+        self.set_due(key, await self._calls.leave(connection_id, key, lost_by=lost_by))
 
     # --- expiry
 
