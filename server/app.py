@@ -26,6 +26,7 @@ from server.building import (
 from server.configs import feed_options
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
+from server.descriptors import DescriptorWatch
 from server.draining import Drain
 from server.embedding import Authenticate, Extensions
 from server.feeds import FeedError, open_feed
@@ -35,7 +36,7 @@ from server.settings import Settings
 from server.sockets import ApplicationGuard
 from server.tasks import TaskOwner, cancel_and_wait
 from server.transport import SOCKET_PATH
-from server.web import add_console, add_health
+from server.web import add_console, add_headers, add_health
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class Server:
         self._runs_feed = run_feed
         self._feed_task: asyncio.Task[None] | None = None
         self._broker_down_at: float | None = None
+        self._descriptors = DescriptorWatch(self.counters, clock)
 
     @property
     def is_ready(self) -> bool:
@@ -108,6 +110,7 @@ class Server:
         self.delivery.freshness.tick()
         self.delivery.hub.tick()
         self.backend.notices.sweep()
+        self._descriptors.tick()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """Run the server inside its application (an aiohttp cleanup context)."""
@@ -242,6 +245,7 @@ def create_app(
     app[SERVER] = server
     app.cleanup_ctx.append(contextlib.asynccontextmanager(server.run))
     server.sockets.attach(app, SOCKET_PATH)
+    add_headers(app)
     add_health(app, is_ready=lambda: server.is_ready)
     if console_token is not None:
         add_console(app, token=console_token)

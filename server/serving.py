@@ -7,11 +7,14 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 
-from aiohttp import web
+from aiohttp import web, web_response
 
+from server.access import ConfigurationError
 from server.app import SERVER, Server, create_app
+from server.descriptors import raise_limit
 from server.settings import Settings
 from server.transport import HTTP_LOGGER
+from server.web import SERVER_NAME
 
 # The kernel caps this at somaxconn; aiohttp's 128 loses connections in a reconnect storm.
 _BACKLOG = 4096
@@ -108,12 +111,17 @@ async def run_app(
     app: web.Application, settings: Settings, listener: socket.socket
 ) -> AsyncIterator[Endpoint]:
     """Run the application on this socket inside the context, then close the socket."""
+    # The default of responses to malformed requests, which no handler prepares.
+    web_response.SERVER_SOFTWARE = SERVER_NAME  # type: ignore[attr-defined]
+    raise_limit()
     runner = web.AppRunner(
         app,
         access_log=None,
         logger=HTTP_LOGGER,
         # Limits the time to send a request's head, and the idle time between requests.
         keepalive_timeout=settings.limits.head_timeout_seconds,
+        # Nobody reads a compressed body, and aiohttp would log what is wrong with it.
+        auto_decompress=False,
         # An abandoned poll must end at once, not at the next message.
         handler_cancellation=True,
         shutdown_timeout=1.0,
@@ -140,14 +148,21 @@ def url_of(listener: socket.socket) -> str:
 def open_listener(
     settings: Settings, *, port: int | None = None, shared: bool = False
 ) -> socket.socket:
-    """Open the listening socket of the settings; `shared` lets several use one address."""
+    """Open the listening socket of the settings; `shared` lets several use one address.
+
+    Raises `ConfigurationError` if the address cannot be used.
+    """
     host = settings.server.host
-    listener = socket.create_server(
-        (host, settings.server.port if port is None else port),
-        family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-        backlog=_BACKLOG,
-        reuse_port=shared,
-    )
+    port = settings.server.port if port is None else port
+    try:
+        listener = socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=_BACKLOG,
+            reuse_port=shared,
+        )
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from None
     if settings.delivery.buffer_bytes:
         # Limit unsent bytes in the kernel, which otherwise holds a megabyte and more for each slow
         # client: in this process, waiting updates can still be merged. Connections inherit it.

@@ -144,6 +144,7 @@ class Connection:
         """Switch to this carrier."""
         self._flush()
         self._carrier = carrier
+        carrier.limit_messages(self.max_message_bytes)
         self.write = self._carrier_write()
         self.deflates = carrier.deflates
         self.accepts_plain = not (self.deflates or self.clogged)
@@ -152,6 +153,18 @@ class Connection:
         assert self._carrier is not None
         write = self._carrier.write
         return trace.traced(self.sid, write) if trace.is_tracing() else write
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The longest message that the client may send now."""
+        config = self._engine.config
+        return config.message_bytes if self.sids else config.connect_bytes
+
+    def on_accepted(self, namespace: str, connection_id: str) -> None:
+        """Record that the client has joined a namespace."""
+        self.sids[namespace] = connection_id
+        if self._carrier is not None:
+            self._carrier.limit_messages(self.max_message_bytes)
 
     def write_soon(self, frames: bytes) -> None:
         """Write at the end of this loop iteration, joined with whatever is written until then.

@@ -193,7 +193,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return _packets([self._open_packet(connection, upgrades=True)])
         carrier = WebSocketCarrier(
             connection,
-            max_message_bytes=self.config.message_bytes,
+            max_message_bytes=self.config.connect_bytes,
             clog_bytes=self.config.clog_bytes,
             deflates=deflates,
         )
@@ -272,7 +272,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     ) -> web.StreamResponse:
         try:
             async with asyncio.timeout(self.config.body_timeout_seconds):
-                body = await self._read_body(request)
+                body = await self._read_body(request, connection.max_message_bytes)
             packets = decode_payload(body, max_packets=self.config.polling_packets)
         except TimeoutError:
             connection.on_violation("slow body", 1008)
@@ -288,8 +288,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return _refuse(_BAD_REQUEST)
         return web.Response(text="ok")
 
-    async def _read_body(self, request: web.Request) -> bytes:
-        limit = self.config.message_bytes
+    async def _read_body(self, request: web.Request, limit: int) -> bytes:
         if request.content_length is not None and request.content_length > limit:
             raise MalformedPayload("body too large")
         body = bytearray()

@@ -197,7 +197,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             reason = refused.error_args
             self._refuse(connection, namespace, reason["message"], reason["data"])
             return
-        connection.sids[namespace] = accepted.connection_id
+        connection.on_accepted(namespace, accepted.connection_id)
         if connection.closed:
             # It closed during the connect handler.
             self.on_namespace_closed(connection, namespace, TRANSPORT_CLOSE)

@@ -124,6 +124,9 @@ class WebSocketCarrier(asyncio.Protocol):
         if not transport.is_closing():
             transport.resume_reading()
 
+    def limit_messages(self, max_bytes: int) -> None:
+        self._reader.max_message_bytes = max_bytes
+
     def close(self, close_code: int) -> None:
         transport = self._transport
         if transport is not None and not transport.is_closing():
