@@ -17,6 +17,7 @@ from server.services import (
     FreshnessConfig,
     NodeSubscriptionsConfig,
     PublishingConfig,
+    RoomsConfig,
     SessionsConfig,
     SubscribingConfig,
     TopicSharesConfig,
@@ -78,6 +79,17 @@ def subscribing_config(settings: Settings) -> SubscribingConfig:
         max_topics=settings.limits.topics_per_connection,
         # The other half of the buffer is for messages delivered meanwhile.
         max_reply_bytes=(delivery.buffer_bytes or NO_LIMIT) // 2,
+        backlog_messages=delivery.backlog_messages,
+        backlog_bytes=delivery.backlog_bytes,
+    )
+
+
+def rooms_config(settings: Settings) -> RoomsConfig:
+    """The limits of rooms on one node: a room counts as a topic."""
+    delivery = settings.delivery
+    return RoomsConfig(
+        max_rooms=settings.limits.topics_per_connection,
+        message_bytes=settings.limits.message_bytes or NO_LIMIT,
         backlog_messages=delivery.backlog_messages,
         backlog_bytes=delivery.backlog_bytes,
     )

@@ -140,6 +140,12 @@ class Broker(Protocol):
     async def latest(self, channel: str) -> Entry | None:
         """The newest entry with the full state as data, or None if there is none."""
 
+    async def is_rolled_back(self, channel: str) -> bool:
+        """Whether the latest full state of a book is from before a loss of data.
+
+        Later changes may be lost, so a book must not continue from it.
+        """
+
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         """All entries after this position, or None if some of them are unknown.
 

@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     SESSION_NOT_JOINED = "session.not_joined"
     SESSION_CLOSED = "session.closed"
     PUBLISH_CONFLICT = "publish.conflict"
+    PUBLISH_SNAPSHOT_REQUIRED = "publish.snapshot_required"
     SERVER_DRAINING = "server.draining"
     SERVER_OVERLOADED = "server.overloaded"
     SERVER_INTERNAL = "server.internal"

@@ -82,6 +82,13 @@ async def test_client_recovers_on_any_node_repeatedly(
             await until(lambda: not client.keys(f"{prefix}:recovery:*"))
 
 
+async def publish_book(node: Node, data: dict[str, Any]) -> None:
+    """Publish book A; its first message is a snapshot."""
+    head = await node.server.backend.broker.head("ORDERBOOK:A")
+    kind = "update" if head.seq else "snapshot"
+    await node.server.market.publishing.publish("ORDERBOOK:A", data, kind=kind)
+
+
 async def test_merged_topics_recover_on_another_node(
     shared_redis: RedisServer,
 ) -> None:
@@ -92,7 +99,7 @@ async def test_merged_topics_recover_on_another_node(
 
         async def book(node: Node, *bids: tuple[str, str]) -> None:
             data = {"bids": list(bids), "asks": [("900", "1")]}
-            await node.server.market.publishing.publish("ORDERBOOK:A", data)
+            await publish_book(node, data)
 
         def apply(body: dict[str, Any]) -> None:
             for side, key in zip(sides, ("bids", "asks"), strict=True):
@@ -360,7 +367,7 @@ async def test_recovery_waits_for_a_lagging_node(shared_redis: RedisServer, topi
         async def publish() -> None:
             await publish_trades(one, 1)
             await publish_price(one, 1)
-            await one.server.market.publishing.publish("ORDERBOOK:A", {"bids": [], "asks": []})
+            await publish_book(one, {"bids": [], "asks": []})
 
         ann, other = await market_client(one, topic), await market_client(two, topic)
         await publish()

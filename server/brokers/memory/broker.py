@@ -136,6 +136,9 @@ class MemoryBroker:
             return latest
         return replace(latest, data=full_state(), kind="snapshot")
 
+    async def is_rolled_back(self, channel: str) -> bool:
+        return False
+
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         head = self._head(channel)
         if position.epoch != head.epoch or position.seq > head.seq:

@@ -150,6 +150,9 @@ class RedisBroker:
     async def latest(self, channel: str) -> Entry | None:
         return (await self._reader.read(channel, None, state=True)).latest
 
+    async def is_rolled_back(self, channel: str) -> bool:
+        return (await self._reader.read(channel, None, state=True)).rolled_back
+
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         state = await self._reader.read(channel, position, state=False)
         await self._subscriber.wait_until(channel, state.head)

@@ -1,6 +1,5 @@
 """Publishes order books; each change is validated against the broker's current book."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,8 +18,6 @@ from server.services.fifo_locks import FifoLocks
 # An attempt fails only if another node has published to the same book.
 _MAX_ATTEMPTS = 20
 _MAX_WAITING = 1_000
-# About 100 bytes each.
-_MAX_EVICTED = 100_000
 
 
 @dataclass(slots=True)
@@ -29,8 +26,8 @@ class _CachedBook:
 
     book: OrderBook
     position: Position | None = None
-    # The broker has lost the published book: only a snapshot is valid.
-    lost: bool = False
+    # There is no book yet, or it is from before a loss: only a snapshot is valid.
+    needs_snapshot: bool = False
 
 
 class BookPublisher:
@@ -41,8 +38,6 @@ class BookPublisher:
         self._max_levels = max_levels
         # Bounded by `TopicShares`, which evicts books together with their topics.
         self._cache: dict[str, _CachedBook] = {}
-        # Evicted books, which may not grow from a change; the oldest first.
-        self._evicted: OrderedDict[str, None] = OrderedDict()
         # Serializes the changes of a book: `revert` undoes only the latest change.
         self._locks = FifoLocks(max_waiting=_MAX_WAITING)
 
@@ -62,10 +57,7 @@ class BookPublisher:
 
     def evict(self, channel: str) -> None:
         """Drop a book that the broker has forgotten; only a snapshot starts it again."""
-        if self._cache.pop(channel, None) is not None:
-            self._evicted[channel] = None
-            if len(self._evicted) > _MAX_EVICTED:
-                self._evicted.popitem(last=False)
+        self._cache.pop(channel, None)
 
     async def publish(
         self,
@@ -78,7 +70,8 @@ class BookPublisher:
     ) -> Position:
         """Publish a change or a snapshot of a book.
 
-        Raises `RequestError` if the change does not apply to the book, and `WriteConflict` if
+        Raises `RequestError` if the change does not apply to the book or if the book must begin
+        with a snapshot, and `WriteConflict` if
         other nodes publish faster than this one can retry.
         """
         await self._locks.acquire(channel)
@@ -93,7 +86,6 @@ class BookPublisher:
                 cached = _CachedBook(OrderBook(self._max_levels))
             position = await self._publish(channel, cached, data, ts_ms, kind, claim, owner)
             self._cache[channel] = cached
-            self._evicted.pop(channel, None)
             return position
         finally:
             self._locks.release(channel)
@@ -139,7 +131,7 @@ class BookPublisher:
                 # A concurrent publish with the same claim came first.
                 change.revert()
                 return receipt.position
-            cached.position, cached.lost = receipt.position, False
+            cached.position, cached.needs_snapshot = receipt.position, False
             return receipt.position
         raise WriteConflict
 
@@ -171,20 +163,23 @@ class BookPublisher:
         if latest is not None:
             data = orjson.loads(latest.data)
             cached.book.replace(cast("Levels", data["bids"]), cast("Levels", data["asks"]))
-            cached.position, cached.lost = latest.position, False
+            cached.needs_snapshot = await self._broker.is_rolled_back(channel)
+            cached.position = latest.position
             return cached.position
         head = await self._broker.head(channel)
         if head.seq:
             return None
-        cached.lost = channel in self._cache or channel in self._evicted
+        # The publisher may not know that the book it is changing was lost.
+        cached.needs_snapshot = True
         cached.book.replace((), ())
         cached.position = head
         return head
 
 
 def _apply(cached: _CachedBook, kind: str, data: BookData) -> BookChange:
-    if cached.lost and kind != "snapshot":
+    if cached.needs_snapshot and kind != "snapshot":
         raise RequestError(
-            ErrorCode.REQUEST_INVALID, "the broker lost this order book: publish a snapshot"
+            ErrorCode.PUBLISH_SNAPSHOT_REQUIRED,
+            "this order book is new or was lost: publish a snapshot of the whole book",
         )
     return cached.book.apply(kind, data.bids, data.asks, data.checksum)

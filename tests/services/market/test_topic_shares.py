@@ -121,18 +121,20 @@ async def test_books_are_bounded_by_their_levels() -> None:
         return {"bids": [[f"{price}.0", "1"] for price in range(1, count + 1)], "asks": []}
 
     for symbol in "AB":
-        assert await code_of(market, f"ORDERBOOK:{symbol}", data=levels(100)) == "ok"
-    assert await code_of(market, "ORDERBOOK:C", data=levels(150)) == "limit.share"
+        assert (
+            await code_of(market, f"ORDERBOOK:{symbol}", data=levels(100), type="snapshot") == "ok"
+        )
+    assert await code_of(market, "ORDERBOOK:C", data=levels(150), type="snapshot") == "limit.share"
     empty: dict[str, object] = {"bids": [], "asks": []}
     assert await code_of(market, "ORDERBOOK:A", data=empty, type="snapshot") == "ok"
-    assert await code_of(market, "ORDERBOOK:C", data=levels(150)) == "ok"
+    assert await code_of(market, "ORDERBOOK:C", data=levels(150), type="snapshot") == "ok"
 
 
 async def test_refused_message_leaves_no_topic() -> None:
     market = await rig()
     crossed = {"bids": [["2", "1"]], "asks": [["1", "1"]]}
     for number in range(5):
-        code = await code_of(market, f"ORDERBOOK:A{number}", data=crossed)
+        code = await code_of(market, f"ORDERBOOK:A{number}", data=crossed, type="snapshot")
         assert code == "request.invalid"
     assert len(market.publishing.topics) == 0
     await market.broker.stop()

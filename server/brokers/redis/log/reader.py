@@ -53,16 +53,16 @@ class LogReader:
         )
         epoch, seq, last, full_state, updates, complete, entries = await self._pipeline.run(command)
         head = Position(epoch.decode(), seq)
+        whole = self._decode(channel, full_state)
         latest = rebuild_book(
-            self._decode(channel, last),
-            self._decode(channel, full_state),
-            self._decode_all(channel, updates),
+            self._decode(channel, last), whole, self._decode_all(channel, updates)
         )
         return LogState(
             head,
             # The entry itself may be from the previous epoch.
             None if latest is None else replace(latest, position=head),
             tuple(self._decode_all(channel, entries)) if complete else None,
+            rolled_back=whole is not None and whole.position.epoch != head.epoch,
         )
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:

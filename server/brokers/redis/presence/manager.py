@@ -133,7 +133,7 @@ class RedisPresence:
             self._updates.drop_idle(key)
             raise self._error_for(outcome)
         self._updates.add_connection(connection_id, user_id, key)
-        self._reconciler.record(key, reply)
+        self._reconciler.record(key, reply, joined=connection_id)
         return reply.participants
 
     async def leave(self, connection_id: str, key: SessionKey) -> None:
@@ -220,6 +220,8 @@ class RedisPresence:
     ) -> tuple[bytes, SessionReply | None]:
         await self._reconciler.register(key)
         outcome, reply = await self._calls.join(connection_id, user_id, key, self.liveness.node)
+        if outcome == b"none" and await self._reconciler.restore(key):
+            outcome, reply = await self._calls.join(connection_id, user_id, key, self.liveness.node)
         if outcome != b"none" or not self._rules.join_creates:
             return outcome, reply
         error = await self._calls.claim(key, user_id)
@@ -243,6 +245,7 @@ class RedisPresence:
         event = decode_event(channel, message)
         if event is None:
             return False
+        self._reconciler.observe(event)
         self._emit(event)
         return True
 

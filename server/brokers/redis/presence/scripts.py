@@ -40,17 +40,6 @@ local function open(facts, made)
     string.format('%.0f', now * 1000), 'number', 0, 'home', '@HOME@')
 end
 
-do
-  -- After a restart or a promotion the last changes may be missing. The session gets another mark,
-  -- which tells its nodes to restore their connections.
-  local made, lived, revision = unpack(redis.call('HMGET', room, 'made', 'home', 'revision'))
-  if made and lived ~= '@HOME@' then
-    if home() ~= '@HOME@' then return redis.error_reply('NOSCRIPT of another incarnation') end
-    redis.call('HSET', room, 'home', '@HOME@', 'made', string.match(made, '^%x+') .. '@@HOME@',
-      'revision', string.format('%.0f', math.max(now * 1000, revision + @MANY@)))
-  end
-end
-
 -- When the session must be checked for expiry.
 local function due()
   local first = redis.call('ZRANGE', lost, 0, 0, 'WITHSCORES')[2]
@@ -61,6 +50,37 @@ end
 local function rest()
   redis.call('HSET', room, 'until', string.format('%.0f', now + @RETENTION_MS@))
   redis.call('PEXPIRE', room, @RETENTION_MS@ + @SPARE_MS@)
+end
+
+-- Whether a key of the members is missing, which Redis can evict.
+local function incomplete()
+  local count = redis.call('HLEN', users)
+  if count == 0 then
+    local ends, closed = unpack(redis.call('HMGET', room, 'until', 'closed'))
+    return not ends and not closed
+  end
+  return redis.call('HLEN', connections) == 0 and #redis.call('ZRANGE', lost, 0, -1) < count
+end
+
+do
+  -- After a restart or a promotion the last changes may be missing. The session gets another mark,
+  -- which tells its nodes to restore their connections, as they notice by the gap in its revisions.
+  local made, lived, revision = unpack(redis.call('HMGET', room, 'made', 'home', 'revision'))
+  local restarted = made and lived ~= '@HOME@'
+  if restarted and home() ~= '@HOME@' then
+    return redis.error_reply('NOSCRIPT of another incarnation')
+  end
+  local evicted = made and incomplete()
+  if restarted or evicted then
+    revision = string.format('%.0f', math.max(now * 1000, revision + @MANY@))
+    local mark = string.match(made, '^%x+') .. '@@HOME@'
+    if evicted then
+      redis.call('DEL', users, connections, lost)
+      rest()
+      mark = mark .. '@' .. revision
+    end
+    redis.call('HSET', room, 'home', '@HOME@', 'made', mark, 'revision', revision)
+  end
 end
 
 local function add(connection, node, user, silent)
