@@ -23,6 +23,7 @@ from server.embedding import (
     UserEvent,
     on,
 )
+from server.hosting import host
 from server.ports import Clock, Feed, FeedOptions, Publishing
 from server.settings import Settings, load_settings
 from server.sockets import ApplicationGuard, Call, JoinedClient, Proceed, Reply, Route
@@ -60,6 +61,7 @@ __all__ = [
     "UserEvent",
     "authorize",
     "create_app",
+    "host",
     "load_settings",
     "on",
 ]

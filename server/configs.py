@@ -5,7 +5,7 @@ import sys
 
 from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
-from server.brokers import Address, MemoryConfig, RedisConfig
+from server.brokers import Address, MemoryConfig, RedisConfig, RedisShares
 from server.core.limits.keys import ConnectionLimit, LimitKeys
 from server.core.limits.shares import Quota, ShareLimits
 from server.core.recovery.tickets import ResumeTickets
@@ -122,10 +122,31 @@ def redis_config(settings: Settings) -> RedisConfig:
         max_entry_bytes=broker.entry_bytes,
         idle_seconds=broker.idle_seconds,
         lease_seconds=broker.lease_seconds,
+        acknowledging_replicas=int(broker.acknowledge == "replicas"),
         idempotency_seconds=settings.market.idempotency_seconds,
         history_messages=settings.history.messages or NO_LIMIT,
         history_bytes=settings.history.bytes or NO_LIMIT,
         history_seconds=settings.history.seconds or NO_LIMIT,
+        shares=redis_shares(settings),
+    )
+
+
+def redis_shares(settings: Settings) -> RedisShares:
+    """The shares of orgs and publishers in Redis."""
+    shares = settings.shares
+    return RedisShares(
+        topics=topic_limits(settings),
+        histories=ShareLimits(
+            Quota(size_bytes=settings.history.total_bytes or NO_LIMIT),
+            Quota(size_bytes=shares.history_bytes_per_org or NO_LIMIT),
+            Quota(),
+        ),
+        claims=ShareLimits(
+            Quota(shares.ids or NO_LIMIT),
+            Quota(shares.ids_per_org or NO_LIMIT),
+            Quota(shares.ids_per_publisher or NO_LIMIT),
+        ),
+        silent_seconds=shares.silent_seconds,
     )
 
 

@@ -87,6 +87,7 @@ class RedisPresence:
             await self.pipeline.stop()
             raise BrokerError(f"Redis does not answer ({type(error).__name__})") from None
         self._broker.add_listener(self._on_message, self._on_up)
+        self._broker.add_connection(self.pipeline.reconnect)
         self._task = self._broker.tasks.keep(self._reconcile_loop, "floorcast-presence")
 
     async def stop(self) -> None:
