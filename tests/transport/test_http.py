@@ -95,12 +95,12 @@ POLLING = "/socket.io/?EIO=4&transport=polling"
 
 @pytest.mark.parametrize("path", [POLLING, f"{POLLING}&sid=x", "/health/live", "/nowhere"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
-@pytest.mark.parametrize("body", [b"rubbish", b"\x1f\x8b\x08\x00rubbish"])
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
 async def test_body_that_nobody_reads_logs_no_traceback(
-    path: str, method: str, encoding: str, body: bytes, caplog: pytest.LogCaptureFixture
+    path: str, method: str, encoding: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
+    body = b"\x1f\x8b\x08\x00rubbish"
     async with running() as node:
         head = f"{method} {path} {HEAD}Content-Encoding: {encoding}\r\n"
         length = f"Content-Length: {len(body)}\r\n\r\n"
