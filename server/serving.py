@@ -11,8 +11,9 @@ from typing import Any
 from aiohttp import web, web_response
 
 from server.access import ConfigurationError
-from server.app import SERVER, Server, create_app
+from server.app import SERVER, create_app
 from server.descriptors import raise_limit
+from server.server import Server
 from server.settings import Settings
 from server.transport import HTTP_LOGGER
 from server.web import SERVER_NAME
