@@ -10,7 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from server.app import SERVER, Server, create_app
+from server.app import SERVER, create_app
+from server.server import Server
 from server.settings import Settings
 from server.transport import HTTP_LOGGER
 

@@ -17,6 +17,7 @@ from server.brokers.redis import (
     RedisSharedLimits,
     RedisShares,
 )
+from server.brokers.registry import is_installed, open_backend
 
 __all__ = [
     "Address",
@@ -35,4 +36,6 @@ __all__ = [
     "RedisPresence",
     "RedisSharedLimits",
     "RedisShares",
+    "is_installed",
+    "open_backend",
 ]
