@@ -19,6 +19,7 @@ from server.brokers.memory.presence import MemoryPresence
 from server.brokers.redis import (
     Address,
     AddressError,
+    NodeSession,
     RedisBroker,
     RedisConfig,
     RedisHandover,
@@ -44,6 +45,7 @@ __all__ = [
     "MemoryHandover",
     "MemoryNoticeStore",
     "MemoryPresence",
+    "NodeSession",
     "RedisBroker",
     "RedisConfig",
     "RedisHandover",

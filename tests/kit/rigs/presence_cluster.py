@@ -14,10 +14,12 @@ from server.brokers import (
     FilePresence,
     FileStore,
     MemoryPresence,
+    NodeSession,
     RedisBroker,
     RedisConfig,
     RedisPresence,
 )
+from server.brokers.redis.limits.scripts import COUNT
 from server.core.counters import Counters
 from server.core.sessions.events import SessionEvent, SessionEventKind
 from server.core.sessions.records import SessionKey, SessionRules, session_channel
@@ -125,13 +127,16 @@ class PresenceCluster:
         if self._url.startswith("file:"):
             store = FileStore(FileConfig(Path(self._url.removeprefix("file:"))), counters)
             file_broker = FileBroker(self.clock, store, TaskOwner(counters))
-            presence = FilePresence(self.clock, rules, store)
-            return PresenceNode(presence, file_broker=file_broker, counters=counters)
+            in_file = FilePresence(self.clock, rules, store)
+            return PresenceNode(in_file, file_broker=file_broker, counters=counters)
         address = Address.parse(self._url)
         config = RedisConfig(address, prefix=self.prefix, timeout_seconds=timeout_seconds)
         broker = RedisBroker(self.clock, counters, config)
-        redis = RedisPresence(self.clock, config, rules, broker)
-        return PresenceNode(redis, broker, counters=counters)
+        session = NodeSession(self.clock, config, broker.tasks)
+        # Tests add shared limits to running nodes.
+        session.use_scripts((COUNT,))
+        presence = RedisPresence(self.clock, config, rules, broker, session)
+        return PresenceNode(presence, broker, counters=counters)
 
     @contextlib.asynccontextmanager
     async def node(
