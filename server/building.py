@@ -13,6 +13,7 @@ from server.brokers import (
     MemoryHandover,
     MemoryNoticeStore,
     MemoryPresence,
+    NodeSession,
     RedisBroker,
     RedisHandover,
     RedisNoticeStore,
@@ -167,11 +168,12 @@ def build_backend(
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config, tasks)
     keep_seconds = settings.session.notice_seconds
-    presence = RedisPresence(clock, config, rules, broker)
+    session = NodeSession(clock, config, tasks)
+    presence = RedisPresence(clock, config, rules, broker, session)
     shared_limits = None
     if settings.limits.shared:
         shared_limits = RedisSharedLimits(
-            clock, counters, limit_keys(settings), presence, prefix=config.prefix
+            clock, counters, limit_keys(settings), session, prefix=config.prefix
         )
     return Backend(
         broker,

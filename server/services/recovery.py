@@ -134,6 +134,11 @@ class Recovery:
         """Issue the ticket of a new connection, whose client still repeats `offset`."""
         return self._namespaces[namespace].tickets.issue(connection_id, owner, offset)
 
+    def pid_of(self, namespace: str, connection_id: str) -> str | None:
+        """The private id of a connection, None if it cannot be resumed."""
+        ticket = self._namespaces[namespace].tickets.of_connection(connection_id)
+        return None if ticket is None else ticket.pid
+
     async def park(self, namespace: str, connection_id: str, reason: DisconnectReason) -> None:
         """Park a lost connection; removes it if it is not resumable. May evict the oldest one."""
         tickets, state = self._tickets_and_state(namespace)
