@@ -341,10 +341,15 @@ def build_sessions(
 
 
 def build_recovery(
-    clock: Clock, backend: Backend, clients: Clients, market: Market, sessions: Sessions
+    clock: Clock,
+    tasks: TaskOwner,
+    backend: Backend,
+    clients: Clients,
+    market: Market,
+    sessions: Sessions,
 ) -> Recovery:
     """Connection state recovery of all namespaces."""
-    recovery = Recovery(backend.handover, clock, clients.context.abort_half_open)
+    recovery = Recovery(backend.handover, clock, tasks, clients.context.abort_half_open)
     recovery.add_namespace(MARKET_NAMESPACE, market.tickets, market.recovery)
     recovery.add_namespace(SESSION_NAMESPACE, sessions.tickets, sessions.recovery)
     return recovery
