@@ -146,6 +146,12 @@ class Reader(Generic[MessageT]):
         """Forget its position in a topic: it needs a snapshot."""
         self._trackers[topic].reset()
 
+    def begin_epoch(self, topic: str, epoch: str, first_seq: int) -> None:
+        """Record that an epoch begins at `first_seq`: it continues the numbers of another one."""
+        tracker = self._trackers[topic]
+        if tracker.epoch == epoch and tracker.seq == 0:
+            tracker.advance(epoch, first_seq - 1)
+
     # --- receiving
 
     def receive(self, topic: str, message: MessageT) -> bool:
@@ -191,9 +197,6 @@ class Reader(Generic[MessageT]):
         return True
 
     def _catch_up(self, topic: str, tracker: GapTracker, state: TopicState[MessageT]) -> bool:
-        if not tracker.seq and state.missed:
-            # A new epoch can continue the numbers of the one before.
-            tracker.advance(state.epoch, state.missed[0].seq - 1)
         for message in state.missed:
             if topic not in self._behind and tracker.check(message) is CheckResult.NEXT:
                 self._store(topic, tracker, message)

@@ -97,12 +97,25 @@ class TopicSubscription(Generic[MessageT]):
             self.needs_sync = self.needs_own_request = True
             return False
         self.needs_own_request = False
+        self._begin_epoch(state)
         for reader in tuple(self._readers):
             if reader.is_blocked(self.topic):
                 continue
             if not self._applies_to(reader, state) or not reader.apply_state(self.topic, state):
                 self.needs_sync = True
         return not self.needs_sync
+
+    def _begin_epoch(self, state: TopicState[MessageT]) -> None:
+        """Tell the readers where the epoch begins, if the reply has all of its messages."""
+        since = self._since
+        if (
+            self.continuity is Continuity.COMPLETE
+            and state.recovered
+            and since == Position(epoch=state.epoch, seq=0)
+        ):
+            first_seq = state.missed[0].seq if state.missed else state.seq + 1
+            for reader in self._readers:
+                reader.begin_epoch(self.topic, state.epoch, first_seq)
 
     def _is_unrecovered(self, state: TopicState[MessageT]) -> bool:
         """True if the missed messages are gone, or did not fit beside other states."""
