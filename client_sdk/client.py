@@ -22,6 +22,10 @@ from client_sdk.market.market import Market
 from client_sdk.sessions.sessions import Sessions
 from client_sdk.stats import Counters, Stats
 
+# A server that starts later than its client is found while `start_seconds` lasts: at least so
+# many attempts fall into it.
+_START_ATTEMPTS = 5
+
 
 class Client:
     """Connects on `async with`, and reconnects by itself until the block ends.
@@ -45,7 +49,11 @@ class Client:
         self._supervisor = Supervisor(
             self._connect,
             TokenFetcher(token, self._config.token_seconds),
-            Backoff(self._config.backoff, random.random),
+            Backoff(
+                self._config.backoff,
+                random.random,
+                start_seconds=self._config.start_seconds / _START_ATTEMPTS,
+            ),
             self._clock,
             self._counters,
         )

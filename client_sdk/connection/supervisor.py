@@ -216,6 +216,7 @@ class Supervisor:
             auth["token"] = token
         await connection.join(namespace.name, auth)
         self._bad_tokens = 0
+        self._backoff.set_connected(self._controls.spread_seconds)
         namespace.set_joined(connection)
         if self.state.change(ClientState.ONLINE):
             self._counters.reconnects += self._was_online
