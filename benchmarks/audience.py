@@ -71,7 +71,7 @@ class Audience:
 
     def resume_reading(self) -> dict[str, Any]:
         """Read again; return how fresh the data is a second later."""
-        return self._timed.ask("read_again")
+        return self._timed.ask("resume")
 
     def _ask(self, *words: object) -> list[dict[str, Any]]:
         """Send a command to both processes at once; return their replies."""
@@ -83,6 +83,6 @@ class Audience:
     def _merge(answers: list[dict[str, Any]]) -> dict[str, Any]:
         """Merge the replies: ages of the timed clients, counts of all."""
         sums = {
-            key: sum(each[key] for each in answers) for key in ("came", "merged", "lost", "cpu")
+            key: sum(each[key] for each in answers) for key in ("received", "merged", "lost", "cpu")
         }
         return {**answers[0], **sums, "at": max(each["at"] for each in answers)}

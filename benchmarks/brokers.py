@@ -24,24 +24,24 @@ from server.ports import Broker
 
 GOAL_PER_SECOND = 20_000
 MESSAGES, WAITING, DATA_BYTES = 100_000, 400, 160
-BROKERS = ("memory", "redis", "redis, kept", "redis, heard")
+BROKERS = ("memory", "redis", "redis, with history", "redis, watched")
 
 
 async def run_publishers(broker: Broker, arguments: argparse.Namespace, name: str) -> Figures:
     """Run one round; the first messages warm up and do not count."""
-    heard = 0
+    received = 0
 
-    def hear(entry: Entry) -> None:
-        nonlocal heard
-        heard += 1
+    def receive(entry: Entry) -> None:
+        nonlocal received
+        received += 1
 
-    await broker.start(hear)
+    await broker.start(receive)
     topics = [f"PRICE:S{number}" for number in range(arguments.waiting)]
-    if "heard" in name:
+    if "watched" in name:
         await asyncio.gather(*map(broker.watch, topics))
     data = b'{"text":"%b"}' % (b"x" * (DATA_BYTES - 11))
-    each = max(1, arguments.messages // arguments.waiting)
-    kept = "kept" in name
+    per_topic = max(1, arguments.messages // arguments.waiting)
+    kept = "history" in name
     slowest = 0.0
 
     async def publish_to(topic: str, count: int) -> None:
@@ -51,20 +51,20 @@ async def run_publishers(broker: Broker, arguments: argparse.Namespace, name: st
             await broker.publish(topic, data, 1, in_history=kept)
             slowest = max(slowest, time.perf_counter() - began)
 
-    await asyncio.gather(*(publish_to(topic, each // 10 + 1) for topic in topics))
-    heard, slowest = 0, 0.0
+    await asyncio.gather(*(publish_to(topic, per_topic // 10 + 1) for topic in topics))
+    received, slowest = 0, 0.0
     began, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(publish_to(topic, each) for topic in topics))
+    await asyncio.gather(*(publish_to(topic, per_topic) for topic in topics))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    count = each * len(topics)
-    while "heard" in name and heard < count:
+    count = per_topic * len(topics)
+    while "watched" in name and received < count:
         await asyncio.sleep(0.001)
     await broker.stop()
     return {
         "per_second": count / seconds,
         "cpu_us": cpu / count * 1e6,
         "slowest_ms": slowest * 1000,
-        "heard": heard,
+        "received": received,
     }
 
 
@@ -103,13 +103,15 @@ def main() -> None:
             "publishes/s": each["per_second"],
             "node's CPU us each": each["cpu_us"],
             "slowest ms": each["slowest_ms"],
-            "heard": each["heard"],
+            "received": each["received"],
         }
         for name, each in middle.items()
     ]
     report("brokers", rows, runs, load_before, time.monotonic() - began)
     if arguments.messages >= MESSAGES:
-        check_at_least("publishes a second", middle["redis, kept"]["per_second"], GOAL_PER_SECOND)
+        check_at_least(
+            "publishes a second", middle["redis, with history"]["per_second"], GOAL_PER_SECOND
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 
 import uvloop
 
-from benchmarks.crowd import TIMEOUT_SECONDS, ClientPool, PoolClient
+from benchmarks.client_pool import TIMEOUT_SECONDS, ClientPool, PoolClient
 from benchmarks.lines import commands, reply
 
 # Not the event name: heartbeats have that too, and are not deliveries.

@@ -37,26 +37,26 @@ def measure(name: str, clients: int, rate: int, seconds: int) -> Figures:
         # The first round warms up both sides and does not count.
         for counted in (1, seconds):
             load_before = load.record()
-            paced = peer.ask(f"pace {rate} {counted} {SYMBOLS} {BATCH_MS}")
-            came = load.drain(paced["published"], DRAIN_SECONDS)
+            schedule = peer.ask(f"pace {rate} {counted} {SYMBOLS} {BATCH_MS}")
+            figures = load.drain(schedule["published"], DRAIN_SECONDS)
             stats = peer.ask("stats")
-    if not came["ages"]:
-        raise RuntimeError(f"nothing came from {name}")
-    elapsed = max(counted, came["at"] - paced["began"])
-    cpu = stats["cpu"] - paced["cpu_before"]
+    if not figures["ages"]:
+        raise RuntimeError(f"no message was received from {name}")
+    elapsed = max(counted, figures["at"] - schedule["began"])
+    cpu = stats["cpu"] - schedule["cpu_before"]
     due = rate * seconds * clients * EACH / SYMBOLS
     return {
-        "cpu_us": cpu / came["came"] * 1e6,
-        "per_second": came["came"] / elapsed,
-        "share_of_due": (came["came"] + came["merged"]) / due,
-        "merged": came["merged"],
-        "p50_ms": came["p50_ms"],
-        "p99_ms": came["p99_ms"],
-        "max_ms": came["max_ms"],
-        "publisher_late_ms": paced["late"] * 1000,
-        "lost": came["lost"],
+        "cpu_us": cpu / figures["received"] * 1e6,
+        "per_second": figures["received"] / elapsed,
+        "share_of_due": (figures["received"] + figures["merged"]) / due,
+        "merged": figures["merged"],
+        "p50_ms": figures["p50_ms"],
+        "p99_ms": figures["p99_ms"],
+        "max_ms": figures["max_ms"],
+        "publisher_late_ms": schedule["late"] * 1000,
+        "lost": figures["lost"],
         "server_share": cpu / elapsed,
-        "load_share": (came["cpu"] - load_before) / elapsed,
+        "load_share": (figures["cpu"] - load_before) / elapsed,
     }
 
 

@@ -25,20 +25,20 @@ def measure(name: str, clients: int, seconds: int) -> Figures:
         # The first round warms up both sides and does not count.
         for counted in (1, seconds):
             load_before = load.record()
-            paced = peer.ask(f"pace {RATE} {counted} 1 {1000 // RATE}")
-            came = load.drain(paced["published"], DRAIN_SECONDS)
+            schedule = peer.ask(f"pace {RATE} {counted} 1 {1000 // RATE}")
+            figures = load.drain(schedule["published"], DRAIN_SECONDS)
             stats = peer.ask("stats")
-    elapsed = max(counted, came["at"] - paced["began"])
-    if not came["ages"]:
-        raise RuntimeError(f"nothing came from {name}")
+    elapsed = max(counted, figures["at"] - schedule["began"])
+    if not figures["ages"]:
+        raise RuntimeError(f"no message was received from {name}")
     return {
-        "p50_ms": came["p50_ms"],
-        "p99_ms": came["p99_ms"],
-        "max_ms": came["max_ms"],
-        "missing": clients * RATE * seconds - came["came"],
-        "lost": came["lost"],
-        "server_share": (stats["cpu"] - paced["cpu_before"]) / elapsed,
-        "load_share": (came["cpu"] - load_before) / elapsed,
+        "p50_ms": figures["p50_ms"],
+        "p99_ms": figures["p99_ms"],
+        "max_ms": figures["max_ms"],
+        "missing": clients * RATE * seconds - figures["received"],
+        "lost": figures["lost"],
+        "server_share": (stats["cpu"] - schedule["cpu_before"]) / elapsed,
+        "load_share": (figures["cpu"] - load_before) / elapsed,
     }
 
 

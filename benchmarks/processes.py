@@ -93,7 +93,7 @@ class Peer(Worker):
 
 
 PEERS = {
-    "floorcast": [sys.executable, "-m", "benchmarks.peers.floor"],
+    "floorcast": [sys.executable, "-m", "benchmarks.peers.floorcast"],
     "python-socketio": [sys.executable, "-m", "benchmarks.peers.plain"],
     "blaster": [sys.executable, "-m", "benchmarks.peers.blaster"],
     "node": ["node", "--expose-gc", str(FOLDER / "peers" / "node" / "server.js")],

@@ -28,7 +28,7 @@ def measure(how: str, clients: int, drain_seconds: float, broker: str | None) ->
             )
 
         first = serve()
-        command = [sys.executable, "-m", "benchmarks.returning"]
+        command = [sys.executable, "-m", "benchmarks.recovering"]
         with (
             first,
             Worker([*command, "--port", str(port), "--token", token()], LOAD_CORE) as load,
@@ -41,19 +41,19 @@ def measure(how: str, clients: int, drain_seconds: float, broker: str | None) ->
             ending = first.stop(SIGNALS[how])
             with serve() as second:
                 started = sum(second.cpu_seconds())
-                back = load.ask("back")
+                reconnected = load.ask("reconnected")
                 cpu = sum(second.cpu_seconds()) - started
-                judged = load.ask("judge")
+                losses = load.ask("analyze")
     return {
         "connecting": connecting,
         "ending": ending,
-        "back": back["at"] - second.ready_at,
+        "back": reconnected["at"] - second.ready_at,
         "connecting_cpu": connecting_cpu,
         "back_cpu": cpu,
-        "acknowledged": judged["acknowledged"],
-        "resets": judged["resets"],
-        "gaps": judged["gaps"],
-        "behind": judged["behind"],
+        "acknowledged": losses["acknowledged"],
+        "resets": losses["resets"],
+        "gaps": losses["gaps"],
+        "behind": losses["behind"],
     }
 
 
@@ -78,9 +78,9 @@ def main() -> None:
             "s until all were back": each["back"],
             "x connecting": each["back"] / each["connecting"],
             "CPU ms to connect one": each["connecting_cpu"] / arguments.clients * 1000,
-            "x that to come back": each["back_cpu"] / each["connecting_cpu"],
+            "x that to reconnect": each["back_cpu"] / each["connecting_cpu"],
             "acknowledged": each["acknowledged"],
-            "began anew": each["resets"],
+            "resets": each["resets"],
             "gaps": each["gaps"],
             "without the last": each["behind"],
         }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from benchmarks.crowd import SECRET
+from benchmarks.client_pool import SECRET
 from benchmarks.processes import FOLDER
 from client_sdk.contract import Scope
 from server.access import mint

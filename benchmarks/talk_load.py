@@ -13,7 +13,7 @@ import time
 
 import uvloop
 
-from benchmarks.crowd import ClientPool, PoolClient, masked
+from benchmarks.client_pool import ClientPool, PoolClient, masked
 from benchmarks.lines import commands, reply
 from benchmarks.timed_load import percentile_ms
 

@@ -18,7 +18,7 @@ import time
 
 import uvloop
 
-from benchmarks.crowd import ClientPool, PoolClient
+from benchmarks.client_pool import ClientPool, PoolClient
 from benchmarks.lines import commands, reply
 from benchmarks.symbols import (
     assign_symbols,
@@ -221,7 +221,7 @@ class TimedLoad(ClientPool):
         return cycles * sum(self._subscribers) + sum(self._subscribers[:rest])
 
     async def drain(self, due: int, seconds: float) -> float:
-        """Wait up to `seconds` for the due deliveries, or until no more come; return the last time."""
+        """Wait up to `seconds` for the due deliveries; return the time of the last one."""
         now = last = time.monotonic()
         until, seen = now + seconds, self.received
         while self.received + self.merged < due and now < min(until, last + QUIET_SECONDS):
@@ -238,7 +238,7 @@ class TimedLoad(ClientPool):
         return {
             "cpu": cpu,
             "at": time.monotonic(),
-            "came": self.received,
+            "received": self.received,
             "merged": self.merged,
             "lost": self.lost,
             "timed": timed,
@@ -297,7 +297,7 @@ async def main(arguments: argparse.Namespace) -> None:
         elif command == "stop":
             load.pause(int(words[0]))
             answer = {}
-        elif command == "read_again":
+        elif command == "resume":
             answer = await load.resume()
         else:
             break

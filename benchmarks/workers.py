@@ -24,7 +24,7 @@ _ANY_CORE = -1
 def measure(name: str, clients: int, seconds: int) -> Figures:
     """Run one round with a fresh server, a fresh Redis, and a publisher without clients."""
     with private_redis() as redis, ServerProcess(workers=COUNTS[name], broker=redis) as served:
-        publisher = [sys.executable, "-m", "benchmarks.peers.floor", "--broker", redis]
+        publisher = [sys.executable, "-m", "benchmarks.peers.floorcast", "--broker", redis]
         load = [sys.executable, "-m", "benchmarks.load", "--port", str(served.port)]
         with (
             Worker(publisher, _ANY_CORE) as publishing,

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import sys
 
-from client_sdk import (
+from floorcast import (
     Client,
     FloorcastError,
     Gap,

@@ -8,8 +8,8 @@ python examples/notebook.py http://127.0.0.1:8000 TOKEN [FILE]
 import sys
 from itertools import islice
 
-from client_sdk import SyncClient
-from client_sdk.data import to_dataframe
+from floorcast import SyncClient
+from floorcast.data import to_dataframe
 
 url, token = sys.argv[1:3]
 path = (sys.argv[3:] or ["trades.parquet"])[0]

@@ -11,7 +11,7 @@ import random
 import sys
 from decimal import Decimal
 
-from client_sdk import Client, FloorcastError
+from floorcast import Client, FloorcastError
 
 
 async def main(url: str, token: str, symbol: str, count: int) -> None:

@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import sys
 
-from client_sdk import Client
-from client_sdk.data import ParquetSink
+from floorcast import Client
+from floorcast.data import ParquetSink
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import sys
 
-from client_sdk import Client
+from floorcast import Client
 
 
 async def main(url: str, token: str, symbols: list[str]) -> None:

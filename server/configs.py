@@ -33,7 +33,7 @@ def access_config(settings: Settings) -> AccessConfig:
         algorithm=auth.algorithm,
         secret=None if auth.secret is None else auth.secret.get_secret_value(),
         public_key_file=auth.public_key_file,
-        jwks_url=auth.jwks_url,
+        jwks_url=None if auth.jwks_url is None else auth.jwks_url.get_secret_value(),
         issuer=auth.issuer,
         audience=auth.audience,
         leeway_seconds=auth.leeway_seconds,

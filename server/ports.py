@@ -319,6 +319,18 @@ class SharedLimits(Protocol):
         """Release one acquired connection."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What a server stores and shares with other nodes, and by what."""
+
+    broker: Broker
+    presence: PresenceManager
+    notices: NoticeStore
+    handover: Handover
+    # None if connections are counted on each node alone.
+    shared_limits: SharedLimits | None = None
+
+
 class Publishing(Protocol):
     """What a feed publishes through.
 

@@ -3,7 +3,6 @@
 import difflib
 import ipaddress
 import json
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,11 +20,11 @@ from pydantic import (
 
 from server.access import ConfigurationError
 from server.brokers import Address
+from server.core.secret_urls import hide_secrets
+from server.transport.origins import check_origin
 
 PREFIX = "FLOORCAST_"
 MEMORY = "memory://"
-
-_CREDENTIALS = re.compile("//[^/]*@")
 
 
 def _validate_network(text: str) -> str:
@@ -38,10 +37,18 @@ PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Bytes = Annotated[int, Field(ge=0)]
 Network = Annotated[str, AfterValidator(_validate_network)]
+Origin = Annotated[str, AfterValidator(check_origin)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class SecretUrl(Secret[str]):
+    """A URL that hides its account and its query when shown."""
+
+    def _display(self) -> str:
+        return hide_secrets(self.get_secret_value())
 
 
 class AuthSettings(_Section):
@@ -52,7 +59,7 @@ class AuthSettings(_Section):
         "HS256", description="the only accepted signature algorithm of tokens"
     )
     public_key_file: Path | None = Field(None, description="PEM file with the public key")
-    jwks_url: str | None = Field(None, description="URL of the issuer's key set")
+    jwks_url: SecretUrl | None = Field(None, description="URL of the issuer's key set")
     issuer: str | None = Field(None, description="the `iss` that tokens must carry, if any")
     audience: str = Field("floorcast", description="the `aud` that tokens must carry")
     market_optional: bool = Field(False, description="allow anonymous clients on `/market`")
@@ -161,16 +168,13 @@ class SessionSettings(_Section):
     )
 
 
-class BrokerUrl(Secret[str]):
-    """A broker URL that hides its password when shown."""
+class BrokerUrl(SecretUrl):
+    """The URL of a broker."""
 
     @property
     def in_memory(self) -> bool:
         """True for the memory broker, which no other process can share."""
         return self.get_secret_value() == MEMORY
-
-    def _display(self) -> str:
-        return _CREDENTIALS.sub("//***@", self.get_secret_value())
 
 
 def _validate_broker_url(url: BrokerUrl) -> BrokerUrl:
@@ -211,7 +215,7 @@ class ServerSettings(_Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any free port")
-    origins: tuple[str, ...] = Field(
+    origins: tuple[Origin, ...] = Field(
         (), description="allowed web origins besides the server's own; `*` for any"
     )
     trusted_proxies: tuple[Network, ...] = Field((), description="networks of trusted proxies")

@@ -19,32 +19,51 @@ async def test_two_servers_in_one_process_share_nothing() -> None:
     async with running() as one, running() as other:
         client = await RawClient.connect(one.port, one.token())
         await client.call("subscribe", {"topics": ["PRICE:A"]})
-        await one.server.publishing.publish("PRICE:A", PRICE)
+        await one.server.market.publishing.publish("PRICE:A", PRICE)
         assert one.residue()["registry"] == 1
         assert not any(other.residue().values())
-        assert (await other.server.broker.head("PRICE:A")).seq == 0
+        assert (await other.server.backend.broker.head("PRICE:A")).seq == 0
         client.cut()
         await one.until_empty()
 
 
-class OneTick:
-    """Publishes once, then fails."""
+class FailsOnce:
+    """Publishes once and fails; publishes once more and ends if it is run again."""
+
+    def __init__(self) -> None:
+        self._runs = 0
 
     async def run(self, publishing: Publishing) -> None:
+        self._runs += 1
         await publishing.publish("PRICE:A", PRICE)
-        raise RuntimeError("the exchange is down")
+        if self._runs == 1:
+            raise RuntimeError("the exchange is down")
 
 
-async def test_failed_feed_is_logged_and_the_server_keeps_serving(
+async def test_failed_feed_is_logged_and_restarted_while_the_server_serves(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with running(feed=OneTick()) as rig:
+    async with running(feed=FailsOnce()) as rig:
+        assert rig.server.is_ready, "the server does not depend on its feed"
         client = await RawClient.connect(rig.port, rig.token())
         reply = await client.call("subscribe", {"topics": ["PRICE:A"]})
-        assert reply["topics"]["PRICE:A"]["seq"] == 1
+        seq = reply["topics"]["PRICE:A"]["seq"]
+        while seq < 2:
+            _, message = await client.event()
+            seq = message["seq"]
         [logged] = [each for each in caplog.records if each.levelno >= logging.ERROR]
-        assert logged.message == "feed failed"
+        assert (logged.message, logged.task) == ("background task failed", "floorcast-feed")  # type: ignore[attr-defined]
+        assert logged.exc_info is not None
+        assert rig.server.counters.total("tasks.restarted") == 1
         client.cut()
+
+
+async def test_server_is_not_ready_while_one_of_its_tasks_is_failing() -> None:
+    async with running() as rig:
+        rig.server.tasks.failing.add("floorcast-presence")
+        assert not rig.server.is_ready
+        rig.server.tasks.failing.clear()
+        assert rig.server.is_ready
 
 
 async def test_failing_tick_is_logged_once_and_repeated(

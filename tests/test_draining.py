@@ -22,7 +22,7 @@ def start_drain(node: RunningServer, seconds: float) -> Drain:
         node.server.sockets.connections(),
         reason=GOING_DOWN,
         within_seconds=seconds,
-        flush=node.server.hub.flush,
+        flush=node.server.delivery.hub.flush,
         clock=node.clock,
     )
 
@@ -62,7 +62,7 @@ async def test_pending_message_comes_before_the_goodbye() -> None:
         client = await RawClient.connect(node.port, node.token())
         await client.call("subscribe", {"topics": ["PRICE:A"]})
         drain = start_drain(node, 0)
-        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
         drain.tick()
         assert [(await client.event())[0] for _ in range(3)] == [
             "reconnect_hint",
@@ -90,8 +90,8 @@ async def test_busy_client_is_disconnected_after_its_reply_or_timeout(
     answered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running() as node:
-        publish_gate = PausedPublish(node.server.broker.publish)
-        monkeypatch.setattr(node.server.broker, "publish", publish_gate)
+        publish_gate = PausedPublish(node.server.backend.broker.publish)
+        monkeypatch.setattr(node.server.backend.broker, "publish", publish_gate)
         client = await RawClient.connect(node.port, node.token())
         call = asyncio.ensure_future(
             client.call("publish", {"messages": [{"topic": "PRICE:A", "data": PRICE}]})

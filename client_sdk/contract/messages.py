@@ -210,6 +210,7 @@ class Status(Body):
     symbol: str | None
     state: FeedState
     since_ms: int | None = None
+    error: ErrorBody | None = None
 
 
 # --- sessions
@@ -284,7 +285,7 @@ SESSION_EVENT_MODELS: dict[str, type[SessionEvent]] = {
 
 
 class SessionClosed(Body):
-    """`session_closed`: a moderator closed the session, or kicked this user."""
+    """`session_closed`: the session was closed, or this connection is no longer in it."""
 
     session_id: str
     reason: str = "closed"

@@ -93,8 +93,9 @@ class SubscriptionStatus(StrEnum):
 
 
 class FeedState(StrEnum):
-    """The freshness of a topic's feed."""
+    """The freshness of a topic's feed; after ERROR the subscription has ended."""
 
     LIVE = "LIVE"
     STALE = "STALE"
     RESYNC = "RESYNC"
+    ERROR = "ERROR"

@@ -24,7 +24,7 @@ from client_sdk.contract import (
 )
 from client_sdk.contract.messages import MESSAGE_MODELS
 from client_sdk.contract.names import topic_name
-from client_sdk.errors import ClientClosed, FloorcastError
+from client_sdk.errors import ClientClosed, FloorcastError, error_from_body
 from client_sdk.market.live_book import BookReader, LiveBook
 from client_sdk.market.publisher import Publisher
 from client_sdk.market.subscriptions import Subscriptions
@@ -172,7 +172,11 @@ class Market:
         except ValidationError:
             logger.warning("malformed status event ignored")
             return
-        self._subscriptions.set_feed_state(topic_name(status.stream, status.symbol), status.state)
+        topic = topic_name(status.stream, status.symbol)
+        if status.error is not None:
+            self._subscriptions.end(topic, error_from_body(status.error))
+        else:
+            self._subscriptions.set_feed_state(topic, status.state)
         for callback in tuple(self._status_callbacks):
             try:
                 callback(status)

@@ -123,6 +123,13 @@ class Subscriptions:
         if subscription is not None:
             subscription.feed_state = state
 
+    def end(self, topic: str, error: FloorcastError) -> None:
+        """End a topic that the server has unsubscribed; its readers get the error."""
+        subscription = self._subscriptions.get(topic)
+        if subscription is not None:
+            subscription.feed_state = None
+            self._fail(subscription, error)
+
     def receive(self, message: MarketMessage) -> None:
         """Give a message to the readers of its topic."""
         subscription = self._subscriptions.get(message.topic)

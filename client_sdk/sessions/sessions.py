@@ -16,7 +16,13 @@ from client_sdk.connection.websocket import Connection
 from client_sdk.contract import Position, Reply, SessionClosed, SessionMessage
 from client_sdk.contract.messages import SESSION_EVENT_MODELS
 from client_sdk.contract.replies import JoinReply
-from client_sdk.errors import ClientClosed, FloorcastError, SessionError, is_retryable
+from client_sdk.errors import (
+    ClientClosed,
+    FloorcastError,
+    SessionError,
+    error_from_code,
+    is_retryable,
+)
 from client_sdk.reading.readers import TopicState
 from client_sdk.reading.streams import OnItem
 from client_sdk.sessions.notifications import Notifications
@@ -182,12 +188,15 @@ class Sessions:
         session = self._sessions.get(closed.session_id)
         if session is None:
             return
+        error: FloorcastError
         if closed.reason == "kicked":
             error = SessionError(
                 "a moderator removed you from the session",
                 code="session.not_joined",
                 details={"reason": closed.reason},
             )
+        elif closed.reason == "forbidden":
+            error = error_from_code("auth.forbidden", "the token no longer allows the session")
         else:
             error = SessionError("the session was closed", code="session.closed")
         self._end_session(session, error, notify_readers=True)

@@ -34,7 +34,8 @@ class AccessConfig:
     algorithm: str = "HS256"
     secret: str | None = field(default=None, repr=False)
     public_key_file: Path | None = None
-    jwks_url: str | None = None
+    # It can have an account.
+    jwks_url: str | None = field(default=None, repr=False)
     issuer: str | None = None
     audience: str = "floorcast"
     leeway_seconds: float = 0.0
@@ -90,6 +91,8 @@ def _check_url(url: str) -> None:
     try:
         url_parts = urlsplit(url)
         usable = url_parts.scheme in ("http", "https") and bool(url_parts.hostname)
+        # Raises if it is no number.
+        _ = url_parts.port
     except ValueError:
         usable = False
     if not usable:

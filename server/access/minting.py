@@ -26,10 +26,11 @@ def mint(
     issuer: str | None = None,
     symbols: list[str] | None = None,
     sessions: list[str] | None = None,
+    users: list[str] | None = None,
 ) -> str:
     """Sign an HS256 token (RFC 7519) with the claims that the server requires."""
     now = int(clock.time())
-    optional = {"iss": issuer, "symbols": symbols, "sessions": sessions}
+    optional = {"iss": issuer, "symbols": symbols, "sessions": sessions, "users": users}
     claims = {
         "sub": subject,
         "org": org,

@@ -13,7 +13,7 @@ from server.core.errors import AccessError
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A verified user. The globs `symbols` and `sessions` are unrestricted if None."""
+    """A verified user. The globs `symbols`, `sessions` and `users` are unrestricted if None."""
 
     user_id: str
     org: str
@@ -22,6 +22,8 @@ class Principal:
     symbols: tuple[str, ...] | None = None
     sessions: tuple[str, ...] | None = None
     anonymous: bool = False
+    # The owners of private topics that the token may publish to.
+    users: tuple[str, ...] | None = None
 
     @property
     def user(self) -> tuple[str, str]:
@@ -44,6 +46,17 @@ class Principal:
     def may_join(self, session_id: str) -> bool:
         """Whether the token's `sessions` match this session."""
         return self.sessions is None or _matches(self.sessions, session_id)
+
+    def may_publish_to(self, user_id: str) -> bool:
+        """Whether the token allows publishing to this user's private topics.
+
+        A token narrowed to `symbols` reaches other users only if it names them in `users`.
+        """
+        if user_id == self.user_id:
+            return True
+        if self.users is None:
+            return self.symbols is None
+        return _matches(self.users, user_id)
 
 
 def anonymous() -> Principal:

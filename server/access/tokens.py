@@ -123,6 +123,7 @@ class TokenVerifier:
             expires_at=expires_at,
             symbols=_globs(claims, "symbols"),
             sessions=_globs(claims, "sessions"),
+            users=_globs(claims, "users"),
         )
 
     def _check_times(self, claims: Mapping[str, Any]) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from client_sdk.contract import Scope
 from server.access import AccessConfig, ConfigurationError, mint, new_secret
 from server.app import SystemClock, create_app
+from server.cli import worker
 from server.cli.logs import log_to_stderr
 from server.cli.loops import run_loop
 from server.cli.private_redis import private_redis
@@ -120,7 +121,7 @@ def _run_workers(
             "polling does not work with several workers: requests reach different workers"
         )
     listeners = open_listeners(settings)
-    command = [sys.executable, "-m", "server.cli.worker", settings.log.model_dump_json()]
+    command = worker.command(settings.log)
     launcher = Launcher(command, environ, spec)
     try:
         all_ended = run_loop(

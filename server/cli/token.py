@@ -37,6 +37,12 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("--symbols", action="append", metavar="GLOB", help="narrow the symbols")
     parser.add_argument("--sessions", action="append", metavar="GLOB", help="narrow the sessions")
+    parser.add_argument(
+        "--users",
+        action="append",
+        metavar="GLOB",
+        help="narrow the owners of private topics to publish to",
+    )
     add_config(parser)
     parser.set_defaults(run=_run)
 
@@ -58,6 +64,7 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             issuer=access.issuer,
             symbols=arguments.symbols,
             sessions=arguments.sessions,
+            users=arguments.users,
         )
     )
     return 0

@@ -4,28 +4,34 @@ from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
+from server.services.market.recovery import MarketRecovery
 from server.services.market.subscribing import SubscribingService
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
 from server.services.node_subscriptions import NodeSubscriptions, NodeSubscriptionsConfig
+from server.services.recovery import RecoverableState, Recovery, ResumingClient
 from server.services.sessions.messages import SessionMessages
 from server.services.sessions.notifications import Notifications
+from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
-from server.services.state_transfer import StateTransfer
 from server.services.statistics import Statistics
 
 __all__ = [
     "ClientPublishing",
     "FeedPublisher",
+    "MarketRecovery",
     "NodeSubscriptions",
     "NodeSubscriptionsConfig",
     "Notifications",
     "Publisher",
     "PublishingConfig",
     "PublishingService",
+    "RecoverableState",
+    "Recovery",
+    "ResumingClient",
     "SessionMessages",
+    "SessionRecovery",
     "SessionsConfig",
     "SessionsService",
-    "StateTransfer",
     "Statistics",
     "SubscribingConfig",
     "SubscribingService",

@@ -3,14 +3,12 @@
 from server.sockets.context import NamespaceContext, SocketsConfig
 from server.sockets.market import MarketNamespace
 from server.sockets.namespace import GuardedNamespace
-from server.sockets.recovery import RemoteRecovery
 from server.sockets.session import SessionNamespace
 
 __all__ = [
     "GuardedNamespace",
     "MarketNamespace",
     "NamespaceContext",
-    "RemoteRecovery",
     "SessionNamespace",
     "SocketsConfig",
 ]

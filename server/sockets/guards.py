@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-from collections.abc import Mapping
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -14,7 +13,7 @@ from server.core.errors import AccessError, FloorcastError, LimitError, RequestE
 from server.core.limits.events import EventLimits, RateOutcome
 from server.core.wire.validation import invalid_request
 from server.ports import Clock
-from server.sockets.pipeline import Call, Guard, Handler, Reply, Route
+from server.sockets.pipeline import AnyRoute, Call, Guard, Handler, Result, Routes
 from server.transport import ConnectionRefused, RefusalLog
 
 logger = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ def errors(refusals: RefusalLog) -> Guard:
     A refused connect is logged.
     """
 
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Handler) -> Result:
         try:
             return await proceed(call)
         except FloorcastError as error:
@@ -60,10 +59,10 @@ def errors(refusals: RefusalLog) -> Guard:
     return guard
 
 
-def metrics(counters: Counters, clock: Clock, routes: Mapping[str, Route]) -> Guard:
+def metrics(counters: Counters, clock: Clock, routes: Routes) -> Guard:
     """Count every call with its outcome and duration."""
 
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Handler) -> Result:
         started = clock.monotonic()
         outcome = "ok"
         try:
@@ -87,7 +86,7 @@ def authentication(
 ) -> Guard:
     """Set the principal: from the token of a connect, from the joined client of an event."""
 
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Handler) -> Result:
         if call.client is None:
             origin = call.link.request
             payload = call.arguments[0]
@@ -115,7 +114,7 @@ def rate_limit(limits: EventLimits, clock: Clock, refusals: RefusalLog) -> Guard
     Admission has counted connects already.
     """
 
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Handler) -> Result:
         if call.client is not None:
             verdict, retry_after_ms = limits.check(call.connection_id, clock.monotonic())
             if verdict is not RateOutcome.GRANTED:
@@ -131,10 +130,10 @@ def rate_limit(limits: EventLimits, clock: Clock, refusals: RefusalLog) -> Guard
     return guard
 
 
-def validation(routes: Mapping[str, Route], connect: Route) -> Guard:
+def validation(routes: Routes, connect: AnyRoute) -> Guard:
     """Find the route of a call and validate its payload with the route's model."""
 
-    async def guard(call: Call, proceed: Handler) -> Reply:
+    async def guard(call: Call, proceed: Handler) -> Result:
         route = connect if call.is_connect else routes.get(call.event)
         if route is None:
             raise RequestError(ErrorCode.REQUEST_UNKNOWN_EVENT, "unknown event in this namespace")

@@ -9,14 +9,12 @@ from client_sdk.contract import (
     Unsubscribe,
 )
 from server.core.log.entries import Position
-from server.core.recovery.tickets import ResumeTickets
-from server.services import ClientPublishing, SubscribingService
+from server.services import ClientPublishing, Recovery, SubscribingService
 from server.services.market.client_publishing import publish_reply
 from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
 from server.sockets.namespace import GuardedNamespace
 from server.sockets.pipeline import Call, Reply, Route
-from server.sockets.recovery import RemoteRecovery
 
 
 class MarketNamespace(GuardedNamespace):
@@ -25,15 +23,14 @@ class MarketNamespace(GuardedNamespace):
     def __init__(
         self,
         context: NamespaceContext,
-        tickets: ResumeTickets,
-        remote_recovery: RemoteRecovery,
+        recovery: Recovery,
         subscribing: SubscribingService,
         client_publishing: ClientPublishing,
     ) -> None:
         super().__init__(
             MARKET_NAMESPACE,
             context,
-            tickets,
+            recovery,
             {
                 "subscribe": Route(Subscribe, self._subscribe),
                 "unsubscribe": Route(Unsubscribe, self._unsubscribe),
@@ -41,33 +38,23 @@ class MarketNamespace(GuardedNamespace):
                 "publish": Route(Publish, self._publish),
             },
             anonymous_allowed=context.config.anonymous_market,
-            remote_recovery=remote_recovery,
         )
         self._subscribing = subscribing
         self._client_publishing = client_publishing
 
     async def attach_client(
         self, client: JoinedClient, session_id: str | None, *, numbered: bool
-    ) -> bytes:
+    ) -> None:
         self._subscribing.add_connection(
             client.connection_id, client.principal, client.link, numbered=numbered
         )
-        return b""
 
-    def park_client(self, connection_id: str) -> None:
-        self._subscribing.park(connection_id)
+    async def end_forbidden(self, client: JoinedClient) -> Reply:
+        topics = await self._subscribing.end_forbidden(client.connection_id, client.principal)
+        return {"topics": topics} if topics else {}
 
-    def resume_client(self, client: JoinedClient, offset: str | None, first_frames: bytes) -> bool:
-        return self._subscribing.resume(
-            client.connection_id, client.principal, client.link, offset, first_frames
-        )
-
-    async def detach_client(self, connection_id: str, *, deliberate: bool) -> None:
-        await self._subscribing.remove_connection(connection_id)
-
-    async def _subscribe(self, call: Call) -> Reply:
-        request, principal = call.request, call.caller
-        assert isinstance(request, Subscribe)
+    async def _subscribe(self, call: Call, request: Subscribe) -> Reply:
+        principal = call.caller
         principal.require(Scope.MARKET_READ)
         topics = await self._subscribing.subscribe(
             call.connection_id,
@@ -78,16 +65,14 @@ class MarketNamespace(GuardedNamespace):
         )
         return {"ok": True, "topics": topics}
 
-    async def _unsubscribe(self, call: Call) -> Reply:
-        request, principal = call.request, call.caller
-        assert isinstance(request, Unsubscribe)
+    async def _unsubscribe(self, call: Call, request: Unsubscribe) -> Reply:
+        principal = call.caller
         topics = await self._subscribing.unsubscribe(call.connection_id, principal, request.topics)
         return {"ok": True, "topics": topics}
 
-    async def _subscriptions(self, call: Call) -> Reply:
+    async def _subscriptions(self, call: Call, request: ListSubscriptions) -> Reply:
         return {"ok": True, "topics": self._subscribing.subscriptions(call.connection_id)}
 
-    async def _publish(self, call: Call) -> Reply:
-        request, principal = call.request, call.caller
-        assert isinstance(request, Publish)
+    async def _publish(self, call: Call, request: Publish) -> Reply:
+        principal = call.caller
         return publish_reply(await self._client_publishing.publish(principal, request.messages))

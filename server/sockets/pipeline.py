@@ -1,16 +1,19 @@
 """Runs every connect and event through a list of guards around a handler."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from server.access import Principal
 from server.sockets.clients import JoinedClient
-from server.transport import Connection
+from server.transport import Accepted, Connection
 
 Reply = dict[str, Any]
+# An accepted connect, or the reply to an event.
+Result = Accepted | Reply
+Request = TypeVar("Request", bound=BaseModel)
 
 
 @dataclass(slots=True)
@@ -38,16 +41,23 @@ class Call:
         return self.principal
 
 
-Handler = Callable[[Call], Awaitable[Reply]]
-Guard = Callable[[Call, Handler], Awaitable[Reply]]
+Handler = Callable[[Call], Awaitable[Result]]
+Guard = Callable[[Call, Handler], Awaitable[Result]]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """A client event: the model of its payload, and its handler."""
+class Route(Generic[Request]):
+    """A client event: the model of its payload, and its handler, which gets the valid payload."""
 
-    model: type[BaseModel]
-    handle: Handler
+    model: type[Request]
+    handle: Callable[[Call, Request], Awaitable[Result]]
+    # Whether its sender also receives it: the ack and the event then share one write.
+    echoed: bool = False
+
+
+# Each handler gets only what its own model has validated.
+AnyRoute = Route[Any]
+Routes = Mapping[str, AnyRoute]
 
 
 def assemble(guards: Sequence[Guard], handler: Handler) -> Handler:
@@ -58,7 +68,7 @@ def assemble(guards: Sequence[Guard], handler: Handler) -> Handler:
 
 
 def _wrap(guard: Guard, inner: Handler) -> Handler:
-    def call(call: Call) -> Awaitable[Reply]:
+    def call(call: Call) -> Awaitable[Result]:
         return guard(call, inner)
 
     return call

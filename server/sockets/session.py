@@ -13,8 +13,7 @@ from client_sdk.contract import (
     Signal,
 )
 from server.access import Principal
-from server.core.recovery.tickets import ResumeTickets
-from server.services import Notifications, SessionMessages, SessionsService
+from server.services import Notifications, Recovery, SessionMessages, SessionsService
 from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
 from server.sockets.namespace import GuardedNamespace
@@ -27,7 +26,7 @@ class SessionNamespace(GuardedNamespace):
     def __init__(
         self,
         context: NamespaceContext,
-        tickets: ResumeTickets,
+        recovery: Recovery,
         sessions: SessionsService,
         messages: SessionMessages,
         notifications: Notifications,
@@ -35,11 +34,11 @@ class SessionNamespace(GuardedNamespace):
         super().__init__(
             SESSION_NAMESPACE,
             context,
-            tickets,
+            recovery,
             {
                 "join": Route(Join, self._join),
                 "leave": Route(Leave, self._leave),
-                "send": Route(Send, self._send),
+                "send": Route(Send, self._send, echoed=True),
                 "signal": Route(Signal, self._signal),
                 "history": Route(FetchHistory, self._history),
                 "participants": Route(ListParticipants, self._participants),
@@ -59,47 +58,31 @@ class SessionNamespace(GuardedNamespace):
 
     async def attach_client(
         self, client: JoinedClient, session_id: str | None, *, numbered: bool
-    ) -> bytes:
+    ) -> None:
         self._sessions.add_connection(
             client.connection_id, client.link, numbered=numbered, initial_session=session_id
         )
         if session_id is not None:
             await self._sessions.join(client.connection_id, client.principal, session_id)
-        return b""
 
-    def greeting_frames(self, client: JoinedClient) -> bytes:
-        return self._notifications.pending_frames(client.connection_id, *client.principal.user)
+    def greeting_frames(self, client: JoinedClient, session_id: str | None) -> bytes:
+        connection_id, (org, user_id) = client.connection_id, client.principal.user
+        # A resumed client may have left the session before it disconnected.
+        if session_id is not None and not self._sessions.is_member(connection_id, org, session_id):
+            session_id = None
+        welcome = super().greeting_frames(client, session_id)
+        return welcome + self._notifications.pending_frames(connection_id, org, user_id)
 
-    def park_client(self, connection_id: str) -> None:
-        self._notifications.forget(connection_id)
-        self._sessions.park(connection_id)
-
-    def can_resume(self, connection_id: str, principal: Principal, session_id: str | None) -> bool:
-        return self._sessions.is_same_session(connection_id, principal, session_id)
-
-    def resume_client(self, client: JoinedClient, offset: str | None, first_frames: bytes) -> bool:
-        return self._sessions.resume(
-            client.connection_id, client.principal, client.link, offset, first_frames
-        )
-
-    def resumed_session(self, client: JoinedClient, session_id: str | None) -> str | None:
-        # The client may have left the session before it disconnected.
-        if session_id is None:
-            return None
-        org = client.principal.org
-        is_member = self._sessions.is_member(client.connection_id, org, session_id)
-        return session_id if is_member else None
-
-    async def detach_client(self, connection_id: str, *, deliberate: bool) -> None:
-        self._notifications.forget(connection_id)
-        await self._sessions.remove_connection(connection_id, deliberate=deliberate)
+    async def end_forbidden(self, client: JoinedClient) -> Reply:
+        now_ms = int(self._context.clock.time() * 1000)
+        await self._sessions.end_forbidden(client.connection_id, client.principal, now_ms)
+        return {}
 
     def acknowledge(self, connection_id: str, ack_id: int) -> bool:
         return self._notifications.acknowledge(connection_id, ack_id)
 
-    async def _join(self, call: Call) -> Reply:
-        request, principal = call.request, call.caller
-        assert isinstance(request, Join)
+    async def _join(self, call: Call, request: Join) -> Reply:
+        principal = call.caller
         return await self._sessions.join(
             call.connection_id,
             principal,
@@ -108,28 +91,20 @@ class SessionNamespace(GuardedNamespace):
             metadata=request.metadata,
         )
 
-    async def _leave(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, Leave)
+    async def _leave(self, call: Call, request: Leave) -> Reply:
         return await self._sessions.leave(call.connection_id, call.caller, request.session_id)
 
-    async def _send(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, Send)
+    async def _send(self, call: Call, request: Send) -> Reply:
         return await self._messages.send(
             call.connection_id, call.caller, request.session_id, request.data, request.id
         )
 
-    async def _signal(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, Signal)
+    async def _signal(self, call: Call, request: Signal) -> Reply:
         return await self._messages.signal(
             call.connection_id, call.caller, request.session_id, request.data
         )
 
-    async def _history(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, FetchHistory)
+    async def _history(self, call: Call, request: FetchHistory) -> Reply:
         return await self._messages.history(
             call.connection_id,
             call.caller,
@@ -138,17 +113,11 @@ class SessionNamespace(GuardedNamespace):
             request.limit,
         )
 
-    async def _participants(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, ListParticipants)
+    async def _participants(self, call: Call, request: ListParticipants) -> Reply:
         return await self._sessions.participants(call.caller, request.session_id)
 
-    async def _kick(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, Kick)
+    async def _kick(self, call: Call, request: Kick) -> Reply:
         return await self._sessions.kick(call.caller, request.session_id, request.user_id)
 
-    async def _close(self, call: Call) -> Reply:
-        request = call.request
-        assert isinstance(request, CloseSession)
+    async def _close(self, call: Call, request: CloseSession) -> Reply:
         return await self._sessions.close(call.caller, request.session_id)

@@ -2,7 +2,8 @@
 
 from server.transport.admission import Admission
 from server.transport.config import MAX_REFUSED, SOCKET_PATH, TransportConfig
-from server.transport.connection import PROTOCOL_ERROR, SERVER_DISCONNECT, Connection
+from server.transport.connection import Connection
+from server.transport.namespaces import NamespaceHandler
 from server.transport.quiet import HTTP_LOGGER
 from server.transport.refusals import RefusalLog
 from server.transport.server import Accepted, ConnectionRefused, SocketServer
@@ -10,13 +11,12 @@ from server.transport.server import Accepted, ConnectionRefused, SocketServer
 __all__ = [
     "HTTP_LOGGER",
     "MAX_REFUSED",
-    "PROTOCOL_ERROR",
-    "SERVER_DISCONNECT",
     "SOCKET_PATH",
     "Accepted",
     "Admission",
     "Connection",
     "ConnectionRefused",
+    "NamespaceHandler",
     "RefusalLog",
     "SocketServer",
     "TransportConfig",

@@ -6,6 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from server.core.disconnects import (
+    PROTOCOL_ERROR,
+    SERVER_DISCONNECT,
+    TRANSPORT_CLOSE,
+    DisconnectReason,
+)
 from server.core.errors import FloorcastError
 from server.core.limits.connections import ConnectionLease
 from server.core.recovery.offsets import plain_frame
@@ -30,9 +36,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PING = text_frame(b"2")
-# Disconnect reasons after which a client cannot recover its connection state.
-SERVER_DISCONNECT = "server disconnect"
-PROTOCOL_ERROR = "protocol error"
 # Stock clients hardly ever send these packets; so many between two pings are an attack.
 _MAX_USELESS = 64
 # A refusal can cost a signature check; a joined client may be refused more often.
@@ -74,13 +77,13 @@ class Connection:
         "clogged",
         "closed",
         "deflates",
+        "fetched_namespaces",
         "lease",
         "offset_namespaces",
         "refusal",
         "request",
         "sid",
         "sids",
-        "tried_remote_recovery",
         "upgrading",
         "write",
     )
@@ -103,8 +106,8 @@ class Connection:
         self.sids: dict[str, str | None] = {}
         # Connection state recovery: the namespaces whose events carry an offset.
         self.offset_namespaces: tuple[str, ...] = ()
-        # Other nodes are asked for the client's parked state at most once.
-        self.tried_remote_recovery = False
+        # The namespaces for which other nodes were asked for the client's parked state.
+        self.fetched_namespaces: tuple[str, ...] = ()
         self.closed = False
         self.upgrading = False
         self.deflates = False
@@ -254,7 +257,7 @@ class Connection:
             self.on_violation("too many useless packets", 1008)
 
     def on_close_request(self) -> None:
-        self.close("client closed")
+        self.close(DisconnectReason("client closed"))
 
     def on_violation(self, reason: str, close_code: int) -> None:
         if not self.closed:
@@ -272,7 +275,7 @@ class Connection:
 
     def on_lost(self) -> None:
         self._carrier = None
-        self._end("transport closed")
+        self._end(TRANSPORT_CLOSE)
         self._engine.unwatch(self)
 
     async def wait_idle(self) -> None:
@@ -316,7 +319,7 @@ class Connection:
         if health in (Health.PING_TIMEOUT, Health.NOT_READING):
             self.abort(health.value)
         elif health in (Health.NOT_JOINED, Health.REFUSED):
-            self.close(health.value)
+            self.close(DisconnectReason(health.value))
         else:
             if health is Health.PING_DUE:
                 self.write(PING)
@@ -374,7 +377,7 @@ class Connection:
             for name in closing:
                 self._engine.on_namespace_closed(self, name, SERVER_DISCONNECT)
         if len(closing) == len(joined):
-            self.close(error.code.value)
+            self.close(DisconnectReason(error.code.value))
 
     def emit(self, event: str, body: dict[str, object]) -> None:
         """Send an event to every joined namespace."""
@@ -390,7 +393,7 @@ class Connection:
         offsets = self._engine.offsets
         return offsets.frame(encoded, offsets.last_serial)
 
-    def close(self, reason: str, close_code: int = 1000) -> None:
+    def close(self, reason: DisconnectReason, close_code: int = 1000) -> None:
         """Close the connection after sending what is buffered, within `close_seconds`."""
         if self.closed:
             return
@@ -409,11 +412,11 @@ class Connection:
                 reason,
                 extra={"ip": self.request.ip, "connection": self.sid},
             )
-        self._end(reason)
+        self._end(DisconnectReason(reason))
         if self._carrier is not None:
             self._carrier.abort()
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: DisconnectReason) -> None:
         if self.closed:
             return
         self.closed = True

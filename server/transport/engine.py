@@ -10,6 +10,7 @@ from aiohttp import web
 
 from client_sdk.contract import ErrorCode
 from server.core.deadlines import Deadlines
+from server.core.disconnects import DisconnectReason
 from server.core.errors import FloorcastError
 from server.core.recovery.offsets import Offsets
 from server.core.wire.frames import text_frame
@@ -20,7 +21,7 @@ from server.ports import Clock
 from server.transport.admission import Admission
 from server.transport.config import TransportConfig
 from server.transport.connection import ClientRequest, Connection
-from server.transport.origins import OriginPolicy
+from server.transport.origins import OriginPolicy, is_loopback
 from server.transport.polling import OverlappingPoll, PollingCarrier
 from server.transport.proxies import TrustedProxies
 from server.transport.refusals import RefusalLog
@@ -49,17 +50,19 @@ _MAX_ORIGIN_LENGTH = 200
 class ConnectionEvents(Protocol):
     """The Socket.IO layer above the connections.
 
-    Example: on `on_closed(connection, "ping timeout")` it ends every joined namespace. An
+    Example: on `on_closed(connection, TRANSPORT_CLOSE)` it ends every joined namespace. An
     implementation that misses a call leaks the client's subscriptions.
     """
 
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
         """Handle a well-formed packet; one at a time for a connection, in order."""
 
-    def on_namespace_closed(self, connection: Connection, namespace: str, reason: str) -> None:
+    def on_namespace_closed(
+        self, connection: Connection, namespace: str, reason: DisconnectReason
+    ) -> None:
         """End one namespace; the connection stays open. Called again, it must be a no-op."""
 
-    def on_closed(self, connection: Connection, reason: str) -> None:
+    def on_closed(self, connection: Connection, reason: DisconnectReason) -> None:
         """End all namespaces of a closed connection; called exactly once, must not raise."""
 
 
@@ -103,7 +106,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         trusted = self._proxies.trusts(peer)
         scheme = (request.headers.get("X-Forwarded-Proto") if trusted else None) or request.scheme
         host = (request.headers.get("X-Forwarded-Host") if trusted else None) or request.host
-        if not self._origins.allows(origin, scheme=scheme, host=host):
+        # A trusted proxy forwards the name that its own client asked for.
+        loopback = not trusted and is_loopback(peer)
+        if not self._origins.allows(origin, scheme=scheme, host=host, loopback=loopback):
             reason = f"server.origins does not allow {str(origin)[:_MAX_ORIGIN_LENGTH]!r}"
             self.refusals.record("origin", reason, self._client_ip(request))
             return _refuse(_FORBIDDEN, status=403)
@@ -233,7 +238,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             connection.on_violation("two polls at once", 1002)
             return _refuse(_BAD_REQUEST)
         except asyncio.CancelledError:
-            connection.close("left while polling")
+            connection.close(DisconnectReason("left while polling"))
             raise
         return _packets(packets) if packets else _refuse(_UNKNOWN_SESSION)
 
@@ -276,10 +281,12 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
         await self.connection_events.on_packet(connection, packet)
 
-    def on_namespace_closed(self, connection: Connection, namespace: str, reason: str) -> None:
+    def on_namespace_closed(
+        self, connection: Connection, namespace: str, reason: DisconnectReason
+    ) -> None:
         self.connection_events.on_namespace_closed(connection, namespace, reason)
 
-    def on_closed(self, connection: Connection, reason: str) -> None:
+    def on_closed(self, connection: Connection, reason: DisconnectReason) -> None:
         if self.sockets.pop(connection.sid, None) is not None:
             if connection.refusal is not None:
                 self._admission.release_refused()

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ import socketio
 from socketio import exceptions
 
 from client_sdk.contract import ErrorCode
+from server.core.disconnects import CLIENT_DISCONNECT, TRANSPORT_CLOSE, DisconnectReason
 from server.core.errors import FloorcastError, RequestError
 from server.core.recovery.offsets import Offsets
 from server.core.wire.frames import text_frame
@@ -26,10 +27,8 @@ from server.transport.admission import Admission
 from server.transport.config import TransportConfig
 from server.transport.connection import Connection
 from server.transport.engine import STOCK_LOGGER, Engine
+from server.transport.namespaces import NamespaceHandler, check_namespaces
 from server.transport.refusals import RefusalLog
-
-# Events that are delivered to their sender too: the ack and the event share one write.
-_ECHOED_EVENTS = frozenset(("send",))
 
 # Raised by a namespace's connect handler to refuse a client, with a message and data.
 ConnectionRefused = exceptions.ConnectionRefusedError
@@ -57,6 +56,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     def __init__(
         self,
+        namespaces: Sequence[NamespaceHandler],
         *,
         config: TransportConfig,
         admission: Admission,
@@ -72,16 +72,23 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             refusals=refusals,
             clock=clock,
         )
+        check_namespaces(namespaces)
         super().__init__(
             # An empty list would open "/" without authentication.
-            namespaces=["/market", "/session"],
+            namespaces=[each.namespace for each in namespaces],
             async_mode="aiohttp",
             async_handlers=False,
             logger=STOCK_LOGGER,
         )
         self.eio.connection_events = self
+        for namespace in namespaces:
+            super().register_namespace(namespace)
         self._config = config
         self._disconnect_tasks: set[asyncio.Task[None]] = set()
+
+    def register_namespace(self, namespace_handler: object) -> None:
+        """Raise `TypeError`: all namespaces are known when the server is built."""
+        raise TypeError("pass namespaces to create_app: this server accepts none later")
 
     def _engineio_server_class(self) -> Callable[..., Engine]:
         return self._make_engine
@@ -112,7 +119,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         elif packet.kind is PacketKind.CONNECT:
             await self._on_connect(connection, packet)
         elif packet.kind is PacketKind.DISCONNECT:
-            self.on_namespace_closed(connection, packet.namespace, self.reason.CLIENT_DISCONNECT)
+            self.on_namespace_closed(connection, packet.namespace, CLIENT_DISCONNECT)
         else:
             sid = connection.sids.get(packet.namespace)
             handler = self.namespace_handlers[packet.namespace]
@@ -131,7 +138,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         reply = await handler.trigger_event(event, sid, *arguments)
         if packet.id is not None:
             ack = text_frame(ack_packet(namespace, packet.id, dumps(reply)))
-            if event in _ECHOED_EVENTS:
+            if handler.echoes(event):
                 connection.write_soon(ack)
             else:
                 # Not joined with other writes: a client may process its awaited ack later than
@@ -170,7 +177,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         connection.sids[namespace] = accepted.connection_id
         if connection.closed:
             # It closed during the connect handler.
-            self.on_namespace_closed(connection, namespace, self.reason.TRANSPORT_CLOSE)
+            self.on_namespace_closed(connection, namespace, TRANSPORT_CLOSE)
             return
         connection.write(accepted.first_frames)
 
@@ -179,19 +186,21 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         connection.write(text_frame(packet))
         connection.count_refusal()
 
-    def on_namespace_closed(self, connection: Connection, namespace: str, reason: str) -> None:
+    def on_namespace_closed(
+        self, connection: Connection, namespace: str, reason: DisconnectReason
+    ) -> None:
         """End one namespace of a connection; a no-op if it is not joined."""
         sid = connection.sids.get(namespace)
         if sid is not None:
             connection.sids[namespace] = None
             self._trigger_disconnect(namespace, sid, reason)
 
-    def on_closed(self, connection: Connection, reason: str) -> None:
+    def on_closed(self, connection: Connection, reason: DisconnectReason) -> None:
         """End every joined namespace of a closed connection."""
         for namespace in connection.sids:
             self.on_namespace_closed(connection, namespace, reason)
 
-    def _trigger_disconnect(self, namespace: str, sid: str, reason: str) -> None:
+    def _trigger_disconnect(self, namespace: str, sid: str, reason: DisconnectReason) -> None:
         handler = self.namespace_handlers[namespace]
         rest = eager.start(handler.trigger_event("disconnect", sid, reason))
         if rest is not None:

@@ -8,6 +8,7 @@ from server.access import ConfigurationError
 from server.app import SERVER, Server, create_app
 from server.serving import Endpoint, Shutdown, freeze_heap, run_app
 from server.settings import load_settings
+from server.tasks import cancel_and_wait
 from server.workers.control import Control, MessageKind, WorkerSpec
 
 # The time for clients that were accepted before the hand-over to join.
@@ -34,12 +35,13 @@ async def _serve(spec: WorkerSpec, control: Control, listener: socket.socket) ->
     async with run_app(app, settings, listener) as endpoint:
         freeze_heap()
         control.send(MessageKind.READY)
-        following = asyncio.get_running_loop().create_task(
-            follow_supervisor(control, app[SERVER], endpoint, stopping), name="floorcast-supervisor"
+        following = app[SERVER].tasks.start(
+            follow_supervisor(control, app[SERVER], endpoint, stopping), "floorcast-supervisor"
         )
+        # Nobody could replace a worker that no longer follows its supervisor.
+        following.add_done_callback(lambda _: stopping.request_drain())
         await stopping.wait_and_drain(app[SERVER], settings.server.drain_seconds)
-        following.cancel()
-        await asyncio.wait([following])
+        await cancel_and_wait(following)
 
 
 async def follow_supervisor(

@@ -129,3 +129,8 @@ def test_configuration_errors_are_value_errors() -> None:
     for kind in (ContradictionError, WeakKeyError, UnusableKeyError):
         assert issubclass(kind, ConfigurationError)
         assert issubclass(kind, ValueError)
+
+
+def test_repr_hides_the_account_of_the_issuer() -> None:
+    config = AccessConfig(algorithm="RS256", jwks_url="https://ann:s3cret@issuer.example/keys")
+    assert "s3cret" not in repr(config)

@@ -23,12 +23,14 @@ async def test_minted_token_is_accepted() -> None:
         issuer="us",
         symbols=["BTC*"],
         sessions=[],
+        users=["desk-*"],
     )
     config = AccessConfig(secret=SECRET, audience="elsewhere", issuer="us")
     principal = await build_verifier(config, clock).verify(text)
     assert (principal.user_id, principal.org) == ("ann", "acme")
     assert principal.scopes == {"market:read", "session:join"}
     assert (principal.symbols, principal.sessions) == (("BTC*",), ())
+    assert principal.users == ("desk-*",)
     assert principal.expires_at == START + 60
 
 

@@ -1,7 +1,7 @@
 """Tests that scopes and patterns authorize a principal."""
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from time import process_time
@@ -119,3 +119,14 @@ def test_anonymous_principal_may_only_read_the_market() -> None:
 def test_anonymous_principals_are_different_users() -> None:
     names = sorted(anonymous().user_id for _ in range(100))
     assert all(one != next_one for one, next_one in pairwise(names))
+
+
+def test_publisher_narrowed_to_symbols_reaches_only_named_users() -> None:
+    ann = principal(Scope.MARKET_PUBLISH)
+    assert ann.may_publish_to("bob")
+    assert not replace(ann, symbols=("*",)).may_publish_to("bob")
+    assert replace(ann, symbols=()).may_publish_to("ann")
+    desk = replace(ann, symbols=("BTC*",), users=("b*",))
+    assert desk.may_publish_to("bob")
+    assert not replace(desk, symbols=None).may_publish_to("cid")
+    assert replace(desk, users=()).may_publish_to("ann")

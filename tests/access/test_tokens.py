@@ -168,7 +168,7 @@ async def test_number_of_scopes_is_limited() -> None:
     assert (await verifier().verify(token(scope="  a  b "))).scopes == {"a", "b"}
 
 
-@pytest.mark.parametrize("claim", ["symbols", "sessions"])
+@pytest.mark.parametrize("claim", ["symbols", "sessions", "users"])
 @pytest.mark.parametrize("value", ["BTC*", None, {}, [7], [None], [["*"]], ["x" * 129], ["*"] * 65])
 async def test_pattern_claims_must_be_short_lists_of_strings(claim: str, value: Any) -> None:
     error = await refusal(token(**{claim: value}))

@@ -39,7 +39,7 @@ def main() -> int:
     print("not yet due:", *(row for row in ROWS if row in NOT_YET_DUE and row not in shown))
     due = len(ROWS) - len(NOT_YET_DUE)
     early = len([row for row in shown if row in NOT_YET_DUE])
-    print(f"{due - len(uncovered)} of {due} behaviours due are shown; {early} more come early")
+    print(f"{due - len(uncovered)} of {due} behaviours due are shown; {early} more are shown early")
     return 1 if uncovered or unknown else 0
 
 

@@ -1,4 +1,4 @@
-"""Runs chaos on both loops, as journeys are."""
+"""Run the chaos tests on both event loops, like the journeys."""
 
 from tests.journeys.conftest import pytest_asyncio_loop_factories
 

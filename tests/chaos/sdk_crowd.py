@@ -1,4 +1,4 @@
-"""Users of the client SDK who read, publish and talk, and write down what they were told."""
+"""Run SDK users that read, publish and send, and record what they receive."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from random import Random
 
 from client_sdk import Client, Gap, LiveBook, MessageStream, Session, SessionMessage, TradesMessage
-from tests.chaos.sdk_ledger import MessageLog, ReaderLog
+from tests.chaos.reader_log import ReaderLog, position_key
+from tests.kit.message_log import MessageLog, PositionKey
 
 ROOM = "room"
 SYMBOLS = ("A", "B")
@@ -14,7 +15,7 @@ TRADES = tuple(f"TRADES:{symbol}" for symbol in SYMBOLS)
 
 
 class MessageLogs(dict[str, MessageLog]):
-    """By the name of the topic or session."""
+    """Message logs by the name of the topic or session."""
 
     def __missing__(self, name: str) -> MessageLog:
         self[name] = MessageLog(name)
@@ -22,7 +23,7 @@ class MessageLogs(dict[str, MessageLog]):
 
 
 class ActivityGate:
-    """Lets everybody go on, or keeps them still; knows who is still at something."""
+    """Lets users work or holds them, and counts those still working."""
 
     def __init__(self) -> None:
         self.is_open = asyncio.Event()
@@ -34,7 +35,7 @@ class ActivityGate:
 
     @contextlib.asynccontextmanager
     async def work(self, seconds: float) -> AsyncIterator[None]:
-        """After a moment, and once everybody goes on."""
+        """Work in this block after a delay, once the gate is open."""
         await asyncio.sleep(seconds)
         await self.is_open.wait()
         self._active_count += 1
@@ -45,12 +46,12 @@ class ActivityGate:
 
 
 def trade_data(label: str) -> dict[str, object]:
-    """Trades with a name to know them by."""
+    """The data of one trade, identified by a label."""
     return {"trades": [{"id": label, "price": "1.0", "qty": "1", "side": "buy", "ts": 1}]}
 
 
 class User:
-    """One client: the trades of all symbols in one iterator, a session, and their books."""
+    """One client that follows the trades of all symbols, their books and a session."""
 
     def __init__(
         self, name: str, client: Client, logs: MessageLogs, gate: ActivityGate, read_seconds: float
@@ -62,14 +63,14 @@ class User:
         self.session: Session
         self._logs = logs
         self._gate = gate
-        # What it does with each message takes so long.
+        # The processing time of each message.
         self._read_seconds = read_seconds
         self._random = Random(name)
         self._trades: MessageStream[TradesMessage | Gap]
         self._messages: MessageStream[SessionMessage | Gap]
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Do all of it until it is cancelled."""
+        """Run until cancelled; set `ready` when all is subscribed."""
         market = self.client.market
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
@@ -79,25 +80,25 @@ class User:
             self._messages = await enter(self.session.messages())
             self.books = [await enter(market.book(symbol)) for symbol in SYMBOLS]
             for name in (*TRADES, ROOM):
-                begins = self._stream(name).position(name)
-                assert begins is not None
-                self.reader_logs[name] = ReaderLog(self._logs[name], begins)
+                start = self._stream(name).position(name)
+                assert start is not None
+                self.reader_logs[name] = ReaderLog(self._logs[name], start)
             ready.set()
             async with asyncio.TaskGroup() as group:
-                works = [self._read_trades(), self._read_messages(), self._send()]
-                works += [self._publish(topic) for topic in TRADES]
-                for number, work in enumerate(works):
-                    group.create_task(work, name=f"{self.name}-{number}")
+                jobs = [self._read_trades(), self._read_messages(), self._send()]
+                jobs += [self._publish(topic) for topic in TRADES]
+                for number, job in enumerate(jobs):
+                    group.create_task(job, name=f"{self.name}-{number}")
 
     def _stream(
         self, name: str
     ) -> MessageStream[TradesMessage | Gap] | MessageStream[SessionMessage | Gap]:
         return self._messages if name == ROOM else self._trades
 
-    def has_reached(self, name: str, position: tuple[str, int]) -> bool:
-        """Whether its stream has, with what waits there to be read."""
+    def has_reached(self, name: str, position: PositionKey) -> bool:
+        """Whether the stream has received this position, read or buffered."""
         reached = self._stream(name).position(name)
-        return reached is not None and (reached.epoch, reached.seq) == position
+        return reached is not None and position_key(reached) == position
 
     async def _read_trades(self) -> None:
         async for item in self._trades:
@@ -110,14 +111,14 @@ class User:
                 await asyncio.sleep(self._read_seconds)
 
     async def _read_messages(self) -> None:
-        diary = self.reader_logs[ROOM]
+        log = self.reader_logs[ROOM]
         async for item in self._messages:
             if isinstance(item, Gap):
-                diary.record_gap(item)
+                log.record_gap(item)
             else:
                 label = str(item.data["label"])
                 assert label.startswith(item.user_id)
-                diary.record_message((item.epoch, item.seq), label)
+                log.record_message((item.epoch, item.seq), label)
 
     async def _publish(self, topic: str) -> None:
         number = 0
@@ -126,7 +127,7 @@ class User:
                 number += 1
                 label = f"{self.name}/{number}"
                 position = await self.client.market.publish(topic, trade_data(label))
-                self._logs[topic].acknowledge(position, label)
+                self._logs[topic].acknowledge(position_key(position), label)
 
     async def _send(self) -> None:
         number = 0
@@ -135,4 +136,4 @@ class User:
                 number += 1
                 label = f"{self.name}/{number}"
                 sent = await self.session.send({"label": label})
-                self._logs[ROOM].acknowledge(sent.position, label)
+                self._logs[ROOM].acknowledge(position_key(sent.position), label)

@@ -1,17 +1,17 @@
-"""One device of a user that comes, talks, goes and is cut off as its dice fall."""
+"""Run one device that joins, sends, leaves and is cut at random."""
 
 import json
 from collections import Counter
 from random import Random
 from typing import Any
 
-from tests.chaos.session_ledger import MemberLog, SessionLog
+from tests.chaos.member_log import MemberLog, SessionLog
 from tests.kit.clients.session_client import SessionClient
 from tests.kit.server.in_process import RunningServer
 
 
 class Device:
-    """What it does follows from the seed alone, however the others are interleaved."""
+    """A device whose actions depend on its seed alone, not on the other devices."""
 
     def __init__(
         self,
@@ -24,43 +24,44 @@ class Device:
         self._node = node
         self.user = user
         self._name = f"{user}/{device}"
-        # The first is its home.
+        # The first is the one it joins when it connects.
         self._sessions = sessions
         self._counts = counts
         self._random = Random(self._name)
         self._number = 0
         self._client: SessionClient | None = None
         self.memberships: dict[str, MemberLog] = {}
-        # How far it had come in each session when it was cut off.
+        # The last seq of each session when the connection was cut.
         self._last_seqs: dict[str, int] = {}
-        # Sent, but cut off before an answer came.
+        # Sent, but cut before the reply.
         self._unanswered: tuple[SessionLog, str] | None = None
 
     @property
     def is_connected(self) -> bool:
-        """Whether it is connected."""
         return self._client is not None
 
     async def act(self) -> None:
-        """Do a few things, one after the other."""
+        """Do a few random actions in order."""
         for _ in range(self._random.randint(1, 9)):
             self._counts["operations"] += 1
             await self._act()
 
     async def catch_up(self) -> None:
-        """Read until it has what anybody has; nothing that is too much has come."""
+        """Read up to each session's head, and check that nothing more came."""
         assert self._client is not None
-        for stay in self.memberships.values():
-            if stay.last is None:
-                await self._send_join(stay.session)
-            while stay.last is not None and stay.last < stay.session.head:
+        for member in self.memberships.values():
+            if member.last is None:
+                await self._send_join(member.session)
+            while member.last is not None and member.last < member.session.head:
                 self._client.take_packet(await self._client.client.text())
                 self._record_events()
-            stay.check_participants(await self._call("participants", session_id=stay.session.id))
-            assert stay.last == stay.session.head, (self._name, stay.session.id, stay.last)
+            member.check_participants(
+                await self._call("participants", session_id=member.session.id)
+            )
+            assert member.last == member.session.head, (self._name, member.session.id, member.last)
 
     async def leave(self) -> None:
-        """Be gone for good, in one way or another."""
+        """Disconnect for good, by a cut or an orderly close."""
         if self._client is not None:
             await self._random.choice((self._cut, self._disconnect))()
 
@@ -77,10 +78,12 @@ class Device:
     async def _connect_and_join(self) -> None:
         self._counts["connects"] += 1
         if self._random.random() < 0.4:
-            room = self._sessions[0]
-            acknowledged = room.acknowledged
-            self._client = await self._connect(room.id)
-            self.memberships[room.id] = MemberLog(room, self.user, None, after=acknowledged)
+            session = self._sessions[0]
+            acknowledged_seq = session.acknowledged_seq
+            self._client = await self._connect(session.id)
+            self.memberships[session.id] = MemberLog(
+                session, self.user, None, after=acknowledged_seq
+            )
             self._last_seqs.clear()
         else:
             self._client = await self._connect(None)
@@ -95,42 +98,42 @@ class Device:
     async def _join_and_resend(self, session: SessionLog) -> None:
         await self._send_join(session)
         if self._unanswered is not None and self._unanswered[0] is session:
-            # The same message under the same id, whether it was taken then or not.
+            # Send it again under the same id: the server may have accepted it or not.
             await self._send_message(*self._unanswered)
             self._unanswered = None
 
     async def _send_join(self, session: SessionLog) -> None:
-        """Join, or join once more where it is in already; who was cut off gets what it missed."""
+        """Join, or join again; after a cut, ask for the missed messages."""
         self._counts["joins"] += 1
-        stay = self.memberships.get(session.id)
-        place = None if stay else self._last_seqs.pop(session.id, None)
-        since = {} if place is None else {"since": {"epoch": session.epoch, "seq": place}}
+        member = self.memberships.get(session.id)
+        last_seq = None if member else self._last_seqs.pop(session.id, None)
+        since = {} if last_seq is None else {"since": {"epoch": session.epoch, "seq": last_seq}}
         reply = await self._call("join", session_id=session.id, **since)
         session.epoch = session.epoch or reply["epoch"]
         assert reply["epoch"] == session.epoch
-        if stay is None:
-            start = reply["seq"] if place is None else place
-            stay = self.memberships[session.id] = MemberLog(session, self.user, start)
-        stay.check_join(reply, place)
+        if member is None:
+            start = reply["seq"] if last_seq is None else last_seq
+            member = self.memberships[session.id] = MemberLog(session, self.user, start)
+        member.check_join(reply, last_seq)
         self._counts["recovered"] += len(reply["messages"])
 
     async def _leave(self) -> None:
         self._counts["leaves"] += 1
-        stay = self._random.choice(list(self.memberships.values()))
-        acknowledged = stay.session.acknowledged
-        await self._call("leave", session_id=stay.session.id)
-        del self.memberships[stay.session.id]
-        stay.check_left(acknowledged)
+        member = self._random.choice(list(self.memberships.values()))
+        acknowledged_seq = member.session.acknowledged_seq
+        await self._call("leave", session_id=member.session.id)
+        del self.memberships[member.session.id]
+        member.check_left(acknowledged_seq)
 
     async def _send(self) -> None:
-        room = self._random.choice(list(self.memberships.values())).session
-        message_id = self._new_id(room)
-        beginners = list(room.unpositioned)
-        place = await self._send_message(room, message_id)
-        for stay in beginners:
-            stay.record_sent(place)
+        session = self._random.choice(list(self.memberships.values())).session
+        message_id = self._new_id(session)
+        unpositioned = list(session.unpositioned)
+        seq = await self._send_message(session, message_id)
+        for member in unpositioned:
+            member.record_sent(seq)
         if self._random.random() < 0.1:
-            assert await self._send_message(room, message_id) == place
+            assert await self._send_message(session, message_id) == seq
 
     async def _send_message(self, session: SessionLog, message_id: str) -> int:
         self._counts["sends"] += 1
@@ -138,8 +141,7 @@ class Device:
             "send", session_id=session.id, data={"is": message_id}, id=message_id
         )
         seq: int = reply["seq"]
-        session.record(reply["epoch"], seq, message_id)
-        session.acknowledged = max(session.acknowledged, seq)
+        session.acknowledge((reply["epoch"], seq), message_id)
         return seq
 
     async def _cut(self) -> None:
@@ -155,11 +157,11 @@ class Device:
 
     async def _cut_while_sending(self) -> None:
         assert self._client is not None
-        room = self._random.choice(list(self.memberships.values())).session
+        session = self._random.choice(list(self.memberships.values())).session
         if self._unanswered is None:
-            message_id = self._new_id(room)
-            self._unanswered = room, message_id
-            body = {"session_id": room.id, "data": {"is": message_id}, "id": message_id}
+            message_id = self._new_id(session)
+            self._unanswered = session, message_id
+            body = {"session_id": session.id, "data": {"is": message_id}, "id": message_id}
             self._client.client.send(f"42/session,8{json.dumps(['send', body])}")
         await self._cut()
 
@@ -171,8 +173,8 @@ class Device:
 
     def _forget(self) -> None:
         self._client = None
-        for stay in self.memberships.values():
-            stay.end()
+        for member in self.memberships.values():
+            member.end()
         self.memberships.clear()
 
     def _new_id(self, session: SessionLog) -> str:

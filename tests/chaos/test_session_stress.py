@@ -1,4 +1,4 @@
-"""Sessions with many members who come, talk, go and are cut off at random, over real sockets."""
+"""Stress sessions with random members over real sockets."""
 
 import asyncio
 import gc
@@ -12,8 +12,8 @@ import pytest
 
 from server.brokers.memory.broker import MemoryBroker
 from server.core.log.idempotency import Claim
+from tests.chaos.member_log import SessionLog
 from tests.chaos.session_device import Device
-from tests.chaos.session_ledger import SessionLog
 from tests.kit.clock import RunningClock
 from tests.kit.patience import until
 from tests.kit.server.in_process import RunningServer, running
@@ -34,58 +34,58 @@ SETTINGS = {
     "history.messages": 100_000,
     "history.seconds": 0,
     "market.idempotency_seconds": RETENTION_SECONDS,
-    # Time leaps here, and nobody reads meanwhile.
+    # The clock jumps here, and clients do not answer pings meanwhile.
     "ping.interval_seconds": 1e6,
 }
 
 
 @pytest.mark.behaviour("D32", "D42", "D45", "E10", "E11")
 @pytest.mark.timeout(120 + 8 * SECONDS)
-async def test_members_who_come_go_and_are_cut_at_random_miss_nothing_and_leave_nothing() -> None:
-    async with running(SETTINGS, clock=RunningClock()) as floor:
+async def test_random_members_miss_nothing_and_leave_nothing() -> None:
+    async with running(SETTINGS, clock=RunningClock()) as node:
         if not SECONDS:
-            done = await run(floor, sessions=20, rounds=3)
-            print(dict(done))
+            counts = await run(node, sessions=20, rounds=3)
+            print(dict(counts))
             return
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        # The first fills caches and pools of memory; the second does all of it once more.
-        first = await run(floor, sessions=200, seconds=SECONDS)
+        # The first run fills caches and memory pools; the second repeats the same actions.
+        first = await run(node, sessions=200, seconds=SECONDS)
         before = rss_bytes()
-        done = await run(floor, sessions=200, rounds=first["rounds"])
+        counts = await run(node, sessions=200, rounds=first["rounds"])
         after = rss_bytes()
-        print(dict(done), f"RSS {before / 2**20:.1f} -> {after / 2**20:.1f} MiB")
+        print(dict(counts), f"RSS {before / 2**20:.1f} -> {after / 2**20:.1f} MiB")
         assert after <= before * 1.05
 
 
 async def run(
     node: RunningServer, *, sessions: int, rounds: int = 0, seconds: float = 0
 ) -> Counter[str]:
-    """Let them do as they like in rounds, with a look at what has come of it after each."""
-    rooms = [SessionLog(f"room-{number}") for number in range(sessions)]
-    done: Counter[str] = Counter()
-    seats = [
-        Device(node, [rooms[number], rooms[number - 1]], f"u{number}.{user}", device, done)
+    """Run random actions in rounds, and check all logs after each round."""
+    logs = [SessionLog(f"room-{number}") for number in range(sessions)]
+    counts: Counter[str] = Counter()
+    devices = [
+        Device(node, [logs[number], logs[number - 1]], f"u{number}.{user}", device_number, counts)
         for number in range(sessions)
         for user in range(USERS)
-        for device in range(2 if user < 3 else 1)
+        for device_number in range(2 if user < 3 else 1)
     ]
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + seconds
-    while done["rounds"] < rounds or loop.time() < ends_at:
-        done["rounds"] += 1
-        await run_all(seat.act for seat in seats)
-        await check_all(node, rooms, seats)
-    await run_all(seat.leave for seat in seats)
+    while counts["rounds"] < rounds or loop.time() < ends_at:
+        counts["rounds"] += 1
+        await run_all(device.act for device in devices)
+        await check_all(node, logs, devices)
+    await run_all(device.leave for device in devices)
     await check_empty(node)
-    for room in rooms:
-        room.check_unique()
-    done["messages acknowledged up to"] = sum(room.acknowledged for room in rooms)
-    return done
+    for log in logs:
+        log.check_unique()
+    counts["messages acknowledged up to"] = sum(log.acknowledged_seq for log in logs)
+    return counts
 
 
 async def run_all(actions: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Many at once, but not so many that one waits for long."""
+    """Run all actions, 100 at a time, so that none waits for long."""
     waiting = iter(actions)
 
     async def work() -> None:
@@ -97,37 +97,37 @@ async def run_all(actions: Iterable[Callable[[], Awaitable[None]]]) -> None:
             group.create_task(work(), name=f"worker-{number}")
 
 
-async def check_all(node: RunningServer, sessions: list[SessionLog], devices: list[Device]) -> None:
-    """Nobody does anything, and who was cut off is given up: now all accounts agree."""
-    present = [seat for seat in devices if seat.is_connected]
-    memberships = sum(len(seat.memberships) for seat in present)
+async def check_all(node: RunningServer, logs: list[SessionLog], devices: list[Device]) -> None:
+    """Expire the members that were cut, and check that server and logs agree."""
+    present = [device for device in devices if device.is_connected]
+    memberships = sum(len(device.memberships) for device in present)
     sockets = node.server.sockets
     await until_true(node, lambda: sockets.connection_count == len(present))
-    await until_true(node, lambda: len(node.server.context.clients()) == len(present))
-    # What was sent with the last breath has been written to everybody.
-    await until_true(node, lambda: not node.server.hub._flusher.dirty)
+    await until_true(node, lambda: len(node.server.clients.context.clients()) == len(present))
+    # The last messages have been written to every member.
+    await until_true(node, lambda: not node.server.delivery.hub._flusher.dirty)
     assert node.residue()["memberships"] == memberships
     node.pass_time(GRACE_SECONDS + 1)
-    await node.server.sessions.sweep()
-    await run_all(seat.catch_up for seat in present)
-    for room in sessions:
-        expected = Counter(seat.user for seat in present if room.id in seat.memberships)
-        record = node.sessions.get("default", room.id)
+    await node.server.sessions.service.sweep()
+    await run_all(device.catch_up for device in present)
+    for log in logs:
+        expected = Counter(device.user for device in present if log.id in device.memberships)
+        record = node.sessions.get("default", log.id)
         members = () if record is None else record.presence.members()
         assert {each.user_id: each.connections for each in members} == expected
 
 
 async def check_empty(node: RunningServer) -> None:
-    """All have left, and their times have passed."""
-    await until_true(node, lambda: not node.server.context.clients())
+    """Expire everything, and check that the server holds nothing."""
+    await until_true(node, lambda: not node.server.clients.context.clients())
     for seconds in (GRACE_SECONDS + 1, RETENTION_SECONDS + 1):
         node.pass_time(seconds)
-        await node.server.sessions.sweep()
+        await node.server.sessions.service.sweep()
     await until_true(node, lambda: not any(node.residue().values()))
-    sessions, broker = node.server.sessions, node.server.broker
+    sessions, broker = node.server.sessions.service, node.server.backend.broker
     assert not any(node.sessions.stats().values())
     assert isinstance(broker, MemoryBroker)
-    # Ids are let go when the next is looked for.
+    # The broker drops expired ids on the next lookup.
     await broker.find("", Claim("", b""))
     for owner in (
         sessions,
@@ -137,12 +137,12 @@ async def check_empty(node: RunningServer) -> None:
         broker,
     ):
         assert not any(collections_of(owner).values()), collections_of(owner)
-    assert not node.server.hub._opening
-    assert not node.server.hub._flusher.dirty
+    assert not node.server.delivery.hub._opening
+    assert not node.server.delivery.hub._flusher.dirty
 
 
 def collections_of(owner: object) -> dict[str, object]:
-    """What an object keeps in collections of its own."""
+    """The collections that are attributes of an object."""
     return {
         name: part
         for name, part in vars(owner).items()
@@ -151,15 +151,15 @@ def collections_of(owner: object) -> dict[str, object]:
 
 
 async def until_true(node: RunningServer, condition: Callable[[], bool]) -> None:
-    """Wait for what the server has still to notice."""
+    """Wait for a condition; fail with what the server still holds."""
     try:
         await until(condition)
     except TimeoutError:
-        raise AssertionError(f"it never was so: {node.residue()}") from None
+        raise AssertionError(f"the condition never held: {node.residue()}") from None
 
 
 def rss_bytes() -> int:
-    """The memory of this process that is in use."""
+    """The resident memory of this process."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()

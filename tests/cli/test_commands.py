@@ -13,8 +13,9 @@ SECRET = "a secret that is long enough for all of this"
 
 
 async def test_token_command_sets_the_claims(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = "--sub ann --org acme --scope market:read --symbols BTC* --sessions job:* --ttl 60"
-    assert main(["token", *flags.split()], {"FLOORCAST_AUTH__SECRET": SECRET}) == 0
+    flags = "--sub ann --org acme --scope market:read --ttl 60"
+    globs = "--symbols BTC* --sessions job:* --users desk-*"
+    assert main(["token", *flags.split(), *globs.split()], {"FLOORCAST_AUTH__SECRET": SECRET}) == 0
     token = capsys.readouterr().out.strip()
     clock = SystemClock()
     principal = await build_verifier(AccessConfig(secret=SECRET), clock).verify(token)
@@ -22,6 +23,7 @@ async def test_token_command_sets_the_claims(capsys: pytest.CaptureFixture[str])
     assert principal.scopes == {"market:read"}
     assert principal.symbols == ("BTC*",)
     assert principal.sessions == ("job:*",)
+    assert principal.users == ("desk-*",)
     assert 50 < principal.expires_at - clock.time() <= 60
 
 
@@ -69,6 +71,19 @@ def test_check_prints_settings_without_secrets(
     assert SECRET not in out
 
 
+def test_check_prints_no_account_of_a_url(capsys: pytest.CaptureFixture[str]) -> None:
+    environ = {
+        "FLOORCAST_AUTH__ALGORITHM": "RS256",
+        "FLOORCAST_AUTH__JWKS_URL": "https://ann:s3cret@issuer.example/keys?key=s3cret",
+        "FLOORCAST_BROKER__URL": "redis://h:6379/0?username=ann&password=s3cret",
+    }
+    assert main(["check"], environ) == 0
+    out = capsys.readouterr().out
+    assert "auth.jwks_url = https://***@issuer.example/keys?***" in out
+    assert "broker.url = redis://h:6379/0?***" in out
+    assert "s3cret" not in out
+
+
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
@@ -88,6 +103,14 @@ def test_check_prints_settings_without_secrets(
             "unknown feed 'pigeon'",
         ),
         ({"FLOORCAST_AUTH__SECRET": SECRET, "FLOORCAST_SERVER__WORKERS": "2"}, "set broker.url"),
+        (
+            {
+                "FLOORCAST_AUTH__SECRET": SECRET,
+                "FLOORCAST_SERVER__ORIGINS": "https://a.example/app",
+            },
+            "'https://a.example/app' can never match, because it has a path: "
+            "write 'https://a.example'",
+        ),
     ],
 )
 def test_check_prints_the_error(

@@ -67,10 +67,12 @@ def test_flags_override_environment_and_file(tmp_path: Path) -> None:
     assert settings.ping.timeout_seconds == Settings().ping.timeout_seconds
 
 
-@pytest.mark.parametrize("text", ["a, b", '["a", "b"]', "a,b,"])
+@pytest.mark.parametrize(
+    "text", ["http://a, http://b", '["http://a", "http://b"]', "http://a,http://b,"]
+)
 def test_environment_lists_are_comma_separated_or_json(text: str) -> None:
     settings = load_settings(environ={"FLOORCAST_SERVER__ORIGINS": text})
-    assert settings.server.origins == ("a", "b")
+    assert settings.server.origins == ("http://a", "http://b")
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,11 @@ def test_environment_lists_are_comma_separated_or_json(text: str) -> None:
         ({"FLOORCAST_SERVER__TRANSPORTS": "pigeon"}, "", "server.transports"),
         ({"FLOORCAST_SERVER__ORIGINS": "[1"}, "", "server.origins (environment): not valid JSON"),
         ({"FLOORCAST_SERVER__ORIGINS": '[{"a": 1}]'}, "", "server.origins (environment)"),
+        (
+            {"FLOORCAST_SERVER__ORIGINS": "https://a, b.example"},
+            "",
+            "server.origins (environment): 'b.example' can never match",
+        ),
         ({"FLOORCAST_SERVER__TRUSTED_PROXIES": "10.0.0.0/8, proxy"}, "", "'proxy'"),
         ({"FLOORCAST_PING__INTERVAL_SECONDS": "inf"}, "", "ping.interval_seconds (environment)"),
         ({"FLOORCAST_SESSION__GRACE_SECONDS": "nan"}, "", "session.grace_seconds (environment)"),
@@ -123,6 +130,9 @@ def test_repr_and_errors_hide_secrets(tmp_path: Path) -> None:
         ("redis://ann:s3cret@h:1/2", "redis://***@h:1/2"),
         ("redis+sentinel://:s3cret@a,b/m", "redis+sentinel://***@a,b/m"),
         ("unix://ann:s3cret@/run/redis.sock", "unix://***@/run/redis.sock"),
+        ("redis://h:1/2?password=s3cret", "redis://h:1/2?***"),
+        ("redis://ann:a@s3cret@h:1", "redis://***@h:1"),
+        ("rediss+cluster://a:1,b:2?ssl_keyfile=s3cret", "rediss+cluster://a:1,b:2?***"),
     ],
 )
 def test_broker_url_hides_the_password(url: str, shown: str) -> None:
@@ -131,3 +141,41 @@ def test_broker_url_hides_the_password(url: str, shown: str) -> None:
     assert broker.url.get_secret_value() == url
     assert broker.url.in_memory == (url == "memory://")
     assert "s3cret" not in repr(broker)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:pa/s3cret@h",
+        "redis://ann:1/s3cret@h",
+        "redis://:pa?s3cret@h",
+        "redis://:pa#s3cret@h",
+        "redis://:[s3cret@h",
+        "redis://ann:s3cret",
+        "redis://:s3cret\u2100@h",
+        "redis+sentinel://:pa/s3cret@a,b/m",
+        "redis+cluster://:pa/s3cret@a",
+        "amqp://ann:s3cret@h",
+        "redis://h?password=s3cr@et",
+    ],
+)
+def test_malformed_broker_url_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"broker\.url \(environment\)") as refused:
+        load_settings(environ={"FLOORCAST_BROKER__URL": url})
+    assert "s3cr" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://issuer.example/keys", "https://issuer.example/keys"),
+        ("https://ann:s3cret@issuer.example/keys", "https://***@issuer.example/keys"),
+        ("https://issuer.example/keys?key=s3cret", "https://issuer.example/keys?***"),
+        ("https://ann:1/s3cret@issuer.example/keys", "https://***"),
+    ],
+)
+def test_jwks_url_hides_its_account(url: str, shown: str) -> None:
+    auth = load_settings(environ={"FLOORCAST_AUTH__JWKS_URL": url}).auth
+    assert str(auth.jwks_url) == shown
+    assert "s3cret" not in repr(auth)

@@ -5,7 +5,7 @@ from typing import Any
 from server.delivery import DeliveryConfig
 from server.services import SubscribingConfig
 from tests.kit.network.links import RecordingLink
-from tests.kit.rigs.market import STALE, MarketRig, trader
+from tests.kit.rigs.market import STALE, MarketRig
 
 CONFIG = DeliveryConfig(buffer_bytes=4096, recoverable=True, backlog_messages=12)
 
@@ -31,7 +31,7 @@ def offset(link: RecordingLink, index: int = -1) -> str | None:
 def resume(rig: MarketRig, name: str, seen: str | None) -> list[tuple[str, dict[str, Any]]] | None:
     """Resume a parked client; the events sent at once, None if it is not recovered."""
     link = rig.link()
-    if not rig.service.resume(name, trader(name), link, seen):
+    if not rig.resume(name, link, seen):
         return None
     return link.events()
 
@@ -47,7 +47,7 @@ async def test_resume_sends_exactly_the_messages_after_the_offset() -> None:
         rig = await create_rig()
         ann = await subscriber(rig, "ann", "TRADES:A")
         await publish_trades(rig, 1, 4)
-        rig.service.park("ann")
+        rig.park("ann")
         missed = resume(rig, "ann", offset(ann, index))
         assert missed is not None
         assert [body["seq"] for _, body in missed] == list(range(index + 2, 5))
@@ -58,7 +58,7 @@ async def test_replayed_topic_recovers_as_far_as_its_history() -> None:
         rig = await create_rig()
         ann = await subscriber(rig, "ann", "TRADES:A")
         await publish_trades(rig, 1, 1)
-        rig.service.park("ann")
+        rig.park("ann")
         await publish_trades(rig, 2, 1 + count)
         missed = resume(rig, "ann", offset(ann))
         assert (missed is not None) == recovered
@@ -70,7 +70,7 @@ async def test_merged_topic_resumes_with_an_update_or_a_snapshot() -> None:
     ann = await subscriber(rig, "ann", "PRICE:A")
     await rig.price("A", 1)
     rig.settle()
-    rig.service.park("ann")
+    rig.park("ann")
     for number in range(2, 6):
         rig.clock.advance(1)
         await rig.price("A", number)
@@ -80,7 +80,7 @@ async def test_merged_topic_resumes_with_an_update_or_a_snapshot() -> None:
     [(_, body)] = missed
     assert (body["type"], body["prev"], body["seq"]) == ("update", 1, 5)
     assert (body["merged"], body["age_ms"], body["data"]["last"]) == (4, 3000, "5")
-    rig.service.park("ann")
+    rig.park("ann")
     for number in range(6, 40):
         await rig.price("A", number)
         rig.settle()
@@ -97,7 +97,7 @@ async def test_resumed_client_gets_its_pending_snapshot() -> None:
     rig.connect("ann", numbered=True)
     replies = await rig.subscribe("ann", "ORDERBOOK:A")
     assert replies["ORDERBOOK:A"]["snapshot"] is None, "too large for the reply"
-    rig.service.park("ann")
+    rig.park("ann")
     missed = resume(rig, "ann", None)
     assert missed is not None
     [(_, body)] = missed
@@ -110,12 +110,12 @@ async def test_resumed_client_gets_its_pending_stale_status() -> None:
     await subscriber(rig, "eve", "PRICE:A")
     rig.pass_time(11)
     ann = await subscriber(rig, "ann", "PRICE:A")
-    rig.service.park("ann")
+    rig.park("ann")
     assert ann.events() == [], "its status is still pending"
     missed = resume(rig, "ann", None)
     assert missed is not None
     assert missed[-1][1]["state"] == "STALE"
-    rig.service.park("ann")
+    rig.park("ann")
     await rig.price("A", 2)
     rig.settle()
     missed = resume(rig, "ann", None)
@@ -130,7 +130,7 @@ async def test_lost_resubscribe_reply_skips_no_message() -> None:
     seen = offset(ann)
     await publish_trades(rig, 2, 3)
     await rig.subscribe("ann", "TRADES:A")
-    rig.service.park("ann")
+    rig.park("ann")
     missed = resume(rig, "ann", seen)
     assert missed is not None
     assert [body["seq"] for _, body in missed] == [2, 3]
@@ -144,12 +144,12 @@ async def test_resumed_client_keeps_its_interval_without_duplicates() -> None:
     rig.settle()
     rig.pass_time(1)
     seen = offset(ann)
-    rig.service.park("ann")
+    rig.park("ann")
     for number in range(2, 5):
         await rig.price("A", number)
         rig.settle()
     link = rig.link()
-    assert rig.service.resume("ann", trader("ann"), link, seen)
+    assert rig.resume("ann", link, seen)
     assert rig.service.subscriptions("ann")["PRICE:A"]["interval_ms"] == 1000
     rig.pass_time(1)
     rig.settle()
@@ -163,7 +163,7 @@ async def test_resume_creates_the_conflated_tier_again() -> None:
     await rig.price("A", 1)
     rig.settle()
     rig.pass_time(1)
-    rig.service.park("ann")
+    rig.park("ann")
     channel = rig.hub.channel("PRICE:A")
     assert channel is not None
     await rig.price("A", 2)
@@ -178,7 +178,7 @@ async def test_resume_creates_the_conflated_tier_again() -> None:
 async def test_client_broken_while_subscribing_is_parked() -> None:
     rig = await create_rig()
     ann = await subscriber(rig, "ann", "TRADES:A")
-    ann.on_end = lambda: rig.service.park("ann")
+    ann.on_end = lambda: rig.park("ann")
     await rig.trade("A", 1)
     ann.broken = True
     replies = await rig.subscribe("ann", "TRADES:A")
@@ -194,19 +194,19 @@ async def test_push_to_one_client_arrives_once_per_resume() -> None:
     rig = await create_rig()
     await subscriber(rig, "ann", "TRADES:A")
     event = b'42/market,["notice",{"n":1}'
-    rig.service.park("ann")
+    rig.park("ann")
     assert not rig.hub.send_to("ann", event)
     for _ in range(3):
         missed = resume(rig, "ann", None)
         assert missed == [("notice", {"n": 1})]
-        rig.service.park("ann")
+        rig.park("ann")
 
 
 async def test_offset_after_the_disconnect_recovers_nothing() -> None:
     rig = await create_rig()
     await subscriber(rig, "ann", "TRADES:A")
     eve = await subscriber(rig, "eve", "TRADES:A")
-    rig.service.park("ann")
+    rig.park("ann")
     await publish_trades(rig, 1, 2)
     assert resume(rig, "ann", offset(eve)) is None
 
@@ -220,7 +220,7 @@ async def test_pending_snapshot_survives_other_messages() -> None:
     await rig.trade("A", 1)
     rig.hub.flush()
     assert [event for event, _ in ann.events()] == ["trades"]
-    rig.service.park("ann")
+    rig.park("ann")
     missed = resume(rig, "ann", offset(ann))
     assert missed is not None
     assert [body["type"] for _, body in missed] == ["snapshot"]
@@ -235,7 +235,7 @@ async def test_slow_client_with_an_unconfirmed_reply_is_not_recovered() -> None:
         await publish_trades(rig, number, number)
     assert ann.clogged
     await rig.subscribe("ann", "TRADES:A")
-    rig.service.park("ann")
+    rig.park("ann")
     assert resume(rig, "ann", offset(ann)) is None
 
 
@@ -246,7 +246,7 @@ async def test_write_during_subscribe_does_not_confirm_the_reply() -> None:
     await rig.trade("B", 1)
     # The trade is pending, and written between the two topics.
     await rig.subscribe("ann", "PRICE:A", "TRADES:B")
-    rig.service.park("ann")
+    rig.park("ann")
     missed = resume(rig, "ann", offset(ann))
     assert missed is not None
     assert [(event, body["type"]) for event, body in missed] == [("price", "snapshot")]

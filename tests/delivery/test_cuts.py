@@ -221,7 +221,7 @@ class ResumeMachine(RuleBasedStateMachine):
     def cut(self, name: str, share: float) -> None:
         if name in self.connected:
             self.receive()
-            self.rig.service.park(name)
+            self.rig.park(name)
             self.parked[name] = self.connected.pop(name)
             self.parked[name].disconnect(share, self.published.times)
 
@@ -247,7 +247,7 @@ class ResumeMachine(RuleBasedStateMachine):
         is_gone = self.is_history_gone(model)
         link.broken = not intact
         self.resuming = name
-        recovered = self.rig.service.resume(name, trader(name), link, model.known.offset)
+        recovered = self.rig.resume(name, link, model.known.offset)
         self.resuming = ""
         if link.aborted or link.ended:
             # Its link broke while it caught up.
@@ -307,7 +307,7 @@ class ResumeMachine(RuleBasedStateMachine):
                 and name in self.connected
                 and self.connected[name].link is link
             ):
-                self.rig.service.park(name)
+                self.rig.park(name)
                 model = self.parked[name] = self.connected.pop(name)
                 model.receive(self.published.now_ms(), self.published.times)
                 # The unread bytes never arrive.

@@ -30,7 +30,7 @@ async def park_ann(rig: MarketRig) -> str | None:
     for number in (1, 2):
         await rig.trade("A", number)
     rig.settle()
-    rig.service.park("ann")
+    rig.park("ann")
     return ann.numbered_events()[0][2]
 
 

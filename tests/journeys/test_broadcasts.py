@@ -25,7 +25,7 @@ async def test_broadcast_reaches_every_client_unchanged() -> None:
     nested = {**PRICE, "venue": {"name": "börse", "depth": [1, [2.5, {"deep": None}], True]}}
     async with running() as node:
         clients = [await subscriber(node, f"u{number}", "PRICE:A") for number in range(120)]
-        await node.server.publishing.publish("PRICE:A", nested)
+        await node.server.market.publishing.publish("PRICE:A", nested)
         for client in clients:
             event, message = await client.event()
             assert (event, message["stream"], message["symbol"]) == ("price", "PRICE", "A")
@@ -76,7 +76,7 @@ async def test_broadcast_without_subscribers_returns_a_position() -> None:
         assert answer["positions"][0]["seq"] == 1
         publisher.cut()
         await node.until_empty()
-        assert node.server.hub.channels() == ()
+        assert node.server.delivery.hub.channels() == ()
 
 
 async def test_publish_needs_the_scope_and_reports_each_message() -> None:
@@ -120,7 +120,7 @@ async def test_private_topics_need_a_token() -> None:
 
 async def test_client_rebuilds_a_book_from_its_snapshot() -> None:
     async with running() as node:
-        publish = node.server.publishing.publish
+        publish = node.server.market.publishing.publish
         data: dict[str, Any] = {"bids": [["9.0", "1"], ["8.5", "2"]], "asks": [["10.0", "3"]]}
         await publish("ORDERBOOK:A", data, kind="snapshot")
         client = await RawClient.connect(node.port, node.token())
@@ -150,14 +150,14 @@ async def test_shutdown_closes_all_clients_and_leaves_nothing() -> None:
             for number in range(20)
         ]
         await clients[0].call("subscribe", {"topics": ["PRICE:A"], "interval_ms": 250})
-        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
         server = node.server
     for client in clients:
         assert b"goodbye" in await client.until_closed()
-    assert len(server.registry) == 0
-    assert len(server.subscriptions) == 0
-    assert server.hub.channels() == ()
-    assert server.hub.link_count == 0
+    assert len(server.clients.registry) == 0
+    assert len(server.market.subscriptions) == 0
+    assert server.delivery.hub.channels() == ()
+    assert server.delivery.hub.link_count == 0
     assert server.sockets.connection_count == 0
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("floorcast")]
 
@@ -165,7 +165,7 @@ async def test_shutdown_closes_all_clients_and_leaves_nothing() -> None:
 async def test_client_receives_stale_status_and_heartbeat() -> None:
     async with running() as node:
         client = await subscriber(node, "ann", "PRICE:A")
-        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
         assert (await client.event())[0] == "price"
         for _ in range(41):
             node.pass_time(0.25)

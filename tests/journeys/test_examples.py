@@ -18,8 +18,8 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 Script = subprocess.Popen[str]
 
 
-@pytest.fixture(name="floor", scope="module")
-def new_floor() -> Iterator[Demo]:
+@pytest.fixture(name="demo_server", scope="module")
+def new_demo_server() -> Iterator[Demo]:
     # A high rate, so that no test waits for a trade.
     with demo(environ={"FLOORCAST_FEED__RATE": "200"}) as started:
         yield started
@@ -67,30 +67,30 @@ def finish(script: Script) -> str:
     return output
 
 
-def test_watch_prices_runs_until_ctrl_c(floor: Demo) -> None:
-    with run_example(floor, "watch_prices.py", "trader", "ETHUSDT") as script:
+def test_watch_prices_runs_until_ctrl_c(demo_server: Demo) -> None:
+    with run_example(demo_server, "watch_prices.py", "trader", "ETHUSDT") as script:
         (first,) = lines_until(script, r"ETHUSDT \d+\.\d\d #\d+, -?\d+ ms old")
         assert first
         script.send_signal(signal.SIGINT)
         assert finish(script).endswith("* CLOSED\n")
 
 
-def test_keep_book_runs_until_ctrl_c(floor: Demo) -> None:
-    with run_example(floor, "keep_book.py", "trader") as script:
+def test_keep_book_runs_until_ctrl_c(demo_server: Demo) -> None:
+    with run_example(demo_server, "keep_book.py", "trader") as script:
         lines_until(script, r"LIVE [\d.]+ \| [\d.]+, mid [\d.]+, \d+ \+ \d+ levels")
         script.send_signal(signal.SIGINT)
         finish(script)
 
 
-def test_publish_prices_prints_positions(floor: Demo) -> None:
-    with run_example(floor, "publish_prices.py", "publisher", "MYCOIN", 1) as script:
+def test_publish_prices_prints_positions(demo_server: Demo) -> None:
+    with run_example(demo_server, "publish_prices.py", "publisher", "MYCOIN", 1) as script:
         assert re.fullmatch(r"\d+\.\d\d epoch='\w+' seq=1\n", finish(script))
 
 
-def test_two_chat_scripts_share_a_session(floor: Demo) -> None:
-    with run_example(floor, "chat.py", "trader", "room") as ann:
+def test_two_chat_scripts_share_a_session(demo_server: Demo) -> None:
+    with run_example(demo_server, "chat.py", "trader", "room") as ann:
         lines_until(ann, r"\* 1 are here")
-        with run_example(floor, "chat.py", "moderator", "room") as bob:
+        with run_example(demo_server, "chat.py", "moderator", "room") as bob:
             lines_until(bob, r"\* 2 are here")
             lines_until(ann, r"\* moderator joined, 2 are here")
             type_in(ann, "hello\n")
@@ -102,9 +102,9 @@ def test_two_chat_scripts_share_a_session(floor: Demo) -> None:
         finish(ann)
 
 
-def test_save_trades_writes_a_row_for_each_trade(floor: Demo, tmp_path: Path) -> None:
+def test_save_trades_writes_a_row_for_each_trade(demo_server: Demo, tmp_path: Path) -> None:
     path = tmp_path / "trades.parquet"
-    with run_example(floor, "save_trades.py", "trader", path, 10) as script:
+    with run_example(demo_server, "save_trades.py", "trader", path, 10) as script:
         found = re.fullmatch(r"(\d+) rows are in .*\n", finish(script))
     assert found
     table = pq.read_table(path)
@@ -112,9 +112,9 @@ def test_save_trades_writes_a_row_for_each_trade(floor: Demo, tmp_path: Path) ->
     assert set(table.column("side").to_pylist()) <= {"buy", "sell"}
 
 
-def test_notebook_writes_a_frame_to_a_file(floor: Demo, tmp_path: Path) -> None:
+def test_notebook_writes_a_frame_to_a_file(demo_server: Demo, tmp_path: Path) -> None:
     path = tmp_path / "frame.parquet"
-    with run_example(floor, "notebook.py", "trader", path) as script:
+    with run_example(demo_server, "notebook.py", "trader", path) as script:
         output = finish(script)
     assert "LIVE" in output
     assert f"rows are in {path}" in output

@@ -138,7 +138,7 @@ async def test_forwarded_for_counts_only_from_a_trusted_proxy() -> None:
             client = await RawClient.open(node.port, headers=forwarded)
             await client.text()
             await client.join(node.token())
-            [record] = node.server.registry.connections()
+            [record] = node.server.clients.registry.connections()
             assert record.ip == expected
             client.cut()
             await node.until_empty()
@@ -166,6 +166,21 @@ async def test_only_own_and_listed_origins_may_connect(origin: str, allowed: boo
             assert (response.status == 200) is allowed
             granted = response.headers.get("Access-Control-Allow-Origin")
             assert granted == (origin if allowed else None)
+
+
+async def test_page_of_another_name_for_loopback_is_refused() -> None:
+    """DNS rebinding: an attacker's name resolves to 127.0.0.1, and page and Host agree."""
+    async with running() as node:
+        host = f"rebound.example:{node.port}"
+        url = f"{node.url}/socket.io/?EIO=4&transport=polling"
+        headers = {"Origin": f"http://{host}", "Host": host}
+        async with aiohttp.ClientSession() as http:
+            async with http.get(url, headers=headers) as response:
+                assert response.status == 403
+            local = f"localhost:{node.port}"
+            headers = {"Origin": f"http://{local}", "Host": local}
+            async with http.get(url, headers=headers) as response:
+                assert response.status == 200
 
 
 async def test_endless_namespace_reconnects_close_the_connection() -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from server.core.connections import ConnectionManager
+from server.core.disconnects import DisconnectReason
 from server.core.market.subscriptions import Subscriptions
 from tests.kit.clients.wire import RawClient
 from tests.kit.server.in_process import PRICE, RunningServer, running
@@ -22,7 +23,7 @@ async def test_many_clients_connect_and_leave_at_once() -> None:
             clients = await asyncio.gather(
                 *(RawClient.connect(node.port, node.token(f"u{i % 50}")) for i in range(200))
             )
-            assert node.server.registry.stats() == {
+            assert node.server.clients.registry.stats() == {
                 "connections": 200,
                 "users": 50,
                 "orgs": 1,
@@ -39,8 +40,8 @@ async def test_close_cleans_every_index() -> None:
         await client.join(node.token(), namespace="/session")
         await client.call("subscribe", {"topics": ["PRICE:A"]})
         assert node.residue()["registry"] == 2
-        assert node.server.registry.stats()["devices"] == 1
-        node.server.sockets.connections()[0].close("a test closes it")
+        assert node.server.clients.registry.stats()["devices"] == 1
+        node.server.sockets.connections()[0].close(DisconnectReason("a test closes it"))
         await client.until_closed()
         await node.until_empty()
 
@@ -76,7 +77,7 @@ async def test_failing_handler_returns_an_incident_id(
         monkeypatch.undo()
         assert (await unlucky.join(node.token("bob")))["user_id"] == "bob"
         unlucky.send("41/market,")
-        while len(node.server.registry) > 1:
+        while len(node.server.clients.registry) > 1:
             await asyncio.sleep(0)
         # The failed connect took no limit slot: the user's only one is free.
         lucky = await RawClient.connect(node.port, node.token("bob"))
@@ -96,9 +97,9 @@ async def test_client_that_ignores_a_close_is_aborted() -> None:
         slow_connection, other_connection = node.server.sockets.connections()
         body = {**PRICE, "note": "x" * 30_000}
         while slow_connection.buffered_bytes < 1_000_000:
-            await node.server.publishing.publish("PRICE:A", body)
+            await node.server.market.publishing.publish("PRICE:A", body)
             await other.event()
-        slow_connection.close("a test closes it")
+        slow_connection.close(DisconnectReason("a test closes it"))
         for _ in range(10):
             await asyncio.sleep(0)
         assert node.residue()["registry"] == 1, "its state is released at once"
@@ -108,7 +109,7 @@ async def test_client_that_ignores_a_close_is_aborted() -> None:
             await asyncio.sleep(0)
         assert node.residue()["watched"] == 2
         assert not other_connection.closed
-        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
         assert (await other.event())[0] == "price"
         for client in (slow, other):
             client.cut()
@@ -135,7 +136,7 @@ class RandomClients:
         action = draw.choice(ACTIONS)
         node = self._node
         if action == "publish":
-            await node.server.publishing.publish(f"PRICE:{draw.choice('ABC')}", PRICE)
+            await node.server.market.publishing.publish(f"PRICE:{draw.choice('ABC')}", PRICE)
         elif action == "connect":
             token = node.token(f"u{draw.randrange(5)}", org=draw.choice(["acme", "other"]))
             namespace = draw.choice(["/market", "/session"])

@@ -13,7 +13,7 @@ from tests.kit.server.in_process import PRICE, running
 
 async def test_subscriber_gets_a_snapshot_then_updates_in_order() -> None:
     async with running() as node:
-        publish = node.server.publishing.publish
+        publish = node.server.market.publishing.publish
         await publish("PRICE:BTCUSDT", PRICE)
         await publish("PRICE:BTCUSDT", {**PRICE, "last": "1.02"})
         client = await RawClient.connect(node.port, node.token())
@@ -42,7 +42,7 @@ async def test_subscriber_gets_a_snapshot_then_updates_in_order() -> None:
 
 async def test_subscribe_during_a_flush_gets_no_duplicate() -> None:
     async with running() as node:
-        publish = node.server.publishing.publish
+        publish = node.server.market.publishing.publish
         early = await RawClient.connect(node.port, node.token())
         late = await RawClient.connect(node.port, node.token("bob"))
         await early.call("subscribe", {"topics": ["PRICE:A"]})
@@ -99,8 +99,8 @@ async def test_subscriptions_are_listed_and_removed() -> None:
         assert answer["topics"]["PRICE:A"] == {"status": "DISCONNECTED"}
         assert answer["topics"]["PRICE:C"] == {"status": "DISCONNECTED"}
         assert answer["topics"]["nonsense"]["error"]["code"] == "topic.unknown"
-        await node.server.publishing.publish("PRICE:A", PRICE)
-        await node.server.publishing.publish("PRICE:B", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:B", PRICE)
         _, message = await client.event()
         assert message["symbol"] == "B"
         client.cut()
@@ -170,7 +170,7 @@ async def test_client_leaves_a_namespace_and_rejoins_it() -> None:
         client.send('42/market,["subscriptions"]')
         while node.residue()["registry"]:
             await asyncio.sleep(0)
-        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
         await client.join(node.token())
         assert (await client.call("subscriptions", {}))["topics"] == {}
         client.cut()
@@ -187,10 +187,10 @@ async def test_broadcast_reaches_open_connections_while_others_are_cut() -> None
         for client in clients[::2]:
             client.cut()
         for _ in range(3):
-            await node.server.publishing.publish("PRICE:A", PRICE)
+            await node.server.market.publishing.publish("PRICE:A", PRICE)
         for client in clients[1::2]:
             assert [(await client.event())[1]["seq"] for _ in range(3)] == [1, 2, 3]
-        await until(lambda: len(node.server.registry) == 3)
+        await until(lambda: len(node.server.clients.registry) == 3)
         for client in clients[1::2]:
             client.cut()
         await node.until_empty()

@@ -55,15 +55,15 @@ async def test_user_on_two_nodes_is_one_participant(
         phone = await SessionClient.connect(one, "bob", "room")
         await ann.next("user_joined")
         desk = await SessionClient.connect(two, "bob", "room")
-        who = await ann.call("participants", session_id="room")
-        assert [(each["user_id"], each["connections"]) for each in who["participants"]] == [
+        reply = await ann.call("participants", session_id="room")
+        assert [(each["user_id"], each["connections"]) for each in reply["participants"]] == [
             ("ann", 1),
             ("bob", 2),
         ]
         phone.leave()
-        await until(lambda: len(one.server.sessions.memberships) == 1)
+        await until(lambda: len(one.server.sessions.service.memberships) == 1)
         desk.cut()
-        await until(lambda: len(two.server.sessions.memberships) == 0)
+        await until(lambda: len(two.server.sessions.service.memberships) == 0)
         await pass_time(9, one, two)
         back = await SessionClient.connect(one, "bob", "room")
         await pass_time(20, one, two)
@@ -117,7 +117,7 @@ async def test_notice_reaches_devices_on_any_node_until_acknowledged(
             await SessionClient.connect(two, "bob"),
         )
         other = await SessionClient.connect(two, "ann")
-        notify = one.server.notifications.notify
+        notify = one.server.sessions.notifications.notify
         hello = await notify("default", "bob", "hello", {"plain": True})
         first, repeated = [
             await notify("default", "bob", "margin", {"level": 1}, critical=True, identifier="n1")
@@ -134,9 +134,9 @@ async def test_notice_reaches_devices_on_any_node_until_acknowledged(
         assert (await late.next("notification"))["id"] == "n1"
         desk.acknowledge("n1")
         for node in (one, two):
-            store = node.server.notifications.store
+            store = node.server.sessions.notifications.store
             await until(lambda store=store: not store.pending("default", "bob"))
-        await two.server.notifications.notify(
+        await two.server.sessions.notifications.notify(
             "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
         )
         latest = await SessionClient.connect(one, "bob")
@@ -148,13 +148,13 @@ async def test_notice_reaches_devices_on_any_node_until_acknowledged(
 async def test_critical_notice_survives_node_restarts(shared_redis: RedisServer) -> None:
     async with nodes(shared_redis, 1) as [node]:
         same = {"broker.prefix": node.prefix}
-        notify = node.server.notifications.notify
+        notify = node.server.sessions.notifications.notify
         for number in range(3):
             await notify(
                 "default", "bob", "n", {"is": number}, critical=True, identifier=f"{number}"
             )
     async with nodes(shared_redis, 1, **same) as [node]:
-        store = node.server.notifications.store
+        store = node.server.sessions.notifications.store
         await until(lambda: len(store.pending("default", "bob")) == 3)
         bob = await SessionClient.connect(node, "bob")
         notices = [await bob.next("notification") for _ in range(3)]
@@ -163,9 +163,9 @@ async def test_critical_notice_survives_node_restarts(shared_redis: RedisServer)
         await until(lambda: len(store.pending("default", "bob")) == 2)
         bob.cut()
     async with nodes(shared_redis, 1, **same) as [node]:
-        store = node.server.notifications.store
+        store = node.server.sessions.notifications.store
         await until(lambda: len(store.pending("default", "bob")) == 2)
-        repeated = await node.server.notifications.notify(
+        repeated = await node.server.sessions.notifications.notify(
             "default", "bob", "n", {"is": 1}, critical=True, identifier="1"
         )
         assert repeated.reached == 0
@@ -193,8 +193,8 @@ async def test_documented_acl_is_enough_for_sessions_and_notices() -> None:
             bob, cid = [await SessionClient.connect(node, user, "room") for user in ("bob", "cid")]
             await chair.call("kick", session_id="room", user_id="bob")
             cid.cut()
-            await until(lambda: len(node.server.sessions.memberships) == 1)
-            notify = node.server.notifications.notify
+            await until(lambda: len(node.server.sessions.service.memberships) == 1)
+            notify = node.server.sessions.notifications.notify
             await notify("default", "bob", "margin", {}, critical=True, identifier="n1")
             await bob.next("notification")
             bob.acknowledge("n1")
@@ -203,7 +203,7 @@ async def test_documented_acl_is_enough_for_sessions_and_notices() -> None:
             assert (await chair.next("user_left"))["user_id"] == "cid"
             assert (await chair.call("close", session_id="room"))["ok"]
             await pass_time(12, node)
-            await until(lambda: node.server.presence.session_count == 0)
+            await until(lambda: node.server.backend.presence.session_count == 0)
             for member in (chair, bob):
                 member.cut()
         with redis.client() as client:

@@ -24,8 +24,8 @@ async def test_stock_python_client_receives_prices(transports: list[str]) -> Non
             namespaces=["/market", "/session"],
             auth={"token": node.token(), "recovery": False},
         )
-        assert node.server.registry.stats()["connections"] == 2
-        assert node.server.registry.stats()["devices"] == 1
+        assert node.server.clients.registry.stats()["connections"] == 2
+        assert node.server.clients.registry.stats()["devices"] == 1
         answer = await client.call(
             "subscribe",
             {"topics": ["PRICE:A", "NOISE:A"]},
@@ -35,7 +35,7 @@ async def test_stock_python_client_receives_prices(transports: list[str]) -> Non
         assert answer["topics"]["PRICE:A"]["status"] == "CONNECTED"
         assert answer["topics"]["NOISE:A"]["error"]["code"] == "topic.unknown"
         for seq in (1, 2):
-            await node.server.publishing.publish("PRICE:A", PRICE)
+            await node.server.market.publishing.publish("PRICE:A", PRICE)
             async with asyncio.timeout(MAX_WAIT_SECONDS):
                 assert (await prices.get())["seq"] == seq
         await client.disconnect()
@@ -58,7 +58,7 @@ async def test_polling_python_client_receives_a_whole_burst() -> None:
             "subscribe", {"topics": ["PRICE:A"]}, namespace="/market", timeout=MAX_WAIT_SECONDS
         )
         for _ in range(100):
-            await node.server.publishing.publish("PRICE:A", PRICE)
+            await node.server.market.publishing.publish("PRICE:A", PRICE)
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             assert [(await prices.get())["seq"] for _ in range(100)] == list(range(1, 101))
         await client.disconnect()

@@ -32,9 +32,8 @@ async def session_client(
 
 
 async def sweep(node: RunningServer) -> None:
-    await node.server.sessions.sweep()
-    for namespace in node.server.namespaces:
-        await namespace.sweep()
+    await node.server.sessions.service.sweep()
+    await node.server.recovery.sweep()
 
 
 async def check_empty(node: RunningServer, *clients: RecoveringClient) -> None:
@@ -46,11 +45,11 @@ async def check_empty(node: RunningServer, *clients: RecoveringClient) -> None:
     await sweep(node)
     await node.until_empty()
     server = node.server
-    assert server.sessions.local_presence._parked == {}
-    assert server.hub._registry.parked == {}
-    assert server.sessions.local_presence._initial_sessions == {}
-    assert server.subscriptions._parked == set()
-    for tickets in (server.market_tickets, server.session_tickets):
+    assert server.sessions.service.local_presence._parked == {}
+    assert server.delivery.hub._registry.parked == {}
+    assert server.sessions.service.local_presence._initial_sessions == {}
+    assert server.market.subscriptions._parked == set()
+    for tickets in (server.market.tickets, server.sessions.tickets):
         assert (len(tickets), tickets.parked_count, tickets._parked_by_owner) == (0, 0, {})
 
 
@@ -64,7 +63,7 @@ async def test_cut_client_recovers_with_missed_events_repeatedly() -> None:
         for _ in range(4):
             await ann.cut()
             await publish_trades(node, number + 1, number + 2)
-            await node.server.publishing.publish("PRICE:A", PRICE)
+            await node.server.market.publishing.publish("PRICE:A", PRICE)
             missed = await ann.connect()
             assert trade_ids(missed) == [number + 1, number + 2]
             assert [event for event, _ in missed].count("price") == 1
@@ -321,7 +320,7 @@ async def test_disconnect_or_protocol_error_is_not_resumable(namespace: str, end
 
 async def test_join_and_kick_during_a_sweep_are_kept() -> None:
     async with running() as node:
-        broker, sessions = node.server.broker, node.server.sessions
+        broker, sessions = node.server.backend.broker, node.server.sessions.service
         first, rejoined, kicked = [
             await session_client(node, user, user) for user in ("a", "b", "c")
         ]
@@ -393,7 +392,7 @@ async def test_kick_of_a_slow_consumer_drops_its_ticket() -> None:
     async with running({"delivery.buffer_bytes": 1024}) as node:
         chair = await session_client(node, "chair", scopes=MODERATOR)
         bob = await session_client(node, "bob")
-        client = node.server.context.find_client(bob.sid)
+        client = node.server.clients.context.find_client(bob.sid)
         assert client is not None
         bob.wire.pause_reading()
         while client.link.buffered_bytes < 1024:
@@ -401,7 +400,7 @@ async def test_kick_of_a_slow_consumer_drops_its_ticket() -> None:
         reply = await chair.call("kick", session_id="room", user_id="bob")
         assert reply["ok"]
         assert node.residue()["tickets"] == 1, "only the moderator's"
-        assert node.server.hub._registry.parked == {}
+        assert node.server.delivery.hub._registry.parked == {}
         bob.wire.cut()
         bob.client = None
         await check_empty(node, chair)
@@ -479,7 +478,7 @@ async def test_client_recovers_with_a_new_token_after_expiry() -> None:
 
 async def test_parked_client_gets_notices_once() -> None:
     async with running() as node:
-        notify = node.server.notifications.notify
+        notify = node.server.sessions.notifications.notify
         ann = await session_client(node, "ann")
         await notify("default", "ann", "critical", {}, critical=True, identifier="c1")
         assert (await ann.next())[1]["id"] == "c1"
@@ -504,7 +503,7 @@ async def test_subscriptions_follow_their_connection_state() -> None:
     async with running() as node:
         ann = await market_client(node, "TRADES:A", "PRICE:B")
         phone = await market_client(node, "TRADES:A")
-        subscriptions = node.server.subscriptions
+        subscriptions = node.server.market.subscriptions
 
         def states() -> dict[str, SubscriptionStatus]:
             return {
@@ -598,7 +597,7 @@ async def test_polling_client_recovers_and_upgrades() -> None:
 
 async def test_client_dropped_during_recovery_may_retry() -> None:
     async with running({"delivery.buffer_bytes": 4096}) as node:
-        notify = node.server.notifications.notify
+        notify = node.server.sessions.notifications.notify
         ann = await session_client(node, "ann")
         await ann.cut()
         for number in range(20):

@@ -89,11 +89,11 @@ async def test_late_release_of_a_slot_does_not_refuse_recovery(
         ann = await market_client(one, "TRADES:A")
         half_open, ann.client = ann.wire, None
         await publish_trades(one, 1)
-        limits = one.server.connection_limits
+        limits = one.server.clients.limits
         release = limits.on_release
         released: list[LimitKey] = []
         monkeypatch.setattr(limits, "on_release", released.append)
-        shared_limits = two.server.admission._shared_limits
+        shared_limits = two.server.clients.admission._shared_limits
         assert isinstance(shared_limits, RedisSharedLimits)
         acquire = shared_limits.acquire
 

@@ -39,7 +39,7 @@ async def reconnect(client: RecoveringClient, node: Node, **auth: object) -> lis
 
 
 async def publish_price(node: Node, last: int) -> None:
-    await node.server.publishing.publish("PRICE:A", {**PRICE, "last": str(last)})
+    await node.server.market.publishing.publish("PRICE:A", {**PRICE, "last": str(last)})
 
 
 async def check_empty(*cluster: Node, clients: tuple[RecoveringClient, ...]) -> None:
@@ -50,11 +50,10 @@ async def check_empty(*cluster: Node, clients: tuple[RecoveringClient, ...]) -> 
     cluster[0].clock.advance(121)
     for node in cluster:
         node.server.tick()
-        for namespace in node.server.namespaces:
-            await namespace.sweep()
+        await node.server.recovery.sweep()
         await node.until_empty()
-        assert node.server.hub._registry.parked == {}
-        assert node.server.subscriptions._parked == set()
+        assert node.server.delivery.hub._registry.parked == {}
+        assert node.server.market.subscriptions._parked == set()
 
 
 async def test_client_recovers_on_any_node_repeatedly(
@@ -93,7 +92,7 @@ async def test_merged_topics_recover_on_another_node(
 
         async def book(node: Node, *bids: tuple[str, str]) -> None:
             data = {"bids": list(bids), "asks": [("900", "1")]}
-            await node.server.publishing.publish("ORDERBOOK:A", data)
+            await node.server.market.publishing.publish("ORDERBOOK:A", data)
 
         def apply(body: dict[str, Any]) -> None:
             for side, key in zip(sides, ("bids", "asks"), strict=True):
@@ -322,7 +321,7 @@ async def test_private_stream_recovers_and_stays_private(shared_redis: RedisServ
         ann, eve = [await market_client(one, "BOT_STATUS", user=user) for user in ("ann", "eve")]
         await ann.cut()
         await eve.cut()
-        publish = two.server.publishing.publish
+        publish = two.server.market.publishing.publish
         for user in ("ann", "eve"):
             await publish("BOT_STATUS", {"bot_id": "b", "status": user}, user=user)
         for client in (ann, eve):
@@ -361,7 +360,7 @@ async def test_recovery_waits_for_a_lagging_node(shared_redis: RedisServer, topi
         async def publish() -> None:
             await publish_trades(one, 1)
             await publish_price(one, 1)
-            await one.server.publishing.publish("ORDERBOOK:A", {"bids": [], "asks": []})
+            await one.server.market.publishing.publish("ORDERBOOK:A", {"bids": [], "asks": []})
 
         ann, other = await market_client(one, topic), await market_client(two, topic)
         await publish()
@@ -470,7 +469,7 @@ async def test_invalid_connection_state_is_not_imported(
         ann = await market_client(one, "TRADES:A", "PRICE:A")
         other = await market_client(two, "TRADES:C")
         await ann.cut()
-        handover: Any = one.server.handover
+        handover: Any = one.server.backend.handover
         export = handover._export
         monkeypatch.setattr(handover, "_export", lambda each: forge(export(each), other.sid))
         await publish_trades(one, 1)
@@ -689,7 +688,7 @@ async def test_documented_acl_is_enough_for_recovery() -> None:
 @contextlib.asynccontextmanager
 async def cut_during_handover(ann: RecoveringClient, node: Node) -> AsyncIterator[list[object]]:
     """Cut the client during its handover; the node gets the replies after the block."""
-    handover: Any = node.server.handover
+    handover: Any = node.server.backend.handover
     held: list[object] = []
     node.broker.set_direct_handler(held.append)
     ann.node = node

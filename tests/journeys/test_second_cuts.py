@@ -12,7 +12,7 @@ async def test_connect_reply_precedes_missed_events() -> None:
         await ann.connect()
         await ann.call("subscribe", topics=["TRADES:A", "PRICE:A"])
         await ann.cut()
-        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
         for _ in range(2):
             await ann.connect_and_cut()
         [(event, body)] = await ann.connect()
@@ -25,7 +25,7 @@ async def test_client_cut_twice_gets_a_notice_once() -> None:
         ann = RecoveringClient(node, "ann", "/session")
         await ann.connect()
         await ann.cut()
-        await node.server.notifications.notify("default", "ann", "ping", {"n": 1})
+        await node.server.sessions.notifications.notify("default", "ann", "ping", {"n": 1})
         for _ in range(3):
             await ann.connect_and_cut()
         assert [event for event, _ in await ann.connect()] == ["notification"]

@@ -23,7 +23,7 @@ async def disconnect_all(node: RunningServer, *members: SessionClient) -> None:
         member.cut()
     await until(lambda: not node.residue()["sockets"])
     node.pass_time(20)
-    await node.server.sessions.sweep()
+    await node.server.sessions.service.sweep()
     await node.until_empty()
     assert node.sessions.stats()["participants"] == 0
 
@@ -81,7 +81,9 @@ async def test_sessions_and_orgs_are_isolated() -> None:
         assert reply["error"]["code"] == "auth.forbidden"
         await ann.call("send", session_id="room-1", data={"canary": "message"})
         await ann.call("signal", session_id="room-1", data={"canary": "signal"})
-        await node.server.notifications.notify("default", "ann", "canary", {"canary": "notice"})
+        await node.server.sessions.notifications.notify(
+            "default", "ann", "canary", {"canary": "notice"}
+        )
         for outsider in (other_room, other_org, nowhere, narrow):
             requests: list[tuple[str, dict[str, Any]]] = [
                 ("send", {"data": {}}),
@@ -140,15 +142,15 @@ async def test_user_on_several_devices_counts_once() -> None:
         desk.cut()
         await until(lambda: node.residue()["sockets"] == 1)
         node.pass_time(9)
-        await node.server.sessions.sweep()
+        await node.server.sessions.service.sweep()
         back = await SessionClient.connect(node, "bob", "room")
         node.pass_time(9)
-        await node.server.sessions.sweep()
+        await node.server.sessions.service.sweep()
         assert await ann.pending_events() == [], "no leave and no join is announced"
         back.cut()
         await until(lambda: node.residue()["sockets"] == 1)
         node.pass_time(11)
-        await node.server.sessions.sweep()
+        await node.server.sessions.service.sweep()
         left = await ann.next("user_left")
         assert (left["user_id"], left["participant_count"]) == ("bob", 1)
         assert await ann.pending_events() == [], "the leave is announced once"
@@ -296,6 +298,21 @@ async def test_moderator_kicks_every_device_and_closes_a_session() -> None:
         await disconnect_all(node, chair, phone, desk)
 
 
+async def test_moderator_is_bound_to_the_sessions_of_the_token() -> None:
+    async with running() as node:
+        bob = await SessionClient.connect(node, "bob", "room")
+        elsewhere = await SessionClient.connect(
+            node, "chair", scopes=MODERATOR, sessions=["team:*"]
+        )
+        outsider = await SessionClient.connect(node, "mod", scopes=[Scope.SESSION_MODERATE])
+        for chair in (elsewhere, outsider):
+            for event, more in (("kick", {"user_id": "bob"}), ("close", {})):
+                reply = await chair.call(event, session_id="room", **more)
+                assert reply["error"]["code"] == "auth.forbidden"
+        assert await bob.pending_events() == []
+        await disconnect_all(node, bob, elsewhere, outsider)
+
+
 async def test_leaving_member_gets_earlier_messages_first() -> None:
     async with running() as node:
         chair = await SessionClient.connect(node, "chair", "room", scopes=MODERATOR)
@@ -323,15 +340,20 @@ async def test_rejoin_keeps_the_backlog_of_a_slow_consumer() -> None:
             await SessionClient.connect(node, "ann", "room"),
             await SessionClient.connect(node, "bob", "room"),
         )
-        links = {client.principal.user_id: client.link for client in node.server.context.clients()}
+        links = {
+            client.principal.user_id: client.link
+            for client in node.server.clients.context.clients()
+        }
         bob.client.pause_reading()
         ann.cut()
         channel, large = session_channel("default", "room"), b'{"data":"%b"}' % (b"x" * 1000**2)
         while not links["bob"].clogged:
-            await node.server.broker.publish(channel, large, NOW)
+            await node.server.backend.broker.publish(channel, large, NOW)
             await asyncio.sleep(0)
         for _ in range(2):
-            sent = (await node.server.broker.publish(channel, b'{"data":{}}', NOW)).position.seq
+            sent = (
+                await node.server.backend.broker.publish(channel, b'{"data":{}}', NOW)
+            ).position.seq
         received = node.server.statistics.snapshot()["messages_in"]
         bob.client.send(f"42/session,8{json.dumps(['join', {'session_id': 'room'}])}")
         bob.client.send(f"42/session,9{json.dumps(['send', {'session_id': 'room', 'data': {}}])}")
@@ -353,12 +375,12 @@ async def test_empty_session_keeps_its_log_for_the_retention_time() -> None:
         first = await ann.call("send", session_id="room", data={"n": 1})
         await ann.call("leave", session_id="room")
         node.pass_time(99)
-        await node.server.sessions.sweep()
+        await node.server.sessions.service.sweep()
         assert (await ann.call("join", session_id="room"))["seq"] == 1
         assert len((await ann.call("history", session_id="room"))["messages"]) == 1
         await ann.call("leave", session_id="room")
         node.pass_time(101)
-        await node.server.sessions.sweep()
+        await node.server.sessions.service.sweep()
         since = {"epoch": first["epoch"], "seq": 1}
         reply = await ann.call("join", session_id="room", since=since)
         assert (reply["seq"], reply["recovered"]) == (0, False)
@@ -386,7 +408,7 @@ async def test_session_settings_limit_and_require_existence() -> None:
 @pytest.mark.behaviour("D14")
 async def test_critical_notice_repeats_until_acknowledged() -> None:
     async with running() as node:
-        notify = node.server.notifications.notify
+        notify = node.server.sessions.notifications.notify
         assert (await notify("default", "nobody", "hello", {})).reached == 0
         sent = await notify(
             "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"

@@ -86,7 +86,7 @@ async def test_user_in_both_namespaces_counts_once(
         other = await RawClient.connect(two.port, two.token())
         assert (await try_connect(two))[0] == "limit.connections"
         both.send("41/market,")
-        await until(lambda: len(one.server.registry) == 1)
+        await until(lambda: len(one.server.clients.registry) == 1)
         assert (await try_connect(two))[0] == "limit.connections"
         both.send("41/session,")
         cut(both, other, await connect_when_free(two))
@@ -141,7 +141,7 @@ async def test_node_uses_local_limits_while_redis_is_paused() -> None:
             await pass_time(3, one, two)
             assert one.server.statistics.snapshot()["limits_alone"] == 0
             cut(accepted[1][1])
-            await until(lambda: len(two.server.registry) == 1)
+            await until(lambda: len(two.server.clients.registry) == 1)
             assert (await try_connect(two))[0] == "limit.connections", "four are still connected"
             cut(*(client for _, client in (*accepted, *local)))
             await until_empty(redis, one, two)
@@ -175,7 +175,7 @@ async def test_cancelled_handshake_leaves_nothing() -> None:
         async with nodes(redis, **settings) as (one, two):
             redis.pause()
             opening = asyncio.ensure_future(RawClient.open(one.port))
-            await until(lambda: one.server.connection_limits.open_count == 1)
+            await until(lambda: one.server.clients.limits.open_count == 1)
             opening.cancel()
             await asyncio.wait([opening])
             redis.resume()
@@ -190,8 +190,8 @@ async def test_connect_during_drain_is_refused() -> None:
         async with nodes(redis) as (one, two):
             redis.pause()
             opening = asyncio.ensure_future(RawClient.open(one.port))
-            await until(lambda: one.server.connection_limits.open_count == 1)
-            one.server.admission.drain_error = FloorcastError(
+            await until(lambda: one.server.clients.limits.open_count == 1)
+            one.server.clients.admission.drain_error = FloorcastError(
                 ErrorCode.SERVER_DRAINING, "going down"
             )
             with pytest.raises(ConnectionError, match="503"):

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from client_sdk.contract import Scope
+from tests.kit.clients.session_client import SessionClient
 from tests.kit.clients.wire import RawClient
-from tests.kit.server.in_process import running
+from tests.kit.server.in_process import PRICE, running
 
 
 async def refusal(client: RawClient, payload: object, namespace: str = "/market") -> str:
@@ -34,7 +35,7 @@ async def test_valid_token_gets_a_welcome_with_user_and_session() -> None:
         assert welcome["session_id"] == "job:42"
         assert welcome["server_time"] == node.clock.time() * 1000
         assert welcome["ping_interval_ms"] == 25_000
-        [record] = node.server.registry.connections_of("acme", "bob")
+        [record] = node.server.clients.registry.connections_of("acme", "bob")
         assert record.connection_id == welcome["connection_id"]
         assert record.session_id == "job:42"
         client.cut()
@@ -75,7 +76,7 @@ async def test_refused_client_gets_no_data_and_is_disconnected() -> None:
         await client.text()
         for _ in range(3):
             assert await refusal(client, {"token": "x"}) == "auth.invalid"
-        await node.server.publishing.publish(
+        await node.server.market.publishing.publish(
             "PRICE:BTCUSDT", {"bid": "1", "ask": "1", "last": "1", "volume": "1"}
         )
         node.pass_time(1.1)
@@ -187,6 +188,60 @@ async def test_refresh_refuses_the_token_of_another_user() -> None:
         answer = await client.call("refresh_token", {"token": "nonsense"})
         assert answer["error"]["code"] == "auth.invalid"
         client.cut()
+
+
+FORBIDDEN = {"code": "auth.forbidden", "message": "the token does not allow PRICE:ETH"}
+
+
+async def test_narrower_token_ends_forbidden_topics_at_once() -> None:
+    async with running() as node:
+        client = await RawClient.connect(node.port, node.token())
+        other = await RawClient.connect(node.port, node.token())
+        for each in (client, other):
+            await each.call("subscribe", {"topics": ["PRICE:BTC", "PRICE:ETH", "USER_DATA"]})
+        narrow = node.token(symbols=["BTC*"])
+        client.send(f'42/market,7["refresh_token",{{"token":"{narrow}"}}]')
+        assert await client.event() == (
+            "status",
+            {"stream": "PRICE", "symbol": "ETH", "state": "ERROR", "error": FORBIDDEN},
+        )
+        answer = await client.text()
+        reply = json.loads(answer[answer.index("[") :])[0]
+        assert reply["topics"] == {"PRICE:ETH": {"status": "ERROR", "error": FORBIDDEN}}
+        assert set((await client.call("subscriptions", {}))["topics"]) == {"PRICE:BTC", "USER_DATA"}
+        for symbol in ("ETH", "BTC"):
+            await node.server.market.publishing.publish(f"PRICE:{symbol}", PRICE)
+        event, body = await client.event()
+        assert (event, body["symbol"]) == ("price", "BTC")
+        # The tokens of the user's other connections still allow it.
+        event, body = await other.event()
+        assert (event, body["symbol"]) == ("price", "ETH")
+        reply = await client.call("refresh_token", {"token": node.token(scopes=[])})
+        assert set(reply["topics"]) == {"PRICE:BTC", "USER_DATA"}
+        for each in (client, other):
+            each.cut()
+        await node.until_empty()
+
+
+async def test_narrower_token_ends_forbidden_sessions_at_once() -> None:
+    async with running() as node:
+        ann, bob = [await SessionClient.connect(node, each, "room") for each in ("ann", "bob")]
+        await ann.call("join", session_id="team:1")
+        await ann.next("user_joined")
+        narrow = node.token("ann", sessions=["team:*"])
+        assert (await ann.call("refresh_token", token=narrow))["ok"]
+        closed = await ann.next("session_closed")
+        assert (closed["session_id"], closed["reason"]) == ("room", "forbidden")
+        # Not lost but gone: no grace period.
+        assert (await bob.next("user_left"))["participant_count"] == 1
+        await bob.call("send", session_id="room", data={})
+        assert await ann.pending_events() == []
+        assert (await ann.call("send", session_id="team:1", data={}))["ok"]
+        for event in ("send", "signal"):
+            reply = await ann.call(event, session_id="room", data={})
+            assert reply["error"]["code"] == "session.not_joined"
+        ann.cut()
+        bob.cut()
 
 
 async def test_expired_token_disconnects_with_reconnect() -> None:

@@ -41,7 +41,7 @@ async def test_two_nodes_share_one_market(cluster: list[Node]) -> None:
             await client.call("subscribe", {"topics": ["PRICE:A"]})
         for number, node in enumerate((*cluster, *cluster), 1):
             data = {**PRICE, "last": str(number)}
-            position = await node.server.publishing.publish("PRICE:A", data)
+            position = await node.server.market.publishing.publish("PRICE:A", data)
             messages = [await next_body(client, "price") for client in (ann, bob)]
             assert messages[0] == messages[1]
             assert (messages[0]["epoch"], messages[0]["seq"]) == (position.epoch, number)

@@ -22,6 +22,11 @@ async function refused(options, namespace) {
   return error.data.code;
 }
 
+// A busy machine may need more time for the upgrade than for some prices.
+async function upgraded({ io: { engine } }) {
+  while (engine.transport.name !== "websocket") await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
 after(() => opened.forEach((socket) => socket.disconnect()));
 
 for (const [name, options] of [
@@ -47,8 +52,8 @@ for (const [name, options] of [
       assert.match(message.data.last, /^\d+\.\d+$/);
       seen = message.seq;
     }
-    const expected = name === "polling only" ? "polling" : "websocket";
-    assert.equal(socket.io.engine.transport.name, expected);
+    if (name === "polling only") assert.equal(socket.io.engine.transport.name, "polling");
+    else await upgraded(socket);
   });
 }
 
@@ -64,7 +69,8 @@ test("upgrade during a price stream loses nothing", async () => {
   await once(socket, "connect");
   await socket.emitWithAck("subscribe", { topics: ["PRICE:ETHUSDT"] });
   await last;
-  assert.equal(socket.io.engine.transport.name, "websocket");
+  await upgraded(socket);
+  await event(socket, "price");
 });
 
 test("bad token is refused with its code", async () => {

@@ -16,6 +16,7 @@ from tests.kit.network.http_proxies import free_port, run_proxy
 from tests.kit.network.tcp_proxy import Proxy
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.programs import require_program
+from tests.kit.server.previous import extract_previous
 from tests.kit.server.workers import Workers, workers
 
 # A stock client's default transports, and those that work with several workers.
@@ -111,6 +112,39 @@ async def test_rolling_restart_under_load_loses_nothing(
             assert [each.recovered for each in after] == [each.connects - 1 for each in after]
             assert sum(each.recovered for each in after) >= len(MIXED_TRANSPORTS)
         assert publisher.slowest_reply_seconds < MAX_REPLY_SECONDS
+
+
+async def test_rolling_upgrade_under_load_loses_nothing(redis: str, tmp_path: Path) -> None:
+    ports = (free_port(), free_port())
+    environ = {**DRAINING, "FLOORCAST_BROKER__URL": redis}
+    previous = extract_previous(tmp_path / "previous")
+    with contextlib.ExitStack() as started, run_proxy("haproxy", tmp_path, ports) as port:
+
+        def start(node_port: int, checkout: Path | None) -> Workers:
+            flags = ("--port", str(node_port))
+            return started.enter_context(workers(1, *flags, environ=environ, checkout=checkout))
+
+        nodes = [await asyncio.to_thread(start, each, previous) for each in ports]
+        await asyncio.sleep(CHECK_SECONDS)
+        token = Workers.token()
+        async with (
+            run_readers(f"http://127.0.0.1:{port}", token, TOPIC, MIXED_TRANSPORTS) as readers,
+            run_publisher(port, token) as publisher,
+        ):
+            await readers.until(lambda each: each.received > 5)
+            for node, node_port in zip(nodes, ports, strict=True):
+                node.process.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(node.process.wait, MAX_WAIT_SECONDS) == 0
+                await publisher.until_all_received(readers)
+                await asyncio.to_thread(start, node_port, None)
+                await asyncio.sleep(CHECK_SECONDS)
+                # For a while both versions serve, publish and recover each other's clients.
+                await publisher.until_acknowledged(25)
+                await publisher.until_all_received(readers)
+            after = await readers.reports()
+            assert [each.recovered for each in after] == [each.connects - 1 for each in after]
+            assert sum(each.recovered for each in after) >= len(MIXED_TRANSPORTS)
+            assert all(each.gaps == each.resets == 0 for each in after)
 
 
 def connected_more_than(times: int) -> Callable[[Report], bool]:

@@ -25,8 +25,8 @@ from tests.kit.clients.sdk import (
     config,
     no_leftover_tasks,
     start_error,
-    wait_until,
 )
+from tests.kit.patience import until
 from tests.kit.server.in_process import PRICE, running
 
 
@@ -57,7 +57,7 @@ async def test_state_callback_gets_each_change() -> None:
         async with client:
             states.append(client.state)
             abort_connections(node)
-            await wait_until(lambda: client.stats.reconnects == 1)
+            await until(lambda: client.stats.reconnects == 1)
         assert states == [ClientState.IDLE, ClientState.ONLINE]
         assert seen == [
             ClientState.CONNECTING,
@@ -113,7 +113,7 @@ async def test_token_function_is_called_for_each_connection() -> None:
         async with client_of(node, fetch_token) as client:
             assert len(tokens) == 1
             abort_connections(node)
-            await wait_until(lambda: client.stats.reconnects == 1)
+            await until(lambda: client.stats.reconnects == 1)
             assert len(tokens) == 2
 
 
@@ -242,7 +242,7 @@ async def test_token_is_renewed_without_a_reconnect() -> None:
         async with client_of(node, fetch_token) as client, client.session.join("s") as session:
             for _ in range(3):
                 node.pass_time(40)
-                await wait_until(lambda: all(map(fresh, node.server.context.clients())))
+                await until(lambda: all(map(fresh, node.server.clients.context.clients())))
             await session.send({"still": "here"})
             assert client.stats.reconnects == 0
 
@@ -263,11 +263,11 @@ async def test_failed_renewal_leads_to_a_reconnect_with_a_fresh_token(
         async with client_of(node, fetch_token) as client:
             is_down = True
             node.pass_time(40)
-            await wait_until(lambda: asked >= 2)
+            await until(lambda: asked >= 2)
             node.pass_time(40)
-            await wait_until(lambda: client.state is ClientState.OFFLINE)
+            await until(lambda: client.state is ClientState.OFFLINE)
             is_down = False
-            await wait_until(lambda: client.stats.reconnects == 1)
+            await until(lambda: client.stats.reconnects == 1)
     assert "token renewal failed" in caplog.text
 
 
@@ -283,7 +283,7 @@ async def test_start_waits_for_a_late_server() -> None:
         port = node.port
     client = Client(f"http://127.0.0.1:{port}", node.token(), config=config())
     starting = asyncio.create_task(client.start())
-    await wait_until(lambda: client.state is ClientState.OFFLINE)
+    await until(lambda: client.state is ClientState.OFFLINE)
     async with running({"server.port": port}):
         await starting
         assert client.state is ClientState.ONLINE
@@ -315,7 +315,7 @@ async def test_cancelled_close_leaves_nothing_behind(turns: int) -> None:
         closing.cancel()
         await asyncio.wait([closing])
         assert client.state is ClientState.CLOSED
-        await wait_until(lambda: not client_tasks())
+        await until(lambda: not client_tasks())
         await node.until_empty()
 
 
@@ -383,7 +383,7 @@ async def test_refused_namespace_does_not_affect_the_other() -> None:
         assert client.state is ClientState.ONLINE
         stream = client.market.prices("A")
         await stream.ready()
-        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
         assert (await anext(stream)).data.last == PRICE["last"]
 
 

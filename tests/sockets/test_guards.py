@@ -12,7 +12,7 @@ from server.access import Principal
 from server.core.errors import AccessError
 from server.sockets import guards
 from server.sockets.clients import JoinedClient
-from server.sockets.pipeline import Call, Guard, Handler, Reply, Route, assemble
+from server.sockets.pipeline import Call, Guard, Handler, Reply, Result, Route, assemble
 from server.transport import Connection, RefusalLog
 from tests.access.forge import verifier
 from tests.kit.clock import START, ManualClock
@@ -35,7 +35,7 @@ async def test_first_guard_is_the_outermost() -> None:
     seen: list[str] = []
 
     def named(name: str) -> Guard:
-        async def guard(each: Call, proceed: Handler) -> Reply:
+        async def guard(each: Call, proceed: Handler) -> Result:
             seen.append(name)
             return await proceed(each)
 
@@ -60,13 +60,12 @@ async def test_expired_token_is_refused_after_the_grace_time(late: float, accept
 async def test_handler_gets_the_validated_model() -> None:
     seen: list[BaseModel | None] = []
 
-    async def handle(each: Call) -> Reply:
+    async def proceed(each: Call) -> Reply:
         seen.append(each.request)
         return {}
 
-    routes = {"subscribe": Route(Subscribe, handle)}
-    guard = guards.validation(routes, Route(Subscribe, handle))
-    await guard(call({"topics": ["PRICE:A"]}), handle)
+    guard = guards.validation({"subscribe": _unused()}, _unused())
+    await guard(call({"topics": ["PRICE:A"]}), proceed)
     assert seen == [Subscribe(topics=["PRICE:A"])]
 
 
@@ -74,11 +73,12 @@ async def test_validation_error_names_the_field_but_not_its_value() -> None:
     guard = assemble(
         [
             guards.errors(RefusalLog(ManualClock())),
-            guards.validation({"subscribe": Route(Subscribe, fine)}, _unused()),
+            guards.validation({"subscribe": _unused()}, _unused()),
         ],
         fine,
     )
     reply = await guard(call({"topics": ["a", 7], "secret": "hunter2"}))
+    assert isinstance(reply, dict)
     error = reply["error"]
     assert error["code"] == "request.invalid"
     assert error["message"].startswith("topics.1: ")
@@ -86,8 +86,11 @@ async def test_validation_error_names_the_field_but_not_its_value() -> None:
     assert "hunter2" not in json.dumps(reply)
 
 
-def _unused() -> Route:
-    return Route(Subscribe, fine)
+def _unused() -> Route[Subscribe]:
+    async def handle(each: Call, request: Subscribe) -> Reply:
+        raise AssertionError("a guard calls no route")
+
+    return Route(Subscribe, handle)
 
 
 async def test_cancellation_is_not_turned_into_a_reply() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.transport.origins import OriginPolicy
+from server.transport.origins import OriginPolicy, check_origin, is_loopback
 from server.transport.proxies import TrustedProxies
 
 PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"])
@@ -62,3 +62,81 @@ def test_own_origin_and_listed_origins_are_allowed(
 
 def test_request_without_a_host_has_no_own_origin() -> None:
     assert not OriginPolicy(()).allows("http://floor.example", scheme="http", host=None)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [
+        ("localhost:8000", True),
+        ("app.localhost:8000", True),
+        ("127.0.0.1", True),
+        ("127.1.2.3:8000", True),
+        ("[::1]:8000", True),
+        ("floor.example:8000", False),
+        ("localhost.floor.example", False),
+        ("10.0.0.1", False),
+        ("[::1", False),
+    ],
+)
+def test_own_origin_on_loopback_has_a_local_name(host: str, is_own: bool) -> None:
+    origin, policy = f"http://{host}", OriginPolicy(("http://listed.example",))
+    assert policy.allows(origin, scheme="http", host=host, loopback=True) is is_own
+    assert policy.allows(origin, scheme="http", host=host)
+    assert policy.allows("http://listed.example", scheme="http", host=host, loopback=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("198.51.100.1", False),
+        ("::ffff:198.51.100.1", False),
+        ("", False),
+    ],
+)
+def test_loopback_peer_is_recognised(address: str, expected: bool) -> None:
+    assert is_loopback(address) is expected
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://app.example",
+        "http://app.example:8080",
+        "https://app.example/",
+        "HTTPS://App.Example",
+        "http://[::1]:3000",
+        "https://xn--brse-5qa.example",
+        "capacitor://localhost",
+        "null",
+        "*",
+    ],
+)
+def test_origin_that_can_match_is_accepted(origin: str) -> None:
+    assert check_origin(origin) == origin
+
+
+@pytest.mark.parametrize(
+    ("origin", "reason"),
+    [
+        ("app.example", "it has no scheme: write 'https://app.example'"),
+        ("https://app.example/login", "it has a path: write 'https://app.example'"),
+        ("https://app.example?a=1", "it has a path: write 'https://app.example'"),
+        ("https://app.example:443", "browsers omit the default port: write 'https://app.example'"),
+        ("http://app.example:80/", "browsers omit the default port: write 'http://app.example'"),
+        ("wss://app.example", "not of a page: write 'https://app.example'"),
+        ("ws://app.example:81", "not of a page: write 'http://app.example:81'"),
+        ("https://ann:pw@app.example", "it has an account: write 'https://app.example'"),
+        ("https://*.app.example", "wildcards are not supported: list each origin"),
+        ("https://b\u00f6rse.example", "the ASCII form of a name: write 'https://xn--brse-5qa"),
+        ("https://app.example:x", "it is malformed: write 'https://HOST'"),
+        ("https://[::1", "it is malformed"),
+        ("https://", "it has no host"),
+    ],
+)
+def test_origin_that_can_never_match_is_refused_with_the_fix(origin: str, reason: str) -> None:
+    with pytest.raises(ValueError, match="can never match") as refused:
+        check_origin(origin)
+    assert reason in str(refused.value)

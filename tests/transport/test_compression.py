@@ -23,7 +23,7 @@ async def test_negotiated_compression_works_both_ways() -> None:
         assert (await client.text()).startswith("43/market,7")
         await plain.call("subscribe", {"topics": ["PRICE:A"]})
         for _ in range(2):
-            await node.server.publishing.publish("PRICE:A", {**PRICE, "note": "x" * 200})
+            await node.server.market.publishing.publish("PRICE:A", {**PRICE, "note": "x" * 200})
         for _ in range(2):
             head = await client.reader.readexactly(2)
             assert head[0] == 0xC1

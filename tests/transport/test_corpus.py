@@ -110,7 +110,7 @@ async def test_hostile_input_closes_its_connection_only(
             if witness is not None:
                 # Not while authenticating: the connection to the issuer also counts.
                 await until(lambda: open_files() <= files)
-                await node.server.publishing.publish("PRICE:BTCUSDT", dict(PRICE))
+                await node.server.market.publishing.publish("PRICE:BTCUSDT", dict(PRICE))
                 event, message = await witness.event()
                 assert (event, message["seq"]) == ("price", 1)
                 witness.cut()

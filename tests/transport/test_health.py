@@ -80,7 +80,7 @@ async def test_client_that_sends_pongs_but_reads_nothing_is_aborted() -> None:
         body = {**PRICE, "note": "x" * 30_000}
         connection = node.server.sockets.connections()[0]
         while connection.buffered_bytes < 1_000_000:
-            await node.server.publishing.publish("PRICE:BTCUSDT", body)
+            await node.server.market.publishing.publish("PRICE:BTCUSDT", body)
             await asyncio.sleep(0)
         for _ in range(2):
             node.pass_time(25)
@@ -101,12 +101,12 @@ async def test_slow_consumer_gets_nothing_more_and_is_disconnected() -> None:
         body = {**PRICE, "note": "x" * 30_000}
         connection = node.server.sockets.connections()[0]
         while not connection.clogged:
-            await node.server.publishing.publish("PRICE:BTCUSDT", body)
+            await node.server.market.publishing.publish("PRICE:BTCUSDT", body)
             await asyncio.sleep(0)
         held = connection.buffered_bytes
         assert held <= 200_000
         for _ in range(100):
-            await node.server.publishing.publish("PRICE:BTCUSDT", body)
+            await node.server.market.publishing.publish("PRICE:BTCUSDT", body)
             await asyncio.sleep(0)
         assert connection.buffered_bytes <= held
         for _ in range(31):
@@ -128,7 +128,9 @@ async def test_client_that_reads_again_catches_up_at_once() -> None:
         published = 0
         while not connection.clogged or published % 50:
             published += 1
-            await node.server.publishing.publish("PRICE:BTCUSDT", {**body, "last": str(published)})
+            await node.server.market.publishing.publish(
+                "PRICE:BTCUSDT", {**body, "last": str(published)}
+            )
             await asyncio.sleep(0)
         node.pass_time(20)
         client.resume_reading()
@@ -151,7 +153,9 @@ async def test_ping_timeout_of_a_clogged_client_extends_once() -> None:
         client.pause_reading()
         connection = node.server.sockets.connections()[0]
         while not connection.clogged:
-            await node.server.publishing.publish("PRICE:BTCUSDT", {**PRICE, "note": "x" * 30_000})
+            await node.server.market.publishing.publish(
+                "PRICE:BTCUSDT", {**PRICE, "note": "x" * 30_000}
+            )
             await asyncio.sleep(0)
         node.pass_time(25)
         node.pass_time(20)

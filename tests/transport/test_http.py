@@ -9,6 +9,7 @@ import struct
 import aiohttp
 import pytest
 
+from server.core.disconnects import DisconnectReason
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import running
 
@@ -42,7 +43,7 @@ async def test_reset_during_the_handshake_logs_no_traceback(
             for _ in range(5):
                 await asyncio.sleep(0)
         for connection in node.server.sockets.connections():
-            connection.close("the test is over")
+            connection.close(DisconnectReason("the test is over"))
         await node.until_empty()
         assert not any(each.exc_info for each in caplog.records)
 

@@ -66,7 +66,9 @@ async def deep_books(node: RunningServer) -> None:
     """Publish books with large snapshots."""
     bids = [[f"{level}.00000001", "1.00000000"] for level in range(1, 201)]
     for topic in DEEP:
-        await node.server.publishing.publish(topic, {"bids": bids, "asks": []}, kind="snapshot")
+        await node.server.market.publishing.publish(
+            topic, {"bids": bids, "asks": []}, kind="snapshot"
+        )
 
 
 async def test_polling_client_receives_events() -> None:
@@ -80,8 +82,8 @@ async def test_polling_client_receives_events() -> None:
         assert [each[:2] for each in text.split("\x1e")] == ["40", "42", "43"]
         waiting = asyncio.create_task(poller.get())
         await asyncio.sleep(0)
-        await node.server.publishing.publish("PRICE:A", PRICE)
-        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
         _, text = await waiting
         seqs = [json.loads(each[10:])[1]["seq"] for each in text.split("\x1e")]
         assert seqs == [1, 2]
@@ -241,12 +243,12 @@ async def test_upgrade_loses_no_packet() -> None:
         ws.send("2probe")
         assert await ws.text() == "3probe"
         assert await waiting == (200, "6")
-        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
         await asyncio.sleep(0)
         ws.send("5")
         event, message = await ws.event()
         assert (event, message["seq"]) == ("price", 1)
-        await node.server.publishing.publish("PRICE:A", PRICE)
+        await node.server.market.publishing.publish("PRICE:A", PRICE)
         assert (await ws.event())[1]["seq"] == 2
         assert (await ws.call("subscriptions", {}))["ok"]
         assert (await poller.get())[0] == 400, "polling must fail after the upgrade"

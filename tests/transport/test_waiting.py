@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from client_sdk.contract import ErrorCode
+from server.core.disconnects import DisconnectReason
 from server.core.errors import FloorcastError
 from server.transport.websocket import WebSocketCarrier
 from tests.access.forge import jwk, jwks, key_for, token
@@ -141,7 +142,7 @@ async def test_disconnecting_one_namespace_keeps_the_other() -> None:
         event, goodbye = await client.event()
         assert (event, goodbye["reconnect"]) == ("goodbye", False)
         assert await client.text() == "41/session,"
-        assert len(node.server.registry) == 1
+        assert len(node.server.clients.registry) == 1
         assert (await client.call("subscriptions", {}))["ok"]
         connection.disconnect(why, reconnect=False)
         await client.event()
@@ -150,7 +151,7 @@ async def test_disconnecting_one_namespace_keeps_the_other() -> None:
         await node.until_empty()
         assert "closed" in repr(connection)
         connection.disconnect(why, reconnect=True)
-        connection.close("again")
+        connection.close(DisconnectReason("again"))
         connection.abort("and again")
         connection.close_soon()
 
@@ -203,7 +204,9 @@ async def test_client_that_reads_no_replies_gets_no_more_until_it_reads() -> Non
     topics = [f"ORDERBOOK:S{number}" for number in range(16)]
     async with running({"limits.events_per_second": 0}) as node:
         for topic in topics:
-            await node.server.publishing.publish(topic, {"bids": bids, "asks": []}, kind="snapshot")
+            await node.server.market.publishing.publish(
+                topic, {"bids": bids, "asks": []}, kind="snapshot"
+            )
         client = await RawClient.connect(node.port, node.token())
         [connection] = node.server.sockets.connections()
         client.pause_reading()
@@ -243,6 +246,6 @@ async def test_ack_and_echoed_message_share_one_write(
         assert len(written) == 1
         assert written[0].index(b"43/session,7") < written[0].index(b'"message"')
         connection.write_soon(b"\x81\x01x")
-        connection.close("the answer still goes out")
+        connection.close(DisconnectReason("the answer still goes out"))
         assert b"\x81\x01x" in await member.client.until_closed()
         await node.until_empty()

@@ -1,10 +1,13 @@
 """Tests the limit of an address over several workers, also after one is killed."""
 
 import asyncio
+import json
 import os
 import signal
 
+from server.core.recovery.tickets import node_of
 from tests.kit.clients.wire import RawClient
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.redis.servers import RedisServer
 from tests.kit.server.workers import Workers, workers
 from tests.workers.test_processes import cut, disconnected
@@ -30,6 +33,22 @@ async def admitted_clients(cluster: Workers) -> list[RawClient]:
 
     results = await asyncio.gather(*(connect() for _ in range(MANY)))
     return [each for each in results if each is not None]
+
+
+async def clients_of_both_workers(floor: Workers) -> list[RawClient]:
+    """Connect one client after the other until each worker has one of them."""
+    clients: dict[str, RawClient] = {}
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
+        while len(clients) < 2:
+            client = await RawClient.open(floor.port)
+            await client.text()
+            client.send('40/market,{"token":"' + floor.token() + '"}')
+            node = node_of(json.loads((await client.text()).removeprefix("40/market,"))["pid"])
+            if node in clients:
+                await client.close()
+            else:
+                clients[node] = client
+    return list(clients.values())
 
 
 async def test_shared_limit_recovers_after_a_worker_is_killed(

@@ -1,5 +1,5 @@
 "use strict";
-// Node's Socket.IO with its defaults, answering the same commands as the Python peers.
+// Runs Socket.IO for Node with its defaults, and serves the commands of the Python peers.
 const http = require("http");
 const readline = require("readline");
 const { Server } = require("socket.io");
@@ -43,11 +43,11 @@ function publish(symbol, data) {
 
 const cpu = () => { const used = process.cpuUsage(); return (used.user + used.system) / 1e6; };
 const now = () => Number(process.hrtime.bigint()) / 1e9;
-const say = (body) => console.log(JSON.stringify(body));
+const reply = (body) => console.log(JSON.stringify(body));
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// As in control.py: a schedule that does not wait, and the moment and symbol in the volume.
+// As in control.py: a schedule that does not wait, and the publish time and symbol in the volume.
 async function pace(rate, seconds, topics, batchMs, noteBytes = 0) {
   const body = noteBytes ? { ...price, note: "x".repeat(noteBytes) } : price;
   const cpuBefore = cpu(), began = now(), ends = began + seconds;
@@ -67,7 +67,7 @@ async function pace(rate, seconds, topics, batchMs, noteBytes = 0) {
 }
 
 server.listen(0, "127.0.0.1", 4096, async () => {
-  say({ port: server.address().port });
+  reply({ port: server.address().port });
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const [command, ...words] = line.split(" ");
     if (command === "publish") {
@@ -76,13 +76,13 @@ server.listen(0, "127.0.0.1", 4096, async () => {
         publish("BTCUSDT", price);
         if (words[1] === "turn") await turn();
       }
-      say({ began, cpu_before: before });
+      reply({ began, cpu_before: before });
     } else if (command === "pace") {
-      say(await pace(...words.map(Number)));
+      reply(await pace(...words.map(Number)));
     } else if (command === "stats") {
       const used = cpu();
       global.gc();
-      say({ rss: process.memoryUsage().rss, cpu: used, cpu_collected: cpu() });
+      reply({ rss: process.memoryUsage().rss, cpu: used, cpu_collected: cpu() });
     }
   }
 });

@@ -21,6 +21,7 @@ from server.brokers.redis.log.writer import LogWriter
 from server.core.counters import Counters
 from server.core.log.entries import Entry, Position, Reset
 from server.ports import Clock, ignore
+from server.tasks import TaskOwner
 
 # An upper bound for expiry times; Redis rejects values that overflow.
 _MAX_TTL_MS = 10 * 365 * 86_400_000
@@ -46,7 +47,15 @@ class RedisConfig:
 class RedisBroker:
     """Implements `Broker`: streams are authoritative, pub/sub only announces new entries."""
 
-    def __init__(self, clock: Clock, counters: Counters, config: RedisConfig) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        counters: Counters,
+        config: RedisConfig,
+        tasks: TaskOwner | None = None,
+    ) -> None:
+        # The other services over Redis start their tasks here too.
+        self.tasks = tasks or TaskOwner(counters)
         node = self.node = secrets.token_hex(6)
         epochs = itertools.count(1)
         keys = Keys(config.prefix)
@@ -72,6 +81,7 @@ class RedisBroker:
 
         self._pipeline = Pipeline(
             client,
+            self.tasks,
             name="floorcast-broker-pipeline",
             timeout_seconds=config.timeout_seconds,
             max_queued=config.max_queued,
@@ -93,6 +103,7 @@ class RedisBroker:
             self._reader,
             keys,
             counters,
+            self.tasks,
             own_channel=keys.node(node),
             timeout_seconds=config.timeout_seconds,
             max_entry_bytes=config.max_entry_bytes,
@@ -122,7 +133,7 @@ class RedisBroker:
     ) -> None:
         try:
             await self._subscriber.start(deliver, on_reset, on_state)
-        except (*CONNECTION_ERRORS, TimeoutError) as error:
+        except CONNECTION_ERRORS as error:
             await self.stop()
             raise BrokerError(_reason(error)) from None
 

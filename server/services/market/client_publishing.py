@@ -45,7 +45,7 @@ class ClientPublishing:
         except ValidationError as error:
             raise invalid_request(error) from None
         topic = Topic.parse(publication.topic)
-        if topic.symbol is not None and not principal.may_use_symbol(topic.symbol):
+        if not _may_publish(principal, topic, publication.user):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
         return await self._publishing.publish(
             publication.topic,
@@ -56,6 +56,13 @@ class ClientPublishing:
             identifier=publication.id,
             publisher=principal.user_id,
         )
+
+
+def _may_publish(principal: Principal, topic: Topic, user: str | None) -> bool:
+    if topic.symbol is not None:
+        return principal.may_use_symbol(topic.symbol)
+    # Without a user the message is malformed, and refused as such.
+    return user is None or principal.may_publish_to(user)
 
 
 def publish_reply(outcomes: list[Outcome]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError, LimitError
 from server.core.log.entries import Position
 from server.services.market.publishing import PublishingService
+from server.tasks import TaskOwner, cancel_and_wait
 
 # The loop serves the clients between two batches of this size.
 _MESSAGES_PER_TURN = 256
@@ -30,8 +31,11 @@ class _QueuedMessage:
 class Publisher:
     """A bounded first-in, first-out queue into the event loop of the server."""
 
-    def __init__(self, publishing: PublishingService, *, max_queued: int = 10_000) -> None:
+    def __init__(
+        self, publishing: PublishingService, tasks: TaskOwner, *, max_queued: int = 10_000
+    ) -> None:
         self._publishing = publishing
+        self._tasks = tasks
         self._max_queued = max_queued
         self._lock = threading.Lock()
         self._queue: deque[_QueuedMessage] = deque()
@@ -45,7 +49,7 @@ class Publisher:
     async def start(self) -> None:
         """Start to accept messages."""
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._publish_all(), name="floorcast-publisher")
+        self._task = self._tasks.keep(self._publish_all, "floorcast-publisher")
 
     async def stop(self) -> None:
         """Stop accepting messages; the futures of queued messages fail with `server.draining`."""
@@ -57,8 +61,7 @@ class Publisher:
             if message.future.set_running_or_notify_cancel():
                 message.future.set_exception(_stopped_error())
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel_and_wait(self._task)
 
     def publish(
         self,
@@ -92,6 +95,8 @@ class Publisher:
         return future
 
     async def _publish_all(self) -> None:
+        # After a restart there may be queued messages.
+        self._wakeup.set()
         while True:
             await self._wakeup.wait()
             self._wakeup.clear()

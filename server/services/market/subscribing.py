@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from client_sdk.contract import (
     INTERVALS_MS,
+    MARKET_NAMESPACE,
     ErrorCode,
+    FeedState,
     Scope,
     SubscriptionStatus,
 )
@@ -15,6 +17,8 @@ from server.core.errors import AccessError, FloorcastError, LimitError, RequestE
 from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscription, Subscriptions
 from server.core.market.topics import Topic, channel_for
+from server.core.wire.packets import event_head
+from server.core.wire.strict_json import dumps
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Link
@@ -61,33 +65,6 @@ class SubscribingService:
         """Register a connection; if `numbered`, its events carry offsets for recovery."""
         self._subscriptions.add_connection(connection_id, principal.org, principal.user_id)
         self._hub.attach(connection_id, link, numbered=numbered)
-
-    def park(self, connection_id: str) -> None:
-        """Keep the subscriptions of a disconnected connection until it resumes."""
-        self._subscriptions.park(connection_id)
-        self._hub.park(connection_id)
-
-    def resume(
-        self,
-        connection_id: str,
-        principal: Principal,
-        link: Link,
-        offset: str | None,
-        first_frames: bytes = b"",
-    ) -> bool:
-        """Resume a parked connection on a new link and send what it missed.
-
-        Returns False, and sends nothing, if missed messages are lost or if the new token no
-        longer allows one of its topics.
-        """
-        for subscription in self._subscriptions.of_connection(connection_id):
-            allowed = principal.allows(Scope.MARKET_READ)
-            if not allowed or not can_read(principal, subscription.topic):
-                return False
-        if not self._hub.resume(connection_id, link, offset, first_frames):
-            return False
-        self._subscriptions.resume(connection_id)
-        return True
 
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection with its subscriptions."""
@@ -180,11 +157,31 @@ class SubscribingService:
             except FloorcastError as error:
                 replies[name] = _error_reply(error)
                 continue
-            channel = self._hub.channel(channel_for(topic, principal.org, principal.user_id))
-            if self._subscriptions.unsubscribe(connection_id, topic) and channel is not None:
-                self._hub.unsubscribe(connection_id, channel)
-                await self._topics.close(channel.name)
+            name = channel_for(topic, principal.org, principal.user_id)
+            if self._unsubscribe(connection_id, topic, name):
+                await self._topics.close(name)
             replies[name] = {"status": SubscriptionStatus.DISCONNECTED.value}
+        return replies
+
+    async def end_forbidden(self, connection_id: str, principal: Principal) -> TopicReplies:
+        """End the subscriptions of a connection that its refreshed token no longer allows.
+
+        Returns a reply with the error for each of them; the client also gets it as `status`.
+        """
+        replies: TopicReplies = {}
+        ended: list[str] = []
+        for subscription in self._subscriptions.of_connection(connection_id):
+            topic = subscription.topic
+            if may_subscribe(principal, topic):
+                continue
+            error = _forbidden(topic)
+            replies[topic.name] = _error_reply(error)
+            self._unsubscribe(connection_id, topic, subscription.channel)
+            self._hub.send_to(connection_id, _error_status(topic, error))
+            ended.append(subscription.channel)
+        # Awaits only once all have ended: no message may come of the others meanwhile.
+        for name in ended:
+            await self._topics.close(name)
         return replies
 
     def subscriptions(self, connection_id: str) -> TopicReplies:
@@ -198,6 +195,13 @@ class SubscribingService:
                     state_of(channel), *interval_and_seq
                 )
         return replies
+
+    def _unsubscribe(self, connection_id: str, topic: Topic, channel_name: str) -> bool:
+        channel = self._hub.channel(channel_name)
+        if not self._subscriptions.unsubscribe(connection_id, topic) or channel is None:
+            return False
+        self._hub.unsubscribe(connection_id, channel)
+        return True
 
     async def _open(self, connection_id: str, topic: Topic, seen: Position | None) -> _OpenTopic:
         """Open a topic, with the entries after `seen`."""
@@ -224,7 +228,7 @@ class SubscribingService:
     ) -> None:
         """Raise if the token does not allow the topic, or if the connection has too many."""
         if not can_read(principal, topic):
-            raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
+            raise _forbidden(topic)
         self._check_connected(connection_id)
         subscriptions = self._subscriptions
         count = subscriptions.count_of(connection_id) + sum(
@@ -248,6 +252,25 @@ class SubscribingService:
 def _granted_interval_ms(interval_ms: int) -> int:
     """The shortest offered interval that is not below the requested one, else the longest."""
     return next((each for each in INTERVALS_MS if each >= interval_ms), INTERVALS_MS[-1])
+
+
+def may_subscribe(principal: Principal, topic: Topic) -> bool:
+    return principal.allows(Scope.MARKET_READ) and can_read(principal, topic)
+
+
+def _forbidden(topic: Topic) -> AccessError:
+    return AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
+
+
+def _error_status(topic: Topic, error: FloorcastError) -> bytes:
+    """A `status` event without its closing bracket: the client's offset may follow."""
+    body: dict[str, object] = {
+        "stream": topic.stream.value,
+        "symbol": topic.symbol,
+        "state": FeedState.ERROR.value,
+        "error": error.body(),
+    }
+    return event_head(MARKET_NAMESPACE, "status", dumps(body))
 
 
 def _error_reply(error: FloorcastError) -> dict[str, object]:

@@ -112,6 +112,15 @@ class LocalPresence:
             self._hub.unsubscribe(connection_id, channel)
             self.idle_channels.add(name)
 
+    def end_forbidden(self, connection_id: str, user_id: str, key: SessionKey, ts_ms: int) -> None:
+        """End a membership that the connection's new token no longer allows; it gets the event."""
+        event = SessionEvent(
+            key, SessionEventKind.REFUSED, 0, ts_ms, user_id, connection_id=connection_id
+        )
+        channel = self._hub.channel(session_channel(*key))
+        self._evict(channel, event, (connection_id,), "forbidden")
+        self._presence.remove(connection_id, key, lost=False)
+
     @contextmanager
     def collect_events(self, connection_id: str, key: SessionKey) -> Iterator[list[SessionEvent]]:
         """Collect a session's events while a connection joins; the join reply may lack them."""

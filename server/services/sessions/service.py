@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from client_sdk.contract import ErrorCode, Scope
 from client_sdk.contract import Position as PositionRequest
 from server.access import Principal
-from server.core.errors import AccessError, FloorcastError, RequestError
+from server.core.errors import AccessError, RequestError
 from server.core.log.entries import Position
 from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.membership import Memberships
@@ -68,42 +68,6 @@ class SessionsService:
         """
         self.local_presence.add_connection(
             connection_id, link, numbered=numbered, initial_session=initial_session
-        )
-
-    def park(self, connection_id: str) -> None:
-        """Park a disconnected connection; its sessions' events are kept for it."""
-        self.local_presence.park(connection_id)
-
-    def is_same_session(
-        self, connection_id: str, principal: Principal, session_id: str | None
-    ) -> bool:
-        """Check that a resuming client names no session, its initial one, or one it was in."""
-        return (
-            session_id is None
-            or session_id == self.local_presence.initial_session(connection_id)
-            or (principal.org, session_id) in self.local_presence.parked_sessions(connection_id)
-        )
-
-    def resume(
-        self,
-        connection_id: str,
-        principal: Principal,
-        link: Link,
-        offset: str | None,
-        first_frames: bytes = b"",
-    ) -> bool:
-        """Resume a parked connection in its sessions and send what it missed.
-
-        Returns False, and sends nothing, if the new token or a session no longer allows it, or if
-        missed events are lost.
-        """
-        try:
-            for _, session_id in self.local_presence.parked_sessions(connection_id):
-                self.authorize(principal, session_id)
-        except FloorcastError:
-            return False
-        return self.local_presence.resume(
-            connection_id, principal.user_id, link, offset, first_frames
         )
 
     def is_member(self, connection_id: str, org: str, session_id: str) -> bool:
@@ -178,17 +142,26 @@ class SessionsService:
 
     async def kick(self, principal: Principal, session_id: str, user_id: str) -> Reply:
         """Remove a user from a session, on every device; needs the `session:moderate` scope."""
-        principal.require(Scope.SESSION_MODERATE)
+        self._authorize_moderation(principal, session_id)
         connections = await self._presence.kick((principal.org, session_id), user_id)
         await self._release_idle()
         return {"ok": True, "connections": connections}
 
     async def close(self, principal: Principal, session_id: str) -> Reply:
         """Close a session for all members; needs the `session:moderate` scope."""
-        principal.require(Scope.SESSION_MODERATE)
+        self._authorize_moderation(principal, session_id)
         connections = await self._presence.close((principal.org, session_id))
         await self._release_idle()
         return {"ok": True, "connections": connections}
+
+    async def end_forbidden(self, connection_id: str, principal: Principal, ts_ms: int) -> None:
+        """End the memberships of a connection that its refreshed token no longer allows."""
+        for key in self.memberships.of_connection(connection_id):
+            try:
+                self.authorize(principal, key[1])
+            except AccessError:
+                self.local_presence.end_forbidden(connection_id, principal.user_id, key, ts_ms)
+        await self._release_idle()
 
     async def participants(self, principal: Principal, session_id: str) -> Reply:
         """The participants of a session; none if the session does not exist."""
@@ -217,6 +190,10 @@ class SessionsService:
             await self._broker.forget(session_channel(*key))
 
     # --- internal
+
+    def _authorize_moderation(self, principal: Principal, session_id: str) -> None:
+        principal.require(Scope.SESSION_MODERATE)
+        self.authorize(principal, session_id)
 
     async def _join(
         self,

@@ -62,3 +62,12 @@ def test_cluster_url_has_only_hosts() -> None:
 def test_error_for_an_invalid_url_omits_the_password(url: str, reason: str) -> None:
     with pytest.raises(AddressError, match=reason):
         Address.parse(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://ann:s3cret@h", "redis://h?password=s3cret", "redis+cluster://ann:s3cret@h"]
+)
+def test_repr_hides_the_account(url: str) -> None:
+    shown = repr(Address.parse(url))
+    assert "s3cret" not in shown
+    assert "ann" not in shown

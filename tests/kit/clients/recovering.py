@@ -96,7 +96,7 @@ class RecoveringClient:
         """Abort the connection, and wait until the server has removed the client."""
         [client, self.client] = [self.wire, None]
         client.cut()
-        peers = self.node.server.context
+        peers = self.node.server.clients.context
         await until(lambda: peers.find_client(self.sid) is None)
 
     def _record(self, text: str) -> Event:
@@ -122,7 +122,7 @@ async def publish_trades(node: RunningServer, *ids: int, symbol: str = "A") -> N
     """Publish one trade for each id."""
     for number in ids:
         trade = {"id": number, "price": "1", "qty": "1", "side": "buy", "ts": 1}
-        await node.server.publishing.publish(f"TRADES:{symbol}", {"trades": [trade]})
+        await node.server.market.publishing.publish(f"TRADES:{symbol}", {"trades": [trade]})
 
 
 def trade_ids(events: list[Event]) -> list[int]:

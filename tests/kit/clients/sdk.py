@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from client_sdk import BackoffConfig, Client, ClientConfig, ClientState, ServerUnavailable
 from client_sdk.connection.tokens import TokenSource
-from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS, until
 from tests.kit.server.in_process import RunningServer
 
 FAST_BACKOFF = BackoffConfig(least_seconds=0.001, first_seconds=0.002, most_seconds=0.01)
@@ -30,19 +30,12 @@ def client_of(node: RunningServer, token: TokenSource = None, **changes: Any) ->
     return Client(node.url, node.token() if token is None else token, config=config(**changes))
 
 
-async def wait_until(condition: Callable[[], object]) -> None:
-    """Wait until the condition is true; fails the test on a timeout."""
-    async with asyncio.timeout(MAX_WAIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 async def start_error(client: Client) -> ServerUnavailable:
     """The error of a start that times out, right after its first failed attempt."""
     loop = asyncio.get_running_loop()
     now = loop.time
     starting = asyncio.ensure_future(client.start())
-    await wait_until(lambda: client.state is ClientState.OFFLINE)
+    await until(lambda: client.state is ClientState.OFFLINE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "time", lambda: now() + MAX_WAIT_SECONDS)
         with pytest.raises(ServerUnavailable) as caught:

@@ -98,7 +98,7 @@ _ENGINE = (
     _packet("open", '0{"sid":"mine"}'),
     _packet("ping", "2"),
     _packet("probe outside an upgrade", "2probe"),
-    _packet("pong that nobody asked for", "3"),
+    _packet("unsolicited pong", "3"),
     _packet("pong with data", "3probe"),
     _packet("upgrade outside an upgrade", "5"),
     _packet("noop", "6"),

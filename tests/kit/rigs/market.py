@@ -11,10 +11,12 @@ from server.core.market.subscriptions import Subscriptions
 from server.delivery import DeliveryConfig, Freshness, FreshnessConfig, Hub
 from server.services import (
     ClientPublishing,
+    MarketRecovery,
     NodeSubscriptions,
     NodeSubscriptionsConfig,
     PublishingConfig,
     PublishingService,
+    ResumingClient,
     SubscribingConfig,
     SubscribingService,
     TopicSubscriptions,
@@ -67,12 +69,9 @@ class MarketRig:
             NodeSubscriptionsConfig(), self.broker, self.hub, self.clock
         )
         config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
-        self.service = SubscribingService(
-            config,
-            TopicSubscriptions(config, self.node_subscriptions, self.freshness),
-            self.subscriptions,
-            self.hub,
-        )
+        topics = TopicSubscriptions(config, self.node_subscriptions, self.freshness)
+        self.service = SubscribingService(config, topics, self.subscriptions, self.hub)
+        self.recovery = MarketRecovery(config, topics, self.service, self.subscriptions, self.hub)
 
     @staticmethod
     async def create(
@@ -98,6 +97,14 @@ class MarketRig:
         link = self.link()
         self.service.add_connection(name, principal or trader(name), link, numbered=numbered)
         return link
+
+    def park(self, name: str) -> None:
+        """Park a client, as after a lost connection."""
+        self.recovery.park(name)
+
+    def resume(self, name: str, link: RecordingLink, offset: str | None) -> bool:
+        """Resume a parked client after `offset`; False if that is not possible."""
+        return self.recovery.resume(name, ResumingClient(trader(name), link, "pid", offset), b"")
 
     async def client(self, name: str, *topics: str, interval_ms: int = 0) -> RecordingLink:
         """Connect a client and subscribe it; its user has the same name."""

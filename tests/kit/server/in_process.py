@@ -37,7 +37,7 @@ class RunningServer:
     @property
     def sessions(self) -> Sessions:
         """The sessions of a server with the memory broker."""
-        presence = self.server.presence
+        presence = self.server.backend.presence
         assert isinstance(presence, MemoryPresence)
         return presence.sessions
 
@@ -50,6 +50,7 @@ class RunningServer:
         org: str = "default",
         symbols: list[str] | None = None,
         sessions: list[str] | None = None,
+        users: list[str] | None = None,
         audience: str = "floorcast",
         secret: str = SECRET,
     ) -> str:
@@ -64,6 +65,7 @@ class RunningServer:
             audience=audience,
             symbols=symbols,
             sessions=sessions,
+            users=users,
         )
 
     def pass_time(self, seconds: float) -> None:
@@ -76,17 +78,18 @@ class RunningServer:
         server = self.server
         return {
             "sockets": server.sockets.connection_count,
-            "registry": len(server.registry),
-            "clients": len(server.context.clients()),
-            "slots": server.connection_limits.open_count,
-            "counted": server.connection_limits.tracked_count(),
-            "subscriptions": len(server.subscriptions),
-            "channels": server.hub.topic_count,
-            "memberships": len(server.sessions.memberships),
-            "links": server.hub.link_count,
-            "tickets": len(server.market_tickets) + len(server.session_tickets),
-            "senders": server.context.event_limits.tracked_count(),
-            "watched": server.sockets.eio.watched_count + server.context.watched_token_count,
+            "registry": len(server.clients.registry),
+            "clients": len(server.clients.context.clients()),
+            "slots": server.clients.limits.open_count,
+            "counted": server.clients.limits.tracked_count(),
+            "subscriptions": len(server.market.subscriptions),
+            "channels": server.delivery.hub.topic_count,
+            "memberships": len(server.sessions.service.memberships),
+            "links": server.delivery.hub.link_count,
+            "tickets": len(server.market.tickets) + len(server.sessions.tickets),
+            "senders": server.clients.context.event_limits.tracked_count(),
+            "watched": server.sockets.eio.watched_count
+            + server.clients.context.watched_token_count,
         }
 
     async def until_polled(self) -> None:

@@ -23,13 +23,13 @@ class Node(RunningServer):
 
     @property
     def broker(self) -> RedisBroker:
-        broker = self.server.broker
+        broker = self.server.backend.broker
         assert isinstance(broker, RedisBroker)
         return broker
 
     @property
     def presence(self) -> RedisPresence:
-        presence = self.server.presence
+        presence = self.server.backend.presence
         assert isinstance(presence, RedisPresence)
         return presence
 
@@ -44,7 +44,7 @@ class Node(RunningServer):
 
     async def until_caught_up(self) -> None:
         """Wait until the node has every published entry of its channels."""
-        for channel in self.server.hub.channels():
+        for channel in self.server.delivery.hub.channels():
             await self.broker.since(channel.name, channel.state.position)
 
     def recovery_count(self, name: str) -> int:
@@ -77,5 +77,5 @@ async def pass_time(seconds: float, *nodes: Node) -> None:
         seconds -= 1.0
         for node in nodes:
             node.server.tick()
-            await node.server.sessions.sweep()
+            await node.server.sessions.service.sweep()
             await until(lambda node=node: node.presence.is_idle)

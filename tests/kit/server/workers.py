@@ -18,6 +18,8 @@ from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.demo import environ_without_settings
 from tests.kit.server.in_process import ALL_SCOPES, SECRET
 
+ROOT = Path(__file__).parent.parent.parent.parent
+
 
 @dataclass(slots=True)
 class Workers:
@@ -56,26 +58,35 @@ class Workers:
 
 
 @contextlib.contextmanager
-def workers(count: int, *flags: str, environ: Mapping[str, str] | None = None) -> Iterator[Workers]:
-    """Run `count` workers on a free port until the block ends.
+def workers(
+    count: int,
+    *flags: str,
+    environ: Mapping[str, str] | None = None,
+    checkout: Path | None = None,
+    folder: Path | None = None,
+) -> Iterator[Workers]:
+    """Run `count` workers on a free port until the block ends, from this or another checkout.
 
-    Without a `BROKER__URL` in the environment each worker has its own market.
+    `folder` is the working directory, the checkout if None. Without a `BROKER__URL` in the
+    environment each worker has its own market.
     """
     shared = environ is not None and "FLOORCAST_BROKER__URL" in environ
     process = subprocess.Popen(
         [
-            *(
-                sys.executable,
-                "-m",
-                "server.cli" if shared else "tests.kit.server.unshared",
-                "serve",
-            ),
-            *("--port", "0", "--workers", str(count), *flags),
+            *(sys.executable, "-P", "-m"),
+            "server.cli" if shared else "tests.kit.server.unshared",
+            *("serve", "--port", "0", "--workers", str(count), *flags),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**environ_without_settings(), "FLOORCAST_AUTH__SECRET": SECRET, **(environ or {})},
+        cwd=folder or checkout or ROOT,
+        env={
+            **environ_without_settings(),
+            "FLOORCAST_AUTH__SECRET": SECRET,
+            "PYTHONPATH": str(checkout or ROOT),
+            **(environ or {}),
+        },
     )
     assert process.stdout is not None
     assert process.stderr is not None

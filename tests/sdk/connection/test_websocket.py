@@ -23,8 +23,8 @@ from client_sdk import (
     TopicError,
     TradesMessage,
 )
-from tests.kit.clients.sdk import config, no_leftover_tasks, start_error, wait_until
-from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.clients.sdk import config, no_leftover_tasks, start_error
+from tests.kit.patience import MAX_WAIT_SECONDS, until
 from tests.kit.server.scripted import ScriptedConnection, ScriptedServer, event, hang_up
 
 
@@ -180,8 +180,8 @@ async def test_client_reconnects_to_a_failing_server(
         no_leftover_tasks(),
         client_at(server, connect_seconds=0.05, answer_seconds=0.05) as client,
     ):
-        await wait_until(lambda: server.connection_count >= 2)
-        await wait_until(lambda: client.state is ClientState.ONLINE)
+        await until(lambda: server.connection_count >= 2)
+        await until(lambda: client.state is ClientState.ONLINE)
 
 
 async def test_http_server_without_websocket_is_unavailable() -> None:
@@ -219,7 +219,7 @@ async def test_final_goodbye_ends_the_client() -> None:
         with pytest.raises(ForbiddenError) as caught:
             await anext(client.market.prices("A"))
         assert caught.value.message == "bye"
-        await wait_until(lambda: client.state is ClientState.CLOSED)
+        await until(lambda: client.state is ClientState.CLOSED)
         assert server.connection_count == 1
         await client.close()
 
@@ -258,7 +258,7 @@ async def test_goodbye_delay_is_respected() -> None:
         await accept_quietly(connection)
 
     async with ScriptedServer(script, again).running() as server, client_at(server):
-        await wait_until(lambda: len(times) == 2)
+        await until(lambda: len(times) == 2)
         assert times[1] - times[0] >= 0.07
 
 
@@ -279,7 +279,7 @@ async def test_reconnect_hint_is_followed_without_leaving_namespaces() -> None:
     # The server chose the moment for this client: the backoff adds no delay.
     slow = BackoffConfig(least_seconds=60.0, first_seconds=60.0, most_seconds=60.0)
     async with server.running(), client_at(server, backoff=slow) as client:
-        await wait_until(lambda: client.stats.reconnects == 1)
+        await until(lambda: client.stats.reconnects == 1)
         assert loop.time() - times[0] >= 0.025
         assert received == []
 
@@ -471,7 +471,7 @@ async def test_postponed_namespace_stays_postponed_after_a_reconnect() -> None:
 
     async with ScriptedServer(script, only_market).running() as server, client_at(server) as client:
         joining = asyncio.ensure_future(client.session.join("s"))
-        await wait_until(lambda: client.stats.reconnects == 1)
+        await until(lambda: client.stats.reconnects == 1)
         stream = client.market.trades("A")
         assert isinstance(await anext(stream), TradesMessage)
         joining.cancel()

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from client_sdk import BookStatus, Client, ClientState, ForbiddenError, LiveBook
-from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks, wait_until
+from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks
+from tests.kit.patience import until
 from tests.kit.server.in_process import RunningServer, running
 
 
 async def publish(node: RunningServer, bids: Any, asks: Any, kind: str = "update") -> None:
     """Publish levels of book A."""
     levels = {"bids": bids, "asks": asks}
-    await node.server.publishing.publish("ORDERBOOK:A", levels, kind=kind)
+    await node.server.market.publishing.publish("ORDERBOOK:A", levels, kind=kind)
 
 
 def numbers(*levels: tuple[str, str]) -> list[tuple[Decimal, Decimal]]:
@@ -41,7 +42,7 @@ async def test_live_book_starts_with_a_snapshot_and_follows_updates() -> None:
             assert (await anext(book)) is book
             assert (await anext(book)).best_bid == Decimal("9.5")
             assert "LIVE" in repr(book)
-        await wait_until(lambda: len(node.server.subscriptions) == 0)
+        await until(lambda: len(node.server.market.subscriptions) == 0)
         assert [each async for each in book] == []
 
 
@@ -49,7 +50,7 @@ async def test_slow_reader_of_a_book_sees_only_the_last_state() -> None:
     async with running() as node, client_of(node) as client, client.market.book("A") as book:
         for quantity in range(1, 31):
             await publish(node, [["1", str(quantity)]], [])
-        await wait_until(lambda: is_at(book, 30))
+        await until(lambda: is_at(book, 30))
         seen = [(await anext(book)).bids]
         assert seen == [numbers(("1", "30"))]
         waiting = asyncio.ensure_future(anext(book))
@@ -62,11 +63,11 @@ async def test_slow_reader_of_a_book_sees_only_the_last_state() -> None:
 async def test_checksum_mismatch_fetches_a_snapshot() -> None:
     async with running() as node, client_of(node) as client, client.market.book("A") as book:
         await publish(node, [["1", "1"]], [["2", "2"]])
-        await wait_until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
+        await until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
         before = book.resyncs
         book._reader.book._bids.update([("1", "7")])
         await publish(node, [], [["3", "3"]])
-        await wait_until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
+        await until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
         assert book.resyncs == before + 1
         assert book.bids == numbers(("1", "1"))
         assert book.asks == numbers(("2", "2"), ("3", "3"))
@@ -75,26 +76,26 @@ async def test_checksum_mismatch_fetches_a_snapshot() -> None:
 async def test_live_book_recovers_from_a_lost_update() -> None:
     async with running() as node, client_of(node) as client, client.market.book("A") as book:
         await publish(node, [["1", "1"]], [])
-        await wait_until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
+        await until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
         book._reader._trackers["ORDERBOOK:A"].seq = 0
         await publish(node, [["1", "2"]], [])
-        await wait_until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
+        await until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
         assert book.bids == numbers(("1", "2"))
 
 
 async def test_live_book_is_offline_and_recovers_after_a_reconnect() -> None:
     async with running() as node, client_of(node) as client, client.market.book("A") as book:
         await publish(node, [["1", "1"]], [])
-        await wait_until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
+        await until(lambda: is_at(book, 1) and book.status is BookStatus.LIVE)
         abort_connections(node)
-        await wait_until(lambda: book.status is BookStatus.OFFLINE)
+        await until(lambda: book.status is BookStatus.OFFLINE)
         assert book.bids == numbers(("1", "1"))
         await publish(node, [["1", "2"], ["0.5", "1"]], [])
-        await wait_until(lambda: is_at(book, 2))
+        await until(lambda: is_at(book, 2))
         assert book.bids == numbers(("1", "2"), ("0.5", "1"))
         abort_connections(node)
-        await wait_until(lambda: client.stats.reconnects == 2)
-        await wait_until(lambda: book.status is BookStatus.LIVE)
+        await until(lambda: client.stats.reconnects == 2)
+        await until(lambda: book.status is BookStatus.LIVE)
 
 
 async def test_book_is_empty_after_a_server_restart() -> None:
@@ -106,12 +107,12 @@ async def test_book_is_empty_after_a_server_restart() -> None:
         book = client.market.book("A")
         await book.ready()
         assert book.bids == numbers(("1", "1"))
-    await wait_until(lambda: client.state is ClientState.OFFLINE)
+    await until(lambda: client.state is ClientState.OFFLINE)
     async with running({"server.port": port}) as node:
-        await wait_until(lambda: book.status is BookStatus.LIVE)
+        await until(lambda: book.status is BookStatus.LIVE)
         assert book.bids == []
         await publish(node, [["7", "1"]], [])
-        await wait_until(lambda: book.best_bid == Decimal(7))
+        await until(lambda: book.best_bid == Decimal(7))
         await book.aclose()
         await client.close()
 
@@ -119,11 +120,11 @@ async def test_book_is_empty_after_a_server_restart() -> None:
 async def test_silent_feed_makes_a_book_stale() -> None:
     async with running() as node, client_of(node) as client, client.market.book("A") as book:
         await publish(node, [["1", "1"]], [])
-        await wait_until(lambda: book.status is BookStatus.LIVE and is_at(book, 1))
+        await until(lambda: book.status is BookStatus.LIVE and is_at(book, 1))
         node.pass_time(11)
-        await wait_until(lambda: book.status is BookStatus.STALE)
+        await until(lambda: book.status is BookStatus.STALE)
         await publish(node, [["1", "2"]], [])
-        await wait_until(lambda: book.status is BookStatus.LIVE)
+        await until(lambda: book.status is BookStatus.LIVE)
 
 
 async def test_wrong_snapshot_is_requested_again_after_a_pause(
@@ -140,11 +141,11 @@ async def test_wrong_snapshot_is_requested_again_after_a_pause(
 
         monkeypatch.setattr("client_sdk.market.book.Book.checksum", checksum)
         book = client.market.book("A")
-        await wait_until(lambda: book.resyncs == 3)
+        await until(lambda: book.resyncs == 3)
         assert book.status is BookStatus.SYNCING
         mismatches.clear()
         mismatches.append(False)
-        await wait_until(lambda: book.status is BookStatus.LIVE)
+        await until(lambda: book.status is BookStatus.LIVE)
         assert book.bids == numbers(("1", "1"))
 
 
@@ -153,7 +154,7 @@ async def test_wrong_snapshot_among_updates_keeps_the_connection(
 ) -> None:
     async with running() as node, client_of(node) as client, client.market.book("A") as book:
         await publish(node, [["1", "1"]], [])
-        await wait_until(lambda: is_at(book, 1))
+        await until(lambda: is_at(book, 1))
         real_checksum = type(book._reader.book).checksum
         mismatches = [1]
 
@@ -163,7 +164,7 @@ async def test_wrong_snapshot_among_updates_keeps_the_connection(
         monkeypatch.setattr("client_sdk.market.book.Book.checksum", checksum)
         before = book.resyncs
         await publish(node, [["2", "1"]], [], kind="snapshot")
-        await wait_until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
+        await until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
         assert book.bids == numbers(("2", "1"))
         assert (book.resyncs, client.stats.reconnects) == (before + 1, 0)
 
@@ -185,4 +186,4 @@ async def test_dropped_book_ends_its_subscription() -> None:
             await book.ready()
 
         await open_and_drop(client)
-        await wait_until(lambda: len(node.server.subscriptions) == 0)
+        await until(lambda: len(node.server.market.subscriptions) == 0)

@@ -27,21 +27,20 @@ from tests.kit.clients.sdk import (
     client_tasks,
     config,
     no_leftover_tasks,
-    wait_until,
 )
-from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS, until
 from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
 async def trade(node: RunningServer, number: int, symbol: str = "A") -> None:
     """Publish one trade with its number as id."""
     body = {"id": number, "price": "1", "qty": "1", "side": "buy", "ts": 1}
-    await node.server.publishing.publish(f"TRADES:{symbol}", {"trades": [body]})
+    await node.server.market.publishing.publish(f"TRADES:{symbol}", {"trades": [body]})
 
 
 async def price(node: RunningServer, last: object, symbol: str = "A") -> None:
     """Publish a price."""
-    await node.server.publishing.publish(f"PRICE:{symbol}", {**PRICE, "last": str(last)})
+    await node.server.market.publishing.publish(f"PRICE:{symbol}", {**PRICE, "last": str(last)})
 
 
 def number(item: TradesMessage | Gap) -> object:
@@ -99,7 +98,7 @@ async def test_slow_reader_of_prices_gets_the_latest_of_each_symbol() -> None:
         for each in range(50):
             await price(node, each, "A")
             await price(node, -each, "B")
-        await wait_until(lambda: client.stats.received == 100)
+        await until(lambda: client.stats.received == 100)
         received = [await anext(prices), await anext(prices)]
         assert [(each.symbol, each.data.last) for each in received] == [("A", "49"), ("B", "-49")]
         assert client.stats.merged == 98
@@ -113,7 +112,7 @@ async def test_slow_reader_of_trades_catches_up_from_the_history() -> None:
     ):
         for each in range(1, 51):
             await trade(node, each)
-        await wait_until(lambda: client.stats.received == 50)
+        await until(lambda: client.stats.received == 50)
         assert await numbers(trades, 50) == list(range(1, 51))
         assert client.stats.gaps == 0
 
@@ -127,7 +126,7 @@ async def test_slow_reader_of_trades_gets_a_gap_for_lost_history() -> None:
     ):
         for each in range(1, 31):
             await trade(node, each)
-        await wait_until(lambda: client.stats.received == 30)
+        await until(lambda: client.stats.received == 30)
         assert await numbers(trades, 2) == [1, 2]
         gap = await anext(trades)
         assert isinstance(gap, Gap)
@@ -146,8 +145,8 @@ async def test_slow_reader_of_a_raw_book_gets_a_new_snapshot() -> None:
     ):
         for each in range(1, 21):
             levels = {"bids": [[str(each), "1"]], "asks": []}
-            await node.server.publishing.publish("ORDERBOOK:A", levels)
-        await wait_until(lambda: client.stats.received == 20)
+            await node.server.market.publishing.publish("ORDERBOOK:A", levels)
+        await until(lambda: client.stats.received == 20)
         items = [await anext(books) for _ in range(3)]
         messages = [each for each in items if isinstance(each, BookMessage)]
         assert [(each.type, each.seq) for each in messages] == [
@@ -167,13 +166,13 @@ async def test_messages_missed_during_a_disconnect_are_fetched() -> None:
     ):
         await trade(node, 1)
         await price(node, 1)
-        await wait_until(lambda: client.stats.received == 2)
+        await until(lambda: client.stats.received == 2)
         abort_connections(node)
         for each in (2, 3):
             await trade(node, each)
             await trade(node, each, "B")
         await price(node, 2)
-        await wait_until(lambda: client.stats.reconnects == 1)
+        await until(lambda: client.stats.reconnects == 1)
         await trade(node, 4)
         received: dict[str, list[object]] = {"TRADES:A": [], "TRADES:B": [], "PRICE:A": []}
         async with asyncio.timeout(MAX_WAIT_SECONDS):
@@ -199,7 +198,7 @@ async def test_server_restart_is_a_gap_in_complete_streams_only() -> None:
         trades, prices = client.market.trades("A"), client.market.prices("A")
         assert await numbers(trades, 1) == [1]
         assert (await anext(prices)).data.last == "1"
-    await wait_until(lambda: client.state is ClientState.OFFLINE)
+    await until(lambda: client.state is ClientState.OFFLINE)
     async with running({"server.port": port}) as node, no_leftover_tasks():
         await trade(node, 7)
         await price(node, 7)
@@ -224,12 +223,12 @@ async def test_last_reader_ends_the_shared_subscription() -> None:
         assert (await anext(second)).data.last == "1"
         await price(node, 2)
         assert (await anext(first)).data.last == (await anext(second)).data.last == "2"
-        assert len(node.server.subscriptions) == 2
+        assert len(node.server.market.subscriptions) == 2
         first.close()
         await price(node, 3)
         assert (await anext(second)).data.last == "3"
         second.close()
-        await wait_until(lambda: len(node.server.subscriptions) == 0)
+        await until(lambda: len(node.server.market.subscriptions) == 0)
         # A new reader subscribes again.
         async with client.market.prices("A") as third:
             assert (await anext(third)).data.last == "3"
@@ -241,15 +240,15 @@ async def test_leaving_a_loop_ends_its_subscription() -> None:
         async for _ in client.market.prices("A"):
             break
         gc.collect()
-        await wait_until(lambda: len(node.server.subscriptions) == 0)
+        await until(lambda: len(node.server.market.subscriptions) == 0)
 
 
 async def test_shortest_interval_of_all_readers_is_requested() -> None:
     async with running() as node, client_of(node) as client:
 
         def intervals_ms() -> list[int]:
-            [joined] = node.server.context.clients()
-            [found] = node.server.subscriptions.of_connection(joined.connection_id)
+            [joined] = node.server.clients.context.clients()
+            [found] = node.server.market.subscriptions.of_connection(joined.connection_id)
             return list(found.connections.values())
 
         async with client.market.prices("A", interval_ms=1000):
@@ -288,6 +287,22 @@ async def test_token_without_the_read_scope_is_refused() -> None:
             assert caught.value.code == "auth.forbidden"
 
 
+async def test_narrower_token_ends_a_stream_with_an_error() -> None:
+    async with running() as node:
+        tokens = [node.token(ttl_seconds=60)]
+        async with client_of(node, lambda: tokens[-1]) as client:
+            lost, kept = client.market.prices("A"), client.market.prices("B")
+            for symbol in ("A", "B"):
+                await node.server.market.publishing.publish(f"PRICE:{symbol}", PRICE)
+            await anext(lost), await anext(kept)
+            tokens.append(node.token(symbols=["B"]))
+            node.pass_time(31)
+            with pytest.raises(ForbiddenError, match="the token does not allow PRICE:A"):
+                await anext(lost)
+            await node.server.market.publishing.publish("PRICE:B", PRICE)
+            await anext(kept)
+
+
 async def test_too_many_topics_raise_limit_exceeded() -> None:
     async with running({"limits.topics_per_connection": 2}) as node, client_of(node) as client:
         with pytest.raises(LimitExceeded) as caught:
@@ -298,7 +313,7 @@ async def test_too_many_topics_raise_limit_exceeded() -> None:
 async def test_many_topics_are_split_over_several_requests() -> None:
     symbols = [f"S{each}" for each in range(150)]
     async with running() as node, client_of(node) as client, client.market.prices(*symbols):
-        assert len(node.server.subscriptions) == 150
+        assert len(node.server.market.subscriptions) == 150
 
 
 async def test_invalid_topic_or_interval_does_not_affect_other_readers() -> None:
@@ -316,7 +331,7 @@ async def test_invalid_topic_or_interval_does_not_affect_other_readers() -> None
 async def test_closing_many_streams_at_once_does_not_block_others() -> None:
     async with running() as node, client_of(node) as client:
         abort_connections(node)
-        await wait_until(lambda: client.state is ClientState.OFFLINE)
+        await until(lambda: client.state is ClientState.OFFLINE)
         for each in range(1001):
             client.market.prices(f"S{each}").close()
         async with client.market.trades("A"):
@@ -341,7 +356,7 @@ async def test_rate_limited_subscribe_is_retried() -> None:
         for stream in streams:
             await stream.ready()
         passing.cancel()
-        assert len(node.server.subscriptions) == 3
+        assert len(node.server.market.subscriptions) == 3
 
 
 async def test_heartbeat_triggers_a_fetch_of_lost_messages() -> None:
@@ -379,17 +394,17 @@ async def test_silent_feed_changes_the_status() -> None:
             await anext(prices)
             assert client.market.status("PRICE:A") is FeedState.LIVE
             node.pass_time(11)
-            await wait_until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
+            await until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
             await price(node, 2)
-            await wait_until(lambda: client.market.status("PRICE:A") is FeedState.LIVE)
+            await until(lambda: client.market.status("PRICE:A") is FeedState.LIVE)
             assert [each.state for each in changes] == [FeedState.STALE, FeedState.LIVE]
             assert ignored == []
             client.market.on_status(lambda status: 1 / 0)  # type: ignore[arg-type]
             node.pass_time(11)
-            await wait_until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
+            await until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
             abort_connections(node)
-            await wait_until(lambda: client.market.status("PRICE:A") is None)
-            await wait_until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
+            await until(lambda: client.market.status("PRICE:A") is None)
+            await until(lambda: client.market.status("PRICE:A") is FeedState.STALE)
 
 
 async def test_plain_and_async_callbacks_get_items_in_order(
@@ -407,22 +422,22 @@ async def test_plain_and_async_callbacks_get_items_in_order(
 
         first = client.market.on("TRADES:A", lambda item: plain.append(number(item)))
         client.market.on("TRADES:A", take)
-        await wait_until(lambda: len(node.server.subscriptions) == 1)
+        await until(lambda: len(node.server.market.subscriptions) == 1)
         for each in range(1, 4):
             await trade(node, each)
-        await wait_until(lambda: len(plain) == len(slow) == 3)
+        await until(lambda: len(plain) == len(slow) == 3)
         assert plain == slow == [1, 2, 3]
         assert "a callback failed" in caplog.text
         first.close()
         await trade(node, 4)
-        await wait_until(lambda: len(slow) == 4)
+        await until(lambda: len(slow) == 4)
         assert plain == [1, 2, 3]
 
 
 async def test_callback_of_a_refused_topic_has_its_error(caplog: pytest.LogCaptureFixture) -> None:
     async with running() as node, client_of(node, node.token(symbols=["A"])) as client:
         callback = client.market.on("TRADES:B", lambda item: None)
-        await wait_until(lambda: callback.error is not None)
+        await until(lambda: callback.error is not None)
         assert isinstance(callback.error, ForbiddenError)
 
 
@@ -435,10 +450,10 @@ async def test_callback_can_close_the_client() -> None:
             await client.close()
 
         client.market.on("TRADES:A", stop)
-        await wait_until(lambda: len(node.server.subscriptions) == 1)
+        await until(lambda: len(node.server.market.subscriptions) == 1)
         await trade(node, 1)
-        await wait_until(lambda: client.state is ClientState.CLOSED)
-        await wait_until(lambda: not client_tasks())
+        await until(lambda: client.state is ClientState.CLOSED)
+        await until(lambda: not client_tasks())
         await node.until_empty()
 
 
@@ -466,4 +481,4 @@ async def test_client_without_a_token_reads_an_open_market() -> None:
 async def test_callback_closed_at_once_is_forgotten() -> None:
     async with running() as node, client_of(node) as client:
         client.market.on("TRADES:A", lambda item: None).close()
-        await wait_until(lambda: not client.market._callbacks._running)
+        await until(lambda: not client.market._callbacks._running)

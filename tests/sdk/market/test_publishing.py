@@ -19,7 +19,8 @@ from client_sdk import (
     TopicError,
 )
 from client_sdk.contract import Scope
-from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks, wait_until
+from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks
+from tests.kit.patience import until
 from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
@@ -104,7 +105,7 @@ async def test_batch_with_a_lost_reply_is_published_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running() as node, client_of(node) as client:
-        publish = node.server.broker.publish
+        publish = node.server.backend.broker.publish
         seen = []
 
         async def publish_and_cut(*arguments: Any, **named: Any) -> Any:
@@ -114,7 +115,7 @@ async def test_batch_with_a_lost_reply_is_published_once(
                 abort_connections(node)
             return receipt
 
-        monkeypatch.setattr(node.server.broker, "publish", publish_and_cut)
+        monkeypatch.setattr(node.server.backend.broker, "publish", publish_and_cut)
         positions = await asyncio.gather(
             *(client.market.publish("TRADES:A", {"trades": []}) for _ in range(5))
         )
@@ -156,7 +157,7 @@ async def test_offline_publishing_is_bounded_in_number_and_time() -> None:
     async with running() as node:
         client = client_of(node, send_seconds=0.05, pending_messages=1)
         await client.start()
-    await wait_until(lambda: client.state is ClientState.OFFLINE)
+    await until(lambda: client.state is ClientState.OFFLINE)
     waiting = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
     await asyncio.sleep(0)
     with pytest.raises(BufferFull):
@@ -174,14 +175,14 @@ async def test_offline_publishing_is_bounded_in_number_and_time() -> None:
 async def test_offline_publish_succeeds_after_a_reconnect() -> None:
     async with running() as node, client_of(node) as client:
         abort_connections(node)
-        await wait_until(lambda: client.state is not ClientState.ONLINE)
+        await until(lambda: client.state is not ClientState.ONLINE)
         assert (await client.market.publish("PRICE:A", PRICE)).seq == 1
 
 
 async def test_cancelled_publish_is_not_sent() -> None:
     async with running() as node, client_of(node) as client:
         abort_connections(node)
-        await wait_until(lambda: client.state is not ClientState.ONLINE)
+        await until(lambda: client.state is not ClientState.ONLINE)
         cancelled = asyncio.create_task(client.market.publish("PRICE:A", PRICE))
         await asyncio.sleep(0)
         cancelled.cancel()

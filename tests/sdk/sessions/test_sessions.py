@@ -23,8 +23,8 @@ from client_sdk import (
     UserJoined,
 )
 from client_sdk.contract import Scope
-from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks, wait_until
-from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks
+from tests.kit.patience import MAX_WAIT_SECONDS, until
 from tests.kit.server.in_process import RunningServer, running
 
 MODERATOR = (Scope.SESSION_JOIN, Scope.SESSION_MODERATE)
@@ -97,7 +97,7 @@ async def test_event_stream_yields_joins_leaves_and_signals() -> None:
         assert kinds == ["UserJoined", "SessionSignal", "UserLeft"]
         assert isinstance(received[0], UserJoined)
         assert received[0].participant_count == 2
-        await wait_until(lambda: len(called) == 3)
+        await until(lambda: len(called) == 3)
         callback.close()
         await events.aclose()
         assert [each async for each in events] == []
@@ -123,7 +123,7 @@ async def test_cancelled_join_leaves_the_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running() as node, client_of(node) as client, client.session.join("other"):
-        sessions, going, joined = node.server.sessions, asyncio.Event(), asyncio.Event()
+        sessions, going, joined = node.server.sessions.service, asyncio.Event(), asyncio.Event()
         join = sessions.join
 
         async def slowly(*args: Any, **options: Any) -> Any:
@@ -138,7 +138,7 @@ async def test_cancelled_join_leaves_the_session(
         await going.wait()
         joining.cancel()
         await joined.wait()
-        await wait_until(lambda: len(sessions.memberships) == 1)
+        await until(lambda: len(sessions.memberships) == 1)
         # It can be joined again.
         async with client.session.join("s") as session:
             assert (await session.participants()).participant_count == 1
@@ -154,7 +154,7 @@ async def test_message_callback_gets_messages() -> None:
         called: list[SessionMessage | Gap] = []
         session.on_message(called.append)
         await session.send({"n": 1})
-        await wait_until(lambda: len(called) == 1)
+        await until(lambda: len(called) == 1)
 
 
 async def test_disconnects_neither_lose_nor_duplicate_messages() -> None:
@@ -178,7 +178,7 @@ async def test_send_with_a_lost_reply_is_stored_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running() as node, client_of(node) as client, client.session.join("s") as session:
-        publish = node.server.broker.publish
+        publish = node.server.backend.broker.publish
         cuts: list[Any] = []
 
         async def publish_and_cut(*arguments: Any, **named: Any) -> Any:
@@ -188,7 +188,7 @@ async def test_send_with_a_lost_reply_is_stored_once(
                 abort_connections(node)
             return receipt
 
-        monkeypatch.setattr(node.server.broker, "publish", publish_and_cut)
+        monkeypatch.setattr(node.server.backend.broker, "publish", publish_and_cut)
         sent = await session.send({"n": 1})
         assert sent.position == Position(epoch=cuts[0].position.epoch, seq=1)
         assert client.stats.reconnects == 1
@@ -206,7 +206,7 @@ async def test_same_id_is_stored_once() -> None:
 async def test_offline_sends_go_out_later_in_order() -> None:
     async with running() as node, client_of(node) as client, client.session.join("s") as session:
         abort_connections(node)
-        await wait_until(lambda: not session.gate.is_open)
+        await until(lambda: not session.gate.is_open)
         sent = await asyncio.gather(*(session.send({"n": number}) for number in range(10)))
         assert [each.position.seq for each in sent] == list(range(1, 11))
         assert await read_numbers(session.messages(), 10) == list(range(10))
@@ -217,7 +217,7 @@ async def test_sends_without_a_server_time_out_and_are_bounded() -> None:
         client = client_of(node, send_seconds=0.05, pending_messages=2)
         await client.start()
         session = await client.session.join("s")
-    await wait_until(lambda: client.state is ClientState.OFFLINE)
+    await until(lambda: client.state is ClientState.OFFLINE)
     sends = [asyncio.create_task(session.send({"n": number})) for number in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(BufferFull) as full:
@@ -338,13 +338,13 @@ async def test_session_joined_twice_is_left_with_the_last_use() -> None:
             await first.send({"n": 1})
         with pytest.raises(SessionError):
             await first.send({"n": 2})
-        assert len(node.server.sessions.memberships) == 0
+        assert len(node.server.sessions.service.memberships) == 0
         await first.leave()
 
 
 async def notify(node: RunningServer, *, critical: bool, identifier: str) -> int | None:
     """Notify ann; returns the number of devices reached."""
-    outcome = await node.server.notifications.notify(
+    outcome = await node.server.sessions.notifications.notify(
         "default", "ann", "margin.call", {"by": 5}, critical=critical, identifier=identifier
     )
     return outcome.reached
@@ -362,16 +362,16 @@ async def test_critical_notification_is_sent_until_acknowledged() -> None:
         end = client.session.on_notification(take)
         session = await client.session.join("s")
         assert await notify(node, critical=True, identifier="n1") == 1
-        await wait_until(lambda: read == ["n1"])
+        await until(lambda: read == ["n1"])
         abort_connections(node)
-        await wait_until(lambda: read == ["n1", "n1"])
-        store = node.server.notifications.store
-        await wait_until(lambda: not store.pending("default", "ann"))
+        await until(lambda: read == ["n1", "n1"])
+        store = node.server.sessions.notifications.store
+        await until(lambda: not store.pending("default", "ann"))
         abort_connections(node)
-        await wait_until(lambda: not session.gate.is_open)
-        await wait_until(lambda: session.gate.is_open)
+        await until(lambda: not session.gate.is_open)
+        await until(lambda: session.gate.is_open)
         assert await notify(node, critical=False, identifier="n2") == 1
-        await wait_until(lambda: read == ["n1", "n1", "n2"])
+        await until(lambda: read == ["n1", "n1", "n2"])
         end()
         end()
         await notify(node, critical=False, identifier="n3")
@@ -385,7 +385,7 @@ async def test_lost_session_message_is_fetched() -> None:
         stream = session.messages()
         for number in range(3):
             await session.send({"n": number})
-        await wait_until(lambda: client.stats.received == 3)
+        await until(lambda: client.stats.received == 3)
         # Pretend that the last two did not arrive.
         stream._reader._trackers["s"].seq = 1
         await session.send({"n": 3})
@@ -428,3 +428,15 @@ async def test_cancelled_join_leaves_no_task() -> None:
         await asyncio.wait([joining])
         await client.close()
         assert not {each for each in asyncio.all_tasks() if "session" in each.get_name()}
+
+
+async def test_narrower_token_ends_a_session_with_an_error() -> None:
+    async with running() as node:
+        tokens = [node.token(ttl_seconds=60)]
+        async with client_of(node, lambda: tokens[-1]) as client:
+            session = await client.session.join("s")
+            stream = session.messages()
+            tokens.append(node.token(sessions=["team:*"]))
+            node.pass_time(31)
+            with pytest.raises(ForbiddenError, match="the token no longer allows the session"):
+                await anext(stream)

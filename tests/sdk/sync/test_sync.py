@@ -56,7 +56,7 @@ class ServerThread:
         return SyncClient(self.running.url, self.running.token(user))
 
     def publish(self, topic: str, data: Mapping[str, object]) -> None:
-        self.portal.call(self.running.server.publishing.publish(topic, data))
+        self.portal.call(self.running.server.market.publishing.publish(topic, data))
 
     def until_empty(self) -> None:
         self.portal.call(self.running.until_empty())
@@ -210,7 +210,7 @@ def test_notification_callback_runs_until_removed(node: ServerThread) -> None:
     received: list[str] = []
     with node.client() as client, client.session.join("room"):
         end = client.session.on_notification(lambda notice: received.append(notice.event))
-        notify = node.running.server.notifications.notify
+        notify = node.running.server.sessions.notifications.notify
         node.portal.call(notify("default", "ann", "paid", {}))
         wait_until(lambda: received == ["paid"])
         end()

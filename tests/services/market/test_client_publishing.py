@@ -1,5 +1,6 @@
 """Publishing by clients: validation, idempotency, and isolation of orgs and users."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,6 +78,24 @@ async def test_publishing_needs_the_scope_and_the_symbol() -> None:
     reply = await submit(market, price("ETH"), price("BTCUSDT"), principal=narrow)
     assert [each.get("seq") for each in reply["positions"]] == [None, 1]
     assert reply["error"]["code"] == "auth.forbidden"
+
+
+async def test_publisher_narrowed_to_symbols_has_no_private_topics_of_others() -> None:
+    market = await MarketRig.create()
+    scopes = frozenset({Scope.MARKET_PUBLISH.value})
+    feed = Principal("feed", "default", scopes, 1e12, symbols=("BTC*",))
+    desk = replace(feed, users=("desk-*",))
+
+    async def code_for(user: str, principal: Principal) -> object:
+        message = {"topic": "ORDER_UPDATES", "data": {}, "user": user}
+        reply = await submit(market, message, principal=principal)
+        return "ok" if reply["ok"] else reply["error"]["code"]
+
+    assert await code_for("ann", feed) == "auth.forbidden"
+    assert await code_for("feed", feed) == "ok"
+    assert await code_for("desk-7", desk) == "ok"
+    assert await code_for("ann", desk) == "auth.forbidden"
+    assert await code_for("ann", trader("feed")) == "ok"
 
 
 async def test_repeated_id_is_one_message_or_a_conflict() -> None:

@@ -5,15 +5,17 @@ from concurrent.futures import Future
 
 import pytest
 
+from server.core.counters import Counters
 from server.core.errors import FloorcastError, LimitError
 from server.core.log.entries import Position
 from server.services import FeedPublisher, Publisher
+from server.tasks import TaskOwner
 from tests.kit.rigs.market import PRICE, MarketRig, trader
 
 
 async def started(max_queued: int = 10_000) -> tuple[MarketRig, Publisher]:
     market = await MarketRig.create()
-    publisher = Publisher(market.publishing, max_queued=max_queued)
+    publisher = Publisher(market.publishing, TaskOwner(Counters()), max_queued=max_queued)
     await publisher.start()
     return market, publisher
 

@@ -9,11 +9,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from server.access import Principal
-from server.brokers import MemoryPresence
+from server.brokers import MemoryNoticeStore, MemoryPresence
+from server.core.connections import ConnectionManager
 from server.core.recovery.tickets import ResumeTickets
+from server.core.sessions.notices import Notices
 from server.core.sessions.records import SessionRules
 from server.delivery import DeliveryConfig
-from server.services import SessionMessages, SessionsConfig, SessionsService
+from server.services import (
+    Notifications,
+    ResumingClient,
+    SessionMessages,
+    SessionRecovery,
+    SessionsConfig,
+    SessionsService,
+)
 from tests.kit.network.links import RecordingLink
 from tests.kit.rigs.market import MarketRig
 
@@ -86,6 +95,16 @@ class RecoveryMachine(RuleBasedStateMachine):
             self.market.clock,
             message_bytes=4096,
         )
+        notices = Notices(keep_seconds=60, max_per_user=10, max_total=10)
+        notifications = Notifications(
+            MemoryNoticeStore(self.market.clock, notices),
+            ConnectionManager(),
+            self.market.hub,
+            self.tickets,
+            self.market.clock,
+            message_bytes=4096,
+        )
+        self.recovery = SessionRecovery(self.sessions, notifications, self.market.hub)
         self.connected: dict[str, TrackedClient] = {}
         self.parked: dict[str, TrackedClient] = {}
         self.observer = RecordingLink()
@@ -147,7 +166,7 @@ class RecoveryMachine(RuleBasedStateMachine):
             client.collect()
             client.read(round(share * len(client.fresh)))
             self.tickets.park(name, self.market.clock.monotonic())
-            self.sessions.park(name)
+            self.recovery.park(name)
 
     @rule(name=names)
     def resume(self, name: str) -> None:
@@ -155,7 +174,8 @@ class RecoveryMachine(RuleBasedStateMachine):
             return
         client = self.connected[name] = self.parked.pop(name)
         client.link, client.writes = RecordingLink(), 0
-        assert self.sessions.resume(name, principal(name), client.link, client.offset)
+        resuming = ResumingClient(principal(name), client.link, "pid", client.offset)
+        assert self.recovery.resume(name, resuming, b"")
         self.tickets.resume(name)
 
     @rule(name=names)

@@ -1,8 +1,10 @@
 """Parses the URL of a Redis: a single server, one behind Sentinels, or a Cluster."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from server.core.secret_urls import has_unescaped_account
 
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
@@ -28,7 +30,7 @@ class Address:
     """The hosts of a Redis and the credentials for it."""
 
     kind: AddressKind
-    url: str = ""
+    url: str = field(default="", repr=False)
     """For a single server: its URL, passed to redis-py."""
 
     hosts: tuple[tuple[str, int], ...] = ()
@@ -36,8 +38,8 @@ class Address:
 
     service: str = ""
     database: int = 0
-    username: str | None = None
-    password: str | None = None
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
     tls: bool = False
     tls_files: tuple[tuple[str, str], ...] = ()
     """TLS options; a single server has them in its URL."""
@@ -48,6 +50,8 @@ class Address:
 
         Raises `AddressError` if the URL is invalid.
         """
+        if has_unescaped_account(url):
+            raise AddressError("percent-encode the account: '@' is %40, '/' is %2F, '[' is %5B")
         parts = urlsplit(url)
         scheme, _, kind = parts.scheme.partition("+")
         if parts.scheme not in (*_SCHEMES, *_CLUSTER_SCHEMES):
@@ -58,6 +62,7 @@ class Address:
                 raise AddressError(
                     "the host is missing" if scheme != "unix" else "the path is missing"
                 )
+            _check_port(parts)
             return Address(AddressKind.SINGLE, url)
         tls = scheme == "rediss"
         tls_files = _parse_tls_files(parts.query, tls)
@@ -86,6 +91,14 @@ class Address:
             tls=tls,
             tls_files=tls_files,
         )
+
+
+def _check_port(parts: SplitResult) -> None:
+    try:
+        _ = parts.port
+    except ValueError:
+        # The library's text quotes it, which can be a part of an unescaped password.
+        raise AddressError("the port must be a number") from None
 
 
 def _parse_tls_files(query: str, tls: bool) -> tuple[tuple[str, str], ...]:

@@ -31,7 +31,7 @@ Command = PlainCommand | Call
 # The scripts' SHAs in one incarnation of a server, loaded on each new connection.
 ScriptNames = dict[Script, bytes]
 Reply = Any
-# Raised by a connection that is broken or cannot be opened.
+# Raised by a connection that is broken or cannot be opened, or that does not answer in time.
 CONNECTION_ERRORS = (OSError, RedisError, RedisClusterException, EOFError)
 
 

@@ -14,8 +14,8 @@ from redis.exceptions import (
 
 from client_sdk.contract import ErrorCode
 from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, RedisClient, Reply
-from server.brokers.redis.connection.tasks import cancel_and_wait
 from server.core.errors import FloorcastError, LimitError
+from server.tasks import TaskOwner, cancel_and_wait
 
 _MAX_BATCH_COMMANDS = 256
 # One batch is encoded and decoded here while Redis executes the other.
@@ -33,6 +33,7 @@ class Pipeline:
     def __init__(
         self,
         client: RedisClient,
+        tasks: TaskOwner,
         *,
         name: str,
         timeout_seconds: float,
@@ -40,6 +41,7 @@ class Pipeline:
         on_change: Callable[[], None],
     ) -> None:
         self._client = client
+        self._tasks = tasks
         self._name = name
         self._timeout_seconds = timeout_seconds
         self._max_queued = max_queued
@@ -58,7 +60,7 @@ class Pipeline:
         if isinstance(pong, ResponseError):
             raise pong
         self.is_up, self._stopped = True, False
-        self._task = asyncio.create_task(self._run_queue(), name=self._name)
+        self._task = self._tasks.keep(self._run_queue, self._name)
 
     async def stop(self) -> None:
         """Fail everything queued and reject later commands."""
@@ -100,9 +102,7 @@ class Pipeline:
                 self._wakeup.clear()
                 while queue and self.is_up:
                     batch = [queue.popleft() for _ in range(min(_MAX_BATCH_COMMANDS, len(queue)))]
-                    running = asyncio.create_task(
-                        self._run_batch(batch), name=f"{self._name}-batch"
-                    )
+                    running = self._tasks.start(self._run_batch(batch), f"{self._name}-batch")
                     in_flight.add(running)
                     if len(in_flight) >= max_in_flight:
                         _, in_flight = await asyncio.wait(
@@ -128,9 +128,13 @@ class Pipeline:
                     retried = await self._client.run([commands[i] for i in unloaded])
                     for i, reply in zip(unloaded, retried, strict=True):
                         replies[i] = reply
-        except (*CONNECTION_ERRORS, TimeoutError):
+        except CONNECTION_ERRORS:
             await self._on_connection_lost(batch)
             return
+        except Exception:
+            # redis-py failed in an unknown way: the owner of the task logs it.
+            await self._on_connection_lost(batch)
+            raise
         except BaseException:
             # Cancelled: the outcome is unknown.
             self._fail_all(batch)
@@ -164,7 +168,7 @@ class Pipeline:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     [pong] = await self._client.run([_PING])
-            except (*CONNECTION_ERRORS, TimeoutError):
+            except CONNECTION_ERRORS:
                 continue
             self.is_up = not isinstance(pong, ResponseError)
         self._on_change()

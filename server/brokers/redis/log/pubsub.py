@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from redis.asyncio.connection import AbstractConnection
 
 from server.brokers.redis.connection.client import CONNECTION_ERRORS, RedisClient
-from server.brokers.redis.connection.tasks import cancel_and_wait
+from server.tasks import TaskOwner, cancel_and_wait, run_until_first_ends
 
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.02, 1.0
 # After this many messages other tasks get a turn.
@@ -25,6 +25,7 @@ class PubSub:
         self,
         client: RedisClient,
         own_channel: bytes,
+        tasks: TaskOwner,
         *,
         timeout_seconds: float,
         wanted_channels: Callable[[], Iterable[bytes]],
@@ -34,6 +35,7 @@ class PubSub:
         on_change: Callable[[], None],
     ) -> None:
         self._client = client
+        self._tasks = tasks
         self._own_channel = own_channel
         self._timeout_seconds = timeout_seconds
         # The channels to subscribe to, called on each new connection.
@@ -46,7 +48,8 @@ class PubSub:
         # The latest command per channel that was not sent yet.
         self._changes: dict[bytes, bytes] = {}
         self._changed = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._reopen_requested = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self.last_echo_at = -math.inf
         self.is_up = False
 
@@ -57,16 +60,13 @@ class PubSub:
         except BaseException:
             await self._close()
             raise
-        create_task = asyncio.create_task
-        self._tasks = [
-            create_task(self._listen_loop(), name="floorcast-broker-pubsub"),
-            create_task(self._command_loop(), name="floorcast-broker-pubsub-commands"),
-        ]
+        self._task = self._tasks.keep(self._run, "floorcast-broker-pubsub")
 
     async def stop(self) -> None:
         """Close the connection; nothing is received afterwards."""
-        await cancel_and_wait(*self._tasks)
-        self._tasks.clear()
+        if self._task is not None:
+            await cancel_and_wait(self._task)
+            self._task = None
         await self._close()
 
     def subscribe(self, channel: bytes) -> None:
@@ -77,9 +77,9 @@ class PubSub:
         """Unsubscribe; of overlapping calls the last one wins."""
         self._enqueue(b"UNSUBSCRIBE", channel)
 
-    async def reopen(self) -> None:
+    def reopen(self) -> None:
         """Replace a connection that receives nothing any more."""
-        await self._close()
+        self._reopen_requested.set()
 
     def _enqueue(self, verb: bytes, channel: bytes) -> None:
         # A new connection subscribes to all wanted channels anyway.
@@ -87,7 +87,8 @@ class PubSub:
             self._changes[channel] = verb
             self._changed.set()
 
-    async def _open(self) -> None:
+    async def _open(self) -> AbstractConnection:
+        self._reopen_requested.clear()
         async with asyncio.timeout(self._timeout_seconds):
             connection = self._connection = await self._client.open_pubsub()
             self._changes.clear()
@@ -95,6 +96,7 @@ class PubSub:
             await self._send(connection, b"SUBSCRIBE", list(self._wanted_channels()))
         self.last_echo_at = _now()
         self.is_up = True
+        return connection
 
     async def _send(
         self, connection: AbstractConnection, verb: bytes, channels: list[bytes]
@@ -108,22 +110,36 @@ class PubSub:
         if connection is not None:
             await connection.disconnect(nowait=True)
 
-    async def _listen_loop(self) -> None:
+    async def _run(self) -> None:
         pause = 0.0
         while True:
             try:
                 connection = self._connection
                 if connection is None:
-                    await self._open()
+                    connection = await self._open()
                     self._on_change()
-                    continue
                 pause = 0.0
-                await self._listen(connection)
-            except (*CONNECTION_ERRORS, TimeoutError):
+                await self._serve(connection)
+            except Exception as failure:
                 await self._close()
                 self._on_change()
+                if not isinstance(failure, CONNECTION_ERRORS):
+                    raise
                 pause = min(max(pause * 2, _FIRST_PAUSE_SECONDS), _LAST_PAUSE_SECONDS)
                 await asyncio.sleep(pause)
+
+    async def _serve(self, connection: AbstractConnection) -> None:
+        """Use the connection until it fails; nothing else touches it, and `_run` closes it."""
+        await run_until_first_ends(
+            self._listen(connection),
+            self._send_changes(connection),
+            self._fail_on_reopen(),
+            name="floorcast-broker-pubsub-connection",
+        )
+
+    async def _fail_on_reopen(self) -> None:
+        await self._reopen_requested.wait()
+        raise ConnectionError("the connection receives nothing")
 
     async def _listen(self, connection: AbstractConnection) -> None:
         count = 0
@@ -145,22 +161,15 @@ class PubSub:
             if count % _MESSAGES_PER_TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _command_loop(self) -> None:
+    async def _send_changes(self, connection: AbstractConnection) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
             changes, self._changes = self._changes, {}
-            connection = self._connection
-            if connection is None:
-                continue
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    for verb in (b"UNSUBSCRIBE", b"SUBSCRIBE"):
-                        channels = [each for each, latest in changes.items() if latest == verb]
-                        await self._send(connection, verb, channels)
-            except (*CONNECTION_ERRORS, TimeoutError):
-                # `_listen_loop` notices, and reconnects.
-                await connection.disconnect(nowait=True)
+            async with asyncio.timeout(self._timeout_seconds):
+                for verb in (b"UNSUBSCRIBE", b"SUBSCRIBE"):
+                    channels = [each for each, latest in changes.items() if latest == verb]
+                    await self._send(connection, verb, channels)
 
 
 async def _command(connection: AbstractConnection, verb: bytes, channels: list[bytes]) -> None:

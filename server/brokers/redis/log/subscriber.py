@@ -18,6 +18,7 @@ from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.core.log.entries import Entry, Position, Reset
 from server.ports import ignore
+from server.tasks import TaskOwner, cancel_and_wait
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class LogSubscriber:
         reader: LogReader,
         keys: Keys,
         counters: Counters,
+        tasks: TaskOwner,
         *,
         own_channel: bytes,
         timeout_seconds: float,
@@ -47,12 +49,14 @@ class LogSubscriber:
         self._reader = reader
         self._keys = keys
         self._counters = counters
+        self._task_owner = tasks
         self._own_channel = own_channel
         self._timeout_seconds = timeout_seconds
         self._max_entry_bytes = max_entry_bytes
         self._pubsub = PubSub(
             client,
             own_channel,
+            tasks,
             timeout_seconds=timeout_seconds,
             wanted_channels=self._wanted_channels,
             on_direct=lambda message: self._on_direct(message),
@@ -84,19 +88,15 @@ class LogSubscriber:
         self._on_state = on_state
         await self._pipeline.start()
         await self._pubsub.start()
-        create_task = asyncio.create_task
         self._tasks = [
-            create_task(self._read_loop(), name="floorcast-broker-reader"),
-            create_task(self._probe_loop(), name="floorcast-broker-probe"),
+            self._task_owner.keep(self._read_loop, "floorcast-broker-reader"),
+            self._task_owner.keep(self._probe_loop, "floorcast-broker-probe"),
         ]
         self.check_connections()
 
     async def stop(self) -> None:
         """Close both connections; nothing is delivered afterwards."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await cancel_and_wait(*self._tasks)
         self._tasks.clear()
         await self._pubsub.stop()
         await self._pipeline.stop()
@@ -260,7 +260,7 @@ class LogSubscriber:
                 continue
             if loop.time() - self._pubsub.last_echo_at > _ECHO_TIMEOUT_SECONDS:
                 self._counters.add("broker.deaf")
-                await self._pubsub.reopen()
+                self._pubsub.reopen()
                 continue
             try:
                 await self._pipeline.run((b"PUBLISH", self._own_channel, b""))

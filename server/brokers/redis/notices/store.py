@@ -12,6 +12,7 @@ from server.brokers.redis.notices.codec import decode_notice, encode_notice, not
 from server.core.errors import FloorcastError
 from server.core.sessions.notices import Notice, Notices
 from server.ports import Clock, OnNotice
+from server.tasks import cancel_and_wait
 
 # The channel that every node watches.
 CHANNEL = "notices"
@@ -74,13 +75,12 @@ class RedisNoticeStore:
     async def start(self, on_notice: OnNotice) -> None:
         self._on_notice = on_notice
         self._broker.add_listener(self._on_message, self._on_up)
-        self._task = asyncio.create_task(self._sync_loop(), name="floorcast-notices")
+        self._task = self._broker.tasks.keep(self._sync_loop, "floorcast-notices")
         self._wakeup.set()
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel_and_wait(self._task)
             self._task = None
             with contextlib.suppress(FloorcastError, TimeoutError):
                 async with asyncio.timeout(self._timeout_seconds):

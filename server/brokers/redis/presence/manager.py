@@ -36,6 +36,7 @@ from server.core.sessions.records import (
     too_many_sessions,
 )
 from server.ports import Clock, ignore
+from server.tasks import cancel_and_wait
 
 
 class RedisPresence:
@@ -59,6 +60,7 @@ class RedisPresence:
         self._wakeup = asyncio.Event()
         self.pipeline = Pipeline(
             client,
+            broker.tasks,
             name="floorcast-presence-pipeline",
             timeout_seconds=config.timeout_seconds,
             max_queued=config.max_queued,
@@ -80,16 +82,15 @@ class RedisPresence:
         try:
             await self.pipeline.start()
             await self._reconciler.start()
-        except (*CONNECTION_ERRORS, TimeoutError, FloorcastError) as error:
+        except (*CONNECTION_ERRORS, FloorcastError) as error:
             await self.pipeline.stop()
             raise BrokerError(f"Redis does not answer ({type(error).__name__})") from None
         self._broker.add_listener(self._on_message, self._on_up)
-        self._task = asyncio.create_task(self._reconcile_loop(), name="floorcast-presence")
+        self._task = self._broker.tasks.keep(self._reconcile_loop, "floorcast-presence")
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel_and_wait(self._task)
             self._task = None
             await self._reconciler.stop(self._config.timeout_seconds)
         self._on_event = ignore
@@ -265,5 +266,7 @@ class RedisPresence:
             await self._wakeup.wait()
             self._wakeup.clear()
             self._reconciling = True
-            await self._reconciler.reconcile()
-            self._reconciling = False
+            try:
+                await self._reconciler.reconcile()
+            finally:
+                self._reconciling = False

@@ -26,6 +26,7 @@ from server.core.errors import FloorcastError
 from server.core.recovery.connection_state import ConnectionState, ResumeRequest
 from server.core.recovery.tickets import node_of
 from server.ports import ExportConnection
+from server.tasks import cancel_and_wait
 
 # Time limits for resuming a connection, and for the reply of a node that may be dead.
 _FETCH_TIMEOUT_SECONDS = 1.0
@@ -77,7 +78,7 @@ class RedisHandover:
     async def start(self, export: ExportConnection) -> None:
         self._export = export
         self._broker.set_direct_handler(self._on_message)
-        self._task = asyncio.create_task(self._serve_loop(), name="floorcast-handover")
+        self._task = self._broker.tasks.keep(self._serve_loop, "floorcast-handover")
 
     async def stop(
         self, export_all: Callable[[], Collection[tuple[ResumeRequest, ConnectionState]]]
@@ -85,8 +86,7 @@ class RedisHandover:
         if self._task is None:
             return
         self._export = _export_nothing
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await cancel_and_wait(self._task)
         self._task = None
         # Save first, then reply: a node that gets None looks for the saved connection.
         with contextlib.suppress(FloorcastError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Exports the subscriptions of a parked connection to another node, and imports them."""
+"""Parks, resumes, exports and imports the topic subscriptions of market connections."""
 
 from contextlib import ExitStack
 
@@ -9,16 +9,18 @@ from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscriptions
 from server.core.market.topics import Topic, channel_for
 from server.core.recovery.connection_state import ConnectionState, SubscriptionState
+from server.core.recovery.tickets import Owner
 from server.delivery import ExportedSubscription, Hub
 from server.delivery.channel import Channel
-from server.ports import Link
+from server.services.market.subscribing import SubscribingService, may_subscribe
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
+from server.services.recovery import ResumingClient
 
 OpenedTopics = list[tuple[SubscriptionState, Topic, Channel]]
 
 
-class StateTransfer:
-    """Export and import of parked market connections.
+class MarketRecovery:
+    """Implements `RecoverableState` for `/market`.
 
     An imported connection is parked as if it had disconnected here, and resumes in the same way.
     """
@@ -27,43 +29,51 @@ class StateTransfer:
         self,
         config: SubscribingConfig,
         topics: TopicSubscriptions,
+        subscribing: SubscribingService,
         subscriptions: Subscriptions,
         hub: Hub,
     ) -> None:
         self._config = config
         self._topics = topics
+        self._subscribing = subscribing
         self._subscriptions = subscriptions
         self._hub = hub
         # Channels of exported connections that may have no subscribers any more.
         self._idle_channels: list[str] = []
 
+    def park(self, connection_id: str) -> None:
+        self._subscriptions.park(connection_id)
+        self._hub.park(connection_id)
+
+    def resume(self, connection_id: str, client: ResumingClient, first_frames: bytes) -> bool:
+        for subscription in self._subscriptions.of_connection(connection_id):
+            if not may_subscribe(client.principal, subscription.topic):
+                return False
+        if not self._hub.resume(connection_id, client.link, client.offset, first_frames):
+            return False
+        self._subscriptions.resume(connection_id)
+        return True
+
+    async def remove(self, connection_id: str, *, lost: bool) -> None:
+        await self._subscribing.remove_connection(connection_id)
+
     def last_offset(self, connection_id: str) -> str:
-        """The offset of the last write to a parked connection."""
         return self._hub.last_offset(connection_id)
 
-    def export_state(
-        self, connection_id: str, offset: str | None
-    ) -> tuple[SubscriptionState, ...] | None:
-        """Remove a parked connection; returns its subscriptions, None if `offset` is unknown."""
-        states = self._subscription_states(connection_id, offset)
+    def export_parked(
+        self, connection_id: str, owner: Owner, offset: str | None
+    ) -> ConnectionState | None:
+        topics = self._subscription_states(connection_id, offset)
         self._subscriptions.remove_connection(connection_id)
         self._idle_channels += self._hub.detach(connection_id)
-        return states
+        return None if topics is None else ConnectionState(connection_id, *owner, topics)
 
     async def release_idle(self) -> None:
-        """Stop receiving topics that have no subscribers since an export."""
         idle, self._idle_channels = self._idle_channels, []
         for name in idle:
             await self._topics.close(name)
 
-    async def import_state(
-        self, principal: Principal, link: Link, state: ConnectionState, offset: str | None
-    ) -> bool:
-        """Park an exported connection here; `resume` authorizes its new token later.
-
-        Returns False if its state is invalid, if its missed messages are lost, or if the broker
-        is down.
-        """
+    async def import_parked(self, client: ResumingClient, state: ConnectionState) -> bool:
         topics = self._parse_topics(state)
         if topics is None:
             return False
@@ -71,11 +81,11 @@ class StateTransfer:
         try:
             with ExitStack() as holds:
                 for subscription, topic in zip(state.topics, topics, strict=True):
-                    channel = await self._open(principal, topic, subscription.position)
+                    channel = await self._open(client.principal, topic, subscription.position)
                     holds.enter_context(self._topics.hold(channel.name))
                     opened.append((subscription, topic, channel))
                 # No await from here on: messages published later follow the missed ones.
-                return self._restore(link, state, offset, opened)
+                return self._restore(client, state, opened)
         except FloorcastError:
             # The broker is down.
             return False
@@ -132,7 +142,7 @@ class StateTransfer:
         return channel
 
     def _restore(
-        self, link: Link, state: ConnectionState, offset: str | None, opened: OpenedTopics
+        self, client: ResumingClient, state: ConnectionState, opened: OpenedTopics
     ) -> bool:
         connection_id = state.connection_id
         if connection_id in self._subscriptions:
@@ -144,7 +154,7 @@ class StateTransfer:
             )
             for each, _, channel in opened
         ]
-        if not self._hub.restore(connection_id, link, offset, subscriptions):
+        if not self._hub.restore(connection_id, client.link, client.offset, subscriptions):
             return False
         self._subscriptions.add_connection(connection_id, state.org, state.user_id)
         for exported, topic, _ in opened:

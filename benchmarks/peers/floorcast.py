@@ -4,7 +4,7 @@ import argparse
 
 import uvloop
 
-from benchmarks.crowd import SECRET
+from benchmarks.client_pool import SECRET
 from benchmarks.lines import reply
 from benchmarks.peers.control import serve_commands
 from client_sdk.contract import Scope
@@ -38,7 +38,7 @@ async def main(broker: str) -> None:
             ttl_seconds=3600,
         )
         reply(port=int(address.url.rpartition(":")[2]), token=token)
-        publishing = app[SERVER].publishing
+        publishing = app[SERVER].market.publishing
         # With Redis each publish awaits a reply and lets the loop run; with memory none does.
         await serve_commands(lambda symbol, data: publishing.publish(f"PRICE:{symbol}", data))
 

@@ -1,69 +1,71 @@
-"""What has to be true of sessions, noted from what their members were told."""
+"""Check the invariants of sessions against what their members receive."""
 
 import sys
-from dataclasses import dataclass, field
 from typing import Any
 
+from tests.kit.message_log import MessageLog, PositionKey
 
-@dataclass(slots=True)
-class SessionLog:
-    """One session as all its members together know it."""
 
-    id: str
-    epoch: str = ""
-    # The id of the message at each place, whoever learned of it first.
-    log: dict[int, str] = field(default_factory=dict)
-    # The newest place that a sender was told.
-    acknowledged: int = 0
-    # The newest that anybody knows of: who joins may be told of a place before its message is read.
-    head: int = 0
-    # Who is in it without knowing yet from where on.
-    unpositioned: "set[MemberLog]" = field(default_factory=set)
+class SessionLog(MessageLog):
+    """One session with a single epoch, as its members together have seen it."""
 
-    def record(self, epoch: str, seq: int, message_id: str) -> None:
-        """Everybody finds the same message at the same place."""
+    def __init__(self, session_id: str) -> None:
+        super().__init__(session_id)
+        self.epoch = ""
+        self.acknowledged_seq = 0
+        # The newest known seq: a join reply may name it before any member reads its message.
+        self.head = 0
+        # Members that do not know their start position yet.
+        self.unpositioned: set[MemberLog] = set()
+
+    @property
+    def id(self) -> str:
+        return self.name
+
+    def acknowledge(self, position: PositionKey, message: object) -> None:
+        super().acknowledge(position, message)
+        self.acknowledged_seq = max(self.acknowledged_seq, position[1])
+
+    def record(self, position: PositionKey, message: object) -> None:
+        epoch, seq = position
         self.epoch = self.epoch or epoch
         assert epoch == self.epoch
         self.head = max(self.head, seq)
-        assert self.log.setdefault(seq, message_id) == message_id, (self.id, seq)
-
-    def check_unique(self) -> None:
-        """No message has two places."""
-        assert len(set(self.log.values())) == len(self.log), self.id
+        super().record(position, message)
 
 
 class MemberLog:
-    """One connection in one session, from its joining to its leaving."""
+    """What one connection received in one session, from join to leave."""
 
     def __init__(self, session: SessionLog, user: str, last: int | None, *, after: int = 0) -> None:
         self.session = session
         self.user = user
-        # The last message that came. Who joins while connecting is not told where it begins:
-        # somewhere after what was acknowledged before, and before what was sent afterwards.
+        # The last received seq. A join at CONNECT returns no start position: it is after every
+        # message acknowledged before the join, and before every message sent after it.
         self.last = last
         self._begins_after = after
         self._begins_before = sys.maxsize
         self._start = 0
         if last is None:
             session.unpositioned.add(self)
-        # Who is there, as far as this one was told; once it has been told all, others are not.
+        # Known presence by user; complete once a participant list was received.
         self._present: dict[str, bool] = {}
         self._knows_all = False
 
     def record_event(self, event: str, body: dict[str, Any]) -> None:
-        """Take an event of this session."""
+        """Record and check an event of this session."""
         if event == "message":
             self._record_message(body)
         else:
             self._record_presence(event == "user_joined", body)
 
     def record_sent(self, seq: int) -> None:
-        """This message was sent while it was here."""
+        """Record that a message was sent during this membership."""
         self._begins_before = min(self._begins_before, seq)
         assert self.last is None or self._start < seq
 
     def check_join(self, reply: dict[str, Any], since: int | None = None) -> None:
-        """Take the answer to a join: the first, or one while it is in already."""
+        """Check the reply to the first or a repeated join."""
         if since is not None:
             assert reply["recovered"], (self.session.id, since, reply["seq"])
             for message in reply["messages"]:
@@ -71,29 +73,31 @@ class MemberLog:
         if self.last is None:
             self._begin(reply["seq"])
         self.session.head = max(self.session.head, reply["seq"])
-        assert self.last == reply["seq"], "nothing is on its way past the answer"
+        assert self.last == reply["seq"], "no message overtakes the reply"
         self.check_participants(reply)
 
     def check_participants(self, reply: dict[str, Any]) -> None:
-        """Take a list of who is there."""
+        """Check a participant list against the presence events."""
         users = {each["user_id"] for each in reply["participants"]}
         assert len(users) == reply["participant_count"] == len(reply["participants"])
         assert self.user in users
-        for user, there in self._present.items():
-            assert (user in users) == there, (self.session.id, self.user, user)
+        for user, is_present in self._present.items():
+            assert (user in users) == is_present, (self.session.id, self.user, user)
         if self._knows_all:
-            assert users - {self.user} == {user for user, there in self._present.items() if there}
+            assert users - {self.user} == {
+                user for user, is_present in self._present.items() if is_present
+            }
         self._present.update(dict.fromkeys(users - {self.user}, True))
         self._knows_all = True
 
     def check_left(self, acknowledged: int) -> None:
-        """It is gone: what had been acknowledged before it said so has come."""
+        """Check that every message acknowledged before the leave was received."""
         self.end()
         if self.last is not None:
             assert self.last >= acknowledged, (self.session.id, self.last, acknowledged)
 
     def end(self) -> None:
-        """It is gone, and nothing is known of what came until then."""
+        """End the membership without checking what was received."""
         self.session.unpositioned.discard(self)
 
     def _begin(self, seq: int) -> None:
@@ -108,7 +112,7 @@ class MemberLog:
             self._begin(seq - 1)
         assert seq - 1 == self.last, (self.session.id, self.user, seq, self.last)
         self.last = seq
-        self.session.record(body["epoch"], seq, message_id)
+        self.session.record((body["epoch"], seq), message_id)
 
     def _record_presence(self, joined: bool, body: dict[str, Any]) -> None:
         user = body["user_id"]

@@ -16,7 +16,7 @@ from typing import Any
 import socketio
 import uvloop
 
-from benchmarks.crowd import TIMEOUT_SECONDS, ClientPool, PoolClient
+from benchmarks.client_pool import TIMEOUT_SECONDS, ClientPool, PoolClient
 from benchmarks.lines import commands, reply
 
 TOPIC = "TRADES:BTCUSDT"
@@ -51,8 +51,8 @@ class RecoveringClient:
         """The number of resets and of silent gaps, and the last seq."""
         resets = gaps = 0
         position: tuple[str, int] | None = None
-        for heard in self.received:
-            for message in _messages(heard):
+        for data in self.received:
+            for message in _messages(data):
                 if "ok" in message:
                     topic = message["topics"][TOPIC]
                     if topic["recovered"]:
@@ -135,10 +135,10 @@ class RecoveringPool(ClientPool):
         """Connect `count` clients; return the seconds it took."""
         began = time.monotonic()
         self.clients = [RecoveringClient() for _ in range(count)]
-        for seat in self.clients:
-            self._disconnected.put_nowait(seat)
+        for client in self.clients:
+            self._disconnected.put_nowait(client)
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._start(self._keep_connecting(), "let-in")
+        self._start(self._keep_connecting(), "connect")
         return await self.until_all_connected() - began
 
     async def until_all_connected(self) -> float:
@@ -172,15 +172,15 @@ class RecoveringPool(ClientPool):
     async def _keep_connecting(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            seat = await self._disconnected.get()
+            client = await self._disconnected.get()
             await self._slots.acquire()
             try:
                 await loop.create_connection(
-                    functools.partial(RecoveringConnection, self, seat), "127.0.0.1", self._port
+                    functools.partial(RecoveringConnection, self, client), "127.0.0.1", self._port
                 )
             except OSError:
                 self._slots.release()
-                self._disconnected.put_nowait(seat)
+                self._disconnected.put_nowait(client)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _keep_publishing(self) -> None:
@@ -221,18 +221,18 @@ async def main(arguments: argparse.Namespace) -> None:
             answer = {"seconds": await load.connect_all(int(words[0]))}
         elif command == "publish":
             load.publish()
-        elif command == "back":
+        elif command == "reconnected":
             answer = {"at": await load.until_all_connected()}
-        elif command == "judge":
+        elif command == "analyze":
             # Let the last acknowledged message arrive.
-            known, acknowledged = len(load.acknowledged), load.acknowledged[-1]
+            count, last = len(load.acknowledged), load.acknowledged[-1]
             await asyncio.sleep(1)
-            judged = [seat.analyze() for seat in load.clients]
+            losses = [client.analyze() for client in load.clients]
             answer = {
-                "acknowledged": known,
-                "resets": sum(resets for resets, _, _ in judged),
-                "gaps": sum(gaps for _, gaps, _ in judged),
-                "behind": sum(seq < acknowledged for _, _, seq in judged),
+                "acknowledged": count,
+                "resets": sum(resets for resets, _, _ in losses),
+                "gaps": sum(gaps for _, gaps, _ in losses),
+                "behind": sum(seq < last for _, _, seq in losses),
             }
         else:
             break

@@ -67,7 +67,7 @@ class PoolClient(asyncio.Protocol, ABC):
         if self._step == 3:
             before = len(self._rest)
             data = self._rest + data
-            # Search only bytes that the last read could not have completed: a second pong is an error.
+            # Search only new bytes: a second pong for one ping is a protocol error.
             if data.find(PING, max(0, before - len(PING) + 1)) >= 0:
                 self.transport.write(masked(b"3"))
             self._rest = self.consume(data)

@@ -1,0 +1,318 @@
+"""Builds the parts of a server from its settings."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
+from server.access import build_verifier
+from server.brokers import (
+    MemoryBroker,
+    MemoryHandover,
+    MemoryNoticeStore,
+    MemoryPresence,
+    RedisBroker,
+    RedisHandover,
+    RedisNoticeStore,
+    RedisPresence,
+    RedisSharedLimits,
+)
+from server.configs import (
+    NO_LIMIT,
+    access_config,
+    delivery_config,
+    freshness_config,
+    limit_keys,
+    memory_config,
+    node_subscriptions_config,
+    notices,
+    publishing_config,
+    redis_config,
+    resume_tickets,
+    session_rules,
+    sessions_config,
+    sockets_config,
+    subscribing_config,
+    transport_config,
+)
+from server.core.connections import ConnectionManager
+from server.core.counters import Counters
+from server.core.limits.connections import ConnectionLimits, ConnectRate
+from server.core.limits.events import EventLimits
+from server.core.market.subscriptions import Subscriptions
+from server.core.recovery.offsets import Offsets
+from server.core.recovery.tickets import ResumeTickets
+from server.delivery import Freshness, Hub
+from server.ports import Backend, Clock, SharedLimits
+from server.services import (
+    ClientPublishing,
+    MarketRecovery,
+    NodeSubscriptions,
+    Notifications,
+    PublishingService,
+    Recovery,
+    SessionMessages,
+    SessionRecovery,
+    SessionsService,
+    Statistics,
+    SubscribingService,
+    TopicSubscriptions,
+)
+from server.settings import Settings
+from server.sockets import (
+    GuardedNamespace,
+    MarketNamespace,
+    NamespaceContext,
+    SessionNamespace,
+)
+from server.tasks import TaskOwner
+from server.transport import MAX_REFUSED, Admission, RefusalLog, SocketServer
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Who is connected, and who may be."""
+
+    registry: ConnectionManager
+    limits: ConnectionLimits
+    admission: Admission
+    context: NamespaceContext
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The hub with what it is made of."""
+
+    hub: Hub
+    freshness: Freshness
+    offsets: Offsets
+    node_subscriptions: NodeSubscriptions
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """The services of `/market`."""
+
+    subscriptions: Subscriptions
+    subscribing: SubscribingService
+    publishing: PublishingService
+    client_publishing: ClientPublishing
+    tickets: ResumeTickets
+    recovery: MarketRecovery
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """The services of `/session`."""
+
+    service: SessionsService
+    messages: SessionMessages
+    notifications: Notifications
+    tickets: ResumeTickets
+    recovery: SessionRecovery
+
+
+def build_backend(
+    settings: Settings, clock: Clock, counters: Counters, tasks: TaskOwner
+) -> Backend:
+    """The backend that `broker.url` names."""
+    rules, pending_notices = session_rules(settings), notices(settings)
+    if settings.broker.url.in_memory:
+        return Backend(
+            MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings)),
+            MemoryPresence(clock, rules),
+            MemoryNoticeStore(clock, pending_notices),
+            MemoryHandover(),
+        )
+    config = redis_config(settings)
+    broker = RedisBroker(clock, counters, config, tasks)
+    keep_seconds = settings.session.notice_seconds
+    presence = RedisPresence(clock, config, rules, broker)
+    shared_limits = None
+    if settings.limits.shared:
+        shared_limits = RedisSharedLimits(
+            clock, counters, limit_keys(settings), presence, prefix=config.prefix
+        )
+    return Backend(
+        broker,
+        presence,
+        RedisNoticeStore(clock, config, broker, pending_notices, keep_seconds=keep_seconds),
+        RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
+        shared_limits,
+    )
+
+
+def build_clients(
+    settings: Settings, clock: Clock, counters: Counters, shared_limits: SharedLimits | None
+) -> Clients:
+    """The limits and the registry of connections, and what all namespaces share."""
+    limits = settings.limits
+    registry = ConnectionManager()
+    connection_limits = ConnectionLimits(
+        total=limits.connections,
+        per_ip=limits.connections_per_ip,
+        per_user=limits.connections_per_user,
+        on_release=None if shared_limits is None else shared_limits.release,
+    )
+    admission = Admission(
+        connection_limits,
+        ConnectRate(
+            per_second=limits.connects_per_second,
+            per_second_per_ip=limits.connects_per_second_per_ip,
+        ),
+        clock,
+        max_refused=MAX_REFUSED,
+        shared_limits=shared_limits,
+    )
+    context = NamespaceContext(
+        sockets_config(settings),
+        verifier=build_verifier(access_config(settings), clock),
+        registry=registry,
+        admission=admission,
+        event_limits=EventLimits(per_second=limits.events_per_second, burst=limits.event_burst),
+        counters=counters,
+        refusals=RefusalLog(clock),
+        clock=clock,
+    )
+    return Clients(registry, connection_limits, admission, context)
+
+
+def build_delivery(
+    settings: Settings, clock: Clock, counters: Counters, backend: Backend
+) -> Delivery:
+    """The hub of this node, and its subscriptions at the broker."""
+    offsets = Offsets(secrets.token_hex(2))
+    hub = Hub(
+        delivery_config(settings),
+        clock=clock,
+        counters=counters,
+        schedule=_schedule,
+        offsets=offsets,
+    )
+    return Delivery(
+        hub,
+        Freshness(freshness_config(settings), hub, clock),
+        offsets,
+        NodeSubscriptions(node_subscriptions_config(settings), backend.broker, hub, clock),
+    )
+
+
+def build_market(settings: Settings, clock: Clock, backend: Backend, delivery: Delivery) -> Market:
+    """Subscribing, publishing and recovery of topics."""
+    config = subscribing_config(settings)
+    subscriptions = Subscriptions(max_idle=settings.limits.topics_per_connection or NO_LIMIT)
+    topics = TopicSubscriptions(config, delivery.node_subscriptions, delivery.freshness)
+    publishing = PublishingService(publishing_config(settings), backend.broker, clock)
+    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub)
+    return Market(
+        subscriptions,
+        subscribing,
+        publishing,
+        ClientPublishing(publishing),
+        resume_tickets(settings, backend.handover.node),
+        MarketRecovery(config, topics, subscribing, subscriptions, delivery.hub),
+    )
+
+
+def build_sessions(
+    settings: Settings, clock: Clock, backend: Backend, delivery: Delivery, clients: Clients
+) -> Sessions:
+    """Sessions, their messages, and notices."""
+    message_bytes = settings.limits.message_bytes or NO_LIMIT
+    tickets = resume_tickets(settings)
+    hub = delivery.hub
+    service = SessionsService(
+        sessions_config(settings),
+        backend.broker,
+        backend.presence,
+        delivery.node_subscriptions,
+        hub,
+        tickets,
+    )
+    notifications = Notifications(
+        backend.notices, clients.registry, hub, tickets, clock, message_bytes=message_bytes
+    )
+    return Sessions(
+        service,
+        SessionMessages(
+            service, backend.broker, backend.presence, hub, clock, message_bytes=message_bytes
+        ),
+        notifications,
+        tickets,
+        SessionRecovery(service, notifications, hub),
+    )
+
+
+def build_recovery(
+    clock: Clock, backend: Backend, clients: Clients, market: Market, sessions: Sessions
+) -> Recovery:
+    """Connection state recovery of all namespaces."""
+    recovery = Recovery(backend.handover, clock, clients.context.abort_half_open)
+    recovery.add_namespace(MARKET_NAMESPACE, market.tickets, market.recovery)
+    recovery.add_namespace(SESSION_NAMESPACE, sessions.tickets, sessions.recovery)
+    return recovery
+
+
+def build_namespaces(
+    clients: Clients, recovery: Recovery, market: Market, sessions: Sessions
+) -> tuple[GuardedNamespace, ...]:
+    """All namespaces that clients can connect to."""
+    return (
+        MarketNamespace(clients.context, recovery, market.subscribing, market.client_publishing),
+        SessionNamespace(
+            clients.context,
+            recovery,
+            sessions.service,
+            sessions.messages,
+            sessions.notifications,
+        ),
+    )
+
+
+def build_sockets(
+    settings: Settings,
+    clock: Clock,
+    clients: Clients,
+    delivery: Delivery,
+    namespaces: tuple[GuardedNamespace, ...],
+) -> SocketServer:
+    """The Socket.IO server of these namespaces."""
+    return SocketServer(
+        namespaces,
+        config=transport_config(settings),
+        admission=clients.admission,
+        offsets=delivery.offsets,
+        refusals=clients.context.refusals,
+        clock=clock,
+    )
+
+
+def build_statistics(
+    counters: Counters,
+    backend: Backend,
+    delivery: Delivery,
+    clients: Clients,
+    market: Market,
+    sessions: Sessions,
+) -> Statistics:
+    """The figures of all parts."""
+    return Statistics(
+        clients.registry,
+        counters,
+        delivery.hub,
+        market.publishing,
+        backend.presence,
+        sessions.service,
+        sessions.messages,
+        sessions.notifications,
+        backend.shared_limits,
+    )
+
+
+def _schedule(call: Callable[[], None], seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    if seconds:
+        loop.call_later(seconds, call)
+    else:
+        loop.call_soon(call)

@@ -1,0 +1,39 @@
+"""What the transport asks of a namespace, and refuses stock ones for."""
+
+from collections.abc import Iterable
+
+import socketio
+
+
+class NamespaceHandler(socketio.AsyncNamespace):  # type: ignore[misc]
+    """A namespace whose every connect, event and disconnect comes by `trigger_event`.
+
+    An implementation must reply to each event itself, refusals included: nothing runs before it.
+    """
+
+    namespace: str
+
+    def echoes(self, event: str) -> bool:
+        """Whether the sender of this event receives it too: ack and event then share one write."""
+        return False
+
+    def acknowledge(self, connection_id: str, ack_id: int) -> bool:
+        """Handle an ACK packet; returns False if no event has this ack id."""
+        return False
+
+
+def check_namespaces(namespaces: Iterable[object]) -> None:
+    """Raise `TypeError` for a stock namespace, and `ValueError` for a name that is taken or "/"."""
+    names: set[str] = set()
+    for each in namespaces:
+        if not isinstance(each, NamespaceHandler):
+            raise TypeError(
+                f"{type(each).__name__} is not a namespace of Floorcast: a socketio.AsyncNamespace "
+                "has no authentication and no limits here. Subclass floorcast.server.Namespace and "
+                "mark its handlers with @on"
+            )
+        if each.namespace == "/":
+            raise ValueError('the namespace "/" stays closed: name yours, such as "/desk"')
+        if each.namespace in names:
+            raise ValueError(f"two namespaces are named {each.namespace}")
+        names.add(each.namespace)

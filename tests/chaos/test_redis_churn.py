@@ -1,0 +1,69 @@
+"""Redis freezes while topics come and go: no node becomes deaf to a topic that is new to it."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import AsyncIterator
+
+from server.core.errors import FloorcastError
+from tests.chaos.broker_rig import RECOVERY_SECONDS, TIMEOUT_SECONDS
+from tests.chaos.test_redis_faults import PAUSE_SECONDS
+from tests.kit.clock import START
+from tests.kit.redis.servers import redis_server
+from tests.kit.rigs.broker_cluster import BrokerCluster, BrokerNode
+
+ROUNDS = int(os.environ.get("FLOORCAST_FAULT_ROUNDS", "1"))
+CHURNING_COUNT = 20
+NOW_MS = int(START * 1000)
+_names = itertools.count(1)
+
+
+@contextlib.asynccontextmanager
+async def churn(node: BrokerNode) -> AsyncIterator[None]:
+    """Watch and unwatch ever new channels inside the context."""
+
+    async def watch_and_unwatch() -> None:
+        while True:
+            channel = f"C{next(_names)}"
+            with contextlib.suppress(FloorcastError):
+                await node.broker.watch(channel)
+            await asyncio.sleep(0.001)
+            await node.broker.unwatch(channel)
+
+    churning = [asyncio.create_task(watch_and_unwatch()) for _ in range(CHURNING_COUNT)]
+    try:
+        yield
+    finally:
+        for each in churning:
+            each.cancel()
+        await asyncio.wait(churning)
+    assert all(each.cancelled() for each in churning)
+
+
+async def until_watched(node: BrokerNode, channel: str) -> None:
+    """Watch a channel as soon as the broker allows it."""
+    async with asyncio.timeout(RECOVERY_SECONDS):
+        while True:
+            with contextlib.suppress(FloorcastError):
+                return await node.broker.watch(channel)
+            await asyncio.sleep(0.05)
+
+
+async def test_node_receives_new_topics_after_a_pause_during_churn() -> None:
+    with redis_server() as redis:
+        cluster = BrokerCluster("redis", redis.url)
+        async with (
+            cluster.running(timeout_seconds=TIMEOUT_SECONDS) as node,
+            cluster.running(timeout_seconds=TIMEOUT_SECONDS) as publisher,
+        ):
+            for number in range(ROUNDS):
+                async with churn(node):
+                    redis.pause()
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    redis.resume()
+                    await until_watched(node, f"NEW{number}")
+                await until_watched(publisher, "Z")
+                await publisher.broker.publish(f"NEW{number}", b"{}", NOW_MS, in_history=True)
+                await node.wait_until(lambda name=f"NEW{number}": node.seqs(name) == [1])  # type: ignore[misc]
+            assert node.counters.total("tasks.failed") == 0

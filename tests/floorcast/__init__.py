@@ -1,0 +1,1 @@
+"""Tests of the package that users import, and of its command."""
