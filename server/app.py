@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 from aiohttp import web
 
 from client_sdk.contract import ErrorCode
-from server.access import ConfigurationError
+from server.access import AuthorizationRule, ConfigurationError
 from server.brokers import BrokerError
 from server.building import (
     build_backend,
@@ -27,10 +27,12 @@ from server.configs import feed_options
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.draining import Drain
+from server.embedding import Authenticate, Extensions
 from server.feeds import FeedError, open_feed
 from server.ports import Clock, Feed
 from server.services import FeedPublisher, Publisher
 from server.settings import Settings
+from server.sockets import ApplicationGuard
 from server.tasks import TaskOwner, cancel_and_wait
 from server.transport import SOCKET_PATH
 from server.web import add_console, add_health
@@ -55,7 +57,13 @@ class Server:
     """One server and its parts. Two servers in one process share nothing."""
 
     def __init__(
-        self, settings: Settings, *, clock: Clock, feed: Feed | None, run_feed: bool = True
+        self,
+        settings: Settings,
+        extensions: Extensions,
+        *,
+        clock: Clock,
+        feed: Feed | None,
+        run_feed: bool = True,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -63,11 +71,14 @@ class Server:
         self.counters = counters = Counters()
         self.tasks = TaskOwner(counters)
         self.backend = build_backend(settings, clock, counters, self.tasks)
-        self.clients = build_clients(settings, clock, counters, self.backend.shared_limits)
+        self.clients = build_clients(
+            settings, clock, counters, self.backend.shared_limits, extensions
+        )
         self.delivery = build_delivery(settings, clock, counters, self.backend)
         parts = (settings, clock, self.backend, self.delivery)
-        self.market = build_market(*parts)
-        self.sessions = build_sessions(*parts, self.clients)
+        rule = extensions.authorize
+        self.market = build_market(*parts, rule)
+        self.sessions = build_sessions(*parts, self.clients, rule)
         services = (self.market, self.sessions)
         self.recovery = build_recovery(clock, self.backend, self.clients, *services)
         self.namespaces = build_namespaces(self.clients, self.recovery, *services)
@@ -205,15 +216,19 @@ SERVER: web.AppKey[Server] = web.AppKey("floorcast", Server)
 def create_app(
     settings: Settings,
     *,
-    clock: Clock | None = None,
+    authorize: AuthorizationRule | None = None,
+    authenticate: Authenticate | None = None,
+    guards: Sequence[ApplicationGuard] = (),
     feed: Feed | None = None,
+    clock: Clock | None = None,
     console_token: str | None = None,
     run_feed: bool = True,
 ) -> web.Application:
     """Create the aiohttp application; its server is `app[SERVER]`.
 
-    Without `run_feed`, the feed waits for `Server.start_feed`. Raises `ConfigurationError` if
-    the settings are invalid.
+    `authorize` and `guards` run after the built-in checks, and can only refuse more.
+    `authenticate` replaces the verification of tokens. Without `run_feed`, the feed waits for
+    `Server.start_feed`. Raises `ConfigurationError` if the settings are invalid.
     """
     clock = clock or SystemClock()
     if feed is None:
@@ -221,7 +236,8 @@ def create_app(
             feed = open_feed(settings.feed.name, feed_options(settings, clock))
         except FeedError as error:
             raise ConfigurationError(f"feed.name: {error}") from error
-    server = Server(settings, clock=clock, feed=feed, run_feed=run_feed)
+    extensions = Extensions(authorize, authenticate, tuple(guards))
+    server = Server(settings, extensions, clock=clock, feed=feed, run_feed=run_feed)
     app = web.Application()
     app[SERVER] = server
     app.cleanup_ctx.append(contextlib.asynccontextmanager(server.run))

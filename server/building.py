@@ -3,10 +3,10 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
-from server.access import build_verifier
+from server.access import AuthorizationRule, build_verifier
 from server.brokers import (
     MemoryBroker,
     MemoryHandover,
@@ -44,6 +44,7 @@ from server.core.market.subscriptions import Subscriptions
 from server.core.recovery.offsets import Offsets
 from server.core.recovery.tickets import ResumeTickets
 from server.delivery import Freshness, Hub
+from server.embedding import ApplicationVerifier, Extensions
 from server.ports import Backend, Clock, SharedLimits
 from server.services import (
     ClientPublishing,
@@ -65,6 +66,7 @@ from server.sockets import (
     MarketNamespace,
     NamespaceContext,
     SessionNamespace,
+    Verifier,
 )
 from server.tasks import TaskOwner
 from server.transport import MAX_REFUSED, Admission, RefusalLog, SocketServer
@@ -144,7 +146,11 @@ def build_backend(
 
 
 def build_clients(
-    settings: Settings, clock: Clock, counters: Counters, shared_limits: SharedLimits | None
+    settings: Settings,
+    clock: Clock,
+    counters: Counters,
+    shared_limits: SharedLimits | None,
+    extensions: Extensions,
 ) -> Clients:
     """The limits and the registry of connections, and what all namespaces share."""
     limits = settings.limits
@@ -167,15 +173,23 @@ def build_clients(
     )
     context = NamespaceContext(
         sockets_config(settings),
-        verifier=build_verifier(access_config(settings), clock),
+        verifier=_build_verifier(settings, clock, extensions),
         registry=registry,
         admission=admission,
         event_limits=EventLimits(per_second=limits.events_per_second, burst=limits.event_burst),
         counters=counters,
         refusals=RefusalLog(clock),
         clock=clock,
+        guards=extensions.guards,
     )
     return Clients(registry, connection_limits, admission, context)
+
+
+def _build_verifier(settings: Settings, clock: Clock, extensions: Extensions) -> Verifier:
+    if extensions.authenticate is not None:
+        return ApplicationVerifier(extensions.authenticate, clock)
+    config = replace(access_config(settings), keep_claims=extensions.read_claims)
+    return build_verifier(config, clock)
 
 
 def build_delivery(
@@ -198,25 +212,36 @@ def build_delivery(
     )
 
 
-def build_market(settings: Settings, clock: Clock, backend: Backend, delivery: Delivery) -> Market:
+def build_market(
+    settings: Settings,
+    clock: Clock,
+    backend: Backend,
+    delivery: Delivery,
+    rule: AuthorizationRule | None,
+) -> Market:
     """Subscribing, publishing and recovery of topics."""
     config = subscribing_config(settings)
     subscriptions = Subscriptions(max_idle=settings.limits.topics_per_connection or NO_LIMIT)
     topics = TopicSubscriptions(config, delivery.node_subscriptions, delivery.freshness)
     publishing = PublishingService(publishing_config(settings), backend.broker, clock)
-    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub)
+    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, rule)
     return Market(
         subscriptions,
         subscribing,
         publishing,
-        ClientPublishing(publishing),
+        ClientPublishing(publishing, rule),
         resume_tickets(settings, backend.handover.node),
         MarketRecovery(config, topics, subscribing, subscriptions, delivery.hub),
     )
 
 
 def build_sessions(
-    settings: Settings, clock: Clock, backend: Backend, delivery: Delivery, clients: Clients
+    settings: Settings,
+    clock: Clock,
+    backend: Backend,
+    delivery: Delivery,
+    clients: Clients,
+    rule: AuthorizationRule | None,
 ) -> Sessions:
     """Sessions, their messages, and notices."""
     message_bytes = settings.limits.message_bytes or NO_LIMIT
@@ -229,6 +254,7 @@ def build_sessions(
         delivery.node_subscriptions,
         hub,
         tickets,
+        rule,
     )
     notifications = Notifications(
         backend.notices, clients.registry, hub, tickets, clock, message_bytes=message_bytes

@@ -107,6 +107,24 @@ async def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> BaseException |
     return None
 
 
+async def run_foreign(
+    coroutine: Coroutine[Any, Any, T], name: str, *, timeout_seconds: float | None = None
+) -> T:
+    """Run the application's coroutine in a task of its own; our handlers may run outside of tasks.
+
+    Without a task, `asyncio.timeout` and whatever uses it would fail. Raises `TimeoutError` after
+    the timeout.
+    """
+    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout_seconds)
+        if not done:
+            raise TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
+
+
 async def run_until_first_ends(*coroutines: Coroutine[Any, Any, None], name: str) -> None:
     """Run coroutines concurrently until one ends, cancel the others, and raise the failure."""
     create_task = asyncio.get_running_loop().create_task

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from server.core.counters import Counters
-from server.tasks import TaskOwner, cancel_and_wait, run_until_first_ends
+from server.tasks import TaskOwner, cancel_and_wait, run_foreign, run_until_first_ends
 from tests.kit.virtual_loop import run
 
 
@@ -134,3 +134,17 @@ def test_first_of_several_to_fail_cancels_the_others() -> None:
     with pytest.raises(ConnectionError):
         run(run_until_first_ends(wait(), Work(ConnectionError()).run(), name="several"))
     assert ended == ["cancelled"]
+
+
+async def test_foreign_coroutine_is_cancelled_after_its_timeout() -> None:
+    ended = asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with pytest.raises(TimeoutError):
+        await run_foreign(hang(), "hanging", timeout_seconds=0.001)
+    await ended.wait()

@@ -9,11 +9,13 @@ from server.access.configuration import (
 )
 from server.access.minting import mint, new_secret
 from server.access.principal import Principal, anonymous
+from server.access.rules import AuthorizationRule, authorize
 from server.access.sources import find_token
 from server.access.tokens import TokenVerifier, build_verifier
 
 __all__ = [
     "AccessConfig",
+    "AuthorizationRule",
     "ConfigurationError",
     "ContradictionError",
     "Principal",
@@ -21,6 +23,7 @@ __all__ = [
     "UnusableKeyError",
     "WeakKeyError",
     "anonymous",
+    "authorize",
     "build_verifier",
     "find_token",
     "mint",

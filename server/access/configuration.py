@@ -41,6 +41,7 @@ class AccessConfig:
     leeway_seconds: float = 0.0
     market_optional: bool = False
     token_in_query: bool = False
+    keep_claims: bool = False
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:

@@ -3,12 +3,17 @@
 import math
 import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import lru_cache
+from types import MappingProxyType
 
 from client_sdk.contract import ErrorCode, Scope
 from server.core.errors import AccessError
+
+# Shared, so that a principal without claims costs nothing.
+NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,11 @@ class Principal:
     anonymous: bool = False
     # The owners of private topics that the token may publish to.
     users: tuple[str, ...] | None = None
+    # All claims of the token, if the application has rules, guards or namespaces that may read
+    # them; else empty. Not for logs.
+    claims: Mapping[str, object] = field(
+        default_factory=lambda: NO_CLAIMS, repr=False, compare=False
+    )
 
     @property
     def user(self) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import jwt
@@ -12,7 +13,7 @@ from client_sdk.contract import ErrorCode
 from server.access.configuration import AccessConfig
 from server.access.key_material import Key, read_public_key
 from server.access.keys import Fetch, FixedKey, JwksKeys, KeySource, fetch_document
-from server.access.principal import Principal
+from server.access.principal import NO_CLAIMS, Principal
 from server.core.errors import AccessError
 from server.ports import Clock
 
@@ -124,6 +125,7 @@ class TokenVerifier:
             symbols=_globs(claims, "symbols"),
             sessions=_globs(claims, "sessions"),
             users=_globs(claims, "users"),
+            claims=MappingProxyType(dict(claims)) if self._config.keep_claims else NO_CLAIMS,
         )
 
     def _check_times(self, claims: Mapping[str, Any]) -> float:

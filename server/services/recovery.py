@@ -39,6 +39,9 @@ class RecoverableState(Protocol):
     def park(self, connection_id: str) -> None:
         """Keep the state of a disconnected connection until it resumes or is removed."""
 
+    async def is_allowed(self, connection_id: str, principal: Principal) -> bool:
+        """Whether the application's rule allows all that a parked connection has."""
+
     def resume(self, connection_id: str, client: ResumingClient, first_frames: bytes) -> bool:
         """Send a client `first_frames`, then what it missed on its parked connection.
 
@@ -145,6 +148,15 @@ class Recovery:
         """The id of the parked connection that a client may resume; aborts it if half open."""
         ticket = self._find_ticket(namespace, client)
         return None if ticket is None or not self._is_parked(ticket) else ticket.connection_id
+
+    async def authorize(self, namespace: str, client: ResumingClient) -> None:
+        """Remove the parked connection of a client if the application's rule forbids it."""
+        connection_id = self.find(namespace, client)
+        if connection_id is None:
+            return
+        state = self._namespaces[namespace].state
+        if not await state.is_allowed(connection_id, client.principal):
+            await self._evict(namespace, connection_id)
 
     async def resume(
         self, namespace: str, connection_id: str, client: ResumingClient, first_frames: bytes

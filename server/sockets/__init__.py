@@ -1,14 +1,22 @@
 """Socket.IO namespaces, and the pipeline of guards in front of their handlers."""
 
 from server.sockets.context import NamespaceContext, SocketsConfig
+from server.sockets.guards import Verifier
 from server.sockets.market import MarketNamespace
 from server.sockets.namespace import GuardedNamespace
+from server.sockets.pipeline import ApplicationGuard, Call, Proceed, Reply, Route
 from server.sockets.session import SessionNamespace
 
 __all__ = [
+    "ApplicationGuard",
+    "Call",
     "GuardedNamespace",
     "MarketNamespace",
     "NamespaceContext",
+    "Proceed",
+    "Reply",
+    "Route",
     "SessionNamespace",
     "SocketsConfig",
+    "Verifier",
 ]

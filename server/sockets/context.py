@@ -1,6 +1,7 @@
 """State shared by all namespaces: joined clients, their tokens and limits."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +16,7 @@ from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.sockets.clients import JoinedClient
 from server.sockets.guards import Verifier
-from server.sockets.pipeline import Call
+from server.sockets.pipeline import ApplicationGuard, Call
 from server.transport import Admission, Connection, RefusalLog
 
 _MAX_SPREAD_MS = 30_000
@@ -55,6 +56,7 @@ class NamespaceContext:
         counters: Counters,
         refusals: RefusalLog,
         clock: Clock,
+        guards: Sequence[ApplicationGuard] = (),
     ) -> None:
         self.config = config
         self.verifier = verifier
@@ -64,6 +66,8 @@ class NamespaceContext:
         self.counters = counters
         self.refusals = refusals
         self.clock = clock
+        # Of the application; they run after the built-in ones.
+        self.guards = guards
         self._clients: dict[str, JoinedClient] = {}
         self._expiries: Deadlines[str] = Deadlines()
 

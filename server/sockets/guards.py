@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from typing import Protocol
+from typing import Protocol, cast
 
 from pydantic import ValidationError
 
@@ -13,7 +13,17 @@ from server.core.errors import AccessError, FloorcastError, LimitError, RequestE
 from server.core.limits.events import EventLimits, RateOutcome
 from server.core.wire.validation import invalid_request
 from server.ports import Clock
-from server.sockets.pipeline import AnyRoute, Call, Guard, Handler, Result, Routes
+from server.sockets.pipeline import (
+    AnyRoute,
+    ApplicationGuard,
+    Call,
+    Guard,
+    Handler,
+    Reply,
+    Result,
+    Routes,
+)
+from server.tasks import run_foreign
 from server.transport import ConnectionRefused, RefusalLog
 
 logger = logging.getLogger(__name__)
@@ -149,3 +159,39 @@ def validation(routes: Routes, connect: AnyRoute) -> Guard:
         return await proceed(call)
 
     return guard
+
+
+def application(guard: ApplicationGuard) -> Guard:
+    """Run a guard of the application after the built-in ones; it can refuse, but let nobody in.
+
+    At a connect, its `proceed` only says that it has no objection: the client joins after all
+    guards have run, so that none can refuse a client that has joined.
+    """
+
+    async def checked(call: Call, proceed: Handler) -> Result:
+        if call.is_connect:
+            await _ask(guard, call)
+            return await proceed(call)
+
+        async def handle(each: Call) -> Reply:
+            return cast(Reply, await proceed(each))
+
+        reply = await run_foreign(guard(call, handle), "floorcast-guard")
+        if not isinstance(reply, dict) or "ok" not in reply:
+            raise TypeError(f"the guard {guard!r} must return a reply: await proceed(call)")
+        return reply
+
+    return checked
+
+
+async def _ask(guard: ApplicationGuard, call: Call) -> None:
+    allowed = False
+
+    async def allow(_: Call) -> Reply:
+        nonlocal allowed
+        allowed = True
+        return {"ok": True}
+
+    await run_foreign(guard(call, allow), "floorcast-guard")
+    if not allowed:
+        raise AccessError(ErrorCode.AUTH_FORBIDDEN, "the application does not allow this")

@@ -64,6 +64,7 @@ class GuardedNamespace(NamespaceHandler):
                 ),
                 guards.rate_limit(context.event_limits, clock, context.refusals),
                 guards.validation(self._routes, self._connect_route),
+                *map(guards.application, context.guards),
             ],
             self._handle,
         )
@@ -125,7 +126,10 @@ class GuardedNamespace(NamespaceHandler):
         fetched = resuming is not None and await self._fetch(link, resuming)
         await self._reserve(link, principal, retry=fetched)
         try:
-            accepted = None if resuming is None else await self._resume(call, resuming)
+            accepted = None
+            if resuming is not None:
+                await self._recovery.authorize(self.namespace, resuming)
+                accepted = await self._resume(call, resuming)
             return accepted or await self._join_namespace(call, auth, session_id, numbered=numbered)
         finally:
             self._context.release(link, principal)

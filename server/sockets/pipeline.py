@@ -1,6 +1,6 @@
 """Runs every connect and event through a list of guards around a handler."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -43,6 +43,9 @@ class Call:
 
 Handler = Callable[[Call], Awaitable[Result]]
 Guard = Callable[[Call, Handler], Awaitable[Result]]
+# The application's guards see no more of a connect than a reply.
+Proceed = Callable[[Call], Awaitable[Reply]]
+ApplicationGuard = Callable[[Call, Proceed], Coroutine[Any, Any, Reply]]
 
 
 @dataclass(frozen=True, slots=True)

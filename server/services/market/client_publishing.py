@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pydantic import ValidationError
 
 from client_sdk.contract import ErrorCode, Publication, Scope
-from server.access import Principal
+from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, FloorcastError
 from server.core.log.entries import Position
 from server.core.market.topics import Topic
@@ -20,8 +20,11 @@ Outcome = Position | FloorcastError
 class ClientPublishing:
     """Publishing on behalf of an authenticated client."""
 
-    def __init__(self, publishing: PublishingService) -> None:
+    def __init__(
+        self, publishing: PublishingService, rule: AuthorizationRule | None = None
+    ) -> None:
         self._publishing = publishing
+        self._rule = rule or AuthorizationRule()
 
     async def publish(self, principal: Principal, messages: Iterable[object]) -> list[Outcome]:
         """Publish the valid messages; returns a position or an error for each message.
@@ -47,6 +50,7 @@ class ClientPublishing:
         topic = Topic.parse(publication.topic)
         if not _may_publish(principal, topic, publication.user):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
+        await self._rule.check_publish(principal, topic.name)
         return await self._publishing.publish(
             publication.topic,
             publication.data,

@@ -45,6 +45,9 @@ class MarketRecovery:
         self._subscriptions.park(connection_id)
         self._hub.park(connection_id)
 
+    async def is_allowed(self, connection_id: str, principal: Principal) -> bool:
+        return await self._subscribing.is_allowed(connection_id, principal)
+
     def resume(self, connection_id: str, client: ResumingClient, first_frames: bytes) -> bool:
         for subscription in self._subscriptions.of_connection(connection_id):
             if not may_subscribe(client.principal, subscription.topic):

@@ -12,7 +12,7 @@ from client_sdk.contract import (
     Scope,
     SubscriptionStatus,
 )
-from server.access import Principal
+from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
 from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscription, Subscriptions
@@ -53,11 +53,13 @@ class SubscribingService:
         topics: TopicSubscriptions,
         subscriptions: Subscriptions,
         hub: Hub,
+        rule: AuthorizationRule | None = None,
     ) -> None:
         self._config = config
         self._topics = topics
         self._subscriptions = subscriptions
         self._hub = hub
+        self._rule = rule or AuthorizationRule()
 
     def add_connection(
         self, connection_id: str, principal: Principal, link: Link, *, numbered: bool = False
@@ -94,6 +96,7 @@ class SubscribingService:
                         topic = Topic.parse(name)
                         seen = None if since is None else since.get(name)
                         self._check_allowed(connection_id, principal, topic, opened)
+                        await self._rule.check_subscribe(principal, topic.name)
                         each = await self._open(connection_id, topic, seen)
                     except FloorcastError as error:
                         replies[name] = _error_reply(error)
@@ -163,26 +166,39 @@ class SubscribingService:
             replies[name] = {"status": SubscriptionStatus.DISCONNECTED.value}
         return replies
 
+    async def is_allowed(self, connection_id: str, principal: Principal) -> bool:
+        """Whether the application's rule allows all topics of a connection."""
+        try:
+            for subscription in self._subscriptions.of_connection(connection_id):
+                await self._rule.check_subscribe(principal, subscription.topic.name)
+        except AccessError:
+            return False
+        return True
+
     async def end_forbidden(self, connection_id: str, principal: Principal) -> TopicReplies:
         """End the subscriptions of a connection that its refreshed token no longer allows.
 
         Returns a reply with the error for each of them; the client also gets it as `status`.
         """
-        replies: TopicReplies = {}
-        ended: list[str] = []
+        forbidden: dict[Subscription, AccessError] = {}
         for subscription in self._subscriptions.of_connection(connection_id):
-            topic = subscription.topic
-            if may_subscribe(principal, topic):
-                continue
-            error = _forbidden(topic)
-            replies[topic.name] = _error_reply(error)
-            self._unsubscribe(connection_id, topic, subscription.channel)
-            self._hub.send_to(connection_id, _error_status(topic, error))
-            ended.append(subscription.channel)
-        # Awaits only once all have ended: no message may come of the others meanwhile.
-        for name in ended:
-            await self._topics.close(name)
-        return replies
+            if not may_subscribe(principal, subscription.topic):
+                forbidden[subscription] = _forbidden(subscription.topic)
+                self._end(connection_id, subscription, forbidden[subscription])
+        # Awaits only once all these have ended: no message may come of them meanwhile.
+        for subscription in self._subscriptions.of_connection(connection_id):
+            try:
+                await self._rule.check_subscribe(principal, subscription.topic.name)
+            except AccessError as error:
+                forbidden[subscription] = error
+                self._end(connection_id, subscription, error)
+        for subscription in forbidden:
+            await self._topics.close(subscription.channel)
+        return {each.topic.name: _error_reply(error) for each, error in forbidden.items()}
+
+    def _end(self, connection_id: str, subscription: Subscription, error: AccessError) -> None:
+        self._unsubscribe(connection_id, subscription.topic, subscription.channel)
+        self._hub.send_to(connection_id, _error_status(subscription.topic, error))
 
     def subscriptions(self, connection_id: str) -> TopicReplies:
         """The connection's subscribed topics with their positions."""

@@ -1,5 +1,6 @@
 """Parks and resumes the session memberships of connections."""
 
+from server.access import Principal
 from server.core.errors import FloorcastError
 from server.core.recovery.connection_state import ConnectionState
 from server.core.recovery.tickets import Owner
@@ -21,6 +22,10 @@ class SessionRecovery:
     def park(self, connection_id: str) -> None:
         self._notifications.forget(connection_id)
         self._local_presence.park(connection_id)
+
+    async def is_allowed(self, connection_id: str, principal: Principal) -> bool:
+        parked = self._local_presence.parked_sessions(connection_id)
+        return await self._sessions.is_allowed(principal, parked)
 
     def resume(self, connection_id: str, client: ResumingClient, first_frames: bytes) -> bool:
         principal = client.principal

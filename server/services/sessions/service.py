@@ -1,11 +1,11 @@
 """Joins, leaves, moderates and resumes shared sessions for this node's connections."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from client_sdk.contract import ErrorCode, Scope
 from client_sdk.contract import Position as PositionRequest
-from server.access import Principal
+from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, RequestError
 from server.core.log.entries import Position
 from server.core.recovery.tickets import ResumeTickets
@@ -42,12 +42,14 @@ class SessionsService:
         node_subscriptions: NodeSubscriptions,
         hub: Hub,
         tickets: ResumeTickets,
+        rule: AuthorizationRule | None = None,
     ) -> None:
         self._config = config
         self._broker = broker
         self._presence = presence
         self._node_subscriptions = node_subscriptions
         self._hub = hub
+        self._rule = rule or AuthorizationRule()
         self.memberships = Memberships(max_per_connection=config.max_per_connection)
         self.local_presence = LocalPresence(self.memberships, presence, hub, tickets)
         self.recovered = 0
@@ -100,6 +102,7 @@ class SessionsService:
         `since` requests the messages after a position; `recovered` is false if they are unknown.
         """
         self.authorize(principal, session_id)
+        await self._rule.check_join(principal, session_id)
         encode_within(metadata or {}, self._config.metadata_bytes)
         key = (principal.org, session_id)
         name = session_channel(*key)
@@ -154,6 +157,15 @@ class SessionsService:
         await self._release_idle()
         return {"ok": True, "connections": connections}
 
+    async def is_allowed(self, principal: Principal, keys: Iterable[SessionKey]) -> bool:
+        """Whether the application's rule allows all these sessions."""
+        try:
+            for _, session_id in keys:
+                await self._rule.check_join(principal, session_id)
+        except AccessError:
+            return False
+        return True
+
     async def end_forbidden(self, connection_id: str, principal: Principal, ts_ms: int) -> None:
         """End the memberships of a connection that its refreshed token no longer allows."""
         for key in self.memberships.of_connection(connection_id):
@@ -161,6 +173,13 @@ class SessionsService:
                 self.authorize(principal, key[1])
             except AccessError:
                 self.local_presence.end_forbidden(connection_id, principal.user_id, key, ts_ms)
+        # Awaits only once all these have ended: no message may come of them meanwhile.
+        for key in self.memberships.of_connection(connection_id):
+            try:
+                await self._rule.check_join(principal, key[1])
+            except AccessError:
+                if (connection_id, key) in self.memberships:
+                    self.local_presence.end_forbidden(connection_id, principal.user_id, key, ts_ms)
         await self._release_idle()
 
     async def participants(self, principal: Principal, session_id: str) -> Reply:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from client_sdk.contract import Scope
 from server.access import mint
@@ -115,14 +116,18 @@ async def running(
     *,
     feed: Feed | None = None,
     clock: ManualClock | None = None,
+    **parts: Any,
 ) -> AsyncIterator[RunningServer]:
-    """Run a server; settings are named as in a file: `limits.connections`."""
+    """Run a server; settings are named as in a file: `limits.connections`.
+
+    Other arguments are those of `create_app`.
+    """
     clock = clock or ManualClock()
     flags = dict(settings or {})
     if not {"auth.public_key_file", "auth.jwks_url", "auth.secret"} & flags.keys():
         flags["auth.secret"] = SECRET
     flags.setdefault("server.port", 0)
     loaded = load_settings(flags=flags)
-    app = create_app(loaded, clock=clock, feed=feed)
+    app = create_app(loaded, clock=clock, feed=feed, **parts)
     async with run_app(app, loaded, open_listener(loaded)) as address:
         yield RunningServer(app[SERVER], "127.0.0.1", int(address.url.rpartition(":")[2]), clock)

@@ -1,0 +1,1 @@
+"""Tests of the parts that an application adds to the server."""
