@@ -15,6 +15,8 @@ class ClientConfig:
     start_seconds: float = 15.0
     token_seconds: float = 10.0
     answer_seconds: float = 10.0
+    # A connection on which nothing arrives for so long is lost; half-way the client sends a ping.
+    silence_seconds: float = 12.0
     # A send or publish, over all the connections that it is retried on.
     send_seconds: float = 30.0
     close_seconds: float = 2.0

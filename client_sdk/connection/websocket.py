@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from client_sdk.config import ClientConfig
 from client_sdk.connection.packets import (
     PONG,
+    Handshake,
     Packet,
     PacketType,
     ack_packet,
@@ -40,6 +41,8 @@ _PATH = "/socket.io/?EIO=4&transport=websocket"
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
 # A loop that reads buffered frames yields to other tasks after this many.
 _FRAMES_PER_YIELD = 128
+# Half of what a server allows between two of its own pings.
+_MAX_PINGS = 32
 
 
 class _PendingRequest:
@@ -77,12 +80,12 @@ class Connection:
     def __init__(
         self,
         socket: aiohttp.ClientWebSocketResponse,
-        timeout_seconds: float,
+        silence_seconds: float,
         on_packet: OnPacket,
         config: ClientConfig,
     ) -> None:
         self._socket = socket
-        self._timeout_seconds = timeout_seconds
+        self._silence_seconds = silence_seconds
         self._on_packet = on_packet
         self._config = config
         self._loop = asyncio.get_running_loop()
@@ -90,6 +93,8 @@ class Connection:
         self._requests: dict[int, _PendingRequest] = {}
         self._pending_joins: dict[str, _PendingRequest] = {}
         self._received_at = self._loop.time()
+        # When a ping was sent into the silence.
+        self._pinged_at = float("-inf")
         self._silence_timer: asyncio.TimerHandle | None = None
         self._on_end: Callable[[], None] = lambda: None
         self.close_reason: FloorcastError | None = None
@@ -106,6 +111,8 @@ class Connection:
                 socket = await http.ws_connect(
                     url + _PATH,
                     compress=0,
+                    # A pong ends a silence, so it must be seen here.
+                    autoping=False,
                     max_msg_size=_MAX_FRAME_BYTES,
                     timeout=aiohttp.ClientWSTimeout(ws_close=config.close_seconds),
                 )
@@ -116,7 +123,7 @@ class Connection:
             if packet.type is not PacketType.OPEN:
                 raise ProtocolError("the server sent no Engine.IO handshake")
             handshake = parse_handshake(packet.body)
-            return Connection(socket, handshake.timeout_seconds, on_packet, config)
+            return Connection(socket, _silence_seconds(handshake, config), on_packet, config)
         except BaseException as error:
             if socket is not None:
                 await _close_socket(socket, config.close_seconds)
@@ -165,7 +172,11 @@ class Connection:
                 await self._send(text)
                 await request.future
         except TimeoutError:
-            raise SendTimeout(f"no reply within {self._config.answer_seconds:g} s") from None
+            message = f"no reply within {self._config.answer_seconds:g} s"
+            if self._received_at < request.sent_at:
+                # Nothing at all has arrived since: the connection leads nowhere.
+                self._end(ConnectionLost(message))
+            raise SendTimeout(message) from None
         finally:
             request.consume_error()
 
@@ -198,22 +209,47 @@ class Connection:
     async def _read(self) -> None:
         reason: FloorcastError = ConnectionLost("the connection was lost")
         try:
-            async with asyncio.timeout(None) as timeout:
-                self._check_silence(timeout)
-                await self._receive()
+            while await self._receive_until_silent():
+                await self._ping()
         except TimeoutError:
-            reason = ConnectionLost(f"the server was silent for {self._timeout_seconds:g} s")
+            reason = ConnectionLost(f"the server was silent for {self._silence_seconds:g} s")
         except FloorcastError as error:
             reason = error
         finally:
             self._end(reason)
+
+    async def _receive_until_silent(self) -> bool:
+        """Receive; True if a ping is due, False if the socket has ended.
+
+        Raises `TimeoutError` if a ping was not answered either.
+        """
+        try:
+            async with asyncio.timeout(None) as timeout:
+                self._check_silence(timeout)
+                await self._receive()
+        except TimeoutError:
+            if self._pinged_at > self._received_at:
+                raise
+            return True
+        return False
+
+    async def _ping(self) -> None:
+        """Send a WebSocket ping (RFC 6455, 5.5.2), which any server answers."""
+        self._pinged_at = self._loop.time()
+        async with asyncio.timeout(self._silence_seconds / 2):
+            try:
+                await self._socket.ping()
+            except (aiohttp.ClientError, ConnectionError) as error:
+                raise ConnectionLost("the connection was lost") from error
 
     async def _receive(self) -> None:
         receive, now, on_packet = self._socket.receive, self._loop.time, self._on_packet
         for count in itertools.count(1):
             frame = await receive()
             if frame.type is not aiohttp.WSMsgType.TEXT:
-                return
+                if not await self._handle_control(frame):
+                    return
+                continue
             self._received_at = now()
             packet = decode_packet(frame.data)
             if packet.type is PacketType.EVENT:
@@ -230,6 +266,15 @@ class Connection:
             if count % _FRAMES_PER_YIELD == 0:
                 await asyncio.sleep(0)
 
+    async def _handle_control(self, frame: aiohttp.WSMessage) -> bool:
+        """Answer a ping; False for a frame that ends the connection."""
+        if frame.type not in (aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG):
+            return False
+        self._received_at = self._loop.time()
+        if frame.type is aiohttp.WSMsgType.PING:
+            await self._socket.pong(frame.data)
+        return True
+
     def _dispatch(self, packet: Packet) -> None:
         if packet.type is PacketType.ACK and packet.ack_id is not None:
             request = self._requests.get(packet.ack_id)
@@ -242,8 +287,10 @@ class Connection:
             self._on_packet(self, packet)
 
     def _check_silence(self, timeout: asyncio.Timeout) -> None:
-        """Expire `timeout` if the server missed its heartbeat; otherwise check again later."""
-        left = self._received_at + self._timeout_seconds - self._loop.time()
+        """Expire `timeout` if the server was silent for too long; otherwise check again later."""
+        is_pinged = self._pinged_at > self._received_at
+        limit = self._silence_seconds if is_pinged else self._silence_seconds / 2
+        left = self._received_at + limit - self._loop.time()
         if left <= 0:
             timeout.reschedule(self._loop.time())
         else:
@@ -266,6 +313,15 @@ class Connection:
         self._read_task.cancel()
         await asyncio.wait([self._read_task])
         await _close_socket(self._socket, self._config.close_seconds)
+
+
+def _silence_seconds(handshake: Handshake, config: ClientConfig) -> float:
+    """The longest silence of a healthy server.
+
+    A client may send only so many pings between two of the server's own.
+    """
+    least = handshake.timeout_seconds / _MAX_PINGS
+    return min(handshake.timeout_seconds, max(config.silence_seconds, least))
 
 
 async def _close_socket(socket: aiohttp.ClientWebSocketResponse, seconds: float) -> None:

@@ -379,6 +379,8 @@ async def test_request_without_a_reply_is_sent_again(
     async def script(connection: ScriptedConnection) -> None:
         await connection.accept()
         late, _, _ = await connection.receive_request()
+        # The connection is alive, so it stays.
+        await connection.send("6")
         while True:
             # If this reply is late too, the client sends the request again.
             await connection.grant_subscription("TRADES:A")
