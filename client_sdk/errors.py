@@ -119,6 +119,7 @@ class ProtocolError(FloorcastError):
 _BY_CODE: dict[str, type[FloorcastError]] = {
     "auth.forbidden": ForbiddenError,
     "publish.conflict": PublishConflict,
+    "publish.snapshot_required": RequestRefused,
 }
 _BY_AREA: dict[str, type[FloorcastError]] = {
     "auth": AuthenticationError,

@@ -43,11 +43,12 @@ from server.core.limits.events import EventLimits
 from server.core.market.subscriptions import Subscriptions
 from server.core.recovery.offsets import Offsets
 from server.core.recovery.tickets import ResumeTickets
-from server.delivery import Freshness, Hub
+from server.delivery import Hub
 from server.embedding import ApplicationVerifier, Extensions
 from server.ports import Backend, Clock, SharedLimits
 from server.services import (
     ClientPublishing,
+    Freshness,
     MarketRecovery,
     NodeSubscriptions,
     Notifications,
@@ -245,7 +246,7 @@ def build_sessions(
 ) -> Sessions:
     """Sessions, their messages, and notices."""
     message_bytes = settings.limits.message_bytes or NO_LIMIT
-    tickets = resume_tickets(settings)
+    tickets = resume_tickets(settings, backend.handover.node)
     hub = delivery.hub
     service = SessionsService(
         sessions_config(settings),
@@ -266,7 +267,7 @@ def build_sessions(
         ),
         notifications,
         tickets,
-        SessionRecovery(service, notifications, hub),
+        SessionRecovery(service, backend.presence, notifications, hub),
     )
 
 

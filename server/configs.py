@@ -7,16 +7,19 @@ from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
 from server.brokers import Address, MemoryConfig, RedisConfig
 from server.core.limits.keys import ConnectionLimit, LimitKeys
+from server.core.limits.shares import Quota, ShareLimits
 from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.notices import Notices
 from server.core.sessions.records import SessionRules
-from server.delivery import DeliveryConfig, FreshnessConfig
+from server.delivery import DeliveryConfig
 from server.ports import Clock, FeedOptions
 from server.services import (
+    FreshnessConfig,
     NodeSubscriptionsConfig,
     PublishingConfig,
     SessionsConfig,
     SubscribingConfig,
+    TopicSharesConfig,
 )
 from server.settings import Settings
 from server.sockets import SocketsConfig
@@ -24,7 +27,6 @@ from server.transport import TransportConfig
 
 # The value of a limit that is set to 0, "no limit".
 NO_LIMIT = 2**53
-_MAX_NOTICES = 100_000
 
 
 def access_config(settings: Settings) -> AccessConfig:
@@ -82,7 +84,14 @@ def subscribing_config(settings: Settings) -> SubscribingConfig:
 
 
 def memory_config(settings: Settings) -> MemoryConfig:
+    shares = settings.shares
     return MemoryConfig(
+        # `TopicShares` and the presence manager refuse earlier.
+        max_channels=(shares.topics or NO_LIMIT) + (settings.session.total or NO_LIMIT),
+        max_claims=shares.ids or NO_LIMIT,
+        max_claims_per_org=shares.ids_per_org or NO_LIMIT,
+        max_claims_per_publisher=shares.ids_per_publisher or NO_LIMIT,
+        org_bytes=shares.history_bytes_per_org or NO_LIMIT,
         idempotency_seconds=settings.market.idempotency_seconds,
         history_messages=settings.history.messages or NO_LIMIT,
         history_bytes=settings.history.bytes or NO_LIMIT,
@@ -163,6 +172,19 @@ def publishing_config(settings: Settings) -> PublishingConfig:
     return PublishingConfig(
         message_bytes=settings.limits.message_bytes or NO_LIMIT,
         book_levels=settings.market.book_levels,
+        topics=TopicSharesConfig(topic_limits(settings), settings.shares.silent_seconds),
+    )
+
+
+def topic_limits(settings: Settings) -> ShareLimits:
+    """The limits of the topics of all, of an org and of a publisher."""
+    shares = settings.shares
+    return ShareLimits(
+        Quota(shares.topics or NO_LIMIT, shares.topic_bytes or NO_LIMIT),
+        Quota(shares.topics_per_org or NO_LIMIT, shares.topic_bytes_per_org or NO_LIMIT),
+        Quota(
+            shares.topics_per_publisher or NO_LIMIT, shares.topic_bytes_per_publisher or NO_LIMIT
+        ),
     )
 
 
@@ -173,6 +195,7 @@ def session_rules(settings: Settings) -> SessionRules:
         grace_seconds=session.grace_seconds,
         retention_seconds=session.retention_seconds,
         max_sessions=session.total,
+        max_sessions_per_org=settings.shares.sessions_per_org,
         max_sessions_per_user=session.per_user,
         max_participants=session.participants,
         join_creates=not session.must_exist,
@@ -192,14 +215,17 @@ def sessions_config(settings: Settings) -> SessionsConfig:
 
 def notices(settings: Settings) -> Notices:
     """The store of unacknowledged notices."""
+    shares = settings.shares
     return Notices(
         keep_seconds=settings.session.notice_seconds,
         max_per_user=settings.session.notices_per_user,
-        max_total=_MAX_NOTICES,
+        max_total=shares.notices or NO_LIMIT,
+        total_bytes=shares.notice_bytes or NO_LIMIT,
+        org=Quota(shares.notices_per_org or NO_LIMIT, shares.notice_bytes_per_org or NO_LIMIT),
     )
 
 
-def resume_tickets(settings: Settings, node: str = "") -> ResumeTickets:
+def resume_tickets(settings: Settings, node: str) -> ResumeTickets:
     """The resume tickets of one namespace; a `node` in their pids lets other nodes resume them."""
     recovery = settings.recovery
     return ResumeTickets(

@@ -1,12 +1,13 @@
 """Ports: the interfaces between the product and the parts that do I/O."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from server.core.errors import FloorcastError
 from server.core.limits.keys import LimitKey
+from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.idempotency import Claim
 from server.core.recovery.connection_state import ConnectionState, ResumeRequest
@@ -119,13 +120,15 @@ class Broker(Protocol):
         full_state: Callable[[], bytes] | None = None,
         in_history: bool = False,
         expected_head: Position | None = None,
+        owner: Owner = SERVER,
     ) -> Receipt:
         """Publish one message; once this returns, its position is final.
 
         If the data is only a change, `full_state` returns the resulting state. With `in_history`
-        the entry stays in the history for its time, otherwise only until the next one. With a
-        `claim`, a retry returns the first receipt and publishes nothing. Raises `WriteConflict` if
-        the head is not `expected_head`. If this raises another error, the outcome may be unknown.
+        the entry stays in the history for its time, otherwise only until the next one; the history
+        counts to the org of `owner`. With a `claim`, a retry returns the first receipt and
+        publishes nothing. Raises `WriteConflict` if the head is not `expected_head`. If this raises
+        another error, the outcome may be unknown.
         """
 
     async def head(self, channel: str) -> Position:
@@ -137,6 +140,12 @@ class Broker(Protocol):
     async def latest(self, channel: str) -> Entry | None:
         """The newest entry with the full state as data, or None if there is none."""
 
+    async def is_rolled_back(self, channel: str) -> bool:
+        """Whether the latest full state of a book is from before a loss of data.
+
+        Later changes may be lost, so a book must not continue from it.
+        """
+
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         """All entries after this position, or None if some of them are unknown.
 
@@ -147,8 +156,12 @@ class Broker(Protocol):
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
         """The last history entries before a seq, or the newest ones, oldest first."""
 
-    async def forget(self, channel: str) -> None:
-        """Delete a channel; its next entry starts a new epoch. No-op if a node watches it."""
+    async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
+        """Delete a channel; its next entry starts a new epoch.
+
+        Returns False, and deletes nothing, if a node watches it, if its newest entry is younger
+        than `silent_since_ms`, or if the broker is unavailable.
+        """
 
     async def watch(self, channel: str) -> None:
         """Start delivery of a channel to this node.
@@ -218,6 +231,9 @@ class PresenceManager(Protocol):
 
     async def participants(self, key: SessionKey) -> Participants | None:
         """The current participants; None if there is no such session."""
+
+    async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
+        """The events of a session after a revision, oldest first; None if some are unknown."""
 
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
         """Emit a signal to the participants; it is not stored."""

@@ -119,13 +119,49 @@ class MarketSettings(_Section):
     idempotency_seconds: Seconds = Field(120, description="how long a publisher's id is remembered")
 
 
+class ShareSettings(_Section):
+    """What one org and one publisher may keep of what all share; 0 means no limit.
+
+    Feeds and code inside the server are bound by the totals alone. A process counts what it
+    publishes itself; with Redis the number of topics and sessions counts over all nodes.
+    """
+
+    topics: Count = Field(
+        100_000, description="topics, total; silent ones that nobody watches make room"
+    )
+    topics_per_org: Count = Field(25_000, description="topics last published by one org")
+    topics_per_publisher: Count = Field(10_000, description="topics last published by one user")
+    topic_bytes: Bytes = Field(
+        512 * 1024 * 1024, description="newest states of all topics, order books included"
+    )
+    topic_bytes_per_org: Bytes = Field(128 * 1024 * 1024, description="the same of one org")
+    topic_bytes_per_publisher: Bytes = Field(64 * 1024 * 1024, description="the same of one user")
+    silent_seconds: Seconds = Field(
+        300, description="silence after which a topic that nobody watches may make room"
+    )
+    ids: Count = Field(
+        200_000, description="remembered ids of messages, total; the oldest is forgotten first"
+    )
+    ids_per_org: Count = Field(150_000, description="remembered ids of one org")
+    ids_per_publisher: Count = Field(100_000, description="remembered ids of one user")
+    history_bytes_per_org: Bytes = Field(
+        128 * 1024 * 1024, description="histories of one org; the longest silent is dropped first"
+    )
+    sessions_per_org: Count = Field(25_000, description="sessions of one org")
+    notices: Count = Field(100_000, description="unacknowledged critical notices, total")
+    notices_per_org: Count = Field(25_000, description="the same of one org")
+    notice_bytes: Bytes = Field(128 * 1024 * 1024, description="their data, total")
+    notice_bytes_per_org: Bytes = Field(32 * 1024 * 1024, description="the same of one org")
+
+
 class HistorySettings(_Section):
     """History of sessions and kept streams; 0 means no limit."""
 
     messages: Count = Field(1_000, description="messages of one topic or session")
     bytes: Bytes = Field(1024 * 1024, description="bytes of one topic or session")
     total_bytes: Bytes = Field(
-        256 * 1024 * 1024, description="bytes of all histories; the longest silent is dropped first"
+        256 * 1024 * 1024,
+        description="bytes of all histories; the longest silent of the largest org goes first",
     )
     seconds: Seconds = Field(300, description="age of the oldest kept message")
 
@@ -281,6 +317,7 @@ class Settings(_Section):
     limits: LimitSettings = LimitSettings()
     delivery: DeliverySettings = DeliverySettings()
     market: MarketSettings = MarketSettings()
+    shares: ShareSettings = ShareSettings()
     history: HistorySettings = HistorySettings()
     recovery: RecoverySettings = RecoverySettings()
     ping: PingSettings = PingSettings()

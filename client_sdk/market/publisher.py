@@ -5,11 +5,12 @@ import uuid
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from client_sdk.config import ClientConfig
 from client_sdk.connection.namespaces import Namespace, Worker
 from client_sdk.connection.packets import encode, parse_reply
-from client_sdk.contract import Position
+from client_sdk.contract import ErrorCode, Position
 from client_sdk.contract.replies import PublishedPosition, PublishReply
 from client_sdk.errors import (
     BufferFull,
@@ -19,17 +20,29 @@ from client_sdk.errors import (
     error_from_body,
     is_retryable,
 )
+from client_sdk.market.published_books import PublishedBooks
+
+_SNAPSHOT_REQUIRED = ErrorCode.PUBLISH_SNAPSHOT_REQUIRED.value
 
 
 class _PendingPublication:
-    """One encoded message, and the future of its position."""
+    """One message, encoded, and the future of its position."""
 
-    __slots__ = ("future", "size_bytes", "text")
+    __slots__ = ("body", "future", "size_bytes", "text")
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.size_bytes = len(text.encode())
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.encode(body)
         self.future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+
+    def encode(self, body: dict[str, Any]) -> None:
+        self.body = body
+        self.text = encode(body)
+        self.size_bytes = len(self.text.encode())
+
+    @property
+    def message(self) -> tuple[str, Mapping[str, object], str]:
+        """The topic, data and type."""
+        return self.body["topic"], self.body["data"], self.body["type"]
 
     def fail(self, error: FloorcastError) -> None:
         if not self.future.done():
@@ -43,6 +56,7 @@ class Publisher:
         self._namespace = namespace
         self._config = config
         self._queue: deque[_PendingPublication] = deque()
+        self._books = PublishedBooks()
         self._worker = Worker("publisher", namespace, self._send_batches)
 
     async def publish(
@@ -59,10 +73,15 @@ class Publisher:
         Every message gets an id, so that a retry after a lost reply does not publish it twice.
         Raises `SendTimeout` without a reply in time: the message may have been published.
         """
-        body = {"topic": topic, "data": data, "type": type, "id": id or uuid.uuid4().hex}
+        body: dict[str, Any] = {
+            "topic": topic,
+            "data": data,
+            "type": type,
+            "id": id or uuid.uuid4().hex,
+        }
         if user is not None:
             body["user"] = user
-        publication = _PendingPublication(encode(body))
+        publication = _PendingPublication(body)
         config = self._config
         if publication.size_bytes > config.batch_bytes:
             raise LimitExceeded(
@@ -104,7 +123,7 @@ class Publisher:
                 continue
             request = f'{{"messages":[{",".join(each.text for each in batch)}]}}'
             try:
-                await self._namespace.request("publish", request, partial(_apply_reply, batch))
+                await self._namespace.request("publish", request, partial(self._apply_reply, batch))
             except FloorcastError as error:
                 if is_retryable(error):
                     raise
@@ -130,15 +149,36 @@ class Publisher:
             batch.append(publication)
         return batch
 
+    def _apply_reply(self, batch: list[_PendingPublication], text: str) -> None:
+        reply = parse_reply(PublishReply, text, partial=True)
+        if len(reply.positions) != len(batch):
+            # A refusal of the whole request raises its error here.
+            parse_reply(PublishReply, text)
+            raise FloorcastError(
+                "malformed reply: wrong number of positions", code="client.protocol"
+            )
+        restarted: set[str] = set()
+        for publication, outcome in zip(batch, reply.positions, strict=True):
+            if isinstance(outcome, PublishedPosition):
+                self._books.apply(*publication.message)
+                if not publication.future.done():
+                    publication.future.set_result(Position(epoch=outcome.epoch, seq=outcome.seq))
+            elif not self._restart_book(publication, outcome.error.code, restarted):
+                publication.fail(error_from_body(outcome.error))
 
-def _apply_reply(batch: list[_PendingPublication], text: str) -> None:
-    reply = parse_reply(PublishReply, text, partial=True)
-    if len(reply.positions) != len(batch):
-        # A refusal of the whole request raises its error here.
-        parse_reply(PublishReply, text)
-        raise FloorcastError("malformed reply: wrong number of positions", code="client.protocol")
-    for publication, outcome in zip(batch, reply.positions, strict=True):
-        if not isinstance(outcome, PublishedPosition):
-            publication.fail(error_from_body(outcome.error))
-        elif not publication.future.done():
-            publication.future.set_result(Position(epoch=outcome.epoch, seq=outcome.seq))
+    def _restart_book(
+        self, publication: _PendingPublication, code: str, restarted: set[str]
+    ) -> bool:
+        """Let the first update of a book that the server lost carry the whole book.
+
+        It stays in the queue, and so do later updates of the book. Returns False if the code is
+        another one.
+        """
+        topic, data, kind = publication.message
+        whole = self._books.whole(topic, data)
+        if code != _SNAPSHOT_REQUIRED or kind == "snapshot" or whole is None:
+            return False
+        if topic not in restarted:
+            restarted.add(topic)
+            publication.encode({**publication.body, "data": whole, "type": "snapshot"})
+        return True

@@ -1,14 +1,11 @@
 """Delivery of published entries to the connections of this node."""
 
 from server.delivery.catch_up import ExportedClient, ExportedSubscription
-from server.delivery.freshness import Freshness, FreshnessConfig
 from server.delivery.hub import DeliveryConfig, Hub
 
 __all__ = [
     "DeliveryConfig",
     "ExportedClient",
     "ExportedSubscription",
-    "Freshness",
-    "FreshnessConfig",
     "Hub",
 ]

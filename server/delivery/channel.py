@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from server.core.log.backlog import Lag
 from server.core.log.entries import Entry, Reset
+from server.core.market.topic_state import ChannelState
 from server.core.recovery.checkpoints import SerialIndex
 from server.core.recovery.offsets import Offsets, plain_frame
 from server.core.recovery.push_log import PushLog
 from server.core.recovery.write_index import BatchIndex, WriteIndex
 from server.delivery.clients import Client
-from server.delivery.topic_state import ChannelState
 from server.ports import Link
 
 # About the size of an event's name, fields and offset.

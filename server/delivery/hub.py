@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from server.core.counters import Counters
 from server.core.log.backlog import Lag
 from server.core.log.entries import Entry, Reset
+from server.core.market.topic_state import ChannelState
 from server.core.recovery.offsets import Offsets
 from server.delivery.catch_up import (
     ExportedClient,
@@ -22,7 +23,6 @@ from server.delivery.flusher import Flusher
 from server.delivery.pushes import Pushes
 from server.delivery.slow_consumers import Schedule, SlowConsumers
 from server.delivery.subscriptions import ClientSubscriptions
-from server.delivery.topic_state import ChannelState
 from server.ports import Clock, Link
 
 

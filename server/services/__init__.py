@@ -2,10 +2,12 @@
 
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
+from server.services.market.freshness import Freshness, FreshnessConfig
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.recovery import MarketRecovery
 from server.services.market.subscribing import SubscribingService
+from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
 from server.services.node_subscriptions import NodeSubscriptions, NodeSubscriptionsConfig
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
@@ -18,6 +20,8 @@ from server.services.statistics import Statistics
 __all__ = [
     "ClientPublishing",
     "FeedPublisher",
+    "Freshness",
+    "FreshnessConfig",
     "MarketRecovery",
     "NodeSubscriptions",
     "NodeSubscriptionsConfig",
@@ -35,5 +39,6 @@ __all__ = [
     "Statistics",
     "SubscribingConfig",
     "SubscribingService",
+    "TopicSharesConfig",
     "TopicSubscriptions",
 ]

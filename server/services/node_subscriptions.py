@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from server.core.log.entries import Entry, Position
+from server.core.market.topic_state import ChannelState
 from server.delivery import Hub
 from server.delivery.channel import Channel
-from server.delivery.topic_state import ChannelState
 from server.ports import Broker, Clock, ignore
 from server.services.fifo_locks import FifoLocks
 

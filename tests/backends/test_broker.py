@@ -277,6 +277,17 @@ async def test_forget_keeps_a_watched_channel(cluster: BrokerCluster) -> None:
         assert (await publish(node)).position.seq == 2
 
 
+async def test_forget_of_a_silent_channel_keeps_younger_ones(cluster: BrokerCluster) -> None:
+    async with cluster.running() as node:
+        broker = node.broker
+        await publish(node, "A", ts_ms=10)
+        assert not await broker.forget("A", silent_since_ms=9)
+        assert (await publish(node, "A", ts_ms=20)).position.seq == 2
+        assert await broker.forget("A", silent_since_ms=20)
+        assert await broker.latest("A") is None
+        assert await broker.forget("unknown", silent_since_ms=0)
+
+
 # --- claims
 
 

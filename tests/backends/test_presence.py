@@ -216,6 +216,20 @@ async def test_number_of_sessions_is_limited(cluster: PresenceCluster) -> None:
         assert await node.presence.participants(ROOM) is None, "a rejected join changes nothing"
 
 
+async def test_one_org_leaves_room_for_the_sessions_of_another(cluster: PresenceCluster) -> None:
+    async with cluster.node(max_sessions=3, max_sessions_per_org=2) as node:
+        await node.join("ann1", key=("acme", "a"))
+        await node.join("bob1", key=("acme", "b"))
+        third = ("acme", "c")
+        assert await error_code(node.join("cid1", key=third)) is ErrorCode.LIMIT_SHARE
+        await node.join("cid1", key=("acme", "b"))
+        await node.join("eve1", key=("other", "c"))
+        await node.presence.leave("ann1", ("acme", "a"))
+        cluster.clock.advance(61.0)
+        await node.wait_idle()
+        await node.join("cid1", key=third)
+
+
 async def test_full_session_rejects_new_users_only(cluster: PresenceCluster) -> None:
     async with cluster.node(max_participants=1) as node:
         await node.join("ann1")

@@ -319,6 +319,50 @@ async def test_flushed_redis_is_restored_without_events() -> None:
             assert await one.presence.kick(ROOM, "bob") == 1
 
 
+@pytest.mark.parametrize("newcomer", [0, 1, 2])
+async def test_newcomer_to_a_flushed_session_removes_nobody(newcomer: int) -> None:
+    with redis_server() as server:
+        cluster = PresenceCluster(server.url)
+        async with cluster.node() as one, cluster.node() as two, cluster.node() as three:
+            await one.presence.join("ann1", "ann", ROOM, {"title": "mine"})
+            await two.join("bob1")
+            await cluster.settle()
+            before = len(one.event_summaries())
+            with server.client() as client:
+                client.flushall()
+            await (one, two, three)[newcomer].join("cid1")
+            await cluster.pass_time(5.0)
+            for node in (one, two, three):
+                assert [what for what, *_ in node.event_summaries()[before:]] == ["joined"]
+                assert await node.participants() == {"ann": 1, "bob": 1, "cid": 1}
+            assert await one.presence.kick(ROOM, "ann") == 1
+
+
+@pytest.mark.parametrize("part", ["room", "users", "seats"])
+@pytest.mark.parametrize("newcomer", [0, 1])
+async def test_evicted_part_of_a_session_is_restored_when_a_user_joins(
+    cluster: PresenceCluster, shared_redis: RedisServer, part: str, newcomer: int
+) -> None:
+    async with cluster.node() as one, cluster.node() as two:
+        await one.join("ann1")
+        await two.join("bob1", "bob2")
+        await cluster.settle()
+        before = len(one.event_summaries())
+        with shared_redis.client() as client:
+            key = Keys(cluster.prefix).base(session_channel(*ROOM)) + b":" + part.encode()
+            assert client.delete(key) == 1
+        await (one, two)[newcomer].join("cid1")
+        await cluster.pass_time(5.0)
+        # Every node asserts its members again after an interruption.
+        for node in (one, two):
+            assert isinstance(node.presence, RedisPresence)
+            node.presence._on_up()
+        await cluster.pass_time(5.0)
+        for node in (one, two):
+            assert [what for what, *_ in node.event_summaries()[before:]] == ["joined"]
+            assert await node.participants() == {"ann": 1, "bob": 2, "cid": 1}
+
+
 async def wait_until_empty(
     cluster: PresenceCluster, node: PresenceNode, shared_redis: RedisServer
 ) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from server.brokers import MemoryBroker, MemoryConfig
 from server.core.errors import FloorcastError
+from server.core.limits.shares import Owner
 from server.core.log.entries import Entry, Position, Receipt
 from tests.kit.clock import START, ManualClock
 
@@ -64,3 +65,31 @@ async def test_total_history_is_bounded_and_idle_channels_go_first() -> None:
     await broker.forget("B")
     await broker.publish("C", b"x" * 40, now_ms, in_history=True)
     assert len(await broker.before("C", None, 5)) == 1
+
+
+async def test_one_org_never_pushes_out_the_history_of_another() -> None:
+    broker = MemoryBroker(ManualClock(), epoch="e1", config=MemoryConfig(total_bytes=2_000))
+    await broker.start(lambda entry: None)
+    now_ms = int(START * 1000)
+    small, large = Owner("small", "ann"), Owner("large", "eve")
+    await broker.publish("kept", b"x" * 40, now_ms, in_history=True, owner=small)
+    for number in range(200):
+        channel = f"flood{number}"
+        await broker.publish(channel, b"x" * 40, now_ms, in_history=True, owner=large)
+    assert len(await broker.before("kept", None, 5)) == 1
+    assert await broker.before("flood100", None, 5) == []
+    assert len(await broker.before("flood199", None, 5)) == 1
+
+
+async def test_org_drops_its_own_longest_silent_history() -> None:
+    broker = MemoryBroker(ManualClock(), epoch="e1", config=MemoryConfig(org_bytes=100))
+    await broker.start(lambda entry: None)
+    now_ms = int(START * 1000)
+    for channel, org in (("A", "acme"), ("B", "acme"), ("C", "other"), ("D", "acme")):
+        owner = Owner(org, channel)
+        await broker.publish(channel, b"x" * 40, now_ms, in_history=True, owner=owner)
+    kept = [channel for channel in "ABCD" if await broker.before(channel, None, 5)]
+    assert kept == ["B", "C", "D"]
+    # The message just published stays, whatever its size.
+    await broker.publish("E", b"x" * 200, now_ms, in_history=True, owner=Owner("acme", "E"))
+    assert len(await broker.before("E", None, 5)) == 1

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import orjson
 import pytest
 
-from server.core.errors import FloorcastError
+from server.core.errors import FloorcastError, RequestError
 from server.core.log.entries import Entry, Position, Reset
 from server.core.log.idempotency import Claim
+from server.services import PublishingConfig, PublishingService
 from tests.chaos.broker_rig import (
     CHANNELS,
     NOW_MS,
@@ -22,6 +23,7 @@ from tests.chaos.broker_rig import (
     publishing,
     writer_and_reader,
 )
+from tests.kit.clock import ManualClock
 from tests.kit.message_log import MessageLog, PositionKey
 from tests.kit.redis.servers import RedisServer, ReplicatedPair, redis_pair, redis_server
 from tests.kit.rigs.broker_cluster import BrokerCluster, BrokerNode
@@ -313,6 +315,28 @@ async def test_book_continues_from_the_restored_state(redis: RollbackRedis) -> N
         latest = await reader.broker.latest("A")
         assert latest is not None
         assert [each[0] for each in orjson.loads(latest.data)["bids"]] == ["3", "2", "1"]
+
+
+async def test_book_needs_a_snapshot_after_a_rollback(redis: RollbackRedis) -> None:
+    topic = "ORDERBOOK:A"
+    async with writer_and_reader(BrokerCluster("redis", redis.url)) as nodes:
+        one, other = (
+            PublishingService(PublishingConfig(), node.broker, ManualClock()) for node in nodes
+        )
+        await one.publish(topic, {"bids": [["1", "1"]], "asks": []}, kind="snapshot")
+        await other.publish(topic, {"bids": [["2", "1"]], "asks": []})
+        redis.save()
+        await one.publish(topic, {"bids": [["3", "1"]], "asks": []})
+        await roll_back(redis, *nodes)
+        for service in (one, other, one):
+            with pytest.raises(RequestError) as refused:
+                await service.publish(topic, {"bids": [["4", "1"]], "asks": []})
+            assert refused.value.code == "publish.snapshot_required"
+        await other.publish(topic, {"bids": [["3", "1"]], "asks": []}, kind="snapshot")
+        await one.publish(topic, {"bids": [["4", "1"]], "asks": []})
+        latest = await nodes[1].broker.latest(topic)
+        assert latest is not None
+        assert [each[0] for each in orjson.loads(latest.data)["bids"]] == ["4", "3"]
 
 
 async def test_node_leaves_a_demoted_master() -> None:

@@ -20,6 +20,7 @@ from client_sdk import (
     GapReason,
     Position,
 )
+from server.core.errors import RequestError
 from tests.chaos.reader_log import position_key
 from tests.chaos.sdk_crowd import ROOM, SYMBOLS, TRADES, ActivityGate, MessageLogs, User, trade_data
 from tests.kit.clients.wire import RawClient
@@ -226,9 +227,15 @@ class ChaosRun:
                         "bids": [[f"{price}.0", str(random.randint(0, 5))] for price in bids],
                         "asks": [[f"{price}.0", str(random.randint(0, 5))] for price in asks],
                     }
-                    await self.deployment.node.server.market.publishing.publish(
-                        f"ORDERBOOK:{symbol}", change
-                    )
+                    await self._publish_book(f"ORDERBOOK:{symbol}", change)
+
+    async def _publish_book(self, topic: str, change: dict[str, list[list[str]]]) -> None:
+        publish = self.deployment.node.server.market.publishing.publish
+        try:
+            await publish(topic, change)
+        except RequestError:
+            # The server was restarted, and the book with it.
+            await publish(topic, change, kind="snapshot")
 
     async def _publish(self, topic: str, label: str) -> Position:
         receipt = await self.deployment.node.server.market.publishing.publish(

@@ -4,9 +4,9 @@ import pytest
 
 from server.core.counters import Counters
 from server.core.log.entries import Entry, Position, Reset
+from server.core.sessions.session_state import SessionState
 from server.core.wire.packets import event_head
 from server.delivery import DeliveryConfig, Hub
-from server.delivery.session_state import SessionState
 from tests.kit.clock import ManualClock
 from tests.kit.network.links import RecordingLink
 

@@ -5,8 +5,8 @@ import orjson
 from server.brokers import MemoryBroker
 from server.core.counters import Counters
 from server.core.log.entries import Entry, Position, Reset
+from server.core.sessions.session_state import SessionState
 from server.delivery import DeliveryConfig, Hub
-from server.delivery.session_state import SessionState
 from tests.kit.clock import ManualClock
 from tests.kit.network.links import RecordingLink
 from tests.kit.rigs.market import PRICE, STALE, MarketRig

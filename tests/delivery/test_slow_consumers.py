@@ -218,6 +218,7 @@ async def test_compressed_client_gets_a_deflated_frame() -> None:
 async def test_many_book_changes_become_a_snapshot() -> None:
     rig = await MarketRig.create()
     link = await rig.client("slow", "ORDERBOOK:A")
+    await rig.book("A", [("1", "1")], [("2", "1")], "snapshot")
     link.stall()
     while not link.clogged:
         await rig.book("A", [("1", "1")], [("2", "1")])

@@ -13,7 +13,8 @@ import pytest
 import socketio
 
 from tests.kit.clock import RunningClock
-from tests.kit.network.http_proxies import free_port, run_proxy
+from tests.kit.network.http_proxies import run_proxy
+from tests.kit.network.ports import free_port
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import RunningServer, running
 

@@ -6,9 +6,10 @@ import json
 import aiohttp
 import pytest
 
+from tests.kit.clients.session_client import SessionClient
 from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
-from tests.kit.server.in_process import RunningServer, running
+from tests.kit.server.in_process import PRICE, RunningServer, running
 
 
 async def try_connect(node: RunningServer, user: str = "ann") -> tuple[str, RawClient | None]:
@@ -181,6 +182,31 @@ async def test_page_of_another_name_for_loopback_is_refused() -> None:
             headers = {"Origin": f"http://{local}", "Host": local}
             async with http.get(url, headers=headers) as response:
                 assert response.status == 200
+
+
+async def test_publisher_at_its_share_leaves_room_for_other_orgs() -> None:
+    async with running({"shares.topics_per_publisher": 2, "shares.sessions_per_org": 1}) as node:
+        flood = await RawClient.connect(node.port, node.token("eve", org="evil"))
+        messages = [{"topic": f"PRICE:X{number}", "data": PRICE} for number in range(5)]
+        reply = await flood.call("publish", {"messages": messages})
+        assert reply["error"]["code"] == "limit.share"
+        assert [each.get("seq") for each in reply["positions"]] == [1, 1, None, None, None]
+        ann = await RawClient.connect(node.port, node.token("ann", org="good"))
+        assert (await ann.call("publish", {"messages": messages[3:]}))["ok"]
+        sessions = [
+            await SessionClient.connect(node, user, org=org)
+            for user, org in (("eve", "evil"), ("ann", "good"))
+        ]
+        codes = []
+        for each in sessions:
+            for session_id in ("a", "b"):
+                reply = await each.call("join", session_id=session_id)
+                codes.append("ok" if reply["ok"] else reply["error"]["code"])
+        assert codes == ["ok", "limit.share"] * 2
+        for client in (flood, ann):
+            client.cut()
+        for member in sessions:
+            member.cut()
 
 
 async def test_endless_namespace_reconnects_close_the_connection() -> None:

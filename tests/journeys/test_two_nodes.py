@@ -66,10 +66,10 @@ async def test_client_resubscribes_at_the_other_node(
 async def test_two_nodes_publish_to_one_book(cluster: list[Node]) -> None:
     async with trader(cluster[0], "ann") as ann, trader(cluster[1], "bob") as bob:
         for price, publisher in enumerate((ann, bob, bob, ann, bob), 1):
+            kind = "snapshot" if price == 1 else "update"
             data = {"bids": [[str(price), "1"]], "asks": []}
-            answer = await publisher.call(
-                "publish", {"messages": [{"topic": "ORDERBOOK:A", "data": data}]}
-            )
+            message = {"topic": "ORDERBOOK:A", "data": data, "type": kind}
+            answer = await publisher.call("publish", {"messages": [message]})
             assert answer["ok"], answer
         for client in (ann, bob):
             reply = await client.call("subscribe", {"topics": ["ORDERBOOK:A"]})

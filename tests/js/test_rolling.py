@@ -12,7 +12,8 @@ import pytest
 from server.cli.private_redis import private_redis
 from tests.kit.clients.js_readers import DEFAULT_TRANSPORTS, Report, run_readers
 from tests.kit.clients.publisher import TOPIC, run_publisher
-from tests.kit.network.http_proxies import free_port, run_proxy
+from tests.kit.network.http_proxies import run_proxy
+from tests.kit.network.ports import free_port
 from tests.kit.network.tcp_proxy import Proxy
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.programs import require_program

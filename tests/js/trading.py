@@ -176,7 +176,10 @@ class Trading:
             trade = {"id": message_id, "price": "1.01", "qty": "3", "side": "buy", "ts": 1}
             data = {"trades": [trade]}
         else:
-            data = self.ledger.books[topic].update()
+            book = self.ledger.books[topic]
+            # A book begins with a snapshot.
+            kind = "update" if any(book.sides.values()) else "snapshot"
+            return {"topic": topic, "data": book.update(), "type": kind}
         return {"topic": topic, "data": data}
 
     async def _send(self, count: int) -> None:

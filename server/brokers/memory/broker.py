@@ -1,12 +1,19 @@
 """The broker of a single process: positions, state and history in memory."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from client_sdk.contract import ErrorCode
 from server.brokers.failure_log import FailureLog
 from server.core.errors import FloorcastError, LimitError, WriteConflict
+from server.core.limits.shares import (
+    SERVER,
+    UNLIMITED,
+    Owner,
+    Quota,
+    ShareLimits,
+    Shares,
+)
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.history import History
 from server.core.log.idempotency import Claim, IdempotencyWindow
@@ -17,13 +24,16 @@ from server.ports import Clock, ignore
 class MemoryConfig:
     """Bounds of what is stored, and for how long."""
 
-    max_channels: int = 100_000
-    max_claims: int = 100_000
+    max_channels: int = 200_000
+    max_claims: int = 200_000
+    max_claims_per_org: int = UNLIMITED
+    max_claims_per_publisher: int = UNLIMITED
     idempotency_seconds: float = 120.0
     history_messages: int = 1_000
     history_bytes: int = 1024 * 1024
     history_seconds: float = 300.0
     total_bytes: int = 256 * 1024 * 1024
+    org_bytes: int = UNLIMITED
 
 
 class MemoryBroker:
@@ -35,11 +45,18 @@ class MemoryBroker:
         self._config = config = config or MemoryConfig()
         self._latest: dict[str, Entry] = {}
         self._full_states: dict[str, Callable[[], bytes]] = {}
-        # The channel without entries for longest comes first.
-        self._histories: OrderedDict[str, History] = OrderedDict()
-        self._history_bytes = 0
+        # With the owner of the newest entry, which holds the history.
+        self._histories: dict[str, tuple[Owner, History]] = {}
+        self._history_shares: Shares[str] = Shares(
+            ShareLimits(
+                Quota(size_bytes=config.total_bytes), Quota(size_bytes=config.org_bytes), Quota()
+            )
+        )
         self._claims = IdempotencyWindow(
-            max_claims=config.max_claims, window_seconds=config.idempotency_seconds
+            max_claims=config.max_claims,
+            window_seconds=config.idempotency_seconds,
+            max_per_org=config.max_claims_per_org,
+            max_per_publisher=config.max_claims_per_publisher,
         )
         # Pins the epoch of each watched channel, also of one without entries.
         self._watched: dict[str, str] = {}
@@ -76,6 +93,7 @@ class MemoryBroker:
         full_state: Callable[[], bytes] | None = None,
         in_history: bool = False,
         expected_head: Position | None = None,
+        owner: Owner = SERVER,
     ) -> Receipt:
         deliver = self._deliver
         if deliver is None:
@@ -90,13 +108,13 @@ class MemoryBroker:
         if expected_head is not None and expected_head != head:
             raise WriteConflict
         if previous is None and len(self._latest) >= self._config.max_channels:
-            raise LimitError(ErrorCode.SERVER_OVERLOADED, "too many topics")
+            raise LimitError(ErrorCode.SERVER_OVERLOADED, "too many topics and sessions")
         entry = Entry(channel, Position(head.epoch, head.seq + 1), ts_ms, data, kind)
         self._latest[channel] = entry
         if full_state is not None:
             self._full_states[channel] = full_state
         if in_history:
-            self._append_history(entry)
+            self._append_history(entry, owner)
         receipt = Receipt(entry.position, ts_ms)
         if claim is not None:
             self._claims.store(claim, receipt, now)
@@ -118,6 +136,9 @@ class MemoryBroker:
             return latest
         return replace(latest, data=full_state(), kind="snapshot")
 
+    async def is_rolled_back(self, channel: str) -> bool:
+        return False
+
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         head = self._head(channel)
         if position.epoch != head.epoch or position.seq > head.seq:
@@ -132,16 +153,17 @@ class MemoryBroker:
         history = self._unexpired_history(channel)
         return [] if history is None else history.before(seq, limit)
 
-    async def forget(self, channel: str) -> None:
-        if channel in self._watched:
-            return
+    async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
+        latest = self._latest.get(channel)
+        is_silent = latest is None or silent_since_ms is None or latest.ts_ms <= silent_since_ms
+        if channel in self._watched or not is_silent:
+            return False
         self._latest.pop(channel, None)
         self._full_states.pop(channel, None)
-        history = self._histories.pop(channel, None)
-        if history is not None:
-            self._history_bytes -= history.size_bytes
+        self._drop_history(channel)
         # A new epoch: old positions must not match a new channel of this name.
         self._forget_count += 1
+        return True
 
     async def watch(self, channel: str) -> None:
         self._watched.setdefault(channel, self._head(channel).epoch)
@@ -158,28 +180,40 @@ class MemoryBroker:
             epoch = f"{self._epoch}.{self._forget_count}" if self._forget_count else self._epoch
         return Position(epoch, 0)
 
-    def _append_history(self, entry: Entry) -> None:
-        config = self._config
-        history = self._histories.get(entry.channel)
-        if history is None:
-            history = self._histories[entry.channel] = History(
+    def _append_history(self, entry: Entry, owner: Owner) -> None:
+        config, channel = self._config, entry.channel
+        shares = self._history_shares
+        known = self._histories.get(channel)
+        if known is None:
+            history = History(
                 max_messages=config.history_messages,
                 max_bytes=config.history_bytes,
                 max_age_ms=int(config.history_seconds * 1000),
             )
-        before = history.size_bytes
+        else:
+            previous, history = known
+            if previous != owner:
+                shares.remove(previous, channel)
+        if known is None or previous != owner:
+            self._histories[channel] = (owner, history)
         history.append(entry)
-        self._history_bytes += history.size_bytes - before
-        self._histories.move_to_end(entry.channel)
-        while self._history_bytes > config.total_bytes and len(self._histories) > 1:
-            # `since` returns None for an evicted channel.
-            _, oldest = self._histories.popitem(last=False)
-            self._history_bytes -= oldest.size_bytes
+        if not shares.put(owner, channel, history.size_bytes):
+            return
+        while (surplus := shares.surplus(owner)) is not None:
+            oldest = next(iter(surplus.names))
+            if oldest == channel:
+                return
+            # `since` returns None for a dropped history.
+            self._drop_history(oldest)
+
+    def _drop_history(self, channel: str) -> None:
+        known = self._histories.pop(channel, None)
+        if known is not None:
+            self._history_shares.remove(known[0], channel)
 
     def _unexpired_history(self, channel: str) -> History | None:
-        history = self._histories.get(channel)
-        if history is not None:
-            before = history.size_bytes
-            history.expire(int(self._clock.time() * 1000))
-            self._history_bytes += history.size_bytes - before
-        return history
+        known = self._histories.get(channel)
+        if known is None:
+            return None
+        known[1].expire(int(self._clock.time() * 1000))
+        return known[1]

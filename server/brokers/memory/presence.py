@@ -1,6 +1,6 @@
 """The presence of a single process, in memory."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from server.core.errors import FloorcastError
 from server.core.sessions.events import SessionEvent, SessionEventKind
@@ -91,6 +91,10 @@ class MemoryPresence:
     async def participants(self, key: SessionKey) -> Participants | None:
         record = self.sessions.get(*key)
         return None if record is None else _participants_of(record)
+
+    async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
+        # There is no other node whose connections could be missing any.
+        return None
 
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
         self._on_event(

@@ -150,6 +150,9 @@ class RedisBroker:
     async def latest(self, channel: str) -> Entry | None:
         return (await self._reader.read(channel, None, state=True)).latest
 
+    async def is_rolled_back(self, channel: str) -> bool:
+        return (await self._reader.read(channel, None, state=True)).rolled_back
+
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
         state = await self._reader.read(channel, position, state=False)
         await self._subscriber.wait_until(channel, state.head)
@@ -157,10 +160,11 @@ class RedisBroker:
             return None
         return list(state.missed)
 
-    async def forget(self, channel: str) -> None:
+    async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
         # The script counts subscribers on its own shard only, so check this node here.
-        if channel not in self._subscriber:
-            await self._reader.forget(channel)
+        if channel in self._subscriber:
+            return False
+        return await self._reader.forget(channel, silent_since_ms)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -1,10 +1,11 @@
 """Remembers recently published message ids, so that a retry creates no second message."""
 
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import RequestError
+from server.core.limits.shares import SERVER, UNLIMITED, Owner, Quota, ShareLimits, Shares
 from server.core.log.entries import Receipt
 
 
@@ -14,16 +15,30 @@ class Claim:
 
     key: str
     digest: bytes
+    owner: Owner = SERVER
 
 
 class IdempotencyWindow:
-    """The claims of the last `window_seconds`, at most `max_claims`; older ids are free again."""
+    """The claims of the last `window_seconds`, bounded in total, by org and by publisher.
 
-    def __init__(self, *, max_claims: int, window_seconds: float) -> None:
-        self._max_claims = max_claims
+    At a limit the oldest id of the largest holder is free again: one org never takes another's.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_claims: int,
+        window_seconds: float,
+        max_per_org: int = UNLIMITED,
+        max_per_publisher: int = UNLIMITED,
+    ) -> None:
         self._window_seconds = window_seconds
-        self._claims: dict[str, tuple[bytes, Receipt]] = {}
-        self._expiry_order: deque[tuple[float, str]] = deque()
+        # With their receipt and time, oldest first. An OrderedDict, because removing the first key
+        # is slow in a dict.
+        self._claims: OrderedDict[str, tuple[Claim, Receipt, float]] = OrderedDict()
+        self._shares: Shares[str] = Shares(
+            ShareLimits(Quota(max_claims), Quota(max_per_org), Quota(max_per_publisher))
+        )
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -37,8 +52,8 @@ class IdempotencyWindow:
         known = self._claims.get(claim.key)
         if known is None:
             return None
-        digest, receipt = known
-        if digest != claim.digest:
+        published, receipt, _ = known
+        if published.digest != claim.digest:
             raise RequestError(
                 ErrorCode.PUBLISH_CONFLICT, "another message was published under this id"
             )
@@ -49,15 +64,20 @@ class IdempotencyWindow:
         self._expire(now)
         if claim.key in self._claims:
             return
-        if len(self._claims) >= self._max_claims:
-            self._drop_oldest()
-        self._claims[claim.key] = (claim.digest, receipt)
-        self._expiry_order.append((now, claim.key))
+        self._claims[claim.key] = (claim, receipt, now)
+        self._shares.put(claim.owner, claim.key, 1)
+        surplus = self._shares.surplus(claim.owner)
+        if surplus is not None:
+            self._drop(next(iter(surplus.names)))
 
     def _expire(self, now: float) -> None:
-        while self._expiry_order and self._expiry_order[0][0] + self._window_seconds <= now:
-            self._drop_oldest()
+        claims = self._claims
+        while claims:
+            key = next(iter(claims))
+            if claims[key][2] + self._window_seconds > now:
+                break
+            self._drop(key)
 
-    def _drop_oldest(self) -> None:
-        _, key = self._expiry_order.popleft()
-        del self._claims[key]
+    def _drop(self, key: str) -> None:
+        claim, _, _ = self._claims.pop(key)
+        self._shares.remove(claim.owner, key)

@@ -12,6 +12,10 @@ from server.core.errors import RequestError
 Levels = Sequence[tuple[str, str]]
 CHECKSUM_LEVELS = 10
 REMOVED = "0"
+# A level's objects and its entries in three tables, without the texts.
+_LEVEL_BYTES = 300
+# With the longest price and quantity that the contract allows.
+MAX_LEVEL_BYTES = _LEVEL_BYTES + 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class BookChange:
 class _Side:
     """The levels of one side, found by price and sorted best first."""
 
-    __slots__ = ("_key_by_text", "_keys", "_levels", "_negative")
+    __slots__ = ("_key_by_text", "_keys", "_levels", "_negative", "text_bytes")
 
     def __init__(self, *, descending: bool) -> None:
         self._negative = descending
@@ -39,6 +43,8 @@ class _Side:
         # One spelling of a price as long as its level exists: clients may find it by its text.
         self._levels: dict[Decimal, tuple[str, str]] = {}
         self._key_by_text: dict[str, Decimal] = {}
+        # The length of all prices and quantities.
+        self.text_bytes = 0
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -70,8 +76,11 @@ class _Side:
         if previous is None:
             insort(self._keys, key)
             self._key_by_text[price] = key
+            self.text_bytes += len(price)
         else:
             price = previous[0]
+            self.text_bytes -= len(previous[1])
+        self.text_bytes += len(quantity)
         level = (price, quantity)
         self._levels[key] = level
         return level
@@ -79,6 +88,7 @@ class _Side:
     def drop(self, key: Decimal) -> tuple[str, str]:
         level = self._levels.pop(key)
         del self._key_by_text[level[0]]
+        self.text_bytes -= len(level[0]) + len(level[1])
         del self._keys[bisect_left(self._keys, key)]
         return level
 
@@ -111,6 +121,12 @@ class OrderBook:
     def asks(self) -> list[tuple[str, str]]:
         """All asks, the lowest first."""
         return self._asks.top()
+
+    @property
+    def size_bytes(self) -> int:
+        """About the memory that the levels take."""
+        bids, asks = self._bids, self._asks
+        return bids.text_bytes + asks.text_bytes + (len(bids) + len(asks)) * _LEVEL_BYTES
 
     def snapshot(self) -> BookChange:
         """The whole book."""

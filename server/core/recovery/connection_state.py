@@ -35,10 +35,24 @@ class SubscriptionState:
 
 
 @dataclass(frozen=True, slots=True)
+class MembershipState:
+    """How far the client has come in one session: its messages, and its session events."""
+
+    session_id: str
+    position: Position
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionState:
-    """A connection, its owner, and its state in all its topics."""
+    """A connection, its owner, and its state in all its topics and sessions."""
 
     connection_id: str
     org: str
     user_id: str
-    topics: tuple[SubscriptionState, ...]
+    topics: tuple[SubscriptionState, ...] = ()
+    sessions: tuple[MembershipState, ...] = ()
+    # The session in its CONNECT.
+    initial_session: str | None = None
+    # The pushes that the client missed, each an event without its closing bracket. Not for logs.
+    pushes: tuple[str, ...] = field(default=(), repr=False)

@@ -86,6 +86,13 @@ class Memberships:
         """The sessions of one connection."""
         return tuple(self._connections.get(connection_id, ()))
 
+    def revisions_of(self, connection_id: str) -> dict[SessionKey, int]:
+        """The sessions of one connection, each with the revision that it joined at."""
+        return {
+            key: self._sessions[key].memberships[connection_id].revision
+            for key in self.of_connection(connection_id)
+        }
+
     def is_empty(self, key: SessionKey) -> bool:
         """True if no connection of this node is a member of the session."""
         return key not in self._sessions

@@ -3,7 +3,12 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from server.core.limits.shares import UNLIMITED, Owner, Quota, ShareLimits, Shares
+
 User = tuple[str, str]
+
+# What a notice costs besides its data.
+_NOTICE_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +31,36 @@ class _StoredNotice:
 
 
 class Notices:
-    """Unacknowledged notices, each kept for `keep_seconds`, bounded by user and in total.
+    """Unacknowledged notices, each kept for `keep_seconds`, bounded by user, by org and in total.
 
+    At a limit the oldest notice of the user, or of the largest org, is dropped: one org never takes
+    the place of another's.
     An acknowledged id is remembered for as long again: a sender that retries, because the reply was
     lost, does not notify the user twice.
     """
 
-    def __init__(self, *, keep_seconds: float, max_per_user: int, max_total: int) -> None:
+    def __init__(
+        self,
+        *,
+        keep_seconds: float,
+        max_per_user: int,
+        max_total: int,
+        org: Quota | None = None,
+        total_bytes: int = UNLIMITED,
+    ) -> None:
         self._keep_seconds = keep_seconds
         self._max_per_user = max_per_user
-        self._max_total = max_total
         # Oldest first everywhere. An OrderedDict, because removing the first key is slow in a dict.
         self._users: dict[User, OrderedDict[str, _StoredNotice]] = {}
         self._order: OrderedDict[tuple[User, str], None] = OrderedDict()
         self._acknowledged: OrderedDict[tuple[User, str], float] = OrderedDict()
+        # Held by the orgs; the users of one org share its limit, first come, first dropped.
+        self._shares: Shares[tuple[User, str]] = Shares(
+            ShareLimits(Quota(max_total, total_bytes), org or Quota(), Quota())
+        )
+        self._acknowledged_shares: Shares[tuple[User, str]] = Shares(
+            ShareLimits(Quota(max_total), Quota((org or Quota()).count), Quota())
+        )
         # Unacknowledged notices that were evicted to make room, and that expired.
         self.dropped_count = 0
         self.expired_count = 0
@@ -48,7 +69,7 @@ class Notices:
         return len(self._order)
 
     def put(self, notice: Notice, now: float, *, expires_at: float | None = None) -> bool:
-        """Store a notice; False if its id is known. May evict the oldest one.
+        """Store a notice; False if its id is known. May evict older ones.
 
         Pass `expires_at` for a notice that another store has kept for some time already.
         """
@@ -62,10 +83,12 @@ class Notices:
             notice, now + self._keep_seconds if expires_at is None else expires_at
         )
         self._order[key] = None
+        holder = Owner(notice.org, "")
+        self._shares.put(holder, key, len(notice.data) + _NOTICE_BYTES)
         if len(mine) > self._max_per_user:
             self._evict(user, next(iter(mine)))
-        elif len(self._order) > self._max_total:
-            self._evict(*next(iter(self._order)))
+        while (surplus := self._shares.surplus(holder)) is not None:
+            self._evict(*next(iter(surplus.names)))
         return True
 
     def all(self) -> tuple[Notice, ...]:
@@ -85,14 +108,20 @@ class Notices:
             return False
         self._remove(user, notice_id)
         self._acknowledged[user, notice_id] = now + self._keep_seconds
-        if len(self._acknowledged) > self._max_total:
-            self._acknowledged.popitem(last=False)
+        holder = Owner(org, "")
+        self._acknowledged_shares.put(holder, (user, notice_id), 1)
+        surplus = self._acknowledged_shares.surplus(holder)
+        if surplus is not None:
+            self._forget_acknowledged(next(iter(surplus.names)))
         return True
 
     def expire(self, now: float) -> None:
         """Remove the notices, and the remembered ids, whose time is over."""
-        while self._acknowledged and next(iter(self._acknowledged.values())) <= now:
-            self._acknowledged.popitem(last=False)
+        while self._acknowledged:
+            key, until = next(iter(self._acknowledged.items()))
+            if until > now:
+                break
+            self._forget_acknowledged(key)
         while self._order:
             user, notice_id = next(iter(self._order))
             if self._users[user][notice_id].expires_at > now:
@@ -100,12 +129,17 @@ class Notices:
             self._remove(user, notice_id)
             self.expired_count += 1
 
+    def _forget_acknowledged(self, key: tuple[User, str]) -> None:
+        del self._acknowledged[key]
+        self._acknowledged_shares.remove(Owner(key[0][0], ""), key)
+
     def _evict(self, user: User, notice_id: str) -> None:
         self._remove(user, notice_id)
         self.dropped_count += 1
 
     def _remove(self, user: User, notice_id: str) -> None:
         del self._order[user, notice_id]
+        self._shares.remove(Owner(user[0], ""), (user, notice_id))
         mine = self._users[user]
         del mine[notice_id]
         if not mine:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from client_sdk.contract import SESSION_ID_PATTERN, ErrorCode
 from server.core.errors import LimitError, RequestError
+from server.core.limits.shares import Level, share_error
 from server.core.sessions.presence import Presence, PresenceJoin, PresenceLeave
 
 SessionKey = tuple[str, str]
@@ -73,6 +74,7 @@ class SessionRules:
     grace_seconds: float
     retention_seconds: float
     max_sessions: int = 0
+    max_sessions_per_org: int = 0
     max_sessions_per_user: int = 0
     max_participants: int = 0
     join_creates: bool = True
@@ -84,6 +86,10 @@ class SessionRules:
             f"a user may have created {self.max_sessions_per_user} sessions at a time",
             details={"limit": self.max_sessions_per_user},
         )
+
+    def too_many_of_org(self) -> LimitError:
+        """The error for an org that has too many sessions."""
+        return share_error(Level.ORG, "sessions", self.max_sessions_per_org)
 
 
 def too_many_sessions() -> LimitError:

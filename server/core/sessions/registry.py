@@ -179,6 +179,8 @@ class Sessions:
         kind = kind_of(session_id)
         if 0 < self._rules.max_sessions <= self._count:
             raise too_many_sessions()
+        if 0 < self._rules.max_sessions_per_org <= len(self._orgs.get(org, ())):
+            raise self._rules.too_many_of_org()
         if 0 < self._rules.max_sessions_per_user <= self._created_counts[org, user_id]:
             raise self._rules.too_many_created()
         presence = Presence(

@@ -7,9 +7,10 @@ import orjson
 
 from client_sdk.contract import BookData, ErrorCode
 from server.core.errors import RequestError, WriteConflict
+from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position, Receipt
 from server.core.log.idempotency import Claim
-from server.core.market.book import BookChange, Levels, OrderBook
+from server.core.market.book import MAX_LEVEL_BYTES, BookChange, Levels, OrderBook
 from server.core.wire.strict_json import dumps
 from server.ports import Broker
 from server.services.fifo_locks import FifoLocks
@@ -25,8 +26,8 @@ class _CachedBook:
 
     book: OrderBook
     position: Position | None = None
-    # The broker has lost the published book: only a snapshot is valid.
-    lost: bool = False
+    # There is no book yet, or it is from before a loss: only a snapshot is valid.
+    needs_snapshot: bool = False
 
 
 class BookPublisher:
@@ -35,16 +36,42 @@ class BookPublisher:
     def __init__(self, broker: Broker, *, max_levels: int) -> None:
         self._broker = broker
         self._max_levels = max_levels
+        # Bounded by `TopicShares`, which evicts books together with their topics.
         self._cache: dict[str, _CachedBook] = {}
         # Serializes the changes of a book: `revert` undoes only the latest change.
         self._locks = FifoLocks(max_waiting=_MAX_WAITING)
 
+    def __contains__(self, channel: object) -> bool:
+        return channel in self._cache
+
+    def max_size_bytes(self, channel: str, data: BookData, kind: str) -> int:
+        """The most memory that a book can take once this message is published."""
+        levels = len(data.bids) + len(data.asks)
+        known = 0 if kind == "snapshot" else self.size_bytes(channel)
+        return known + min(levels, 2 * self._max_levels) * MAX_LEVEL_BYTES
+
+    def size_bytes(self, channel: str) -> int:
+        """About the memory of a book; 0 if this node has not published it."""
+        cached = self._cache.get(channel)
+        return 0 if cached is None else cached.book.size_bytes
+
+    def evict(self, channel: str) -> None:
+        """Drop a book that the broker has forgotten; only a snapshot starts it again."""
+        self._cache.pop(channel, None)
+
     async def publish(
-        self, channel: str, data: BookData, ts_ms: int, kind: str, claim: Claim | None
+        self,
+        channel: str,
+        data: BookData,
+        ts_ms: int,
+        kind: str,
+        claim: Claim | None,
+        owner: Owner = SERVER,
     ) -> Position:
         """Publish a change or a snapshot of a book.
 
-        Raises `RequestError` if the change does not apply to the book, and `WriteConflict` if
+        Raises `RequestError` if the change does not apply to the book or if the book must begin
+        with a snapshot, and `WriteConflict` if
         other nodes publish faster than this one can retry.
         """
         await self._locks.acquire(channel)
@@ -57,7 +84,7 @@ class BookPublisher:
             cached = self._cache.get(channel)
             if cached is None:
                 cached = _CachedBook(OrderBook(self._max_levels))
-            position = await self._publish(channel, cached, data, ts_ms, kind, claim)
+            position = await self._publish(channel, cached, data, ts_ms, kind, claim, owner)
             self._cache[channel] = cached
             return position
         finally:
@@ -71,6 +98,7 @@ class BookPublisher:
         ts_ms: int,
         kind: str,
         claim: Claim | None,
+        owner: Owner,
     ) -> Position:
         for _ in range(_MAX_ATTEMPTS):
             expected = cached.position
@@ -87,7 +115,9 @@ class BookPublisher:
                 cached.position = None
                 continue
             try:
-                receipt = await self._send(channel, cached, change, ts_ms, kind, claim, expected)
+                receipt = await self._send(
+                    channel, cached, change, ts_ms, kind, claim, expected, owner
+                )
             except WriteConflict:
                 # Reloading the book also discards the change.
                 cached.position = None
@@ -101,7 +131,7 @@ class BookPublisher:
                 # A concurrent publish with the same claim came first.
                 change.revert()
                 return receipt.position
-            cached.position, cached.lost = receipt.position, False
+            cached.position, cached.needs_snapshot = receipt.position, False
             return receipt.position
         raise WriteConflict
 
@@ -114,6 +144,7 @@ class BookPublisher:
         kind: str,
         claim: Claim | None,
         expected: Position,
+        owner: Owner,
     ) -> Receipt:
         return await self._broker.publish(
             channel,
@@ -123,6 +154,7 @@ class BookPublisher:
             claim=claim,
             full_state=lambda: dumps(cached.book.snapshot().body()),
             expected_head=expected,
+            owner=owner,
         )
 
     async def _load(self, channel: str, cached: _CachedBook) -> Position | None:
@@ -131,20 +163,23 @@ class BookPublisher:
         if latest is not None:
             data = orjson.loads(latest.data)
             cached.book.replace(cast("Levels", data["bids"]), cast("Levels", data["asks"]))
-            cached.position, cached.lost = latest.position, False
+            cached.needs_snapshot = await self._broker.is_rolled_back(channel)
+            cached.position = latest.position
             return cached.position
         head = await self._broker.head(channel)
         if head.seq:
             return None
-        cached.lost = channel in self._cache
+        # The publisher may not know that the book it is changing was lost.
+        cached.needs_snapshot = True
         cached.book.replace((), ())
         cached.position = head
         return head
 
 
 def _apply(cached: _CachedBook, kind: str, data: BookData) -> BookChange:
-    if cached.lost and kind != "snapshot":
+    if cached.needs_snapshot and kind != "snapshot":
         raise RequestError(
-            ErrorCode.REQUEST_INVALID, "the broker lost this order book: publish a snapshot"
+            ErrorCode.PUBLISH_SNAPSHOT_REQUIRED,
+            "this order book is new or was lost: publish a snapshot of the whole book",
         )
     return cached.book.apply(kind, data.bids, data.asks, data.checksum)

@@ -39,7 +39,8 @@ class ClientPublishing:
             try:
                 outcomes.append(await self._publish_one(principal, message))
             except FloorcastError as error:
-                outcomes.append(error)
+                # The traceback would keep the data of every refused message of the batch.
+                outcomes.append(error.with_traceback(None))
         return outcomes
 
     async def _publish_one(self, principal: Principal, message: object) -> Position:

@@ -1,13 +1,14 @@
 """Publishes market messages: validates, stamps and encodes each message once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from pydantic import ValidationError
 
 from client_sdk.contract import STREAM_DATA, BookData, ErrorCode, StreamData
 from server.core.errors import LimitError, RequestError
+from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position
 from server.core.log.idempotency import Claim
 from server.core.market.topics import Topic, channel_for
@@ -15,14 +16,16 @@ from server.core.wire.strict_json import dumps
 from server.core.wire.validation import invalid_request
 from server.ports import Broker, Clock
 from server.services.market.books import BookPublisher
+from server.services.market.topic_shares import TopicShares, TopicSharesConfig
 
 
 @dataclass(frozen=True, slots=True)
 class PublishingConfig:
-    """Limits on the size of a message and the depth of an order book."""
+    """Limits on the size of a message, the depth of a book, and the topics of each publisher."""
 
     message_bytes: int = 64 * 1024
     book_levels: int = 200
+    topics: TopicSharesConfig = field(default_factory=TopicSharesConfig)
 
 
 class PublishingService:
@@ -33,6 +36,7 @@ class PublishingService:
         self._broker = broker
         self._clock = clock
         self._books = BookPublisher(broker, max_levels=config.book_levels)
+        self.topics = TopicShares(config.topics, broker, self._books.evict)
         # Valid messages, retries included.
         self.published = 0
 
@@ -49,7 +53,8 @@ class PublishingService:
     ) -> Position:
         """Publish one message and return its position.
 
-        An `identifier` makes the call idempotent for its `publisher`. `user` and `org` name the
+        An `identifier` makes the call idempotent for its `publisher`, whose share the topic counts
+        to; without a publisher only the limits of the server apply. `user` and `org` name the
         owner of a private topic. Raises `RequestError` or `LimitError` for an invalid message.
         """
         parsed = Topic.parse(topic)
@@ -64,19 +69,48 @@ class PublishingService:
         fields = dict(data)
         model, encoded = self._validate(parsed, fields)
         channel = channel_for(parsed, org, user or "")
+        owner = Owner(org, publisher) if publisher else SERVER
         claim = None
         if identifier is not None:
             key = "\0".join((org, publisher, channel, identifier))
-            claim = Claim(key, blake2b(kind.encode() + encoded, digest_size=16).digest())
+            digest = blake2b(kind.encode() + encoded, digest_size=16).digest()
+            claim = Claim(key, digest, owner)
         ts_ms = int(self._clock.time() * 1000)
-        self.published += 1
         if isinstance(model, BookData):
-            return await self._books.publish(channel, model, ts_ms, kind, claim)
+            return await self._publish_book(channel, model, ts_ms, kind, claim, owner)
+        is_new = channel not in self.topics
+        await self.topics.admit(channel, owner, len(encoded), ts_ms)
+        self.published += 1
         kept = not parsed.stream.is_conflated
-        receipt = await self._broker.publish(
-            channel, encoded, ts_ms, kind=kind, claim=claim, in_history=kept
-        )
+        try:
+            receipt = await self._broker.publish(
+                channel, encoded, ts_ms, kind=kind, claim=claim, in_history=kept, owner=owner
+            )
+        except BaseException:
+            if is_new:
+                self.topics.remove(channel)
+            raise
         return receipt.position
+
+    async def _publish_book(
+        self,
+        channel: str,
+        data: BookData,
+        ts_ms: int,
+        kind: str,
+        claim: Claim | None,
+        owner: Owner,
+    ) -> Position:
+        books = self._books
+        await self.topics.admit(channel, owner, books.max_size_bytes(channel, data, kind), ts_ms)
+        self.published += 1
+        try:
+            return await books.publish(channel, data, ts_ms, kind, claim, owner)
+        finally:
+            if channel in books:
+                self.topics.resize(channel, books.size_bytes(channel))
+            else:
+                self.topics.remove(channel)
 
     def _validate(self, topic: Topic, fields: dict[str, object]) -> tuple[StreamData, bytes]:
         try:

@@ -6,7 +6,7 @@ import orjson
 
 from client_sdk.contract import SubscriptionStatus
 from server.core.log.entries import Entry, Position
-from server.delivery.topic_state import TopicState
+from server.core.market.topic_state import TopicState
 from server.services.node_subscriptions import Missed, entries_since
 
 Reply = dict[str, object]

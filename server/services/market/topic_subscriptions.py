@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from client_sdk.contract import MARKET_NAMESPACE
 from server.access import Principal
 from server.core.log.entries import Entry, Position
+from server.core.market.messages import MessageEncoder
+from server.core.market.topic_state import TopicState
 from server.core.market.topics import Topic
-from server.delivery import Freshness
 from server.delivery.channel import Channel
-from server.delivery.messages import MessageEncoder
-from server.delivery.topic_state import TopicState
+from server.services.market.freshness import Freshness
 from server.services.node_subscriptions import Missed, NodeSubscriptions
 
 

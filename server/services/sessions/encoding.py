@@ -7,19 +7,35 @@ import orjson
 from client_sdk.contract import SESSION_NAMESPACE, ErrorCode
 from server.core.errors import LimitError, RequestError
 from server.core.log.entries import Entry
-from server.core.sessions.events import SessionEvent
+from server.core.sessions.events import SessionEvent, SessionEventKind
+from server.core.sessions.session_state import SessionState
 from server.core.wire.packets import event_head
 from server.core.wire.strict_json import dumps
 from server.delivery.channel import Channel
-from server.delivery.session_state import SessionState
 
 Reply = dict[str, object]
+
+_ANNOUNCEMENTS = {
+    SessionEventKind.JOINED: "user_joined",
+    SessionEventKind.LEFT: "user_left",
+    SessionEventKind.KICKED: "user_left",
+}
 
 
 def encode_event(name: str, event: SessionEvent, **fields: object) -> bytes:
     """A session event without its closing bracket: each client's offset may follow."""
     body = {"session_id": event.key[1], **fields, "ts": event.ts_ms}
     return event_head(SESSION_NAMESPACE, name, dumps(body))
+
+
+def encode_announcement(event: SessionEvent) -> bytes | None:
+    """The event that tells other members of a join or leave; None if they are told nothing."""
+    name = _ANNOUNCEMENTS.get(event.kind)
+    if name is None:
+        return None
+    return encode_event(
+        name, event, user_id=event.user_id, participant_count=event.participant_count
+    )
 
 
 def encode_signal(event: SessionEvent) -> bytes:
@@ -33,10 +49,16 @@ def encode_signal(event: SessionEvent) -> bytes:
     return event_head(SESSION_NAMESPACE, "signal", body)
 
 
-def message_bodies(channel: Channel, entries: Iterable[Entry]) -> list[orjson.Fragment]:
-    """The bodies of session messages, for a reply."""
+def session_state(channel: Channel) -> SessionState:
+    """The state of a session's channel."""
     state = channel.state
     assert isinstance(state, SessionState)
+    return state
+
+
+def message_bodies(channel: Channel, entries: Iterable[Entry]) -> list[orjson.Fragment]:
+    """The bodies of session messages, for a reply."""
+    state = session_state(channel)
     return [orjson.Fragment(state.body(entry)) for entry in entries]
 
 

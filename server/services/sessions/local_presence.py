@@ -1,6 +1,6 @@
 """Tracks the sessions of this node's connections, and sends them the session events."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from server.core.recovery.tickets import ResumeTickets
@@ -10,7 +10,12 @@ from server.core.sessions.records import SessionKey, session_channel
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Link, PresenceManager
-from server.services.sessions.encoding import encode_event, encode_signal
+from server.services.sessions.encoding import (
+    encode_announcement,
+    encode_event,
+    encode_signal,
+    session_state,
+)
 
 
 class LocalPresence:
@@ -26,8 +31,10 @@ class LocalPresence:
         self._connected: set[str] = set()
         # The session in each connection's CONNECT; the connection may have left it since.
         self._initial_sessions: dict[str, str] = {}
-        # The sessions of parked connections.
-        self._parked: dict[str, dict[SessionKey, None]] = {}
+        # The sessions of parked connections, each with the revision that it joined at.
+        self._parked: dict[str, dict[SessionKey, int]] = {}
+        # Parked connections that joined at a revision which this node has yet to handle.
+        self._ahead: dict[SessionKey, dict[str, int]] = {}
         # Session events received while a connection joins, for each joining connection.
         self._joining: dict[SessionKey, dict[str, list[SessionEvent]]] = {}
         # Channels that may have no subscribers any more.
@@ -54,18 +61,28 @@ class LocalPresence:
         """The session that a connection named in its CONNECT."""
         return self._initial_sessions.get(connection_id)
 
-    def parked_sessions(self, connection_id: str) -> tuple[SessionKey, ...]:
-        """The sessions of a parked connection."""
-        return tuple(self._parked.get(connection_id, ()))
+    def parked_sessions(self, connection_id: str) -> dict[SessionKey, int]:
+        """The sessions of a parked connection, each with the newest revision that it knows."""
+        parked = self._parked.get(connection_id, {})
+        return {key: max(revision, self._revision(key)) for key, revision in parked.items()}
 
     def park(self, connection_id: str) -> None:
         """Park a disconnected connection; its sessions' events are kept for it."""
         self._connected.discard(connection_id)
         self._hub.park(connection_id)
-        keys = self.memberships.remove_all(connection_id)
-        self._parked[connection_id] = dict.fromkeys(keys)
-        for key in keys:
+        revisions = self.memberships.revisions_of(connection_id)
+        self.memberships.remove_all(connection_id)
+        self._park(connection_id, revisions)
+        for key in revisions:
             self._presence.remove(connection_id, key, lost=True)
+
+    def import_parked(
+        self, connection_id: str, revisions: Mapping[SessionKey, int], initial_session: str | None
+    ) -> None:
+        """Park a connection of another node that the hub has restored."""
+        self._park(connection_id, revisions)
+        if initial_session is not None:
+            self._initial_sessions[connection_id] = initial_session
 
     def resume(
         self, connection_id: str, user_id: str, link: Link, offset: str | None, first_frames: bytes
@@ -75,14 +92,15 @@ class LocalPresence:
         Returns False, and sends nothing, if a session no longer admits its user or if missed
         events are lost.
         """
-        keys = self._parked.pop(connection_id)
-        if not all(self._presence.can_rejoin(user_id, key) for key in keys):
+        sessions = self.parked_sessions(connection_id)
+        self._unpark(connection_id)
+        if not all(self._presence.can_rejoin(user_id, key) for key in sessions):
             return False
         if not self._hub.resume(connection_id, link, offset, first_frames):
             return False
         self._connected.add(connection_id)
-        for key in keys:
-            self.memberships.add(connection_id, user_id, key)
+        for key, revision in sessions.items():
+            self.memberships.add(connection_id, user_id, key, revision)
             # Announces the user only if its grace period, and thus its presence, has ended.
             self._presence.rejoin(connection_id, user_id, key)
         return True
@@ -90,7 +108,7 @@ class LocalPresence:
     def remove_connection(self, connection_id: str, *, lost: bool) -> None:
         """Remove a connection from all its sessions; if `lost`, its user has the grace period."""
         self._connected.discard(connection_id)
-        self._parked.pop(connection_id, None)
+        self._unpark(connection_id)
         self._initial_sessions.pop(connection_id, None)
         keys = self.memberships.remove_all(connection_id)
         self.idle_channels.update(self._hub.detach(connection_id))
@@ -152,11 +170,12 @@ class LocalPresence:
         for joining in self._joining.get(event.key, {}).values():
             joining.append(event)
         self.memberships.update_revision(event)
+        if channel is not None:
+            state = session_state(channel)
+            state.revision = max(state.revision, event.revision)
         match event.kind:
-            case SessionEventKind.JOINED:
-                self._announce(channel, "user_joined", event)
-            case SessionEventKind.LEFT:
-                self._announce(channel, "user_left", event)
+            case SessionEventKind.JOINED | SessionEventKind.LEFT:
+                self._announce(channel, event)
             case SessionEventKind.KICKED:
                 self._kick(channel, event)
             case SessionEventKind.BARRED:
@@ -175,7 +194,7 @@ class LocalPresence:
         for connection_id in member_ids:
             if connection_id not in self._joining.get(event.key, ()):
                 self._presence.remove(connection_id, event.key, lost=False)
-        self._announce(channel, "user_left", event)
+        self._announce(channel, event)
         self._drop_parked(event)
 
     def _drop_parked(self, event: SessionEvent) -> None:
@@ -224,13 +243,36 @@ class LocalPresence:
             self._hub.send_to(connection_id, head)
             self.remove(connection_id, event.key)
 
-    def _announce(self, channel: Channel | None, name: str, event: SessionEvent) -> None:
+    def _announce(self, channel: Channel | None, event: SessionEvent) -> None:
         """Send an event to all members except the connections of the user it is about."""
-        if channel is not None:
-            head = encode_event(
-                name, event, user_id=event.user_id, participant_count=event.participant_count
+        head = encode_announcement(event)
+        if channel is not None and head is not None:
+            excluded = self.memberships.excluded_from(event).union(
+                self._tickets.parked_of((event.key[0], event.user_id)),
+                self._parked_ahead_of(event),
             )
-            parked_ids = self._tickets.parked_of((event.key[0], event.user_id))
-            self._hub.broadcast(
-                channel, head, excluded=self.memberships.excluded_from(event).union(parked_ids)
-            )
+            self._hub.broadcast(channel, head, excluded=excluded)
+
+    # --- parked connections
+
+    def _park(self, connection_id: str, revisions: Mapping[SessionKey, int]) -> None:
+        self._parked[connection_id] = dict(revisions)
+        for key, revision in revisions.items():
+            if revision > self._revision(key):
+                self._ahead.setdefault(key, {})[connection_id] = revision
+
+    def _unpark(self, connection_id: str) -> None:
+        for key in self._parked.pop(connection_id, ()):
+            ahead = self._ahead.get(key, {})
+            if ahead.pop(connection_id, None) is not None and not ahead:
+                del self._ahead[key]
+
+    def _parked_ahead_of(self, event: SessionEvent) -> list[str]:
+        """The parked connections that know of an event which this node handles only now."""
+        ahead = self._ahead.get(event.key, {})
+        return [each for each, revision in ahead.items() if revision >= event.revision]
+
+    def _revision(self, key: SessionKey) -> int:
+        """The newest event of a session that this node has handled; 0 if it knows of none."""
+        channel = self._hub.channel(session_channel(*key))
+        return 0 if channel is None else session_state(channel).revision

@@ -8,6 +8,7 @@ from hashlib import blake2b
 import orjson
 
 from server.access import Principal
+from server.core.limits.shares import Owner
 from server.core.log.idempotency import Claim
 from server.core.sessions.records import session_channel
 from server.delivery import Hub
@@ -59,7 +60,8 @@ class SessionMessages:
         claim = None
         if identifier is not None:
             key = "\0".join((name, principal.user_id, identifier))
-            claim = Claim(key, blake2b(encoded, digest_size=16).digest())
+            digest = blake2b(encoded, digest_size=16).digest()
+            claim = Claim(key, digest, Owner(principal.org, principal.user_id))
         else:
             identifier = f"{self._prefix}{next(self._numbers)}"
         body = b'{"id":%b,"user_id":%b,"data":%b}' % (
@@ -68,7 +70,13 @@ class SessionMessages:
             encoded,
         )
         receipt = await self._broker.publish(
-            name, body, self._now_ms(), claim=claim, in_history=True
+            name,
+            body,
+            self._now_ms(),
+            claim=claim,
+            in_history=True,
+            # Not the sender: one who writes in many sessions must not hold all their histories.
+            owner=Owner(principal.org, name),
         )
         self.sent += 1
         return {"ok": True, "id": identifier, **receipt.position.body(), "ts": receipt.ts_ms}

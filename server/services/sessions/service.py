@@ -1,20 +1,21 @@
 """Joins, leaves, moderates and resumes shared sessions for this node's connections."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from client_sdk.contract import ErrorCode, Scope
 from client_sdk.contract import Position as PositionRequest
 from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, RequestError
-from server.core.log.entries import Position
+from server.core.log.entries import Entry, Position
 from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.membership import Memberships
 from server.core.sessions.participants import Participants
 from server.core.sessions.records import SessionKey, kind_of, session_channel, session_closed
+from server.core.sessions.session_state import SessionState
 from server.delivery import Hub
 from server.delivery.channel import Channel
-from server.delivery.session_state import SessionState
 from server.ports import Broker, Link, PresenceManager
 from server.services.node_subscriptions import NodeSubscriptions, entries_since
 from server.services.sessions.encoding import Reply, encode_within, message_bodies
@@ -79,7 +80,7 @@ class SessionsService:
     async def remove_connection(self, connection_id: str, *, deliberate: bool) -> None:
         """Remove a connection; unless `deliberate`, its user has the grace period."""
         self.local_presence.remove_connection(connection_id, lost=not deliberate)
-        await self._release_idle()
+        await self.release_idle()
 
     def authorize(self, principal: Principal, session_id: str) -> None:
         """Raise `AccessError` if the token does not allow the session, or for an invalid name."""
@@ -105,20 +106,17 @@ class SessionsService:
         await self._rule.check_join(principal, session_id)
         encode_within(metadata or {}, self._config.metadata_bytes)
         key = (principal.org, session_id)
-        name = session_channel(*key)
         seen = None if since is None else Position(since.epoch, since.seq)
         try:
-            with self._node_subscriptions.hold(name):
-                channel, missed = await self._node_subscriptions.subscribe(
-                    name, lambda head, latest: self._create_state(session_id, head), seen
-                )
+            with self.hold(key):
+                channel, missed = await self.open(key, seen)
                 participants = await self._join(
                     connection_id, principal.user_id, key, metadata, channel
                 )
                 # No await from here on: messages published later follow this reply.
                 self._subscribe(connection_id, channel, keep_existing=seen is None)
         except BaseException:
-            await self._node_subscriptions.release(name)
+            await self.release(key)
             raise
         messages = None if seen is None else entries_since(channel.state, seen, missed)
         self.recovered += messages is not None
@@ -134,27 +132,46 @@ class SessionsService:
             "metadata": dict(participants.metadata),
         }
 
+    def hold(self, key: SessionKey) -> AbstractContextManager[None]:
+        """Keep the session's channel open inside the context, even without members."""
+        return self._node_subscriptions.hold(session_channel(*key))
+
+    async def open(
+        self, key: SessionKey, seen: Position | None
+    ) -> tuple[Channel, list[Entry] | None]:
+        """Receive a session; returns its channel and the entries after `seen`, None if unknown.
+
+        You must call `release` afterwards, unless a connection has joined.
+        """
+        return await self._node_subscriptions.subscribe(
+            session_channel(*key), lambda head, latest: self._create_state(key[1], head), seen
+        )
+
+    async def release(self, key: SessionKey) -> None:
+        """Stop receiving a session, unless it has members or is held."""
+        await self._node_subscriptions.release(session_channel(*key))
+
     async def leave(self, connection_id: str, principal: Principal, session_id: str) -> Reply:
         """Leave a session; raises `RequestError` if the connection is no member."""
         key = (principal.org, session_id)
         await self.require_member(connection_id, key)
         await self._presence.leave(connection_id, key)
         self.local_presence.remove(connection_id, key)
-        await self._release_idle()
+        await self.release_idle()
         return {"ok": True}
 
     async def kick(self, principal: Principal, session_id: str, user_id: str) -> Reply:
         """Remove a user from a session, on every device; needs the `session:moderate` scope."""
         self._authorize_moderation(principal, session_id)
         connections = await self._presence.kick((principal.org, session_id), user_id)
-        await self._release_idle()
+        await self.release_idle()
         return {"ok": True, "connections": connections}
 
     async def close(self, principal: Principal, session_id: str) -> Reply:
         """Close a session for all members; needs the `session:moderate` scope."""
         self._authorize_moderation(principal, session_id)
         connections = await self._presence.close((principal.org, session_id))
-        await self._release_idle()
+        await self.release_idle()
         return {"ok": True, "connections": connections}
 
     async def is_allowed(self, principal: Principal, keys: Iterable[SessionKey]) -> bool:
@@ -180,7 +197,7 @@ class SessionsService:
             except AccessError:
                 if (connection_id, key) in self.memberships:
                     self.local_presence.end_forbidden(connection_id, principal.user_id, key, ts_ms)
-        await self._release_idle()
+        await self.release_idle()
 
     async def participants(self, principal: Principal, session_id: str) -> Reply:
         """The participants of a session; none if the session does not exist."""
@@ -204,7 +221,7 @@ class SessionsService:
     async def sweep(self) -> None:
         """Remove users whose grace period has ended, and delete expired sessions' logs."""
         expired = await self._presence.sweep()
-        await self._release_idle()
+        await self.release_idle()
         for key in expired:
             await self._broker.forget(session_channel(*key))
 
@@ -245,7 +262,7 @@ class SessionsService:
         else:
             self._hub.subscribe(connection_id, channel, 0)
 
-    async def _release_idle(self) -> None:
+    async def release_idle(self) -> None:
         """Stop receiving sessions without members on this node."""
         idle = self.local_presence.idle_channels
         while idle:

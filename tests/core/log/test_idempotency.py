@@ -3,6 +3,7 @@
 import pytest
 
 from server.core.errors import FloorcastError
+from server.core.limits.shares import Owner
 from server.core.log.entries import Position, Receipt
 from server.core.log.idempotency import Claim, IdempotencyWindow
 
@@ -48,3 +49,26 @@ def test_storing_a_claim_twice_changes_nothing() -> None:
     assert window.find(CLAIM, 2.0) == RECEIPT
     assert window.find(CLAIM, 60.0) is None
     assert window.find(CLAIM, 61.0) is None
+
+
+def test_one_org_never_pushes_out_the_ids_of_another() -> None:
+    window = IdempotencyWindow(max_claims=10, window_seconds=60.0)
+    kept = Claim("kept", b"", Owner("small", "ann"))
+    window.store(kept, RECEIPT, 0.0)
+    for number in range(100):
+        window.store(Claim(f"flood{number}", b"", Owner("large", "eve")), RECEIPT, 1.0)
+    assert len(window) == 10
+    assert window.find(kept, 2.0) == RECEIPT
+
+
+def test_org_and_publisher_forget_their_own_oldest_ids() -> None:
+    window = IdempotencyWindow(
+        max_claims=100, window_seconds=60.0, max_per_org=3, max_per_publisher=3
+    )
+    ids = {}
+    for user, count in (("ann", 1), ("bob", 5)):
+        for number in range(count):
+            claim = ids[user, number] = Claim(f"{user}{number}", b"", Owner("acme", user))
+            window.store(claim, RECEIPT, 0.0)
+    remembered = [key for key, claim in ids.items() if window.find(claim, 1.0) is not None]
+    assert remembered == [("ann", 0), ("bob", 3), ("bob", 4)]

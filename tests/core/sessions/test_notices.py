@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from server.core.limits.shares import Quota
 from server.core.sessions.notices import Notice, Notices
 
 NOW = 1000.0
@@ -55,6 +56,39 @@ def test_known_notice_id_is_not_stored_again() -> None:
     assert not notices.put(notice("a"), NOW + 61.9), "a retry of the sender"
     assert pending_ids(notices) == ""
     assert notices.put(notice("a"), NOW + 62.0)
+
+
+def test_one_org_never_pushes_out_the_notices_of_another() -> None:
+    notices = make_notices(max_per_user=100)
+    notices.put(notice("kept", org="small"), NOW)
+    for number in range(20):
+        notices.put(notice(str(number), f"user{number}"), NOW)
+    assert len(notices) == 5
+    assert pending_ids(notices, org="small") == "kept"
+    assert notices.dropped_count == 16
+
+
+def test_org_drops_its_own_oldest_notices_by_number_and_bytes() -> None:
+    def kept(org: Quota) -> str:
+        notices = Notices(keep_seconds=60.0, max_per_user=9, max_total=99, org=org)
+        for each in "abcd":
+            notices.put(notice(each), NOW)
+        notices.put(notice("e", org="other"), NOW)
+        return pending_ids(notices) + pending_ids(notices, org="other")
+
+    assert kept(Quota(3)) == "bcde"
+    assert kept(Quota(size_bytes=2_100)) == "cde"
+
+
+def test_acknowledged_ids_of_another_org_stay_known() -> None:
+    notices = make_notices(max_per_user=100)
+    notices.put(notice("kept", org="small"), NOW)
+    notices.acknowledge("small", "ann", "kept", NOW)
+    for number in range(20):
+        notices.put(notice(str(number)), NOW)
+        notices.acknowledge("acme", "ann", str(number), NOW)
+    assert not notices.put(notice("kept", org="small"), NOW + 1.0)
+    assert notices.put(notice("0"), NOW + 1.0), "its own oldest is forgotten"
 
 
 def test_expired_notice_is_not_pending_before_the_sweep() -> None:

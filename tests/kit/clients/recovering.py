@@ -65,12 +65,7 @@ class RecoveringClient:
 
         Raises PermissionError with the error code if the server refuses it.
         """
-        known = {} if self.pid is None else {"pid": self.pid}
-        if self.offset is not None:
-            known["offset"] = self.offset
-        token = self.node.token(self.user, **self.token)
-        packet = {"token": token, **self.auth, **known, **auth}
-        self.wire.send(f"40{self.namespace},{json.dumps(packet)}")
+        self.wire.send(f"40{self.namespace},{json.dumps({**self.auth_packet(), **auth})}")
         text = await self.wire.text()
         if text.startswith(f"44{self.namespace},"):
             raise PermissionError(json.loads(text[text.index("{") :])["data"]["code"])
@@ -78,6 +73,13 @@ class RecoveringClient:
         answer = json.loads(text[text.index("{") :])
         self.recovered = answer.get("pid") is not None and answer["pid"] == self.pid
         self.sid, self.pid = answer["sid"], answer.get("pid")
+
+    def auth_packet(self) -> dict[str, object]:
+        """What a stock client sends in CONNECT."""
+        known = {} if self.pid is None else {"pid": self.pid}
+        if self.offset is not None:
+            known["offset"] = self.offset
+        return {"token": self.node.token(self.user, **self.token), **self.auth, **known}
 
     async def next(self) -> Event:
         """The next event; replies in between are dropped."""

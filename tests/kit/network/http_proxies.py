@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.kit.network.ports import free_port
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.programs import require_program
 
@@ -15,20 +16,6 @@ COMMANDS = {
     "haproxy": ("haproxy.cfg", ("-db", "-q", "-f")),
     "nginx": ("nginx.conf", ("-g", "daemon off;", "-c")),
 }
-
-
-# A returned port is never returned again: its user may not listen yet.
-_used_ports: set[int] = set()
-
-
-def free_port() -> int:
-    """A port without a listener; connections to it are refused."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port: int = probe.getsockname()[1]
-        if port not in _used_ports:
-            _used_ports.add(port)
-            return port
 
 
 @contextlib.contextmanager

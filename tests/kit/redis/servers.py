@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ import pytest
 import redis
 
 from tests.kit.network.certificates import CertificateAuthority
+from tests.kit.network.ports import free_ports
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.redis.acl import ACCOUNT, cluster_rights, grant, sentinel_rights, server_rights
 
@@ -143,7 +143,7 @@ class TlsServer:
 def tls_redis(*, asks_clients: bool = False) -> Iterator[TlsServer]:
     """A TLS server for 127.0.0.1, which can require client certificates."""
     with _server_folder() as folder:
-        port, plain = _free_ports(2)
+        port, plain = free_ports(2)
         authority = CertificateAuthority(folder)
         certificate, key = authority.certificate("server", "127.0.0.1")
         server = RedisServer(
@@ -168,7 +168,7 @@ def shared_redis() -> Iterator[RedisServer]:
 def sentinel_url() -> Iterator[str]:
     """A Sentinel and its server; both grant only the documented rights."""
     with _server_folder() as folder:
-        master_port, port = _free_ports(2)
+        master_port, port = free_ports(2)
         master = RedisServer(folder, port=master_port)
         sentinel = RedisServer(folder, port=port, mode="sentinel")
         with _running(master, sentinel):
@@ -205,13 +205,13 @@ class ReplicatedPair:
 
     def disconnect_replica(self) -> None:
         """Stop replication from the master."""
-        [nobody] = _free_ports(1)
+        [nobody] = free_ports(1)
         with self._replica.client() as client:
             client.replicaof("127.0.0.1", nobody)
 
     def demote(self) -> None:
         """Turn the master into a replica that still answers."""
-        [nobody] = _free_ports(1)
+        [nobody] = free_ports(1)
         with self._master.client() as client:
             client.replicaof("127.0.0.1", nobody)
 
@@ -235,7 +235,7 @@ class ReplicatedPair:
 def redis_pair() -> Iterator[ReplicatedPair]:
     """A master, its replica and their Sentinel, for tests that break them."""
     with _server_folder() as folder:
-        ports = _free_ports(3)
+        ports = free_ports(3)
         # Without a delay, replication starts at once instead of after five seconds.
         options = ("--repl-diskless-sync-delay", "0", "--repl-diskless-load", "on-empty-db")
         master, replica = (RedisServer(folder, *options, port=port) for port in ports[:2])
@@ -250,7 +250,7 @@ def redis_pair() -> Iterator[ReplicatedPair]:
 def shards_url() -> Iterator[str]:
     """A Redis Cluster of two shards, which grant only the documented rights."""
     with _server_folder() as folder:
-        one, other, *buses = _free_ports(4)
+        one, other, *buses = free_ports(4)
         shards = [
             RedisServer(
                 folder,
@@ -282,9 +282,3 @@ def _wait_until(done: Callable[[], bool]) -> None:
 
 def _command(client: "redis.Redis", *words: str | int) -> Any:
     return client.execute_command(*words)  # type: ignore[no-untyped-call]
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in taken]

@@ -8,9 +8,11 @@ from server.brokers import MemoryBroker
 from server.core.counters import Counters
 from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscriptions
-from server.delivery import DeliveryConfig, Freshness, FreshnessConfig, Hub
+from server.delivery import DeliveryConfig, Hub
 from server.services import (
     ClientPublishing,
+    Freshness,
+    FreshnessConfig,
     MarketRecovery,
     NodeSubscriptions,
     NodeSubscriptionsConfig,

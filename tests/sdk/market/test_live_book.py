@@ -12,9 +12,11 @@ from tests.kit.patience import until
 from tests.kit.server.in_process import RunningServer, running
 
 
-async def publish(node: RunningServer, bids: Any, asks: Any, kind: str = "update") -> None:
-    """Publish levels of book A."""
+async def publish(node: RunningServer, bids: Any, asks: Any, kind: str = "") -> None:
+    """Publish levels of book A; the first ones, with which the book begins, as a snapshot."""
     levels = {"bids": bids, "asks": asks}
+    head = await node.server.backend.broker.head("ORDERBOOK:A")
+    kind = kind or ("update" if head.seq else "snapshot")
     await node.server.market.publishing.publish("ORDERBOOK:A", levels, kind=kind)
 
 

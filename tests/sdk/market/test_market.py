@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -80,7 +80,10 @@ async def test_every_stream_has_its_message_type() -> None:
         async with client.market.stream(*bodies) as stream:
             for topic, body in bodies.items():
                 user = None if ":" in topic else "ann"
-                await client.market.publish(topic, body, user=user)
+                type_: Literal["snapshot", "update"] = (
+                    "snapshot" if topic == "ORDERBOOK:A" else "update"
+                )
+                await client.market.publish(topic, body, user=user, type=type_)
             for topic, body in bodies.items():
                 message = await anext(stream)
                 assert not isinstance(message, Gap)
@@ -145,12 +148,13 @@ async def test_slow_reader_of_a_raw_book_gets_a_new_snapshot() -> None:
     ):
         for each in range(1, 21):
             levels = {"bids": [[str(each), "1"]], "asks": []}
-            await node.server.market.publishing.publish("ORDERBOOK:A", levels)
+            kind = "snapshot" if each == 1 else "update"
+            await node.server.market.publishing.publish("ORDERBOOK:A", levels, kind=kind)
         await until(lambda: client.stats.received == 20)
         items = [await anext(books) for _ in range(3)]
         messages = [each for each in items if isinstance(each, BookMessage)]
         assert [(each.type, each.seq) for each in messages] == [
-            ("update", 1),
+            ("snapshot", 1),
             ("update", 2),
             ("snapshot", 20),
         ]

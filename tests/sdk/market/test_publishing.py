@@ -4,6 +4,7 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 
 from client_sdk import (
@@ -22,6 +23,8 @@ from client_sdk.contract import Scope
 from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks
 from tests.kit.patience import until
 from tests.kit.server.in_process import PRICE, RunningServer, running
+
+BOOK = "ORDERBOOK:A"
 
 
 def requests(node: RunningServer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -188,3 +191,28 @@ async def test_cancelled_publish_is_not_sent() -> None:
         cancelled.cancel()
         kept = await client.market.publish("PRICE:A", PRICE)
         assert kept.seq == 1
+
+
+async def test_updates_of_a_book_that_the_server_lost_carry_the_whole_book() -> None:
+    async with running() as node, client_of(node) as client:
+        publish, broker = client.market.publish, node.server.backend.broker
+        await publish(BOOK, {"bids": [["1", "1"], ["2", "2"]], "asks": []}, type="snapshot")
+        await publish(BOOK, {"bids": [["1.0", "0"]], "asks": [["9", "1"]]})
+        await broker.forget(BOOK)
+        positions = await asyncio.gather(
+            publish(BOOK, {"bids": [["3", "3"]], "asks": []}),
+            publish("PRICE:A", PRICE),
+            publish(BOOK, {"bids": [["4", "4"]], "asks": []}),
+        )
+        assert [each.seq for each in positions] == [1, 1, 2]
+        latest = await broker.latest(BOOK)
+        assert latest is not None
+        assert orjson.loads(latest.data)["bids"] == [["4", "4"], ["3", "3"], ["2", "2"]]
+        assert orjson.loads(latest.data)["asks"] == [["9", "1"]]
+
+
+async def test_update_of_a_book_that_this_client_does_not_know_is_refused() -> None:
+    async with running() as node, client_of(node) as client:
+        with pytest.raises(RequestRefused) as caught:
+            await client.market.publish(BOOK, {"bids": [["1", "1"]], "asks": []})
+        assert caught.value.code == "publish.snapshot_required"

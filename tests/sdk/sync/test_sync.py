@@ -55,8 +55,9 @@ class ServerThread:
     def client(self, user: str = "ann") -> SyncClient:
         return SyncClient(self.running.url, self.running.token(user))
 
-    def publish(self, topic: str, data: Mapping[str, object]) -> None:
-        self.portal.call(self.running.server.market.publishing.publish(topic, data))
+    def publish(self, topic: str, data: Mapping[str, object], kind: str = "update") -> None:
+        publishing = self.running.server.market.publishing
+        self.portal.call(publishing.publish(topic, data, kind=kind))
 
     def until_empty(self) -> None:
         self.portal.call(self.running.until_empty())
@@ -113,7 +114,7 @@ def test_one_stream_reads_several_topics(node: ServerThread) -> None:
 
 
 def test_book_is_read_as_a_state_or_by_property(node: ServerThread) -> None:
-    node.publish("ORDERBOOK:A", BOOK)
+    node.publish("ORDERBOOK:A", BOOK, "snapshot")
     with node.client() as client, client.market.book("A") as book:
         now = next(book)
         assert (now.symbol, now.status, now.mid) == ("A", BookStatus.LIVE, Decimal("10.25"))

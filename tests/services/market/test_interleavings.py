@@ -10,8 +10,7 @@ import pytest
 
 from server.brokers import MemoryBroker
 from server.core.log.entries import Position
-from server.delivery import FreshnessConfig
-from server.services import PublishingConfig, PublishingService
+from server.services import FreshnessConfig, PublishingConfig, PublishingService
 from tests.kit.rigs.market import MarketRig, trader
 from tests.kit.rigs.slow_broker import SlowBroker
 
@@ -153,6 +152,7 @@ async def test_book_of_several_publishers_has_all_their_changes() -> None:
     for seed in SEEDS[:120]:
         market, broker = await interleaved_market()
         other = PublishingService(PublishingConfig(), broker, market.clock)
+        await market.publishing.publish("ORDERBOOK:A", {"bids": [], "asks": []}, kind="snapshot")
         ann = await market.client("ann", "ORDERBOOK:A")
 
         async def publish(service: PublishingService, price: int) -> None:
@@ -169,7 +169,7 @@ async def test_book_of_several_publishers_has_all_their_changes() -> None:
             received |= levels(message["data"])
         latest = await broker.latest("ORDERBOOK:A")
         assert latest is not None
-        assert latest.position.seq == 8
+        assert latest.position.seq == 9
         assert levels(orjson.loads(latest.data)) == received == dict.fromkeys("1234", "2"), seed
 
 

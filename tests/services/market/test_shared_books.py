@@ -91,3 +91,15 @@ async def test_publisher_that_is_always_overtaken_gets_an_error() -> None:
     with pytest.raises(FloorcastError) as refused:
         await market.book("A", [("2", "1")], [])
     assert refused.value.code == "server.overloaded"
+
+
+async def test_first_message_of_a_book_is_a_snapshot() -> None:
+    market = await MarketRig.create()
+    for _ in range(2):
+        with pytest.raises(RequestError) as refused:
+            await market.book("B", [("1", "1")], [])
+        assert refused.value.code == "publish.snapshot_required"
+    assert (await market.broker.head("ORDERBOOK:B")).seq == 0
+    await market.book("B", [("1", "1")], [], "snapshot")
+    await market.book("B", [("2", "1")], [])
+    assert (await market.broker.head("ORDERBOOK:B")).seq == 2

@@ -76,7 +76,7 @@ async def test_books_that_exceed_the_reply_follow_as_messages() -> None:
     names = [f"B{number}" for number in range(8)]
     for name in names:
         bids = [(f"{price}.00", "1.000") for price in range(1, 1000)]
-        await market.book(name, bids, [("2000.00", "1")])
+        await market.book(name, bids, [("2000.00", "1")], "snapshot")
     ann = market.connect("ann")
     reply = await market.subscribe("ann", *(f"ORDERBOOK:{name}" for name in names))
     in_reply = [name for name in names if reply[f"ORDERBOOK:{name}"]["snapshot"] is not None]

@@ -124,7 +124,7 @@ class Room:
 
     async def check(self) -> None:
         """Assert that all clients agree with the presence record; nothing may be in flight."""
-        await self.service._release_idle()
+        await self.service.release_idle()
         self.market.settle()
         record = self.presence.sessions.get(*KEY)
         members = () if record is None else record.presence.members()

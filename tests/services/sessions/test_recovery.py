@@ -104,7 +104,7 @@ class RecoveryMachine(RuleBasedStateMachine):
             self.market.clock,
             message_bytes=4096,
         )
-        self.recovery = SessionRecovery(self.sessions, notifications, self.market.hub)
+        self.recovery = SessionRecovery(self.sessions, presence, notifications, self.market.hub)
         self.connected: dict[str, TrackedClient] = {}
         self.parked: dict[str, TrackedClient] = {}
         self.observer = RecordingLink()

@@ -45,6 +45,10 @@ class Keys:
         """A set: all sessions."""
         return self._prefix + b":sessions"
 
+    def org_sessions(self, org: str) -> bytes:
+        """A set: the sessions of an org."""
+        return self.base(f"org@{org}") + b":sessions"
+
     def user_sessions(self, org: str, user_id: str) -> bytes:
         """A set: the sessions that a user created."""
         return self.base(f"user@{len(org)}:{org}:{user_id}") + b":made"
@@ -69,10 +73,11 @@ def log_key(base: bytes) -> bytes:
 
 def session_keys(base: bytes) -> list[bytes]:
     """The keys of a session: facts (hash), users (hash), connections (hash), disconnected users
-    by the end of their grace period (sorted set), then the head and log of its channel.
+    by the end of their grace period (sorted set), then the head and log of its channel, and its
+    newest events (stream).
     """
     parts = (b":room", b":users", b":seats", b":lost")
-    return [*(base + each for each in parts), head_key(base), log_key(base)]
+    return [*(base + each for each in parts), head_key(base), log_key(base), base + b":events"]
 
 
 def claim_key(base: bytes, key: str) -> bytes:

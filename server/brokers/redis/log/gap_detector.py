@@ -18,6 +18,8 @@ class LogState:
     head: Position
     latest: Entry | None = None
     missed: tuple[Entry, ...] | None = None
+    # Whether the full state of a book is from an earlier epoch.
+    rolled_back: bool = False
 
 
 class WatchedChannel:

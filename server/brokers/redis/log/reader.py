@@ -53,16 +53,16 @@ class LogReader:
         )
         epoch, seq, last, full_state, updates, complete, entries = await self._pipeline.run(command)
         head = Position(epoch.decode(), seq)
+        whole = self._decode(channel, full_state)
         latest = rebuild_book(
-            self._decode(channel, last),
-            self._decode(channel, full_state),
-            self._decode_all(channel, updates),
+            self._decode(channel, last), whole, self._decode_all(channel, updates)
         )
         return LogState(
             head,
             # The entry itself may be from the previous epoch.
             None if latest is None else replace(latest, position=head),
             tuple(self._decode_all(channel, entries)) if complete else None,
+            rolled_back=whole is not None and whole.position.epoch != head.epoch,
         )
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
@@ -78,13 +78,16 @@ class LogReader:
         # The newest entry never expires.
         return fresh or (entries[-1:] if seq is None else [])
 
-    async def forget(self, channel: str) -> None:
-        """Delete a channel, unless a node watches it."""
+    async def forget(self, channel: str, silent_since_ms: int | None) -> bool:
+        """Delete a channel unless a node watches it, or if its newest entry is younger."""
         base = self._keys.base(channel)
         keys = [head_key(base), log_key(base)]
+        silent = b"" if silent_since_ms is None else silent_since_ms
         # If Redis is down, the keys expire after the channel's idle time.
         with contextlib.suppress(FloorcastError):
-            await self._pipeline.run(evaluate(self._scripts.forget, keys, base))
+            deleted = await self._pipeline.run(evaluate(self._scripts.forget, keys, base, silent))
+            return bool(deleted)
+        return False
 
     def _oldest_ms(self) -> int:
         return int(self._clock.time() * 1000) - self._age_ms

@@ -208,12 +208,17 @@ end
 return found
 """
 
-# KEYS: head, log. ARGV: the pub/sub channel. Does nothing if a node is subscribed to it.
+# KEYS: head, log. ARGV: the pub/sub channel; the time that the newest entry must not be younger
+# than, or ''. Does nothing if a node is subscribed to it. Returns 1 if the channel is deleted.
 _FORGET = """
-if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then
-  redis.call('DEL', KEYS[1], KEYS[2])
+if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] ~= 0 then return 0 end
+if ARGV[2] ~= '' then
+  local last = redis.call('HGET', KEYS[1], 'last')
+  local ts = last and tonumber(string.match(last, '"ts":(%d+)'))
+  if ts and ts > tonumber(ARGV[2]) then return 0 end
 end
-return {}
+redis.call('DEL', KEYS[1], KEYS[2])
+return 1
 """
 
 

@@ -9,6 +9,7 @@ from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.log.codec import encode_tail
 from server.brokers.redis.log.scripts import Scripts
 from server.core.errors import LimitError, RequestError, WriteConflict
+from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position, Receipt
 from server.core.log.idempotency import Claim
 
@@ -52,6 +53,7 @@ class LogWriter:
         full_state: Callable[[], bytes] | None = None,
         in_history: bool = False,
         expected_head: Position | None = None,
+        owner: Owner = SERVER,
     ) -> Receipt:
         base = self._keys.base(channel)
         keys = [head_key(base), log_key(base)]

@@ -11,7 +11,13 @@ from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.log.scripts import Script
 from server.brokers.redis.presence.codec import SessionReply, decode_reply
 from server.brokers.redis.presence.scripts import PresenceScripts
-from server.core.sessions.records import SessionKey, SessionRules, session_channel
+from server.core.errors import LimitError
+from server.core.sessions.records import (
+    SessionKey,
+    SessionRules,
+    session_channel,
+    too_many_sessions,
+)
 from server.ports import Clock
 
 
@@ -49,11 +55,22 @@ class SessionCalls:
         )
         return outcome, decode_reply(reply) if reply else None
 
-    async def leave(self, connection_id: str, key: SessionKey, *, lost: bool) -> int:
-        """Remove a connection; returns when the session is due, 0 for never."""
-        grace_ms = int(self._rules.grace_seconds * 1000) if lost else 0
-        due_ms: int = await self._run(self._scripts.leave, key, connection_id.encode(), grace_ms)
+    async def leave(self, connection_id: str, key: SessionKey, *, lost_by: str = "") -> int:
+        """Remove a connection; returns when the session is due, 0 for never.
+
+        If a node has lost it, its user keeps presence for the grace period. Another node may have
+        resumed it since: then it stays.
+        """
+        grace_ms = int(self._rules.grace_seconds * 1000) if lost_by else 0
+        due_ms: int = await self._run(
+            self._scripts.leave, key, connection_id.encode(), grace_ms, lost_by.encode()
+        )
         return due_ms
+
+    async def events(self, key: SessionKey, first_revision: int) -> list[Any]:
+        """The newest revision and the events from a revision on; empty if there is no session."""
+        reply: list[Any] = await self._run(self._scripts.events, key, b"%d-0" % first_revision)
+        return reply
 
     async def kick(self, key: SessionKey, user_id: str) -> list[Any]:
         """Remove a user with all connections."""
@@ -106,27 +123,40 @@ class SessionCalls:
 
     async def claim(
         self, key: SessionKey, user_id: str, *, check_limits: bool = True
-    ) -> tuple[bool, bool]:
-        """Count a session in total and for its creator; returns which of the two succeeded."""
-        name = session_channel(*key).encode()
-        total, made = await asyncio.gather(
-            self._claim(
-                self._keys.sessions(), name, self._rules.max_sessions if check_limits else 0
-            ),
-            self._claim(
+    ) -> LimitError | None:
+        """Count a session in total, for its org and for its creator; returns a limit's error.
+
+        At a limit it is counted nowhere.
+        """
+        name, rules = session_channel(*key).encode(), self._rules
+        counts = (
+            (self._keys.sessions(), rules.max_sessions, too_many_sessions),
+            (self._keys.org_sessions(key[0]), rules.max_sessions_per_org, rules.too_many_of_org),
+            (
                 self._keys.user_sessions(key[0], user_id),
-                name,
-                self._rules.max_sessions_per_user if check_limits else 0,
+                rules.max_sessions_per_user,
+                rules.too_many_created,
             ),
         )
-        return total, made
+        counted = await asyncio.gather(
+            *(self._claim(each, name, limit if check_limits else 0) for each, limit, _ in counts)
+        )
+        if all(counted):
+            return None
+        added = [each for (each, _, _), done in zip(counts, counted, strict=True) if done]
+        await asyncio.gather(*(self._pipeline.run((b"SREM", each, name)) for each in added))
+        return next(
+            error() for (_, _, error), done in zip(counts, counted, strict=True) if not done
+        )
 
-    async def unclaim(self, key: SessionKey, user_id: str | None) -> None:
-        """Undo `claim`; without a user only in total."""
+    async def unclaim(self, key: SessionKey, user_id: str) -> None:
+        """Undo `claim`."""
         name = session_channel(*key).encode()
-        sets = [self._keys.sessions()]
-        if user_id is not None:
-            sets.append(self._keys.user_sessions(key[0], user_id))
+        sets = (
+            self._keys.sessions(),
+            self._keys.org_sessions(key[0]),
+            self._keys.user_sessions(key[0], user_id),
+        )
         await asyncio.gather(*(self._pipeline.run((b"SREM", each, name)) for each in sets))
 
     async def count(self) -> int:

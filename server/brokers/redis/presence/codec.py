@@ -91,3 +91,14 @@ def decode_event(channel: str, message: bytes) -> SessionEvent | None:
                     key, SessionEventKind(kind), revision, ts_ms, user_id, count, by, encoded
                 )
     return None
+
+
+def decode_events(channel: str, revision: int, reply: list[Any]) -> list[SessionEvent] | None:
+    """Decode the events after a revision as returned by a script; None if some are missing."""
+    if not reply:
+        return None
+    newest, stored = reply
+    events = [decode_event(channel, fields[1]) for _, fields in stored]
+    known = [each for each in events if each is not None]
+    is_complete = [each.revision for each in known] == list(range(revision + 1, int(newest) + 1))
+    return known if is_complete else None

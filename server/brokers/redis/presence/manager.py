@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from server.brokers.errors import BrokerError
 from server.brokers.failure_log import FailureLog
@@ -16,6 +16,7 @@ from server.brokers.redis.presence.calls import SessionCalls
 from server.brokers.redis.presence.codec import (
     SessionReply,
     decode_event,
+    decode_events,
     decode_reply,
     encode_facts,
     encode_signal,
@@ -32,8 +33,8 @@ from server.core.sessions.records import (
     SessionRules,
     no_such_session,
     not_in_session,
+    session_channel,
     session_closed,
-    too_many_sessions,
 )
 from server.ports import Clock, ignore
 from server.tasks import cancel_and_wait
@@ -132,7 +133,7 @@ class RedisPresence:
             self._updates.drop_idle(key)
             raise self._error_for(outcome)
         self._updates.add_connection(connection_id, user_id, key)
-        self._reconciler.record(key, reply)
+        self._reconciler.record(key, reply, joined=connection_id)
         return reply.participants
 
     async def leave(self, connection_id: str, key: SessionKey) -> None:
@@ -140,7 +141,7 @@ class RedisPresence:
         was_joined = self._has_connection(connection_id, key)
         self._updates.queued.pop(connection, None)
         try:
-            due_ms = await self._calls.leave(connection_id, key, lost=False)
+            due_ms = await self._calls.leave(connection_id, key)
         except BaseException:
             user_id = self._user_of(connection_id, key)
             self._enqueue(
@@ -185,6 +186,11 @@ class RedisPresence:
         result = await self._calls.participants(key)
         return decode_reply(result).participants if result else None
 
+    async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
+        return decode_events(
+            session_channel(*key), revision, await self._calls.events(key, revision + 1)
+        )
+
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
         now_ms = int(self._clock.time() * 1000)
         await self._calls.publish(key, encode_signal(connection_id, user_id, data, now_ms))
@@ -214,13 +220,13 @@ class RedisPresence:
     ) -> tuple[bytes, SessionReply | None]:
         await self._reconciler.register(key)
         outcome, reply = await self._calls.join(connection_id, user_id, key, self.liveness.node)
+        if outcome == b"none" and await self._reconciler.restore(key):
+            outcome, reply = await self._calls.join(connection_id, user_id, key, self.liveness.node)
         if outcome != b"none" or not self._rules.join_creates:
             return outcome, reply
-        total, made = await self._calls.claim(key, user_id)
-        if not (total and made):
-            if total:
-                await self._calls.unclaim(key, user_id if made else None)
-            raise too_many_sessions() if not total else self._rules.too_many_created()
+        error = await self._calls.claim(key, user_id)
+        if error is not None:
+            raise error
         facts = encode_facts(user_id, metadata)
         return await self._calls.join(connection_id, user_id, key, self.liveness.node, facts)
 
@@ -239,6 +245,7 @@ class RedisPresence:
         event = decode_event(channel, message)
         if event is None:
             return False
+        self._reconciler.observe(event)
         self._emit(event)
         return True
 

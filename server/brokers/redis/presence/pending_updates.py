@@ -17,6 +17,8 @@ class LocalSession:
     connections: dict[str, str] = field(default_factory=dict)
     facts: bytes = b""
     mark: bytes = b""
+    # The revision of the last event or reply; a gap before the next one shows a loss.
+    revision: int = 0
     due_at: float | None = None
     # Whether it is registered in Redis, so that others take over if this node dies.
     is_registered: bool = False
@@ -110,6 +112,12 @@ class PendingUpdates:
         """Record that a connection is out; returns its user, or None if it was not in."""
         session = self._sessions.get(key)
         return None if session is None else session.connections.pop(connection_id, None)
+
+    def has_members(self, key: SessionKey, *, but: str = "") -> bool:
+        """Whether Redis should hold connections of this node, `but` one, in the session."""
+        session = self._sessions.get(key)
+        connections = () if session is None else session.connections
+        return len(connections) > (but in connections) or any(key == each for _, each in self._lost)
 
     def clear_connections(self, key: SessionKey) -> None:
         """Remove all connections of a session."""

@@ -49,8 +49,10 @@ class Reconciler:
         self._on_event = on_event
         self.liveness = liveness
         self._next_beat = self._retry_at = 0.0
-        # Whether Redis may differ from this node's state, and whether others declared it dead.
+        # Whether Redis may differ from this node's state, or the sessions in which it may.
         self._suspect = False
+        self._suspect_keys: dict[SessionKey, None] = {}
+        # Whether others declared this node dead.
         self._declared_dead = False
         # Dead nodes whose sessions this node took over.
         self._taken_over: set[bytes] = set()
@@ -79,11 +81,41 @@ class Reconciler:
         """Run without delay, after the connection was lost or is back."""
         self._next_beat = self._retry_at = 0.0
 
-    def record(self, key: SessionKey, reply: SessionReply) -> None:
-        """Store a session's facts, mark and due time."""
+    def observe(self, event: SessionEvent) -> None:
+        """Suspect the session if this node missed events, or if Redis lost the session."""
+        session = self._updates.get(event.key)
+        if session is None or not event.revision:
+            return
+        if 0 < session.revision < event.revision - 1:
+            self._suspect_keys[event.key] = None
+        session.revision = max(session.revision, event.revision)
+
+    def record(self, key: SessionKey, reply: SessionReply, *, joined: str = "") -> None:
+        """Store a session's facts, mark and due time, as of the join of this connection.
+
+        If Redis lost the session and it was created again, this node restores its members first:
+        under the new mark they would count as removed by others.
+        """
         session = self._updates.get_or_create(key)
+        if session.mark not in (b"", reply.mark) and self._updates.has_members(key, but=joined):
+            self._suspect_keys[key] = None
+            self.set_due(key, reply.due_ms)
+        else:
+            self._adopt(key, session, reply)
+
+    def _adopt(self, key: SessionKey, session: LocalSession, reply: SessionReply) -> None:
         session.facts, session.mark = reply.facts, reply.mark
+        session.revision = max(session.revision, reply.participants.revision)
         self.set_due(key, reply.due_ms)
+
+    async def restore(self, key: SessionKey) -> bool:
+        """Restore a session that Redis lost; False if this node has no members in it."""
+        session = self._updates.get(key)
+        if session is None or not self._updates.has_members(key):
+            return False
+        connections = self._updates.expected_connections().get(key, {})
+        await self._reassert_session(key, session, connections, declared_dead=False)
+        return True
 
     def set_due(self, key: SessionKey, due_ms: int) -> None:
         """Set when a session must be checked for expiry; 0 for never."""
@@ -103,7 +135,7 @@ class Reconciler:
         try:
             if self._clock.monotonic() >= self._next_beat:
                 await self._beat()
-            if self._suspect:
+            if self._suspect or self._suspect_keys:
                 await self._reassert()
             await self._flush()
             await self._expire(self._updates.pop_due(self._clock.monotonic()))
@@ -142,17 +174,22 @@ class Reconciler:
     # --- restoring and flushing
 
     async def _reassert(self) -> None:
-        self._suspect, declared_dead, self._declared_dead = False, self._declared_dead, False
+        everything, self._suspect = self._suspect, False
+        declared_dead, self._declared_dead = self._declared_dead, False
+        keys = self._suspect_keys.keys()
+        suspects = [each for each in self._updates.all() if everything or each[0] in keys]
+        self._suspect_keys = {}
         try:
             known = self._updates.expected_connections()
-            for batch in _chunks(self._updates.all()):
+            for batch in _chunks(suspects):
                 await asyncio.gather(
                     *(
                         self._reassert_session(key, session, known.get(key, {}), declared_dead)
                         for key, session in batch
                     )
                 )
-            await self._expire_abandoned()
+            if everything:
+                await self._expire_abandoned()
         except FloorcastError:
             self._suspect, self._declared_dead = True, declared_dead
             raise
@@ -203,7 +240,7 @@ class Reconciler:
         if outcome == b"made":
             await self._calls.claim(key, creator_of(reply.facts), check_limits=False)
         self._emit_kicked(key, session, reply, {each.decode() for each in missing})
-        self.record(key, reply)
+        self._adopt(key, session, reply)
 
     def _emit_kicked(
         self, key: SessionKey, session: LocalSession, reply: SessionReply, missing: Collection[str]
@@ -274,7 +311,8 @@ class Reconciler:
         if update.lost and update.user_id is not None:
             until = self._clock.monotonic() + self._rules.grace_seconds
             self._updates.mark_lost(connection, update.user_id, until)
-        self.set_due(key, await self._calls.leave(connection_id, key, lost=update.lost))
+        lost_by = self.liveness.node if update.lost else ""
+        self.set_due(key, await self._calls.leave(connection_id, key, lost_by=lost_by))
 
     # --- expiry
 

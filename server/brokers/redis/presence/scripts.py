@@ -8,11 +8,14 @@ from server.core.sessions.records import SessionRules
 
 # Redis itself expires sessions whose nodes are all dead, this much later than a node would.
 _EXTRA_TTL_MS = 3_600_000
+# The newest session events, for connections that are between two nodes meanwhile.
+_MAX_EVENTS = 128
+_EVENTS_TTL_MS = 600_000
 # More revisions than a session can gain before they are replicated.
 _REVISION_JUMP = 1_000_000
 
-# KEYS: facts, users, connections, disconnected users, then head and log of the session's channel.
-# ARGV: the pub/sub channel, the time in ms; then each script's own.
+# KEYS: facts, users, connections, disconnected users, then head and log of the session's channel,
+# and its newest events. ARGV: the pub/sub channel, the time in ms; then each script's own.
 # A user's value is "connections joined_at number", a connection's is "node user".
 _PRELUDE = (
     INCARNATION_FUNCTION
@@ -22,26 +25,19 @@ local now = tonumber(ARGV[2])
 
 local function emit(what, user)
   local revision = redis.call('HINCRBY', room, 'revision', 1)
-  redis.call('PUBLISH', ARGV[1], string.format(
+  local event = string.format(
     '{"v":1,"said":"%s","revision":%.0f,"user":%s,"count":%d,"ts":%.0f}', what, revision,
-    cjson.encode(user), redis.call('HLEN', users), now))
+    cjson.encode(user), redis.call('HLEN', users), now)
+  redis.call('PUBLISH', ARGV[1], event)
+  redis.call('XADD', KEYS[7], 'MAXLEN', @EVENTS@, string.format('%.0f-0', revision), 'm', event)
+  redis.call('PEXPIRE', KEYS[7], @EVENTS_MS@)
 end
 
 local function open(facts, made)
+  redis.call('DEL', KEYS[7])
   -- Time-based: higher than any revision of an earlier session of this name.
   redis.call('HSET', room, 'made', made, 'facts', facts, 'revision',
     string.format('%.0f', now * 1000), 'number', 0, 'home', '@HOME@')
-end
-
-do
-  -- After a restart or a promotion the last changes may be missing. The session gets another mark,
-  -- which tells its nodes to restore their connections.
-  local made, lived, revision = unpack(redis.call('HMGET', room, 'made', 'home', 'revision'))
-  if made and lived ~= '@HOME@' then
-    if home() ~= '@HOME@' then return redis.error_reply('NOSCRIPT of another incarnation') end
-    redis.call('HSET', room, 'home', '@HOME@', 'made', string.match(made, '^%x+') .. '@@HOME@',
-      'revision', string.format('%.0f', math.max(now * 1000, revision + @MANY@)))
-  end
 end
 
 -- When the session must be checked for expiry.
@@ -54,6 +50,37 @@ end
 local function rest()
   redis.call('HSET', room, 'until', string.format('%.0f', now + @RETENTION_MS@))
   redis.call('PEXPIRE', room, @RETENTION_MS@ + @SPARE_MS@)
+end
+
+-- Whether a key of the members is missing, which Redis can evict.
+local function incomplete()
+  local count = redis.call('HLEN', users)
+  if count == 0 then
+    local ends, closed = unpack(redis.call('HMGET', room, 'until', 'closed'))
+    return not ends and not closed
+  end
+  return redis.call('HLEN', connections) == 0 and #redis.call('ZRANGE', lost, 0, -1) < count
+end
+
+do
+  -- After a restart or a promotion the last changes may be missing. The session gets another mark,
+  -- which tells its nodes to restore their connections, as they notice by the gap in its revisions.
+  local made, lived, revision = unpack(redis.call('HMGET', room, 'made', 'home', 'revision'))
+  local restarted = made and lived ~= '@HOME@'
+  if restarted and home() ~= '@HOME@' then
+    return redis.error_reply('NOSCRIPT of another incarnation')
+  end
+  local evicted = made and incomplete()
+  if restarted or evicted then
+    revision = string.format('%.0f', math.max(now * 1000, revision + @MANY@))
+    local mark = string.match(made, '^%x+') .. '@@HOME@'
+    if evicted then
+      redis.call('DEL', users, connections, lost)
+      rest()
+      mark = mark .. '@' .. revision
+    end
+    redis.call('HSET', room, 'home', '@HOME@', 'made', mark, 'revision', revision)
+  end
 end
 
 local function add(connection, node, user, silent)
@@ -81,6 +108,12 @@ local function part(user, what)
   redis.call('ZREM', lost, user)
   emit(what, user)
   if redis.call('HLEN', users) == 0 then rest() end
+end
+
+-- Whether a connection belongs to a node; not if it has moved to another one.
+local function belongs(connection, node)
+  local known = redis.call('HGET', connections, connection)
+  return not known or string.match(known, '^(%S+) ') == node
 end
 
 local function remove(connection, grace_ms)
@@ -125,9 +158,10 @@ add(connection, node, user, false)
 return {state[1] and 'in' or 'made', unpack(session())}
 """
 
-# ARGV: the connection, the grace period in ms, 0 for a deliberate leave. Returns the due time.
+# ARGV: the connection, the grace period in ms, 0 for a deliberate leave; the node that lost the
+# connection, or ''. Returns the due time.
 _LEAVE = """
-remove(ARGV[3], tonumber(ARGV[4]))
+if ARGV[5] == '' or belongs(ARGV[3], ARGV[5]) then remove(ARGV[3], tonumber(ARGV[4])) end
 return due()
 """
 
@@ -188,7 +222,7 @@ end
 local state = redis.call('HMGET', room, 'until', 'facts')
 if not state[2] then return {'gone'} end
 if state[1] and tonumber(state[1]) <= now then
-  redis.call('DEL', room)
+  redis.call('DEL', room, KEYS[7])
   if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then
     redis.call('DEL', KEYS[5], KEYS[6])
   end
@@ -210,7 +244,9 @@ if not state[1] then open(facts, made) end
 local gone, there = {}, {}
 for i = 8, #ARGV, 2 do
   there[ARGV[i]] = true
-  if silent or swept or redis.call('HEXISTS', connections, ARGV[i]) == 1 then
+  if not swept and not belongs(ARGV[i], node) then
+    -- Another node has resumed it.
+  elseif silent or swept or redis.call('HEXISTS', connections, ARGV[i]) == 1 then
     add(ARGV[i], node, ARGV[i + 1], silent)
   else
     table.insert(gone, ARGV[i])
@@ -226,6 +262,14 @@ if silent then
   end
 end
 return {state[1] and 'in' or 'made', gone, unpack(session())}
+"""
+
+# ARGV: the first revision. Returns the newest revision and the events from the first one on, or
+# nothing if there is no session.
+_EVENTS = """
+local newest = redis.call('HGET', room, 'revision')
+if not newest then return {} end
+return {newest, redis.call('XRANGE', KEYS[7], ARGV[3], '+')}
 """
 
 # KEYS: a set. ARGV: a member, the limit or 0. Returns 1 if it is in the set now.
@@ -272,6 +316,7 @@ class PresenceScripts:
     participants: Script
     expire: Script
     assert_members: Script
+    events: Script
     claim: Script
     beat: Script
     declare_dead: Script
@@ -283,9 +328,11 @@ class PresenceScripts:
             "@RETENTION_MS@": int(rules.retention_seconds * 1000),
             "@SPARE_MS@": _EXTRA_TTL_MS,
             "@MANY@": _REVISION_JUMP,
+            "@EVENTS@": _MAX_EVENTS,
+            "@EVENTS_MS@": _EVENTS_TTL_MS,
             "@PARTICIPANTS@": rules.max_participants,
         }
-        of_sessions = (_JOIN, _LEAVE, _KICK, _CLOSE, _PARTICIPANTS, _EXPIRE, _ASSERT)
+        of_sessions = (_JOIN, _LEAVE, _KICK, _CLOSE, _PARTICIPANTS, _EXPIRE, _ASSERT, _EVENTS)
         return PresenceScripts(
             *(build_script(_PRELUDE + each, words) for each in of_sessions),
             *(build_script(each, words) for each in (_CLAIM, _BEAT, _DECLARE_DEAD)),
@@ -293,4 +340,4 @@ class PresenceScripts:
 
     def __iter__(self) -> Iterator[Script]:
         yield from (self.join, self.leave, self.kick, self.close, self.participants, self.expire)
-        yield from (self.assert_members, self.claim, self.beat, self.declare_dead)
+        yield from (self.assert_members, self.events, self.claim, self.beat, self.declare_dead)

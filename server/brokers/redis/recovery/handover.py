@@ -204,10 +204,12 @@ class RedisHandover:
             if isinstance(state, asyncio.Task):
                 state.add_done_callback(partial(self._requeue, request))
                 continue
-            self._counters.add("recovery.refused" if state is None else "recovery.given")
             reply = encode(FetchReply(1, request.ask, state))
             if reply is None:
-                continue
+                # Too large: it cannot be resumed, and the other node must not wait.
+                state, reply = None, encode(FetchReply(1, request.ask, None))
+                assert reply is not None
+            self._counters.add("recovery.refused" if state is None else "recovery.given")
             if state is not None:
                 locations.append(self._location_command(request.reclaim, request.node))
             replies.append((b"PUBLISH", self._keys.node(request.node), reply))

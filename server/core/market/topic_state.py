@@ -10,8 +10,8 @@ from server.core.log.backlog import Lag
 from server.core.log.entries import Entry, Position
 from server.core.log.history import History
 from server.core.market.book import BookChange
-from server.delivery.book_replica import BookReplica, merged_change
-from server.delivery.messages import MessageEncoder
+from server.core.market.book_replica import BookReplica, merged_change
+from server.core.market.messages import MessageEncoder
 
 
 @dataclass(frozen=True, slots=True)

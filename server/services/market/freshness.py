@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from client_sdk.contract import Stream
 from server.core.deadlines import Deadlines
+from server.core.market.topic_state import TopicState
+from server.delivery import Hub
 from server.delivery.channel import Channel
-from server.delivery.hub import Hub
-from server.delivery.topic_state import TopicState
 from server.ports import Clock
 
 

@@ -6,8 +6,8 @@ from client_sdk.contract import SESSION_NAMESPACE
 from server.core.log.backlog import Lag
 from server.core.log.entries import Entry, Position
 from server.core.log.history import History
+from server.core.market.topic_state import CatchUp, entries_up_to
 from server.core.wire.packets import event_head
-from server.delivery.topic_state import CatchUp, entries_up_to
 
 
 class SessionState:
@@ -15,13 +15,15 @@ class SessionState:
 
     can_resync = False
 
-    __slots__ = ("_head", "_history", "_position", "merges")
+    __slots__ = ("_head", "_history", "_position", "merges", "revision")
 
     def __init__(
         self, session_id: str, head: Position, *, max_messages: int, max_bytes: int
     ) -> None:
         self.merges = False
         self._position = head
+        # The newest session event that this node has handled; 0 if it knows of none.
+        self.revision = 0
         self._history = History(max_messages=max_messages, max_bytes=max_bytes)
         self._head = b'{"session_id":%b,"epoch":' % orjson.dumps(session_id)
 

@@ -1,0 +1,120 @@
+"""Bounds the topics that this node publishes: in total, by org and by publisher."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+
+from server.core.limits.shares import Owner, Quota, ShareLimits, Shares, Surplus
+from server.ports import Broker
+
+# What a topic costs besides its newest state, whose size is rounded: it seldom changes then.
+_TOPIC_BYTES = 1024
+_ROUND_BYTES = 256
+# How many silent topics are tried for one that no node watches.
+_MAX_TRIED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSharesConfig:
+    """The limits, and after which silence a topic that nobody watches may be evicted."""
+
+    limits: ShareLimits = field(
+        default_factory=lambda: ShareLimits(Quota(100_000), Quota(), Quota())
+    )
+    silent_seconds: float = 300.0
+
+
+@dataclass(slots=True)
+class _Topic:
+    owner: Owner
+    size_bytes: int
+    ts_ms: int
+
+
+class TopicShares:
+    """The topics that this node has published, each held by its last publisher."""
+
+    def __init__(
+        self, config: TopicSharesConfig, broker: Broker, on_evicted: Callable[[str], None]
+    ) -> None:
+        self._silent_ms = int(config.silent_seconds * 1000)
+        self._broker = broker
+        self._on_evicted = on_evicted
+        self._topics: dict[str, _Topic] = {}
+        self._shares: Shares[str] = Shares(config.limits)
+        self.evicted_count = 0
+
+    def __len__(self) -> int:
+        return len(self._topics)
+
+    def __contains__(self, channel: object) -> bool:
+        return channel in self._topics
+
+    async def admit(self, channel: str, owner: Owner, state_bytes: int, ts_ms: int) -> None:
+        """Count a topic with this state for its publisher, before it is published.
+
+        Evicts silent topics that nobody watches, the oldest first, to make room. Raises
+        `LimitError` if there are none, and counts the topic as before.
+        """
+        known = self._topics.get(channel)
+        size_bytes = _rounded(state_bytes)
+        if known is not None and known.owner == owner and known.size_bytes == size_bytes:
+            known.ts_ms = ts_ms
+            self._shares.touch(owner, channel)
+            return
+        topic = _Topic(owner, size_bytes, ts_ms)
+        if not self._set(channel, topic):
+            return
+        while (surplus := self._shares.surplus(owner)) is not None:
+            if not await self._evict_one(surplus, ts_ms):
+                if self._topics.get(channel) is topic:
+                    self._set(channel, known)
+                raise surplus.error("topics")
+
+    def resize(self, channel: str, state_bytes: int) -> None:
+        """Set the size of a topic's state; a no-op for an unknown topic."""
+        topic = self._topics.get(channel)
+        if topic is not None:
+            topic.size_bytes = _rounded(state_bytes)
+            self._shares.put(topic.owner, channel, topic.size_bytes)
+
+    def remove(self, channel: str) -> None:
+        """Count a topic no longer; a no-op for an unknown one."""
+        if channel in self._topics:
+            self._set(channel, None)
+
+    def _set(self, channel: str, topic: _Topic | None) -> bool:
+        """Count a topic, or no longer if None; returns if its publisher's share has grown."""
+        previous = self._topics.get(channel)
+        if previous is not None and (topic is None or topic.owner != previous.owner):
+            self._shares.remove(previous.owner, channel)
+        if topic is None:
+            del self._topics[channel]
+            return False
+        self._topics[channel] = topic
+        return self._shares.put(topic.owner, channel, topic.size_bytes)
+
+    async def _evict_one(self, surplus: Surplus[str], now_ms: int) -> bool:
+        silent_since_ms = now_ms - self._silent_ms
+        for channel in list(islice(surplus.names, _MAX_TRIED)):
+            topic = self._topics.get(channel)
+            if topic is None:
+                # Evicted by another publish during the await.
+                return True
+            if topic.ts_ms > silent_since_ms:
+                return False
+            if await self._broker.forget(channel, silent_since_ms=silent_since_ms):
+                if self._topics.get(channel) is topic and topic.ts_ms <= silent_since_ms:
+                    self._set(channel, None)
+                self.evicted_count += 1
+                self._on_evicted(channel)
+                return True
+            if self._topics.get(channel) is topic:
+                # A node watches it, or has published to it: the others come first.
+                topic.ts_ms = now_ms
+                self._shares.touch(topic.owner, channel)
+        return False
+
+
+def _rounded(state_bytes: int) -> int:
+    return _TOPIC_BYTES + -(-state_bytes // _ROUND_BYTES) * _ROUND_BYTES
