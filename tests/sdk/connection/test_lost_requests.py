@@ -86,6 +86,6 @@ async def test_answered_pings_keep_a_quiet_connection() -> None:
         assert connection is not None
         for _ in range(3):
             before = connection._pinged_at
-            await until(lambda before=before: connection._pinged_at > before)  # type: ignore[misc]
+            await until(lambda before=before: connection._pinged_at > before)
         assert connection.close_reason is None
         assert client.stats.reconnects == 0
