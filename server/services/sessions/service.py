@@ -8,7 +8,7 @@ from client_sdk.contract import ErrorCode, Scope
 from client_sdk.contract import Position as PositionRequest
 from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, RequestError
-from server.core.log.entries import Entry, Position
+from server.core.log.entries import Position
 from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.membership import Memberships
 from server.core.sessions.participants import Participants
