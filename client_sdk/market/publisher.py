@@ -87,8 +87,7 @@ class Publisher:
             raise LimitExceeded(
                 f"a message is limited to {config.batch_bytes} bytes", code="limit.payload"
             )
-        if self._namespace.gate.error is not None:
-            raise self._namespace.gate.error.clone()
+        self._namespace.require_usable()
         if len(self._queue) >= config.pending_messages:
             raise BufferFull(f"{config.pending_messages} messages wait already")
         self._namespace.request_join()

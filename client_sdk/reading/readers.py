@@ -175,7 +175,7 @@ class Reader(Generic[MessageT]):
         That happens if the request was made for a reader with a newer position.
         """
         self._unsynced.discard(topic)
-        self._notify()
+        self.notify()
         continuity, tracker = self._continuities[topic], self._trackers[topic]
         if continuity is not Continuity.LATEST and self._buffer.is_full:
             self._behind.add(topic)
@@ -225,7 +225,7 @@ class Reader(Generic[MessageT]):
     def _put_gap(self, gap: Gap) -> None:
         self._counters.gaps += 1
         self._buffer.put(gap)
-        self._notify()
+        self.notify()
 
     def _store(self, topic: str, tracker: GapTracker, message: MessageT) -> None:
         if self._continuities[topic] is Continuity.LATEST:
@@ -236,14 +236,14 @@ class Reader(Generic[MessageT]):
         else:
             self._buffer.put(message)
         tracker.advance(message.epoch, message.seq)
-        self._notify()
+        self.notify()
 
     def end(self, error: FloorcastError | None = None) -> None:
         """Receive nothing more; buffered items can still be taken."""
         if not self.is_ended:
             self.is_ended = True
             self.error = error
-            self._notify()
+            self.notify()
 
     # --- taking
 
@@ -269,6 +269,7 @@ class Reader(Generic[MessageT]):
         finally:
             self._waiter = None
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Wake the task that waits for a change."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

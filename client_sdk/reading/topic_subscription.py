@@ -44,6 +44,11 @@ class TopicSubscription(Generic[MessageT]):
         if reader in self._readers:
             self._readers.remove(reader)
 
+    def notify(self) -> None:
+        """Wake the tasks that wait for a change of its readers: its status has changed."""
+        for reader in self._readers:
+            reader.notify()
+
     # --- receiving
 
     def receive(self, message: MessageT) -> bool:
@@ -57,6 +62,7 @@ class TopicSubscription(Generic[MessageT]):
             return True
         self._counters.gaps_seen += 1
         self.needs_sync = True
+        self.notify()
         return False
 
     # --- syncing with the server
@@ -64,10 +70,12 @@ class TopicSubscription(Generic[MessageT]):
     def on_disconnect(self) -> None:
         """Record that the subscription ended with its connection."""
         self.needs_sync, self.is_syncing, self.needs_own_request = True, False, False
+        self.notify()
 
     def begin_sync(self) -> Position | None:
         """Start a request; returns the position to ask from, or None for the current state."""
         self.needs_sync, self.is_syncing = False, True
+        self.notify()
         self._since = self._oldest_position()
         return self._since
 
@@ -93,6 +101,7 @@ class TopicSubscription(Generic[MessageT]):
         `shared` says that the reply had to fit the states of other topics too.
         """
         self.is_syncing = False
+        self.notify()
         if shared and self._is_unrecovered(state):
             self.needs_sync = self.needs_own_request = True
             return False

@@ -1,10 +1,12 @@
 """`SyncClient`: the client for scripts and notebooks, with the same names and without await."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from ssl import SSLContext
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
-from client_sdk.client import Client
+from client_sdk.client import Client, check_arguments
 from client_sdk.config import ClientConfig
 from client_sdk.connection.states import ClientState
 from client_sdk.connection.tokens import TokenSource
@@ -196,9 +198,27 @@ class SyncClient:
     """
 
     def __init__(
-        self, url: str, token: TokenSource = None, *, config: ClientConfig | None = None
+        self,
+        url: str,
+        token: TokenSource = None,
+        *,
+        config: ClientConfig | None = None,
+        proxy: str | None = None,
+        ssl: SSLContext | bool = True,
+        headers: Mapping[str, str] | None = None,
+        trust_env: bool = False,
     ) -> None:
-        self._new_client = lambda: Client(url, token, config=config)
+        check_arguments(url, token, config)
+        self._new_client = partial(
+            Client,
+            url,
+            token,
+            config=config,
+            proxy=proxy,
+            ssl=ssl,
+            headers=headers,
+            trust_env=trust_env,
+        )
         self._portal: Portal | None = None
         self._client: Client | None = None
 

@@ -1,15 +1,13 @@
 """Blocking iterators over streams, events and books; each item is fetched on demand."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from decimal import Decimal
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
 from client_sdk.contract import Position
 from client_sdk.errors import ClientClosed, FloorcastError
-from client_sdk.market.book import BookView, Levels
-from client_sdk.market.live_book import BookStatus, LiveBook
+from client_sdk.market.book import BookView
+from client_sdk.market.live_book import BookState, BookStatus, LiveBook
 from client_sdk.reading.streams import Callback, MessageStream
 from client_sdk.sync.portal import Portal
 
@@ -81,22 +79,11 @@ class SyncStream(SyncIterator[ItemT]):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class BookState:
-    """An immutable copy of a book, which itself keeps changing."""
-
-    symbol: str
-    status: BookStatus
-    bids: Levels
-    asks: Levels
-    best_bid: Decimal | None
-    best_ask: Decimal | None
-    mid: Decimal | None
-    position: Position | None
-
-
 class SyncBook(BookView):
-    """`with` waits for the first state; a loop yields a `BookState` after each change."""
+    """`with` waits for the first state; a loop yields a `BookState` after each change.
+
+    A change of the status counts too.
+    """
 
     def __init__(self, portal: Portal, book: LiveBook) -> None:
         self._portal = portal
@@ -105,7 +92,7 @@ class SyncBook(BookView):
     @property
     def now(self) -> BookState:
         """A copy of the book as it is now."""
-        return self._portal.run(self._state)
+        return self._portal.run(lambda: self._book.now)
 
     @property
     def symbol(self) -> str:
@@ -135,7 +122,7 @@ class SyncBook(BookView):
 
     def __next__(self) -> BookState:
         try:
-            return self._portal.call(self._next_state())
+            return self._portal.call(_next(self._book))
         except (StopAsyncIteration, ClientClosed):
             raise StopIteration from None
 
@@ -150,23 +137,6 @@ class SyncBook(BookView):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    async def _next_state(self) -> BookState:
-        await self._book.__anext__()
-        return self._state()
-
-    def _state(self) -> BookState:
-        book = self._book
-        return BookState(
-            symbol=book.symbol,
-            status=book.status,
-            bids=book.bids,
-            asks=book.asks,
-            best_bid=book.best_bid,
-            best_ask=book.best_ask,
-            mid=book.mid,
-            position=book.position,
-        )
 
     def _read(self, getter: Callable[[BookView], ResultT]) -> ResultT:
         return self._portal.run(lambda: getter(self._book))
