@@ -13,9 +13,11 @@ from client_sdk.contract import ErrorCode
 from server.access import AuthorizationRule, ConfigurationError
 from server.brokers import BrokerError
 from server.building import (
+    build_application_namespaces,
     build_backend,
     build_clients,
     build_delivery,
+    build_lifecycle,
     build_market,
     build_namespaces,
     build_recovery,
@@ -26,8 +28,9 @@ from server.building import (
 from server.configs import feed_options
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
+from server.core.sessions.events import SessionEvent
 from server.draining import Drain
-from server.embedding import Authenticate, Extensions
+from server.embedding import Authenticate, Extensions, Handlers, Namespace
 from server.feeds import FeedError, open_feed
 from server.ports import Clock, Feed
 from server.services import FeedPublisher, Publisher
@@ -71,8 +74,9 @@ class Server:
         self.counters = counters = Counters()
         self.tasks = TaskOwner(counters)
         self.backend = build_backend(settings, clock, counters, self.tasks)
+        self.lifecycle = build_lifecycle(settings, clock, counters, self.tasks, extensions.handlers)
         self.clients = build_clients(
-            settings, clock, counters, self.backend.shared_limits, extensions
+            settings, clock, counters, self.backend.shared_limits, extensions, self.lifecycle
         )
         self.delivery = build_delivery(settings, clock, counters, self.backend)
         parts = (settings, clock, self.backend, self.delivery)
@@ -81,7 +85,12 @@ class Server:
         self.sessions = build_sessions(*parts, self.clients, rule)
         services = (self.market, self.sessions)
         self.recovery = build_recovery(clock, self.backend, self.clients, *services)
-        self.namespaces = build_namespaces(self.clients, self.recovery, *services)
+        self.namespaces = (
+            *build_namespaces(self.clients, self.recovery, *services),
+            *build_application_namespaces(
+                *parts, self.clients, self.recovery, extensions.namespaces
+            ),
+        )
         self.sockets = build_sockets(settings, clock, self.clients, self.delivery, self.namespaces)
         self.publisher = Publisher(self.market.publishing, self.tasks)
         self.statistics = build_statistics(
@@ -108,6 +117,7 @@ class Server:
         self.delivery.freshness.tick()
         self.delivery.hub.tick()
         self.backend.notices.sweep()
+        self.lifecycle.tick()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """Run the server inside its application (an aiohttp cleanup context)."""
@@ -117,13 +127,14 @@ class Server:
                 on_reset=self.delivery.hub.reset,
                 on_state=self._on_broker_state,
             )
-            await self.backend.presence.start(self.sessions.service.local_presence.handle_event)
+            await self.backend.presence.start(self._on_session_event)
             await self.backend.notices.start(self.sessions.notifications.deliver)
             await self.recovery.start()
         except BrokerError as error:
             await self.backend.broker.stop()
             raise ConfigurationError(f"broker.url: {error}") from None
         await self.publisher.start()
+        self.lifecycle.start()
         timers = [
             self.tasks.keep(partial(self._repeat, self._tick), "floorcast-tick"),
             self.tasks.keep(partial(self._repeat, self._sweep), "floorcast-sweep"),
@@ -137,10 +148,15 @@ class Server:
         await cancel_and_wait(*timers)
         await self.publisher.stop()
         await self.sockets.close_all(_DRAINING)
+        await self.lifecycle.stop()
         await self.recovery.stop()
         await self.backend.notices.stop()
         await self.backend.presence.stop()
         await self.backend.broker.stop()
+
+    def _on_session_event(self, event: SessionEvent) -> None:
+        self.sessions.service.local_presence.handle_event(event)
+        self.lifecycle.on_session_event(event)
 
     def _on_broker_state(self, is_up: bool) -> None:
         if not is_up:
@@ -218,7 +234,9 @@ def create_app(
     *,
     authorize: AuthorizationRule | None = None,
     authenticate: Authenticate | None = None,
+    namespaces: Sequence[Namespace] = (),
     guards: Sequence[ApplicationGuard] = (),
+    handlers: Handlers | None = None,
     feed: Feed | None = None,
     clock: Clock | None = None,
     console_token: str | None = None,
@@ -228,7 +246,8 @@ def create_app(
 
     `authorize` and `guards` run after the built-in checks, and can only refuse more.
     `authenticate` replaces the verification of tokens. Without `run_feed`, the feed waits for
-    `Server.start_feed`. Raises `ConfigurationError` if the settings are invalid.
+    `Server.start_feed`. Raises `ConfigurationError` if the settings are invalid, `TypeError` for a
+    stock namespace, and `ValueError` if the name of one is taken.
     """
     clock = clock or SystemClock()
     if feed is None:
@@ -236,7 +255,9 @@ def create_app(
             feed = open_feed(settings.feed.name, feed_options(settings, clock))
         except FeedError as error:
             raise ConfigurationError(f"feed.name: {error}") from error
-    extensions = Extensions(authorize, authenticate, tuple(guards))
+    extensions = Extensions(
+        authorize, authenticate, tuple(namespaces), tuple(guards), handlers or Handlers()
+    )
     server = Server(settings, extensions, clock=clock, feed=feed, run_feed=run_feed)
     app = web.Application()
     app[SERVER] = server

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
@@ -30,6 +30,7 @@ from server.configs import (
     publishing_config,
     redis_config,
     resume_tickets,
+    rooms_config,
     session_rules,
     sessions_config,
     sockets_config,
@@ -44,7 +45,15 @@ from server.core.market.subscriptions import Subscriptions
 from server.core.recovery.offsets import Offsets
 from server.core.recovery.tickets import ResumeTickets
 from server.delivery import Hub
-from server.embedding import ApplicationVerifier, Extensions
+from server.embedding import (
+    ApplicationNamespace,
+    ApplicationVerifier,
+    Extensions,
+    Handlers,
+    Lifecycle,
+    Namespace,
+    stay_check,
+)
 from server.ports import Backend, Clock, SharedLimits
 from server.services import (
     ClientPublishing,
@@ -54,6 +63,8 @@ from server.services import (
     Notifications,
     PublishingService,
     Recovery,
+    RoomRecovery,
+    Rooms,
     SessionMessages,
     SessionRecovery,
     SessionsService,
@@ -63,6 +74,7 @@ from server.services import (
 )
 from server.settings import Settings
 from server.sockets import (
+    ClientListener,
     GuardedNamespace,
     MarketNamespace,
     NamespaceContext,
@@ -70,7 +82,7 @@ from server.sockets import (
     Verifier,
 )
 from server.tasks import TaskOwner
-from server.transport import MAX_REFUSED, Admission, RefusalLog, SocketServer
+from server.transport import MAX_REFUSED, Admission, RefusalLog, SocketServer, stock_namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +158,20 @@ def build_backend(
     )
 
 
+def build_lifecycle(
+    settings: Settings, clock: Clock, counters: Counters, tasks: TaskOwner, handlers: Handlers
+) -> Lifecycle:
+    """The calls of the application's handlers."""
+    return Lifecycle(handlers, clock, counters, tasks, grace_seconds=settings.session.grace_seconds)
+
+
 def build_clients(
     settings: Settings,
     clock: Clock,
     counters: Counters,
     shared_limits: SharedLimits | None,
     extensions: Extensions,
+    listener: ClientListener,
 ) -> Clients:
     """The limits and the registry of connections, and what all namespaces share."""
     limits = settings.limits
@@ -182,6 +202,7 @@ def build_clients(
         refusals=RefusalLog(clock),
         clock=clock,
         guards=extensions.guards,
+        listener=listener,
     )
     return Clients(registry, connection_limits, admission, context)
 
@@ -295,6 +316,37 @@ def build_namespaces(
             sessions.notifications,
         ),
     )
+
+
+def build_application_namespaces(
+    settings: Settings,
+    clock: Clock,
+    backend: Backend,
+    delivery: Delivery,
+    clients: Clients,
+    recovery: Recovery,
+    namespaces: Iterable[Namespace],
+) -> tuple[GuardedNamespace, ...]:
+    """The application's own namespaces, each with rooms and recovery."""
+    built = []
+    for namespace in namespaces:
+        if not isinstance(namespace, Namespace):
+            raise stock_namespace(namespace)
+        rooms = Rooms(
+            namespace.name,
+            rooms_config(settings),
+            backend.broker,
+            delivery.node_subscriptions,
+            delivery.hub,
+            clock,
+        )
+        recovery.add_namespace(
+            namespace.name,
+            resume_tickets(settings, backend.handover.node),
+            RoomRecovery(rooms, delivery.hub, stay_check(namespace)),
+        )
+        built.append(ApplicationNamespace(namespace, clients.context, recovery, rooms))
+    return tuple(built)
 
 
 def build_sockets(

@@ -5,7 +5,7 @@ import sys
 
 from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
-from server.brokers import Address, MemoryConfig, RedisConfig
+from server.brokers import Address, MemoryConfig, RedisConfig, RedisShares
 from server.core.limits.keys import ConnectionLimit, LimitKeys
 from server.core.limits.shares import Quota, ShareLimits
 from server.core.recovery.tickets import ResumeTickets
@@ -17,6 +17,7 @@ from server.services import (
     FreshnessConfig,
     NodeSubscriptionsConfig,
     PublishingConfig,
+    RoomsConfig,
     SessionsConfig,
     SubscribingConfig,
     TopicSharesConfig,
@@ -83,6 +84,17 @@ def subscribing_config(settings: Settings) -> SubscribingConfig:
     )
 
 
+def rooms_config(settings: Settings) -> RoomsConfig:
+    """The limits of rooms on one node: a room counts as a topic."""
+    delivery = settings.delivery
+    return RoomsConfig(
+        max_rooms=settings.limits.topics_per_connection,
+        message_bytes=settings.limits.message_bytes or NO_LIMIT,
+        backlog_messages=delivery.backlog_messages,
+        backlog_bytes=delivery.backlog_bytes,
+    )
+
+
 def memory_config(settings: Settings) -> MemoryConfig:
     shares = settings.shares
     return MemoryConfig(
@@ -114,6 +126,26 @@ def redis_config(settings: Settings) -> RedisConfig:
         history_messages=settings.history.messages or NO_LIMIT,
         history_bytes=settings.history.bytes or NO_LIMIT,
         history_seconds=settings.history.seconds or NO_LIMIT,
+        shares=redis_shares(settings),
+    )
+
+
+def redis_shares(settings: Settings) -> RedisShares:
+    """The shares of orgs and publishers in Redis."""
+    shares = settings.shares
+    return RedisShares(
+        topics=topic_limits(settings),
+        histories=ShareLimits(
+            Quota(size_bytes=settings.history.total_bytes or NO_LIMIT),
+            Quota(size_bytes=shares.history_bytes_per_org or NO_LIMIT),
+            Quota(),
+        ),
+        claims=ShareLimits(
+            Quota(shares.ids or NO_LIMIT),
+            Quota(shares.ids_per_org or NO_LIMIT),
+            Quota(shares.ids_per_publisher or NO_LIMIT),
+        ),
+        silent_seconds=shares.silent_seconds,
     )
 
 

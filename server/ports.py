@@ -163,6 +163,13 @@ class Broker(Protocol):
         than `silent_since_ms`, or if the broker is unavailable.
         """
 
+    async def add_topic(self, channel: str, owner: Owner) -> None:
+        """Count a topic for its owner over all nodes, before this node publishes there.
+
+        Raises `LimitError` if the owner, its org or all have too many. A broker of one process
+        need not count: `TopicShares` has counted this node's topics already.
+        """
+
     async def watch(self, channel: str) -> None:
         """Start delivery of a channel to this node.
 

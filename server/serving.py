@@ -5,7 +5,8 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 from aiohttp import web
 
@@ -14,8 +15,7 @@ from server.settings import Settings
 from server.transport import HTTP_LOGGER
 
 # The kernel caps this at somaxconn; aiohttp's 128 loses connections in a reconnect storm.
-_BACKLOG = 4096
-_MIN_UNSENT_BYTES = 16 * 1024
+BACKLOG = 4096
 # A flush creates a list for each client, which would trigger frequent collections. A full
 # collection with many clients pauses for many milliseconds, and finds hardly any cycles.
 _COLLECTOR_THRESHOLDS = (50_000, 20, 100)
@@ -108,27 +108,48 @@ async def run_app(
     app: web.Application, settings: Settings, listener: socket.socket
 ) -> AsyncIterator[Endpoint]:
     """Run the application on this socket inside the context, then close the socket."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=HTTP_LOGGER,
+    runner = web.AppRunner(app, logger=HTTP_LOGGER, **_runner_options(settings))
+    try:
+        with tuned_collector():
+            await runner.setup()
+            site = web.SockSite(runner, listener, backlog=BACKLOG)
+            await site.start()
+            yield Endpoint(url_of(listener), site)
+    finally:
+        await runner.cleanup()
+        listener.close()
+
+
+def run_options(settings: Settings) -> dict[str, Any]:
+    """The arguments of `web.run_app`, as `floorcast serve` runs an application."""
+    return {
+        "host": settings.server.host,
+        "port": settings.server.port,
+        "backlog": BACKLOG,
+        **_runner_options(settings),
+    }
+
+
+def _runner_options(settings: Settings) -> dict[str, Any]:
+    return {
+        "access_log": None,
         # Limits the time to send a request's head, and the idle time between requests.
-        keepalive_timeout=settings.limits.head_timeout_seconds,
+        "keepalive_timeout": settings.limits.head_timeout_seconds,
         # An abandoned poll must end at once, not at the next message.
-        handler_cancellation=True,
-        shutdown_timeout=1.0,
-    )
+        "handler_cancellation": True,
+        "shutdown_timeout": 1.0,
+    }
+
+
+@contextlib.contextmanager
+def tuned_collector() -> Iterator[None]:
+    """Collect garbage less often inside the context."""
     thresholds = gc.get_threshold()
     gc.set_threshold(*_COLLECTOR_THRESHOLDS)
     try:
-        await runner.setup()
-        site = web.SockSite(runner, listener, backlog=_BACKLOG)
-        await site.start()
-        yield Endpoint(url_of(listener), site)
+        yield
     finally:
         gc.set_threshold(*thresholds)
-        await runner.cleanup()
-        listener.close()
 
 
 def url_of(listener: socket.socket) -> str:
@@ -142,15 +163,9 @@ def open_listener(
 ) -> socket.socket:
     """Open the listening socket of the settings; `shared` lets several use one address."""
     host = settings.server.host
-    listener = socket.create_server(
+    return socket.create_server(
         (host, settings.server.port if port is None else port),
         family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         reuse_port=shared,
     )
-    if settings.delivery.buffer_bytes:
-        # Limit unsent bytes in the kernel, which otherwise holds a megabyte and more for each slow
-        # client: in this process, waiting updates can still be merged. Connections inherit it.
-        unsent_bytes = max(_MIN_UNSENT_BYTES, settings.delivery.buffer_bytes // 8)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent_bytes)
-    return listener

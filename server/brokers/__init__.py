@@ -14,6 +14,7 @@ from server.brokers.redis import (
     RedisNoticeStore,
     RedisPresence,
     RedisSharedLimits,
+    RedisShares,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "RedisNoticeStore",
     "RedisPresence",
     "RedisSharedLimits",
+    "RedisShares",
 ]

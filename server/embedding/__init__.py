@@ -1,6 +1,27 @@
-"""Parts of the application that embeds the server: its rule, guards and authentication."""
+"""Parts of the application that embeds the server: namespaces, guards and authentication."""
 
 from server.embedding.authentication import ApplicationVerifier, Authenticate
 from server.embedding.extensions import Extensions
+from server.embedding.lifecycle import (
+    ClientEvent,
+    Handlers,
+    Lifecycle,
+    MemberEvent,
+    UserEvent,
+)
+from server.embedding.namespaces import ApplicationNamespace, Namespace, on, stay_check
 
-__all__ = ["ApplicationVerifier", "Authenticate", "Extensions"]
+__all__ = [
+    "ApplicationNamespace",
+    "ApplicationVerifier",
+    "Authenticate",
+    "ClientEvent",
+    "Extensions",
+    "Handlers",
+    "Lifecycle",
+    "MemberEvent",
+    "Namespace",
+    "UserEvent",
+    "on",
+    "stay_check",
+]

@@ -11,6 +11,8 @@ from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
 from server.services.node_subscriptions import NodeSubscriptions, NodeSubscriptionsConfig
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
+from server.services.rooms.recovery import RoomRecovery
+from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
 from server.services.sessions.notifications import Notifications
 from server.services.sessions.recovery import SessionRecovery
@@ -32,6 +34,9 @@ __all__ = [
     "RecoverableState",
     "Recovery",
     "ResumingClient",
+    "RoomRecovery",
+    "Rooms",
+    "RoomsConfig",
     "SessionMessages",
     "SessionRecovery",
     "SessionsConfig",

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import orjson
+
 from server.access import Principal
 from server.core.disconnects import DisconnectReason
 from server.core.recovery.connection_state import ConnectionState, ResumeRequest
 from server.core.recovery.tickets import Owner, ResumeTicket, ResumeTickets, node_of
+from server.core.wire.packets import event_head
 from server.ports import Clock, Handover, Link
 
 _MAX_FETCHES = 10_000
@@ -278,3 +281,20 @@ class Recovery:
             now = self._clock.monotonic()
             tickets.adopt(request.pid, exported.connection_id, request.owner, now)
         return imported
+
+
+def parse_pushes(namespace: str, state: ConnectionState) -> list[bytes] | None:
+    """The pushes of a connection of another node, each an event without its closing bracket.
+
+    Returns None if one is invalid.
+    """
+    pushes = []
+    for push in state.pushes:
+        try:
+            event, body = orjson.loads(push.removeprefix(f"42{namespace},") + "]")
+        except ValueError:
+            return None
+        if not isinstance(event, str) or not isinstance(body, dict):
+            return None
+        pushes.append(event_head(namespace, event, orjson.dumps(body)))
+    return pushes

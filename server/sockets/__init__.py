@@ -1,6 +1,7 @@
 """Socket.IO namespaces, and the pipeline of guards in front of their handlers."""
 
-from server.sockets.context import NamespaceContext, SocketsConfig
+from server.sockets.clients import JoinedClient
+from server.sockets.context import ClientListener, NamespaceContext, SocketsConfig
 from server.sockets.guards import Verifier
 from server.sockets.market import MarketNamespace
 from server.sockets.namespace import GuardedNamespace
@@ -10,7 +11,9 @@ from server.sockets.session import SessionNamespace
 __all__ = [
     "ApplicationGuard",
     "Call",
+    "ClientListener",
     "GuardedNamespace",
+    "JoinedClient",
     "MarketNamespace",
     "NamespaceContext",
     "Proceed",

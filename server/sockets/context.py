@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from client_sdk.contract import ErrorCode
 from server.access import Principal
 from server.core.connections import ConnectionManager, ConnectionRecord
 from server.core.counters import Counters
 from server.core.deadlines import Deadlines
+from server.core.disconnects import DisconnectReason
 from server.core.errors import AccessError
 from server.core.limits.events import EventLimits
 from server.core.wire.strict_json import dumps
@@ -42,6 +44,16 @@ def reconnect_spread_ms(client_count: int) -> int:
     return min(int(120 * math.sqrt(client_count)), _MAX_SPREAD_MS)
 
 
+class ClientListener(Protocol):
+    """Hears of clients. Nothing here may raise or await: it runs inside connects."""
+
+    def client_connected(self, client: JoinedClient) -> None:
+        """A client has joined a namespace, or resumed its connection there."""
+
+    def client_disconnected(self, client: JoinedClient, reason: DisconnectReason) -> None:
+        """A client has left a namespace, or has lost its connection; it may resume it."""
+
+
 class NamespaceContext:
     """The joined clients of all namespaces."""
 
@@ -57,6 +69,7 @@ class NamespaceContext:
         refusals: RefusalLog,
         clock: Clock,
         guards: Sequence[ApplicationGuard] = (),
+        listener: ClientListener | None = None,
     ) -> None:
         self.config = config
         self.verifier = verifier
@@ -68,6 +81,7 @@ class NamespaceContext:
         self.clock = clock
         # Of the application; they run after the built-in ones.
         self.guards = guards
+        self._listener = listener
         self._clients: dict[str, JoinedClient] = {}
         self._expiries: Deadlines[str] = Deadlines()
 
@@ -78,6 +92,16 @@ class NamespaceContext:
     def find_client(self, connection_id: str) -> JoinedClient | None:
         """The client of a connection, None if it has not joined."""
         return self._clients.get(connection_id)
+
+    def report_connected(self, connection_id: str) -> None:
+        """Tell the listener that this client's connect is accepted."""
+        if self._listener is not None:
+            self._listener.client_connected(self._clients[connection_id])
+
+    def report_disconnected(self, connection_id: str, reason: DisconnectReason) -> None:
+        """Tell the listener that this client, still registered, has disconnected."""
+        if self._listener is not None:
+            self._listener.client_disconnected(self._clients[connection_id], reason)
 
     def abort_half_open(self, connection_id: str) -> None:
         """Abort a connection whose client has reconnected before the server noticed the loss."""

@@ -81,7 +81,10 @@ class GuardedNamespace(NamespaceHandler):
             return None
         if event == "connect":
             link = cast(Connection, args[1])
-            return await self._call(Call(self.namespace, event, connection_id, link, (args[2],)))
+            call = Call(self.namespace, event, connection_id, link, (args[2],))
+            accepted = cast(Accepted, await self._call(call))
+            self._context.report_connected(accepted.connection_id)
+            return accepted
         client = self._context.client(connection_id)
         return await self._call(
             Call(self.namespace, event, connection_id, client.link, args[1:], client)
@@ -204,6 +207,7 @@ class GuardedNamespace(NamespaceHandler):
         return text_frame(connect_packet(self.namespace, connection_id, pid))
 
     async def _on_disconnect(self, connection_id: str, reason: DisconnectReason) -> None:
+        self._context.report_disconnected(connection_id, reason)
         self._context.remove_client(connection_id)
         await self._recovery.park(self.namespace, connection_id, reason)
 

@@ -3,7 +3,7 @@
 from server.transport.admission import Admission
 from server.transport.config import MAX_REFUSED, SOCKET_PATH, TransportConfig
 from server.transport.connection import Connection
-from server.transport.namespaces import NamespaceHandler
+from server.transport.namespaces import NamespaceHandler, stock_namespace
 from server.transport.quiet import HTTP_LOGGER
 from server.transport.refusals import RefusalLog
 from server.transport.server import Accepted, ConnectionRefused, SocketServer
@@ -20,4 +20,5 @@ __all__ = [
     "RefusalLog",
     "SocketServer",
     "TransportConfig",
+    "stock_namespace",
 ]

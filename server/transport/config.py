@@ -5,6 +5,8 @@ from dataclasses import dataclass
 SOCKET_PATH = "/socket.io/"
 # How many refused clients may be connected to receive their reason.
 MAX_REFUSED = 256
+_MIN_UNSENT_BYTES = 16 * 1024
+_MAX_INT = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,15 @@ class TransportConfig:
     message_bytes: int = 64 * 1024
     buffer_bytes: int = 256 * 1024
     polling_packets: int = 256
+
+    @property
+    def max_unsent_bytes(self) -> int:
+        """The unsent bytes of a connection that the kernel may hold; more wait in this process.
+
+        Otherwise it holds a megabyte and more for each slow client, and here updates can still be
+        merged. 0 leaves it to the kernel.
+        """
+        return max(_MIN_UNSENT_BYTES, self.buffer_bytes // 8) if self.buffer_bytes < _MAX_INT else 0
 
     @property
     def clog_bytes(self) -> int:

@@ -189,7 +189,14 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         connection.use_carrier(carrier)
         first = text_frame(self._open_packet(connection, upgrades=False))
         try:
-            return take_over(request, carrier, accept=accept, deflate=deflates, first_frames=first)
+            return take_over(
+                request,
+                carrier,
+                accept=accept,
+                deflate=deflates,
+                max_unsent_bytes=self.config.max_unsent_bytes,
+                first_frames=first,
+            )
         except ConnectionResetError:
             # The client has left; an exception here would only log a traceback.
             connection.on_lost()
@@ -225,7 +232,13 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         deflates = self.config.compression and offers_deflate(request)
         probe = Probe(self, connection, deflates=deflates)
         try:
-            response = take_over(request, probe.carrier, accept=accept, deflate=deflates)
+            response = take_over(
+                request,
+                probe.carrier,
+                accept=accept,
+                deflate=deflates,
+                max_unsent_bytes=self.config.max_unsent_bytes,
+            )
         except ConnectionResetError:
             return _refuse(_BAD_REQUEST)
         probe.begin(self.clock.monotonic())

@@ -22,16 +22,21 @@ class NamespaceHandler(socketio.AsyncNamespace):  # type: ignore[misc]
         return False
 
 
+def stock_namespace(namespace: object) -> TypeError:
+    """The error for a namespace of python-socketio, or for what is no namespace at all."""
+    return TypeError(
+        f"{type(namespace).__name__} is not a namespace of Floorcast: a socketio.AsyncNamespace "
+        "has no authentication and no limits here. Subclass floorcast.server.Namespace and mark "
+        "its handlers with @on"
+    )
+
+
 def check_namespaces(namespaces: Iterable[object]) -> None:
     """Raise `TypeError` for a stock namespace, and `ValueError` for a name that is taken or "/"."""
     names: set[str] = set()
     for each in namespaces:
         if not isinstance(each, NamespaceHandler):
-            raise TypeError(
-                f"{type(each).__name__} is not a namespace of Floorcast: a socketio.AsyncNamespace "
-                "has no authentication and no limits here. Subclass floorcast.server.Namespace and "
-                "mark its handlers with @on"
-            )
+            raise stock_namespace(each)
         if each.namespace == "/":
             raise ValueError('the namespace "/" stays closed: name yours, such as "/desk"')
         if each.namespace in names:

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import socket
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -84,6 +85,7 @@ def take_over(
     *,
     accept: str,
     deflate: bool,
+    max_unsent_bytes: int,
     first_frames: bytes = b"",
 ) -> TakenOverResponse:
     """Answer the handshake, move the transport to `protocol`, and send the first frames.
@@ -103,6 +105,7 @@ def take_over(
             f"{_DEFLATE_REPLY if deflate else ''}\r\n"
         ).encode()
     )
+    _limit_unsent_bytes(transport, max_unsent_bytes)
     early, handler._message_tail = handler._message_tail, b""
     # Without its transport, the handler's clean-up releases only aiohttp's own state.
     handler.transport = None
@@ -116,3 +119,11 @@ def take_over(
     if early:
         protocol.data_received(early)
     return TakenOverResponse()
+
+
+def _limit_unsent_bytes(transport: asyncio.BaseTransport, max_bytes: int) -> None:
+    """Limit what the kernel holds unsent; 0 leaves it to the kernel."""
+    sock = transport.get_extra_info("socket")
+    # On the connection, not on its listener, which may be of another server.
+    if max_bytes and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, max_bytes)

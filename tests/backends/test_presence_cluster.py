@@ -366,7 +366,7 @@ async def test_evicted_part_of_a_session_is_restored_when_a_user_joins(
 async def wait_until_empty(
     cluster: PresenceCluster, node: PresenceNode, shared_redis: RedisServer
 ) -> None:
-    """Assert that the node holds no state, and Redis only its heartbeat."""
+    """Assert that the node holds no state, and Redis only its heartbeat and its schema."""
     assert isinstance(node.presence, RedisPresence)
     sessions = node.presence._updates
     assert (len(sessions), sessions.queued, sessions._lost, sessions.unregistered) == (
@@ -377,7 +377,7 @@ async def wait_until_empty(
     )
     with shared_redis.client() as client:
         keys = {each.decode() for each in client.scan_iter(f"{cluster.prefix}:*")}
-    assert keys == {f"{cluster.prefix}:nodes"}
+    assert keys == {f"{cluster.prefix}:nodes", f"{cluster.prefix}:schema"}
 
 
 async def test_expired_sessions_leave_nothing_behind(

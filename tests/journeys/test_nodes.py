@@ -172,6 +172,30 @@ async def test_critical_notice_survives_node_restarts(shared_redis: RedisServer)
         assert [each.id for each in store.pending("default", "bob")] == ["0", "2"]
 
 
+async def test_notice_that_makes_room_is_deleted_from_redis(shared_redis: RedisServer) -> None:
+    async with nodes(shared_redis, **{"shares.notices_per_org": 2}) as (one, two):
+        notify = one.server.sessions.notifications.notify
+        await notify("other", "ann", "n", {}, critical=True, identifier="kept")
+        for number in range(5):
+            await notify("default", f"user{number}", "n", {}, critical=True, identifier="n")
+        with shared_redis.client() as client:
+
+            def stored() -> set[bytes | str]:
+                return set(client.hkeys(f"{one.prefix}:{{notices}}:waiting")) - {b"#"}
+
+            def is_settled() -> bool:
+                for node in (one, two):
+                    node.pass_time(2.5)
+                return len(stored()) == 3
+
+            await until(is_settled)
+            assert stored() == {
+                b'["other","ann","kept"]',
+                b'["default","user3","n"]',
+                b'["default","user4","n"]',
+            }
+
+
 async def test_documented_acl_is_enough_for_sessions_and_notices() -> None:
     text = DOCS.read_text()
     rules = re.search(r"user floorcast on >PASSWORD (.*?)```", text, re.DOTALL)

@@ -165,6 +165,9 @@ class MemoryBroker:
         self._forget_count += 1
         return True
 
+    async def add_topic(self, channel: str, owner: Owner) -> None:
+        pass
+
     async def watch(self, channel: str) -> None:
         self._watched.setdefault(channel, self._head(channel).epoch)
 

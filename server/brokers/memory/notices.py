@@ -35,4 +35,4 @@ class MemoryNoticeStore:
         self._notices.acknowledge(notice.org, notice.user_id, notice.id, now)
 
     def sweep(self) -> None:
-        self._notices.expire(self._clock.monotonic())
+        self._notices.sweep(self._clock.monotonic())

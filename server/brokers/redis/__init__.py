@@ -1,6 +1,6 @@
 """The backends for many nodes, over Redis or Valkey."""
 
-from server.brokers.redis.broker import RedisBroker, RedisConfig
+from server.brokers.redis.broker import RedisBroker, RedisConfig, RedisShares
 from server.brokers.redis.connection.address import Address, AddressError
 from server.brokers.redis.limits.shared_limits import RedisSharedLimits
 from server.brokers.redis.notices.store import RedisNoticeStore
@@ -16,4 +16,5 @@ __all__ = [
     "RedisNoticeStore",
     "RedisPresence",
     "RedisSharedLimits",
+    "RedisShares",
 ]

@@ -3,7 +3,7 @@
 import itertools
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ssl import SSLCertVerificationError
 from typing import Any
 
@@ -14,17 +14,33 @@ from server.brokers.redis.connection.address import Address
 from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, create_client
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.schema import CURRENT, Schema, check_schema
 from server.brokers.redis.log.reader import LogReader
-from server.brokers.redis.log.scripts import Bounds, Scripts
+from server.brokers.redis.log.scripts import CLOCK_SKEW_MS, Bounds, Scripts
 from server.brokers.redis.log.subscriber import LogSubscriber
+from server.brokers.redis.log.topic_counts import SCRIPTS as TOPIC_COUNT_SCRIPTS
+from server.brokers.redis.log.topic_counts import TopicCounts
 from server.brokers.redis.log.writer import LogWriter
 from server.core.counters import Counters
+from server.core.errors import FloorcastError
+from server.core.limits.expiring_shares import ExpiringShares
+from server.core.limits.shares import NO_SHARES, ShareLimits
 from server.core.log.entries import Entry, Position, Reset
 from server.ports import Clock, ignore
 from server.tasks import TaskOwner
 
 # An upper bound for expiry times; Redis rejects values that overflow.
 _MAX_TTL_MS = 10 * 365 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class RedisShares:
+    """What each org and publisher may keep: topics over all nodes, the rest by node."""
+
+    topics: ShareLimits = NO_SHARES
+    histories: ShareLimits = NO_SHARES
+    claims: ShareLimits = NO_SHARES
+    silent_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +58,8 @@ class RedisConfig:
     history_messages: int = 1_000
     history_bytes: int = 1024 * 1024
     history_seconds: float = 300.0
+    schema: Schema = CURRENT
+    shares: RedisShares = field(default_factory=RedisShares)
 
 
 class RedisBroker:
@@ -59,6 +77,7 @@ class RedisBroker:
         node = self.node = secrets.token_hex(6)
         epochs = itertools.count(1)
         keys = Keys(config.prefix)
+        self._schema, self._schema_key = config.schema, keys.schema()
         age_ms = _milliseconds(config.history_seconds)
         scripts = Scripts.build(
             Bounds(
@@ -71,7 +90,7 @@ class RedisBroker:
         )
         client = create_client(
             config.address,
-            scripts,
+            (*scripts, *TOPIC_COUNT_SCRIPTS),
             timeout_seconds=config.timeout_seconds,
             name=f"{config.prefix}-{node}",
         )
@@ -108,15 +127,24 @@ class RedisBroker:
             timeout_seconds=config.timeout_seconds,
             max_entry_bytes=config.max_entry_bytes,
         )
-        writer = LogWriter(
+        shares = config.shares
+        self._topic_counts = TopicCounts(
+            self._pipeline, keys, clock, shares.topics, silent_seconds=shares.silent_seconds
+        )
+        self._writer = writer = LogWriter(
             self._pipeline,
             scripts,
             keys,
             new_epoch=new_epoch,
             max_entry_bytes=config.max_entry_bytes,
+            histories=ExpiringShares(
+                shares.histories, keep_seconds=(age_ms + CLOCK_SKEW_MS) / 1000
+            ),
+            claims=ExpiringShares(shares.claims, keep_seconds=config.idempotency_seconds),
         )
         # Bound methods: the hot path calls the writer and the reader without a wrapper.
         self.find, self.publish = writer.find, writer.publish
+        self.add_topic = self._topic_counts.add
         self.before = self._reader.before
         self.watch, self.unwatch = self._subscriber.watch, self._subscriber.unwatch
         self.add_listener, self.set_direct_handler = (
@@ -133,9 +161,16 @@ class RedisBroker:
     ) -> None:
         try:
             await self._subscriber.start(deliver, on_reset, on_state)
+            await check_schema(self._pipeline, self._schema_key, self._schema)
         except CONNECTION_ERRORS as error:
             await self.stop()
             raise BrokerError(_reason(error)) from None
+        except FloorcastError as error:
+            await self.stop()
+            raise BrokerError(error.message) from None
+        except BrokerError:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         await self._subscriber.stop()
@@ -164,7 +199,10 @@ class RedisBroker:
         # The script counts subscribers on its own shard only, so check this node here.
         if channel in self._subscriber:
             return False
-        return await self._reader.forget(channel, silent_since_ms)
+        deleted = await self._reader.forget(channel, silent_since_ms)
+        if deleted:
+            self._writer.forget(channel)
+        return deleted
 
 
 def _milliseconds(seconds: float) -> int:

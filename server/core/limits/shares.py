@@ -44,6 +44,9 @@ class ShareLimits:
     publisher: Quota
 
 
+NO_SHARES = ShareLimits(Quota(), Quota(), Quota())
+
+
 class Level(StrEnum):
     """Whose limit is exceeded."""
 

@@ -61,6 +61,8 @@ class Notices:
         self._acknowledged_shares: Shares[tuple[User, str]] = Shares(
             ShareLimits(Quota(max_total), Quota((org or Quota()).count), Quota())
         )
+        # Evicted or expired since the last sweep.
+        self._dropped: list[tuple[User, str]] = []
         # Unacknowledged notices that were evicted to make room, and that expired.
         self.dropped_count = 0
         self.expired_count = 0
@@ -115,6 +117,12 @@ class Notices:
             self._forget_acknowledged(next(iter(surplus.names)))
         return True
 
+    def sweep(self, now: float) -> list[tuple[User, str]]:
+        """Remove what has expired; returns the notices dropped, for whatever reason, since then."""
+        self.expire(now)
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
     def expire(self, now: float) -> None:
         """Remove the notices, and the remembered ids, whose time is over."""
         while self._acknowledged:
@@ -127,6 +135,7 @@ class Notices:
             if self._users[user][notice_id].expires_at > now:
                 break
             self._remove(user, notice_id)
+            self._dropped.append((user, notice_id))
             self.expired_count += 1
 
     def _forget_acknowledged(self, key: tuple[User, str]) -> None:
@@ -135,6 +144,7 @@ class Notices:
 
     def _evict(self, user: User, notice_id: str) -> None:
         self._remove(user, notice_id)
+        self._dropped.append((user, notice_id))
         self.dropped_count += 1
 
     def _remove(self, user: User, notice_id: str) -> None:

@@ -95,6 +95,11 @@ def _check_event(data: list[object]) -> None:
         raise MalformedPacket("reserved event name")
 
 
+def is_event_name(name: str) -> bool:
+    """Whether an event may have this name (Socket.IO protocol, EVENT)."""
+    return 0 < len(name) <= MAX_EVENT_NAME and name not in _RESERVED
+
+
 def event_packet(namespace: str, event: str, *arguments: bytes, ack_id: int | None = None) -> bytes:
     """An EVENT with its Engine.IO type; the arguments are JSON already.
 

@@ -63,13 +63,16 @@ class TopicShares:
             self._shares.touch(owner, channel)
             return
         topic = _Topic(owner, size_bytes, ts_ms)
-        if not self._set(channel, topic):
-            return
-        while (surplus := self._shares.surplus(owner)) is not None:
-            if not await self._evict_one(surplus, ts_ms):
-                if self._topics.get(channel) is topic:
-                    self._set(channel, known)
-                raise surplus.error("topics")
+        grown = self._set(channel, topic)
+        try:
+            if grown:
+                await self._make_room(owner, ts_ms)
+            if known is None or known.owner != owner:
+                await self._broker.add_topic(channel, owner)
+        except BaseException:
+            if self._topics.get(channel) is topic:
+                self._set(channel, known)
+            raise
 
     def resize(self, channel: str, state_bytes: int) -> None:
         """Set the size of a topic's state; a no-op for an unknown topic."""
@@ -93,6 +96,11 @@ class TopicShares:
             return False
         self._topics[channel] = topic
         return self._shares.put(topic.owner, channel, topic.size_bytes)
+
+    async def _make_room(self, owner: Owner, now_ms: int) -> None:
+        while (surplus := self._shares.surplus(owner)) is not None:
+            if not await self._evict_one(surplus, now_ms):
+                raise surplus.error("topics")
 
     async def _evict_one(self, surplus: Surplus[str], now_ms: int) -> bool:
         silent_since_ms = now_ms - self._silent_ms

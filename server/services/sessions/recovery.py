@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import orjson
-
 from client_sdk.contract import SESSION_NAMESPACE
 from server.access import Principal
 from server.core.errors import FloorcastError
@@ -13,15 +11,12 @@ from server.core.recovery.connection_state import ConnectionState, MembershipSta
 from server.core.recovery.tickets import Owner
 from server.core.sessions.events import SessionEvent, SessionEventKind
 from server.core.sessions.records import SessionKey, kind_of, session_channel
-from server.core.wire.packets import event_head
 from server.delivery import ExportedSubscription, Hub
 from server.ports import PresenceManager
-from server.services.recovery import ResumingClient
+from server.services.recovery import ResumingClient, parse_pushes
 from server.services.sessions.encoding import encode_announcement
 from server.services.sessions.notifications import Notifications
 from server.services.sessions.service import SessionsService
-
-_EVENT_PREFIX = f"42{SESSION_NAMESPACE},"
 
 
 class SessionRecovery:
@@ -98,7 +93,7 @@ class SessionRecovery:
         )
 
     async def import_parked(self, client: ResumingClient, state: ConnectionState) -> bool:
-        keys, pushes = _parse_keys(state), _parse_pushes(state)
+        keys, pushes = _parse_keys(state), parse_pushes(SESSION_NAMESPACE, state)
         if keys is None or pushes is None:
             return False
         opened: list[_ImportedSession] = []
@@ -190,17 +185,3 @@ def _parse_keys(state: ConnectionState) -> list[SessionKey] | None:
     except FloorcastError:
         return None
     return keys if len(set(keys)) == len(keys) else None
-
-
-def _parse_pushes(state: ConnectionState) -> list[bytes] | None:
-    """Validate the pushes of an exported connection: each is an event without its bracket."""
-    pushes = []
-    for push in state.pushes:
-        try:
-            event, body = orjson.loads(push.removeprefix(_EVENT_PREFIX) + "]")
-        except ValueError:
-            return None
-        if not isinstance(event, str) or not isinstance(body, dict):
-            return None
-        pushes.append(event_head(SESSION_NAMESPACE, event, orjson.dumps(body)))
-    return pushes

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +53,16 @@ class Node(RunningServer):
 
 @contextlib.asynccontextmanager
 async def nodes(
-    redis: RedisServer | None, count: int = 2, /, **settings: object
+    redis: RedisServer | None,
+    count: int = 2,
+    create_parts: Callable[[], Mapping[str, Any]] = dict,
+    /,
+    **settings: object,
 ) -> AsyncIterator[list[Node]]:
-    """Run `count` nodes with one Redis, one key prefix and one clock."""
+    """Run `count` nodes with one Redis, one key prefix and one clock.
+
+    `create_parts` makes the arguments of `create_app` for each node.
+    """
     clock = ManualClock()
     url = {} if redis is None else {"broker.url": redis.url}
     shared = {**url, "broker.prefix": f"nodes{next(_prefixes)}", **settings}
@@ -63,7 +70,7 @@ async def nodes(
         started: list[Node] = []
         for _ in range(count):
             own = await stack.enter_async_context(contextlib.AsyncExitStack())
-            server = await own.enter_async_context(running(shared, clock=clock))
+            server = await own.enter_async_context(running(shared, clock=clock, **create_parts()))
             node = Node(server.server, server.host, server.port, clock, own.aclose)
             await node.until_up()
             started.append(node)

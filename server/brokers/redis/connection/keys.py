@@ -21,6 +21,10 @@ class Keys:
         # Escape braces: they would change the hash tag and spread the keys over shards.
         return self._stem + channel.translate(_ESCAPES).encode() + b"}"
 
+    def schema(self) -> bytes:
+        """A hash: the newest schema of the releases that use this prefix."""
+        return self._prefix + b":schema"
+
     def node(self, node: str) -> bytes:
         """The pub/sub channel for direct messages to one node and for its own probes."""
         return self._prefix + b":node:" + node.encode()
@@ -44,6 +48,18 @@ class Keys:
     def sessions(self) -> bytes:
         """A set: all sessions."""
         return self._prefix + b":sessions"
+
+    def topics(self) -> bytes:
+        """A sorted set: all topics with their owners, by the time of their last check."""
+        return self._prefix + b":topics"
+
+    def org_topics(self, org: str) -> bytes:
+        """A sorted set: the topics of an org."""
+        return self.base(f"org@{org}") + b":topics"
+
+    def publisher_topics(self, org: str, user_id: str) -> bytes:
+        """A sorted set: the topics of a publisher."""
+        return self.base(f"user@{len(org)}:{org}:{user_id}") + b":topics"
 
     def org_sessions(self, org: str) -> bytes:
         """A set: the sessions of an org."""

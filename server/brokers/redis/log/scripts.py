@@ -7,7 +7,7 @@ from hashlib import sha1
 from server.brokers.redis.log.codec import HEAD_FORMAT
 
 # Clocks of nodes differ: keys must outlive what any node still considers fresh.
-_CLOCK_SKEW_MS = 60_000
+CLOCK_SKEW_MS = 60_000
 # The number of past epochs whose end is remembered.
 _MAX_PAST_EPOCHS = 4
 
@@ -47,9 +47,9 @@ end
 
 # KEYS: head, log, and optionally the claim. ARGV: a new epoch, used if needed; the entry's tail;
 # the pub/sub channel; last|kept|book; the time; the expected head or ''; the tail of the full book
-# or ''; the digest of the claim.
-# Returns {0, epoch, seq, updates since the full state}, {1, the earlier claim}, or
-# {2, epoch, seq} if the head is not the expected one.
+# or ''; the digest of the claim; the owner.
+# Returns {0, epoch, seq, updates since the full state, bytes of the kept history}, {1, the earlier
+# claim}, or {2, epoch, seq} if the head is not the expected one.
 _PUBLISH = (
     _FORK
     + """
@@ -80,13 +80,13 @@ seq = seq + 1
 local before = string.format('@HEAD@', epoch, seq)
 local message = before .. ARGV[2]
 -- The first write: a Redis out of memory rejects it before anything has changed.
-redis.call('HSET', head, 'epoch', epoch, 'seq', seq, 'last', message)
+redis.call('HSET', head, 'epoch', epoch, 'seq', seq, 'last', message, 'owner', ARGV[9])
 if begins then
   redis.call('HSET', head, 'home', '@HOME@')
   redis.call('DEL', log)
 end
 local id = string.format('%.0f-0', seq)
-local behind = 0
+local behind, history = 0, 0
 if mode == 'book' and whole ~= '' then
   redis.call('HSET', head, 'whole', before .. whole, 'whole_seq', seq)
   redis.call('HDEL', head, 'first', 'first_ts', 'bytes')
@@ -110,6 +110,7 @@ elseif mode ~= 'last' then
       first_ts = tonumber(string.match(two[2][2][2], '"ts":(%d+)'))
     end
     redis.call('PEXPIRE', log, @LOG_MS@)
+    history = bytes
   else
     behind = seq - (tonumber(state[6]) or 0)
     redis.call('PEXPIRE', log, @IDLE_MS@)
@@ -122,7 +123,7 @@ if KEYS[3] then
   redis.call('SET', KEYS[3], claim, 'PX', @CLAIM_MS@)
 end
 redis.call('PUBLISH', ARGV[3], message)
-return {0, epoch, seq, behind}
+return {0, epoch, seq, behind, history}
 """
 )
 
@@ -267,7 +268,7 @@ class Scripts:
             "@MESSAGES@": bounds.messages,
             "@BYTES@": bounds.bytes,
             "@AGE_MS@": bounds.age_ms,
-            "@LOG_MS@": bounds.age_ms + _CLOCK_SKEW_MS,
+            "@LOG_MS@": bounds.age_ms + CLOCK_SKEW_MS,
             "@CLAIM_MS@": bounds.claim_ms,
             "@IDLE_MS@": bounds.idle_ms,
             "@PAST@": _MAX_PAST_EPOCHS,

@@ -1,6 +1,9 @@
 """Appends published messages to channel logs, with one script and one round trip each."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable
+from typing import Any
 
 from client_sdk.contract import ErrorCode
 from server.brokers.redis.connection.client import evaluate
@@ -8,7 +11,9 @@ from server.brokers.redis.connection.keys import Keys, claim_key, head_key, log_
 from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.log.codec import encode_tail
 from server.brokers.redis.log.scripts import Scripts
-from server.core.errors import LimitError, RequestError, WriteConflict
+from server.brokers.redis.log.topic_counts import encode_owner
+from server.core.errors import FloorcastError, LimitError, RequestError, WriteConflict
+from server.core.limits.expiring_shares import ExpiringShares
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position, Receipt
 from server.core.log.idempotency import Claim
@@ -28,12 +33,17 @@ class LogWriter:
         *,
         new_epoch: Callable[[], bytes],
         max_entry_bytes: int,
+        histories: ExpiringShares[str],
+        claims: ExpiringShares[bytes],
     ) -> None:
         self._pipeline = pipeline
         self._scripts = scripts
         self._keys = keys
         self._new_epoch = new_epoch
         self._max_entry_bytes = max_entry_bytes
+        # What this node has published lately, by owner.
+        self._histories = histories
+        self._claims = claims
         # Updates of each book since it was stored in full, as far as this node knows.
         self._updates_since_full: dict[str, int] = {}
 
@@ -86,6 +96,7 @@ class LogWriter:
                 else b"%b %d" % (expected_head.epoch.encode(), expected_head.seq),
                 full_tail,
                 b"" if claim is None else claim.digest.hex().encode(),
+                encode_owner(owner),
             )
         )
         if outcome == 1:
@@ -97,7 +108,28 @@ class LogWriter:
             raise WriteConflict
         if full_state is not None:
             self._updates_since_full[channel] = result[2]
+        now = ts_ms / 1000
+        if claim is not None:
+            for key in self._claims.put(keys[2], claim.owner, 1, now):
+                self._delete(key)
+        if in_history:
+            for name in self._histories.put(channel, owner, max(1, result[3]), now):
+                self._delete(log_key(self._keys.base(name)))
         return Receipt(position, ts_ms)
+
+    def forget(self, channel: str) -> None:
+        """Forget what this node knows of a deleted channel."""
+        self._updates_since_full.pop(channel, None)
+
+    def _delete(self, key: bytes) -> None:
+        """Delete a key without waiting; it expires by itself if Redis does not answer."""
+        with contextlib.suppress(FloorcastError):
+            self._pipeline.submit((b"DEL", key)).add_done_callback(_ignore_failure)
+
+
+def _ignore_failure(deleted: asyncio.Future[Any]) -> None:
+    if not deleted.cancelled():
+        deleted.exception()
 
 
 def _decode_claim(known: bytes, claim: Claim) -> Receipt:

@@ -7,7 +7,12 @@ from server.core.sessions.notices import Notice
 
 def notice_key(notice: Notice) -> bytes:
     """The key of a notice, unique over all users."""
-    return orjson.dumps([notice.org, notice.user_id, notice.id])
+    return encode_key(notice.org, notice.user_id, notice.id)
+
+
+def encode_key(org: str, user_id: str, notice_id: str) -> bytes:
+    """The key of a notice with this id."""
+    return orjson.dumps([org, user_id, notice_id])
 
 
 def encode_notice(notice: Notice, critical: bool, until_ms: int, status: str = "") -> bytes:

@@ -8,7 +8,12 @@ from collections import OrderedDict
 from server.brokers.failure_log import FailureLog
 from server.brokers.redis.broker import RedisBroker, RedisConfig
 from server.brokers.redis.connection.keys import Keys
-from server.brokers.redis.notices.codec import decode_notice, encode_notice, notice_key
+from server.brokers.redis.notices.codec import (
+    decode_notice,
+    encode_key,
+    encode_notice,
+    notice_key,
+)
 from server.core.errors import FloorcastError
 from server.core.sessions.notices import Notice, Notices
 from server.ports import Clock, OnNotice
@@ -66,6 +71,8 @@ class RedisNoticeStore:
         self._on_notice: OnNotice = lambda notice, critical: 0
         # Acknowledged on this node, not in Redis yet.
         self._unflushed: OrderedDict[bytes, Notice] = OrderedDict()
+        # Dropped by this node's copy, not in Redis yet.
+        self._undeleted: OrderedDict[bytes, None] = OrderedDict()
         self._next_sync_at = 0.0
         self._stale = True
         self._wakeup = asyncio.Event()
@@ -114,7 +121,11 @@ class RedisNoticeStore:
         self._wakeup.set()
 
     def sweep(self) -> None:
-        self._notices.expire(self._clock.monotonic())
+        for (org, user_id), notice_id in self._notices.sweep(self._clock.monotonic()):
+            self._undeleted[encode_key(org, user_id, notice_id)] = None
+            if len(self._undeleted) > _MAX_UNFLUSHED:
+                # The next reload finds it expired, or drops it again.
+                self._undeleted.popitem(last=False)
         if self._clock.monotonic() >= self._next_sync_at:
             self._wakeup.set()
 
@@ -173,6 +184,11 @@ class RedisNoticeStore:
             await asyncio.gather(*(self._flush_one(name, notice) for name, notice in batch))
             for name, _ in batch:
                 self._unflushed.pop(name, None)
+        while self._undeleted:
+            names = list(itertools.islice(self._undeleted, _BATCH_SIZE))
+            await self._delete(names)
+            for name in names:
+                self._undeleted.pop(name, None)
 
     async def _flush_one(self, name: bytes, notice: Notice) -> None:
         until_ms = self._now_ms() + self._keep_ms
@@ -201,7 +217,10 @@ class RedisNoticeStore:
             elif name not in self._unflushed:
                 self._apply(*decoded)
         for at in range(0, len(expired), _BATCH_SIZE):
-            await self._broker.run((b"HDEL", self._keys[0], *expired[at : at + _BATCH_SIZE]))
+            await self._delete(expired[at : at + _BATCH_SIZE])
+
+    async def _delete(self, names: list[bytes]) -> None:
+        await self._broker.run((b"HDEL", self._keys[0], *names))
 
     async def _fetch_all(self) -> dict[bytes, tuple[str, Notice, int] | None]:
         """All notices pending in Redis, oldest first; None for malformed ones."""

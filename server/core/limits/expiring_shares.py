@@ -1,0 +1,50 @@
+"""Shares of items that another store keeps for some time, such as the streams and ids in Redis."""
+
+from collections import OrderedDict
+from typing import Generic
+
+from server.core.limits.shares import K, Owner, ShareLimits, Shares
+
+
+class ExpiringShares(Generic[K]):
+    """Items that end `keep_seconds` after their last change, bounded by org and by publisher."""
+
+    def __init__(self, limits: ShareLimits, *, keep_seconds: float) -> None:
+        self._keep_seconds = keep_seconds
+        self._shares: Shares[K] = Shares(limits)
+        # The owner and the last change, the oldest first.
+        self._items: OrderedDict[K, tuple[Owner, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, name: K, owner: Owner, size_bytes: int, now: float) -> list[K]:
+        """Record an item; returns the items to delete, which count no more.
+
+        They are the oldest of the largest holder, and never the item itself.
+        """
+        self._expire(now)
+        known = self._items.get(name)
+        if known is not None and known[0] != owner:
+            self._shares.remove(known[0], name)
+        self._items[name] = (owner, now)
+        self._items.move_to_end(name)
+        surplus_names: list[K] = []
+        if self._shares.put(owner, name, size_bytes):
+            while (surplus := self._shares.surplus(owner)) is not None:
+                oldest = next(iter(surplus.names))
+                if oldest == name:
+                    break
+                self._drop(oldest)
+                surplus_names.append(oldest)
+        return surplus_names
+
+    def _expire(self, now: float) -> None:
+        while self._items:
+            name = next(iter(self._items))
+            if self._items[name][1] + self._keep_seconds > now:
+                break
+            self._drop(name)
+
+    def _drop(self, name: K) -> None:
+        self._shares.remove(self._items.pop(name)[0], name)

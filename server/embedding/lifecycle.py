@@ -1,0 +1,178 @@
+"""Tells the application's handlers who connects, disconnects, comes online, joins and leaves."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from inspect import iscoroutine
+from typing import Any, TypeVar
+
+from server.access import Principal
+from server.core.counters import Counters
+from server.core.deadlines import Deadlines
+from server.core.disconnects import DisconnectReason
+from server.core.sessions.events import SessionEvent, SessionEventKind
+from server.ports import Clock
+from server.sockets import JoinedClient
+from server.tasks import TaskOwner, cancel_and_wait
+
+logger = logging.getLogger(__name__)
+
+_MAX_WAITING = 10_000
+_MAX_SECONDS = 10.0
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEvent:
+    """A client of one namespace; `reason` says why it disconnected, None if it connected."""
+
+    connection_id: str
+    namespace: str
+    principal: Principal
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserEvent:
+    """A user of this node."""
+
+    org: str
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEvent:
+    """A user in a session, and how many users are in it now."""
+
+    org: str
+    session_id: str
+    user_id: str
+    participant_count: int
+
+
+Event = TypeVar("Event")
+Handle = Callable[[Event], Coroutine[Any, Any, None] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handlers:
+    """The application's handlers, sync or async; each is optional.
+
+    They are called one after the other, in the order of the events, and delay no client. An
+    exception is logged. A user is online from the first connection to this node, and offline once
+    there has been none for the grace time. With several nodes, each one that has members of a
+    session says who joins and leaves it.
+    """
+
+    connected: Handle[ClientEvent] | None = None
+    disconnected: Handle[ClientEvent] | None = None
+    user_online: Handle[UserEvent] | None = None
+    user_offline: Handle[UserEvent] | None = None
+    joined: Handle[MemberEvent] | None = None
+    left: Handle[MemberEvent] | None = None
+
+
+class Lifecycle:
+    """Calls the handlers in a task of its own."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        clock: Clock,
+        counters: Counters,
+        tasks: TaskOwner,
+        *,
+        grace_seconds: float,
+    ) -> None:
+        self._handlers = handlers
+        self._clock = clock
+        self._counters = counters
+        self._tasks = tasks
+        self._grace_seconds = grace_seconds
+        self._waiting: asyncio.Queue[Callable[[], Coroutine[Any, Any, None] | None]]
+        self._waiting = asyncio.Queue(_MAX_WAITING)
+        self._task: asyncio.Task[None] | None = None
+        self._connections: Counter[UserEvent] = Counter()
+        self._online: set[UserEvent] = set()
+        # The online users without a connection.
+        self._leaving: Deadlines[UserEvent] = Deadlines()
+
+    def start(self) -> None:
+        """Start to call the handlers."""
+        self._task = self._tasks.keep(self._run, "floorcast-lifecycle")
+
+    async def stop(self) -> None:
+        """Call the handlers of the events until now, within a time limit; call none afterwards."""
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._waiting.join()
+        except TimeoutError:
+            logger.warning("lifecycle handlers did not finish", extra=self._backlog())
+        if self._task is not None:
+            await cancel_and_wait(self._task)
+
+    def client_connected(self, client: JoinedClient) -> None:
+        """A client has joined a namespace, or resumed its connection there."""
+        principal = client.principal
+        user = UserEvent(principal.org, principal.user_id)
+        self._connections[user] += 1
+        self._leaving.cancel(user)
+        if user not in self._online:
+            self._online.add(user)
+            self._emit(self._handlers.user_online, user)
+        event = ClientEvent(client.connection_id, client.namespace, principal)
+        self._emit(self._handlers.connected, event)
+
+    def client_disconnected(self, client: JoinedClient, reason: DisconnectReason) -> None:
+        """A client has left a namespace, or has lost its connection; it may resume it."""
+        principal = client.principal
+        event = ClientEvent(client.connection_id, client.namespace, principal, reason.code)
+        self._emit(self._handlers.disconnected, event)
+        user = UserEvent(principal.org, principal.user_id)
+        self._connections[user] -= 1
+        if not self._connections[user]:
+            del self._connections[user]
+            self._leaving.set(user, self._clock.monotonic() + self._grace_seconds)
+
+    def on_session_event(self, event: SessionEvent) -> None:
+        """A session of this node has changed."""
+        handle = None
+        if event.kind is SessionEventKind.JOINED:
+            handle = self._handlers.joined
+        elif event.kind in (SessionEventKind.LEFT, SessionEventKind.KICKED):
+            handle = self._handlers.left
+        self._emit(handle, MemberEvent(*event.key, event.user_id, event.participant_count))
+
+    def tick(self) -> None:
+        """Report the users whose grace time is over."""
+        for user in self._leaving.pop_due(self._clock.monotonic()):
+            self._online.discard(user)
+            self._emit(self._handlers.user_offline, user)
+
+    def _emit(self, handle: Handle[Event] | None, event: Event) -> None:
+        if handle is None:
+            return
+        try:
+            self._waiting.put_nowait(lambda: handle(event))
+        except asyncio.QueueFull:
+            self._counters.add("lifecycle.dropped")
+            logger.error("lifecycle handlers are too slow: dropped an event", extra=self._backlog())
+
+    async def _run(self) -> None:
+        while True:
+            call = await self._waiting.get()
+            try:
+                result = call()
+                if iscoroutine(result):
+                    async with asyncio.timeout(_MAX_SECONDS):
+                        await result
+            except Exception:
+                # The application's code may raise anything.
+                logger.exception("a lifecycle handler failed")
+            finally:
+                self._waiting.task_done()
+
+    def _backlog(self) -> dict[str, int]:
+        return {"waiting": self._waiting.qsize()}

@@ -1,0 +1,1 @@
+"""Rooms of the application's own namespaces."""

@@ -1,0 +1,28 @@
+"""Keeps the recent broadcasts of one room on this node, and encodes them for clients."""
+
+from server.core.log.entries import Entry, Position
+from server.core.sessions.session_state import SessionState
+
+# A broker keeps JSON objects; this one is an event's array, which clients get unchanged.
+_OPENING, _CLOSING = b'{"event":', b"}"
+
+
+def encode_broadcast(event: bytes) -> bytes:
+    """The entry of a broadcast, from the JSON array of its name and body."""
+    return _OPENING + event + _CLOSING
+
+
+class RoomState(SessionState):
+    """The broadcasts of one room; as in a session, none is merged or skipped."""
+
+    __slots__ = ("_prefix",)
+
+    def __init__(
+        self, namespace: str, head: Position, *, max_messages: int, max_bytes: int
+    ) -> None:
+        super().__init__("", head, max_messages=max_messages, max_bytes=max_bytes)
+        self._prefix = f"42{namespace},".encode()
+
+    def event(self, entry: Entry) -> bytes:
+        """A broadcast as an event, without the closing bracket of its array."""
+        return self._prefix + entry.data[len(_OPENING) : -len(_CLOSING) - 1]
