@@ -124,13 +124,16 @@ class Market:
         id: str | None = None,  # noqa: A002
         user: str | None = None,
         type: Literal["update", "snapshot"] = "update",  # noqa: A002
+        timeout: float | None = None,
     ) -> Position:
         """Publish one message and return its position; concurrent calls share a request.
 
-        Raises `SendTimeout` without a reply in time: the message may have been published, and
-        publishing it again under the same `id` is safe.
+        Raises `SendTimeout` without a reply within `timeout`, by default `send_seconds`: the
+        message may have been published, and publishing it again under the same `id` is safe.
         """
-        return await self._publisher.publish(topic, data, id=id, user=user, type=type)
+        return await self._publisher.publish(
+            topic, data, id=id, user=user, type=type, timeout=timeout
+        )
 
     # --- callbacks of the namespace
 

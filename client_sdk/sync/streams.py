@@ -1,6 +1,7 @@
 """Blocking iterators over streams, events and books; each item is fetched on demand."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -35,10 +36,14 @@ class SyncIterator(Generic[ItemT]):
         return self
 
     def __next__(self) -> ItemT:
-        try:
-            return self._portal.call(_next(self._items))
-        except (StopAsyncIteration, ClientClosed):
-            raise StopIteration from None
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> ItemT:
+        """The next item; raises `StopIteration` at the end, `TimeoutError` after `timeout` seconds.
+
+        A timeout loses no item.
+        """
+        return _next(self._portal, self._items, timeout)
 
     def close(self) -> None:
         """End it; unread items are dropped."""
@@ -70,9 +75,12 @@ class SyncStream(SyncIterator[ItemT]):
         """This stream's position in a topic or session, unread messages included."""
         return self._portal.run(lambda: self._stream.position(topic))
 
-    def ready(self) -> None:
-        """Wait until the server has replied for every topic; raises if it refused one."""
-        self._portal.call(self._stream.ready())
+    def ready(self, timeout: float | None = None) -> None:
+        """Wait until the server has replied for every topic; raises if it refused one.
+
+        Raises `TimeoutError` after `timeout` seconds.
+        """
+        self._portal.call(within(timeout, self._stream.ready()))
 
     def __enter__(self) -> Self:
         self._portal.call(self._stream.__aenter__())
@@ -109,9 +117,12 @@ class SyncBook(BookView):
         """How often the book was out of step and needed a snapshot."""
         return self._portal.run(lambda: self._book.resyncs)
 
-    def ready(self) -> None:
-        """Wait until the server has replied; raises if it refused."""
-        self._portal.call(self._book.ready())
+    def ready(self, timeout: float | None = None) -> None:
+        """Wait until the server has replied; raises if it refused.
+
+        Raises `TimeoutError` after `timeout` seconds.
+        """
+        self._portal.call(within(timeout, self._book.ready()))
 
     def close(self) -> None:
         """End its subscription."""
@@ -121,10 +132,11 @@ class SyncBook(BookView):
         return self
 
     def __next__(self) -> BookState:
-        try:
-            return self._portal.call(_next(self._book))
-        except (StopAsyncIteration, ClientClosed):
-            raise StopIteration from None
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> BookState:
+        """The next state; raises `StopIteration` at the end, `TimeoutError` after `timeout`."""
+        return _next(self._portal, self._book, timeout)
 
     def __enter__(self) -> Self:
         self._portal.call(self._book.__aenter__())
@@ -143,7 +155,7 @@ class SyncBook(BookView):
 
 
 class SyncCallback:
-    """A function that is called on the client's thread; `close` stops that."""
+    """A function that is called on the thread for callbacks; `close` stops that."""
 
     def __init__(self, portal: Portal, callback: Callback) -> None:
         self._portal = portal
@@ -159,5 +171,19 @@ class SyncCallback:
         self._portal.run(self._callback.close)
 
 
-async def _next(items: ClosableItems[ItemT]) -> ItemT:
-    return await items.__anext__()
+async def within(timeout: float | None, work: Awaitable[ResultT]) -> ResultT:
+    """Await this for at most `timeout` seconds; raises `TimeoutError`."""
+    async with asyncio.timeout(timeout):
+        return await work
+
+
+def _next(portal: Portal, items: ClosableItems[ItemT], timeout: float | None) -> ItemT:
+    async def next_item() -> ItemT:
+        # In the loop: a result that arrives with the timeout is not dropped.
+        async with asyncio.timeout(timeout):
+            return await items.__anext__()
+
+    try:
+        return portal.call(next_item())
+    except (StopAsyncIteration, ClientClosed):
+        raise StopIteration from None
