@@ -284,11 +284,11 @@ class Supervisor:
             return
         try:
             body = encode({"token": await self._tokens.fetch()})
-            for name in renewal.pending():
+            for name, expires_at in renewal.pending():
                 await connection.request(
                     name, "refresh_token", body, lambda text: parse_reply(Reply, text)
                 )
-                renewal.set_renewed(name)
+                renewal.set_renewed(name, expires_at)
         except FloorcastError as error:
             logger.warning("token renewal failed: %s", error, extra={"code": error.code})
             renewal.schedule_retry(asyncio.get_running_loop().time())

@@ -118,13 +118,14 @@ class TokenRenewal:
         """True if an attempt is due."""
         return self.next_attempt_at is not None and self.next_attempt_at <= now
 
-    def pending(self) -> tuple[str, ...]:
-        """The namespaces that need a newer token."""
-        return tuple(sorted(self._expires_at))
+    def pending(self) -> tuple[tuple[str, float], ...]:
+        """The namespaces that need a newer token, and when theirs expires."""
+        return tuple(sorted(self._expires_at.items()))
 
-    def set_renewed(self, namespace: str) -> None:
-        """Record that a namespace has a newer token."""
-        self._expires_at.pop(namespace, None)
+    def set_renewed(self, namespace: str, expires_at: float) -> None:
+        """Record a newer token than that of `expires_at`; it may be about to expire itself."""
+        if self._expires_at.get(namespace) == expires_at:
+            del self._expires_at[namespace]
         if not self._expires_at:
             self.next_attempt_at = None
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import pytest
@@ -27,6 +27,10 @@ from client_sdk.connection.websocket import Connection, OnPacket
 from client_sdk.stats import Counters
 from server.sockets.context import reconnect_spread_ms
 from tests.kit.virtual_loop import run
+
+
+async def do_nothing() -> None:
+    """Return at once."""
 
 
 def welcome(spread_ms: int | None) -> str:
@@ -55,6 +59,8 @@ class FakeConnection:
         # The time and namespace of each renewal, and how many renewals to refuse first.
         self.renewed: list[tuple[float, str]] = []
         self.refusals: dict[str, int] = {}
+        # Called before the reply to a renewal arrives.
+        self.on_renewed: Callable[[], Awaitable[None]] = do_nothing
         self._on_end: Callable[[], None] = lambda: None
 
     async def join(self, namespace: str, auth: object) -> None:
@@ -78,6 +84,7 @@ class FakeConnection:
             self.refusals[namespace] -= 1
             raise LimitExceeded("refused by a test", code="limit.rate")
         self.renewed.append((asyncio.get_running_loop().time(), namespace))
+        await self.on_renewed()
 
     def on_end(self, callback: Callable[[], None]) -> None:
         self._on_end = callback
@@ -298,6 +305,28 @@ def test_renewal_retries_only_the_namespace_that_failed() -> None:
         renewed = [(moment - service.started_at, name) for moment, name in wire.renewed]
         assert renewed == [(0.0, "/market"), (3.0, "/session")]
         assert service.requested_at == [0.0, 1.0, 3.0], "one fresh token for each attempt"
+        await client.close()
+
+    run(scenario())
+
+
+def test_token_that_expires_before_its_reply_arrives_is_renewed_again() -> None:
+    async def scenario() -> None:
+        network, service = Network(), TokenService()
+        client = supervisor(network, lambda: 1.0, service.fetch)
+        await client.online.wait_open()
+        wire = network.connections[0]
+
+        async def expire_once() -> None:
+            wire.on_renewed = do_nothing
+            await asyncio.sleep(0.01)
+            network.send_token_expiring("/market")
+
+        wire.on_renewed = expire_once
+        await asyncio.sleep(1.0)
+        network.send_token_expiring("/market")
+        await asyncio.sleep(1.0)
+        assert [name for _, name in wire.renewed] == ["/market", "/market"]
         await client.close()
 
     run(scenario())
