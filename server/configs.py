@@ -122,6 +122,7 @@ def redis_config(settings: Settings) -> RedisConfig:
         max_entry_bytes=broker.entry_bytes,
         idle_seconds=broker.idle_seconds,
         lease_seconds=broker.lease_seconds,
+        acknowledging_replicas=int(broker.acknowledge == "replicas"),
         idempotency_seconds=settings.market.idempotency_seconds,
         history_messages=settings.history.messages or NO_LIMIT,
         history_bytes=settings.history.bytes or NO_LIMIT,

@@ -16,6 +16,7 @@ from pydantic import (
     Secret,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 
 from server.access import ConfigurationError
@@ -212,6 +213,13 @@ class BrokerUrl(SecretUrl):
         """True for the memory broker, which no other process can share."""
         return self.get_secret_value() == MEMORY
 
+    @property
+    def can_replicate(self) -> bool:
+        """True if a message can wait for replicas: the shards of a Cluster have their own."""
+        if self.in_memory:
+            return False
+        return not Address.parse(self.get_secret_value()).is_cluster
+
 
 def _validate_broker_url(url: BrokerUrl) -> BrokerUrl:
     if not url.in_memory:
@@ -238,12 +246,25 @@ class BrokerSettings(_Section):
     entry_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="largest entry, order book snapshots included"
     )
+    acknowledge: Literal["primary", "replicas"] = Field(
+        "primary",
+        description="who must have a message before it is acknowledged: the primary Redis, or also"
+        " one of its replicas (docs/redis.md)",
+    )
     idle_seconds: PositiveSeconds = Field(
         604_800, description="Redis drops a topic or session after this silence"
     )
     lease_seconds: PositiveSeconds = Field(
         8, description="members of a process leave after it has shown no heartbeat for this long"
     )
+
+    @model_validator(mode="after")
+    def _check_acknowledge(self) -> "BrokerSettings":
+        if self.acknowledge == "replicas" and not self.url.can_replicate:
+            raise ValueError(
+                "acknowledge: `replicas` needs a single Redis, or one behind Sentinels, as url"
+            )
+        return self
 
 
 class ServerSettings(_Section):

@@ -1,11 +1,7 @@
 """Delivery of published entries to the connections of this node."""
 
-from server.delivery.catch_up import ExportedClient, ExportedSubscription
-from server.delivery.hub import DeliveryConfig, Hub
+from server.delivery.context import DeliveryConfig
+from server.delivery.hub import Hub
+from server.delivery.recovery import ExportedClient, ExportedSubscription
 
-__all__ = [
-    "DeliveryConfig",
-    "ExportedClient",
-    "ExportedSubscription",
-    "Hub",
-]
+__all__ = ["DeliveryConfig", "ExportedClient", "ExportedSubscription", "Hub"]

@@ -1,149 +1,84 @@
-"""Plans what a client that resumes after a given offset is sent, on this node or another."""
-
-from dataclasses import dataclass
+"""Sends a client what it lacks in one channel."""
 
 from server.core.log.backlog import Lag
-from server.core.log.entries import Position
-from server.core.recovery.checkpoints import Checkpoint
-from server.core.recovery.offsets import Offsets
+from server.core.recovery.push_log import LoggedPush
 from server.delivery.channel import Channel
-from server.delivery.clients import Client
+from server.delivery.clients import Subscription
+from server.delivery.context import DeliveryContext
+from server.delivery.slow_consumers import SlowConsumers
 
 
-@dataclass(frozen=True, slots=True)
-class ResumePlan:
-    """The last write the client saw, and its lag in each subscribed channel."""
+class CatchUpSender:
+    """Sends entries, pushes, snapshots and status to subscriptions that have a lag."""
 
-    serial: int
-    lags: dict[Channel, Lag]
+    def __init__(self, context: DeliveryContext, slow_consumers: SlowConsumers) -> None:
+        self._context = context
+        self._offsets = context.offsets
+        self._slow_consumers = slow_consumers
 
-
-@dataclass(frozen=True, slots=True)
-class ExportedSubscription:
-    """How far a parked client has come in one channel, and what else it must be sent there."""
-
-    channel: str
-    position: Position
-    interval_ms: int
-    needs_snapshot: bool = False
-    # The feed status that the client was last sent; None if it must be sent it again.
-    stale: bool | None = False
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedClient:
-    """A parked client's subscriptions, and the pushes that it missed, oldest first."""
-
-    subscriptions: tuple[ExportedSubscription, ...]
-    pushes: tuple[bytes, ...] = ()
-
-
-def plan_resume(client: Client, offset: str | None, offsets: Offsets) -> ResumePlan | None:
-    """Compute what a parked client missed; None if that, or the messages, are gone.
-
-    No offset means that the client saw nothing of this connection. So does the offset of its
-    connection to another node: Socket.IO clients repeat it until they receive a newer one.
-    """
-    checkpoints = client.checkpoints
-    assert checkpoints is not None
-    is_start = offset is None or offset == checkpoints.foreign_offset
-    serial = checkpoints.base_serial if is_start else offsets.parse(offset)
-    if serial is None or serial > client.last_serial:
-        return None
-    serial = max(serial, checkpoints.base_serial)
-    if client.push_log is not None and client.push_log.after(serial, client.id) is None:
-        return None
-    lags: dict[Channel, Lag] = {}
-    for channel in client.channels:
-        lag = _lag_at(client, channel, serial)
-        if lag is None:
-            return None
-        lags[channel] = lag
-    return ResumePlan(serial, lags)
-
-
-def _seq_at(channel: Channel, checkpoint: Checkpoint, serial: int) -> int | None:
-    """The seq the client had at `serial`, in the current epoch; None if unknown."""
-    reset = channel.reset_serial
-    if checkpoint.serial >= reset:
-        return checkpoint.seq_at(serial)
-    if (
-        serial >= reset
-        and checkpoint.shared_index is channel.write_index
-        and channel.write_index is not None
-    ):
-        return channel.write_index.seq_at(serial, 0)
-    return None
-
-
-def _lag_at(client: Client, channel: Channel, serial: int) -> Lag | None:
-    checkpoints, state = client.checkpoints, channel.state
-    assert checkpoints is not None
-    assert channel.write_index is not None
-    checkpoint = checkpoints.find(channel, serial)
-    reply = checkpoints.unconfirmed_reply(channel, serial)
-    seq = None if checkpoint is None else _seq_at(channel, checkpoint, serial)
-    if state.merges:
-        if seq is None:
-            lag = Lag(min(state.position.seq, checkpoints.last(channel).seq), needs_snapshot=True)
-        else:
-            lag = Lag(seq, channel.write_index.ts_after(seq))
-            if lag.oldest_ms is None and seq != state.position.seq:
-                lag.needs_snapshot = True
-        if reply is not None or (checkpoint is not None and checkpoint.needs_snapshot):
-            # The current state is enough, if anything was published.
-            lag.needs_snapshot = state.position.seq > 0
-    elif seq is None or state.since(seq) is None or (reply is not None and reply.had_position):
-        return None
-    else:
-        lag = Lag(seq)
-    lag.needs_status = channel.status_serial > serial or (
-        checkpoint is not None and checkpoint.needs_status
-    )
-    if channel.push_log is not None:
-        # Pushes from before the subscription are not for this client.
-        since_serial = serial if checkpoint is None else max(serial, checkpoint.serial)
-        if checkpoint is not None and checkpoint.pushed_serial is not None:
-            since_serial = min(since_serial, checkpoint.pushed_serial)
-        pushes = channel.push_log.after(since_serial, client.id)
+    def send(self, channel: Channel, subscription: Subscription) -> bool:
+        """Send what a subscription lacks, or part of it; False if its client is being closed."""
+        lag = subscription.lag
+        assert lag is not None
+        pushes: list[LoggedPush] | None = []
+        if lag.pushed_serial is not None:
+            pushes = channel.pushes_after(lag.pushed_serial, subscription.client.id)
         if pushes is None:
-            return None
-        lag.pushed_serial = since_serial if pushes else None
-    return lag
+            self._slow_consumers.disconnect(subscription.client)
+            return False
+        if not pushes:
+            lag.pushes_sent(None)
+        elif pushes[0].seq <= lag.last_seq:
+            return self._resend_pushes(subscription, lag, pushes)
+        until_seq = pushes[0].seq if pushes else None
+        return self._send_entries(channel, subscription, lag, until_seq)
 
+    def _resend_pushes(
+        self, subscription: Subscription, lag: Lag, pushes: list[LoggedPush]
+    ) -> bool:
+        """Resend the pushes that precede the next entry the client lacks."""
+        for push in pushes:
+            if push.seq > lag.last_seq:
+                break
+            frames, serial = subscription.client.encode_events([push.event], self._offsets)
+            if not subscription.client.send(frames):
+                return False
+            lag.pushes_sent(push.serial)
+            subscription.record(serial, lag.last_seq)
+        return True
 
-def export_client(client: Client, plan: ResumePlan) -> ExportedClient:
-    """What another node needs to resume a client as planned; its pushes must be logged."""
-    missed = [] if client.push_log is None else client.push_log.after(plan.serial, client.id) or []
-    for channel, lag in plan.lags.items():
-        if channel.push_log is not None and lag.pushed_serial is not None:
-            missed += channel.push_log.after(lag.pushed_serial, client.id) or ()
-    return ExportedClient(
-        tuple(
-            ExportedSubscription(
-                channel.name,
-                Position(channel.state.position.epoch, lag.last_seq),
-                client.requested_ms.get(channel, 0),
-                lag.needs_snapshot,
-                None if lag.needs_status else channel.stale_since_ms is not None,
-            )
-            for channel, lag in plan.lags.items()
-        ),
-        tuple(push.event for push in sorted(missed)),
-    )
-
-
-def restored_lag(channel: Channel, exported: ExportedSubscription) -> Lag | None:
-    """The lag of an exported subscription on this node; None if its position is unknown here."""
-    state, seen = channel.state, exported.position
-    head = state.position
-    lag = Lag(seen.seq, needs_snapshot=exported.needs_snapshot)
-    if seen.epoch != head.epoch:
-        if not state.merges:
-            return None
-        # A merged stream needs only its state; the client's position is of another history.
-        lag = Lag(head.seq, needs_snapshot=True)
-    elif not 0 <= seen.seq <= head.seq:
-        return None
-    lag.needs_status = exported.stale is not (channel.stale_since_ms is not None)
-    return lag
+    def _send_entries(
+        self, channel: Channel, subscription: Subscription, lag: Lag, until_seq: int | None
+    ) -> bool:
+        client, state = subscription.client, channel.state
+        now_ms = int(self._context.clock.time() * 1000)
+        max_bytes = self._context.config.max_batch_bytes
+        caught_up = state.catch_up(lag, now_ms, max_bytes, until_seq=until_seq)
+        if caught_up.is_lost:
+            self._slow_consumers.disconnect(client)
+            return False
+        resync = state.resync() if lag.needs_resync else None
+        # No checkpoint: without the message after it, the event is worthless.
+        if resync and not client.send(client.encode_events([resync], self._offsets)[0]):
+            return False
+        count = len(caught_up.events)
+        status = channel.status() if lag.needs_status else None
+        events = caught_up.events if status is None else [*caught_up.events, status]
+        lag.snapshot_taken()
+        if events:
+            frames, serial = client.encode_events(events, self._offsets)
+            if not client.send(frames):
+                return False
+            if count:
+                steps = 0 if caught_up.is_snapshot or state.merges else count
+                base = lag.last_seq if steps else caught_up.reached
+                subscription.record(serial, base, steps=steps)
+            lag.status_sent()
+            if status is not None:
+                subscription.record(serial + count, caught_up.reached)
+        if caught_up.merged > 1:
+            self._context.counters.add("delivery.merged", caught_up.merged - 1)
+        if caught_up.is_snapshot:
+            self._context.counters.add("delivery.snapshots")
+        lag.reach(caught_up.reached)
+        return True

@@ -1,55 +1,24 @@
-"""Holds the subscribers of one channel on this node, in tiers by interval."""
+"""Holds the subscriptions of one channel on this node, in tiers by interval."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from server.core.log.backlog import Lag
+from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Reset
-from server.core.market.topic_state import ChannelState
-from server.core.recovery.checkpoints import SerialIndex
-from server.core.recovery.offsets import Offsets, plain_frame
-from server.core.recovery.push_log import PushLog
-from server.core.recovery.write_index import BatchIndex, WriteIndex
-from server.delivery.clients import Client
-from server.ports import Link
+from server.core.recovery.offsets import plain_frame
+from server.core.recovery.push_log import LoggedPush, PushLog
+from server.core.recovery.write_index import WriteIndex
+from server.delivery.clients import Client, Subscription
+from server.delivery.context import DeliveryContext
+from server.delivery.tiers import Tier
 
 # About the size of an event's name, fields and offset.
 _EVENT_OVERHEAD_BYTES = 160
 # Merged topics need no older writes: a snapshot does as well.
 _MAX_MERGED_WRITES = 128
-_MAX_BATCHES = 64
 _MAX_PUSHES = 1000
 _MAX_PUSH_BYTES = 256 * 1024
-
-Group = dict[Link, Client]
-
-
-class Tier:
-    """The clients of one interval; synced ones share position and encoded bytes."""
-
-    __slots__ = ("batches", "groups", "interval_ms", "last_seq", "oldest_ms", "unsynced")
-
-    def __init__(self, interval_ms: int, last_seq: int) -> None:
-        self.interval_ms = interval_ms
-        # The newest entry sent to all synced clients, and the time of the first one not sent.
-        self.last_seq = last_seq
-        self.oldest_ms: int | None = None
-        # Synced clients: without offsets, and with.
-        self.groups: tuple[Group, Group] = ({}, {})
-        # Clients at another position: new subscribers and slow consumers.
-        self.unsynced: dict[Client, Lag] = {}
-        self.batches = BatchIndex(max_batches=_MAX_BATCHES)
-
-    def __len__(self) -> int:
-        return len(self.groups[0]) + len(self.groups[1]) + len(self.unsynced)
-
-    def group(self, client: Client) -> Group:
-        """The group a synced client belongs to."""
-        return self.groups[client.checkpoints is not None]
-
-    def synced(self) -> list[Client]:
-        """All clients at the tier's position."""
-        return [*self.groups[0].values(), *self.groups[1].values()]
 
 
 class Batch(NamedTuple):
@@ -69,6 +38,7 @@ class Channel:
         "_offsets",
         "_pending",
         "_pending_bytes",
+        "_push_log",
         "_reset_at",
         "_up_to_date",
         "active_at",
@@ -76,7 +46,6 @@ class Channel:
         "immediate",
         "name",
         "parked",
-        "push_log",
         "reset_serial",
         "stale_since_ms",
         "state",
@@ -84,40 +53,33 @@ class Channel:
         "write_index",
     )
 
-    def __init__(
-        self,
-        name: str,
-        state: ChannelState,
-        now: float,
-        *,
-        offsets: Offsets,
-        max_messages: int,
-        recoverable: bool,
-    ) -> None:
+    def __init__(self, name: str, state: ChannelState, context: DeliveryContext) -> None:
         self.name = name
         self.state = state
-        self._offsets = offsets
+        self._offsets = context.offsets
         self.immediate = Tier(0, state.position.seq)
         self.conflated: dict[int, Tier] = {}
-        # Disconnected clients that may resume.
-        self.parked: dict[Client, None] = {}
+        # The subscriptions of disconnected clients that may resume.
+        self.parked: dict[Subscription, None] = {}
         # The monotonic time of the last message; its wall clock time while the feed is stale.
-        self.active_at = now
+        self.active_at = context.clock.monotonic()
         self.stale_since_ms: int | None = None
         # The serials of the last status event and of the last reset.
         self.status_serial = self.reset_serial = 0
         self.write_index: WriteIndex | None = None
-        self.push_log: PushLog | None = None
-        if recoverable:
-            limit = min(max_messages, _MAX_MERGED_WRITES) if state.merges else max_messages
+        self._push_log: PushLog | None = None
+        if context.config.recoverable:
+            limit = context.config.backlog_messages
+            if state.merges:
+                limit = min(limit, _MAX_MERGED_WRITES)
             self.write_index = WriteIndex(state.position.seq, max_messages=limit)
-            self.push_log = PushLog(max_count=_MAX_PUSHES, max_bytes=_MAX_PUSH_BYTES)
+            self._push_log = PushLog(max_count=_MAX_PUSHES, max_bytes=_MAX_PUSH_BYTES)
         self._pending: list[Entry] = []
         self._pending_bytes = 0
         # The index of the pending entry that does not follow the one before it.
         self._reset_at: int | None = None
-        # Unsynced clients that have the newest entry.
-        self._up_to_date: dict[Client, Lag] = {}
+        # Those with a lag that have the newest entry.
+        self._up_to_date: dict[Subscription, None] = {}
 
     def __repr__(self) -> str:
         return f"<Channel {self.name} {len(self)}>"
@@ -132,41 +94,55 @@ class Channel:
 
     def parked_ids(self) -> tuple[str, ...]:
         """The connection ids of disconnected clients that may resume."""
-        return tuple(client.id for client in self.parked)
-
-    @property
-    def up_to_date_count(self) -> int:
-        """The number of unsynced clients that have the newest entry."""
-        return len(self._up_to_date)
+        return tuple(each.client.id for each in self.parked)
 
     def clients(self) -> list[Client]:
         """All subscribers, as a copy."""
-        return [client for tier in self.tiers() for client in (*tier.synced(), *tier.unsynced)]
+        return [each.client for each in self.subscriptions()]
 
-    def clients_with_seq(self) -> list[tuple[Client, int]]:
-        """All subscribers, each with the seq of the last entry sent to it."""
-        return [
-            each
-            for tier in self.tiers()
-            for each in (
-                *((client, tier.last_seq) for client in tier.synced()),
-                *((client, lag.last_seq) for client, lag in tier.unsynced.items()),
-            )
-        ]
+    def subscriptions(self) -> list[Subscription]:
+        """The subscriptions of all connected clients, as a copy."""
+        return [each for tier in self.tiers() for each in tier.all()]
 
     def tiers(self) -> Iterator[Tier]:
         """All tiers, the immediate one first."""
         yield self.immediate
         yield from self.conflated.values()
 
+    # --- the feed
+
     def status(self) -> bytes | None:
         """The feed's state as an event; None if the channel has no feed."""
         return self.state.status(self.stale_since_ms)
 
+    def set_stale(self, since_ms: int | None) -> None:
+        """Mark the feed stale since then, or live if None."""
+        self.stale_since_ms = since_ms
+
+    def set_active_at(self, now: float) -> None:
+        """Set the monotonic time of the last message."""
+        self.active_at = now
+
+    def status_sent(self, serial: int) -> None:
+        """Record the write of the feed's state to all that were not clogged."""
+        self.status_serial = serial
+
+    def pushes_after(self, serial: int, client_id: str) -> list[LoggedPush] | None:
+        """The pushes to a client after a write; None if some are gone, [] if none is logged."""
+        return [] if self._push_log is None else self._push_log.after(serial, client_id)
+
+    def log_push(self, event: bytes, excluded: frozenset[str]) -> int:
+        """Number a push, and keep it for parked clients; returns its serial."""
+        serial = self._offsets.allocate()
+        if self._push_log is not None:
+            self._push_log.append(LoggedPush(serial, self.state.position.seq, event, excluded))
+        return serial
+
     # --- entries
 
-    def accept(self, entry: Entry) -> bool:
+    def accept(self, entry: Entry, now: float) -> bool:
         """Accept the next entry; True if the flusher has to write it in this turn."""
+        self.active_at = now
         before = self.state.position
         if not self.state.accept(entry):
             return False
@@ -175,15 +151,15 @@ class Channel:
         if position.epoch != before.epoch or position.seq != before.seq + 1:
             self._reset_at = len(self._pending)
         if self._up_to_date:
-            for lag in self._up_to_date.values():
-                lag.oldest_ms = ts_ms
+            for subscription in self._up_to_date:
+                if subscription.lag is not None:
+                    subscription.lag.miss(ts_ms)
             self._up_to_date.clear()
         for tier in self.conflated.values():
-            if tier.oldest_ms is None:
-                tier.oldest_ms = ts_ms
+            tier.miss(ts_ms)
         plain, numbered = self.immediate.groups
         if not plain and not numbered and self.write_index is None:
-            self.immediate.last_seq = position.seq
+            self.immediate.advance(position.seq)
             return False
         self._pending.append(entry)
         self._pending_bytes += len(entry.data) + _EVENT_OVERHEAD_BYTES
@@ -196,7 +172,11 @@ class Channel:
         if self.write_index is not None:
             self.write_index.restart(reset.head.seq)
         for tier in self.tiers():
-            tier.last_seq, tier.oldest_ms = reset.head.seq, None
+            tier.advance(reset.head.seq)
+
+    def restarted(self) -> None:
+        """Record the write after which a reset is known: a client must have seen it to resume."""
+        self.reset_serial = self._offsets.allocate()
 
     def pending_bytes(self) -> int:
         """The approximate size of the pending entries for one client."""
@@ -206,7 +186,7 @@ class Channel:
         """Number and encode the pending entries; the immediate tier counts as having them."""
         entries, self._pending = self._pending, []
         self._pending_bytes = 0
-        self.immediate.last_seq = self.state.position.seq
+        self.immediate.advance(self.state.position.seq)
         if not entries:
             return []
         serial = self._offsets.allocate(len(entries))
@@ -230,16 +210,14 @@ class Channel:
         return batches
 
     def _index_writes(self, write_index: WriteIndex, serial: int, entries: list[Entry]) -> None:
-        if self._reset_at is not None:
-            for number, entry in enumerate(entries[: self._reset_at], serial):
-                write_index.append(number, entry.ts_ms)
-            serial, entries = serial + self._reset_at, entries[self._reset_at :]
-            write_index.restart(entries[0].position.seq - 1)
-            self.reset_serial, self._reset_at = serial, None
-        for number, entry in enumerate(entries, serial):
-            write_index.append(number, entry.ts_ms)
+        for index, entry in enumerate(entries):
+            if index == self._reset_at:
+                write_index.restart(entry.position.seq - 1)
+                self.reset_serial = serial + index
+            write_index.append(serial + index, entry.ts_ms)
+        self._reset_at = None
 
-    # --- subscribers
+    # --- subscriptions
 
     def tier(self, interval_ms: int) -> Tier:
         """The tier of this interval, created if needed."""
@@ -250,46 +228,63 @@ class Channel:
             tier = self.conflated[interval_ms] = Tier(interval_ms, self.state.position.seq)
         return tier
 
-    def sync(self, tier: Tier, client: Client) -> None:
-        """Add a client that is at its tier's position to the synced ones."""
-        tier.group(client)[client.link] = client
-        if client.checkpoints is not None:
-            writes: SerialIndex | None = tier.batches if tier.interval_ms else self.write_index
-            client.add_checkpoint(
-                self, self._offsets.last_serial, tier.last_seq, shared_index=writes
-            )
+    def drop_tier(self, interval_ms: int) -> None:
+        """Drop an empty conflated tier."""
+        del self.conflated[interval_ms]
 
-    def join(self, client: Client, interval_ms: int, lag: Lag) -> bool:
-        """Add a client to a tier; False if it stays unsynced."""
-        tier = self.tier(interval_ms)
-        if lag.last_seq == tier.last_seq and not lag.has_pending:
-            self.sync(tier, client)
-            return True
-        tier.unsynced[client] = lag
-        client.add_checkpoint(self, self._offsets.last_serial, lag.last_seq, lag=lag)
-        if lag.last_seq == self.state.position.seq:
-            # The next entry will be the first it lacks.
-            lag.oldest_ms = None
-            self._up_to_date[client] = lag
-        return False
+    def seq_of(self, subscription: Subscription) -> int:
+        """The newest entry sent to a connected client."""
+        lag = subscription.lag
+        return self.tier(subscription.interval_ms).last_seq if lag is None else lag.last_seq
 
-    def leave(self, client: Client, interval_ms: int) -> Lag:
-        """Remove a client from a tier and return its lag."""
-        self._up_to_date.pop(client, None)
+    def join(self, subscription: Subscription, interval_ms: int, lag: Lag) -> bool:
+        """Add a subscription to a tier; False if it is not at the tier's position."""
         tier = self.tier(interval_ms)
-        lag = tier.unsynced.pop(client, None)
-        if lag is None:
-            # May be absent: `_send_merged` empties the groups while it writes.
-            tier.group(client).pop(client.link, None)
-            lag = Lag(tier.last_seq, tier.oldest_ms)
-        return lag
+        subscription.grant(interval_ms)
+        is_synced = lag.last_seq == tier.last_seq and not lag.has_pending
+        if is_synced:
+            index = tier.batches if interval_ms else self.write_index
+            subscription.sync(self._offsets.last_serial, tier.last_seq, index)
+        else:
+            subscription.fall_behind(self._offsets.last_serial, lag)
+            if lag.last_seq == self.state.position.seq:
+                # The next entry will be the first it lacks.
+                lag.miss(None)
+                self._up_to_date[subscription] = None
+        tier.add(subscription)
+        return is_synced
+
+    def fall_behind(self, subscription: Subscription, serial: int, lag: Lag) -> None:
+        """Keep a synced subscription at its position: its client was not sent this write."""
+        tier = self.tier(subscription.interval_ms)
+        tier.remove(subscription)
+        subscription.fall_behind(serial, lag)
+        tier.add(subscription)
+
+    def leave(self, subscription: Subscription) -> Lag:
+        """Remove a subscription from its tier and return its lag."""
+        self._up_to_date.pop(subscription, None)
+        return self.tier(subscription.interval_ms).remove(subscription)
+
+    def park(self, subscription: Subscription) -> None:
+        """Move a subscription out of its tier, until its client resumes."""
+        self.leave(subscription)
+        self.parked[subscription] = None
+
+    def unpark(self, subscription: Subscription) -> None:
+        """Forget that a client was parked, because it resumes."""
+        del self.parked[subscription]
+
+    def remove(self, subscription: Subscription) -> None:
+        """Remove a subscription, parked or not."""
+        if subscription in self.parked:
+            del self.parked[subscription]
+        else:
+            self.leave(subscription)
 
 
 def _split(entries: list[Entry], max_bytes: int) -> Iterator[list[Entry]]:
     """Split entries into runs of at most `max_bytes`, at least one entry each."""
-    if len(entries) == 1:
-        yield entries
-        return
     run: list[Entry] = []
     remaining_bytes = max_bytes
     for entry in entries:

@@ -1,91 +1,168 @@
-"""Represents one joined connection in the delivery layer."""
+"""Represents the connections of this node in the delivery layer, and their subscriptions."""
 
-from typing import TYPE_CHECKING
-
-from server.core.log.backlog import Backlog, Lag
-from server.core.recovery.checkpoints import Checkpoint, Checkpoints, SerialIndex
+from server.core.log.backlog import Lag
+from server.core.recovery.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    Pending,
+    ReplyPosition,
+    ResumeRange,
+    SerialIndex,
+)
 from server.core.recovery.offsets import Offsets, plain_frame
-from server.core.recovery.push_log import PushLog
+from server.core.recovery.push_log import LoggedPush, PushLog
 from server.core.wire.frames import deflate_text_frames
 from server.delivery.deferred_close import DeferredClose
 from server.ports import Link
 
-if TYPE_CHECKING:
-    from server.delivery.channel import Channel
-
 # Raised by a transport that has closed but has not reported it yet.
 WRITE_ERRORS = (OSError, RuntimeError)
+# Bounds of the pushes kept per client for a resume.
+_MAX_PUSHES = 100
+_MAX_PUSH_BYTES = 64 * 1024
+
+
+class Subscription:
+    """One client's subscription to one channel; held by the client, and by its tier."""
+
+    __slots__ = ("checkpoints", "client", "interval_ms", "lag", "requested_ms")
+
+    def __init__(self, client: "Client", checkpoints: Checkpoints | None) -> None:
+        self.client = client
+        # Its position at each write; None if the client's events have no offsets.
+        self.checkpoints = checkpoints
+        # The interval that the client requested, and the one granted to it.
+        self.requested_ms = self.interval_ms = 0
+        # None while it is at its tier's position, and while its client is parked.
+        self.lag: Lag | None = None
+
+    def request(self, interval_ms: int) -> None:
+        """Set the interval that the client requests."""
+        self.requested_ms = interval_ms
+
+    def grant(self, interval_ms: int) -> None:
+        """Set the interval that the client is served at."""
+        self.interval_ms = interval_ms
+
+    def sync(self, serial: int, seq: int, index: SerialIndex | None) -> None:
+        """Record that it is at its tier's position from this write on."""
+        self.lag = None
+        if self.checkpoints is not None:
+            self.checkpoints.add(Checkpoint(serial, seq, shared_index=index))
+
+    def fall_behind(self, serial: int, lag: Lag) -> None:
+        """Record that it is at a position of its own from this write on."""
+        self.lag = lag
+        self.record(serial, lag.last_seq)
+
+    def record(self, serial: int, seq: int, *, steps: int = 0) -> None:
+        """Record its position, and what is pending, from this write on; no-op without offsets."""
+        if self.checkpoints is None:
+            return
+        lag, pending = self.lag, None
+        if lag is not None and lag.has_pending:
+            pending = Pending(lag.pushed_serial, lag.needs_snapshot, lag.needs_status)
+        self.checkpoints.add(Checkpoint(serial, seq, steps, pending=pending))
+
+    def leave(self) -> Lag | None:
+        """Forget the lag, because it leaves its tier; returns it."""
+        lag, self.lag = self.lag, None
+        return lag
 
 
 class Client:
-    """A client's link, its subscriptions, and what it has yet to receive."""
+    """A client's link and its subscriptions, and what to resend if it resumes."""
 
     __slots__ = (
+        "_awaiting_reply",
         "_deferred_close",
-        "backlog",
-        "channels",
-        "checkpoints",
+        "_push_log",
         "id",
-        "last_serial",
+        "is_numbered",
         "link",
-        "push_log",
-        "requested_ms",
+        "resume_range",
+        "subscriptions",
     )
 
     def __init__(
         self,
         connection_id: str,
         link: Link,
-        checkpoints: "Checkpoints[Channel] | None",
         deferred_close: DeferredClose,
+        resume_range: ResumeRange | None,
     ) -> None:
         self.id = connection_id
         self.link = link
         self._deferred_close = deferred_close
-        # Its position in each channel at each write; None if its events have no offsets.
-        self.checkpoints = checkpoints
-        # Pushes sent to this client alone, kept for a resume.
-        self.push_log: PushLog | None = None
-        # The node's last write when the client was parked.
-        self.last_serial = 0
-        # The interval granted in each channel, and the one requested if any.
-        self.channels: dict[Channel, int] = {}
-        self.requested_ms: dict[Channel, int] = {}
-        # Created on first use: most clients never fall behind.
-        self.backlog: Backlog[Channel] | None = None
+        # None if the client's events have no offsets: it cannot resume.
+        self.resume_range = resume_range
+        self.is_numbered = resume_range is not None
+        # By the name of the channel.
+        self.subscriptions: dict[str, Subscription] = {}
+        # Created on first use: the pushes sent to this client alone, and the subscriptions whose
+        # position the next reply carries.
+        self._push_log: PushLog | None = None
+        self._awaiting_reply: list[Subscription] | None = None
 
-    def interval_for(self, channel: "Channel") -> int:
-        """The interval to serve the client at: as requested, or longer if it reads slowly."""
-        requested = self.requested_ms.get(channel, 0)
-        if self.backlog is None or not channel.state.merges:
-            return requested
-        return max(requested, self.backlog.interval_ms)
+    def subscribe(self, name: str) -> Subscription:
+        """Create the subscription to a channel; it is in no tier yet."""
+        checkpoints = None if self.resume_range is None else Checkpoints(self.resume_range)
+        subscription = self.subscriptions[name] = Subscription(self, checkpoints)
+        return subscription
 
-    def add_checkpoint(
-        self,
-        channel: "Channel",
-        serial: int,
-        seq: int,
-        *,
-        steps: int = 0,
-        shared_index: SerialIndex | None = None,
-        lag: Lag | None = None,
-    ) -> None:
-        """Record the client's position in a channel from this write on; no-op without offsets."""
-        if self.checkpoints is None:
-            return
-        checkpoint = Checkpoint(serial, seq, steps, shared_index)
-        if lag is not None and lag.has_pending:
-            checkpoint = checkpoint._replace(
-                pushed_serial=lag.pushed_serial,
-                needs_snapshot=lag.needs_snapshot,
-                needs_status=lag.needs_status,
-            )
-        self.checkpoints.add(channel, checkpoint)
+    def unsubscribe(self, name: str) -> None:
+        """Remove the subscription to a channel, which must exist."""
+        checkpoints = self.subscriptions.pop(name).checkpoints
+        if checkpoints is not None:
+            checkpoints.clear()
+
+    def await_reply(self, subscription: Subscription, serial: int, *, had_position: bool) -> None:
+        """Record that the next reply carries a subscription's position; no-op without offsets."""
+        if subscription.checkpoints is not None:
+            subscription.checkpoints.restart(ReplyPosition(serial, had_position))
+            self._awaiting_reply = self._awaiting_reply or []
+            self._awaiting_reply.append(subscription)
+
+    def reply_sent(self, serial: int) -> None:
+        """Record that the reply goes out now, after this write."""
+        for subscription in self._awaiting_reply or ():
+            if subscription.checkpoints is not None:
+                subscription.checkpoints.reply_sent(serial)
+        self._awaiting_reply = None
+
+    def park(self, serial: int) -> None:
+        """Record the last write before the connection was lost."""
+        if self.resume_range is not None:
+            self.resume_range.end(serial)
+
+    def resume(self, link: Link) -> None:
+        """Continue on a new connection."""
+        self.link = link
+
+    def end(self) -> None:
+        """Forget the subscriptions, which refer to the client."""
+        self.subscriptions.clear()
+        self._awaiting_reply = None
+
+    def log_push(self, event: bytes, offsets: Offsets) -> int:
+        """Keep a push for a resume; returns its serial."""
+        if self._push_log is None:
+            self._push_log = PushLog(max_count=_MAX_PUSHES, max_bytes=_MAX_PUSH_BYTES)
+        serial = offsets.allocate()
+        self._push_log.append(LoggedPush(serial, 0, event))
+        return serial
+
+    def missed_pushes(self, serial: int) -> list[LoggedPush] | None:
+        """The pushes to this client alone after a write; None if some are gone."""
+        return [] if self._push_log is None else self._push_log.after(serial, self.id)
+
+    def take_pushes(self, serial: int) -> list[bytes]:
+        """Remove and return the pushes after a write, to send them again."""
+        return [] if self._push_log is None else self._push_log.pop_after(serial)
 
     def encode_events(self, events: list[bytes], offsets: Offsets) -> tuple[bytes, int]:
         """Encode events for this client alone; the frames and the serial of the first event."""
-        if self.checkpoints is None:
+        if not self.is_numbered:
             return b"".join(map(plain_frame, events)), offsets.last_serial
         first = offsets.allocate(len(events))
         return b"".join(map(offsets.frame, events, range(first, offsets.last_serial + 1))), first

@@ -1,15 +1,16 @@
 """Joins the entries of one turn of the event loop into one write per client."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from server.core.log.backlog import Lag
 from server.core.wire.frames import deflate_text_frames
-from server.delivery.channel import Batch, Channel, Group
-from server.delivery.clients import WRITE_ERRORS, Client
-from server.delivery.deferred_close import DeferredClose
-from server.delivery.slow_consumers import Schedule
-from server.ports import Clock, Link
+from server.delivery.channel import Batch, Channel
+from server.delivery.clients import WRITE_ERRORS
+from server.delivery.context import DeliveryContext
+from server.delivery.slow_consumers import SlowConsumers
+from server.delivery.tiers import Group
+from server.ports import Link
 
 # After a flush comes a pause of the same length, up to this: entries join meanwhile, and half of
 # the time is left for other work. An idle server never waits.
@@ -24,40 +25,40 @@ class Flusher:
     A busy server makes one system call for many entries, of one channel or of several.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        schedule: Schedule,
-        deferred_close: DeferredClose,
-        on_clogged: Callable[[Client, Channel, Lag], None],
-        max_batch_bytes: int,
-    ) -> None:
-        self._clock = clock
-        self._schedule = schedule
-        self._deferred_close = deferred_close
-        self._on_clogged = on_clogged
-        self._max_batch_bytes = max_batch_bytes
+    def __init__(self, context: DeliveryContext, slow_consumers: SlowConsumers) -> None:
+        self._clock = context.clock
+        self._schedule = context.schedule
+        self._deferred_close = context.deferred_close
+        self._max_batch_bytes = context.config.max_batch_bytes
+        self._slow_consumers = slow_consumers
         # Channels with pending entries.
         self.dirty: dict[Channel, None] = {}
-        # Whether a flush is scheduled, and when the turn began.
-        self.is_scheduled = False
-        self.turn_began = clock.monotonic()
-        self._not_before = self.turn_began
+        self._is_scheduled = False
+        self._turn_began = self._not_before = self._clock.monotonic()
         # Messages written, counted once per recipient.
         self.delivered = 0
 
-    def begin_turn(self) -> None:
-        """Schedule the flush; call this for the first entry of a turn."""
-        self.is_scheduled = True
-        # The clock is read once per turn.
-        now = self.turn_began = self._clock.monotonic()
-        pause = self._not_before - now
-        self._schedule(self.flush, pause if pause >= _MIN_PAUSE_SECONDS else 0.0)
+    def begin_turn(self) -> float:
+        """Schedule a flush if none is; returns when this turn began."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            # The clock is read once per turn.
+            now = self._turn_began = self._clock.monotonic()
+            pause = self._not_before - now
+            self._schedule(self.flush, pause if pause >= _MIN_PAUSE_SECONDS else 0.0)
+        return self._turn_began
+
+    def add(self, channel: Channel) -> None:
+        """Flush a channel at the end of this turn."""
+        self.dirty[channel] = None
+
+    def forget(self, channel: Channel) -> None:
+        """Drop a closed channel."""
+        self.dirty.pop(channel, None)
 
     def flush(self) -> None:
         """Write all pending entries."""
-        self.is_scheduled = False
+        self._is_scheduled = False
         dirty, self.dirty = self.dirty, {}
         if not dirty:
             return
@@ -120,13 +121,10 @@ class Flusher:
     ) -> None:
         deflated: bytes | None = None
         for link in links:
-            client = group[link]
             if link.clogged:
-                del group[link]
-                lag = Lag(batch.prev, batch.oldest_ms)
-                channel.immediate.unsynced[client] = lag
-                client.add_checkpoint(channel, batch.serial, batch.prev)
-                self._on_clogged(client, channel, lag)
+                subscription = group[link]
+                channel.fall_behind(subscription, batch.serial, Lag(batch.prev, batch.oldest_ms))
+                self._slow_consumers.add(subscription.client, channel)
                 continue
             deflated = deflated or deflate_text_frames(frames)
             try:

@@ -1,45 +1,24 @@
 """Delivers each published entry to every subscriber of this node, encoded once."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 
 from server.core.counters import Counters
 from server.core.log.backlog import Lag
+from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Reset
-from server.core.market.topic_state import ChannelState
 from server.core.recovery.offsets import Offsets
-from server.delivery.catch_up import (
-    ExportedClient,
-    ExportedSubscription,
-    export_client,
-    plan_resume,
-    restored_lag,
-)
 from server.delivery.channel import Channel
+from server.delivery.clients import Client
 from server.delivery.conflation import ConflatedTiers
-from server.delivery.connections import ClientRegistry
+from server.delivery.context import DeliveryConfig, DeliveryContext, Schedule
 from server.delivery.deferred_close import DeferredClose
 from server.delivery.flusher import Flusher
 from server.delivery.pushes import Pushes
-from server.delivery.slow_consumers import Schedule, SlowConsumers
+from server.delivery.recovery import ClientRecovery, ExportedClient, ExportedSubscription
+from server.delivery.registry import ClientRegistry
+from server.delivery.slow_consumers import SlowConsumers
 from server.delivery.subscriptions import ClientSubscriptions
 from server.ports import Clock, Link
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryConfig:
-    """Limits of buffering and recovery per client."""
-
-    buffer_bytes: int = 256 * 1024
-    stalled_seconds: float = 30.0
-    # Whether clients may resume, and how many writes of a topic are remembered for that.
-    recoverable: bool = False
-    backlog_messages: int = 1000
-
-    @property
-    def max_batch_bytes(self) -> int:
-        """The bound of one write: a quarter of the buffer, so that one more still fits."""
-        return self.buffer_bytes // 4
 
 
 class Hub:
@@ -59,80 +38,45 @@ class Hub:
         schedule: Schedule,
         offsets: Offsets | None = None,
     ) -> None:
-        self._config = config
-        self._max_batch_bytes = max_batch_bytes = config.max_batch_bytes
-        self._clock = clock
-        self._offsets = offsets = offsets or Offsets("0000")
-        self._deferred_close = deferred_close = DeferredClose()
+        offsets = offsets or Offsets("0000")
+        context = DeliveryContext(config, clock, counters, schedule, offsets, DeferredClose())
+        self._context = context
+        self._live_again: dict[str, None] = {}
         self._channels: dict[str, Channel] = {}
-        # Entries received while the channel's state is being fetched.
+        # What is received for channels whose state is being fetched.
         self._opening: dict[str, list[Entry | Reset]] = {}
-        # Called when a stale topic is live again; set by `Freshness`.
-        self.on_live: Callable[[Channel], None] = lambda channel: None
-        self._flusher = flusher = Flusher(
-            clock=clock,
-            schedule=schedule,
-            deferred_close=deferred_close,
-            # The flusher and the slow consumers need each other.
-            on_clogged=lambda client, channel, lag: slow_consumers.add_lag(client, channel, lag),
-            max_batch_bytes=max_batch_bytes,
-        )
-        self.slow_consumers = slow_consumers = SlowConsumers(
-            clock=clock,
-            counters=counters,
-            schedule=schedule,
-            flush=flusher.flush_channel,
-            join_tier=lambda client, channel, interval_ms, lag: subscriptions.join_tier(
-                client, channel, interval_ms, lag
-            ),
-            offsets=offsets,
-            deferred_close=deferred_close,
-            max_batch_bytes=max_batch_bytes,
-            stalled_seconds=config.stalled_seconds,
-        )
-        self._conflated_tiers = conflated_tiers = ConflatedTiers(
-            clock=clock,
-            offsets=offsets,
-            deferred_close=deferred_close,
-            slow_consumers=slow_consumers,
-            max_batch_bytes=max_batch_bytes,
-        )
-        self._registry = registry = ClientRegistry(
-            offsets=offsets, deferred_close=deferred_close, slow_consumers=slow_consumers
-        )
-        self._subscriptions = subscriptions = ClientSubscriptions(
-            registry=registry,
-            flusher=flusher,
-            conflated_tiers=conflated_tiers,
-            slow_consumers=slow_consumers,
-            offsets=offsets,
-        )
-        self._pushes = pushes = Pushes(
-            registry=registry,
-            flusher=flusher,
-            conflated_tiers=conflated_tiers,
-            slow_consumers=slow_consumers,
-            offsets=offsets,
-            deferred_close=deferred_close,
-            buffer_bytes=config.buffer_bytes,
-        )
-        # Bound methods of the parts, documented there: no second call per message.
-        self.flush, self.flush_channel = flusher.flush, flusher.flush_channel
-        self.attach, self.detach, self.park = registry.attach, registry.detach, registry.park
-        self.interval_and_seq, self.is_subscribed = (
-            subscriptions.interval_and_seq,
-            subscriptions.is_subscribed,
-        )
-        self.subscribe, self.unsubscribe = subscriptions.subscribe, subscriptions.unsubscribe
-        self.mark_reply_sent, self.schedule_snapshot = (
-            subscriptions.mark_reply_sent,
-            subscriptions.schedule_snapshot,
-        )
-        self.broadcast_transient, self.broadcast = pushes.broadcast_transient, pushes.broadcast
-        self.send_to, self.send_with_ack = pushes.send_to, pushes.send_with_ack
-        self.tick = conflated_tiers.tick
+        self.slow_consumers = slow = SlowConsumers(context, self._catch_up, self._update_tiers)
+        self._registry = registry = ClientRegistry(context, self._channels, slow)
+        self._flusher = flusher = Flusher(context, slow)
+        self._conflated_tiers = tiers = ConflatedTiers(context, slow)
+        self._subscriptions = ClientSubscriptions(context, registry, flusher, tiers, slow)
+        self._pushes = Pushes(context, registry, flusher, tiers, slow)
+        self._recovery = ClientRecovery(context, registry, self._subscriptions, self._pushes)
 
     # --- clients
+
+    def attach(self, connection_id: str, link: Link, *, numbered: bool = False) -> None:
+        """Register a connection; if `numbered`, its events carry offsets."""
+        self._registry.attach(connection_id, link, numbered=numbered)
+
+    def detach(self, connection_id: str) -> tuple[str, ...]:
+        """Forget a connection; the channels it leaves without subscribers. No-op if unknown."""
+        return self._registry.detach(connection_id)
+
+    def __contains__(self, connection_id: object) -> bool:
+        """Whether this connection is attached and not parked."""
+        return connection_id in self._registry.clients
+
+    @property
+    def link_count(self) -> int:
+        """The number of attached connections, without parked ones."""
+        return len(self._registry.clients)
+
+    # --- recovery
+
+    def park(self, connection_id: str) -> None:
+        """Stop sending to a disconnected client, and keep its subscriptions for a resume."""
+        self._registry.park(connection_id)
 
     def resume(
         self, connection_id: str, link: Link, offset: str | None, first_frames: bytes = b""
@@ -141,32 +85,12 @@ class Hub:
 
         Returns False and changes nothing if what it missed is not known exactly.
         """
-        registry = self._registry
-        client = registry.parked[connection_id]
         self._flusher.flush()
-        plan = plan_resume(client, offset, self._offsets)
-        if plan is None:
-            return False
-        del registry.parked[connection_id]
-        client.link = link
-        registry.clients[connection_id] = client
-        with self._deferred_close:
-            client.send(first_frames)
-            self._pushes.resend(client, plan.serial)
-            for channel, lag in plan.lags.items():
-                del channel.parked[client]
-                interval_ms = client.interval_for(channel)
-                client.channels[channel] = interval_ms
-                # A client at its tier's position goes on with the tier, even behind the head.
-                is_behind = lag.has_pending or lag.last_seq != channel.state.position.seq
-                if not channel.join(client, interval_ms, lag) and is_behind:
-                    self.slow_consumers.schedule_catch_up(client, channel, lag)
-            self.slow_consumers.serve(client)
-        return True
+        return self._recovery.resume(connection_id, link, offset, first_frames)
 
     def last_offset(self, connection_id: str) -> str:
         """The offset of the last write to a parked client; KeyError if unknown."""
-        return self._offsets.format(self._registry.parked[connection_id].last_serial)
+        return self._recovery.last_offset(connection_id)
 
     def export(self, connection_id: str, offset: str | None) -> ExportedClient | None:
         """What another node needs to resume a parked client after `offset`; KeyError if unknown.
@@ -174,9 +98,7 @@ class Hub:
         Returns None if what it missed is not known exactly. The client stays: `detach` it.
         """
         self._flusher.flush()
-        client = self._registry.parked[connection_id]
-        plan = plan_resume(client, offset, self._offsets)
-        return None if plan is None else export_client(client, plan)
+        return self._recovery.export(connection_id, offset)
 
     def restore(
         self,
@@ -193,35 +115,42 @@ class Hub:
         and gets the pushes before the entries that it missed.
         """
         self._flusher.flush()
-        registry = self._registry
-        if connection_id in registry.clients or connection_id in registry.parked:
-            return False
-        lags: list[tuple[Channel, int, Lag]] = []
-        for exported in subscriptions:
-            channel = self._channels.get(exported.channel)
-            lag = None if channel is None else restored_lag(channel, exported)
-            if channel is None or lag is None:
-                return False
-            lags.append((channel, exported.interval_ms, lag))
-        client = registry.import_parked(connection_id, link, foreign_offset)
-        for channel, interval_ms, lag in lags:
-            if interval_ms:
-                client.requested_ms[channel] = interval_ms
-            client.channels[channel] = interval_ms
-            channel.parked[client] = None
-            client.add_checkpoint(channel, client.last_serial, lag.last_seq, lag=lag)
-        for event in pushes:
-            self._pushes.send_to(connection_id, event)
-        return True
+        return self._recovery.restore(connection_id, link, foreign_offset, subscriptions, pushes)
 
-    def __contains__(self, connection_id: object) -> bool:
-        """Whether this connection is attached and not parked."""
-        return connection_id in self._registry.clients
+    # --- subscriptions
 
-    @property
-    def link_count(self) -> int:
-        """The number of attached connections, without parked ones."""
-        return len(self._registry.clients)
+    def subscribe(self, connection_id: str, channel: Channel, interval_ms: int) -> int:
+        """Subscribe a client from the head on; returns the granted interval."""
+        client = self._registry.clients[connection_id]
+        return self._subscriptions.subscribe(client, channel, interval_ms)
+
+    def unsubscribe(self, connection_id: str, channel: Channel) -> None:
+        """Unsubscribe an attached or parked client; no-op if it has gone or is not subscribed."""
+        client = self._registry.find(connection_id)
+        if client is not None and channel.name in client.subscriptions:
+            self._subscriptions.unsubscribe(client, channel)
+
+    def is_subscribed(self, connection_id: str, channel: Channel) -> bool:
+        """Whether an attached client is subscribed."""
+        return channel.name in self._registry.clients[connection_id].subscriptions
+
+    def interval_and_seq(self, connection_id: str, channel: Channel) -> tuple[int, int]:
+        """A client's interval in a channel, and the seq of the last entry sent to it."""
+        subscription = self._registry.clients[connection_id].subscriptions[channel.name]
+        return subscription.interval_ms, channel.seq_of(subscription)
+
+    def mark_reply_sent(self, connection_id: str) -> None:
+        """Record that the reply with the client's positions goes out now."""
+        client = self._registry.clients.get(connection_id)
+        if client is not None:
+            client.reply_sent(self._context.offsets.last_serial)
+
+    def schedule_snapshot(self, connection_id: str, channel: Channel) -> None:
+        """Send a snapshot as a message, because the reply carried only the position."""
+        subscription = self._registry.clients[connection_id].subscriptions[channel.name]
+        is_stale = channel.stale_since_ms is not None
+        lag = Lag(channel.state.position.seq, needs_snapshot=True, needs_status=is_stale)
+        self._subscriptions.schedule(channel, subscription, lag)
 
     # --- channels
 
@@ -245,22 +174,19 @@ class Hub:
 
     def open(self, name: str, state: ChannelState) -> Channel:
         """Open a channel at `state`, and apply the entries held since `prepare`."""
-        channel = self._channels[name] = Channel(
-            name,
-            state,
-            self._clock.monotonic(),
-            offsets=self._offsets,
-            max_messages=self._config.backlog_messages,
-            recoverable=self._config.recoverable,
-        )
+        channel = self._channels[name] = Channel(name, state, self._context)
         for held in self._opening.pop(name, ()):
             if isinstance(held, Entry):
-                channel.accept(held)
+                channel.accept(held, channel.active_at)
             elif held.head != state.position:
-                channel.take_batches(self._max_batch_bytes)
+                channel.take_batches(self._context.config.max_batch_bytes)
                 channel.reset(held)
-        channel.take_batches(self._max_batch_bytes)
+        channel.take_batches(self._context.config.max_batch_bytes)
         return channel
+
+    def abandon(self, name: str) -> None:
+        """Discard the entries held since `prepare`."""
+        self._opening.pop(name, None)
 
     def close(self, name: str) -> bool:
         """Close a channel; False if it has subscribers or parked clients."""
@@ -269,13 +195,9 @@ class Hub:
             if channel.is_needed:
                 return False
             del self._channels[name]
-            self._flusher.dirty.pop(channel, None)
+            self._flusher.forget(channel)
             self._conflated_tiers.forget(channel)
         return True
-
-    def abandon(self, name: str) -> None:
-        """Discard the entries held since `prepare`."""
-        self._opening.pop(name, None)
 
     # --- entries
 
@@ -288,35 +210,84 @@ class Hub:
         """Deliver an entry; call this in the order of the channel. No-op if it is not open."""
         channel = self._channels.get(entry.channel)
         if channel is None:
-            held = self._opening.get(entry.channel)
-            if held is not None:
-                held.append(entry)
+            self._hold(entry)
             return
-        flusher = self._flusher
-        if not flusher.is_scheduled:
-            flusher.begin_turn()
-        channel.active_at = flusher.turn_began
+        now = self._flusher.begin_turn()
         if channel.stale_since_ms is not None:
             self.set_stale(channel, None)
-        if channel.accept(entry):
-            flusher.dirty[channel] = None
-        for interval_ms in channel.conflated:
-            self._conflated_tiers.due[interval_ms][channel] = None
+        if channel.accept(entry, now):
+            self._flusher.add(channel)
+        if channel.conflated:
+            self._conflated_tiers.add(channel)
+
+    def flush(self) -> None:
+        """Write all pending entries of immediate tiers."""
+        self._flusher.flush()
+
+    def flush_channel(self, channel: Channel) -> None:
+        """Write the pending entries of one channel; call this before its subscribers change."""
+        self._flusher.flush_channel(channel)
+
+    def tick(self) -> None:
+        """Flush the conflated tiers that are due, and check slow consumers."""
+        self._conflated_tiers.tick()
+        self.slow_consumers.tick()
 
     def reset(self, reset: Reset) -> None:
         """Restart a channel after lost entries or a new epoch, with all its subscribers."""
         channel = self._channels.get(reset.channel)
         if channel is None:
-            held = self._opening.get(reset.channel)
-            if held is not None:
-                held.append(reset)
+            self._hold(reset)
             return
-        with self._deferred_close:
+        with self._context.deferred_close:
             self._subscriptions.reset(channel, reset)
+
+    # --- pushes
 
     def set_stale(self, channel: Channel, since_ms: int | None) -> None:
         """Mark a topic stale since then, or live if None, and send the status."""
-        channel.stale_since_ms = since_ms
+        channel.set_stale(since_ms)
         if since_ms is None:
-            self.on_live(channel)
+            self._live_again[channel.name] = None
         self._pushes.broadcast_status(channel)
+
+    def pop_live_again(self) -> tuple[str, ...]:
+        """The topics that were stale and are live since the last call."""
+        names, self._live_again = tuple(self._live_again), {}
+        return names
+
+    def broadcast(
+        self, channel: Channel, event: bytes, *, excluded: frozenset[str] = frozenset()
+    ) -> None:
+        """Broadcast an event that must arrive: logged for a resume, sent even to full buffers."""
+        self._pushes.broadcast(channel, event, excluded=excluded)
+
+    def broadcast_transient(
+        self, channel: Channel, event: bytes, *, excluded: frozenset[str] = frozenset()
+    ) -> int:
+        """Broadcast an event that is worthless later, to writable subscribers that are caught up.
+
+        Returns how many were skipped. Pending entries are written first.
+        """
+        return self._pushes.broadcast_transient(channel, event, excluded=excluded)
+
+    def send_to(self, connection_id: str, event: bytes) -> bool:
+        """Send an event to one client; False if not sent now. A parked client gets it on resume."""
+        return self._pushes.send_to(connection_id, event)
+
+    def send_with_ack(self, connection_id: str, frame: bytes) -> bool:
+        """Send a frame that asks for an acknowledgement, without logging it; False if not sent."""
+        return self._pushes.send_with_ack(connection_id, frame)
+
+    def _hold(self, received: Entry | Reset) -> None:
+        held = self._opening.get(received.channel)
+        if held is not None:
+            held.append(received)
+
+    # Serving a slow consumer may find that it is slow again: these two parts need each other.
+
+    def _catch_up(self, client: Client, channel: Channel) -> bool:
+        return self._subscriptions.catch_up(client, channel)
+
+    def _update_tiers(self, client: Client) -> None:
+        self._subscriptions.update_tiers(client)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Position
-from server.core.market.topic_state import ChannelState
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Broker, Clock, ignore

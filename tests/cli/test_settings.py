@@ -101,6 +101,12 @@ def test_environment_lists_are_comma_separated_or_json(text: str) -> None:
         ({"FLOORCAST_BROKER__URL": "memory://x"}, "", "use one of memory://, redis://"),
         ({"FLOORCAST_BROKER__PREFIX": "a{b}"}, "", "broker.prefix"),
         ({}, '[broker]\nurl = "redis+sentinel://h"', "broker.url (file"),
+        ({"FLOORCAST_BROKER__ACKNOWLEDGE": "replicas"}, "", "`replicas` needs a single Redis"),
+        (
+            {"FLOORCAST_BROKER__ACKNOWLEDGE": "replicas"},
+            '[broker]\nurl = "redis+cluster://h"',
+            "`replicas` needs a single Redis",
+        ),
     ],
 )
 def test_error_names_the_invalid_setting(

@@ -297,7 +297,7 @@ class ResumeMachine(RuleBasedStateMachine):
         for channel in self.rig.hub.channels() if hasattr(self, "rig") else ():
             listening = {client.id for client in channel.clients()}
             assert not listening & self.parked.keys()
-            assert {client.id for client in channel.parked} <= self.parked.keys()
+            assert set(channel.parked_ids()) <= self.parked.keys()
 
     def connect(self, name: str, link: RecordingLink) -> None:
         def ended() -> None:
@@ -328,19 +328,18 @@ class ResumeMachine(RuleBasedStateMachine):
     def is_history_gone(self, model: ModelClient) -> bool:
         """Whether some of what the client missed is gone."""
         client = self.rig.hub._registry.parked[model.name]
-        assert client.checkpoints is not None
-        trail = client.checkpoints
+        trails = [each.checkpoints for each in client.subscriptions.values()]
         return (
             any(
                 len(self.published.numbers[topic]) - subscription.seq > BACKLOG
                 for topic, subscription in model.known.subscriptions.items()
                 if topic in KEPT_TOPICS
             )
-            or bool(trail._truncated)
+            or any(trail is not None and trail._is_truncated for trail in trails)
             # Of a topic without a reply, only the server knows what the client missed.
             or any(topic in KEPT_TOPICS for topic in model.unanswered)
             # It may or may not have got the reply with its new position.
-            or any(answer.had_position for answer in trail._replies.values())
+            or any(trail is not None and trail._had_position for trail in trails)
         )
 
     def check_everything_arrives(self) -> None:

@@ -110,6 +110,9 @@ async def test_restore_refuses_what_this_node_cannot_continue() -> None:
     assert not rig.hub.restore("bob", rig.link(), None, known.subscriptions), "bob is connected"
     assert restore(rig, known, None)
     assert not restore(rig, known, None), "ann is parked"
+    rig.hub.detach("ann")
+    twice = ExportedClient(known.subscriptions * 2)
+    assert restore(rig, twice, None), "another node may be wrong, but leaves nothing here"
     await rig.service.remove_connection("bob")
     assert rig.hub.channel("TRADES:A") is not None, "parked clients keep their channels open"
     assert rig.hub.detach("ann") == ("TRADES:A",)

@@ -624,7 +624,7 @@ async def test_exception_during_recovery_leaves_nothing(
     def fail(*_: object) -> bool:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("server.delivery.hub.plan_resume", fail)
+    monkeypatch.setattr("server.delivery.recovery.plan_resume", fail)
     async with running() as node:
         ann = RecoveringClient(node, "ann", namespace)
         await ann.connect()

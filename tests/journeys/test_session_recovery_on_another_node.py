@@ -152,7 +152,7 @@ async def test_recovered_member_gets_joins_and_leaves_of_others(shared_redis: Re
         await ann.cut()
         carl = await member(second, "carl")
         [channel] = first.server.delivery.hub.channels()
-        await until(lambda: channel.push_log)
+        await until(lambda: channel.pushes_after(0, ""))
         await carl.call("leave", session_id="room")
         dora = await member(third, "dora")
         await shared.say("hello")
@@ -291,7 +291,7 @@ async def test_notices_follow_a_recovered_member(shared_redis: RedisServer) -> N
         await ann.cut()
         parked = old.server.delivery.hub._registry.parked[ann.sid]
         await new.server.sessions.notifications.notify("default", "ann", "fill", {"n": 1})
-        await until(lambda: parked.push_log)
+        await until(lambda: parked.missed_pushes(0))
         missed = await reconnect(ann, new)
         assert ann.recovered
         assert [(event, body["data"]) for event, body in missed] == [("notification", {"n": 1})]
@@ -381,7 +381,7 @@ async def test_events_handled_during_the_import_come_once(
         await held.reached.wait()
         [channel] = node.server.delivery.hub.channels()
         carl = await member(other, "carl")
-        await until(lambda: channel.push_log)
+        await until(lambda: channel.pushes_after(0, ""))
         held.proceed.set()
         assert names(await connecting) == [("user_joined", "carl")]
         assert ann.recovered

@@ -1,57 +1,18 @@
 // Tests connection state recovery of stock clients, and that no other client recovers their state.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { connect, createServer } from "node:net";
 import { after, before, test } from "node:test";
 import { io } from "socket.io-client";
+import { Proxy } from "./kit/proxy.mjs";
 
 const { FLOORCAST_URL: url } = process.env;
 const tokens = JSON.parse(process.env.FLOORCAST_MEMBERS);
-const upstream = Number(new URL(url).port);
 const CANARY = "canary-51d8";
 const opened = [];
 let proxy;
 
-// A proxy to the server; after cut() it refuses connections until restore().
-class Proxy {
-  #cut = false;
-  #ends = new Set();
-  #listener = createServer((client) => {
-    if (this.#cut) return client.destroy();
-    const server = connect(upstream, "127.0.0.1");
-    for (const [end, other] of [[client, server], [server, client]]) {
-      this.#ends.add(end);
-      end.on("error", () => {}).on("close", () => {
-        this.#ends.delete(end);
-        other.destroy();
-      });
-      end.pipe(other);
-    }
-  });
-
-  async open() {
-    this.#listener.listen(0, "127.0.0.1");
-    await once(this.#listener, "listening");
-    this.url = `http://127.0.0.1:${this.#listener.address().port}`;
-  }
-
-  cut() {
-    this.#cut = true;
-    this.#ends.forEach((end) => end.destroy());
-  }
-
-  restore() {
-    this.#cut = false;
-  }
-
-  close() {
-    this.cut();
-    this.#listener.close();
-  }
-}
-
 before(async () => {
-  proxy = new Proxy();
+  proxy = new Proxy(url);
   await proxy.open();
 });
 

@@ -2,7 +2,7 @@
 
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ssl import SSLCertVerificationError
 from typing import Any
@@ -12,6 +12,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from server.brokers.errors import BrokerError
 from server.brokers.redis.connection.address import Address
 from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, create_client
+from server.brokers.redis.connection.failover import FailoverWatch
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.connection.schema import CURRENT, Schema, check_schema
@@ -54,6 +55,8 @@ class RedisConfig:
     max_entry_bytes: int = 4 * 1024 * 1024
     idle_seconds: float = 7 * 86_400
     lease_seconds: float = 8.0
+    # How many replicas must have a message before it is acknowledged.
+    acknowledging_replicas: int = 0
     idempotency_seconds: float = 120.0
     history_messages: int = 1_000
     history_bytes: int = 1024 * 1024
@@ -72,6 +75,7 @@ class RedisBroker:
         config: RedisConfig,
         tasks: TaskOwner | None = None,
     ) -> None:
+        self.counters = counters
         # The other services over Redis start their tasks here too.
         self.tasks = tasks or TaskOwner(counters)
         node = self.node = secrets.token_hex(6)
@@ -106,6 +110,7 @@ class RedisBroker:
             max_queued=config.max_queued,
             # A lambda: the subscriber needs the pipeline, and is created after it.
             on_change=lambda: self._subscriber.check_connections(),
+            replicas=config.acknowledging_replicas,
         )
         self._reader = LogReader(
             self._pipeline,
@@ -127,6 +132,14 @@ class RedisBroker:
             timeout_seconds=config.timeout_seconds,
             max_entry_bytes=config.max_entry_bytes,
         )
+        self._failover_watch = FailoverWatch(
+            config.address,
+            self.tasks,
+            self._on_failover,
+            timeout_seconds=config.timeout_seconds,
+        )
+        # Other connections to the master, which must leave it too.
+        self._reconnects: list[Callable[[], Awaitable[None]]] = [self._subscriber.reconnect]
         shares = config.shares
         self._topic_counts = TopicCounts(
             self._pipeline, keys, clock, shares.topics, silent_seconds=shares.silent_seconds
@@ -171,8 +184,18 @@ class RedisBroker:
         except BrokerError:
             await self.stop()
             raise
+        self._failover_watch.start()
+
+    def add_connection(self, reconnect: Callable[[], Awaitable[None]]) -> None:
+        """Call `reconnect` when another server becomes the master."""
+        self._reconnects.append(reconnect)
+
+    async def _on_failover(self) -> None:
+        for reconnect in self._reconnects:
+            await reconnect()
 
     async def stop(self) -> None:
+        await self._failover_watch.stop()
         await self._subscriber.stop()
 
     async def run(self, command: Command) -> Any:

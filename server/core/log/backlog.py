@@ -1,10 +1,10 @@
 """Tracks what one client has yet to receive, as positions instead of queued messages.
 
 A slow client costs the same memory however far behind it is: the topics keep their messages once
-for everybody, and the backlog only records how far the client has come in each.
+for everybody, and a lag only records how far the client has come.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -41,50 +41,76 @@ class Lag:
         pushes = self.pushed_serial is not None
         return self.needs_snapshot or self.needs_status or self.needs_resync or pushes
 
+    def miss(self, ts_ms: int | None) -> None:
+        """Record the time of the first message that the client lacks; None if it lacks none."""
+        self.oldest_ms = ts_ms
+
+    def restart(self, seq: int, *, resync: bool, snapshot: bool) -> None:
+        """Continue at another position, announced by a `resync`, and a snapshot if there is one."""
+        if resync:
+            self.needs_resync = self.needs_status = True
+            self.needs_snapshot = snapshot
+        if not self.needs_snapshot:
+            self.last_seq, self.oldest_ms = seq, None
+
+    def require_status(self) -> None:
+        """Record that the feed's status must be sent."""
+        self.needs_status = True
+
+    def status_sent(self) -> None:
+        """Record that the feed's status was sent."""
+        self.needs_status = False
+
+    def snapshot_taken(self) -> None:
+        """Record that the events about to be sent begin with the snapshot."""
+        self.needs_snapshot = False
+
+    def pushes_sent(self, serial: int | None) -> None:
+        """Record that pushes up to this serial were sent; None if none are pending."""
+        self.pushed_serial = serial
+
+    def reach(self, seq: int) -> None:
+        """Record that all up to this message was sent."""
+        self.last_seq = seq
+        self.needs_resync = False
+
 
 class Backlog(Generic[K]):
     """The topics in which a client is behind, and the interval the server holds it to."""
 
     __slots__ = (
         "_interval_index",
-        "_lags",
         "_overflows",
+        "_queue",
+        "_stalled_since",
         "_steady_since",
-        "stalled_since",
-        "taken_bytes",
+        "_taken",
     )
 
     def __init__(self) -> None:
-        self._lags: dict[K, Lag] = {}
+        self._queue: dict[K, None] = {}
         self._overflows: list[float] = []
         self._interval_index = 0
         self._steady_since = 0.0
         # Since when the client has taken no bytes, and how many it had taken then.
-        self.stalled_since: float | None = None
-        self.taken_bytes = 0
+        self._stalled_since: float | None = None
+        self._taken = 0
 
     def __len__(self) -> int:
-        return len(self._lags)
+        return len(self._queue)
 
-    def __iter__(self) -> Iterator[K]:
-        return iter(self._lags)
-
-    def put(self, key: K, lag: Lag) -> None:
+    def put(self, key: K) -> None:
         """Record that the client is behind in this topic."""
-        self._lags[key] = lag
-
-    def get(self, key: K) -> Lag | None:
-        """The client's lag in a topic; None if it is up to date."""
-        return self._lags.get(key)
+        self._queue[key] = None
 
     def drop(self, key: K) -> None:
         """Remove a topic that is up to date or unsubscribed; a no-op for an unknown one."""
-        self._lags.pop(key, None)
+        self._queue.pop(key, None)
 
     def next_key(self) -> K | None:
         """The topic to serve now, round robin, so that no topic starves another; None if empty."""
-        for key in self._lags:
-            self._lags[key] = self._lags.pop(key)
+        for key in self._queue:
+            self._queue[key] = self._queue.pop(key)
             return key
         return None
 
@@ -119,10 +145,10 @@ class Backlog(Generic[K]):
 
     def update_stall(self, now: float, taken_bytes: int) -> float:
         """Compare the bytes taken with the last call; returns for how many seconds none were."""
-        if self.stalled_since is None or taken_bytes != self.taken_bytes:
-            self.stalled_since, self.taken_bytes = now, taken_bytes
-        return now - self.stalled_since
+        if self._stalled_since is None or taken_bytes != self._taken:
+            self._stalled_since, self._taken = now, taken_bytes
+        return now - self._stalled_since
 
     def clear_stall(self) -> None:
         """Record that the client takes its bytes again."""
-        self.stalled_since = None
+        self._stalled_since = None

@@ -29,7 +29,6 @@ class Freshness:
         self._deadlines: Deadlines[str] = Deadlines()
         self._last_heartbeats: dict[str, float] = {}
         self._states: dict[str, tuple[Stream, TopicState]] = {}
-        hub.on_live = self._schedule
 
     def __len__(self) -> int:
         return len(self._deadlines)
@@ -43,10 +42,10 @@ class Freshness:
         ts_ms = state.ts_ms
         if ts_ms is not None:
             silent_seconds = max(0.0, self._clock.time() - ts_ms / 1000)
-            channel.active_at = self._clock.monotonic() - silent_seconds
+            channel.set_active_at(self._clock.monotonic() - silent_seconds)
             stale_seconds = self._stale_seconds(channel)
             if 0 < stale_seconds <= silent_seconds:
-                channel.stale_since_ms = ts_ms
+                channel.set_stale(ts_ms)
         self._last_heartbeats[channel.name] = self._clock.monotonic()
         self._schedule(channel)
 
@@ -58,6 +57,10 @@ class Freshness:
 
     def tick(self) -> None:
         """Send the heartbeats and STALE events that are due."""
+        for name in self._hub.pop_live_again():
+            live = self._hub.channel(name)
+            if live is not None and name in self._states:
+                self._schedule(live)
         now = self._clock.monotonic()
         for name in self._deadlines.pop_due(now):
             channel = self._hub.channel(name)

@@ -1,7 +1,8 @@
 """Keeps the recent broadcasts of one room on this node, and encodes them for clients."""
 
+from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Position
-from server.core.sessions.session_state import SessionState
+from server.core.log.history import History
 
 # A broker keeps JSON objects; this one is an event's array, which clients get unchanged.
 _OPENING, _CLOSING = b'{"event":', b"}"
@@ -12,7 +13,7 @@ def encode_broadcast(event: bytes) -> bytes:
     return _OPENING + event + _CLOSING
 
 
-class RoomState(SessionState):
+class RoomState(ChannelState):
     """The broadcasts of one room; as in a session, none is merged or skipped."""
 
     __slots__ = ("_prefix",)
@@ -20,7 +21,7 @@ class RoomState(SessionState):
     def __init__(
         self, namespace: str, head: Position, *, max_messages: int, max_bytes: int
     ) -> None:
-        super().__init__("", head, max_messages=max_messages, max_bytes=max_bytes)
+        super().__init__(head, History(max_messages=max_messages, max_bytes=max_bytes))
         self._prefix = f"42{namespace},".encode()
 
     def event(self, entry: Entry) -> bytes:

@@ -302,3 +302,15 @@ async def test_documented_rights_suffice_and_wrong_ones_are_reported() -> None:
             with pytest.raises(BrokerError, match=f"rejects .*{reason}Error") as refused:
                 await stranger.start()
             assert "nobody" not in str(refused.value)
+
+
+async def test_message_that_no_replica_has_is_not_acknowledged(
+    cluster: BrokerCluster,
+) -> None:
+    async with cluster.running(timeout_seconds=2.0, acknowledging_replicas=1) as node:
+        for _ in range(2):
+            with pytest.raises(FloorcastError, match="too few replicas") as refused:
+                await node.broker.publish("A", b"{}", NOW_MS, claim=Claim("id", b"digest"))
+            assert refused.value.code == "server.overloaded"
+            assert refused.value.retry_after_ms is not None
+        assert (await node.broker.head("A")).seq == 1, "reading needs no replica"

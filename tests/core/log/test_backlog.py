@@ -6,17 +6,14 @@ from server.core.log.backlog import (
     OVERFLOWS_TO_WIDEN,
     STEADY_SECONDS,
     Backlog,
-    Lag,
 )
 
 
-def test_backlog_holds_the_lag_of_each_topic() -> None:
+def test_backlog_holds_each_topic_once() -> None:
     backlog: Backlog[str] = Backlog()
-    lag = Lag(7, oldest_ms=1000)
-    backlog.put("A", lag)
-    assert backlog.get("A") is lag
-    assert backlog.get("B") is None
-    assert list(backlog) == ["A"]
+    backlog.put("A")
+    backlog.put("A")
+    assert len(backlog) == 1
     backlog.drop("A")
     backlog.drop("A")
     assert len(backlog) == 0
@@ -26,7 +23,7 @@ def test_backlog_holds_the_lag_of_each_topic() -> None:
 def test_backlog_serves_topics_round_robin() -> None:
     backlog: Backlog[str] = Backlog()
     for topic in "ABC":
-        backlog.put(topic, Lag(0))
+        backlog.put(topic)
     assert [backlog.next_key() for _ in range(7)] == ["A", "B", "C", "A", "B", "C", "A"]
 
 

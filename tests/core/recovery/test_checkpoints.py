@@ -9,6 +9,7 @@ from server.core.recovery.checkpoints import (
     Checkpoint,
     Checkpoints,
     ReplyPosition,
+    ResumeRange,
 )
 from server.core.recovery.write_index import BatchIndex, WriteIndex
 
@@ -20,32 +21,32 @@ steps = st.lists(
 
 @given(steps)
 def test_checkpoints_know_the_seq_at_any_write(moves: list[tuple[str, int]]) -> None:
-    checkpoints: Checkpoints[str] = Checkpoints(0)
+    checkpoints = Checkpoints(ResumeRange(0))
     index = WriteIndex(0, max_messages=1000)
-    checkpoints.add("t", Checkpoint(0, 0, shared_index=index))
+    checkpoints.add(Checkpoint(0, 0, shared_index=index))
     serial = head = seq = 0
     up_to_date = True
     sent = [0]
     for move, count in moves:
         if move == "lag" and up_to_date:
             up_to_date = False
-            checkpoints.add("t", Checkpoint(serial + 1, seq))
+            checkpoints.add(Checkpoint(serial + 1, seq))
         elif move in ("replay", "jump") and not up_to_date:
             behind = head - seq
             step_count = min(count, behind) if move == "replay" else 1
             if not behind:
                 continue
             if move == "replay":
-                checkpoints.add("t", Checkpoint(serial + 1, seq, steps=step_count))
+                checkpoints.add(Checkpoint(serial + 1, seq, steps=step_count))
             else:
-                checkpoints.add("t", Checkpoint(serial + 1, head))
+                checkpoints.add(Checkpoint(serial + 1, head))
             for _ in range(step_count):
                 serial += 1
                 seq = seq + 1 if move == "replay" else head
                 sent.append(seq)
             if seq == head:
                 up_to_date = True
-                checkpoints.add("t", Checkpoint(serial, head, shared_index=index))
+                checkpoints.add(Checkpoint(serial, head, shared_index=index))
         else:
             for _ in range(count):
                 serial += 1
@@ -55,44 +56,41 @@ def test_checkpoints_know_the_seq_at_any_write(moves: list[tuple[str, int]]) -> 
                     seq = head if up_to_date else seq
                 sent.append(seq)
     for number, expected in enumerate(sent):
-        checkpoint = checkpoints.find("t", number)
+        checkpoint = checkpoints.find(number)
         if checkpoint is None:
-            assert "t" in checkpoints._truncated
+            assert checkpoints._is_truncated
         else:
             assert checkpoint.seq_at(number) == expected
 
 
 def test_checkpoints_of_a_topic_are_bounded() -> None:
-    checkpoints: Checkpoints[str] = Checkpoints(0)
+    checkpoints = Checkpoints(ResumeRange(0))
     for serial in range(1, MAX_CHECKPOINTS + 10):
-        checkpoints.add("t", Checkpoint(serial, serial))
+        checkpoints.add(Checkpoint(serial, serial))
     oldest = 10
-    assert len(checkpoints._checkpoints["t"]) == MAX_CHECKPOINTS
-    assert checkpoints.find("t", oldest - 1) is None
-    found = checkpoints.find("t", oldest)
+    assert len(checkpoints._checkpoints) == MAX_CHECKPOINTS
+    assert checkpoints.find(oldest - 1) is None
+    found = checkpoints.find(oldest)
     assert found is not None
     assert found.seq == oldest
 
 
 def test_checkpoints_of_all_topics_together_are_bounded() -> None:
-    checkpoints: Checkpoints[int] = Checkpoints(0)
-    topics = 200
-    for serial in range(1, 50 * topics):
-        checkpoints.add(serial % topics, Checkpoint(serial, serial))
-    stored = list(checkpoints._checkpoints.values())
-    assert sum(map(len, stored)) <= MAX_CHECKPOINTS_TOTAL + 2 * topics
-    for key, kept in checkpoints._checkpoints.items():
+    resume_range = ResumeRange(0)
+    topics = [Checkpoints(resume_range) for _ in range(200)]
+    for serial in range(1, 50 * len(topics)):
+        topics[serial % len(topics)].add(Checkpoint(serial, serial))
+    stored = [each._checkpoints for each in topics]
+    assert sum(map(len, stored)) <= MAX_CHECKPOINTS_TOTAL + 2 * len(topics)
+    for checkpoints, kept in zip(topics, stored, strict=True):
         assert len(kept) >= 2
-        assert checkpoints.find(key, kept[-1].serial) == checkpoints.last(key)
-        assert checkpoints.find(key, kept[0].serial - 1) is None, (
-            "dropped checkpoints are not guessed"
-        )
-    for key in range(topics):
-        checkpoints.drop(key)
-    checkpoints.add(0, Checkpoint(1, 1))
-    checkpoints.add(0, Checkpoint(2, 2))
-    checkpoints.add(0, Checkpoint(3, 3))
-    assert checkpoints.find(0, 0) == Checkpoint(1, 1), "dropped topics make room"
+        assert checkpoints.find(kept[-1].serial) == checkpoints.last
+        assert checkpoints.find(kept[0].serial - 1) is None, "dropped checkpoints are not guessed"
+    for checkpoints in topics:
+        checkpoints.clear()
+    for serial in (1, 2, 3):
+        topics[0].add(Checkpoint(serial, serial))
+    assert topics[0].find(0) == Checkpoint(1, 1), "dropped topics make room"
 
 
 def test_checkpoint_follows_the_batches_of_its_interval() -> None:
@@ -103,15 +101,15 @@ def test_checkpoint_follows_the_batches_of_its_interval() -> None:
 
 
 def test_reply_is_unconfirmed_until_a_later_write() -> None:
-    checkpoints: Checkpoints[str] = Checkpoints(0)
-    checkpoints.add("t", Checkpoint(1, 1))
-    checkpoints.restart("t", ReplyPosition(4, had_position=True))
-    checkpoints.add("t", Checkpoint(4, 9))
-    assert checkpoints.unconfirmed_reply("t", 4) == ReplyPosition(4, had_position=True)
-    assert checkpoints.unconfirmed_reply("t", 5) is None
-    assert checkpoints.unconfirmed_reply("other", 1) is None
-    found = checkpoints.find("t", 1)
+    checkpoints = Checkpoints(ResumeRange(0))
+    checkpoints.add(Checkpoint(1, 1))
+    checkpoints.restart(ReplyPosition(4, had_position=True))
+    checkpoints.add(Checkpoint(4, 9))
+    assert checkpoints.unconfirmed_reply(4) == ReplyPosition(4, had_position=True)
+    assert checkpoints.unconfirmed_reply(5) is None
+    assert Checkpoints(ResumeRange(0)).unconfirmed_reply(1) is None
+    found = checkpoints.find(1)
     assert found is not None
     assert found.seq == 9, "the restart forgets earlier checkpoints"
-    checkpoints.drop("t")
-    assert checkpoints.unconfirmed_reply("t", 4) is None
+    checkpoints.clear()
+    assert checkpoints.unconfirmed_reply(4) is None

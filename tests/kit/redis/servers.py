@@ -220,6 +220,16 @@ class ReplicatedPair:
         with self._master.client() as client:
             client.replicaof("NO", "ONE")
 
+    def fail_over(self) -> None:
+        """Let the Sentinel promote the replica while the master works."""
+        with self._sentinel.client() as client:
+            _wait_until(lambda: _is_accepted(client, "SENTINEL FAILOVER", "floor"))
+
+    def follow_promoted(self) -> None:
+        """Make the old master a replica of the new one, as the Sentinel does after 10 s."""
+        with self._master.client() as client:
+            client.replicaof("127.0.0.1", self._replica.port)
+
     def kill_master(self) -> None:
         """Kill the master like a crash."""
         self._master.kill()
@@ -278,6 +288,14 @@ def _wait_until(done: Callable[[], bool]) -> None:
     while not done():
         assert time.monotonic() < deadline, "the servers do not find each other"
         time.sleep(0.02)
+
+
+def _is_accepted(client: "redis.Redis", *words: str) -> bool:
+    try:
+        _command(client, *words)
+    except redis.ResponseError:
+        return False
+    return True
 
 
 def _command(client: "redis.Redis", *words: str | int) -> Any:

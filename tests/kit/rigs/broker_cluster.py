@@ -81,7 +81,11 @@ class BrokerCluster:
         self._url = url
 
     def create_node(
-        self, bounds: Bounds | None = None, *, timeout_seconds: float = 5.0
+        self,
+        bounds: Bounds | None = None,
+        *,
+        timeout_seconds: float = 5.0,
+        acknowledging_replicas: int = 0,
     ) -> BrokerNode:
         """Create a node, not started yet."""
         bounds = bounds or Bounds()
@@ -101,6 +105,7 @@ class BrokerCluster:
                 Address.parse(self._url),
                 prefix=self.prefix,
                 timeout_seconds=timeout_seconds,
+                acknowledging_replicas=acknowledging_replicas,
                 idempotency_seconds=bounds.idempotency_seconds,
                 history_messages=bounds.messages,
                 history_bytes=bounds.bytes,
@@ -111,10 +116,18 @@ class BrokerCluster:
 
     @contextlib.asynccontextmanager
     async def running(
-        self, bounds: Bounds | None = None, *, timeout_seconds: float = 5.0
+        self,
+        bounds: Bounds | None = None,
+        *,
+        timeout_seconds: float = 5.0,
+        acknowledging_replicas: int = 0,
     ) -> AsyncIterator[BrokerNode]:
         """Run a node until the block ends."""
-        node = self.create_node(bounds, timeout_seconds=timeout_seconds)
+        node = self.create_node(
+            bounds,
+            timeout_seconds=timeout_seconds,
+            acknowledging_replicas=acknowledging_replicas,
+        )
         await node.start()
         try:
             await node.wait_until(lambda: bool(node.states))

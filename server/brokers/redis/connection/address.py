@@ -44,6 +44,11 @@ class Address:
     tls_files: tuple[tuple[str, str], ...] = ()
     """TLS options; a single server has them in its URL."""
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the keys are spread over several shards."""
+        return self.kind is AddressKind.CLUSTER
+
     @staticmethod
     def parse(url: str) -> "Address":
         """Parse `redis[s]://`, `unix://`, `redis[s]+sentinel://` or `redis[s]+cluster://`.

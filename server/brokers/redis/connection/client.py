@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from server.brokers.redis.connection.address import Address, AddressKind
+from server.brokers.redis.connection.master import find_master
 from server.brokers.redis.log.scripts import GET_INCARNATION, Script, sha_of
 
 
@@ -66,18 +67,10 @@ def create_client(
     address: Address, scripts: Iterable[Script], *, timeout_seconds: float, name: str
 ) -> RedisClient:
     """Create a client for this address, not connected yet."""
-    # No retries: a retried command could run twice, so callers decide.
-    options: dict[str, Any] = {
-        "retry": Retry(NoBackoff(), 0),
-        "socket_connect_timeout": timeout_seconds,
-        "protocol": 2,
-        "client_name": name,
-    }
+    options = login_options(address, timeout_seconds=timeout_seconds) | {"client_name": name}
     if address.kind is AddressKind.SINGLE:
         pool = ConnectionPool.from_url(address.url, **options)
         return SingleClient(partial(_connect, pool), scripts)
-    options |= {"username": address.username, "password": address.password, "ssl": address.tls}
-    options |= address.tls_files
     if address.kind is AddressKind.SENTINEL:
         create_sentinel = partial(
             Sentinel,
@@ -89,6 +82,20 @@ def create_client(
             partial(_connect_master, create_sentinel, address.service, create_redis), scripts
         )
     return ClusterClient(address, scripts, {**options, "socket_timeout": timeout_seconds})
+
+
+def login_options(address: Address, *, timeout_seconds: float) -> dict[str, Any]:
+    """The options of redis-py for a connection; a single server has its login in the URL."""
+    # No retries: a retried command could run twice, so callers decide.
+    options: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": timeout_seconds,
+        "protocol": 2,
+    }
+    if address.kind is not AddressKind.SINGLE:
+        options |= {"username": address.username, "password": address.password, "ssl": address.tls}
+        options |= address.tls_files
+    return options
 
 
 class SingleClient:
@@ -278,7 +285,7 @@ async def _connect_master(
     """
     sentinel = create_sentinel()
     try:
-        host, port = await sentinel.discover_master(service)
+        host, port = await find_master(sentinel, service)
     finally:
         for each in sentinel.sentinels:
             await each.connection_pool.disconnect()

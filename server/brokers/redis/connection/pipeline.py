@@ -1,6 +1,7 @@
 """Batches commands: those submitted during a round trip share the next one."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
@@ -24,7 +25,8 @@ _RETRY_AFTER_MS = 1000
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.05, 1.0
 _PING: Command = (b"PING",)
 
-QueuedCommand = tuple[Command, asyncio.Future[Reply]]
+# A command, its future, and whether replicas must acknowledge it.
+QueuedCommand = tuple[Command, asyncio.Future[Reply], bool]
 
 
 class Pipeline:
@@ -39,6 +41,7 @@ class Pipeline:
         timeout_seconds: float,
         max_queued: int,
         on_change: Callable[[], None],
+        replicas: int = 0,
     ) -> None:
         self._client = client
         self._tasks = tasks
@@ -47,6 +50,10 @@ class Pipeline:
         self._max_queued = max_queued
         # Called when the connection is lost and when it is back.
         self._on_change = on_change
+        # How many replicas must acknowledge a durable command, and the time limit of that.
+        self._replicas = replicas
+        self._wait: Command = (b"WAIT", replicas, max(1, int(timeout_seconds * 1000 / 2)))
+        self._reconnect_now = asyncio.Event()
         self._queue: deque[QueuedCommand] = deque()
         self._wakeup = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -73,11 +80,20 @@ class Pipeline:
         self._queue.clear()
         await self._client.close()
 
-    async def run(self, command: Command) -> Reply:
-        """Run one command; raises `FloorcastError` if Redis rejects it or is unavailable."""
-        return await self.submit(command)
+    async def reconnect(self) -> None:
+        """Leave the server, which may not be the master any more, and find the master."""
+        if self.is_up:
+            await self._on_connection_lost([])
+        self._reconnect_now.set()
 
-    def submit(self, command: Command) -> asyncio.Future[Reply]:
+    async def run(self, command: Command, *, durable: bool = False) -> Reply:
+        """Run one command; raises `FloorcastError` if Redis rejects it or is unavailable.
+
+        If `durable`, also if too few replicas acknowledge it in time: the outcome is unknown then.
+        """
+        return await self.submit(command, durable=durable)
+
+    def submit(self, command: Command, *, durable: bool = False) -> asyncio.Future[Reply]:
         """Queue one command and return its future; raises at once if unavailable or overloaded."""
         if not self.is_up:
             raise self._unavailable_error()
@@ -88,7 +104,7 @@ class Pipeline:
                 retry_after_ms=_RETRY_AFTER_MS,
             )
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._queue.append((command, future))
+        self._queue.append((command, future, durable and self._replicas > 0))
         self._wakeup.set()
         return future
 
@@ -119,15 +135,9 @@ class Pipeline:
     async def _run_batch(self, batch: list[QueuedCommand]) -> None:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                commands = [command for command, _ in batch]
-                replies = await self._client.run(commands)
-                unloaded = [i for i, each in enumerate(replies) if isinstance(each, NoScriptError)]
-                if unloaded:
-                    # The scripts were flushed, or a new master never had them.
-                    await self._client.load()
-                    retried = await self._client.run([commands[i] for i in unloaded])
-                    for i, reply in zip(unloaded, retried, strict=True):
-                        replies[i] = reply
+                replies, replicated = await self._run_commands(
+                    [command for command, *_ in batch], durable=any(each[2] for each in batch)
+                )
         except CONNECTION_ERRORS:
             await self._on_connection_lost(batch)
             return
@@ -140,17 +150,40 @@ class Pipeline:
             self._fail_all(batch)
             raise
         demoted = False
-        for (_, future), reply in zip(batch, replies, strict=True):
+        for (_, future, durable), reply in zip(batch, replies, strict=True):
             if future.done():
                 continue
             if isinstance(reply, ResponseError):
                 demoted = demoted or isinstance(reply, ReadOnlyError | MasterDownError)
                 future.set_exception(_translate(reply))
+            elif durable and not replicated:
+                future.set_exception(_not_replicated())
             else:
                 future.set_result(reply)
         if demoted:
             # This server became a replica: reconnecting finds the new master.
             await self._on_connection_lost([])
+
+    async def _run_commands(
+        self, commands: list[Command], *, durable: bool
+    ) -> tuple[list[Reply], bool]:
+        """The replies, and whether enough replicas have what was written."""
+        # In the same exchange: on another connection WAIT would not cover these commands.
+        suffix = [self._wait] if durable else []
+        replies = await self._client.run([*commands, *suffix])
+        replicated = not durable or self._is_enough(replies.pop())
+        unloaded = [i for i, each in enumerate(replies) if isinstance(each, NoScriptError)]
+        if unloaded:
+            # The scripts were flushed, or a new master never had them.
+            await self._client.load()
+            retried = await self._client.run([*(commands[i] for i in unloaded), *suffix])
+            replicated = (not durable or self._is_enough(retried.pop())) and replicated
+            for i, reply in zip(unloaded, retried, strict=True):
+                replies[i] = reply
+        return replies, replicated
+
+    def _is_enough(self, replicas: Reply) -> bool:
+        return isinstance(replicas, int) and replicas >= self._replicas
 
     async def _on_connection_lost(self, batch: list[QueuedCommand]) -> None:
         self.is_up = False
@@ -163,7 +196,10 @@ class Pipeline:
     async def _reconnect(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while not self.is_up:
-            await asyncio.sleep(pause)
+            self._reconnect_now.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._reconnect_now.wait()
             pause = min(pause * 2, _LAST_PAUSE_SECONDS)
             try:
                 async with asyncio.timeout(self._timeout_seconds):
@@ -174,7 +210,7 @@ class Pipeline:
         self._on_change()
 
     def _fail_all(self, batch: list[QueuedCommand]) -> None:
-        for _, future in batch:
+        for _, future, _ in batch:
             if not future.done():
                 future.set_exception(self._unavailable_error())
 
@@ -189,6 +225,15 @@ def broker_unavailable() -> FloorcastError:
     return FloorcastError(
         ErrorCode.SERVER_OVERLOADED,
         "the broker is unavailable: retry later",
+        retry_after_ms=_RETRY_AFTER_MS,
+    )
+
+
+def _not_replicated() -> FloorcastError:
+    """The outcome is unknown: the message is kept unless the server fails now."""
+    return FloorcastError(
+        ErrorCode.SERVER_OVERLOADED,
+        "too few replicas acknowledged the message: retry under the same id",
         retry_after_ms=_RETRY_AFTER_MS,
     )
 

@@ -103,6 +103,11 @@ class LogSubscriber:
         self._channels.clear()
         self._on_state = ignore
 
+    async def reconnect(self) -> None:
+        """Leave the server, which may not be the master any more."""
+        self._pubsub.reopen()
+        await self._pipeline.reconnect()
+
     def add_listener(
         self, on_message: Callable[[str, bytes], bool], on_up: Callable[[], None]
     ) -> None:

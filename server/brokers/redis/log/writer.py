@@ -97,7 +97,8 @@ class LogWriter:
                 full_tail,
                 b"" if claim is None else claim.digest.hex().encode(),
                 encode_owner(owner),
-            )
+            ),
+            durable=True,
         )
         if outcome == 1:
             assert claim is not None
