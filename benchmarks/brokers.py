@@ -16,11 +16,11 @@ import uvloop
 
 from benchmarks.processes import load_average, report
 from benchmarks.rounds import Figures, argument_parser, check_at_least, medians, run_rounds
-from server.app import SystemClock
 from server.brokers import Address, MemoryBroker, RedisBroker, RedisConfig
 from server.core.counters import Counters
 from server.core.log.entries import Entry
 from server.ports import Broker
+from server.server import SystemClock
 
 GOAL_PER_SECOND = 20_000
 MESSAGES, WAITING, DATA_BYTES = 100_000, 400, 160

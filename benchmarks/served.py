@@ -13,7 +13,7 @@ from benchmarks.client_pool import SECRET
 from benchmarks.processes import FOLDER
 from client_sdk.contract import Scope
 from server.access import mint
-from server.app import SystemClock
+from server.server import SystemClock
 
 UNLIMITED = {
     f"FLOORCAST_LIMITS__{name}": "0"

@@ -6,7 +6,8 @@ require_server()
 
 from client_sdk.contract import ErrorCode, Request, Scope
 from server.access import AuthorizationRule, ConfigurationError, Principal, authorize
-from server.app import SERVER, Server, create_app
+from server.app import SERVER, create_app
+from server.brokers import BrokerError
 from server.core.errors import (
     AccessError,
     FloorcastError,
@@ -24,16 +25,33 @@ from server.embedding import (
     on,
 )
 from server.hosting import host
-from server.ports import Clock, Feed, FeedOptions, Publishing
+from server.ports import (
+    ApplicationBackend,
+    BackendOptions,
+    Broker,
+    Clock,
+    Feed,
+    FeedOptions,
+    Handover,
+    NoticeStore,
+    PresenceManager,
+    Publishing,
+    SharedLimits,
+)
+from server.server import Server
 from server.settings import Settings, load_settings
 from server.sockets import ApplicationGuard, Call, JoinedClient, Proceed, Reply, Route
 
 __all__ = [
     "SERVER",
     "AccessError",
+    "ApplicationBackend",
     "ApplicationGuard",
     "Authenticate",
     "AuthorizationRule",
+    "BackendOptions",
+    "Broker",
+    "BrokerError",
     "Call",
     "ClientEvent",
     "Clock",
@@ -43,11 +61,14 @@ __all__ = [
     "FeedOptions",
     "FloorcastError",
     "Handlers",
+    "Handover",
     "JoinedClient",
     "LimitError",
     "MemberEvent",
     "Namespace",
+    "NoticeStore",
     "Position",
+    "PresenceManager",
     "Principal",
     "Proceed",
     "Publishing",
@@ -58,6 +79,7 @@ __all__ = [
     "Scope",
     "Server",
     "Settings",
+    "SharedLimits",
     "UserEvent",
     "authorize",
     "create_app",

@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
-from server.access import AuthorizationRule, build_verifier
+from server.access import AuthorizationRule, ConfigurationError, build_verifier
 from server.brokers import (
+    BrokerError,
     MemoryBroker,
     MemoryHandover,
     MemoryNoticeStore,
     MemoryPresence,
+    NodeSession,
     RedisBroker,
     RedisHandover,
     RedisNoticeStore,
     RedisPresence,
     RedisSharedLimits,
+    is_installed,
+    open_backend,
 )
 from server.configs import (
     NO_LIMIT,
@@ -54,7 +58,7 @@ from server.embedding import (
     Namespace,
     stay_check,
 )
-from server.ports import Backend, Clock, SharedLimits
+from server.ports import ApplicationBackend, Backend, BackendOptions, Clock, SharedLimits
 from server.services import (
     ClientPublishing,
     Freshness,
@@ -129,10 +133,31 @@ class Sessions:
 
 
 def build_backend(
-    settings: Settings, clock: Clock, counters: Counters, tasks: TaskOwner
+    settings: Settings,
+    clock: Clock,
+    counters: Counters,
+    tasks: TaskOwner,
+    own: ApplicationBackend | None,
 ) -> Backend:
-    """The backend that `broker.url` names."""
+    """The application's own backend, or the one that `broker.url` names.
+
+    Raises `ConfigurationError` if an installed backend cannot be opened.
+    """
     rules, pending_notices = session_rules(settings), notices(settings)
+    url = settings.broker.url.get_secret_value()
+    if own is None and is_installed(url):
+        try:
+            own = open_backend(BackendOptions(url, settings.broker.prefix, clock))
+        except BrokerError as error:
+            raise ConfigurationError(f"broker.url: {error}") from error
+    if own is not None:
+        return Backend(
+            own.broker,
+            own.presence or MemoryPresence(clock, rules),
+            own.notices or MemoryNoticeStore(clock, pending_notices),
+            own.handover or MemoryHandover(),
+            own.shared_limits,
+        )
     if settings.broker.url.in_memory:
         return Backend(
             MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings)),
@@ -143,11 +168,12 @@ def build_backend(
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config, tasks)
     keep_seconds = settings.session.notice_seconds
-    presence = RedisPresence(clock, config, rules, broker)
+    session = NodeSession(clock, config, tasks)
+    presence = RedisPresence(clock, config, rules, broker, session)
     shared_limits = None
     if settings.limits.shared:
         shared_limits = RedisSharedLimits(
-            clock, counters, limit_keys(settings), presence, prefix=config.prefix
+            clock, counters, limit_keys(settings), session, prefix=config.prefix
         )
     return Backend(
         broker,
@@ -293,10 +319,15 @@ def build_sessions(
 
 
 def build_recovery(
-    clock: Clock, backend: Backend, clients: Clients, market: Market, sessions: Sessions
+    clock: Clock,
+    tasks: TaskOwner,
+    backend: Backend,
+    clients: Clients,
+    market: Market,
+    sessions: Sessions,
 ) -> Recovery:
     """Connection state recovery of all namespaces."""
-    recovery = Recovery(backend.handover, clock, clients.context.abort_half_open)
+    recovery = Recovery(backend.handover, clock, tasks, clients.context.abort_half_open)
     recovery.add_namespace(MARKET_NAMESPACE, market.tickets, market.recovery)
     recovery.add_namespace(SESSION_NAMESPACE, sessions.tickets, sessions.recovery)
     return recovery

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from server.core.errors import FloorcastError
@@ -352,6 +352,38 @@ class Backend:
     handover: Handover
     # None if connections are counted on each node alone.
     shared_limits: SharedLimits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationBackend:
+    """A backend of the application: its broker, and what else its nodes share.
+
+    What is None is kept in memory, which is right for one node. With several nodes, give presence
+    and a handover too: otherwise each node knows only its own members.
+    """
+
+    broker: Broker
+    presence: PresenceManager | None = None
+    notices: NoticeStore | None = None
+    handover: Handover | None = None
+    shared_limits: SharedLimits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """The options that a backend of an installed package is built from."""
+
+    url: str = field(repr=False)
+    """`broker.url`, whose scheme names the entry point; it may contain a password."""
+
+    prefix: str
+    """`broker.prefix`: what keeps two installations apart in one store."""
+
+    clock: Clock
+    """The clock of the server."""
+
+
+BackendFactory = Callable[[BackendOptions], ApplicationBackend]
 
 
 class Publishing(Protocol):

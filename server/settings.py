@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from server.access import ConfigurationError
-from server.brokers import Address
+from server.brokers import Address, is_installed
 from server.core.secret_urls import hide_secrets
 from server.transport.origins import check_origin
 
@@ -138,7 +138,9 @@ class ShareSettings(_Section):
     topic_bytes_per_org: Bytes = Field(128 * 1024 * 1024, description="the same of one org")
     topic_bytes_per_publisher: Bytes = Field(64 * 1024 * 1024, description="the same of one user")
     silent_seconds: Seconds = Field(
-        300, description="silence after which a topic that nobody watches may make room"
+        300,
+        description="silence after which a topic that nobody watches may make room, at least "
+        "`history.seconds`",
     )
     ids: Count = Field(
         200_000, description="remembered ids of messages, total; the oldest is forgotten first"
@@ -222,7 +224,7 @@ class BrokerUrl(SecretUrl):
 
 
 def _validate_broker_url(url: BrokerUrl) -> BrokerUrl:
-    if not url.in_memory:
+    if not url.in_memory and not is_installed(url.get_secret_value()):
         Address.parse(url.get_secret_value())
     return url
 
@@ -232,7 +234,8 @@ class BrokerSettings(_Section):
 
     url: Annotated[BrokerUrl, AfterValidator(_validate_broker_url)] = Field(
         BrokerUrl(MEMORY),
-        description="`memory://` for this process alone, or a Redis URL (docs/redis.md)",
+        description="`memory://` for this process alone, a Redis URL (docs/redis.md), "
+        "or one of an installed backend",
     )
     prefix: str = Field(
         "floorcast",

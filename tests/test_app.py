@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from server.app import SERVER, SystemClock, create_app
+from server.app import SERVER, create_app
 from server.ports import Publishing
+from server.server import SystemClock
 from server.settings import load_settings
 from tests.kit.clients.wire import RawClient
 from tests.kit.patience import MAX_WAIT_SECONDS
@@ -155,7 +156,7 @@ async def test_unknown_events_share_one_counter() -> None:
 async def test_broker_that_goes_and_returns_leaves_a_line_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, "server.app")
+    caplog.set_level(logging.INFO, "server.server")
     async with running() as rig:
         report = rig.server._on_broker_state
         # Without an interruption before it, being up is no news.

@@ -9,7 +9,8 @@ from benchmarks.lines import reply
 from benchmarks.peers.control import serve_commands
 from client_sdk.contract import Scope
 from server.access import mint
-from server.app import SERVER, SystemClock, create_app
+from server.app import SERVER, create_app
+from server.server import SystemClock
 from server.serving import open_listener, run_app
 from server.settings import load_settings
 

@@ -8,6 +8,7 @@ from server.brokers.memory.presence import MemoryPresence
 from server.brokers.redis import (
     Address,
     AddressError,
+    NodeSession,
     RedisBroker,
     RedisConfig,
     RedisHandover,
@@ -16,6 +17,7 @@ from server.brokers.redis import (
     RedisSharedLimits,
     RedisShares,
 )
+from server.brokers.registry import is_installed, open_backend
 
 __all__ = [
     "Address",
@@ -26,6 +28,7 @@ __all__ = [
     "MemoryHandover",
     "MemoryNoticeStore",
     "MemoryPresence",
+    "NodeSession",
     "RedisBroker",
     "RedisConfig",
     "RedisHandover",
@@ -33,4 +36,6 @@ __all__ = [
     "RedisPresence",
     "RedisSharedLimits",
     "RedisShares",
+    "is_installed",
+    "open_backend",
 ]

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 
 from client_sdk.contract import Scope
 from server.access import AccessConfig, ConfigurationError, mint, new_secret
-from server.app import SystemClock, create_app
+from server.app import create_app
 from server.cli import worker
 from server.cli.logs import log_to_stderr
 from server.cli.loops import run_loop
 from server.cli.private_redis import private_redis
 from server.cli.sources import Commands, add_config, settings_from
 from server.configs import access_config, check_workers, is_shared
+from server.server import SystemClock
 from server.serving import serve, url_of
 from server.settings import Settings, load_settings
 from server.workers import Launcher, WorkersError, WorkerSpec, open_listeners, supervise
@@ -99,9 +100,8 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
                 return _run_workers(spec, settings, environ, announce)
             run_loop(serve(settings, announce=announce, console_token=console_token))
         except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror}"
-            ) from None
+            # A full disk, for example.
+            raise ConfigurationError(f"cannot start: {error}") from error
     return 0
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from client_sdk.contract import Scope
 from server.access import ConfigurationError, mint
-from server.app import SystemClock
 from server.cli.sources import Commands, add_config, settings_from
 from server.configs import access_config
+from server.server import SystemClock
 
 # The server's limit for a user id and an org.
 _MAX_NAME_CHARACTERS = 128

@@ -6,6 +6,7 @@ from server.access import AuthorizationRule
 from server.embedding.authentication import Authenticate
 from server.embedding.lifecycle import Handlers
 from server.embedding.namespaces import Namespace
+from server.ports import ApplicationBackend
 from server.sockets import ApplicationGuard
 
 
@@ -13,6 +14,7 @@ from server.sockets import ApplicationGuard
 class Extensions:
     """The application's own parts; each is optional."""
 
+    backend: ApplicationBackend | None = None
     authorize: AuthorizationRule | None = None
     authenticate: Authenticate | None = None
     namespaces: tuple[Namespace, ...] = ()
@@ -22,4 +24,4 @@ class Extensions:
     @property
     def read_claims(self) -> bool:
         """Whether any part could read the claims of tokens."""
-        return self != Extensions(authenticate=self.authenticate)
+        return bool(self.authorize or self.namespaces or self.guards or self.handlers != Handlers())

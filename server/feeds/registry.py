@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
 
 from server.feeds.errors import FeedError
 from server.feeds.replay import ReplayFeed
 from server.feeds.simulated import SimulatedFeed
+from server.plugins import PluginError, create_plugin, plugin_names
 from server.ports import Feed, FeedFactory, FeedOptions
 
 ENTRY_POINT_GROUP = "floorcast.feeds"
@@ -31,27 +31,15 @@ def open_feed(name: str, options: FeedOptions) -> Feed | None:
 
 
 def _plugin(kind: str, options: FeedOptions) -> Feed:
-    offers = entry_points(group=ENTRY_POINT_GROUP)
-    matching = [offer for offer in offers if offer.name == kind]
-    if not matching:
-        known = sorted({"none", "replay:FILE", "simulated", *offers.names})
-        raise FeedError(f"unknown feed {kind!r}: use one of {', '.join(known)}")
-    if len(matching) > 1:
-        # The order of entry points depends on the installation.
-        raise FeedError(f"several packages provide a feed {kind!r}: {_package_names(matching)}")
     try:
-        factory: FeedFactory = matching[0].load()
-        feed = factory(options)
-    # Third-party code may raise anything.
-    except Exception as error:
-        raise FeedError(
-            f"the feed {kind!r} of {_package_names(matching)} failed to load: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    if not callable(getattr(feed, "run", None)):
-        raise FeedError(f"the feed {kind!r} of {_package_names(matching)} has no run method")
+        feed: Feed | None = create_plugin(ENTRY_POINT_GROUP, kind, "feed", options, _problem_of)
+    except PluginError as error:
+        raise FeedError(str(error)) from error
+    if feed is None:
+        known = sorted({"none", "replay:FILE", "simulated", *plugin_names(ENTRY_POINT_GROUP)})
+        raise FeedError(f"unknown feed {kind!r}: use one of {', '.join(known)}")
     return feed
 
 
-def _package_names(candidates: list[EntryPoint]) -> str:
-    return ", ".join(sorted(offer.dist.name if offer.dist else "?" for offer in candidates))
+def _problem_of(feed: object) -> str | None:
+    return None if callable(getattr(feed, "run", None)) else "has no run method"

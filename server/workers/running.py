@@ -5,7 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 
-from server.app import SystemClock
+from server.server import SystemClock
 from server.serving import open_listener
 from server.settings import Settings
 from server.workers.process import Launcher

@@ -5,7 +5,8 @@ import os
 import socket
 
 from server.access import ConfigurationError
-from server.app import SERVER, Server, create_app
+from server.app import SERVER, create_app
+from server.server import Server
 from server.serving import Endpoint, Shutdown, freeze_heap, run_app
 from server.settings import load_settings
 from server.tasks import cancel_and_wait

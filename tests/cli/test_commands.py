@@ -6,8 +6,8 @@ import pytest
 
 from client_sdk import __version__
 from server.access import AccessConfig, build_verifier
-from server.app import SystemClock
 from server.cli import main
+from server.server import SystemClock
 
 SECRET = "a secret that is long enough for all of this"
 

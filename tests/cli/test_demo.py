@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from server.access import AccessConfig, build_verifier
-from server.app import SystemClock
+from server.server import SystemClock
 from tests.kit.server.demo import demo
 
 SECRET = "a secret that is long enough for all of this"

@@ -21,7 +21,7 @@ from client_sdk.contract import Scope
 from floorcast import Client
 from floorcast.server import SERVER, create_app, host, load_settings
 from server.access import mint
-from server.app import SystemClock
+from server.server import SystemClock
 from server.transport.websocket import WebSocketCarrier
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import SECRET

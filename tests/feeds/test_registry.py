@@ -63,7 +63,7 @@ def test_built_in_feeds_need_no_metadata(
     def nothing_installed(**_: object) -> metadata.EntryPoints:
         return metadata.EntryPoints()
 
-    monkeypatch.setattr("server.feeds.registry.entry_points", nothing_installed)
+    monkeypatch.setattr("server.plugins.entry_points", nothing_installed)
     (tmp_path / "a.jsonl").touch()
     assert isinstance(open_feed("simulated", options), SimulatedFeed)
     assert isinstance(open_feed(f"replay:{tmp_path / 'a.jsonl'}", options), ReplayFeed)

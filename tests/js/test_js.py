@@ -12,7 +12,7 @@ import pytest
 
 from client_sdk.contract import Scope
 from server.access import mint, new_secret
-from server.app import SystemClock
+from server.server import SystemClock
 from tests.kit.server.demo import demo
 
 FOLDER = Path(__file__).parent

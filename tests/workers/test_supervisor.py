@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from server.access import ConfigurationError
-from server.app import SystemClock
+from server.server import SystemClock
 from server.workers.control import WorkerSpec
 from server.workers.failures import TooManyDeaths, WorkerFailed
 from server.workers.process import Launcher

@@ -2,20 +2,20 @@
 
 import itertools
 import secrets
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from ssl import SSLCertVerificationError
 from typing import Any
 
 from redis.exceptions import AuthenticationError, ResponseError
 
 from server.brokers.errors import BrokerError
-from server.brokers.redis.connection.address import Address
+from server.brokers.redis.config import RedisConfig
 from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, create_client
 from server.brokers.redis.connection.failover import FailoverWatch
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.pipeline import Pipeline
-from server.brokers.redis.connection.schema import CURRENT, Schema, check_schema
+from server.brokers.redis.connection.schema import check_schema
 from server.brokers.redis.log.reader import LogReader
 from server.brokers.redis.log.scripts import CLOCK_SKEW_MS, Bounds, Scripts
 from server.brokers.redis.log.subscriber import LogSubscriber
@@ -25,44 +25,14 @@ from server.brokers.redis.log.writer import LogWriter
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.core.limits.expiring_shares import ExpiringShares
-from server.core.limits.shares import NO_SHARES, ShareLimits
 from server.core.log.entries import Entry, Position, Reset
 from server.ports import Clock, ignore
 from server.tasks import TaskOwner
 
 # An upper bound for expiry times; Redis rejects values that overflow.
 _MAX_TTL_MS = 10 * 365 * 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class RedisShares:
-    """What each org and publisher may keep: topics over all nodes, the rest by node."""
-
-    topics: ShareLimits = NO_SHARES
-    histories: ShareLimits = NO_SHARES
-    claims: ShareLimits = NO_SHARES
-    silent_seconds: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class RedisConfig:
-    """The address of Redis, time limits, and bounds of what is stored."""
-
-    address: Address
-    prefix: str = "floorcast"
-    timeout_seconds: float = 2.0
-    max_queued: int = 20_000
-    max_entry_bytes: int = 4 * 1024 * 1024
-    idle_seconds: float = 7 * 86_400
-    lease_seconds: float = 8.0
-    # How many replicas must have a message before it is acknowledged.
-    acknowledging_replicas: int = 0
-    idempotency_seconds: float = 120.0
-    history_messages: int = 1_000
-    history_bytes: int = 1024 * 1024
-    history_seconds: float = 300.0
-    schema: Schema = CURRENT
-    shares: RedisShares = field(default_factory=RedisShares)
+_UNWATCHED_SECONDS = 5.0
+_MAX_UNWATCHED = 10_000
 
 
 class RedisBroker:
@@ -78,6 +48,9 @@ class RedisBroker:
         self.counters = counters
         # The other services over Redis start their tasks here too.
         self.tasks = tasks or TaskOwner(counters)
+        self._clock = clock
+        # Channels that this node watched until lately, the oldest first.
+        self._unwatched: OrderedDict[str, float] = OrderedDict()
         node = self.node = secrets.token_hex(6)
         epochs = itertools.count(1)
         keys = Keys(config.prefix)
@@ -142,7 +115,13 @@ class RedisBroker:
         self._reconnects: list[Callable[[], Awaitable[None]]] = [self._subscriber.reconnect]
         shares = config.shares
         self._topic_counts = TopicCounts(
-            self._pipeline, keys, clock, shares.topics, silent_seconds=shares.silent_seconds
+            self._pipeline,
+            keys,
+            clock,
+            shares.topics,
+            silent_seconds=shares.silent_seconds,
+            # Topics themselves are kept for so long.
+            idle_ms=_milliseconds(config.idle_seconds),
         )
         self._writer = writer = LogWriter(
             self._pipeline,
@@ -159,7 +138,7 @@ class RedisBroker:
         self.find, self.publish = writer.find, writer.publish
         self.add_topic = self._topic_counts.add
         self.before = self._reader.before
-        self.watch, self.unwatch = self._subscriber.watch, self._subscriber.unwatch
+        self.watch = self._subscriber.watch
         self.add_listener, self.set_direct_handler = (
             self._subscriber.add_listener,
             self._subscriber.set_direct_handler,
@@ -217,6 +196,20 @@ class RedisBroker:
         if state.missed is None or state.head.epoch != position.epoch:
             return None
         return list(state.missed)
+
+    async def unwatch(self, channel: str) -> None:
+        await self._subscriber.unwatch(channel)
+        # A subscription has created the head, so that all nodes agree on its epoch. It must not
+        # stay if nothing was published; Redis may still count this node as a subscriber now.
+        now = self._clock.monotonic()
+        self._unwatched[channel] = now
+        while self._unwatched:
+            oldest, since = next(iter(self._unwatched.items()))
+            if since + _UNWATCHED_SECONDS > now and len(self._unwatched) <= _MAX_UNWATCHED:
+                break
+            del self._unwatched[oldest]
+            if oldest not in self._subscriber:
+                self._reader.forget_empty(oldest)
 
     async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
         # The script counts subscribers on its own shard only, so check this node here.

@@ -11,7 +11,7 @@ from typing import Any
 
 from client_sdk.contract import Scope
 from server.access import mint
-from server.app import SystemClock
+from server.server import SystemClock
 from tests.js.trading import PRIVATE
 from tests.kit.patience import MAX_WAIT_SECONDS
 

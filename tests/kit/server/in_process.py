@@ -7,10 +7,11 @@ from typing import Any
 
 from client_sdk.contract import Scope
 from server.access import mint
-from server.app import SERVER, Server, create_app
+from server.app import SERVER, create_app
 from server.brokers import MemoryPresence
 from server.core.sessions.registry import Sessions
 from server.ports import Feed
+from server.server import Server
 from server.serving import open_listener, run_app
 from server.settings import load_settings
 from server.transport.polling import PollingCarrier

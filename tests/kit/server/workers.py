@@ -13,7 +13,7 @@ from pathlib import Path
 
 from client_sdk.contract import Scope
 from server.access import mint
-from server.app import SystemClock
+from server.server import SystemClock
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.demo import environ_without_settings
 from tests.kit.server.in_process import ALL_SCOPES, SECRET

@@ -1,0 +1,224 @@
+"""One server: its parts, its start and stop, and its drain."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+
+from aiohttp import web
+
+from client_sdk.contract import ErrorCode
+from server.access import ConfigurationError
+from server.brokers import BrokerError
+from server.building import (
+    build_application_namespaces,
+    build_backend,
+    build_clients,
+    build_delivery,
+    build_lifecycle,
+    build_market,
+    build_namespaces,
+    build_recovery,
+    build_sessions,
+    build_sockets,
+    build_statistics,
+)
+from server.core.counters import Counters
+from server.core.errors import FloorcastError
+from server.core.sessions.events import SessionEvent
+from server.descriptors import DescriptorWatch
+from server.draining import Drain
+from server.embedding import Extensions
+from server.ports import Clock, Feed
+from server.services import FeedPublisher, Publisher
+from server.settings import Settings
+from server.tasks import TaskOwner, cancel_and_wait
+
+logger = logging.getLogger(__name__)
+
+_TICK_SECONDS = 0.05
+_FEED_TASK = "floorcast-feed"
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def time(self) -> float:
+        return time.time()
+
+
+class Server:
+    """One server and its parts. Two servers in one process share nothing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        extensions: Extensions,
+        *,
+        clock: Clock,
+        feed: Feed | None,
+        run_feed: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.feed = feed
+        self.counters = counters = Counters()
+        self.tasks = TaskOwner(counters)
+        self.backend = build_backend(settings, clock, counters, self.tasks, extensions.backend)
+        self.lifecycle = build_lifecycle(settings, clock, counters, self.tasks, extensions.handlers)
+        self.clients = build_clients(
+            settings, clock, counters, self.backend.shared_limits, extensions, self.lifecycle
+        )
+        self.delivery = build_delivery(settings, clock, counters, self.backend)
+        parts = (settings, clock, self.backend, self.delivery)
+        rule = extensions.authorize
+        self.market = build_market(*parts, rule)
+        self.sessions = build_sessions(*parts, self.clients, rule)
+        services = (self.market, self.sessions)
+        self.recovery = build_recovery(clock, self.tasks, self.backend, self.clients, *services)
+        self.namespaces = (
+            *build_namespaces(self.clients, self.recovery, *services),
+            *build_application_namespaces(
+                *parts, self.clients, self.recovery, extensions.namespaces
+            ),
+        )
+        self.sockets = build_sockets(settings, clock, self.clients, self.delivery, self.namespaces)
+        self.publisher = Publisher(self.market.publishing, self.tasks)
+        self.statistics = build_statistics(
+            counters, self.backend, self.delivery, self.clients, *services
+        )
+        # Whether it has started and does not drain.
+        self.ready = False
+        self._runs_feed = run_feed
+        self._feed_task: asyncio.Task[None] | None = None
+        self._broker_down_at: float | None = None
+        self._descriptors = DescriptorWatch(self.counters, clock)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new clients are welcome: all tasks but the feed's run, and it does not drain.
+
+        Sessions and other publishers do not depend on the feed.
+        """
+        return self.ready and self.tasks.failing <= {_FEED_TASK}
+
+    def tick(self) -> None:
+        """Run all timers that are due: pings, token expiry, freshness, delivery and notices."""
+        self.sockets.eio.tick()
+        self.clients.context.tick()
+        self.delivery.freshness.tick()
+        self.delivery.hub.tick()
+        self.backend.notices.sweep()
+        self._descriptors.tick()
+        self.lifecycle.tick()
+
+    async def run(self, app: web.Application) -> AsyncIterator[None]:
+        """Run the server inside its application (an aiohttp cleanup context)."""
+        try:
+            await self.backend.broker.start(
+                self.delivery.hub.deliver,
+                on_reset=self.delivery.hub.reset,
+                on_state=self._on_broker_state,
+            )
+            await self.backend.presence.start(self._on_session_event)
+            await self.backend.notices.start(self.sessions.notifications.deliver)
+            await self.recovery.start()
+        except BrokerError as error:
+            await self.backend.broker.stop()
+            raise ConfigurationError(f"broker.url: {error}") from None
+        await self.publisher.start()
+        self.lifecycle.start()
+        timers = [
+            self.tasks.keep(partial(self._repeat, self._tick), "floorcast-tick"),
+            self.tasks.keep(partial(self._repeat, self._sweep), "floorcast-sweep"),
+        ]
+        if self._runs_feed:
+            self.start_feed()
+        self.ready = True
+        yield
+        self.ready = False
+        await self.stop_feed()
+        await cancel_and_wait(*timers)
+        await self.publisher.stop()
+        await self.sockets.close_all(_DRAINING)
+        await self.lifecycle.stop()
+        await self.recovery.stop()
+        await self.backend.notices.stop()
+        await self.backend.presence.stop()
+        await self.backend.broker.stop()
+
+    def _on_session_event(self, event: SessionEvent) -> None:
+        self.sessions.service.local_presence.handle_event(event)
+        self.lifecycle.on_session_event(event)
+
+    def _on_broker_state(self, is_up: bool) -> None:
+        if not is_up:
+            self._broker_down_at = self.clock.monotonic()
+            logger.error("the broker is unavailable: publishing fails until it answers again")
+        elif self._broker_down_at is not None:
+            seconds = round(self.clock.monotonic() - self._broker_down_at, 1)
+            logger.info("the broker is available again", extra={"after_seconds": seconds})
+            self._broker_down_at = None
+        self.delivery.freshness.set_broker_up(is_up)
+
+    def start_feed(self) -> None:
+        """Start the feed; a no-op if there is none or if it is running."""
+        if self.feed is not None and self._feed_task is None:
+            self._feed_task = self.tasks.keep(
+                partial(self._run_feed, self.feed), _FEED_TASK, may_end=True
+            )
+
+    async def stop_feed(self) -> None:
+        """Stop the feed; it publishes nothing after this returns."""
+        if self._feed_task is not None:
+            await cancel_and_wait(self._feed_task)
+
+    async def drain(self, seconds: float) -> None:
+        """Disconnect all clients within this time, at random moments to spread reconnects."""
+        self.ready = False
+        self.clients.admission.drain_error = _DRAINING
+        drain = Drain(
+            self.sockets.connections(),
+            reason=_DRAINING,
+            within_seconds=seconds,
+            flush=self.delivery.hub.flush,
+            clock=self.clock,
+        )
+        drain.tick()
+        while drain:
+            await asyncio.sleep(_TICK_SECONDS)
+            drain.tick()
+        await self.sockets.close_all(_DRAINING)
+
+    async def _run_feed(self, feed: Feed) -> None:
+        await feed.run(FeedPublisher(self.market.publishing))
+        logger.info("feed ended")
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
+        failures: set[type[Exception]] = set()
+        while True:
+            try:
+                await work()
+            except Exception as failure:
+                # Pings, slow consumers and expiry depend on ticks: keep going. Logged once for each
+                # type of failure, which may repeat at every tick.
+                self.counters.add("tasks.failed")
+                if type(failure) not in failures:
+                    failures.add(type(failure))
+                    logger.exception("tick failed")
+            await asyncio.sleep(_TICK_SECONDS)
+
+    async def _tick(self) -> None:
+        self.tick()
+
+    async def _sweep(self) -> None:
+        """Run the timers that await the broker; a task of its own, so that no ping is delayed."""
+        await self.sessions.service.sweep()
+        await self.recovery.sweep()
+
+
+_DRAINING = FloorcastError(ErrorCode.SERVER_DRAINING, "the server is shutting down: reconnect")
