@@ -146,7 +146,7 @@ def redis_shares(settings: Settings) -> RedisShares:
             Quota(shares.ids_per_org or NO_LIMIT),
             Quota(shares.ids_per_publisher or NO_LIMIT),
         ),
-        silent_seconds=shares.silent_seconds,
+        silent_seconds=_silent_seconds(settings),
     )
 
 
@@ -205,8 +205,13 @@ def publishing_config(settings: Settings) -> PublishingConfig:
     return PublishingConfig(
         message_bytes=settings.limits.message_bytes or NO_LIMIT,
         book_levels=settings.market.book_levels,
-        topics=TopicSharesConfig(topic_limits(settings), settings.shares.silent_seconds),
+        topics=TopicSharesConfig(topic_limits(settings), _silent_seconds(settings)),
     )
+
+
+def _silent_seconds(settings: Settings) -> float:
+    # What was acknowledged must stay in the history for its time.
+    return max(settings.shares.silent_seconds, settings.history.seconds)
 
 
 def topic_limits(settings: Settings) -> ShareLimits:

@@ -138,7 +138,9 @@ class ShareSettings(_Section):
     topic_bytes_per_org: Bytes = Field(128 * 1024 * 1024, description="the same of one org")
     topic_bytes_per_publisher: Bytes = Field(64 * 1024 * 1024, description="the same of one user")
     silent_seconds: Seconds = Field(
-        300, description="silence after which a topic that nobody watches may make room"
+        300,
+        description="silence after which a topic that nobody watches may make room, at least "
+        "`history.seconds`",
     )
     ids: Count = Field(
         200_000, description="remembered ids of messages, total; the oldest is forgotten first"

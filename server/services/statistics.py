@@ -47,4 +47,6 @@ class Statistics:
             "limits_local": self.counters.total("limits.local"),
             "merged": self.counters.total("delivery.merged"),
             "recovered": self.sessions.recovered,
+            "topics_evicted": self.publishing.topics.evicted_count,
+            "topics_refused": self.publishing.topics.refused_count,
         }

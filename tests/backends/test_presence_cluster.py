@@ -363,6 +363,54 @@ async def test_evicted_part_of_a_session_is_restored_when_a_user_joins(
             assert await node.participants() == {"ann": 1, "bob": 2, "cid": 1}
 
 
+async def test_garbage_in_the_hashes_of_a_session_is_skipped_and_counted(
+    cluster: PresenceCluster, shared_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with cluster.node() as one, cluster.node() as two:
+        await one.join("ann1")
+        await two.join("bob1")
+        await cluster.settle()
+        base = Keys(cluster.prefix).base(session_channel(*ROOM))
+        with shared_redis.client() as client:
+            client.hset(base + b":users", mapping={"eve": "", "fay": "1 x 2", b"\xff": "1 2 3"})
+            client.hset(base + b":seats", mapping={"c1": "", "c2": "nobody", b"\xff": b"\xff"})
+            client.hset(base + b":room", mapping={"facts": "{", "until": "x"})
+            client.sadd(Keys(cluster.prefix).node_sessions(one.presence.liveness.node), b"\xff")  # type: ignore[attr-defined]
+        await one.join("cid1", "eve1")
+        for node in (one, two):
+            assert isinstance(node.presence, RedisPresence)
+            node.presence._on_up()
+        await cluster.pass_time(15.0)
+        assert await two.participants() == {"ann": 1, "bob": 1, "cid": 1, "eve": 1}
+        assert await two.presence.kick(ROOM, "ann") == 1
+        await two.presence.leave("bob1", ROOM)
+        assert await one.participants() == {"cid": 1, "eve": 1}
+        assert one.counters.total("broker.strange") > 0
+        assert [each.message for each in caplog.records] == []
+        assert one.counters.total("tasks.failed") == two.counters.total("tasks.failed") == 0
+
+
+async def test_nodes_that_are_gone_are_forgotten(
+    cluster: PresenceCluster, shared_redis: RedisServer
+) -> None:
+    async with cluster.node() as one:
+        async with cluster.node():
+            pass
+        async with cluster.node() as crashed:
+            await crashed.die()
+        with shared_redis.client() as client:
+            nodes = Keys(cluster.prefix).nodes()
+            assert client.hlen(nodes) == 3
+            await cluster.pass_time(12.0)
+            cluster.clock.advance(16 * 60)
+            await cluster.pass_time(4.0)
+            assert client.hlen(nodes) == 2, "a crashed node may only be suspended"
+            cluster.clock.advance(3600)
+            await cluster.pass_time(4.0)
+            assert client.hlen(nodes) == 1
+        assert one.counters.total("tasks.failed") == 0
+
+
 async def wait_until_empty(
     cluster: PresenceCluster, node: PresenceNode, shared_redis: RedisServer
 ) -> None:

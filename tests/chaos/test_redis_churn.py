@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from server.core.errors import FloorcastError
+from server.core.log.idempotency import Claim
 from tests.chaos.broker_rig import RECOVERY_SECONDS, TIMEOUT_SECONDS
 from tests.chaos.test_redis_faults import PAUSE_SECONDS
 from tests.kit.clock import START
@@ -41,13 +43,20 @@ async def churn(node: BrokerNode) -> AsyncIterator[None]:
     assert all(each.cancelled() for each in churning)
 
 
-async def until_watched(node: BrokerNode, channel: str) -> None:
-    """Watch a channel as soon as the broker allows it."""
+async def until_accepted(call: Callable[[], Awaitable[object]]) -> None:
+    """Repeat a call until the broker accepts it."""
     async with asyncio.timeout(RECOVERY_SECONDS):
         while True:
             with contextlib.suppress(FloorcastError):
-                return await node.broker.watch(channel)
+                await call()
+                return
             await asyncio.sleep(0.05)
+
+
+def publish(node: BrokerNode, channel: str) -> Callable[[], Awaitable[object]]:
+    """A call that publishes one message, once."""
+    claim = Claim("id", b"digest")
+    return partial(node.broker.publish, channel, b"{}", NOW_MS, in_history=True, claim=claim)
 
 
 async def test_node_receives_new_topics_after_a_pause_during_churn() -> None:
@@ -62,8 +71,7 @@ async def test_node_receives_new_topics_after_a_pause_during_churn() -> None:
                     redis.pause()
                     await asyncio.sleep(PAUSE_SECONDS)
                     redis.resume()
-                    await until_watched(node, f"NEW{number}")
-                await until_watched(publisher, "Z")
-                await publisher.broker.publish(f"NEW{number}", b"{}", NOW_MS, in_history=True)
+                    await until_accepted(partial(node.broker.watch, f"NEW{number}"))
+                await until_accepted(publish(publisher, f"NEW{number}"))
                 await node.wait_until(lambda name=f"NEW{number}": node.seqs(name) == [1])  # type: ignore[misc]
             assert node.counters.total("tasks.failed") == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from server.access import ConfigurationError
+from server.configs import publishing_config, redis_shares
 from server.settings import Settings, env_variable, load_settings, setting_names
 
 # Settings that external programs rely on.
@@ -185,3 +186,9 @@ def test_jwks_url_hides_its_account(url: str, shown: str) -> None:
     auth = load_settings(environ={"FLOORCAST_AUTH__JWKS_URL": url}).auth
     assert str(auth.jwks_url) == shown
     assert "s3cret" not in repr(auth)
+
+
+def test_topic_is_not_evicted_within_its_history() -> None:
+    settings = load_settings(flags={"history.seconds": 900, "shares.silent_seconds": 60})
+    assert publishing_config(settings).topics.silent_seconds == 900
+    assert redis_shares(settings).silent_seconds == 900

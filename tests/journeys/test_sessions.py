@@ -459,6 +459,8 @@ async def test_statistics_have_a_stable_shape_and_count_events() -> None:
             "limits_local",
             "merged",
             "recovered",
+            "topics_evicted",
+            "topics_refused",
         ]
         assert not any(before.values())
         ann, bob = (

@@ -2,6 +2,7 @@
 
 import itertools
 import secrets
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ssl import SSLCertVerificationError
@@ -32,6 +33,8 @@ from server.tasks import TaskOwner
 
 # An upper bound for expiry times; Redis rejects values that overflow.
 _MAX_TTL_MS = 10 * 365 * 86_400_000
+_UNWATCHED_SECONDS = 5.0
+_MAX_UNWATCHED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,12 @@ class RedisBroker:
         config: RedisConfig,
         tasks: TaskOwner | None = None,
     ) -> None:
+        self.counters = counters
         # The other services over Redis start their tasks here too.
         self.tasks = tasks or TaskOwner(counters)
+        self._clock = clock
+        # Channels that this node watched until lately, the oldest first.
+        self._unwatched: OrderedDict[str, float] = OrderedDict()
         node = self.node = secrets.token_hex(6)
         epochs = itertools.count(1)
         keys = Keys(config.prefix)
@@ -141,7 +148,13 @@ class RedisBroker:
         self._reconnects: list[Callable[[], Awaitable[None]]] = [self._subscriber.reconnect]
         shares = config.shares
         self._topic_counts = TopicCounts(
-            self._pipeline, keys, clock, shares.topics, silent_seconds=shares.silent_seconds
+            self._pipeline,
+            keys,
+            clock,
+            shares.topics,
+            silent_seconds=shares.silent_seconds,
+            # Topics themselves are kept for so long.
+            idle_ms=_milliseconds(config.idle_seconds),
         )
         self._writer = writer = LogWriter(
             self._pipeline,
@@ -158,7 +171,7 @@ class RedisBroker:
         self.find, self.publish = writer.find, writer.publish
         self.add_topic = self._topic_counts.add
         self.before = self._reader.before
-        self.watch, self.unwatch = self._subscriber.watch, self._subscriber.unwatch
+        self.watch = self._subscriber.watch
         self.add_listener, self.set_direct_handler = (
             self._subscriber.add_listener,
             self._subscriber.set_direct_handler,
@@ -216,6 +229,20 @@ class RedisBroker:
         if state.missed is None or state.head.epoch != position.epoch:
             return None
         return list(state.missed)
+
+    async def unwatch(self, channel: str) -> None:
+        await self._subscriber.unwatch(channel)
+        # A subscription has created the head, so that all nodes agree on its epoch. It must not
+        # stay if nothing was published; Redis may still count this node as a subscriber now.
+        now = self._clock.monotonic()
+        self._unwatched[channel] = now
+        while self._unwatched:
+            oldest, since = next(iter(self._unwatched.items()))
+            if since + _UNWATCHED_SECONDS > now and len(self._unwatched) <= _MAX_UNWATCHED:
+                break
+            del self._unwatched[oldest]
+            if oldest not in self._subscriber:
+                self._reader.forget_empty(oldest)
 
     async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
         # The script counts subscribers on its own shard only, so check this node here.

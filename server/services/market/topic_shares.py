@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 
+from server.core.errors import LimitError
 from server.core.limits.shares import Owner, Quota, ShareLimits, Shares, Surplus
 from server.ports import Broker
 
@@ -42,7 +43,9 @@ class TopicShares:
         self._on_evicted = on_evicted
         self._topics: dict[str, _Topic] = {}
         self._shares: Shares[str] = Shares(config.limits)
+        # Evicted topics, and publishes refused for a limit.
         self.evicted_count = 0
+        self.refused_count = 0
 
     def __len__(self) -> int:
         return len(self._topics)
@@ -69,7 +72,8 @@ class TopicShares:
                 await self._make_room(owner, ts_ms)
             if known is None or known.owner != owner:
                 await self._broker.add_topic(channel, owner)
-        except BaseException:
+        except BaseException as error:
+            self.refused_count += isinstance(error, LimitError)
             if self._topics.get(channel) is topic:
                 self._set(channel, known)
             raise

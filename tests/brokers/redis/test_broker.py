@@ -80,6 +80,28 @@ async def test_forget_keeps_a_channel_watched_by_another_node(
     assert await nodes[1].broker.head("A") == receipt.position
 
 
+async def test_subscribed_topic_without_messages_leaves_no_key(
+    cluster: BrokerCluster, nodes: tuple[BrokerNode, BrokerNode], shared_redis: RedisServer
+) -> None:
+    one, other = nodes
+    for channel in ("empty", "elsewhere", "published", "again"):
+        await one.broker.watch(channel)
+        await one.broker.head(channel)
+    await other.broker.watch("elsewhere")
+    await one.broker.publish("published", b"{}", NOW_MS)
+    for channel in ("empty", "elsewhere", "published", "again"):
+        await one.broker.unwatch(channel)
+    await one.broker.watch("again")
+    cluster.clock.advance(5.0)
+    await one.broker.unwatch("unknown")
+    await one.broker.publish("last", b"{}", NOW_MS)
+    with shared_redis.client() as client:
+        heads = {each.decode() for each in client.scan_iter(f"{cluster.prefix}:*:head")}
+    assert heads == {
+        f"{cluster.prefix}:{{{each}}}:head" for each in ("elsewhere", "published", "again", "last")
+    }
+
+
 async def test_malformed_messages_are_counted_and_not_delivered(
     cluster: BrokerCluster, shared_redis: RedisServer
 ) -> None:

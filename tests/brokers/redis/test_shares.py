@@ -121,6 +121,15 @@ async def test_topic_of_another_publisher_makes_room(cluster: ShareCluster) -> N
         assert await cluster.publish(node, "D") == "limit.share"
 
 
+async def test_sets_of_topics_expire(cluster: ShareCluster, shared_redis: RedisServer) -> None:
+    async with cluster.node(TOPICS) as node:
+        await cluster.publish(node, "A")
+    with shared_redis.client() as client:
+        sets = list(client.scan_iter(f"{cluster.prefix}:*topics"))
+        assert len(sets) == 3
+        assert all(client.pttl(each) > 0 for each in sets)
+
+
 async def test_full_share_is_not_searched_again_at_once(
     cluster: ShareCluster, shared_redis: RedisServer
 ) -> None:

@@ -67,6 +67,8 @@ async def test_silent_topics_make_room_and_the_oldest_goes_first() -> None:
     assert await market.broker.latest("PRICE:A") is None
     assert await market.broker.latest("PRICE:B") is not None
     assert await code_of(market, "PRICE:D") == "limit.share", "B has not been silent for so long"
+    topics = market.publishing.topics
+    assert (topics.evicted_count, topics.refused_count) == (1, 1)
 
 
 async def test_watched_topic_is_not_evicted() -> None:

@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 
 from server.brokers.redis.connection.leases import DEAD_PREFIX, Leases
+from server.brokers.redis.limits.scripts import COUNT_TTL_MS
 from server.brokers.redis.presence.calls import SessionCalls
 from server.ports import Clock
 
 _BEATS_PER_LEASE = 4
-# A dead node is remembered for this long, so that it learns its fate if it is alive after all.
-_DEAD_NODE_TTL_MS = 86_400_000
+# A dead node is remembered for this long, so that it learns its fate if it is alive after all: a
+# suspended one has no clients any more after that.
+_DEAD_NODE_TTL_MS = 3_600_000
+# A retired node is remembered until nobody counts its connections any more.
+_RETIRED_NODE_TTL_MS = COUNT_TTL_MS
 
 
 class NodeStatus(Enum):
@@ -82,4 +86,7 @@ class Liveness:
         """Declare this node dead, so that others take over without waiting for its lease."""
         beat = next(self._beat_numbers)
         await self._calls.beat(self.node, beat, _DEAD_NODE_TTL_MS)
-        await self._calls.declare_dead(self.node.encode(), str(beat).encode())
+        forgotten_early_ms = _DEAD_NODE_TTL_MS - _RETIRED_NODE_TTL_MS
+        await self._calls.declare_dead(
+            self.node.encode(), str(beat).encode(), ago_ms=forgotten_early_ms
+        )

@@ -108,6 +108,11 @@ class Pipeline:
         self._wakeup.set()
         return future
 
+    def submit_unchecked(self, command: Command) -> None:
+        """Queue a command whose outcome does not matter; a no-op if Redis is unavailable."""
+        with contextlib.suppress(FloorcastError):
+            self.submit(command).add_done_callback(_ignore_outcome)
+
     async def _run_queue(self) -> None:
         queue = self._queue
         max_in_flight = _MAX_CONCURRENT_BATCHES if self._client.can_overlap else 1
@@ -218,6 +223,12 @@ class Pipeline:
         if self._stopped:
             return FloorcastError(ErrorCode.SERVER_DRAINING, "the broker has stopped")
         return broker_unavailable()
+
+
+def _ignore_outcome(future: asyncio.Future[Reply]) -> None:
+    if not future.cancelled():
+        # Marks an error as seen.
+        future.exception()
 
 
 def broker_unavailable() -> FloorcastError:

@@ -80,14 +80,21 @@ class LogReader:
 
     async def forget(self, channel: str, silent_since_ms: int | None) -> bool:
         """Delete a channel unless a node watches it, or if its newest entry is younger."""
-        base = self._keys.base(channel)
-        keys = [head_key(base), log_key(base)]
         silent = b"" if silent_since_ms is None else silent_since_ms
         # If Redis is down, the keys expire after the channel's idle time.
         with contextlib.suppress(FloorcastError):
-            deleted = await self._pipeline.run(evaluate(self._scripts.forget, keys, base, silent))
-            return bool(deleted)
+            return bool(await self._pipeline.run(self._forget(channel, silent)))
         return False
+
+    def forget_empty(self, channel: str) -> None:
+        """Delete a channel without entries, unless a node watches it; does not wait."""
+        self._pipeline.submit_unchecked(self._forget(channel, 0))
+
+    def _forget(self, channel: str, silent_since_ms: bytes | int) -> Command:
+        base = self._keys.base(channel)
+        return evaluate(
+            self._scripts.forget, [head_key(base), log_key(base)], base, silent_since_ms
+        )
 
     def _oldest_ms(self) -> int:
         return int(self._clock.time() * 1000) - self._age_ms

@@ -18,7 +18,8 @@ _FULL_SECONDS = 1.0
 _MAX_FULL = 10_000
 
 # KEYS: a sorted set of topics with the time of their last check. ARGV: a topic, the limit, the
-# time. Adds the topic and returns nothing; at the limit returns the longest unchecked ones.
+# time, how long the set is kept after its last new topic. Adds the topic and returns nothing; at
+# the limit returns the longest unchecked ones.
 _ADD = build_script(
     """
 if not redis.call('ZSCORE', KEYS[1], ARGV[1])
@@ -26,6 +27,7 @@ if not redis.call('ZSCORE', KEYS[1], ARGV[1])
   return redis.call('ZRANGE', KEYS[1], 0, @CHECKED@ - 1)
 end
 redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {}
 """,
     {"@CHECKED@": _MAX_CHECKED},
@@ -63,11 +65,13 @@ class TopicCounts:
         limits: ShareLimits,
         *,
         silent_seconds: float,
+        idle_ms: int,
     ) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._clock = clock
         self._limits = limits
+        self._idle_ms = idle_ms
         self._silent_ms = int(silent_seconds * 1000)
         # Full sets, with the time from which they are searched again.
         self._full: OrderedDict[bytes, float] = OrderedDict()
@@ -99,7 +103,7 @@ class TopicCounts:
 
     async def _add_to(self, name: bytes, level: Level, limit: int, member: bytes) -> None:
         now, now_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
-        command = evaluate(_ADD, [name], member, limit, now_ms)
+        command = evaluate(_ADD, [name], member, limit, now_ms, self._idle_ms)
         oldest = await self._pipeline.run(command)
         if not oldest:
             return

@@ -1,9 +1,6 @@
 """Appends published messages to channel logs, with one script and one round trip each."""
 
-import asyncio
-import contextlib
 from collections.abc import Callable
-from typing import Any
 
 from client_sdk.contract import ErrorCode
 from server.brokers.redis.connection.client import evaluate
@@ -12,7 +9,7 @@ from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.log.codec import encode_tail
 from server.brokers.redis.log.scripts import Scripts
 from server.brokers.redis.log.topic_counts import encode_owner
-from server.core.errors import FloorcastError, LimitError, RequestError, WriteConflict
+from server.core.errors import LimitError, RequestError, WriteConflict
 from server.core.limits.expiring_shares import ExpiringShares
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position, Receipt
@@ -112,25 +109,16 @@ class LogWriter:
         now = ts_ms / 1000
         if claim is not None:
             for key in self._claims.put(keys[2], claim.owner, 1, now):
-                self._delete(key)
+                self._pipeline.submit_unchecked((b"DEL", key))
         if in_history:
             for name in self._histories.put(channel, owner, max(1, result[3]), now):
-                self._delete(log_key(self._keys.base(name)))
+                log = log_key(self._keys.base(name))
+                self._pipeline.submit_unchecked((b"DEL", log))
         return Receipt(position, ts_ms)
 
     def forget(self, channel: str) -> None:
         """Forget what this node knows of a deleted channel."""
         self._updates_since_full.pop(channel, None)
-
-    def _delete(self, key: bytes) -> None:
-        """Delete a key without waiting; it expires by itself if Redis does not answer."""
-        with contextlib.suppress(FloorcastError):
-            self._pipeline.submit((b"DEL", key)).add_done_callback(_ignore_failure)
-
-
-def _ignore_failure(deleted: asyncio.Future[Any]) -> None:
-    if not deleted.cancelled():
-        deleted.exception()
 
 
 def _decode_claim(known: bytes, claim: Claim) -> Receipt:

@@ -234,5 +234,5 @@ class RedisNoticeStore:
                 break
         found.pop(b"#", None)
         numbered = ((name, *message.partition(b" ")[::2]) for name, message in found.items())
-        ordered = sorted(numbered, key=lambda each: int(each[1]))
+        ordered = sorted(numbered, key=lambda each: int(each[1]) if each[1].isdigit() else 0)
         return {name: decode_notice(message) for name, _, message in ordered}

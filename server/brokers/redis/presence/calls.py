@@ -9,12 +9,21 @@ from server.brokers.redis.connection.client import evaluate
 from server.brokers.redis.connection.keys import Keys, session_keys
 from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.log.scripts import Script
-from server.brokers.redis.presence.codec import SessionReply, decode_reply
+from server.brokers.redis.presence.codec import (
+    AssertResult,
+    ExpireResult,
+    JoinResult,
+    RemovalResult,
+    SessionReply,
+    decode_reply,
+)
 from server.brokers.redis.presence.scripts import PresenceScripts
+from server.core.counters import Counters
 from server.core.errors import LimitError
 from server.core.sessions.records import (
     SessionKey,
     SessionRules,
+    key_of_channel,
     session_channel,
     too_many_sessions,
 )
@@ -31,12 +40,14 @@ class SessionCalls:
         keys: Keys,
         clock: Clock,
         rules: SessionRules,
+        counters: Counters,
     ) -> None:
         self._pipeline = pipeline
         self._scripts = scripts
         self._keys = keys
         self._clock = clock
         self._rules = rules
+        self._counters = counters
 
     def now_ms(self) -> int:
         """The time passed to the scripts."""
@@ -46,14 +57,14 @@ class SessionCalls:
 
     async def join(
         self, connection_id: str, user_id: str, key: SessionKey, node: str, facts: bytes = b""
-    ) -> tuple[bytes, SessionReply | None]:
+    ) -> JoinResult:
         """Add a connection; without facts a missing session is not created."""
         outcome, *reply = await self._run(
             self._scripts.join,
             key,
             *(connection_id.encode(), user_id.encode(), node.encode(), facts, _new_mark()),
         )
-        return outcome, decode_reply(reply) if reply else None
+        return JoinResult(outcome, self._decode(reply) if reply else None)
 
     async def leave(self, connection_id: str, key: SessionKey, *, lost_by: str = "") -> int:
         """Remove a connection; returns when the session is due, 0 for never.
@@ -72,29 +83,29 @@ class SessionCalls:
         reply: list[Any] = await self._run(self._scripts.events, key, b"%d-0" % first_revision)
         return reply
 
-    async def kick(self, key: SessionKey, user_id: str) -> list[Any]:
+    async def kick(self, key: SessionKey, user_id: str) -> RemovalResult:
         """Remove a user with all connections."""
-        reply: list[Any] = await self._run(self._scripts.kick, key, user_id.encode())
-        return reply
+        return RemovalResult(*await self._run(self._scripts.kick, key, user_id.encode()))
 
-    async def close(self, key: SessionKey) -> list[Any]:
+    async def close(self, key: SessionKey) -> RemovalResult:
         """Close a session: remove everybody and reject later joins."""
-        reply: list[Any] = await self._run(self._scripts.close, key)
-        return reply
+        return RemovalResult(*await self._run(self._scripts.close, key))
 
-    async def participants(self, key: SessionKey) -> list[Any]:
-        """The session, empty if there is none."""
-        reply: list[Any] = await self._run(self._scripts.participants, key)
-        return reply
+    async def participants(self, key: SessionKey) -> SessionReply | None:
+        """The session, or None if it does not exist."""
+        reply = await self._run(self._scripts.participants, key)
+        return self._decode(reply) if reply else None
 
     async def expire(
         self, key: SessionKey, dead: Sequence[str] = (), *, grace_ms: int = 0
-    ) -> list[Any]:
+    ) -> ExpireResult:
         """Remove users whose grace period is over; connections of dead nodes count as lost."""
-        reply: list[Any] = await self._run(
+        outcome, *rest = await self._run(
             self._scripts.expire, key, grace_ms, *(node.encode() for node in dead)
         )
-        return reply
+        if outcome == b"ok":
+            return ExpireResult(exists=True, due_ms=rest[0])
+        return ExpireResult(exists=False, facts=rest[0] if rest else b"")
 
     async def assert_members(
         self,
@@ -105,15 +116,24 @@ class SessionCalls:
         facts: bytes,
         mark: bytes,
         declared_dead: bool,
-    ) -> list[Any]:
+    ) -> AssertResult:
         """Restore this node's connections after Redis may have lost them."""
         pairs = (part.encode() for pair in connections.items() for part in pair)
-        reply: list[Any] = await self._run(
+        outcome, *rest = await self._run(
             self._scripts.assert_members,
             key,
             *(facts, mark, _new_mark(), b"1" if declared_dead else b"", node.encode(), *pairs),
         )
-        return reply
+        if outcome == b"closed":
+            return AssertResult(int(rest[0]))
+        missing, *reply = rest
+        session = self._decode(reply)
+        return AssertResult(
+            session.participants.revision,
+            session,
+            frozenset(each.decode() for each in missing),
+            is_new=outcome == b"made",
+        )
 
     async def publish(self, key: SessionKey, message: bytes) -> None:
         """Publish a message to all nodes, without any change in Redis."""
@@ -179,11 +199,15 @@ class SessionCalls:
         )
         return outcome, dict(zip(flat[::2], flat[1::2], strict=True))
 
-    async def declare_dead(self, node: bytes, last_beat: bytes) -> None:
-        """Declare a node dead, if this is still its last heartbeat."""
+    async def declare_dead(self, node: bytes, last_beat: bytes, *, ago_ms: int = 0) -> None:
+        """Declare a node dead, if this is still its last heartbeat; `ago_ms`: since when."""
         await self._pipeline.run(
             evaluate(
-                self._scripts.declare_dead, [self._keys.nodes()], node, last_beat, self.now_ms()
+                self._scripts.declare_dead,
+                [self._keys.nodes()],
+                node,
+                last_beat,
+                self.now_ms() - ago_ms,
             )
         )
 
@@ -199,14 +223,26 @@ class SessionCalls:
         if names:
             await self._pipeline.run((b"SREM", self._keys.node_sessions(node), *names))
 
-    async def node_sessions(self, node: str) -> list[bytes]:
-        """The channels of the sessions registered for a node."""
-        found: list[bytes] = await self._pipeline.run((b"SMEMBERS", self._keys.node_sessions(node)))
-        return found
+    async def node_sessions(self, node: str) -> list[SessionKey]:
+        """The sessions registered for a node."""
+        found = await self._pipeline.run((b"SMEMBERS", self._keys.node_sessions(node)))
+        keys = [key_of_channel(each.decode(errors="replace")) for each in found]
+        known = [each for each in keys if each is not None]
+        self._count_malformed(len(keys) - len(known))
+        return known
 
     async def delete_node_sessions(self, node: str) -> None:
         """Deregister all sessions of a node."""
         await self._pipeline.run((b"DEL", self._keys.node_sessions(node)))
+
+    def _decode(self, reply: list[Any]) -> SessionReply:
+        session = decode_reply(reply)
+        self._count_malformed(session.malformed_count)
+        return session
+
+    def _count_malformed(self, count: int) -> None:
+        if count:
+            self._counters.add("broker.strange", count)
 
     def _base(self, key: SessionKey) -> bytes:
         return self._keys.base(session_channel(*key))

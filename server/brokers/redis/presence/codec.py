@@ -1,5 +1,6 @@
 """Encodes session data for Redis, and decodes it without trusting its source."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from server.core.sessions.participants import Participants
 from server.core.sessions.presence import Member
 from server.core.sessions.records import key_of_channel
 
+_MEMBER = re.compile(rb"(\d{1,15}) (\d{1,15}) (\d{1,15})")
 _PUBLISHED_KINDS = frozenset({"joined", "left", "kicked", "barred", "closed", "signal"})
 
 
@@ -22,6 +24,44 @@ class SessionReply:
     facts: bytes
     mark: bytes
     due_ms: int
+    # Values that no node of ours has written.
+    malformed_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JoinResult:
+    """The session after a join; without one, the outcome says why it was rejected."""
+
+    outcome: bytes
+    session: SessionReply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalResult:
+    """The number of removed connections, if the outcome is "ok"."""
+
+    outcome: bytes
+    count: int = 0
+    due_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AssertResult:
+    """The session, and the connections that were removed from it; without one it is closed."""
+
+    revision: int
+    session: SessionReply | None = None
+    missing: frozenset[str] = frozenset()
+    is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireResult:
+    """When the session is due again, or the facts of a session that was deleted."""
+
+    exists: bool
+    due_ms: int = 0
+    facts: bytes = b""
 
 
 def encode_facts(user_id: str, metadata: Mapping[str, object] | None) -> bytes:
@@ -30,31 +70,49 @@ def encode_facts(user_id: str, metadata: Mapping[str, object] | None) -> bytes:
 
 
 def creator_of(facts: bytes) -> str:
-    """The session's creator."""
-    return str(orjson.loads(facts)["by"])
+    """The session's creator; empty if the facts are malformed."""
+    return str(_decode_facts(facts).get("by", ""))
 
 
 def decode_reply(reply: list[Any]) -> SessionReply:
-    """Decode a session as returned by a script."""
+    """Decode a session as returned by a script; malformed values are skipped and counted."""
     revision, closed, facts, mark, flat, due_ms = reply
-    users = zip(flat[::2], flat[1::2], strict=True)
-    numbered = sorted((int(state.split(b" ")[2]), user, state) for user, state in users)
+    decoded = [_decode_member(*each) for each in zip(flat[::2], flat[1::2], strict=True)]
+    members = sorted((each for each in decoded if each is not None), key=lambda each: each[0])
+    metadata = _decode_facts(facts).get("metadata")
     return SessionReply(
         Participants(
             int(revision),
-            tuple(_member(user, state) for _, user, state in numbered),
+            tuple(member for _, member in members),
             bool(closed),
-            orjson.loads(facts)["metadata"],
+            metadata if isinstance(metadata, dict) else {},
         ),
         facts,
         mark,
         due_ms,
+        malformed_count=len(decoded) - len(members) + (not isinstance(metadata, dict)),
     )
 
 
-def _member(user: bytes, state: bytes) -> Member:
-    connections, joined_at_ms, _ = state.split(b" ")
-    return Member(user.decode(), int(connections), int(joined_at_ms))
+def _decode_member(user: bytes, state: bytes) -> tuple[int, Member] | None:
+    """A member and its number in the order of joining; None if malformed."""
+    found = _MEMBER.fullmatch(state)
+    try:
+        user_id = user.decode()
+    except UnicodeDecodeError:
+        return None
+    if found is None:
+        return None
+    connections, joined_at_ms, number = map(int, found.groups())
+    return number, Member(user_id, connections, joined_at_ms)
+
+
+def _decode_facts(facts: bytes) -> Mapping[str, object]:
+    try:
+        decoded = orjson.loads(facts)
+    except orjson.JSONDecodeError:
+        return {}
+    return decoded if isinstance(decoded, dict) else {}
 
 
 def encode_signal(connection_id: str, user_id: str, data: bytes, ts_ms: int) -> bytes:

@@ -14,10 +14,10 @@ from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.limits.scripts import COUNT
 from server.brokers.redis.presence.calls import SessionCalls
 from server.brokers.redis.presence.codec import (
-    SessionReply,
+    JoinResult,
+    RemovalResult,
     decode_event,
     decode_events,
-    decode_reply,
     encode_facts,
     encode_signal,
 )
@@ -68,7 +68,7 @@ class RedisPresence:
             on_change=self._on_connection_change,
         )
         self._updates = PendingUpdates()
-        self._calls = SessionCalls(self.pipeline, scripts, keys, clock, rules)
+        self._calls = SessionCalls(self.pipeline, scripts, keys, clock, rules, broker.counters)
         self.liveness = Liveness(self._calls, clock, lease_seconds=config.lease_seconds)
         self._reconciler = Reconciler(
             self.pipeline, self._calls, self._updates, self.liveness, clock, rules, self._emit
@@ -120,7 +120,7 @@ class RedisPresence:
         was_joined = self._has_connection(connection_id, key)
         self._updates.queued.pop(connection, None)
         try:
-            outcome, reply = await self._join(connection_id, user_id, key, metadata)
+            result = await self._join(connection_id, user_id, key, metadata)
         except BaseException as failure:
             # The outcome is unknown: restore the state before the call. If the client was cut off
             # during it, its user keeps presence for the grace period.
@@ -130,12 +130,12 @@ class RedisPresence:
                 PendingUpdate(user_id, rejoined=was_joined, lost=cut_off and not was_joined),
             )
             raise
-        if reply is None:
+        if result.session is None:
             self._updates.drop_idle(key)
-            raise self._error_for(outcome)
+            raise self._error_for(result.outcome)
         self._updates.add_connection(connection_id, user_id, key)
-        self._reconciler.record(key, reply, joined=connection_id)
-        return reply.participants
+        self._reconciler.record(key, result.session, joined=connection_id)
+        return result.session.participants
 
     async def leave(self, connection_id: str, key: SessionKey) -> None:
         connection = (connection_id, key)
@@ -167,25 +167,22 @@ class RedisPresence:
     # --- moderation
 
     async def kick(self, key: SessionKey, user_id: str) -> int:
-        outcome, *result = await self._calls.kick(key, user_id)
-        return self._apply_removal(key, outcome, result)
+        return self._apply_removal(key, await self._calls.kick(key, user_id))
 
     async def close(self, key: SessionKey) -> int:
-        outcome, *result = await self._calls.close(key)
-        return self._apply_removal(key, outcome, result)
+        return self._apply_removal(key, await self._calls.close(key))
 
-    def _apply_removal(self, key: SessionKey, outcome: bytes, result: list[int]) -> int:
-        if outcome != b"ok":
-            raise self._error_for(outcome)
-        count, due_ms = result
-        self._reconciler.set_due(key, due_ms)
-        return count
+    def _apply_removal(self, key: SessionKey, result: RemovalResult) -> int:
+        if result.outcome != b"ok":
+            raise self._error_for(result.outcome)
+        self._reconciler.set_due(key, result.due_ms)
+        return result.count
 
     # --- participants and signals
 
     async def participants(self, key: SessionKey) -> Participants | None:
-        result = await self._calls.participants(key)
-        return decode_reply(result).participants if result else None
+        session = await self._calls.participants(key)
+        return None if session is None else session.participants
 
     async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
         return decode_events(
@@ -218,13 +215,13 @@ class RedisPresence:
         user_id: str,
         key: SessionKey,
         metadata: Mapping[str, object] | None,
-    ) -> tuple[bytes, SessionReply | None]:
+    ) -> JoinResult:
         await self._reconciler.register(key)
-        outcome, reply = await self._calls.join(connection_id, user_id, key, self.liveness.node)
-        if outcome == b"none" and await self._reconciler.restore(key):
-            outcome, reply = await self._calls.join(connection_id, user_id, key, self.liveness.node)
-        if outcome != b"none" or not self._rules.join_creates:
-            return outcome, reply
+        result = await self._calls.join(connection_id, user_id, key, self.liveness.node)
+        if result.outcome == b"none" and await self._reconciler.restore(key):
+            result = await self._calls.join(connection_id, user_id, key, self.liveness.node)
+        if result.outcome != b"none" or not self._rules.join_creates:
+            return result
         error = await self._calls.claim(key, user_id)
         if error is not None:
             raise error

@@ -8,7 +8,7 @@ from typing import TypeVar
 from server.brokers.redis.connection.liveness import Liveness, NodeStatus
 from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.presence.calls import SessionCalls
-from server.brokers.redis.presence.codec import SessionReply, creator_of, decode_reply
+from server.brokers.redis.presence.codec import SessionReply, creator_of
 from server.brokers.redis.presence.pending_updates import (
     LocalSession,
     PendingUpdate,
@@ -17,7 +17,7 @@ from server.brokers.redis.presence.pending_updates import (
 )
 from server.core.errors import FloorcastError
 from server.core.sessions.events import SessionEvent, SessionEventKind
-from server.core.sessions.records import SessionKey, SessionRules, key_of_channel
+from server.core.sessions.records import SessionKey, SessionRules
 from server.ports import Clock
 
 T = TypeVar("T")
@@ -159,14 +159,13 @@ class Reconciler:
         self._taken_over &= self.liveness.dead_nodes
         # If others declared this node dead, it restores its own connections first.
         for node in self.liveness.dead_nodes - self._taken_over if not self._suspect else ():
-            await self._take_over(node.decode())
+            await self._take_over(node.decode(errors="replace"))
             self._taken_over.add(node)
 
     async def _take_over(self, node: str) -> None:
         """Mark a dead node's connections as lost, as of a lease ago."""
         grace_ms = max(0, int((self._rules.grace_seconds - self.liveness.lease_seconds) * 1000))
-        keys = [key_of_channel(each.decode()) for each in await self._calls.node_sessions(node)]
-        for batch in _chunks([key for key in keys if key is not None]):
+        for batch in _chunks(await self._calls.node_sessions(node)):
             await asyncio.gather(*(self._expire_one(key, node, grace_ms) for key in batch))
             await self._sync_registrations()
         await self._calls.delete_node_sessions(node)
@@ -196,11 +195,7 @@ class Reconciler:
 
     async def _expire_abandoned(self) -> None:
         """Expire sessions registered for this node that it does not maintain any more."""
-        listed = [
-            key_of_channel(each.decode())
-            for each in await self._calls.node_sessions(self.liveness.node)
-        ]
-        for batch in _chunks([key for key in listed if key is not None]):
+        for batch in _chunks(await self._calls.node_sessions(self.liveness.node)):
             # Sessions being joined are already maintained.
             abandoned = [key for key in batch if self._updates.get(key) is None]
             await asyncio.gather(*(self._expire_one(key, self.liveness.node) for key in abandoned))
@@ -218,7 +213,7 @@ class Reconciler:
             }
         if not connections or not session.mark:
             return
-        outcome, *result = await self._calls.assert_members(
+        result = await self._calls.assert_members(
             key,
             self.liveness.node,
             connections,
@@ -226,20 +221,19 @@ class Reconciler:
             mark=session.mark,
             declared_dead=declared_dead,
         )
-        if outcome == b"closed":
+        reply = result.session
+        if reply is None:
             self._on_event(
-                SessionEvent(key, SessionEventKind.CLOSED, int(result[0]), self._calls.now_ms())
+                SessionEvent(key, SessionEventKind.CLOSED, result.revision, self._calls.now_ms())
             )
             self._updates.drop_idle(key)
             return
-        missing, *rest = result
-        reply = decode_reply(rest)
         if reply.mark != session.mark:
             # Redis had lost the session: restart the grace periods.
             self._updates.requeue_lost(key, connections)
-        if outcome == b"made":
+        if result.is_new:
             await self._calls.claim(key, creator_of(reply.facts), check_limits=False)
-        self._emit_kicked(key, session, reply, {each.decode() for each in missing})
+        self._emit_kicked(key, session, reply, result.missing)
         self._adopt(key, session, reply)
 
     def _emit_kicked(
@@ -280,14 +274,12 @@ class Reconciler:
     async def _flush_rejoin(self, connection: SessionConnection, update: PendingUpdate) -> None:
         connection_id, key = connection
         assert update.user_id is not None
-        outcome, reply = await self._calls.join(
-            connection_id, update.user_id, key, self.liveness.node
-        )
-        if reply is not None:
-            self.record(key, reply)
+        result = await self._calls.join(connection_id, update.user_id, key, self.liveness.node)
+        if result.session is not None:
+            self.record(key, result.session)
             return
         session = self._updates.get(key)
-        if outcome == b"none" and session is not None and session.mark:
+        if result.outcome == b"none" and session is not None and session.mark:
             # Redis lost the session: restore it, as it is not over while a node maintains it.
             await self._reassert_session(
                 key, session, {connection_id: update.user_id}, declared_dead=False
@@ -329,14 +321,14 @@ class Reconciler:
                 self._updates.set_due(key, self._clock.monotonic())
 
     async def _expire_one(self, key: SessionKey, dead: str = "", grace_ms: int = 0) -> None:
-        outcome, *result = await self._calls.expire(key, (dead,) if dead else (), grace_ms=grace_ms)
-        if outcome == b"ok":
-            self.set_due(key, result[0])
+        result = await self._calls.expire(key, (dead,) if dead else (), grace_ms=grace_ms)
+        if result.exists:
+            self.set_due(key, result.due_ms)
             return
         self._updates.set_due(key, None)
         self._on_event(SessionEvent(key, SessionEventKind.EXPIRED, 0, self._calls.now_ms()))
-        if outcome == b"over":
-            await self._calls.unclaim(key, creator_of(result[0]))
+        if result.facts:
+            await self._calls.unclaim(key, creator_of(result.facts))
 
     async def _sync_registrations(self) -> None:
         for listed in _chunks(self._updates.to_register()):

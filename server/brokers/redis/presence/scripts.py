@@ -44,7 +44,7 @@ end
 local function due()
   local first = redis.call('ZRANGE', lost, 0, 0, 'WITHSCORES')[2]
   if first then return tonumber(first) end
-  return tonumber(redis.call('HGET', room, 'until') or '0')
+  return tonumber(redis.call('HGET', room, 'until') or '0') or 0
 end
 
 local function rest()
@@ -83,13 +83,17 @@ do
   end
 end
 
+-- A user's connections, and the rest of the value; nothing for an unknown user or garbage.
+local function state_of(user)
+  return string.match(redis.call('HGET', users, user) or '', '^(%d+) (%d+ %d+)$')
+end
+
 local function add(connection, node, user, silent)
   local known = redis.call('HGET', connections, connection)
   redis.call('HSET', connections, connection, node .. ' ' .. user)
   if known then return end
-  local state = redis.call('HGET', users, user)
-  if state then
-    local count, since = string.match(state, '^(%d+) (.*)$')
+  local count, since = state_of(user)
+  if count then
     redis.call('HSET', users, user, string.format('%d %s', count + 1, since))
     redis.call('ZREM', lost, user)
     return
@@ -121,9 +125,8 @@ local function remove(connection, grace_ms)
   if not known then return end
   redis.call('HDEL', connections, connection)
   local user = string.match(known, '^%S+ (.*)$')
-  local state = redis.call('HGET', users, user)
-  if not state then return end
-  local count, since = string.match(state, '^(%d+) (.*)$')
+  local count, since = state_of(user or '')
+  if not count then return end
   redis.call('HSET', users, user, string.format('%d %s', count - 1, since))
   if count - 1 > 0 then return end
   if grace_ms > 0 then
