@@ -13,6 +13,7 @@ from server.brokers import (
     MemoryHandover,
     MemoryNoticeStore,
     MemoryPresence,
+    NodeSession,
     RedisBroker,
     RedisHandover,
     RedisNoticeStore,
@@ -167,11 +168,12 @@ def build_backend(
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config, tasks)
     keep_seconds = settings.session.notice_seconds
-    presence = RedisPresence(clock, config, rules, broker)
+    session = NodeSession(clock, config, tasks)
+    presence = RedisPresence(clock, config, rules, broker, session)
     shared_limits = None
     if settings.limits.shared:
         shared_limits = RedisSharedLimits(
-            clock, counters, limit_keys(settings), presence, prefix=config.prefix
+            clock, counters, limit_keys(settings), session, prefix=config.prefix
         )
     return Backend(
         broker,
@@ -317,10 +319,15 @@ def build_sessions(
 
 
 def build_recovery(
-    clock: Clock, backend: Backend, clients: Clients, market: Market, sessions: Sessions
+    clock: Clock,
+    tasks: TaskOwner,
+    backend: Backend,
+    clients: Clients,
+    market: Market,
+    sessions: Sessions,
 ) -> Recovery:
     """Connection state recovery of all namespaces."""
-    recovery = Recovery(backend.handover, clock, clients.context.abort_half_open)
+    recovery = Recovery(backend.handover, clock, tasks, clients.context.abort_half_open)
     recovery.add_namespace(MARKET_NAMESPACE, market.tickets, market.recovery)
     recovery.add_namespace(SESSION_NAMESPACE, sessions.tickets, sessions.recovery)
     return recovery

@@ -8,6 +8,7 @@ from server.brokers.memory.presence import MemoryPresence
 from server.brokers.redis import (
     Address,
     AddressError,
+    NodeSession,
     RedisBroker,
     RedisConfig,
     RedisHandover,
@@ -27,6 +28,7 @@ __all__ = [
     "MemoryHandover",
     "MemoryNoticeStore",
     "MemoryPresence",
+    "NodeSession",
     "RedisBroker",
     "RedisConfig",
     "RedisHandover",

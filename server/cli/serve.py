@@ -100,9 +100,8 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
                 return _run_workers(spec, settings, environ, announce)
             run_loop(serve(settings, announce=announce, console_token=console_token))
         except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror}"
-            ) from None
+            # A full disk, for example.
+            raise ConfigurationError(f"cannot start: {error}") from error
     return 0
 
 

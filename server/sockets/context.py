@@ -11,8 +11,9 @@ from server.core.connections import ConnectionManager, ConnectionRecord
 from server.core.counters import Counters
 from server.core.deadlines import Deadlines
 from server.core.disconnects import DisconnectReason
-from server.core.errors import AccessError
-from server.core.limits.events import EventLimits
+from server.core.errors import AccessError, LimitError
+from server.core.limits.connections import address_key
+from server.core.limits.events import EventLimits, RateOutcome
 from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.sockets.clients import JoinedClient
@@ -147,13 +148,30 @@ class NamespaceContext:
         except BaseException:
             lease.forget(principal.org, principal.user_id)
             raise
-        self.event_limits.open(
-            call.connection_id, principal.org, principal.user_id, self.clock.monotonic()
-        )
+        # All anonymous clients of an address share one rate, as the connections of a user do.
+        owner = ("", address_key(link.request.ip)) if principal.anonymous else principal.user
+        self.event_limits.open(call.connection_id, *owner, self.clock.monotonic())
         client = JoinedClient(call.connection_id, call.namespace, principal, link)
         self._clients[call.connection_id] = client
         self._schedule_expiry(client)
         return client
+
+    def charge(self, connection_id: str, cost: float) -> LimitError | None:
+        """Count the cost of a client's event; the error if it is over the rate limit.
+
+        Disconnects a client that floods.
+        """
+        verdict, retry_after_ms = self.event_limits.check(
+            connection_id, self.clock.monotonic(), cost
+        )
+        if verdict is RateOutcome.GRANTED:
+            return None
+        error = LimitError(ErrorCode.LIMIT_RATE, "too many events", retry_after_ms=retry_after_ms)
+        if verdict is RateOutcome.FLOODING:
+            link = self._clients[connection_id].link
+            self.refusals.record(error.code.value, error.message, link.request.ip)
+            link.disconnect(error, reconnect=True)
+        return error
 
     def remove_client(self, connection_id: str) -> None:
         """Remove a client and release its limits; a no-op if it is not registered."""

@@ -281,7 +281,7 @@ async def test_calls_fail_fast_and_users_stay_while_redis_is_down() -> None:
             cluster.clock.advance(20.0)
             server.resume()
             assert isinstance(one.presence, RedisPresence)
-            pipeline = one.presence.pipeline
+            pipeline = one.presence.session.pipeline
             await one.wait_until(lambda: pipeline.is_up)
             await cluster.pass_time(9.0)
             # Earlier calls may have taken effect; the last one wins.
@@ -375,7 +375,7 @@ async def test_garbage_in_the_hashes_of_a_session_is_skipped_and_counted(
             client.hset(base + b":users", mapping={"eve": "", "fay": "1 x 2", b"\xff": "1 2 3"})
             client.hset(base + b":seats", mapping={"c1": "", "c2": "nobody", b"\xff": b"\xff"})
             client.hset(base + b":room", mapping={"facts": "{", "until": "x"})
-            client.sadd(Keys(cluster.prefix).node_sessions(one.presence.liveness.node), b"\xff")  # type: ignore[attr-defined]
+            client.sadd(Keys(cluster.prefix).node_sessions(one.presence.session.node), b"\xff")  # type: ignore[attr-defined]
         await one.join("cid1", "eve1")
         for node in (one, two):
             assert isinstance(node.presence, RedisPresence)

@@ -137,7 +137,7 @@ async def test_node_uses_local_limits_while_redis_is_paused() -> None:
             # Two clients by address and user, one refused client by address only.
             assert (counts["limits_alone"], counts["limits_local"]) == (1, 4)
             redis.resume()
-            await until(lambda: one.presence.pipeline.is_up)
+            await until(lambda: one.presence.session.pipeline.is_up)
             await pass_time(3, one, two)
             assert one.server.statistics.snapshot()["limits_alone"] == 0
             cut(accepted[1][1])

@@ -1,7 +1,9 @@
 """The backends for many nodes, over Redis or Valkey."""
 
-from server.brokers.redis.broker import RedisBroker, RedisConfig, RedisShares
+from server.brokers.redis.broker import RedisBroker
+from server.brokers.redis.config import RedisConfig, RedisShares
 from server.brokers.redis.connection.address import Address, AddressError
+from server.brokers.redis.connection.node_session import NodeSession
 from server.brokers.redis.limits.shared_limits import RedisSharedLimits
 from server.brokers.redis.notices.store import RedisNoticeStore
 from server.brokers.redis.presence.manager import RedisPresence
@@ -10,6 +12,7 @@ from server.brokers.redis.recovery.handover import RedisHandover
 __all__ = [
     "Address",
     "AddressError",
+    "NodeSession",
     "RedisBroker",
     "RedisConfig",
     "RedisHandover",

@@ -4,19 +4,18 @@ import itertools
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from ssl import SSLCertVerificationError
 from typing import Any
 
 from redis.exceptions import AuthenticationError, ResponseError
 
 from server.brokers.errors import BrokerError
-from server.brokers.redis.connection.address import Address
+from server.brokers.redis.config import RedisConfig
 from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, create_client
 from server.brokers.redis.connection.failover import FailoverWatch
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.pipeline import Pipeline
-from server.brokers.redis.connection.schema import CURRENT, Schema, check_schema
+from server.brokers.redis.connection.schema import check_schema
 from server.brokers.redis.log.reader import LogReader
 from server.brokers.redis.log.scripts import CLOCK_SKEW_MS, Bounds, Scripts
 from server.brokers.redis.log.subscriber import LogSubscriber
@@ -26,7 +25,6 @@ from server.brokers.redis.log.writer import LogWriter
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.core.limits.expiring_shares import ExpiringShares
-from server.core.limits.shares import NO_SHARES, ShareLimits
 from server.core.log.entries import Entry, Position, Reset
 from server.ports import Clock, ignore
 from server.tasks import TaskOwner
@@ -35,37 +33,6 @@ from server.tasks import TaskOwner
 _MAX_TTL_MS = 10 * 365 * 86_400_000
 _UNWATCHED_SECONDS = 5.0
 _MAX_UNWATCHED = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class RedisShares:
-    """What each org and publisher may keep: topics over all nodes, the rest by node."""
-
-    topics: ShareLimits = NO_SHARES
-    histories: ShareLimits = NO_SHARES
-    claims: ShareLimits = NO_SHARES
-    silent_seconds: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class RedisConfig:
-    """The address of Redis, time limits, and bounds of what is stored."""
-
-    address: Address
-    prefix: str = "floorcast"
-    timeout_seconds: float = 2.0
-    max_queued: int = 20_000
-    max_entry_bytes: int = 4 * 1024 * 1024
-    idle_seconds: float = 7 * 86_400
-    lease_seconds: float = 8.0
-    # How many replicas must have a message before it is acknowledged.
-    acknowledging_replicas: int = 0
-    idempotency_seconds: float = 120.0
-    history_messages: int = 1_000
-    history_bytes: int = 1024 * 1024
-    history_seconds: float = 300.0
-    schema: Schema = CURRENT
-    shares: RedisShares = field(default_factory=RedisShares)
 
 
 class RedisBroker:

@@ -170,7 +170,7 @@ async def test_renamed_node_reports_its_count_again(
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert each.limits._in_flight == 1
-        each.limits._liveness.node = "renamed"
+        each.limits._session.node = "renamed"
         assert count_admitted(await acquiring) == 1
         await each.wait_idle()
         assert counts_of(shared_redis, cluster)[b"renamed"] == b"1"

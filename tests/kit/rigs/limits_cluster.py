@@ -63,7 +63,7 @@ def limits_node(
         cluster.clock,
         node.counters,
         limits,
-        node.presence,
+        node.presence.session,
         prefix=cluster.prefix,
         timeout_seconds=timeout_seconds,
     )

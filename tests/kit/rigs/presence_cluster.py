@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from server.brokers import (
     Address,
     MemoryPresence,
+    NodeSession,
     RedisBroker,
     RedisConfig,
     RedisPresence,
 )
+from server.brokers.redis.limits.scripts import COUNT
 from server.core.counters import Counters
 from server.core.sessions.events import SessionEvent, SessionEventKind
 from server.core.sessions.records import SessionKey, SessionRules, session_channel
@@ -116,7 +118,11 @@ class PresenceCluster:
         address = Address.parse(self._url)
         config = RedisConfig(address, prefix=self.prefix, timeout_seconds=timeout_seconds)
         broker = RedisBroker(self.clock, counters, config)
-        return PresenceNode(RedisPresence(self.clock, config, rules, broker), broker, counters)
+        session = NodeSession(self.clock, config, broker.tasks)
+        # Tests add shared limits to running nodes.
+        session.use_scripts((COUNT,))
+        presence = RedisPresence(self.clock, config, rules, broker, session)
+        return PresenceNode(presence, broker, counters)
 
     @contextlib.asynccontextmanager
     async def node(

@@ -6,9 +6,9 @@ from functools import partial
 
 from server.brokers.redis.connection.client import Reply, evaluate
 from server.brokers.redis.connection.keys import Keys
+from server.brokers.redis.connection.node_session import NodeSession
 from server.brokers.redis.limits.scripts import COUNT, COUNT_TTL_MS
 from server.brokers.redis.limits.shared_counter import AcquireRequest, SharedCounter
-from server.brokers.redis.presence.manager import RedisPresence
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.core.limits.keys import LimitKey, LimitKeys, too_many_connections
@@ -33,7 +33,7 @@ class RedisSharedLimits:
         clock: Clock,
         counters: Counters,
         limits: LimitKeys,
-        presence: RedisPresence,
+        session: NodeSession,
         *,
         prefix: str,
         timeout_seconds: float = DECISION_TIMEOUT_SECONDS,
@@ -42,8 +42,9 @@ class RedisSharedLimits:
         self._counters = counters
         self._limits = limits
         self._keys = Keys(prefix)
-        self._pipeline = presence.pipeline
-        self._liveness = presence.liveness
+        session.use_scripts((COUNT,))
+        self._pipeline = session.pipeline
+        self._session = session
         self._timeout_seconds = timeout_seconds
         # The counter reported longest ago comes first.
         self._shared_counters: OrderedDict[LimitKey, SharedCounter] = OrderedDict()
@@ -52,7 +53,7 @@ class RedisSharedLimits:
         self._failed: dict[LimitKey, None] = {}
         self._in_flight = 0
         self._degraded = False
-        self._liveness.add_listener(self._on_beat)
+        self._session.add_listener(self._on_beat)
 
     @property
     def is_degraded(self) -> bool:
@@ -105,7 +106,7 @@ class RedisSharedLimits:
         if batch is None:
             self._forget_idle(key, counter)
             return
-        reported, node, limit = counter.held, self._liveness.node, counter.limit
+        reported, node, limit = counter.held, self._session.node, counter.limit
         command = evaluate(
             COUNT,
             [self._keys.connection_counts(key)],
@@ -145,12 +146,12 @@ class RedisSharedLimits:
             return
         self._degraded = False
         granted, within_rate, wait_ms, others = reply.result()
-        dead = tuple(each for each in others if each in self._liveness.dead_nodes)
+        dead = tuple(each for each in others if each in self._session.dead_nodes)
         full_error = partial(too_many_connections, key, counter.limit.connections)
         counter.apply_reply(
             reported, granted, within_rate, wait_ms, retry=bool(dead), full_error=full_error
         )
-        if dead or node != self._liveness.node:
+        if dead or node != self._session.node:
             # Report again: without the dead nodes, or under the node's new name.
             counter.reported = None
         counter.reported_at = self._clock.monotonic()

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 from server.brokers.failure_log import FailureLog
 from server.brokers.redis.connection.client import RedisClient
@@ -19,8 +18,6 @@ from server.core.errors import FloorcastError
 from server.core.log.entries import Entry, Position, Reset
 from server.ports import ignore
 from server.tasks import TaskOwner, cancel_and_wait
-
-T = TypeVar("T")
 
 _MAX_CONCURRENT_READS = 64
 # The delay before a failed read of one channel is retried.
@@ -64,7 +61,9 @@ class LogSubscriber:
             on_subscribed=self._on_subscribed,
             on_change=self.check_connections,
         )
-        self._gap_detector = GapDetector(ignore, ignore, counters.add)
+        self._gap_detector = GapDetector(self._on_entry, self._on_gap, counters.add)
+        self._deliver: Callable[[Entry], None] = ignore
+        self._on_reset: Callable[[Reset], None] = ignore
         self._channels: dict[bytes, str] = {}
         self._on_state: Callable[[bool], None] = ignore
         self._on_direct: Callable[[object], None] = ignore
@@ -82,9 +81,7 @@ class LogSubscriber:
         on_state: Callable[[bool], None],
     ) -> None:
         """Open both connections; raises the connection error if Redis is unavailable."""
-        self._gap_detector = GapDetector(
-            self._guard(deliver), self._guard(on_reset), self._counters.add
-        )
+        self._deliver, self._on_reset = deliver, on_reset
         self._on_state = on_state
         await self._pipeline.start()
         await self._pubsub.start()
@@ -101,6 +98,8 @@ class LogSubscriber:
         await self._pubsub.stop()
         await self._pipeline.stop()
         self._channels.clear()
+        for channel in self._gap_detector.channels():
+            self._gap_detector.drop(channel)
         self._on_state = ignore
 
     async def reconnect(self) -> None:
@@ -163,16 +162,18 @@ class LogSubscriber:
                 self._gap_detector.suspect(channel)
         self._wakeup.set()
 
-    def _guard(self, callback: Callable[[T], None]) -> Callable[[T], None]:
-        """Wrap a callback: an exception in it must not stop later deliveries."""
+    def _on_entry(self, entry: Entry) -> None:
+        try:
+            self._deliver(entry)
+        except Exception as failure:
+            # It must not stop later deliveries.
+            self._failure_log.report(failure)
 
-        def guarded(item: T) -> None:
-            try:
-                callback(item)
-            except Exception as failure:
-                self._failure_log.report(failure)
-
-        return guarded
+    def _on_gap(self, reset: Reset) -> None:
+        try:
+            self._on_reset(reset)
+        except Exception as failure:
+            self._failure_log.report(failure)
 
     async def _wait(self, done: asyncio.Future[None] | None) -> None:
         if done is None:

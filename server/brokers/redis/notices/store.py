@@ -6,7 +6,8 @@ import itertools
 from collections import OrderedDict
 
 from server.brokers.failure_log import FailureLog
-from server.brokers.redis.broker import RedisBroker, RedisConfig
+from server.brokers.redis.broker import RedisBroker
+from server.brokers.redis.config import RedisConfig
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.notices.codec import (
     decode_notice,

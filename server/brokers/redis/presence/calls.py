@@ -186,31 +186,6 @@ class SessionCalls:
 
     # --- the nodes
 
-    async def beat(
-        self, node: str, number: int, dead_ttl_ms: int
-    ) -> tuple[bytes, dict[bytes, bytes]]:
-        """Send a heartbeat; returns this node's status and all nodes' last heartbeats."""
-        outcome, flat = await self._pipeline.run(
-            evaluate(
-                self._scripts.beat,
-                [self._keys.nodes()],
-                *(node.encode(), number, self.now_ms() - dead_ttl_ms),
-            )
-        )
-        return outcome, dict(zip(flat[::2], flat[1::2], strict=True))
-
-    async def declare_dead(self, node: bytes, last_beat: bytes, *, ago_ms: int = 0) -> None:
-        """Declare a node dead, if this is still its last heartbeat; `ago_ms`: since when."""
-        await self._pipeline.run(
-            evaluate(
-                self._scripts.declare_dead,
-                [self._keys.nodes()],
-                node,
-                last_beat,
-                self.now_ms() - ago_ms,
-            )
-        )
-
     async def add_node_sessions(self, node: str, keys: Iterable[SessionKey]) -> None:
         """Register sessions that a node maintains, so that others can take them over."""
         names = [session_channel(*key).encode() for key in keys]

@@ -1,17 +1,15 @@
 """The presence manager for many nodes: Redis stores participants and publishes events."""
 
 import asyncio
-import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from server.brokers.errors import BrokerError
 from server.brokers.failure_log import FailureLog
-from server.brokers.redis.broker import RedisBroker, RedisConfig
-from server.brokers.redis.connection.client import CONNECTION_ERRORS, create_client
+from server.brokers.redis.broker import RedisBroker
+from server.brokers.redis.config import RedisConfig
+from server.brokers.redis.connection.client import CONNECTION_ERRORS
 from server.brokers.redis.connection.keys import Keys
-from server.brokers.redis.connection.liveness import Liveness
-from server.brokers.redis.connection.pipeline import Pipeline
-from server.brokers.redis.limits.scripts import COUNT
+from server.brokers.redis.connection.node_session import NodeSession
 from server.brokers.redis.presence.calls import SessionCalls
 from server.brokers.redis.presence.codec import (
     JoinResult,
@@ -44,35 +42,26 @@ class RedisPresence:
     """Implements `PresenceManager`; Redis stores each connection with its user and node."""
 
     def __init__(
-        self, clock: Clock, config: RedisConfig, rules: SessionRules, broker: RedisBroker
+        self,
+        clock: Clock,
+        config: RedisConfig,
+        rules: SessionRules,
+        broker: RedisBroker,
+        session: NodeSession,
     ) -> None:
         self._clock = clock
         self._config = config
         self._rules = rules
         self._broker = broker
         scripts = PresenceScripts.build(rules)
-        keys = Keys(config.prefix)
-        client = create_client(
-            config.address,
-            (*scripts, COUNT),
-            timeout_seconds=config.timeout_seconds,
-            name=f"{config.prefix}-sessions-{secrets.token_hex(6)}",
-        )
+        session.use_scripts(scripts)
+        self.session = session
         self._wakeup = asyncio.Event()
-        self.pipeline = Pipeline(
-            client,
-            broker.tasks,
-            name="floorcast-presence-pipeline",
-            timeout_seconds=config.timeout_seconds,
-            max_queued=config.max_queued,
-            on_change=self._on_connection_change,
-        )
         self._updates = PendingUpdates()
-        self._calls = SessionCalls(self.pipeline, scripts, keys, clock, rules, broker.counters)
-        self.liveness = Liveness(self._calls, clock, lease_seconds=config.lease_seconds)
-        self._reconciler = Reconciler(
-            self.pipeline, self._calls, self._updates, self.liveness, clock, rules, self._emit
+        self._calls = SessionCalls(
+            session.pipeline, scripts, Keys(config.prefix), clock, rules, broker.counters
         )
+        self._reconciler = Reconciler(session, self._calls, self._updates, clock, rules, self._emit)
         self._on_event: Callable[[SessionEvent], None] = ignore
         self._failure_log = FailureLog()
         self._task: asyncio.Task[None] | None = None
@@ -81,13 +70,13 @@ class RedisPresence:
     async def start(self, on_event: Callable[[SessionEvent], None]) -> None:
         self._on_event = on_event
         try:
-            await self.pipeline.start()
+            await self.session.start(self._on_connection_change)
             await self._reconciler.start()
         except (*CONNECTION_ERRORS, FloorcastError) as error:
-            await self.pipeline.stop()
+            await self.session.stop()
             raise BrokerError(f"Redis does not answer ({type(error).__name__})") from None
         self._broker.add_listener(self._on_message, self._on_up)
-        self._broker.add_connection(self.pipeline.reconnect)
+        self._broker.add_connection(self.session.pipeline.reconnect)
         self._task = self._broker.tasks.keep(self._reconcile_loop, "floorcast-presence")
 
     async def stop(self) -> None:
@@ -96,7 +85,7 @@ class RedisPresence:
             self._task = None
             await self._reconciler.stop(self._config.timeout_seconds)
         self._on_event = ignore
-        await self.pipeline.stop()
+        await self.session.stop()
 
     @property
     def session_count(self) -> int:
@@ -217,16 +206,16 @@ class RedisPresence:
         metadata: Mapping[str, object] | None,
     ) -> JoinResult:
         await self._reconciler.register(key)
-        result = await self._calls.join(connection_id, user_id, key, self.liveness.node)
+        result = await self._calls.join(connection_id, user_id, key, self.session.node)
         if result.outcome == b"none" and await self._reconciler.restore(key):
-            result = await self._calls.join(connection_id, user_id, key, self.liveness.node)
+            result = await self._calls.join(connection_id, user_id, key, self.session.node)
         if result.outcome != b"none" or not self._rules.join_creates:
             return result
         error = await self._calls.claim(key, user_id)
         if error is not None:
             raise error
         facts = encode_facts(user_id, metadata)
-        return await self._calls.join(connection_id, user_id, key, self.liveness.node, facts)
+        return await self._calls.join(connection_id, user_id, key, self.session.node, facts)
 
     def _error_for(self, outcome: bytes) -> FloorcastError:
         match outcome:

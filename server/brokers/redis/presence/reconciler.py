@@ -5,8 +5,7 @@ import itertools
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
-from server.brokers.redis.connection.liveness import Liveness, NodeStatus
-from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.node_session import NodeSession, NodeStatus
 from server.brokers.redis.presence.calls import SessionCalls
 from server.brokers.redis.presence.codec import SessionReply, creator_of
 from server.brokers.redis.presence.pending_updates import (
@@ -33,21 +32,19 @@ class Reconciler:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        session: NodeSession,
         calls: SessionCalls,
         updates: PendingUpdates,
-        liveness: Liveness,
         clock: Clock,
         rules: SessionRules,
         on_event: Callable[[SessionEvent], None],
     ) -> None:
-        self._pipeline = pipeline
         self._calls = calls
         self._updates = updates
         self._clock = clock
         self._rules = rules
         self._on_event = on_event
-        self.liveness = liveness
+        self._node_session = session
         self._next_beat = self._retry_at = 0.0
         # Whether Redis may differ from this node's state, or the sessions in which it may.
         self._suspect = False
@@ -67,7 +64,7 @@ class Reconciler:
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._flush()
-                await self.liveness.retire()
+                await self._node_session.retire()
         except (FloorcastError, TimeoutError):
             # Others take over when the lease expires.
             pass
@@ -75,7 +72,7 @@ class Reconciler:
     def suspect(self) -> None:
         """Suspect that events or updates were lost: the next run restores them."""
         self._suspect = True
-        self.liveness.suspect()
+        self._node_session.suspect()
 
     def retry_now(self) -> None:
         """Run without delay, after the connection was lost or is back."""
@@ -130,7 +127,7 @@ class Reconciler:
 
     async def reconcile(self) -> None:
         """Do everything that is due; failures are retried later."""
-        if not self._pipeline.is_up or self._clock.monotonic() < self._retry_at:
+        if not self._node_session.pipeline.is_up or self._clock.monotonic() < self._retry_at:
             return
         try:
             if self._clock.monotonic() >= self._next_beat:
@@ -147,24 +144,26 @@ class Reconciler:
     # --- heartbeats and dead nodes
 
     async def _beat(self) -> None:
-        self._next_beat = self._clock.monotonic() + self.liveness.beat_seconds
-        status = await self.liveness.beat()
+        self._next_beat = self._clock.monotonic() + self._node_session.beat_seconds
+        status = await self._node_session.beat()
         if status is not NodeStatus.KNOWN:
             self._declared_dead = self._declared_dead or status is NodeStatus.DECLARED_DEAD
             self._updates.reset_registrations()
             self._suspect = True
             self._next_beat = 0.0
-        await self.liveness.declare_dead_nodes()
+        await self._node_session.declare_dead_nodes()
         self.session_count = await self._calls.count()
-        self._taken_over &= self.liveness.dead_nodes
+        self._taken_over &= self._node_session.dead_nodes
         # If others declared this node dead, it restores its own connections first.
-        for node in self.liveness.dead_nodes - self._taken_over if not self._suspect else ():
+        for node in self._node_session.dead_nodes - self._taken_over if not self._suspect else ():
             await self._take_over(node.decode(errors="replace"))
             self._taken_over.add(node)
 
     async def _take_over(self, node: str) -> None:
         """Mark a dead node's connections as lost, as of a lease ago."""
-        grace_ms = max(0, int((self._rules.grace_seconds - self.liveness.lease_seconds) * 1000))
+        grace_ms = max(
+            0, int((self._rules.grace_seconds - self._node_session.lease_seconds) * 1000)
+        )
         for batch in _chunks(await self._calls.node_sessions(node)):
             await asyncio.gather(*(self._expire_one(key, node, grace_ms) for key in batch))
             await self._sync_registrations()
@@ -195,10 +194,12 @@ class Reconciler:
 
     async def _expire_abandoned(self) -> None:
         """Expire sessions registered for this node that it does not maintain any more."""
-        for batch in _chunks(await self._calls.node_sessions(self.liveness.node)):
+        for batch in _chunks(await self._calls.node_sessions(self._node_session.node)):
             # Sessions being joined are already maintained.
             abandoned = [key for key in batch if self._updates.get(key) is None]
-            await asyncio.gather(*(self._expire_one(key, self.liveness.node) for key in abandoned))
+            await asyncio.gather(
+                *(self._expire_one(key, self._node_session.node) for key in abandoned)
+            )
 
     async def _reassert_session(
         self,
@@ -215,7 +216,7 @@ class Reconciler:
             return
         result = await self._calls.assert_members(
             key,
-            self.liveness.node,
+            self._node_session.node,
             connections,
             facts=session.facts,
             mark=session.mark,
@@ -274,7 +275,7 @@ class Reconciler:
     async def _flush_rejoin(self, connection: SessionConnection, update: PendingUpdate) -> None:
         connection_id, key = connection
         assert update.user_id is not None
-        result = await self._calls.join(connection_id, update.user_id, key, self.liveness.node)
+        result = await self._calls.join(connection_id, update.user_id, key, self._node_session.node)
         if result.session is not None:
             self.record(key, result.session)
             return
@@ -303,7 +304,7 @@ class Reconciler:
         if update.lost and update.user_id is not None:
             until = self._clock.monotonic() + self._rules.grace_seconds
             self._updates.mark_lost(connection, update.user_id, until)
-        lost_by = self.liveness.node if update.lost else ""
+        lost_by = self._node_session.node if update.lost else ""
         self.set_due(key, await self._calls.leave(connection_id, key, lost_by=lost_by))
 
     # --- expiry
@@ -336,7 +337,7 @@ class Reconciler:
         unlisted = tuple(self._updates.unregistered)
         self._updates.unregistered.clear()
         try:
-            await self._calls.remove_node_sessions(self.liveness.node, unlisted)
+            await self._calls.remove_node_sessions(self._node_session.node, unlisted)
         except FloorcastError:
             for key in unlisted:
                 if self._updates.get(key) is None:
@@ -344,7 +345,7 @@ class Reconciler:
             raise
 
     async def _register_all(self, sessions: Collection[tuple[SessionKey, LocalSession]]) -> None:
-        await self._calls.add_node_sessions(self.liveness.node, [key for key, _ in sessions])
+        await self._calls.add_node_sessions(self._node_session.node, [key for key, _ in sessions])
         for _, session in sessions:
             session.is_registered = True
 

@@ -286,27 +286,6 @@ redis.call('SADD', KEYS[1], ARGV[1])
 return 1
 """
 
-# KEYS: the nodes. ARGV: this node, its heartbeat, the time before which dead nodes are forgotten.
-# Returns 'dead', 'known' or 'new', and all nodes.
-_BEAT = """
-local mine = redis.call('HGET', KEYS[1], ARGV[1])
-if mine and string.sub(mine, 1, 1) == '-' then return {'dead', {}} end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-local found = redis.call('HGETALL', KEYS[1])
-for i = 1, #found, 2 do
-  local dead = string.match(found[i + 1], '^%-(%d+)$')
-  if dead and tonumber(dead) < tonumber(ARGV[3]) then redis.call('HDEL', KEYS[1], found[i]) end
-end
-return {mine and 'known' or 'new', found}
-"""
-
-# KEYS: the nodes. ARGV: a node, its last heartbeat, the time. Declares it dead if it is unchanged.
-_DECLARE_DEAD = """
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], '-' .. ARGV[3])
-return 1
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class PresenceScripts:
@@ -321,8 +300,6 @@ class PresenceScripts:
     assert_members: Script
     events: Script
     claim: Script
-    beat: Script
-    declare_dead: Script
 
     @staticmethod
     def build(rules: SessionRules) -> "PresenceScripts":
@@ -336,11 +313,9 @@ class PresenceScripts:
             "@PARTICIPANTS@": rules.max_participants,
         }
         of_sessions = (_JOIN, _LEAVE, _KICK, _CLOSE, _PARTICIPANTS, _EXPIRE, _ASSERT, _EVENTS)
-        return PresenceScripts(
-            *(build_script(_PRELUDE + each, words) for each in of_sessions),
-            *(build_script(each, words) for each in (_CLAIM, _BEAT, _DECLARE_DEAD)),
-        )
+        texts = (*(_PRELUDE + each for each in of_sessions), _CLAIM)
+        return PresenceScripts(*(build_script(each, words) for each in texts))
 
     def __iter__(self) -> Iterator[Script]:
         yield from (self.join, self.leave, self.kick, self.close, self.participants, self.expire)
-        yield from (self.assert_members, self.events, self.claim, self.beat, self.declare_dead)
+        yield from (self.assert_members, self.events, self.claim)

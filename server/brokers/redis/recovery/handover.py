@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from server.brokers.failure_log import FailureLog
-from server.brokers.redis.broker import RedisBroker, RedisConfig
+from server.brokers.redis.broker import RedisBroker
+from server.brokers.redis.config import RedisConfig
 from server.brokers.redis.connection.address import AddressKind
 from server.brokers.redis.connection.client import Command
 from server.brokers.redis.connection.keys import Keys
