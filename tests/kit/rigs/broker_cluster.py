@@ -5,12 +5,23 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from floorcast.testing.brokers import Bounds
 from floorcast.testing.brokers import BrokerCluster as TestedCluster
 from floorcast.testing.brokers import BrokerNode as RecordingNode
-from server.brokers import Address, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig
+from server.brokers import (
+    Address,
+    FileBroker,
+    FileConfig,
+    FileStore,
+    MemoryBroker,
+    MemoryConfig,
+    RedisBroker,
+    RedisConfig,
+)
 from server.core.counters import Counters
+from server.tasks import TaskOwner
 
 _prefixes = itertools.count(1)
 
@@ -23,7 +34,7 @@ class BrokerNode(RecordingNode):
 
 
 class BrokerCluster(TestedCluster):
-    """Creates nodes that share the Redis at a URL; without one, memory brokers."""
+    """Creates nodes that share the Redis at a URL, or a file; without one, memory brokers."""
 
     def __init__(self, kind: str, url: str | None) -> None:
         super().__init__()
@@ -40,15 +51,19 @@ class BrokerCluster(TestedCluster):
     ) -> BrokerNode:
         """Create a node, not started yet."""
         bounds = bounds or Bounds()
+        config = MemoryConfig(
+            idempotency_seconds=bounds.idempotency_seconds,
+            history_messages=bounds.messages,
+            history_bytes=bounds.bytes,
+            history_seconds=bounds.seconds,
+        )
         if self._url is None:
-            config = MemoryConfig(
-                idempotency_seconds=bounds.idempotency_seconds,
-                history_messages=bounds.messages,
-                history_bytes=bounds.bytes,
-                history_seconds=bounds.seconds,
-            )
             return BrokerNode(MemoryBroker(self.clock, epoch="e1", config=config))
         counters = Counters()
+        if self._url.startswith("file:"):
+            store = FileStore(FileConfig(Path(self._url.removeprefix("file:"))), counters)
+            file_broker = FileBroker(self.clock, store, TaskOwner(counters), config=config)
+            return BrokerNode(file_broker, counters=counters)
         broker = RedisBroker(
             self.clock,
             counters,
@@ -67,7 +82,7 @@ class BrokerCluster(TestedCluster):
 
     async def pass_time(self, seconds: float) -> None:
         await super().pass_time(seconds)
-        if self.kind != "memory":
+        if self.kind not in ("memory", "file"):
             # Redis has a clock of its own.
             await asyncio.sleep(seconds)
 
