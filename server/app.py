@@ -14,7 +14,7 @@ from server.server import Server, SystemClock
 from server.settings import Settings
 from server.sockets import ApplicationGuard
 from server.transport import SOCKET_PATH
-from server.web import add_console, add_health
+from server.web import add_console, add_headers, add_health
 
 SERVER: web.AppKey[Server] = web.AppKey("floorcast", Server)
 
@@ -59,6 +59,7 @@ def create_app(
     app[SERVER] = server
     app.cleanup_ctx.append(contextlib.asynccontextmanager(server.run))
     server.sockets.attach(app, SOCKET_PATH)
+    add_headers(app)
     add_health(app, is_ready=lambda: server.is_ready)
     if console_token is not None:
         add_console(app, token=console_token)

@@ -27,6 +27,7 @@ from server.building import (
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.core.sessions.events import SessionEvent
+from server.descriptors import DescriptorWatch
 from server.draining import Drain
 from server.embedding import Extensions
 from server.ports import Clock, Feed
@@ -78,7 +79,7 @@ class Server:
         self.market = build_market(*parts, rule)
         self.sessions = build_sessions(*parts, self.clients, rule)
         services = (self.market, self.sessions)
-        self.recovery = build_recovery(clock, self.backend, self.clients, *services)
+        self.recovery = build_recovery(clock, self.tasks, self.backend, self.clients, *services)
         self.namespaces = (
             *build_namespaces(self.clients, self.recovery, *services),
             *build_application_namespaces(
@@ -95,6 +96,7 @@ class Server:
         self._runs_feed = run_feed
         self._feed_task: asyncio.Task[None] | None = None
         self._broker_down_at: float | None = None
+        self._descriptors = DescriptorWatch(self.counters, clock)
 
     @property
     def is_ready(self) -> bool:
@@ -111,6 +113,7 @@ class Server:
         self.delivery.freshness.tick()
         self.delivery.hub.tick()
         self.backend.notices.sweep()
+        self._descriptors.tick()
         self.lifecycle.tick()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:

@@ -8,12 +8,15 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from aiohttp import web
+from aiohttp import web, web_response
 
+from server.access import ConfigurationError
 from server.app import SERVER, create_app
+from server.descriptors import raise_limit
 from server.server import Server
 from server.settings import Settings
 from server.transport import HTTP_LOGGER
+from server.web import SERVER_NAME
 
 # The kernel caps this at somaxconn; aiohttp's 128 loses connections in a reconnect storm.
 BACKLOG = 4096
@@ -109,6 +112,9 @@ async def run_app(
     app: web.Application, settings: Settings, listener: socket.socket
 ) -> AsyncIterator[Endpoint]:
     """Run the application on this socket inside the context, then close the socket."""
+    # The default of responses to malformed requests, which no handler prepares.
+    web_response.SERVER_SOFTWARE = SERVER_NAME  # type: ignore[attr-defined]
+    raise_limit()
     runner = web.AppRunner(app, logger=HTTP_LOGGER, **_runner_options(settings))
     try:
         with tuned_collector():
@@ -136,6 +142,8 @@ def _runner_options(settings: Settings) -> dict[str, Any]:
         "access_log": None,
         # Limits the time to send a request's head, and the idle time between requests.
         "keepalive_timeout": settings.limits.head_timeout_seconds,
+        # Nobody reads a compressed body, and aiohttp would log what is wrong with it.
+        "auto_decompress": False,
         # An abandoned poll must end at once, not at the next message.
         "handler_cancellation": True,
         "shutdown_timeout": 1.0,
@@ -162,11 +170,18 @@ def url_of(listener: socket.socket) -> str:
 def open_listener(
     settings: Settings, *, port: int | None = None, shared: bool = False
 ) -> socket.socket:
-    """Open the listening socket of the settings; `shared` lets several use one address."""
+    """Open the listening socket of the settings; `shared` lets several use one address.
+
+    Raises `ConfigurationError` if the address cannot be used.
+    """
     host = settings.server.host
-    return socket.create_server(
-        (host, settings.server.port if port is None else port),
-        family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-        backlog=BACKLOG,
-        reuse_port=shared,
-    )
+    port = settings.server.port if port is None else port
+    try:
+        return socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=BACKLOG,
+            reuse_port=shared,
+        )
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from None

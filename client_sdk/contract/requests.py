@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from client_sdk.contract.names import MAX_TOPIC_CHARACTERS, SESSION_ID_PATTERN
 
 TopicName = Annotated[str, Field(min_length=1, max_length=MAX_TOPIC_CHARACTERS)]
+# The errors of a thousand bad topics would cost more than all else: the first one is enough.
+TopicNames = Annotated[list[TopicName], FailFast(), Field(min_length=1, max_length=1000)]
 SessionId = Annotated[str, Field(pattern=SESSION_ID_PATTERN)]
 
 
@@ -45,15 +47,15 @@ class Position(Request):
 class Subscribe(Request):
     """`subscribe` to one or more topics."""
 
-    topics: list[TopicName] = Field(min_length=1, max_length=1000)
+    topics: TopicNames
     interval_ms: int = Field(default=0, ge=0)
-    since: dict[TopicName, Position] = Field(default_factory=dict)
+    since: dict[TopicName, Position] = Field(default_factory=dict, max_length=1000)
 
 
 class Unsubscribe(Request):
     """`unsubscribe` from topics."""
 
-    topics: list[TopicName] = Field(min_length=1, max_length=1000)
+    topics: TopicNames
 
 
 class ListSubscriptions(Request):

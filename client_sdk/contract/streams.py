@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from client_sdk.contract.names import Stream
 
@@ -23,6 +23,8 @@ LevelPrice = Annotated[str, Field(max_length=40, pattern=LEVEL_PRICE_PATTERN)]
 Quantity = Annotated[str, Field(max_length=40, pattern=QUANTITY_PATTERN)]
 # JSON has no tuples: a level arrives as a list, so only this type is not strict.
 Level = Annotated[tuple[LevelPrice, Quantity], Field(strict=False)]
+# The first bad level is enough: the errors of five thousand cost more than all else.
+Levels = Annotated[list[Level], FailFast(), Field(max_length=MAX_LEVELS)]
 
 
 class StreamData(BaseModel):
@@ -48,8 +50,8 @@ class BookData(StreamData):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    bids: list[Level] = Field(max_length=MAX_LEVELS)
-    asks: list[Level] = Field(max_length=MAX_LEVELS)
+    bids: Levels
+    asks: Levels
     checksum: Annotated[int, Field(ge=0, lt=2**32)] | None = None
 
 
@@ -66,7 +68,7 @@ class Trade(StreamData):
 class TradesData(StreamData):
     """The data of a TRADES message."""
 
-    trades: list[Trade] = Field(max_length=1000)
+    trades: Annotated[list[Trade], FailFast(), Field(max_length=1000)]
 
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]

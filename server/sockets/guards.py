@@ -6,11 +6,11 @@ from typing import Protocol, cast
 
 from pydantic import ValidationError
 
-from client_sdk.contract import ErrorCode
+from client_sdk.contract import ErrorCode, Publish, Subscribe, Unsubscribe
 from server.access import Principal, anonymous, find_token
 from server.core.counters import Counters
-from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
-from server.core.limits.events import EventLimits, RateOutcome
+from server.core.errors import AccessError, FloorcastError, RequestError
+from server.core.limits.events import EventLimits
 from server.core.wire.validation import invalid_request
 from server.ports import Clock
 from server.sockets.pipeline import (
@@ -28,7 +28,7 @@ from server.transport import ConnectionRefused, RefusalLog
 
 logger = logging.getLogger(__name__)
 
-_UNKNOWN = "(unknown)"
+UNKNOWN_EVENT = "(unknown)"
 
 
 class Verifier(Protocol):
@@ -85,7 +85,7 @@ def metrics(counters: Counters, clock: Clock, routes: Routes) -> Guard:
             raise
         finally:
             # Clients choose event names: unknown names share one counter to bound memory.
-            event = call.event if call.is_connect or call.event in routes else _UNKNOWN
+            event = call.event if call.is_connect or call.event in routes else UNKNOWN_EVENT
             counters.count_event(call.namespace, event, outcome, clock.monotonic() - started)
 
     return guard
@@ -118,28 +118,6 @@ def authentication(
     return guard
 
 
-def rate_limit(limits: EventLimits, clock: Clock, refusals: RefusalLog) -> Guard:
-    """Refuse events above the rate limit; disconnect clients that flood.
-
-    Admission has counted connects already.
-    """
-
-    async def guard(call: Call, proceed: Handler) -> Result:
-        if call.client is not None:
-            verdict, retry_after_ms = limits.check(call.connection_id, clock.monotonic())
-            if verdict is not RateOutcome.GRANTED:
-                error = LimitError(
-                    ErrorCode.LIMIT_RATE, "too many events", retry_after_ms=retry_after_ms
-                )
-                if verdict is RateOutcome.FLOODING:
-                    refusals.record(error.code.value, error.message, call.link.request.ip)
-                    call.link.disconnect(error, reconnect=True)
-                raise error
-        return await proceed(call)
-
-    return guard
-
-
 def validation(routes: Routes, connect: AnyRoute) -> Guard:
     """Find the route of a call and validate its payload with the route's model."""
 
@@ -156,6 +134,22 @@ def validation(routes: Routes, connect: AnyRoute) -> Guard:
             call.request = route.model.model_validate({} if payload is None else payload)
         except ValidationError as error:
             raise invalid_request(error) from None
+        return await proceed(call)
+
+    return guard
+
+
+def rate_limit(limits: EventLimits) -> Guard:
+    """Charge for the topics or messages of an event, which the client's next events pay for.
+
+    The event itself was counted when it was received, before it was parsed.
+    """
+
+    async def guard(call: Call, proceed: Handler) -> Result:
+        if isinstance(call.request, Publish):
+            limits.charge_items(call.connection_id, len(call.request.messages))
+        elif isinstance(call.request, Subscribe | Unsubscribe):
+            limits.charge_items(call.connection_id, len(call.request.topics))
         return await proceed(call)
 
     return guard

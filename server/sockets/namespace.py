@@ -7,8 +7,9 @@ from client_sdk.contract import ConnectAuth, RefreshToken
 from server.access import Principal
 from server.core.disconnects import DisconnectReason
 from server.core.errors import LimitError
+from server.core.limits.events import event_cost
 from server.core.wire.frames import text_frame
-from server.core.wire.packets import connect_packet
+from server.core.wire.packets import RawPacket, connect_packet
 from server.services import Recovery, ResumingClient
 from server.sockets import guards
 from server.sockets.clients import JoinedClient
@@ -62,8 +63,8 @@ class GuardedNamespace(NamespaceHandler):
                     anonymous_allowed=anonymous_allowed,
                     grace_seconds=context.config.expiry_grace_seconds,
                 ),
-                guards.rate_limit(context.event_limits, clock, context.refusals),
                 guards.validation(self._routes, self._connect_route),
+                guards.rate_limit(context.event_limits),
                 *map(guards.application, context.guards),
             ],
             self._handle,
@@ -89,6 +90,23 @@ class GuardedNamespace(NamespaceHandler):
         return await self._call(
             Call(self.namespace, event, connection_id, client.link, args[1:], client)
         )
+
+    def charge(self, connection_id: str, packet: RawPacket) -> LimitError | None:
+        """Count a received event; the error if it is over the rate limit."""
+        refusal = self._context.charge(connection_id, event_cost(len(packet.body)))
+        if refusal is not None:
+            name = packet.event_name
+            event = name if name in self._routes else guards.UNKNOWN_EVENT
+            self._context.counters.count_event(self.namespace, event, refusal.code.value, 0.0)
+        return refusal
+
+    def repeat_connect(self, connection_id: str) -> bytes:
+        client = self._context.client(connection_id)
+        record = self._context.registry.get(connection_id)
+        assert record is not None  # it is joined
+        pid = self._recovery.pid_of(self.namespace, connection_id)
+        welcome = self._context.welcome_frame(client, record.session_id)
+        return self._connect_frame(connection_id, pid) + welcome
 
     async def attach_client(
         self, client: JoinedClient, session_id: str | None, *, numbered: bool

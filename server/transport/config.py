@@ -5,6 +5,7 @@ from dataclasses import dataclass
 SOCKET_PATH = "/socket.io/"
 # How many refused clients may be connected to receive their reason.
 MAX_REFUSED = 256
+_MAX_CONNECT_BYTES = 16 * 1024
 _MIN_UNSENT_BYTES = 16 * 1024
 _MAX_INT = 2**31
 
@@ -29,6 +30,11 @@ class TransportConfig:
     message_bytes: int = 64 * 1024
     buffer_bytes: int = 256 * 1024
     polling_packets: int = 256
+
+    @property
+    def connect_bytes(self) -> int:
+        """The size of a packet before the first CONNECT is accepted: a token fits."""
+        return min(_MAX_CONNECT_BYTES, self.message_bytes)
 
     @property
     def max_unsent_bytes(self) -> int:

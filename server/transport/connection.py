@@ -18,11 +18,11 @@ from server.core.recovery.offsets import plain_frame
 from server.core.wire.frames import text_frame
 from server.core.wire.packets import (
     MalformedPacket,
-    Packet,
     PacketKind,
-    decode_packet,
+    RawPacket,
     disconnect_packet,
     event_head,
+    read_packet,
 )
 from server.core.wire.strict_json import dumps
 from server.transport import trace
@@ -78,6 +78,7 @@ class Connection:
         "closed",
         "deflates",
         "fetched_namespaces",
+        "is_posting",
         "lease",
         "offset_namespaces",
         "refusal",
@@ -110,6 +111,8 @@ class Connection:
         self.fetched_namespaces: tuple[str, ...] = ()
         self.closed = False
         self.upgrading = False
+        # A polling client has one POST request at a time.
+        self.is_posting = False
         self.deflates = False
         self.clogged = False
         # Neither clogged nor compressed: the one flag that the hot path reads.
@@ -117,7 +120,7 @@ class Connection:
         self.write: Callable[[bytes], None] = _discard
         self._deferred = b""
         self._carrier: Carrier | None = None
-        self._inbox = Inbox(self._handle, self._set_reading)
+        self._inbox = Inbox(self, engine.fair_queue)
         self._useless_count = 0
         self._refusal_count = 0
         self._waiters: list[Callable[[], object]] | None = None
@@ -141,6 +144,7 @@ class Connection:
         """Switch to this carrier."""
         self._flush()
         self._carrier = carrier
+        carrier.limit_messages(self.max_message_bytes)
         self.write = self._carrier_write()
         self.deflates = carrier.deflates
         self.accepts_plain = not (self.deflates or self.clogged)
@@ -149,6 +153,18 @@ class Connection:
         assert self._carrier is not None
         write = self._carrier.write
         return trace.traced(self.sid, write) if trace.is_tracing() else write
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The longest message that the client may send now."""
+        config = self._engine.config
+        return config.message_bytes if self.sids else config.connect_bytes
+
+    def on_accepted(self, namespace: str, connection_id: str) -> None:
+        """Record that the client has joined a namespace."""
+        self.sids[namespace] = connection_id
+        if self._carrier is not None:
+            self._carrier.limit_messages(self.max_message_bytes)
 
     def write_soon(self, frames: bytes) -> None:
         """Write at the end of this loop iteration, joined with whatever is written until then.
@@ -229,23 +245,29 @@ class Connection:
             trace.log_received(self.sid, text)
         kind = text[:1]
         if kind == "4":
-            try:
-                packet = decode_packet(text[1:])
-            except MalformedPacket as malformed:
-                self.on_violation(malformed.reason, 1002)
-                return
-            if packet.kind is not PacketKind.CONNECT and packet.namespace not in self.sids:
-                # Socket.IO: a client sends no packet before its CONNECT is accepted. Events may
-                # still be under way after a disconnect: left namespaces stay in `sids`.
-                self.on_violation("a packet for a namespace that was not joined", 1002)
-            else:
-                self._inbox.put(packet)
+            self._on_message(text[1:])
         elif text == "3" and self._heartbeat.pong():
             self._useless_count = 0
         elif text == "1":
             self.on_close_request()
         else:
             self.on_violation("unexpected engine packet", 1002)
+
+    def _on_message(self, text: str) -> None:
+        try:
+            packet = read_packet(text)
+            if packet.kind is not PacketKind.EVENT:
+                # Rare, and refused at once; an event is parsed when its turn comes.
+                packet.decode()
+        except MalformedPacket as malformed:
+            self.on_violation(malformed.reason, 1002)
+            return
+        if packet.kind is not PacketKind.CONNECT and packet.namespace not in self.sids:
+            # Socket.IO: a client sends no packet before its CONNECT is accepted. Events may
+            # still be under way after a disconnect: left namespaces stay in `sids`.
+            self.on_violation("a packet for a namespace that was not joined", 1002)
+        elif packet.kind is not PacketKind.EVENT or self._engine.admit_event(self, packet):
+            self._inbox.put(packet)
 
     def on_control_frame(self) -> None:
         self.count_useless()
@@ -282,13 +304,20 @@ class Connection:
         """Wait until every received packet is handled."""
         await self._inbox.wait_idle()
 
-    async def _handle(self, packet: Packet) -> None:
+    async def handle(self, packet: RawPacket) -> None:
+        """Handle a packet when its turn has come."""
         # A client that does not read its replies gets no more of them: its packets wait here,
         # and soon in the network.
         while self.clogged and self.buffered_bytes > self._engine.config.buffer_bytes:
             await self._wait_writable()
-        if not self.closed:
-            await self._engine.on_packet(self, packet)
+        if self.closed:
+            return
+        try:
+            decoded = packet.decode()
+        except MalformedPacket as malformed:
+            self.on_violation(malformed.reason, 1002)
+            return
+        await self._engine.on_packet(self, decoded)
 
     async def _wait_writable(self) -> None:
         writable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -300,12 +329,15 @@ class Connection:
         self.when_writable(wake)
         await writable
 
-    def _set_reading(self, reading: bool) -> None:
+    def pause_reading(self) -> None:
+        """Stop reading from the client."""
         if self._carrier is not None:
-            if reading:
-                self._carrier.resume_reading()
-            else:
-                self._carrier.pause_reading()
+            self._carrier.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read from the client again."""
+        if self._carrier is not None:
+            self._carrier.resume_reading()
 
     # --- heartbeat
 
@@ -422,7 +454,7 @@ class Connection:
         self.closed = True
         self.write = _discard
         self._waiters = None
-        self._inbox.clear()
+        self._inbox.close()
         if self.lease is not None:
             self.lease.close()
         self._engine.on_closed(self, reason)

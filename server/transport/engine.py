@@ -14,13 +14,14 @@ from server.core.disconnects import DisconnectReason
 from server.core.errors import FloorcastError
 from server.core.recovery.offsets import Offsets
 from server.core.wire.frames import text_frame
-from server.core.wire.packets import Packet
+from server.core.wire.packets import Packet, RawPacket
 from server.core.wire.payloads import MalformedPayload, decode_payload, encode_payload
 from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.transport.admission import Admission
 from server.transport.config import TransportConfig
 from server.transport.connection import ClientRequest, Connection
+from server.transport.fair_queue import FairQueue
 from server.transport.origins import OriginPolicy, is_loopback
 from server.transport.polling import OverlappingPoll, PollingCarrier
 from server.transport.proxies import TrustedProxies
@@ -42,6 +43,9 @@ _BAD_REQUEST = (3, "Bad request")
 _FORBIDDEN = (4, "Forbidden")
 _BAD_VERSION = (5, "Unsupported protocol version")
 
+_CLOSE = text_frame(b"1")
+_NOOP = b"6"
+
 # Where a refusing response keeps its code and reason for the log.
 _REFUSAL: web.ResponseKey[tuple[str, str]] = web.ResponseKey("floorcast_refusal", tuple)
 _MAX_ORIGIN_LENGTH = 200
@@ -53,6 +57,12 @@ class ConnectionEvents(Protocol):
     Example: on `on_closed(connection, TRANSPORT_CLOSE)` it ends every joined namespace. An
     implementation that misses a call leaks the client's subscriptions.
     """
+
+    def admit_event(self, connection: Connection, packet: RawPacket) -> bool:
+        """Judge an event when it is received; False if it was refused, and answered.
+
+        The event of a joined namespace; it may wait before `on_packet` handles it.
+        """
 
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
         """Handle a well-formed packet; one at a time for a connection, in order."""
@@ -86,6 +96,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self.offsets = offsets
         self.refusals = refusals
         self.clock = clock
+        self.fair_queue = FairQueue(clock)
         self._admission = admission
         self._proxies = TrustedProxies(config.trusted_proxies)
         self._origins = OriginPolicy(config.origins)
@@ -182,7 +193,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return _packets([self._open_packet(connection, upgrades=True)])
         carrier = WebSocketCarrier(
             connection,
-            max_message_bytes=self.config.message_bytes,
+            max_message_bytes=self.config.connect_bytes,
             clog_bytes=self.config.clog_bytes,
             deflates=deflates,
         )
@@ -248,27 +259,39 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         try:
             packets = await polling.poll()
         except OverlappingPoll:
+            # Engine.IO: the first one gets a close packet.
+            polling.write(_CLOSE)
             connection.on_violation("two polls at once", 1002)
             return _refuse(_BAD_REQUEST)
         except asyncio.CancelledError:
             connection.close(DisconnectReason("left while polling"))
             raise
-        return _packets(packets) if packets else _refuse(_UNKNOWN_SESSION)
+        # Engine.IO: a poll that waits when the client closes gets a noop packet.
+        return _packets(packets or [_NOOP])
 
     async def _post(self, request: web.Request, connection: Connection) -> web.StreamResponse:
+        if connection.is_posting:
+            # Stock clients wait for the response to a POST before they send the next.
+            connection.on_violation("two POST requests at once", 1008)
+            return _refuse(_BAD_REQUEST)
+        connection.is_posting = True
+        try:
+            return await self._handle_post(request, connection)
+        finally:
+            connection.is_posting = False
+
+    async def _handle_post(
+        self, request: web.Request, connection: Connection
+    ) -> web.StreamResponse:
         try:
             async with asyncio.timeout(self.config.body_timeout_seconds):
-                body = await self._read_body(request)
+                body = await self._read_body(request, connection.max_message_bytes)
             packets = decode_payload(body, max_packets=self.config.polling_packets)
         except TimeoutError:
             connection.on_violation("slow body", 1008)
             return _refuse(_BAD_REQUEST)
         except MalformedPayload as malformed:
             connection.on_violation(malformed.reason, 1002)
-            return _refuse(_BAD_REQUEST)
-        if connection.waiting_count > self.config.polling_packets:
-            # Stock clients wait for the response to a POST before they send the next.
-            connection.on_violation("too many packets wait", 1008)
             return _refuse(_BAD_REQUEST)
         for packet in packets:
             connection.on_text(packet)
@@ -278,8 +301,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             return _refuse(_BAD_REQUEST)
         return web.Response(text="ok")
 
-    async def _read_body(self, request: web.Request) -> bytes:
-        limit = self.config.message_bytes
+    async def _read_body(self, request: web.Request, limit: int) -> bytes:
         if request.content_length is not None and request.content_length > limit:
             raise MalformedPayload("body too large")
         body = bytearray()
@@ -290,6 +312,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         return bytes(body)
 
     # --- connections
+
+    def admit_event(self, connection: Connection, packet: RawPacket) -> bool:
+        return self.connection_events.admit_event(connection, packet)
 
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
         await self.connection_events.on_packet(connection, packet)

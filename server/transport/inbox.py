@@ -2,74 +2,201 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
-from server.core.wire.packets import Packet
+from server.core.limits.time_budget import TimeBudget
+from server.core.wire.packets import RawPacket
 from server.transport import eager
+from server.transport.fair_queue import FairQueue
 
-# Waiting packets; beyond this, reading from the client is paused.
+# Beyond either, reading from the client is paused.
 _MAX_WAITING = 64
+_MAX_WAITING_CHARACTERS = 64 * 1024
+
+
+class PacketReceiver(Protocol):
+    """The connection of an inbox."""
+
+    async def handle(self, packet: RawPacket) -> None:
+        """Handle one packet."""
+
+    def pause_reading(self) -> None:
+        """Stop reading from the client."""
+
+    def resume_reading(self) -> None:
+        """Read from the client again; packets that were read already may come at once."""
 
 
 class Inbox:
-    """Handles one packet at a time; `set_reading` pauses and resumes reading from the client."""
+    """Handles one packet at a time; others wait as text, bounded in number and size.
 
-    __slots__ = ("_cleared", "_handle", "_set_reading", "_task", "_waiting")
+    A connection that took more of the loop's time than its budget waits in the fair queue before
+    each further packet, and before each further step of a handler that yields.
+    """
 
-    def __init__(
-        self, handle: Callable[[Packet], Awaitable[None]], set_reading: Callable[[bool], None]
-    ) -> None:
-        self._handle = handle
-        self._set_reading = set_reading
+    __slots__ = (
+        "_awaits_turn",
+        "_budget",
+        "_fair_queue",
+        "_idle",
+        "_is_paused",
+        "_receiver",
+        "_task",
+        "_waiting",
+        "_waiting_characters",
+    )
+
+    def __init__(self, receiver: PacketReceiver, fair_queue: FairQueue) -> None:
+        # None once closed: it also holds this inbox.
+        self._receiver: PacketReceiver | None = receiver
+        self._fair_queue = fair_queue
+        self._budget = TimeBudget(fair_queue.clock.monotonic())
         self._task: asyncio.Task[None] | None = None
-        self._waiting: deque[Packet] | None = None
-        self._cleared = False
+        self._awaits_turn = False
+        self._is_paused = False
+        self._waiting: deque[RawPacket] | None = None
+        self._waiting_characters = 0
+        self._idle: asyncio.Future[None] | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether a packet is being handled; later packets wait."""
-        return self._task is not None
+        """Whether a packet is being handled or waits for its turn; later packets wait."""
+        return self._task is not None or self._awaits_turn
 
     @property
     def waiting_count(self) -> int:
         """The number of waiting packets."""
         return 0 if self._waiting is None else len(self._waiting)
 
-    def put(self, packet: Packet) -> None:
+    def put(self, packet: RawPacket) -> None:
         """Handle a packet now, or after those before it."""
-        if self._task is not None:
-            if self._waiting is None:
-                self._waiting = deque()
-            self._waiting.append(packet)
-            if len(self._waiting) == _MAX_WAITING:
-                self._set_reading(False)
+        if self._task is not None or self._awaits_turn:
+            self._enqueue(packet)
             return
-        rest = eager.start(self._work(packet))
-        if rest is not None:
-            self._task = asyncio.get_running_loop().create_task(rest, name="floorcast-packet")
-            if self._cleared:
-                # The handler closed its own connection before it suspended.
-                self._task.cancel()
+        now = self._fair_queue.clock.monotonic()
+        if self._budget.is_spent(now):
+            self._enqueue(packet)
+            self._await_turn()
+        else:
+            self._start(packet, now)
 
-    def clear(self) -> None:
+    def close(self) -> None:
         """Drop the waiting packets and cancel the running handler: the connection has ended."""
-        self._cleared = True
+        self._receiver = None
         self._waiting = None
+        self._awaits_turn = False
         if self._task is not None:
             self._task.cancel()
+        else:
+            self._wake()
 
     async def wait_idle(self) -> None:
         """Wait until every received packet is handled."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        if self.busy:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
 
-    async def _work(self, packet: Packet) -> None:
+    def take_turn(self) -> float:
+        """Handle one waiting packet, and more while there is time."""
+        self._awaits_turn = False
+        if self._waiting:
+            self._start(self._next(), self._fair_queue.clock.monotonic())
+        self._continue()
+        return 0.0
+
+    def step(self, coroutine: Coroutine[Any, Any, None], value: Any) -> Any:
+        """Run a suspended handler until it suspends again."""
+        began, cpu_began = self._fair_queue.clock.monotonic(), self._cpu_seconds()
         try:
-            await self._handle(packet)
-            while self._waiting:
-                await self._handle(self._waiting.popleft())
+            awaited = coroutine.send(value)
         finally:
-            self._task = None
-            if self._waiting is not None:
+            self._spend(began, cpu_began)
+        return self.gate(awaited)
+
+    def gate(self, awaited: Any) -> Any:
+        """What a suspended handler awaits: a turn, if it only let others go first."""
+        if awaited is None and self._budget.is_spent(self._fair_queue.clock.monotonic()):
+            return self._fair_queue.turn()
+        return awaited
+
+    def _cpu_seconds(self) -> float | None:
+        return self._fair_queue.cpu_seconds() if self._budget.is_suspect else None
+
+    def _spend(self, began: float, cpu_began: float | None) -> None:
+        cpu_seconds = None if cpu_began is None else self._fair_queue.cpu_seconds() - cpu_began
+        self._budget.spend(began, self._fair_queue.clock.monotonic(), cpu_seconds)
+
+    def _enqueue(self, packet: RawPacket) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(packet)
+        self._waiting_characters += len(packet.body)
+        if (
+            len(self._waiting) >= _MAX_WAITING
+            or self._waiting_characters >= _MAX_WAITING_CHARACTERS
+        ):
+            self._pause()
+
+    def _next(self) -> RawPacket:
+        assert self._waiting is not None
+        packet = self._waiting.popleft()
+        self._waiting_characters -= len(packet.body)
+        return packet
+
+    def _await_turn(self) -> None:
+        self._awaits_turn = True
+        self._pause()
+        self._fair_queue.add(self)
+
+    def _pause(self) -> None:
+        if not self._is_paused and self._receiver is not None:
+            self._is_paused = True
+            self._receiver.pause_reading()
+
+    def _start(self, packet: RawPacket, now: float) -> None:
+        cpu_began = self._cpu_seconds()
+        rest = None
+        try:
+            rest = eager.start(self._work(packet), self)
+        finally:
+            self._spend(now, cpu_began)
+        if rest is not None:
+            self._task = asyncio.get_running_loop().create_task(rest, name="floorcast-packet")
+            if self._receiver is None:
+                # The handler closed its own connection before it suspended.
+                self._task.cancel()
+
+    async def _work(self, packet: RawPacket) -> None:
+        try:
+            if self._receiver is not None:
+                await self._receiver.handle(packet)
+        finally:
+            # Still None if the handler did not suspend.
+            if self._task is not None:
+                self._task = None
+                self._continue()
+
+    def _continue(self) -> None:
+        """Handle what waits while there is time, then read on."""
+        if self._receiver is None:
+            self._wake()
+        while self._receiver is not None and not self.busy:
+            if not self._waiting:
                 self._waiting = None
-                self._set_reading(True)
+                self._wake()
+                if self._is_paused:
+                    self._is_paused = False
+                    self._receiver.resume_reading()
+                return
+            now = self._fair_queue.clock.monotonic()
+            if self._budget.is_spent(now):
+                self._await_turn()
+                return
+            self._start(self._next(), now)
+
+    def _wake(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)

@@ -31,6 +31,9 @@ class Carrier(Protocol):
     def resume_reading(self) -> None:
         """Read from the client again."""
 
+    def limit_messages(self, max_bytes: int) -> None:
+        """Refuse longer messages of the client from now on."""
+
     def close(self, close_code: int) -> None:
         """Send what is buffered and a WebSocket close frame, then close."""
 

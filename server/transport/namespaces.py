@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 import socketio
 
+from server.core.errors import FloorcastError
+from server.core.wire.packets import RawPacket
+
 
 class NamespaceHandler(socketio.AsyncNamespace):  # type: ignore[misc]
     """A namespace whose every connect, event and disconnect comes by `trigger_event`.
@@ -16,6 +19,14 @@ class NamespaceHandler(socketio.AsyncNamespace):  # type: ignore[misc]
     def echoes(self, event: str) -> bool:
         """Whether the sender of this event receives it too: ack and event then share one write."""
         return False
+
+    def charge(self, connection_id: str, packet: RawPacket) -> FloorcastError | None:
+        """Count an event when it is received; returns the error to refuse it with."""
+        return None
+
+    def repeat_connect(self, connection_id: str) -> bytes:
+        """The frames that answer a second CONNECT of a joined connection like its first."""
+        return b""
 
     def acknowledge(self, connection_id: str, ack_id: int) -> bool:
         """Handle an ACK packet; returns False if no event has this ack id."""

@@ -101,6 +101,9 @@ class PollingCarrier:
     def resume_reading(self) -> None:
         """No-op, as above."""
 
+    def limit_messages(self, max_bytes: int) -> None:
+        """No-op: a POST is limited by its connection."""
+
     def close(self, close_code: int) -> None:
         # The waiting poll still fetches the buffered packets. A later one gets Engine.IO's
         # "Session ID unknown", and the client reconnects.

@@ -17,6 +17,7 @@ from server.core.wire.frames import text_frame
 from server.core.wire.packets import (
     Packet,
     PacketKind,
+    RawPacket,
     ack_packet,
     connect_error_packet,
 )
@@ -112,6 +113,19 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     # --- events of the engine
 
+    def admit_event(self, connection: Connection, packet: RawPacket) -> bool:
+        """Judge an event by the rate limit of its client; a refused one is answered at once."""
+        sid = connection.sids.get(packet.namespace)
+        if sid is None:
+            # Ignored when it is handled.
+            return True
+        refusal = self.namespace_handlers[packet.namespace].charge(sid, packet)
+        if refusal is None:
+            return True
+        body = {"ok": False, "error": refusal.body()}
+        self._reply(connection, packet, packet.event_name, body)
+        return False
+
     async def on_packet(self, connection: Connection, packet: Packet) -> None:
         """Dispatch a packet to its namespace."""
         if packet.kind is PacketKind.EVENT:
@@ -136,9 +150,15 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         event, *arguments = cast("list[Any]", packet.data)
         handler = self.namespace_handlers[namespace]
         reply = await handler.trigger_event(event, sid, *arguments)
+        self._reply(connection, packet, event, reply)
+
+    def _reply(
+        self, connection: Connection, packet: Packet | RawPacket, event: str, reply: dict[str, Any]
+    ) -> None:
+        namespace = packet.namespace
         if packet.id is not None:
             ack = text_frame(ack_packet(namespace, packet.id, dumps(reply)))
-            if handler.echoes(event):
+            if self.namespace_handlers[namespace].echoes(event):
                 connection.write_soon(ack)
             else:
                 # Not joined with other writes: a client may process its awaited ack later than
@@ -150,14 +170,17 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _on_connect(self, connection: Connection, packet: Packet) -> None:
         namespace = packet.namespace
-        if connection.sids.get(namespace) is not None:
-            connection.on_violation("a second CONNECT", 1002)
-            return
         if namespace in connection.sids:
-            # A CONNECT after a disconnect passes no event limit, but costs more than most events.
+            # Not the first CONNECT: it passes no event limit, but costs more than most events.
             connection.count_useless()
             if connection.closed:
                 return
+        joined = connection.sids.get(namespace)
+        if joined is not None:
+            # A page that mounts twice (React's StrictMode) connects again before the first answer,
+            # which its socket may then have missed.
+            connection.write(self.namespace_handlers[namespace].repeat_connect(joined))
+            return
         try:
             if connection.refusal is not None:
                 raise connection.refusal
@@ -174,7 +197,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             reason = refused.error_args
             self._refuse(connection, namespace, reason["message"], reason["data"])
             return
-        connection.sids[namespace] = accepted.connection_id
+        connection.on_accepted(namespace, accepted.connection_id)
         if connection.closed:
             # It closed during the connect handler.
             self.on_namespace_closed(connection, namespace, TRANSPORT_CLOSE)

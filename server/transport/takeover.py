@@ -57,6 +57,9 @@ def accept_key(request: web.BaseRequest) -> str:
         raise BadHandshake("the Connection header must contain upgrade")
     if headers.get("Sec-WebSocket-Version", "").strip() != "13":
         raise BadHandshake("Sec-WebSocket-Version must be 13")
+    if "Transfer-Encoding" in headers or headers.get("Content-Length", "0").strip() != "0":
+        # Its bytes would be read as frames.
+        raise BadHandshake("a handshake has no body")
     key = headers.get("Sec-WebSocket-Key", "").strip()
     try:
         nonce = base64.b64decode(key, validate=True)

@@ -28,7 +28,7 @@ class Probe:
         self._probed = False
         self.carrier = WebSocketCarrier(
             self,
-            max_message_bytes=engine.config.message_bytes,
+            max_message_bytes=connection.max_message_bytes,
             clog_bytes=engine.config.clog_bytes,
             deflates=deflates,
         )

@@ -7,11 +7,22 @@ from server.core.wire.frames import close_frame, pong_frame
 from server.core.wire.websocket import FrameReader, Opcode, ProtocolViolation
 from server.transport.links import CarrierEvents
 
+# A read this long is the last one of the socket in this turn of the loop.
+_MAX_READ_BYTES = 64 * 1024
+
 
 class WebSocketCarrier(asyncio.Protocol):
     """Reads and writes frames on a transport that was taken over from aiohttp."""
 
-    __slots__ = ("_clog_bytes", "_events", "_reader", "_transport", "_written", "deflates")
+    __slots__ = (
+        "_clog_bytes",
+        "_events",
+        "_is_paused",
+        "_reader",
+        "_transport",
+        "_written",
+        "deflates",
+    )
 
     def __init__(
         self, events: CarrierEvents, *, max_message_bytes: int, clog_bytes: int, deflates: bool
@@ -21,6 +32,7 @@ class WebSocketCarrier(asyncio.Protocol):
         self._clog_bytes = clog_bytes
         self._transport: asyncio.Transport | None = None
         self._written = 0
+        self._is_paused = False
         self.deflates = deflates
 
     def set_events(self, events: CarrierEvents) -> None:
@@ -35,11 +47,26 @@ class WebSocketCarrier(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
+        if len(data) >= _MAX_READ_BYTES and not transport.is_closing():
+            # uvloop would read up to 8 MB of one socket before it turns to another.
+            transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+        if self._deliver(transport, data):
+            while self._reader.has_unread and not self._is_paused:
+                if not self._deliver(transport):
+                    return
+
+    def _read_on(self) -> None:
+        if not self._is_paused and self._transport is not None:
+            self.resume_reading()
+
+    def _deliver(self, transport: asyncio.Transport, data: bytes = b"") -> bool:
+        """Pass on some messages; False if the connection has ended."""
         try:
             messages = self._reader.feed(data)
         except ProtocolViolation as violation:
             self._events.on_violation(violation.reason, violation.close_code)
-            return
+            return False
         for message in messages:
             if isinstance(message, str):
                 self._events.on_text(message)
@@ -51,7 +78,8 @@ class WebSocketCarrier(asyncio.Protocol):
             else:
                 self._events.on_control_frame()
             if transport.is_closing():
-                return
+                return False
+        return True
 
     def pause_writing(self) -> None:
         self._events.on_clogged()
@@ -79,15 +107,25 @@ class WebSocketCarrier(asyncio.Protocol):
             transport.write(frames)
 
     def pause_reading(self) -> None:
+        self._is_paused = True
         transport = self._transport
         # uvloop raises on a closing transport.
         if transport is not None and not transport.is_closing():
             transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self._is_paused = False
         transport = self._transport
-        if transport is not None and not transport.is_closing():
+        if transport is None:
+            return
+        while self._reader.has_unread:
+            if not self._deliver(transport) or self._is_paused:
+                return
+        if not transport.is_closing():
             transport.resume_reading()
+
+    def limit_messages(self, max_bytes: int) -> None:
+        self._reader.max_message_bytes = max_bytes
 
     def close(self, close_code: int) -> None:
         transport = self._transport

@@ -1,6 +1,7 @@
-"""Plain HTTP endpoints: health and the demo console."""
+"""Plain HTTP: health, the demo console, and the headers of every response."""
 
 from server.web.console import add_console
+from server.web.headers import SERVER_NAME, add_headers
 from server.web.health import add_health
 
-__all__ = ["add_console", "add_health"]
+__all__ = ["SERVER_NAME", "add_console", "add_headers", "add_health"]

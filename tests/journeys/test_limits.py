@@ -117,6 +117,34 @@ async def test_client_that_ignores_the_rate_limit_is_disconnected() -> None:
         await node.until_empty()
 
 
+async def test_anonymous_clients_of_an_address_share_a_rate_limit() -> None:
+    settings: dict[str, object] = {
+        "limits.events_per_second": 10,
+        "limits.event_burst": 5,
+        "auth.market_optional": True,
+    }
+    async with running(settings) as node:
+        clients = [await RawClient.connect(node.port, None) for _ in range(5)]
+        known = await RawClient.connect(node.port, node.token("bob"))
+        answers = [await each.call("subscriptions", {}) for each in clients for _ in range(5)]
+        assert [each["ok"] for each in answers] == [True] * 20 + [False] * 5
+        assert (await known.call("subscriptions", {}))["ok"]
+        for each in (*clients, known):
+            each.cut()
+        await node.until_empty()
+
+
+async def test_topics_of_a_request_count_for_the_rate_limit() -> None:
+    async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as node:
+        client = await RawClient.connect(node.port, node.token())
+        topics = [f"PRICE:S{number}" for number in range(1000)]
+        assert "topics" in await client.call("subscribe", {"topics": topics})
+        refused = await client.call("subscriptions", {})
+        assert 1000 < refused["error"]["retry_after_ms"] < 3000
+        client.cut()
+        await node.until_empty()
+
+
 async def test_connections_of_one_user_share_a_rate_limit() -> None:
     async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as node:
         clients = [await RawClient.connect(node.port, node.token()) for _ in range(5)]

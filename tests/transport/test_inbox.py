@@ -2,25 +2,35 @@
 
 import asyncio
 
-from server.core.wire.packets import Packet, PacketKind
+from server.core.wire.packets import PacketKind, RawPacket
+from server.transport.fair_queue import FairQueue
 from server.transport.inbox import Inbox
+from tests.kit.clock import ManualClock
 
-PACKET = Packet(PacketKind.EVENT, "/market", None, ["subscriptions"])
+PACKET = RawPacket(PacketKind.EVENT, "/market", None, '["subscriptions"]')
 
 
 class PacketHandler:
     """A handler that waits for `can_finish`."""
 
     def __init__(self) -> None:
-        self.inbox = Inbox(self.handle, lambda is_flowing: None)
+        self.clock = ManualClock()
+        self.inbox = Inbox(self, FairQueue(self.clock))
+        self.is_reading = True
         self.can_finish = asyncio.Event()
         self.clears_inbox = False
         self.done = 0
         self.cancelled = 0
 
-    async def handle(self, packet: Packet) -> None:
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    async def handle(self, packet: RawPacket) -> None:
         if self.clears_inbox:
-            self.inbox.clear()
+            self.inbox.close()
         try:
             await self.can_finish.wait()
         except asyncio.CancelledError:
@@ -40,7 +50,7 @@ async def test_clear_cancels_the_handler_and_drops_waiting_packets() -> None:
     handler = PacketHandler()
     for _ in range(3):
         handler.inbox.put(PACKET)
-    handler.inbox.clear()
+    handler.inbox.close()
     await handler.inbox.wait_idle()
     assert (handler.done, handler.cancelled, handler.inbox.waiting_count) == (0, 1, 0)
 
@@ -52,3 +62,24 @@ async def test_handler_that_clears_its_inbox_is_cancelled() -> None:
     async with asyncio.timeout(1):
         await handler.inbox.wait_idle()
     assert (handler.done, handler.cancelled) == (0, 1)
+
+
+async def reads_on_behind(packets: list[RawPacket]) -> bool:
+    """Whether the client is still read while these packets wait."""
+    handler = PacketHandler()
+    handler.inbox.put(PACKET)
+    for packet in packets:
+        handler.inbox.put(packet)
+    is_reading = handler.is_reading
+    handler.can_finish.set()
+    await handler.inbox.wait_idle()
+    assert (handler.done, handler.is_reading) == (1 + len(packets), True)
+    return is_reading
+
+
+async def test_waiting_packets_are_bounded_in_number_and_size() -> None:
+    assert await reads_on_behind([PACKET] * 63)
+    assert not await reads_on_behind([PACKET] * 64)
+    large = PACKET._replace(body=f'["send",{{"data":"{"x" * 30_000}"}}]')
+    assert await reads_on_behind([large] * 2)
+    assert not await reads_on_behind([large] * 3)

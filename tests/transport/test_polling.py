@@ -162,7 +162,18 @@ async def test_overlapping_polls_close_the_connection() -> None:
         first = asyncio.create_task(poller.get())
         await node.until_polled()
         assert (await poller.get())[0] == 400
-        assert (await first)[0] == 400
+        assert await first == (200, "1"), "the first poll must close the client"
+        await node.until_empty()
+        assert (await poller.get())[0] == 400
+
+
+async def test_waiting_poll_gets_a_noop_when_the_client_closes() -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token())
+        waiting = asyncio.create_task(poller.get())
+        await node.until_polled()
+        assert await poller.post("1") == (200, "ok")
+        assert await waiting == (200, "6")
         await node.until_empty()
 
 
@@ -217,6 +228,20 @@ async def test_concurrent_posts_over_the_limit_close_the_connection() -> None:
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             responses = await asyncio.gather(*(client.post(body) for _ in range(5)))
         assert {status for status, _ in responses} == {400}
+        await node.until_empty()
+
+
+async def test_second_post_at_once_closes_the_connection() -> None:
+    async with polling({"limits.events_per_second": 0}) as (node, client):
+        await client.join(node.token())
+        await deep_books(node)
+        subscribe = json.dumps(["subscribe", {"topics": DEEP}])
+        body = "\x1e".join(f"42/market,{number}{subscribe}" for number in range(100))
+        first = asyncio.create_task(client.post(body))
+        [connection] = node.server.sockets.connections()
+        await until(lambda: connection.clogged)
+        assert (await client.post('42/market,["subscriptions"]'))[0] == 400
+        assert (await first)[0] == 400
         await node.until_empty()
 
 

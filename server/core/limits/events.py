@@ -1,4 +1,4 @@
-"""Limits how many events a connection, and a user over all connections, may send."""
+"""Limits what a connection, and a user over all connections, may send: events by their cost."""
 
 from enum import Enum
 from typing import NamedTuple
@@ -7,6 +7,14 @@ from server.core.limits.token_bucket import TokenBucket, milliseconds
 
 # All connections of one user together may send as much as this many connections.
 _USER_FACTOR = 4.0
+# What an event costs beside 1: its text, and each topic or message that it asks for or brings.
+_COST_OF_KILOBYTE = 1 / 16
+_COST_OF_ITEM = 1 / 50
+
+
+def event_cost(characters: int) -> float:
+    """The cost of an event with so much text; its topics or messages cost extra."""
+    return 1.0 + (characters // 1024) * _COST_OF_KILOBYTE
 
 
 class RateOutcome(Enum):
@@ -81,20 +89,31 @@ class EventLimits:
             if not connections:
                 del self._users[sender.user]
 
-    def check(self, connection_id: str, now: float) -> RateDecision:
+    def check(self, connection_id: str, now: float, cost: float = 1.0) -> RateDecision:
         """Count one event; an unknown connection is always granted."""
         sender = self._senders.get(connection_id)
         if sender is None:
             return _GRANTED
-        wait = sender.bucket.take(now)
+        # One event always fits into a full bucket, whatever it costs.
+        if cost > self._burst:
+            cost = self._burst
+        wait = sender.bucket.take(now, cost)
         if not wait:
-            wait = sender.user_bucket.take(now)
+            wait = sender.user_bucket.take(now, cost)
             if not wait:
                 return _GRANTED
-            sender.bucket.refund()
+            sender.bucket.refund(cost)
         if sender.refusals.take(now):
             return RateDecision(RateOutcome.FLOODING)
         return RateDecision(RateOutcome.REFUSED, milliseconds(wait))
+
+    def charge_items(self, connection_id: str, count: int) -> None:
+        """Charge for the topics or messages of a granted event; later events may have to wait."""
+        sender = self._senders.get(connection_id)
+        if sender is not None:
+            cost = (count - 1) * _COST_OF_ITEM
+            sender.bucket.charge(cost)
+            sender.user_bucket.charge(cost)
 
     def tracked_count(self) -> int:
         """The number of connections and users in memory."""

@@ -37,6 +37,10 @@ class TokenBucket:
             return 0.0
         return -left / self.rate
 
+    def charge(self, tokens: float) -> None:
+        """Take tokens that need not be there: what is taken later waits for them."""
+        self._tokens -= tokens
+
     def refund(self, tokens: float = 1.0) -> None:
         """Return tokens that were taken for a refused action."""
         self._tokens = min(self.burst, self._tokens + tokens)

@@ -68,6 +68,12 @@ class _Side:
         levels = self._levels
         return [levels[key] for key in self._keys[:count]]
 
+    def fill(self, levels: dict[Decimal, tuple[str, str]], max_levels: int) -> None:
+        """Fill the empty side with the best of these levels."""
+        self._keys = sorted(levels)[:max_levels]
+        self._levels = {key: levels[key] for key in self._keys}
+        self._key_by_text = {self._levels[key][0]: key for key in self._keys}
+
     def get(self, key: Decimal) -> tuple[str, str] | None:
         return self._levels.get(key)
 
@@ -160,7 +166,9 @@ class OrderBook:
 
         self._clear()
         try:
-            self.update(bids, asks, checksum)
+            self._fill(self._bids, bids)
+            self._fill(self._asks, asks)
+            self._check(checksum)
         except RequestError:
             revert()
             raise
@@ -172,14 +180,31 @@ class OrderBook:
         try:
             changed_bids = self._set(self._bids, bids, undo)
             changed_asks = self._set(self._asks, asks, undo)
-            self._check_not_crossed()
-            actual = self.checksum()
-            if checksum is not None and checksum != actual:
-                raise _invalid("checksum mismatch: publish a snapshot")
+            actual = self._check(checksum)
         except RequestError:
             _revert(undo)
             raise
         return BookChange(changed_bids, changed_asks, actual, lambda: _revert(undo))
+
+    def _fill(self, side: _Side, levels: Levels) -> None:
+        """Fill an empty side, which costs much less than setting level by level."""
+        given: dict[Decimal, tuple[str, str]] = {}
+        for level in levels:
+            key = side.key(level[0])
+            if key in given:
+                raise _invalid(f"the price {level[0]} appears twice on one side")
+            given[key] = level
+        side.fill(
+            {key: level for key, level in given.items() if level[1].strip("0.")}, self._max_levels
+        )
+
+    def _check(self, checksum: int | None) -> int:
+        """The checksum; raises `RequestError` for another one, and for a crossed book."""
+        self._check_not_crossed()
+        actual = self.checksum()
+        if checksum is not None and checksum != actual:
+            raise _invalid("checksum mismatch: publish a snapshot")
+        return actual
 
     def _set(self, side: _Side, levels: Levels, undo: _Undo) -> Levels:
         changed: dict[Decimal, tuple[str, str]] = {}

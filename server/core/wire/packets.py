@@ -14,6 +14,7 @@ MAX_EVENT_NAME = 64
 _HEAD = re.compile(r"([0-3])(?:(/[A-Za-z0-9_/-]{0,63}),)?([0-9]{1,15})?")
 # Without data, the comma after the namespace is optional: "1/market".
 _BARE = re.compile(r"[01](/[A-Za-z0-9_/-]{0,63})")
+_NAME = re.compile(r'\["([^"\\]{1,64})"')
 _RESERVED = frozenset(
     ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
 )
@@ -44,27 +45,54 @@ class Packet(NamedTuple):
     data: object
 
 
-def decode_packet(text: str) -> Packet:
-    """Decode the text after the Engine.IO message type; raises `MalformedPacket`."""
+class RawPacket(NamedTuple):
+    """A packet whose head is well-formed, and whose body is still text.
+
+    Packets wait in this form: parsed JSON takes many times the memory of its text.
+    """
+
+    kind: PacketKind
+    namespace: str
+    id: int | None
+    body: str
+
+    @property
+    def event_name(self) -> str:
+        """The name of an EVENT as it is written, without its JSON checked; "" if there is none."""
+        name = _NAME.match(self.body)
+        return "" if name is None else name[1]
+
+    def decode(self) -> Packet:
+        """Parse the body; raises `MalformedPacket`."""
+        kind, namespace, ack_id, body = self
+        data: object = None
+        if kind is PacketKind.EVENT:
+            data = _event(body)
+        elif kind is PacketKind.ACK:
+            data = _arguments(body)
+        elif body:
+            data = _auth(body)
+        return Packet(kind, namespace, ack_id, data)
+
+
+def read_packet(text: str) -> RawPacket:
+    """Check the head of the text after the Engine.IO message type; raises `MalformedPacket`."""
     head = _HEAD.match(text)
     if head is None:
         raise MalformedPacket("not a Socket.IO packet")
     digit, namespace, digits = head.groups("")
     kind = _KINDS[digit]
+    body = text[head.end() :]
     if kind is PacketKind.EVENT or kind is PacketKind.ACK:
-        data = _arguments(text[head.end() :])
-        if kind is PacketKind.EVENT:
-            _check_event(data)
-        elif not digits:
+        if kind is PacketKind.ACK and not digits:
             raise MalformedPacket("ACK without an id")
-        return Packet(kind, namespace or "/", int(digits) if digits else None, data)
+        return RawPacket(kind, namespace or "/", int(digits) if digits else None, body)
     bare = _BARE.fullmatch(text)
     if bare is not None:
-        return Packet(kind, bare[1], None, None)
-    rest = text[head.end() :]
-    if digits or (rest and kind is PacketKind.DISCONNECT):
+        return RawPacket(kind, bare[1], None, "")
+    if digits or (body and kind is PacketKind.DISCONNECT):
         raise MalformedPacket("unexpected data after the packet")
-    return Packet(kind, namespace or "/", None, _auth(rest) if rest else None)
+    return RawPacket(kind, namespace or "/", None, body)
 
 
 def _arguments(text: str) -> list[object]:
@@ -88,11 +116,13 @@ def _json(text: str) -> object:
         raise MalformedPacket(malformed.reason) from None
 
 
-def _check_event(data: list[object]) -> None:
+def _event(text: str) -> list[object]:
+    data = _arguments(text)
     if not data or not isinstance(data[0], str) or not 0 < len(data[0]) <= MAX_EVENT_NAME:
         raise MalformedPacket(f"an event needs a name of 1 to {MAX_EVENT_NAME} characters")
     if data[0] in _RESERVED:
         raise MalformedPacket("reserved event name")
+    return data
 
 
 def is_event_name(name: str) -> bool:

@@ -8,13 +8,16 @@ import orjson
 from server.core.wire.errors import WireError
 
 MAX_DEPTH = 32
-_CONTAINERS = (dict, list)
 # Possessive, and matches a string that never ends: with backtracking, one message of 64 KB could
 # block the process for many seconds.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+# Braces become brackets, and all else goes.
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_STRUCTURE = bytes(each for each in range(256) if each not in b'[]{}:"')
 # Digits that may not fit into 64 bits, which orjson would silently turn into a float; and which of
 # those are an integer.
-_LONG_RUN = re.compile(r"[0-9]{19}")
+_LONG_RUN = b"0" * 19
+_ALL_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG_INTEGER = re.compile(r"(?<![0-9.eE+-])-?[0-9]{19,}+(?![.eE])")
 
 
@@ -24,17 +27,15 @@ class MalformedJson(WireError):
 
 def loads(text: str) -> object:
     """Parse JSON; raises `MalformedJson`."""
-    if text.count("[") + text.count("{") > MAX_DEPTH and _too_deep(text):
-        raise MalformedJson("JSON nested too deeply")
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         raise MalformedJson("invalid JSON") from None
-    keys = _count_keys(value)
-    # In most messages every colon belongs to a key; otherwise remove the strings and count again.
-    if keys != text.count(":") and keys != _STRING.sub("", text).count(":"):
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_too_deep(text):
+        raise MalformedJson("JSON nested too deeply")
+    if _has_repeated_key(text, value):
         raise MalformedJson("duplicate key in a JSON object")
-    if _LONG_RUN.search(text):
+    if _LONG_RUN in text.encode().translate(_ALL_ZEROS):
         for digits in _LONG_INTEGER.findall(_STRING.sub("", text)):
             if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
                 raise MalformedJson("integer exceeds 64 bits")
@@ -53,29 +54,33 @@ def dumps(value: object) -> bytes:
     return encoded
 
 
-def _too_deep(text: str) -> bool:
-    depth = 0
-    for character in _STRING.sub("", text):
-        if character in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        elif character in "]}":
-            depth -= 1
-    return False
+def _is_too_deep(text: str) -> bool:
+    brackets = _structure(text).replace(b":", b"")
+    # Each pass removes the innermost pairs.
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
 
 
-def _count_keys(value: object) -> int:
-    count = 0
-    if isinstance(value, dict):
-        count = len(value)
-        value = value.values()
-    elif not isinstance(value, list):
-        return 0
-    for inner in value:
-        if isinstance(inner, _CONTAINERS):
-            count += _count_keys(inner)
-    return count
+def _has_repeated_key(text: str, value: object) -> bool:
+    """Whether the text has more keys, and so more colons outside strings, than its value."""
+    encoded = orjson.dumps(value).decode()
+    if text.count(":") == encoded.count(":") and "\\" not in text:
+        # Without escapes both have the same strings.
+        return False
+    return _structure(text).count(b":") != _structure(encoded).count(b":")
+
+
+def _structure(text: str) -> bytes:
+    """The brackets, all of one kind, and colons of valid JSON that are outside its strings."""
+    if "\\" in text:
+        text = text.replace("\\\\", "").replace('\\"', "")
+    kept = text.encode().translate(_ONE_KIND, _NO_STRUCTURE)
+    # Most strings are empty by now. Two that touch become one, with the same outside of them.
+    kept = kept.replace(b'""', b"")
+    return b"".join(kept.split(b'"')[::2])
 
 
 def _holds_nan(value: object) -> bool:

@@ -11,6 +11,9 @@ _TEXT = 0x1
 _BINARY = 0x2
 # Small fragments cost more than they hold; more than this in one message is an attack.
 _MAX_FRAGMENTS = 256
+# How much one call reads, so that a chunk of many small messages does not take everybody's time.
+_MAX_MESSAGES = 16
+_MAX_CHARACTERS = 64 * 1024
 # RFC 7692, 7.2.2: the tail that the sender removed.
 _DEFLATE_TAIL = b"\x00\x00\xff\xff"
 
@@ -50,10 +53,10 @@ class ProtocolViolation(WireError):
 
 
 class FrameReader:
-    """Turns chunks of bytes into text messages and control frames.
+    """Turns chunks of bytes into text messages and control frames, some of them at a time.
 
     It checks lengths before buffering: an idle reader holds no buffer, a busy one at most one
-    message.
+    message and what its caller has not read of a chunk.
     """
 
     __slots__ = (
@@ -62,23 +65,29 @@ class FrameReader:
         "_fragment_bytes",
         "_fragments",
         "_inflate",
-        "_max_bytes",
         "_needed_bytes",
+        "_start",
+        "has_unread",
+        "max_message_bytes",
     )
 
     def __init__(self, max_message_bytes: int, *, inflate: bool = False) -> None:
-        self._max_bytes = max_message_bytes
+        self.max_message_bytes = max_message_bytes
         self._inflate = inflate
         self._buffer: bytes | bytearray = b""
+        # Where the unread bytes of the buffer begin.
+        self._start = 0
         self._needed_bytes = 2
+        # True if the last call stopped before the end of a chunk: call `feed` again.
+        self.has_unread = False
         self._fragments: list[bytes] | None = None
         self._fragment_bytes = 0
         self._compressed = False
 
-    def feed(self, data: bytes) -> list[str | Control]:
-        """Read a chunk; returns the messages that are complete now.
+    def feed(self, data: bytes = b"") -> list[str | Control]:
+        """Read a chunk, or more of the last one; returns the next messages that are complete.
 
-        Raises `ProtocolViolation`, and then delivers nothing of this chunk.
+        Raises `ProtocolViolation`, and then delivers nothing of what this call has read.
         """
         if not self._buffer:
             # Most chunks are one small masked text frame.
@@ -89,21 +98,36 @@ class FrameReader:
                 and data[1] - 0x80 == len(data) - 6 < 126
             ):
                 return [_text(_unmask(data[6:], data[2:6]))]
-        else:
-            buffer = (
-                self._buffer if isinstance(self._buffer, bytearray) else bytearray(self._buffer)
-            )
-            buffer += data
-            self._buffer = buffer
-            if len(buffer) < self._needed_bytes:
+            if len(data) < 2:
+                self._buffer = data
                 return []
-            data = bytes(buffer)
-            self._buffer = b""
+            return self._read(data, 0)
+        if data:
+            self._append(data)
+        if len(self._buffer) - self._start < self._needed_bytes:
+            return []
+        return self._read(bytes(self._buffer), self._start)
+
+    def _append(self, data: bytes) -> None:
+        buffer = self._buffer
+        if isinstance(buffer, bytes):
+            # Appending to a `bytearray` keeps a message that comes byte by byte linear.
+            self._buffer = buffer = bytearray(memoryview(buffer)[self._start :])
+            self._start = 0
+        buffer += data
+
+    def _read(self, data: bytes, start: int) -> list[str | Control]:
         messages: list[str | Control] = []
-        start = 0
+        characters = 0
         end = len(data)
+        self._buffer = b""
+        self._start = 0
         self._needed_bytes = 2
+        self.has_unread = False
         while end - start >= 2:
+            if len(messages) >= _MAX_MESSAGES or characters >= _MAX_CHARACTERS:
+                self._buffer, self._start, self.has_unread = data, start, True
+                return messages
             first, second = data[start], data[start + 1]
             opcode = first & 0x0F
             self._check_header(first, second, opcode)
@@ -124,7 +148,7 @@ class FrameReader:
                 head = 14
                 if length < 65536:
                     raise ProtocolViolation(PROTOCOL_ERROR, "length not minimally encoded")
-            if opcode < 0x8 and self._fragment_bytes + length > self._max_bytes:
+            if opcode < 0x8 and self._fragment_bytes + length > self.max_message_bytes:
                 raise ProtocolViolation(MESSAGE_TOO_BIG, "message too big")
             if end - start < head + length:
                 # Only a frame with a checked header waits for its payload, and it is not parsed
@@ -140,6 +164,7 @@ class FrameReader:
                 message = self._assemble(first, opcode, payload)
                 if message is not None:
                     messages.append(message)
+                    characters += len(message)
         if start < end:
             self._buffer = data[start:] if start else data
         return messages
@@ -196,10 +221,10 @@ class FrameReader:
         # A new window for each message: RFC 7692, 7.1.1, client_no_context_takeover.
         inflater = zlib.decompressobj(wbits=-15)
         try:
-            expanded = inflater.decompress(payload + _DEFLATE_TAIL, self._max_bytes + 1)
+            expanded = inflater.decompress(payload + _DEFLATE_TAIL, self.max_message_bytes + 1)
         except zlib.error:
             raise ProtocolViolation(INVALID_PAYLOAD, "invalid compressed data") from None
-        if len(expanded) > self._max_bytes:
+        if len(expanded) > self.max_message_bytes:
             raise ProtocolViolation(MESSAGE_TOO_BIG, "message too big")
         return expanded
 

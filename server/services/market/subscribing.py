@@ -1,5 +1,6 @@
 """Subscribes connections to topics; each topic of a request succeeds or fails alone."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from client_sdk.contract import (
 )
 from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
-from server.core.log.entries import Entry, Position
+from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscription, Subscriptions
 from server.core.market.topics import Topic, channel_for
 from server.core.wire.packets import event_head
@@ -29,6 +30,10 @@ from server.services.market.topic_subscriptions import (
     can_read,
     state_of,
 )
+from server.services.node_subscriptions import Missed
+
+# After so many topics of one request others get their turn.
+_TOPICS_PER_TURN = 32
 
 TopicReplies = dict[str, dict[str, object]]
 
@@ -40,7 +45,7 @@ class _OpenTopic:
     subscription: Subscription
     channel: Channel
     seen: Position | None
-    missed: list[Entry] | None
+    missed: Missed | None
 
 
 class SubscribingService:
@@ -88,13 +93,16 @@ class SubscribingService:
         """
         replies: TopicReplies = {name: {} for name in topics}
         opened: dict[str, _OpenTopic] = {}
+        new_count = 0
         try:
             with ExitStack() as holds:
-                for name in replies:
+                for index, name in enumerate(replies, 1):
+                    if index % _TOPICS_PER_TURN == 0:
+                        await asyncio.sleep(0)
                     try:
                         topic = Topic.parse(name)
                         seen = None if since is None else since.get(name)
-                        self._check_allowed(connection_id, principal, topic, opened)
+                        self._check_allowed(connection_id, principal, topic, new_count)
                         await self._rule.check_subscribe(principal, topic.name)
                         each = await self._open(connection_id, topic, seen)
                     except FloorcastError as error:
@@ -103,6 +111,7 @@ class SubscribingService:
                     # Keep the channel, which may have no subscriber yet, while others open.
                     holds.enter_context(self._topics.hold(each.channel.name))
                     opened[name] = each
+                    new_count += not self._is_subscribed(connection_id, each.channel.name)
                 # No await from here on: messages published later follow this reply.
                 free_bytes = self._config.max_reply_bytes
                 for name, each in opened.items():
@@ -153,7 +162,9 @@ class SubscribingService:
     ) -> TopicReplies:
         """Unsubscribe from topics; a no-op for topics without a subscription."""
         replies: TopicReplies = {}
-        for name in dict.fromkeys(topics):
+        for index, name in enumerate(dict.fromkeys(topics), 1):
+            if index % _TOPICS_PER_TURN == 0:
+                await asyncio.sleep(0)
             try:
                 topic = Topic.parse(name)
             except FloorcastError as error:
@@ -239,25 +250,24 @@ class SubscribingService:
         connection_id: str,
         principal: Principal,
         topic: Topic,
-        opened: Mapping[str, "_OpenTopic"],
+        new_count: int,
     ) -> None:
         """Raise if the token does not allow the topic, or if the connection has too many."""
         if not can_read(principal, topic):
             raise _forbidden(topic)
         self._check_connected(connection_id)
-        subscriptions = self._subscriptions
-        count = subscriptions.count_of(connection_id) + sum(
-            not subscriptions.is_subscribed(connection_id, each.channel.name)
-            for each in opened.values()
-        )
+        count = self._subscriptions.count_of(connection_id) + new_count
         name = channel_for(topic, principal.org, principal.user_id)
         is_full = 0 < self._config.max_topics <= count
-        if is_full and not subscriptions.is_subscribed(connection_id, name):
+        if is_full and not self._is_subscribed(connection_id, name):
             raise LimitError(
                 ErrorCode.LIMIT_TOPICS,
                 f"a connection may subscribe to at most {self._config.max_topics} topics",
                 details={"limit": self._config.max_topics},
             )
+
+    def _is_subscribed(self, connection_id: str, name: str) -> bool:
+        return self._subscriptions.is_subscribed(connection_id, name)
 
     def _check_connected(self, connection_id: str) -> None:
         if connection_id not in self._hub:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.core.limits.events import EventLimits, RateOutcome
+from server.core.limits.events import EventLimits, RateOutcome, event_cost
 
 
 @pytest.mark.behaviour("D46")
@@ -67,3 +67,26 @@ def test_reopened_connection_forgets_its_first_user() -> None:
     assert events.check("c1", 0).outcome is RateOutcome.GRANTED
     events.close("c1")
     assert events.tracked_count() == 0
+
+
+def test_large_event_costs_more_and_always_fits_a_full_bucket() -> None:
+    assert event_cost(0) == event_cost(1023) == 1.0
+    assert event_cost(128 * 1024) == 9.0
+    events = EventLimits(per_second=10, burst=5)
+    events.open("c1", "acme", "ann", 0)
+    assert events.check("c1", 0, 9.0).outcome is RateOutcome.GRANTED
+    assert events.check("c1", 0).retry_after_ms == 100
+    assert events.check("c1", 0.1).outcome is RateOutcome.GRANTED
+
+
+def test_items_of_a_granted_event_are_paid_by_later_events() -> None:
+    events = EventLimits(per_second=10, burst=5)
+    events.open("c1", "acme", "ann", 0)
+    assert events.check("c1", 0).outcome is RateOutcome.GRANTED
+    events.charge_items("c1", 1)
+    assert events.check("c1", 0).outcome is RateOutcome.GRANTED
+    # 999 further items cost 20 events, three of which are left: 18 more take 1.8 s.
+    events.charge_items("c1", 1000)
+    assert events.check("c1", 0).retry_after_ms == 1798
+    assert events.check("c1", 1.8).outcome is RateOutcome.GRANTED
+    events.charge_items("unknown", 1000)

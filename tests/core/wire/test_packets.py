@@ -15,12 +15,17 @@ from server.core.wire.packets import (
     ack_packet,
     connect_error_packet,
     connect_packet,
-    decode_packet,
     disconnect_packet,
     event_packet,
+    read_packet,
 )
 from server.core.wire.payloads import MalformedPayload, decode_payload, encode_payload
 from tests.kit.network.hostile import HOSTILE_INPUTS, HostileInput
+
+
+def decode_packet(text: str) -> Packet:
+    return read_packet(text).decode()
+
 
 Stock = socketio.packet.Packet
 

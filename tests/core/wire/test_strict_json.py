@@ -55,6 +55,9 @@ def test_loads_accepts_no_more_than_the_standard_library(text: str) -> None:
         '{"x":[{"a":1,"a":2}]}',
         '{"a:":1,"a:":2}',
         '{"a":1,"\\u0061":2}',
+        # One colon is lost with the repeated key, and another one comes out of its disguise.
+        '{"a":1,"a":"\\u003a"}',
+        '{"a\\\\":1,"a\\\\":"\\u003a"}',
         '"\\ud800"',
         "123456789012345678901234567890",
         "-9223372036854775809",

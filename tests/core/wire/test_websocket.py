@@ -24,6 +24,14 @@ def reader(*, inflate: bool = False) -> FrameReader:
     return FrameReader(MAX_MESSAGE_BYTES, inflate=inflate)
 
 
+def read_all(frames: FrameReader, data: bytes) -> list[str | Control]:
+    """Feed a chunk, and read on while the reader has more of it."""
+    messages = frames.feed(data)
+    while frames.has_unread:
+        messages += frames.feed()
+    return messages
+
+
 controls = st.builds(
     Control, st.sampled_from([Opcode.PING, Opcode.PONG]), st.binary(max_size=125)
 ) | st.just(Control(Opcode.CLOSE, b"\x03\xe8bye"))
@@ -64,9 +72,9 @@ def test_messages_do_not_depend_on_chunk_boundaries(
     out: list[str | Control] = []
     start = 0
     for cut in cuts:
-        out += frames.feed(wire[start : start + cut])
+        out += read_all(frames, wire[start : start + cut])
         start += cut
-    out += frames.feed(wire[start:])
+    out += read_all(frames, wire[start:])
     assert out == messages
 
 
@@ -155,10 +163,29 @@ def test_idle_reader_holds_at_most_a_few_hundred_bytes() -> None:
     assert sys.getsizeof(frames) + sum(map(sys.getsizeof, values)) < 400
 
 
+def test_reader_stops_after_some_messages_and_reads_on() -> None:
+    frames = reader()
+    wire = b"".join(masked(b"%d" % number) for number in range(40))
+    assert frames.feed(wire) == [str(number) for number in range(16)]
+    # A chunk that comes meanwhile waits behind the rest.
+    assert frames.feed(masked(b"40")) == [str(number) for number in range(16, 32)]
+    assert frames.has_unread
+    assert frames.feed() == [str(number) for number in range(32, 41)]
+    assert (frames.has_unread, frames.feed()) == (False, [])
+
+
+def test_reader_stops_after_64_kilobytes_of_text() -> None:
+    frames = reader()
+    assert len(frames.feed(masked(b"x" * 40_000) * 6)) == 2
+    assert frames.has_unread
+    bomb = reader(inflate=True)
+    assert len(bomb.feed(deflated(b"0" * 60_000) * 1000)) == 2
+
+
 @given(st.binary(max_size=200))
 def test_random_bytes_are_messages_or_a_violation(data: bytes) -> None:
     with contextlib.suppress(ProtocolViolation):
-        for message in reader().feed(data):
+        for message in read_all(reader(), data):
             assert isinstance(message, str | Control)
 
 

@@ -19,8 +19,7 @@ from client_sdk.connection.packets import (
     parse_handshake,
 )
 from client_sdk.connection.packets import event_packet as our_event
-from server.core.wire.packets import decode_packet as server_decode
-from server.core.wire.packets import event_packet
+from server.core.wire.packets import event_packet, read_packet
 from server.core.wire.strict_json import dumps
 
 
@@ -106,7 +105,7 @@ objects = st.dictionaries(texts, json_values, max_size=5)
 @given(objects)
 def test_server_decodes_what_the_client_encodes(data: dict[str, Any]) -> None:
     text = our_event("/session", 3, "send", encode({"session_id": "a", "data": data}))
-    packet = server_decode(text[1:])
+    packet = read_packet(text[1:]).decode()
     assert packet.data == ["send", {"session_id": "a", "data": data}]
     assert packet.id == 3
 
@@ -148,11 +147,11 @@ def test_nesting_limit_is_the_servers() -> None:
         return {"x": value}
 
     frame = '["publish",{"messages":[%s]}]'
-    assert server_decode(f"2/market,1{frame % encode({'data': nested(28)})}")
+    assert read_packet(f"2/market,1{frame % encode({'data': nested(28)})}").decode()
     with pytest.raises(InvalidData):
         encode({"data": nested(29)})
 
 
 def test_connect_packet_carries_the_token() -> None:
-    packet = server_decode(connect_packet("/market", {"token": "x", "recovery": False})[1:])
+    packet = read_packet(connect_packet("/market", {"token": "x", "recovery": False})[1:]).decode()
     assert packet.data == {"token": "x", "recovery": False}

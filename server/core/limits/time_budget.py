@@ -1,0 +1,58 @@
+"""Counts the time that one connection takes of the event loop."""
+
+# What a connection may take at once, and in the long run, before it waits for others.
+BUDGET_SECONDS = 0.002
+_SHARE = 0.01
+# A connection that has stopped is forgiven after two seconds, whatever it took before.
+_MAX_DEBT_SECONDS = BUDGET_SECONDS + 2.0 * _SHARE
+# A packet that takes longer is expensive, or the process had to wait for its core.
+_SUSPICIOUS_SECONDS = 0.0005
+# How many cheap packets clear a connection of the suspicion.
+_CHEAP_PACKETS = 32
+
+
+class TimeBudget:
+    """A debt of time that is paid back at a steady rate; callers pass the time.
+
+    Reading the CPU time costs more than many packets do. So it is asked for only while a
+    connection `is_suspect`: after a packet that took long by the clock, which may have been
+    someone else's fault.
+    """
+
+    __slots__ = ("_debt", "_suspicion", "_updated_at")
+
+    def __init__(self, now: float) -> None:
+        self._debt = 0.0
+        self._suspicion = 0
+        self._updated_at = now
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether `spend` needs the CPU time."""
+        return self._suspicion > 0
+
+    def spend(self, began: float, ended: float, cpu_seconds: float | None = None) -> None:
+        """Count the time from `began` to `ended`, or the given CPU time instead."""
+        seconds = ended - began if cpu_seconds is None else cpu_seconds
+        if seconds > _SUSPICIOUS_SECONDS:
+            self._suspicion = _CHEAP_PACKETS
+            if cpu_seconds is None:
+                seconds = _SUSPICIOUS_SECONDS
+        elif self._suspicion:
+            self._suspicion -= 1
+        debt = self._debt - (began - self._updated_at) * _SHARE
+        # Runs for every packet; min() and max() would be half of its cost.
+        if debt < 0.0:
+            debt = 0.0
+        debt += seconds
+        if debt > _MAX_DEBT_SECONDS:
+            debt = _MAX_DEBT_SECONDS
+        self._debt = debt
+        self._updated_at = ended
+
+    def is_spent(self, now: float) -> bool:
+        """Whether the connection must wait for others."""
+        return (
+            self._debt > BUDGET_SECONDS
+            and self._debt - (now - self._updated_at) * _SHARE > BUDGET_SECONDS
+        )
