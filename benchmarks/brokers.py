@@ -2,7 +2,7 @@
 
 `--waiting` tasks publish at the same time, each to its own topic and one message after the other,
 as feeds and clients do; the node receives every message again. Redis runs as a separate process
-on a private socket, without persistence.
+on a private socket, without persistence; the file is on the disk of `--folder`.
 """
 
 import argparse
@@ -16,15 +16,24 @@ import uvloop
 
 from benchmarks.processes import load_average, report
 from benchmarks.rounds import Figures, argument_parser, check_at_least, medians, run_rounds
-from server.brokers import Address, MemoryBroker, RedisBroker, RedisConfig
+from server.brokers import (
+    Address,
+    FileBroker,
+    FileConfig,
+    FileStore,
+    MemoryBroker,
+    RedisBroker,
+    RedisConfig,
+)
 from server.core.counters import Counters
 from server.core.log.entries import Entry
 from server.ports import Broker
 from server.server import SystemClock
+from server.tasks import TaskOwner
 
 GOAL_PER_SECOND = 20_000
 MESSAGES, WAITING, DATA_BYTES = 100_000, 400, 160
-BROKERS = ("memory", "redis", "redis, with history", "redis, watched")
+BROKERS = ("memory", "file", "file, with history", "redis", "redis, with history", "redis, watched")
 
 
 async def run_publishers(broker: Broker, arguments: argparse.Namespace, name: str) -> Figures:
@@ -72,7 +81,12 @@ def measure(name: str, arguments: argparse.Namespace) -> Figures:
     """Run one round with a fresh broker, and a fresh Redis if it needs one."""
     if name == "memory":
         return uvloop.run(run_publishers(MemoryBroker(SystemClock(), epoch="e"), arguments, name))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        if name.startswith("file"):
+            counters = Counters()
+            store = FileStore(FileConfig(Path(folder), sync=arguments.sync), counters)
+            file_broker = FileBroker(SystemClock(), store, TaskOwner(counters))
+            return uvloop.run(run_publishers(file_broker, arguments, name))
         socket = Path(folder, "redis.sock")
         process = subprocess.Popen(
             ["redis-server", "--port", "0", "--unixsocket", socket, "--save", ""],
@@ -93,6 +107,8 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--messages", type=int, default=MESSAGES)
     parser.add_argument("--waiting", type=int, default=WAITING, help="publishes at the same time")
+    parser.add_argument("--folder", help="where the data file is written (default: as TMPDIR)")
+    parser.add_argument("--sync", default="batch", choices=("always", "batch", "os"))
     arguments = parser.parse_args()
     load_before, began = load_average(), time.monotonic()
     runs = run_rounds(list(BROKERS), arguments.rounds, lambda name: measure(name, arguments))

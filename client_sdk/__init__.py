@@ -30,6 +30,7 @@ from client_sdk.errors import (
     AuthenticationError,
     BufferFull,
     ClientClosed,
+    ConfigError,
     ConnectionLost,
     FloorcastError,
     ForbiddenError,
@@ -46,7 +47,7 @@ from client_sdk.errors import (
     TopicError,
 )
 from client_sdk.market.book import Book
-from client_sdk.market.live_book import BookStatus, LiveBook
+from client_sdk.market.live_book import BookState, BookStatus, LiveBook
 from client_sdk.market.market import Market
 from client_sdk.reading.gaps import Gap, GapReason
 from client_sdk.reading.streams import Callback, MessageStream
@@ -64,6 +65,7 @@ __all__ = [
     "BackoffConfig",
     "Book",
     "BookMessage",
+    "BookState",
     "BookStatus",
     "BotStatusMessage",
     "BufferFull",
@@ -72,6 +74,7 @@ __all__ = [
     "ClientClosed",
     "ClientConfig",
     "ClientState",
+    "ConfigError",
     "ConnectionLost",
     "FeedState",
     "FloorcastError",

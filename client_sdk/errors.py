@@ -62,6 +62,12 @@ class PublishConflict(FloorcastError):
     """A different message was published under the same id."""
 
 
+class ConfigError(FloorcastError, ValueError):
+    """An address, a token or a setting is wrong: no retry can help."""
+
+    default_code = "client.config"
+
+
 class ServerUnavailable(FloorcastError):
     """The server is unreachable, or cannot serve now."""
 
@@ -74,13 +80,13 @@ class NotConnected(FloorcastError):
     default_code = "client.not_connected"
 
 
-class ConnectionLost(NotConnected):
+class ConnectionLost(NotConnected, ConnectionError):
     """The connection ended before the reply arrived."""
 
     default_code = "client.connection_lost"
 
 
-class SendTimeout(FloorcastError):
+class SendTimeout(FloorcastError, TimeoutError):
     """No reply arrived in time; the request may have succeeded."""
 
     default_code = "client.timeout"

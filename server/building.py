@@ -4,11 +4,17 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
 from server.access import AuthorizationRule, ConfigurationError, build_verifier
 from server.brokers import (
     BrokerError,
+    FileBroker,
+    FileHandover,
+    FileNoticeStore,
+    FilePresence,
+    FileStore,
     MemoryBroker,
     MemoryHandover,
     MemoryNoticeStore,
@@ -26,6 +32,7 @@ from server.configs import (
     NO_LIMIT,
     access_config,
     delivery_config,
+    file_config,
     freshness_config,
     limit_keys,
     memory_config,
@@ -165,6 +172,8 @@ def build_backend(
             MemoryNoticeStore(clock, pending_notices),
             MemoryHandover(),
         )
+    if settings.broker.url.folder is not None:
+        return _build_file_backend(settings, settings.broker.url.folder, clock, counters, tasks)
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config, tasks)
     keep_seconds = settings.session.notice_seconds
@@ -181,6 +190,19 @@ def build_backend(
         RedisNoticeStore(clock, config, broker, pending_notices, keep_seconds=keep_seconds),
         RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
         shared_limits,
+    )
+
+
+def _build_file_backend(
+    settings: Settings, folder: Path, clock: Clock, counters: Counters, tasks: TaskOwner
+) -> Backend:
+    store = FileStore(file_config(settings, folder), counters)
+    keep_seconds = settings.session.notice_seconds
+    return Backend(
+        FileBroker(clock, store, tasks, config=memory_config(settings)),
+        FilePresence(clock, session_rules(settings), store),
+        FileNoticeStore(clock, store, notices(settings), keep_seconds=keep_seconds),
+        FileHandover(clock, store, window_seconds=settings.recovery.window_seconds),
     )
 
 
@@ -319,10 +341,15 @@ def build_sessions(
 
 
 def build_recovery(
-    clock: Clock, backend: Backend, clients: Clients, market: Market, sessions: Sessions
+    clock: Clock,
+    tasks: TaskOwner,
+    backend: Backend,
+    clients: Clients,
+    market: Market,
+    sessions: Sessions,
 ) -> Recovery:
     """Connection state recovery of all namespaces."""
-    recovery = Recovery(backend.handover, clock, clients.context.abort_half_open)
+    recovery = Recovery(backend.handover, clock, tasks, clients.context.abort_half_open)
     recovery.add_namespace(MARKET_NAMESPACE, market.tickets, market.recovery)
     recovery.add_namespace(SESSION_NAMESPACE, sessions.tickets, sessions.recovery)
     return recovery

@@ -2,10 +2,11 @@
 
 import math
 import sys
+from pathlib import Path
 
 from client_sdk.contract import Stream
 from server.access import AccessConfig, ConfigurationError
-from server.brokers import Address, MemoryConfig, RedisConfig, RedisShares
+from server.brokers import Address, FileConfig, MemoryConfig, RedisConfig, RedisShares
 from server.core.limits.keys import ConnectionLimit, LimitKeys
 from server.core.limits.shares import Quota, ShareLimits
 from server.core.recovery.tickets import ResumeTickets
@@ -47,7 +48,8 @@ def access_config(settings: Settings) -> AccessConfig:
 
 def is_shared(settings: Settings) -> bool:
     """Check that several processes can share the broker."""
-    return not settings.broker.url.in_memory
+    url = settings.broker.url
+    return not url.in_memory and url.folder is None
 
 
 def check_workers(settings: Settings) -> None:
@@ -55,8 +57,7 @@ def check_workers(settings: Settings) -> None:
     workers = settings.server.workers
     if workers > 1 and not is_shared(settings):
         raise ConfigurationError(
-            f"server.workers: {workers} processes need a broker that they share: "
-            "set broker.url to a Redis"
+            f"server.workers: {workers} workers need a Redis that they share: set broker.url to one"
         )
     if workers > 1 and sys.platform != "linux":
         raise ConfigurationError("server.workers: more than 1 needs Linux")
@@ -109,6 +110,17 @@ def memory_config(settings: Settings) -> MemoryConfig:
         history_bytes=settings.history.bytes or NO_LIMIT,
         total_bytes=settings.history.total_bytes or NO_LIMIT,
         history_seconds=settings.history.seconds or NO_LIMIT,
+    )
+
+
+def file_config(settings: Settings, folder: Path) -> FileConfig:
+    broker = settings.broker
+    return FileConfig(
+        folder,
+        sync=broker.sync,
+        max_bytes=broker.max_bytes,
+        max_waiting=broker.waiting,
+        timeout_seconds=broker.timeout_seconds,
     )
 
 

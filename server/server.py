@@ -79,7 +79,7 @@ class Server:
         self.market = build_market(*parts, rule)
         self.sessions = build_sessions(*parts, self.clients, rule)
         services = (self.market, self.sessions)
-        self.recovery = build_recovery(clock, self.backend, self.clients, *services)
+        self.recovery = build_recovery(clock, self.tasks, self.backend, self.clients, *services)
         self.namespaces = (
             *build_namespaces(self.clients, self.recovery, *services),
             *build_application_namespaces(

@@ -26,6 +26,7 @@ from server.transport.origins import check_origin
 
 PREFIX = "FLOORCAST_"
 MEMORY = "memory://"
+_FILE = "file:"
 
 
 def _validate_network(text: str) -> str:
@@ -216,15 +217,30 @@ class BrokerUrl(SecretUrl):
         return self.get_secret_value() == MEMORY
 
     @property
+    def folder(self) -> Path | None:
+        """The data folder of `file:PATH`; None for another broker."""
+        scheme, colon, path = self.get_secret_value().partition(":")
+        if scheme + colon != _FILE:
+            return None
+        # As a URL: `file:///var/lib/floorcast`.
+        return Path(path.removeprefix("//"))
+
+    def _display(self) -> str:
+        return super()._display() if self.folder is None else self.get_secret_value()
+
+    @property
     def can_replicate(self) -> bool:
         """True if a message can wait for replicas: the shards of a Cluster have their own."""
-        if self.in_memory:
+        if self.in_memory or self.folder is not None:
             return False
         return not Address.parse(self.get_secret_value()).is_cluster
 
 
 def _validate_broker_url(url: BrokerUrl) -> BrokerUrl:
-    if not url.in_memory and not is_installed(url.get_secret_value()):
+    if url.folder is not None:
+        if url.folder == Path():
+            raise ValueError("file: needs a folder, such as file:/var/lib/floorcast")
+    elif not url.in_memory and not is_installed(url.get_secret_value()):
         Address.parse(url.get_secret_value())
     return url
 
@@ -234,8 +250,8 @@ class BrokerSettings(_Section):
 
     url: Annotated[BrokerUrl, AfterValidator(_validate_broker_url)] = Field(
         BrokerUrl(MEMORY),
-        description="`memory://` for this process alone, a Redis URL (docs/redis.md), "
-        "or one of an installed backend",
+        description="`memory://` for this process alone, `file:FOLDER` to outlive it "
+        "(docs/file.md), a Redis URL (docs/redis.md), or one of an installed backend",
     )
     prefix: str = Field(
         "floorcast",
@@ -243,9 +259,19 @@ class BrokerSettings(_Section):
         description="prefix of all keys and channels in Redis",
     )
     timeout_seconds: PositiveSeconds = Field(
-        2, description="time limit of a Redis command; Redis counts as down after it"
+        2, description="time limit of a Redis command or of a write; then the broker is down"
     )
-    waiting: int = Field(20_000, ge=1, description="commands waiting for Redis")
+    waiting: int = Field(
+        20_000, ge=1, description="commands waiting for Redis, messages for the disk"
+    )
+    sync: Literal["always", "batch", "os"] = Field(
+        "batch",
+        description="with `file:`, when a write reaches the disk: before it is acknowledged, at "
+        "once or with those of up to 5 ms, or when the system likes (`os`)",
+    )
+    max_bytes: int = Field(
+        4 * 1024**3, ge=1024**2, description="with `file:`, the largest size of the data file"
+    )
     entry_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="largest entry, order book snapshots included"
     )

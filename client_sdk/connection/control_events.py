@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
+from client_sdk.connection.backoff import DEFAULT_SPREAD_SECONDS
 from client_sdk.connection.clock import ServerClock
 from client_sdk.connection.packets import Packet
 from client_sdk.connection.tokens import TokenRenewal
@@ -30,6 +31,8 @@ class ControlEvents:
         self.goodbye: Goodbye | None = None
         # When the server wants a reconnect, by the loop's clock.
         self.reconnect_at: float | None = None
+        # Over how long the server's clients must spread if they all lose it at once.
+        self.spread_seconds = DEFAULT_SPREAD_SECONDS
         self.renewal = renewal
         self._handlers = {
             "welcome": self._on_welcome,
@@ -72,6 +75,8 @@ class ControlEvents:
 
     def _on_welcome(self, connection: Connection, packet: Packet) -> None:
         welcome = Welcome.model_validate_json(packet.body)
+        if welcome.reconnect_spread_ms is not None:
+            self.spread_seconds = welcome.reconnect_spread_ms / 1000
         self._clock.add_sample(
             welcome.server_time, connection.join_elapsed_seconds(packet.namespace)
         )

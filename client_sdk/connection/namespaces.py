@@ -27,6 +27,7 @@ class Namespace:
         self.gate = Gate()
         self.connection: Connection | None = None
         self.is_requested = False
+        self.is_started = False
         # When to retry after a retryable refusal.
         self.retry_at = 0.0
         self._on_request = on_request
@@ -41,6 +42,13 @@ class Namespace:
     def needs_join(self) -> bool:
         """True if it is requested, not joined, and has not failed."""
         return self.is_requested and self.connection is None and self.gate.error is None
+
+    def require_usable(self) -> None:
+        """Raise `NotConnected` if the client is not started, or the error that it failed with."""
+        if self.gate.error is not None:
+            raise self.gate.error.clone()
+        if not self.is_started:
+            raise NotConnected("the client is not started: use `async with` or call start() first")
 
     def request_join(self) -> None:
         """Have it joined on this connection and on all later ones."""
@@ -135,12 +143,16 @@ class Worker:
                     await self._wait_before_retry(error)
 
     async def _wait_before_retry(self, error: FloorcastError) -> None:
-        logger.info(
-            "request failed, retrying later", extra={"worker": self._name, "code": error.code}
-        )
         seconds = _RETRY_SECONDS if is_retryable(error) else 10 * _RETRY_SECONDS
         if error.retry_after_ms is not None:
             seconds = error.retry_after_ms / 1000
+        logger.info(
+            "a request of the %s failed, next attempt in %.1f s: %s",
+            self._name,
+            seconds,
+            error,
+            extra={"code": error.code},
+        )
         # The next connection may accept at once what this one refused.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

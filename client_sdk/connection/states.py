@@ -1,9 +1,11 @@
 """The client's connection state, and gates that callers wait at."""
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable
 from enum import StrEnum
+from typing import cast
 
 from client_sdk.errors import FloorcastError
 
@@ -20,15 +22,19 @@ class ClientState(StrEnum):
     CLOSED = "CLOSED"
 
 
-OnState = Callable[[ClientState], None]
+_OnStateAndReason = Callable[[ClientState, FloorcastError | None], None]
+# The second argument is the reason: why the client is offline or closed, None otherwise.
+OnState = Callable[[ClientState], None] | _OnStateAndReason
 
 
 class StateTracker:
-    """Holds the current state and calls back on each change."""
+    """Holds the current state and its reason, and calls back on each change."""
 
     def __init__(self) -> None:
         self._current = ClientState.IDLE
-        self._callbacks: list[OnState] = []
+        self._callbacks: list[_OnStateAndReason] = []
+        # Why the client is offline or closed; None otherwise.
+        self.reason: FloorcastError | None = None
 
     @property
     def current(self) -> ClientState:
@@ -37,26 +43,39 @@ class StateTracker:
 
     def add_callback(self, callback: OnState) -> Callable[[], None]:
         """Call back on each change; call the returned function to stop."""
-        self._callbacks.append(callback)
+        call = with_reason(callback)
+        self._callbacks.append(call)
 
         def remove() -> None:
-            if callback in self._callbacks:
-                self._callbacks.remove(callback)
+            if call in self._callbacks:
+                self._callbacks.remove(call)
 
         return remove
 
-    def change(self, state: ClientState) -> bool:
+    def change(self, state: ClientState, reason: FloorcastError | None = None) -> bool:
         """Change the state; False if nothing changed. CLOSED never changes."""
         if self._current in (state, ClientState.CLOSED):
             return False
         self._current = state
+        if state is not ClientState.CONNECTING:
+            self.reason = reason
         for callback in tuple(self._callbacks):
             try:
-                callback(state)
+                callback(state, reason)
             except Exception:
                 # An edge: a user's callback must not end the connection.
                 logger.exception("a state callback failed")
         return True
+
+
+def with_reason(callback: OnState) -> _OnStateAndReason:
+    """A callback that takes the reason too, from one that may take the state alone."""
+    try:
+        inspect.signature(callback).bind(ClientState.IDLE, None)
+    except (TypeError, ValueError):
+        state_only = cast(Callable[[ClientState], None], callback)
+        return lambda state, reason: state_only(state)
+    return cast(_OnStateAndReason, callback)
 
 
 class Gate:

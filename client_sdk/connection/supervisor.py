@@ -16,6 +16,7 @@ from client_sdk.contract import Reply
 from client_sdk.errors import (
     AuthenticationError,
     ClientClosed,
+    ConfigError,
     ConnectionLost,
     FloorcastError,
     ForbiddenError,
@@ -56,9 +57,11 @@ class Supervisor:
         self._connection: Connection | None = None
         self._bad_tokens = 0
         self._was_online = False
+        # Since the last connection.
+        self._failures = 0
         self.state = StateTracker()
         self.online = Gate()
-        self.last_error: FloorcastError | None = None
+        self.closed = asyncio.Event()
 
     def namespace(self, name: str) -> Namespace:
         """Add a namespace; call once for each name."""
@@ -67,6 +70,8 @@ class Supervisor:
 
     def start(self) -> None:
         """Start connecting."""
+        for namespace in self._namespaces.values():
+            namespace.is_started = True
         self._task = asyncio.create_task(self._run(), name="floorcast-supervisor")
 
     async def close(self) -> None:
@@ -75,10 +80,11 @@ class Supervisor:
             if self._connection is not None:
                 await self._leave_namespaces(self._connection)
         finally:
+            # Before the connection ends: readers end, and do not see it as lost.
+            self._finish(ClientClosed("the client is closed"))
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.wait([self._task])
-            self._finish(ClientClosed("the client is closed"))
 
     async def _leave_namespaces(self, connection: Connection) -> None:
         """Leave on purpose, so that others see it at once, without a grace period."""
@@ -90,11 +96,12 @@ class Supervisor:
             logger.debug("leaving the namespaces failed")
 
     def _finish(self, error: FloorcastError) -> None:
-        if self.state.change(ClientState.CLOSED):
-            self.last_error = error
+        reason = None if isinstance(error, ClientClosed) else error
+        if self.state.change(ClientState.CLOSED, reason):
             self.online.fail(error)
             for namespace in self._namespaces.values():
                 namespace.fail(error)
+            self.closed.set()
 
     # --- the life of the connection
 
@@ -104,7 +111,7 @@ class Supervisor:
                 delay_seconds = await self._run_connection()
                 await asyncio.sleep(delay_seconds)
         except FloorcastError as error:
-            logger.warning("the client is closed by an error", extra={"code": error.code})
+            logger.warning("the client is closed: %s", error, extra={"code": error.code})
             self._finish(error)
         except Exception as error:
             # An edge: callers that wait for this client must not wait forever.
@@ -146,20 +153,39 @@ class Supervisor:
             raise error_from_code(controls.goodbye.code, controls.goodbye.message)
         if self._is_final(error):
             raise error
-        self.last_error = error
-        self.state.change(ClientState.OFFLINE)
+        if controls.goodbye is not None:
+            # The connection ended because of it.
+            error = error_from_code(controls.goodbye.code, controls.goodbye.message)
         if controls.is_reconnect_due:
             # The server has spread the clients already: each hint names another moment.
-            return 0.0
-        server_delay_ms = max(error.retry_after_ms or 0, controls.retry_after_ms)
-        seconds = server_delay_ms / 1000 + self._backoff.next_seconds()
-        logger.info("offline", extra={"code": error.code, "seconds": round(seconds, 3)})
+            seconds = 0.0
+        else:
+            server_delay_ms = max(error.retry_after_ms or 0, controls.retry_after_ms)
+            seconds = server_delay_ms / 1000 + self._backoff.next_seconds()
+        logger.log(
+            self._offline_level(),
+            "offline, next attempt in %.1f s: %s",
+            seconds,
+            error,
+            extra={"code": error.code, "seconds": round(seconds, 3)},
+        )
+        self.state.change(ClientState.OFFLINE, error)
         return seconds
 
+    def _offline_level(self) -> int:
+        """WARNING for the first failure in a row: a program without logging set up shows it."""
+        self._failures += 1
+        return logging.WARNING if self._failures == 1 else logging.INFO
+
     def _is_final(self, error: FloorcastError) -> bool:
-        """True if the next attempt cannot succeed: a forbidden token, or one that stays wrong."""
+        """True if the next attempt cannot succeed.
+
+        The token is forbidden or stays wrong, or an address never led to a server.
+        """
         if isinstance(error, ForbiddenError):
             return True
+        if isinstance(error, ConfigError):
+            return not self._was_online
         if isinstance(error, AuthenticationError):
             self._bad_tokens += 1
             return not self._tokens.is_renewable or self._bad_tokens >= _MAX_BAD_TOKENS
@@ -216,8 +242,12 @@ class Supervisor:
             auth["token"] = token
         await connection.join(namespace.name, auth)
         self._bad_tokens = 0
+        self._backoff.set_connected(self._controls.spread_seconds)
         namespace.set_joined(connection)
         if self.state.change(ClientState.ONLINE):
+            if self._failures:
+                logger.info("online again after %d attempts", self._failures)
+            self._failures = 0
             self._counters.reconnects += self._was_online
             self._was_online = True
             self.online.open()
@@ -254,13 +284,13 @@ class Supervisor:
             return
         try:
             body = encode({"token": await self._tokens.fetch()})
-            for name in renewal.pending():
+            for name, expires_at in renewal.pending():
                 await connection.request(
                     name, "refresh_token", body, lambda text: parse_reply(Reply, text)
                 )
-                renewal.set_renewed(name)
+                renewal.set_renewed(name, expires_at)
         except FloorcastError as error:
-            logger.warning("token renewal failed", extra={"code": error.code})
+            logger.warning("token renewal failed: %s", error, extra={"code": error.code})
             renewal.schedule_retry(asyncio.get_running_loop().time())
 
     # --- callbacks of the connection

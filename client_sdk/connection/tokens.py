@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from client_sdk.connection.backoff import Backoff, BackoffConfig
-from client_sdk.errors import TokenUnavailable
+from client_sdk.errors import ConfigError, TokenUnavailable
 
 TokenSource = str | Callable[[], str | Awaitable[str]] | None
 
@@ -29,8 +29,10 @@ class TokenFetcher:
     async def fetch(self) -> str | None:
         """A token, or None without a source; raises `TokenUnavailable`."""
         source = self._source
-        if source is None or isinstance(source, str):
-            return source
+        if source is None:
+            return None
+        if isinstance(source, str):
+            return source.strip()
         token: object
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -45,10 +47,22 @@ class TokenFetcher:
                 f"the token function took longer than {self._timeout_seconds:g} s"
             ) from None
         except Exception as error:
-            raise TokenUnavailable("the token function failed") from error
-        if not isinstance(token, str):
-            raise TokenUnavailable("the token function must return a string")
-        return token
+            raise TokenUnavailable(f"the token function failed: {error!r}") from error
+        return _validated(token, "the token function must return a string")
+
+
+def check_source(source: object) -> None:
+    """Raise `ConfigError` unless this is a string, a function or None."""
+    if source is not None and not callable(source):
+        _validated(source, "the token must be a string or a function that returns one")
+
+
+def _validated(token: object, rule: str) -> str:
+    """A token without the white space that files and variables end with."""
+    if isinstance(token, str):
+        return token.strip()
+    hint = ": decode the bytes" if isinstance(token, bytes | bytearray) else ""
+    raise ConfigError(f"{rule}, not {type(token).__name__}{hint}")
 
 
 async def _call_in_thread(source: Callable[[], str | Awaitable[str]]) -> object:
@@ -104,13 +118,14 @@ class TokenRenewal:
         """True if an attempt is due."""
         return self.next_attempt_at is not None and self.next_attempt_at <= now
 
-    def pending(self) -> tuple[str, ...]:
-        """The namespaces that need a newer token."""
-        return tuple(sorted(self._expires_at))
+    def pending(self) -> tuple[tuple[str, float], ...]:
+        """The namespaces that need a newer token, and when theirs expires."""
+        return tuple(sorted(self._expires_at.items()))
 
-    def set_renewed(self, namespace: str) -> None:
-        """Record that a namespace has a newer token."""
-        self._expires_at.pop(namespace, None)
+    def set_renewed(self, namespace: str, expires_at: float) -> None:
+        """Record a newer token than that of `expires_at`; it may be about to expire itself."""
+        if self._expires_at.get(namespace) == expires_at:
+            del self._expires_at[namespace]
         if not self._expires_at:
             self.next_attempt_at = None
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import aiohttp
 from pydantic import ValidationError
 
-from client_sdk.config import ClientConfig
+from client_sdk.config import ClientConfig, HttpOptions
 from client_sdk.connection.packets import (
     PONG,
     Packet,
@@ -23,6 +23,7 @@ from client_sdk.connection.packets import (
 )
 from client_sdk.contract.replies import ConnectError
 from client_sdk.errors import (
+    ConfigError,
     ConnectionLost,
     FloorcastError,
     ProtocolError,
@@ -40,6 +41,10 @@ _PATH = "/socket.io/?EIO=4&transport=websocket"
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
 # A loop that reads buffered frames yields to other tasks after this many.
 _FRAMES_PER_YIELD = 128
+# What another web server answers; a proxy without a live server behind it sends others.
+_NO_SERVER_STATUSES = frozenset((200, 400, 404, 405))
+# Half of what a server allows between two of its own pings.
+_MAX_PINGS = 32
 
 
 class _PendingRequest:
@@ -82,7 +87,9 @@ class Connection:
         config: ClientConfig,
     ) -> None:
         self._socket = socket
+        # Two limits: for a packet, which a live server sends by itself, and for any frame.
         self._timeout_seconds = timeout_seconds
+        self._silence_seconds = _silence_seconds(timeout_seconds, config)
         self._on_packet = on_packet
         self._config = config
         self._loop = asyncio.get_running_loop()
@@ -90,6 +97,8 @@ class Connection:
         self._requests: dict[int, _PendingRequest] = {}
         self._pending_joins: dict[str, _PendingRequest] = {}
         self._received_at = self._loop.time()
+        # When a ping was sent into the silence, and when a control frame came.
+        self._pinged_at = self._control_at = float("-inf")
         self._silence_timer: asyncio.TimerHandle | None = None
         self._on_end: Callable[[], None] = lambda: None
         self.close_reason: FloorcastError | None = None
@@ -97,15 +106,27 @@ class Connection:
 
     @staticmethod
     async def open(
-        http: aiohttp.ClientSession, url: str, on_packet: OnPacket, config: ClientConfig
+        http: aiohttp.ClientSession,
+        url: str,
+        on_packet: OnPacket,
+        config: ClientConfig,
+        options: HttpOptions,
     ) -> "Connection":
-        """Connect and read the Engine.IO handshake; raises `ServerUnavailable`."""
+        """Connect and read the Engine.IO handshake.
+
+        Raises `ServerUnavailable`, or `ConfigError` if the address cannot be right.
+        """
         socket = None
         try:
             async with asyncio.timeout(config.connect_seconds):
                 socket = await http.ws_connect(
                     url + _PATH,
                     compress=0,
+                    proxy=options.proxy,
+                    ssl=options.ssl,
+                    headers=options.headers,
+                    # A pong ends a silence, so it must be seen here.
+                    autoping=False,
                     max_msg_size=_MAX_FRAME_BYTES,
                     timeout=aiohttp.ClientWSTimeout(ws_close=config.close_seconds),
                 )
@@ -125,7 +146,7 @@ class Connection:
                     f"no connection within {config.connect_seconds:g} s"
                 ) from None
             if isinstance(error, aiohttp.ClientError | OSError | ValueError):
-                raise ServerUnavailable(f"connection failed: {error}") from error
+                raise _connect_error(url, error) from error
             raise
 
     # --- sending
@@ -165,7 +186,11 @@ class Connection:
                 await self._send(text)
                 await request.future
         except TimeoutError:
-            raise SendTimeout(f"no reply within {self._config.answer_seconds:g} s") from None
+            message = f"no reply within {self._config.answer_seconds:g} s"
+            if self._heard_at < request.sent_at:
+                # Nothing at all has arrived since: the connection leads nowhere.
+                self._end(ConnectionLost(message))
+            raise SendTimeout(message) from None
         finally:
             request.consume_error()
 
@@ -198,22 +223,58 @@ class Connection:
     async def _read(self) -> None:
         reason: FloorcastError = ConnectionLost("the connection was lost")
         try:
-            async with asyncio.timeout(None) as timeout:
-                self._check_silence(timeout)
-                await self._receive()
+            while await self._receive_until_silent():
+                await self._ping()
         except TimeoutError:
-            reason = ConnectionLost(f"the server was silent for {self._timeout_seconds:g} s")
+            silent_seconds = self._loop.time() - self._heard_at
+            reason = ConnectionLost(f"the server was silent for {silent_seconds:.1f} s")
         except FloorcastError as error:
             reason = error
         finally:
             self._end(reason)
+
+    async def _receive_until_silent(self) -> bool:
+        """Receive; True if a ping is due, False if the socket has ended.
+
+        Raises `TimeoutError` if a ping was not answered either, or no packet came in time.
+        """
+        try:
+            async with asyncio.timeout(None) as timeout:
+                self._check_silence(timeout)
+                await self._receive()
+        except TimeoutError:
+            if self._is_pinged or self._received_at + self._timeout_seconds <= self._loop.time():
+                raise
+            return True
+        return False
+
+    @property
+    def _heard_at(self) -> float:
+        """When anything was received last."""
+        return max(self._received_at, self._control_at)
+
+    @property
+    def _is_pinged(self) -> bool:
+        """True if a ping was sent since."""
+        return self._pinged_at > self._heard_at
+
+    async def _ping(self) -> None:
+        """Send a WebSocket ping (RFC 6455, 5.5.2), which any server answers."""
+        self._pinged_at = self._loop.time()
+        async with asyncio.timeout(self._silence_seconds / 2):
+            try:
+                await self._socket.ping()
+            except (aiohttp.ClientError, ConnectionError) as error:
+                raise ConnectionLost("the connection was lost") from error
 
     async def _receive(self) -> None:
         receive, now, on_packet = self._socket.receive, self._loop.time, self._on_packet
         for count in itertools.count(1):
             frame = await receive()
             if frame.type is not aiohttp.WSMsgType.TEXT:
-                return
+                if not await self._handle_control(frame):
+                    return
+                continue
             self._received_at = now()
             packet = decode_packet(frame.data)
             if packet.type is PacketType.EVENT:
@@ -230,6 +291,15 @@ class Connection:
             if count % _FRAMES_PER_YIELD == 0:
                 await asyncio.sleep(0)
 
+    async def _handle_control(self, frame: aiohttp.WSMessage) -> bool:
+        """Answer a ping; False for a frame that ends the connection."""
+        if frame.type not in (aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG):
+            return False
+        self._control_at = self._loop.time()
+        if frame.type is aiohttp.WSMsgType.PING:
+            await self._socket.pong(frame.data)
+        return True
+
     def _dispatch(self, packet: Packet) -> None:
         if packet.type is PacketType.ACK and packet.ack_id is not None:
             request = self._requests.get(packet.ack_id)
@@ -242,8 +312,10 @@ class Connection:
             self._on_packet(self, packet)
 
     def _check_silence(self, timeout: asyncio.Timeout) -> None:
-        """Expire `timeout` if the server missed its heartbeat; otherwise check again later."""
-        left = self._received_at + self._timeout_seconds - self._loop.time()
+        """Expire `timeout` if the server was silent for too long; otherwise check again later."""
+        limit = self._silence_seconds if self._is_pinged else self._silence_seconds / 2
+        silent_at = min(self._heard_at + limit, self._received_at + self._timeout_seconds)
+        left = silent_at - self._loop.time()
         if left <= 0:
             timeout.reschedule(self._loop.time())
         else:
@@ -268,10 +340,33 @@ class Connection:
         await _close_socket(self._socket, self._config.close_seconds)
 
 
+def _silence_seconds(timeout_seconds: float, config: ClientConfig) -> float:
+    """The longest silence, pings answered: only so many may be sent between two of the server."""
+    return max(config.silence_seconds, timeout_seconds / _MAX_PINGS)
+
+
 async def _close_socket(socket: aiohttp.ClientWebSocketResponse, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await socket.close()
+
+
+def _connect_error(url: str, error: Exception) -> FloorcastError:
+    """The error of a failed connection attempt: an address that cannot be right says so."""
+    if isinstance(error, FloorcastError):
+        return error
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ConfigError(
+            f"the certificate of {url} is not trusted: {error}; pass an ssl.SSLContext as `ssl`"
+        )
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return ConfigError(f"the server at {url} does not speak TLS: use http:// ({error})")
+    if isinstance(error, aiohttp.WSServerHandshakeError) and error.status in _NO_SERVER_STATUSES:
+        return ConfigError(
+            f"no Floorcast server at {url}: it answered HTTP {error.status}. The address must be"
+            " that of the server, with the path that it is mounted at, if any"
+        )
+    return ServerUnavailable(f"connection failed: {error}")
 
 
 def _parse_connect_error(body: str) -> FloorcastError:

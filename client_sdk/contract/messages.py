@@ -44,6 +44,8 @@ class Welcome(Body):
     server_time: int
     ping_interval_ms: int
     resume_window_ms: int
+    # Over how long clients must spread if they all lose the server; older servers name none.
+    reconnect_spread_ms: int | None = None
     session_id: str | None = None
 
 

@@ -34,6 +34,14 @@ class _Side:
     def best(self) -> Decimal | None:
         return self._price(self._keys[0]) if self._keys else None
 
+    def best_quantity(self) -> Decimal | None:
+        return Decimal(self._levels[self._keys[0]][1]) if self._keys else None
+
+    def copy(self) -> "_Side":
+        copied = _Side(descending=self._descending)
+        copied._keys, copied._levels = self._keys.copy(), self._levels.copy()
+        return copied
+
     def as_decimals(self) -> Levels:
         levels = self._levels
         return [(self._price(key), Decimal(levels[key][1])) for key in self._keys]
@@ -106,6 +114,42 @@ class Book:
             return None
         return _EXACT.multiply(_EXACT.add(bid, ask), Decimal("0.5"))
 
+    @property
+    def spread(self) -> Decimal | None:
+        """Best ask minus best bid, exact; None while a side is empty."""
+        bid, ask = self._bids.best(), self._asks.best()
+        return None if bid is None or ask is None else _EXACT.subtract(ask, bid)
+
+    @property
+    def microprice(self) -> Decimal | None:
+        """The mid weighted by the opposite quantities at the best prices, to 28 digits.
+
+        None while a side is empty.
+        """
+        bid, ask = self._bids.best(), self._asks.best()
+        bid_quantity, ask_quantity = self._bids.best_quantity(), self._asks.best_quantity()
+        if bid is None or ask is None or bid_quantity is None or ask_quantity is None:
+            return None
+        return (bid * ask_quantity + ask * bid_quantity) / (bid_quantity + ask_quantity)
+
+    @property
+    def imbalance(self) -> Decimal | None:
+        """The quantity at the best bid, less that at the best ask, as a share of both.
+
+        From -1 (asks only) to 1 (bids only), to 28 digits; None while a side is empty.
+        """
+        bid, ask = self._bids.best_quantity(), self._asks.best_quantity()
+        if bid is None or ask is None:
+            return None
+        return (bid - ask) / (bid + ask)
+
+    def copy(self) -> "Book":
+        """A book that later messages of this one do not change."""
+        copied = Book(self.symbol)
+        copied._bids, copied._asks = self._bids.copy(), self._asks.copy()
+        copied._position = self._position
+        return copied
+
     def checksum(self) -> int:
         """The CRC32 of the best levels, as defined in docs/protocol.md."""
         bids = self._bids.as_text(CHECKSUM_LEVELS)
@@ -172,6 +216,21 @@ class BookView:
     def mid(self) -> Decimal | None:
         """The exact middle of best bid and best ask; None while a side is empty."""
         return self._read(lambda book: book.mid)
+
+    @property
+    def spread(self) -> Decimal | None:
+        """Best ask minus best bid, exact; None while a side is empty."""
+        return self._read(lambda book: book.spread)
+
+    @property
+    def microprice(self) -> Decimal | None:
+        """The mid weighted by the opposite quantities; None while a side is empty."""
+        return self._read(lambda book: book.microprice)
+
+    @property
+    def imbalance(self) -> Decimal | None:
+        """The share by which best bids outweigh best asks, -1 to 1; None while a side is empty."""
+        return self._read(lambda book: book.imbalance)
 
     @property
     def position(self) -> Position | None:

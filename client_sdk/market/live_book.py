@@ -1,9 +1,11 @@
 """A live order book that fetches a snapshot whenever it is out of step with the server."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self, TypeVar, cast
 
+from client_sdk.connection.clock import ServerClock
 from client_sdk.contract import BookMessage, FeedState, MarketMessage
 from client_sdk.errors import ServerUnavailable
 from client_sdk.market.book import Book, BookView
@@ -28,6 +30,37 @@ class BookStatus(StrEnum):
     OFFLINE = "OFFLINE"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BookState(BookView):
+    """A book at one moment; it never changes, except that its `age` grows.
+
+    `ts` is the server's time of the last change in milliseconds; None before the first.
+    """
+
+    symbol: str
+    status: BookStatus
+    ts: int | None
+    _book: Book = field(repr=False)
+    _clock: ServerClock = field(repr=False)
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last change, by the server's clock; None before the first."""
+        return None if self.ts is None else self._clock.age_seconds(self.ts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BookState) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash((self.symbol, self.status, self.ts))
+
+    def _content(self) -> tuple[object, ...]:
+        return self.symbol, self.status, self.ts, self.position, self.bids, self.asks
+
+    def _read(self, getter: Callable[[Book], ResultT]) -> ResultT:
+        return getter(self._book)
+
+
 class BookReader(Reader[MarketMessage]):
     """Applies each message on arrival, so its buffer stays empty."""
 
@@ -37,13 +70,17 @@ class BookReader(Reader[MarketMessage]):
         self._subscriptions = subscriptions
         self.symbol = symbol
         self.book = Book(symbol)
-        # Incremented with each change of the book.
+        # The server's time of the last change.
+        self.ts: int | None = None
+        # Incremented with each change of the book, and by the first reply.
         self.version = 0
         self.resyncs = 0
 
     def apply_state(self, topic: str, state: TopicState[MarketMessage]) -> bool:
         """Take the server's state; a new epoch without a snapshot is an empty book."""
         position = self.position(topic)
+        if not self.is_ready:
+            self.version += 1
         if state.snapshot is None and position is not None and position.epoch != state.epoch:
             self.book = Book(self.symbol)
             self.version += 1
@@ -57,26 +94,33 @@ class BookReader(Reader[MarketMessage]):
         applied = self.book.apply(cast(BookMessage, message))
         self.version += 1
         if applied:
+            self.ts = message.ts
             tracker.advance(message.epoch, message.seq)
         else:
             self.resyncs += 1
             self._subscriptions.resync(self, topic)
-        self._notify()
+        self.notify()
 
 
 class LiveBook(ReaderHandle[BookReader], BookView):
-    """`async with` waits for the first state; `async for` yields the book after each change.
+    """A book that changes while you read it.
 
-    A slow reader sees fewer, later states, each of them whole.
+    `async with` waits for the first state. `async for` yields a `BookState` after each change of
+    the book or of its status; a slow reader sees fewer, later states, each of them whole.
     """
 
     def __init__(
-        self, reader: BookReader, subscriptions: Subscriptions, is_online: Callable[[], bool]
+        self,
+        reader: BookReader,
+        subscriptions: Subscriptions,
+        clock: ServerClock,
+        is_online: Callable[[], bool],
     ) -> None:
         super().__init__(reader, subscriptions.remove)
         self._subscriptions = subscriptions
+        self._clock = clock
         self._is_online = is_online
-        self._seen_version = 0
+        self._seen: tuple[int, BookStatus] = (0, BookStatus.SYNCING)
 
     @property
     def symbol(self) -> str:
@@ -90,14 +134,20 @@ class LiveBook(ReaderHandle[BookReader], BookView):
 
     @property
     def status(self) -> BookStatus:
-        """The reliability of the book now."""
+        """The reliability of the book now; SYNCING also if the server has no such book yet."""
         if self._reader.is_ended or not self._is_online():
             return BookStatus.OFFLINE
-        if self._reader.position(self.topic) is None or self._subscriptions.is_syncing(self.topic):
+        if self._reader.book.position is None or self._subscriptions.is_syncing(self.topic):
             return BookStatus.SYNCING
         if self._subscriptions.feed_state(self.topic) is FeedState.STALE:
             return BookStatus.STALE
         return BookStatus.LIVE
+
+    @property
+    def now(self) -> BookState:
+        """A copy of the book as it is now."""
+        reader = self._reader
+        return BookState(self.symbol, self.status, reader.ts, reader.book.copy(), self._clock)
 
     @property
     def resyncs(self) -> int:
@@ -113,13 +163,13 @@ class LiveBook(ReaderHandle[BookReader], BookView):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Self:
+    async def __anext__(self) -> BookState:
         reader = self._reader
-        while reader.version == self._seen_version:
+        while (reader.version, self.status) == self._seen or reader.is_ended:
             if reader.is_ended:
                 if reader.error is not None:
                     raise reader.error.clone()
                 raise StopAsyncIteration
             await reader.wait_changed()
-        self._seen_version = reader.version
-        return self
+        self._seen = reader.version, self.status
+        return self.now

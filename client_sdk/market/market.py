@@ -81,9 +81,11 @@ class Market:
         """Keep a live order book."""
         topic = f"{Stream.ORDERBOOK}:{symbol}"
         reader = BookReader(symbol, topic, self._subscriptions, self._counters)
-        self._raise_if_failed()
+        self._namespace.require_usable()
         self._subscriptions.add(reader, [topic], interval_ms)
-        return LiveBook(reader, self._subscriptions, lambda: self._namespace.gate.is_open)
+        return LiveBook(
+            reader, self._subscriptions, self._clock, lambda: self._namespace.gate.is_open
+        )
 
     def status(self, topic: str) -> FeedState | None:
         """The freshness of a topic's feed; None if it is unknown, or nobody reads the topic."""
@@ -105,16 +107,12 @@ class Market:
     def _new_reader(self, topics: Sequence[str], interval_ms: int) -> Reader[MarketMessage]:
         if not topics:
             raise ValueError("name at least one topic or symbol")
-        self._raise_if_failed()
+        self._namespace.require_usable()
         reader: Reader[MarketMessage] = Reader(
             self._config.buffer_messages, self._counters, on_space=self._subscriptions.fetch_more
         )
         self._subscriptions.add(reader, topics, interval_ms)
         return reader
-
-    def _raise_if_failed(self) -> None:
-        if self._namespace.gate.error is not None:
-            raise self._namespace.gate.error.clone()
 
     # --- publishing
 
@@ -126,13 +124,16 @@ class Market:
         id: str | None = None,  # noqa: A002
         user: str | None = None,
         type: Literal["update", "snapshot"] = "update",  # noqa: A002
+        timeout: float | None = None,
     ) -> Position:
         """Publish one message and return its position; concurrent calls share a request.
 
-        Raises `SendTimeout` without a reply in time: the message may have been published, and
-        publishing it again under the same `id` is safe.
+        Raises `SendTimeout` without a reply within `timeout`, by default `send_seconds`: the
+        message may have been published, and publishing it again under the same `id` is safe.
         """
-        return await self._publisher.publish(topic, data, id=id, user=user, type=type)
+        return await self._publisher.publish(
+            topic, data, id=id, user=user, type=type, timeout=timeout
+        )
 
     # --- callbacks of the namespace
 

@@ -67,11 +67,13 @@ class Publisher:
         id: str | None = None,  # noqa: A002
         user: str | None = None,
         type: str = "update",  # noqa: A002
+        timeout: float | None = None,
     ) -> Position:
         """Publish one message and return its position.
 
         Every message gets an id, so that a retry after a lost reply does not publish it twice.
-        Raises `SendTimeout` without a reply in time: the message may have been published.
+        Raises `SendTimeout` without a reply within `timeout`, by default `send_seconds`: the
+        message may have been published.
         """
         body: dict[str, Any] = {
             "topic": topic,
@@ -87,18 +89,18 @@ class Publisher:
             raise LimitExceeded(
                 f"a message is limited to {config.batch_bytes} bytes", code="limit.payload"
             )
-        if self._namespace.gate.error is not None:
-            raise self._namespace.gate.error.clone()
+        self._namespace.require_usable()
         if len(self._queue) >= config.pending_messages:
             raise BufferFull(f"{config.pending_messages} messages wait already")
         self._namespace.request_join()
         self._queue.append(publication)
         self._worker.wake()
+        seconds = config.send_seconds if timeout is None else timeout
         try:
-            async with asyncio.timeout(config.send_seconds):
+            async with asyncio.timeout(seconds):
                 return await publication.future
         except TimeoutError:
-            raise SendTimeout(f"not published within {config.send_seconds:g} s") from None
+            raise SendTimeout(f"not published within {seconds:g} s") from None
         finally:
             self._prune()
 

@@ -122,6 +122,7 @@ class Subscriptions:
         subscription = self._subscriptions.get(topic)
         if subscription is not None:
             subscription.feed_state = state
+            subscription.notify()
 
     def end(self, topic: str, error: FloorcastError) -> None:
         """End a topic that the server has unsubscribed; its readers get the error."""

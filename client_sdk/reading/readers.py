@@ -146,6 +146,12 @@ class Reader(Generic[MessageT]):
         """Forget its position in a topic: it needs a snapshot."""
         self._trackers[topic].reset()
 
+    def begin_epoch(self, topic: str, epoch: str, first_seq: int) -> None:
+        """Record that an epoch begins at `first_seq`: it continues the numbers of another one."""
+        tracker = self._trackers[topic]
+        if tracker.epoch == epoch and tracker.seq == 0:
+            tracker.advance(epoch, first_seq - 1)
+
     # --- receiving
 
     def receive(self, topic: str, message: MessageT) -> bool:
@@ -169,7 +175,7 @@ class Reader(Generic[MessageT]):
         That happens if the request was made for a reader with a newer position.
         """
         self._unsynced.discard(topic)
-        self._notify()
+        self.notify()
         continuity, tracker = self._continuities[topic], self._trackers[topic]
         if continuity is not Continuity.LATEST and self._buffer.is_full:
             self._behind.add(topic)
@@ -191,9 +197,6 @@ class Reader(Generic[MessageT]):
         return True
 
     def _catch_up(self, topic: str, tracker: GapTracker, state: TopicState[MessageT]) -> bool:
-        if not tracker.seq and state.missed:
-            # A new epoch can continue the numbers of the one before.
-            tracker.advance(state.epoch, state.missed[0].seq - 1)
         for message in state.missed:
             if topic not in self._behind and tracker.check(message) is CheckResult.NEXT:
                 self._store(topic, tracker, message)
@@ -222,7 +225,7 @@ class Reader(Generic[MessageT]):
     def _put_gap(self, gap: Gap) -> None:
         self._counters.gaps += 1
         self._buffer.put(gap)
-        self._notify()
+        self.notify()
 
     def _store(self, topic: str, tracker: GapTracker, message: MessageT) -> None:
         if self._continuities[topic] is Continuity.LATEST:
@@ -233,14 +236,14 @@ class Reader(Generic[MessageT]):
         else:
             self._buffer.put(message)
         tracker.advance(message.epoch, message.seq)
-        self._notify()
+        self.notify()
 
     def end(self, error: FloorcastError | None = None) -> None:
         """Receive nothing more; buffered items can still be taken."""
         if not self.is_ended:
             self.is_ended = True
             self.error = error
-            self._notify()
+            self.notify()
 
     # --- taking
 
@@ -266,6 +269,7 @@ class Reader(Generic[MessageT]):
         finally:
             self._waiter = None
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Wake the task that waits for a change."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

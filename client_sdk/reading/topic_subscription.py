@@ -44,6 +44,11 @@ class TopicSubscription(Generic[MessageT]):
         if reader in self._readers:
             self._readers.remove(reader)
 
+    def notify(self) -> None:
+        """Wake the tasks that wait for a change of its readers: its status has changed."""
+        for reader in self._readers:
+            reader.notify()
+
     # --- receiving
 
     def receive(self, message: MessageT) -> bool:
@@ -57,6 +62,7 @@ class TopicSubscription(Generic[MessageT]):
             return True
         self._counters.gaps_seen += 1
         self.needs_sync = True
+        self.notify()
         return False
 
     # --- syncing with the server
@@ -64,10 +70,12 @@ class TopicSubscription(Generic[MessageT]):
     def on_disconnect(self) -> None:
         """Record that the subscription ended with its connection."""
         self.needs_sync, self.is_syncing, self.needs_own_request = True, False, False
+        self.notify()
 
     def begin_sync(self) -> Position | None:
         """Start a request; returns the position to ask from, or None for the current state."""
         self.needs_sync, self.is_syncing = False, True
+        self.notify()
         self._since = self._oldest_position()
         return self._since
 
@@ -93,16 +101,30 @@ class TopicSubscription(Generic[MessageT]):
         `shared` says that the reply had to fit the states of other topics too.
         """
         self.is_syncing = False
+        self.notify()
         if shared and self._is_unrecovered(state):
             self.needs_sync = self.needs_own_request = True
             return False
         self.needs_own_request = False
+        self._begin_epoch(state)
         for reader in tuple(self._readers):
             if reader.is_blocked(self.topic):
                 continue
             if not self._applies_to(reader, state) or not reader.apply_state(self.topic, state):
                 self.needs_sync = True
         return not self.needs_sync
+
+    def _begin_epoch(self, state: TopicState[MessageT]) -> None:
+        """Tell the readers where the epoch begins, if the reply has all of its messages."""
+        since = self._since
+        if (
+            self.continuity is Continuity.COMPLETE
+            and state.recovered
+            and since == Position(epoch=state.epoch, seq=0)
+        ):
+            first_seq = state.missed[0].seq if state.missed else state.seq + 1
+            for reader in self._readers:
+                reader.begin_epoch(self.topic, state.epoch, first_seq)
 
     def _is_unrecovered(self, state: TopicState[MessageT]) -> bool:
         """True if the missed messages are gone, or did not fit beside other states."""

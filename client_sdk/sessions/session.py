@@ -169,18 +169,25 @@ class Session:
 
     # --- requests
 
-    async def send(self, data: Mapping[str, object], *, id: str | None = None) -> Sent:  # noqa: A002
+    async def send(
+        self,
+        data: Mapping[str, object],
+        *,
+        id: str | None = None,  # noqa: A002
+        timeout: float | None = None,
+    ) -> Sent:
         """Send a message to everybody, this client included; returns its position.
 
         Retried under the same id after a lost connection, so the server stores it once. Raises
-        `SendTimeout` without a reply in time: the message may have been stored.
+        `SendTimeout` without a reply within `timeout`, by default `send_seconds`: the message may
+        have been stored.
         """
         body = self._body(data=data, id=id or uuid.uuid4().hex)
         if len(body.encode()) > self._config.batch_bytes:
             raise LimitExceeded(
                 f"a message is limited to {self._config.batch_bytes} bytes", code="limit.payload"
             )
-        reply = await self._request_with_retry("send", body, SendReply)
+        reply = await self._request_with_retry("send", body, SendReply, timeout)
         return Sent(reply.id, Position(epoch=reply.epoch, seq=reply.seq), reply.ts)
 
     async def signal(self, data: Mapping[str, object]) -> None:
@@ -238,14 +245,17 @@ class Session:
             raise NotConnected("the session is not joined now")
         return await self._namespace.request(event, body, partial(parse_reply, model))
 
-    async def _request_with_retry(self, event: str, body: str, model: type[ReplyT]) -> ReplyT:
+    async def _request_with_retry(
+        self, event: str, body: str, model: type[ReplyT], timeout: float | None = None
+    ) -> ReplyT:
         """Request on this connection or a later one; raises `SendTimeout` or `BufferFull`."""
         config = self._config
         if self._pending_count >= config.pending_messages:
             raise BufferFull(f"{config.pending_messages} requests wait already")
         self._pending_count += 1
+        seconds = config.send_seconds if timeout is None else timeout
         try:
-            async with asyncio.timeout(config.send_seconds):
+            async with asyncio.timeout(seconds):
                 while True:
                     await self.gate.wait_open()
                     try:
@@ -256,7 +266,7 @@ class Session:
                         if not isinstance(error, NotConnected | SendTimeout):
                             await asyncio.sleep((error.retry_after_ms or 1000) / 1000)
         except TimeoutError:
-            raise SendTimeout(f"no reply within {config.send_seconds:g} s") from None
+            raise SendTimeout(f"no reply within {seconds:g} s") from None
         finally:
             self._pending_count -= 1
 

@@ -102,8 +102,7 @@ class Sessions:
     async def _join_and_wait(
         self, session_id: str, since: Position | None, metadata: Mapping[str, object] | None
     ) -> Session:
-        if self._namespace.gate.error is not None:
-            raise self._namespace.gate.error.clone()
+        self._namespace.require_usable()
         session = self._sessions.get(session_id)
         if session is None:
             session = Session(

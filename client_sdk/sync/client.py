@@ -1,12 +1,15 @@
 """`SyncClient`: the client for scripts and notebooks, with the same names and without await."""
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from ssl import SSLContext
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
-from client_sdk.client import Client
+from client_sdk.client import Client, check_arguments
 from client_sdk.config import ClientConfig
-from client_sdk.connection.states import ClientState
+from client_sdk.connection.states import ClientState, OnState, with_reason
 from client_sdk.connection.tokens import TokenSource
 from client_sdk.contract import (
     AnyMessage,
@@ -17,7 +20,7 @@ from client_sdk.contract import (
     SessionMessage,
     TradesMessage,
 )
-from client_sdk.errors import ClientClosed, NotConnected
+from client_sdk.errors import ClientClosed, FloorcastError, NotConnected
 from client_sdk.market.market import Market, OnStatus
 from client_sdk.reading.gaps import Gap
 from client_sdk.reading.streams import MessageStream, OnItem
@@ -25,7 +28,7 @@ from client_sdk.sessions.session import Attendance, Sent, Session
 from client_sdk.sessions.sessions import Sessions
 from client_sdk.stats import Stats
 from client_sdk.sync.portal import Portal
-from client_sdk.sync.streams import SyncBook, SyncCallback, SyncIterator, SyncStream
+from client_sdk.sync.streams import SyncBook, SyncCallback, SyncIterator, SyncStream, within
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -53,7 +56,8 @@ class SyncMarket:
     def on(self, topic: str, callback: OnItem, *, interval_ms: int = 0) -> SyncCallback:
         """Call a function for each item of a topic, one at a time."""
         portal, market = self._portal, self._market
-        callback_task = portal.run(lambda: market.on(topic, callback, interval_ms=interval_ms))
+        call = portal.callbacks.awaited(callback)
+        callback_task = portal.run(lambda: market.on(topic, call, interval_ms=interval_ms))
         return SyncCallback(portal, callback_task)
 
     def book(self, symbol: str, *, interval_ms: int = 0) -> SyncBook:
@@ -67,7 +71,8 @@ class SyncMarket:
 
     def on_status(self, callback: OnStatus) -> Callable[[], None]:
         """Call a function on each change of a feed's freshness; call the result to stop."""
-        remove = self._portal.run(lambda: self._market.on_status(callback))
+        call = self._portal.callbacks.posted(callback)
+        remove = self._portal.run(lambda: self._market.on_status(call))
         return lambda: self._portal.run(remove)
 
     def publish(
@@ -78,9 +83,14 @@ class SyncMarket:
         id: str | None = None,  # noqa: A002
         user: str | None = None,
         type: Literal["update", "snapshot"] = "update",  # noqa: A002
+        timeout: float | None = None,
     ) -> Position:
-        """Publish one message and return its position."""
-        return self._portal.call(self._market.publish(topic, data, id=id, user=user, type=type))
+        """Publish one message and return its position.
+
+        Raises `SendTimeout` without a reply within `timeout`, by default `send_seconds`.
+        """
+        publish = self._market.publish(topic, data, id=id, user=user, type=type, timeout=timeout)
+        return self._portal.call(publish)
 
     def _open(self, stream: Callable[[], MessageStream[ItemT]]) -> SyncStream[ItemT]:
         return SyncStream(self._portal, self._portal.run(stream))
@@ -105,7 +115,8 @@ class SyncSession:
 
     def on_message(self, callback: OnItem) -> SyncCallback:
         """Call a function for each message or gap, one at a time."""
-        callback_task = self._portal.run(lambda: self._session.on_message(callback))
+        call = self._portal.callbacks.awaited(callback)
+        callback_task = self._portal.run(lambda: self._session.on_message(call))
         return SyncCallback(self._portal, callback_task)
 
     def events(self) -> SyncIterator[SessionEvent]:
@@ -114,12 +125,22 @@ class SyncSession:
 
     def on_event(self, callback: OnItem) -> SyncCallback:
         """Call a function for each event."""
-        callback_task = self._portal.run(lambda: self._session.on_event(callback))
+        call = self._portal.callbacks.awaited(callback)
+        callback_task = self._portal.run(lambda: self._session.on_event(call))
         return SyncCallback(self._portal, callback_task)
 
-    def send(self, data: Mapping[str, object], *, id: str | None = None) -> Sent:  # noqa: A002
-        """Send a message to everybody, this client included; returns its position."""
-        return self._portal.call(self._session.send(data, id=id))
+    def send(
+        self,
+        data: Mapping[str, object],
+        *,
+        id: str | None = None,  # noqa: A002
+        timeout: float | None = None,
+    ) -> Sent:
+        """Send a message to everybody, this client included; returns its position.
+
+        Raises `SendTimeout` without a reply within `timeout`, by default `send_seconds`.
+        """
+        return self._portal.call(self._session.send(data, id=id, timeout=timeout))
 
     def signal(self, data: Mapping[str, object]) -> None:
         """Send a transient event to the other participants; raises `NotConnected` if offline."""
@@ -179,7 +200,8 @@ class SyncSessions:
 
     def on_notification(self, callback: OnItem) -> Callable[[], None]:
         """Call a function for each notification; call the result to stop."""
-        remove = self._portal.run(lambda: self._sessions.on_notification(callback))
+        call = self._portal.callbacks.awaited(callback)
+        remove = self._portal.run(lambda: self._sessions.on_notification(call))
         return lambda: self._portal.run(remove)
 
 
@@ -191,16 +213,38 @@ class SyncClient:
                 print(tick.symbol, tick.data.last)
 
     In a notebook, where a block ends with its cell, use `start()` and `close()`. The client runs
-    in a thread of its own. Callbacks run there too: a blocking call to the client in a callback
-    raises `WouldDeadlock`.
+    in a thread of its own, and callbacks in another, one at a time: they may block, publish and
+    close the client. A client that is dropped without `close()` ends with a `ResourceWarning`.
     """
 
     def __init__(
-        self, url: str, token: TokenSource = None, *, config: ClientConfig | None = None
+        self,
+        url: str,
+        token: TokenSource = None,
+        *,
+        config: ClientConfig | None = None,
+        proxy: str | None = None,
+        ssl: SSLContext | bool = True,
+        headers: Mapping[str, str] | None = None,
+        trust_env: bool = False,
     ) -> None:
-        self._new_client = lambda: Client(url, token, config=config)
+        check_arguments(url, token, config)
+        self._url = url
+        self._new_client = partial(
+            Client,
+            url,
+            token,
+            config=config,
+            proxy=proxy,
+            ssl=ssl,
+            headers=headers,
+            trust_env=trust_env,
+        )
         self._portal: Portal | None = None
         self._client: Client | None = None
+
+    def __repr__(self) -> str:
+        return f"<SyncClient of {self._url}>"
 
     @property
     def market(self) -> SyncMarket:
@@ -219,10 +263,28 @@ class SyncClient:
         """The state of the connection."""
         return ClientState.IDLE if self._client is None else self._client.state
 
-    def on_state(self, callback: Callable[[ClientState], None]) -> Callable[[], None]:
-        """Call a function on each change of state; call the result to stop."""
+    @property
+    def error(self) -> FloorcastError | None:
+        """Why the client is offline or was closed by an error; None otherwise."""
+        return None if self._client is None else self._client.error
+
+    def wait_closed(self, timeout: float | None = None) -> None:
+        """Wait until the client has ended; raises the error that ended it, if any.
+
+        Raises `TimeoutError` after `timeout` seconds.
+        """
         portal, client = self._require_started()
-        remove = portal.run(lambda: client.on_state(callback))
+        with contextlib.suppress(ClientClosed):
+            portal.call(within(timeout, client.wait_closed()))
+
+    def on_state(self, callback: OnState) -> Callable[[], None]:
+        """Call a function on each change of state; call the result to stop.
+
+        It gets the state and, if it takes two arguments, the reason: `error` at that moment.
+        """
+        portal, client = self._require_started()
+        call = portal.callbacks.posted(with_reason(callback))
+        remove = portal.run(lambda: client.on_state(call))
         return lambda: portal.run(remove)
 
     @property
@@ -235,10 +297,11 @@ class SyncClient:
         """Connect; raises if that fails for good, or takes longer than `start_seconds`."""
         if self._portal is not None:
             raise ClientClosed("the client was started already: create a new one")
-        portal = self._portal = Portal("floorcast-sync")
+        portal = self._portal = Portal("floorcast-sync", repr(self))
         try:
-            self._client = portal.run(self._new_client)
-            portal.call(self._client.start())
+            client = self._client = portal.run(self._new_client)
+            portal.set_cleanup(client.close)
+            portal.call(client.start())
         except BaseException:
             self.close()
             raise

@@ -1,15 +1,14 @@
 """Blocking iterators over streams, events and books; each item is fetched on demand."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from decimal import Decimal
+import asyncio
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
 from client_sdk.contract import Position
 from client_sdk.errors import ClientClosed, FloorcastError
-from client_sdk.market.book import BookView, Levels
-from client_sdk.market.live_book import BookStatus, LiveBook
+from client_sdk.market.book import BookView
+from client_sdk.market.live_book import BookState, BookStatus, LiveBook
 from client_sdk.reading.streams import Callback, MessageStream
 from client_sdk.sync.portal import Portal
 
@@ -37,10 +36,14 @@ class SyncIterator(Generic[ItemT]):
         return self
 
     def __next__(self) -> ItemT:
-        try:
-            return self._portal.call(_next(self._items))
-        except (StopAsyncIteration, ClientClosed):
-            raise StopIteration from None
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> ItemT:
+        """The next item; raises `StopIteration` at the end, `TimeoutError` after `timeout` seconds.
+
+        A timeout loses no item.
+        """
+        return _next(self._portal, self._items, timeout)
 
     def close(self) -> None:
         """End it; unread items are dropped."""
@@ -72,31 +75,23 @@ class SyncStream(SyncIterator[ItemT]):
         """This stream's position in a topic or session, unread messages included."""
         return self._portal.run(lambda: self._stream.position(topic))
 
-    def ready(self) -> None:
-        """Wait until the server has replied for every topic; raises if it refused one."""
-        self._portal.call(self._stream.ready())
+    def ready(self, timeout: float | None = None) -> None:
+        """Wait until the server has replied for every topic; raises if it refused one.
+
+        Raises `TimeoutError` after `timeout` seconds.
+        """
+        self._portal.call(within(timeout, self._stream.ready()))
 
     def __enter__(self) -> Self:
         self._portal.call(self._stream.__aenter__())
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class BookState:
-    """An immutable copy of a book, which itself keeps changing."""
-
-    symbol: str
-    status: BookStatus
-    bids: Levels
-    asks: Levels
-    best_bid: Decimal | None
-    best_ask: Decimal | None
-    mid: Decimal | None
-    position: Position | None
-
-
 class SyncBook(BookView):
-    """`with` waits for the first state; a loop yields a `BookState` after each change."""
+    """`with` waits for the first state; a loop yields a `BookState` after each change.
+
+    A change of the status counts too.
+    """
 
     def __init__(self, portal: Portal, book: LiveBook) -> None:
         self._portal = portal
@@ -105,7 +100,7 @@ class SyncBook(BookView):
     @property
     def now(self) -> BookState:
         """A copy of the book as it is now."""
-        return self._portal.run(self._state)
+        return self._portal.run(lambda: self._book.now)
 
     @property
     def symbol(self) -> str:
@@ -122,9 +117,12 @@ class SyncBook(BookView):
         """How often the book was out of step and needed a snapshot."""
         return self._portal.run(lambda: self._book.resyncs)
 
-    def ready(self) -> None:
-        """Wait until the server has replied; raises if it refused."""
-        self._portal.call(self._book.ready())
+    def ready(self, timeout: float | None = None) -> None:
+        """Wait until the server has replied; raises if it refused.
+
+        Raises `TimeoutError` after `timeout` seconds.
+        """
+        self._portal.call(within(timeout, self._book.ready()))
 
     def close(self) -> None:
         """End its subscription."""
@@ -134,10 +132,11 @@ class SyncBook(BookView):
         return self
 
     def __next__(self) -> BookState:
-        try:
-            return self._portal.call(self._next_state())
-        except (StopAsyncIteration, ClientClosed):
-            raise StopIteration from None
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> BookState:
+        """The next state; raises `StopIteration` at the end, `TimeoutError` after `timeout`."""
+        return _next(self._portal, self._book, timeout)
 
     def __enter__(self) -> Self:
         self._portal.call(self._book.__aenter__())
@@ -151,29 +150,12 @@ class SyncBook(BookView):
     ) -> None:
         self.close()
 
-    async def _next_state(self) -> BookState:
-        await self._book.__anext__()
-        return self._state()
-
-    def _state(self) -> BookState:
-        book = self._book
-        return BookState(
-            symbol=book.symbol,
-            status=book.status,
-            bids=book.bids,
-            asks=book.asks,
-            best_bid=book.best_bid,
-            best_ask=book.best_ask,
-            mid=book.mid,
-            position=book.position,
-        )
-
     def _read(self, getter: Callable[[BookView], ResultT]) -> ResultT:
         return self._portal.run(lambda: getter(self._book))
 
 
 class SyncCallback:
-    """A function that is called on the client's thread; `close` stops that."""
+    """A function that is called on the thread for callbacks; `close` stops that."""
 
     def __init__(self, portal: Portal, callback: Callback) -> None:
         self._portal = portal
@@ -189,5 +171,19 @@ class SyncCallback:
         self._portal.run(self._callback.close)
 
 
-async def _next(items: ClosableItems[ItemT]) -> ItemT:
-    return await items.__anext__()
+async def within(timeout: float | None, work: Awaitable[ResultT]) -> ResultT:
+    """Await this for at most `timeout` seconds; raises `TimeoutError`."""
+    async with asyncio.timeout(timeout):
+        return await work
+
+
+def _next(portal: Portal, items: ClosableItems[ItemT], timeout: float | None) -> ItemT:
+    async def next_item() -> ItemT:
+        # In the loop: a result that arrives with the timeout is not dropped.
+        async with asyncio.timeout(timeout):
+            return await items.__anext__()
+
+    try:
+        return portal.call(next_item())
+    except (StopAsyncIteration, ClientClosed):
+        raise StopIteration from None

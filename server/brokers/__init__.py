@@ -1,6 +1,17 @@
-"""Backends for logs, presence, recovery, limits and notices: in memory or in Redis."""
+"""Backends for logs, presence, recovery, limits and notices: in memory, in a file, or in Redis."""
 
 from server.brokers.errors import BrokerError
+from server.brokers.file import (
+    FileBroker,
+    FileConfig,
+    FileHandover,
+    FileNoticeStore,
+    FilePresence,
+    FileStore,
+    back_up,
+    check_file,
+    repair_file,
+)
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
 from server.brokers.memory.handover import MemoryHandover
 from server.brokers.memory.notices import MemoryNoticeStore
@@ -23,6 +34,12 @@ __all__ = [
     "Address",
     "AddressError",
     "BrokerError",
+    "FileBroker",
+    "FileConfig",
+    "FileHandover",
+    "FileNoticeStore",
+    "FilePresence",
+    "FileStore",
     "MemoryBroker",
     "MemoryConfig",
     "MemoryHandover",
@@ -36,6 +53,9 @@ __all__ = [
     "RedisPresence",
     "RedisSharedLimits",
     "RedisShares",
+    "back_up",
+    "check_file",
     "is_installed",
     "open_backend",
+    "repair_file",
 ]

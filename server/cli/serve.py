@@ -14,8 +14,8 @@ from server.cli import worker
 from server.cli.logs import log_to_stderr
 from server.cli.loops import run_loop
 from server.cli.private_redis import private_redis
-from server.cli.sources import Commands, add_config, settings_from
-from server.configs import access_config, check_workers, is_shared
+from server.cli.sources import Commands, add_config, add_data, settings_from
+from server.configs import access_config, check_workers
 from server.server import SystemClock
 from server.serving import serve, url_of
 from server.settings import Settings, load_settings
@@ -66,6 +66,7 @@ def add_to(commands: Commands) -> None:
         choices=("console", "json"),
         help="console for people, json for one object a line (default console)",
     )
+    add_data(parser, required=False, what="keep all data in this folder (broker.url = file:FOLDER)")
     add_config(parser)
     parser.set_defaults(run=_run)
 
@@ -75,6 +76,7 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         "server.host": arguments.host,
         "server.port": arguments.port,
         "server.workers": arguments.workers,
+        "broker.url": None if arguments.data is None else f"file:{arguments.data}",
         "feed.name": arguments.feed or ("simulated" if arguments.demo else None),
         "log.level": arguments.log_level,
         "log.format": arguments.log_format,
@@ -87,7 +89,7 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             # A configured secret is used, so that existing tokens work with the demo.
             if settings.auth.secret is None:
                 flags["auth.secret"] = new_secret()
-            if settings.server.workers > 1 and not is_shared(settings):
+            if settings.server.workers > 1 and settings.broker.url.in_memory:
                 flags["broker.url"] = owned.enter_context(private_redis())
             settings = settings_from(arguments, environ, flags)
         check_workers(settings)

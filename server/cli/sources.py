@@ -15,6 +15,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as a TOML file")
 
 
+def add_data(parser: argparse.ArgumentParser, *, required: bool, what: str) -> None:
+    """Add the flag for a data folder."""
+    parser.add_argument("--data", type=Path, metavar="FOLDER", required=required, help=what)
+
+
 def settings_from(
     arguments: argparse.Namespace,
     environ: Mapping[str, str],

@@ -26,9 +26,15 @@ class NodeSubscriptionsConfig:
     history_seconds: float = 300.0
 
 
-def entries_since(
-    state: ChannelState, seen: Position, missed: list[Entry] | None
-) -> list[Entry] | None:
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """The kept entries after a position, up to a seq from which the channel's state goes on."""
+
+    entries: list[Entry]
+    end_seq: int
+
+
+def entries_since(state: ChannelState, seen: Position, missed: Missed | None) -> list[Entry] | None:
     """The entries after `seen`: the broker's reply and what this node received meanwhile.
 
     None if the two leave a gap, or if `seen` is of another epoch or ahead of the state.
@@ -36,8 +42,8 @@ def entries_since(
     head = state.position
     if missed is None or seen.epoch != head.epoch or seen.seq > head.seq:
         return None
-    known = [entry for entry in missed if entry.position.seq <= head.seq]
-    rest = state.since(known[-1].position.seq if known else seen.seq)
+    known = [entry for entry in missed.entries if entry.position.seq <= head.seq]
+    rest = state.since(known[-1].position.seq if known else missed.end_seq)
     return None if rest is None else known + rest
 
 
@@ -58,7 +64,7 @@ class NodeSubscriptions:
 
     async def subscribe(
         self, name: str, create_state: StateFactory, seen: Position | None = None
-    ) -> tuple[Channel, list[Entry] | None]:
+    ) -> tuple[Channel, Missed | None]:
         """Receive a channel: watch it, load its state, then deliver. No await if it is open.
 
         With `seen`, also returns the kept entries after it that the channel's state lacks, None if
@@ -75,18 +81,21 @@ class NodeSubscriptions:
             missed = None if seen is None else await self._missed_since(channel, seen)
             return channel, missed
 
-    async def _missed_since(self, channel: Channel, seen: Position) -> list[Entry] | None:
-        state = channel.state
+    async def _missed_since(self, channel: Channel, seen: Position) -> Missed | None:
+        state, end_seq = channel.state, seen.seq
         # A client of another node may be ahead of this node's state.
         if seen.epoch == state.position.epoch and seen.seq <= state.position.seq:
             # If many clients recover at once, only the first needs the broker.
             known = state.since(seen.seq)
             if known is not None and self._is_within_history(known):
-                return []
-        missed = await self._broker.since(channel.name, seen)
-        if missed:
-            state.prepend_history(missed)
-        return missed
+                return Missed([], seen.seq)
+            # An epoch can begin at a later seq than 1: then the broker has nothing before that.
+            end_seq = state.position.seq
+        entries = await self._broker.since(channel.name, seen)
+        if entries is None:
+            return None
+        state.prepend_history(entries)
+        return Missed(entries, end_seq)
 
     def _is_within_history(self, entries: list[Entry]) -> bool:
         """Check that entries are within the history limits; the state may keep more."""

@@ -13,6 +13,7 @@ from server.core.recovery.connection_state import ConnectionState, ResumeRequest
 from server.core.recovery.tickets import Owner, ResumeTicket, ResumeTickets, node_of
 from server.core.wire.packets import event_head
 from server.ports import Clock, Handover, Link
+from server.tasks import TaskOwner
 
 _MAX_FETCHES = 10_000
 _STOP_SECONDS = 2.0
@@ -83,17 +84,20 @@ class Recovery:
     """The resume tickets of all namespaces of one node, and the state behind them."""
 
     def __init__(
-        self, handover: Handover, clock: Clock, abort_half_open: Callable[[str], None]
+        self,
+        handover: Handover,
+        clock: Clock,
+        tasks: TaskOwner,
+        abort_half_open: Callable[[str], None],
     ) -> None:
         self._handover = handover
+        self._tasks = tasks
         self._clock = clock
         # Aborts a connection whose client is back before the server noticed the loss.
         self._abort_half_open = abort_half_open
         self._namespaces: dict[str, _Namespace] = {}
         # Connections in transfer to this node, by pid and owner.
         self._fetches: dict[tuple[str, Owner], asyncio.Task[bool]] = {}
-        # Resumed connections.
-        self.recovered = 0
 
     def add_namespace(self, name: str, tickets: ResumeTickets, state: RecoverableState) -> None:
         """Recover the connections of this namespace."""
@@ -185,7 +189,6 @@ class Recovery:
                 await self._evict(namespace, connection_id)
         if resumed:
             tickets.resume(connection_id)
-            self.recovered += 1
         return resumed
 
     # --- connections of other nodes
@@ -206,7 +209,7 @@ class Recovery:
                 return False
             # A task of its own: the other node has already dropped the connection, so the transfer
             # must finish even if this client disconnects; its next attempt finds the result.
-            fetch = asyncio.create_task(self._import(request, client), name="floorcast-recovery")
+            fetch = self._tasks.start(self._import(request, client), "floorcast-recovery")
             self._fetches[key] = fetch
             fetch.add_done_callback(lambda _: self._fetches.pop(key))
         fetched = await asyncio.shield(fetch)

@@ -1,5 +1,6 @@
 """State shared by all namespaces: joined clients, their tokens and limits."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from server.sockets.guards import Verifier
 from server.sockets.pipeline import ApplicationGuard, Call
 from server.transport import Admission, Connection, RefusalLog
 
+_MAX_SPREAD_MS = 30_000
+
 
 @dataclass(frozen=True, slots=True)
 class SocketsConfig:
@@ -31,6 +34,15 @@ class SocketsConfig:
     resume_window_ms: int
     expiring_notice_seconds: float
     expiry_grace_seconds: float
+
+
+def reconnect_spread_ms(client_count: int) -> int:
+    """Over how long clients must spread their reconnects if they all lose this node at once.
+
+    Each learns it when it joins, the first ones from a nearly empty node. By the square root they
+    too keep a distance: 5,000 clients make at most 1,700 attempts in the first second.
+    """
+    return min(int(120 * math.sqrt(client_count)), _MAX_SPREAD_MS)
 
 
 class ClientListener(Protocol):
@@ -205,6 +217,7 @@ class NamespaceContext:
             "server_time": int(self.clock.time() * 1000),
             "ping_interval_ms": self.config.ping_interval_ms,
             "resume_window_ms": self.config.resume_window_ms,
+            "reconnect_spread_ms": reconnect_spread_ms(len(self.registry)),
         }
         if session_id is not None:
             body["session_id"] = session_id

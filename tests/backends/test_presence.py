@@ -15,7 +15,7 @@ from tests.kit.rigs.presence_cluster import ROOM, PresenceCluster, PresenceNode
 NOW_MS = int(START * 1000)
 
 
-@pytest.fixture(params=["memory", *URLS])
+@pytest.fixture(params=["memory", "file", *URLS])
 def cluster(request: pytest.FixtureRequest) -> PresenceCluster:
     """A presence cluster with storage of its own for each test."""
     return PresenceCluster(url_of(request))

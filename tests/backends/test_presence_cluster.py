@@ -33,6 +33,29 @@ async def test_all_nodes_get_the_same_events_in_order(cluster: PresenceCluster) 
         assert revisions == sorted(set(revisions))
 
 
+async def test_events_since_a_revision_are_complete_or_unknown(cluster: PresenceCluster) -> None:
+    async with cluster.node() as one, cluster.node() as two:
+        await one.join("ann1")
+        await two.join("bob1")
+        await cluster.settle()
+        [first, second] = [each for each in one.events if each.revision]
+        for node in (one, two):
+            events = node.presence.events_since
+            assert await events(ROOM, second.revision) == []
+            assert await events(ROOM, first.revision) == [second]
+            assert await events(ROOM, first.revision - 1) == [first, second]
+            assert await events(ROOM, first.revision - 2) is None, "an older event is not stored"
+            assert await events(ROOM, second.revision + 1) is None, "Redis lost it"
+            assert await events(ROOM, 1) is None
+            assert await events(("acme", "none"), 1) is None
+        for number in range(130):
+            await one.join(f"u{number}1")
+        assert await two.presence.events_since(ROOM, second.revision) is None, "some were dropped"
+        newest = await two.presence.events_since(ROOM, second.revision + 100)
+        assert newest is not None
+        assert len(newest) == 30
+
+
 async def test_user_back_on_another_node_emits_no_event(cluster: PresenceCluster) -> None:
     async with cluster.node() as one, cluster.node() as two:
         await one.join("ann1", "bob1")

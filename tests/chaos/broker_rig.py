@@ -6,12 +6,13 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from floorcast.testing import Bounds
 from server.core.errors import FloorcastError
 from server.core.log.entries import Receipt
 from server.core.log.idempotency import Claim
 from tests.kit.clock import START
 from tests.kit.patience import until
-from tests.kit.rigs.broker_cluster import Bounds, BrokerCluster, BrokerNode
+from tests.kit.rigs.broker_cluster import BrokerCluster, BrokerNode
 
 TIMEOUT_SECONDS = 1.0
 # A few seconds on an idle machine; only a node that does not recover by itself takes longer.

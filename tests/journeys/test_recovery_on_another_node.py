@@ -757,6 +757,22 @@ async def test_client_cut_during_handover_is_parked_on_the_new_node(
         await check_empty(one, two, clients=())
 
 
+async def test_failed_import_is_counted_even_if_the_client_has_gone(
+    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("a test")
+
+    async with nodes(shared_redis) as (one, two):
+        ann = await market_client(one, "TRADES:A")
+        await ann.cut()
+        monkeypatch.setattr(two.server.market.recovery, "import_parked", fail)
+        async with cut_during_handover(ann, two):
+            pass
+        await until(lambda: two.server.counters.total("tasks.failed"))
+        await check_empty(one, two, clients=())
+
+
 async def test_foreign_handover_messages_are_counted_and_ignored(
     shared_redis: RedisServer,
 ) -> None:

@@ -16,8 +16,8 @@ class EventLog:
     def note(self, *parts: object) -> None:
         self.lines.append(" ".join(map(str, parts)))
 
-    def state(self, state: sdk.ClientState) -> None:
-        self.note("state", state.value)
+    def state(self, state: sdk.ClientState, reason: sdk.FloorcastError | None) -> None:
+        self.note("state", state.value, reason)
 
     def status(self, status: sdk.Status) -> None:
         if status.state is sdk.FeedState.STALE:
@@ -66,6 +66,7 @@ REFUSALS: tuple[type[sdk.FloorcastError], ...] = (
 OURS: tuple[type[sdk.FloorcastError], ...] = (
     sdk.BufferFull,
     sdk.ClientClosed,
+    sdk.ConfigError,
     sdk.ConnectionLost,
     sdk.InvalidData,
     sdk.NotConnected,
@@ -100,8 +101,10 @@ async def market(market: sdk.Market, log: EventLog) -> None:
             log.message(item)
     live: sdk.LiveBook
     async with market.book("A") as live:
-        if live.status is sdk.BookStatus.LIVE:
+        now: sdk.BookState = await anext(live)
+        if now.status is live.status is sdk.BookStatus.LIVE:
             log.note(live.best_bid, live.best_ask, live.mid, live.bids, live.asks)
+            log.note(now.spread, now.microprice, now.imbalance, now.ts, now.age)
     async with market.trades("A") as trades, market.stream("ORDERBOOK:A") as changes:
         await market.publish("TRADES:A", {"trades": []})
         log.message(await anext(trades))
@@ -151,7 +154,8 @@ async def tour(url: str, token: str) -> list[str]:
     except OURS as error:
         log.failure(error)
     end()
-    log.note("ended", client.state)
+    await client.wait_closed()
+    log.note("ended", client.state, client.error)
     return log.lines
 
 

@@ -8,9 +8,13 @@ import pytest
 
 from client_sdk import (
     AuthenticationError,
+    BookStatus,
     Client,
     ClientClosed,
     ClientState,
+    ConfigError,
+    ConnectionLost,
+    FloorcastError,
     TokenUnavailable,
     UserJoined,
     UserLeft,
@@ -68,6 +72,49 @@ async def test_state_callback_gets_each_change() -> None:
             ClientState.CLOSED,
         ]
         assert ignored == []
+
+
+async def test_state_callback_gets_the_reason() -> None:
+    async with running() as node:
+        client = client_of(node)
+        seen: list[tuple[ClientState, FloorcastError | None]] = []
+        client.on_state(lambda state, reason: seen.append((state, reason)))
+        async with client:
+            abort_connections(node)
+            await until(lambda: client.state is ClientState.OFFLINE)
+            assert isinstance(client.error, ConnectionLost)
+            await until(lambda: client.stats.reconnects == 1)
+            await until(lambda: client.error is None)
+    reasons = {state: reason for state, reason in seen if reason is not None}
+    assert list(reasons) == [ClientState.OFFLINE]
+    assert reasons[ClientState.OFFLINE].code == "client.connection_lost"
+
+
+async def test_wait_closed_raises_what_ended_the_client() -> None:
+    async with running() as node:
+        async with client_of(node) as client:
+            waiting = asyncio.create_task(client.wait_closed())
+        await waiting
+        assert client.error is None
+        client = client_of(node, node.token(ttl_seconds=60))
+        await client.start()
+        waiting = asyncio.create_task(client.wait_closed())
+        node.pass_time(120)
+        with pytest.raises(AuthenticationError):
+            await waiting
+        assert isinstance(client.error, AuthenticationError)
+        await client.close()
+
+
+async def test_log_says_why_the_client_is_offline(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "client_sdk")
+    async with running() as node, client_of(node) as client:
+        abort_connections(node)
+        await until(lambda: client.stats.reconnects == 1)
+    offline, online = (each for each in caplog.records if "line" in each.message)
+    assert offline.levelname == "WARNING"
+    assert "the connection was lost (client.connection_lost)" in offline.message
+    assert "online again after 1 attempts" in online.message
 
 
 async def test_failing_state_callback_does_not_end_the_connection(
@@ -158,11 +205,11 @@ async def test_hanging_token_function_times_out() -> None:
         assert client.state is ClientState.CLOSED
 
 
-@pytest.mark.parametrize("returned", [5, None])
+@pytest.mark.parametrize("returned", [5, None, b"x"])
 async def test_token_function_must_return_a_string(returned: Any) -> None:
-    async with running() as node:
-        client = client_of(node, lambda: returned)
-        assert "must return a string" in (await start_error(client)).message
+    async with running() as node, no_leftover_tasks():
+        with pytest.raises(ConfigError, match="must return a string, not"):
+            await client_of(node, lambda: returned).start()
 
 
 @pytest.mark.parametrize(
@@ -328,7 +375,7 @@ async def test_close_ends_iterators_and_raises_in_pending_calls() -> None:
         messages = session.messages()
         events = session.events()
         book = client.market.book("A")
-        await book.ready()
+        assert (await anext(book)).status is BookStatus.SYNCING
         readers = [
             asyncio.create_task(anext(each, None)) for each in (stream, messages, events, book)
         ]

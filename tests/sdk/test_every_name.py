@@ -12,7 +12,7 @@ from tests.sdk import every_name
 async def test_program_with_every_public_name_runs() -> None:
     async with running() as node:
         lines = await every_name.tour(node.url, node.token())
-        assert lines[-1] == "ended CLOSED"
+        assert lines[-1] == "ended CLOSED None"
         assert any(line.startswith("auth.forbidden") for line in lines)
         last = await asyncio.to_thread(every_name.script, node.url, node.token())
         assert last == ["1.01"]

@@ -245,8 +245,7 @@ def test_workers_need_a_shared_broker() -> None:
     done = failed_start("--port", "0", "--workers", "2")
     assert done.returncode == 2
     assert done.stderr == (
-        "floorcast: server.workers: 2 processes need a broker that they share: "
-        "set broker.url to a Redis\n"
+        "floorcast: server.workers: 2 workers need a Redis that they share: set broker.url to one\n"
     )
 
 

@@ -95,30 +95,47 @@ class MemoryBroker:
         expected_head: Position | None = None,
         owner: Owner = SERVER,
     ) -> Receipt:
-        deliver = self._deliver
-        if deliver is None:
+        if self._deliver is None:
             raise FloorcastError(ErrorCode.SERVER_DRAINING, "the broker has stopped")
         if claim is not None:
-            now = self._clock.monotonic()
-            published = self._claims.find(claim, now)
+            published = self._claims.find(claim, self._clock.monotonic())
             if published is not None:
                 return published
         previous = self._latest.get(channel)
-        head = self._head(channel) if previous is None else previous.position
+        head = self.head_of(channel) if previous is None else previous.position
         if expected_head is not None and expected_head != head:
             raise WriteConflict
-        if previous is None and len(self._latest) >= self._config.max_channels:
-            raise LimitError(ErrorCode.SERVER_OVERLOADED, "too many topics and sessions")
+        if previous is None:
+            self.check_room()
         entry = Entry(channel, Position(head.epoch, head.seq + 1), ts_ms, data, kind)
+        return self.apply(
+            entry, claim=claim, full_state=full_state, in_history=in_history, owner=owner
+        )
+
+    def apply(
+        self,
+        entry: Entry,
+        *,
+        claim: Claim | None = None,
+        full_state: Callable[[], bytes] | None = None,
+        in_history: bool = False,
+        owner: Owner = SERVER,
+    ) -> Receipt:
+        """Store an entry as the newest of its channel, and deliver it if that is watched.
+
+        Its position must follow on the channel's head; nothing is checked here.
+        """
+        channel = entry.channel
         self._latest[channel] = entry
         if full_state is not None:
             self._full_states[channel] = full_state
         if in_history:
             self._append_history(entry, owner)
-        receipt = Receipt(entry.position, ts_ms)
+        receipt = Receipt(entry.position, entry.ts_ms)
         if claim is not None:
-            self._claims.store(claim, receipt, now)
-        if channel in self._watched:
+            self._claims.store(claim, receipt, self._clock.monotonic())
+        deliver = self._deliver
+        if channel in self._watched and deliver is not None:
             try:
                 deliver(entry)
             except Exception as failure:
@@ -127,9 +144,13 @@ class MemoryBroker:
         return receipt
 
     async def head(self, channel: str) -> Position:
-        return self._head(channel)
+        return self.head_of(channel)
 
     async def latest(self, channel: str) -> Entry | None:
+        return self.latest_of(channel)
+
+    def latest_of(self, channel: str) -> Entry | None:
+        """What `latest` returns."""
         latest = self._latest.get(channel)
         full_state = self._full_states.get(channel)
         if latest is None or full_state is None:
@@ -140,7 +161,7 @@ class MemoryBroker:
         return False
 
     async def since(self, channel: str, position: Position) -> list[Entry] | None:
-        head = self._head(channel)
+        head = self.head_of(channel)
         if position.epoch != head.epoch or position.seq > head.seq:
             return None
         if position.seq == head.seq:
@@ -160,7 +181,7 @@ class MemoryBroker:
             return False
         self._latest.pop(channel, None)
         self._full_states.pop(channel, None)
-        self._drop_history(channel)
+        self.drop_history(channel)
         # A new epoch: old positions must not match a new channel of this name.
         self._forget_count += 1
         return True
@@ -169,12 +190,31 @@ class MemoryBroker:
         pass
 
     async def watch(self, channel: str) -> None:
-        self._watched.setdefault(channel, self._head(channel).epoch)
+        self._watched.setdefault(channel, self.head_of(channel).epoch)
 
     async def unwatch(self, channel: str) -> None:
         self._watched.pop(channel, None)
 
-    def _head(self, channel: str) -> Position:
+    def restore_claim(self, claim: Claim, receipt: Receipt, age_seconds: float) -> None:
+        """Remember a message that was accepted some time ago; the oldest must come first."""
+        self._claims.store(claim, receipt, self._clock.monotonic() - age_seconds)
+
+    def check_room(self) -> None:
+        """Raise `LimitError` if there is no room for another channel."""
+        if len(self._latest) >= self._config.max_channels:
+            raise LimitError(ErrorCode.SERVER_OVERLOADED, "too many topics and sessions")
+
+    def has_full_state(self, channel: str) -> bool:
+        """Whether the entries of a channel are changes of its state."""
+        return channel in self._full_states
+
+    def history_start(self, channel: str) -> int | None:
+        """The seq of the oldest entry that is kept; None without a history."""
+        history = self._unexpired_history(channel)
+        return None if history is None or history.oldest is None else history.oldest.position.seq
+
+    def head_of(self, channel: str) -> Position:
+        """What `head` returns."""
         latest = self._latest.get(channel)
         if latest is not None:
             return latest.position
@@ -207,9 +247,10 @@ class MemoryBroker:
             if oldest == channel:
                 return
             # `since` returns None for a dropped history.
-            self._drop_history(oldest)
+            self.drop_history(oldest)
 
-    def _drop_history(self, channel: str) -> None:
+    def drop_history(self, channel: str) -> None:
+        """Drop the history of a channel, but not its newest entry; a no-op without one."""
         known = self._histories.pop(channel, None)
         if known is not None:
             self._history_shares.remove(known[0], channel)

@@ -75,11 +75,10 @@ class Notices:
 
         Pass `expires_at` for a notice that another store has kept for some time already.
         """
-        self.expire(now)
+        if self.is_known(notice, now):
+            return False
         user = (notice.org, notice.user_id)
         key = (user, notice.id)
-        if key in self._order or key in self._acknowledged:
-            return False
         mine = self._users.setdefault(user, OrderedDict())
         mine[notice.id] = _StoredNotice(
             notice, now + self._keep_seconds if expires_at is None else expires_at
@@ -92,6 +91,12 @@ class Notices:
         while (surplus := self._shares.surplus(holder)) is not None:
             self._evict(*next(iter(surplus.names)))
         return True
+
+    def is_known(self, notice: Notice, now: float) -> bool:
+        """Whether `put` would refuse a notice, because its id is known."""
+        self.expire(now)
+        key = ((notice.org, notice.user_id), notice.id)
+        return key in self._order or key in self._acknowledged
 
     def all(self) -> tuple[Notice, ...]:
         """Every unacknowledged notice."""

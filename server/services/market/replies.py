@@ -7,7 +7,7 @@ import orjson
 from client_sdk.contract import SubscriptionStatus
 from server.core.log.entries import Entry, Position
 from server.core.market.topic_state import TopicState
-from server.services.node_subscriptions import entries_since
+from server.services.node_subscriptions import Missed, entries_since
 
 Reply = dict[str, object]
 
@@ -26,7 +26,7 @@ def subscribe_reply(
     interval_ms: int,
     *,
     seen: Position | None,
-    missed: list[Entry] | None,
+    missed: Missed | None,
     max_bytes: int,
 ) -> SubscribeReply:
     """The reply to a subscription: every message after `seen`, or a snapshot.
@@ -68,9 +68,7 @@ def connected_reply(state: TopicState, interval_ms: int, seq: int | None = None)
     }
 
 
-def _missed_entries(
-    state: TopicState, seen: Position, missed: list[Entry] | None
-) -> list[Entry] | None:
+def _missed_entries(state: TopicState, seen: Position, missed: Missed | None) -> list[Entry] | None:
     """The entries after `seen`; None if they are unknown."""
     if not state.merges:
         return entries_since(state, seen, missed)

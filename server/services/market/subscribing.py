@@ -15,7 +15,7 @@ from client_sdk.contract import (
 )
 from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
-from server.core.log.entries import Entry, Position
+from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscription, Subscriptions
 from server.core.market.topics import Topic, channel_for
 from server.core.wire.packets import event_head
@@ -30,6 +30,7 @@ from server.services.market.topic_subscriptions import (
     can_read,
     state_of,
 )
+from server.services.node_subscriptions import Missed
 
 # After so many topics of one request others get their turn.
 _TOPICS_PER_TURN = 32
@@ -44,7 +45,7 @@ class _OpenTopic:
     subscription: Subscription
     channel: Channel
     seen: Position | None
-    missed: list[Entry] | None
+    missed: Missed | None
 
 
 class SubscribingService:

@@ -11,7 +11,7 @@ from server.core.market.topic_state import TopicState
 from server.core.market.topics import Topic
 from server.delivery.channel import Channel
 from server.services.market.freshness import Freshness
-from server.services.node_subscriptions import NodeSubscriptions
+from server.services.node_subscriptions import Missed, NodeSubscriptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class TopicSubscriptions:
 
     async def open(
         self, name: str, topic: Topic, seen: Position | None = None
-    ) -> tuple[Channel, list[Entry] | None]:
+    ) -> tuple[Channel, Missed | None]:
         """Receive a topic; returns its channel and the entries after `seen`, None if unknown.
 
         You must call `close` afterwards, also if this raises and if a client has subscribed.

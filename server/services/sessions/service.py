@@ -8,7 +8,7 @@ from client_sdk.contract import ErrorCode, Scope
 from client_sdk.contract import Position as PositionRequest
 from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, RequestError
-from server.core.log.entries import Entry, Position
+from server.core.log.entries import Position
 from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.membership import Memberships
 from server.core.sessions.participants import Participants
@@ -17,7 +17,7 @@ from server.core.sessions.session_state import SessionState
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Broker, Link, PresenceManager
-from server.services.node_subscriptions import NodeSubscriptions, entries_since
+from server.services.node_subscriptions import Missed, NodeSubscriptions, entries_since
 from server.services.sessions.encoding import Reply, encode_within, message_bodies
 from server.services.sessions.local_presence import LocalPresence
 
@@ -136,9 +136,7 @@ class SessionsService:
         """Keep the session's channel open inside the context, even without members."""
         return self._node_subscriptions.hold(session_channel(*key))
 
-    async def open(
-        self, key: SessionKey, seen: Position | None
-    ) -> tuple[Channel, list[Entry] | None]:
+    async def open(self, key: SessionKey, seen: Position | None) -> tuple[Channel, Missed | None]:
         """Receive a session; returns its channel and the entries after `seen`, None if unknown.
 
         You must call `release` afterwards, unless a connection has joined.

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
+from floorcast.testing import Bounds
 from server.brokers import Address, BrokerError, RedisBroker, RedisConfig
 from server.core.counters import Counters
 from server.core.errors import FloorcastError, LimitError
@@ -14,7 +15,7 @@ from server.core.log.idempotency import Claim
 from tests.kit.clock import START, ManualClock
 from tests.kit.redis.acl import ACCOUNT, grant, server_rights
 from tests.kit.redis.servers import RedisServer, redis_server
-from tests.kit.rigs.broker_cluster import Bounds, BrokerCluster, BrokerNode
+from tests.kit.rigs.broker_cluster import BrokerCluster, BrokerNode
 
 NOW_MS = int(START * 1000)
 

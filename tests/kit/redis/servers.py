@@ -22,9 +22,16 @@ from tests.kit.redis.acl import ACCOUNT, cluster_rights, grant, sentinel_rights,
 
 
 class RedisServer:
-    """One redis-server process without persistence: a restart begins empty."""
+    """One redis-server process; without persistence a restart begins empty."""
 
-    def __init__(self, folder: Path, *options: str, port: int = 0, mode: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        port: int = 0,
+        mode: str = "",
+        is_persistent: bool = False,
+    ) -> None:
         self.port = port
         self.socket = folder / f"{mode or port}.sock"
         self._options = (
@@ -34,7 +41,9 @@ class RedisServer:
         # A Sentinel requires a writable config file.
         self._config = folder / f"{mode or port}.conf"
         self._config.touch()
-        self._mode = [f"--{mode}"] if mode else ["--save", "", "--appendonly", "no"]
+        self._mode = [f"--{mode}"]
+        if not mode:
+            self._mode = ["--save", "", "--appendonly", "yes" if is_persistent else "no"]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -114,10 +123,10 @@ def _running(*servers: RedisServer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def redis_server(*options: str) -> Iterator[RedisServer]:
+def redis_server(*options: str, is_persistent: bool = False) -> Iterator[RedisServer]:
     """A server of its own, for tests that break it."""
     with _server_folder() as folder:
-        server = RedisServer(folder, *options)
+        server = RedisServer(folder, *options, is_persistent=is_persistent)
         with _running(server):
             yield server
 

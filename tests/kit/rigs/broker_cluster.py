@@ -3,80 +3,42 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from server.brokers import Address, MemoryBroker, MemoryConfig, RedisBroker, RedisConfig
+from floorcast.testing.brokers import Bounds
+from floorcast.testing.brokers import BrokerCluster as TestedCluster
+from floorcast.testing.brokers import BrokerNode as RecordingNode
+from server.brokers import (
+    Address,
+    FileBroker,
+    FileConfig,
+    FileStore,
+    MemoryBroker,
+    MemoryConfig,
+    RedisBroker,
+    RedisConfig,
+)
 from server.core.counters import Counters
-from server.core.log.entries import Entry, Reset
-from server.ports import Broker
-from tests.kit.clock import ManualClock
-from tests.kit.patience import MAX_WAIT_SECONDS
+from server.tasks import TaskOwner
 
 _prefixes = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """The history bounds of any broker."""
-
-    messages: int = 1000
-    bytes: int = 1024 * 1024
-    seconds: float = 300.0
-    idempotency_seconds: float = 120.0
-
-
 @dataclass(slots=True)
-class BrokerNode:
-    """A broker and its recorded deliveries."""
+class BrokerNode(RecordingNode):
+    """A broker, its recorded deliveries and its counters."""
 
-    broker: Broker
     counters: Counters = field(default_factory=Counters)
-    entries: list[Entry] = field(default_factory=list)
-    resets: list[Reset] = field(default_factory=list)
-    states: list[bool] = field(default_factory=list)
-    # Entries and resets in order of delivery.
-    deliveries: list[Entry | Reset] = field(default_factory=list)
-
-    async def start(self) -> None:
-        await self.broker.start(
-            self._on_entry, on_reset=self._on_reset, on_state=self.states.append
-        )
-
-    async def stop(self) -> None:
-        await self.broker.stop()
-
-    def _on_entry(self, entry: Entry) -> None:
-        self.entries.append(entry)
-        self.deliveries.append(entry)
-
-    def _on_reset(self, reset: Reset) -> None:
-        self.resets.append(reset)
-        self.deliveries.append(reset)
-
-    def seqs(self, channel: str = "A") -> list[int]:
-        """The delivered seqs of one channel."""
-        return [each.position.seq for each in self.entries if each.channel == channel]
-
-    async def wait_until(self, done: Callable[[], bool]) -> None:
-        """Wait for a condition."""
-        async with asyncio.timeout(MAX_WAIT_SECONDS):
-            while not done():
-                await asyncio.sleep(0.001)
-
-    async def wait_for_entries(self, count: int) -> list[Entry]:
-        """Wait for exactly this many entries."""
-        await self.wait_until(lambda: len(self.entries) >= count)
-        assert len(self.entries) == count
-        return self.entries
 
 
-class BrokerCluster:
-    """Creates nodes that share the Redis at a URL; without one, memory brokers."""
+class BrokerCluster(TestedCluster):
+    """Creates nodes that share the Redis at a URL, or a file; without one, memory brokers."""
 
     def __init__(self, kind: str, url: str | None) -> None:
+        super().__init__()
         self.kind = kind
-        self.clock = ManualClock()
         self.prefix = f"test{next(_prefixes)}"
         self._url = url
 
@@ -89,15 +51,19 @@ class BrokerCluster:
     ) -> BrokerNode:
         """Create a node, not started yet."""
         bounds = bounds or Bounds()
+        config = MemoryConfig(
+            idempotency_seconds=bounds.idempotency_seconds,
+            history_messages=bounds.messages,
+            history_bytes=bounds.bytes,
+            history_seconds=bounds.seconds,
+        )
         if self._url is None:
-            config = MemoryConfig(
-                idempotency_seconds=bounds.idempotency_seconds,
-                history_messages=bounds.messages,
-                history_bytes=bounds.bytes,
-                history_seconds=bounds.seconds,
-            )
             return BrokerNode(MemoryBroker(self.clock, epoch="e1", config=config))
         counters = Counters()
+        if self._url.startswith("file:"):
+            store = FileStore(FileConfig(Path(self._url.removeprefix("file:"))), counters)
+            file_broker = FileBroker(self.clock, store, TaskOwner(counters), config=config)
+            return BrokerNode(file_broker, counters=counters)
         broker = RedisBroker(
             self.clock,
             counters,
@@ -112,7 +78,13 @@ class BrokerCluster:
                 history_seconds=bounds.seconds,
             ),
         )
-        return BrokerNode(broker, counters)
+        return BrokerNode(broker, counters=counters)
+
+    async def pass_time(self, seconds: float) -> None:
+        await super().pass_time(seconds)
+        if self.kind not in ("memory", "file"):
+            # Redis has a clock of its own.
+            await asyncio.sleep(seconds)
 
     @contextlib.asynccontextmanager
     async def running(

@@ -5,9 +5,14 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from server.brokers import (
     Address,
+    FileBroker,
+    FileConfig,
+    FilePresence,
+    FileStore,
     MemoryPresence,
     NodeSession,
     RedisBroker,
@@ -19,6 +24,7 @@ from server.core.counters import Counters
 from server.core.sessions.events import SessionEvent, SessionEventKind
 from server.core.sessions.records import SessionKey, SessionRules, session_channel
 from server.ports import PresenceManager, ignore
+from server.tasks import TaskOwner
 from tests.kit.clock import ManualClock
 from tests.kit.patience import MAX_WAIT_SECONDS
 
@@ -33,18 +39,21 @@ class PresenceNode:
 
     presence: PresenceManager
     broker: RedisBroker | None = None
+    file_broker: FileBroker | None = None
     counters: Counters = field(default_factory=Counters)
     events: list[SessionEvent] = field(default_factory=list)
 
     async def start(self) -> None:
-        if self.broker is not None:
-            await self.broker.start(ignore)
+        broker = self.broker or self.file_broker
+        if broker is not None:
+            await broker.start(ignore)
         await self.presence.start(self.events.append)
 
     async def stop(self) -> None:
         await self.presence.stop()
-        if self.broker is not None:
-            await self.broker.stop()
+        broker = self.broker or self.file_broker
+        if broker is not None:
+            await broker.stop()
 
     async def die(self) -> None:
         """Stop like a killed process, without any further writes."""
@@ -115,6 +124,11 @@ class PresenceCluster:
         if self._url is None:
             return PresenceNode(MemoryPresence(self.clock, rules))
         counters = Counters()
+        if self._url.startswith("file:"):
+            store = FileStore(FileConfig(Path(self._url.removeprefix("file:"))), counters)
+            file_broker = FileBroker(self.clock, store, TaskOwner(counters))
+            in_file = FilePresence(self.clock, rules, store)
+            return PresenceNode(in_file, file_broker=file_broker, counters=counters)
         address = Address.parse(self._url)
         config = RedisConfig(address, prefix=self.prefix, timeout_seconds=timeout_seconds)
         broker = RedisBroker(self.clock, counters, config)
@@ -122,7 +136,7 @@ class PresenceCluster:
         # Tests add shared limits to running nodes.
         session.use_scripts((COUNT,))
         presence = RedisPresence(self.clock, config, rules, broker, session)
-        return PresenceNode(presence, broker, counters)
+        return PresenceNode(presence, broker, counters=counters)
 
     @contextlib.asynccontextmanager
     async def node(

@@ -81,6 +81,7 @@ def welcome(namespace: str) -> str:
         server_time=1_800_000_000_000,
         ping_interval_ms=25000,
         resume_window_ms=0,
+        reconnect_spread_ms=0,
     )
 
 

@@ -1,13 +1,17 @@
 """When the supervisor reconnects and renews tokens, in virtual time."""
 
 import asyncio
+import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
+
+import pytest
 
 from client_sdk import (
     BackoffConfig,
+    Client,
     ClientState,
     ConnectionLost,
     FloorcastError,
@@ -21,24 +25,51 @@ from client_sdk.connection.supervisor import Supervisor
 from client_sdk.connection.tokens import TokenFetcher, TokenSource
 from client_sdk.connection.websocket import Connection, OnPacket
 from client_sdk.stats import Counters
+from server.sockets.context import reconnect_spread_ms
 from tests.kit.virtual_loop import run
 
-CLIENTS = 500
+
+async def do_nothing() -> None:
+    """Return at once."""
+
+
+def welcome(spread_ms: int | None) -> str:
+    """The body of a `welcome` event."""
+    return json.dumps(
+        {
+            "connection_id": "c",
+            "user_id": "ann",
+            "org": "default",
+            "server_time": 0,
+            "ping_interval_ms": 25_000,
+            "resume_window_ms": 0,
+            "reconnect_spread_ms": spread_ms,
+        }
+    )
 
 
 class FakeConnection:
     """A connection that accepts every join, and ends when the test ends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_packet: OnPacket, spread_ms: int | None) -> None:
+        self._on_packet = on_packet
+        self._spread_ms = spread_ms
         self.close_reason: FloorcastError | None = None
         self.is_unresponsive = False
         # The time and namespace of each renewal, and how many renewals to refuse first.
         self.renewed: list[tuple[float, str]] = []
         self.refusals: dict[str, int] = {}
+        # Called before the reply to a renewal arrives.
+        self.on_renewed: Callable[[], Awaitable[None]] = do_nothing
         self._on_end: Callable[[], None] = lambda: None
 
     async def join(self, namespace: str, auth: object) -> None:
         await asyncio.sleep(0)
+        packet = Packet(PacketType.EVENT, namespace, None, "welcome", welcome(self._spread_ms))
+        self._on_packet(cast(Connection, self), packet)
+
+    def join_elapsed_seconds(self, namespace: str) -> float:
+        return 0.0
 
     async def leave(self, namespace: str) -> None:
         if self.is_unresponsive:
@@ -53,6 +84,7 @@ class FakeConnection:
             self.refusals[namespace] -= 1
             raise LimitExceeded("refused by a test", code="limit.rate")
         self.renewed.append((asyncio.get_running_loop().time(), namespace))
+        await self.on_renewed()
 
     def on_end(self, callback: Callable[[], None]) -> None:
         self._on_end = callback
@@ -65,8 +97,9 @@ class FakeConnection:
 class Network:
     """One server for many clients; records the time of each connection attempt."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, names_spread: bool = True) -> None:
         self.is_up = True
+        self._names_spread = names_spread
         self.attempts: list[float] = []
         self.connections: list[FakeConnection] = []
 
@@ -74,7 +107,8 @@ class Network:
         self.attempts.append(asyncio.get_running_loop().time())
         if not self.is_up:
             raise ServerUnavailable("down by a test")
-        self.connections.append(FakeConnection())
+        spread_ms = reconnect_spread_ms(len(self.connections)) if self._names_spread else None
+        self.connections.append(FakeConnection(on_packet, spread_ms))
         self.on_packet = on_packet
         return cast(Connection, self.connections[-1])
 
@@ -115,23 +149,28 @@ def most_in_a_window(moments: list[float], seconds: float) -> int:
     return most
 
 
-def test_reconnects_of_500_clients_are_spread() -> None:
-    async def scenario(down_seconds: float) -> None:
-        network = Network()
-        clients = [supervisor(network, random.Random(seed).random) for seed in range(CLIENTS)]
+@pytest.mark.parametrize("names_spread", [True, False], ids=["spread", "older server"])
+@pytest.mark.parametrize(
+    ("client_count", "down_seconds"), [(500, 0.0), (500, 3.0), (500, 60.0), (5000, 0.0)]
+)
+def test_reconnects_of_many_clients_are_spread(
+    client_count: int, down_seconds: float, names_spread: bool
+) -> None:
+    async def scenario() -> None:
+        network = Network(names_spread=names_spread)
+        clients = [supervisor(network, random.Random(seed).random) for seed in range(client_count)]
         await asyncio.gather(*(each.online.wait_open() for each in clients))
         network.is_up = down_seconds == 0
         network.drop_connections()
         await asyncio.sleep(down_seconds)
         network.is_up = True
         await asyncio.gather(*(each.online.wait_open() for each in clients))
-        # A share of the clients; the number of attempts can be much larger.
-        assert most_in_a_window(network.attempts, 0.1) <= CLIENTS * 0.05
-        assert Counter(each.state.current for each in clients) == {ClientState.ONLINE: CLIENTS}
+        # Either is fine: few attempts a second, or a small share of the clients.
+        assert most_in_a_window(network.attempts, 0.1) <= max(client_count * 0.05, 200)
+        assert Counter(each.state.current for each in clients) == {ClientState.ONLINE: client_count}
         await asyncio.gather(*(each.close() for each in clients))
 
-    for seconds in (0.0, 3.0, 60.0):
-        run(scenario(seconds))
+    run(scenario())
 
 
 def test_failed_leave_does_not_block_close() -> None:
@@ -151,7 +190,7 @@ def test_short_connections_lengthen_the_delay() -> None:
         network = Network()
         client = supervisor(network, lambda: 1.0)
         delays = []
-        for uptime_seconds in (29.0, 1.0, 1.0, 31.0, 1.0):
+        for uptime_seconds in (0.9, 0.1, 0.1, 1.0, 0.1):
             await client.online.wait_open()
             await asyncio.sleep(uptime_seconds)
             lost_at = asyncio.get_running_loop().time()
@@ -159,9 +198,35 @@ def test_short_connections_lengthen_the_delay() -> None:
             await asyncio.sleep(0)
             await client.online.wait_open()
             delays.append(round(network.attempts[0] - lost_at, 6))
-        # A connection that lasts half a minute resets the delay.
-        assert delays == [5.0, 10.0, 20.0, 5.0, 10.0]
+        # A connection that lasts a second resets the delay.
+        assert delays == [0.5, 1.0, 2.0, 0.5, 1.0]
         await client.close()
+
+    run(scenario())
+
+
+class VirtualClient(Client):
+    """A client in this network instead of the real one."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__("http://virtual", "x")
+        self._network = network
+
+    async def _connect(self, on_packet: OnPacket) -> Connection:
+        return await self._network.connect(on_packet)
+
+
+@pytest.mark.parametrize("late_seconds", [1.0, 5.0, 11.0])
+def test_start_finds_a_server_that_starts_later(late_seconds: float) -> None:
+    async def scenario() -> None:
+        network = Network()
+        network.is_up = False
+        clients = [VirtualClient(network) for _ in range(200)]
+        starts = [asyncio.ensure_future(each.start()) for each in clients]
+        await asyncio.sleep(late_seconds)
+        network.is_up = True
+        await asyncio.gather(*starts)
+        await asyncio.gather(*(each.close() for each in clients))
 
     run(scenario())
 
@@ -240,6 +305,28 @@ def test_renewal_retries_only_the_namespace_that_failed() -> None:
         renewed = [(moment - service.started_at, name) for moment, name in wire.renewed]
         assert renewed == [(0.0, "/market"), (3.0, "/session")]
         assert service.requested_at == [0.0, 1.0, 3.0], "one fresh token for each attempt"
+        await client.close()
+
+    run(scenario())
+
+
+def test_token_that_expires_before_its_reply_arrives_is_renewed_again() -> None:
+    async def scenario() -> None:
+        network, service = Network(), TokenService()
+        client = supervisor(network, lambda: 1.0, service.fetch)
+        await client.online.wait_open()
+        wire = network.connections[0]
+
+        async def expire_once() -> None:
+            wire.on_renewed = do_nothing
+            await asyncio.sleep(0.01)
+            network.send_token_expiring("/market")
+
+        wire.on_renewed = expire_once
+        await asyncio.sleep(1.0)
+        network.send_token_expiring("/market")
+        await asyncio.sleep(1.0)
+        assert [name for _, name in wire.renewed] == ["/market", "/market"]
         await client.close()
 
     run(scenario())

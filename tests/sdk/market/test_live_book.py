@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from client_sdk import BookStatus, Client, ClientState, ForbiddenError, LiveBook
+from client_sdk import BookState, BookStatus, Client, ClientState, ForbiddenError, LiveBook
 from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks
 from tests.kit.patience import until
 from tests.kit.server.in_process import RunningServer, running
@@ -41,8 +41,9 @@ async def test_live_book_starts_with_a_snapshot_and_follows_updates() -> None:
             # The example of docs/protocol.md.
             assert book.checksum() == 2405454328
             await publish(node, [["10.0", "0"]], [])
-            assert (await anext(book)) is book
-            assert (await anext(book)).best_bid == Decimal("9.5")
+            before, after = await anext(book), await anext(book)
+            assert (before.best_bid, before.best_ask) == (Decimal("10.0"), Decimal("10.5"))
+            assert after.best_bid == Decimal("9.5")
             assert "LIVE" in repr(book)
         await until(lambda: len(node.server.market.subscriptions) == 0)
         assert [each async for each in book] == []
@@ -111,8 +112,7 @@ async def test_book_is_empty_after_a_server_restart() -> None:
         assert book.bids == numbers(("1", "1"))
     await until(lambda: client.state is ClientState.OFFLINE)
     async with running({"server.port": port}) as node:
-        await until(lambda: book.status is BookStatus.LIVE)
-        assert book.bids == []
+        await until(lambda: book.status is BookStatus.SYNCING and book.bids == [])
         await publish(node, [["7", "1"]], [])
         await until(lambda: book.best_bid == Decimal(7))
         await book.aclose()
@@ -169,6 +169,45 @@ async def test_wrong_snapshot_among_updates_keeps_the_connection(
         await until(lambda: is_at(book, 2) and book.status is BookStatus.LIVE)
         assert book.bids == numbers(("2", "1"))
         assert (book.resyncs, client.stats.reconnects) == (before + 1, 0)
+
+
+async def test_loop_over_a_book_yields_each_change_of_its_status() -> None:
+    async with running() as node, client_of(node) as client, client.market.book("A") as book:
+        await publish(node, [["1", "1"]], [["2", "3"]], kind="snapshot")
+        states: list[BookState] = []
+
+        async def read() -> None:
+            while True:
+                states.append(await anext(book))
+
+        reading = asyncio.create_task(read())
+        await until(lambda: states and states[-1].status is BookStatus.LIVE)
+        live = states[-1]
+        node.pass_time(20)
+        await until(lambda: states[-1].status is BookStatus.STALE)
+        await publish(node, [["1", "2"]], [])
+        await until(lambda: states[-1].status is BookStatus.LIVE)
+        abort_connections(node)
+        await until(lambda: BookStatus.OFFLINE in [each.status for each in states])
+        await until(lambda: states[-1].status is BookStatus.LIVE)
+        offline = next(each for each in states if each.status is BookStatus.OFFLINE)
+        assert offline.bids == numbers(("1", "2"))
+        # The first state is what it was.
+        assert (live.bids, live.status) == (numbers(("1", "1")), BookStatus.LIVE)
+        assert live.position is not None
+        assert (live.ts, live.position.seq) == (int(node.clock.time() - 20) * 1000, 1)
+        assert live.age is not None
+        with pytest.raises(AttributeError):
+            live.status = BookStatus.STALE  # type: ignore[misc]
+        reading.cancel()
+
+
+async def test_book_that_the_server_does_not_have_is_not_live() -> None:
+    async with running() as node, client_of(node) as client, client.market.book("TYPO") as book:
+        assert book.status is BookStatus.SYNCING
+        state = await anext(book)
+        assert (state.status, state.bids) == (BookStatus.SYNCING, [])
+        assert (state.ts, state.age) == (None, None)
 
 
 async def test_forbidden_book_raises() -> None:

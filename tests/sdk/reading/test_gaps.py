@@ -215,6 +215,40 @@ def test_new_epoch_that_continues_numbers_is_read_from_its_start() -> None:
     ]
 
 
+def test_new_epoch_at_the_last_message_repeats_nothing() -> None:
+    rig = ReaderRig()
+    reader = rig.add_reader()
+    rig.settle()
+    for _ in range(4):
+        rig.publish()
+    rig.settle()
+    rig.disconnect()
+    rig.topic.roll_back(4)
+    rig.settle()
+    assert reader.gaps == [Gap(TOPIC, "e0", 5, None, GapReason.EPOCH)]
+    rig.publish()
+    rig.settle()
+    assert reader.positions == [*(("e0", seq) for seq in range(1, 5)), ("e1", 5)]
+    assert rig.counters.gaps == 1
+
+
+def test_start_of_an_epoch_is_not_taken_from_a_reply_for_another_reader() -> None:
+    rig = ReaderRig(history=10)
+    ahead = rig.add_reader()
+    for _ in range(3):
+        rig.publish()
+    rig.settle()
+    rig.disconnect()
+    rig.send_request()
+    behind = rig.add_reader(at(0))
+    rig.publish()
+    rig.receive_reply()
+    rig.settle()
+    assert [seq for _, seq in behind.positions] == [1, 2, 3, 4]
+    assert [seq for _, seq in ahead.positions] == [3, 4]
+    assert behind.gaps == ahead.gaps == []
+
+
 def test_restart_without_messages_is_one_gap() -> None:
     rig = ReaderRig()
     reader = rig.add_reader()

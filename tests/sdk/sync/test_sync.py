@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import gc
 import signal
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -18,6 +20,7 @@ from client_sdk.connection.states import ClientState
 from client_sdk.contract import (
     FeedState,
     Position,
+    PriceMessage,
     Scope,
     SessionMessage,
     SessionSignal,
@@ -29,8 +32,10 @@ from client_sdk.contract import (
 from client_sdk.errors import (
     AuthenticationError,
     ClientClosed,
+    FloorcastError,
     NotConnected,
     PublishConflict,
+    SendTimeout,
     ServerUnavailable,
     SessionError,
     TopicError,
@@ -39,6 +44,7 @@ from client_sdk.market.live_book import BookStatus
 from client_sdk.reading.gaps import Gap
 from client_sdk.sync.client import SyncClient
 from client_sdk.sync.portal import Portal, WouldDeadlock
+from tests.kit.clients.sdk import abort_connections
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import PRICE, RunningServer, running
 
@@ -310,7 +316,7 @@ def test_closing_the_client_ends_a_loop_in_another_thread(node: ServerThread) ->
     assert list(trades) == []
 
 
-def test_state_callback_runs_on_the_clients_thread_until_removed(
+def test_state_callback_runs_on_the_callback_thread_until_removed(
     node: ServerThread,
 ) -> None:
     received: list[tuple[ClientState, str]] = []
@@ -319,21 +325,108 @@ def test_state_callback_runs_on_the_clients_thread_until_removed(
     end = client.on_state(lambda state: received.append((state, "never")))
     end()
     client.close()
-    assert received == [(ClientState.CLOSED, "floorcast-sync")]
+    assert received == [(ClientState.CLOSED, "floorcast-sync-callbacks")]
+    assert "floorcast-sync-callbacks" not in threads()
 
 
-def test_blocking_call_in_a_callback_raises(node: ServerThread) -> None:
-    errors: list[str] = []
+def test_callback_may_publish(node: ServerThread) -> None:
+    with node.client() as client, client.market.prices("B") as prices:
+
+        def republish(item: object) -> None:
+            assert isinstance(item, PriceMessage)
+            client.market.publish("PRICE:B", {**PRICE, "last": item.data.last})
+
+        client.market.on("PRICE:A", republish)
+        client.market.publish("PRICE:A", {**PRICE, "last": "7"})
+        assert prices.next(timeout=MAX_WAIT_SECONDS).data.last == "7"
+
+
+def test_state_callback_may_call_the_client(node: ServerThread) -> None:
+    positions: list[int] = []
+    with node.client() as client:
+
+        def publish(state: ClientState, reason: FloorcastError | None) -> None:
+            if state is ClientState.ONLINE:
+                positions.append(client.market.publish("PRICE:A", PRICE).seq)
+
+        client.on_state(publish)
+        node.portal.run(lambda: abort_connections(node.running))
+        wait_until(lambda: positions == [1])
+
+
+def test_callback_may_close_the_client(node: ServerThread) -> None:
     client = node.client().start()
+    closed = threading.Event()
 
-    def wait(state: ClientState) -> None:
-        with pytest.raises(WouldDeadlock) as caught:
-            client.market.publish("PRICE:A", PRICE)
-        errors.append(caught.value.code)
+    def close(item: object) -> None:
+        client.close()
+        closed.set()
 
-    client.on_state(wait)
-    client.close()
-    assert errors == ["client.would_deadlock"]
+    client.market.on("PRICE:A", close)
+    client.market.publish("PRICE:A", PRICE)
+    assert closed.wait(MAX_WAIT_SECONDS)
+    wait_until(lambda: "floorcast-sync-callbacks" not in threads())
+
+
+def test_coroutine_callback_runs_on_the_loop(node: ServerThread) -> None:
+    errors: list[str] = []
+    with node.client() as client:
+
+        async def wait(item: object) -> None:
+            with pytest.raises(WouldDeadlock) as caught:
+                client.market.publish("PRICE:B", PRICE)
+            errors.append(caught.value.code)
+
+        client.market.on("PRICE:A", wait)
+        client.market.publish("PRICE:A", PRICE)
+        wait_until(lambda: errors == ["client.would_deadlock"])
+
+
+def test_timeout_ends_a_wait_and_loses_nothing(node: ServerThread) -> None:
+    with (
+        node.client() as client,
+        client.market.trades("A") as trades,
+        client.market.book("A") as book,
+    ):
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                trades.next(timeout=0.01)
+        book.next()
+        with pytest.raises(TimeoutError):
+            book.next(timeout=0.01)
+        client.market.publish("TRADES:A", trade(1), timeout=MAX_WAIT_SECONDS)
+        item = trades.next(timeout=MAX_WAIT_SECONDS)
+        assert not isinstance(item, Gap)
+        trades.ready(timeout=MAX_WAIT_SECONDS)
+        with pytest.raises(TimeoutError):
+            client.wait_closed(timeout=0.01)
+        with pytest.raises(SendTimeout):
+            client.market.publish("TRADES:A", trade(2), timeout=0.0)
+
+
+def test_forgotten_client_ends_with_a_warning_that_names_it(node: ServerThread) -> None:
+    client = node.client().start()
+    streams = [client.market.prices("A")]
+    del client
+    gc.collect()
+    assert "floorcast-sync" in threads(), "the stream still uses it"
+    with pytest.warns(ResourceWarning, match=f"<SyncClient of {node.running.url}> was not closed"):
+        streams.clear()
+    wait_until(lambda: "floorcast-sync" not in threads())
+
+
+def test_client_that_is_open_at_exit_is_named(node: ServerThread) -> None:
+    program = (
+        "import sys; from client_sdk import SyncClient;"
+        "client = SyncClient(sys.argv[1], sys.argv[2]).start()"
+    )
+    arguments = [sys.executable, "-W", "always", "-c", program, node.running.url]
+    ended = subprocess.run(
+        [*arguments, node.running.token()], capture_output=True, text=True, timeout=MAX_WAIT_SECONDS
+    )
+    assert f"<SyncClient of {node.running.url}> was not closed" in ended.stderr
+    assert "Unclosed" not in ended.stderr
+    assert ended.returncode == 0
 
 
 def test_client_raises_before_start_and_after_close(node: ServerThread) -> None:

@@ -1,0 +1,1 @@
+"""The file backend: restarts, kills, faults of the disk, repair."""

@@ -1,0 +1,217 @@
+"""Faults of the disk and of the file: full, stuck, damaged, newer, in use."""
+
+import asyncio
+import logging
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from server.brokers import BrokerError, FileConfig
+from server.brokers.file.database import Database
+from server.brokers.file.repair import back_up, check_file, repair_file
+from server.brokers.file.schema import ENTRIES, FILE_NAME
+from server.core.errors import LimitError
+from tests.kit.rigs.file_node import FileNode, file_node, turns
+
+DATA = b'{"text":"' + b"x" * 2000 + b'"}'
+
+
+async def publish(node: FileNode, channel: str = "T", count: int = 1) -> int:
+    """Publish messages one after the other; returns the last seq."""
+    for _ in range(count):
+        receipt = await node.broker.publish(channel, DATA, 1_800_000_000_000, in_history=True)
+    return receipt.position.seq
+
+
+async def seqs(node: FileNode, channel: str = "T") -> list[int]:
+    return [each.position.seq for each in await node.broker.before(channel, None, 10_000)]
+
+
+# --- the disk
+
+
+async def test_full_disk_refuses_promptly_and_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with file_node(tmp_path / "a") as node:
+        await publish(node, count=3)
+        await node.limit_pages(1)
+        results = await asyncio.gather(*(publish(node) for _ in range(50)), return_exceptions=True)
+        kept = [each for each in results if isinstance(each, int)]
+        refused = [each for each in results if isinstance(each, LimitError)]
+        assert len(kept) + len(refused) == 50
+        assert refused
+        assert {each.code.value for each in refused} == {"server.overloaded"}
+        price = await node.broker.publish("PRICE:A", b"{}", 1)
+        assert price.position.seq == 1, "what is not kept goes on"
+        assert sum("cannot be written" in each.message for each in caplog.records) == 1
+        await node.limit_pages(100_000)
+        caplog.set_level(logging.INFO)
+        last = await publish(node)
+        assert last == 4 + len(kept), "no position is skipped"
+        assert "can be written again" in caplog.text
+        folder = node.copy_as_killed(tmp_path / "b")
+    async with file_node(folder) as node:
+        assert await seqs(node) == list(range(1, last + 1))
+
+
+async def test_size_limit_is_named_in_the_refusal(tmp_path: Path) -> None:
+    config = FileConfig(tmp_path, max_bytes=1024 * 1024)
+    async with file_node(tmp_path, config=config) as node:
+        with pytest.raises(LimitError, match=r"broker\.max_bytes = 1048576") as refused:
+            await publish(node, count=1000)
+        assert refused.value.code == "server.overloaded"
+        assert (tmp_path / FILE_NAME).stat().st_size <= 1024 * 1024
+        await node.broker.forget("T")
+        assert await publish(node) == 1, "there is room again"
+
+
+async def test_stuck_disk_refuses_promptly(tmp_path: Path) -> None:
+    config = FileConfig(tmp_path, timeout_seconds=0.05, max_waiting=10)
+    async with file_node(tmp_path, config=config) as node:
+        with node.stopped_disk():
+            with pytest.raises(LimitError, match="may have been kept"):
+                await publish(node)
+            with pytest.raises(LimitError, match="does not answer"):
+                await publish(node)
+        await node.store.commit()
+        assert await seqs(node) == [1], "it has been kept in the end"
+        assert await publish(node) == 2
+
+
+async def test_queue_for_the_disk_is_bounded(tmp_path: Path) -> None:
+    config = FileConfig(tmp_path, max_waiting=10)
+    async with file_node(tmp_path, config=config) as node:
+        with node.stopped_disk():
+            waiting = [asyncio.create_task(publish(node)) for _ in range(20)]
+            await turns()
+            refused = [each for each in waiting if each.done()]
+            assert refused
+            for each in refused:
+                with pytest.raises(LimitError, match="too many messages wait"):
+                    each.result()
+        kept = await asyncio.gather(*(each for each in waiting if each not in refused))
+        assert kept == list(range(1, 20 - len(refused) + 1))
+
+
+# --- the folder
+
+
+async def test_folder_belongs_to_one_process(tmp_path: Path) -> None:
+    async with file_node(tmp_path):
+        with pytest.raises(BrokerError, match=r"in use by process \d+: .* several need a Redis"):
+            async with file_node(tmp_path):
+                pass
+    async with file_node(tmp_path) as node:
+        assert await publish(node) == 1, "the lock ends with its process"
+
+
+async def test_unusable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BrokerError, match=r"cannot create .*file/data"):
+        async with file_node(tmp_path / "file" / "data"):
+            pass
+    (tmp_path / "floorcast.lock").mkdir()
+    with pytest.raises(BrokerError, match=r"cannot write to .*: .*must belong to the user"):
+        async with file_node(tmp_path):
+            pass
+
+
+# --- the file
+
+
+async def test_newer_file_is_refused(tmp_path: Path) -> None:
+    async with file_node(tmp_path) as node:
+        await publish(node)
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(BrokerError, match=r"version 99 .* run the newer one"):
+        async with file_node(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("damage", [b"no database at all", b"\xff" * 100])
+async def test_damaged_file_is_refused_with_a_remedy(tmp_path: Path, damage: bytes) -> None:
+    async with file_node(tmp_path) as node:
+        await publish(node, count=20)
+    file = tmp_path / FILE_NAME
+    content = bytearray(file.read_bytes())
+    start = 0 if damage.startswith(b"no") else len(content) // 2 // 4096 * 4096
+    content[start : start + len(damage)] = damage
+    file.write_bytes(content)
+    with pytest.raises(BrokerError, match=r"is damaged \(.*floorcast check --data .* --repair"):
+        async with file_node(tmp_path):
+            pass
+    with pytest.raises(BrokerError, match="damaged"):
+        check_file(tmp_path)
+
+
+async def test_repair_keeps_what_is_readable(tmp_path: Path) -> None:
+    async with file_node(tmp_path) as node:
+        for channel in ("A", "B", "C"):
+            await publish(node, channel, 100)
+        epoch = (await node.broker.head("A")).epoch
+    file = tmp_path / FILE_NAME
+    content = bytearray(file.read_bytes())
+    page = content.find(b"B", len(content) // 2) // 4096 * 4096
+    content[page : page + 4096] = b"\xff" * 4096
+    file.write_bytes(content)
+    rows, old = repair_file(tmp_path)
+    assert 0 < rows["entries"] < 300
+    assert old.read_bytes() == content, "the damaged file stays"
+    assert check_file(tmp_path) == rows
+    async with file_node(tmp_path) as node:
+        kept = 0
+        for channel in ("A", "B", "C"):
+            found = await seqs(node, channel)
+            kept += len(found)
+            if found:
+                assert found == list(range(found[0], found[-1] + 1)), "a history has no gap"
+            head = await node.broker.head(channel)
+            assert head.epoch != epoch, "the newest entries may be missing"
+        assert kept
+
+
+async def test_backup_of_a_running_broker_is_complete(tmp_path: Path) -> None:
+    async with file_node(tmp_path / "a") as node:
+        await publish(node, count=50)
+        (tmp_path / "b").mkdir()
+        back_up(tmp_path / "a", tmp_path / "b" / FILE_NAME)
+        assert await publish(node) == 51
+        with pytest.raises(BrokerError, match="exists"):
+            back_up(tmp_path / "a", tmp_path / "b" / FILE_NAME)
+        epoch = (await node.broker.head("T")).epoch
+    async with file_node(tmp_path / "b") as node:
+        assert await seqs(node) == list(range(1, 51))
+        assert (await node.broker.head("T")).epoch != epoch, "51 was given to another message"
+
+
+# All bytes take a minute on a disk: by default some, with those where a page or its header ends.
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 401])
+def test_truncated_wal_keeps_every_complete_commit(tmp_path: Path, step: int) -> None:
+    written, copy = tmp_path / "written", tmp_path / "copy"
+    written.mkdir()
+    copy.mkdir()
+    database = Database(written, fsync=False, max_bytes=2**30)
+    database.open()
+    wal, sizes = written / f"{FILE_NAME}-wal", []
+    for seq in range(1, 4):
+        database.write({ENTRIES: [("T", seq, "e", 1, "update", b"{}", "", "")]})
+        sizes.append(wal.stat().st_size)
+    content = wal.read_bytes()
+    ends = {32 + 4120 * number + offset for number in range(20) for offset in (-1, 0, 1, 24)}
+    for size in range(sizes[0], len(content) + 1):
+        if size % step and size not in ends:
+            continue
+        shutil.copy(written / FILE_NAME, copy)
+        (copy / wal.name).write_bytes(content[:size])
+        connection = sqlite3.connect(copy / FILE_NAME)
+        found = [row[0] for row in connection.execute("SELECT seq FROM entries ORDER BY seq")]
+        assert connection.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+        connection.close()
+        (copy / wal.name).unlink(missing_ok=True)
+        assert found == list(range(1, sum(end <= size for end in sizes) + 1))
+    database.abandon()
