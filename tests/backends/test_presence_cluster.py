@@ -233,6 +233,33 @@ async def test_node_that_missed_events_learns_of_kick_and_close(
         assert {each.key for each in two.events[-2:]} == {ROOM, ("acme", "other")}
 
 
+@pytest.mark.parametrize("first", ["reconnect", "event"])
+async def test_node_that_missed_joins_and_leaves_emits_them_in_order(
+    cluster: PresenceCluster, shared_redis: RedisServer, first: str
+) -> None:
+    async with cluster.node() as one, cluster.node() as two:
+        await one.join("ann1")
+        await two.join("bob1")
+        await cluster.settle()
+        assert two.broker is not None
+        listeners = two.broker._subscriber._listeners
+        two.broker._subscriber._listeners = []
+        await one.join("cid1", "dora1")
+        await one.presence.leave("cid1", ROOM)
+        await one.wait_until(lambda: len(one.event_summaries()) == 5)
+        two.broker._subscriber._listeners = listeners
+        if first == "event":
+            await one.join("eve1")
+        else:
+            with shared_redis.client() as client:
+                client.client_kill_filter(_type="pubsub")
+            await two.wait_until(lambda: len(two.event_summaries()) >= 5)
+            await one.join("eve1")
+        await two.wait_until(lambda: len(two.event_summaries()) >= 6)
+        await cluster.settle()
+        assert two.event_summaries() == one.event_summaries()
+
+
 async def test_malformed_events_are_counted_and_ignored(
     cluster: PresenceCluster, shared_redis: RedisServer
 ) -> None:
