@@ -51,7 +51,7 @@ from client_sdk.market.live_book import BookState, BookStatus, LiveBook
 from client_sdk.market.market import Market
 from client_sdk.reading.gaps import Gap, GapReason
 from client_sdk.reading.streams import Callback, MessageStream
-from client_sdk.sessions.session import Attendance, Sent, Session
+from client_sdk.sessions.session import Attendance, PresenceChanged, Sent, Session
 from client_sdk.sessions.sessions import Sessions
 from client_sdk.stats import Latency, Stats
 from client_sdk.sync.client import SyncClient
@@ -93,6 +93,7 @@ __all__ = [
     "OrderUpdateMessage",
     "Participant",
     "Position",
+    "PresenceChanged",
     "PriceMessage",
     "ProtocolError",
     "PublishConflict",

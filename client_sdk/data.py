@@ -32,7 +32,13 @@ _COMMON = {
     "missed_to": "int64",
     "reason": "string",
 }
-_MARKET = {"type": "string", "prev": "int64", "merged": "int64", "age_ms": "int64"}
+_MARKET = {
+    "symbol": "string",
+    "type": "string",
+    "prev": "int64",
+    "merged": "int64",
+    "age_ms": "int64",
+}
 _LEVEL = {"side": "string", "price": "number", "qty": "number"}
 _PRICES = dict.fromkeys(("bid", "ask", "last", "volume"), "number")
 # Fields without a column of their own, as JSON.
@@ -189,6 +195,7 @@ class _Rows:
 def _gap_row(gap: Gap) -> Row:
     return {
         "topic": gap.topic,
+        "symbol": gap.topic.partition(":")[2] or None,
         "gap": True,
         "epoch": gap.epoch,
         "missed_from": gap.missed_from,
@@ -209,7 +216,13 @@ def _rows_of(item: AnyMessage | SessionMessage, number: Callable[[str], object])
     if isinstance(item, SessionMessage):
         yield row | {"id": item.id, "user_id": item.user_id, "data": json.dumps(item.data)}
         return
-    row |= {"type": item.type, "prev": item.prev, "merged": item.merged, "age_ms": item.age_ms}
+    row |= {
+        "symbol": item.symbol,
+        "type": item.type,
+        "prev": item.prev,
+        "merged": item.merged,
+        "age_ms": item.age_ms,
+    }
     if isinstance(item, PriceMessage):
         prices = {name: number(getattr(item.data, name)) for name in _PRICES}
         yield row | prices | {"data": _extra_json(item.data.model_extra)}

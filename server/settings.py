@@ -66,7 +66,7 @@ class AuthSettings(_Section):
     audience: str = Field("floorcast", description="the `aud` that tokens must carry")
     market_optional: bool = Field(False, description="allow anonymous clients on `/market`")
     token_in_query: bool = Field(False, description="also accept `?token=` (proxies log it)")
-    leeway_seconds: Seconds = Field(0, description="allowed clock difference")
+    leeway_seconds: Seconds = Field(10, description="allowed clock difference")
     expiring_notice_seconds: Seconds = Field(30, description="time from `token_expiring` to `exp`")
     expiry_grace_seconds: Seconds = Field(5, description="time from `exp` to the goodbye")
 

@@ -10,7 +10,14 @@ _SAMPLE_TTL_SECONDS = 600.0
 class ServerClock:
     """Keeps the sample with the shortest round trip, whose error is the smallest."""
 
-    __slots__ = ("_monotonic", "_offset_ms", "_round_trip_seconds", "_sampled_at", "_time")
+    __slots__ = (
+        "_monotonic",
+        "_offset_ms",
+        "_round_trip_seconds",
+        "_sampled_at",
+        "_server_minus_monotonic_ms",
+        "_time",
+    )
 
     def __init__(
         self,
@@ -20,6 +27,8 @@ class ServerClock:
         self._time = wall
         self._monotonic = monotonic
         self._offset_ms = 0.0
+        # Ages are measured against this: a step of the local clock does not change them.
+        self._server_minus_monotonic_ms = (wall() - monotonic()) * 1000
         self._round_trip_seconds = float("inf")
         self._sampled_at = 0.0
 
@@ -39,9 +48,11 @@ class ServerClock:
         if round_trip_seconds < self._round_trip_seconds or is_old:
             self._round_trip_seconds = round_trip_seconds
             self._sampled_at = now
-            middle_ms = (self._time() - round_trip_seconds / 2) * 1000
-            self._offset_ms = server_time_ms - middle_ms
+            half_ms = round_trip_seconds / 2 * 1000
+            self._offset_ms = server_time_ms + half_ms - self._time() * 1000
+            self._server_minus_monotonic_ms = server_time_ms + half_ms - now * 1000
 
     def age_seconds(self, ts_ms: int) -> float:
         """The time since `ts_ms` by the server's clock, never negative."""
-        return max(0.0, (self._time() * 1000 + self._offset_ms - ts_ms) / 1000)
+        server_ms = self._monotonic() * 1000 + self._server_minus_monotonic_ms
+        return max(0.0, (server_ms - ts_ms) / 1000)

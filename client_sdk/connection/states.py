@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import cast
 
+from client_sdk.connection.failures import FailureLog
 from client_sdk.errors import FloorcastError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class StateTracker:
     def __init__(self) -> None:
         self._current = ClientState.IDLE
         self._callbacks: list[_OnStateAndReason] = []
+        self._failures = FailureLog(logger, "a state callback")
         # Why the client is offline or closed; None otherwise.
         self.reason: FloorcastError | None = None
 
@@ -62,9 +64,9 @@ class StateTracker:
         for callback in tuple(self._callbacks):
             try:
                 callback(state, reason)
-            except Exception:
+            except Exception as error:
                 # An edge: a user's callback must not end the connection.
-                logger.exception("a state callback failed")
+                self._failures.record(error)
         return True
 
 

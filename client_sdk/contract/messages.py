@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from client_sdk.contract.names import FeedState, Stream, topic_name
+from client_sdk.contract.requests import Position
 from client_sdk.contract.streams import (
     BookData,
     BotStatus,
@@ -89,6 +90,11 @@ class Message(Body):
     epoch: str
     seq: int
     ts: int
+
+    @property
+    def position(self) -> Position:
+        """A checkpoint: the `since` from which reading goes on after this message."""
+        return Position(epoch=self.epoch, seq=self.seq)
 
     @property
     def age(self) -> float:

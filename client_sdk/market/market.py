@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from client_sdk.config import ClientConfig
 from client_sdk.connection.clock import ServerClock
+from client_sdk.connection.failures import FailureLog
 from client_sdk.connection.namespaces import Namespace
 from client_sdk.connection.packets import Packet
 from client_sdk.connection.websocket import Connection
@@ -36,6 +37,7 @@ from client_sdk.stats import Counters
 logger = logging.getLogger(__name__)
 
 OnStatus = Callable[[Status], None]
+Since = Position | Mapping[str, Position] | None
 
 
 class Market:
@@ -52,6 +54,7 @@ class Market:
         self._publisher = Publisher(namespace, config)
         self._callbacks = Callbacks()
         self._status_callbacks: list[OnStatus] = []
+        self._failures = FailureLog(logger, "a status callback")
         namespace.on_event = self._on_event
         namespace.on_join = self._on_join
         namespace.on_lost = self._subscriptions.on_disconnect
@@ -64,18 +67,27 @@ class Market:
         topics = [f"{Stream.PRICE}:{each}" for each in symbols]
         return MessageStream(self._new_reader(topics, interval_ms), self._subscriptions.remove)
 
-    def trades(self, *symbols: str) -> MessageStream[TradesMessage | Gap]:
-        """Stream every trade in order, with a `Gap` where some are lost."""
+    def trades(self, *symbols: str, since: Since = None) -> MessageStream[TradesMessage | Gap]:
+        """Stream every trade in order, with a `Gap` where some are lost.
+
+        `since` is the position of the last message that was read before, or one for each topic.
+        """
         topics = [f"{Stream.TRADES}:{each}" for each in symbols]
-        return MessageStream(self._new_reader(topics, 0), self._subscriptions.remove)
+        return MessageStream(self._new_reader(topics, 0, since), self._subscriptions.remove)
 
-    def stream(self, *topics: str, interval_ms: int = 0) -> MessageStream[AnyMessage | Gap]:
-        """Stream any topics, each by the rules of its stream."""
-        return MessageStream(self._new_reader(topics, interval_ms), self._subscriptions.remove)
+    def stream(
+        self, *topics: str, interval_ms: int = 0, since: Since = None
+    ) -> MessageStream[AnyMessage | Gap]:
+        """Stream any topics, each by the rules of its stream; `since` as in `trades`."""
+        reader = self._new_reader(topics, interval_ms, since)
+        return MessageStream(reader, self._subscriptions.remove)
 
-    def on(self, topic: str, callback: OnItem, *, interval_ms: int = 0) -> Callback:
+    def on(
+        self, topic: str, callback: OnItem, *, interval_ms: int = 0, since: Position | None = None
+    ) -> Callback:
         """Call a function, plain or async, for each item of a topic, one at a time."""
-        return self._callbacks.start(self.stream(topic, interval_ms=interval_ms), callback)
+        stream = self.stream(topic, interval_ms=interval_ms, since=since)
+        return self._callbacks.start(stream, callback)
 
     def book(self, symbol: str, *, interval_ms: int = 0) -> LiveBook:
         """Keep a live order book."""
@@ -104,14 +116,23 @@ class Market:
 
         return remove
 
-    def _new_reader(self, topics: Sequence[str], interval_ms: int) -> Reader[MarketMessage]:
+    def _new_reader(
+        self, topics: Sequence[str], interval_ms: int, since: Since = None
+    ) -> Reader[MarketMessage]:
         if not topics:
             raise ValueError("name at least one topic or symbol")
+        if isinstance(since, Position):
+            if len(topics) > 1:
+                raise ValueError("`since` must be a mapping of topics to positions here")
+            since = {topics[0]: since}
+        unknown = since.keys() - set(topics) if since else None
+        if unknown:
+            raise ValueError(f"`since` names topics that are not read: {sorted(unknown)}")
         self._namespace.require_usable()
         reader: Reader[MarketMessage] = Reader(
             self._config.buffer_messages, self._counters, on_space=self._subscriptions.fetch_more
         )
-        self._subscriptions.add(reader, topics, interval_ms)
+        self._subscriptions.add(reader, topics, interval_ms, since)
         return reader
 
     # --- publishing
@@ -181,9 +202,9 @@ class Market:
         for callback in tuple(self._status_callbacks):
             try:
                 callback(status)
-            except Exception:
+            except Exception as error:
                 # An edge: a user's callback must not end the connection.
-                logger.exception("a status callback failed")
+                self._failures.record(error)
 
     def _on_join(self) -> None:
         self._subscriptions.on_join()

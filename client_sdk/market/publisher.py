@@ -20,6 +20,7 @@ from client_sdk.errors import (
     error_from_body,
     is_retryable,
 )
+from client_sdk.market.decimals import with_decimal_text
 from client_sdk.market.published_books import PublishedBooks
 
 _SNAPSHOT_REQUIRED = ErrorCode.PUBLISH_SNAPSHOT_REQUIRED.value
@@ -77,7 +78,7 @@ class Publisher:
         """
         body: dict[str, Any] = {
             "topic": topic,
-            "data": data,
+            "data": with_decimal_text(topic, data),
             "type": type,
             "id": id or uuid.uuid4().hex,
         }

@@ -1,6 +1,6 @@
 """Keeps a client's topics subscribed across connections, and fetches what readers miss."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import groupby, islice
 
 from client_sdk.connection.clock import ServerClock
@@ -62,9 +62,16 @@ class Subscriptions:
     # --- readers
 
     def add(
-        self, reader: Reader[MarketMessage], topics: Iterable[str], interval_ms: int = 0
+        self,
+        reader: Reader[MarketMessage],
+        topics: Iterable[str],
+        interval_ms: int = 0,
+        since: Mapping[str, Position] | None = None,
     ) -> None:
-        """Add a reader of these topics; the shortest interval of all readers is requested."""
+        """Add a reader of these topics; the shortest interval of all readers is requested.
+
+        `since` holds the positions after which it reads, of topics that it read before.
+        """
         if interval_ms < 0:
             raise ValueError("interval_ms must be 0 or more")
         streams = {topic: _stream_of(topic) for topic in topics}
@@ -76,7 +83,7 @@ class Subscriptions:
                 self._to_unsubscribe.discard(topic)
             if subscription.interval_ms is None or interval_ms < subscription.interval_ms:
                 subscription.interval_ms = interval_ms
-            subscription.add(reader)
+            subscription.add(reader, (since or {}).get(topic))
         self._worker.wake()
 
     def remove(self, reader: Reader[MarketMessage]) -> None:

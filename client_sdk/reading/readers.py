@@ -189,7 +189,10 @@ class Reader(Generic[MessageT]):
                 return False
         snapshot = state.snapshot
         if snapshot is None:
-            if tracker.epoch != state.epoch or tracker.seq < state.seq:
+            if state.seq and not state.recovered and continuity is not Continuity.COMPLETE:
+                # It did not fit into the reply, and follows as a message with this position.
+                tracker.reset()
+            elif tracker.epoch != state.epoch or tracker.seq < state.seq:
                 tracker.advance(state.epoch, state.seq)
         elif tracker.epoch != snapshot.epoch or tracker.seq < snapshot.seq:
             # Also the start of a complete stream: the snapshot is its newest message.

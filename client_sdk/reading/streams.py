@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
+from client_sdk.connection.failures import FailureLog
 from client_sdk.contract import Position
 from client_sdk.errors import FloorcastError
 from client_sdk.reading.readers import Reader
@@ -112,6 +113,7 @@ class Callback:
     def __init__(self, stream: ClosableStream, function: OnItem, owner: "Callbacks") -> None:
         self._stream = stream
         self._function = function
+        self._failures = FailureLog(logger, "a callback")
         # The error that ended the stream; None if it runs or was closed.
         self.error: FloorcastError | None = None
         self.task = asyncio.create_task(self._run(), name="floorcast-callback")
@@ -129,16 +131,16 @@ class Callback:
                 await self._call(item)
         except FloorcastError as error:
             self.error = error
-            logger.warning("the stream of a callback ended", extra={"code": error.code})
+            logger.warning("the stream of a callback ended: %s", error, extra={"code": error.code})
 
     async def _call(self, item: object) -> None:
         try:
             result = self._function(item)
             if inspect.isawaitable(result):
                 await result
-        except Exception:
+        except Exception as error:
             # An edge: a user's callback must not end its stream.
-            logger.exception("a callback failed")
+            self._failures.record(error)
 
 
 class Callbacks:

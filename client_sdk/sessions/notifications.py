@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from client_sdk.connection.failures import FailureLog
 from client_sdk.connection.packets import Packet
 from client_sdk.connection.websocket import Connection
 from client_sdk.contract import Notification
@@ -24,6 +25,7 @@ class Notifications:
     def __init__(self, namespace: str) -> None:
         self._name = namespace
         self._callbacks: list[OnItem] = []
+        self._failures = FailureLog(logger, "a notification callback")
         self._queue: deque[tuple[Notification, int | None, Connection]] = deque(maxlen=_MAX_QUEUED)
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -70,9 +72,9 @@ class Notifications:
                 result = callback(notification)
                 if inspect.isawaitable(result):
                     await result
-            except Exception:
+            except Exception as error:
                 # An edge: a user's callback must not end the task.
-                logger.exception("a notification callback failed")
+                self._failures.record(error)
                 succeeded = False
         return succeeded
 

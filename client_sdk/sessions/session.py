@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,15 @@ from client_sdk.connection.clock import ServerClock
 from client_sdk.connection.namespaces import Namespace
 from client_sdk.connection.packets import ReplyT, encode, parse_reply
 from client_sdk.connection.states import Gate
-from client_sdk.contract import Participant, Position, Reply, SessionEvent, SessionMessage
+from client_sdk.contract import (
+    Participant,
+    Position,
+    Reply,
+    SessionEvent,
+    SessionMessage,
+    UserJoined,
+    UserLeft,
+)
 from client_sdk.contract.replies import HistoryReply, ModerationReply, ParticipantsReply, SendReply
 from client_sdk.errors import (
     BufferFull,
@@ -52,6 +61,19 @@ class Attendance:
     participants: tuple[Participant, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PresenceChanged:
+    """The users in a session, after some joined or left while the client was disconnected."""
+
+    session_id: str
+    participant_count: int
+    participants: tuple[Participant, ...]
+
+
+# What `events` yields: those of the server, and one of the client.
+AnySessionEvent = SessionEvent | PresenceChanged
+
+
 class SessionOwner(Protocol):
     """Keeps sessions joined."""
 
@@ -63,15 +85,18 @@ class SessionOwner(Protocol):
 
 
 class EventStream:
-    """An async iterator of joins, leaves and signals; unread ones beyond 1,000 are dropped."""
+    """An async iterator of joins, leaves and signals; unread ones beyond 1,000 are dropped.
+
+    After a lost connection it yields a `PresenceChanged` if others joined or left meanwhile.
+    """
 
     def __init__(self, release: Callable[["EventStream"], None]) -> None:
         self._release = release
-        self._events: deque[SessionEvent] = deque(maxlen=_MAX_EVENTS)
+        self._events: deque[AnySessionEvent] = deque(maxlen=_MAX_EVENTS)
         self._changed = asyncio.Event()
         self._ended = False
 
-    def put(self, event: SessionEvent) -> None:
+    def put(self, event: AnySessionEvent) -> None:
         """Add an event."""
         self._events.append(event)
         self._changed.set()
@@ -89,7 +114,7 @@ class EventStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> SessionEvent:
+    async def __anext__(self) -> AnySessionEvent:
         while not self._events:
             if self._ended:
                 raise StopAsyncIteration
@@ -124,6 +149,8 @@ class Session:
         self._config = config
         self._counters = counters
         self._clock = clock
+        # Who is in the session by the last join and the events since; None before the first.
+        self._user_ids: set[str] | None = None
         self._pending_count = 0
         self._callbacks = Callbacks()
         # Weak: a dropped stream needs no events.
@@ -216,9 +243,18 @@ class Session:
         body = self._body(user_id=user_id)
         return (await self._request("kick", body, ModerationReply)).connections
 
-    async def close(self) -> int:
+    async def end(self) -> int:
         """End the session for everybody; returns the number of removed connections."""
         return (await self._request("close", self._body(), ModerationReply)).connections
+
+    async def close(self) -> int:
+        """The former name of `end`: to leave the session yourself, use `leave`."""
+        warnings.warn(
+            "Session.close() is now called end(); use leave() to leave the session yourself",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return await self.end()
 
     async def leave(self) -> None:
         """Leave the session; the others see it at once."""
@@ -272,13 +308,26 @@ class Session:
 
     # --- called by the owner
 
-    def dispatch(self, event: SessionEvent) -> None:
+    def apply_attendance(self, attendance: Attendance) -> None:
+        """Take the users in the session after a join; report a change that was missed."""
+        user_ids = {each.user_id for each in attendance.participants}
+        if self._user_ids is not None and user_ids != self._user_ids:
+            self.dispatch(
+                PresenceChanged(self.id, attendance.participant_count, attendance.participants)
+            )
+        self._user_ids = user_ids
+
+    def dispatch(self, event: AnySessionEvent) -> None:
         """Give an event to all event streams."""
+        if self._user_ids is not None and isinstance(event, UserJoined):
+            self._user_ids.add(event.user_id)
+        elif self._user_ids is not None and isinstance(event, UserLeft):
+            self._user_ids.discard(event.user_id)
         for stream in tuple(self._events):
             stream.put(event)
 
-    def end(self, error: FloorcastError | None, reason: FloorcastError) -> None:
-        """End the session: iterators end, or raise `error` if given; requests raise `reason`."""
+    def finish(self, error: FloorcastError | None, reason: FloorcastError) -> None:
+        """Finish the session: iterators end, or raise `error` if given; requests raise `reason`."""
         self.gate.fail(reason)
         for reader in tuple(self.subscription.readers):
             reader.end(None if error is None else error.clone())

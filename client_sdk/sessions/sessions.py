@@ -26,7 +26,7 @@ from client_sdk.errors import (
 from client_sdk.reading.readers import TopicState
 from client_sdk.reading.streams import OnItem
 from client_sdk.sessions.notifications import Notifications
-from client_sdk.sessions.session import Session
+from client_sdk.sessions.session import Attendance, Session
 from client_sdk.stats import Counters
 
 logger = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ class Sessions:
         if self._sessions.get(session.id) is session:
             del self._sessions[session.id]
             self._metadata.pop(session.id, None)
-        session.end(reason if notify_readers else None, reason)
+        session.finish(reason if notify_readers else None, reason)
 
     # --- callbacks of the namespace
 
@@ -259,6 +259,7 @@ class Sessions:
         for message in reply.messages:
             message.use_clock(self._clock)
         session.metadata = reply.metadata
+        session.apply_attendance(Attendance(reply.participant_count, reply.participants))
         if session.join_position is None:
             session.join_position = Position(epoch=reply.epoch, seq=reply.seq)
         state = TopicState(reply.epoch, reply.seq, reply.recovered, None, reply.messages)

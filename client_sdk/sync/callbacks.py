@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec
 
+from client_sdk.connection.failures import FailureLog
 from client_sdk.reading.streams import OnItem
 
 logger = logging.getLogger(__name__)
@@ -44,14 +45,16 @@ class CallbackThread:
     def posted(self, callback: Callable[P, object]) -> Callable[P, None]:
         """A function that runs the callback soon, and does not wait for it."""
 
+        failures = FailureLog(logger, "a callback")
+
         @functools.wraps(callback)
         def post(*args: P.args, **kwargs: P.kwargs) -> None:
             def call() -> None:
                 try:
                     callback(*args, **kwargs)
-                except Exception:
+                except Exception as error:
                     # An edge: a user's callback must not end the thread.
-                    logger.exception("a callback failed")
+                    failures.record(error)
 
             self._put(call)
 

@@ -16,15 +16,14 @@ from client_sdk.contract import (
     FeedState,
     Position,
     PriceMessage,
-    SessionEvent,
     SessionMessage,
     TradesMessage,
 )
 from client_sdk.errors import ClientClosed, FloorcastError, NotConnected
-from client_sdk.market.market import Market, OnStatus
+from client_sdk.market.market import Market, OnStatus, Since
 from client_sdk.reading.gaps import Gap
 from client_sdk.reading.streams import MessageStream, OnItem
-from client_sdk.sessions.session import Attendance, Sent, Session
+from client_sdk.sessions.session import AnySessionEvent, Attendance, Sent, Session
 from client_sdk.sessions.sessions import Sessions
 from client_sdk.stats import Stats
 from client_sdk.sync.portal import Portal
@@ -45,19 +44,29 @@ class SyncMarket:
         """Stream the latest price of each symbol; a slow reader skips older prices."""
         return self._open(lambda: self._market.prices(*symbols, interval_ms=interval_ms))
 
-    def trades(self, *symbols: str) -> SyncStream[TradesMessage | Gap]:
-        """Stream every trade in order, with a `Gap` where some are lost."""
-        return self._open(lambda: self._market.trades(*symbols))
+    def trades(self, *symbols: str, since: Since = None) -> SyncStream[TradesMessage | Gap]:
+        """Stream every trade in order, with a `Gap` where some are lost.
 
-    def stream(self, *topics: str, interval_ms: int = 0) -> SyncStream[AnyMessage | Gap]:
-        """Stream any topics, each by the rules of its stream."""
-        return self._open(lambda: self._market.stream(*topics, interval_ms=interval_ms))
+        `since` is the position of the last message that was read before, or one for each topic.
+        """
+        return self._open(lambda: self._market.trades(*symbols, since=since))
 
-    def on(self, topic: str, callback: OnItem, *, interval_ms: int = 0) -> SyncCallback:
+    def stream(
+        self, *topics: str, interval_ms: int = 0, since: Since = None
+    ) -> SyncStream[AnyMessage | Gap]:
+        """Stream any topics, each by the rules of its stream; `since` as in `trades`."""
+        market = self._market
+        return self._open(lambda: market.stream(*topics, interval_ms=interval_ms, since=since))
+
+    def on(
+        self, topic: str, callback: OnItem, *, interval_ms: int = 0, since: Position | None = None
+    ) -> SyncCallback:
         """Call a function for each item of a topic, one at a time."""
         portal, market = self._portal, self._market
         call = portal.callbacks.awaited(callback)
-        callback_task = portal.run(lambda: market.on(topic, call, interval_ms=interval_ms))
+        callback_task = portal.run(
+            lambda: market.on(topic, call, interval_ms=interval_ms, since=since)
+        )
         return SyncCallback(portal, callback_task)
 
     def book(self, symbol: str, *, interval_ms: int = 0) -> SyncBook:
@@ -119,7 +128,7 @@ class SyncSession:
         callback_task = self._portal.run(lambda: self._session.on_message(call))
         return SyncCallback(self._portal, callback_task)
 
-    def events(self) -> SyncIterator[SessionEvent]:
+    def events(self) -> SyncIterator[AnySessionEvent]:
         """Stream joins, leaves and signals from now on."""
         return SyncIterator(self._portal, self._portal.run(self._session.events))
 
@@ -160,8 +169,12 @@ class SyncSession:
         """Remove a user on every device; returns the number of removed connections."""
         return self._portal.call(self._session.kick(user_id))
 
-    def close(self) -> int:
+    def end(self) -> int:
         """End the session for everybody; returns the number of removed connections."""
+        return self._portal.call(self._session.end())
+
+    def close(self) -> int:
+        """The former name of `end`."""
         return self._portal.call(self._session.close())
 
     def leave(self) -> None:

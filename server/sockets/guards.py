@@ -109,10 +109,11 @@ def authentication(
                 raise AccessError(ErrorCode.AUTH_MISSING, "a token is required to connect")
         else:
             call.principal = call.client.principal
-            if clock.time() >= call.principal.expires_at + grace_seconds:
-                raise AccessError(
-                    ErrorCode.AUTH_EXPIRED, "the token has expired: reconnect with a new token"
-                )
+        # Also at a connect, whose leeway may be longer: a joined client would be sent away at once.
+        if clock.time() >= call.principal.expires_at + grace_seconds:
+            raise AccessError(
+                ErrorCode.AUTH_EXPIRED, "the token has expired: reconnect with a new token"
+            )
         return await proceed(call)
 
     return guard

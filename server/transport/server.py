@@ -34,6 +34,15 @@ from server.transport.refusals import RefusalLog
 # Raised by a namespace's connect handler to refuse a client, with a message and data.
 ConnectionRefused = exceptions.ConnectionRefusedError
 
+# When a refused client should come back, unless the refusal itself says when. With another code
+# coming back alone changes nothing.
+_RETRY_AFTER_MS = {
+    ErrorCode.LIMIT_CONNECTIONS.value: 5_000,
+    ErrorCode.SERVER_DRAINING.value: 1_000,
+    ErrorCode.SERVER_OVERLOADED.value: 2_000,
+    ErrorCode.SERVER_INTERNAL.value: 5_000,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -204,8 +213,12 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             return
         connection.write(accepted.first_frames)
 
-    def _refuse(self, connection: Connection, namespace: str, message: str, data: object) -> None:
-        packet = connect_error_packet(namespace, message, data)
+    def _refuse(
+        self, connection: Connection, namespace: str, message: str, body: dict[str, object]
+    ) -> None:
+        if body["code"] in _RETRY_AFTER_MS:
+            body = {"retry_after_ms": _RETRY_AFTER_MS[str(body["code"])], **body}
+        packet = connect_error_packet(namespace, message, body)
         connection.write(text_frame(packet))
         connection.count_refusal()
 

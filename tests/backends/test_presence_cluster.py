@@ -33,6 +33,29 @@ async def test_all_nodes_get_the_same_events_in_order(cluster: PresenceCluster) 
         assert revisions == sorted(set(revisions))
 
 
+async def test_events_since_a_revision_are_complete_or_unknown(cluster: PresenceCluster) -> None:
+    async with cluster.node() as one, cluster.node() as two:
+        await one.join("ann1")
+        await two.join("bob1")
+        await cluster.settle()
+        [first, second] = [each for each in one.events if each.revision]
+        for node in (one, two):
+            events = node.presence.events_since
+            assert await events(ROOM, second.revision) == []
+            assert await events(ROOM, first.revision) == [second]
+            assert await events(ROOM, first.revision - 1) == [first, second]
+            assert await events(ROOM, first.revision - 2) is None, "an older event is not stored"
+            assert await events(ROOM, second.revision + 1) is None, "Redis lost it"
+            assert await events(ROOM, 1) is None
+            assert await events(("acme", "none"), 1) is None
+        for number in range(130):
+            await one.join(f"u{number}1")
+        assert await two.presence.events_since(ROOM, second.revision) is None, "some were dropped"
+        newest = await two.presence.events_since(ROOM, second.revision + 100)
+        assert newest is not None
+        assert len(newest) == 30
+
+
 async def test_user_back_on_another_node_emits_no_event(cluster: PresenceCluster) -> None:
     async with cluster.node() as one, cluster.node() as two:
         await one.join("ann1", "bob1")
@@ -208,6 +231,33 @@ async def test_node_that_missed_events_learns_of_kick_and_close(
         await two.wait_until(lambda: len(two.event_summaries()) >= 6)
         assert sorted(two.event_summaries()[4:]) == [("closed", "", 0), ("kicked", "bob", 2)]
         assert {each.key for each in two.events[-2:]} == {ROOM, ("acme", "other")}
+
+
+@pytest.mark.parametrize("first", ["reconnect", "event"])
+async def test_node_that_missed_joins_and_leaves_emits_them_in_order(
+    cluster: PresenceCluster, shared_redis: RedisServer, first: str
+) -> None:
+    async with cluster.node() as one, cluster.node() as two:
+        await one.join("ann1")
+        await two.join("bob1")
+        await cluster.settle()
+        assert two.broker is not None
+        listeners = two.broker._subscriber._listeners
+        two.broker._subscriber._listeners = []
+        await one.join("cid1", "dora1")
+        await one.presence.leave("cid1", ROOM)
+        await one.wait_until(lambda: len(one.event_summaries()) == 5)
+        two.broker._subscriber._listeners = listeners
+        if first == "event":
+            await one.join("eve1")
+        else:
+            with shared_redis.client() as client:
+                client.client_kill_filter(_type="pubsub")
+            await two.wait_until(lambda: len(two.event_summaries()) >= 5)
+            await one.join("eve1")
+        await two.wait_until(lambda: len(two.event_summaries()) >= 6)
+        await cluster.settle()
+        assert two.event_summaries() == one.event_summaries()
 
 
 async def test_malformed_events_are_counted_and_ignored(

@@ -181,6 +181,20 @@ async def test_slow_client_is_disconnected_instead_of_missing_a_broadcast() -> N
         client.cut()
 
 
+async def test_broadcasts_count_to_the_share_of_their_org() -> None:
+    settings = {"shares.history_bytes_per_org": 3000}
+    async with running(settings, namespaces=[desk := Desk()]) as node:
+        for org, room in (("default", "a"), ("other", "a"), ("default", "b")):
+            await desk.broadcast(room, "order", {"text": "x" * 2000}, org=org)
+        broker = node.server.backend.broker
+        kept = [
+            name
+            for name in ("7:default:a", "5:other:a", "7:default:b")
+            if await broker.before(f"room@5:/desk:{name}", None, 1)
+        ]
+        assert kept == ["5:other:a", "7:default:b"], "the org that has too much loses its oldest"
+
+
 async def test_empty_room_leaves_nothing_behind() -> None:
     async with desk_server() as node:
         client = await trader(node)

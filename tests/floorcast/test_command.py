@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent.parent
 # Packages of the same names as ours, in the working directory of the user.
 STRANGERS = ("server", "client_sdk", "redis")

@@ -92,6 +92,23 @@ async def test_too_many_refused_connections_get_429() -> None:
         await node.until_empty()
 
 
+async def test_refused_connect_says_when_to_come_back() -> None:
+    async with running({"limits.connections_per_user": 1}) as node:
+        _, client = await try_connect(node)
+        for user, code in (("ann", "limit.connections"), ("eve", "auth.invalid")):
+            refused = await RawClient.open(node.port)
+            await refused.text()
+            token = node.token(user) if user == "ann" else "rubbish"
+            refused.send(f"40/market,{json.dumps({'token': token})}")
+            answer = await refused.text()
+            data = json.loads(answer.removeprefix("44/market,"))["data"]
+            assert data["code"] == code
+            assert ("retry_after_ms" in data) is (code == "limit.connections")
+            refused.cut()
+        assert client is not None
+        client.cut()
+
+
 @pytest.mark.behaviour("D46")
 async def test_events_over_the_rate_get_retry_after() -> None:
     async with running({"limits.events_per_second": 10, "limits.event_burst": 5}) as node:

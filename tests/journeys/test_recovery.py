@@ -255,7 +255,7 @@ async def test_bad_token_leaves_the_ticket_to_its_owner() -> None:
         ann = await market_client(node, "TRADES:A")
         await ann.cut()
         await publish_trades(node, 1)
-        bad_tokens = [None, "nonsense", node.token(ttl_seconds=0), node.token(secret="x" * 40)]
+        bad_tokens = [None, "nonsense", node.token(ttl_seconds=-11), node.token(secret="x" * 40)]
         for token in bad_tokens:
             with pytest.raises(PermissionError, match=r"auth\."):
                 await ann.connect(token=token)

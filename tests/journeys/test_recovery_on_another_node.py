@@ -271,7 +271,7 @@ async def test_bad_token_leaves_the_ticket_to_its_owner(
         ann = await market_client(one, "TRADES:A")
         await ann.cut()
         await publish_trades(one, 1)
-        bad_tokens = [None, "nonsense", two.token(ttl_seconds=0), two.token(secret="x" * 40)]
+        bad_tokens = [None, "nonsense", two.token(ttl_seconds=-11), two.token(secret="x" * 40)]
         for token in bad_tokens:
             with pytest.raises(PermissionError, match=r"auth\."):
                 await reconnect(ann, two, token=token)

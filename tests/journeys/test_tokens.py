@@ -59,7 +59,11 @@ async def test_bad_token_is_refused_with_its_code(namespace: str) -> None:
                 {"token": node.token(secret="another secret that is long enough too")},
                 {"token": "eyJhbGciOiJub25lIn0." + good.split(".")[1] + "."},
             ],
-            "auth.expired": [{"token": node.token(ttl_seconds=0)}],
+            "auth.expired": [
+                {"token": node.token(ttl_seconds=-11)},
+                # Within the leeway, but past the grace time of joined clients.
+                {"token": node.token(ttl_seconds=-6)},
+            ],
         }
         for code, payloads in cases.items():
             for payload in payloads:
@@ -287,3 +291,13 @@ async def test_no_token_is_ever_logged(caplog: pytest.LogCaptureFixture) -> None
         await node.until_empty()
     assert token[:-1] not in caplog.text
     assert token.split(".")[1] not in caplog.text
+
+
+async def test_fresh_token_is_valid_if_the_clock_of_the_server_is_behind() -> None:
+    async with running() as node:
+        node.clock.advance(10)
+        fresh = node.token()
+        node.clock.advance(-10)
+        client = await RawClient.connect(node.port, fresh)
+        client.cut()
+        await node.until_empty()

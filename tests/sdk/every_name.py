@@ -43,10 +43,12 @@ class EventLog:
             case sdk.Gap():
                 assert_never(message.reason)
 
-    def event(self, event: sdk.SessionEvent) -> None:
+    def event(self, event: sdk.SessionEvent | sdk.PresenceChanged) -> None:
         match event:
             case sdk.UserJoined() | sdk.UserLeft():
                 self.note("change", event.user_id, event.participant_count)
+            case sdk.PresenceChanged():
+                self.note("presence", event.participant_count, len(event.participants))
             case sdk.SessionSignal():
                 self.note("signal", event.data)
 

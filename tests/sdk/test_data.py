@@ -60,6 +60,7 @@ def test_price_is_a_row_with_position_and_numbers() -> None:
     (row,) = to_table([tick]).to_pylist()
     assert row == {
         "topic": "PRICE:A",
+        "symbol": "A",
         "gap": False,
         "epoch": "e1",
         "seq": 3,
@@ -232,3 +233,9 @@ def test_missing_library_error_names_the_extra(
 def test_data_module_imports_without_its_libraries() -> None:
     blocked = "import sys; sys.modules.update(pyarrow=None, pandas=None); import client_sdk.data"
     subprocess.run([sys.executable, "-c", blocked], check=True, timeout=MAX_WAIT_SECONDS)
+
+
+def test_market_messages_and_their_gaps_have_a_symbol() -> None:
+    gap = Gap("TRADES:A", "e", 1, 2, GapReason.HISTORY)
+    trades = message(Stream.TRADES, 3, {"trades": []})
+    assert rows([gap, trades], "symbol") == [("A",), ("A",)]

@@ -1,6 +1,7 @@
 """Mistakes that no retry can help with fail at once and say what to do."""
 
 import contextlib
+import pydoc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -144,3 +145,9 @@ async def test_client_that_is_not_started_says_so() -> None:
 def test_timeouts_and_lost_connections_are_built_in_errors_too() -> None:
     assert issubclass(SendTimeout, TimeoutError)
     assert issubclass(ConnectionLost, ConnectionError)
+
+
+def test_help_tells_what_a_client_has() -> None:
+    text = pydoc.plain(pydoc.render_doc(Client))
+    assert "`client.market` reads and publishes market data" in text
+    assert "`client.session` joins sessions" in text

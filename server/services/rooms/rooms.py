@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError, LimitError, RequestError
+from server.core.limits.shares import Owner
 from server.core.log.entries import Position
 from server.core.wire.packets import MAX_EVENT_NAME, event_head, is_event_name
 from server.core.wire.strict_json import dumps
@@ -148,7 +149,11 @@ class Rooms:
             )
         ts_ms = int(self._clock.time() * 1000)
         name = self.channel_name(org, room)
-        return (await self._broker.publish(name, data, ts_ms, in_history=True)).position
+        # It counts to the org's share of all histories, as a session's messages do.
+        receipt = await self._broker.publish(
+            name, data, ts_ms, in_history=True, owner=Owner(org, name)
+        )
+        return receipt.position
 
     def send_to(self, connection_id: str, event: str, body: Mapping[str, object]) -> bool:
         """Send an event to one connection of this node; False if it is not sent now.

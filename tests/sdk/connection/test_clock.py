@@ -28,6 +28,16 @@ def test_shortest_round_trip_wins_until_it_is_old() -> None:
     assert clock.offset_ms > 1000
 
 
+def test_step_of_the_local_clock_does_not_change_an_age() -> None:
+    local = ManualClock()
+    wall_seconds = START
+    clock = ServerClock(lambda: wall_seconds, local.monotonic)
+    clock.add_sample(int(START * 1000), 0.0)
+    wall_seconds += 3600
+    local.advance(2)
+    assert abs(clock.age_seconds(int(START * 1000)) - 2) < 0.01
+
+
 def test_age_is_never_negative() -> None:
     local = ManualClock()
     clock = ServerClock(local.time, local.monotonic)

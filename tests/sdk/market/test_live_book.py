@@ -210,6 +210,22 @@ async def test_book_that_the_server_does_not_have_is_not_live() -> None:
         assert (state.ts, state.age) == (None, None)
 
 
+async def test_many_deep_books_all_become_live() -> None:
+    symbols = [f"S{number}" for number in range(60)]
+    levels = {"bids": [[f"{price}.0000", "1.0000001"] for price in range(1, 201)], "asks": []}
+    async with running() as node, client_of(node) as client:
+        for symbol in symbols:
+            await node.server.market.publishing.publish(
+                f"ORDERBOOK:{symbol}", levels, kind="snapshot"
+            )
+        # Their states do not fit into one reply: the rest follows as messages.
+        books = [client.market.book(symbol) for symbol in symbols]
+        await until(lambda: all(each.status is BookStatus.LIVE for each in books))
+        assert {len(each.bids) for each in books} == {200}
+        for each in books:
+            each.close()
+
+
 async def test_forbidden_book_raises() -> None:
     async with running() as node, client_of(node, node.token(symbols=["B"])) as client:
         with pytest.raises(ForbiddenError):

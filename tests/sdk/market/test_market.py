@@ -120,6 +120,28 @@ async def test_slow_reader_of_trades_catches_up_from_the_history() -> None:
         assert client.stats.gaps == 0
 
 
+async def test_reading_goes_on_from_a_checkpoint() -> None:
+    async with running() as node:
+        async with client_of(node) as client, client.market.trades("A") as trades:
+            for each in (1, 2):
+                await trade(node, each)
+            first = await anext(trades)
+            assert isinstance(first, TradesMessage)
+            checkpoint = first.position
+        await trade(node, 3)
+        async with client_of(node) as client:
+            assert await numbers(client.market.trades("A", since=checkpoint), 2) == [2, 3]
+            since = {"TRADES:A": checkpoint}
+            stream = client.market.stream("TRADES:A", "PRICE:A", since=since)
+            second = await anext(stream)
+            assert isinstance(second, TradesMessage)
+            assert second.seq == 2
+            with pytest.raises(ValueError, match="not read"):
+                client.market.trades("B", since=since)
+            with pytest.raises(ValueError, match="mapping"):
+                client.market.trades("A", "B", since=checkpoint)
+
+
 async def test_slow_reader_of_trades_gets_a_gap_for_lost_history() -> None:
     settings = {"history.messages": 5}
     async with (

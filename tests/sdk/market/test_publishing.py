@@ -41,6 +41,29 @@ def requests(node: RunningServer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+async def test_numbers_are_published_with_their_exact_text() -> None:
+    async with running() as node, client_of(node) as client, client.market.prices("A") as prices:
+        data = {"bid": 1, "ask": 1.5, "last": Decimal("1.10"), "volume": 1e-7, "note": 2.5}
+        await client.market.publish("PRICE:A", data)
+        published = (await anext(prices)).data
+        assert (published.bid, published.ask) == ("1", "1.5")
+        assert (published.last, published.volume) == ("1.10", "0.0000001")
+        assert published.model_extra == {"note": 2.5}
+        levels = {"bids": [(99, 0.1), ("98.50", 1)], "asks": [[100.25, 3]]}
+        await client.market.publish("ORDERBOOK:A", levels, type="snapshot")
+        async with client.market.book("A") as book:
+            assert [(str(price), str(qty)) for price, qty in book.bids] == [
+                ("99", "0.1"),
+                ("98.50", "1"),
+            ]
+        deal = {"id": 1, "price": 0.3, "qty": 2, "side": "buy", "ts": 1}
+        await client.market.publish("TRADES:A", {"trades": [deal]})
+        order = {"order_id": 7, "price": 0.1, "qty": 5}
+        await client.market.publish("ORDER_UPDATES", order, user="ann")
+        with pytest.raises(InvalidData):
+            await client.market.publish("PRICE:A", {**data, "bid": float("nan")})
+
+
 async def test_concurrent_publishes_share_requests_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

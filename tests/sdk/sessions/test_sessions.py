@@ -17,13 +17,16 @@ from client_sdk import (
     NotConnected,
     Notification,
     Position,
+    PresenceChanged,
     SendTimeout,
     SessionError,
     SessionMessage,
     UserJoined,
+    UserLeft,
 )
 from client_sdk.contract import Scope
-from tests.kit.clients.sdk import abort_connections, client_of, no_leftover_tasks
+from tests.kit.clients.sdk import abort_connections, client_of, config, no_leftover_tasks
+from tests.kit.network.tcp_proxy import Proxy
 from tests.kit.patience import MAX_WAIT_SECONDS, until
 from tests.kit.server.in_process import RunningServer, running
 
@@ -264,6 +267,44 @@ async def test_slow_reader_catches_up_from_the_history() -> None:
         assert await read_numbers(stream, 30) == list(range(30))
 
 
+async def test_close_of_a_session_is_the_former_name_of_end() -> None:
+    async with (
+        running() as node,
+        client_of(node, node.token("mod", scopes=MODERATOR)) as moderator,
+        moderator.session.join("s") as session,
+    ):
+        with pytest.warns(DeprecationWarning, match="now called end"):
+            assert await session.close() == 1
+
+
+async def test_presence_that_changed_through_a_cut_is_reported() -> None:
+    async with (
+        running() as node,
+        Proxy(node.port) as proxy,
+        Client(proxy.url, node.token(), config=config()) as client,
+        client_of(node, node.token("bob")) as bob,
+        bob.session.join("s") as bobs,
+    ):
+        session = await client.session.join("s")
+        events = session.events()
+        proxy.refuse()
+        proxy.cut_all()
+        async with client_of(node, node.token("cid")) as cid, cid.session.join("s"):
+            await bobs.leave()
+            await proxy.accept()
+            change = await anext(events)
+            assert isinstance(change, PresenceChanged)
+            assert {each.user_id for each in change.participants} == {"ann", "cid"}
+            assert (change.session_id, change.participant_count) == ("s", 2)
+            # A cut without a change reports nothing.
+            proxy.cut_all()
+            await until(lambda: client.stats.reconnects == 2)
+            await session.participants()
+        left = await anext(events)
+        assert isinstance(left, UserLeft)
+        assert left.user_id == "cid"
+
+
 async def test_closed_session_ends_for_everybody() -> None:
     async with (
         running() as node,
@@ -274,7 +315,7 @@ async def test_closed_session_ends_for_everybody() -> None:
         session = await client.session.join("s")
         stream = session.messages()
         await session.send({"n": 1})
-        assert await moderated.close() == 2
+        assert await moderated.end() == 2
         assert await read_numbers(stream, 1) == [1]
         with pytest.raises(SessionError) as closed:
             await anext(stream)

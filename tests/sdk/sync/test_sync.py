@@ -180,7 +180,7 @@ def test_moderator_kicks_and_closes(node: ServerThread) -> None:
         assert room.kick("ann") == 1
         with pytest.raises(SessionError):
             ann_session.send({})
-        assert room.close() == 1
+        assert room.end() == 1
 
 
 def test_callbacks_run_until_closed(node: ServerThread) -> None:

@@ -15,11 +15,13 @@ from server.brokers.redis.presence.codec import (
     JoinResult,
     RemovalResult,
     SessionReply,
+    decode_events,
     decode_reply,
 )
 from server.brokers.redis.presence.scripts import PresenceScripts
 from server.core.counters import Counters
 from server.core.errors import LimitError
+from server.core.sessions.events import SessionEvent
 from server.core.sessions.records import (
     SessionKey,
     SessionRules,
@@ -78,10 +80,10 @@ class SessionCalls:
         )
         return due_ms
 
-    async def events(self, key: SessionKey, first_revision: int) -> list[Any]:
-        """The newest revision and the events from a revision on; empty if there is no session."""
-        reply: list[Any] = await self._run(self._scripts.events, key, b"%d-0" % first_revision)
-        return reply
+    async def events(self, key: SessionKey, revision: int) -> list[SessionEvent] | None:
+        """The events after a revision; None if Redis does not have all of them."""
+        reply = await self._run(self._scripts.events, key, b"%d-0" % (revision + 1))
+        return decode_events(session_channel(*key), revision, reply)
 
     async def kick(self, key: SessionKey, user_id: str) -> RemovalResult:
         """Remove a user with all connections."""

@@ -15,7 +15,6 @@ from server.brokers.redis.presence.codec import (
     JoinResult,
     RemovalResult,
     decode_event,
-    decode_events,
     encode_facts,
     encode_signal,
 )
@@ -31,7 +30,6 @@ from server.core.sessions.records import (
     SessionRules,
     no_such_session,
     not_in_session,
-    session_channel,
     session_closed,
 )
 from server.ports import Clock, ignore
@@ -174,9 +172,7 @@ class RedisPresence:
         return None if session is None else session.participants
 
     async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
-        return decode_events(
-            session_channel(*key), revision, await self._calls.events(key, revision + 1)
-        )
+        return await self._calls.events(key, revision)
 
     async def signal(self, key: SessionKey, connection_id: str, user_id: str, data: bytes) -> None:
         now_ms = int(self._clock.time() * 1000)
@@ -232,8 +228,10 @@ class RedisPresence:
         event = decode_event(channel, message)
         if event is None:
             return False
-        self._reconciler.observe(event)
-        self._emit(event)
+        if self._reconciler.observe(event):
+            self._emit(event)
+        else:
+            self._wakeup.set()
         return True
 
     def _on_up(self) -> None:

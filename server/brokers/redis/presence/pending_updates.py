@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from server.core.deadlines import Deadlines
+from server.core.sessions.events import SessionEvent
 from server.core.sessions.records import SessionKey
 
 SessionConnection = tuple[str, SessionKey]
@@ -17,8 +18,14 @@ class LocalSession:
     connections: dict[str, str] = field(default_factory=dict)
     facts: bytes = b""
     mark: bytes = b""
-    # The revision of the last event or reply; a gap before the next one shows a loss.
+    # The revision of the last event, of which a gap before the next shows a loss; until the first
+    # one that of the first join.
     revision: int = 0
+    joined_revision: int = 0
+    # The revisions that were read from Redis last: their events may still arrive.
+    read_revisions: range = range(0)
+    # Events after a gap, until the missed ones are read.
+    held: list[SessionEvent] = field(default_factory=list)
     due_at: float | None = None
     # Whether it is registered in Redis, so that others take over if this node dies.
     is_registered: bool = False

@@ -78,14 +78,25 @@ class Reconciler:
         """Run without delay, after the connection was lost or is back."""
         self._next_beat = self._retry_at = 0.0
 
-    def observe(self, event: SessionEvent) -> None:
-        """Suspect the session if this node missed events, or if Redis lost the session."""
+    def observe(self, event: SessionEvent) -> bool:
+        """Whether to emit an event now; after a gap it waits until the missed ones are read.
+
+        A gap shows that this node missed events, or that Redis lost the session.
+        """
         session = self._updates.get(event.key)
         if session is None or not event.revision:
-            return
-        if 0 < session.revision < event.revision - 1:
+            return True
+        if event.revision in session.read_revisions:
+            return False
+        if session.held or 0 < session.revision < event.revision - 1:
+            session.held.append(event)
             self._suspect_keys[event.key] = None
-        session.revision = max(session.revision, event.revision)
+            return False
+        if event.revision <= session.revision:
+            # Redis lost the session, and another node created it again.
+            self._suspect_keys[event.key] = None
+        session.revision = event.revision
+        return True
 
     def record(self, key: SessionKey, reply: SessionReply, *, joined: str = "") -> None:
         """Store a session's facts, mark and due time, as of the join of this connection.
@@ -102,7 +113,7 @@ class Reconciler:
 
     def _adopt(self, key: SessionKey, session: LocalSession, reply: SessionReply) -> None:
         session.facts, session.mark = reply.facts, reply.mark
-        session.revision = max(session.revision, reply.participants.revision)
+        session.joined_revision = session.joined_revision or reply.participants.revision
         self.set_due(key, reply.due_ms)
 
     async def restore(self, key: SessionKey) -> bool:
@@ -212,6 +223,7 @@ class Reconciler:
             connections = {
                 each: user for each, user in connections.items() if each in session.connections
             }
+        await self._emit_missed(key, session)
         if not connections or not session.mark:
             return
         result = await self._calls.assert_members(
@@ -236,6 +248,23 @@ class Reconciler:
             await self._calls.claim(key, creator_of(reply.facts), check_limits=False)
         self._emit_kicked(key, session, reply, result.missing)
         self._adopt(key, session, reply)
+
+    async def _emit_missed(self, key: SessionKey, session: LocalSession) -> None:
+        """Emit the events that this node missed, as far as Redis has them, then those held."""
+        known = session.revision or session.joined_revision
+        missed = await self._calls.events(key, known) if known else None
+        held, session.held = session.held, []
+        local_users = set(session.connections.values())
+        new = [each for each in missed or () if each.revision > session.revision]
+        if new:
+            session.read_revisions = range(new[0].revision, new[-1].revision + 1)
+        for event in (*new, *(each for each in held if each not in new)):
+            session.revision = event.revision
+            # Kicks of members of this node and a close show when the members are asserted.
+            if event.kind is not SessionEventKind.CLOSED and not (
+                event.kind is SessionEventKind.KICKED and event.user_id in local_users
+            ):
+                self._on_event(event)
 
     def _emit_kicked(
         self, key: SessionKey, session: LocalSession, reply: SessionReply, missing: Collection[str]
