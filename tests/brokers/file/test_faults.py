@@ -13,6 +13,8 @@ from server.brokers.file.database import Database
 from server.brokers.file.repair import back_up, check_file, repair_file
 from server.brokers.file.schema import ENTRIES, FILE_NAME
 from server.core.errors import LimitError
+from server.core.log.idempotency import Claim
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.rigs.file_node import FileNode, file_node, turns
 
 DATA = b'{"text":"' + b"x" * 2000 + b'"}'
@@ -79,6 +81,53 @@ async def test_stuck_disk_refuses_promptly(tmp_path: Path) -> None:
         await node.store.commit()
         assert await seqs(node) == [1], "it has been kept in the end"
         assert await publish(node) == 2
+
+
+async def publish_to_book(node: FileNode, levels: list[bytes], level: bytes, name: str) -> None:
+    """Publish a change as the book publisher does: applied first, reverted on any failure."""
+    levels.append(level)
+    try:
+        await node.broker.publish(
+            "BOOK", level, 1, claim=Claim(name, b"d"), full_state=lambda: b",".join(levels)
+        )
+    except BaseException:
+        levels.remove(level)
+        raise
+
+
+async def test_state_has_a_change_whose_publisher_stopped_waiting(tmp_path: Path) -> None:
+    config = FileConfig(tmp_path, timeout_seconds=0.05)
+    async with file_node(tmp_path, config=config) as node:
+        levels: list[bytes] = []
+        await publish_to_book(node, levels, b"a", "1")
+        with node.stopped_disk(), pytest.raises(LimitError, match="may have been kept"):
+            await publish_to_book(node, levels, b"b", "2")
+        await node.store.commit()
+        latest = await node.broker.latest("BOOK")
+        assert latest is not None
+        assert (latest.position.seq, latest.data) == (2, b"a,b")
+        with node.stopped_disk():
+            cancelled = asyncio.create_task(publish_to_book(node, levels, b"c", "3"))
+            await turns()
+            cancelled.cancel()
+            await turns()
+        await node.store.commit()
+        latest = await node.broker.latest("BOOK")
+        assert latest is not None
+        assert (latest.position.seq, latest.data) == (3, b"a,c")
+
+
+async def test_stuck_disk_refuses_to_look_up_an_id_that_waits_for_it(tmp_path: Path) -> None:
+    config = FileConfig(tmp_path, timeout_seconds=0.05)
+    claim = Claim("id", b"d")
+    async with file_node(tmp_path, config=config) as node:
+        with node.stopped_disk():
+            with pytest.raises(LimitError, match="may have been kept"):
+                await node.broker.publish("T", b"{}", 1, claim=claim)
+            with pytest.raises(LimitError, match="does not answer"):
+                await asyncio.wait_for(node.broker.find("T", claim), MAX_WAIT_SECONDS)
+        await node.store.commit()
+        assert await node.broker.find("T", claim) is not None
 
 
 async def test_queue_for_the_disk_is_bounded(tmp_path: Path) -> None:
