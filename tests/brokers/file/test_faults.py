@@ -5,6 +5,7 @@ import contextlib
 import logging
 import shutil
 import sqlite3
+import stat
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,18 @@ async def test_folder_belongs_to_one_process(tmp_path: Path) -> None:
                 pass
     async with file_node(tmp_path) as node:
         assert await publish(node) == 1, "the lock ends with its process"
+
+
+async def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    async with file_node(folder) as node:
+        await publish(node)
+        back_up(folder, folder / "copy")
+        modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()}
+    repair_file(folder)
+    modes["repaired"] = stat.S_IMODE((folder / FILE_NAME).stat().st_mode)
+    assert FILE_NAME + "-wal" in modes
+    assert {*modes.values()} == {0o600}
 
 
 async def test_unusable_folder_is_named(tmp_path: Path) -> None:
