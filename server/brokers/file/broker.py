@@ -25,7 +25,7 @@ from server.brokers.file.schema import (
 )
 from server.brokers.file.store import FileStore
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
-from server.core.errors import FloorcastError, WriteConflict
+from server.core.errors import FloorcastError, LimitError, WriteConflict
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.idempotency import Claim
@@ -150,7 +150,7 @@ class FileBroker:
 
     async def find(self, channel: str, claim: Claim) -> Receipt | None:
         while claim.key in self._pending_claims:
-            await self._wait_for_commit()
+            await self._store.commit()
         return await self._memory.find(channel, claim)
 
     async def publish(
@@ -177,7 +177,7 @@ class FileBroker:
             raise FloorcastError(ErrorCode.SERVER_DRAINING, "the broker has stopped")
         self._store.check_room()
         while expected_head is not None and channel in self._pending:
-            await self._wait_for_commit()
+            await self._store.commit()
         if claim is not None:
             published = await self.find(channel, claim)
             if published is not None:
@@ -205,8 +205,11 @@ class FileBroker:
         return await self._memory.before(channel, seq, limit)
 
     async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
-        while channel in self._pending:
-            await self._wait_for_commit()
+        try:
+            while channel in self._pending:
+                await self._store.commit()
+        except LimitError:
+            return False
         if not await self._memory.forget(channel, silent_since_ms=silent_since_ms):
             return False
         self._outdated.discard(channel)
@@ -228,7 +231,7 @@ class FileBroker:
     # --- writing
 
     async def _wait_for_commit(self) -> None:
-        """Wait until all that is pending now is settled; its callers get the failures."""
+        """Wait until all that is pending is settled or given up; its callers get the failures."""
         with contextlib.suppress(FloorcastError):
             await self._store.commit()
 
