@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 
 from aiohttp import web
@@ -117,39 +118,45 @@ class Server:
         self.lifecycle.tick()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
-        """Run the server inside its application (an aiohttp cleanup context)."""
-        try:
-            await self.backend.broker.start(
-                self.delivery.hub.deliver,
-                on_reset=self.delivery.hub.reset,
-                on_state=self._on_broker_state,
-            )
-            await self.backend.presence.start(self._on_session_event)
-            await self.backend.notices.start(self.sessions.notifications.deliver)
-            await self.recovery.start()
-        except BrokerError as error:
-            await self.backend.broker.stop()
-            raise ConfigurationError(f"broker.url: {error}") from None
-        await self.publisher.start()
-        self.lifecycle.start()
-        timers = [
-            self.tasks.keep(partial(self._repeat, self._tick), "floorcast-tick"),
-            self.tasks.keep(partial(self._repeat, self._sweep), "floorcast-sweep"),
-        ]
-        if self._runs_feed:
-            self.start_feed()
-        self.ready = True
-        yield
-        self.ready = False
-        await self.stop_feed()
-        await cancel_and_wait(*timers)
-        await self.publisher.stop()
-        await self.sockets.close_all(_DRAINING)
-        await self.lifecycle.stop()
-        await self.recovery.stop()
-        await self.backend.notices.stop()
-        await self.backend.presence.stop()
-        await self.backend.broker.stop()
+        """Run the server inside its application (an aiohttp cleanup context).
+
+        Each part that has started is stopped, the last one first, even if another fails.
+        """
+        async with AsyncExitStack() as started:
+            try:
+                await self._start_backend(started)
+            except BrokerError as error:
+                raise ConfigurationError(f"broker.url: {error}") from None
+            self.lifecycle.start()
+            started.push_async_callback(self.lifecycle.stop)
+            started.push_async_callback(self.sockets.close_all, _DRAINING)
+            await self.publisher.start()
+            started.push_async_callback(self.publisher.stop)
+            for work, name in ((self._tick, "floorcast-tick"), (self._sweep, "floorcast-sweep")):
+                timer = self.tasks.keep(partial(self._repeat, work), name)
+                started.push_async_callback(cancel_and_wait, timer)
+            started.push_async_callback(self.stop_feed)
+            if self._runs_feed:
+                self.start_feed()
+            self.ready = True
+            yield
+            self.ready = False
+
+    async def _start_backend(self, started: AsyncExitStack) -> None:
+        backend = self.backend
+        # Also if it fails: it may have connected before.
+        started.push_async_callback(backend.broker.stop)
+        await backend.broker.start(
+            self.delivery.hub.deliver,
+            on_reset=self.delivery.hub.reset,
+            on_state=self._on_broker_state,
+        )
+        await backend.presence.start(self._on_session_event)
+        started.push_async_callback(backend.presence.stop)
+        await backend.notices.start(self.sessions.notifications.deliver)
+        started.push_async_callback(backend.notices.stop)
+        await self.recovery.start()
+        started.push_async_callback(self.recovery.stop)
 
     def _on_session_event(self, event: SessionEvent) -> None:
         self.sessions.service.local_presence.handle_event(event)

@@ -113,13 +113,15 @@ async def run_foreign(
     """Run the application's coroutine in a task of its own; our handlers may run outside of tasks.
 
     Without a task, `asyncio.timeout` and whatever uses it would fail. Raises `TimeoutError` after
-    the timeout.
+    the timeout, and `RuntimeError` if the coroutine was cancelled and we were not.
     """
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_seconds)
         if not done:
             raise TimeoutError
+        if task.cancelled():
+            raise RuntimeError(f"{name} was cancelled by the application")
         return task.result()
     finally:
         task.cancel()

@@ -148,3 +148,11 @@ async def test_foreign_coroutine_is_cancelled_after_its_timeout() -> None:
     with pytest.raises(TimeoutError):
         await run_foreign(hang(), "hanging", timeout_seconds=0.001)
     await ended.wait()
+
+
+async def test_foreign_coroutine_that_cancels_itself_has_failed() -> None:
+    async def cancel_itself() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="cancelled by the application"):
+        await run_foreign(cancel_itself(), "stray")

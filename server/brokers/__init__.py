@@ -28,18 +28,22 @@ from server.brokers.redis import (
     RedisSharedLimits,
     RedisShares,
 )
+from server.brokers.redis.connection.keys import Keys
 from server.brokers.registry import is_installed, open_backend
+from server.brokers.transfer import DataImport
 
 __all__ = [
     "Address",
     "AddressError",
     "BrokerError",
+    "DataImport",
     "FileBroker",
     "FileConfig",
     "FileHandover",
     "FileNoticeStore",
     "FilePresence",
     "FileStore",
+    "Keys",
     "MemoryBroker",
     "MemoryConfig",
     "MemoryHandover",

@@ -1,4 +1,4 @@
-"""URLs that may contain secrets: what of them may be shown, and when that cannot be told."""
+"""URLs that may contain secrets: what of them may be shown, and when that is unclear."""
 
 from urllib.parse import urlsplit
 
@@ -6,7 +6,7 @@ _HIDDEN = "***"
 
 
 def has_unescaped_account(url: str) -> bool:
-    """Whether the URL's account cannot be told from its rest: parts of a password would show.
+    """Whether the URL's account is ambiguous: parts of a password would show.
 
     For example, a password with a slash ends the host, and the rest of it becomes the path.
     """

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from server.access import Principal
+from server.core.errors import AccessError
 from server.core.log.entries import Position
 from server.services import Recovery, Rooms
 from server.services.rooms.recovery import MayStay
@@ -61,7 +62,10 @@ class Namespace:
         """
 
     async def may_stay(self, principal: Principal, room: str) -> bool:
-        """Override to check a room again when a client resumes or refreshes its token."""
+        """Override to check a room again when a client resumes or refreshes its token.
+
+        Anything but True takes the client out of the room, and so does an `AccessError`.
+        """
         return True
 
     async def enter(self, connection_id: str, room: str) -> None:
@@ -134,7 +138,10 @@ def stay_check(namespace: Namespace) -> MayStay:
     """The namespace's check whether a principal may stay in a room; only True allows it."""
 
     async def check(principal: Principal, room: str) -> bool:
-        verdict = await run_foreign(namespace.may_stay(principal, room), "floorcast-may-stay")
+        try:
+            verdict = await run_foreign(namespace.may_stay(principal, room), "floorcast-may-stay")
+        except AccessError:
+            return False
         return verdict is True
 
     return check

@@ -36,7 +36,7 @@ class ResumingClient:
 class RecoverableState(Protocol):
     """What one namespace keeps of its connections.
 
-    An implementation must keep a parked connection complete: a client that resumes it is told that
+    An implementation must keep a parked connection complete: a client that resumes it learns that
     it missed nothing. For example, if one of its topics has lost messages, `resume` returns False.
     """
 

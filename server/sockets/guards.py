@@ -38,6 +38,21 @@ class Verifier(Protocol):
         """Return the principal of a token; raises `AccessError` if the token is invalid."""
 
 
+def internal_error(namespace: str, event: str, failure: Exception) -> FloorcastError:
+    """Log a failure; the client gets only an incident id, by which the log has the details."""
+    incident = secrets.token_hex(6)
+    logger.error(
+        "a handler failed",
+        extra={"incident": incident, "namespace": namespace, "event": event},
+        exc_info=failure,
+    )
+    return FloorcastError(
+        ErrorCode.SERVER_INTERNAL,
+        f"internal error; quote incident {incident}",
+        details={"incident": incident},
+    )
+
+
 def errors(refusals: RefusalLog) -> Guard:
     """Turn every failure into a reply: CONNECT_ERROR for a connect, an error ack for an event.
 
@@ -49,18 +64,8 @@ def errors(refusals: RefusalLog) -> Guard:
             return await proceed(call)
         except FloorcastError as error:
             refused = error
-        except Exception:
-            # The client gets only an incident id; the log has the details under this id.
-            incident = secrets.token_hex(6)
-            logger.exception(
-                "a handler failed",
-                extra={"incident": incident, "namespace": call.namespace, "event": call.event},
-            )
-            refused = FloorcastError(
-                ErrorCode.SERVER_INTERNAL,
-                f"internal error; quote incident {incident}",
-                details={"incident": incident},
-            )
+        except Exception as failure:
+            refused = internal_error(call.namespace, call.event, failure)
         if call.is_connect:
             refusals.record(refused.code.value, refused.message, call.link.request.ip)
             raise ConnectionRefused(refused.message, refused.body())

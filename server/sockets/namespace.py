@@ -100,6 +100,10 @@ class GuardedNamespace(NamespaceHandler):
             self._context.counters.count_event(self.namespace, event, refusal.code.value, 0.0)
         return refusal
 
+    def failure_reply(self, event: str, failure: Exception) -> Reply:
+        error = guards.internal_error(self.namespace, event, failure)
+        return {"ok": False, "error": error.body()}
+
     def repeat_connect(self, connection_id: str) -> bytes:
         client = self._context.client(connection_id)
         record = self._context.registry.get(connection_id)

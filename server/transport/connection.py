@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from server.core.disconnects import (
     PROTOCOL_ERROR,
@@ -27,11 +26,9 @@ from server.core.wire.packets import (
 from server.core.wire.strict_json import dumps
 from server.transport import trace
 from server.transport.heartbeat import Health, Heartbeat
+from server.transport.host import ConnectionHost
 from server.transport.inbox import Inbox
 from server.transport.links import Carrier
-
-if TYPE_CHECKING:
-    from server.transport.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +64,8 @@ class Connection:
     __slots__ = (
         "_carrier",
         "_deferred",
-        "_engine",
         "_heartbeat",
+        "_host",
         "_inbox",
         "_refusal_count",
         "_useless_count",
@@ -91,15 +88,15 @@ class Connection:
 
     def __init__(
         self,
-        engine: "Engine",
+        host: "ConnectionHost[Connection]",
         sid: str,
         request: ClientRequest,
         lease: ConnectionLease | None,
         refusal: FloorcastError | None,
         now: float,
     ) -> None:
-        config = engine.config
-        self._engine = engine
+        config = host.config
+        self._host = host
         self.sid = sid
         self.request = request
         self.lease = lease
@@ -120,7 +117,7 @@ class Connection:
         self.write: Callable[[bytes], None] = _discard
         self._deferred = b""
         self._carrier: Carrier | None = None
-        self._inbox = Inbox(self, engine.fair_queue)
+        self._inbox = Inbox(self, host.fair_queue)
         self._useless_count = 0
         self._refusal_count = 0
         self._waiters: list[Callable[[], object]] | None = None
@@ -157,7 +154,7 @@ class Connection:
     @property
     def max_message_bytes(self) -> int:
         """The longest message that the client may send now."""
-        config = self._engine.config
+        config = self._host.config
         return config.message_bytes if self.sids else config.connect_bytes
 
     def on_accepted(self, namespace: str, connection_id: str) -> None:
@@ -190,7 +187,7 @@ class Connection:
 
     def _write_corked(self, frames: bytes) -> None:
         self._deferred += frames
-        if len(self._deferred) > self._engine.config.clog_bytes:
+        if len(self._deferred) > self._host.config.clog_bytes:
             # Written bytes count against the buffer limit at once.
             self._flush()
 
@@ -266,7 +263,7 @@ class Connection:
             # Socket.IO: a client sends no packet before its CONNECT is accepted. Events may
             # still be under way after a disconnect: left namespaces stay in `sids`.
             self.on_violation("a packet for a namespace that was not joined", 1002)
-        elif packet.kind is not PacketKind.EVENT or self._engine.admit_event(self, packet):
+        elif packet.kind is not PacketKind.EVENT or self._host.admit_event(self, packet):
             self._inbox.put(packet)
 
     def on_control_frame(self) -> None:
@@ -283,7 +280,7 @@ class Connection:
 
     def on_violation(self, reason: str, close_code: int) -> None:
         if not self.closed:
-            self._engine.refusals.record("protocol", reason, self.request.ip)
+            self._host.refusals.record("protocol", reason, self.request.ip)
             self.close(PROTOCOL_ERROR, close_code)
 
     def on_clogged(self) -> None:
@@ -298,7 +295,7 @@ class Connection:
     def on_lost(self) -> None:
         self._carrier = None
         self._end(TRANSPORT_CLOSE)
-        self._engine.unwatch(self)
+        self._host.unwatch(self)
 
     async def wait_idle(self) -> None:
         """Wait until every received packet is handled."""
@@ -308,7 +305,7 @@ class Connection:
         """Handle a packet when its turn has come."""
         # A client that does not read its replies gets no more of them: its packets wait here,
         # and soon in the network.
-        while self.clogged and self.buffered_bytes > self._engine.config.buffer_bytes:
+        while self.clogged and self.buffered_bytes > self._host.config.buffer_bytes:
             await self._wait_writable()
         if self.closed:
             return
@@ -317,7 +314,7 @@ class Connection:
         except MalformedPacket as malformed:
             self.on_violation(malformed.reason, 1002)
             return
-        await self._engine.on_packet(self, decoded)
+        await self._host.on_packet(self, decoded)
 
     async def _wait_writable(self) -> None:
         writable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -355,7 +352,7 @@ class Connection:
         else:
             if health is Health.PING_DUE:
                 self.write(PING)
-            self._engine.watch(self, self.next_check())
+            self._host.watch(self, self.next_check())
 
     def next_check(self) -> float:
         """The time of the next `check`."""
@@ -372,9 +369,9 @@ class Connection:
 
     def close_soon(self) -> None:
         """Close after `leave_seconds`, unless the client closes first."""
-        when = self._engine.clock.monotonic() + self._engine.config.leave_seconds
+        when = self._host.clock.monotonic() + self._host.config.leave_seconds
         if not self.closed and self._heartbeat.close_at(when):
-            self._engine.watch(self, when)
+            self._host.watch(self, when)
 
     def disconnect(
         self,
@@ -407,7 +404,7 @@ class Connection:
                 self.write(text_frame(disconnect_packet(name)))
         if not reconnect:
             for name in closing:
-                self._engine.on_namespace_closed(self, name, SERVER_DISCONNECT)
+                self._host.on_namespace_closed(self, name, SERVER_DISCONNECT)
         if len(closing) == len(joined):
             self.close(DisconnectReason(error.code.value))
 
@@ -422,7 +419,7 @@ class Connection:
         encoded = event_head(namespace, event, body)
         if namespace not in self.offset_namespaces:
             return plain_frame(encoded)
-        offsets = self._engine.offsets
+        offsets = self._host.offsets
         return offsets.frame(encoded, offsets.last_serial)
 
     def close(self, reason: DisconnectReason, close_code: int = 1000) -> None:
@@ -432,8 +429,8 @@ class Connection:
         self._flush()
         self._end(reason)
         if self._carrier is not None:
-            now = self._engine.clock.monotonic()
-            self._engine.watch(self, now + self._engine.config.close_seconds)
+            now = self._host.clock.monotonic()
+            self._host.watch(self, now + self._host.config.close_seconds)
             self._carrier.close(close_code)
 
     def abort(self, reason: str) -> None:
@@ -457,4 +454,4 @@ class Connection:
         self._inbox.close()
         if self.lease is not None:
             self.lease.close()
-        self._engine.on_closed(self, reason)
+        self._host.on_closed(self, reason)

@@ -22,6 +22,7 @@ from server.transport.admission import Admission
 from server.transport.config import TransportConfig
 from server.transport.connection import ClientRequest, Connection
 from server.transport.fair_queue import FairQueue
+from server.transport.host import Watched
 from server.transport.origins import OriginPolicy, is_loopback
 from server.transport.polling import OverlappingPoll, PollingCarrier
 from server.transport.proxies import TrustedProxies
@@ -100,7 +101,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self._admission = admission
         self._proxies = TrustedProxies(config.trusted_proxies)
         self._origins = OriginPolicy(config.origins)
-        self._deadlines: Deadlines[Connection | Probe] = Deadlines()
+        self._deadlines: Deadlines[Watched] = Deadlines()
         self._handshake_tail = (
             f'"pingInterval":{int(config.ping_interval_seconds * 1000)},'
             f'"pingTimeout":{int(config.ping_timeout_seconds * 1000)},'
@@ -332,11 +333,11 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
 
     # --- time
 
-    def watch(self, watched: Connection | Probe, when: float) -> None:
+    def watch(self, watched: Watched, when: float) -> None:
         """Call `watched.check` at this time; replaces the time set before."""
         self._deadlines.set(watched, when)
 
-    def unwatch(self, watched: Connection | Probe) -> None:
+    def unwatch(self, watched: Watched) -> None:
         """Cancel the scheduled check of a closed connection or probe."""
         self._deadlines.cancel(watched)
         if self._all_closed is not None and not self._deadlines:

@@ -1,6 +1,7 @@
 """What the transport asks of a namespace, and refuses stock ones for."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import socketio
 
@@ -15,6 +16,10 @@ class NamespaceHandler(socketio.AsyncNamespace):  # type: ignore[misc]
     """
 
     namespace: str
+
+    def failure_reply(self, event: str, failure: Exception) -> dict[str, Any]:
+        """Log why an event's reply could not be sent; returns the reply to send instead."""
+        raise NotImplementedError
 
     def echoes(self, event: str) -> bool:
         """Whether the sender of this event receives it too: ack and event then share one write."""

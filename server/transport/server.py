@@ -159,7 +159,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         event, *arguments = cast("list[Any]", packet.data)
         handler = self.namespace_handlers[namespace]
         reply = await handler.trigger_event(event, sid, *arguments)
-        self._reply(connection, packet, event, reply)
+        try:
+            self._reply(connection, packet, event, reply)
+        except Exception as failure:
+            # The application's reply may hold what JSON cannot; nothing was written yet.
+            self._reply(connection, packet, event, handler.failure_reply(event, failure))
 
     def _reply(
         self, connection: Connection, packet: Packet | RawPacket, event: str, reply: dict[str, Any]

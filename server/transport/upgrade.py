@@ -1,15 +1,12 @@
 """Upgrades a polling client to a WebSocket without losing packets (Engine.IO, "Upgrade")."""
 
 import logging
-from typing import TYPE_CHECKING
 
 from server.core.wire.frames import text_frame
 from server.transport.connection import Connection
+from server.transport.host import ConnectionHost
 from server.transport.polling import PollingCarrier
 from server.transport.websocket import WebSocketCarrier
-
-if TYPE_CHECKING:
-    from server.transport.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -20,23 +17,25 @@ _NOOP = text_frame(b"6")
 class Probe:
     """A WebSocket that upgrades a polling connection: "2probe", "3probe", then "5"."""
 
-    __slots__ = ("_connection", "_engine", "_probed", "carrier")
+    __slots__ = ("_connection", "_host", "_probed", "carrier")
 
-    def __init__(self, engine: "Engine", connection: Connection, *, deflates: bool) -> None:
-        self._engine = engine
+    def __init__(
+        self, host: ConnectionHost[Connection], connection: Connection, *, deflates: bool
+    ) -> None:
+        self._host = host
         self._connection = connection
         self._probed = False
         self.carrier = WebSocketCarrier(
             self,
             max_message_bytes=connection.max_message_bytes,
-            clog_bytes=engine.config.clog_bytes,
+            clog_bytes=host.config.clog_bytes,
             deflates=deflates,
         )
 
     def begin(self, now: float) -> None:
         """Start the time limit of the upgrade; the WebSocket is open."""
         self._connection.upgrading = True
-        self._engine.watch(self, now + self._engine.config.probe_seconds)
+        self._host.watch(self, now + self._host.config.probe_seconds)
 
     def check(self, now: float) -> None:
         """Fail the upgrade: the probe timed out, and the client keeps polling."""
@@ -60,7 +59,7 @@ class Probe:
     def _upgrade(self, polling: PollingCarrier) -> None:
         connection = self._connection
         connection.upgrading = False
-        self._engine.unwatch(self)
+        self._host.unwatch(self)
         self.carrier.set_events(connection)
         connection.use_carrier(self.carrier)
         pending = b"".join(
@@ -83,12 +82,12 @@ class Probe:
         self._fail(1000)
 
     def on_violation(self, reason: str, close_code: int) -> None:
-        self._engine.refusals.record("protocol", reason, self._connection.request.ip)
+        self._host.refusals.record("protocol", reason, self._connection.request.ip)
         self._fail(close_code)
 
     def _fail(self, close_code: int) -> None:
         # A second check aborts a client that does not complete the close.
-        self._engine.watch(self, self._engine.clock.monotonic() + self._engine.config.close_seconds)
+        self._host.watch(self, self._host.clock.monotonic() + self._host.config.close_seconds)
         if self._connection.upgrading:
             self._connection.upgrading = False
             self.carrier.close(close_code)
@@ -97,4 +96,4 @@ class Probe:
 
     def on_lost(self) -> None:
         self._connection.upgrading = False
-        self._engine.unwatch(self)
+        self._host.unwatch(self)

@@ -25,7 +25,7 @@ from server.brokers.file.schema import (
 )
 from server.brokers.file.store import FileStore
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
-from server.core.errors import FloorcastError, WriteConflict
+from server.core.errors import FloorcastError, LimitError, WriteConflict
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.idempotency import Claim
@@ -141,7 +141,7 @@ class FileBroker:
         except BaseException:
             await self._store.close(is_complete=False)
             raise
-        self._outdated, self._lost = set(), restorer.lost
+        self._outdated, self._writing, self._lost = set(), {}, restorer.lost
         self._retention = Retention(
             self._memory, self._store, restorer.first_seqs, restorer.last_seqs
         )
@@ -164,7 +164,7 @@ class FileBroker:
 
     async def find(self, channel: str, claim: Claim) -> Receipt | None:
         while claim.key in self._pending_claims:
-            await self._wait_for_disk()
+            await self._store.commit()
         return await self._memory.find(channel, claim)
 
     async def publish(
@@ -189,7 +189,7 @@ class FileBroker:
             return receipt
         self._store.check_room()
         while expected_head is not None and channel in self._pending:
-            await self._wait_for_disk()
+            await self._store.commit()
         if claim is not None:
             published = await self.find(channel, claim)
             if published is not None:
@@ -224,8 +224,11 @@ class FileBroker:
 
     async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
         # A commit deletes before it writes: its state must not be in the same one.
-        while channel in self._pending or channel in self._writing:
-            await self._wait_for_commit()
+        try:
+            while channel in self._pending or channel in self._writing:
+                await self._store.commit()
+        except LimitError:
+            return False
         if not await self._memory.forget(channel, silent_since_ms=silent_since_ms):
             return False
         self._outdated.discard(channel)
@@ -247,14 +250,9 @@ class FileBroker:
     # --- writing
 
     async def _wait_for_commit(self) -> None:
-        """Wait until all that is pending now is settled; its callers get the failures."""
+        """Wait until all that is pending is settled or given up; its callers get the failures."""
         with contextlib.suppress(FloorcastError):
             await self._store.commit()
-
-    async def _wait_for_disk(self) -> None:
-        """Wait for a commit; raises `LimitError` if the disk does not answer."""
-        self._store.check_room()
-        await self._wait_for_commit()
 
     def _next_head(self, channel: str, expected: Position | None) -> Position:
         """The position that the next message of a channel follows on."""

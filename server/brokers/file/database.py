@@ -1,6 +1,7 @@
 """The data file: opened with checks, written one batch at a time."""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ class Database:
         """Open or create the file; raises `BrokerError` with what to do if it is unusable."""
         try:
             self._open()
+        except OSError as error:
+            raise BrokerError(f"cannot open {self.file}: {error.strerror}") from None
         except sqlite3.Error as error:
             self.abandon()
             raise BrokerError(_explain(self.file, error)) from None
@@ -47,6 +50,7 @@ class Database:
             raise
 
     def _open(self) -> None:
+        create_private(self.file)
         connection = self._connection = sqlite3.connect(
             self.file, isolation_level=None, check_same_thread=False, cached_statements=256
         )
@@ -121,6 +125,11 @@ class Database:
 
     def _set_meta(self, values: Mapping[str, str]) -> None:
         self.connection.executemany("REPLACE INTO meta VALUES (?, ?)", list(values.items()))
+
+
+def create_private(file: Path) -> None:
+    """Create a file that only its owner can read, unless it exists; SQLite's others follow it."""
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _check(connection: sqlite3.Connection, file: Path) -> None:

@@ -4,6 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from server.brokers.errors import BrokerError
+from server.brokers.file.database import create_private
 from server.brokers.file.lock import FolderLock
 from server.brokers.file.schema import FILE_NAME, TABLES, VERSION, migrate
 
@@ -68,7 +69,8 @@ def back_up(folder: Path, to: Path) -> int:
     if to.exists():
         raise BrokerError(f"{to} exists: name a new file")
     try:
-        source = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+        source = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+        create_private(to)
         target = sqlite3.connect(to)
         try:
             source.backup(target)
@@ -78,12 +80,13 @@ def back_up(folder: Path, to: Path) -> int:
         finally:
             target.close()
             source.close()
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise BrokerError(f"cannot copy {file} to {to}: {error}") from None
     return to.stat().st_size
 
 
 def _salvage(damaged: Path, fresh: Path) -> dict[str, int]:
+    create_private(fresh)
     target = sqlite3.connect(fresh, isolation_level=None)
     try:
         target.execute("PRAGMA auto_vacuum = INCREMENTAL")

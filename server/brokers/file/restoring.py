@@ -13,7 +13,7 @@ class Restorer:
     """Fills a memory broker that nobody uses yet.
 
     After a crash a channel whose newest entries may be missing goes on in a new epoch: its clients
-    are told that they missed something.
+    learn that they missed something.
     """
 
     def __init__(self, memory: MemoryBroker, clock: Clock) -> None:

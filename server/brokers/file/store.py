@@ -5,6 +5,7 @@ transaction: a commit waits for the disk once, however much it holds.
 """
 
 import asyncio
+import contextlib
 import logging
 import queue
 import sqlite3
@@ -138,7 +139,10 @@ class FileStore:
         except (FloorcastError, sqlite3.Error) as failure:
             logger.error("the data file was not closed cleanly", extra={"error": str(failure)})
         finally:
-            await self.run(lambda database: database.abandon())
+            # A disk that does not answer must not keep the process: its thread ends with it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._config.timeout_seconds):
+                    await self.run(lambda database: database.abandon())
             self._end()
 
     def _end(self) -> None:
@@ -170,13 +174,13 @@ class FileStore:
 
     def check_room(self) -> None:
         """Raise `LimitError` if too much is waiting for the disk."""
-        if self._writing is not None and self._writing.is_overdue:
-            raise _overloaded("the disk does not answer: nothing can be kept until it does")
+        self._check_disk()
         if len(self._batch.waiters) >= self._config.max_waiting:
             raise _overloaded("the disk is too slow: too many messages wait for it")
 
     async def commit(self) -> None:
         """Wait until all that was added so far is written; raises `LimitError` if it was not."""
+        self._check_disk()
         commit = _Commit()
         self._batch.waiters.append(commit)
         self._hand_over()
@@ -201,10 +205,14 @@ class FileStore:
                 result = work(self._database)
             except Exception as error:
                 failure = error
-            loop.call_soon_threadsafe(settle, result, failure)
+            _call(loop, settle, result, failure)
 
         self._jobs.put(job)
         return await done
+
+    def _check_disk(self) -> None:
+        if self._writing is not None and self._writing.is_overdue:
+            raise _overloaded("the disk does not answer: nothing can be kept until it does")
 
     def _request(self) -> None:
         """Hand the batch to the writer, now or soon."""
@@ -235,7 +243,7 @@ class FileStore:
         except Exception as error:
             failure = self._explain(error)
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._on_written, batch, failure)
+        _call(self._loop, self._on_written, batch, failure)
 
     def _on_written(self, batch: Batch, failure: FloorcastError | None) -> None:
         if self._watchdog is not None:
@@ -281,6 +289,13 @@ class FileStore:
             return _overloaded(f"the message could not be written to the disk: {error}")
         logger.error("writing to the data file failed", exc_info=error)
         return _overloaded("the message could not be written to the disk")
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *values: object) -> None:
+    """Call back on the loop, from the writer thread."""
+    # A disk can answer after `close` has stopped waiting for it, and the loop has ended.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, *values)
 
 
 def _work(jobs: Jobs) -> None:

@@ -4,7 +4,7 @@
 BUDGET_SECONDS = 0.002
 _SHARE = 0.01
 # A connection that has stopped is forgiven after two seconds, whatever it took before.
-_MAX_DEBT_SECONDS = BUDGET_SECONDS + 2.0 * _SHARE
+_MAX_USED_SECONDS = BUDGET_SECONDS + 2.0 * _SHARE
 # A packet that takes longer is expensive, or the process had to wait for its core.
 _SUSPICIOUS_SECONDS = 0.0005
 # How many cheap packets clear a connection of the suspicion.
@@ -12,17 +12,17 @@ _CHEAP_PACKETS = 32
 
 
 class TimeBudget:
-    """A debt of time that is paid back at a steady rate; callers pass the time.
+    """The used time, which decays at a steady rate; callers pass the time.
 
     Reading the CPU time costs more than many packets do. So it is asked for only while a
     connection `is_suspect`: after a packet that took long by the clock, which may have been
     someone else's fault.
     """
 
-    __slots__ = ("_debt", "_suspicion", "_updated_at")
+    __slots__ = ("_suspicion", "_updated_at", "_used_seconds")
 
     def __init__(self, now: float) -> None:
-        self._debt = 0.0
+        self._used_seconds = 0.0
         self._suspicion = 0
         self._updated_at = now
 
@@ -40,19 +40,19 @@ class TimeBudget:
                 seconds = _SUSPICIOUS_SECONDS
         elif self._suspicion:
             self._suspicion -= 1
-        debt = self._debt - (began - self._updated_at) * _SHARE
+        used = self._used_seconds - (began - self._updated_at) * _SHARE
         # Runs for every packet; min() and max() would be half of its cost.
-        if debt < 0.0:
-            debt = 0.0
-        debt += seconds
-        if debt > _MAX_DEBT_SECONDS:
-            debt = _MAX_DEBT_SECONDS
-        self._debt = debt
+        if used < 0.0:
+            used = 0.0
+        used += seconds
+        if used > _MAX_USED_SECONDS:
+            used = _MAX_USED_SECONDS
+        self._used_seconds = used
         self._updated_at = ended
 
     def is_spent(self, now: float) -> bool:
         """Whether the connection must wait for others."""
         return (
-            self._debt > BUDGET_SECONDS
-            and self._debt - (now - self._updated_at) * _SHARE > BUDGET_SECONDS
+            self._used_seconds > BUDGET_SECONDS
+            and self._used_seconds - (now - self._updated_at) * _SHARE > BUDGET_SECONDS
         )

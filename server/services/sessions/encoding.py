@@ -29,7 +29,7 @@ def encode_event(name: str, event: SessionEvent, **fields: object) -> bytes:
 
 
 def encode_announcement(event: SessionEvent) -> bytes | None:
-    """The event that tells other members of a join or leave; None if they are told nothing."""
+    """The event that tells other members of a join or leave; None if nothing is announced."""
     name = _ANNOUNCEMENTS.get(event.kind)
     if name is None:
         return None

@@ -1,9 +1,11 @@
 """Faults of the disk and of the file: full, stuck, damaged, newer, in use."""
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import sqlite3
+import stat
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,6 @@ from server.brokers.file.repair import back_up, check_file, repair_file
 from server.brokers.file.schema import ENTRIES, FILE_NAME
 from server.core.errors import LimitError
 from server.core.log.idempotency import Claim
-from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.rigs.file_node import FileNode, file_node, turns
 
 DATA = b'{"text":"' + b"x" * 2000 + b'"}'
@@ -78,7 +79,7 @@ async def test_stuck_disk_refuses_promptly(tmp_path: Path) -> None:
                 await publish(node)
             with pytest.raises(LimitError, match="does not answer"):
                 await publish(node)
-        await node.store.commit()
+        await node.store.run(lambda database: None)
         assert await seqs(node) == [1], "it has been kept in the end"
         assert await publish(node) == 2
 
@@ -102,7 +103,7 @@ async def test_state_has_a_change_whose_publisher_stopped_waiting(tmp_path: Path
         await publish_to_book(node, levels, b"a", "1")
         with node.stopped_disk(), pytest.raises(LimitError, match="may have been kept"):
             await publish_to_book(node, levels, b"b", "2")
-        await node.store.commit()
+        await node.store.run(lambda database: None)
         latest = await node.broker.latest("BOOK")
         assert latest is not None
         assert (latest.position.seq, latest.data) == (2, b"a,b")
@@ -111,23 +112,27 @@ async def test_state_has_a_change_whose_publisher_stopped_waiting(tmp_path: Path
             await turns()
             cancelled.cancel()
             await turns()
-        await node.store.commit()
+        await node.store.run(lambda database: None)
         latest = await node.broker.latest("BOOK")
         assert latest is not None
         assert (latest.position.seq, latest.data) == (3, b"a,c")
 
 
-async def test_stuck_disk_refuses_to_look_up_an_id_that_waits_for_it(tmp_path: Path) -> None:
+async def test_stuck_disk_does_not_keep_the_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = FileConfig(tmp_path, timeout_seconds=0.05)
-    claim = Claim("id", b"d")
+    claim = Claim("id", b"digest")
     async with file_node(tmp_path, config=config) as node:
-        with node.stopped_disk():
-            with pytest.raises(LimitError, match="may have been kept"):
-                await node.broker.publish("T", b"{}", 1, claim=claim)
-            with pytest.raises(LimitError, match="does not answer"):
-                await asyncio.wait_for(node.broker.find("T", claim), MAX_WAIT_SECONDS)
-        await node.store.commit()
-        assert await node.broker.find("T", claim) is not None
+        stuck = contextlib.ExitStack()
+        stuck.enter_context(node.stopped_disk())
+        with pytest.raises(LimitError, match="may have been kept"):
+            await node.broker.publish("T", b"{}", 1, in_history=True, claim=claim)
+        with pytest.raises(LimitError, match="does not answer"):
+            await node.broker.find("T", claim)
+        assert not await node.broker.forget("T")
+    assert "not closed cleanly" in caplog.text
+    stuck.close()
 
 
 async def test_queue_for_the_disk_is_bounded(tmp_path: Path) -> None:
@@ -155,6 +160,18 @@ async def test_folder_belongs_to_one_process(tmp_path: Path) -> None:
                 pass
     async with file_node(tmp_path) as node:
         assert await publish(node) == 1, "the lock ends with its process"
+
+
+async def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    async with file_node(folder) as node:
+        await publish(node)
+        back_up(folder, folder / "copy")
+        modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()}
+    repair_file(folder)
+    modes["repaired"] = stat.S_IMODE((folder / FILE_NAME).stat().st_mode)
+    assert FILE_NAME + "-wal" in modes
+    assert {*modes.values()} == {0o600}
 
 
 async def test_unusable_folder_is_named(tmp_path: Path) -> None:

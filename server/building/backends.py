@@ -1,0 +1,105 @@
+"""Builds the backend that the settings name: in memory, in a file, or in Redis."""
+
+import secrets
+from pathlib import Path
+
+from server.access import ConfigurationError
+from server.brokers import (
+    BrokerError,
+    FileBroker,
+    FileHandover,
+    FileNoticeStore,
+    FilePresence,
+    FileStore,
+    MemoryBroker,
+    MemoryHandover,
+    MemoryNoticeStore,
+    MemoryPresence,
+    NodeSession,
+    RedisBroker,
+    RedisHandover,
+    RedisNoticeStore,
+    RedisPresence,
+    RedisSharedLimits,
+    is_installed,
+    open_backend,
+)
+from server.configs import (
+    file_config,
+    limit_keys,
+    memory_config,
+    notices,
+    redis_config,
+    session_rules,
+)
+from server.core.counters import Counters
+from server.ports import ApplicationBackend, Backend, BackendOptions, Clock
+from server.settings import Settings
+from server.tasks import TaskOwner
+
+
+def build_backend(
+    settings: Settings,
+    clock: Clock,
+    counters: Counters,
+    tasks: TaskOwner,
+    own: ApplicationBackend | None,
+) -> Backend:
+    """The application's own backend, or the one that `broker.url` names.
+
+    Raises `ConfigurationError` if an installed backend cannot be opened.
+    """
+    rules, pending_notices = session_rules(settings), notices(settings)
+    url = settings.broker.url.get_secret_value()
+    if own is None and is_installed(url):
+        try:
+            own = open_backend(BackendOptions(url, settings.broker.prefix, clock))
+        except BrokerError as error:
+            raise ConfigurationError(f"broker.url: {error}") from error
+    if own is not None:
+        return Backend(
+            own.broker,
+            own.presence or MemoryPresence(clock, rules),
+            own.notices or MemoryNoticeStore(clock, pending_notices),
+            own.handover or MemoryHandover(),
+            own.shared_limits,
+        )
+    if settings.broker.url.in_memory:
+        return Backend(
+            MemoryBroker(clock, epoch=secrets.token_hex(4), config=memory_config(settings)),
+            MemoryPresence(clock, rules),
+            MemoryNoticeStore(clock, pending_notices),
+            MemoryHandover(),
+        )
+    if settings.broker.url.folder is not None:
+        return _build_file_backend(settings, settings.broker.url.folder, clock, counters, tasks)
+    config = redis_config(settings)
+    broker = RedisBroker(clock, counters, config, tasks)
+    keep_seconds = settings.session.notice_seconds
+    session = NodeSession(clock, config, tasks)
+    presence = RedisPresence(clock, config, rules, broker, session)
+    shared_limits = None
+    if settings.limits.shared:
+        shared_limits = RedisSharedLimits(
+            clock, counters, limit_keys(settings), session, prefix=config.prefix
+        )
+    return Backend(
+        broker,
+        presence,
+        RedisNoticeStore(clock, config, broker, pending_notices, keep_seconds=keep_seconds),
+        RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
+        shared_limits,
+    )
+
+
+def _build_file_backend(
+    settings: Settings, folder: Path, clock: Clock, counters: Counters, tasks: TaskOwner
+) -> Backend:
+    store = FileStore(file_config(settings, folder), counters)
+    keep_seconds = settings.session.notice_seconds
+    return Backend(
+        FileBroker(clock, store, tasks, config=memory_config(settings)),
+        FilePresence(clock, session_rules(settings), store),
+        FileNoticeStore(clock, store, notices(settings), keep_seconds=keep_seconds),
+        FileHandover(clock, store, window_seconds=settings.recovery.window_seconds),
+    )

@@ -1,0 +1,52 @@
+"""Builds the hub of this node and its subscriptions at the broker."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from server.configs import delivery_config, freshness_config, node_subscriptions_config
+from server.core.counters import Counters
+from server.core.recovery.offsets import Offsets
+from server.delivery import Hub
+from server.ports import Backend, Clock
+from server.services import Freshness, NodeSubscriptions
+from server.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The hub with what it is made of."""
+
+    hub: Hub
+    freshness: Freshness
+    offsets: Offsets
+    node_subscriptions: NodeSubscriptions
+
+
+def build_delivery(
+    settings: Settings, clock: Clock, counters: Counters, backend: Backend
+) -> Delivery:
+    """The hub of this node, and its subscriptions at the broker."""
+    offsets = Offsets(secrets.token_hex(2))
+    hub = Hub(
+        delivery_config(settings),
+        clock=clock,
+        counters=counters,
+        schedule=_schedule,
+        offsets=offsets,
+    )
+    return Delivery(
+        hub,
+        Freshness(freshness_config(settings), hub, clock),
+        offsets,
+        NodeSubscriptions(node_subscriptions_config(settings), backend.broker, hub, clock),
+    )
+
+
+def _schedule(call: Callable[[], None], seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    if seconds:
+        loop.call_later(seconds, call)
+    else:
+        loop.call_soon(call)

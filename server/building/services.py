@@ -1,0 +1,128 @@
+"""Builds the services of topics and of sessions, and their recovery."""
+
+from dataclasses import dataclass
+
+from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
+from server.access import AuthorizationRule
+from server.building.clients import Clients
+from server.building.delivery import Delivery
+from server.configs import (
+    NO_LIMIT,
+    publishing_config,
+    resume_tickets,
+    sessions_config,
+    subscribing_config,
+)
+from server.core.market.subscriptions import Subscriptions
+from server.core.recovery.tickets import ResumeTickets
+from server.ports import Backend, Clock
+from server.services import (
+    ClientPublishing,
+    MarketRecovery,
+    Notifications,
+    PublishingService,
+    Recovery,
+    SessionMessages,
+    SessionRecovery,
+    SessionsService,
+    SubscribingService,
+    TopicSubscriptions,
+)
+from server.settings import Settings
+from server.tasks import TaskOwner
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """The services of `/market`."""
+
+    subscriptions: Subscriptions
+    subscribing: SubscribingService
+    publishing: PublishingService
+    client_publishing: ClientPublishing
+    tickets: ResumeTickets
+    recovery: MarketRecovery
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """The services of `/session`."""
+
+    service: SessionsService
+    messages: SessionMessages
+    notifications: Notifications
+    tickets: ResumeTickets
+    recovery: SessionRecovery
+
+
+def build_market(
+    settings: Settings,
+    clock: Clock,
+    backend: Backend,
+    delivery: Delivery,
+    rule: AuthorizationRule | None,
+) -> Market:
+    """Subscribing, publishing and recovery of topics."""
+    config = subscribing_config(settings)
+    subscriptions = Subscriptions(max_idle=settings.limits.topics_per_connection or NO_LIMIT)
+    topics = TopicSubscriptions(config, delivery.node_subscriptions, delivery.freshness)
+    publishing = PublishingService(publishing_config(settings), backend.broker, clock)
+    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, rule)
+    return Market(
+        subscriptions,
+        subscribing,
+        publishing,
+        ClientPublishing(publishing, rule),
+        resume_tickets(settings, backend.handover.node),
+        MarketRecovery(config, topics, subscribing, subscriptions, delivery.hub),
+    )
+
+
+def build_sessions(
+    settings: Settings,
+    clock: Clock,
+    backend: Backend,
+    delivery: Delivery,
+    clients: Clients,
+    rule: AuthorizationRule | None,
+) -> Sessions:
+    """Sessions, their messages, and notices."""
+    message_bytes = settings.limits.message_bytes or NO_LIMIT
+    tickets = resume_tickets(settings, backend.handover.node)
+    hub = delivery.hub
+    service = SessionsService(
+        sessions_config(settings),
+        backend.broker,
+        backend.presence,
+        delivery.node_subscriptions,
+        hub,
+        tickets,
+        rule,
+    )
+    notifications = Notifications(
+        backend.notices, clients.registry, hub, tickets, clock, message_bytes=message_bytes
+    )
+    return Sessions(
+        service,
+        SessionMessages(
+            service, backend.broker, backend.presence, hub, clock, message_bytes=message_bytes
+        ),
+        notifications,
+        tickets,
+        SessionRecovery(service, backend.presence, notifications, hub),
+    )
+
+
+def build_recovery(
+    clock: Clock,
+    tasks: TaskOwner,
+    backend: Backend,
+    clients: Clients,
+    market: Market,
+    sessions: Sessions,
+) -> Recovery:
+    """Connection state recovery of all namespaces."""
+    recovery = Recovery(backend.handover, clock, tasks, clients.context.abort_half_open)
+    recovery.add_namespace(MARKET_NAMESPACE, market.tickets, market.recovery)
+    recovery.add_namespace(SESSION_NAMESPACE, sessions.tickets, sessions.recovery)
+    return recovery
