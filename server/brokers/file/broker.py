@@ -326,20 +326,27 @@ class FileBroker:
         while True:
             await asyncio.sleep(_STATES_SECONDS)
             await self._write_states()
-            self._outdated |= self._retention.trim(self._config.idempotency_seconds, self._clock)
+            self._trim()
             await self._store.run(lambda database: database.vacuum())
 
     async def _write_states(self) -> None:
         """Write the newest states of channels without a history, some in each turn of the loop."""
         outdated = [*self._outdated]
         for start in range(0, len(outdated), _STATES_PER_TURN):
-            channels = outdated[start : start + _STATES_PER_TURN]
-            self._outdated.difference_update(channels)
-            self._store.add(STATES, *filter(None, map(self._current_state, channels)))
-            written = _StatesWritten(self._outdated, self._writing, channels)
-            self._writing.update(dict.fromkeys(channels, written))
-            self._store.add_waiter(written)
+            self._add_states(outdated[start : start + _STATES_PER_TURN])
             await asyncio.sleep(0)
+
+    def _trim(self) -> None:
+        """Delete what memory no longer keeps; newest entries stay as states, in the same commit."""
+        config = self._config
+        self._add_states([*self._retention.trim(config.idempotency_seconds, self._clock)])
+
+    def _add_states(self, channels: list[str]) -> None:
+        self._outdated.difference_update(channels)
+        self._store.add(STATES, *filter(None, map(self._current_state, channels)))
+        written = _StatesWritten(self._outdated, self._writing, channels)
+        self._writing.update(dict.fromkeys(channels, written))
+        self._store.add_waiter(written)
 
     def _current_state(self, channel: str) -> Row | None:
         latest = self._memory.latest_of(channel)

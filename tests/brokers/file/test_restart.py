@@ -225,6 +225,19 @@ async def test_file_keeps_no_more_than_memory(tmp_path: Path) -> None:
         assert [each.position.seq for each in entries] == [16, 17, 18, 19, 20]
 
 
+async def test_newest_entry_outlives_its_history(tmp_path: Path) -> None:
+    memory = MemoryConfig(total_bytes=10)
+    async with file_node(tmp_path / "a", memory=memory) as node:
+        [dropped] = await publish(node, "T")
+        await publish(node, "U")
+        assert await node.broker.before("T", None, 1) == [], "U has taken its place"
+        node.broker._trim()
+        await node.store.commit()
+        folder = node.copy_as_killed(tmp_path / "b")
+    async with file_node(folder) as node:
+        assert await node.broker.head("T") == dropped.position
+
+
 async def test_power_cut_without_sync_restarts_every_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
