@@ -343,10 +343,16 @@ class FileBroker:
 
     def _add_states(self, channels: list[str]) -> None:
         self._outdated.difference_update(channels)
-        self._store.add(STATES, *filter(None, map(self._current_state, channels)))
+        current = [each for each in channels if not self._is_state_pending(each)]
+        self._store.add(STATES, *filter(None, map(self._current_state, current)))
         written = _StatesWritten(self._outdated, self._writing, channels)
         self._writing.update(dict.fromkeys(channels, written))
         self._store.add_waiter(written)
+
+    def _is_state_pending(self, channel: str) -> bool:
+        """Whether a message that waits for its commit writes a newer state."""
+        pending = self._pending.get(channel)
+        return pending is not None and pending.full_state is None and not pending.in_history
 
     def _current_state(self, channel: str) -> Row | None:
         latest = self._memory.latest_of(channel)

@@ -225,6 +225,26 @@ async def test_file_keeps_no_more_than_memory(tmp_path: Path) -> None:
         assert [each.position.seq for each in entries] == [16, 17, 18, 19, 20]
 
 
+async def test_state_of_a_message_with_an_id_is_not_replaced_by_an_older_one(tmp_path: Path) -> None:
+    async with file_node(tmp_path / "a") as node:
+        await node.broker.publish("PRICE:A", b"1", NOW_MS)
+        with node.stopped_disk():
+            commit = asyncio.create_task(node.store.commit())
+            await turns()
+            waiting = asyncio.create_task(
+                node.broker.publish("PRICE:A", b"2", NOW_MS, claim=Claim("id", b"d"))
+            )
+            await turns()
+            await node.broker._write_states()
+        await commit
+        await waiting
+        folder = node.copy_as_killed(tmp_path / "b")
+    async with file_node(folder) as node:
+        latest = await node.broker.latest("PRICE:A")
+        assert latest is not None
+        assert latest.data == b"2"
+
+
 async def test_newest_entry_outlives_its_history(tmp_path: Path) -> None:
     memory = MemoryConfig(total_bytes=10)
     async with file_node(tmp_path / "a", memory=memory) as node:
