@@ -169,8 +169,10 @@ class GuardedNamespace(NamespaceHandler):
             await self.attach_client(client, session_id, numbered=numbered)
         except BaseException:
             # The join has failed: leave no state behind.
-            await self._recovery.remove(self.namespace, connection_id, lost=False)
-            self._context.remove_client(connection_id)
+            try:
+                await self._recovery.remove(self.namespace, connection_id, lost=False)
+            finally:
+                self._context.remove_client(connection_id)
             raise
         pid = None
         if numbered:

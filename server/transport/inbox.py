@@ -94,7 +94,8 @@ class Inbox:
     async def wait_idle(self) -> None:
         """Wait until every received packet is handled."""
         if self.busy:
-            if self._idle is None:
+            # An abandoned POST has cancelled the one it waited for.
+            if self._idle is None or self._idle.cancelled():
                 self._idle = asyncio.get_running_loop().create_future()
             await self._idle
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,6 +31,8 @@ from server.transport.connection import Connection
 from server.transport.engine import STOCK_LOGGER, Engine
 from server.transport.namespaces import NamespaceHandler, check_namespaces
 from server.transport.refusals import RefusalLog
+
+logger = logging.getLogger(__name__)
 
 # Raised by a namespace's connect handler to refuse a client, with a message and data.
 ConnectionRefused = exceptions.ConnectionRefusedError
@@ -123,7 +126,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     # --- events of the engine
 
     def admit_event(self, connection: Connection, packet: RawPacket) -> bool:
-        """Judge an event by the rate limit of its client; a refused one is answered at once."""
+        """Check an event against its client's rate limit; a refused one is answered at once."""
         sid = connection.sids.get(packet.namespace)
         if sid is None:
             # Ignored when it is handled.
@@ -241,9 +244,15 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             self.on_namespace_closed(connection, namespace, reason)
 
     def _trigger_disconnect(self, namespace: str, sid: str, reason: DisconnectReason) -> None:
-        handler = self.namespace_handlers[namespace]
-        rest = eager.start(handler.trigger_event("disconnect", sid, reason))
+        rest = eager.start(self._disconnect(namespace, sid, reason))
         if rest is not None:
             task = asyncio.get_running_loop().create_task(rest, name=f"floorcast-leave-{sid}")
             self._disconnect_tasks.add(task)
             task.add_done_callback(self._disconnect_tasks.discard)
+
+    async def _disconnect(self, namespace: str, sid: str, reason: DisconnectReason) -> None:
+        try:
+            await self.namespace_handlers[namespace].trigger_event("disconnect", sid, reason)
+        except Exception:
+            # The other namespaces must end all the same.
+            logger.exception("a namespace failed to end a client", extra={"namespace": namespace})

@@ -5,10 +5,20 @@ from typing import Any
 
 import pytest
 
-from floorcast.server import AccessError, Call, ErrorCode, JoinedClient, Principal, on
+from floorcast.server import (
+    AccessError,
+    ApplicationBackend,
+    Call,
+    ErrorCode,
+    JoinedClient,
+    Principal,
+    on,
+)
+from server.brokers import MemoryBroker
 from tests.embedding.desk import Desk, Watch
 from tests.journeys.test_tokens import refusal
 from tests.kit.clients.wire import RawClient
+from tests.kit.clock import ManualClock
 from tests.kit.server.in_process import running
 
 DESK = "/desk"
@@ -21,6 +31,8 @@ class FailingDesk(Desk):
         if client.principal.user_id == "cancelled":
             raise asyncio.CancelledError
         await super().on_connect(client)
+        if client.principal.user_id == "refused":
+            raise AccessError(ErrorCode.AUTH_FORBIDDEN, "not today")
 
     async def may_stay(self, principal: Principal, room: str) -> bool:
         if room in self.closed_rooms:
@@ -52,6 +64,37 @@ async def test_client_of_a_cancelled_connect_handler_is_refused() -> None:
         code = await refusal(client, {"token": node.token("cancelled")}, DESK)
         assert code == "server.internal"
         client.cut()
+        await node.until_empty()
+
+
+class StuckBroker(MemoryBroker):
+    """A broker that fails to unwatch a channel."""
+
+    async def unwatch(self, channel: str) -> None:
+        raise ConnectionError("no reply")
+
+
+async def test_refused_client_is_removed_even_if_its_room_cannot_be_closed() -> None:
+    clock = ManualClock()
+    backend = ApplicationBackend(StuckBroker(clock, epoch="stuck"))
+    async with running(namespaces=[FailingDesk()], backend=backend, clock=clock) as node:
+        client = await RawClient.open(node.port)
+        await client.text()
+        code = await refusal(client, {"token": node.token("refused")}, DESK)
+        assert code == "server.internal"
+        client.cut()
+        await node.until_empty()
+
+
+async def test_each_namespace_ends_even_if_another_fails_to_end() -> None:
+    clock = ManualClock()
+    backend = ApplicationBackend(StuckBroker(clock, epoch="stuck"))
+    async with running(namespaces=[FailingDesk()], backend=backend, clock=clock) as node:
+        client = await RawClient.open(node.port)
+        await client.text()
+        for namespace in (DESK, "/market"):
+            await client.join(node.token(), namespace=namespace)
+        await client.close()
         await node.until_empty()
 
 

@@ -46,6 +46,20 @@ async def test_handler_that_never_suspends_runs_at_once() -> None:
     assert (handler.done, handler.inbox.busy) == (1, False)
 
 
+async def test_wait_after_a_cancelled_wait_ends_once_all_is_handled() -> None:
+    handler = PacketHandler()
+    handler.inbox.put(PACKET)
+    abandoned = asyncio.create_task(handler.inbox.wait_idle())
+    await asyncio.sleep(0)
+    abandoned.cancel()
+    await asyncio.wait({abandoned})
+    waiting = asyncio.create_task(handler.inbox.wait_idle())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    handler.can_finish.set()
+    await waiting
+
+
 async def test_clear_cancels_the_handler_and_drops_waiting_packets() -> None:
     handler = PacketHandler()
     for _ in range(3):

@@ -55,6 +55,8 @@ class _PendingPublish:
             self.broker.drop(self)
             self.give_up(failure)
             return
+        if self.done.done():
+            self.freeze_state()
         receipt = self.broker.apply(self)
         if not self.done.done():
             self.done.set_result(receipt)
@@ -65,15 +67,25 @@ class _PendingPublish:
             # A cancelled publisher does not ask.
             self.done.exception()
 
+    def freeze_state(self) -> None:
+        """Keep the full state with this change: a publisher that stops waiting reverts it."""
+        if self.full_state is not None:
+            state = self.full_state()
+            self.full_state = lambda: state
+
 
 @dataclass(slots=True, eq=False)
 class _StatesWritten:
     """The states in one commit; a failure makes them outdated again."""
 
     outdated: set[str]
+    writing: "dict[str, _StatesWritten]"
     channels: list[str]
 
     def settle(self, failure: FloorcastError | None) -> None:
+        for each in self.channels:
+            if self.writing.get(each) is self:
+                del self.writing[each]
         if failure is not None:
             self.outdated.update(self.channels)
 
@@ -103,6 +115,8 @@ class FileBroker:
         self._pending_claims: dict[str, _PendingPublish] = {}
         # Channels whose newest state is not in the file, or not as it is now.
         self._outdated: set[str] = set()
+        # Channels whose state waits for a commit, with the newest one.
+        self._writing: dict[str, _StatesWritten] = {}
         # Channels of changes whose state is from before a crash: only a snapshot continues them.
         self._lost: set[str] = set()
         self._is_running = False
@@ -127,7 +141,7 @@ class FileBroker:
         except BaseException:
             await self._store.close(is_complete=False)
             raise
-        self._outdated, self._lost = set(), restorer.lost
+        self._outdated, self._writing, self._lost = set(), {}, restorer.lost
         self._retention = Retention(
             self._memory, self._store, restorer.first_seqs, restorer.last_seqs
         )
@@ -166,15 +180,13 @@ class FileBroker:
         expected_head: Position | None = None,
         owner: Owner = SERVER,
     ) -> Receipt:
-        if kind == "snapshot":
-            self._lost.discard(channel)
         if not in_history and claim is None and channel not in self._pending:
-            self._outdated.add(channel)
-            return await self._memory.publish(
+            receipt = await self._memory.publish(
                 channel, data, ts_ms, kind=kind, full_state=full_state, expected_head=expected_head
             )
-        if not self._is_running:
-            raise FloorcastError(ErrorCode.SERVER_DRAINING, "the broker has stopped")
+            self._on_published(channel, kind)
+            self._outdated.add(channel)
+            return receipt
         self._store.check_room()
         while expected_head is not None and channel in self._pending:
             await self._store.commit()
@@ -183,11 +195,17 @@ class FileBroker:
             if published is not None:
                 return published
         # No await from here on: the position follows on the newest one.
+        if not self._is_running:
+            raise FloorcastError(ErrorCode.SERVER_DRAINING, "the broker has stopped")
         head = self._next_head(channel, expected_head)
         entry = Entry(channel, Position(head.epoch, head.seq + 1), ts_ms, data, kind)
         pending = _PendingPublish(self, entry, claim, full_state, in_history, owner)
         self._add(pending)
-        return await pending.done
+        try:
+            return await pending.done
+        except BaseException:
+            pending.freeze_state()
+            raise
 
     async def head(self, channel: str) -> Position:
         return await self._memory.head(channel)
@@ -205,8 +223,9 @@ class FileBroker:
         return await self._memory.before(channel, seq, limit)
 
     async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
+        # A commit deletes before it writes: its state must not be in the same one.
         try:
-            while channel in self._pending:
+            while channel in self._pending or channel in self._writing:
                 await self._store.commit()
         except LimitError:
             return False
@@ -286,6 +305,7 @@ class FileBroker:
         """Apply and deliver a message that is written."""
         self.drop(pending)
         entry = pending.entry
+        self._on_published(entry.channel, entry.kind)
         if pending.in_history:
             self._retention.add(entry)
         else:
@@ -297,6 +317,10 @@ class FileBroker:
             in_history=pending.in_history,
             owner=pending.owner,
         )
+
+    def _on_published(self, channel: str, kind: str) -> None:
+        if kind == "snapshot":
+            self._lost.discard(channel)
 
     async def _maintain(self) -> None:
         while True:
@@ -312,7 +336,9 @@ class FileBroker:
             channels = outdated[start : start + _STATES_PER_TURN]
             self._outdated.difference_update(channels)
             self._store.add(STATES, *filter(None, map(self._current_state, channels)))
-            self._store.add_waiter(_StatesWritten(self._outdated, channels))
+            written = _StatesWritten(self._outdated, self._writing, channels)
+            self._writing.update(dict.fromkeys(channels, written))
+            self._store.add_waiter(written)
             await asyncio.sleep(0)
 
     def _current_state(self, channel: str) -> Row | None:

@@ -107,7 +107,8 @@ class ResumeTickets:
     def pop_evicted(self) -> list[str]:
         """Return, once, the connections to evict because too many are parked."""
         evicted, self._evicted = self._evicted, []
-        return evicted
+        # One may have been resumed since.
+        return [each for each in evicted if each in self._parked]
 
     def resume(self, connection_id: str) -> None:
         """End the resume window: the client is connected again. The ticket must exist."""

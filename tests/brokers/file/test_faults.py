@@ -84,6 +84,40 @@ async def test_stuck_disk_refuses_promptly(tmp_path: Path) -> None:
         assert await publish(node) == 2
 
 
+async def publish_to_book(node: FileNode, levels: list[bytes], level: bytes, name: str) -> None:
+    """Publish a change as the book publisher does: applied first, reverted on any failure."""
+    levels.append(level)
+    try:
+        await node.broker.publish(
+            "BOOK", level, 1, claim=Claim(name, b"d"), full_state=lambda: b",".join(levels)
+        )
+    except BaseException:
+        levels.remove(level)
+        raise
+
+
+async def test_state_has_a_change_whose_publisher_stopped_waiting(tmp_path: Path) -> None:
+    config = FileConfig(tmp_path, timeout_seconds=0.05)
+    async with file_node(tmp_path, config=config) as node:
+        levels: list[bytes] = []
+        await publish_to_book(node, levels, b"a", "1")
+        with node.stopped_disk(), pytest.raises(LimitError, match="may have been kept"):
+            await publish_to_book(node, levels, b"b", "2")
+        await node.store.run(lambda database: None)
+        latest = await node.broker.latest("BOOK")
+        assert latest is not None
+        assert (latest.position.seq, latest.data) == (2, b"a,b")
+        with node.stopped_disk():
+            cancelled = asyncio.create_task(publish_to_book(node, levels, b"c", "3"))
+            await turns()
+            cancelled.cancel()
+            await turns()
+        await node.store.run(lambda database: None)
+        latest = await node.broker.latest("BOOK")
+        assert latest is not None
+        assert (latest.position.seq, latest.data) == (3, b"a,c")
+
+
 async def test_stuck_disk_does_not_keep_the_process(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

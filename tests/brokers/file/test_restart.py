@@ -1,6 +1,7 @@
 """What outlives a restart, and what a kill."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,50 @@ async def test_forgotten_channel_stays_forgotten(tmp_path: Path) -> None:
         head = await node.broker.head("T")
         assert (head.seq, head.epoch == old.position.epoch) == (1, False)
         assert (await node.broker.head("U")).seq == 0
+
+
+async def test_channel_forgotten_while_its_state_is_written_stays_forgotten(tmp_path: Path) -> None:
+    async with file_node(tmp_path / "a") as node:
+        await node.broker.publish("PRICE:A", b"{}", NOW_MS)
+        with node.stopped_disk():
+            commit = asyncio.create_task(node.store.commit())
+            await turns()
+            await node.broker._write_states()
+            forgotten = asyncio.create_task(node.broker.forget("PRICE:A"))
+            await turns()
+        await commit
+        assert await forgotten
+        await node.store.commit()
+        folder = node.copy_as_killed(tmp_path / "b")
+    async with file_node(folder) as node:
+        assert await node.broker.latest("PRICE:A") is None
+
+
+async def test_publish_to_a_stopping_broker_does_not_restart_epochs(tmp_path: Path) -> None:
+    async with file_node(tmp_path) as node:
+        seen = await node.broker.publish("PRICE:A", b"{}", NOW_MS)
+        stopping = asyncio.create_task(node.broker.stop())
+        while not stopping.done():
+            await asyncio.sleep(0)
+            with contextlib.suppress(FloorcastError):
+                seen = await node.broker.publish("PRICE:A", b"{}", NOW_MS)
+    async with file_node(tmp_path) as node:
+        assert await node.broker.head("PRICE:A") == seen.position
+
+
+async def test_refused_snapshot_does_not_continue_a_lost_book(tmp_path: Path) -> None:
+    async with file_node(tmp_path / "a") as node:
+        await node.broker.publish("BOOK", b"{}", NOW_MS, full_state=lambda: BOOK)
+        await node.broker._write_states()
+        await node.store.commit()
+        folder = node.copy_as_killed(tmp_path / "b")
+    async with file_node(folder) as node:
+        elsewhere = Position("other", 9)
+        with pytest.raises(WriteConflict):
+            await node.broker.publish(
+                "BOOK", BOOK, 1, kind="snapshot", full_state=lambda: BOOK, expected_head=elsewhere
+            )
+        assert await node.broker.is_rolled_back("BOOK")
 
 
 async def test_file_keeps_no_more_than_memory(tmp_path: Path) -> None:

@@ -54,6 +54,15 @@ def test_oldest_parked_connection_is_evicted_own_ones_first() -> None:
     assert tickets.pop_evicted() == ["b1"]
 
 
+def test_resumed_connection_is_not_evicted() -> None:
+    tickets = make_tickets(max_parked=1)
+    tickets.issue("a1", ANN)
+    tickets.park("a1", 0)
+    tickets.adopt("n2.pid", "b1", BOB, 0)
+    tickets.resume("a1")
+    assert tickets.pop_evicted() == []
+
+
 def test_removed_ticket_leaves_nothing_behind() -> None:
     tickets = make_tickets()
     for name in ("c1", "c2"):

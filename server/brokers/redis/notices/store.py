@@ -203,11 +203,12 @@ class RedisNoticeStore:
         self._stale = False
         try:
             await self._broker.watch(CHANNEL)
+            # Before the read, which may not find what arrives during it.
+            known = {notice_key(notice): notice for notice in self._notices.all()}
             found = await self._fetch_all()
         except FloorcastError:
             self._stale = True
             raise
-        known = {notice_key(notice): notice for notice in self._notices.all()}
         for name in known.keys() - found.keys():
             self._remove(known[name])
         now_ms = self._now_ms()
