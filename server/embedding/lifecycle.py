@@ -161,6 +161,8 @@ class Lifecycle:
             logger.error("lifecycle handlers are too slow: dropped an event", extra=self._backlog())
 
     async def _run(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         while True:
             call = await self._waiting.get()
             try:
@@ -168,8 +170,10 @@ class Lifecycle:
                 if iscoroutine(result):
                     async with asyncio.timeout(_MAX_SECONDS):
                         await result
-            except Exception:
-                # The application's code may raise anything.
+            except (Exception, asyncio.CancelledError):
+                # The application's code may raise anything, a CancelledError included.
+                if task.cancelling():
+                    raise
                 logger.exception("a lifecycle handler failed")
             finally:
                 self._waiting.task_done()

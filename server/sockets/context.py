@@ -201,6 +201,9 @@ class NamespaceContext:
         principal = await self.verifier.verify(token)
         if (principal.org, principal.user_id) != (client.principal.org, client.principal.user_id):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, "the token belongs to another user")
+        if self.clock.time() >= principal.expires_at + self.config.expiry_grace_seconds:
+            # The leeway may be longer: the client would be sent away at once.
+            raise AccessError(ErrorCode.AUTH_EXPIRED, "the token has expired")
         if client.connection_id in self._clients:
             client.principal = principal
             client.warned = False

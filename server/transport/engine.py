@@ -60,7 +60,7 @@ class ConnectionEvents(Protocol):
     """
 
     def admit_event(self, connection: Connection, packet: RawPacket) -> bool:
-        """Judge an event when it is received; False if it was refused, and answered.
+        """Check an event when it is received; False if it was refused, and answered.
 
         The event of a joined namespace; it may wait before `on_packet` handles it.
         """

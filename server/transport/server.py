@@ -126,7 +126,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     # --- events of the engine
 
     def admit_event(self, connection: Connection, packet: RawPacket) -> bool:
-        """Judge an event by the rate limit of its client; a refused one is answered at once."""
+        """Check an event against its client's rate limit; a refused one is answered at once."""
         sid = connection.sids.get(packet.namespace)
         if sid is None:
             # Ignored when it is handled.

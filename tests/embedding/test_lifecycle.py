@@ -99,18 +99,20 @@ async def test_refused_client_is_in_no_event() -> None:
         await until(lambda: len(seen.lines) == 1)
 
 
+@pytest.mark.parametrize("failure", [KeyError("ann"), asyncio.CancelledError()])
 async def test_failing_handler_is_logged_and_the_next_runs(
-    caplog: pytest.LogCaptureFixture,
+    failure: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = Seen()
 
     async def fail(event: UserEvent) -> None:
-        raise KeyError(event.user_id)
+        raise failure
 
     handlers = Handlers(user_online=fail, connected=seen.connected)
     async with running(handlers=handlers) as node:
         client = await RawClient.connect(node.port, node.token())
         await seen.take("connected /market ann")
+        assert not node.server.counters.total("tasks.failed")
         client.cut()
     assert "a lifecycle handler failed" in caplog.text
 

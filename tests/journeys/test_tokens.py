@@ -301,3 +301,15 @@ async def test_fresh_token_is_valid_if_the_clock_of_the_server_is_behind() -> No
         client = await RawClient.connect(node.port, fresh)
         client.cut()
         await node.until_empty()
+
+
+async def test_refresh_by_a_token_past_its_grace_time_is_refused() -> None:
+    async with running({"auth.leeway_seconds": 10, "auth.expiry_grace_seconds": 5}) as node:
+        client = await RawClient.connect(node.port, node.token())
+        token = node.token(ttl_seconds=1)
+        node.clock.advance(7)
+        reply = await client.call("refresh_token", {"token": token})
+        assert reply["error"]["code"] == "auth.expired"
+        node.pass_time(0)
+        assert (await client.call("subscriptions", {}))["ok"]
+        client.cut()

@@ -122,7 +122,7 @@ async def test_stock_clients_lose_and_repeat_nothing_on_a_bad_network(
     ]
     assert not violations
     for browser, report in reports:
-        check_report(browser, report, trading.ledger, single_node=count == 1)
+        check_report(browser, report, trading.ledger)
     assert set(chaos.counts) == set(Fault)
     assert "Traceback" not in capfd.readouterr().err
 
@@ -144,9 +144,7 @@ def compare_nodes(before: Report, after: Report) -> ReconnectNode:
     return ReconnectNode.SAME if nodes[0] == nodes[1] else ReconnectNode.OTHER
 
 
-def check_report(
-    browser: Browser, report: Report, ledger: TradingLedger, *, single_node: bool
-) -> None:
+def check_report(browser: Browser, report: Report, ledger: TradingLedger) -> None:
     """Check that a client received what was acknowledged and recovered when it must."""
     # A reconnect within the grace period causes no presence event.
     assert report.get("presence", []) == [], browser
@@ -154,13 +152,8 @@ def check_report(
     assert not first["recovered"]
     assert len(others) > 0
     for before, after in pairwise(report["connects"]):
-        node = compare_nodes(before, after)
-        assert after["recovered"] == after["same"], browser
-        # A session recovers only on its own node.
-        if single_node or "presence" not in report or node is ReconnectNode.SAME:
-            assert after["recovered"] == browser.recovery, (browser, before, after)
-        elif node is ReconnectNode.OTHER:
-            assert not after["recovered"], (browser, before, after)
+        # On the same node and on the other one.
+        assert after["recovered"] == after["same"] == browser.recovery, (browser, before, after)
     for name, followed in report["followed"].items():
         key = browser.ledger_key(name)
         head = {"epoch": ledger.epochs[key], "seq": ledger.heads[key]}

@@ -255,7 +255,7 @@ async def test_backup_of_a_running_broker_is_complete(tmp_path: Path) -> None:
         assert (await node.broker.head("T")).epoch != epoch, "51 was given to another message"
 
 
-# All bytes take a minute on a disk: by default some, with those where a page or its header ends.
+# All bytes, or some with those where a page or its header ends.
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 401])
 def test_truncated_wal_keeps_every_complete_commit(tmp_path: Path, step: int) -> None:
     written, copy = tmp_path / "written", tmp_path / "copy"
@@ -275,6 +275,8 @@ def test_truncated_wal_keeps_every_complete_commit(tmp_path: Path, step: int) ->
         shutil.copy(written / FILE_NAME, copy)
         (copy / wal.name).write_bytes(content[:size])
         connection = sqlite3.connect(copy / FILE_NAME)
+        # What is read does not depend on it, and it saves most of the time.
+        connection.execute("PRAGMA synchronous = OFF")
         found = [row[0] for row in connection.execute("SELECT seq FROM entries ORDER BY seq")]
         assert connection.execute("PRAGMA quick_check").fetchone()[0] == "ok"
         connection.close()
