@@ -225,7 +225,7 @@ async def test_file_keeps_no_more_than_memory(tmp_path: Path) -> None:
         assert [each.position.seq for each in entries] == [16, 17, 18, 19, 20]
 
 
-async def test_state_of_a_message_with_an_id_is_not_replaced_by_an_older_one(tmp_path: Path) -> None:
+async def test_state_of_a_message_with_an_id_is_not_replaced_by_older(tmp_path: Path) -> None:
     async with file_node(tmp_path / "a") as node:
         await node.broker.publish("PRICE:A", b"1", NOW_MS)
         with node.stopped_disk():
