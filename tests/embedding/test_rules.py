@@ -252,3 +252,21 @@ async def joined_pid(client: RawClient, token: str, namespace: str, **auth: obje
     answer = await client.text()
     assert answer.startswith(f"40{namespace},"), answer
     return str(json.loads(answer[answer.index("{") :])["pid"])
+
+
+async def test_failing_rule_leaves_no_channel_of_a_forbidden_topic() -> None:
+    refused = set[str]()
+
+    def may_subscribe(principal: Principal, topic: str) -> bool:
+        if topic == "PRICE:B" and refused:
+            raise KeyError(topic)
+        return topic not in refused
+
+    async with running(authorize=authorize(may_subscribe=may_subscribe)) as node:
+        client = await RawClient.connect(node.port, node.token())
+        await client.call("subscribe", {"topics": ["PRICE:A", "PRICE:B"]})
+        refused.add("PRICE:A")
+        reply = await client.call("refresh_token", {"token": node.token()})
+        assert reply["error"]["code"] == "server.internal"
+        client.cut()
+        await node.until_empty()

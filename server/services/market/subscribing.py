@@ -196,14 +196,17 @@ class SubscribingService:
                 forbidden[subscription] = _forbidden(subscription.topic)
                 self._end(connection_id, subscription, forbidden[subscription])
         # Awaits only once all these have ended: no message may come of them meanwhile.
-        for subscription in self._subscriptions.of_connection(connection_id):
-            try:
-                await self._rule.check_subscribe(principal, subscription.topic.name)
-            except AccessError as error:
-                forbidden[subscription] = error
-                self._end(connection_id, subscription, error)
-        for subscription in forbidden:
-            await self._topics.close(subscription.channel)
+        try:
+            for subscription in self._subscriptions.of_connection(connection_id):
+                try:
+                    await self._rule.check_subscribe(principal, subscription.topic.name)
+                except AccessError as error:
+                    forbidden[subscription] = error
+                    self._end(connection_id, subscription, error)
+        finally:
+            # The rule may fail, or the client leave meanwhile.
+            for subscription in forbidden:
+                await self._topics.close(subscription.channel)
         return {each.topic.name: _error_reply(error) for each, error in forbidden.items()}
 
     def _end(self, connection_id: str, subscription: Subscription, error: AccessError) -> None:
