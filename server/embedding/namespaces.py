@@ -1,5 +1,6 @@
 """The application's own namespaces: typed events, rooms and broadcasts."""
 
+import logging
 import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
@@ -13,6 +14,8 @@ from server.services.rooms.rooms import check_event
 from server.sockets import Call, GuardedNamespace, JoinedClient, NamespaceContext, Reply, Route
 from server.sockets.pipeline import AnyRoute, Request
 from server.tasks import run_foreign
+
+logger = logging.getLogger(__name__)
 
 Fields = Mapping[str, Any]
 # A method of a namespace; what it returns is added to the reply.
@@ -141,6 +144,9 @@ def stay_check(namespace: Namespace) -> MayStay:
         try:
             verdict = await run_foreign(namespace.may_stay(principal, room), "floorcast-may-stay")
         except AccessError:
+            return False
+        except Exception:
+            logger.exception("may_stay failed", extra={"room": room})
             return False
         return verdict is True
 
