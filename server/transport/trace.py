@@ -8,8 +8,16 @@ from server.core.wire.frames import split_text_frames
 logger = logging.getLogger(__name__)
 
 # Engine.IO protocol, "Packet encoding"; Socket.IO protocol, "Packet format".
-_ENGINE = ("open", "close", "ping", "pong", "message", "upgrade", "noop")
-_SOCKET = ("CONNECT", "DISCONNECT", "EVENT", "ACK", "CONNECT_ERROR", "BINARY_EVENT", "BINARY_ACK")
+_ENGINE = dict(
+    zip("0123456", ("open", "close", "ping", "pong", "message", "upgrade", "noop"), strict=True)
+)
+_SOCKET = dict(
+    zip(
+        "0123456",
+        ("CONNECT", "DISCONNECT", "EVENT", "ACK", "CONNECT_ERROR", "BINARY_EVENT", "BINARY_ACK"),
+        strict=True,
+    )
+)
 
 Write = Callable[[bytes], None]
 
@@ -21,8 +29,8 @@ def is_tracing() -> bool:
 
 def kind_of(packet: str) -> str:
     """The type of an Engine.IO packet; for a message, the type of the Socket.IO packet in it."""
-    kind = _name(_ENGINE, packet[:1])
-    return _name(_SOCKET, packet[1:2]) if kind == "message" else kind
+    kind = _ENGINE.get(packet[:1], "unknown")
+    return _SOCKET.get(packet[1:2], "unknown") if kind == "message" else kind
 
 
 def log_received(connection: str, packet: str) -> None:
@@ -45,7 +53,3 @@ def traced(connection: str, write: Write) -> Write:
         write(frames)
 
     return log_and_write
-
-
-def _name(names: tuple[str, ...], digit: str) -> str:
-    return names[int(digit)] if digit.isdigit() and int(digit) < len(names) else "unknown"

@@ -24,6 +24,8 @@ from tests.kit.server.in_process import running
         ("4", "unknown"),
         ("", "unknown"),
         ("9x", "unknown"),
+        ("\N{SUPERSCRIPT TWO}", "unknown"),
+        ("4\N{SUPERSCRIPT TWO}", "unknown"),
     ],
 )
 def test_kind_is_the_type_of_the_packet(packet: str, kind: str) -> None:
