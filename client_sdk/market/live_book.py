@@ -64,9 +64,8 @@ class BookState(BookView):
 class BookReader(Reader[MarketMessage]):
     """Applies each message on arrival, so its buffer stays empty."""
 
-    def __init__(self, symbol: str, topic: str, subscriptions: Subscriptions, counters: Counters):
+    def __init__(self, symbol: str, subscriptions: Subscriptions, counters: Counters):
         super().__init__(1, counters, on_space=lambda reader: None)
-        self._topic = topic
         self._subscriptions = subscriptions
         self.symbol = symbol
         self.book = Book(symbol)

@@ -92,7 +92,7 @@ class Market:
     def book(self, symbol: str, *, interval_ms: int = 0) -> LiveBook:
         """Keep a live order book."""
         topic = f"{Stream.ORDERBOOK}:{symbol}"
-        reader = BookReader(symbol, topic, self._subscriptions, self._counters)
+        reader = BookReader(symbol, self._subscriptions, self._counters)
         self._namespace.require_usable()
         self._subscriptions.add(reader, [topic], interval_ms)
         return LiveBook(
