@@ -149,7 +149,7 @@ class Session:
         self._config = config
         self._counters = counters
         self._clock = clock
-        # Who is in the session by the last join and the events since; None before the first.
+        # The participants after the last join and the events since; None before the first join.
         self._user_ids: set[str] | None = None
         self._pending_count = 0
         self._callbacks = Callbacks()

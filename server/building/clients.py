@@ -17,7 +17,7 @@ from server.transport import MAX_REFUSED, Admission, RefusalLog
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Who is connected, and who may be."""
+    """The connections of this node, and what admits and counts them."""
 
     registry: ConnectionManager
     limits: ConnectionLimits
