@@ -68,6 +68,7 @@ def delivery_config(settings: Settings) -> DeliveryConfig:
     return DeliveryConfig(
         buffer_bytes=delivery.buffer_bytes or NO_LIMIT,
         stalled_seconds=delivery.stalled_seconds,
+        join_seconds=delivery.join_ms / 1000,
         recoverable=settings.recovery.window_seconds > 0,
         backlog_messages=delivery.backlog_messages,
     )

@@ -65,6 +65,12 @@ class Link(Protocol):
     def write(self, frames: bytes) -> None:
         """Write one or more complete, unmasked WebSocket text frames (RFC 6455, section 5)."""
 
+    def hold(self, frames: bytes) -> None:
+        """Keep frames until `release` or the next write, which must write them first."""
+
+    def release(self) -> None:
+        """Write the held frames; no-op if there are none. Raises what `write` raises."""
+
     def abort(self, reason: str) -> None:
         """Close the connection now; buffered bytes are lost."""
 

@@ -102,6 +102,13 @@ class DeliverySettings(_Section):
         30,
         description="time without progress until a slow client is disconnected",
     )
+    join_ms: int = Field(
+        5,
+        ge=0,
+        le=1000,
+        description="how long messages wait under load to be joined into one write; an idle "
+        "server never waits",
+    )
     backlog_messages: int = Field(
         1_000, ge=1, description="messages kept of a topic for clients that catch up"
     )

@@ -16,6 +16,7 @@ from server.delivery.flusher import Flusher
 from server.delivery.pushes import Pushes
 from server.delivery.recovery import ClientRecovery, ExportedClient, ExportedSubscription
 from server.delivery.registry import ClientRegistry
+from server.delivery.sliced_writes import SlicedWrites
 from server.delivery.slow_consumers import SlowConsumers
 from server.delivery.subscriptions import ClientSubscriptions
 from server.ports import Clock, Link
@@ -39,7 +40,11 @@ class Hub:
         offsets: Offsets | None = None,
     ) -> None:
         offsets = offsets or Offsets("0000")
-        context = DeliveryContext(config, clock, counters, schedule, offsets, DeferredClose())
+        deferred_close = DeferredClose()
+        writes = SlicedWrites(clock, schedule, deferred_close, max_writes=config.max_slice_writes)
+        context = DeliveryContext(
+            config, clock, counters, schedule, offsets, deferred_close, writes
+        )
         self._context = context
         self._live_again: dict[str, None] = {}
         self._channels: dict[str, Channel] = {}

@@ -110,11 +110,15 @@ class ModelClient:
 class ResumeMachine(RuleBasedStateMachine):
     """Delivery with recovery against a model of each client."""
 
-    @initialize()
-    def open(self) -> None:
+    @initialize(max_slice_writes=st.sampled_from([1, 2, 1000]))
+    def open(self, max_slice_writes: int) -> None:
         self.loop = asyncio.new_event_loop()
         delivery = DeliveryConfig(
-            buffer_bytes=BUFFER_BYTES, stalled_seconds=0, recoverable=True, backlog_messages=BACKLOG
+            buffer_bytes=BUFFER_BYTES,
+            stalled_seconds=0,
+            recoverable=True,
+            backlog_messages=BACKLOG,
+            max_slice_writes=max_slice_writes,
         )
         subscribing = SubscribingConfig(backlog_messages=BACKLOG, max_reply_bytes=BUFFER_BYTES // 2)
         self.rig: MarketRig = self.run(MarketRig.create(delivery, STALE, subscribing=subscribing))
@@ -175,6 +179,7 @@ class ResumeMachine(RuleBasedStateMachine):
             # Its link broke meanwhile: it never got the reply.
             model.unanswered.update(mine)
             return
+        self.link(name).reply()
         self.receive()
         if not reply_arrives:
             # The reply is lost, and with it all that was written after it.
@@ -196,6 +201,8 @@ class ResumeMachine(RuleBasedStateMachine):
             self.receive()
             model = self.connected[name]
             self.run(self.rig.service.unsubscribe(name, trader(name), [topic]))
+            self.link(name).reply()
+            self.receive()
             model.known.subscriptions.pop(topic, None)
             model.known.stale.pop(topic, None)
             model.unanswered.discard(topic)
