@@ -39,6 +39,7 @@ from server.ports import (
     SharedLimits,
 )
 from server.server import Server
+from server.services import FeedEvent
 from server.settings import Settings, load_settings
 from server.sockets import ApplicationGuard, Call, JoinedClient, Proceed, Reply, Route
 
@@ -58,6 +59,7 @@ __all__ = [
     "ConfigurationError",
     "ErrorCode",
     "Feed",
+    "FeedEvent",
     "FeedOptions",
     "FloorcastError",
     "Handlers",

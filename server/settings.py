@@ -358,6 +358,12 @@ class FeedSettings(_Section):
     )
     seed: int = Field(1, description="random seed of the simulated market")
     speed: Seconds = Field(1, description="speed factor of a replay; 0 for as fast as possible")
+    silent_seconds: Seconds = Field(
+        0, description="a feed that publishes nothing for this long is restarted; 0 for never"
+    )
+    required: bool = Field(
+        False, description="the server is ready (`/health/ready`) only while its feed is live"
+    )
 
 
 class Settings(_Section):
