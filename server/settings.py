@@ -329,7 +329,7 @@ class ServerSettings(_Section):
 
 
 class AdminSettings(_Section):
-    """The listener for metrics. Not used yet."""
+    """The listener for `/metrics` and `/health/*` with reasons; it asks for no token."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 turns it off")

@@ -18,6 +18,7 @@ from server.delivery.recovery import ClientRecovery, ExportedClient, ExportedSub
 from server.delivery.registry import ClientRegistry
 from server.delivery.slow_consumers import SlowConsumers
 from server.delivery.subscriptions import ClientSubscriptions
+from server.delivery.traffic import Traffic
 from server.ports import Clock, Link
 
 
@@ -39,7 +40,10 @@ class Hub:
         offsets: Offsets | None = None,
     ) -> None:
         offsets = offsets or Offsets("0000")
-        context = DeliveryContext(config, clock, counters, schedule, offsets, DeferredClose())
+        self.traffic = Traffic(counters)
+        context = DeliveryContext(
+            config, clock, counters, schedule, offsets, DeferredClose(), self.traffic
+        )
         self._context = context
         self._live_again: dict[str, None] = {}
         self._channels: dict[str, Channel] = {}
@@ -204,7 +208,7 @@ class Hub:
     @property
     def delivered(self) -> int:
         """Messages written, counted once per recipient."""
-        return self._flusher.delivered
+        return self.traffic.messages
 
     def deliver(self, entry: Entry) -> None:
         """Deliver an entry; call this in the order of the channel. No-op if it is not open."""

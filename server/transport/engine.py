@@ -108,6 +108,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             f'"maxPayload":{config.message_bytes}}}'
         )
         self._all_closed: asyncio.Event | None = None
+        # Connections since the start.
+        self.opened = 0
 
     # --- requests
 
@@ -188,6 +190,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         now = self.clock.monotonic()
         connection = Connection(self, self.generate_id(), origin, lease, refusal, now)
         self.sockets[connection.sid] = connection
+        self.opened += 1
         self.watch(connection, connection.next_check())
         if transport == "polling":
             connection.use_carrier(PollingCarrier(connection, clog_bytes=self.config.clog_bytes))

@@ -84,6 +84,7 @@ class RedisBroker:
             # A lambda: the subscriber needs the pipeline, and is created after it.
             on_change=lambda: self._subscriber.check_connections(),
             replicas=config.acknowledging_replicas,
+            counters=counters,
         )
         self._reader = LogReader(
             self._pipeline,

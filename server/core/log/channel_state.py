@@ -34,6 +34,8 @@ class ChannelState:
     merges: bool = False
     # Whether an event tells clients of a reset; if not, they are disconnected.
     can_resync: bool = False
+    # What its messages are counted under.
+    label: str = "session"
 
     def __init__(self, head: Position, history: History | None) -> None:
         # The position of the newest entry.
