@@ -1,8 +1,9 @@
 """Subscribes this node at the broker to the channels that its clients need."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Position
@@ -45,6 +46,20 @@ def entries_since(state: ChannelState, seen: Position, missed: Missed | None) ->
     known = [entry for entry in missed.entries if entry.position.seq <= head.seq]
     rest = state.since(known[-1].position.seq if known else missed.end_seq)
     return None if rest is None else known + rest
+
+
+async def release_each(
+    names: Iterable[str], release: Callable[[str], Coroutine[Any, Any, None]]
+) -> None:
+    """Release every channel, even if one fails; then raises the first failure."""
+    failures = []
+    for name in names:
+        try:
+            await release(name)
+        except Exception as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
 
 
 class NodeSubscriptions:

@@ -30,7 +30,7 @@ from server.services.market.topic_subscriptions import (
     can_read,
     state_of,
 )
-from server.services.node_subscriptions import Missed
+from server.services.node_subscriptions import Missed, release_each
 
 # After so many topics of one request others get their turn.
 _TOPICS_PER_TURN = 32
@@ -75,8 +75,7 @@ class SubscribingService:
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection with its subscriptions."""
         self._subscriptions.remove_connection(connection_id)
-        for name in self._hub.detach(connection_id):
-            await self._topics.close(name)
+        await release_each(self._hub.detach(connection_id), self._topics.close)
 
     async def subscribe(
         self,
@@ -128,8 +127,8 @@ class SubscribingService:
             # A no-op for topics that are subscribed by now.
             for each in opened.values():
                 self._subscriptions.fail(each.subscription)
-            for each in opened.values():
-                await self._topics.close(each.channel.name)
+            names = [each.channel.name for each in opened.values()]
+            await release_each(names, self._topics.close)
         self._hub.mark_reply_sent(connection_id)
         return replies
 
@@ -205,8 +204,7 @@ class SubscribingService:
                     self._end(connection_id, subscription, error)
         finally:
             # The rule may fail, or the client leave meanwhile.
-            for subscription in forbidden:
-                await self._topics.close(subscription.channel)
+            await release_each((each.channel for each in forbidden), self._topics.close)
         return {each.topic.name: _error_reply(error) for each, error in forbidden.items()}
 
     def _end(self, connection_id: str, subscription: Subscription, error: AccessError) -> None:

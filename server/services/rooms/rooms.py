@@ -14,7 +14,7 @@ from server.core.wire.strict_json import dumps
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Broker, Clock, Link
-from server.services.node_subscriptions import NodeSubscriptions
+from server.services.node_subscriptions import NodeSubscriptions, release_each
 from server.services.rooms.state import RoomState, encode_broadcast
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
@@ -81,8 +81,7 @@ class Rooms:
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection from its rooms; no-op if it is unknown."""
         self._members.pop(connection_id, None)
-        for name in self._hub.detach(connection_id):
-            await self._close(name)
+        await release_each(self._hub.detach(connection_id), self._close)
 
     def export_connection(self, connection_id: str) -> tuple[str, ...]:
         """Remove a connection that goes on at another node; the channels that may be idle now."""
