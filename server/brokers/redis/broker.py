@@ -5,7 +5,6 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from ssl import SSLCertVerificationError
-from typing import Any
 
 from redis.exceptions import AuthenticationError, ResponseError
 
@@ -15,7 +14,9 @@ from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, c
 from server.brokers.redis.connection.failover import FailoverWatch
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.replies import Reply
 from server.brokers.redis.connection.schema import check_schema
+from server.brokers.redis.connection.subscribers import Subscribers
 from server.brokers.redis.log.reader import LogReader
 from server.brokers.redis.log.scripts import CLOCK_SKEW_MS, Bounds, Scripts
 from server.brokers.redis.log.subscriber import LogSubscriber
@@ -85,8 +86,10 @@ class RedisBroker:
             on_change=lambda: self._subscriber.check_connections(),
             replicas=config.acknowledging_replicas,
         )
+        subscribers = Subscribers(self._pipeline, is_cluster=config.address.is_cluster)
         self._reader = LogReader(
             self._pipeline,
+            subscribers,
             scripts,
             keys,
             clock,
@@ -116,6 +119,7 @@ class RedisBroker:
         shares = config.shares
         self._topic_counts = TopicCounts(
             self._pipeline,
+            subscribers,
             keys,
             clock,
             shares.topics,
@@ -177,7 +181,7 @@ class RedisBroker:
         await self._failover_watch.stop()
         await self._subscriber.stop()
 
-    async def run(self, command: Command) -> Any:
+    async def run(self, command: Command) -> Reply:
         """Run one command of another service, batched with the broker's own."""
         return await self._pipeline.run(command)
 
@@ -212,7 +216,7 @@ class RedisBroker:
                 self._reader.forget_empty(oldest)
 
     async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
-        # The script counts subscribers on its own shard only, so check this node here.
+        # Without a request: this node is the likeliest subscriber.
         if channel in self._subscriber:
             return False
         deleted = await self._reader.forget(channel, silent_since_ms)

@@ -49,13 +49,13 @@ async def watching(proxy: Proxy) -> AsyncIterator[list[str]]:
 def announce(redis: RedisServer, service: str) -> int:
     """Announce a failover as a Sentinel does; returns how many heard it."""
     with redis.client() as client:
-        return int(client.publish("+switch-master", f"{service} old 1 new 2"))  # type: ignore[arg-type]
+        return int(client.publish("+switch-master", f"{service} old 1 new 2"))
 
 
 def ping_count(redis: RedisServer) -> int:
     with redis.client() as client:
         statistics = client.info("commandstats")
-    return int(statistics.get("cmdstat_ping", {"calls": 0})["calls"])  # type: ignore[union-attr]
+    return int(statistics.get("cmdstat_ping", {"calls": 0})["calls"])
 
 
 async def test_watch_reports_failovers_of_its_own_service(
