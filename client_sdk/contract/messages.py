@@ -119,6 +119,8 @@ class MarketMessage(Message):
     symbol: str | None = None
     type: Literal["snapshot", "update", "heartbeat"]
     prev: int
+    # The venue's time, if the publisher gave it; `ts` is the server's.
+    source_ts: int | None = None
     merged: int | None = None
     age_ms: int | None = None
 

@@ -9,6 +9,7 @@ from client_sdk.contract.messages import (
     SessionMessage,
     TypedMessage,
 )
+from client_sdk.contract.names import FeedState
 
 
 class Reply(Body):
@@ -29,6 +30,10 @@ class TopicReply(Body):
     """The outcome for one topic; only a granted subscription has a position."""
 
     status: str
+    # The state of the feed; a server that is older names none.
+    state: FeedState | None = None
+    # False if nobody has ever published there: the subscription begins once somebody does.
+    known: bool = True
     epoch: str = ""
     seq: int = 0
     interval_ms: int = 0
@@ -39,7 +44,7 @@ class TopicReply(Body):
 
 
 class SubscribeReply(Reply):
-    """The reply to `subscribe`."""
+    """The reply to `subscribe`; not `ok` if every topic was refused."""
 
     topics: dict[str, TopicReply] = Field(default_factory=dict)
 
