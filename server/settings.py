@@ -108,6 +108,11 @@ class DeliverySettings(_Section):
     backlog_bytes: int = Field(
         1024 * 1024, ge=1, description="bytes kept of a topic for clients that catch up"
     )
+    backlog_seconds: float = Field(
+        300,
+        ge=1,
+        description="time that they are kept, or `recovery.window_seconds` if that is longer",
+    )
 
 
 class MarketSettings(_Section):

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
+from client_sdk.contract.annotations import Shown
 from client_sdk.contract.names import MAX_TOPIC_CHARACTERS, SESSION_ID_PATTERN
 
 TopicName = Annotated[str, Field(min_length=1, max_length=MAX_TOPIC_CHARACTERS)]
@@ -23,6 +24,8 @@ class ConnectAuth(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
+    # Verified before this payload is; programs may send it as a header instead.
+    token: str | None = Field(default=None, repr=False)
     session_id: SessionId | None = None
     # Connection state recovery: the private id that the server gave, and the last offset seen.
     pid: str | None = Field(default=None, max_length=64)
@@ -86,7 +89,7 @@ class Publication(Request):
 class Publish(Request):
     """`publish` one or more messages; the server validates each as a `Publication` of its own."""
 
-    messages: list[object] = Field(min_length=1, max_length=1000)
+    messages: list[Annotated[object, Shown(Publication)]] = Field(min_length=1, max_length=1000)
 
 
 class Join(Request):

@@ -18,6 +18,7 @@ from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
 from server.sockets.namespace import GuardedNamespace
 from server.sockets.pipeline import Call, Reply, Route
+from server.transport import OrderKeys
 
 
 class MarketNamespace(GuardedNamespace):
@@ -38,7 +39,7 @@ class MarketNamespace(GuardedNamespace):
                 "subscribe": Route(Subscribe, self._subscribe),
                 "unsubscribe": Route(Unsubscribe, self._unsubscribe),
                 "subscriptions": Route(ListSubscriptions, self._subscriptions),
-                "publish": Route(Publish, self._publish),
+                "publish": Route(Publish, self._publish, ordered_by=_published_topics),
             },
             anonymous_allowed=context.config.anonymous_market,
         )
@@ -86,3 +87,8 @@ def _since(since: contract.Position | contract.SinceTime) -> Since:
     if isinstance(since, contract.SinceTime):
         return SinceTime(since.ts)
     return Position(since.epoch, since.seq)
+
+
+def _published_topics(request: Publish) -> OrderKeys:
+    topics = (each.get("topic") for each in request.messages if isinstance(each, dict))
+    return frozenset(each for each in topics if isinstance(each, str))

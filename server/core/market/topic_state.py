@@ -29,11 +29,12 @@ class TopicState(ChannelState):
         *,
         max_messages: int,
         max_bytes: int,
+        max_age_ms: int | None = None,
     ) -> None:
         history = None
         if stream is not Stream.PRICE:
             # Only the last price counts; in other streams clients may need earlier entries.
-            history = History(max_messages=max_messages, max_bytes=max_bytes)
+            history = History(max_messages=max_messages, max_bytes=max_bytes, max_age_ms=max_age_ms)
         super().__init__(head, history)
         self.merges = stream.is_conflated
         self.encoder = encoder

@@ -25,6 +25,7 @@ class SubscribingConfig:
     max_reply_bytes: int = 128 * 1024
     backlog_messages: int = 1000
     backlog_bytes: int = 1024 * 1024
+    backlog_age_ms: int = 300_000
 
 
 class TopicSubscriptions:
@@ -78,6 +79,7 @@ class TopicSubscriptions:
             latest,
             max_messages=self._config.backlog_messages,
             max_bytes=self._config.backlog_bytes,
+            max_age_ms=self._config.backlog_age_ms,
         )
 
 
