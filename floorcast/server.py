@@ -33,12 +33,14 @@ from server.ports import (
     Feed,
     FeedOptions,
     Handover,
+    KeptValues,
     NoticeStore,
     PresenceManager,
     Publishing,
     SharedLimits,
 )
 from server.server import Server
+from server.services import FeedEvent
 from server.settings import Settings, load_settings
 from server.sockets import ApplicationGuard, Call, JoinedClient, Proceed, Reply, Route
 
@@ -58,11 +60,13 @@ __all__ = [
     "ConfigurationError",
     "ErrorCode",
     "Feed",
+    "FeedEvent",
     "FeedOptions",
     "FloorcastError",
     "Handlers",
     "Handover",
     "JoinedClient",
+    "KeptValues",
     "LimitError",
     "MemberEvent",
     "Namespace",

@@ -17,6 +17,7 @@ from server.building import (
     build_backend,
     build_clients,
     build_delivery,
+    build_feeds,
     build_lifecycle,
     build_market,
     build_namespaces,
@@ -32,14 +33,13 @@ from server.descriptors import DescriptorWatch
 from server.draining import Drain
 from server.embedding import Extensions
 from server.ports import Clock, Feed
-from server.services import FeedPublisher, Publisher
+from server.services import FeedState, FeedSupervisor, Publisher
 from server.settings import Settings
 from server.tasks import TaskOwner, cancel_and_wait
 
 logger = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.05
-_FEED_TASK = "floorcast-feed"
 
 
 class SystemClock:
@@ -89,23 +89,31 @@ class Server:
         )
         self.sockets = build_sockets(settings, clock, self.clients, self.delivery, self.namespaces)
         self.publisher = Publisher(self.market.publishing, self.tasks)
+        self.feeds = build_feeds(
+            settings, clock, self.tasks, self.delivery, self.market, self.lifecycle, feed
+        )
         self.statistics = build_statistics(
             counters, self.backend, self.delivery, self.clients, *services
         )
         # Whether it has started and does not drain.
         self.ready = False
         self._runs_feed = run_feed
-        self._feed_task: asyncio.Task[None] | None = None
         self._broker_down_at: float | None = None
         self._descriptors = DescriptorWatch(self.counters, clock)
 
     @property
     def is_ready(self) -> bool:
-        """Whether new clients are welcome: all tasks but the feed's run, and it does not drain.
+        """Whether new clients are welcome: all tasks run, its feeds if required, and no drain.
 
-        Sessions and other publishers do not depend on the feed.
+        Sessions and other publishers do not depend on a feed: it counts only if it is required.
         """
-        return self.ready and self.tasks.failing <= {_FEED_TASK}
+        if self.settings.feed.required and not all(feed.is_live for feed in self._started_feeds):
+            return False
+        return self.ready and self.tasks.failing <= {feed.task_name for feed in self.feeds}
+
+    @property
+    def _started_feeds(self) -> list[FeedSupervisor]:
+        return [feed for feed in self.feeds if feed.state is not FeedState.IDLE]
 
     def tick(self) -> None:
         """Run all timers that are due: pings, token expiry, freshness, delivery and notices."""
@@ -114,8 +122,11 @@ class Server:
         self.delivery.freshness.tick()
         self.delivery.hub.tick()
         self.backend.notices.sweep()
+        self.backend.kept.sweep()
         self._descriptors.tick()
         self.lifecycle.tick()
+        for feed in self.feeds:
+            feed.tick()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """Run the server inside its application (an aiohttp cleanup context).
@@ -151,6 +162,8 @@ class Server:
             on_reset=self.delivery.hub.reset,
             on_state=self._on_broker_state,
         )
+        await backend.kept.start()
+        started.push_async_callback(backend.kept.stop)
         await backend.presence.start(self._on_session_event)
         started.push_async_callback(backend.presence.stop)
         await backend.notices.start(self.sessions.notifications.deliver)
@@ -173,16 +186,14 @@ class Server:
         self.delivery.freshness.set_broker_up(is_up)
 
     def start_feed(self) -> None:
-        """Start the feed; a no-op if there is none or if it is running."""
-        if self.feed is not None and self._feed_task is None:
-            self._feed_task = self.tasks.keep(
-                partial(self._run_feed, self.feed), _FEED_TASK, may_end=True
-            )
+        """Start the feeds; a no-op if there are none or if they were started."""
+        for feed in self.feeds:
+            feed.start()
 
     async def stop_feed(self) -> None:
-        """Stop the feed; it publishes nothing after this returns."""
-        if self._feed_task is not None:
-            await cancel_and_wait(self._feed_task)
+        """Stop the feeds; they publish nothing after this returns."""
+        for feed in self.feeds:
+            await feed.stop()
 
     async def drain(self, seconds: float) -> None:
         """Disconnect all clients within this time, at random moments to spread reconnects."""
@@ -200,10 +211,6 @@ class Server:
             await asyncio.sleep(_TICK_SECONDS)
             drain.tick()
         await self.sockets.close_all(_DRAINING)
-
-    async def _run_feed(self, feed: Feed) -> None:
-        await feed.run(FeedPublisher(self.market.publishing))
-        logger.info("feed ended")
 
     async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
         failures: set[type[Exception]] = set()

@@ -2,6 +2,7 @@
 
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
+from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
 from server.services.market.freshness import Freshness, FreshnessConfig
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
@@ -21,7 +22,10 @@ from server.services.statistics import Statistics
 
 __all__ = [
     "ClientPublishing",
+    "FeedEvent",
     "FeedPublisher",
+    "FeedState",
+    "FeedSupervisor",
     "Freshness",
     "FreshnessConfig",
     "MarketRecovery",

@@ -16,6 +16,8 @@ from server.services.fifo_locks import FifoLocks
 StateFactory = Callable[[Position, Entry | None], ChannelState]
 
 _MAX_WAITING = 100_000
+# A reply holds no more.
+_MAX_NEWEST = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,11 @@ class NodeSubscriptions:
             return None
         state.prepend_history(entries)
         return Missed(entries, end_seq)
+
+    async def newest(self, name: str, limit: int) -> list[Entry]:
+        """The newest kept entries of an open channel, oldest first."""
+        limit = min(limit, self._config.history_messages, _MAX_NEWEST)
+        return await self._broker.before(name, None, limit)
 
     def _is_within_history(self, entries: list[Entry]) -> bool:
         """Check that entries are within the history limits; the state may keep more."""

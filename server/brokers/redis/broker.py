@@ -181,9 +181,12 @@ class RedisBroker:
         await self._failover_watch.stop()
         await self._subscriber.stop()
 
-    async def run(self, command: Command) -> Reply:
-        """Run one command of another service, batched with the broker's own."""
-        return await self._pipeline.run(command)
+    async def run(self, command: Command, *, durable: bool = False) -> Reply:
+        """Run one command of another service, batched with the broker's own.
+
+        If `durable`, replicas must have it as they must have messages.
+        """
+        return await self._pipeline.run(command, durable=durable)
 
     async def head(self, channel: str) -> Position:
         return (await self._reader.read(channel, None, state=False)).head

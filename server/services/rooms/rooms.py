@@ -32,6 +32,7 @@ class RoomsConfig:
     message_bytes: int = 64 * 1024
     backlog_messages: int = 1000
     backlog_bytes: int = 1024 * 1024
+    backlog_age_ms: int = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,7 @@ class Rooms:
             head,
             max_messages=self._config.backlog_messages,
             max_bytes=self._config.backlog_bytes,
+            max_age_ms=self._config.backlog_age_ms,
         )
 
 
