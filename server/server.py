@@ -133,6 +133,7 @@ class Server:
         self.delivery.freshness.tick()
         self.delivery.hub.tick()
         self.backend.notices.sweep()
+        self.backend.kept.sweep()
         self._descriptors.tick()
         self.lifecycle.tick()
         for feed in self.feeds:
@@ -172,6 +173,8 @@ class Server:
             on_reset=self.delivery.hub.reset,
             on_state=self._on_broker_state,
         )
+        await backend.kept.start()
+        started.push_async_callback(backend.kept.stop)
         await backend.presence.start(self._on_session_event)
         started.push_async_callback(backend.presence.stop)
         await backend.notices.start(self.sessions.notifications.deliver)

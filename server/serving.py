@@ -5,9 +5,12 @@ import contextlib
 import gc
 import ipaddress
 import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 from aiohttp import web, web_response
@@ -29,6 +32,8 @@ BACKLOG = 4096
 # A flush creates a list for each client, which would trigger frequent collections. A full
 # collection with many clients pauses for many milliseconds, and finds hardly any cycles.
 _COLLECTOR_THRESHOLDS = (50_000, 20, 100)
+# Without a drain, the parts have this long to stop.
+_MIN_STOP_SECONDS = 5.0
 
 
 class Shutdown:
@@ -62,9 +67,13 @@ class Shutdown:
         self._immediate.set()
         self._requested.set()
 
-    async def wait_and_drain(self, server: Server, drain_seconds: float) -> None:
+    async def wait_and_drain(
+        self, server: Server, drain_seconds: float, *, on_request: Callable[[], None] | None = None
+    ) -> None:
         """Wait for a request, then drain the server, until an immediate stop is requested."""
         await self._requested.wait()
+        if on_request is not None:
+            on_request()
         if self._immediate.is_set():
             return
         loop = asyncio.get_running_loop()
@@ -111,7 +120,24 @@ async def serve(
     ):
         freeze_heap()
         announce(endpoint.url)
-        await shutdown.wait_and_drain(app[SERVER], settings.server.drain_seconds)
+        drain_seconds = settings.server.drain_seconds
+        await shutdown.wait_and_drain(
+            app[SERVER], drain_seconds, on_request=partial(_exit_after, drain_seconds)
+        )
+
+
+def _exit_after(seconds: float) -> None:
+    """End this process after a time, even if something blocks its event loop or its stop."""
+    seconds = max(seconds, _MIN_STOP_SECONDS)
+
+    def end() -> None:
+        logger.error("the server did not stop in time: exiting", extra={"seconds": seconds})
+        logging.shutdown()
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def freeze_heap() -> None:

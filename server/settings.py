@@ -82,7 +82,7 @@ class LimitSettings(_Section):
     connects_per_second_per_ip: Count = Field(500, description="attempts of one address")
     events_per_second: Count = Field(100, description="events of one connection")
     event_burst: Count = Field(200, description="events in one burst")
-    topics_per_connection: Count = Field(200, description="subscribed topics")
+    topics_per_connection: Count = Field(1_000, description="subscribed topics")
     message_bytes: Bytes = Field(
         64 * 1024,
         description="data of one message; an event with several messages may be twice as large",
@@ -107,6 +107,11 @@ class DeliverySettings(_Section):
     )
     backlog_bytes: int = Field(
         1024 * 1024, ge=1, description="bytes kept of a topic for clients that catch up"
+    )
+    backlog_seconds: float = Field(
+        300,
+        ge=1,
+        description="time that they are kept, or `recovery.window_seconds` if that is longer",
     )
 
 

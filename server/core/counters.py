@@ -27,7 +27,7 @@ class Counters:
         self._histograms: dict[str, dict[Labels, Histogram]] = {}
 
     def count_event(self, namespace: str, event_name: str, outcome: str, seconds: float) -> None:
-        """Count a handled event; `outcome` is "ok" or the error code of its refusal."""
+        """Count a handled event; `outcome` is "ok", "cancelled" or an error code."""
         self._events[namespace, event_name, outcome] += 1
         # A Counter's values are typed as int; it adds floats just as well.
         self._seconds[namespace, event_name] += seconds  # type: ignore[assignment]

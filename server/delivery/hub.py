@@ -7,6 +7,7 @@ from server.core.log.backlog import Lag
 from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Reset
 from server.core.recovery.offsets import Offsets
+from server.delivery.aging import BacklogAging
 from server.delivery.channel import Channel
 from server.delivery.clients import Client
 from server.delivery.conflation import ConflatedTiers
@@ -55,6 +56,7 @@ class Hub:
         self._conflated_tiers = tiers = ConflatedTiers(context, slow)
         self._subscriptions = ClientSubscriptions(context, registry, flusher, tiers, slow)
         self._pushes = Pushes(context, registry, flusher, tiers, slow)
+        self._aging = BacklogAging(context, self._channels)
         self._recovery = ClientRecovery(context, registry, self._subscriptions, self._pushes)
 
     # --- clients
@@ -233,9 +235,10 @@ class Hub:
         self._flusher.flush_channel(channel)
 
     def tick(self) -> None:
-        """Flush the conflated tiers that are due, and check slow consumers."""
+        """Flush the conflated tiers that are due, check slow consumers, drop old entries."""
         self._conflated_tiers.tick()
         self.slow_consumers.tick()
+        self._aging.tick()
 
     def reset(self, reset: Reset) -> None:
         """Restart a channel after lost entries or a new epoch, with all its subscribers."""

@@ -1,6 +1,7 @@
 """The base of both namespaces: every connect and event passes the guard pipeline."""
 
 import asyncio
+import functools
 from typing import Any, cast
 
 from client_sdk.contract import ConnectAuth, RefreshToken
@@ -134,7 +135,15 @@ class GuardedNamespace(NamespaceHandler):
         return None
 
     async def _handle(self, call: Call) -> Result:
-        route = self._connect_route if call.is_connect else self._routes[call.event]
+        if call.is_connect:
+            return await self._connect_route.handle(call, call.request)
+        route = self._routes[call.event]
+        if route.ordered_by is None:
+            earlier = call.link.order_last()
+        else:
+            earlier = call.link.order_by(functools.partial(route.ordered_by, call.request))
+        if earlier is not None:
+            await earlier
         return await route.handle(call, call.request)
 
     async def _connect(self, call: Call, auth: ConnectAuth) -> Accepted:

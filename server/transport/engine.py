@@ -25,7 +25,7 @@ from server.transport.fair_queue import FairQueue
 from server.transport.host import Watched
 from server.transport.origins import OriginPolicy, is_loopback
 from server.transport.polling import OverlappingPoll, PollingCarrier
-from server.transport.proxies import TrustedProxies
+from server.transport.proxies import TrustedProxies, outermost
 from server.transport.refusals import RefusalLog
 from server.transport.takeover import BadHandshake, accept_key, offers_deflate, take_over
 from server.transport.upgrade import Probe
@@ -118,8 +118,11 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         origin = request.headers.get("Origin")
         peer = request.remote or ""
         trusted = self._proxies.trusts(peer)
-        scheme = (request.headers.get("X-Forwarded-Proto") if trusted else None) or request.scheme
-        host = (request.headers.get("X-Forwarded-Host") if trusted else None) or request.host
+        scheme, host = request.scheme, request.host
+        if trusted:
+            headers = request.headers
+            scheme = outermost(headers.getall("X-Forwarded-Proto", ())) or scheme
+            host = outermost(headers.getall("X-Forwarded-Host", ())) or host
         # A trusted proxy forwards the name that its own client asked for.
         loopback = not trusted and is_loopback(peer)
         if not self._origins.allows(origin, scheme=scheme, host=host, loopback=loopback):

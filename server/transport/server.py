@@ -151,6 +151,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         elif packet.kind is PacketKind.CONNECT:
             await self._on_connect(connection, packet)
         elif packet.kind is PacketKind.DISCONNECT:
+            earlier = connection.order_last()
+            if earlier is not None:
+                await earlier
             self.on_namespace_closed(connection, packet.namespace, CLIENT_DISCONNECT)
         else:
             sid = connection.sids.get(packet.namespace)

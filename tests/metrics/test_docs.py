@@ -40,13 +40,12 @@ def test_name_says_the_part_the_subject_and_the_unit(metric: Metric) -> None:
     assert name.endswith("_seconds") or metric.kind != "histogram"
 
 
-@pytest.mark.parametrize(
-    "path", [*OPERATIONS.glob("*"), DOCS / "metrics.md"], ids=lambda each: each.name
-)
-def test_every_metric_of_a_query_exists(path: Path) -> None:
-    named = names_in(path.read_text())
-    assert named
-    assert named <= EXPOSED
+def test_every_metric_of_a_query_exists() -> None:
+    examples = (DOCS / "metrics.md").read_text().partition("| metric |")[0]
+    for text in (examples, *(path.read_text() for path in OPERATIONS.iterdir())):
+        named = names_in(text)
+        assert named
+        assert named <= EXPOSED
 
 
 def test_dashboard_queries_group_by_labels_that_exist() -> None:

@@ -100,3 +100,19 @@ async def test_cancellation_is_not_turned_into_a_reply() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await assemble([guards.errors(RefusalLog(ManualClock(), Counters()))], cancelled)(call())
+
+
+async def test_call_whose_connection_ended_counts_as_cancelled() -> None:
+    counters, clock = Counters(), ManualClock()
+    guard = guards.metrics(counters, clock, {"subscribe": _unused()})
+
+    async def wait(_: Call) -> Reply:
+        await asyncio.Event().wait()
+        return {}
+
+    waiting = asyncio.ensure_future(assemble([guard], wait)(call()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert counters.events() == {("/market", "subscribe", "cancelled"): 1}

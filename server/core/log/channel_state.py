@@ -70,6 +70,17 @@ class ChannelState:
             return []
         return self._history.since(seq) if self._history else None
 
+    @property
+    def history_length(self) -> int:
+        """How many entries are kept."""
+        return 0 if self._history is None else len(self._history)
+
+    def expire(self, now_ms: int) -> None:
+        """Drop entries that are too old; the newest stays."""
+        if self._history is not None:
+            for evicted in self._history.expire(now_ms):
+                self._evict(evicted)
+
     def prepend_history(self, entries: list[Entry]) -> None:
         """Add older entries from the broker to the history; no-op if `merges`."""
         if self._history is None or self.merges or not entries:

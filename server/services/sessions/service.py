@@ -30,6 +30,7 @@ class SessionsConfig:
     metadata_bytes: int = 4 * 1024
     backlog_messages: int = 1000
     backlog_bytes: int = 1024 * 1024
+    backlog_age_ms: int = 300_000
 
 
 class SessionsService:
@@ -278,4 +279,5 @@ class SessionsService:
             head,
             max_messages=self._config.backlog_messages,
             max_bytes=self._config.backlog_bytes,
+            max_age_ms=self._config.backlog_age_ms,
         )

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from server.brokers import FileConfig, FileHandover, FileNoticeStore, FilePresence, MemoryConfig
+from server.brokers import (
+    FileConfig,
+    FileHandover,
+    FileKeptValues,
+    FileNoticeStore,
+    FilePresence,
+    MemoryConfig,
+)
 from server.core.errors import FloorcastError, RequestError, WriteConflict
 from server.core.limits.shares import Owner
 from server.core.log.entries import Entry, Position, Receipt
@@ -304,6 +311,24 @@ async def test_kill_keeps_sessions_with_their_metadata(tmp_path: Path) -> None:
         presence = FilePresence(node.clock, RULES, node.store)
         await presence.start(ignore)
         assert presence.session_count == 1
+
+
+async def test_kill_keeps_values_and_deletions(tmp_path: Path) -> None:
+    async with file_node(tmp_path / "a") as node:
+        kept = FileKeptValues(node.clock, node.store)
+        await kept.put("bars", {"A": b"1", "B": b"2"}, expires_at=START + 60)
+        await kept.delete("bars", "A")
+        await kept.put("bars", {"C": b"3"}, expires_at=START + 5)
+        folder = node.copy_as_killed(tmp_path / "b")
+    node.clock.advance(10)
+    async with file_node(folder, node.clock) as node:
+        assert await FileKeptValues(node.clock, node.store).items("bars") == {"B": b"2"}
+        node.broker._trim()
+        await node.store.commit()
+        rows = await node.store.run(
+            lambda database: database.connection.execute("SELECT key FROM kept").fetchall()
+        )
+        assert rows == [("B",)]
 
 
 def notice_store(node: FileNode) -> FileNoticeStore:

@@ -14,7 +14,8 @@ from redis.exceptions import (
 )
 
 from client_sdk.contract import ErrorCode
-from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, RedisClient, Reply
+from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, RedisClient
+from server.brokers.redis.connection.replies import Reply
 from server.core.counters import Counters
 from server.core.errors import FloorcastError, LimitError
 from server.tasks import TaskOwner, cancel_and_wait
