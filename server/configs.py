@@ -74,6 +74,11 @@ def delivery_config(settings: Settings) -> DeliveryConfig:
     )
 
 
+def backlog_age_ms(settings: Settings) -> int:
+    """How long a node keeps a message for clients that catch up; a resume never needs it longer."""
+    return int(max(settings.delivery.backlog_seconds, settings.recovery.window_seconds) * 1000)
+
+
 def subscribing_config(settings: Settings) -> SubscribingConfig:
     """The config of topic subscriptions."""
     delivery = settings.delivery
@@ -83,6 +88,7 @@ def subscribing_config(settings: Settings) -> SubscribingConfig:
         max_reply_bytes=(delivery.buffer_bytes or NO_LIMIT) // 2,
         backlog_messages=delivery.backlog_messages,
         backlog_bytes=delivery.backlog_bytes,
+        backlog_age_ms=backlog_age_ms(settings),
     )
 
 
@@ -94,6 +100,7 @@ def rooms_config(settings: Settings) -> RoomsConfig:
         message_bytes=settings.limits.message_bytes or NO_LIMIT,
         backlog_messages=delivery.backlog_messages,
         backlog_bytes=delivery.backlog_bytes,
+        backlog_age_ms=backlog_age_ms(settings),
     )
 
 
@@ -265,6 +272,7 @@ def sessions_config(settings: Settings) -> SessionsConfig:
         metadata_bytes=session.metadata_bytes or NO_LIMIT,
         backlog_messages=delivery.backlog_messages,
         backlog_bytes=delivery.backlog_bytes,
+        backlog_age_ms=backlog_age_ms(settings),
     )
 
 

@@ -451,12 +451,14 @@ class Publishing(Protocol):
         kind: str = "update",
         user: str | None = None,
         org: str = "default",
+        source_ts: int | None = None,
     ) -> Position:
         """Validate, stamp and publish one message; return its position.
 
-        `kind` is "update" or "snapshot". A private topic needs the `user` of an `org`; a public
-        topic must have no user. Raises a `FloorcastError` if the message is invalid or the broker
-        is unavailable; the feed may go on after it.
+        `kind` is "update" or "snapshot". `source_ts` is the source's own time of the message, in ms
+        since 1970. A private topic needs the `user` of an `org`; a public topic must have no user.
+        Raises a `FloorcastError` if the message is invalid or the broker is unavailable; the feed
+        may go on after it.
         """
 
 

@@ -82,7 +82,7 @@ class LimitSettings(_Section):
     connects_per_second_per_ip: Count = Field(500, description="attempts of one address")
     events_per_second: Count = Field(100, description="events of one connection")
     event_burst: Count = Field(200, description="events in one burst")
-    topics_per_connection: Count = Field(200, description="subscribed topics")
+    topics_per_connection: Count = Field(1_000, description="subscribed topics")
     message_bytes: Bytes = Field(
         64 * 1024,
         description="data of one message; an event with several messages may be twice as large",
@@ -107,6 +107,11 @@ class DeliverySettings(_Section):
     )
     backlog_bytes: int = Field(
         1024 * 1024, ge=1, description="bytes kept of a topic for clients that catch up"
+    )
+    backlog_seconds: float = Field(
+        300,
+        ge=1,
+        description="time that they are kept, or `recovery.window_seconds` if that is longer",
     )
 
 
@@ -344,7 +349,7 @@ class ServerSettings(_Section):
 
 
 class AdminSettings(_Section):
-    """The listener for metrics. Not used yet."""
+    """The listener for `/metrics` and `/health/*` with reasons; it asks for no token."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 turns it off")

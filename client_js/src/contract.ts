@@ -30,6 +30,7 @@ export interface BookMessage {
   symbol: string;
   type: "snapshot" | "update";
   prev: number;
+  source_ts?: number;
   merged?: number;
   age_ms?: number;
   data: BookData;
@@ -51,6 +52,7 @@ export interface BotStatusMessage {
   symbol: string | null;
   type: "snapshot" | "update";
   prev: number;
+  source_ts?: number;
   merged?: number;
   age_ms?: number;
   data: BotStatus;
@@ -106,8 +108,12 @@ export type ErrorCode =
   | "server.overloaded"
   | "server.internal";
 
-/** The freshness of a topic's feed; after ERROR the subscription has ended. */
-export type FeedState = "LIVE" | "STALE" | "RESYNC" | "ERROR";
+/**
+ * The state of a topic's feed; after ERROR the subscription has ended.
+ *
+ * HALTED and CLOSED are the trading state of the symbol: its silence is no fault of the feed.
+ */
+export type FeedState = "LIVE" | "STALE" | "RESYNC" | "HALTED" | "CLOSED" | "ERROR";
 
 /** `history`: the newest messages, or those before `before_seq`. */
 export interface FetchHistory {
@@ -133,6 +139,7 @@ export interface Heartbeat {
   symbol: string | null;
   type: "heartbeat";
   prev: number;
+  source_ts?: number;
   merged?: number;
   age_ms?: number;
   data: Record<string, unknown>;
@@ -236,6 +243,7 @@ export interface OrderUpdateMessage {
   symbol: string | null;
   type: "snapshot" | "update";
   prev: number;
+  source_ts?: number;
   merged?: number;
   age_ms?: number;
   data: OrderUpdate;
@@ -284,18 +292,24 @@ export interface PriceMessage {
   symbol: string;
   type: "snapshot" | "update";
   prev: number;
+  source_ts?: number;
   merged?: number;
   age_ms?: number;
   data: PriceData;
 }
 
-/** One message to publish; an `id` makes it idempotent, `user` names a private topic's owner. */
+/**
+ * One message to publish; an `id` makes it idempotent, `user` names a private topic's owner.
+ *
+ * `source_ts` is the venue's time of the message.
+ */
 export interface Publication {
   topic: string;
   data: Record<string, unknown>;
   type?: "update" | "snapshot";
   id?: string | null;
   user?: string | null;
+  source_ts?: number | null;
 }
 
 /** `publish` one or more messages; the server validates each as a `Publication` of its own. */
@@ -374,6 +388,7 @@ export interface RiskAlertMessage {
   symbol: string | null;
   type: "snapshot" | "update";
   prev: number;
+  source_ts?: number;
   merged?: number;
   age_ms?: number;
   data: RiskAlert;
@@ -432,6 +447,11 @@ export interface Signal {
   data: Record<string, unknown>;
 }
 
+/** A time, in ms: the messages of a topic that the server received then or later. */
+export interface SinceTime {
+  ts: number;
+}
+
 /** `status`: the freshness of a topic's feed. */
 export interface Status {
   stream: Stream;
@@ -451,14 +471,15 @@ export type Stream =
   | "RISK_ALERTS"
   | "ORDER_UPDATES";
 
-/** `subscribe` to one or more topics. */
+/** `subscribe` to one or more topics; `last` asks for so many kept messages of each. */
 export interface Subscribe {
   topics: string[];
   interval_ms?: number;
-  since?: Record<string, Position>;
+  since?: Record<string, Position | SinceTime>;
+  last?: number;
 }
 
-/** The reply to `subscribe` and to `subscriptions`. */
+/** The reply to `subscribe` and to `subscriptions`; not `ok` if every topic was refused. */
 export type SubscribeReply =
   | {
       ok: true;
@@ -479,6 +500,8 @@ export interface TokenExpiring {
 export type TopicReply =
   | {
       status: "CONNECTED";
+      state?: FeedState;
+      known: boolean;
       epoch: string;
       seq: number;
       interval_ms: number;
@@ -516,6 +539,7 @@ export interface TradesMessage {
   symbol: string;
   type: "snapshot" | "update";
   prev: number;
+  source_ts?: number;
   merged?: number;
   age_ms?: number;
   data: TradesData;
@@ -556,6 +580,7 @@ export interface UserDataMessage {
   symbol: string | null;
   type: "snapshot" | "update";
   prev: number;
+  source_ts?: number;
   merged?: number;
   age_ms?: number;
   data: UserData;

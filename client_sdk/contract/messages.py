@@ -132,6 +132,8 @@ class MarketMessage(Message):
     symbol: Annotated[str | None, SENT_AS_NULL] = None
     type: Literal["snapshot", "update", "heartbeat"]
     prev: int
+    # The venue's time, if the publisher gave it; `ts` is the server's.
+    source_ts: int | None = None
     merged: int | None = None
     age_ms: int | None = None
 

@@ -12,7 +12,7 @@ from client_sdk.contract.messages import (
     SessionMessage,
     TypedMessage,
 )
-from client_sdk.contract.names import SubscriptionStatus
+from client_sdk.contract.names import FeedState, SubscriptionStatus
 
 
 class Reply(Body):
@@ -39,6 +39,10 @@ class TopicReply(Body):
     )
 
     status: str
+    # The state of the feed; a server that is older names none.
+    state: FeedState | None = None
+    # False if nobody has ever published there: the subscription begins once somebody does.
+    known: bool = True
     epoch: str = ""
     seq: int = 0
     interval_ms: int = 0
@@ -49,7 +53,7 @@ class TopicReply(Body):
 
 
 class SubscribeReply(Reply):
-    """The reply to `subscribe` and to `subscriptions`."""
+    """The reply to `subscribe` and to `subscriptions`; not `ok` if every topic was refused."""
 
     outcome: ClassVar[Outcome | None] = Outcome("ok", True, False, kept=("topics",))
 

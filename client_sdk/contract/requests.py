@@ -47,12 +47,19 @@ class Position(Request):
     seq: int = Field(ge=0)
 
 
+class SinceTime(Request):
+    """A time, in ms: the messages of a topic that the server received then or later."""
+
+    ts: int = Field(ge=0)
+
+
 class Subscribe(Request):
-    """`subscribe` to one or more topics."""
+    """`subscribe` to one or more topics; `last` asks for so many kept messages of each."""
 
     topics: TopicNames
     interval_ms: int = Field(default=0, ge=0)
-    since: dict[TopicName, Position] = Field(default_factory=dict, max_length=1000)
+    since: dict[TopicName, Position | SinceTime] = Field(default_factory=dict, max_length=1000)
+    last: int = Field(default=0, ge=0, le=1000)
 
 
 class Unsubscribe(Request):
@@ -66,13 +73,17 @@ class ListSubscriptions(Request):
 
 
 class Publication(Request):
-    """One message to publish; an `id` makes it idempotent, `user` names a private topic's owner."""
+    """One message to publish; an `id` makes it idempotent, `user` names a private topic's owner.
+
+    `source_ts` is the venue's time of the message.
+    """
 
     topic: TopicName
     data: dict[str, object]
     type: Literal["update", "snapshot"] = "update"
     id: str | None = Field(default=None, min_length=1, max_length=128)
     user: str | None = Field(default=None, min_length=1, max_length=128)
+    source_ts: int | None = Field(default=None, ge=0, lt=2**53)
 
 
 class Publish(Request):

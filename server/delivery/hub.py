@@ -7,6 +7,7 @@ from server.core.log.backlog import Lag
 from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Reset
 from server.core.recovery.offsets import Offsets
+from server.delivery.aging import BacklogAging
 from server.delivery.channel import Channel
 from server.delivery.clients import Client
 from server.delivery.conflation import ConflatedTiers
@@ -18,6 +19,7 @@ from server.delivery.recovery import ClientRecovery, ExportedClient, ExportedSub
 from server.delivery.registry import ClientRegistry
 from server.delivery.slow_consumers import SlowConsumers
 from server.delivery.subscriptions import ClientSubscriptions
+from server.delivery.traffic import Traffic
 from server.ports import Clock, Link
 
 
@@ -39,7 +41,10 @@ class Hub:
         offsets: Offsets | None = None,
     ) -> None:
         offsets = offsets or Offsets("0000")
-        context = DeliveryContext(config, clock, counters, schedule, offsets, DeferredClose())
+        self.traffic = Traffic(counters)
+        context = DeliveryContext(
+            config, clock, counters, schedule, offsets, DeferredClose(), self.traffic
+        )
         self._context = context
         self._live_again: dict[str, None] = {}
         self._channels: dict[str, Channel] = {}
@@ -51,6 +56,7 @@ class Hub:
         self._conflated_tiers = tiers = ConflatedTiers(context, slow)
         self._subscriptions = ClientSubscriptions(context, registry, flusher, tiers, slow)
         self._pushes = Pushes(context, registry, flusher, tiers, slow)
+        self._aging = BacklogAging(context, self._channels)
         self._recovery = ClientRecovery(context, registry, self._subscriptions, self._pushes)
 
     # --- clients
@@ -204,7 +210,7 @@ class Hub:
     @property
     def delivered(self) -> int:
         """Messages written, counted once per recipient."""
-        return self._flusher.delivered
+        return self.traffic.messages
 
     def deliver(self, entry: Entry) -> None:
         """Deliver an entry; call this in the order of the channel. No-op if it is not open."""
@@ -229,9 +235,10 @@ class Hub:
         self._flusher.flush_channel(channel)
 
     def tick(self) -> None:
-        """Flush the conflated tiers that are due, and check slow consumers."""
+        """Flush the conflated tiers that are due, check slow consumers, drop old entries."""
         self._conflated_tiers.tick()
         self.slow_consumers.tick()
+        self._aging.tick()
 
     def reset(self, reset: Reset) -> None:
         """Restart a channel after lost entries or a new epoch, with all its subscribers."""

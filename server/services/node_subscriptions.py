@@ -1,8 +1,9 @@
 """Subscribes this node at the broker to the channels that its clients need."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Position
@@ -16,6 +17,8 @@ from server.services.fifo_locks import FifoLocks
 StateFactory = Callable[[Position, Entry | None], ChannelState]
 
 _MAX_WAITING = 100_000
+# A reply holds no more.
+_MAX_NEWEST = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,20 @@ def entries_since(state: ChannelState, seen: Position, missed: Missed | None) ->
     known = [entry for entry in missed.entries if entry.position.seq <= head.seq]
     rest = state.since(known[-1].position.seq if known else missed.end_seq)
     return None if rest is None else known + rest
+
+
+async def release_each(
+    names: Iterable[str], release: Callable[[str], Coroutine[Any, Any, None]]
+) -> None:
+    """Release every channel, even if one fails; then raises the first failure."""
+    failures = []
+    for name in names:
+        try:
+            await release(name)
+        except Exception as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
 
 
 class NodeSubscriptions:
@@ -88,6 +105,11 @@ class NodeSubscriptions:
             return None
         state.prepend_history(entries)
         return Missed(entries, end_seq)
+
+    async def newest(self, name: str, limit: int) -> list[Entry]:
+        """The newest kept entries of an open channel, oldest first."""
+        limit = min(limit, self._histories.of(name).messages, _MAX_NEWEST)
+        return await self._broker.before(name, None, limit)
 
     def _is_within_history(self, channel: str, entries: list[Entry]) -> bool:
         """Check that entries are within the history limits; the state may keep more."""

@@ -95,14 +95,18 @@ class NamespaceContext:
         return self._clients.get(connection_id)
 
     def report_connected(self, connection_id: str) -> None:
-        """Tell the listener that this client's connect is accepted."""
+        """Count a client whose connect is accepted, and report it to the listener."""
+        client = self._clients[connection_id]
+        self.counters.count("clients.joined", client.namespace)
         if self._listener is not None:
-            self._listener.client_connected(self._clients[connection_id])
+            self._listener.client_connected(client)
 
     def report_disconnected(self, connection_id: str, reason: DisconnectReason) -> None:
-        """Tell the listener that this client, still registered, has disconnected."""
+        """Count a client that has disconnected, and is still registered; report it."""
+        client = self._clients[connection_id]
+        self.counters.count("clients.left", client.namespace, reason.code)
         if self._listener is not None:
-            self._listener.client_disconnected(self._clients[connection_id], reason)
+            self._listener.client_disconnected(client, reason)
 
     def abort_half_open(self, connection_id: str) -> None:
         """Abort a connection whose client has reconnected before the server noticed the loss."""

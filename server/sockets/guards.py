@@ -29,6 +29,8 @@ from server.transport import ConnectionRefused, RefusalLog
 logger = logging.getLogger(__name__)
 
 UNKNOWN_EVENT = "(unknown)"
+# The outcome of a call whose connection ended before its reply.
+CANCELLED = "cancelled"
 
 
 class Verifier(Protocol):
@@ -87,6 +89,10 @@ def metrics(counters: Counters, clock: Clock, routes: Routes) -> Guard:
             raise
         except Exception:
             outcome = ErrorCode.SERVER_INTERNAL.value
+            raise
+        except BaseException:
+            # The connection ended first.
+            outcome = CANCELLED
             raise
         finally:
             # Clients choose event names: unknown names share one counter to bound memory.

@@ -1,5 +1,6 @@
 """The `/market` namespace: topic subscriptions and publishing."""
 
+from client_sdk import contract
 from client_sdk.contract import (
     MARKET_NAMESPACE,
     ListSubscriptions,
@@ -11,6 +12,8 @@ from client_sdk.contract import (
 from server.core.log.entries import Position
 from server.services import ClientPublishing, Recovery, SubscribingService
 from server.services.market.client_publishing import publish_reply
+from server.services.market.past import Since, SinceTime
+from server.services.market.subscribing import subscribe_result
 from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
 from server.sockets.namespace import GuardedNamespace
@@ -62,9 +65,10 @@ class MarketNamespace(GuardedNamespace):
             principal,
             request.topics,
             request.interval_ms,
-            {topic: Position(each.epoch, each.seq) for topic, each in request.since.items()},
+            {topic: _since(each) for topic, each in request.since.items()},
+            request.last,
         )
-        return {"ok": True, "topics": topics}
+        return subscribe_result(topics)
 
     async def _unsubscribe(self, call: Call, request: Unsubscribe) -> Reply:
         principal = call.caller
@@ -77,6 +81,12 @@ class MarketNamespace(GuardedNamespace):
     async def _publish(self, call: Call, request: Publish) -> Reply:
         principal = call.caller
         return publish_reply(await self._client_publishing.publish(principal, request.messages))
+
+
+def _since(since: contract.Position | contract.SinceTime) -> Since:
+    if isinstance(since, contract.SinceTime):
+        return SinceTime(since.ts)
+    return Position(since.epoch, since.seq)
 
 
 def _published_topics(request: Publish) -> OrderKeys:

@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from ssl import SSLCertVerificationError
-from typing import Any
 
 from redis.exceptions import AuthenticationError, ResponseError
 
@@ -16,7 +15,9 @@ from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, c
 from server.brokers.redis.connection.failover import FailoverWatch
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.replies import Reply
 from server.brokers.redis.connection.schema import check_schema
+from server.brokers.redis.connection.subscribers import Subscribers
 from server.brokers.redis.log.reader import LogReader
 from server.brokers.redis.log.scripts import Bounds, Scripts, ScriptsByKind
 from server.brokers.redis.log.subscriber import LogSubscriber
@@ -87,9 +88,12 @@ class RedisBroker:
             # A lambda: the subscriber needs the pipeline, and is created after it.
             on_change=lambda: self._subscriber.check_connections(),
             replicas=config.acknowledging_replicas,
+            counters=counters,
         )
+        subscribers = Subscribers(self._pipeline, is_cluster=config.address.is_cluster)
         self._reader = LogReader(
             self._pipeline,
+            subscribers,
             scripts,
             keys,
             clock,
@@ -118,6 +122,7 @@ class RedisBroker:
         shares = config.shares
         self._topic_counts = TopicCounts(
             self._pipeline,
+            subscribers,
             keys,
             clock,
             shares.topics,
@@ -181,7 +186,7 @@ class RedisBroker:
         await self._failover_watch.stop()
         await self._subscriber.stop()
 
-    async def run(self, command: Command, *, durable: bool = False) -> Any:
+    async def run(self, command: Command, *, durable: bool = False) -> Reply:
         """Run one command of another service, batched with the broker's own.
 
         If `durable`, replicas must have it as they must have messages.
@@ -221,7 +226,7 @@ class RedisBroker:
                 self._reader.forget_empty(oldest)
 
     async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
-        # The script counts subscribers on its own shard only, so check this node here.
+        # Without a request: this node is the likeliest subscriber.
         if channel in self._subscriber:
             return False
         deleted = await self._reader.forget(channel, silent_since_ms)

@@ -10,6 +10,13 @@ from server.brokers.failure_log import FailureLog
 from server.brokers.redis.broker import RedisBroker
 from server.brokers.redis.config import RedisConfig
 from server.brokers.redis.connection.keys import Keys, kept_channel
+from server.brokers.redis.connection.replies import (
+    as_bytes,
+    as_list,
+    as_mapping,
+    as_number,
+    as_optional_bytes,
+)
 from server.core.errors import FloorcastError
 from server.core.kept import KeptCopies, KeptLimits, KeptValue, too_many_kept
 from server.ports import Clock, OnKeptChange
@@ -151,11 +158,13 @@ class RedisKeptValues:
         )
         if not number:
             raise too_many_kept(kind)
-        self._apply_own(kind, int(number), changes)
+        self._apply_own(kind, as_number(number), changes)
 
     async def get(self, kind: str, key: str) -> bytes | None:
         field_name = b"=" + key.encode()
-        found = await self._broker.run((b"HGET", self._keys.kept(kind)[0], field_name))
+        found = as_optional_bytes(
+            await self._broker.run((b"HGET", self._keys.kept(kind)[0], field_name))
+        )
         value = None if found is None else _decode_value(found)
         return None if value is None or value.until_ms <= self._now_ms() else value.data
 
@@ -175,9 +184,9 @@ class RedisKeptValues:
         )
         if not reply:
             return False
-        number, found = reply
-        self._apply_own(kind, int(number), changes)
-        value = _decode_value(found)
+        number, found = as_list(reply)
+        self._apply_own(kind, as_number(number), changes)
+        value = _decode_value(as_bytes(found))
         return value is not None and value.until_ms > now_ms
 
     def sweep(self) -> None:
@@ -262,8 +271,7 @@ class RedisKeptValues:
     async def _read(self, kind: str) -> tuple[dict[str, KeptValue], int]:
         """The values of a kind, and the number of the newest change."""
         # One command: the number is that of these values.
-        flat = await self._broker.run((b"EVAL", _READ, 1, self._keys.kept(kind)[0]))
-        found = dict(zip(flat[::2], flat[1::2], strict=True))
+        found = as_mapping(await self._broker.run((b"EVAL", _READ, 1, self._keys.kept(kind)[0])))
         number, now_ms = int(found.pop(b"#", 0)), self._now_ms()
         values = ((name[1:].decode(), _decode_value(text)) for name, text in found.items())
         return {

@@ -36,12 +36,15 @@ class FeedPublisher:
         kind: str = "update",
         user: str | None = None,
         org: str = "default",
+        source_ts: int | None = None,
     ) -> Position:
         """Publish one message; raises what `PublishingService.publish` raises."""
         self._attempted += 1
         if self._attempted % MESSAGES_PER_TURN == 0:
             await asyncio.sleep(0)
-        position = await self._publishing.publish(topic, data, kind=kind, user=user, org=org)
+        position = await self._publishing.publish(
+            topic, data, kind=kind, user=user, org=org, source_ts=source_ts
+        )
         self.published += 1
         # The channel of a public topic has its name.
         channel = topic if user is None else channel_for(Topic.parse(topic), org, user)

@@ -14,7 +14,7 @@ from server.core.wire.strict_json import dumps
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Broker, Clock, Link
-from server.services.node_subscriptions import NodeSubscriptions
+from server.services.node_subscriptions import NodeSubscriptions, release_each
 from server.services.rooms.state import RoomState, encode_broadcast
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
@@ -32,6 +32,7 @@ class RoomsConfig:
     message_bytes: int = 64 * 1024
     backlog_messages: int = 1000
     backlog_bytes: int = 1024 * 1024
+    backlog_age_ms: int = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,7 @@ class Rooms:
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection from its rooms; no-op if it is unknown."""
         self._members.pop(connection_id, None)
-        for name in self._hub.detach(connection_id):
-            await self._close(name)
+        await release_each(self._hub.detach(connection_id), self._close)
 
     def export_connection(self, connection_id: str) -> tuple[str, ...]:
         """Remove a connection that goes on at another node; the channels that may be idle now."""
@@ -204,6 +204,7 @@ class Rooms:
             head,
             max_messages=self._config.backlog_messages,
             max_bytes=self._config.backlog_bytes,
+            max_age_ms=self._config.backlog_age_ms,
         )
 
 

@@ -82,9 +82,10 @@ class MarketRig:
         publishing: PublishingConfig | None = None,
         *,
         subscribing: SubscribingConfig | None = None,
+        broker: type[MemoryBroker] = MemoryBroker,
     ) -> "MarketRig":
         """Create a rig and start its broker."""
-        rig = MarketRig(delivery, freshness, publishing, subscribing=subscribing)
+        rig = MarketRig(delivery, freshness, publishing, subscribing=subscribing, broker=broker)
         await rig.broker.start(rig.hub.deliver)
         return rig
 
