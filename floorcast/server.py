@@ -5,7 +5,13 @@ from floorcast.extras import require_server
 require_server()
 
 from client_sdk.contract import ErrorCode, Request, Scope
-from server.access import AuthorizationRule, ConfigurationError, Principal, authorize
+from server.access import (
+    AuthorizationRule,
+    AuthRequest,
+    ConfigurationError,
+    Principal,
+    authorize,
+)
 from server.app import SERVER, create_app
 from server.brokers import BrokerError
 from server.core.errors import (
@@ -33,12 +39,14 @@ from server.ports import (
     Feed,
     FeedOptions,
     Handover,
+    KeptValues,
     NoticeStore,
     PresenceManager,
     Publishing,
     SharedLimits,
 )
 from server.server import Server
+from server.services import FeedEvent
 from server.settings import Settings, load_settings
 from server.sockets import ApplicationGuard, Call, JoinedClient, Proceed, Reply, Route
 
@@ -47,6 +55,7 @@ __all__ = [
     "AccessError",
     "ApplicationBackend",
     "ApplicationGuard",
+    "AuthRequest",
     "Authenticate",
     "AuthorizationRule",
     "BackendOptions",
@@ -58,11 +67,13 @@ __all__ = [
     "ConfigurationError",
     "ErrorCode",
     "Feed",
+    "FeedEvent",
     "FeedOptions",
     "FloorcastError",
     "Handlers",
     "Handover",
     "JoinedClient",
+    "KeptValues",
     "LimitError",
     "MemberEvent",
     "Namespace",

@@ -326,6 +326,52 @@ class NoticeStore(Protocol):
         """Drop notices whose time is over."""
 
 
+# Gets a key and its value; None if it was deleted or its time is over.
+OnKeptChange = Callable[[str, bytes | None], None]
+
+
+class KeptValues(Protocol):
+    """Keeps small values by kind and key until they expire, the same on all nodes.
+
+    What `put` or `delete` has returned must outlive the process as acknowledged messages do, and a
+    value must be gone at its time. For example, a token that is revoked on one node must be refused
+    on all others at once, and by a node that starts later.
+    """
+
+    def follow(self, kind: str, on_change: OnKeptChange) -> None:
+        """Call back about all values of a kind; before `start`, and for some thousand values.
+
+        `start` calls back for each value there is. Later calls are in the order of the changes,
+        whichever node made them; one of this node's is called before `put` or `delete` returns. A
+        change that another one follows at once may be left out. `on_change` must not raise.
+        """
+
+    async def start(self) -> None:
+        """Start, after the broker; raises `BrokerError` if the values cannot be read."""
+
+    async def stop(self) -> None:
+        """Stop; nothing is called back afterwards."""
+
+    async def put(self, kind: str, values: Mapping[str, bytes], *, expires_at: float) -> None:
+        """Keep values, all or none, until a time in seconds since 1970; replaces earlier ones.
+
+        A no-op if that time is over. Raises `LimitError` if there are too many, or they are too
+        large together. If this raises another error, the outcome may be unknown.
+        """
+
+    async def get(self, kind: str, key: str) -> bytes | None:
+        """The value, or None."""
+
+    async def items(self, kind: str) -> dict[str, bytes]:
+        """All values of a kind by key, in no order."""
+
+    async def delete(self, kind: str, key: str) -> bool:
+        """Delete a value; returns False if there was none."""
+
+    def sweep(self) -> None:
+        """Call back for the values whose time is over."""
+
+
 class SharedLimits(Protocol):
     """Limits the connections of an address or a user over all nodes.
 
@@ -356,6 +402,7 @@ class Backend:
     presence: PresenceManager
     notices: NoticeStore
     handover: Handover
+    kept: KeptValues
     # None if connections are counted on each node alone.
     shared_limits: SharedLimits | None = None
 
@@ -372,6 +419,7 @@ class ApplicationBackend:
     presence: PresenceManager | None = None
     notices: NoticeStore | None = None
     handover: Handover | None = None
+    kept: KeptValues | None = None
     shared_limits: SharedLimits | None = None
 
 
@@ -409,12 +457,14 @@ class Publishing(Protocol):
         kind: str = "update",
         user: str | None = None,
         org: str = "default",
+        source_ts: int | None = None,
     ) -> Position:
         """Validate, stamp and publish one message; return its position.
 
-        `kind` is "update" or "snapshot". A private topic needs the `user` of an `org`; a public
-        topic must have no user. Raises a `FloorcastError` if the message is invalid or the broker
-        is unavailable; the feed may go on after it.
+        `kind` is "update" or "snapshot". `source_ts` is the source's own time of the message, in ms
+        since 1970. A private topic needs the `user` of an `org`; a public topic must have no user.
+        Raises a `FloorcastError` if the message is invalid or the broker is unavailable; the feed
+        may go on after it.
         """
 
 

@@ -17,6 +17,7 @@ from server.building import (
     build_backend,
     build_clients,
     build_delivery,
+    build_feeds,
     build_lifecycle,
     build_market,
     build_namespaces,
@@ -32,14 +33,13 @@ from server.descriptors import DescriptorWatch
 from server.draining import Drain
 from server.embedding import Extensions
 from server.ports import Clock, Feed
-from server.services import FeedPublisher, Publisher
+from server.services import FeedState, Publisher
 from server.settings import Settings
 from server.tasks import TaskOwner, cancel_and_wait
 
 logger = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.05
-_FEED_TASK = "floorcast-feed"
 
 
 class SystemClock:
@@ -87,25 +87,46 @@ class Server:
                 *parts, self.clients, self.recovery, extensions.namespaces
             ),
         )
-        self.sockets = build_sockets(settings, clock, self.clients, self.delivery, self.namespaces)
+        self.sockets = build_sockets(
+            settings, clock, self.clients, self.delivery, self.namespaces, extensions
+        )
         self.publisher = Publisher(self.market.publishing, self.tasks)
+        self.feeds = build_feeds(
+            settings, clock, self.tasks, self.delivery, self.market, self.lifecycle, feed
+        )
         self.statistics = build_statistics(
             counters, self.backend, self.delivery, self.clients, *services
         )
         # Whether it has started and does not drain.
         self.ready = False
         self._runs_feed = run_feed
-        self._feed_task: asyncio.Task[None] | None = None
         self._broker_down_at: float | None = None
+        self._loop_lag = self.counters.histogram("loop.lag")
+        self.running_drain: Drain | None = None
         self._descriptors = DescriptorWatch(self.counters, clock)
 
     @property
     def is_ready(self) -> bool:
-        """Whether new clients are welcome: all tasks but the feed's run, and it does not drain.
+        """Whether new clients are welcome."""
+        return not self.obstacles()
 
-        Sessions and other publishers do not depend on the feed.
+    def obstacles(self) -> list[str]:
+        """Why new clients are not welcome; empty if they are.
+
+        Sessions and other publishers do not depend on a feed: it counts only if it is required.
         """
-        return self.ready and self.tasks.failing <= {_FEED_TASK}
+        found = [] if self.ready else ["the server is starting or draining"]
+        tasks = self.tasks.failing - {feed.task_name for feed in self.feeds}
+        found += [f"the task {name} has failed" for name in sorted(tasks)]
+        if self.settings.feed.required:
+            feeds = [feed for feed in self.feeds if feed.state is not FeedState.IDLE]
+            found += [f"the feed {feed.name} is not live" for feed in feeds if not feed.is_live]
+        return found
+
+    @property
+    def is_broker_up(self) -> bool:
+        """Whether the broker answers, as far as this node knows."""
+        return self._broker_down_at is None
 
     def tick(self) -> None:
         """Run all timers that are due: pings, token expiry, freshness, delivery and notices."""
@@ -114,8 +135,11 @@ class Server:
         self.delivery.freshness.tick()
         self.delivery.hub.tick()
         self.backend.notices.sweep()
+        self.backend.kept.sweep()
         self._descriptors.tick()
         self.lifecycle.tick()
+        for feed in self.feeds:
+            feed.tick()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """Run the server inside its application (an aiohttp cleanup context).
@@ -151,6 +175,8 @@ class Server:
             on_reset=self.delivery.hub.reset,
             on_state=self._on_broker_state,
         )
+        await backend.kept.start()
+        started.push_async_callback(backend.kept.stop)
         await backend.presence.start(self._on_session_event)
         started.push_async_callback(backend.presence.stop)
         await backend.notices.start(self.sessions.notifications.deliver)
@@ -173,22 +199,20 @@ class Server:
         self.delivery.freshness.set_broker_up(is_up)
 
     def start_feed(self) -> None:
-        """Start the feed; a no-op if there is none or if it is running."""
-        if self.feed is not None and self._feed_task is None:
-            self._feed_task = self.tasks.keep(
-                partial(self._run_feed, self.feed), _FEED_TASK, may_end=True
-            )
+        """Start the feeds; a no-op if there are none or if they were started."""
+        for feed in self.feeds:
+            feed.start()
 
     async def stop_feed(self) -> None:
-        """Stop the feed; it publishes nothing after this returns."""
-        if self._feed_task is not None:
-            await cancel_and_wait(self._feed_task)
+        """Stop the feeds; they publish nothing after this returns."""
+        for feed in self.feeds:
+            await feed.stop()
 
     async def drain(self, seconds: float) -> None:
         """Disconnect all clients within this time, at random moments to spread reconnects."""
         self.ready = False
         self.clients.admission.drain_error = _DRAINING
-        drain = Drain(
+        self.running_drain = drain = Drain(
             self.sockets.connections(),
             reason=_DRAINING,
             within_seconds=seconds,
@@ -200,10 +224,6 @@ class Server:
             await asyncio.sleep(_TICK_SECONDS)
             drain.tick()
         await self.sockets.close_all(_DRAINING)
-
-    async def _run_feed(self, feed: Feed) -> None:
-        await feed.run(FeedPublisher(self.market.publishing))
-        logger.info("feed ended")
 
     async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
         failures: set[type[Exception]] = set()
@@ -217,7 +237,9 @@ class Server:
                 if type(failure) not in failures:
                     failures.add(type(failure))
                     logger.exception("tick failed")
+            due = self.clock.monotonic() + _TICK_SECONDS
             await asyncio.sleep(_TICK_SECONDS)
+            self._loop_lag.observe(self.clock.monotonic() - due)
 
     async def _tick(self) -> None:
         self.tick()

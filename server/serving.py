@@ -3,9 +3,14 @@
 import asyncio
 import contextlib
 import gc
+import ipaddress
+import logging
+import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 from aiohttp import web, web_response
@@ -13,16 +18,22 @@ from aiohttp import web, web_response
 from server.access import ConfigurationError
 from server.app import SERVER, create_app
 from server.descriptors import raise_limit
+from server.measuring import report
+from server.metrics import Reports, create_admin_app
 from server.server import Server
 from server.settings import Settings
 from server.transport import HTTP_LOGGER
 from server.web import SERVER_NAME
+
+logger = logging.getLogger(__name__)
 
 # The kernel caps this at somaxconn; aiohttp's 128 loses connections in a reconnect storm.
 BACKLOG = 4096
 # A flush creates a list for each client, which would trigger frequent collections. A full
 # collection with many clients pauses for many milliseconds, and finds hardly any cycles.
 _COLLECTOR_THRESHOLDS = (50_000, 20, 100)
+# Without a drain, the parts have this long to stop.
+_MIN_STOP_SECONDS = 5.0
 
 
 class Shutdown:
@@ -56,9 +67,13 @@ class Shutdown:
         self._immediate.set()
         self._requested.set()
 
-    async def wait_and_drain(self, server: Server, drain_seconds: float) -> None:
+    async def wait_and_drain(
+        self, server: Server, drain_seconds: float, *, on_request: Callable[[], None] | None = None
+    ) -> None:
         """Wait for a request, then drain the server, until an immediate stop is requested."""
         await self._requested.wait()
+        if on_request is not None:
+            on_request()
         if self._immediate.is_set():
             return
         loop = asyncio.get_running_loop()
@@ -95,10 +110,34 @@ async def serve(
     """Serve until SIGTERM, which drains, or SIGINT, which stops at once."""
     app = create_app(settings, console_token=console_token)
     shutdown = Shutdown.on_signals()
-    async with run_app(app, settings, open_listener(settings)) as endpoint:
+
+    async def read() -> Reports:
+        return {"0": report(app[SERVER])}
+
+    async with (
+        run_app(app, settings, open_listener(settings)) as endpoint,
+        run_admin(settings, read),
+    ):
         freeze_heap()
         announce(endpoint.url)
-        await shutdown.wait_and_drain(app[SERVER], settings.server.drain_seconds)
+        drain_seconds = settings.server.drain_seconds
+        await shutdown.wait_and_drain(
+            app[SERVER], drain_seconds, on_request=partial(_exit_after, drain_seconds)
+        )
+
+
+def _exit_after(seconds: float) -> None:
+    """End this process after a time, even if something blocks its event loop or its stop."""
+    seconds = max(seconds, _MIN_STOP_SECONDS)
+
+    def end() -> None:
+        logger.error("the server did not stop in time: exiting", extra={"seconds": seconds})
+        logging.shutdown()
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def freeze_heap() -> None:
@@ -122,6 +161,32 @@ async def run_app(
             site = web.SockSite(runner, listener, backlog=BACKLOG)
             await site.start()
             yield Endpoint(url_of(listener), site)
+    finally:
+        await runner.cleanup()
+        listener.close()
+
+
+@contextlib.asynccontextmanager
+async def run_admin(
+    settings: Settings, read: Callable[[], Awaitable[Reports]]
+) -> AsyncIterator[str | None]:
+    """Run the admin listener inside the context; yields its URL, None if it is off.
+
+    Raises `ConfigurationError` if its address cannot be used.
+    """
+    admin = settings.admin
+    if not admin.port:
+        yield None
+        return
+    listener = _listen(admin.host, admin.port)
+    if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        logger.warning("the admin listener, which asks for no token, is open to other machines")
+    runner = web.AppRunner(create_admin_app(read), logger=HTTP_LOGGER, **_runner_options(settings))
+    try:
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        logger.info("metrics are at %s/metrics", url_of(listener))
+        yield url_of(listener)
     finally:
         await runner.cleanup()
         listener.close()
@@ -174,8 +239,11 @@ def open_listener(
 
     Raises `ConfigurationError` if the address cannot be used.
     """
-    host = settings.server.host
     port = settings.server.port if port is None else port
+    return _listen(settings.server.host, port, shared=shared)
+
+
+def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     try:
         return socket.create_server(
             (host, port),

@@ -49,9 +49,10 @@ async def test_failed_feed_is_logged_and_restarted_while_the_server_serves(
         client = await RawClient.connect(rig.port, rig.token())
         reply = await client.call("subscribe", {"topics": ["PRICE:A"]})
         seq = reply["topics"]["PRICE:A"]["seq"]
-        while seq < 2:
-            _, message = await client.event()
-            seq = message["seq"]
+        assert seq == 1, "the feed has failed after its first message"
+        assert (await client.event())[1]["state"] == "STALE"
+        assert (await client.event())[1]["state"] == "LIVE"
+        assert (await client.event())[1]["seq"] == 2
         [logged] = [each for each in caplog.records if each.levelno >= logging.ERROR]
         assert (logged.message, logged.task) == ("background task failed", "floorcast-feed")  # type: ignore[attr-defined]
         assert logged.exc_info is not None

@@ -58,6 +58,7 @@ from client_sdk.contract.requests import (
     Request,
     Send,
     Signal,
+    SinceTime,
     Subscribe,
     Unsubscribe,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "SessionMessage",
     "SessionSignal",
     "Signal",
+    "SinceTime",
     "Status",
     "Stream",
     "StreamData",

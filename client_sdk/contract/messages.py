@@ -1,11 +1,12 @@
 """The events that a server sends; a client ignores fields that it does not know."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from client_sdk.contract.names import FeedState, Stream, topic_name
+from client_sdk.contract.annotations import SENT_AS_NULL, Outcome, Shown
+from client_sdk.contract.names import ErrorCode, FeedState, Stream, topic_name
 from client_sdk.contract.requests import Position
 from client_sdk.contract.streams import (
     BookData,
@@ -21,13 +22,16 @@ from client_sdk.contract.streams import (
 class Body(BaseModel):
     """The base of all that a server sends."""
 
+    # The field that tells an accepted request from a refused one, in replies.
+    outcome: ClassVar[Outcome | None] = None
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class ErrorBody(Body):
     """Why the server refused something; a newer server may use a `code` unknown to this SDK."""
 
-    code: str
+    code: Annotated[str, Shown(ErrorCode | str)]
     message: str = ""
     retry_after_ms: int | None = None
     details: dict[str, object] | None = None
@@ -53,7 +57,7 @@ class Welcome(Body):
 class Goodbye(Body):
     """`goodbye`: the last event before the server ends a connection or namespace."""
 
-    code: str
+    code: Annotated[str, Shown(ErrorCode | str)]
     message: str = ""
     reconnect: bool = True
     after_ms: int = 0
@@ -112,13 +116,24 @@ class Message(Body):
         object.__setattr__(self, "clock", clock)
 
 
+def _show_kinds(schema: dict[str, Any], model: type["MarketMessage"]) -> None:
+    """Leave out `heartbeat` where data is due: a `Heartbeat` has none."""
+    kinds = schema["properties"]["type"]
+    if "data" in model.model_fields and "enum" in kinds:
+        kinds["enum"] = ["snapshot", "update"]
+
+
 class MarketMessage(Message):
     """One message of a topic."""
 
+    model_config = ConfigDict(json_schema_extra=_show_kinds)
+
     stream: Stream
-    symbol: str | None = None
+    symbol: Annotated[str | None, SENT_AS_NULL] = None
     type: Literal["snapshot", "update", "heartbeat"]
     prev: int
+    # The venue's time, if the publisher gave it; `ts` is the server's.
+    source_ts: int | None = None
     merged: int | None = None
     age_ms: int | None = None
 
@@ -128,10 +143,17 @@ class MarketMessage(Message):
         return topic_name(self.stream, self.symbol)
 
 
+class Heartbeat(MarketMessage):
+    """The newest position of a quiet topic, in the event of its stream; its data is empty."""
+
+    type: Literal["heartbeat"]
+    data: dict[str, object]
+
+
 class ReceivedBookData(BookData):
     """Book levels as a client reads them: unknown fields of a newer server are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, title="BookData")
 
 
 class PriceMessage(MarketMessage):
@@ -295,6 +317,7 @@ class SessionClosed(Body):
 
     session_id: str
     reason: str = "closed"
+    ts: int = 0
 
 
 class Notification(Body):

@@ -9,7 +9,8 @@ SESSION_NAMESPACE = "/session"
 INTERVALS_MS = (0, 100, 250, 1000)
 
 MAX_TOPIC_CHARACTERS = 80
-SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9._/-]{0,31}$"
+# The colon is for the symbols of derivatives: `BTC/USDT:USDT`.
+SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9._/:-]{0,31}$"
 SESSION_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
 
 
@@ -95,9 +96,14 @@ class SubscriptionStatus(StrEnum):
 
 
 class FeedState(StrEnum):
-    """The freshness of a topic's feed; after ERROR the subscription has ended."""
+    """The state of a topic's feed; after ERROR the subscription has ended.
+
+    HALTED and CLOSED are the trading state of the symbol: its silence is no fault of the feed.
+    """
 
     LIVE = "LIVE"
     STALE = "STALE"
     RESYNC = "RESYNC"
+    HALTED = "HALTED"
+    CLOSED = "CLOSED"
     ERROR = "ERROR"

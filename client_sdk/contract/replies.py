@@ -1,7 +1,10 @@
 """The server's replies to requests; a client ignores fields that it does not know."""
 
+from typing import Annotated, ClassVar, Literal
+
 from pydantic import Field
 
+from client_sdk.contract.annotations import SENT_AS_NULL, Outcome
 from client_sdk.contract.messages import (
     Body,
     ErrorBody,
@@ -9,10 +12,13 @@ from client_sdk.contract.messages import (
     SessionMessage,
     TypedMessage,
 )
+from client_sdk.contract.names import FeedState, SubscriptionStatus
 
 
 class Reply(Body):
-    """The base of all replies."""
+    """The reply to a request that has nothing to return."""
+
+    outcome: ClassVar[Outcome | None] = Outcome("ok", True, False)
 
     ok: bool
     error: ErrorBody | None = None
@@ -28,20 +34,49 @@ class ConnectError(Body):
 class TopicReply(Body):
     """The outcome for one topic; only a granted subscription has a position."""
 
+    outcome: ClassVar[Outcome | None] = Outcome(
+        "status", SubscriptionStatus.CONNECTED.value, SubscriptionStatus.ERROR.value
+    )
+
     status: str
+    # The state of the feed; a server that is older names none.
+    state: FeedState | None = None
+    # False if nobody has ever published there: the subscription begins once somebody does.
+    known: bool = True
     epoch: str = ""
     seq: int = 0
     interval_ms: int = 0
     recovered: bool = False
-    snapshot: TypedMessage | None = None
+    snapshot: Annotated[TypedMessage | None, SENT_AS_NULL] = None
     missed: tuple[TypedMessage, ...] = ()
     error: ErrorBody | None = None
 
 
 class SubscribeReply(Reply):
-    """The reply to `subscribe`."""
+    """The reply to `subscribe` and to `subscriptions`; not `ok` if every topic was refused."""
+
+    outcome: ClassVar[Outcome | None] = Outcome("ok", True, False, kept=("topics",))
 
     topics: dict[str, TopicReply] = Field(default_factory=dict)
+
+
+class UnsubscribedTopic(Body):
+    """The outcome for one topic that a client unsubscribed from."""
+
+    status: Literal[SubscriptionStatus.DISCONNECTED] = SubscriptionStatus.DISCONNECTED
+
+
+class UnsubscribeReply(Reply):
+    """The reply to `unsubscribe`."""
+
+    topics: dict[str, UnsubscribedTopic] = Field(default_factory=dict)
+
+
+class RefreshReply(Reply):
+    """The reply to `refresh_token`; `topics` has those that the newer token no longer allows."""
+
+    expires_at: int = 0
+    topics: dict[str, TopicReply] | None = None
 
 
 class PublishedPosition(Body):
@@ -60,6 +95,8 @@ class RejectedPublication(Body):
 class PublishReply(Reply):
     """The reply to `publish`: one outcome for each message, in order."""
 
+    outcome: ClassVar[Outcome | None] = Outcome("ok", True, False, kept=("positions",))
+
     positions: tuple[PublishedPosition | RejectedPublication, ...] = ()
 
 
@@ -73,6 +110,7 @@ class ParticipantsReply(Reply):
 class JoinReply(ParticipantsReply):
     """The reply to `join`."""
 
+    session_id: str = ""
     epoch: str = ""
     seq: int = 0
     recovered: bool = False

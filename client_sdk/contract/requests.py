@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
+from client_sdk.contract.annotations import Shown
 from client_sdk.contract.names import MAX_TOPIC_CHARACTERS, SESSION_ID_PATTERN
 
 TopicName = Annotated[str, Field(min_length=1, max_length=MAX_TOPIC_CHARACTERS)]
@@ -23,6 +24,8 @@ class ConnectAuth(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
+    # Verified before this payload is; programs may send it as a header instead.
+    token: str | None = Field(default=None, repr=False)
     session_id: SessionId | None = None
     # Connection state recovery: the private id that the server gave, and the last offset seen.
     pid: str | None = Field(default=None, max_length=64)
@@ -44,12 +47,19 @@ class Position(Request):
     seq: int = Field(ge=0)
 
 
+class SinceTime(Request):
+    """A time, in ms: the messages of a topic that the server received then or later."""
+
+    ts: int = Field(ge=0)
+
+
 class Subscribe(Request):
-    """`subscribe` to one or more topics."""
+    """`subscribe` to one or more topics; `last` asks for so many kept messages of each."""
 
     topics: TopicNames
     interval_ms: int = Field(default=0, ge=0)
-    since: dict[TopicName, Position] = Field(default_factory=dict, max_length=1000)
+    since: dict[TopicName, Position | SinceTime] = Field(default_factory=dict, max_length=1000)
+    last: int = Field(default=0, ge=0, le=1000)
 
 
 class Unsubscribe(Request):
@@ -63,19 +73,23 @@ class ListSubscriptions(Request):
 
 
 class Publication(Request):
-    """One message to publish; an `id` makes it idempotent, `user` names a private topic's owner."""
+    """One message to publish; an `id` makes it idempotent, `user` names a private topic's owner.
+
+    `source_ts` is the venue's time of the message.
+    """
 
     topic: TopicName
     data: dict[str, object]
     type: Literal["update", "snapshot"] = "update"
     id: str | None = Field(default=None, min_length=1, max_length=128)
     user: str | None = Field(default=None, min_length=1, max_length=128)
+    source_ts: int | None = Field(default=None, ge=0, lt=2**53)
 
 
 class Publish(Request):
     """`publish` one or more messages; the server validates each as a `Publication` of its own."""
 
-    messages: list[object] = Field(min_length=1, max_length=1000)
+    messages: list[Annotated[object, Shown(Publication)]] = Field(min_length=1, max_length=1000)
 
 
 class Join(Request):

@@ -219,7 +219,10 @@ class Subscriptions:
 
     def _apply_reply(self, batch: list[MarketSubscription], text: str) -> None:
         """Apply the reply before any message behind it; raises if some topics need a retry."""
-        replies = parse_reply(SubscribeReply, text).topics
+        replies = parse_reply(SubscribeReply, text, partial=True).topics
+        if not replies:
+            # A refusal of the whole request raises its error here.
+            parse_reply(SubscribeReply, text)
         retryable: FloorcastError | None = None
         for subscription in batch:
             reply = replies.get(subscription.topic)
@@ -235,7 +238,8 @@ class Subscriptions:
                 else:
                     self._fail(subscription, refusal)
             else:
-                subscription.feed_state = subscription.feed_state or FeedState.LIVE
+                # A `status` that came before the reply is as new.
+                subscription.feed_state = subscription.feed_state or reply.state or FeedState.LIVE
                 if not subscription.apply_state(self._topic_state(reply), shared=len(batch) > 1):
                     self._worker.wake()
         if retryable is not None:

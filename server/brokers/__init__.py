@@ -5,6 +5,7 @@ from server.brokers.file import (
     FileBroker,
     FileConfig,
     FileHandover,
+    FileKeptValues,
     FileNoticeStore,
     FilePresence,
     FileStore,
@@ -14,6 +15,7 @@ from server.brokers.file import (
 )
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
 from server.brokers.memory.handover import MemoryHandover
+from server.brokers.memory.kept import MemoryKeptValues
 from server.brokers.memory.notices import MemoryNoticeStore
 from server.brokers.memory.presence import MemoryPresence
 from server.brokers.redis import (
@@ -23,6 +25,7 @@ from server.brokers.redis import (
     RedisBroker,
     RedisConfig,
     RedisHandover,
+    RedisKeptValues,
     RedisNoticeStore,
     RedisPresence,
     RedisSharedLimits,
@@ -40,6 +43,7 @@ __all__ = [
     "FileBroker",
     "FileConfig",
     "FileHandover",
+    "FileKeptValues",
     "FileNoticeStore",
     "FilePresence",
     "FileStore",
@@ -47,12 +51,14 @@ __all__ = [
     "MemoryBroker",
     "MemoryConfig",
     "MemoryHandover",
+    "MemoryKeptValues",
     "MemoryNoticeStore",
     "MemoryPresence",
     "NodeSession",
     "RedisBroker",
     "RedisConfig",
     "RedisHandover",
+    "RedisKeptValues",
     "RedisNoticeStore",
     "RedisPresence",
     "RedisSharedLimits",

@@ -5,13 +5,19 @@ from server.building.clients import build_clients
 from server.building.delivery import build_delivery
 from server.building.namespaces import build_application_namespaces, build_namespaces, build_sockets
 from server.building.reporting import build_lifecycle, build_statistics
-from server.building.services import build_market, build_recovery, build_sessions
+from server.building.services import (
+    build_feeds,
+    build_market,
+    build_recovery,
+    build_sessions,
+)
 
 __all__ = [
     "build_application_namespaces",
     "build_backend",
     "build_clients",
     "build_delivery",
+    "build_feeds",
     "build_lifecycle",
     "build_market",
     "build_namespaces",

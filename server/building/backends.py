@@ -8,16 +8,19 @@ from server.brokers import (
     BrokerError,
     FileBroker,
     FileHandover,
+    FileKeptValues,
     FileNoticeStore,
     FilePresence,
     FileStore,
     MemoryBroker,
     MemoryHandover,
+    MemoryKeptValues,
     MemoryNoticeStore,
     MemoryPresence,
     NodeSession,
     RedisBroker,
     RedisHandover,
+    RedisKeptValues,
     RedisNoticeStore,
     RedisPresence,
     RedisSharedLimits,
@@ -62,6 +65,7 @@ def build_backend(
             own.presence or MemoryPresence(clock, rules),
             own.notices or MemoryNoticeStore(clock, pending_notices),
             own.handover or MemoryHandover(),
+            own.kept or MemoryKeptValues(clock),
             own.shared_limits,
         )
     if settings.broker.url.in_memory:
@@ -70,6 +74,7 @@ def build_backend(
             MemoryPresence(clock, rules),
             MemoryNoticeStore(clock, pending_notices),
             MemoryHandover(),
+            MemoryKeptValues(clock),
         )
     if settings.broker.url.folder is not None:
         return _build_file_backend(settings, settings.broker.url.folder, clock, counters, tasks)
@@ -88,6 +93,7 @@ def build_backend(
         presence,
         RedisNoticeStore(clock, config, broker, pending_notices, keep_seconds=keep_seconds),
         RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
+        RedisKeptValues(clock, config, broker),
         shared_limits,
     )
 
@@ -102,4 +108,5 @@ def _build_file_backend(
         FilePresence(clock, session_rules(settings), store),
         FileNoticeStore(clock, store, notices(settings), keep_seconds=keep_seconds),
         FileHandover(clock, store, window_seconds=settings.recovery.window_seconds),
+        FileKeptValues(clock, store),
     )

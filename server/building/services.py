@@ -1,4 +1,4 @@
-"""Builds the services of topics and of sessions, and their recovery."""
+"""Builds the services of topics and of sessions, their recovery, and the feeds."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,11 @@ from server.configs import (
 )
 from server.core.market.subscriptions import Subscriptions
 from server.core.recovery.tickets import ResumeTickets
-from server.ports import Backend, Clock
+from server.embedding import Lifecycle
+from server.ports import Backend, Clock, Feed
 from server.services import (
     ClientPublishing,
+    FeedSupervisor,
     MarketRecovery,
     Notifications,
     PublishingService,
@@ -105,7 +107,13 @@ def build_sessions(
     return Sessions(
         service,
         SessionMessages(
-            service, backend.broker, backend.presence, hub, clock, message_bytes=message_bytes
+            service,
+            backend.broker,
+            backend.presence,
+            hub,
+            clock,
+            message_bytes=message_bytes,
+            page_bytes=settings.delivery.backlog_bytes,
         ),
         notifications,
         tickets,
@@ -126,3 +134,29 @@ def build_recovery(
     recovery.add_namespace(MARKET_NAMESPACE, market.tickets, market.recovery)
     recovery.add_namespace(SESSION_NAMESPACE, sessions.tickets, sessions.recovery)
     return recovery
+
+
+def build_feeds(
+    settings: Settings,
+    clock: Clock,
+    tasks: TaskOwner,
+    delivery: Delivery,
+    market: Market,
+    lifecycle: Lifecycle,
+    feed: Feed | None,
+) -> tuple[FeedSupervisor, ...]:
+    """The feeds of this server; none runs yet."""
+    if feed is None:
+        return ()
+    return (
+        FeedSupervisor(
+            settings.feed.name.partition(":")[0],
+            feed,
+            market.publishing,
+            delivery.freshness,
+            clock,
+            tasks,
+            silent_seconds=settings.feed.silent_seconds,
+            on_event=lifecycle.on_feed_event,
+        ),
+    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from client_sdk import __version__
 from server.access import ConfigurationError
-from server.cli import backup, check, importing, serve, token
+from server.cli import backup, check, contract, importing, serve, token
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     )
     parser.add_argument("--version", action="version", version=f"floorcast {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (serve, token, check, backup, importing):
+    for module in (serve, token, check, contract, backup, importing):
         module.add_to(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -69,6 +69,7 @@ class CatchUpSender:
             frames, serial = client.encode_events(events, self._offsets)
             if not client.send(frames):
                 return False
+            self._context.traffic.count(count, 1, len(frames))
             if count:
                 steps = 0 if caught_up.is_snapshot or state.merges else count
                 base = lag.last_seq if steps else caught_up.reached

@@ -42,6 +42,7 @@ class Channel:
         "_reset_at",
         "_up_to_date",
         "active_at",
+        "ages",
         "conflated",
         "immediate",
         "name",
@@ -58,6 +59,8 @@ class Channel:
         self.state = state
         self._offsets = context.offsets
         self.immediate = Tier(0, state.position.seq)
+        # The ages of what the immediate tier is sent.
+        self.ages = context.traffic.ages(state.label, 0)
         self.conflated: dict[int, Tier] = {}
         # The subscriptions of disconnected clients that may resume.
         self.parked: dict[Subscription, None] = {}

@@ -101,7 +101,7 @@ class Client:
         # Created on first use: the pushes sent to this client alone, and the subscriptions whose
         # position the next reply carries.
         self._push_log: PushLog | None = None
-        self._awaiting_reply: list[Subscription] | None = None
+        self._awaiting_reply: dict[Subscription, None] | None = None
 
     def subscribe(self, name: str) -> Subscription:
         """Create the subscription to a channel; it is in no tier yet."""
@@ -111,16 +111,20 @@ class Client:
 
     def unsubscribe(self, name: str) -> None:
         """Remove the subscription to a channel, which must exist."""
-        checkpoints = self.subscriptions.pop(name).checkpoints
+        subscription = self.subscriptions.pop(name)
+        checkpoints = subscription.checkpoints
         if checkpoints is not None:
             checkpoints.clear()
+        if self._awaiting_reply is not None:
+            self._awaiting_reply.pop(subscription, None)
 
     def await_reply(self, subscription: Subscription, serial: int, *, had_position: bool) -> None:
         """Record that the next reply carries a subscription's position; no-op without offsets."""
         if subscription.checkpoints is not None:
             subscription.checkpoints.restart(ReplyPosition(serial, had_position))
-            self._awaiting_reply = self._awaiting_reply or []
-            self._awaiting_reply.append(subscription)
+            if self._awaiting_reply is None:
+                self._awaiting_reply = {}
+            self._awaiting_reply[subscription] = None
 
     def reply_sent(self, serial: int) -> None:
         """Record that the reply goes out now, after this write."""

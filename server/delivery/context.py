@@ -7,6 +7,7 @@ from server.core.counters import Counters
 from server.core.recovery.offsets import Offsets
 from server.delivery.deferred_close import DeferredClose
 from server.delivery.sliced_writes import SlicedWrites
+from server.delivery.traffic import Traffic
 from server.ports import Clock
 
 # Calls back after that many seconds; 0 is the end of this turn of the loop.
@@ -44,3 +45,4 @@ class DeliveryContext:
     offsets: Offsets
     deferred_close: DeferredClose
     writes: SlicedWrites
+    traffic: Traffic

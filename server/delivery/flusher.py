@@ -41,8 +41,7 @@ class Flusher:
         self._turn_began = self._flush_began = self._not_before = self._clock.monotonic()
         self._window = JoinWindow(context.config.join_seconds, self._turn_began)
         self._entries = 0
-        # Messages written, counted once per recipient.
-        self.delivered = 0
+        self._traffic = context.traffic
 
     def begin_turn(self) -> float:
         """Schedule a flush if none is; returns when this turn began."""
@@ -94,7 +93,9 @@ class Flusher:
 
     def _flushed(self, now: float) -> None:
         self._is_flushing = False
-        self._window.record(now, now - self._flush_began, self._entries)
+        seconds = now - self._flush_began
+        self._traffic.flush_seconds.observe(seconds)
+        self._window.record(now, seconds, self._entries)
         self._entries = 0
         self._not_before = now + self._window.seconds
         if self.dirty and not self._is_scheduled:
@@ -120,8 +121,8 @@ class Flusher:
         for channel in channels:
             for batch in channel.take_batches(self._max_batch_bytes):
                 self._entries += batch.message_count
+                self._count(channel, batch, writes=0)
                 for group, frames in zip(channel.immediate.groups, batch.frames, strict=True):
-                    self.delivered += batch.message_count * len(group)
                     slow_links: list[Link] = []
                     for link in group:
                         if link.accepts_plain:
@@ -130,6 +131,7 @@ class Flusher:
                             slow_links.append(link)
                     if slow_links:
                         self._write_slow_path(channel, batch, group, frames, slow_links)
+        self._traffic.count(0, len(frames_by_link), 0)
         links = iter(frames_by_link.items())
         for link, parts in islice(links, self._writes.take(len(frames_by_link))):
             try:
@@ -149,10 +151,10 @@ class Flusher:
     def _flush_immediate(self, channel: Channel) -> None:
         for batch in channel.take_batches(self._max_batch_bytes):
             self._entries += batch.message_count
+            self._count(channel, batch, writes=1)
             for group, frames in zip(channel.immediate.groups, batch.frames, strict=True):
                 if not group:
                     continue
-                self.delivered += batch.message_count * len(group)
                 slow_links: list[Link] = []
                 links = iter(group)
                 for link in islice(links, self._writes.take(len(group))):
@@ -170,6 +172,14 @@ class Flusher:
                         slow_links.append(link)
                 if slow_links:
                     self._write_slow_path(channel, batch, group, frames, slow_links)
+
+    def _count(self, channel: Channel, batch: Batch, *, writes: int) -> None:
+        """Count a batch, and so many writes to each client, for all clients at once."""
+        plain, numbered = map(len, channel.immediate.groups)
+        clients = plain + numbered
+        size_bytes = plain * len(batch.frames[0]) + numbered * len(batch.frames[1])
+        self._traffic.count(batch.message_count * clients, writes * clients, size_bytes)
+        channel.ages.observe(self._clock.time() - batch.oldest_ms / 1000, clients)
 
     def _write_slow_path(
         self, channel: Channel, batch: Batch, group: Group, frames: bytes, links: list[Link]

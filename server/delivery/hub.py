@@ -7,6 +7,7 @@ from server.core.log.backlog import Lag
 from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Reset
 from server.core.recovery.offsets import Offsets
+from server.delivery.aging import BacklogAging
 from server.delivery.channel import Channel
 from server.delivery.clients import Client
 from server.delivery.conflation import ConflatedTiers
@@ -19,6 +20,7 @@ from server.delivery.registry import ClientRegistry
 from server.delivery.sliced_writes import SlicedWrites
 from server.delivery.slow_consumers import SlowConsumers
 from server.delivery.subscriptions import ClientSubscriptions
+from server.delivery.traffic import Traffic
 from server.ports import Clock, Link
 
 
@@ -40,10 +42,11 @@ class Hub:
         offsets: Offsets | None = None,
     ) -> None:
         offsets = offsets or Offsets("0000")
+        self.traffic = Traffic(counters)
         deferred_close = DeferredClose()
         writes = SlicedWrites(clock, schedule, deferred_close, max_writes=config.max_slice_writes)
         context = DeliveryContext(
-            config, clock, counters, schedule, offsets, deferred_close, writes
+            config, clock, counters, schedule, offsets, deferred_close, writes, self.traffic
         )
         self._context = context
         self._live_again: dict[str, None] = {}
@@ -56,6 +59,7 @@ class Hub:
         self._conflated_tiers = tiers = ConflatedTiers(context, slow)
         self._subscriptions = ClientSubscriptions(context, registry, flusher, tiers, slow)
         self._pushes = Pushes(context, registry, flusher, tiers, slow)
+        self._aging = BacklogAging(context, self._channels)
         self._recovery = ClientRecovery(context, registry, self._subscriptions, self._pushes)
 
     # --- clients
@@ -209,7 +213,7 @@ class Hub:
     @property
     def delivered(self) -> int:
         """Messages written, counted once per recipient."""
-        return self._flusher.delivered
+        return self.traffic.messages
 
     def deliver(self, entry: Entry) -> None:
         """Deliver an entry; call this in the order of the channel. No-op if it is not open."""
@@ -234,9 +238,10 @@ class Hub:
         self._flusher.flush_channel(channel)
 
     def tick(self) -> None:
-        """Flush the conflated tiers that are due, and check slow consumers."""
+        """Flush the conflated tiers that are due, check slow consumers, drop old entries."""
         self._conflated_tiers.tick()
         self.slow_consumers.tick()
+        self._aging.tick()
 
     def reset(self, reset: Reset) -> None:
         """Restart a channel after lost entries or a new epoch, with all its subscribers."""

@@ -14,6 +14,7 @@ from server.core.deadlines import Deadlines
 from server.core.disconnects import DisconnectReason
 from server.core.sessions.events import SessionEvent, SessionEventKind
 from server.ports import Clock
+from server.services import FeedEvent
 from server.sockets import JoinedClient
 from server.tasks import TaskOwner, cancel_and_wait
 
@@ -72,6 +73,8 @@ class Handlers:
     user_offline: Handle[UserEvent] | None = None
     joined: Handle[MemberEvent] | None = None
     left: Handle[MemberEvent] | None = None
+    feed_live: Handle[FeedEvent] | None = None
+    feed_stale: Handle[FeedEvent] | None = None
 
 
 class Lifecycle:
@@ -144,6 +147,11 @@ class Lifecycle:
         elif event.kind in (SessionEventKind.LEFT, SessionEventKind.KICKED):
             handle = self._handlers.left
         self._emit(handle, MemberEvent(*event.key, event.user_id, event.participant_count))
+
+    def on_feed_event(self, event: FeedEvent) -> None:
+        """A feed of this node publishes again, or no longer."""
+        handle = self._handlers.feed_live if event.is_live else self._handlers.feed_stale
+        self._emit(handle, event)
 
     def tick(self) -> None:
         """Report the users whose grace time is over."""

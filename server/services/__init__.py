@@ -2,6 +2,7 @@
 
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
+from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
 from server.services.market.freshness import Freshness, FreshnessConfig
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
@@ -9,7 +10,7 @@ from server.services.market.recovery import MarketRecovery
 from server.services.market.subscribing import SubscribingService
 from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
-from server.services.node_subscriptions import NodeSubscriptions, NodeSubscriptionsConfig
+from server.services.node_subscriptions import NodeSubscriptions
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
@@ -21,12 +22,14 @@ from server.services.statistics import Statistics
 
 __all__ = [
     "ClientPublishing",
+    "FeedEvent",
     "FeedPublisher",
+    "FeedState",
+    "FeedSupervisor",
     "Freshness",
     "FreshnessConfig",
     "MarketRecovery",
     "NodeSubscriptions",
-    "NodeSubscriptionsConfig",
     "Notifications",
     "Publisher",
     "PublishingConfig",

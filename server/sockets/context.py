@@ -18,7 +18,7 @@ from server.core.limits.events import EventLimits, RateOutcome
 from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.sockets.clients import JoinedClient
-from server.sockets.guards import Verifier
+from server.sockets.guards import Verifier, auth_request
 from server.sockets.pipeline import ApplicationGuard, Call
 from server.transport import Admission, Connection, RefusalLog
 
@@ -95,14 +95,18 @@ class NamespaceContext:
         return self._clients.get(connection_id)
 
     def report_connected(self, connection_id: str) -> None:
-        """Tell the listener that this client's connect is accepted."""
+        """Count a client whose connect is accepted, and report it to the listener."""
+        client = self._clients[connection_id]
+        self.counters.count("clients.joined", client.namespace)
         if self._listener is not None:
-            self._listener.client_connected(self._clients[connection_id])
+            self._listener.client_connected(client)
 
     def report_disconnected(self, connection_id: str, reason: DisconnectReason) -> None:
-        """Tell the listener that this client, still registered, has disconnected."""
+        """Count a client that has disconnected, and is still registered; report it."""
+        client = self._clients[connection_id]
+        self.counters.count("clients.left", client.namespace, reason.code)
         if self._listener is not None:
-            self._listener.client_disconnected(self._clients[connection_id], reason)
+            self._listener.client_disconnected(client, reason)
 
     def abort_half_open(self, connection_id: str) -> None:
         """Abort a connection whose client has reconnected before the server noticed the loss."""
@@ -198,7 +202,9 @@ class NamespaceContext:
 
     async def refresh_token(self, client: JoinedClient, token: str) -> Principal:
         """Replace a client's token; raises `AccessError` if it is invalid or another user's."""
-        principal = await self.verifier.verify(token)
+        request = auth_request(client.namespace, client.link, {"token": token})
+        principal = await self.verifier.verify_client(token, request)
+        assert principal is not None  # only without a token
         if (principal.org, principal.user_id) != (client.principal.org, client.principal.user_id):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, "the token belongs to another user")
         if self.clock.time() >= principal.expires_at + self.config.expiry_grace_seconds:

@@ -1,5 +1,6 @@
 """The `/market` namespace: topic subscriptions and publishing."""
 
+from client_sdk import contract
 from client_sdk.contract import (
     MARKET_NAMESPACE,
     ListSubscriptions,
@@ -11,10 +12,13 @@ from client_sdk.contract import (
 from server.core.log.entries import Position
 from server.services import ClientPublishing, Recovery, SubscribingService
 from server.services.market.client_publishing import publish_reply
+from server.services.market.past import Since, SinceTime
+from server.services.market.subscribing import subscribe_result
 from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
 from server.sockets.namespace import GuardedNamespace
 from server.sockets.pipeline import Call, Reply, Route
+from server.transport import OrderKeys
 
 
 class MarketNamespace(GuardedNamespace):
@@ -35,7 +39,7 @@ class MarketNamespace(GuardedNamespace):
                 "subscribe": Route(Subscribe, self._subscribe),
                 "unsubscribe": Route(Unsubscribe, self._unsubscribe),
                 "subscriptions": Route(ListSubscriptions, self._subscriptions),
-                "publish": Route(Publish, self._publish),
+                "publish": Route(Publish, self._publish, ordered_by=_published_topics),
             },
             anonymous_allowed=context.config.anonymous_market,
         )
@@ -61,9 +65,10 @@ class MarketNamespace(GuardedNamespace):
             principal,
             request.topics,
             request.interval_ms,
-            {topic: Position(each.epoch, each.seq) for topic, each in request.since.items()},
+            {topic: _since(each) for topic, each in request.since.items()},
+            request.last,
         )
-        return {"ok": True, "topics": topics}
+        return subscribe_result(topics)
 
     async def _unsubscribe(self, call: Call, request: Unsubscribe) -> Reply:
         principal = call.caller
@@ -76,3 +81,14 @@ class MarketNamespace(GuardedNamespace):
     async def _publish(self, call: Call, request: Publish) -> Reply:
         principal = call.caller
         return publish_reply(await self._client_publishing.publish(principal, request.messages))
+
+
+def _since(since: contract.Position | contract.SinceTime) -> Since:
+    if isinstance(since, contract.SinceTime):
+        return SinceTime(since.ts)
+    return Position(since.epoch, since.seq)
+
+
+def _published_topics(request: Publish) -> OrderKeys:
+    topics = (each.get("topic") for each in request.messages if isinstance(each, dict))
+    return frozenset(each for each in topics if isinstance(each, str))

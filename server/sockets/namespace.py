@@ -1,6 +1,7 @@
 """The base of both namespaces: every connect and event passes the guard pipeline."""
 
 import asyncio
+import functools
 from typing import Any, cast
 
 from client_sdk.contract import ConnectAuth, RefreshToken
@@ -134,7 +135,15 @@ class GuardedNamespace(NamespaceHandler):
         return None
 
     async def _handle(self, call: Call) -> Result:
-        route = self._connect_route if call.is_connect else self._routes[call.event]
+        if call.is_connect:
+            return await self._connect_route.handle(call, call.request)
+        route = self._routes[call.event]
+        if route.ordered_by is None:
+            earlier = call.link.order_last()
+        else:
+            earlier = call.link.order_by(functools.partial(route.ordered_by, call.request))
+        if earlier is not None:
+            await earlier
         return await route.handle(call, call.request)
 
     async def _connect(self, call: Call, auth: ConnectAuth) -> Accepted:
@@ -153,8 +162,7 @@ class GuardedNamespace(NamespaceHandler):
         try:
             accepted = None
             if resuming is not None:
-                await self._recovery.authorize(self.namespace, resuming)
-                accepted = await self._resume(call, resuming)
+                accepted = await self._try_resume(call, resuming, fetched=fetched)
             return accepted or await self._join_namespace(call, auth, session_id, numbered=numbered)
         finally:
             self._context.release(link, principal)
@@ -200,6 +208,21 @@ class GuardedNamespace(NamespaceHandler):
             # The release takes another path than the fetched state, and may arrive later.
             await asyncio.sleep(_RETRY_SECONDS)
             await self._context.reserve(link, principal)
+
+    async def _try_resume(
+        self, call: Call, resuming: ResumingClient, *, fetched: bool
+    ) -> Accepted | None:
+        """Resume a parked connection, and count the outcome; None if that is not possible."""
+        recovery, reason = self._recovery, "fetched" if fetched else "here"
+        is_known = recovery.find(self.namespace, resuming) is not None
+        await recovery.authorize(self.namespace, resuming)
+        is_allowed = recovery.find(self.namespace, resuming) is not None
+        accepted = await self._resume(call, resuming)
+        if accepted is None:
+            reason = "messages_lost" if is_allowed else "forbidden" if is_known else "unknown"
+        outcome = "new" if accepted is None else "resumed"
+        self._context.counters.count("recovery.resumes", self.namespace, outcome, reason)
+        return accepted
 
     async def _resume(self, call: Call, resuming: ResumingClient) -> Accepted | None:
         """Resume a parked connection; None if that is not possible."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from server.access import Principal
 from server.sockets.clients import JoinedClient
-from server.transport import Accepted, Connection
+from server.transport import Accepted, Connection, OrderKeys
 
 Reply = dict[str, Any]
 # An accepted connect, or the reply to an event.
@@ -56,6 +56,9 @@ class Route(Generic[Request]):
     handle: Callable[[Call, Request], Awaitable[Result]]
     # Whether its sender also receives it: the ack and the event then share one write.
     echoed: bool = False
+    # The topics or sessions with whose earlier events it keeps its order; None: with all. Events
+    # of one connection without a common key do not wait for each other's broker.
+    ordered_by: Callable[[Request], OrderKeys] | None = None
 
 
 # Each handler gets only what its own model has validated.

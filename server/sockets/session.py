@@ -18,6 +18,7 @@ from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
 from server.sockets.namespace import GuardedNamespace
 from server.sockets.pipeline import Call, Reply, Route
+from server.transport import OrderKeys
 
 
 class SessionNamespace(GuardedNamespace):
@@ -38,10 +39,10 @@ class SessionNamespace(GuardedNamespace):
             {
                 "join": Route(Join, self._join),
                 "leave": Route(Leave, self._leave),
-                "send": Route(Send, self._send, echoed=True),
-                "signal": Route(Signal, self._signal),
-                "history": Route(FetchHistory, self._history),
-                "participants": Route(ListParticipants, self._participants),
+                "send": Route(Send, self._send, echoed=True, ordered_by=_session),
+                "signal": Route(Signal, self._signal, ordered_by=_session),
+                "history": Route(FetchHistory, self._history, ordered_by=_session),
+                "participants": Route(ListParticipants, self._participants, ordered_by=_session),
                 "kick": Route(Kick, self._kick),
                 "close": Route(CloseSession, self._close),
             },
@@ -121,3 +122,7 @@ class SessionNamespace(GuardedNamespace):
 
     async def _close(self, call: Call, request: CloseSession) -> Reply:
         return await self._sessions.close(call.caller, request.session_id)
+
+
+def _session(request: Send | Signal) -> OrderKeys:
+    return frozenset((request.session_id,))

@@ -4,6 +4,7 @@ from server.transport.admission import Admission
 from server.transport.config import MAX_REFUSED, SOCKET_PATH, TransportConfig
 from server.transport.connection import Connection
 from server.transport.namespaces import NamespaceHandler, stock_namespace
+from server.transport.overlap import OrderKeys
 from server.transport.quiet import HTTP_LOGGER
 from server.transport.refusals import RefusalLog
 from server.transport.server import Accepted, ConnectionRefused, SocketServer
@@ -17,6 +18,7 @@ __all__ = [
     "Connection",
     "ConnectionRefused",
     "NamespaceHandler",
+    "OrderKeys",
     "RefusalLog",
     "SocketServer",
     "TransportConfig",

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from server.core.disconnects import (
@@ -29,6 +29,7 @@ from server.transport.heartbeat import Health, Heartbeat
 from server.transport.host import ConnectionHost
 from server.transport.inbox import Inbox
 from server.transport.links import Carrier
+from server.transport.overlap import OrderKeys
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class ClientRequest:
     ip: str
     authorization: str | None = None
     query_token: str | None = None
+    # None unless the application's authentication reads them.
+    headers: Mapping[str, str] | None = None
 
 
 def _discard(frames: bytes) -> None:
@@ -224,8 +227,16 @@ class Connection:
 
     @property
     def busy(self) -> bool:
-        """Whether a packet is being handled; later packets wait."""
+        """Whether a packet is being handled."""
         return self._inbox.busy
+
+    def order_by(self, keys: Callable[[], OrderKeys]) -> Awaitable[None] | None:
+        """Let later events overlap the current one; what to await first, None if nothing."""
+        return self._inbox.order_by(keys)
+
+    def order_last(self) -> Awaitable[None] | None:
+        """What to await before the current packet is handled after all earlier ones, if any."""
+        return self._inbox.order_last()
 
     @property
     def waiting_count(self) -> int:

@@ -25,7 +25,7 @@ from server.transport.fair_queue import FairQueue
 from server.transport.host import Watched
 from server.transport.origins import OriginPolicy, is_loopback
 from server.transport.polling import OverlappingPoll, PollingCarrier
-from server.transport.proxies import TrustedProxies
+from server.transport.proxies import TrustedProxies, outermost
 from server.transport.refusals import RefusalLog
 from server.transport.takeover import BadHandshake, accept_key, offers_deflate, take_over
 from server.transport.upgrade import Probe
@@ -108,6 +108,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             f'"maxPayload":{config.message_bytes}}}'
         )
         self._all_closed: asyncio.Event | None = None
+        # Connections since the start.
+        self.opened = 0
 
     # --- requests
 
@@ -116,8 +118,11 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         origin = request.headers.get("Origin")
         peer = request.remote or ""
         trusted = self._proxies.trusts(peer)
-        scheme = (request.headers.get("X-Forwarded-Proto") if trusted else None) or request.scheme
-        host = (request.headers.get("X-Forwarded-Host") if trusted else None) or request.host
+        scheme, host = request.scheme, request.host
+        if trusted:
+            headers = request.headers
+            scheme = outermost(headers.getall("X-Forwarded-Proto", ())) or scheme
+            host = outermost(headers.getall("X-Forwarded-Host", ())) or host
         # A trusted proxy forwards the name that its own client asked for.
         loopback = not trusted and is_loopback(peer)
         if not self._origins.allows(origin, scheme=scheme, host=host, loopback=loopback):
@@ -188,6 +193,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         now = self.clock.monotonic()
         connection = Connection(self, self.generate_id(), origin, lease, refusal, now)
         self.sockets[connection.sid] = connection
+        self.opened += 1
         self.watch(connection, connection.next_check())
         if transport == "polling":
             connection.use_carrier(PollingCarrier(connection, clog_bytes=self.config.clog_bytes))
@@ -225,6 +231,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             ip=self._client_ip(request),
             authorization=request.headers.get("Authorization"),
             query_token=request.query.get("token") if self.config.token_in_query else None,
+            headers=request.headers if self.config.keep_headers else None,
         )
 
     def _open_packet(self, connection: Connection, *, upgrades: bool) -> bytes:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from server.core.limits.time_budget import TimeBudget
 from server.core.wire.packets import RawPacket
 from server.transport import eager
 from server.transport.fair_queue import FairQueue
+from server.transport.overlap import OrderKeys, Overlap
 
 # Beyond either, reading from the client is paused.
 _MAX_WAITING = 64
@@ -31,6 +32,8 @@ class PacketReceiver(Protocol):
 class Inbox:
     """Handles one packet at a time; others wait as text, bounded in number and size.
 
+    An event whose handler calls `order_by` lets later ones start while it is suspended.
+
     A connection that took more of the loop's time than its budget waits in the fair queue before
     each further packet, and before each further step of a handler that yields.
     """
@@ -41,8 +44,11 @@ class Inbox:
         "_fair_queue",
         "_idle",
         "_is_paused",
+        "_order",
+        "_overlap",
         "_receiver",
         "_task",
+        "_task_characters",
         "_waiting",
         "_waiting_characters",
     )
@@ -52,7 +58,12 @@ class Inbox:
         self._receiver: PacketReceiver | None = receiver
         self._fair_queue = fair_queue
         self._budget = TimeBudget(fair_queue.clock.monotonic())
+        # The suspended handler that later packets wait for.
         self._task: asyncio.Task[None] | None = None
+        self._task_characters = 0
+        # Set by the running handler, and used when it suspends.
+        self._order: Callable[[], OrderKeys] | None = None
+        self._overlap: Overlap | None = None
         self._awaits_turn = False
         self._is_paused = False
         self._waiting: deque[RawPacket] | None = None
@@ -61,7 +72,12 @@ class Inbox:
 
     @property
     def busy(self) -> bool:
-        """Whether a packet is being handled or waits for its turn; later packets wait."""
+        """Whether a packet is being handled or waits for its turn."""
+        return self._is_taken or bool(self._overlap)
+
+    @property
+    def _is_taken(self) -> bool:
+        """Whether the next packet has to wait."""
         return self._task is not None or self._awaits_turn
 
     @property
@@ -71,7 +87,7 @@ class Inbox:
 
     def put(self, packet: RawPacket) -> None:
         """Handle a packet now, or after those before it."""
-        if self._task is not None or self._awaits_turn:
+        if self._task is not None or self._awaits_turn or self._waiting:
             self._enqueue(packet)
             return
         now = self._fair_queue.clock.monotonic()
@@ -88,8 +104,23 @@ class Inbox:
         self._awaits_turn = False
         if self._task is not None:
             self._task.cancel()
-        else:
+        if self._overlap is not None:
+            self._overlap.cancel()
+        if not self.busy:
             self._wake()
+
+    def order_by(self, keys: Callable[[], OrderKeys]) -> Coroutine[Any, Any, None] | None:
+        """Let later packets start while the handler that calls this is suspended.
+
+        Returns what the handler must await first, if earlier packets are suspended: those that
+        share a key with it.
+        """
+        self._order = keys
+        return None if self._overlap is None else self._overlap.wait(keys())
+
+    def order_last(self) -> Coroutine[Any, Any, None] | None:
+        """What to await for the end of every earlier packet; None if all are handled."""
+        return None if self._overlap is None else self._overlap.wait(None)
 
     async def wait_idle(self) -> None:
         """Wait until every received packet is handled."""
@@ -114,6 +145,9 @@ class Inbox:
             awaited = coroutine.send(value)
         finally:
             self._spend(began, cpu_began)
+            order, self._order = self._order, None
+        if order is not None:
+            self._let_others_start(order())
         return self.gate(awaited)
 
     def gate(self, awaited: Any) -> Any:
@@ -163,30 +197,50 @@ class Inbox:
             rest = eager.start(self._work(packet), self)
         finally:
             self._spend(now, cpu_began)
+            order, self._order = self._order, None
         if rest is not None:
             self._task = asyncio.get_running_loop().create_task(rest, name="floorcast-packet")
+            self._task_characters = len(packet.body)
             if self._receiver is None:
                 # The handler closed its own connection before it suspended.
                 self._task.cancel()
+            elif order is not None:
+                self._let_others_start(order())
+
+    def _let_others_start(self, keys: OrderKeys) -> None:
+        if self._task is None or self._receiver is None:
+            return
+        if self._overlap is None:
+            self._overlap = Overlap()
+        if self._overlap.add(self._task, keys, self._task_characters):
+            self._task = None
+            if self._waiting is not None:
+                # Outside this task: the end of the next packet would be taken for the end of this.
+                asyncio.get_running_loop().call_soon(self._continue)
 
     async def _work(self, packet: RawPacket) -> None:
         try:
             if self._receiver is not None:
                 await self._receiver.handle(packet)
         finally:
+            if self._overlap is not None and self._overlap.remove(asyncio.current_task()):
+                if not self._overlap:
+                    self._overlap = None
+                self._continue()
             # Still None if the handler did not suspend.
-            if self._task is not None:
+            elif self._task is not None:
                 self._task = None
                 self._continue()
 
     def _continue(self) -> None:
         """Handle what waits while there is time, then read on."""
-        if self._receiver is None:
+        if self._receiver is None and not self.busy:
             self._wake()
-        while self._receiver is not None and not self.busy:
+        while self._receiver is not None and not self._is_taken:
             if not self._waiting:
                 self._waiting = None
-                self._wake()
+                if not self._overlap:
+                    self._wake()
                 if self._is_paused:
                     self._is_paused = False
                     self._receiver.resume_reading()

@@ -41,6 +41,15 @@ class TrustedProxies:
         return client
 
 
+def outermost(values: Iterable[str]) -> str | None:
+    """The first value of a header's list, None if it is empty.
+
+    Each proxy appends what it was asked for itself, so the first value is what the browser asked
+    for. No page can set these headers.
+    """
+    return ",".join(values).partition(",")[0].strip() or None
+
+
 def _parse(address: str) -> IPv4Address | IPv6Address | None:
     try:
         parsed = ip_address(address.partition("%")[0])

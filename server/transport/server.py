@@ -30,6 +30,7 @@ from server.transport.config import TransportConfig
 from server.transport.connection import Connection
 from server.transport.engine import STOCK_LOGGER, Engine
 from server.transport.namespaces import NamespaceHandler, check_namespaces
+from server.transport.polling import PollingCarrier
 from server.transport.refusals import RefusalLog
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         """The number of open Engine.IO connections, joined or not."""
         return len(self.eio.sockets)
 
+    def polling_count(self) -> int:
+        """The number of open connections that poll."""
+        carriers = (each.carrier for each in self.eio.sockets.values())
+        return sum(isinstance(carrier, PollingCarrier) for carrier in carriers)
+
     def connections(self) -> list[Connection]:
         """A copy of the list of open connections."""
         return list(self.eio.sockets.values())
@@ -145,6 +151,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         elif packet.kind is PacketKind.CONNECT:
             await self._on_connect(connection, packet)
         elif packet.kind is PacketKind.DISCONNECT:
+            earlier = connection.order_last()
+            if earlier is not None:
+                await earlier
             self.on_namespace_closed(connection, packet.namespace, CLIENT_DISCONNECT)
         else:
             sid = connection.sids.get(packet.namespace)

@@ -35,6 +35,7 @@ class PublishRecorder:
         kind: str = "update",
         user: str | None = None,
         org: str = "default",
+        source_ts: int | None = None,
     ) -> Position:
         if len(self.messages) >= self._length:
             raise asyncio.CancelledError

@@ -74,6 +74,7 @@ async def test_late_sleeps_do_not_add_up(tmp_path: Path) -> None:
             kind: str = "update",
             user: str | None = None,
             org: str = "default",
+            source_ts: int | None = None,
         ) -> Position:
             published_at.append(clock.monotonic() - started_at)
             return await super().publish(topic, data, kind=kind, user=user, org=org)
@@ -141,6 +142,7 @@ class SelectiveRecorder(PublishRecorder):
         kind: str = "update",
         user: str | None = None,
         org: str = "default",
+        source_ts: int | None = None,
     ) -> Position:
         self._call_count += 1
         if self._call_count % 5 == 0:

@@ -202,6 +202,7 @@ class FailingRecorder(PublishRecorder):
         kind: str = "update",
         user: str | None = None,
         org: str = "default",
+        source_ts: int | None = None,
     ) -> Position:
         position = await super().publish(topic, data, kind=kind, user=user, org=org)
         if 10 <= len(self.messages) < 20:

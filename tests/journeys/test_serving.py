@@ -101,3 +101,35 @@ def test_startup_error_is_one_line(environ: dict[str, str], flags: list[str], me
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "x" * 40 not in done.stderr
+
+
+async def test_process_ends_in_time_although_a_part_does_not_stop() -> None:
+    program = """
+import asyncio, time
+from server import serving
+from server.server import Server
+from server.settings import Settings
+
+async def never_stop(self):
+    time.sleep(600)
+
+Server.stop_feed = never_stop
+serving._MIN_STOP_SECONDS = 0.3
+settings = Settings(
+    auth={"secret": "0123456789abcdef0123456789abcdef"}, server={"port": 0, "drain_seconds": 0.1}
+)
+asyncio.run(serving.serve(settings, announce=lambda url: print(url, flush=True)))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environ_without_settings(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://")
+        process.send_signal(signal.SIGTERM)
+        _, logged = process.communicate(timeout=MAX_WAIT_SECONDS)
+        assert process.returncode == 1
+        assert "did not stop in time" in logged

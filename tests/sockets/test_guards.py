@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from client_sdk.contract import Subscribe
 from server.access import Principal
+from server.core.counters import Counters
 from server.core.errors import AccessError
 from server.sockets import guards
 from server.sockets.clients import JoinedClient
@@ -72,7 +73,7 @@ async def test_handler_gets_the_validated_model() -> None:
 async def test_validation_error_names_the_field_but_not_its_value() -> None:
     guard = assemble(
         [
-            guards.errors(RefusalLog(ManualClock())),
+            guards.errors(RefusalLog(ManualClock(), Counters())),
             guards.validation({"subscribe": _unused()}, _unused()),
         ],
         fine,
@@ -98,4 +99,20 @@ async def test_cancellation_is_not_turned_into_a_reply() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await assemble([guards.errors(RefusalLog(ManualClock()))], cancelled)(call())
+        await assemble([guards.errors(RefusalLog(ManualClock(), Counters()))], cancelled)(call())
+
+
+async def test_call_whose_connection_ended_counts_as_cancelled() -> None:
+    counters, clock = Counters(), ManualClock()
+    guard = guards.metrics(counters, clock, {"subscribe": _unused()})
+
+    async def wait(_: Call) -> Reply:
+        await asyncio.Event().wait()
+        return {}
+
+    waiting = asyncio.ensure_future(assemble([guard], wait)(call()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert counters.events() == {("/market", "subscribe", "cancelled"): 1}

@@ -1,9 +1,11 @@
 """Tests client addresses behind proxies, and allowed origins."""
 
+import aiohttp
 import pytest
 
 from server.transport.origins import OriginPolicy, check_origin, is_loopback
-from server.transport.proxies import TrustedProxies
+from server.transport.proxies import TrustedProxies, outermost
+from tests.kit.server.in_process import running
 
 PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"])
 
@@ -140,3 +142,37 @@ def test_origin_that_can_never_match_is_refused_with_the_fix(origin: str, reason
     with pytest.raises(ValueError, match="can never match") as refused:
         check_origin(origin)
     assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "first"),
+    [
+        (("https",), "https"),
+        (("https, http",), "https"),
+        (("floor.example,internal:8000",), "floor.example"),
+        (("https", "http"), "https"),
+        ((" ",), None),
+        ((), None),
+    ],
+)
+def test_forwarded_list_starts_with_what_the_browser_asked_for(
+    values: tuple[str, ...], first: str | None
+) -> None:
+    assert outermost(values) == first
+
+
+async def test_page_behind_two_proxies_has_the_own_origin() -> None:
+    async with (
+        running({"server.trusted_proxies": ["127.0.0.1"]}) as node,
+        aiohttp.ClientSession() as http,
+    ):
+        url = f"{node.url}/socket.io/?EIO=4&transport=polling"
+        headers = {
+            "Origin": "https://floor.example",
+            "X-Forwarded-Proto": "https, http",
+            "X-Forwarded-Host": "floor.example, inner:8000",
+        }
+        async with http.get(url, headers=headers) as response:
+            assert response.status == 200
+        async with http.get(url, headers={**headers, "X-Forwarded-Proto": "http"}) as response:
+            assert response.status == 403

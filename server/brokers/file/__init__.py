@@ -2,6 +2,7 @@
 
 from server.brokers.file.broker import FileBroker
 from server.brokers.file.handover import FileHandover
+from server.brokers.file.kept import FileKeptValues
 from server.brokers.file.notices import FileNoticeStore
 from server.brokers.file.presence import FilePresence
 from server.brokers.file.repair import back_up, check_file, repair_file
@@ -11,6 +12,7 @@ __all__ = [
     "FileBroker",
     "FileConfig",
     "FileHandover",
+    "FileKeptValues",
     "FileNoticeStore",
     "FilePresence",
     "FileStore",

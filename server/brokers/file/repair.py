@@ -28,7 +28,13 @@ def check_file(folder: Path) -> dict[str, int]:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > VERSION:
                 raise BrokerError(f"{file} has version {version}, this Floorcast knows {VERSION}")
-            return {table: _count_rows(connection, table) for table in TABLES if table != "meta"}
+            # An older version lacks some; the next start brings it up to date.
+            existing = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+            return {
+                table: _count_rows(connection, table)
+                for table in TABLES
+                if table != "meta" and table in existing
+            }
         finally:
             connection.close()
     except sqlite3.Error as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from server.brokers.file.schema import EXPIRE_CLAIMS, EXPIRE_NOTICES, TRIM
+from server.brokers.file.schema import EXPIRE_CLAIMS, EXPIRE_KEPT, EXPIRE_NOTICES, TRIM
 from server.brokers.file.store import FileStore
 from server.brokers.memory.broker import MemoryBroker
 from server.core.log.entries import Entry
@@ -47,13 +47,14 @@ class Retention:
         return self._last_seqs.get(entry.channel) == entry.position.seq
 
     def trim(self, idempotency_seconds: float, clock: Clock) -> set[str]:
-        """Delete entries, ids and notices whose time is over, or that have made room for others.
+        """Delete what is too old, and entries that have made room for others.
 
         Returns the channels that have no entry in the file any more: write their states.
         """
         now_ms = int(clock.time() * 1000)
         self._store.add(EXPIRE_CLAIMS, (now_ms - int(idempotency_seconds * 1000),))
         self._store.add(EXPIRE_NOTICES, (now_ms,))
+        self._store.add(EXPIRE_KEPT, (now_ms,))
         written, self._written = self._written, set()
         without_history = set()
         for channel in (*written, *self._longest_unseen()):

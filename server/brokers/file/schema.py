@@ -14,7 +14,7 @@ from server.brokers.errors import BrokerError
 
 FILE_NAME = "floorcast.db"
 # Counts up with the tables; `_MIGRATIONS[n]` leads from version n to n + 1.
-VERSION = 1
+VERSION = 2
 _MAX_ROWS = 512
 
 Row = Sequence[str | bytes | int | None]
@@ -45,9 +45,15 @@ CREATE TABLE connections (
     key TEXT PRIMARY KEY, until_ms INTEGER, body BLOB) WITHOUT ROWID;
 """
 
-_MIGRATIONS: dict[int, str] = {0: _TABLES}
+_KEPT_TABLE = """
+CREATE TABLE kept (
+    kind TEXT, key TEXT, until_ms INTEGER, value BLOB, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE INDEX kept_until ON kept (until_ms);
+"""
 
-TABLES = ("meta", "entries", "states", "claims", "sessions", "notices", "connections")
+_MIGRATIONS: dict[int, str] = {0: _TABLES, 1: _KEPT_TABLE}
+
+TABLES = ("meta", "entries", "states", "claims", "sessions", "notices", "connections", "kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,8 @@ EXPIRE_NOTICES = Statement(
     "DELETE FROM notices WHERE until_ms <= (SELECT max(column1) FROM ({}))", 1
 )
 CONNECTIONS = Statement("INSERT OR REPLACE INTO connections {}", 3)
+KEPT = Statement("INSERT OR REPLACE INTO kept {}", 4)
+EXPIRE_KEPT = Statement("DELETE FROM kept WHERE until_ms <= (SELECT max(column1) FROM ({}))", 1)
 
 STATEMENTS = (
     FORGET_ENTRIES,
@@ -111,6 +119,8 @@ STATEMENTS = (
     NOTICES,
     EXPIRE_NOTICES,
     CONNECTIONS,
+    KEPT,
+    EXPIRE_KEPT,
 )
 
 

@@ -4,6 +4,7 @@ from server.brokers.redis.broker import RedisBroker
 from server.brokers.redis.config import RedisConfig, RedisShares
 from server.brokers.redis.connection.address import Address, AddressError
 from server.brokers.redis.connection.node_session import NodeSession
+from server.brokers.redis.kept import RedisKeptValues
 from server.brokers.redis.limits.shared_limits import RedisSharedLimits
 from server.brokers.redis.notices.store import RedisNoticeStore
 from server.brokers.redis.presence.manager import RedisPresence
@@ -16,6 +17,7 @@ __all__ = [
     "RedisBroker",
     "RedisConfig",
     "RedisHandover",
+    "RedisKeptValues",
     "RedisNoticeStore",
     "RedisPresence",
     "RedisSharedLimits",

@@ -108,6 +108,19 @@ class _LargestFirst(Generic[K]):
         return next(iter(self._buckets[max(self._buckets)]))
 
 
+class _Largest:
+    """Finds who has the most, in number or in bytes."""
+
+    __slots__ = ("by_bytes", "by_count")
+
+    def __init__(self) -> None:
+        self.by_count: _LargestFirst[str] = _LargestFirst()
+        self.by_bytes: _LargestFirst[str] = _LargestFirst()
+
+    def find(self, *, in_bytes: bool) -> str:
+        return (self.by_bytes if in_bytes else self.by_count).largest()
+
+
 @dataclass(slots=True, eq=False)
 class _Holder(Generic[K]):
     owner: Owner
@@ -119,12 +132,12 @@ class _Holder(Generic[K]):
 @dataclass(slots=True, eq=False)
 class _Org(Generic[K]):
     holders: dict[str, _Holder[K]] = field(default_factory=dict)
-    largest: _LargestFirst[str] = field(default_factory=_LargestFirst)
+    largest: _Largest = field(default_factory=_Largest)
     count: int = 0
     size_bytes: int = 0
 
-    def largest_holder(self) -> _Holder[K]:
-        return self.holders[self.largest.largest()]
+    def largest_holder(self, *, in_bytes: bool) -> _Holder[K]:
+        return self.holders[self.largest.find(in_bytes=in_bytes)]
 
 
 class Shares(Generic[K]):
@@ -137,7 +150,7 @@ class Shares(Generic[K]):
     def __init__(self, limits: ShareLimits) -> None:
         self._limits = limits
         self._orgs: dict[str, _Org[K]] = {}
-        self._largest: _LargestFirst[str] = _LargestFirst()
+        self._largest = _Largest()
         self.count = 0
         self.size_bytes = 0
 
@@ -184,15 +197,24 @@ class Shares(Generic[K]):
             if holder is not None and (
                 _is_over(len(holder.items), holder.size_bytes, limits.publisher)
             ):
-                return _surplus(Level.PUBLISHER, limits.publisher, holder, len(holder.items))
+                in_bytes = len(holder.items) <= limits.publisher.count
+                return _surplus(Level.PUBLISHER, limits.publisher, holder, in_bytes=in_bytes)
             if _is_over(org.count, org.size_bytes, limits.org):
-                return _surplus(Level.ORG, limits.org, org.largest_holder(), org.count)
+                in_bytes = org.count <= limits.org.count
+                largest = org.largest_holder(in_bytes=in_bytes)
+                return _surplus(Level.ORG, limits.org, largest, in_bytes=in_bytes)
         if _is_over(self.count, self.size_bytes, limits.total):
-            largest = self._orgs[self._largest.largest()]
-            return _surplus(Level.SERVER, limits.total, largest.largest_holder(), self.count)
+            in_bytes = self.count <= limits.total.count
+            largest_org = self._orgs[self._largest.find(in_bytes=in_bytes)]
+            largest = largest_org.largest_holder(in_bytes=in_bytes)
+            return _surplus(Level.SERVER, limits.total, largest, in_bytes=in_bytes)
         return None
 
     def _change(self, org: _Org[K], holder: _Holder[K], count: int, size_bytes: int) -> None:
+        if count:
+            # The caller has added or removed the item already.
+            org.largest.by_count.set(holder.owner.user_id, len(holder.items))
+            self._largest.by_count.set(holder.owner.org, org.count + count)
         of_holder, of_org = holder.size_bytes, org.size_bytes
         holder.size_bytes += size_bytes
         org.count += count
@@ -201,16 +223,15 @@ class Shares(Generic[K]):
         self.size_bytes += size_bytes
         # Checked here: a call each would be a third of the cost of a publish's shares.
         if holder.size_bytes.bit_length() != of_holder.bit_length():
-            org.largest.set(holder.owner.user_id, holder.size_bytes)
+            org.largest.by_bytes.set(holder.owner.user_id, holder.size_bytes)
         if org.size_bytes.bit_length() != of_org.bit_length():
-            self._largest.set(holder.owner.org, org.size_bytes)
+            self._largest.by_bytes.set(holder.owner.org, org.size_bytes)
 
 
 def _is_over(count: int, size_bytes: int, quota: Quota) -> bool:
     return count > quota.count or size_bytes > quota.size_bytes
 
 
-def _surplus(level: Level, quota: Quota, holder: _Holder[K], count: int) -> Surplus[K]:
-    in_bytes = count <= quota.count
+def _surplus(level: Level, quota: Quota, holder: _Holder[K], *, in_bytes: bool) -> Surplus[K]:
     limit = quota.size_bytes if in_bytes else quota.count
     return Surplus(level, limit, in_bytes, holder.owner, holder.items)

@@ -34,6 +34,8 @@ class ChannelState:
     merges: bool = False
     # Whether an event tells clients of a reset; if not, they are disconnected.
     can_resync: bool = False
+    # What its messages are counted under.
+    label: str = "session"
 
     def __init__(self, head: Position, history: History | None) -> None:
         # The position of the newest entry.
@@ -67,6 +69,17 @@ class ChannelState:
         if seq == self.position.seq:
             return []
         return self._history.since(seq) if self._history else None
+
+    @property
+    def history_length(self) -> int:
+        """How many entries are kept."""
+        return 0 if self._history is None else len(self._history)
+
+    def expire(self, now_ms: int) -> None:
+        """Drop entries that are too old; the newest stays."""
+        if self._history is not None:
+            for evicted in self._history.expire(now_ms):
+                self._evict(evicted)
 
     def prepend_history(self, entries: list[Entry]) -> None:
         """Add older entries from the broker to the history; no-op if `merges`."""

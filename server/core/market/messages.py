@@ -2,6 +2,7 @@
 
 from client_sdk.contract import FeedState, Stream
 from server.core.log.entries import Entry, Position
+from server.core.market.source_time import split_source_ts
 from server.core.market.topics import Topic
 from server.core.wire.packets import event_head
 
@@ -38,15 +39,17 @@ class MessageEncoder:
         merged: int = 1,
         age_ms: int = 0,
     ) -> bytes:
-        """A message as JSON."""
+        """A message as JSON; `data` may begin with the venue's time."""
         extra = b',"merged":%d,"age_ms":%d' % (merged, age_ms) if merged > 1 else b""
-        return b'%b"type":"%b","epoch":"%b","seq":%d,"prev":%d,"ts":%d,"data":%b%b}' % (
+        source_ts, data = split_source_ts(data)
+        return b'%b"type":"%b","epoch":"%b","seq":%d,"prev":%d,"ts":%d,%b"data":%b%b}' % (
             self._head,
             kind.encode(),
             position.epoch.encode(),
             position.seq,
             prev,
             ts_ms,
+            b"" if source_ts is None else b'"source_ts":%b,' % source_ts,
             data,
             extra,
         )

@@ -10,6 +10,7 @@ from server.core.log.history import History
 from server.core.market.book import BookChange
 from server.core.market.book_replica import BookReplica, merged_change
 from server.core.market.messages import MessageEncoder
+from server.core.market.source_time import copy_source_ts
 
 
 class TopicState(ChannelState):
@@ -17,7 +18,7 @@ class TopicState(ChannelState):
 
     can_resync = True
 
-    __slots__ = ("_book", "_latest", "encoder", "merges")
+    __slots__ = ("_book", "_latest", "encoder", "label", "merges")
 
     def __init__(
         self,
@@ -28,12 +29,14 @@ class TopicState(ChannelState):
         *,
         max_messages: int,
         max_bytes: int,
+        max_age_ms: int | None = None,
     ) -> None:
         history = None
         if stream is not Stream.PRICE:
             # Only the last price counts; in other streams clients may need earlier entries.
-            history = History(max_messages=max_messages, max_bytes=max_bytes)
+            history = History(max_messages=max_messages, max_bytes=max_bytes, max_age_ms=max_age_ms)
         super().__init__(head, history)
+        self.label = stream.value
         self.merges = stream.is_conflated
         self.encoder = encoder
         self._latest = latest
@@ -73,9 +76,11 @@ class TopicState(ChannelState):
 
     def status(self, since_ms: int | None) -> bytes:
         """The feed's state as an event."""
-        return self.encoder.status(
-            FeedState.LIVE if since_ms is None else FeedState.STALE, since_ms
-        )
+        return self.encoder.status(self.feed_state(since_ms), since_ms)
+
+    def feed_state(self, since_ms: int | None) -> FeedState:
+        """The feed's state; `since_ms` is since when it is silent, None if it is not."""
+        return FeedState.LIVE if since_ms is None else FeedState.STALE
 
     def resync(self) -> bytes:
         """The event that announces a reset."""
@@ -89,7 +94,7 @@ class TopicState(ChannelState):
         seq = self.position.seq
         data = latest.data
         if self._book is not None and self._history is not None:
-            data = self._book.encode(seq, self._history)
+            data = copy_source_ts(data, self._book.encode(seq, self._history))
         return self.encoder.body(
             self.position,
             kind="snapshot",
@@ -125,7 +130,7 @@ class TopicState(ChannelState):
             change = None if lag.needs_snapshot else self._merged_change(prev)
             if change is None:
                 return self._snapshot_event(prev, merged, age_ms)
-            data = orjson.dumps(change.body())
+            data = copy_source_ts(data, orjson.dumps(change.body()))
         body = self.encoder.body(
             position,
             # The client may have this position but no state.

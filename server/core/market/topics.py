@@ -32,18 +32,35 @@ class Topic:
 # Clients choose these strings, so the cache is bounded; errors are not cached.
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> Topic:
+    # At the first colon: symbols may have one, streams have none.
     name, colon, symbol = text.partition(":")
     try:
         stream = Stream(name)
     except ValueError:
-        raise RequestError(ErrorCode.TOPIC_UNKNOWN, "unknown stream") from None
+        raise _unknown(_misspelled(text) or "unknown stream") from None
     if not stream.per_symbol:
         if colon:
-            raise RequestError(ErrorCode.TOPIC_UNKNOWN, f"{name} takes no symbol")
+            raise _unknown(f"{name} takes no symbol")
         return Topic(stream, None)
     if _SYMBOL.fullmatch(symbol) is None:
-        raise RequestError(ErrorCode.TOPIC_UNKNOWN, f"{name} needs a symbol such as {name}:BTCUSDT")
+        raise _unknown(_misspelled(text) or f"{name} needs a symbol such as {name}:BTCUSDT")
     return Topic(stream, symbol)
+
+
+def _misspelled(text: str) -> str | None:
+    """The error for a topic in lower-case letters; None if it is no topic in upper case either."""
+    upper = text.upper()
+    if upper == text or not text.isascii():
+        return None
+    try:
+        topic = _parse(upper)
+    except RequestError:
+        return None
+    return f"topics are in upper case: use {topic.name}"
+
+
+def _unknown(message: str) -> RequestError:
+    return RequestError(ErrorCode.TOPIC_UNKNOWN, message)
 
 
 def channel_for(topic: Topic, org: str, user_id: str) -> str:

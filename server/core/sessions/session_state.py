@@ -19,9 +19,16 @@ class SessionState(ChannelState):
     __slots__ = ("_head", "revision")
 
     def __init__(
-        self, session_id: str, head: Position, *, max_messages: int, max_bytes: int
+        self,
+        session_id: str,
+        head: Position,
+        *,
+        max_messages: int,
+        max_bytes: int,
+        max_age_ms: int | None = None,
     ) -> None:
-        super().__init__(head, History(max_messages=max_messages, max_bytes=max_bytes))
+        history = History(max_messages=max_messages, max_bytes=max_bytes, max_age_ms=max_age_ms)
+        super().__init__(head, history)
         # The newest session event that this node has handled; 0 if it knows of none.
         self.revision = 0
         self._head = b'{"session_id":%b,"epoch":' % orjson.dumps(session_id)

@@ -11,6 +11,7 @@ from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position, Receipt
 from server.core.log.idempotency import Claim
 from server.core.market.book import MAX_LEVEL_BYTES, BookChange, Levels, OrderBook
+from server.core.market.source_time import with_source_ts
 from server.core.wire.strict_json import dumps
 from server.ports import Broker
 from server.services.fifo_locks import FifoLocks
@@ -67,6 +68,7 @@ class BookPublisher:
         kind: str,
         claim: Claim | None,
         owner: Owner = SERVER,
+        source_ts: int | None = None,
     ) -> Position:
         """Publish a change or a snapshot of a book.
 
@@ -84,7 +86,9 @@ class BookPublisher:
             cached = self._cache.get(channel)
             if cached is None:
                 cached = _CachedBook(OrderBook(self._max_levels))
-            position = await self._publish(channel, cached, data, ts_ms, kind, claim, owner)
+            position = await self._publish(
+                channel, cached, data, ts_ms, kind, claim, owner, source_ts
+            )
             self._cache[channel] = cached
             return position
         finally:
@@ -99,6 +103,7 @@ class BookPublisher:
         kind: str,
         claim: Claim | None,
         owner: Owner,
+        source_ts: int | None,
     ) -> Position:
         for _ in range(_MAX_ATTEMPTS):
             expected = cached.position
@@ -116,7 +121,7 @@ class BookPublisher:
                 continue
             try:
                 receipt = await self._send(
-                    channel, cached, change, ts_ms, kind, claim, expected, owner
+                    channel, cached, change, ts_ms, kind, claim, expected, owner, source_ts
                 )
             except WriteConflict:
                 # Reloading the book also discards the change.
@@ -145,14 +150,15 @@ class BookPublisher:
         claim: Claim | None,
         expected: Position,
         owner: Owner,
+        source_ts: int | None,
     ) -> Receipt:
         return await self._broker.publish(
             channel,
-            dumps(change.body()),
+            with_source_ts(dumps(change.body()), source_ts),
             ts_ms,
             kind=kind,
             claim=claim,
-            full_state=lambda: dumps(cached.book.snapshot().body()),
+            full_state=lambda: with_source_ts(dumps(cached.book.snapshot().body()), source_ts),
             expected_head=expected,
             owner=owner,
         )

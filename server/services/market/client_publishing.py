@@ -60,6 +60,7 @@ class ClientPublishing:
             org=principal.org,
             identifier=publication.id,
             publisher=principal.user_id,
+            source_ts=publication.source_ts,
         )
 
 

@@ -1,21 +1,32 @@
 """Publishes for a feed, and yields to the event loop regularly."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from server.core.log.entries import Position
+from server.core.market.topics import Topic, channel_for
 from server.services.market.publishing import PublishingService
 
 # The memory broker never suspends: without a yield, a busy feed would block the event loop.
 MESSAGES_PER_TURN = 64
+# The channels that are remembered; the oldest is forgotten first.
+_MAX_CHANNELS = 200_000
 
 
 class FeedPublisher:
-    """Implements the `Publishing` port for one feed."""
+    """Implements the `Publishing` port for one feed, and remembers its channels."""
 
     def __init__(self, publishing: PublishingService) -> None:
         self._publishing = publishing
-        self._published = 0
+        self._attempted = 0
+        self._channels: dict[str, None] = {}
+        # Messages that the broker has accepted.
+        self.published = 0
+
+    @property
+    def channels(self) -> Collection[str]:
+        """The channels that the feed has published to; grows as it publishes."""
+        return self._channels.keys()
 
     async def publish(
         self,
@@ -25,9 +36,23 @@ class FeedPublisher:
         kind: str = "update",
         user: str | None = None,
         org: str = "default",
+        source_ts: int | None = None,
     ) -> Position:
         """Publish one message; raises what `PublishingService.publish` raises."""
-        self._published += 1
-        if self._published % MESSAGES_PER_TURN == 0:
+        self._attempted += 1
+        if self._attempted % MESSAGES_PER_TURN == 0:
             await asyncio.sleep(0)
-        return await self._publishing.publish(topic, data, kind=kind, user=user, org=org)
+        position = await self._publishing.publish(
+            topic, data, kind=kind, user=user, org=org, source_ts=source_ts
+        )
+        self.published += 1
+        # The channel of a public topic has its name.
+        channel = topic if user is None else channel_for(Topic.parse(topic), org, user)
+        if channel not in self._channels:
+            self._remember(channel)
+        return position
+
+    def _remember(self, channel: str) -> None:
+        if len(self._channels) >= _MAX_CHANNELS:
+            del self._channels[next(iter(self._channels))]
+        self._channels[channel] = None

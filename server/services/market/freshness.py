@@ -1,6 +1,6 @@
-"""Sends heartbeats for quiet topics, and STALE if a feed stays silent."""
+"""Sends heartbeats for quiet topics, and STALE if a feed stays silent or has failed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from client_sdk.contract import Stream
@@ -29,6 +29,8 @@ class Freshness:
         self._deadlines: Deadlines[str] = Deadlines()
         self._last_heartbeats: dict[str, float] = {}
         self._states: dict[str, tuple[Stream, TopicState]] = {}
+        # Since when each feed is stale, and its channels.
+        self._stale_feeds: dict[str, tuple[int, Collection[str]]] = {}
 
     def __len__(self) -> int:
         return len(self._deadlines)
@@ -46,6 +48,8 @@ class Freshness:
             stale_seconds = self._stale_seconds(channel)
             if 0 < stale_seconds <= silent_seconds:
                 channel.set_stale(ts_ms)
+        if channel.stale_since_ms is None:
+            channel.set_stale(self._feed_stale_since(channel.name, ts_ms))
         self._last_heartbeats[channel.name] = self._clock.monotonic()
         self._schedule(channel)
 
@@ -92,7 +96,37 @@ class Freshness:
             if not up and channel.stale_since_ms is None:
                 self._hub.set_stale(channel, now_ms)
             elif up and channel.stale_since_ms is not None and not is_silent:
-                self._hub.set_stale(channel, None)
+                _, state = self._states[name]
+                if self._feed_stale_since(name, state.ts_ms) is None:
+                    self._hub.set_stale(channel, None)
+
+    def set_feed_stale(self, feed: str, channels: Collection[str]) -> None:
+        """Mark the topics of a feed stale; each is live again with its next message.
+
+        Topics that are opened later are stale too, until `set_feed_live`.
+        """
+        now_ms = int(self._clock.time() * 1000)
+        self._stale_feeds[feed] = (now_ms, channels)
+        for name in tuple(self._states):
+            channel = self._hub.channel(name) if name in channels else None
+            if channel is not None and channel.stale_since_ms is None:
+                self._hub.set_stale(channel, now_ms)
+
+    def set_feed_live(self, feed: str) -> None:
+        """Record that a feed publishes again; its topics turn live with their messages."""
+        self._stale_feeds.pop(feed, None)
+
+    def stale_count(self) -> int:
+        """The number of open topics that are stale."""
+        channels = map(self._hub.channel, self._states)
+        return sum(each is not None and each.stale_since_ms is not None for each in channels)
+
+    def _feed_stale_since(self, name: str, ts_ms: int | None) -> int | None:
+        """Since when a topic's feed is stale; None if somebody has published after that."""
+        for since_ms, channels in self._stale_feeds.values():
+            if name in channels and (ts_ms is None or ts_ms <= since_ms):
+                return since_ms
+        return None
 
     def send_heartbeat(self, channel: Channel) -> None:
         """Send a heartbeat with the topic's position to the clients that have it."""

@@ -25,6 +25,7 @@ class _QueuedMessage:
     user: str | None
     org: str
     identifier: str | None
+    source_ts: int | None
     future: "Future[Position]"
 
 
@@ -72,6 +73,7 @@ class Publisher:
         user: str | None = None,
         org: str = "default",
         identifier: str | None = None,
+        source_ts: int | None = None,
     ) -> "Future[Position]":
         """Queue a message, from any thread; the future resolves to its position or its error.
 
@@ -88,7 +90,9 @@ class Publisher:
                     ErrorCode.SERVER_OVERLOADED,
                     "the publisher's queue is full: wait for earlier futures",
                 )
-            self._queue.append(_QueuedMessage(topic, data, kind, user, org, identifier, future))
+            self._queue.append(
+                _QueuedMessage(topic, data, kind, user, org, identifier, source_ts, future)
+            )
             if len(self._queue) == 1:
                 # Inside the lock: `stop` must not run before this call.
                 loop.call_soon_threadsafe(self._wakeup.set)
@@ -118,6 +122,7 @@ class Publisher:
                 user=message.user,
                 org=message.org,
                 identifier=message.identifier,
+                source_ts=message.source_ts,
             )
         except asyncio.CancelledError:
             message.future.set_exception(_stopped_error())

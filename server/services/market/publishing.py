@@ -11,6 +11,7 @@ from server.core.errors import LimitError, RequestError
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position
 from server.core.log.idempotency import Claim
+from server.core.market.source_time import SOURCE_TS_FIELD, with_source_ts
 from server.core.market.topics import Topic, channel_for
 from server.core.wire.strict_json import dumps
 from server.core.wire.validation import invalid_request
@@ -50,12 +51,14 @@ class PublishingService:
         org: str = "default",
         identifier: str | None = None,
         publisher: str = "",
+        source_ts: int | None = None,
     ) -> Position:
         """Publish one message and return its position.
 
         An `identifier` makes the call idempotent for its `publisher`, whose share the topic counts
         to; without a publisher only the limits of the server apply. `user` and `org` name the
-        owner of a private topic. Raises `RequestError` or `LimitError` for an invalid message.
+        owner of a private topic, `source_ts` is the venue's time in ms. Raises `RequestError` or
+        `LimitError` for an invalid message.
         """
         parsed = Topic.parse(topic)
         if (parsed.symbol is None) != (user is not None):
@@ -68,6 +71,8 @@ class PublishingService:
         # pydantic and orjson accept only a dict.
         fields = dict(data)
         model, encoded = self._validate(parsed, fields)
+        if source_ts is not None and not isinstance(model, BookData):
+            encoded = with_source_ts(encoded, source_ts)
         channel = channel_for(parsed, org, user or "")
         owner = Owner(org, publisher) if publisher else SERVER
         claim = None
@@ -77,7 +82,7 @@ class PublishingService:
             claim = Claim(key, digest, owner)
         ts_ms = int(self._clock.time() * 1000)
         if isinstance(model, BookData):
-            return await self._publish_book(channel, model, ts_ms, kind, claim, owner)
+            return await self._publish_book(channel, model, ts_ms, kind, claim, owner, source_ts)
         is_new = channel not in self.topics
         await self.topics.admit(channel, owner, len(encoded), ts_ms)
         self.published += 1
@@ -100,12 +105,13 @@ class PublishingService:
         kind: str,
         claim: Claim | None,
         owner: Owner,
+        source_ts: int | None,
     ) -> Position:
         books = self._books
         await self.topics.admit(channel, owner, books.max_size_bytes(channel, data, kind), ts_ms)
         self.published += 1
         try:
-            return await books.publish(channel, data, ts_ms, kind, claim, owner)
+            return await books.publish(channel, data, ts_ms, kind, claim, owner, source_ts)
         finally:
             if channel in books:
                 self.topics.resize(channel, books.size_bytes(channel))
@@ -120,6 +126,11 @@ class PublishingService:
             raise invalid_request(error, f"{topic.name}: ") from None
         except ValueError as error:
             raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic.name}: {error}") from None
+        if SOURCE_TS_FIELD in fields:
+            raise RequestError(
+                ErrorCode.REQUEST_INVALID,
+                f"{topic.name}: {SOURCE_TS_FIELD} is reserved: give the time as source_ts",
+            )
         if len(encoded) > self._config.message_bytes:
             raise LimitError(
                 ErrorCode.LIMIT_PAYLOAD,

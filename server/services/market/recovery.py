@@ -14,6 +14,7 @@ from server.delivery import ExportedSubscription, Hub
 from server.delivery.channel import Channel
 from server.services.market.subscribing import SubscribingService, may_subscribe
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
+from server.services.node_subscriptions import release_each
 from server.services.recovery import ResumingClient
 
 OpenedTopics = list[tuple[SubscriptionState, Topic, Channel]]
@@ -73,8 +74,7 @@ class MarketRecovery:
 
     async def release_idle(self) -> None:
         idle, self._idle_channels = self._idle_channels, []
-        for name in idle:
-            await self._topics.close(name)
+        await release_each(idle, self._topics.close)
 
     async def import_parked(self, client: ResumingClient, state: ConnectionState) -> bool:
         topics = self._parse_topics(state)
@@ -93,8 +93,7 @@ class MarketRecovery:
             # The broker is down.
             return False
         finally:
-            for _, _, channel in opened:
-                await self._topics.close(channel.name)
+            await release_each((channel.name for _, _, channel in opened), self._topics.close)
 
     def _subscription_states(
         self, connection_id: str, offset: str | None

@@ -7,6 +7,9 @@ import orjson
 from client_sdk.contract import SubscriptionStatus
 from server.core.log.entries import Entry, Position
 from server.core.market.topic_state import TopicState
+from server.delivery.channel import Channel
+from server.services.market.past import Newest, Past, SinceTime, entries_since_time
+from server.services.market.topic_subscriptions import state_of
 from server.services.node_subscriptions import Missed, entries_since
 
 Reply = dict[str, object]
@@ -22,28 +25,35 @@ class SubscribeReply:
 
 
 def subscribe_reply(
-    state: TopicState,
+    channel: Channel,
     interval_ms: int,
     *,
-    seen: Position | None,
+    past: Past,
     missed: Missed | None,
+    newest: Newest | None,
     max_bytes: int,
 ) -> SubscribeReply:
-    """The reply to a subscription: every message after `seen`, or a snapshot.
+    """The reply to a subscription: every message of the requested past, or a snapshot.
 
     `recovered` is true only if the reply has all missed messages, or if a merged stream's
     snapshot replaces them. The reply never contains a part of them: if they exceed `max_bytes`,
-    it falls back to the snapshot.
+    it falls back to the last messages, if any are requested, and else to the snapshot.
     """
-    reply = connected_reply(state, interval_ms)
-    entries = None if seen is None else _missed_entries(state, seen, missed)
+    state = state_of(channel)
+    reply = connected_reply(channel, interval_ms)
+    entries = _missed_entries(state, past, missed, newest)
     if entries is not None:
         used = sum(len(entry.data) for entry in entries)
         if used <= max_bytes:
             reply["recovered"] = True
             reply["missed"] = [orjson.Fragment(state.body(entry)) for entry in entries]
-            if not state.merges or seen == state.position:
+            if not state.merges or past.since == state.position:
                 return SubscribeReply(reply, used)
+    elif newest is not None and past.last:
+        last = _last_that_fit(newest.up_to_date(state)[-past.last :], max_bytes)
+        if last:
+            reply["missed"] = [orjson.Fragment(state.body(entry)) for entry in last]
+            return SubscribeReply(reply, sum(len(entry.data) for entry in last))
     snapshot = state.snapshot()
     if snapshot is None:
         return SubscribeReply(reply)
@@ -54,11 +64,14 @@ def subscribe_reply(
     return SubscribeReply(reply, snapshot_pending=state.merges)
 
 
-def connected_reply(state: TopicState, interval_ms: int, seq: int | None = None) -> Reply:
+def connected_reply(channel: Channel, interval_ms: int, seq: int | None = None) -> Reply:
     """A reply with a position only: the newest one, or the last `seq` sent to the client."""
+    state = state_of(channel)
     position = state.position
     return {
         "status": SubscriptionStatus.CONNECTED.value,
+        "state": state.feed_state(channel.stale_since_ms).value,
+        "known": position.seq > 0,
         "epoch": position.epoch,
         "seq": position.seq if seq is None else seq,
         "interval_ms": interval_ms,
@@ -68,9 +81,32 @@ def connected_reply(state: TopicState, interval_ms: int, seq: int | None = None)
     }
 
 
-def _missed_entries(state: TopicState, seen: Position, missed: Missed | None) -> list[Entry] | None:
-    """The entries after `seen`; None if they are unknown."""
-    if not state.merges:
-        return entries_since(state, seen, missed)
+def _missed_entries(
+    state: TopicState, past: Past, missed: Missed | None, newest: Newest | None
+) -> list[Entry] | None:
+    """The entries of the requested past; None if they are unknown, or if none is requested."""
+    since = past.since
+    if since is None:
+        return None
+    if state.merges:
+        # The snapshot replaces all messages.
+        return [] if isinstance(since, SinceTime) or _is_known(state, since) else None
+    if isinstance(since, SinceTime):
+        return None if newest is None else entries_since_time(state, newest, since.ts_ms)
+    return entries_since(state, since, missed)
+
+
+def _is_known(state: TopicState, seen: Position) -> bool:
     head = state.position
-    return [] if seen.epoch == head.epoch and seen.seq <= head.seq else None
+    return seen.epoch == head.epoch and seen.seq <= head.seq
+
+
+def _last_that_fit(entries: list[Entry], max_bytes: int) -> list[Entry]:
+    """The newest of these entries that fit."""
+    count = 0
+    for entry in reversed(entries):
+        max_bytes -= len(entry.data)
+        if max_bytes < 0:
+            break
+        count += 1
+    return entries[len(entries) - count :]

@@ -15,7 +15,6 @@ from client_sdk.contract import (
 )
 from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
-from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscription, Subscriptions
 from server.core.market.topics import Topic, channel_for
 from server.core.wire.packets import event_head
@@ -23,14 +22,14 @@ from server.core.wire.strict_json import dumps
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Link
+from server.services.market.past import Newest, Past, Since
 from server.services.market.replies import SubscribeReply, connected_reply, subscribe_reply
 from server.services.market.topic_subscriptions import (
     SubscribingConfig,
     TopicSubscriptions,
     can_read,
-    state_of,
 )
-from server.services.node_subscriptions import Missed
+from server.services.node_subscriptions import Missed, release_each
 
 # After so many topics of one request others get their turn.
 _TOPICS_PER_TURN = 32
@@ -44,8 +43,9 @@ class _OpenTopic:
 
     subscription: Subscription
     channel: Channel
-    seen: Position | None
+    past: Past
     missed: Missed | None
+    newest: Newest | None
 
 
 class SubscribingService:
@@ -64,6 +64,9 @@ class SubscribingService:
         self._subscriptions = subscriptions
         self._hub = hub
         self._rule = rule or AuthorizationRule()
+        # Subscriptions with a position: what the client had missed was known, or not.
+        self.recovered = 0
+        self.not_recovered = 0
 
     def add_connection(
         self, connection_id: str, principal: Principal, link: Link, *, numbered: bool = False
@@ -75,8 +78,7 @@ class SubscribingService:
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection with its subscriptions."""
         self._subscriptions.remove_connection(connection_id)
-        for name in self._hub.detach(connection_id):
-            await self._topics.close(name)
+        await release_each(self._hub.detach(connection_id), self._topics.close)
 
     async def subscribe(
         self,
@@ -84,12 +86,13 @@ class SubscribingService:
         principal: Principal,
         topics: Iterable[str],
         interval_ms: int = 0,
-        since: Mapping[str, Position] | None = None,
+        since: Mapping[str, Since] | None = None,
+        last: int = 0,
     ) -> TopicReplies:
         """Subscribe to each topic and return a reply for each; a refused topic has an `error`.
 
-        `since` holds the last position that the client has seen of a topic. Its reply has every
-        message after that position, or `recovered: false` and a snapshot.
+        `since` holds the last position that the client has seen of a topic, or a time. Its reply
+        has every message after that, or `recovered: false` and the `last` messages or a snapshot.
         """
         replies: TopicReplies = {name: {} for name in topics}
         opened: dict[str, _OpenTopic] = {}
@@ -101,10 +104,10 @@ class SubscribingService:
                         await asyncio.sleep(0)
                     try:
                         topic = Topic.parse(name)
-                        seen = None if since is None else since.get(name)
+                        past = Past(None if since is None else since.get(name), last)
                         self._check_allowed(connection_id, principal, topic, new_count)
                         await self._rule.check_subscribe(principal, topic.name)
-                        each = await self._open(connection_id, topic, seen)
+                        each = await self._open(connection_id, topic, past)
                     except FloorcastError as error:
                         replies[name] = _error_reply(error)
                         continue
@@ -128,8 +131,8 @@ class SubscribingService:
             # A no-op for topics that are subscribed by now.
             for each in opened.values():
                 self._subscriptions.fail(each.subscription)
-            for each in opened.values():
-                await self._topics.close(each.channel.name)
+            names = [each.channel.name for each in opened.values()]
+            await release_each(names, self._topics.close)
         self._hub.mark_reply_sent(connection_id)
         return replies
 
@@ -147,12 +150,17 @@ class SubscribingService:
         subscription = self._subscriptions.request(connection_id, topic)
         self._subscriptions.activate(connection_id, subscription, granted)
         reply = subscribe_reply(
-            state_of(channel),
+            channel,
             actual_ms,
-            seen=opened.seen,
+            past=opened.past,
             missed=opened.missed,
+            newest=opened.newest,
             max_bytes=max_bytes,
         )
+        if opened.past.since is not None:
+            is_recovered = bool(reply.body["recovered"])
+            self.recovered += is_recovered
+            self.not_recovered += not is_recovered
         if reply.snapshot_pending:
             self._hub.schedule_snapshot(connection_id, channel)
         return reply
@@ -205,8 +213,7 @@ class SubscribingService:
                     self._end(connection_id, subscription, error)
         finally:
             # The rule may fail, or the client leave meanwhile.
-            for subscription in forbidden:
-                await self._topics.close(subscription.channel)
+            await release_each((each.channel for each in forbidden), self._topics.close)
         return {each.topic.name: _error_reply(error) for each, error in forbidden.items()}
 
     def _end(self, connection_id: str, subscription: Subscription, error: AccessError) -> None:
@@ -220,9 +227,7 @@ class SubscribingService:
             channel = self._hub.channel(subscription.channel)
             if channel is not None:
                 interval_and_seq = self._hub.interval_and_seq(connection_id, channel)
-                replies[subscription.topic.name] = connected_reply(
-                    state_of(channel), *interval_and_seq
-                )
+                replies[subscription.topic.name] = connected_reply(channel, *interval_and_seq)
         return replies
 
     def _unsubscribe(self, connection_id: str, topic: Topic, channel_name: str) -> bool:
@@ -232,21 +237,23 @@ class SubscribingService:
         self._hub.unsubscribe(connection_id, channel)
         return True
 
-    async def _open(self, connection_id: str, topic: Topic, seen: Position | None) -> _OpenTopic:
-        """Open a topic, with the entries after `seen`."""
+    async def _open(self, connection_id: str, topic: Topic, past: Past) -> _OpenTopic:
+        """Open a topic, with the entries of the requested past."""
         subscription = self._subscriptions.request(connection_id, topic)
         name = subscription.channel
         # A merged stream recovers by its snapshot, not by its entries.
-        history_start = None if topic.stream.is_conflated else seen
+        needed = Past() if topic.stream.is_conflated else past
         try:
-            channel, missed = await self._topics.open(name, topic, history_start)
+            with self._topics.hold(name):
+                channel, missed = await self._topics.open(name, topic, needed.position)
+                newest = await self._topics.newest(name, needed)
             self._check_connected(connection_id)
         except BaseException:
             # Includes a connection that ended during the broker's reply.
             self._subscriptions.fail(subscription)
             await self._topics.close(name)
             raise
-        return _OpenTopic(subscription, channel, seen, missed)
+        return _OpenTopic(subscription, channel, past, missed, newest)
 
     def _check_allowed(
         self,
@@ -275,6 +282,14 @@ class SubscribingService:
     def _check_connected(self, connection_id: str) -> None:
         if connection_id not in self._hub:
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
+
+
+def subscribe_result(replies: TopicReplies) -> dict[str, object]:
+    """The reply to `subscribe`: `ok` unless every topic is refused, and then the first error."""
+    errors = [each["error"] for each in replies.values() if "error" in each]
+    if len(errors) < len(replies):
+        return {"ok": True, "topics": replies}
+    return {"ok": False, "error": errors[0], "topics": replies}
 
 
 def _granted_interval_ms(interval_ms: int) -> int:

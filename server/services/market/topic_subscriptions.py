@@ -11,17 +11,21 @@ from server.core.market.topic_state import TopicState
 from server.core.market.topics import Topic
 from server.delivery.channel import Channel
 from server.services.market.freshness import Freshness
+from server.services.market.past import Newest, Past
 from server.services.node_subscriptions import Missed, NodeSubscriptions
+
+_ALL = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class SubscribingConfig:
     """Limits of a connection's subscriptions, and of the backlog kept for each topic."""
 
-    max_topics: int = 200
+    max_topics: int = 1_000
     max_reply_bytes: int = 128 * 1024
     backlog_messages: int = 1000
     backlog_bytes: int = 1024 * 1024
+    backlog_age_ms: int = 300_000
 
 
 class TopicSubscriptions:
@@ -48,6 +52,17 @@ class TopicSubscriptions:
             self._freshness.open(channel, topic.stream, state_of(channel))
         return channel, missed
 
+    async def newest(self, name: str, past: Past) -> Newest | None:
+        """The kept messages of an open topic that may be of interest; None if none are asked for.
+
+        The topic must be held.
+        """
+        if not past.needs_newest:
+            return None
+        # How many there are since a time is unknown: all that are kept.
+        limit = past.last if past.since is None else _ALL
+        return Newest(await self._node_subscriptions.newest(name, limit))
+
     def hold(self, name: str) -> AbstractContextManager[None]:
         """Keep the topic open inside the context, even without subscribers."""
         return self._node_subscriptions.hold(name)
@@ -64,6 +79,7 @@ class TopicSubscriptions:
             latest,
             max_messages=self._config.backlog_messages,
             max_bytes=self._config.backlog_bytes,
+            max_age_ms=self._config.backlog_age_ms,
         )
 
 

@@ -9,6 +9,7 @@ from server.core.errors import FloorcastError
 from server.core.recovery.connection_state import ConnectionState, SubscriptionState
 from server.core.recovery.tickets import Owner
 from server.delivery import ExportedSubscription, Hub
+from server.services.node_subscriptions import release_each
 from server.services.recovery import ResumingClient, parse_pushes
 from server.services.rooms.rooms import Rooms
 
@@ -90,13 +91,11 @@ class RoomRecovery:
             # The broker is down, or another node sent an invalid name.
             return False
         finally:
-            for name in opened:
-                await self._rooms.release(name)
+            await release_each(opened, self._rooms.release)
 
     async def release_idle(self) -> None:
         idle, self._idle_channels = self._idle_channels, []
-        for name in idle:
-            await self._rooms.release(name)
+        await release_each(idle, self._rooms.release)
 
     def _restore(
         self,

@@ -14,7 +14,7 @@ from server.core.wire.strict_json import dumps
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Broker, Clock, Link
-from server.services.node_subscriptions import NodeSubscriptions
+from server.services.node_subscriptions import NodeSubscriptions, release_each
 from server.services.rooms.state import RoomState, encode_broadcast
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
@@ -32,6 +32,7 @@ class RoomsConfig:
     message_bytes: int = 64 * 1024
     backlog_messages: int = 1000
     backlog_bytes: int = 1024 * 1024
+    backlog_age_ms: int = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,7 @@ class Rooms:
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection from its rooms; no-op if it is unknown."""
         self._members.pop(connection_id, None)
-        for name in self._hub.detach(connection_id):
-            await self._close(name)
+        await release_each(self._hub.detach(connection_id), self._close)
 
     def export_connection(self, connection_id: str) -> tuple[str, ...]:
         """Remove a connection that goes on at another node; the channels that may be idle now."""
@@ -131,6 +131,17 @@ class Rooms:
             self._hub.flush_channel(channel)
             self._hub.unsubscribe(connection_id, channel)
             await self._close(name)
+
+    async def expel(self, connection_id: str, room: str, error: FloorcastError) -> None:
+        """Take a connection out of a room and tell it why; no-op if it is not in it."""
+        if room not in self.rooms_of(connection_id):
+            return
+        # After the broadcasts until now, and before the release, which awaits the broker.
+        channel = self._hub.channel(self.channel_name(self._members[connection_id].org, room))
+        if channel is not None:
+            self._hub.flush_channel(channel)
+        self._hub.send_to(connection_id, event_head(self.namespace, "error", dumps(error.body())))
+        await self.leave(connection_id, room)
 
     async def broadcast(
         self, org: str, room: str, event: str, body: Mapping[str, object]
@@ -204,6 +215,7 @@ class Rooms:
             head,
             max_messages=self._config.backlog_messages,
             max_bytes=self._config.backlog_bytes,
+            max_age_ms=self._config.backlog_age_ms,
         )
 
 

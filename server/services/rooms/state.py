@@ -16,12 +16,21 @@ def encode_broadcast(event: bytes) -> bytes:
 class RoomState(ChannelState):
     """The broadcasts of one room; as in a session, none is merged or skipped."""
 
+    label = "room"
+
     __slots__ = ("_prefix",)
 
     def __init__(
-        self, namespace: str, head: Position, *, max_messages: int, max_bytes: int
+        self,
+        namespace: str,
+        head: Position,
+        *,
+        max_messages: int,
+        max_bytes: int,
+        max_age_ms: int | None = None,
     ) -> None:
-        super().__init__(head, History(max_messages=max_messages, max_bytes=max_bytes))
+        history = History(max_messages=max_messages, max_bytes=max_bytes, max_age_ms=max_age_ms)
+        super().__init__(head, history)
         self._prefix = f"42{namespace},".encode()
 
     def event(self, entry: Entry) -> bytes:

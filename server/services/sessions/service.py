@@ -30,6 +30,7 @@ class SessionsConfig:
     metadata_bytes: int = 4 * 1024
     backlog_messages: int = 1000
     backlog_bytes: int = 1024 * 1024
+    backlog_age_ms: int = 300_000
 
 
 class SessionsService:
@@ -53,7 +54,9 @@ class SessionsService:
         self._rule = rule or AuthorizationRule()
         self.memberships = Memberships(max_per_connection=config.max_per_connection)
         self.local_presence = LocalPresence(self.memberships, presence, hub, tickets)
+        # Joins with a position: what the client had missed was known, or not.
         self.recovered = 0
+        self.not_recovered = 0
 
     # --- connections
 
@@ -120,6 +123,7 @@ class SessionsService:
             raise
         messages = None if seen is None else entries_since(channel.state, seen, missed)
         self.recovered += messages is not None
+        self.not_recovered += seen is not None and messages is None
         return {
             "ok": True,
             "session_id": session_id,
@@ -275,4 +279,5 @@ class SessionsService:
             head,
             max_messages=self._config.backlog_messages,
             max_bytes=self._config.backlog_bytes,
+            max_age_ms=self._config.backlog_age_ms,
         )

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from server.brokers import BrokerError, FileConfig
+from server.brokers import BrokerError, FileConfig, FileKeptValues
 from server.brokers.file.database import Database
 from server.brokers.file.repair import back_up, check_file, repair_file
-from server.brokers.file.schema import ENTRIES, FILE_NAME
+from server.brokers.file.schema import _MIGRATIONS, ENTRIES, FILE_NAME
 from server.core.errors import LimitError
+from server.core.log.entries import Position
 from server.core.log.idempotency import Claim
 from tests.kit.rigs.file_node import FileNode, file_node, turns
 
@@ -197,6 +198,20 @@ async def test_newer_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BrokerError, match=r"version 99 .* run the newer one"):
         async with file_node(tmp_path):
             pass
+
+
+async def test_older_file_is_checked_and_brought_up_to_date(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+    connection.executescript(_MIGRATIONS[0] + "PRAGMA user_version = 1;")
+    row = ("T", 7, "e1", 1, "update", b"{}", "org", "ann")
+    connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    connection.execute("INSERT INTO meta VALUES ('clean', '1')")
+    connection.close()
+    assert check_file(tmp_path)["entries"] == 1
+    async with file_node(tmp_path) as node:
+        assert await node.broker.head("T") == Position("e1", 7)
+        await FileKeptValues(node.clock, node.store).put("k", {"a": b""}, expires_at=2**33)
+    assert check_file(tmp_path)["kept"] == 1
 
 
 @pytest.mark.parametrize("damage", [b"no database at all", b"\xff" * 100])

@@ -6,12 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from server.brokers import FileConfig, FileHandover, FileNoticeStore, FilePresence, MemoryConfig
+from server.brokers import (
+    FileConfig,
+    FileHandover,
+    FileKeptValues,
+    FileNoticeStore,
+    FilePresence,
+    MemoryConfig,
+)
 from server.core.errors import FloorcastError, RequestError, WriteConflict
 from server.core.limits.shares import Owner
 from server.core.log.entries import Entry, Position, Receipt
+from server.core.log.history import HistoryBounds
 from server.core.log.idempotency import Claim
 from server.core.recovery.connection_state import ConnectionState, ResumeRequest, SubscriptionState
+from server.core.sessions.histories import HistoryRules
 from server.core.sessions.notices import Notice, Notices
 from server.core.sessions.records import SessionRules
 from server.ports import ignore
@@ -214,7 +223,7 @@ async def test_refused_snapshot_does_not_continue_a_lost_book(tmp_path: Path) ->
 
 
 async def test_file_keeps_no_more_than_memory(tmp_path: Path) -> None:
-    memory = MemoryConfig(history_messages=5)
+    memory = MemoryConfig(histories=HistoryRules(HistoryBounds(messages=5)))
     async with file_node(tmp_path / "a", memory=memory) as node:
         await publish(node, "T", 20)
         node.broker._retention.trim(120, node.clock)
@@ -246,7 +255,7 @@ async def test_state_of_a_message_with_an_id_is_not_replaced_by_older(tmp_path: 
 
 
 async def test_newest_entry_outlives_its_history(tmp_path: Path) -> None:
-    memory = MemoryConfig(total_bytes=10)
+    memory = MemoryConfig(histories=HistoryRules(HistoryBounds(total_bytes=10)))
     async with file_node(tmp_path / "a", memory=memory) as node:
         [dropped] = await publish(node, "T")
         await publish(node, "U")
@@ -304,6 +313,24 @@ async def test_kill_keeps_sessions_with_their_metadata(tmp_path: Path) -> None:
         presence = FilePresence(node.clock, RULES, node.store)
         await presence.start(ignore)
         assert presence.session_count == 1
+
+
+async def test_kill_keeps_values_and_deletions(tmp_path: Path) -> None:
+    async with file_node(tmp_path / "a") as node:
+        kept = FileKeptValues(node.clock, node.store)
+        await kept.put("bars", {"A": b"1", "B": b"2"}, expires_at=START + 60)
+        await kept.delete("bars", "A")
+        await kept.put("bars", {"C": b"3"}, expires_at=START + 5)
+        folder = node.copy_as_killed(tmp_path / "b")
+    node.clock.advance(10)
+    async with file_node(folder, node.clock) as node:
+        assert await FileKeptValues(node.clock, node.store).items("bars") == {"B": b"2"}
+        node.broker._trim()
+        await node.store.commit()
+        rows = await node.store.run(
+            lambda database: database.connection.execute("SELECT key FROM kept").fetchall()
+        )
+        assert rows == [("B",)]
 
 
 def notice_store(node: FileNode) -> FileNoticeStore:

@@ -21,8 +21,8 @@ class LateReplies(RedisBroker):
 
     before_reply: Callable[[], Awaitable[None]] | None = None
 
-    async def run(self, command: Command) -> Any:
-        reply = await super().run(command)
+    async def run(self, command: Command, *, durable: bool = False) -> Any:
+        reply = await super().run(command, durable=durable)
         if command[0] == b"HSCAN" and self.before_reply is not None:
             before_reply, self.before_reply = self.before_reply, None
             await before_reply()

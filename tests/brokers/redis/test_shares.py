@@ -177,3 +177,21 @@ async def test_publisher_forgets_its_own_oldest_ids(cluster: ShareCluster) -> No
             True,
             True,
         ]
+
+
+async def test_watched_topics_stay_whatever_server_of_a_cluster_counts(shards_url: str) -> None:
+    cluster = ShareCluster(shards_url)
+    names = [f"T{number}" for number in range(12)]
+    bounds = ShareLimits(Quota(100), Quota(100), Quota(len(names)))
+    async with cluster.node(bounds) as one, cluster.node(bounds) as other:
+        for name in names:
+            assert await cluster.publish(one, name) == "ok"
+            await other.watch(name)
+        cluster.clock.advance(120)
+        assert await cluster.publish(one, "ANOTHER") == "limit.share"
+        silent_since_ms = int(cluster.clock.time() * 1000) - 60_000
+        for name in names:
+            assert not await one.forget(name, silent_since_ms=silent_since_ms)
+            assert await one.latest(name) is not None
+        await other.unwatch(names[0])
+        assert await one.forget(names[0], silent_since_ms=silent_since_ms)

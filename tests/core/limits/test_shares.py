@@ -52,6 +52,20 @@ def test_largest_org_gives_way_to_a_smaller_one() -> None:
     assert surplus.error("topics").code == "server.overloaded"
 
 
+def test_who_has_the_most_items_gives_way_to_a_limit_in_number() -> None:
+    # Bob's one item is larger than all of ann's.
+    surplus = surplus_of(shares_of((BOB, "big", 300), *many(ANN, 4), *many(BOB, 2)), ANN)
+    assert (surplus.level, surplus.in_bytes, surplus.owner) == (Level.ORG, False, ANN)
+    others = [item for org in "bcdefg" for item in many(Owner(org, org), 1)]
+    surplus = surplus_of(shares_of((EVE, "big", 400), *many(ANN, 4), *others), ANN)
+    assert (surplus.level, surplus.in_bytes, surplus.owner) == (Level.SERVER, False, ANN)
+
+
+def test_who_has_the_most_bytes_gives_way_to_a_limit_in_bytes() -> None:
+    surplus = surplus_of(shares_of((BOB, "big", 400), *many(ANN, 4), (ANN, "ann0", 300)), ANN)
+    assert (surplus.level, surplus.in_bytes, surplus.owner) == (Level.ORG, True, BOB)
+
+
 def test_bytes_count_as_well_as_items() -> None:
     surplus = surplus_of(shares_of((ANN, "a", 200), (ANN, "b", 300)), ANN)
     assert surplus.error("topics").message == "a publisher may keep at most 400 bytes of topics"

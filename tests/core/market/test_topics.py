@@ -15,6 +15,7 @@ from server.core.market.topics import Topic, channel_for
         ("PRICE:BTCUSDT", Topic(Stream.PRICE, "BTCUSDT")),
         ("TRADES:EUR/USD", Topic(Stream.TRADES, "EUR/USD")),
         ("ORDERBOOK:BRK.B", Topic(Stream.ORDERBOOK, "BRK.B")),
+        ("TRADES:BTC/USDT:USDT", Topic(Stream.TRADES, "BTC/USDT:USDT")),
         ("USER_DATA", Topic(Stream.USER_DATA, None)),
         ("PRICE:" + "A" * 32, Topic(Stream.PRICE, "A" * 32)),
     ],
@@ -36,7 +37,7 @@ def test_topic_name_round_trips(name: str, topic: Topic) -> None:
         "PRICE:BTCUSDT\n",
         "PRICE:-A",
         "PRICE:" + "A" * 33,
-        "PRICE:A:B",
+        "PRICE::A",
         "price:BTC",
         "NOISE:BTC",
         "USER_DATA:ann",
@@ -48,6 +49,26 @@ def test_invalid_topic_is_refused_with_a_reason(name: str) -> None:
         Topic.parse(name)
     assert refusal.value.code is ErrorCode.TOPIC_UNKNOWN
     assert refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("PRICE:btcusdt", "PRICE:BTCUSDT"),
+        ("price:BTC/USDT:USDT", "PRICE:BTC/USDT:USDT"),
+        ("user_data", "USER_DATA"),
+    ],
+)
+def test_lower_case_topic_gets_the_right_spelling(name: str, right: str) -> None:
+    with pytest.raises(RequestError, match=f"use {right}$"):
+        Topic.parse(name)
+
+
+def test_lower_case_that_is_no_topic_gets_no_spelling() -> None:
+    for name in ("noise:btc", "PRICE:b c", "PRICE:stra\N{LATIN SMALL LETTER SHARP S}e"):
+        with pytest.raises(RequestError) as refusal:
+            Topic.parse(name)
+        assert "upper case" not in refusal.value.message
 
 
 text = st.text(min_size=1, max_size=8)

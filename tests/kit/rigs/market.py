@@ -8,6 +8,7 @@ from server.brokers import MemoryBroker
 from server.core.counters import Counters
 from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscriptions
+from server.core.sessions.histories import HistoryRules
 from server.delivery import DeliveryConfig, Hub
 from server.services import (
     ClientPublishing,
@@ -15,7 +16,6 @@ from server.services import (
     FreshnessConfig,
     MarketRecovery,
     NodeSubscriptions,
-    NodeSubscriptionsConfig,
     PublishingConfig,
     PublishingService,
     ResumingClient,
@@ -68,7 +68,7 @@ class MarketRig:
         )
         self.client_publishing = ClientPublishing(self.publishing)
         self.node_subscriptions = NodeSubscriptions(
-            NodeSubscriptionsConfig(), self.broker, self.hub, self.clock
+            HistoryRules(), self.broker, self.hub, self.clock
         )
         config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
         topics = TopicSubscriptions(config, self.node_subscriptions, self.freshness)
@@ -82,9 +82,10 @@ class MarketRig:
         publishing: PublishingConfig | None = None,
         *,
         subscribing: SubscribingConfig | None = None,
+        broker: type[MemoryBroker] = MemoryBroker,
     ) -> "MarketRig":
         """Create a rig and start its broker."""
-        rig = MarketRig(delivery, freshness, publishing, subscribing=subscribing)
+        rig = MarketRig(delivery, freshness, publishing, subscribing=subscribing, broker=broker)
         await rig.broker.start(rig.hub.deliver)
         return rig
 

@@ -49,6 +49,26 @@ async def test_removed_connection_is_not_subscribed() -> None:
     assert market.hub.channels() == ()
 
 
+class BrokenUnwatch(MemoryBroker):
+    """A broker that fails to unwatch the first channel."""
+
+    failing = True
+
+    async def unwatch(self, channel: str) -> None:
+        if self.failing:
+            self.failing = False
+            raise ConnectionError("the broker of an application failed")
+        await super().unwatch(channel)
+
+
+async def test_removed_connection_leaves_all_topics_although_one_fails() -> None:
+    market = await MarketRig.create(broker=BrokenUnwatch)
+    await market.client("ann", "PRICE:A", "PRICE:B", "PRICE:C")
+    with pytest.raises(ConnectionError):
+        await market.service.remove_connection("ann")
+    assert market.hub.channels() == ()
+
+
 async def test_topic_without_subscribers_encodes_nothing() -> None:
     market = await MarketRig.create()
     ann = await market.client("ann", "PRICE:A")

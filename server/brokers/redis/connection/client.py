@@ -16,6 +16,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from server.brokers.redis.connection.address import Address, AddressKind
 from server.brokers.redis.connection.master import find_master
+from server.brokers.redis.connection.replies import Reply, as_bytes
 from server.brokers.redis.log.scripts import GET_INCARNATION, Script, sha_of
 
 
@@ -27,11 +28,16 @@ class Call(NamedTuple):
     arguments: tuple[bytes | int, ...]
 
 
+class CountSubscribers(NamedTuple):
+    """Count the subscribers of a channel on all servers; `PUBSUB NUMSUB` counts one server's."""
+
+    channel: bytes
+
+
 PlainCommand = tuple[bytes | int, ...]
-Command = PlainCommand | Call
+Command = PlainCommand | Call | CountSubscribers
 # The scripts' SHAs in one incarnation of a server, loaded on each new connection.
 ScriptNames = dict[Script, bytes]
-Reply = Any
 # Raised by a connection that is broken or cannot be opened, or that does not answer in time.
 CONNECTION_ERRORS = (OSError, RedisError, RedisClusterException, EOFError)
 
@@ -132,7 +138,7 @@ class SingleClient:
 
     async def load(self) -> None:
         [incarnation] = await self._run_checked([(b"EVAL", GET_INCARNATION, 0)])
-        programs = {script: script.render(incarnation) for script in self._scripts}
+        programs = {script: script.render(as_bytes(incarnation)) for script in self._scripts}
         await self._run_checked([(b"SCRIPT", b"LOAD", each) for each in programs.values()])
         self._names = {script: sha_of(program) for script, program in programs.items()}
 
@@ -194,15 +200,18 @@ class ClusterClient:
         if self._cluster is None:
             self._cluster = await self._open()
         cluster = self._cluster
+        by_key = [each for each in commands if not isinstance(each, CountSubscribers)]
         try:
-            replies = await self._pipelined(cluster, commands)
-            for reply in replies:
-                if isinstance(reply, CONNECTION_ERRORS) and not isinstance(reply, ResponseError):
-                    raise reply
+            replies = iter(await self._pipelined(cluster, by_key) if by_key else ())
+            return [
+                await _count_subscribers(cluster, each)
+                if isinstance(each, CountSubscribers)
+                else next(replies)
+                for each in commands
+            ]
         except BaseException:
             await self.close()
             raise
-        return replies
 
     async def load(self) -> None:
         if self._cluster is not None:
@@ -264,11 +273,34 @@ class ClusterClient:
             assert isinstance(verb, bytes)
             pipeline.execute_command(verb.decode(), *arguments)
         replies: list[Reply] = await pipeline.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, CONNECTION_ERRORS) and not isinstance(reply, ResponseError):
+                raise reply
         return replies
+
+
+async def _count_subscribers(cluster: RedisCluster, command: CountSubscribers) -> Reply:
+    """The subscribers on all servers that answer."""
+    answers = await asyncio.gather(
+        *(
+            cluster.execute_command("PUBSUB NUMSUB", command.channel, target_nodes=node)
+            for node in cluster.get_nodes()
+        ),
+        return_exceptions=True,
+    )
+    counted = [_subscriber_count(each) for each in answers if isinstance(each, list)]
+    # Nobody knows the subscribers of a server that does not answer: count them.
+    return sum(counted) + (len(answers) - len(counted))
+
+
+def _subscriber_count(answer: list[Any]) -> int:
+    return int(answer[0][1])
 
 
 def _resolve(command: Command, names: ScriptNames) -> PlainCommand:
     """The command with the script's SHA filled in."""
+    if isinstance(command, CountSubscribers):
+        return (b"PUBSUB", b"NUMSUB", command.channel)
     if not isinstance(command, Call):
         return command
     # An empty SHA fails with NOSCRIPT: the pipeline then loads the scripts and retries.

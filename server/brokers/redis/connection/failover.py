@@ -67,16 +67,31 @@ class FailoverWatch:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _listen(self, host: str, port: int) -> None:
+        """Follow the events of a Sentinel until its connection fails or it stops answering."""
         options = login_options(self._address, timeout_seconds=self._timeout_seconds)
         client = Redis(host=host, port=port, socket_timeout=None, **options)
+        answered = True
         try:
             async with client.pubsub() as pubsub:
-                await pubsub.subscribe(*_EVENTS)
-                async for message in pubsub.listen():
-                    if message["type"] == "message" and self._concerns(message["data"]):
-                        await self._on_failover()
+                await self._within_time(pubsub.subscribe(*_EVENTS))
+                while True:
+                    message = await pubsub.get_message(timeout=self._timeout_seconds)
+                    if message is not None:
+                        answered = True
+                        if message["type"] == "message" and self._concerns(message["data"]):
+                            await self._on_failover()
+                    elif answered:
+                        # A host that vanishes sends no end of its connection.
+                        answered = False
+                        await self._within_time(pubsub.ping())
+                    else:
+                        raise ConnectionError("the Sentinel does not answer")
         finally:
             await client.aclose()
+
+    async def _within_time(self, request: Awaitable[object]) -> None:
+        async with asyncio.timeout(self._timeout_seconds):
+            await request
 
     def _concerns(self, data: bytes) -> bool:
         return self._address.service.encode() in data.split(b" ")

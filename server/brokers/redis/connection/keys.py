@@ -69,12 +69,22 @@ class Keys:
         """A set: the sessions that a user created."""
         return self.base(f"user@{len(org)}:{org}:{user_id}") + b":made"
 
+    def kept(self, kind: str) -> tuple[bytes, bytes]:
+        """A hash of the kept values of a kind, and a sorted set of their keys by expiry."""
+        base = self.base(kept_channel(kind))
+        return base + b":values", base + b":expiry"
+
     def connection_counts(self, key: LimitKey) -> bytes:
         """A hash: the number of connections of an address or user, per node."""
         if isinstance(key, str):
             return self.base(f"address@{key}") + b":places"
         org, user_id = key
         return self.base(f"user@{len(org)}:{org}:{user_id}") + b":places"
+
+
+def kept_channel(kind: str) -> str:
+    """The pub/sub channel of a kind of kept values."""
+    return f"kept@{kind}"
 
 
 def head_key(base: bytes) -> bytes:

@@ -11,6 +11,7 @@ from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.leases import DEAD_PREFIX, Leases
 from server.brokers.redis.connection.node_scripts import BEAT, DECLARE_DEAD
 from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.replies import as_bytes, as_list, as_mapping
 from server.brokers.redis.log.scripts import Script
 from server.ports import Clock
 from server.tasks import TaskOwner
@@ -133,8 +134,8 @@ class NodeSession:
         """Send a heartbeat; returns this node's status and all nodes' last heartbeats."""
         oldest_ms = self._now_ms() - _DEAD_NODE_TTL_MS
         command = evaluate(BEAT, [self._keys.nodes()], self.node.encode(), number, oldest_ms)
-        outcome, flat = await self.pipeline.run(command)
-        return outcome, dict(zip(flat[::2], flat[1::2], strict=True))
+        outcome, nodes = as_list(await self.pipeline.run(command))
+        return as_bytes(outcome), as_mapping(nodes)
 
     async def _declare_dead(self, node: bytes, last_beat: bytes, *, ago_ms: int = 0) -> None:
         """Declare a node dead since then, if this is still its last heartbeat."""

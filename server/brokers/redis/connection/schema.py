@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from server.brokers.errors import BrokerError
 from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.replies import as_int, as_list
 
 # KEYS: the schema. ARGV: the schema of this release, and the oldest that it may share with.
 # Returns the schema of another release that cannot share, or nothing; records the newest one.
@@ -40,10 +41,10 @@ async def check_schema(pipeline: Pipeline, key: bytes, schema: Schema) -> None:
 
     A Redis without a version is empty, or used by the release before.
     """
-    other = await pipeline.run((b"EVAL", _CHECK, 1, key, schema.version, schema.oldest))
-    if not other:
+    reply = await pipeline.run((b"EVAL", _CHECK, 1, key, schema.version, schema.oldest))
+    if not reply:
         return
-    version, oldest = other
+    version, oldest = map(as_int, as_list(reply))
     age = "newer" if oldest > schema.version else "older"
     raise BrokerError(
         f"a release with the {age} schema {version} uses this Redis, and this release has schema "

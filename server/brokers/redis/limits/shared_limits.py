@@ -4,9 +4,10 @@ import asyncio
 from collections import OrderedDict
 from functools import partial
 
-from server.brokers.redis.connection.client import Reply, evaluate
+from server.brokers.redis.connection.client import evaluate
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.node_session import NodeSession
+from server.brokers.redis.connection.replies import Reply
 from server.brokers.redis.limits.scripts import COUNT, COUNT_TTL_MS
 from server.brokers.redis.limits.shared_counter import AcquireRequest, SharedCounter
 from server.core.counters import Counters
@@ -140,12 +141,13 @@ class RedisSharedLimits:
         reply: "asyncio.Future[Reply]",
     ) -> None:
         self._in_flight -= 1
-        if reply.cancelled() or reply.exception() is not None:
+        counted = _decode(reply)
+        if counted is None:
             counter.reported = None
             self._on_failure(key, counter)
             return
         self._degraded = False
-        granted, within_rate, wait_ms, others = reply.result()
+        granted, within_rate, wait_ms, others = counted
         dead = tuple(each for each in others if each in self._session.dead_nodes)
         full_error = partial(too_many_connections, key, counter.limit.connections)
         counter.apply_reply(
@@ -198,3 +200,14 @@ class RedisSharedLimits:
             counter = self._shared_counters.get(key)
             if counter is not None:
                 self._report(key, counter)
+
+
+def _decode(reply: "asyncio.Future[Reply]") -> tuple[int, int, int, list[bytes]] | None:
+    """What the script returned; None without a valid reply."""
+    if reply.cancelled() or reply.exception() is not None:
+        return None
+    match reply.result():
+        case [int() as granted, int() as within_rate, int() as wait_ms, list() as others]:
+            nodes = [each for each in others if isinstance(each, bytes)]
+            return granted, within_rate, wait_ms, nodes
+    return None

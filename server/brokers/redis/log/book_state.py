@@ -8,6 +8,7 @@ from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from server.core.log.entries import Entry
 from server.core.market.book import Levels, OrderBook
+from server.core.market.source_time import copy_source_ts
 
 # The publisher has already limited the depth.
 _MAX_DEPTH = 1 << 30
@@ -32,7 +33,7 @@ def rebuild_book(
             ErrorCode.SERVER_INTERNAL, "the stored state is not an order book"
         ) from None
     newest = updates[-1]
-    data = orjson.dumps(book.snapshot().body())
+    data = copy_source_ts(newest.data, orjson.dumps(book.snapshot().body()))
     return Entry(last.channel, newest.position, newest.ts_ms, data, "snapshot")
 
 

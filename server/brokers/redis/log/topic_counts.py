@@ -6,6 +6,8 @@ from collections import OrderedDict
 from server.brokers.redis.connection.client import evaluate
 from server.brokers.redis.connection.keys import Keys, head_key, log_key
 from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.replies import as_bytes_list
+from server.brokers.redis.connection.subscribers import Subscribers
 from server.brokers.redis.log.scripts import build_script
 from server.core.errors import FloorcastError
 from server.core.limits.shares import SERVER, UNLIMITED, Level, Owner, ShareLimits, share_error
@@ -60,6 +62,7 @@ class TopicCounts:
     def __init__(
         self,
         pipeline: Pipeline,
+        subscribers: Subscribers,
         keys: Keys,
         clock: Clock,
         limits: ShareLimits,
@@ -68,6 +71,7 @@ class TopicCounts:
         idle_ms: int,
     ) -> None:
         self._pipeline = pipeline
+        self._subscribers = subscribers
         self._keys = keys
         self._clock = clock
         self._limits = limits
@@ -104,7 +108,7 @@ class TopicCounts:
     async def _add_to(self, name: bytes, level: Level, limit: int, member: bytes) -> None:
         now, now_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
         command = evaluate(_ADD, [name], member, limit, now_ms, self._idle_ms)
-        oldest = await self._pipeline.run(command)
+        oldest = as_bytes_list(await self._pipeline.run(command))
         if not oldest:
             return
         if self._full.get(name, now) <= now:
@@ -133,6 +137,8 @@ class TopicCounts:
     async def _is_gone(self, member: bytes, now_ms: int) -> bool:
         org, user_id, channel = member.decode().split("\n")
         base = self._keys.base(channel)
+        if await self._subscribers.may_exist(base):
+            return False
         command = evaluate(
             _CHECK,
             [head_key(base), log_key(base)],

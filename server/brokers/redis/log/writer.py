@@ -6,14 +6,16 @@ from client_sdk.contract import ErrorCode
 from server.brokers.redis.connection.client import evaluate
 from server.brokers.redis.connection.keys import Keys, claim_key, head_key, log_key
 from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.replies import as_optional_bytes, malformed_reply
 from server.brokers.redis.log.codec import encode_tail
-from server.brokers.redis.log.scripts import Scripts
+from server.brokers.redis.log.scripts import ScriptsByKind
 from server.brokers.redis.log.topic_counts import encode_owner
 from server.core.errors import LimitError, RequestError, WriteConflict
 from server.core.limits.expiring_shares import ExpiringShares
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position, Receipt
 from server.core.log.idempotency import Claim
+from server.core.sessions.records import is_session_channel
 
 # A book is stored in full after this many updates, which bounds what readers must apply.
 _UPDATES_PER_FULL_STATE = 64
@@ -25,12 +27,13 @@ class LogWriter:
     def __init__(
         self,
         pipeline: Pipeline,
-        scripts: Scripts,
+        scripts: ScriptsByKind,
         keys: Keys,
         *,
         new_epoch: Callable[[], bytes],
         max_entry_bytes: int,
         histories: ExpiringShares[str],
+        session_histories: ExpiringShares[str],
         claims: ExpiringShares[bytes],
     ) -> None:
         self._pipeline = pipeline
@@ -40,13 +43,14 @@ class LogWriter:
         self._max_entry_bytes = max_entry_bytes
         # What this node has published lately, by owner.
         self._histories = histories
+        self._session_histories = session_histories
         self._claims = claims
         # Updates of each book since it was stored in full, as far as this node knows.
         self._updates_since_full: dict[str, int] = {}
 
     async def find(self, channel: str, claim: Claim) -> Receipt | None:
         base = self._keys.base(channel)
-        known = await self._pipeline.run((b"GET", claim_key(base, claim.key)))
+        known = as_optional_bytes(await self._pipeline.run((b"GET", claim_key(base, claim.key))))
         return None if known is None else _decode_claim(known, claim)
 
     async def publish(
@@ -79,9 +83,9 @@ class LogWriter:
             full_tail = encode_tail(full_state(), ts_ms, "snapshot")
         if max(len(tail), len(full_tail)) + 256 > self._max_entry_bytes:
             raise LimitError(ErrorCode.LIMIT_PAYLOAD, "the entry is too large for the broker")
-        outcome, *result = await self._pipeline.run(
+        reply = await self._pipeline.run(
             evaluate(
-                self._scripts.publish,
+                self._scripts.of(channel).publish,
                 keys,
                 self._new_epoch(),
                 tail,
@@ -97,21 +101,24 @@ class LogWriter:
             ),
             durable=True,
         )
-        if outcome == 1:
-            assert claim is not None
-            return _decode_claim(result[0], claim)
-        position = Position(result[0].decode(), result[1])
-        if outcome == 2:
-            self._updates_since_full.pop(channel, None)
-            raise WriteConflict
+        match reply:
+            case [0, bytes() as epoch, int() as seq, int() as update_count, int() as history_bytes]:
+                position = Position(epoch.decode(), seq)
+            case [1, bytes() as known] if claim is not None:
+                return _decode_claim(known, claim)
+            case [2, *_]:
+                self._updates_since_full.pop(channel, None)
+                raise WriteConflict
+            case _:
+                raise malformed_reply()
         if full_state is not None:
-            self._updates_since_full[channel] = result[2]
+            self._updates_since_full[channel] = update_count
         now = ts_ms / 1000
         if claim is not None:
             for key in self._claims.put(keys[2], claim.owner, 1, now):
                 self._pipeline.submit_unchecked((b"DEL", key))
         if in_history:
-            for name in self._histories.put(channel, owner, max(1, result[3]), now):
+            for name in self._shares_of(channel).put(channel, owner, max(1, history_bytes), now):
                 log = log_key(self._keys.base(name))
                 self._pipeline.submit_unchecked((b"DEL", log))
         return Receipt(position, ts_ms)
@@ -119,6 +126,10 @@ class LogWriter:
     def forget(self, channel: str) -> None:
         """Forget what this node knows of a deleted channel."""
         self._updates_since_full.pop(channel, None)
+        self._shares_of(channel).remove(channel)
+
+    def _shares_of(self, channel: str) -> ExpiringShares[str]:
+        return self._session_histories if is_session_channel(channel) else self._histories
 
 
 def _decode_claim(known: bytes, claim: Claim) -> Receipt:

@@ -9,6 +9,7 @@ from server.brokers.failure_log import FailureLog
 from server.brokers.redis.broker import RedisBroker
 from server.brokers.redis.config import RedisConfig
 from server.brokers.redis.connection.keys import Keys
+from server.brokers.redis.connection.replies import as_bytes, as_list, as_mapping
 from server.brokers.redis.notices.codec import (
     decode_notice,
     encode_key,
@@ -230,8 +231,9 @@ class RedisNoticeStore:
         cursor = b"0"
         while True:
             command = (b"HSCAN", self._keys[0], cursor, b"COUNT", _BATCH_SIZE)
-            cursor, flat = await self._broker.run(command)
-            found.update(zip(flat[::2], flat[1::2], strict=True))
+            next_cursor, page = as_list(await self._broker.run(command))
+            cursor = as_bytes(next_cursor)
+            found.update(as_mapping(page))
             if cursor == b"0":
                 break
         found.pop(b"#", None)

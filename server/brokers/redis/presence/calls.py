@@ -3,11 +3,18 @@
 import asyncio
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from server.brokers.redis.connection.client import evaluate
 from server.brokers.redis.connection.keys import Keys, session_keys
 from server.brokers.redis.connection.pipeline import Pipeline
+from server.brokers.redis.connection.replies import (
+    Reply,
+    as_bytes,
+    as_bytes_list,
+    as_int,
+    as_list,
+    as_number,
+)
 from server.brokers.redis.log.scripts import Script
 from server.brokers.redis.presence.codec import (
     AssertResult,
@@ -61,12 +68,14 @@ class SessionCalls:
         self, connection_id: str, user_id: str, key: SessionKey, node: str, facts: bytes = b""
     ) -> JoinResult:
         """Add a connection; without facts a missing session is not created."""
-        outcome, *reply = await self._run(
-            self._scripts.join,
-            key,
-            *(connection_id.encode(), user_id.encode(), node.encode(), facts, _new_mark()),
+        outcome, *session = as_list(
+            await self._run(
+                self._scripts.join,
+                key,
+                *(connection_id.encode(), user_id.encode(), node.encode(), facts, _new_mark()),
+            )
         )
-        return JoinResult(outcome, self._decode(reply) if reply else None)
+        return JoinResult(as_bytes(outcome), self._decode(session) if session else None)
 
     async def leave(self, connection_id: str, key: SessionKey, *, lost_by: str = "") -> int:
         """Remove a connection; returns when the session is due, 0 for never.
@@ -75,39 +84,40 @@ class SessionCalls:
         resumed it since: then it stays.
         """
         grace_ms = int(self._rules.grace_seconds * 1000) if lost_by else 0
-        due_ms: int = await self._run(
-            self._scripts.leave, key, connection_id.encode(), grace_ms, lost_by.encode()
+        return as_int(
+            await self._run(
+                self._scripts.leave, key, connection_id.encode(), grace_ms, lost_by.encode()
+            )
         )
-        return due_ms
 
     async def events(self, key: SessionKey, revision: int) -> list[SessionEvent] | None:
         """The events after a revision; None if Redis does not have all of them."""
         reply = await self._run(self._scripts.events, key, b"%d-0" % (revision + 1))
-        return decode_events(session_channel(*key), revision, reply)
+        return decode_events(session_channel(*key), revision, as_list(reply))
 
     async def kick(self, key: SessionKey, user_id: str) -> RemovalResult:
         """Remove a user with all connections."""
-        return RemovalResult(*await self._run(self._scripts.kick, key, user_id.encode()))
+        return _removal(await self._run(self._scripts.kick, key, user_id.encode()))
 
     async def close(self, key: SessionKey) -> RemovalResult:
         """Close a session: remove everybody and reject later joins."""
-        return RemovalResult(*await self._run(self._scripts.close, key))
+        return _removal(await self._run(self._scripts.close, key))
 
     async def participants(self, key: SessionKey) -> SessionReply | None:
         """The session, or None if it does not exist."""
-        reply = await self._run(self._scripts.participants, key)
-        return self._decode(reply) if reply else None
+        session = as_list(await self._run(self._scripts.participants, key))
+        return self._decode(session) if session else None
 
     async def expire(
         self, key: SessionKey, dead: Sequence[str] = (), *, grace_ms: int = 0
     ) -> ExpireResult:
         """Remove users whose grace period is over; connections of dead nodes count as lost."""
-        outcome, *rest = await self._run(
-            self._scripts.expire, key, grace_ms, *(node.encode() for node in dead)
+        outcome, *rest = as_list(
+            await self._run(self._scripts.expire, key, grace_ms, *(node.encode() for node in dead))
         )
         if outcome == b"ok":
-            return ExpireResult(exists=True, due_ms=rest[0])
-        return ExpireResult(exists=False, facts=rest[0] if rest else b"")
+            return ExpireResult(exists=True, due_ms=as_int(rest[0]))
+        return ExpireResult(exists=False, facts=as_bytes(rest[0]) if rest else b"")
 
     async def assert_members(
         self,
@@ -121,19 +131,21 @@ class SessionCalls:
     ) -> AssertResult:
         """Restore this node's connections after Redis may have lost them."""
         pairs = (part.encode() for pair in connections.items() for part in pair)
-        outcome, *rest = await self._run(
-            self._scripts.assert_members,
-            key,
-            *(facts, mark, _new_mark(), b"1" if declared_dead else b"", node.encode(), *pairs),
+        outcome, *rest = as_list(
+            await self._run(
+                self._scripts.assert_members,
+                key,
+                *(facts, mark, _new_mark(), b"1" if declared_dead else b"", node.encode(), *pairs),
+            )
         )
         if outcome == b"closed":
-            return AssertResult(int(rest[0]))
+            return AssertResult(as_number(rest[0]))
         missing, *reply = rest
         session = self._decode(reply)
         return AssertResult(
             session.participants.revision,
             session,
-            frozenset(each.decode() for each in missing),
+            frozenset(each.decode() for each in as_bytes_list(missing)),
             is_new=outcome == b"made",
         )
 
@@ -183,8 +195,7 @@ class SessionCalls:
 
     async def count(self) -> int:
         """The number of sessions."""
-        counted: int = await self._pipeline.run((b"SCARD", self._keys.sessions()))
-        return counted
+        return as_int(await self._pipeline.run((b"SCARD", self._keys.sessions())))
 
     # --- the nodes
 
@@ -202,7 +213,8 @@ class SessionCalls:
 
     async def node_sessions(self, node: str) -> list[SessionKey]:
         """The sessions registered for a node."""
-        found = await self._pipeline.run((b"SMEMBERS", self._keys.node_sessions(node)))
+        reply = await self._pipeline.run((b"SMEMBERS", self._keys.node_sessions(node)))
+        found = as_bytes_list(reply)
         keys = [key_of_channel(each.decode(errors="replace")) for each in found]
         known = [each for each in keys if each is not None]
         self._count_malformed(len(keys) - len(known))
@@ -212,7 +224,7 @@ class SessionCalls:
         """Deregister all sessions of a node."""
         await self._pipeline.run((b"DEL", self._keys.node_sessions(node)))
 
-    def _decode(self, reply: list[Any]) -> SessionReply:
+    def _decode(self, reply: list[Reply]) -> SessionReply:
         session = decode_reply(reply)
         self._count_malformed(session.malformed_count)
         return session
@@ -228,7 +240,7 @@ class SessionCalls:
         command = evaluate(self._scripts.claim, [name], member, limit)
         return bool(await self._pipeline.run(command))
 
-    async def _run(self, script: Script, key: SessionKey, *arguments: bytes | int) -> Any:
+    async def _run(self, script: Script, key: SessionKey, *arguments: bytes | int) -> Reply:
         base = self._base(key)
         return await self._pipeline.run(
             evaluate(script, session_keys(base), base, self.now_ms(), *arguments)
@@ -238,3 +250,8 @@ class SessionCalls:
 def _new_mark() -> bytes:
     # Distinguishes a session from a later one of the same name.
     return secrets.token_hex(8).encode()
+
+
+def _removal(reply: Reply) -> RemovalResult:
+    outcome, *counts = as_list(reply)
+    return RemovalResult(as_bytes(outcome), *map(as_int, counts))

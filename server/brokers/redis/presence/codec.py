@@ -3,10 +3,16 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
+from server.brokers.redis.connection.replies import (
+    Reply,
+    as_list,
+    as_mapping,
+    as_number,
+    malformed_reply,
+)
 from server.core.sessions.events import SessionEvent, SessionEventKind
 from server.core.sessions.participants import Participants
 from server.core.sessions.presence import Member
@@ -74,15 +80,18 @@ def creator_of(facts: bytes) -> str:
     return str(_decode_facts(facts).get("by", ""))
 
 
-def decode_reply(reply: list[Any]) -> SessionReply:
+def decode_reply(reply: list[Reply]) -> SessionReply:
     """Decode a session as returned by a script; malformed values are skipped and counted."""
-    revision, closed, facts, mark, flat, due_ms = reply
-    decoded = [_decode_member(*each) for each in zip(flat[::2], flat[1::2], strict=True)]
+    match reply:
+        case [revision, closed, bytes() as facts, bytes() as mark, users, int() as due_ms]:
+            decoded = [_decode_member(*each) for each in as_mapping(users).items()]
+        case _:
+            raise malformed_reply()
     members = sorted((each for each in decoded if each is not None), key=lambda each: each[0])
     metadata = _decode_facts(facts).get("metadata")
     return SessionReply(
         Participants(
-            int(revision),
+            as_number(revision),
             tuple(member for _, member in members),
             bool(closed),
             metadata if isinstance(metadata, dict) else {},
@@ -151,15 +160,23 @@ def decode_event(channel: str, message: bytes) -> SessionEvent | None:
     return None
 
 
-def decode_events(channel: str, revision: int, reply: list[Any]) -> list[SessionEvent] | None:
+def decode_events(channel: str, revision: int, reply: list[Reply]) -> list[SessionEvent] | None:
     """Decode the events after a revision as returned by a script; None if some are missing."""
     if not reply:
         return None
     newest, stored = reply
-    events = [decode_event(channel, fields[1]) for _, fields in stored]
+    events = [decode_event(channel, _event_of(each)) for each in as_list(stored)]
     known = [each for each in events if each is not None]
     # Another node sent the revision, which may be far from the newest one.
-    is_complete = len(known) == int(newest) - revision and all(
+    is_complete = len(known) == as_number(newest) - revision and all(
         each.revision == number for number, each in enumerate(known, revision + 1)
     )
     return known if is_complete else None
+
+
+def _event_of(stored: Reply) -> bytes:
+    """The event in an entry of the stream: its id, then the field and its value."""
+    match stored:
+        case [_, [_, bytes() as event]]:
+            return event
+    raise malformed_reply()

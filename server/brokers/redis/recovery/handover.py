@@ -13,6 +13,7 @@ from server.brokers.redis.config import RedisConfig
 from server.brokers.redis.connection.address import AddressKind
 from server.brokers.redis.connection.client import Command
 from server.brokers.redis.connection.keys import Keys
+from server.brokers.redis.connection.replies import as_optional_bytes
 from server.brokers.redis.recovery.codec import (
     FetchReply,
     FetchRequest,
@@ -124,10 +125,10 @@ class RedisHandover:
             self._enqueue((b"DEL", self._keys.connection_node(connection_key(request))))
 
     async def _fetch_from_node(self, request: ResumeRequest) -> ConnectionState | None:
-        moved = await self._broker.run(
-            (b"GET", self._keys.connection_node(connection_key(request)))
+        moved = as_optional_bytes(
+            await self._broker.run((b"GET", self._keys.connection_node(connection_key(request))))
         )
-        node: str = moved.decode(errors="replace") if moved else node_of(request.pid)
+        node = moved.decode(errors="replace") if moved else node_of(request.pid)
         if node == self.node:
             return None
         number = next(self._numbers)

@@ -1,0 +1,1 @@
+"""Tests of plain HTTP, in the process."""
