@@ -87,9 +87,7 @@ class Server:
                 *parts, self.clients, self.recovery, extensions.namespaces
             ),
         )
-        self.sockets = build_sockets(
-            settings, clock, self.clients, self.delivery, self.namespaces, extensions
-        )
+        self.sockets = build_sockets(settings, clock, self.clients, self.delivery, self.namespaces)
         self.publisher = Publisher(self.market.publishing, self.tasks)
         self.feeds = build_feeds(
             settings, clock, self.tasks, self.delivery, self.market, self.lifecycle, feed

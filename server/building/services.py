@@ -107,13 +107,7 @@ def build_sessions(
     return Sessions(
         service,
         SessionMessages(
-            service,
-            backend.broker,
-            backend.presence,
-            hub,
-            clock,
-            message_bytes=message_bytes,
-            page_bytes=settings.delivery.backlog_bytes,
+            service, backend.broker, backend.presence, hub, clock, message_bytes=message_bytes
         ),
         notifications,
         tickets,

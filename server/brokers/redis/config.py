@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from server.brokers.redis.connection.address import Address
 from server.brokers.redis.connection.schema import CURRENT, Schema
 from server.core.limits.shares import NO_SHARES, ShareLimits
-from server.core.sessions.histories import HistoryRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +14,6 @@ class RedisShares:
     topics: ShareLimits = NO_SHARES
     histories: ShareLimits = NO_SHARES
     claims: ShareLimits = NO_SHARES
-    session_histories: ShareLimits = NO_SHARES
     silent_seconds: float = 300.0
 
 
@@ -33,6 +31,8 @@ class RedisConfig:
     # How many replicas must have a message before it is acknowledged.
     acknowledging_replicas: int = 0
     idempotency_seconds: float = 120.0
-    histories: HistoryRules = field(default_factory=HistoryRules)
+    history_messages: int = 1_000
+    history_bytes: int = 1024 * 1024
+    history_seconds: float = 300.0
     schema: Schema = CURRENT
     shares: RedisShares = field(default_factory=RedisShares)

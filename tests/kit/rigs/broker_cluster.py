@@ -21,8 +21,6 @@ from server.brokers import (
     RedisConfig,
 )
 from server.core.counters import Counters
-from server.core.log.history import HistoryBounds
-from server.core.sessions.histories import HistoryRules
 from server.tasks import TaskOwner
 
 _prefixes = itertools.count(1)
@@ -43,8 +41,6 @@ class BrokerCluster(TestedCluster):
         self.kind = kind
         self.prefix = f"test{next(_prefixes)}"
         self._url = url
-        # The bounds of the sessions' histories; those of `Bounds` are the topics'.
-        self.session_history = HistoryBounds()
 
     def create_node(
         self,
@@ -55,12 +51,11 @@ class BrokerCluster(TestedCluster):
     ) -> BrokerNode:
         """Create a node, not started yet."""
         bounds = bounds or Bounds()
-        histories = HistoryRules(
-            HistoryBounds(bounds.messages, bounds.bytes, bounds.seconds), self.session_history
-        )
         config = MemoryConfig(
             idempotency_seconds=bounds.idempotency_seconds,
-            histories=histories,
+            history_messages=bounds.messages,
+            history_bytes=bounds.bytes,
+            history_seconds=bounds.seconds,
         )
         if self._url is None:
             return BrokerNode(MemoryBroker(self.clock, epoch="e1", config=config))
@@ -78,7 +73,9 @@ class BrokerCluster(TestedCluster):
                 timeout_seconds=timeout_seconds,
                 acknowledging_replicas=acknowledging_replicas,
                 idempotency_seconds=bounds.idempotency_seconds,
-                histories=histories,
+                history_messages=bounds.messages,
+                history_bytes=bounds.bytes,
+                history_seconds=bounds.seconds,
             ),
         )
         return BrokerNode(broker, counters=counters)
