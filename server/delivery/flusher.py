@@ -67,13 +67,13 @@ class Flusher:
     def _flush_turn(self) -> None:
         self._is_scheduled = False
         if self.dirty:
-            self._flush(_MAX_FLUSH_SECONDS)
+            self._flush(complete=False)
 
     def flush(self) -> None:
         """Write all pending entries; those for many links may be held for the next turns."""
-        self._flush(float("inf"))
+        self._flush(complete=True)
 
-    def _flush(self, max_seconds: float) -> None:
+    def _flush(self, *, complete: bool) -> None:
         dirty, self.dirty = self.dirty, {}
         if not dirty:
             return
@@ -85,11 +85,17 @@ class Flusher:
                     self._flush_immediate(channels[0])
                 else:
                     self._flush_together(channels)
-                if self._clock.monotonic() - began >= max_seconds:
+                if not complete and self._is_full(began):
                     break
         self.dirty = {**dict.fromkeys(rest), **self.dirty}
         self._is_flushing = True
         self._writes.when_done(self._flushed)
+
+    def _is_full(self, began: float) -> bool:
+        """Whether this turn should write no more."""
+        return bool(self._writes.held_count) or (
+            self._clock.monotonic() - began >= _MAX_FLUSH_SECONDS
+        )
 
     def _flushed(self, now: float) -> None:
         self._is_flushing = False

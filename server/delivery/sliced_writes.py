@@ -67,18 +67,27 @@ class SlicedWrites:
 
     def write(self, link: Link, frames: bytes) -> None:
         """Write to one link of many, now or in one of the next slices; abort it on failure."""
-        if not self.take(1):
+        if self.take(1):
+            self._write(link, frames)
+        else:
             self.hold(link, frames)
-            return
+
+    def hold(self, link: Link, frames: bytes) -> None:
+        """Write to a link in one of the next slices, or now if it holds frames already.
+
+        A link that holds more and more would not notice that it is clogged.
+        """
+        if link in self._held:
+            self._write(link, frames)
+        else:
+            link.hold(frames)
+            self._held[link] = None
+
+    def _write(self, link: Link, frames: bytes) -> None:
         try:
             link.write(frames)
         except WRITE_ERRORS:
             self._deferred_close.abort(link)
-
-    def hold(self, link: Link, frames: bytes) -> None:
-        """Write to a link in one of the next slices."""
-        link.hold(frames)
-        self._held[link] = None
 
     def when_done(self, callback: Callable[[float], None]) -> None:
         """Call back once nothing waits, with the time; at once if this slice is not measured."""

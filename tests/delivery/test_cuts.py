@@ -288,6 +288,9 @@ class ResumeMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 1.0, 4.0, 11.0, 16.0]))
     def pass_time(self, seconds: float) -> None:
+        for name in list(self.connected):
+            # Held frames do not wait for long.
+            self.link(name).reply()
         self.receive()
         self.rig.pass_time(seconds)
 

@@ -187,7 +187,7 @@ def test_flushes_under_load_wait_and_those_of_an_idle_server_do_not() -> None:
         room.turn()
         room.clock.advance(0.002)
     assert pauses[0] == 0.0
-    assert pauses[39] > 0.004
+    assert pauses[39] > 0.002
     # After a while without messages.
     room.clock.advance(1.0)
     room.publish(seq + 1)
