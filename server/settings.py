@@ -322,6 +322,11 @@ class ServerSettings(_Section):
         False, description="negotiate permessage-deflate with clients that offer it"
     )
     drain_seconds: Seconds = Field(30, description="time to drain after SIGTERM")
+    hang_seconds: Seconds = Field(
+        15,
+        description="with several workers, one that does not answer its supervisor for this long is"
+        " killed and replaced; 0 for never",
+    )
 
     @property
     def allowed_transports(self) -> tuple[str, ...]:
