@@ -87,7 +87,9 @@ class Server:
                 *parts, self.clients, self.recovery, extensions.namespaces
             ),
         )
-        self.sockets = build_sockets(settings, clock, self.clients, self.delivery, self.namespaces)
+        self.sockets = build_sockets(
+            settings, clock, self.clients, self.delivery, self.namespaces, extensions
+        )
         self.publisher = Publisher(self.market.publishing, self.tasks)
         self.feeds = build_feeds(
             settings, clock, self.tasks, self.delivery, self.market, self.lifecycle, feed

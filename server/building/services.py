@@ -107,7 +107,13 @@ def build_sessions(
     return Sessions(
         service,
         SessionMessages(
-            service, backend.broker, backend.presence, hub, clock, message_bytes=message_bytes
+            service,
+            backend.broker,
+            backend.presence,
+            hub,
+            clock,
+            message_bytes=message_bytes,
+            page_bytes=settings.delivery.backlog_bytes,
         ),
         notifications,
         tickets,

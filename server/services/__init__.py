@@ -10,7 +10,7 @@ from server.services.market.recovery import MarketRecovery
 from server.services.market.subscribing import SubscribingService
 from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
-from server.services.node_subscriptions import NodeSubscriptions, NodeSubscriptionsConfig
+from server.services.node_subscriptions import NodeSubscriptions
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
@@ -30,7 +30,6 @@ __all__ = [
     "FreshnessConfig",
     "MarketRecovery",
     "NodeSubscriptions",
-    "NodeSubscriptionsConfig",
     "Notifications",
     "Publisher",
     "PublishingConfig",

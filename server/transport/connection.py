@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from server.core.disconnects import (
@@ -49,6 +49,8 @@ class ClientRequest:
     ip: str
     authorization: str | None = None
     query_token: str | None = None
+    # None unless the application's authentication reads them.
+    headers: Mapping[str, str] | None = None
 
 
 def _discard(frames: bytes) -> None:
