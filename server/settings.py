@@ -91,6 +91,10 @@ class LimitSettings(_Section):
     )
     polling_packets: int = Field(256, ge=1, description="packets in one polling request")
     join_timeout_seconds: Seconds = Field(45, description="time to join a namespace")
+    requests_per_second: Count = Field(100, description="requests to the HTTP API of one user")
+    requests_per_second_per_ip: Count = Field(
+        500, description="requests to the HTTP API of one address"
+    )
     head_timeout_seconds: PositiveSeconds = Field(
         10, description="time to send a request's head or body, and idle time between requests"
     )
