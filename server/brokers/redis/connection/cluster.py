@@ -14,6 +14,7 @@ from server.brokers.redis.connection.address import AddressKind
 from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.leases import DEAD_PREFIX
 from server.brokers.redis.connection.node_session import process_name
+from server.brokers.redis.connection.replies import as_int, as_mapping
 from server.brokers.redis.log.subscriber import ANSWER_PREFIX
 from server.core.errors import FloorcastError
 from server.ports import AnswerQuestion, Answers
@@ -126,15 +127,14 @@ class RedisCluster:
     async def _publish(self, number: int, question: bytes) -> int:
         head = orjson.dumps({"v": 1, "ask": number, "node": self.node})
         message = b'%b,"question":%b}' % (head[:-1], question)
-        receivers: int = await self._broker.run((b"PUBLISH", self._keys.base(CHANNEL), message))
-        return receivers
+        return as_int(await self._broker.run((b"PUBLISH", self._keys.base(CHANNEL), message)))
 
     async def _fetch_nodes(self) -> set[str]:
         """The nodes that have a heartbeat and were not declared dead."""
-        flat = await self._broker.run((b"EVAL", _READ_NODES, 1, self._keys.nodes()))
+        nodes = await self._broker.run((b"EVAL", _READ_NODES, 1, self._keys.nodes()))
         return {
             process_name(name.decode(errors="replace"))
-            for name, beat in zip(flat[::2], flat[1::2], strict=True)
+            for name, beat in as_mapping(nodes).items()
             if not beat.startswith(DEAD_PREFIX)
         }
 

@@ -15,6 +15,7 @@ from server.brokers.redis.connection.replies import (
     as_int,
     as_list,
     as_number,
+    as_optional_bytes,
 )
 from server.brokers.redis.log.scripts import Script
 from server.brokers.redis.presence.codec import (
@@ -199,7 +200,7 @@ class SessionCalls:
     async def sessions_of(self, org: str, after: str, limit: int) -> list[SessionSummary]:
         """The sessions of an org whose ids follow `after`, sorted by id."""
         names = await self._pipeline.run((b"SMEMBERS", self._keys.org_sessions(org)))
-        keys = (key_of_channel(each.decode(errors="replace")) for each in names)
+        keys = (key_of_channel(each.decode(errors="replace")) for each in as_bytes_list(names))
         session_ids = heapq.nsmallest(
             limit, (each[1] for each in keys if each is not None and each[1] > after)
         )
@@ -209,13 +210,14 @@ class SessionCalls:
     async def _summary(self, key: SessionKey) -> SessionSummary | None:
         """A session without its members; None if it has expired meanwhile."""
         room, users, *_ = session_keys(self._base(key))
-        count, facts = await asyncio.gather(
+        count, fields = await asyncio.gather(
             self._pipeline.run((b"HLEN", users)),
             self._pipeline.run((b"HMGET", room, b"facts", b"closed")),
         )
-        if facts[0] is None:
+        facts, closed = map(as_optional_bytes, as_list(fields))
+        if facts is None:
             return None
-        return SessionSummary(key[1], count, facts[1] is not None, metadata_of(facts[0]))
+        return SessionSummary(key[1], as_int(count), closed is not None, metadata_of(facts))
 
     async def count(self) -> int:
         """The number of sessions."""
