@@ -81,6 +81,7 @@ class Pushes:
                     if last_seq == seq and not client.link.clogged:
                         self._write(client, frames[client.is_numbered])
                     else:
+                        client.count_dropped()
                         skipped += 1
         return skipped
 
