@@ -175,11 +175,12 @@ class ResumeMachine(RuleBasedStateMachine):
         self.receive()
         mine = [topic for topic in some if topic != "USER_DATA" or name == "ann"]
         replies = self.run(self.rig.subscribe(name, *mine, interval_ms=interval_ms))
+        if name in self.connected:
+            self.link(name).reply()
         if name not in self.connected:
             # Its link broke meanwhile: it never got the reply.
             model.unanswered.update(mine)
             return
-        self.link(name).reply()
         self.receive()
         if not reply_arrives:
             # The reply is lost, and with it all that was written after it.
@@ -201,7 +202,8 @@ class ResumeMachine(RuleBasedStateMachine):
             self.receive()
             model = self.connected[name]
             self.run(self.rig.service.unsubscribe(name, trader(name), [topic]))
-            self.link(name).reply()
+            if name in self.connected:
+                self.link(name).reply()
             self.receive()
             model.known.subscriptions.pop(topic, None)
             model.known.stale.pop(topic, None)

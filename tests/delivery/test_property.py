@@ -89,6 +89,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         replies = self.run(self.rig.subscribe(name, *mine, interval_ms=interval_ms))
         # Events written before the reply belong to the previous subscription.
         reader.link.reply()
+        if reader.link.aborted:
+            return
         self.receive_all()
         for topic, reply in orjson.loads(orjson.dumps(replies)).items():
             assert reply["status"] == "CONNECTED"

@@ -79,8 +79,11 @@ class RecordingLink:
         self.on_end()
 
     def reply(self) -> None:
-        """Write what is held, as an ack does that follows it."""
-        if self.held and not self.broken:
+        """Write what is held, as an ack does that follows it; a broken link ends."""
+        if self.held and self.broken:
+            self.held = b""
+            self.abort("a write failed")
+        else:
             self.release()
 
     # --- client actions
