@@ -6,6 +6,7 @@ from server.building.delivery import build_delivery
 from server.building.namespaces import build_application_namespaces, build_namespaces, build_sockets
 from server.building.reporting import build_lifecycle, build_statistics
 from server.building.services import (
+    build_canary,
     build_feeds,
     build_market,
     build_recovery,
@@ -15,6 +16,7 @@ from server.building.services import (
 __all__ = [
     "build_application_namespaces",
     "build_backend",
+    "build_canary",
     "build_clients",
     "build_delivery",
     "build_feeds",

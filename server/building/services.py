@@ -13,11 +13,14 @@ from server.configs import (
     sessions_config,
     subscribing_config,
 )
+from server.core.counters import Counters
 from server.core.market.subscriptions import Subscriptions
 from server.core.recovery.tickets import ResumeTickets
 from server.embedding import Lifecycle
 from server.ports import Backend, Clock, Feed
 from server.services import (
+    Canary,
+    CanaryConfig,
     ClientPublishing,
     FeedSupervisor,
     MarketRecovery,
@@ -38,6 +41,7 @@ from server.tasks import TaskOwner
 class Market:
     """The services of `/market`."""
 
+    topics: TopicSubscriptions
     subscriptions: Subscriptions
     subscribing: SubscribingService
     publishing: PublishingService
@@ -71,6 +75,7 @@ def build_market(
     publishing = PublishingService(publishing_config(settings), backend.broker, clock)
     subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, rule)
     return Market(
+        topics,
         subscriptions,
         subscribing,
         publishing,
@@ -153,4 +158,24 @@ def build_feeds(
             silent_seconds=settings.feed.silent_seconds,
             on_event=lifecycle.on_feed_event,
         ),
+    )
+
+
+def build_canary(
+    settings: Settings,
+    clock: Clock,
+    counters: Counters,
+    tasks: TaskOwner,
+    delivery: Delivery,
+    market: Market,
+) -> Canary:
+    """The canary of this process; it may be turned off."""
+    return Canary(
+        CanaryConfig(settings.admin.canary_topics),
+        delivery.hub,
+        market.topics,
+        market.publishing.topics,
+        clock,
+        counters,
+        tasks,
     )

@@ -1,5 +1,6 @@
 """Use cases of the server: market, sessions and recovery, built on the core and the ports."""
 
+from server.services.market.canary import Canary, CanaryConfig
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
@@ -21,6 +22,8 @@ from server.services.sessions.service import SessionsConfig, SessionsService
 from server.services.statistics import Statistics
 
 __all__ = [
+    "Canary",
+    "CanaryConfig",
     "ClientPublishing",
     "FeedEvent",
     "FeedPublisher",
