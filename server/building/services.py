@@ -41,8 +41,8 @@ from server.tasks import TaskOwner
 class Market:
     """The services of `/market`."""
 
-    topics: TopicSubscriptions
     subscriptions: Subscriptions
+    topics: TopicSubscriptions
     subscribing: SubscribingService
     publishing: PublishingService
     client_publishing: ClientPublishing
@@ -75,8 +75,8 @@ def build_market(
     publishing = PublishingService(publishing_config(settings), backend.broker, clock)
     subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, rule)
     return Market(
-        topics,
         subscriptions,
+        topics,
         subscribing,
         publishing,
         ClientPublishing(publishing, rule),
@@ -112,7 +112,13 @@ def build_sessions(
     return Sessions(
         service,
         SessionMessages(
-            service, backend.broker, backend.presence, hub, clock, message_bytes=message_bytes
+            service,
+            backend.broker,
+            backend.presence,
+            hub,
+            clock,
+            message_bytes=message_bytes,
+            page_bytes=settings.delivery.backlog_bytes,
         ),
         notifications,
         tickets,

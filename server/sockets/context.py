@@ -18,7 +18,7 @@ from server.core.limits.events import EventLimits, RateOutcome
 from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.sockets.clients import JoinedClient
-from server.sockets.guards import Verifier
+from server.sockets.guards import Verifier, auth_request
 from server.sockets.pipeline import ApplicationGuard, Call, Reply
 from server.transport import Admission, Connection, RefusalLog
 
@@ -237,7 +237,9 @@ class NamespaceContext:
         return [each for each in joined if each.principal.has_rights_of(before)]
 
     async def _verify_refreshed(self, client: JoinedClient, token: str) -> Principal:
-        principal = await self.verifier.verify(token)
+        request = auth_request(client.namespace, client.link, {"token": token})
+        principal = await self.verifier.verify_client(token, request)
+        assert principal is not None  # only without a token
         if (principal.org, principal.user_id) != (client.principal.org, client.principal.user_id):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, "the token belongs to another user")
         if self.clock.time() >= principal.expires_at + self.config.expiry_grace_seconds:

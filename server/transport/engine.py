@@ -231,6 +231,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             ip=self._client_ip(request),
             authorization=request.headers.get("Authorization"),
             query_token=request.query.get("token") if self.config.token_in_query else None,
+            headers=request.headers if self.config.keep_headers else None,
         )
 
     def _open_packet(self, connection: Connection, *, upgrades: bool) -> bytes:

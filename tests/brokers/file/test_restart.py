@@ -17,10 +17,12 @@ from server.brokers import (
 from server.core.errors import FloorcastError, RequestError, WriteConflict
 from server.core.limits.shares import Owner
 from server.core.log.entries import Entry, Position, Receipt
+from server.core.log.history import HistoryBounds
 from server.core.log.idempotency import Claim
 from server.core.recovery.connection_state import ConnectionState, ResumeRequest, SubscriptionState
+from server.core.sessions.histories import HistoryRules
 from server.core.sessions.notices import Notice, Notices
-from server.core.sessions.records import SessionRules
+from server.core.sessions.records import SessionRules, session_channel
 from server.ports import ignore
 from tests.kit.clock import START, ManualClock
 from tests.kit.rigs.file_node import FileNode, file_node, turns
@@ -176,6 +178,20 @@ async def test_forgotten_channel_stays_forgotten(tmp_path: Path) -> None:
         assert (await node.broker.head("U")).seq == 0
 
 
+async def test_log_of_a_deleted_session_is_deleted_at_the_start(tmp_path: Path) -> None:
+    kept, gone = session_channel("ö{rg}", "a"), session_channel("ö{rg}", "b")
+    async with file_node(tmp_path / "a") as node:
+        presence = FilePresence(node.clock, SessionRules(10, 60), node.store)
+        await presence.start(ignore)
+        await presence.join("ann1", "ann", ("ö{rg}", "a"))
+        for channel in (kept, gone, "TRADES:A"):
+            await publish(node, channel, 2)
+        folder = node.copy_as_killed(tmp_path / "b")
+    async with file_node(folder) as node:
+        seqs = [(await node.broker.head(each)).seq for each in (kept, gone, "TRADES:A")]
+        assert seqs == [2, 0, 2]
+
+
 async def test_channel_forgotten_while_its_state_is_written_stays_forgotten(tmp_path: Path) -> None:
     async with file_node(tmp_path / "a") as node:
         await node.broker.publish("PRICE:A", b"{}", NOW_MS)
@@ -221,7 +237,7 @@ async def test_refused_snapshot_does_not_continue_a_lost_book(tmp_path: Path) ->
 
 
 async def test_file_keeps_no_more_than_memory(tmp_path: Path) -> None:
-    memory = MemoryConfig(history_messages=5)
+    memory = MemoryConfig(histories=HistoryRules(HistoryBounds(messages=5)))
     async with file_node(tmp_path / "a", memory=memory) as node:
         await publish(node, "T", 20)
         node.broker._retention.trim(120, node.clock)
@@ -253,7 +269,7 @@ async def test_state_of_a_message_with_an_id_is_not_replaced_by_older(tmp_path: 
 
 
 async def test_newest_entry_outlives_its_history(tmp_path: Path) -> None:
-    memory = MemoryConfig(total_bytes=10)
+    memory = MemoryConfig(histories=HistoryRules(HistoryBounds(total_bytes=10)))
     async with file_node(tmp_path / "a", memory=memory) as node:
         [dropped] = await publish(node, "T")
         await publish(node, "U")
