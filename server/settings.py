@@ -348,7 +348,9 @@ class ServerSettings(_Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any free port")
     origins: tuple[Origin, ...] = Field(
-        (), description="allowed web origins besides the server's own; `*` for any"
+        (),
+        description="allowed web origins besides the server's own; `loopback` for pages of this "
+        "machine on any port, `*` for any",
     )
     trusted_proxies: tuple[Network, ...] = Field((), description="networks of trusted proxies")
     transports: tuple[Literal["polling", "websocket"], ...] = Field(
