@@ -4,6 +4,7 @@ from server.services.cluster.cluster import ClusterQueries
 from server.services.cluster.node import NodeAnswers
 from server.services.cluster.questions import DisconnectUser, FindConnections
 from server.services.cluster.records import ConnectionInfo, NodeInfo
+from server.services.market.canary import Canary, CanaryConfig
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
@@ -15,7 +16,9 @@ from server.services.market.subscribing import SubscribingService
 from server.services.market.topic_reading import TopicReading
 from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
+from server.services.market.wills import WillService
 from server.services.node_subscriptions import NodeSubscriptions
+from server.services.occupancy import HookEvents, LocalOccupancy, SessionUses, TopicUses
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
@@ -25,8 +28,11 @@ from server.services.sessions.notifications import Notifications
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
 from server.services.statistics import Statistics
+from server.services.webhook_rule import webhook_rule
 
 __all__ = [
+    "Canary",
+    "CanaryConfig",
     "ClientPublishing",
     "ClusterQueries",
     "ConnectionInfo",
@@ -38,6 +44,8 @@ __all__ = [
     "FindConnections",
     "Freshness",
     "FreshnessConfig",
+    "HookEvents",
+    "LocalOccupancy",
     "MarketRecovery",
     "NodeAnswers",
     "NodeInfo",
@@ -55,6 +63,7 @@ __all__ = [
     "SessionMessages",
     "SessionModeration",
     "SessionRecovery",
+    "SessionUses",
     "SessionsConfig",
     "SessionsService",
     "Statistics",
@@ -63,4 +72,7 @@ __all__ = [
     "TopicReading",
     "TopicSharesConfig",
     "TopicSubscriptions",
+    "TopicUses",
+    "WillService",
+    "webhook_rule",
 ]
