@@ -435,7 +435,7 @@ def other_epoch(state: ConnectionState, _: str) -> ConnectionState:
 
 
 def future_position(state: ConnectionState, _: str) -> ConnectionState:
-    return changed(state, position=state.topics[1].position._replace(seq=9))
+    return changed(state, position=replace(state.topics[1].position, seq=9))
 
 
 def unknown_interval(state: ConnectionState, _: str) -> ConnectionState:

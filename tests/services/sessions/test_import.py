@@ -188,8 +188,8 @@ async def test_malformed_session_is_not_imported(room: Room) -> None:
         (replace(membership, session_id="a b"),),
         (membership, membership),
         (replace(membership, position=Position("other", 1)),),
-        (replace(membership, position=membership.position._replace(seq=3)),),
-        (replace(membership, position=membership.position._replace(seq=-1)),),
+        (replace(membership, position=replace(membership.position, seq=3)),),
+        (replace(membership, position=replace(membership.position, seq=-1)),),
     ):
         assert await room.bring(replace(room.state, sessions=sessions)) is None
 
