@@ -22,6 +22,8 @@ from server.services import (
     Canary,
     CanaryConfig,
     ClientPublishing,
+    ClusterQueries,
+    FeedAnnouncer,
     FeedEvent,
     FeedSupervisor,
     MarketRecovery,
@@ -165,6 +167,7 @@ def build_feeds(
     tasks: TaskOwner,
     delivery: Delivery,
     market: Market,
+    backend: Backend,
     lifecycle: Lifecycle,
     hooks: Hooks,
     feed: Feed | None,
@@ -177,6 +180,8 @@ def build_feeds(
 
     if feed is None:
         return ()
+    node = backend.cluster.node
+    announcer = FeedAnnouncer(node, ClusterQueries(backend.cluster), tasks)
     return (
         FeedSupervisor(
             settings.feed.name.partition(":")[0],
@@ -187,6 +192,7 @@ def build_feeds(
             tasks,
             silent_seconds=settings.feed.silent_seconds,
             on_event=report,
+            announce=announcer.announce,
         ),
     )
 

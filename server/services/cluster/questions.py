@@ -58,7 +58,19 @@ class DescribeNode:
     kind: Literal["node"] = "node"
 
 
-Question = FindConnections | FindConnection | CountSubscribers | DisconnectUser | DescribeNode
+@dataclass(frozen=True, slots=True)
+class MarkFeed:
+    """Mark the channels of a feed of another node stale, or the feed live if None."""
+
+    node: str
+    feed: str
+    channels: list[str] | None
+    kind: Literal["feed"] = "feed"
+
+
+Question = (
+    FindConnections | FindConnection | CountSubscribers | DisconnectUser | DescribeNode | MarkFeed
+)
 
 _QUESTION: TypeAdapter[Question] = TypeAdapter(Annotated[Question, Field(discriminator="kind")])
 
