@@ -69,6 +69,10 @@ class AuthSettings(_Section):
     market_optional: bool = Field(False, description="allow anonymous clients on `/market`")
     token_in_query: bool = Field(False, description="also accept `?token=` (proxies log it)")
     leeway_seconds: Seconds = Field(10, description="allowed clock difference")
+    revocation_seconds: PositiveSeconds = Field(
+        2_592_000,
+        description="how long a revocation is kept that names no time: as long as any token lives",
+    )
     expiring_notice_seconds: Seconds = Field(30, description="time from `token_expiring` to `exp`")
     expiry_grace_seconds: Seconds = Field(5, description="time from `exp` to the goodbye")
 

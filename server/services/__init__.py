@@ -17,6 +17,7 @@ from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
 from server.services.node_subscriptions import NodeSubscriptions
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
+from server.services.revoking import TokenRevocation
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
@@ -60,6 +61,7 @@ __all__ = [
     "Statistics",
     "SubscribingConfig",
     "SubscribingService",
+    "TokenRevocation",
     "TopicReading",
     "TopicSharesConfig",
     "TopicSubscriptions",
