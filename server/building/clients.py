@@ -3,16 +3,17 @@
 from dataclasses import dataclass, replace
 
 from server.access import RevocableVerifier, Verifier, build_verifier
+from server.building.hooks import Hooks
 from server.configs import access_config, sockets_config
 from server.core.connections import ConnectionManager
 from server.core.counters import Counters
 from server.core.limits.connections import ConnectionLimits, ConnectRate
 from server.core.limits.events import EventLimits
 from server.core.revocations import Revocations
-from server.embedding import ApplicationVerifier, Extensions
+from server.embedding import ApplicationVerifier, Extensions, Lifecycle
 from server.ports import Clock, SharedLimits
 from server.settings import Settings
-from server.sockets import ClientListener, NamespaceContext
+from server.sockets import NamespaceContext
 from server.transport import MAX_REFUSED, Admission, RefusalLog
 
 
@@ -33,7 +34,8 @@ def build_clients(
     counters: Counters,
     shared_limits: SharedLimits | None,
     extensions: Extensions,
-    listener: ClientListener,
+    hooks: Hooks,
+    lifecycle: Lifecycle,
 ) -> Clients:
     """The limits and the registry of connections, and what all namespaces share."""
     limits = settings.limits
@@ -66,7 +68,8 @@ def build_clients(
         clock=clock,
         revocations=revocations,
         guards=extensions.guards,
-        listener=listener,
+        listeners=(*hooks.listeners, lifecycle),
+        rule=hooks.rule,
     )
     return Clients(registry, connection_limits, admission, context, revocations)
 
@@ -74,5 +77,6 @@ def build_clients(
 def _build_verifier(settings: Settings, clock: Clock, extensions: Extensions) -> Verifier:
     if extensions.authenticate is not None:
         return ApplicationVerifier(extensions.authenticate, clock)
-    config = replace(access_config(settings), keep_claims=extensions.read_claims)
+    keep_claims = extensions.read_claims or settings.hooks.authorize_url is not None
+    config = replace(access_config(settings), keep_claims=keep_claims)
     return build_verifier(config, clock)

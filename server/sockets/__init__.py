@@ -5,12 +5,14 @@ from server.sockets.context import ClientListener, NamespaceContext, SocketsConf
 from server.sockets.market import MarketNamespace
 from server.sockets.namespace import GuardedNamespace
 from server.sockets.pipeline import ApplicationGuard, Call, Proceed, Reply, Route
+from server.sockets.reporting import ConnectionReports, UserReports
 from server.sockets.session import SessionNamespace
 
 __all__ = [
     "ApplicationGuard",
     "Call",
     "ClientListener",
+    "ConnectionReports",
     "GuardedNamespace",
     "JoinedClient",
     "MarketNamespace",
@@ -20,4 +22,5 @@ __all__ = [
     "Route",
     "SessionNamespace",
     "SocketsConfig",
+    "UserReports",
 ]
