@@ -30,6 +30,7 @@ from server.embedding import (
     UserEvent,
     on,
 )
+from server.feeds import decimal_text
 from server.hosting import host
 from server.ports import (
     ApplicationBackend,
@@ -94,6 +95,7 @@ __all__ = [
     "UserEvent",
     "authorize",
     "create_app",
+    "decimal_text",
     "host",
     "load_settings",
     "on",

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -62,12 +62,11 @@ class Server:
         extensions: Extensions,
         *,
         clock: Clock,
-        feed: Feed | None,
-        run_feed: bool = True,
+        feeds: Mapping[str, Feed],
+        run_feeds: bool = True,
     ) -> None:
         self.settings = settings
         self.clock = clock
-        self.feed = feed
         self.counters = counters = Counters()
         self.tasks = TaskOwner(counters)
         self.backend = build_backend(settings, clock, counters, self.tasks, extensions.backend)
@@ -93,7 +92,7 @@ class Server:
         )
         self.publisher = Publisher(self.market.publishing, self.tasks)
         self.feeds = build_feeds(
-            settings, clock, self.tasks, self.delivery, self.market, self.lifecycle, feed
+            settings, clock, self.tasks, self.delivery, self.market, self.lifecycle, feeds
         )
         self.statistics = build_statistics(
             counters, self.backend, self.delivery, self.clients, *services
@@ -103,7 +102,7 @@ class Server:
         )
         # Whether it has started and does not drain.
         self.ready = False
-        self._runs_feed = run_feed
+        self._runs_feeds = run_feeds
         self._broker_down_at: float | None = None
         self._loop_lag = self.counters.histogram("loop.lag")
         self.running_drain: Drain | None = None
@@ -164,7 +163,7 @@ class Server:
                 timer = self.tasks.keep(partial(self._repeat, work), name)
                 started.push_async_callback(cancel_and_wait, timer)
             started.push_async_callback(self.stop_feed)
-            if self._runs_feed:
+            if self._runs_feeds:
                 self.start_feed()
             self.ready = True
             yield

@@ -1,5 +1,6 @@
 """Builds the services of topics and of sessions, their recovery, and the feeds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
@@ -145,14 +146,12 @@ def build_feeds(
     delivery: Delivery,
     market: Market,
     lifecycle: Lifecycle,
-    feed: Feed | None,
+    feeds: Mapping[str, Feed],
 ) -> tuple[FeedSupervisor, ...]:
     """The feeds of this server; none runs yet."""
-    if feed is None:
-        return ()
-    return (
+    return tuple(
         FeedSupervisor(
-            settings.feed.name.partition(":")[0],
+            name,
             feed,
             market.publishing,
             delivery.freshness,
@@ -160,5 +159,7 @@ def build_feeds(
             tasks,
             silent_seconds=settings.feed.silent_seconds,
             on_event=lifecycle.on_feed_event,
-        ),
+            task_name=f"floorcast-feed-{name}",
+        )
+        for name, feed in feeds.items()
     )
