@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 
 from client_sdk.contract import ErrorCode, Scope
 from client_sdk.contract import Position as PositionRequest
@@ -10,7 +11,7 @@ from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, RequestError
 from server.core.log.entries import Position
 from server.core.recovery.tickets import ResumeTickets
-from server.core.sessions.membership import Memberships
+from server.core.sessions.membership import Memberships, Uses
 from server.core.sessions.participants import Participants
 from server.core.sessions.records import SessionKey, kind_of, session_channel, session_closed
 from server.core.sessions.session_state import SessionState
@@ -20,6 +21,10 @@ from server.ports import Broker, Link, PresenceManager
 from server.services.node_subscriptions import Missed, NodeSubscriptions, entries_since
 from server.services.sessions.encoding import Reply, encode_within, message_bodies
 from server.services.sessions.local_presence import LocalPresence
+
+_MAX_UNFORGOTTEN = 100_000
+# So many deletions a sweep tries again.
+_MAX_RETRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ class SessionsService:
         hub: Hub,
         tickets: ResumeTickets,
         rule: AuthorizationRule | None = None,
+        *,
+        uses: Uses | None = None,
     ) -> None:
         self._config = config
         self._broker = broker
@@ -52,11 +59,13 @@ class SessionsService:
         self._node_subscriptions = node_subscriptions
         self._hub = hub
         self._rule = rule or AuthorizationRule()
-        self.memberships = Memberships(max_per_connection=config.max_per_connection)
+        self.memberships = Memberships(max_per_connection=config.max_per_connection, uses=uses)
         self.local_presence = LocalPresence(self.memberships, presence, hub, tickets)
         # Joins with a position: what the client had missed was known, or not.
         self.recovered = 0
         self.not_recovered = 0
+        # Expired sessions whose logs could not be deleted yet.
+        self._unforgotten: dict[SessionKey, None] = {}
 
     # --- connections
 
@@ -224,8 +233,22 @@ class SessionsService:
         """Remove users whose grace period has ended, and delete expired sessions' logs."""
         expired = await self._presence.sweep()
         await self.release_idle()
+        for key in [*islice(self._unforgotten, _MAX_RETRIES)]:
+            participants = await self._presence.participants(key)
+            del self._unforgotten[key]
+            # Not the log of a new session.
+            if participants is None:
+                await self._forget(key)
         for key in expired:
-            await self._broker.forget(session_channel(*key))
+            await self._forget(key)
+
+    async def _forget(self, key: SessionKey) -> None:
+        if await self._broker.forget(session_channel(*key)):
+            return
+        # The broker is unavailable, or another node is about to release the channel.
+        self._unforgotten[key] = None
+        if len(self._unforgotten) > _MAX_UNFORGOTTEN:
+            del self._unforgotten[next(iter(self._unforgotten))]
 
     # --- internal
 
