@@ -15,7 +15,7 @@ from server.services.recovery import RecoverableState, Recovery, ResumingClient
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
-from server.services.sessions.notifications import Notifications
+from server.services.sessions.notifications import Notifications, PendingNotices
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
 from server.services.statistics import Statistics
@@ -31,6 +31,7 @@ __all__ = [
     "MarketRecovery",
     "NodeSubscriptions",
     "Notifications",
+    "PendingNotices",
     "Publisher",
     "PublishingConfig",
     "PublishingService",
