@@ -27,6 +27,7 @@ from server.services import (
 from server.settings import Settings
 from server.sockets import SocketsConfig
 from server.transport import TransportConfig
+from server.web.api import ApiConfig
 
 # The value of a limit that is set to 0, "no limit".
 NO_LIMIT = 2**53
@@ -222,6 +223,16 @@ def transport_config(settings: Settings) -> TransportConfig:
         message_bytes=limits.message_bytes * 2 or NO_LIMIT,
         buffer_bytes=settings.delivery.buffer_bytes or NO_LIMIT,
         polling_packets=limits.polling_packets,
+    )
+
+
+def api_config(settings: Settings) -> ApiConfig:
+    """The bounds of requests to the HTTP API."""
+    transport = transport_config(settings)
+    return ApiConfig(
+        body_bytes=transport.message_bytes,
+        body_seconds=transport.body_timeout_seconds,
+        trusted_proxies=transport.trusted_proxies,
     )
 
 

@@ -13,6 +13,7 @@ from client_sdk.contract import ErrorCode
 from server.access import ConfigurationError
 from server.brokers import BrokerError
 from server.building import (
+    build_api,
     build_application_namespaces,
     build_backend,
     build_clients,
@@ -96,6 +97,9 @@ class Server:
         )
         self.statistics = build_statistics(
             counters, self.backend, self.delivery, self.clients, *services
+        )
+        self.api = build_api(
+            *parts, self.clients, *services, self.statistics, rule, lambda: self.is_ready
         )
         # Whether it has started and does not drain.
         self.ready = False
@@ -183,6 +187,8 @@ class Server:
         started.push_async_callback(backend.notices.stop)
         await self.recovery.start()
         started.push_async_callback(self.recovery.stop)
+        await backend.cluster.start(self.api.node_answers.answer)
+        started.push_async_callback(backend.cluster.stop)
 
     def _on_session_event(self, event: SessionEvent) -> None:
         self.sessions.service.local_presence.handle_event(event)

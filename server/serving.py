@@ -10,7 +10,6 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
 from typing import Any
 
 from aiohttp import web, web_response
@@ -22,6 +21,7 @@ from server.measuring import report
 from server.metrics import Reports, create_admin_app
 from server.server import Server
 from server.settings import Settings
+from server.systemd import SystemdNotifier
 from server.transport import HTTP_LOGGER
 from server.web import SERVER_NAME
 
@@ -114,15 +114,22 @@ async def serve(
     async def read() -> Reports:
         return {"0": report(app[SERVER])}
 
+    systemd = SystemdNotifier.from_environ(os.environ)
+
+    def begin_stop() -> None:
+        systemd.stopping()
+        _exit_after(settings.server.drain_seconds)
+
     async with (
         run_app(app, settings, open_listener(settings)) as endpoint,
         run_admin(settings, read),
+        systemd.watchdog(),
     ):
         freeze_heap()
         announce(endpoint.url)
-        drain_seconds = settings.server.drain_seconds
+        systemd.ready()
         await shutdown.wait_and_drain(
-            app[SERVER], drain_seconds, on_request=partial(_exit_after, drain_seconds)
+            app[SERVER], settings.server.drain_seconds, on_request=begin_stop
         )
 
 

@@ -25,6 +25,8 @@ from server.core.secret_urls import hide_secrets
 from server.transport.origins import check_origin
 
 PREFIX = "FLOORCAST_"
+# Of the commands that ask a server: no settings.
+CLIENT_VARIABLES = frozenset(("FLOORCAST_URL", "FLOORCAST_TOKEN"))
 MEMORY = "memory://"
 _FILE = "file:"
 
@@ -89,6 +91,10 @@ class LimitSettings(_Section):
     )
     polling_packets: int = Field(256, ge=1, description="packets in one polling request")
     join_timeout_seconds: Seconds = Field(45, description="time to join a namespace")
+    requests_per_second: Count = Field(100, description="requests to the HTTP API of one user")
+    requests_per_second_per_ip: Count = Field(
+        500, description="requests to the HTTP API of one address"
+    )
     head_timeout_seconds: PositiveSeconds = Field(
         10, description="time to send a request's head or body, and idle time between requests"
     )
@@ -335,6 +341,11 @@ class ServerSettings(_Section):
         False, description="negotiate permessage-deflate with clients that offer it"
     )
     drain_seconds: Seconds = Field(30, description="time to drain after SIGTERM")
+    hang_seconds: Seconds = Field(
+        15,
+        description="with several workers, one that does not answer its supervisor for this long is"
+        " killed and replaced; 0 for never",
+    )
 
     @property
     def allowed_transports(self) -> tuple[str, ...]:
@@ -477,7 +488,7 @@ def env_variable(name: str) -> str:
 def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
     for key, text in environ.items():
-        if key.startswith(PREFIX):
+        if key.startswith(PREFIX) and key not in CLIENT_VARIABLES:
             name = key.removeprefix(PREFIX).lower().replace("__", ".")
             values[name] = _parse_list(name, text) if name in _LIST_SETTINGS else text
     return values

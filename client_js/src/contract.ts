@@ -92,6 +92,7 @@ export type ErrorCode =
   | "auth.invalid"
   | "auth.expired"
   | "auth.forbidden"
+  | "auth.revoked"
   | "limit.connections"
   | "limit.rate"
   | "limit.topics"

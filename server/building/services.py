@@ -39,6 +39,7 @@ class Market:
     """The services of `/market`."""
 
     subscriptions: Subscriptions
+    topics: TopicSubscriptions
     subscribing: SubscribingService
     publishing: PublishingService
     client_publishing: ClientPublishing
@@ -72,6 +73,7 @@ def build_market(
     subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, rule)
     return Market(
         subscriptions,
+        topics,
         subscribing,
         publishing,
         ClientPublishing(publishing, rule),

@@ -79,6 +79,7 @@ class CatchUpSender:
                 subscription.record(serial + count, caught_up.reached)
         if caught_up.merged > 1:
             self._context.counters.add("delivery.merged", caught_up.merged - 1)
+            client.count_merged(caught_up.merged - 1)
         if caught_up.is_snapshot:
             self._context.counters.add("delivery.snapshots")
         lag.reach(caught_up.reached)

@@ -78,6 +78,16 @@ class Hub:
         """The number of attached connections, without parked ones."""
         return len(self._registry.clients)
 
+    def link_of(self, connection_id: str) -> Link | None:
+        """The link of an attached connection; None if it is unknown or parked."""
+        client = self._registry.clients.get(connection_id)
+        return None if client is None else client.link
+
+    def merged_and_dropped(self, connection_id: str) -> tuple[int, int]:
+        """How many updates were merged, and signals dropped, because the client was behind."""
+        client = self._registry.clients.get(connection_id)
+        return (0, 0) if client is None else (client.merged, client.dropped)
+
     # --- recovery
 
     def park(self, connection_id: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from server.metrics.exposition import render
-from server.metrics.samples import Report
+from server.metrics.samples import Report, Samples
 
 # The reports of all workers, by worker; None for a worker that did not answer.
 Reports = Mapping[str, Report | None]
@@ -24,7 +24,7 @@ def create_admin_app(read: Callable[[], Awaitable[Reports]]) -> web.Application:
 
     async def metrics(request: web.Request) -> web.Response:
         reports = await read()
-        samples = {worker: each.samples for worker, each in reports.items() if each is not None}
+        samples = {worker: _with_up(each) for worker, each in reports.items()}
         # Rendering takes milliseconds: in a thread, so that no delivery waits for it.
         page, content_type = await asyncio.to_thread(
             render, samples, request.headers.get("Accept", "")
@@ -47,6 +47,13 @@ def create_admin_app(read: Callable[[], Awaitable[Reports]]) -> web.Application:
     app.router.add_get("/health/live", live)
     app.router.add_get("/health/ready", ready)
     return app
+
+
+def _with_up(report: Report | None) -> Samples:
+    """The samples of a worker, and whether it answers."""
+    samples = Samples() if report is None else report.samples
+    samples.add("floorcast_workers_up", report is not None)
+    return samples
 
 
 class _Bounded:

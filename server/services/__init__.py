@@ -1,5 +1,9 @@
 """Use cases of the server: market, sessions and recovery, built on the core and the ports."""
 
+from server.services.cluster.cluster import ClusterQueries
+from server.services.cluster.node import NodeAnswers
+from server.services.cluster.questions import DisconnectUser, FindConnections
+from server.services.cluster.records import ConnectionInfo, NodeInfo
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
@@ -8,6 +12,7 @@ from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.recovery import MarketRecovery
 from server.services.market.subscribing import SubscribingService
+from server.services.market.topic_reading import TopicReading
 from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
 from server.services.node_subscriptions import NodeSubscriptions
@@ -15,6 +20,7 @@ from server.services.recovery import RecoverableState, Recovery, ResumingClient
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
+from server.services.sessions.moderation import SessionModeration
 from server.services.sessions.notifications import Notifications, PendingNotices
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
@@ -22,13 +28,19 @@ from server.services.statistics import Statistics
 
 __all__ = [
     "ClientPublishing",
+    "ClusterQueries",
+    "ConnectionInfo",
+    "DisconnectUser",
     "FeedEvent",
     "FeedPublisher",
     "FeedState",
     "FeedSupervisor",
+    "FindConnections",
     "Freshness",
     "FreshnessConfig",
     "MarketRecovery",
+    "NodeAnswers",
+    "NodeInfo",
     "NodeSubscriptions",
     "Notifications",
     "PendingNotices",
@@ -42,12 +54,14 @@ __all__ = [
     "Rooms",
     "RoomsConfig",
     "SessionMessages",
+    "SessionModeration",
     "SessionRecovery",
     "SessionsConfig",
     "SessionsService",
     "Statistics",
     "SubscribingConfig",
     "SubscribingService",
+    "TopicReading",
     "TopicSharesConfig",
     "TopicSubscriptions",
 ]

@@ -48,6 +48,7 @@ class GuardedNamespace(NamespaceHandler):
         super().__init__(namespace)
         self._context = context
         self._recovery = recovery
+        context.namespaces[namespace] = self
         self._routes: dict[str, AnyRoute] = {
             "refresh_token": Route(RefreshToken, self._refresh_token),
             **routes,
@@ -296,9 +297,5 @@ class GuardedNamespace(NamespaceHandler):
 
     async def _refresh_token(self, call: Call, request: RefreshToken) -> Reply:
         assert call.client is not None
-        client = call.client
-        principal = await self._context.refresh_token(client, request.token)
-        ended: Reply = {}
-        if self._context.find_client(client.connection_id) is client:
-            ended = await self.end_forbidden(client)
+        principal, ended = await self._context.refresh_token(call.client, request.token)
         return {"ok": True, "expires_at": int(principal.expires_at * 1000), **ended}

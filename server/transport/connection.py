@@ -401,7 +401,7 @@ class Connection:
             return
         goodbye = dumps(
             {
-                "code": error.code.value,
+                "code": error.wire_code,
                 "message": error.message,
                 "reconnect": reconnect,
                 "after_ms": after_ms,
@@ -417,7 +417,7 @@ class Connection:
             for name in closing:
                 self._host.on_namespace_closed(self, name, SERVER_DISCONNECT)
         if len(closing) == len(joined):
-            self.close(DisconnectReason(error.code.value))
+            self.close(DisconnectReason(error.wire_code))
 
     def emit(self, event: str, body: dict[str, object]) -> None:
         """Send an event to every joined namespace."""

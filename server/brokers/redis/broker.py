@@ -150,10 +150,9 @@ class RedisBroker:
         self.add_topic = self._topic_counts.add
         self.before = self._reader.before
         self.watch = self._subscriber.watch
-        self.add_listener, self.set_direct_handler = (
-            self._subscriber.add_listener,
-            self._subscriber.set_direct_handler,
-        )
+        self.add_listener = self._subscriber.add_listener
+        self.set_direct_handler = self._subscriber.set_direct_handler
+        self.set_answer_handler = self._subscriber.set_answer_handler
 
     async def start(
         self,

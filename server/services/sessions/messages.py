@@ -62,6 +62,16 @@ class SessionMessages:
         With an `identifier`, a retry has the position of the first call.
         """
         await self._sessions.require_member(connection_id, (principal.org, session_id))
+        return await self.publish(principal, session_id, data, identifier)
+
+    async def publish(
+        self,
+        principal: Principal,
+        session_id: str,
+        data: Mapping[str, object],
+        identifier: str | None,
+    ) -> Reply:
+        """Publish a message for which the caller has authorized the principal."""
         encoded = encode_within(data, self._message_bytes)
         name = session_channel(principal.org, session_id)
         claim = None
