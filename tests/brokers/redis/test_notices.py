@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -145,19 +145,22 @@ async def test_expired_notice_is_gone_everywhere(cluster: NoticeCluster) -> None
         cluster.clock.advance(KEEP_SECONDS / 2 + 1)
         assert await other.pending() == ["3"]
         assert await other.pending("bob") == []
-        await until_kept(other, 1)
+        await until_kept(other, 1, expired=["1", "2"])
+        assert one.store.sweep() == []
         # Its id is free again.
         assert await one.post(notice("1")) == [None]
         assert await other.pending() == ["3", "1"]
 
 
-async def until_kept(node: Node, count: int) -> None:
-    """Wait until Redis has so many notices."""
+async def until_kept(node: Node, count: int, *, expired: Sequence[str] | None = None) -> None:
+    """Wait until Redis has so many notices, and the node has reported those that expired."""
+    reported: list[str] = []
 
     async def is_reached() -> bool:
-        node.store.sweep()
+        reported.extend(each.id for each in node.store.sweep())
         # The hash also has the last number.
-        return await node.broker.run((b"HLEN", node.store._base + b":waiting")) == count + 1
+        kept = await node.broker.run((b"HLEN", node.store._base + b":waiting"))
+        return kept == count + 1 and expired in (None, sorted(reported))
 
     await until_awaited(is_reached)
 

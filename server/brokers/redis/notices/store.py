@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 from server.brokers.failure_log import FailureLog
@@ -76,6 +77,8 @@ class RedisNoticeStore:
         self._wakeup = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failure_log = FailureLog()
+        # Dropped by this node and by no other, since the last sweep.
+        self._expired: list[Notice] = []
         self.dropped_count = 0
 
     async def start(self, on_notice: OnNotice) -> None:
@@ -128,9 +131,11 @@ class RedisNoticeStore:
             self._unflushed.popitem(last=False)
         self._wakeup.set()
 
-    def sweep(self) -> None:
+    def sweep(self) -> Sequence[Notice]:
         if self._clock.monotonic() >= self._next_sync_at:
             self._wakeup.set()
+        expired, self._expired = self._expired, []
+        return expired
 
     def _now_ms(self) -> int:
         return int(self._clock.time() * 1000)
@@ -235,13 +240,21 @@ class RedisNoticeStore:
         """Drop what has expired, for all nodes; rebuild an incomplete index."""
         now = self._clock.monotonic()
         self._next_sync_at = now + _SYNC_SECONDS
-        expired, is_complete = as_list(await self._run(EXPIRE, self._now_ms()))
-        while expired:
-            # One call handles a part of many.
-            expired, is_complete = as_list(await self._run(EXPIRE, self._now_ms()))
+        is_complete = await self._expire_some()
+        while is_complete is None:
+            is_complete = await self._expire_some()
         if not is_complete and now >= self._next_rebuild_at:
             self._next_rebuild_at = now + _REBUILD_SECONDS
             await self._rebuild_index()
+
+    async def _expire_some(self) -> bool | None:
+        """Drop a part of what has expired; then whether the index is complete, None for more."""
+        expired, is_complete = as_list(await self._run(EXPIRE, self._now_ms()))
+        for value in as_bytes_list(expired):
+            decoded = decode_notice(value.partition(b" ")[2])
+            if decoded is not None and len(self._expired) < _MAX_UNFLUSHED:
+                self._expired.append(decoded[1])
+        return None if expired else bool(is_complete)
 
     async def _rebuild_index(self) -> None:
         """Index what processes of the release before have posted and acknowledged unnoticed."""
