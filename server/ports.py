@@ -316,14 +316,23 @@ class NoticeStore(Protocol):
         A critical notice whose id was posted before is not sent again: 0.
         """
 
-    def pending(self, org: str, user_id: str) -> tuple[Notice, ...]:
-        """The critical notices that no device of the user has acknowledged, oldest first."""
+    def pending(
+        self, org: str, user_id: str
+    ) -> tuple[Notice, ...] | asyncio.Future[tuple[Notice, ...]]:
+        """The critical notices that no device of the user has acknowledged, oldest first.
+
+        At once if they are known here, else a future of a read that has begun. Called when a
+        device connects, which waits for the future, and for all users of this node once the broker
+        is available again: notices may have been missed. After half a second at most it must raise
+        `FloorcastError`, as the future may: then the device connects without, and they are read
+        again later.
+        """
 
     def acknowledge(self, notice: Notice) -> None:
         """Acknowledge a notice for all devices of its user."""
 
     def sweep(self) -> Sequence[Notice]:
-        """Drop the notices whose time is over, and return them; other nodes do so too."""
+        """Drop the notices whose time is over, and return those that this node has dropped."""
 
 
 # Gets a key and its value; None if it was deleted or its time is over.

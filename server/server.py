@@ -233,6 +233,7 @@ class Server:
             seconds = round(self.clock.monotonic() - self._broker_down_at, 1)
             logger.info("the broker is available again", extra={"after_seconds": seconds})
             self._broker_down_at = None
+            self.sessions.notifications.mark_unread()
         self.delivery.freshness.set_broker_up(is_up)
 
     def start_feed(self) -> None:
@@ -284,6 +285,7 @@ class Server:
     async def _sweep(self) -> None:
         """Run the timers that await the broker; a task of its own, so that no ping is delayed."""
         await self.sessions.service.sweep()
+        await self.sessions.notifications.sweep()
         await self.recovery.sweep()
 
 

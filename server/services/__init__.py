@@ -24,7 +24,7 @@ from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
 from server.services.sessions.moderation import SessionModeration
-from server.services.sessions.notifications import Notifications
+from server.services.sessions.notifications import Notifications, PendingNotices
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
 from server.services.statistics import Statistics
@@ -51,6 +51,7 @@ __all__ = [
     "NodeInfo",
     "NodeSubscriptions",
     "Notifications",
+    "PendingNotices",
     "Publisher",
     "PublishingConfig",
     "PublishingService",
