@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -16,6 +16,7 @@ from server.building import (
     build_api,
     build_application_namespaces,
     build_backend,
+    build_canary,
     build_clients,
     build_delivery,
     build_feeds,
@@ -63,12 +64,11 @@ class Server:
         extensions: Extensions,
         *,
         clock: Clock,
-        feed: Feed | None,
-        run_feed: bool = True,
+        feeds: Mapping[str, Feed],
+        run_feeds: bool = True,
     ) -> None:
         self.settings = settings
         self.clock = clock
-        self.feed = feed
         self.counters = counters = Counters()
         self.tasks = TaskOwner(counters)
         self.backend = build_backend(settings, clock, counters, self.tasks, extensions.backend)
@@ -107,7 +107,7 @@ class Server:
             self.market,
             self.lifecycle,
             self.hooks,
-            feed,
+            feeds,
         )
         self.statistics = build_statistics(
             counters, self.backend, self.delivery, self.clients, *services
@@ -117,7 +117,10 @@ class Server:
         )
         # Whether it has started and does not drain.
         self.ready = False
-        self._runs_feed = run_feed
+        self.canary = build_canary(
+            settings, clock, counters, self.tasks, self.delivery, self.market
+        )
+        self._runs_feeds = run_feeds
         self._broker_down_at: float | None = None
         self._loop_lag = self.counters.histogram("loop.lag")
         self.running_drain: Drain | None = None
@@ -131,10 +134,12 @@ class Server:
     def obstacles(self) -> list[str]:
         """Why new clients are not welcome; empty if they are.
 
-        Sessions and other publishers do not depend on a feed: it counts only if it is required.
+        Clients do not depend on the canary, nor those of sessions and of other publishers on a
+        feed: it counts only if it is required.
         """
         found = [] if self.ready else ["the server is starting or draining"]
-        tasks = self.tasks.failing - {feed.task_name for feed in self.feeds}
+        optional = {self.canary.task_name, *(feed.task_name for feed in self.feeds)}
+        tasks = self.tasks.failing - optional
         found += [f"the task {name} has failed" for name in sorted(tasks)]
         if self.settings.feed.required:
             feeds = [feed for feed in self.feeds if feed.state is not FeedState.IDLE]
@@ -184,8 +189,10 @@ class Server:
                 timer = self.tasks.keep(partial(self._repeat, work), name)
                 started.push_async_callback(cancel_and_wait, timer)
             started.push_async_callback(self.stop_feed)
-            if self._runs_feed:
+            if self._runs_feeds:
                 self.start_feed()
+            self.canary.start()
+            started.push_async_callback(self.canary.stop)
             self.ready = True
             yield
             self.ready = False
@@ -226,6 +233,7 @@ class Server:
             seconds = round(self.clock.monotonic() - self._broker_down_at, 1)
             logger.info("the broker is available again", extra={"after_seconds": seconds})
             self._broker_down_at = None
+            self.sessions.notifications.mark_unread()
         self.delivery.freshness.set_broker_up(is_up)
 
     def start_feed(self) -> None:
@@ -277,6 +285,7 @@ class Server:
     async def _sweep(self) -> None:
         """Run the timers that await the broker; a task of its own, so that no ping is delayed."""
         await self.sessions.service.sweep()
+        await self.sessions.notifications.sweep()
         await self.recovery.sweep()
 
 

@@ -4,6 +4,7 @@ from server.services.cluster.cluster import ClusterQueries
 from server.services.cluster.node import NodeAnswers
 from server.services.cluster.questions import DisconnectUser, FindConnections
 from server.services.cluster.records import ConnectionInfo, NodeInfo
+from server.services.market.canary import Canary, CanaryConfig
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
@@ -24,13 +25,15 @@ from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
 from server.services.sessions.moderation import SessionModeration
-from server.services.sessions.notifications import Notifications
+from server.services.sessions.notifications import Notifications, PendingNotices
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
 from server.services.statistics import Statistics
 from server.services.webhook_rule import webhook_rule
 
 __all__ = [
+    "Canary",
+    "CanaryConfig",
     "ClientPublishing",
     "ClusterQueries",
     "ConnectionInfo",
@@ -49,6 +52,7 @@ __all__ = [
     "NodeInfo",
     "NodeSubscriptions",
     "Notifications",
+    "PendingNotices",
     "Publisher",
     "PublishingConfig",
     "PublishingService",
