@@ -1,5 +1,6 @@
 """Builds the services of topics and of sessions, their recovery, and the feeds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
@@ -170,7 +171,7 @@ def build_feeds(
     backend: Backend,
     lifecycle: Lifecycle,
     hooks: Hooks,
-    feed: Feed | None,
+    feeds: Mapping[str, Feed],
 ) -> tuple[FeedSupervisor, ...]:
     """The feeds of this server; none runs yet."""
 
@@ -178,13 +179,11 @@ def build_feeds(
         lifecycle.on_feed_event(event)
         hooks.events.on_feed_event(event)
 
-    if feed is None:
-        return ()
     node = backend.cluster.node
     announcer = FeedAnnouncer(node, ClusterQueries(backend.cluster), tasks)
-    return (
+    return tuple(
         FeedSupervisor(
-            settings.feed.name.partition(":")[0],
+            name,
             feed,
             market.publishing,
             delivery.freshness,
@@ -193,7 +192,9 @@ def build_feeds(
             silent_seconds=settings.feed.silent_seconds,
             on_event=report,
             announce=announcer.announce,
-        ),
+            task_name=f"floorcast-feed-{name}",
+        )
+        for name, feed in feeds.items()
     )
 
 
