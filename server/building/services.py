@@ -100,7 +100,6 @@ def build_market(
             counters,
             tasks,
             max_seconds=settings.market.will_seconds,
-            max_bytes=2 * settings.limits.message_bytes or NO_LIMIT,
         ),
     )
 
