@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         SendTimeout,
         ServerUnavailable,
         SessionError,
+        TokenRevoked,
         TokenUnavailable,
         TopicError,
     )
@@ -106,6 +107,7 @@ else:
                 "SendTimeout",
                 "ServerUnavailable",
                 "SessionError",
+                "TokenRevoked",
                 "TokenUnavailable",
                 "TopicError",
             ),
@@ -177,6 +179,7 @@ __all__ = [
     "Status",
     "Stream",
     "SyncClient",
+    "TokenRevoked",
     "TokenUnavailable",
     "TopicError",
     "TradesMessage",

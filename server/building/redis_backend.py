@@ -12,7 +12,7 @@ from server.brokers import (
     RedisPresence,
     RedisSharedLimits,
 )
-from server.configs import limit_keys, notices, occupancy_config, redis_config, session_rules
+from server.configs import limit_keys, notice_limits, occupancy_config, redis_config, session_rules
 from server.core.counters import Counters
 from server.ports import Backend, Clock
 from server.settings import Settings
@@ -25,7 +25,6 @@ def build_redis_backend(
     """The backend of the Redis that `broker.url` names."""
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config, tasks)
-    keep_seconds = settings.session.notice_seconds
     session = NodeSession(clock, config, tasks, broker.node)
     presence = RedisPresence(clock, config, session_rules(settings), broker, session)
     shared_limits = None
@@ -46,7 +45,7 @@ def build_redis_backend(
     return Backend(
         broker,
         presence,
-        RedisNoticeStore(clock, config, broker, notices(settings), keep_seconds=keep_seconds),
+        RedisNoticeStore(clock, config, broker, notice_limits(settings)),
         RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
         RedisKeptValues(clock, config, broker),
         RedisCluster(config, broker),

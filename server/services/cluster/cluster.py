@@ -8,11 +8,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from server.ports import Cluster
 from server.services.cluster.questions import (
+    CountRevoked,
     CountSubscribers,
     DescribeNode,
     DisconnectUser,
     FindConnection,
     FindConnections,
+    MarkFeed,
     Question,
     encode_question,
 )
@@ -70,11 +72,21 @@ class ClusterQueries:
         found = await self._ask(question, _COUNT)
         return Collected(sum(found.value), found.incomplete)
 
+    async def count_revoked(self, question: CountRevoked) -> Collected[int]:
+        """How many connections have a token that a revocation refuses."""
+        found = await self._ask(question, _COUNT)
+        return Collected(sum(found.value), found.incomplete)
+
     async def nodes(self, org: str) -> Collected[tuple[NodeInfo, ...]]:
         """All nodes, sorted by name."""
         found = await self._ask(DescribeNode(org), _NODE)
         nodes = sorted(found.value, key=lambda each: each.node)
         return Collected(tuple(nodes), found.incomplete)
+
+    async def mark_feed(self, question: MarkFeed) -> Collected[int]:
+        """Mark the topics of a feed stale, or the feed live, on all nodes."""
+        found = await self._ask(question, _COUNT)
+        return Collected(sum(found.value), found.incomplete)
 
     async def _ask(self, question: Question, answers: TypeAdapter[T]) -> Collected[list[T]]:
         asked = await self._cluster.ask(encode_question(question))

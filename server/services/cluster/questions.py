@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import Field, TypeAdapter
 
+from server.core.revocations import Revocation
+
 
 @dataclass(frozen=True, slots=True)
 class FindConnections:
@@ -51,6 +53,14 @@ class DisconnectUser:
 
 
 @dataclass(frozen=True, slots=True)
+class CountRevoked:
+    """How many connections have a token that a revocation refuses."""
+
+    revocation: Revocation
+    kind: Literal["revoked"] = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
 class DescribeNode:
     """What a node is doing."""
 
@@ -58,7 +68,25 @@ class DescribeNode:
     kind: Literal["node"] = "node"
 
 
-Question = FindConnections | FindConnection | CountSubscribers | DisconnectUser | DescribeNode
+@dataclass(frozen=True, slots=True)
+class MarkFeed:
+    """Mark the channels of a feed of another node stale, or the feed live if None."""
+
+    node: str
+    feed: str
+    channels: list[str] | None
+    kind: Literal["feed"] = "feed"
+
+
+Question = (
+    FindConnections
+    | FindConnection
+    | CountSubscribers
+    | DisconnectUser
+    | CountRevoked
+    | DescribeNode
+    | MarkFeed
+)
 
 _QUESTION: TypeAdapter[Question] = TypeAdapter(Annotated[Question, Field(discriminator="kind")])
 
