@@ -79,6 +79,7 @@ class Server:
             settings,
             clock,
             counters,
+            self.tasks,
             self.backend.shared_limits,
             extensions,
             self.hooks,
@@ -97,7 +98,7 @@ class Server:
             ),
         )
         self.sockets = build_sockets(
-            settings, clock, self.clients, self.delivery, self.namespaces, extensions
+            settings, clock, self.tasks, self.clients, self.delivery, self.namespaces, extensions
         )
         self.publisher = Publisher(self.market.publishing, self.tasks)
         self.feeds = build_feeds(
