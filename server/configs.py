@@ -71,6 +71,7 @@ def delivery_config(settings: Settings) -> DeliveryConfig:
     return DeliveryConfig(
         buffer_bytes=delivery.buffer_bytes or NO_LIMIT,
         stalled_seconds=delivery.stalled_seconds,
+        join_seconds=delivery.join_ms / 1000,
         recoverable=settings.recovery.window_seconds > 0,
         backlog_messages=delivery.backlog_messages,
     )
@@ -350,7 +351,17 @@ def sockets_config(settings: Settings) -> SocketsConfig:
 
 
 def feed_options(settings: Settings, clock: Clock) -> FeedOptions:
+    """The options of every feed; each also gets its name and its table."""
     feed = settings.feed
+    if isinstance(feed.symbols, int):
+        count, names = feed.symbols, tuple[str, ...]()
+    else:
+        count, names = len(feed.symbols), feed.symbols
     return FeedOptions(
-        clock, symbols=feed.symbols, rate=feed.rate, seed=feed.seed, speed=feed.speed
+        clock,
+        symbols=count,
+        symbol_names=names,
+        rate=feed.rate,
+        seed=feed.seed,
+        speed=feed.speed,
     )

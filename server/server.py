@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -64,12 +64,11 @@ class Server:
         extensions: Extensions,
         *,
         clock: Clock,
-        feed: Feed | None,
-        run_feed: bool = True,
+        feeds: Mapping[str, Feed],
+        run_feeds: bool = True,
     ) -> None:
         self.settings = settings
         self.clock = clock
-        self.feed = feed
         self.counters = counters = Counters()
         self.tasks = TaskOwner(counters)
         self.backend = build_backend(settings, clock, counters, self.tasks, extensions.backend)
@@ -109,7 +108,7 @@ class Server:
             self.market,
             self.lifecycle,
             self.hooks,
-            feed,
+            feeds,
         )
         self.statistics = build_statistics(
             counters, self.backend, self.delivery, self.clients, *services
@@ -122,7 +121,7 @@ class Server:
         self.canary = build_canary(
             settings, clock, counters, self.tasks, self.delivery, self.market
         )
-        self._runs_feed = run_feed
+        self._runs_feeds = run_feeds
         self._broker_down_at: float | None = None
         self._loop_lag = self.counters.histogram("loop.lag")
         self.running_drain: Drain | None = None
@@ -191,7 +190,7 @@ class Server:
                 timer = self.tasks.keep(partial(self._repeat, work), name)
                 started.push_async_callback(cancel_and_wait, timer)
             started.push_async_callback(self.stop_feed)
-            if self._runs_feed:
+            if self._runs_feeds:
                 self.start_feed()
             self.canary.start()
             started.push_async_callback(self.canary.stop)

@@ -11,6 +11,7 @@ from server.brokers.file import (
     FileStore,
     back_up,
     check_file,
+    file_occupancy,
     repair_file,
 )
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
@@ -76,6 +77,7 @@ __all__ = [
     "RedisShares",
     "back_up",
     "check_file",
+    "file_occupancy",
     "is_installed",
     "open_backend",
     "repair_file",

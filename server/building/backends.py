@@ -30,6 +30,7 @@ from server.brokers import (
     RedisOccupancy,
     RedisPresence,
     RedisSharedLimits,
+    file_occupancy,
     is_installed,
     open_backend,
 )
@@ -157,5 +158,5 @@ def _build_file_backend(
         FileHandover(clock, store, window_seconds=settings.recovery.window_seconds),
         FileKeptValues(clock, store),
         MemoryCluster(),
-        *_memory_occupancy(settings, clock, counters),
+        *file_occupancy(clock, store, occupancy_config(settings), counters),
     )

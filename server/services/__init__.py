@@ -20,6 +20,7 @@ from server.services.market.wills import WillService
 from server.services.node_subscriptions import NodeSubscriptions
 from server.services.occupancy import HookEvents, LocalOccupancy, SessionUses, TopicUses
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
+from server.services.revoking import TokenRevocation
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
@@ -70,6 +71,7 @@ __all__ = [
     "Statistics",
     "SubscribingConfig",
     "SubscribingService",
+    "TokenRevocation",
     "TopicReading",
     "TopicSharesConfig",
     "TopicSubscriptions",
