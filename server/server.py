@@ -106,6 +106,7 @@ class Server:
             self.tasks,
             self.delivery,
             self.market,
+            self.backend,
             self.lifecycle,
             self.hooks,
             feeds,
