@@ -1,7 +1,7 @@
 """Ports: the interfaces between the product and the parts that do I/O."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +10,9 @@ from server.core.limits.keys import LimitKey
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.idempotency import Claim
+from server.core.occupancy.events import HookEvent, QueuedEvent
+from server.core.occupancy.subjects import OccupancyChange, Subject
+from server.core.occupancy.wills import User, Will
 from server.core.recovery.connection_state import ConnectionState, ResumeRequest
 from server.core.sessions.events import SessionEvent
 from server.core.sessions.notices import Notice
@@ -64,6 +67,12 @@ class Link(Protocol):
 
     def write(self, frames: bytes) -> None:
         """Write one or more complete, unmasked WebSocket text frames (RFC 6455, section 5)."""
+
+    def hold(self, frames: bytes) -> None:
+        """Keep frames until `release` or the next write, which must write them first."""
+
+    def release(self) -> None:
+        """Write the held frames; no-op if there are none. Raises what `write` raises."""
 
     def abort(self, reason: str) -> None:
         """Close the connection now; buffered bytes are lost."""
@@ -313,14 +322,23 @@ class NoticeStore(Protocol):
         A critical notice whose id was posted before is not sent again: 0.
         """
 
-    def pending(self, org: str, user_id: str) -> tuple[Notice, ...]:
-        """The critical notices that no device of the user has acknowledged, oldest first."""
+    def pending(
+        self, org: str, user_id: str
+    ) -> tuple[Notice, ...] | asyncio.Future[tuple[Notice, ...]]:
+        """The critical notices that no device of the user has acknowledged, oldest first.
+
+        At once if they are known here, else a future of a read that has begun. Called when a
+        device connects, which waits for the future, and for all users of this node once the broker
+        is available again: notices may have been missed. After half a second at most it must raise
+        `FloorcastError`, as the future may: then the device connects without, and they are read
+        again later.
+        """
 
     def acknowledge(self, notice: Notice) -> None:
         """Acknowledge a notice for all devices of its user."""
 
-    def sweep(self) -> None:
-        """Drop notices whose time is over."""
+    def sweep(self) -> Sequence[Notice]:
+        """Drop the notices whose time is over, and return those that this node has dropped."""
 
 
 # Gets a key and its value; None if it was deleted or its time is over.
@@ -391,6 +409,81 @@ class SharedLimits(Protocol):
         """Release one acquired connection."""
 
 
+class Occupancy(Protocol):
+    """Knows over all nodes which users, sessions and topics are in use, and keeps wills.
+
+    An implementation must emit each change once over all nodes, and queue its event for the hooks
+    in the same step: a node that dies in between must lose neither. For example, the last node of
+    a user dies: another one emits that the user is offline, and returns its will as due.
+    """
+
+    @property
+    def node(self) -> str:
+        """The name of this node in events."""
+
+    async def start(
+        self,
+        on_change: Callable[[OccupancyChange], None],
+        on_will_due: Callable[[Will], None],
+    ) -> None:
+        """Start; `on_change` gets the changes that this node notices, on no other node.
+
+        `on_will_due` gets the wills that this node must publish. A will is due again on some node
+        after a few seconds, until `settle_will`.
+        """
+
+    async def stop(self) -> None:
+        """Stop; what this node still uses counts as left."""
+
+    def enter(self, subject: Subject, *, resumed: bool = False) -> None:
+        """Record that this node uses a subject; never fails.
+
+        If it is a user whose will is counting, this takes back the will, unless `resumed`.
+        """
+
+    def leave(self, subject: Subject) -> None:
+        """Record that this node no longer uses a subject; never fails.
+
+        If no node does, it is vacated after the grace time.
+        """
+
+    async def put_will(self, will: Will) -> None:
+        """Set or replace a user's will; raises `LimitError` beyond a share of its org."""
+
+    async def remove_will(self, user: User) -> None:
+        """Take back a user's will; a no-op if there is none."""
+
+    async def settle_will(self, will: Will) -> None:
+        """Remove a will that has been published, unless it was replaced."""
+
+    def tick(self) -> None:
+        """Emit what is due."""
+
+
+class HookQueue(Protocol):
+    """Keeps events until a receiver has them.
+
+    An implementation must return events in the order of their appending, over all nodes, and to
+    one node at a time: two nodes that send events of one user would reorder them.
+    """
+
+    @property
+    def waiting(self) -> int:
+        """The number of events in the queue, as far as this node knows."""
+
+    def append(self, event: HookEvent) -> None:
+        """Add an event; never fails. If the queue is full, the oldest is dropped and counted."""
+
+    async def take(self, limit: int) -> Sequence[QueuedEvent]:
+        """The oldest events, which stay in the queue; none while another node sends them."""
+
+    async def confirm(self, last: QueuedEvent) -> None:
+        """Remove the events up to this one."""
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until an event may have been appended, at most this long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """The answers of nodes by their names, and the nodes that gave none in time."""
@@ -436,6 +529,8 @@ class Backend:
     handover: Handover
     kept: KeptValues
     cluster: Cluster
+    occupancy: Occupancy
+    hook_queue: HookQueue
     # None if connections are counted on each node alone.
     shared_limits: SharedLimits | None = None
     # Whether a client that leaves for a restart can return only to the next run of this process.
@@ -457,6 +552,9 @@ class ApplicationBackend:
     kept: KeptValues | None = None
     shared_limits: SharedLimits | None = None
     cluster: Cluster | None = None
+    # Both or none: the first queues its changes in the second.
+    occupancy: Occupancy | None = None
+    hook_queue: HookQueue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -494,13 +592,29 @@ class Publishing(Protocol):
         user: str | None = None,
         org: str = "default",
         source_ts: int | None = None,
+        identifier: str | None = None,
     ) -> Position:
         """Validate, stamp and publish one message; return its position.
 
         `kind` is "update" or "snapshot". `source_ts` is the source's own time of the message, in ms
         since 1970. A private topic needs the `user` of an `org`; a public topic must have no user.
-        Raises a `FloorcastError` if the message is invalid or the broker is unavailable; the feed
-        may go on after it.
+        An `identifier`, such as the source's offset, is published once: after a restart, and by
+        two nodes, within `market.idempotency_seconds`. Raises a `FloorcastError` if the message is
+        invalid or the broker is unavailable; the feed may go on after it.
+        """
+
+    async def publish_book(
+        self,
+        symbol: str,
+        bids: Iterable[tuple[str, str]],
+        asks: Iterable[tuple[str, str]],
+        *,
+        source_ts: int | None = None,
+    ) -> Position | None:
+        """Publish what has changed since this feed's last book of the symbol.
+
+        Give the whole book each time, as `(price, quantity)`. Returns None if nothing has changed.
+        Raises as `publish` does; the next book is then published as a snapshot.
         """
 
 
@@ -533,8 +647,17 @@ class FeedOptions:
     argument: str = ""
     """The text after the colon of the feed's name: the file of `replay:FILE`."""
 
+    name: str = ""
+    """The feed's name in logs and metrics: that of `feed.name`, or of its table of options."""
+
+    options: Mapping[str, object] = field(default_factory=dict, repr=False)
+    """The table `[feed.NAME]`; may contain passwords."""
+
     symbols: int = 4
     """The number of symbols in a simulated market."""
+
+    symbol_names: tuple[str, ...] = ()
+    """The symbols to publish, if `feed.symbols` names them."""
 
     rate: float = 20.0
     """Steps per second of a simulated market, over all its symbols together."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -16,9 +16,11 @@ from server.building import (
     build_api,
     build_application_namespaces,
     build_backend,
+    build_canary,
     build_clients,
     build_delivery,
     build_feeds,
+    build_hooks,
     build_lifecycle,
     build_market,
     build_namespaces,
@@ -62,24 +64,29 @@ class Server:
         extensions: Extensions,
         *,
         clock: Clock,
-        feed: Feed | None,
-        run_feed: bool = True,
+        feeds: Mapping[str, Feed],
+        run_feeds: bool = True,
     ) -> None:
         self.settings = settings
         self.clock = clock
-        self.feed = feed
         self.counters = counters = Counters()
         self.tasks = TaskOwner(counters)
         self.backend = build_backend(settings, clock, counters, self.tasks, extensions.backend)
-        self.lifecycle = build_lifecycle(settings, clock, counters, self.tasks, extensions.handlers)
+        self.lifecycle = build_lifecycle(counters, self.tasks, extensions.handlers)
+        self.hooks = build_hooks(settings, clock, counters, self.tasks, self.backend, extensions)
         self.clients = build_clients(
-            settings, clock, counters, self.backend.shared_limits, extensions, self.lifecycle
+            settings,
+            clock,
+            counters,
+            self.backend.shared_limits,
+            extensions,
+            self.hooks,
+            self.lifecycle,
         )
         self.delivery = build_delivery(settings, clock, counters, self.backend)
         parts = (settings, clock, self.backend, self.delivery)
-        rule = extensions.authorize
-        self.market = build_market(*parts, rule)
-        self.sessions = build_sessions(*parts, self.clients, rule)
+        self.market = build_market(*parts, self.hooks, counters, self.tasks)
+        self.sessions = build_sessions(*parts, self.clients, self.hooks)
         services = (self.market, self.sessions)
         self.recovery = build_recovery(clock, self.tasks, self.backend, self.clients, *services)
         self.namespaces = (
@@ -93,17 +100,27 @@ class Server:
         )
         self.publisher = Publisher(self.market.publishing, self.tasks)
         self.feeds = build_feeds(
-            settings, clock, self.tasks, self.delivery, self.market, self.lifecycle, feed
+            settings,
+            clock,
+            self.tasks,
+            self.delivery,
+            self.market,
+            self.lifecycle,
+            self.hooks,
+            feeds,
         )
         self.statistics = build_statistics(
             counters, self.backend, self.delivery, self.clients, *services
         )
         self.api = build_api(
-            *parts, self.clients, *services, self.statistics, rule, lambda: self.is_ready
+            *parts, self.clients, *services, self.statistics, self.hooks.rule, lambda: self.is_ready
         )
         # Whether it has started and does not drain.
         self.ready = False
-        self._runs_feed = run_feed
+        self.canary = build_canary(
+            settings, clock, counters, self.tasks, self.delivery, self.market
+        )
+        self._runs_feeds = run_feeds
         self._broker_down_at: float | None = None
         self._loop_lag = self.counters.histogram("loop.lag")
         self.running_drain: Drain | None = None
@@ -117,10 +134,12 @@ class Server:
     def obstacles(self) -> list[str]:
         """Why new clients are not welcome; empty if they are.
 
-        Sessions and other publishers do not depend on a feed: it counts only if it is required.
+        Clients do not depend on the canary, nor those of sessions and of other publishers on a
+        feed: it counts only if it is required.
         """
         found = [] if self.ready else ["the server is starting or draining"]
-        tasks = self.tasks.failing - {feed.task_name for feed in self.feeds}
+        optional = {self.canary.task_name, *(feed.task_name for feed in self.feeds)}
+        tasks = self.tasks.failing - optional
         found += [f"the task {name} has failed" for name in sorted(tasks)]
         if self.settings.feed.required:
             feeds = [feed for feed in self.feeds if feed.state is not FeedState.IDLE]
@@ -138,10 +157,12 @@ class Server:
         self.clients.context.tick()
         self.delivery.freshness.tick()
         self.delivery.hub.tick()
-        self.backend.notices.sweep()
+        for notice in self.backend.notices.sweep():
+            self.lifecycle.on_notice_expired(notice)
+            self.hooks.events.on_notice_expired(notice)
+        self.backend.occupancy.tick()
         self.backend.kept.sweep()
         self._descriptors.tick()
-        self.lifecycle.tick()
         for feed in self.feeds:
             feed.tick()
 
@@ -155,6 +176,10 @@ class Server:
                 await self._start_backend(started)
             except BrokerError as error:
                 raise ConfigurationError(f"broker.url: {error}") from None
+            for webhook in (self.hooks.sender, self.hooks.authorizer):
+                if webhook is not None:
+                    await webhook.start()
+                    started.push_async_callback(webhook.stop)
             self.lifecycle.start()
             started.push_async_callback(self.lifecycle.stop)
             started.push_async_callback(self.sockets.close_all, _DRAINING)
@@ -164,8 +189,10 @@ class Server:
                 timer = self.tasks.keep(partial(self._repeat, work), name)
                 started.push_async_callback(cancel_and_wait, timer)
             started.push_async_callback(self.stop_feed)
-            if self._runs_feed:
+            if self._runs_feeds:
                 self.start_feed()
+            self.canary.start()
+            started.push_async_callback(self.canary.stop)
             self.ready = True
             yield
             self.ready = False
@@ -185,6 +212,10 @@ class Server:
         started.push_async_callback(backend.presence.stop)
         await backend.notices.start(self.sessions.notifications.deliver)
         started.push_async_callback(backend.notices.stop)
+        self.market.wills.start()
+        started.push_async_callback(self.market.wills.stop)
+        await backend.occupancy.start(self.lifecycle.on_change, self.market.wills.on_due)
+        started.push_async_callback(backend.occupancy.stop)
         await self.recovery.start()
         started.push_async_callback(self.recovery.stop)
         await backend.cluster.start(self.api.node_answers.answer)
@@ -202,6 +233,7 @@ class Server:
             seconds = round(self.clock.monotonic() - self._broker_down_at, 1)
             logger.info("the broker is available again", extra={"after_seconds": seconds})
             self._broker_down_at = None
+            self.sessions.notifications.mark_unread()
         self.delivery.freshness.set_broker_up(is_up)
 
     def start_feed(self) -> None:
@@ -255,6 +287,7 @@ class Server:
         if self.running_drain is None or not self.backend.is_resumed_by_next_run:
             # Otherwise users who are waiting for the restart would leave.
             await self.sessions.service.sweep()
+        await self.sessions.notifications.sweep()
         await self.recovery.sweep()
 
 

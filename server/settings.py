@@ -7,10 +7,12 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     Secret,
@@ -19,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from client_sdk.contract import HookType
 from server.access import ConfigurationError
 from server.brokers import Address, is_installed
 from server.core.secret_urls import hide_secrets
@@ -29,6 +32,7 @@ PREFIX = "FLOORCAST_"
 CLIENT_VARIABLES = frozenset(("FLOORCAST_URL", "FLOORCAST_TOKEN"))
 MEMORY = "memory://"
 _FILE = "file:"
+_FEED = "feed."
 
 
 def _validate_network(text: str) -> str:
@@ -55,6 +59,17 @@ class SecretUrl(Secret[str]):
         return hide_secrets(self.get_secret_value())
 
 
+def _validate_hook_url(url: SecretUrl) -> SecretUrl:
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it must be a URL that begins with http:// or https://")
+    return url
+
+
+HookUrl = Annotated[SecretUrl, AfterValidator(_validate_hook_url)]
+_MIN_HOOK_SECRET_BYTES = 16
+
+
 class AuthSettings(_Section):
     """How tokens are verified."""
 
@@ -69,6 +84,10 @@ class AuthSettings(_Section):
     market_optional: bool = Field(False, description="allow anonymous clients on `/market`")
     token_in_query: bool = Field(False, description="also accept `?token=` (proxies log it)")
     leeway_seconds: Seconds = Field(10, description="allowed clock difference")
+    revocation_seconds: PositiveSeconds = Field(
+        2_592_000,
+        description="how long a revocation is kept that names no time: as long as any token lives",
+    )
     expiring_notice_seconds: Seconds = Field(30, description="time from `token_expiring` to `exp`")
     expiry_grace_seconds: Seconds = Field(5, description="time from `exp` to the goodbye")
 
@@ -108,6 +127,13 @@ class DeliverySettings(_Section):
         30,
         description="time without progress until a slow client is disconnected",
     )
+    join_ms: int = Field(
+        5,
+        ge=0,
+        le=1000,
+        description="how long messages wait under load to be joined into one write; an idle "
+        "server never waits",
+    )
     backlog_messages: int = Field(
         1_000, ge=1, description="messages kept of a topic for clients that catch up"
     )
@@ -130,6 +156,9 @@ class MarketSettings(_Section):
     heartbeat_seconds: Seconds = Field(15, description="interval of heartbeats of a quiet topic")
     book_levels: int = Field(200, ge=1, description="levels kept on each side of a book")
     idempotency_seconds: Seconds = Field(120, description="how long a publisher's id is remembered")
+    will_seconds: PositiveSeconds = Field(
+        86_400, description="longest time that a will may wait for its user"
+    )
 
 
 class ShareSettings(_Section):
@@ -169,6 +198,10 @@ class ShareSettings(_Section):
     notices_per_org: Count = Field(25_000, description="the same of one org")
     notice_bytes: Bytes = Field(128 * 1024 * 1024, description="their data, total")
     notice_bytes_per_org: Bytes = Field(32 * 1024 * 1024, description="the same of one org")
+    wills: Count = Field(50_000, description="wills, total")
+    wills_per_org: Count = Field(10_000, description="wills of one org")
+    will_bytes: Bytes = Field(64 * 1024 * 1024, description="their messages, total")
+    will_bytes_per_org: Bytes = Field(16 * 1024 * 1024, description="the same of one org")
 
 
 class HistorySettings(_Section):
@@ -328,7 +361,9 @@ class ServerSettings(_Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any free port")
     origins: tuple[Origin, ...] = Field(
-        (), description="allowed web origins besides the server's own; `*` for any"
+        (),
+        description="allowed web origins besides the server's own; `loopback` for pages of this "
+        "machine on any port, `*` for any",
     )
     trusted_proxies: tuple[Network, ...] = Field((), description="networks of trusted proxies")
     transports: tuple[Literal["polling", "websocket"], ...] = Field(
@@ -364,6 +399,56 @@ class AdminSettings(_Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 turns it off")
+    canary_topics: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="topics that the canary of each process watches at a time; 0 turns it off",
+    )
+
+
+class HookSettings(_Section):
+    """Webhooks: events of connections, users, sessions, topics, feeds and notices, and questions
+    about who may do what (docs/hooks.md).
+    """
+
+    url: HookUrl | None = Field(None, description="URL that gets the events")
+    secret: SecretStr | None = Field(
+        None, description="secret that signs all requests to webhooks, at least 16 bytes"
+    )
+    events: tuple[HookType, ...] = Field(
+        tuple(HookType), description="types of events to send; default: all"
+    )
+    queue: int = Field(
+        100_000, ge=1, description="events that wait for the webhook; then the oldest are dropped"
+    )
+    keep_seconds: PositiveSeconds = Field(
+        3600, description="age at which a waiting event is dropped"
+    )
+    timeout_seconds: PositiveSeconds = Field(5, description="time limit of a request with events")
+    authorize_url: HookUrl | None = Field(
+        None, description="URL that is asked who may do what, after the built-in checks"
+    )
+    authorize: tuple[Literal["connect", "subscribe", "join", "publish"], ...] = Field(
+        ("connect", "subscribe", "join", "publish"), description="what it is asked about"
+    )
+    authorize_timeout_seconds: Annotated[float, Field(gt=0, le=4, allow_inf_nan=False)] = Field(
+        2, description="time limit of a question; without an answer it is refused"
+    )
+    authorize_cache: int = Field(10_000, ge=1, description="cached answers")
+
+    @model_validator(mode="after")
+    def _check_secret(self) -> "HookSettings":
+        if self.url is None and self.authorize_url is None:
+            return self
+        if self.secret is None:
+            raise ValueError("secret: a webhook needs a secret that signs its requests")
+        if len(self.secret.get_secret_value().encode()) < _MIN_HOOK_SECRET_BYTES:
+            raise ValueError(
+                f"secret: it needs at least {_MIN_HOOK_SECRET_BYTES} bytes, such as those of "
+                "`openssl rand -hex 32`"
+            )
+        return self
 
 
 class LogSettings(_Section):
@@ -377,13 +462,30 @@ class LogSettings(_Section):
     )
 
 
+def _split_symbols(value: object) -> object:
+    """Names may come as one text, as from the environment."""
+    if isinstance(value, str) and not value.strip().isdecimal():
+        return tuple(each.strip() for each in value.split(",") if each.strip())
+    return value
+
+
+Symbols = Annotated[
+    Annotated[int, Field(ge=1, le=100_000)] | Annotated[tuple[str, ...], Field(min_length=1)],
+    BeforeValidator(_split_symbols),
+]
+
+
 class FeedSettings(_Section):
-    """The source of market data."""
+    """The sources of market data. A feed's own options are in `[feed.NAME]`."""
 
     name: str = Field(
-        "none", description="`none`, `simulated`, `replay:FILE`, or an installed feed's name"
+        "none",
+        description="feeds, separated by commas: `none`, `simulated`, `replay:FILE`, an installed "
+        "feed's name, or that of a table `[feed.NAME]` with a `source`",
     )
-    symbols: int = Field(4, ge=1, le=100_000, description="symbols of the simulated market")
+    symbols: Symbols = Field(
+        4, description="symbols of the feeds: names, or a number for the simulated market"
+    )
     rate: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = Field(
         20, description="steps a second of the simulated market, over all symbols"
     )
@@ -393,8 +495,14 @@ class FeedSettings(_Section):
         0, description="a feed that publishes nothing for this long is restarted; 0 for never"
     )
     required: bool = Field(
-        False, description="the server is ready (`/health/ready`) only while its feed is live"
+        False, description="the server is ready (`/health/ready`) only while its feeds are live"
     )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The feeds to run, each with what follows its colon."""
+        names = (each.strip() for each in self.name.split(","))
+        return tuple(each for each in names if each and each != "none")
 
 
 class Settings(_Section):
@@ -412,8 +520,11 @@ class Settings(_Section):
     broker: BrokerSettings = BrokerSettings()
     server: ServerSettings = ServerSettings()
     admin: AdminSettings = AdminSettings()
+    hooks: HookSettings = HookSettings()
     feed: FeedSettings = FeedSettings()
     log: LogSettings = LogSettings()
+    # `[feed.NAME]`: the options of each feed, which the feed itself validates.
+    feed_options: dict[str, dict[str, Any]] = Field(default={}, repr=False)
 
 
 def load_settings(
@@ -435,6 +546,8 @@ def load_settings(
         ("flags", flags or {}),
     ):
         for name, value in values.items():
+            if name not in known and name.startswith(_FEED) and _add_option(merged, name, value):
+                continue
             if name not in known:
                 raise ConfigurationError(_unknown_setting(name, source, known))
             *sections, key = name.split(".")
@@ -453,6 +566,16 @@ def load_settings(
         name = next((each for each in names if each in known), ".".join(parts))
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(f"{name} ({sources.get(name, '?')}): {message}") from None
+
+
+def _add_option(merged: dict[str, Any], name: str, value: object) -> bool:
+    """Add `[feed.NAME]`, or one option of it; False if the name is neither."""
+    _, feed, *option = name.split(".", 2)
+    if not (option or isinstance(value, dict)):
+        return False
+    table = merged.setdefault("feed_options", {}).setdefault(feed, {})
+    table.update({option[0]: value} if option else value)
+    return True
 
 
 def setting_names() -> Iterable[str]:
@@ -494,7 +617,15 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
     return values
 
 
-_LIST_SETTINGS = frozenset(("server.origins", "server.trusted_proxies", "server.transports"))
+_LIST_SETTINGS = frozenset(
+    (
+        "hooks.authorize",
+        "hooks.events",
+        "server.origins",
+        "server.trusted_proxies",
+        "server.transports",
+    )
+)
 
 
 def _parse_list(name: str, text: str) -> list[object]:
@@ -519,7 +650,10 @@ def _read_file(file: Path) -> dict[str, object]:
 
 def _flatten(table: Mapping[str, object], prefix: str) -> Iterable[tuple[str, object]]:
     for name, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix == _FEED:
+            # A feed's own options: only the feed knows their names.
+            yield prefix + name, value
+        elif isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value

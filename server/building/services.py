@@ -1,11 +1,12 @@
 """Builds the services of topics and of sessions, their recovery, and the feeds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
-from server.access import AuthorizationRule
 from server.building.clients import Clients
 from server.building.delivery import Delivery
+from server.building.hooks import Hooks
 from server.configs import (
     NO_LIMIT,
     publishing_config,
@@ -13,12 +14,16 @@ from server.configs import (
     sessions_config,
     subscribing_config,
 )
+from server.core.counters import Counters
 from server.core.market.subscriptions import Subscriptions
 from server.core.recovery.tickets import ResumeTickets
 from server.embedding import Lifecycle
 from server.ports import Backend, Clock, Feed
 from server.services import (
+    Canary,
+    CanaryConfig,
     ClientPublishing,
+    FeedEvent,
     FeedSupervisor,
     MarketRecovery,
     Notifications,
@@ -29,6 +34,7 @@ from server.services import (
     SessionsService,
     SubscribingService,
     TopicSubscriptions,
+    WillService,
 )
 from server.settings import Settings
 from server.tasks import TaskOwner
@@ -45,6 +51,7 @@ class Market:
     client_publishing: ClientPublishing
     tickets: ResumeTickets
     recovery: MarketRecovery
+    wills: WillService
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +70,36 @@ def build_market(
     clock: Clock,
     backend: Backend,
     delivery: Delivery,
-    rule: AuthorizationRule | None,
+    hooks: Hooks,
+    counters: Counters,
+    tasks: TaskOwner,
 ) -> Market:
     """Subscribing, publishing and recovery of topics."""
     config = subscribing_config(settings)
-    subscriptions = Subscriptions(max_idle=settings.limits.topics_per_connection or NO_LIMIT)
+    subscriptions = Subscriptions(
+        max_idle=settings.limits.topics_per_connection or NO_LIMIT, uses=hooks.topic_uses
+    )
     topics = TopicSubscriptions(config, delivery.node_subscriptions, delivery.freshness)
     publishing = PublishingService(publishing_config(settings), backend.broker, clock)
-    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, rule)
+    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, hooks.rule)
+    client_publishing = ClientPublishing(publishing, hooks.rule)
     return Market(
         subscriptions,
         topics,
         subscribing,
         publishing,
-        ClientPublishing(publishing, rule),
+        client_publishing,
         resume_tickets(settings, backend.handover.node),
         MarketRecovery(config, topics, subscribing, subscriptions, delivery.hub),
+        WillService(
+            backend.occupancy,
+            publishing,
+            client_publishing,
+            counters,
+            tasks,
+            max_seconds=settings.market.will_seconds,
+            max_bytes=2 * settings.limits.message_bytes or NO_LIMIT,
+        ),
     )
 
 
@@ -88,7 +109,7 @@ def build_sessions(
     backend: Backend,
     delivery: Delivery,
     clients: Clients,
-    rule: AuthorizationRule | None,
+    hooks: Hooks,
 ) -> Sessions:
     """Sessions, their messages, and notices."""
     message_bytes = settings.limits.message_bytes or NO_LIMIT
@@ -101,7 +122,8 @@ def build_sessions(
         delivery.node_subscriptions,
         hub,
         tickets,
-        rule,
+        hooks.rule,
+        uses=hooks.session_uses,
     )
     notifications = Notifications(
         backend.notices, clients.registry, hub, tickets, clock, message_bytes=message_bytes
@@ -145,20 +167,46 @@ def build_feeds(
     delivery: Delivery,
     market: Market,
     lifecycle: Lifecycle,
-    feed: Feed | None,
+    hooks: Hooks,
+    feeds: Mapping[str, Feed],
 ) -> tuple[FeedSupervisor, ...]:
     """The feeds of this server; none runs yet."""
-    if feed is None:
-        return ()
-    return (
+
+    def report(event: FeedEvent) -> None:
+        lifecycle.on_feed_event(event)
+        hooks.events.on_feed_event(event)
+
+    return tuple(
         FeedSupervisor(
-            settings.feed.name.partition(":")[0],
+            name,
             feed,
             market.publishing,
             delivery.freshness,
             clock,
             tasks,
             silent_seconds=settings.feed.silent_seconds,
-            on_event=lifecycle.on_feed_event,
-        ),
+            on_event=report,
+            task_name=f"floorcast-feed-{name}",
+        )
+        for name, feed in feeds.items()
+    )
+
+
+def build_canary(
+    settings: Settings,
+    clock: Clock,
+    counters: Counters,
+    tasks: TaskOwner,
+    delivery: Delivery,
+    market: Market,
+) -> Canary:
+    """The canary of this process; it may be turned off."""
+    return Canary(
+        CanaryConfig(settings.admin.canary_topics),
+        delivery.hub,
+        market.topics,
+        market.publishing.topics,
+        clock,
+        counters,
+        tasks,
     )

@@ -4,6 +4,7 @@ from server.services.cluster.cluster import ClusterQueries
 from server.services.cluster.node import NodeAnswers
 from server.services.cluster.questions import DisconnectUser, FindConnections
 from server.services.cluster.records import ConnectionInfo, NodeInfo
+from server.services.market.canary import Canary, CanaryConfig
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
@@ -15,18 +16,24 @@ from server.services.market.subscribing import SubscribingService
 from server.services.market.topic_reading import TopicReading
 from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
+from server.services.market.wills import WillService
 from server.services.node_subscriptions import NodeSubscriptions
+from server.services.occupancy import HookEvents, LocalOccupancy, SessionUses, TopicUses
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
+from server.services.revoking import TokenRevocation
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
 from server.services.sessions.moderation import SessionModeration
-from server.services.sessions.notifications import Notifications
+from server.services.sessions.notifications import Notifications, PendingNotices
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
 from server.services.statistics import Statistics
+from server.services.webhook_rule import webhook_rule
 
 __all__ = [
+    "Canary",
+    "CanaryConfig",
     "ClientPublishing",
     "ClusterQueries",
     "ConnectionInfo",
@@ -38,11 +45,14 @@ __all__ = [
     "FindConnections",
     "Freshness",
     "FreshnessConfig",
+    "HookEvents",
+    "LocalOccupancy",
     "MarketRecovery",
     "NodeAnswers",
     "NodeInfo",
     "NodeSubscriptions",
     "Notifications",
+    "PendingNotices",
     "Publisher",
     "PublishingConfig",
     "PublishingService",
@@ -55,12 +65,17 @@ __all__ = [
     "SessionMessages",
     "SessionModeration",
     "SessionRecovery",
+    "SessionUses",
     "SessionsConfig",
     "SessionsService",
     "Statistics",
     "SubscribingConfig",
     "SubscribingService",
+    "TokenRevocation",
     "TopicReading",
     "TopicSharesConfig",
     "TopicSubscriptions",
+    "TopicUses",
+    "WillService",
+    "webhook_rule",
 ]

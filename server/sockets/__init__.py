@@ -2,16 +2,17 @@
 
 from server.sockets.clients import JoinedClient
 from server.sockets.context import ClientListener, NamespaceContext, SocketsConfig
-from server.sockets.guards import Verifier
 from server.sockets.market import MarketNamespace
 from server.sockets.namespace import GuardedNamespace
 from server.sockets.pipeline import ApplicationGuard, Call, Proceed, Reply, Route
+from server.sockets.reporting import ConnectionReports, UserReports
 from server.sockets.session import SessionNamespace
 
 __all__ = [
     "ApplicationGuard",
     "Call",
     "ClientListener",
+    "ConnectionReports",
     "GuardedNamespace",
     "JoinedClient",
     "MarketNamespace",
@@ -21,5 +22,5 @@ __all__ = [
     "Route",
     "SessionNamespace",
     "SocketsConfig",
-    "Verifier",
+    "UserReports",
 ]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from client_sdk.contract import ErrorCode
-from server.access import Principal
+from server.access import AuthorizationRule, Principal, Verifier
 from server.core.connections import ConnectionManager, ConnectionRecord
 from server.core.counters import Counters
 from server.core.deadlines import Deadlines
@@ -15,10 +15,11 @@ from server.core.disconnects import DisconnectReason
 from server.core.errors import AccessError, LimitError
 from server.core.limits.connections import address_key
 from server.core.limits.events import EventLimits, RateOutcome
+from server.core.revocations import Revocations
 from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.sockets.clients import JoinedClient
-from server.sockets.guards import Verifier, auth_request
+from server.sockets.guards import auth_request
 from server.sockets.pipeline import ApplicationGuard, Call, Reply
 from server.transport import Admission, Connection, RefusalLog
 
@@ -48,7 +49,7 @@ def reconnect_spread_ms(client_count: int) -> int:
 class ClientListener(Protocol):
     """Hears of clients. Nothing here may raise or await: it runs inside connects."""
 
-    def client_connected(self, client: JoinedClient) -> None:
+    def client_connected(self, client: JoinedClient, *, resumed: bool) -> None:
         """A client has joined a namespace, or resumed its connection there."""
 
     def client_disconnected(self, client: JoinedClient, reason: DisconnectReason) -> None:
@@ -76,8 +77,10 @@ class NamespaceContext:
         counters: Counters,
         refusals: RefusalLog,
         clock: Clock,
+        revocations: Revocations,
         guards: Sequence[ApplicationGuard] = (),
-        listener: ClientListener | None = None,
+        listeners: Sequence[ClientListener] = (),
+        rule: AuthorizationRule | None = None,
     ) -> None:
         self.config = config
         self.verifier = verifier
@@ -87,9 +90,11 @@ class NamespaceContext:
         self.counters = counters
         self.refusals = refusals
         self.clock = clock
+        self._revocations = revocations
         # Of the application; they run after the built-in ones.
         self.guards = guards
-        self._listener = listener
+        self.rule = rule or AuthorizationRule()
+        self._listeners = listeners
         # The namespaces by name; each adds itself.
         self.namespaces: dict[str, RightsHolder] = {}
         self._clients: dict[str, JoinedClient] = {}
@@ -103,19 +108,19 @@ class NamespaceContext:
         """The client of a connection, None if it has not joined."""
         return self._clients.get(connection_id)
 
-    def report_connected(self, connection_id: str) -> None:
-        """Count a client whose connect is accepted, and report it to the listener."""
+    def report_connected(self, connection_id: str, *, resumed: bool) -> None:
+        """Count a client whose connect is accepted, and report it to the listeners."""
         client = self._clients[connection_id]
         self.counters.count("clients.joined", client.namespace)
-        if self._listener is not None:
-            self._listener.client_connected(client)
+        for listener in self._listeners:
+            listener.client_connected(client, resumed=resumed)
 
     def report_disconnected(self, connection_id: str, reason: DisconnectReason) -> None:
         """Count a client that has disconnected, and is still registered; report it."""
         client = self._clients[connection_id]
         self.counters.count("clients.left", client.namespace, reason.code)
-        if self._listener is not None:
-            self._listener.client_disconnected(client, reason)
+        for listener in self._listeners:
+            listener.client_disconnected(client, reason)
 
     def abort_half_open(self, connection_id: str) -> None:
         """Abort a connection whose client has reconnected before the server noticed the loss."""
@@ -151,10 +156,15 @@ class NamespaceContext:
             link.lease.forget(principal.org, principal.user_id)
 
     def add_client(self, call: Call, principal: Principal, session_id: str | None) -> JoinedClient:
-        """Register a joined client; raises `LimitError`, without side effects, at a limit."""
+        """Register a joined client; raises `LimitError`, without side effects, at a limit.
+
+        Raises `AccessError` if its token was revoked meanwhile.
+        """
         link = call.link
         lease = link.lease
         assert lease is not None  # as above
+        # Again after the awaits since it was verified: nobody would end this connection.
+        self._revocations.check(principal)
         lease.identify(principal.org, principal.user_id)
         try:
             self.registry.add(
@@ -168,6 +178,8 @@ class NamespaceContext:
                     connected_at=datetime.fromtimestamp(self.clock.time(), UTC),
                     expires_at=principal.expires_at,
                     session_id=session_id,
+                    issued_at=principal.issued_at,
+                    token_id=principal.token_id,
                 )
             )
         except BaseException:
@@ -220,7 +232,12 @@ class NamespaceContext:
         for each in renewed:
             each.principal = principal
             each.warned = False
-            self.registry.renew(each.connection_id, principal.expires_at)
+            self.registry.renew(
+                each.connection_id,
+                principal.expires_at,
+                issued_at=principal.issued_at,
+                token_id=principal.token_id,
+            )
             self._schedule_expiry(each)
         fields: Reply = {}
         for each in renewed:

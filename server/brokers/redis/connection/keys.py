@@ -37,6 +37,10 @@ class Keys:
         """A string that expires: the node that holds a connection another node created."""
         return self._prefix + b":recovery:moved:" + name.encode()
 
+    def occupancy(self) -> bytes:
+        """What all keys of occupancy, wills and the queue of hooks begin with: one hash tag."""
+        return self.base("occupancy")
+
     def nodes(self) -> bytes:
         """A hash: the last heartbeat of each node."""
         return self._prefix + b":nodes"
@@ -109,3 +113,12 @@ def session_keys(base: bytes) -> list[bytes]:
 def claim_key(base: bytes, key: str) -> bytes:
     """A string that expires: the position of the message published under an idempotency key."""
     return base + b":claim:" + blake2b(key.encode(), digest_size=16).hexdigest().encode()
+
+
+def notice_keys(base: bytes) -> list[bytes]:
+    """The keys of critical notices: pending (hash), acknowledged (sorted set); the index of the
+    pending ones: by name (sorted set), orgs by their next expiry, by number and by bytes (sorted
+    sets), in total (hash). The names of each org by expiry are a sorted set of its own.
+    """
+    parts = (b":waiting", b":settled", b":names", b":orgs", b":counts", b":sizes", b":totals")
+    return [base + each for each in parts]
