@@ -1,7 +1,7 @@
 """Names topics, and the channels that carry them."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from client_sdk.contract import SYMBOL_PATTERN, ErrorCode, Stream
@@ -17,16 +17,17 @@ class Topic:
 
     stream: Stream
     symbol: str | None
+    # The topic as clients write it.
+    name: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        stream, symbol = self.stream.value, self.symbol
+        object.__setattr__(self, "name", stream if symbol is None else f"{stream}:{symbol}")
 
     @staticmethod
     def parse(text: str) -> "Topic":
         """Parse `PRICE:BTCUSDT` or `USER_DATA`; raises `RequestError` with the reason."""
         return _parse(text)
-
-    @property
-    def name(self) -> str:
-        """The topic as clients write it."""
-        return self.stream.value if self.symbol is None else f"{self.stream.value}:{self.symbol}"
 
 
 # Clients choose these strings, so the cache is bounded; errors are not cached.
