@@ -45,7 +45,8 @@ def render_docs(document: Schema) -> str:
         '<meta name=viewport content="width=device-width">'
         f"<title>{escape(info['title'])}: HTTP API</title><style>{_STYLE}</style>"
         f"<h1>{escape(info['title'])}: HTTP API</h1><p>{escape(info['description'])}</p>"
-        f"<p>The same for programs: <a href={escape(prefix)}/openapi.json>openapi.json</a>.</p>"
+        f"<p>The same for programs: <a href={escape(prefix)}/openapi.json>openapi.json</a>; the "
+        f"events of the sockets: <a href={escape(prefix)}/asyncapi.json>asyncapi.json</a>.</p>"
         + "".join(operations)
         + "<h2>Models</h2>"
         + "".join(_model(name, schema) for name, schema in schemas.items())
