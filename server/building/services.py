@@ -28,6 +28,7 @@ from server.services import (
     FeedEvent,
     FeedSupervisor,
     MarketRecovery,
+    NoticeIds,
     Notifications,
     PublishingService,
     Recovery,
@@ -127,7 +128,13 @@ def build_sessions(
         uses=hooks.session_uses,
     )
     notifications = Notifications(
-        backend.notices, clients.registry, hub, tickets, clock, message_bytes=message_bytes
+        backend.notices,
+        clients.registry,
+        hub,
+        tickets,
+        clock,
+        message_bytes=message_bytes,
+        ids=NoticeIds(backend.kept, clock, keep_seconds=settings.market.idempotency_seconds),
     )
     return Sessions(
         service,

@@ -29,7 +29,7 @@ class NotifyRequest(ApiRequest):
         default=False, description="deliver it again until a device has acknowledged it"
     )
     id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
-        default=None, description="a critical notice with a known id is not sent again"
+        default=None, description="a notice with a known id is not sent again"
     )
 
 
