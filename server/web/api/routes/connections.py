@@ -144,6 +144,8 @@ class ConnectionRoutes:
         figures: Counter[str] = Counter()
         for node in found.value:
             figures.update(node.figures)
+        # Every node counts the sessions of all.
+        figures["sessions"] = max((each.figures["sessions"] for each in found.value), default=0)
         return StatsAnswer(
             nodes=len(found.value),
             connections=sum(each.connections for each in found.value),
