@@ -28,6 +28,7 @@ export interface BookMessage {
   ts: number;
   stream: "ORDERBOOK";
   symbol: string;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -50,6 +51,7 @@ export interface BotStatusMessage {
   ts: number;
   stream: "BOT_STATUS";
   symbol: string | null;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -137,6 +139,7 @@ export interface Heartbeat {
   ts: number;
   stream: Stream;
   symbol: string | null;
+  view?: string;
   type: "heartbeat";
   prev: number;
   source_ts?: number;
@@ -241,6 +244,7 @@ export interface OrderUpdateMessage {
   ts: number;
   stream: "ORDER_UPDATES";
   symbol: string | null;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -290,6 +294,7 @@ export interface PriceMessage {
   ts: number;
   stream: "PRICE";
   symbol: string;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -386,6 +391,7 @@ export interface RiskAlertMessage {
   ts: number;
   stream: "RISK_ALERTS";
   symbol: string | null;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -456,6 +462,7 @@ export interface SinceTime {
 export interface Status {
   stream: Stream;
   symbol: string | null;
+  view?: string;
   state: FeedState;
   since_ms?: number;
   error?: ErrorBody;
@@ -537,6 +544,7 @@ export interface TradesMessage {
   ts: number;
   stream: "TRADES";
   symbol: string;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -578,6 +586,7 @@ export interface UserDataMessage {
   ts: number;
   stream: "USER_DATA";
   symbol: string | null;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;

@@ -130,6 +130,8 @@ class MarketMessage(Message):
 
     stream: Stream
     symbol: Annotated[str | None, SENT_AS_NULL] = None
+    # What is behind the `@` of the topic of a view.
+    view: str | None = None
     type: Literal["snapshot", "update", "heartbeat"]
     prev: int
     # The venue's time, if the publisher gave it; `ts` is the server's.
@@ -140,7 +142,7 @@ class MarketMessage(Message):
     @property
     def topic(self) -> str:
         """The name of its topic."""
-        return topic_name(self.stream, self.symbol)
+        return topic_name(self.stream, self.symbol, self.view)
 
 
 class Heartbeat(MarketMessage):
@@ -236,6 +238,7 @@ class Status(Body):
 
     stream: Stream
     symbol: str | None
+    view: str | None = None
     state: FeedState
     since_ms: int | None = None
     error: ErrorBody | None = None

@@ -69,10 +69,11 @@ _CONFLATED = frozenset((Stream.PRICE, Stream.ORDERBOOK))
 _PER_SYMBOL = frozenset((Stream.PRICE, Stream.ORDERBOOK, Stream.TRADES))
 
 
-def topic_name(stream: Stream, symbol: str | None) -> str:
-    """`PRICE:BTCUSDT`, or `USER_DATA` alone."""
+def topic_name(stream: Stream, symbol: str | None, view: str | None = None) -> str:
+    """`PRICE:BTCUSDT`, `ORDERBOOK:BTCUSDT@10`, or `USER_DATA` alone."""
     # A stream is a string already; reading `.value` would cost more than the join.
-    return ":".join((stream,) if symbol is None else (stream, symbol))
+    name = ":".join((stream,) if symbol is None else (stream, symbol))
+    return name if view is None else f"{name}@{view}"
 
 
 class Scope(StrEnum):

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Literal
 
 from pydantic import ValidationError
@@ -26,7 +27,7 @@ from client_sdk.contract import (
 from client_sdk.contract.messages import MESSAGE_MODELS
 from client_sdk.contract.names import topic_name
 from client_sdk.errors import ClientClosed, FloorcastError, error_from_body
-from client_sdk.market.live_book import BookReader, LiveBook
+from client_sdk.market.live_book import BookReader, LiveBook, book_topic
 from client_sdk.market.publisher import Publisher
 from client_sdk.market.subscriptions import Subscriptions
 from client_sdk.reading.gaps import Gap
@@ -89,9 +90,19 @@ class Market:
         stream = self.stream(topic, interval_ms=interval_ms, since=since)
         return self._callbacks.start(stream, callback)
 
-    def book(self, symbol: str, *, interval_ms: int = 0) -> LiveBook:
-        """Keep a live order book."""
-        topic = f"{Stream.ORDERBOOK}:{symbol}"
+    def book(
+        self,
+        symbol: str,
+        *,
+        depth: int | None = None,
+        step: str | Decimal | None = None,
+        interval_ms: int = 0,
+    ) -> LiveBook:
+        """Keep a live order book: all of it, or so many levels of each side.
+
+        With a `step` (which needs a `depth`), the server sums the quantities of prices by it.
+        """
+        topic = book_topic(symbol, depth, step)
         reader = BookReader(symbol, self._subscriptions, self._counters)
         self._namespace.require_usable()
         self._subscriptions.add(reader, [topic], interval_ms)
@@ -194,7 +205,7 @@ class Market:
         except ValidationError:
             logger.warning("malformed status event ignored")
             return
-        topic = topic_name(status.stream, status.symbol)
+        topic = topic_name(status.stream, status.symbol, status.view)
         if status.error is not None:
             self._subscriptions.end(topic, error_from_body(status.error))
         else:

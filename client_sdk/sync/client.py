@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
 from functools import partial
 from ssl import SSLContext
 from types import TracebackType
@@ -69,9 +70,19 @@ class SyncMarket:
         )
         return SyncCallback(portal, callback_task)
 
-    def book(self, symbol: str, *, interval_ms: int = 0) -> SyncBook:
-        """Keep a live order book."""
-        live_book = self._portal.run(lambda: self._market.book(symbol, interval_ms=interval_ms))
+    def book(
+        self,
+        symbol: str,
+        *,
+        depth: int | None = None,
+        step: str | Decimal | None = None,
+        interval_ms: int = 0,
+    ) -> SyncBook:
+        """Keep a live order book: all of it, or so many levels of each side, grouped by `step`."""
+        market = self._market
+        live_book = self._portal.run(
+            lambda: market.book(symbol, depth=depth, step=step, interval_ms=interval_ms)
+        )
         return SyncBook(self._portal, live_book)
 
     def status(self, topic: str) -> FeedState | None:

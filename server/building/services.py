@@ -67,7 +67,9 @@ def build_market(
     """Subscribing, publishing and recovery of topics."""
     config = subscribing_config(settings)
     subscriptions = Subscriptions(max_idle=settings.limits.topics_per_connection or NO_LIMIT)
-    topics = TopicSubscriptions(config, delivery.node_subscriptions, delivery.freshness)
+    topics = TopicSubscriptions(
+        config, delivery.node_subscriptions, delivery.freshness, delivery.hub
+    )
     publishing = PublishingService(publishing_config(settings), backend.broker, clock)
     subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, rule)
     return Market(

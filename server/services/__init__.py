@@ -8,8 +8,9 @@ from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.recovery import MarketRecovery
 from server.services.market.subscribing import SubscribingService
+from server.services.market.subscribing_config import SubscribingConfig
 from server.services.market.topic_shares import TopicSharesConfig
-from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
+from server.services.market.topic_subscriptions import TopicSubscriptions
 from server.services.node_subscriptions import NodeSubscriptions, NodeSubscriptionsConfig
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
 from server.services.rooms.recovery import RoomRecovery

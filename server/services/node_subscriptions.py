@@ -139,6 +139,10 @@ class NodeSubscriptions:
             if not self._holds[name]:
                 del self._holds[name]
 
+    def is_held(self, name: str) -> bool:
+        """Whether a request holds the channel."""
+        return name in self._holds
+
     async def release(self, name: str, on_closed: Callable[[str], None] = ignore) -> None:
         """Stop receiving a channel, unless it has subscribers or is held.
 

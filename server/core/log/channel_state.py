@@ -34,6 +34,8 @@ class ChannelState:
     merges: bool = False
     # Whether an event tells clients of a reset; if not, they are disconnected.
     can_resync: bool = False
+    # Whether its entries are derived from another channel, whose positions they have.
+    is_derived: bool = False
 
     def __init__(self, head: Position, history: History | None) -> None:
         # The position of the newest entry.

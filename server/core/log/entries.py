@@ -36,6 +36,23 @@ class Entry:
     data: bytes
     kind: str = "update"
 
+    @property
+    def prev(self) -> int:
+        """The seq of the entry before it."""
+        return self.position.seq - 1
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedEntry(Entry):
+    """An entry derived from another log: it has that log's positions, and skips some."""
+
+    after: int = 0
+
+    @property
+    def prev(self) -> int:
+        """The seq of the entry before it."""
+        return self.after
+
 
 @dataclass(frozen=True, slots=True)
 class Reset:

@@ -23,8 +23,9 @@ class MessageEncoder:
         self._event = topic.stream.event
         self._empty_data = _EMPTY_DATA.get(topic.stream, b"{}")
         symbol = "null" if topic.symbol is None else f'"{topic.symbol}"'
-        # Symbols need no JSON escaping: `Topic.parse` rejects all other characters.
-        self._head = f'{{"stream":"{topic.stream.value}","symbol":{symbol},'.encode()
+        view = "" if topic.view is None else f'"view":"{topic.view.text}",'
+        # These need no JSON escaping: `Topic.parse` rejects all other characters.
+        self._head = f'{{"stream":"{topic.stream.value}","symbol":{symbol},{view}'.encode()
         # The constant start of each event.
         self._prefix = event_head(namespace, self._event, b"")
 
@@ -64,7 +65,7 @@ class MessageEncoder:
         return self._prefix + self.body(
             position,
             kind=entry.kind,
-            prev=position.seq - 1,
+            prev=entry.prev,
             ts_ms=entry.ts_ms,
             data=entry.data,
         )

@@ -1,14 +1,12 @@
 """Keeps one topic's state on this node, and builds what a client needs to catch up."""
 
-import orjson
-
 from client_sdk.contract import FeedState, Stream
 from server.core.log.backlog import Lag
 from server.core.log.channel_state import CatchUp, ChannelState
 from server.core.log.entries import Entry, Position
 from server.core.log.history import History
-from server.core.market.book import BookChange
-from server.core.market.book_replica import BookReplica, merged_change
+from server.core.market.book import Levels, OrderBook
+from server.core.market.book_replica import BookReplica
 from server.core.market.messages import MessageEncoder
 from server.core.market.source_time import copy_source_ts
 
@@ -34,7 +32,7 @@ class TopicState(ChannelState):
         history = None
         if stream is not Stream.PRICE:
             # Only the last price counts; in other streams clients may need earlier entries.
-            history = History(max_messages=max_messages, max_bytes=max_bytes, max_age_ms=max_age_ms)
+            history = self._new_history(max_messages, max_bytes, max_age_ms)
         super().__init__(head, history)
         self.merges = stream.is_conflated
         self.encoder = encoder
@@ -43,10 +41,31 @@ class TopicState(ChannelState):
         if stream is Stream.ORDERBOOK:
             self._book = BookReplica(head.seq, latest)
 
+    @staticmethod
+    def _new_history(max_messages: int, max_bytes: int, max_age_ms: int | None) -> History:
+        return History(max_messages=max_messages, max_bytes=max_bytes, max_age_ms=max_age_ms)
+
+    @property
+    def latest(self) -> Entry | None:
+        """The newest entry; None if there is none."""
+        return self._latest
+
     @property
     def ts_ms(self) -> int | None:
         """The time of the newest entry; None if there is none."""
         return None if self._latest is None else self._latest.ts_ms
+
+    def book(self) -> OrderBook:
+        """The order book now, to read only; only for a book's topic."""
+        assert self._book is not None
+        assert self._history is not None
+        return self._book.current(self._history)
+
+    def follow_book(self, newest: Entry) -> tuple[OrderBook, Levels, Levels]:
+        """The order book with its newest entry, and the levels of that."""
+        assert self._book is not None
+        assert self._history is not None
+        return self._book.follow(newest, self._history)
 
     def accept(self, entry: Entry) -> bool:
         """Accept the next entry; False if it is already known."""
@@ -70,7 +89,7 @@ class TopicState(ChannelState):
         """An entry as JSON, for a reply."""
         position = entry.position
         return self.encoder.body(
-            position, kind=entry.kind, prev=position.seq - 1, ts_ms=entry.ts_ms, data=entry.data
+            position, kind=entry.kind, prev=entry.prev, ts_ms=entry.ts_ms, data=entry.data
         )
 
     def status(self, since_ms: int | None) -> bytes:
@@ -122,14 +141,14 @@ class TopicState(ChannelState):
             return CatchUp([], position.seq)
         assert latest is not None
         # How many entries were lost in a reset is unknown.
-        merged = 1 if lag.needs_resync else position.seq - prev
+        merged = 1 if lag.needs_resync else self._count_since(prev)
         age_ms = max(0, now_ms - (latest.ts_ms if lag.oldest_ms is None else lag.oldest_ms))
         data = latest.data
         if self._book is not None and (merged > 1 or lag.needs_snapshot):
             change = None if lag.needs_snapshot else self._merged_change(prev)
             if change is None:
                 return self._snapshot_event(prev, merged, age_ms)
-            data = copy_source_ts(data, orjson.dumps(change.body()))
+            data = copy_source_ts(data, change)
         body = self.encoder.body(
             position,
             # The client may have this position but no state.
@@ -147,10 +166,15 @@ class TopicState(ChannelState):
         assert body is not None
         return CatchUp([self.encoder.event(body)], self.position.seq, merged, is_snapshot=True)
 
-    def _merged_change(self, last: int) -> BookChange | None:
+    def _count_since(self, seq: int) -> int:
+        """How many entries a merged message after this one stands for."""
+        return self.position.seq - seq
+
+    def _merged_change(self, last: int) -> bytes | None:
+        assert self._book is not None
         assert self._history is not None
         entries = self._history.since(last)
-        return None if entries is None else merged_change(entries)
+        return None if entries is None else self._book.merge(entries)
 
     def _evict(self, entry: Entry) -> None:
         """Apply an entry to the book before it is dropped."""

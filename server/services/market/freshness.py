@@ -89,7 +89,7 @@ class Freshness:
         now, now_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
         for name in tuple(self._states):
             channel = self._hub.channel(name)
-            if channel is None:
+            if channel is None or channel.state.is_derived:
                 continue
             stale_seconds = self._stale_seconds(channel)
             is_silent = 0 < stale_seconds <= now - channel.active_at
@@ -146,8 +146,9 @@ class Freshness:
         return stale_at, heartbeat_at
 
     def _stale_seconds(self, channel: Channel) -> float:
-        stream, _ = self._states[channel.name]
-        return self._config.stale_seconds.get(stream, 0.0)
+        stream, state = self._states[channel.name]
+        # A view is as stale as its source.
+        return 0.0 if state.is_derived else self._config.stale_seconds.get(stream, 0.0)
 
     def _schedule(self, channel: Channel) -> None:
         deadlines = [each for each in self._next_deadlines(channel) if each is not None]

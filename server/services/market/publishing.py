@@ -64,6 +64,11 @@ class PublishingService:
         if (parsed.symbol is None) != (user is not None):
             problem = "needs a user" if user is None else "is public: omit the user"
             raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} {problem}")
+        if parsed.view is not None:
+            raise RequestError(
+                ErrorCode.REQUEST_INVALID,
+                f"{topic} is derived by the server: publish {parsed.source.name}",
+            )
         if kind == "snapshot" and not parsed.stream.is_conflated:
             raise RequestError(
                 ErrorCode.REQUEST_INVALID, f"{topic} has no snapshots: publish an update"

@@ -13,7 +13,8 @@ from server.core.recovery.tickets import Owner
 from server.delivery import ExportedSubscription, Hub
 from server.delivery.channel import Channel
 from server.services.market.subscribing import SubscribingService, may_subscribe
-from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
+from server.services.market.subscribing_config import SubscribingConfig
+from server.services.market.topic_subscriptions import TopicSubscriptions
 from server.services.node_subscriptions import release_each
 from server.services.recovery import ResumingClient
 
@@ -130,7 +131,7 @@ class MarketRecovery:
         """Open a topic, at least up to the position that the client has seen."""
         name = channel_for(topic, principal.org, principal.user_id)
         try:
-            if topic.stream.is_conflated:
+            if topic.is_merged:
                 channel, _ = await self._topics.open(name, topic)
                 head = channel.state.position
                 if head.epoch != seen.epoch or head.seq >= seen.seq:
@@ -150,6 +151,8 @@ class MarketRecovery:
         if connection_id in self._subscriptions:
             # The id may be forged: never replace an existing connection.
             return False
+        for _, _, channel in opened:
+            self._topics.settle(channel)
         subscriptions = [
             ExportedSubscription(
                 channel.name, each.position, each.interval_ms, each.needs_snapshot, each.stale

@@ -24,8 +24,8 @@ from server.delivery.channel import Channel
 from server.ports import Link
 from server.services.market.past import Newest, Past, Since
 from server.services.market.replies import SubscribeReply, connected_reply, subscribe_reply
+from server.services.market.subscribing_config import SubscribingConfig
 from server.services.market.topic_subscriptions import (
-    SubscribingConfig,
     TopicSubscriptions,
     can_read,
 )
@@ -103,7 +103,7 @@ class SubscribingService:
                         topic = Topic.parse(name)
                         past = Past(None if since is None else since.get(name), last)
                         self._check_allowed(connection_id, principal, topic, new_count)
-                        await self._rule.check_subscribe(principal, topic.name)
+                        await self._rule.check_subscribe(principal, topic.source.name)
                         each = await self._open(connection_id, topic, past)
                     except FloorcastError as error:
                         replies[name] = _error_reply(error)
@@ -138,10 +138,11 @@ class SubscribingService:
     ) -> SubscribeReply:
         """Subscribe the connection at the hub and return its reply."""
         topic, channel = opened.subscription.topic, opened.channel
+        self._topics.settle(channel)
         # Flushing may find the connection broken and remove it.
         self._hub.flush_channel(channel)
         self._check_connected(connection_id)
-        granted = _granted_interval_ms(interval_ms) if topic.stream.is_conflated else 0
+        granted = _granted_interval_ms(interval_ms) if topic.is_merged else 0
         actual_ms = self._hub.subscribe(connection_id, channel, granted)
         # Another connection of the same user may have failed the subscription meanwhile.
         subscription = self._subscriptions.request(connection_id, topic)
@@ -181,7 +182,7 @@ class SubscribingService:
         """Whether the application's rule allows all topics of a connection."""
         try:
             for subscription in self._subscriptions.of_connection(connection_id):
-                await self._rule.check_subscribe(principal, subscription.topic.name)
+                await self._rule.check_subscribe(principal, subscription.topic.source.name)
         except AccessError:
             return False
         return True
@@ -200,7 +201,7 @@ class SubscribingService:
         try:
             for subscription in self._subscriptions.of_connection(connection_id):
                 try:
-                    await self._rule.check_subscribe(principal, subscription.topic.name)
+                    await self._rule.check_subscribe(principal, subscription.topic.source.name)
                 except AccessError as error:
                     forbidden[subscription] = error
                     self._end(connection_id, subscription, error)
@@ -235,7 +236,7 @@ class SubscribingService:
         subscription = self._subscriptions.request(connection_id, topic)
         name = subscription.channel
         # A merged stream recovers by its snapshot, not by its entries.
-        needed = Past() if topic.stream.is_conflated else past
+        needed = Past() if topic.is_merged else past
         try:
             with self._topics.hold(name):
                 channel, missed = await self._topics.open(name, topic, needed.position)
@@ -303,6 +304,7 @@ def _error_status(topic: Topic, error: FloorcastError) -> bytes:
     body: dict[str, object] = {
         "stream": topic.stream.value,
         "symbol": topic.symbol,
+        **({} if topic.view is None else {"view": topic.view.text}),
         "state": FeedState.ERROR.value,
         "error": error.body(),
     }

@@ -1,7 +1,6 @@
 """Subscribes this node to market topics while its clients need them."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from client_sdk.contract import MARKET_NAMESPACE
 from server.access import Principal
@@ -9,34 +8,31 @@ from server.core.log.entries import Entry, Position
 from server.core.market.messages import MessageEncoder
 from server.core.market.topic_state import TopicState
 from server.core.market.topics import Topic
+from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.services.market.freshness import Freshness
 from server.services.market.past import Newest, Past
+from server.services.market.subscribing_config import SubscribingConfig
+from server.services.market.views import Views
 from server.services.node_subscriptions import Missed, NodeSubscriptions
 
 _ALL = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class SubscribingConfig:
-    """Limits of a connection's subscriptions, and of the backlog kept for each topic."""
-
-    max_topics: int = 1_000
-    max_reply_bytes: int = 128 * 1024
-    backlog_messages: int = 1000
-    backlog_bytes: int = 1024 * 1024
-    backlog_age_ms: int = 300_000
 
 
 class TopicSubscriptions:
     """The topics that this node receives, each monitored for freshness."""
 
     def __init__(
-        self, config: SubscribingConfig, node_subscriptions: NodeSubscriptions, freshness: Freshness
+        self,
+        config: SubscribingConfig,
+        node_subscriptions: NodeSubscriptions,
+        freshness: Freshness,
+        hub: Hub,
     ) -> None:
         self._config = config
         self._node_subscriptions = node_subscriptions
         self._freshness = freshness
+        self._views = Views(config, hub, freshness)
 
     async def open(
         self, name: str, topic: Topic, seen: Position | None = None
@@ -45,12 +41,28 @@ class TopicSubscriptions:
 
         You must call `close` afterwards, also if this raises and if a client has subscribed.
         """
+        if topic.view is not None:
+            return await self._open_view(topic, seen), None
         channel, missed = await self._node_subscriptions.subscribe(
             name, lambda head, latest: self._create_state(topic, head, latest), seen
         )
         if name not in self._freshness:
             self._freshness.open(channel, topic.stream, state_of(channel))
         return channel, missed
+
+    async def _open_view(self, topic: Topic, seen: Position | None) -> Channel:
+        source = topic.source
+        with self.hold(source.name):
+            try:
+                channel, _ = await self.open(source.name, source, seen)
+            except BaseException:
+                await self.close(source.name)
+                raise
+            return self._views.open(topic, channel)
+
+    def settle(self, channel: Channel) -> None:
+        """Bring a view to the position of its source before a client joins; else a no-op."""
+        self._views.settle(channel)
 
     async def newest(self, name: str, past: Past) -> Newest | None:
         """The kept messages of an open topic that may be of interest; None if none are asked for.
@@ -69,6 +81,11 @@ class TopicSubscriptions:
 
     async def close(self, name: str) -> None:
         """Stop receiving the topic, unless it has subscribers or is held."""
+        source = self._views.source_of(name)
+        if source is not None:
+            if not self._node_subscriptions.is_held(name) and self._views.close(name):
+                await self.close(source)
+            return
         await self._node_subscriptions.release(name, self._freshness.close)
 
     def _create_state(self, topic: Topic, head: Position, latest: Entry | None) -> TopicState:

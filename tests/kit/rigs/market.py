@@ -47,9 +47,10 @@ class MarketRig:
         *,
         subscribing: SubscribingConfig | None = None,
         broker: type[MemoryBroker] = MemoryBroker,
+        clock: ManualClock | None = None,
     ) -> None:
         self.scheduled: list[Callable[[], None]] = []
-        self.clock = ManualClock()
+        self.clock = clock or ManualClock()
         self.counters = Counters()
         self.delivery = delivery or DeliveryConfig()
         self.broker = broker(self.clock, epoch="e1")
@@ -71,7 +72,7 @@ class MarketRig:
             NodeSubscriptionsConfig(), self.broker, self.hub, self.clock
         )
         config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
-        topics = TopicSubscriptions(config, self.node_subscriptions, self.freshness)
+        topics = TopicSubscriptions(config, self.node_subscriptions, self.freshness, self.hub)
         self.service = SubscribingService(config, topics, self.subscriptions, self.hub)
         self.recovery = MarketRecovery(config, topics, self.service, self.subscriptions, self.hub)
 
