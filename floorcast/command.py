@@ -1,17 +1,59 @@
 """The command `floorcast`, which can be imported without the packages of the server."""
 
+import argparse
+import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from floorcast.extras import MissingServer, require_server
 
+# They need the packages of the server, and no client.
+_SERVER_COMMANDS = frozenset(
+    ("serve", "worker", "init", "token", "check", "contract", "backup", "import", "export")
+)
 
-def main() -> int:
-    """Run the command; 2 if the server is not installed."""
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 2 if it needs the server, which is not installed."""
+    words = sys.argv[1:] if argv is None else argv
+    command = next((each for each in words if not each.startswith("-")), None)
     try:
         require_server()
     except MissingServer as error:
-        print(f"floorcast: {error}", file=sys.stderr)
-        return 2
+        return _run_without_server(words, command, str(error))
     from server.cli import main as run
 
-    return run()
+    if command in _SERVER_COMMANDS:
+        # The client takes time to import, and a server starts without it.
+        return run(words)
+    return run(words, add_more=_add_more)
+
+
+def full_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    from server.cli.main import build_parser
+
+    return build_parser(_add_more)
+
+
+def _add_more(commands: Any) -> None:
+    from client_sdk import tools
+    from floorcast import completion
+
+    tools.add_commands(commands)
+    completion.add_to(commands)
+
+
+def _run_without_server(words: Sequence[str], command: str | None, missing: str) -> int:
+    from client_sdk import __version__, tools
+
+    if command not in tools.NAMES and words[:1] != ["--version"]:
+        print(f"floorcast: {missing}", file=sys.stderr)
+        return 2
+    parser = argparse.ArgumentParser(prog="floorcast")
+    parser.add_argument("--version", action="version", version=f"floorcast {__version__}")
+    tools.add_commands(parser.add_subparsers(metavar="COMMAND"))
+    arguments = parser.parse_args(words)
+    code: int = arguments.run(arguments, os.environ)
+    return code

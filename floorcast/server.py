@@ -5,7 +5,13 @@ from floorcast.extras import require_server
 require_server()
 
 from client_sdk.contract import ErrorCode, Request, Scope
-from server.access import AuthorizationRule, ConfigurationError, Principal, authorize
+from server.access import (
+    AuthorizationRule,
+    AuthRequest,
+    ConfigurationError,
+    Principal,
+    authorize,
+)
 from server.app import SERVER, create_app
 from server.brokers import BrokerError
 from server.core.errors import (
@@ -49,6 +55,7 @@ __all__ = [
     "AccessError",
     "ApplicationBackend",
     "ApplicationGuard",
+    "AuthRequest",
     "Authenticate",
     "AuthorizationRule",
     "BackendOptions",

@@ -15,6 +15,7 @@ from server.settings import Settings
 from server.sockets import ApplicationGuard
 from server.transport import SOCKET_PATH
 from server.web import add_console, add_headers, add_health
+from server.web.api import add_api
 
 SERVER: web.AppKey[Server] = web.AppKey("floorcast", Server)
 
@@ -61,6 +62,7 @@ def create_app(
     server.sockets.attach(app, SOCKET_PATH)
     add_headers(app)
     add_health(app, is_ready=lambda: server.is_ready)
+    add_api(app, server.api.handler, server.api.endpoints)
     if console_token is not None:
         add_console(app, token=console_token)
     return app

@@ -9,14 +9,15 @@ from server.access import AccessConfig, ConfigurationError
 from server.brokers import Address, FileConfig, MemoryConfig, RedisConfig, RedisShares
 from server.core.limits.keys import ConnectionLimit, LimitKeys
 from server.core.limits.shares import Quota, ShareLimits
+from server.core.log.history import HistoryBounds
 from server.core.recovery.tickets import ResumeTickets
+from server.core.sessions.histories import HistoryRules
 from server.core.sessions.notices import Notices
 from server.core.sessions.records import SessionRules
 from server.delivery import DeliveryConfig
 from server.ports import Clock, FeedOptions
 from server.services import (
     FreshnessConfig,
-    NodeSubscriptionsConfig,
     PublishingConfig,
     RoomsConfig,
     SessionsConfig,
@@ -26,6 +27,7 @@ from server.services import (
 from server.settings import Settings
 from server.sockets import SocketsConfig
 from server.transport import TransportConfig
+from server.web.api import ApiConfig
 
 # The value of a limit that is set to 0, "no limit".
 NO_LIMIT = 2**53
@@ -113,10 +115,28 @@ def memory_config(settings: Settings) -> MemoryConfig:
         max_claims_per_publisher=shares.ids_per_publisher or NO_LIMIT,
         org_bytes=shares.history_bytes_per_org or NO_LIMIT,
         idempotency_seconds=settings.market.idempotency_seconds,
-        history_messages=settings.history.messages or NO_LIMIT,
-        history_bytes=settings.history.bytes or NO_LIMIT,
-        total_bytes=settings.history.total_bytes or NO_LIMIT,
-        history_seconds=settings.history.seconds or NO_LIMIT,
+        histories=history_rules(settings),
+    )
+
+
+def history_rules(settings: Settings) -> HistoryRules:
+    """The bounds of histories by kind of channel."""
+    topics, sessions, delivery = settings.history, settings.session.history, settings.delivery
+    return HistoryRules(
+        HistoryBounds(
+            messages=topics.messages or NO_LIMIT,
+            bytes=topics.bytes or NO_LIMIT,
+            seconds=topics.seconds or NO_LIMIT,
+            total_bytes=topics.total_bytes or NO_LIMIT,
+        ),
+        HistoryBounds(
+            messages=sessions.messages or NO_LIMIT,
+            bytes=sessions.bytes or NO_LIMIT,
+            seconds=sessions.seconds or NO_LIMIT,
+            total_bytes=sessions.total_bytes or NO_LIMIT,
+            replay_messages=delivery.backlog_messages,
+            replay_bytes=delivery.backlog_bytes,
+        ),
     )
 
 
@@ -143,23 +163,19 @@ def redis_config(settings: Settings) -> RedisConfig:
         lease_seconds=broker.lease_seconds,
         acknowledging_replicas=int(broker.acknowledge == "replicas"),
         idempotency_seconds=settings.market.idempotency_seconds,
-        history_messages=settings.history.messages or NO_LIMIT,
-        history_bytes=settings.history.bytes or NO_LIMIT,
-        history_seconds=settings.history.seconds or NO_LIMIT,
+        histories=history_rules(settings),
         shares=redis_shares(settings),
     )
 
 
 def redis_shares(settings: Settings) -> RedisShares:
     """The shares of orgs and publishers in Redis."""
-    shares = settings.shares
+    shares, rules = settings.shares, history_rules(settings)
+    org = Quota(size_bytes=shares.history_bytes_per_org or NO_LIMIT)
     return RedisShares(
         topics=topic_limits(settings),
-        histories=ShareLimits(
-            Quota(size_bytes=settings.history.total_bytes or NO_LIMIT),
-            Quota(size_bytes=shares.history_bytes_per_org or NO_LIMIT),
-            Quota(),
-        ),
+        histories=ShareLimits(Quota(size_bytes=rules.topics.total_bytes), org, Quota()),
+        session_histories=ShareLimits(Quota(size_bytes=rules.sessions.total_bytes), org, Quota()),
         claims=ShareLimits(
             Quota(shares.ids or NO_LIMIT),
             Quota(shares.ids_per_org or NO_LIMIT),
@@ -175,16 +191,6 @@ def limit_keys(settings: Settings) -> LimitKeys:
     return LimitKeys(
         address=ConnectionLimit(limits.connections_per_ip, limits.connects_per_second_per_ip),
         user=ConnectionLimit(limits.connections_per_user),
-    )
-
-
-def node_subscriptions_config(settings: Settings) -> NodeSubscriptionsConfig:
-    """The config of this node's subscriptions at the broker."""
-    history = settings.history
-    return NodeSubscriptionsConfig(
-        history_messages=history.messages or NO_LIMIT,
-        history_bytes=history.bytes or NO_LIMIT,
-        history_seconds=history.seconds or NO_LIMIT,
     )
 
 
@@ -217,6 +223,16 @@ def transport_config(settings: Settings) -> TransportConfig:
         message_bytes=limits.message_bytes * 2 or NO_LIMIT,
         buffer_bytes=settings.delivery.buffer_bytes or NO_LIMIT,
         polling_packets=limits.polling_packets,
+    )
+
+
+def api_config(settings: Settings) -> ApiConfig:
+    """The bounds of requests to the HTTP API."""
+    transport = transport_config(settings)
+    return ApiConfig(
+        body_bytes=transport.message_bytes,
+        body_seconds=transport.body_timeout_seconds,
+        trusted_proxies=transport.trusted_proxies,
     )
 
 

@@ -41,6 +41,13 @@ class Drain:
         # Latest first: popping the next one from the end is cheap.
         self._scheduled.sort(key=lambda each: each[0], reverse=True)
         self._busy: list[Connection] = []
+        # How many connections there were.
+        self.begun = len(self._scheduled)
+
+    @property
+    def remaining(self) -> int:
+        """How many connections are still open."""
+        return len(self._scheduled) + len(self._busy)
 
     def __bool__(self) -> bool:
         return bool(self._scheduled or self._busy)

@@ -1,7 +1,7 @@
 """Ports: the interfaces between the product and the parts that do I/O."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from server.core.log.idempotency import Claim
 from server.core.recovery.connection_state import ConnectionState, ResumeRequest
 from server.core.sessions.events import SessionEvent
 from server.core.sessions.notices import Notice
-from server.core.sessions.participants import Participants
+from server.core.sessions.participants import Participants, SessionSummary
 from server.core.sessions.records import SessionKey
 
 
@@ -239,6 +239,9 @@ class PresenceManager(Protocol):
     async def participants(self, key: SessionKey) -> Participants | None:
         """The current participants; None if there is no such session."""
 
+    async def sessions_of(self, org: str, after: str, limit: int) -> Sequence[SessionSummary]:
+        """The sessions of an org whose ids follow `after`, sorted by id."""
+
     async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
         """The events of a session after a revision, oldest first; None if some are unknown."""
 
@@ -389,6 +392,41 @@ class SharedLimits(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers of nodes by their names, and the nodes that gave none in time."""
+
+    by_node: Mapping[str, bytes]
+    missing: tuple[str, ...] = ()
+
+
+AnswerQuestion = Callable[[bytes], Awaitable[bytes]]
+
+
+class Cluster(Protocol):
+    """Asks all nodes a question and collects their answers, this node's included.
+
+    An implementation must name every running node whose answer is missing: callers take the rest
+    for complete. For example, a node that hangs is in `missing` until its lease has expired.
+    """
+
+    @property
+    def node(self) -> str:
+        """The name of this node, for as long as it runs."""
+
+    async def start(self, answer: AnswerQuestion) -> None:
+        """Start, after the broker; `answer` answers the questions of all nodes."""
+
+    async def stop(self) -> None:
+        """Stop answering the questions of other nodes."""
+
+    async def ask(self, question: bytes) -> Answers:
+        """Ask all nodes; takes at most a second. This node answers even if others cannot be asked.
+
+        Raises what this node's own `answer` raises; a node that cannot answer is in `missing`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """What a server stores and shares with other nodes, and by what."""
 
@@ -397,6 +435,7 @@ class Backend:
     notices: NoticeStore
     handover: Handover
     kept: KeptValues
+    cluster: Cluster
     # None if connections are counted on each node alone.
     shared_limits: SharedLimits | None = None
 
@@ -415,6 +454,7 @@ class ApplicationBackend:
     handover: Handover | None = None
     kept: KeptValues | None = None
     shared_limits: SharedLimits | None = None
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True, slots=True)

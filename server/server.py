@@ -13,6 +13,7 @@ from client_sdk.contract import ErrorCode
 from server.access import ConfigurationError
 from server.brokers import BrokerError
 from server.building import (
+    build_api,
     build_application_namespaces,
     build_backend,
     build_clients,
@@ -33,7 +34,7 @@ from server.descriptors import DescriptorWatch
 from server.draining import Drain
 from server.embedding import Extensions
 from server.ports import Clock, Feed
-from server.services import FeedState, FeedSupervisor, Publisher
+from server.services import FeedState, Publisher
 from server.settings import Settings
 from server.tasks import TaskOwner, cancel_and_wait
 
@@ -87,7 +88,9 @@ class Server:
                 *parts, self.clients, self.recovery, extensions.namespaces
             ),
         )
-        self.sockets = build_sockets(settings, clock, self.clients, self.delivery, self.namespaces)
+        self.sockets = build_sockets(
+            settings, clock, self.clients, self.delivery, self.namespaces, extensions
+        )
         self.publisher = Publisher(self.market.publishing, self.tasks)
         self.feeds = build_feeds(
             settings, clock, self.tasks, self.delivery, self.market, self.lifecycle, feed
@@ -95,25 +98,39 @@ class Server:
         self.statistics = build_statistics(
             counters, self.backend, self.delivery, self.clients, *services
         )
+        self.api = build_api(
+            *parts, self.clients, *services, self.statistics, rule, lambda: self.is_ready
+        )
         # Whether it has started and does not drain.
         self.ready = False
         self._runs_feed = run_feed
         self._broker_down_at: float | None = None
+        self._loop_lag = self.counters.histogram("loop.lag")
+        self.running_drain: Drain | None = None
         self._descriptors = DescriptorWatch(self.counters, clock)
 
     @property
     def is_ready(self) -> bool:
-        """Whether new clients are welcome: all tasks run, its feeds if required, and no drain.
+        """Whether new clients are welcome."""
+        return not self.obstacles()
+
+    def obstacles(self) -> list[str]:
+        """Why new clients are not welcome; empty if they are.
 
         Sessions and other publishers do not depend on a feed: it counts only if it is required.
         """
-        if self.settings.feed.required and not all(feed.is_live for feed in self._started_feeds):
-            return False
-        return self.ready and self.tasks.failing <= {feed.task_name for feed in self.feeds}
+        found = [] if self.ready else ["the server is starting or draining"]
+        tasks = self.tasks.failing - {feed.task_name for feed in self.feeds}
+        found += [f"the task {name} has failed" for name in sorted(tasks)]
+        if self.settings.feed.required:
+            feeds = [feed for feed in self.feeds if feed.state is not FeedState.IDLE]
+            found += [f"the feed {feed.name} is not live" for feed in feeds if not feed.is_live]
+        return found
 
     @property
-    def _started_feeds(self) -> list[FeedSupervisor]:
-        return [feed for feed in self.feeds if feed.state is not FeedState.IDLE]
+    def is_broker_up(self) -> bool:
+        """Whether the broker answers, as far as this node knows."""
+        return self._broker_down_at is None
 
     def tick(self) -> None:
         """Run all timers that are due: pings, token expiry, freshness, delivery and notices."""
@@ -170,6 +187,8 @@ class Server:
         started.push_async_callback(backend.notices.stop)
         await self.recovery.start()
         started.push_async_callback(self.recovery.stop)
+        await backend.cluster.start(self.api.node_answers.answer)
+        started.push_async_callback(backend.cluster.stop)
 
     def _on_session_event(self, event: SessionEvent) -> None:
         self.sessions.service.local_presence.handle_event(event)
@@ -199,7 +218,7 @@ class Server:
         """Disconnect all clients within this time, at random moments to spread reconnects."""
         self.ready = False
         self.clients.admission.drain_error = _DRAINING
-        drain = Drain(
+        self.running_drain = drain = Drain(
             self.sockets.connections(),
             reason=_DRAINING,
             within_seconds=seconds,
@@ -224,7 +243,9 @@ class Server:
                 if type(failure) not in failures:
                     failures.add(type(failure))
                     logger.exception("tick failed")
+            due = self.clock.monotonic() + _TICK_SECONDS
             await asyncio.sleep(_TICK_SECONDS)
+            self._loop_lag.observe(self.clock.monotonic() - due)
 
     async def _tick(self) -> None:
         self.tick()

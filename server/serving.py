@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from aiohttp import web, web_response
@@ -17,8 +17,11 @@ from aiohttp import web, web_response
 from server.access import ConfigurationError
 from server.app import SERVER, create_app
 from server.descriptors import raise_limit
+from server.measuring import report
+from server.metrics import Reports, create_admin_app
 from server.server import Server
 from server.settings import Settings
+from server.systemd import SystemdNotifier
 from server.transport import HTTP_LOGGER
 from server.web import SERVER_NAME
 
@@ -107,12 +110,26 @@ async def serve(
     """Serve until SIGTERM, which drains, or SIGINT, which stops at once."""
     app = create_app(settings, console_token=console_token)
     shutdown = Shutdown.on_signals()
-    async with run_app(app, settings, open_listener(settings)) as endpoint:
+
+    async def read() -> Reports:
+        return {"0": report(app[SERVER])}
+
+    systemd = SystemdNotifier.from_environ(os.environ)
+
+    def begin_stop() -> None:
+        systemd.stopping()
+        _exit_after(settings.server.drain_seconds)
+
+    async with (
+        run_app(app, settings, open_listener(settings)) as endpoint,
+        run_admin(settings, read),
+        systemd.watchdog(),
+    ):
         freeze_heap()
         announce(endpoint.url)
-        drain_seconds = settings.server.drain_seconds
+        systemd.ready()
         await shutdown.wait_and_drain(
-            app[SERVER], drain_seconds, on_request=partial(_exit_after, drain_seconds)
+            app[SERVER], settings.server.drain_seconds, on_request=begin_stop
         )
 
 
@@ -151,6 +168,32 @@ async def run_app(
             site = web.SockSite(runner, listener, backlog=BACKLOG)
             await site.start()
             yield Endpoint(url_of(listener), site)
+    finally:
+        await runner.cleanup()
+        listener.close()
+
+
+@contextlib.asynccontextmanager
+async def run_admin(
+    settings: Settings, read: Callable[[], Awaitable[Reports]]
+) -> AsyncIterator[str | None]:
+    """Run the admin listener inside the context; yields its URL, None if it is off.
+
+    Raises `ConfigurationError` if its address cannot be used.
+    """
+    admin = settings.admin
+    if not admin.port:
+        yield None
+        return
+    listener = _listen(admin.host, admin.port)
+    if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        logger.warning("the admin listener, which asks for no token, is open to other machines")
+    runner = web.AppRunner(create_admin_app(read), logger=HTTP_LOGGER, **_runner_options(settings))
+    try:
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        logger.info("metrics are at %s/metrics", url_of(listener))
+        yield url_of(listener)
     finally:
         await runner.cleanup()
         listener.close()
@@ -203,8 +246,11 @@ def open_listener(
 
     Raises `ConfigurationError` if the address cannot be used.
     """
-    host = settings.server.host
     port = settings.server.port if port is None else port
+    return _listen(settings.server.host, port, shared=shared)
+
+
+def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     try:
         return socket.create_server(
             (host, port),

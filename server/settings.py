@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,8 @@ from server.core.secret_urls import hide_secrets
 from server.transport.origins import check_origin
 
 PREFIX = "FLOORCAST_"
+# Of the commands that ask a server: no settings.
+CLIENT_VARIABLES = frozenset(("FLOORCAST_URL", "FLOORCAST_TOKEN"))
 MEMORY = "memory://"
 _FILE = "file:"
 
@@ -89,6 +91,10 @@ class LimitSettings(_Section):
     )
     polling_packets: int = Field(256, ge=1, description="packets in one polling request")
     join_timeout_seconds: Seconds = Field(45, description="time to join a namespace")
+    requests_per_second: Count = Field(100, description="requests to the HTTP API of one user")
+    requests_per_second_per_ip: Count = Field(
+        500, description="requests to the HTTP API of one address"
+    )
     head_timeout_seconds: PositiveSeconds = Field(
         10, description="time to send a request's head or body, and idle time between requests"
     )
@@ -154,7 +160,9 @@ class ShareSettings(_Section):
     ids_per_org: Count = Field(150_000, description="remembered ids of one org")
     ids_per_publisher: Count = Field(100_000, description="remembered ids of one user")
     history_bytes_per_org: Bytes = Field(
-        128 * 1024 * 1024, description="histories of one org; the longest silent is dropped first"
+        128 * 1024 * 1024,
+        description="histories of one org, topics and sessions apart; the longest silent is dropped"
+        " first",
     )
     sessions_per_org: Count = Field(25_000, description="sessions of one org")
     notices: Count = Field(100_000, description="unacknowledged critical notices, total")
@@ -164,13 +172,13 @@ class ShareSettings(_Section):
 
 
 class HistorySettings(_Section):
-    """History of sessions and kept streams; 0 means no limit."""
+    """History of kept streams; 0 means no limit."""
 
-    messages: Count = Field(1_000, description="messages of one topic or session")
-    bytes: Bytes = Field(1024 * 1024, description="bytes of one topic or session")
+    messages: Count = Field(1_000, description="messages of one topic")
+    bytes: Bytes = Field(1024 * 1024, description="bytes of one topic")
     total_bytes: Bytes = Field(
         256 * 1024 * 1024,
-        description="bytes of all histories; the longest silent of the largest org goes first",
+        description="bytes of all topics; the longest silent of the largest org goes first",
     )
     seconds: Seconds = Field(300, description="age of the oldest kept message")
 
@@ -192,6 +200,18 @@ class PingSettings(_Section):
     timeout_seconds: PositiveSeconds = Field(20, description="time to answer a ping")
 
 
+class SessionHistorySettings(_Section):
+    """History of sessions, as long as the session is kept; 0 means no limit."""
+
+    messages: Count = Field(10_000, description="messages of one session")
+    bytes: Bytes = Field(8 * 1024 * 1024, description="bytes of one session")
+    total_bytes: Bytes = Field(
+        256 * 1024 * 1024,
+        description="bytes of all sessions; the longest silent of the largest org goes first",
+    )
+    seconds: Seconds = Field(30 * 86_400, description="age of the oldest kept message")
+
+
 class SessionSettings(_Section):
     """Shared sessions; a limit of 0 means no limit."""
 
@@ -211,6 +231,7 @@ class SessionSettings(_Section):
     notices_per_user: int = Field(
         100, ge=1, description="unacknowledged critical notices of one user"
     )
+    history: SessionHistorySettings = SessionHistorySettings()
 
 
 class BrokerUrl(SecretUrl):
@@ -320,6 +341,11 @@ class ServerSettings(_Section):
         False, description="negotiate permessage-deflate with clients that offer it"
     )
     drain_seconds: Seconds = Field(30, description="time to drain after SIGTERM")
+    hang_seconds: Seconds = Field(
+        15,
+        description="with several workers, one that does not answer its supervisor for this long is"
+        " killed and replaced; 0 for never",
+    )
 
     @property
     def allowed_transports(self) -> tuple[str, ...]:
@@ -334,7 +360,7 @@ class ServerSettings(_Section):
 
 
 class AdminSettings(_Section):
-    """The listener for metrics. Not used yet."""
+    """The listener for `/metrics` and `/health/*` with reasons; it asks for no token."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 turns it off")
@@ -401,7 +427,7 @@ def load_settings(
     Raises `ConfigurationError` for an unknown setting or an invalid value.
     """
     known = set(setting_names())
-    merged: dict[str, dict[str, object]] = {}
+    merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for source, values in (
         (f"file {file}", {} if file is None else _read_file(file)),
@@ -411,26 +437,47 @@ def load_settings(
         for name, value in values.items():
             if name not in known:
                 raise ConfigurationError(_unknown_setting(name, source, known))
-            section, _, key = name.partition(".")
-            merged.setdefault(section, {})[key] = value
+            *sections, key = name.split(".")
+            values_of = merged
+            for section in sections:
+                values_of = values_of.setdefault(section, {})
+            values_of[key] = value
             sources[name] = source
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        name = ".".join(map(str, first["loc"][:2]))
+        # A location may go on inside a setting's value.
+        parts = [str(each) for each in first["loc"]]
+        names = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+        name = next((each for each in names if each in known), ".".join(parts))
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(f"{name} ({sources.get(name, '?')}): {message}") from None
 
 
 def setting_names() -> Iterable[str]:
-    """The names of all settings, as `section.name`."""
-    for section, field in Settings.model_fields.items():
+    """The names of all settings, such as `server.port` and `session.history.messages`."""
+    for section, model in sections():
+        for name, field in model.model_fields.items():
+            if not _is_section(field.annotation):
+                yield f"{section}.{name}"
+
+
+def sections() -> Iterable[tuple[str, type[BaseModel]]]:
+    """All sections by name, each before its own sections."""
+    return _sections_of(Settings, "")
+
+
+def _sections_of(parent: type[BaseModel], prefix: str) -> Iterable[tuple[str, type[BaseModel]]]:
+    for name, field in parent.model_fields.items():
         model = field.annotation
-        assert isinstance(model, type)
-        assert issubclass(model, BaseModel)
-        for name in model.model_fields:
-            yield f"{section}.{name}"
+        if _is_section(model):
+            yield prefix + name, model
+            yield from _sections_of(model, f"{prefix}{name}.")
+
+
+def _is_section(annotation: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, _Section)
 
 
 def env_variable(name: str) -> str:
@@ -441,8 +488,8 @@ def env_variable(name: str) -> str:
 def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
     for key, text in environ.items():
-        if key.startswith(PREFIX):
-            name = key.removeprefix(PREFIX).lower().replace("__", ".", 1)
+        if key.startswith(PREFIX) and key not in CLIENT_VARIABLES:
+            name = key.removeprefix(PREFIX).lower().replace("__", ".")
             values[name] = _parse_list(name, text) if name in _LIST_SETTINGS else text
     return values
 
@@ -467,14 +514,15 @@ def _read_file(file: Path) -> dict[str, object]:
         raise ConfigurationError(f"{file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file}: {error}") from None
-    values: dict[str, object] = {}
-    for section, table in tables.items():
-        if not isinstance(table, dict):
-            values[section] = table
-            continue
-        for name, value in table.items():
-            values[f"{section}.{name}"] = value
-    return values
+    return dict(_flatten(tables, ""))
+
+
+def _flatten(table: Mapping[str, object], prefix: str) -> Iterable[tuple[str, object]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _unknown_setting(name: str, source: str, known: Iterable[str]) -> str:

@@ -94,6 +94,7 @@ export type ErrorCode =
   | "auth.invalid"
   | "auth.expired"
   | "auth.forbidden"
+  | "auth.revoked"
   | "limit.connections"
   | "limit.rate"
   | "limit.topics"

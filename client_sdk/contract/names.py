@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     AUTH_INVALID = "auth.invalid"
     AUTH_EXPIRED = "auth.expired"
     AUTH_FORBIDDEN = "auth.forbidden"
+    AUTH_REVOKED = "auth.revoked"
     LIMIT_CONNECTIONS = "limit.connections"
     LIMIT_RATE = "limit.rate"
     LIMIT_TOPICS = "limit.topics"

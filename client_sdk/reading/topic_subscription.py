@@ -102,7 +102,7 @@ class TopicSubscription(Generic[MessageT]):
         """
         self.is_syncing = False
         self.notify()
-        if shared and self._is_unrecovered(state):
+        if shared and self.is_unrecovered(state):
             self.needs_sync = self.needs_own_request = True
             return False
         self.needs_own_request = False
@@ -126,8 +126,8 @@ class TopicSubscription(Generic[MessageT]):
             for reader in self._readers:
                 reader.begin_epoch(self.topic, state.epoch, first_seq)
 
-    def _is_unrecovered(self, state: TopicState[MessageT]) -> bool:
-        """True if the missed messages are gone, or did not fit beside other states."""
+    def is_unrecovered(self, state: TopicState[MessageT]) -> bool:
+        """True if the missed messages are gone, or were too many for the reply."""
         since = self._since
         return (
             self.continuity is Continuity.COMPLETE
@@ -135,6 +135,12 @@ class TopicSubscription(Generic[MessageT]):
             and since.epoch == state.epoch
             and not state.recovered
         )
+
+    def start_new_readers(self, state: TopicState[MessageT]) -> None:
+        """Let the readers that have no position yet begin at this state; the others wait."""
+        for reader in tuple(self._readers):
+            if reader.position(self.topic) is None:
+                reader.apply_state(self.topic, state)
 
     def _applies_to(self, reader: Reader[MessageT], state: TopicState[MessageT]) -> bool:
         """True if the state answers this reader's needs, not only those of the oldest position."""

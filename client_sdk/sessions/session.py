@@ -42,6 +42,8 @@ from client_sdk.stats import Counters
 
 # Events are transient: a stream that is not read drops the oldest.
 _MAX_EVENTS = 1000
+# Messages fetched from the history at once.
+_PAGE_MESSAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +309,23 @@ class Session:
             self._pending_count -= 1
 
     # --- called by the owner
+
+    async def fetch_after(self, position: Position, head_seq: int) -> tuple[SessionMessage, ...]:
+        """The first messages after a position, from the history; none if they are gone."""
+        first, end = position.seq + 1, min(position.seq + _PAGE_MESSAGES, head_seq) + 1
+        found: deque[SessionMessage] = deque()
+        while end > first:
+            body = self._body(before_seq=end, limit=end - first)
+            parse = partial(parse_reply, HistoryReply)
+            page = (await self._namespace.request("history", body, parse)).messages
+            if not page or page[0].epoch != position.epoch or page[-1].seq != end - 1:
+                return ()
+            # A page may end early: it is bounded in bytes.
+            found.extendleft(reversed(page))
+            end = page[0].seq
+        for message in found:
+            message.use_clock(self._clock)
+        return tuple(found)
 
     def apply_attendance(self, attendance: Attendance) -> None:
         """Take the users in the session after a join; report a change that was missed."""

@@ -240,29 +240,55 @@ class Sessions:
         if session.id in self._metadata:
             request["metadata"] = self._metadata[session.id]
         try:
-            await self._namespace.request(
+            unrecovered = await self._namespace.request(
                 "join", encode(request), partial(self._apply_reply, session)
             )
+            if unrecovered is not None and position is not None:
+                await self._fetch_missed(session, unrecovered, position)
         except FloorcastError as error:
             session.subscription.abort_sync()
             if is_retryable(error):
                 raise
             self._end_session(session, error, notify_readers=True)
 
-    def _apply_reply(self, session: Session, text: str) -> None:
-        """Apply the reply before any message behind it."""
+    def _apply_reply(self, session: Session, text: str) -> TopicState[SessionMessage] | None:
+        """Apply the reply before any message behind it.
+
+        Returns the state if it lacks what the readers missed, and the history may have that.
+        """
         reply = parse_reply(JoinReply, text)
         if self._sessions.get(session.id) is not session:
             self._to_leave.add(session.id)
             self._worker.wake()
-            return
+            return None
         for message in reply.messages:
             message.use_clock(self._clock)
         session.metadata = reply.metadata
         session.apply_attendance(Attendance(reply.participant_count, reply.participants))
         if session.join_position is None:
             session.join_position = Position(epoch=reply.epoch, seq=reply.seq)
+        session.gate.open()
         state = TopicState(reply.epoch, reply.seq, reply.recovered, None, reply.messages)
+        if session.subscription.is_unrecovered(state):
+            session.subscription.start_new_readers(state)
+            return state
         if not session.subscription.apply_state(state, shared=False):
             self._worker.wake()
-        session.gate.open()
+        return None
+
+    async def _fetch_missed(
+        self, session: Session, state: TopicState[SessionMessage], position: Position
+    ) -> None:
+        """Fetch from the history what is too much for a reply; the next request goes on there."""
+        subscription = session.subscription
+        missed = await session.fetch_after(position, state.seq)
+        if not subscription.is_syncing:
+            # The connection is lost, or the session has ended.
+            return
+        if missed:
+            state = TopicState(state.epoch, missed[-1].seq, True, None, missed)
+        subscription.apply_state(state, shared=False)
+        # Messages that arrived meanwhile follow these.
+        subscription.needs_sync = subscription.needs_sync or bool(missed)
+        if subscription.needs_sync:
+            self._worker.wake()

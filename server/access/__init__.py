@@ -9,12 +9,14 @@ from server.access.configuration import (
 )
 from server.access.minting import mint, new_secret
 from server.access.principal import Principal, anonymous
+from server.access.requests import AuthRequest
 from server.access.rules import AuthorizationRule, authorize
 from server.access.sources import find_token
 from server.access.tokens import TokenVerifier, build_verifier
 
 __all__ = [
     "AccessConfig",
+    "AuthRequest",
     "AuthorizationRule",
     "ConfigurationError",
     "ContradictionError",

@@ -40,6 +40,16 @@ class Principal:
         """The org and the user id, which together identify the user."""
         return self.org, self.user_id
 
+    def has_rights_of(self, other: "Principal") -> bool:
+        """Whether this is the same user with the same rights; the expiry may differ."""
+        return (self.user, self.scopes, self.symbols, self.sessions, self.users) == (
+            other.user,
+            other.scopes,
+            other.symbols,
+            other.sessions,
+            other.users,
+        )
+
     def allows(self, scope: Scope) -> bool:
         """Whether the token has this scope; no scope implies another, not even `admin`."""
         return scope.value in self.scopes

@@ -14,6 +14,7 @@ from server.brokers.file import (
     repair_file,
 )
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
+from server.brokers.memory.cluster import MemoryCluster
 from server.brokers.memory.handover import MemoryHandover
 from server.brokers.memory.kept import MemoryKeptValues
 from server.brokers.memory.notices import MemoryNoticeStore
@@ -23,6 +24,7 @@ from server.brokers.redis import (
     AddressError,
     NodeSession,
     RedisBroker,
+    RedisCluster,
     RedisConfig,
     RedisHandover,
     RedisKeptValues,
@@ -49,6 +51,7 @@ __all__ = [
     "FileStore",
     "Keys",
     "MemoryBroker",
+    "MemoryCluster",
     "MemoryConfig",
     "MemoryHandover",
     "MemoryKeptValues",
@@ -56,6 +59,7 @@ __all__ = [
     "MemoryPresence",
     "NodeSession",
     "RedisBroker",
+    "RedisCluster",
     "RedisConfig",
     "RedisHandover",
     "RedisKeptValues",

@@ -1,5 +1,6 @@
 """Builds the parts of a server from its settings."""
 
+from server.building.api import build_api
 from server.building.backends import build_backend
 from server.building.clients import build_clients
 from server.building.delivery import build_delivery
@@ -13,6 +14,7 @@ from server.building.services import (
 )
 
 __all__ = [
+    "build_api",
     "build_application_namespaces",
     "build_backend",
     "build_clients",

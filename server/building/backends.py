@@ -13,12 +13,14 @@ from server.brokers import (
     FilePresence,
     FileStore,
     MemoryBroker,
+    MemoryCluster,
     MemoryHandover,
     MemoryKeptValues,
     MemoryNoticeStore,
     MemoryPresence,
     NodeSession,
     RedisBroker,
+    RedisCluster,
     RedisHandover,
     RedisKeptValues,
     RedisNoticeStore,
@@ -66,6 +68,7 @@ def build_backend(
             own.notices or MemoryNoticeStore(clock, pending_notices),
             own.handover or MemoryHandover(),
             own.kept or MemoryKeptValues(clock),
+            own.cluster or MemoryCluster(),
             own.shared_limits,
         )
     if settings.broker.url.in_memory:
@@ -75,13 +78,14 @@ def build_backend(
             MemoryNoticeStore(clock, pending_notices),
             MemoryHandover(),
             MemoryKeptValues(clock),
+            MemoryCluster(),
         )
     if settings.broker.url.folder is not None:
         return _build_file_backend(settings, settings.broker.url.folder, clock, counters, tasks)
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config, tasks)
     keep_seconds = settings.session.notice_seconds
-    session = NodeSession(clock, config, tasks)
+    session = NodeSession(clock, config, tasks, broker.node)
     presence = RedisPresence(clock, config, rules, broker, session)
     shared_limits = None
     if settings.limits.shared:
@@ -94,6 +98,7 @@ def build_backend(
         RedisNoticeStore(clock, config, broker, pending_notices, keep_seconds=keep_seconds),
         RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
         RedisKeptValues(clock, config, broker),
+        RedisCluster(config, broker),
         shared_limits,
     )
 
@@ -109,4 +114,5 @@ def _build_file_backend(
         FileNoticeStore(clock, store, notices(settings), keep_seconds=keep_seconds),
         FileHandover(clock, store, window_seconds=settings.recovery.window_seconds),
         FileKeptValues(clock, store),
+        MemoryCluster(),
     )

@@ -59,7 +59,7 @@ def build_clients(
         admission=admission,
         event_limits=EventLimits(per_second=limits.events_per_second, burst=limits.event_burst),
         counters=counters,
-        refusals=RefusalLog(clock),
+        refusals=RefusalLog(clock, counters),
         clock=clock,
         guards=extensions.guards,
         listener=listener,

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from server.configs import delivery_config, freshness_config, node_subscriptions_config
+from server.configs import delivery_config, freshness_config, history_rules
 from server.core.counters import Counters
 from server.core.recovery.offsets import Offsets
 from server.delivery import Hub
@@ -40,7 +40,7 @@ def build_delivery(
         hub,
         Freshness(freshness_config(settings), hub, clock),
         offsets,
-        NodeSubscriptions(node_subscriptions_config(settings), backend.broker, hub, clock),
+        NodeSubscriptions(history_rules(settings), backend.broker, hub, clock),
     )
 
 

@@ -1,12 +1,13 @@
 """Builds the namespaces, and the Socket.IO server of them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from server.building.clients import Clients
 from server.building.delivery import Delivery
 from server.building.services import Market, Sessions
 from server.configs import resume_tickets, rooms_config, transport_config
-from server.embedding import ApplicationNamespace, Namespace, stay_check
+from server.embedding import ApplicationNamespace, Extensions, Namespace, stay_check
 from server.ports import Backend, Clock
 from server.services import Recovery, RoomRecovery, Rooms
 from server.settings import Settings
@@ -67,11 +68,12 @@ def build_sockets(
     clients: Clients,
     delivery: Delivery,
     namespaces: tuple[GuardedNamespace, ...],
+    extensions: Extensions,
 ) -> SocketServer:
     """The Socket.IO server of these namespaces."""
     return SocketServer(
         namespaces,
-        config=transport_config(settings),
+        config=replace(transport_config(settings), keep_headers=extensions.read_headers),
         admission=clients.admission,
         offsets=delivery.offsets,
         refusals=clients.context.refusals,

@@ -39,6 +39,7 @@ class Market:
     """The services of `/market`."""
 
     subscriptions: Subscriptions
+    topics: TopicSubscriptions
     subscribing: SubscribingService
     publishing: PublishingService
     client_publishing: ClientPublishing
@@ -74,6 +75,7 @@ def build_market(
     subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, rule)
     return Market(
         subscriptions,
+        topics,
         subscribing,
         publishing,
         ClientPublishing(publishing, rule),
@@ -109,7 +111,13 @@ def build_sessions(
     return Sessions(
         service,
         SessionMessages(
-            service, backend.broker, backend.presence, hub, clock, message_bytes=message_bytes
+            service,
+            backend.broker,
+            backend.presence,
+            hub,
+            clock,
+            message_bytes=message_bytes,
+            page_bytes=settings.delivery.backlog_bytes,
         ),
         notifications,
         tickets,

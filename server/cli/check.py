@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 
 from server.access import ConfigurationError
@@ -9,6 +10,7 @@ from server.app import create_app
 from server.brokers import BrokerError, check_file, repair_file
 from server.cli.sources import Commands, add_config, add_data, settings_from
 from server.configs import check_workers
+from server.settings import setting_names
 
 
 def add_to(commands: Commands) -> None:
@@ -38,9 +40,8 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     # Building the app, without running it, reports the same errors as `serve`.
     check_workers(settings)
     create_app(settings)
-    for section, values in settings:
-        for name, value in values:
-            print(f"{section}.{name} = {value}")
+    for name in setting_names():
+        print(f"{name} = {attrgetter(name)(settings)}")
     return 0
 
 

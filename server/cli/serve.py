@@ -130,7 +130,7 @@ def _run_workers(
             supervise(
                 launcher,
                 listeners,
-                drain_seconds=settings.server.drain_seconds,
+                settings=settings,
                 check_settings=check_settings,
                 announce=lambda: announce(url_of(listeners[0])),
             )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from client_sdk.contract import Scope
 from server.access import ConfigurationError, mint
+from server.cli import inspecting
 from server.cli.sources import Commands, add_config, settings_from
 from server.configs import access_config
 from server.server import SystemClock
@@ -22,7 +23,7 @@ def add_to(commands: Commands) -> None:
         help="make a token",
         description="Print an HS256 token, signed with the configured FLOORCAST_AUTH__SECRET.",
     )
-    parser.add_argument("--sub", required=True, type=_name, help="the user's id")
+    parser.add_argument("--sub", type=_name, help="the user's id")
     parser.add_argument(
         "--org", default="default", type=_name, help="the tenant (default: default)"
     )
@@ -45,9 +46,12 @@ def add_to(commands: Commands) -> None:
     )
     add_config(parser)
     parser.set_defaults(run=_run)
+    inspecting.add_to(parser.add_subparsers(metavar="ACTION"))
 
 
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if arguments.sub is None:
+        raise ConfigurationError("name the user: floorcast token --sub USER")
     access = access_config(settings_from(arguments, environ))
     if access.secret is None:
         raise ConfigurationError("cannot mint a token: set auth.secret")

@@ -22,14 +22,31 @@ class FloorcastError(Exception):
         self.retry_after_ms = retry_after_ms
         self.details = details
 
+    @property
+    def wire_code(self) -> str:
+        """The code as a client sees it."""
+        return self.code.value
+
     def body(self) -> dict[str, object]:
         """The error as the contract shows it to a client."""
-        body: dict[str, object] = {"code": self.code.value, "message": self.message}
+        body: dict[str, object] = {"code": self.wire_code, "message": self.message}
         if self.retry_after_ms is not None:
             body["retry_after_ms"] = self.retry_after_ms
         if self.details is not None:
             body["details"] = dict(self.details)
         return body
+
+
+class Dismissal(FloorcastError):
+    """The end of a connection that an operator decides, with a code of the operator's own."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(ErrorCode.AUTH_FORBIDDEN, message)
+        self._own_code = code
+
+    @property
+    def wire_code(self) -> str:
+        return self._own_code
 
 
 class AccessError(FloorcastError):

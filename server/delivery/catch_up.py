@@ -69,6 +69,7 @@ class CatchUpSender:
             frames, serial = client.encode_events(events, self._offsets)
             if not client.send(frames):
                 return False
+            self._context.traffic.count(count, 1, len(frames))
             if count:
                 steps = 0 if caught_up.is_snapshot or state.merges else count
                 base = lag.last_seq if steps else caught_up.reached
@@ -78,6 +79,7 @@ class CatchUpSender:
                 subscription.record(serial + count, caught_up.reached)
         if caught_up.merged > 1:
             self._context.counters.add("delivery.merged", caught_up.merged - 1)
+            client.count_merged(caught_up.merged - 1)
         if caught_up.is_snapshot:
             self._context.counters.add("delivery.snapshots")
         lag.reach(caught_up.reached)

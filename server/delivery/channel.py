@@ -55,6 +55,7 @@ class Channel:
         "_reset_at",
         "_up_to_date",
         "active_at",
+        "ages",
         "conflated",
         "derived",
         "immediate",
@@ -72,6 +73,8 @@ class Channel:
         self.state = state
         self._offsets = context.offsets
         self.immediate = Tier(0, state.position.seq)
+        # The ages of what the immediate tier is sent.
+        self.ages = context.traffic.ages(state.label, 0)
         self.conflated: dict[int, Tier] = {}
         # The channels whose entries are derived from this one's.
         self.derived: dict[Channel, Derivation] = {}

@@ -77,9 +77,11 @@ class Client:
         "_awaiting_reply",
         "_deferred_close",
         "_push_log",
+        "dropped",
         "id",
         "is_numbered",
         "link",
+        "merged",
         "resume_range",
         "subscriptions",
     )
@@ -97,6 +99,8 @@ class Client:
         # None if the client's events have no offsets: it cannot resume.
         self.resume_range = resume_range
         self.is_numbered = resume_range is not None
+        # Updates merged and signals dropped while it was behind.
+        self.merged = self.dropped = 0
         # By the name of the channel.
         self.subscriptions: dict[str, Subscription] = {}
         # Created on first use: the pushes sent to this client alone, and the subscriptions whose
@@ -163,6 +167,14 @@ class Client:
     def take_pushes(self, serial: int) -> list[bytes]:
         """Remove and return the pushes after a write, to send them again."""
         return [] if self._push_log is None else self._push_log.pop_after(serial)
+
+    def count_merged(self, count: int) -> None:
+        """Count updates that it got as one, because it was behind."""
+        self.merged += count
+
+    def count_dropped(self) -> None:
+        """Count a signal that it did not get, because it was behind."""
+        self.dropped += 1
 
     def encode_events(self, events: list[bytes], offsets: Offsets) -> tuple[bytes, int]:
         """Encode events for this client alone; the frames and the serial of the first event."""

@@ -76,9 +76,16 @@ class ConflatedTiers:
         tier_lag = Lag(tier.last_seq, tier.oldest_ms)
         offsets, now_ms = self._context.offsets, int(self._context.clock.time() * 1000)
         max_bytes = self._context.config.max_batch_bytes
-        events = channel.state.catch_up(tier_lag, now_ms, max_bytes).events
+        caught_up = channel.state.catch_up(tier_lag, now_ms, max_bytes)
+        events = caught_up.events
         serial = offsets.allocate(len(events))
         tier.record_batch(offsets.last_serial, channel.state.position.seq)
+        traffic, clients = self._context.traffic, len(tier.groups[0]) + len(tier.groups[1])
+        if caught_up.merged > 1:
+            self._context.counters.add("delivery.conflated", (caught_up.merged - 1) * clients)
+        if tier.oldest_ms is not None:
+            age_seconds = (now_ms - tier.oldest_ms) / 1000
+            traffic.ages(channel.state.label, tier.interval_ms).observe(age_seconds, clients)
         for numbered, group in enumerate(tier.groups):
             if not group:
                 continue
@@ -86,6 +93,7 @@ class ConflatedTiers:
                 offsets.frame(event, serial + index) if numbered else plain_frame(event)
                 for index, event in enumerate(events)
             )
+            traffic.count(len(events) * len(group), len(group), len(frames) * len(group))
             deflated: bytes | None = None
             clogged: list[Subscription] = []
             for link, subscription in group.items():

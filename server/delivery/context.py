@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from server.core.counters import Counters
 from server.core.recovery.offsets import Offsets
 from server.delivery.deferred_close import DeferredClose
+from server.delivery.traffic import Traffic
 from server.ports import Clock
 
 # Calls back after that many seconds; 0 is the end of this turn of the loop.
@@ -38,3 +39,4 @@ class DeliveryContext:
     schedule: Schedule
     offsets: Offsets
     deferred_close: DeferredClose
+    traffic: Traffic

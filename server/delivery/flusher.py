@@ -35,8 +35,7 @@ class Flusher:
         self.dirty: dict[Channel, None] = {}
         self._is_scheduled = False
         self._turn_began = self._not_before = self._clock.monotonic()
-        # Messages written, counted once per recipient.
-        self.delivered = 0
+        self._traffic = context.traffic
 
     def begin_turn(self) -> float:
         """Schedule a flush if none is; returns when this turn began."""
@@ -70,6 +69,7 @@ class Flusher:
             else:
                 self._flush_together(dirty)
         ended = self._clock.monotonic()
+        self._traffic.flush_seconds.observe(ended - began)
         self._not_before = ended + min(ended - began, _MAX_PAUSE_SECONDS)
 
     def _flush_together(self, channels: Collection[Channel]) -> None:
@@ -77,8 +77,8 @@ class Flusher:
         frames_by_link: defaultdict[Link, list[bytes]] = defaultdict(list)
         for channel in channels:
             for batch in channel.take_batches(self._max_batch_bytes):
+                self._count(channel, batch, writes=0)
                 for group, frames in zip(channel.immediate.groups, batch.frames, strict=True):
-                    self.delivered += batch.message_count * len(group)
                     slow_links: list[Link] = []
                     for link in group:
                         if link.accepts_plain:
@@ -87,6 +87,7 @@ class Flusher:
                             slow_links.append(link)
                     if slow_links:
                         self._write_slow_path(channel, batch, group, frames, slow_links)
+        self._traffic.count(0, len(frames_by_link), 0)
         for link, parts in frames_by_link.items():
             try:
                 link.write(parts[0] if len(parts) == 1 else b"".join(parts))
@@ -102,8 +103,8 @@ class Flusher:
 
     def _flush_immediate(self, channel: Channel) -> None:
         for batch in channel.take_batches(self._max_batch_bytes):
+            self._count(channel, batch, writes=1)
             for group, frames in zip(channel.immediate.groups, batch.frames, strict=True):
-                self.delivered += batch.message_count * len(group)
                 slow_links: list[Link] = []
                 for link in group:
                     if link.accepts_plain:
@@ -115,6 +116,14 @@ class Flusher:
                         slow_links.append(link)
                 if slow_links:
                     self._write_slow_path(channel, batch, group, frames, slow_links)
+
+    def _count(self, channel: Channel, batch: Batch, *, writes: int) -> None:
+        """Count a batch, and so many writes to each client, for all clients at once."""
+        plain, numbered = map(len, channel.immediate.groups)
+        clients = plain + numbered
+        size_bytes = plain * len(batch.frames[0]) + numbered * len(batch.frames[1])
+        self._traffic.count(batch.message_count * clients, writes * clients, size_bytes)
+        channel.ages.observe(self._clock.time() - batch.oldest_ms / 1000, clients)
 
     def _write_slow_path(
         self, channel: Channel, batch: Batch, group: Group, frames: bytes, links: list[Link]

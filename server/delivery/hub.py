@@ -19,6 +19,7 @@ from server.delivery.recovery import ClientRecovery, ExportedClient, ExportedSub
 from server.delivery.registry import ClientRegistry
 from server.delivery.slow_consumers import SlowConsumers
 from server.delivery.subscriptions import ClientSubscriptions
+from server.delivery.traffic import Traffic
 from server.ports import Clock, Link
 
 
@@ -40,7 +41,10 @@ class Hub:
         offsets: Offsets | None = None,
     ) -> None:
         offsets = offsets or Offsets("0000")
-        context = DeliveryContext(config, clock, counters, schedule, offsets, DeferredClose())
+        self.traffic = Traffic(counters)
+        context = DeliveryContext(
+            config, clock, counters, schedule, offsets, DeferredClose(), self.traffic
+        )
         self._context = context
         self._live_again: dict[str, None] = {}
         self._channels: dict[str, Channel] = {}
@@ -73,6 +77,16 @@ class Hub:
     def link_count(self) -> int:
         """The number of attached connections, without parked ones."""
         return len(self._registry.clients)
+
+    def link_of(self, connection_id: str) -> Link | None:
+        """The link of an attached connection; None if it is unknown or parked."""
+        client = self._registry.clients.get(connection_id)
+        return None if client is None else client.link
+
+    def merged_and_dropped(self, connection_id: str) -> tuple[int, int]:
+        """How many updates were merged, and signals dropped, because the client was behind."""
+        client = self._registry.clients.get(connection_id)
+        return (0, 0) if client is None else (client.merged, client.dropped)
 
     # --- recovery
 
@@ -226,7 +240,7 @@ class Hub:
     @property
     def delivered(self) -> int:
         """Messages written, counted once per recipient."""
-        return self._flusher.delivered
+        return self.traffic.messages
 
     def deliver(self, entry: Entry) -> None:
         """Deliver an entry; call this in the order of the channel. No-op if it is not open."""

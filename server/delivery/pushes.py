@@ -75,6 +75,7 @@ class Pushes:
                     if last_seq == seq and not client.link.clogged:
                         client.send(frames[client.is_numbered])
                     else:
+                        client.count_dropped()
                         skipped += 1
         return skipped
 

@@ -26,6 +26,7 @@ class ClientSubscriptions:
         slow_consumers: SlowConsumers,
     ) -> None:
         self._offsets = context.offsets
+        self._counters = context.counters
         self._channels = registry.channels
         self._flusher = flusher
         self._conflated_tiers = conflated_tiers
@@ -73,6 +74,7 @@ class ClientSubscriptions:
         state, previous = channel.state, channel.state.position
         is_new_epoch = reset.head.epoch != previous.epoch
         removed = [(each, channel.leave(each)) for each in channel.subscriptions()]
+        self._counters.add("delivery.gaps", len(removed))
         channel.reset(reset)
         for subscription, lag in removed:
             is_unaffected = (

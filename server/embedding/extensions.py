@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from server.access import AuthorizationRule
-from server.embedding.authentication import Authenticate
+from server.embedding.authentication import Authenticate, reads_requests
 from server.embedding.lifecycle import Handlers
 from server.embedding.namespaces import Namespace
 from server.ports import ApplicationBackend
@@ -20,6 +20,11 @@ class Extensions:
     namespaces: tuple[Namespace, ...] = ()
     guards: tuple[ApplicationGuard, ...] = ()
     handlers: Handlers = field(default_factory=Handlers)
+
+    @property
+    def read_headers(self) -> bool:
+        """Whether the authentication reads the headers of connections."""
+        return self.authenticate is not None and reads_requests(self.authenticate)
 
     @property
     def read_claims(self) -> bool:

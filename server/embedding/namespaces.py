@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
+from client_sdk.contract import ErrorCode, SubscriptionStatus
 from server.access import Principal
 from server.core.errors import AccessError
 from server.core.log.entries import Position
@@ -23,6 +24,7 @@ Method = Callable[[Any, Call, Request], Coroutine[Any, Any, Fields | None]]
 
 _NAME = re.compile(r"/[A-Za-z0-9_/-]{1,63}")
 _MARK = "_floorcast_event"
+_MAX_SECONDS = 5.0
 
 
 def on(event: str, model: type[Request]) -> Callable[[Method[Request]], Method[Request]]:
@@ -67,7 +69,9 @@ class Namespace:
     async def may_stay(self, principal: Principal, room: str) -> bool:
         """Override to check a room again when a client resumes or refreshes its token.
 
-        Anything but True takes the client out of the room, and so does an `AccessError`.
+        Anything but True takes the client out of the room, and so does an `AccessError` or no
+        answer within 5 s. A client that refreshes its token then gets an `error` event with the
+        code `auth.forbidden` and the room in its details.
         """
         return True
 
@@ -142,8 +146,15 @@ def stay_check(namespace: Namespace) -> MayStay:
 
     async def check(principal: Principal, room: str) -> bool:
         try:
-            verdict = await run_foreign(namespace.may_stay(principal, room), "floorcast-may-stay")
+            verdict = await run_foreign(
+                namespace.may_stay(principal, room),
+                "floorcast-may-stay",
+                timeout_seconds=_MAX_SECONDS,
+            )
         except AccessError:
+            return False
+        except TimeoutError:
+            logger.warning("may_stay takes too long", extra={"room": room})
             return False
         except Exception:
             logger.exception("may_stay failed", extra={"room": room})
@@ -174,8 +185,16 @@ class ApplicationNamespace(GuardedNamespace):
         await run_foreign(self._application.on_connect(client), "floorcast-connect")
 
     async def end_forbidden(self, client: JoinedClient) -> Reply:
+        """Take the client out of the rooms that `may_stay` forbids; it gets an `error` for each."""
         may_stay = stay_check(self._application)
+        forbidden: dict[str, Reply] = {}
         for room in self._rooms.rooms_of(client.connection_id):
             if not await may_stay(client.principal, room):
-                await self._rooms.leave(client.connection_id, room)
-        return {}
+                error = AccessError(
+                    ErrorCode.AUTH_FORBIDDEN,
+                    f"the application does not allow {room}",
+                    details={"room": room},
+                )
+                forbidden[room] = {"status": SubscriptionStatus.ERROR.value, "error": error.body()}
+                await self._rooms.expel(client.connection_id, room, error)
+        return {"rooms": forbidden} if forbidden else {}

@@ -1,5 +1,9 @@
 """Use cases of the server: market, sessions and recovery, built on the core and the ports."""
 
+from server.services.cluster.cluster import ClusterQueries
+from server.services.cluster.node import NodeAnswers
+from server.services.cluster.questions import DisconnectUser, FindConnections
+from server.services.cluster.records import ConnectionInfo, NodeInfo
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
@@ -9,13 +13,15 @@ from server.services.market.publishing import PublishingConfig, PublishingServic
 from server.services.market.recovery import MarketRecovery
 from server.services.market.subscribing import SubscribingService
 from server.services.market.subscribing_config import SubscribingConfig
+from server.services.market.topic_reading import TopicReading
 from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import TopicSubscriptions
-from server.services.node_subscriptions import NodeSubscriptions, NodeSubscriptionsConfig
+from server.services.node_subscriptions import NodeSubscriptions
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
+from server.services.sessions.moderation import SessionModeration
 from server.services.sessions.notifications import Notifications
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
@@ -23,15 +29,20 @@ from server.services.statistics import Statistics
 
 __all__ = [
     "ClientPublishing",
+    "ClusterQueries",
+    "ConnectionInfo",
+    "DisconnectUser",
     "FeedEvent",
     "FeedPublisher",
     "FeedState",
     "FeedSupervisor",
+    "FindConnections",
     "Freshness",
     "FreshnessConfig",
     "MarketRecovery",
+    "NodeAnswers",
+    "NodeInfo",
     "NodeSubscriptions",
-    "NodeSubscriptionsConfig",
     "Notifications",
     "Publisher",
     "PublishingConfig",
@@ -43,12 +54,14 @@ __all__ = [
     "Rooms",
     "RoomsConfig",
     "SessionMessages",
+    "SessionModeration",
     "SessionRecovery",
     "SessionsConfig",
     "SessionsService",
     "Statistics",
     "SubscribingConfig",
     "SubscribingService",
+    "TopicReading",
     "TopicSharesConfig",
     "TopicSubscriptions",
 ]

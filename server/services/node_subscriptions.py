@@ -7,6 +7,7 @@ from typing import Any
 
 from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Position
+from server.core.sessions.histories import HistoryRules
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Broker, Clock, ignore
@@ -18,15 +19,6 @@ StateFactory = Callable[[Position, Entry | None], ChannelState]
 _MAX_WAITING = 100_000
 # A reply holds no more.
 _MAX_NEWEST = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSubscriptionsConfig:
-    """Limits on the history that a client can recover."""
-
-    history_messages: int = 1_000
-    history_bytes: int = 1024 * 1024
-    history_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +59,9 @@ async def release_each(
 class NodeSubscriptions:
     """This node's subscriptions at the broker: one for each channel that clients need."""
 
-    def __init__(
-        self, config: NodeSubscriptionsConfig, broker: Broker, hub: Hub, clock: Clock
-    ) -> None:
-        self._config = config
+    def __init__(self, histories: HistoryRules, broker: Broker, hub: Hub, clock: Clock) -> None:
+        # What a client can recover.
+        self._histories = histories
         self._broker = broker
         self._hub = hub
         self._clock = clock
@@ -104,28 +95,30 @@ class NodeSubscriptions:
         if seen.epoch == state.position.epoch and seen.seq <= state.position.seq:
             # If many clients recover at once, only the first needs the broker.
             known = state.since(seen.seq)
-            if known is not None and self._is_within_history(known):
+            if known is not None and self._is_within_history(channel.name, known):
                 return Missed([], seen.seq)
             # An epoch can begin at a later seq than 1: then the broker has nothing before that.
             end_seq = state.position.seq
         entries = await self._broker.since(channel.name, seen)
-        if entries is None:
+        # An application's own broker may return more.
+        if entries is None or not self._histories.of(channel.name).can_replay(entries):
             return None
         state.prepend_history(entries)
         return Missed(entries, end_seq)
 
     async def newest(self, name: str, limit: int) -> list[Entry]:
         """The newest kept entries of an open channel, oldest first."""
-        limit = min(limit, self._config.history_messages, _MAX_NEWEST)
+        limit = min(limit, self._histories.of(name).messages, _MAX_NEWEST)
         return await self._broker.before(name, None, limit)
 
-    def _is_within_history(self, entries: list[Entry]) -> bool:
+    def _is_within_history(self, channel: str, entries: list[Entry]) -> bool:
         """Check that entries are within the history limits; the state may keep more."""
-        config = self._config
+        bounds = self._histories.of(channel)
         return not entries or (
-            len(entries) <= config.history_messages
-            and sum(len(entry.data) for entry in entries) <= config.history_bytes
-            and entries[0].ts_ms / 1000 + config.history_seconds > self._clock.time()
+            len(entries) <= bounds.messages
+            and sum(len(entry.data) for entry in entries) <= bounds.bytes
+            and bounds.can_replay(entries)
+            and entries[0].ts_ms / 1000 + bounds.seconds > self._clock.time()
         )
 
     @contextmanager

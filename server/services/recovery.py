@@ -124,6 +124,10 @@ class Recovery:
                 await self._evict(name, connection_id)
             await namespace.state.release_idle()
 
+    def parked_counts(self) -> dict[str, int]:
+        """How many connections of each namespace are parked."""
+        return {name: each.tickets.parked_count for name, each in self._namespaces.items()}
+
     # --- connections of this node
 
     def is_offered(self, namespace: str, principal: Principal) -> bool:

@@ -18,8 +18,8 @@ from server.core.limits.events import EventLimits, RateOutcome
 from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.sockets.clients import JoinedClient
-from server.sockets.guards import Verifier
-from server.sockets.pipeline import ApplicationGuard, Call
+from server.sockets.guards import Verifier, auth_request
+from server.sockets.pipeline import ApplicationGuard, Call, Reply
 from server.transport import Admission, Connection, RefusalLog
 
 _MAX_SPREAD_MS = 30_000
@@ -55,6 +55,13 @@ class ClientListener(Protocol):
         """A client has left a namespace, or has lost its connection; it may resume it."""
 
 
+class RightsHolder(Protocol):
+    """A namespace, as far as it grants its clients something that a token must allow."""
+
+    async def end_forbidden(self, client: JoinedClient) -> Reply:
+        """End what a refreshed token no longer allows; returns fields for the reply."""
+
+
 class NamespaceContext:
     """The joined clients of all namespaces."""
 
@@ -83,6 +90,8 @@ class NamespaceContext:
         # Of the application; they run after the built-in ones.
         self.guards = guards
         self._listener = listener
+        # The namespaces by name; each adds itself.
+        self.namespaces: dict[str, RightsHolder] = {}
         self._clients: dict[str, JoinedClient] = {}
         self._expiries: Deadlines[str] = Deadlines()
 
@@ -95,14 +104,18 @@ class NamespaceContext:
         return self._clients.get(connection_id)
 
     def report_connected(self, connection_id: str) -> None:
-        """Tell the listener that this client's connect is accepted."""
+        """Count a client whose connect is accepted, and report it to the listener."""
+        client = self._clients[connection_id]
+        self.counters.count("clients.joined", client.namespace)
         if self._listener is not None:
-            self._listener.client_connected(self._clients[connection_id])
+            self._listener.client_connected(client)
 
     def report_disconnected(self, connection_id: str, reason: DisconnectReason) -> None:
-        """Tell the listener that this client, still registered, has disconnected."""
+        """Count a client that has disconnected, and is still registered; report it."""
+        client = self._clients[connection_id]
+        self.counters.count("clients.left", client.namespace, reason.code)
         if self._listener is not None:
-            self._listener.client_disconnected(self._clients[connection_id], reason)
+            self._listener.client_disconnected(client, reason)
 
     def abort_half_open(self, connection_id: str) -> None:
         """Abort a connection whose client has reconnected before the server noticed the loss."""
@@ -196,19 +209,42 @@ class NamespaceContext:
         if client.link.lease is not None:
             client.link.lease.forget(client.principal.org, client.principal.user_id)
 
-    async def refresh_token(self, client: JoinedClient, token: str) -> Principal:
-        """Replace a client's token; raises `AccessError` if it is invalid or another user's."""
-        principal = await self.verifier.verify(token)
+    async def refresh_token(self, client: JoinedClient, token: str) -> tuple[Principal, Reply]:
+        """Replace a client's token; raises `AccessError` if it is invalid or another user's.
+
+        Also replaces it in other namespaces of the connection where the client has the same
+        rights: most clients have one token for all. Returns fields for the reply.
+        """
+        principal = await self._verify_refreshed(client, token)
+        renewed = self._clients_sharing_token(client)
+        for each in renewed:
+            each.principal = principal
+            each.warned = False
+            self.registry.renew(each.connection_id, principal.expires_at)
+            self._schedule_expiry(each)
+        fields: Reply = {}
+        for each in renewed:
+            # It may have disconnected while another one was served.
+            if self._clients.get(each.connection_id) is each:
+                ended = await self.namespaces[each.namespace].end_forbidden(each)
+                fields = ended if each is client else fields
+        return principal, fields
+
+    def _clients_sharing_token(self, client: JoinedClient) -> list[JoinedClient]:
+        ids = (sid for sid in client.link.sids.values() if sid is not None)
+        joined = [self._clients[each] for each in ids if each in self._clients]
+        before = client.principal
+        return [each for each in joined if each.principal.has_rights_of(before)]
+
+    async def _verify_refreshed(self, client: JoinedClient, token: str) -> Principal:
+        request = auth_request(client.namespace, client.link, {"token": token})
+        principal = await self.verifier.verify_client(token, request)
+        assert principal is not None  # only without a token
         if (principal.org, principal.user_id) != (client.principal.org, client.principal.user_id):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, "the token belongs to another user")
         if self.clock.time() >= principal.expires_at + self.config.expiry_grace_seconds:
             # The leeway may be longer: the client would be sent away at once.
             raise AccessError(ErrorCode.AUTH_EXPIRED, "the token has expired")
-        if client.connection_id in self._clients:
-            client.principal = principal
-            client.warned = False
-            self.registry.renew(client.connection_id, principal.expires_at)
-            self._schedule_expiry(client)
         return principal
 
     def welcome_frame(self, client: JoinedClient, session_id: str | None) -> bytes:

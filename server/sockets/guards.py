@@ -7,7 +7,7 @@ from typing import Protocol, cast
 from pydantic import ValidationError
 
 from client_sdk.contract import ErrorCode, Publish, Subscribe, Unsubscribe
-from server.access import Principal, anonymous, find_token
+from server.access import AuthRequest, Principal, anonymous, find_token
 from server.core.counters import Counters
 from server.core.errors import AccessError, FloorcastError, RequestError
 from server.core.limits.events import EventLimits
@@ -24,7 +24,7 @@ from server.sockets.pipeline import (
     Routes,
 )
 from server.tasks import run_foreign
-from server.transport import ConnectionRefused, RefusalLog
+from server.transport import Connection, ConnectionRefused, RefusalLog
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,12 @@ class Verifier(Protocol):
 
     async def verify(self, token: str) -> Principal:
         """Return the principal of a token; raises `AccessError` if the token is invalid."""
+
+    async def verify_client(self, token: str | None, request: AuthRequest) -> Principal | None:
+        """Return the principal of a client, None if it has no token and nothing else to go by.
+
+        Raises `AccessError` if it is refused.
+        """
 
 
 def internal_error(namespace: str, event: str, failure: Exception) -> FloorcastError:
@@ -112,12 +118,12 @@ def authentication(
             origin = call.link.request
             payload = call.arguments[0]
             token = find_token(payload, origin.authorization, origin.query_token)
-            if token is not None:
-                call.principal = await verifier.verify(token)
-            elif anonymous_allowed:
+            request = auth_request(call.namespace, call.link, payload)
+            call.principal = await verifier.verify_client(token, request)
+            if call.principal is None:
+                if not anonymous_allowed:
+                    raise AccessError(ErrorCode.AUTH_MISSING, "a token is required to connect")
                 call.principal = anonymous()
-            else:
-                raise AccessError(ErrorCode.AUTH_MISSING, "a token is required to connect")
         else:
             call.principal = call.client.principal
         # Also at a connect, whose leeway may be longer: a joined client would be sent away at once.
@@ -128,6 +134,13 @@ def authentication(
         return await proceed(call)
 
     return guard
+
+
+def auth_request(namespace: str, link: Connection, auth: object) -> AuthRequest:
+    """What the application's authentication may read of a client."""
+    origin = link.request
+    payload = cast("dict[str, object]", auth) if isinstance(auth, dict) else {}
+    return AuthRequest(namespace, origin.ip, origin.headers or {}, payload)
 
 
 def validation(routes: Routes, connect: AnyRoute) -> Guard:

@@ -48,6 +48,7 @@ class GuardedNamespace(NamespaceHandler):
         super().__init__(namespace)
         self._context = context
         self._recovery = recovery
+        context.namespaces[namespace] = self
         self._routes: dict[str, AnyRoute] = {
             "refresh_token": Route(RefreshToken, self._refresh_token),
             **routes,
@@ -162,8 +163,7 @@ class GuardedNamespace(NamespaceHandler):
         try:
             accepted = None
             if resuming is not None:
-                await self._recovery.authorize(self.namespace, resuming)
-                accepted = await self._resume(call, resuming)
+                accepted = await self._try_resume(call, resuming, fetched=fetched)
             return accepted or await self._join_namespace(call, auth, session_id, numbered=numbered)
         finally:
             self._context.release(link, principal)
@@ -210,6 +210,21 @@ class GuardedNamespace(NamespaceHandler):
             await asyncio.sleep(_RETRY_SECONDS)
             await self._context.reserve(link, principal)
 
+    async def _try_resume(
+        self, call: Call, resuming: ResumingClient, *, fetched: bool
+    ) -> Accepted | None:
+        """Resume a parked connection, and count the outcome; None if that is not possible."""
+        recovery, reason = self._recovery, "fetched" if fetched else "here"
+        is_known = recovery.find(self.namespace, resuming) is not None
+        await recovery.authorize(self.namespace, resuming)
+        is_allowed = recovery.find(self.namespace, resuming) is not None
+        accepted = await self._resume(call, resuming)
+        if accepted is None:
+            reason = "messages_lost" if is_allowed else "forbidden" if is_known else "unknown"
+        outcome = "new" if accepted is None else "resumed"
+        self._context.counters.count("recovery.resumes", self.namespace, outcome, reason)
+        return accepted
+
     async def _resume(self, call: Call, resuming: ResumingClient) -> Accepted | None:
         """Resume a parked connection; None if that is not possible."""
         # Again after the await: another connection may have used the ticket.
@@ -246,9 +261,5 @@ class GuardedNamespace(NamespaceHandler):
 
     async def _refresh_token(self, call: Call, request: RefreshToken) -> Reply:
         assert call.client is not None
-        client = call.client
-        principal = await self._context.refresh_token(client, request.token)
-        ended: Reply = {}
-        if self._context.find_client(client.connection_id) is client:
-            ended = await self.end_forbidden(client)
+        principal, ended = await self._context.refresh_token(call.client, request.token)
         return {"ok": True, "expires_at": int(principal.expires_at * 1000), **ended}

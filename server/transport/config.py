@@ -12,12 +12,14 @@ _MAX_INT = 2**31
 
 @dataclass(frozen=True, slots=True)
 class TransportConfig:
-    """Times in seconds, sizes in bytes; every field has the meaning of its setting."""
+    """Times in seconds, sizes in bytes; a field has the meaning of its setting."""
 
     transports: tuple[str, ...] = ("polling", "websocket")
     origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     token_in_query: bool = False
+    # Whether a connection keeps the headers that it was opened with.
+    keep_headers: bool = False
     compression: bool = False
     ping_interval_seconds: float = 25.0
     ping_timeout_seconds: float = 20.0

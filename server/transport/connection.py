@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from server.core.disconnects import (
@@ -49,6 +49,8 @@ class ClientRequest:
     ip: str
     authorization: str | None = None
     query_token: str | None = None
+    # None unless the application's authentication reads them.
+    headers: Mapping[str, str] | None = None
 
 
 def _discard(frames: bytes) -> None:
@@ -399,7 +401,7 @@ class Connection:
             return
         goodbye = dumps(
             {
-                "code": error.code.value,
+                "code": error.wire_code,
                 "message": error.message,
                 "reconnect": reconnect,
                 "after_ms": after_ms,
@@ -415,7 +417,7 @@ class Connection:
             for name in closing:
                 self._host.on_namespace_closed(self, name, SERVER_DISCONNECT)
         if len(closing) == len(joined):
-            self.close(DisconnectReason(error.code.value))
+            self.close(DisconnectReason(error.wire_code))
 
     def emit(self, event: str, body: dict[str, object]) -> None:
         """Send an event to every joined namespace."""

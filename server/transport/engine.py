@@ -108,6 +108,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             f'"maxPayload":{config.message_bytes}}}'
         )
         self._all_closed: asyncio.Event | None = None
+        # Connections since the start.
+        self.opened = 0
 
     # --- requests
 
@@ -191,6 +193,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         now = self.clock.monotonic()
         connection = Connection(self, self.generate_id(), origin, lease, refusal, now)
         self.sockets[connection.sid] = connection
+        self.opened += 1
         self.watch(connection, connection.next_check())
         if transport == "polling":
             connection.use_carrier(PollingCarrier(connection, clog_bytes=self.config.clog_bytes))
@@ -228,6 +231,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             ip=self._client_ip(request),
             authorization=request.headers.get("Authorization"),
             query_token=request.query.get("token") if self.config.token_in_query else None,
+            headers=request.headers if self.config.keep_headers else None,
         )
 
     def _open_packet(self, connection: Connection, *, upgrades: bool) -> bytes:

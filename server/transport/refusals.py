@@ -1,8 +1,9 @@
-"""Logs refusals: the first of a kind at once, repeated ones as a count."""
+"""Counts and logs refusals: the first of a kind at once, repeated ones as a count."""
 
 import logging
 from dataclasses import dataclass
 
+from server.core.counters import Counters
 from server.ports import Clock
 
 logger = logging.getLogger(__name__)
@@ -24,15 +25,18 @@ class _Kind:
 class RefusalLog:
     """Writes one line for each code and address in ten seconds, with the count since the last.
 
-    Call `tick` regularly: it writes the counts of refusals that have stopped.
+    Every refusal is counted by its code, in `clients.refused`. Call `tick` regularly: it writes the
+    counts of refusals that have stopped.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, counters: Counters) -> None:
         self._clock = clock
+        self._counters = counters
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
     def record(self, code: str, reason: str, address: str) -> None:
         """Count a refusal, and log it unless its kind was logged a moment ago."""
+        self._counters.count("clients.refused", code)
         now = self._clock.monotonic()
         key = (code, address)
         if key not in self._kinds and len(self._kinds) >= _MAX_KINDS:

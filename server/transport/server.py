@@ -30,6 +30,7 @@ from server.transport.config import TransportConfig
 from server.transport.connection import Connection
 from server.transport.engine import STOCK_LOGGER, Engine
 from server.transport.namespaces import NamespaceHandler, check_namespaces
+from server.transport.polling import PollingCarrier
 from server.transport.refusals import RefusalLog
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     def connection_count(self) -> int:
         """The number of open Engine.IO connections, joined or not."""
         return len(self.eio.sockets)
+
+    def polling_count(self) -> int:
+        """The number of open connections that poll."""
+        carriers = (each.carrier for each in self.eio.sockets.values())
+        return sum(isinstance(carrier, PollingCarrier) for carrier in carriers)
 
     def connections(self) -> list[Connection]:
         """A copy of the list of open connections."""

@@ -10,14 +10,28 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+# A report has a few hundred series.
+_MAX_LINE_BYTES = 8 * 1024 * 1024
+
 
 class MessageKind(Enum):
-    """The kind of a message after the worker spec."""
+    """The kind of a message after the worker spec.
+
+    A worker of a newer release may serve an older supervisor, so it sends only what was asked for.
+    """
 
     FEED = "feed"
     """To the worker: run the feed."""
+    PING = "ping"
+    """To the worker: answer at once."""
+    READ = "read"
+    """To the worker: send a report."""
     READY = "ready"
-    """To the supervisor: the worker serves clients."""
+    """To the supervisor: the worker serves clients; `answers` if it knows PING and READ."""
+    PONG = "pong"
+    """To the supervisor: the answer to a PING."""
+    REPORT = "report"
+    """To the supervisor: the metrics, and why the worker is not ready."""
     FAILED = "failed"
     """To the supervisor: the worker cannot start; with `message` and exit `code`."""
     HANDED_OVER = "handed over"
@@ -47,7 +61,7 @@ class Control:
     @staticmethod
     async def open(sock: socket.socket) -> "Control":
         """Open the control protocol on a connected socket."""
-        return Control(*await asyncio.open_unix_connection(sock=sock))
+        return Control(*await asyncio.open_unix_connection(sock=sock, limit=_MAX_LINE_BYTES))
 
     def send_spec(self, spec: WorkerSpec) -> None:
         """Send the start parameters, as the first line."""

@@ -1,13 +1,15 @@
 """Runs a supervisor until a signal stops it."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
 
 from server.server import SystemClock
-from server.serving import open_listener
+from server.serving import open_listener, run_admin
 from server.settings import Settings
+from server.systemd import SystemdNotifier
 from server.workers.process import Launcher
 from server.workers.restarts import RestartLimit
 from server.workers.supervisor import Supervisor
@@ -25,7 +27,7 @@ async def supervise(
     launcher: Launcher,
     listeners: Sequence[socket.socket],
     *,
-    drain_seconds: float,
+    settings: Settings,
     check_settings: Callable[[], object],
     announce: Callable[[], None],
 ) -> bool:
@@ -39,11 +41,23 @@ async def supervise(
         listeners,
         clock=SystemClock(),
         limit=RestartLimit(),
-        drain_seconds=drain_seconds,
+        drain_seconds=settings.server.drain_seconds,
         check_settings=check_settings,
+        hang_seconds=settings.server.hang_seconds,
     )
+    systemd = SystemdNotifier.from_environ(os.environ)
+
+    def stop(signum: signal.Signals) -> None:
+        systemd.stopping()
+        supervisor.stop(signum)
+
+    def ready() -> None:
+        announce()
+        systemd.ready()
+
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, supervisor.stop, signum)
+        loop.add_signal_handler(signum, stop, signum)
     loop.add_signal_handler(signal.SIGHUP, supervisor.renew)
-    return await supervisor.run(announce)
+    async with run_admin(settings, supervisor.reports), systemd.watchdog():
+        return await supervisor.run(ready)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.access import ConfigurationError
+from server.metrics import Report, Reports, Samples
 from server.ports import Clock
 from server.workers.failures import TooManyDeaths, WorkerFailed
 from server.workers.process import Launcher, Worker
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 # Added to the drain time; a worker that has not ended by then is killed.
 _SLACK_SECONDS = 10.0
 _FEED_SLOT = 0
+_PING_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class Supervisor:
         drain_seconds: float,
         check_settings: Callable[[], object],
         retry_seconds: float = 2.0,
+        hang_seconds: float = 0.0,
+        ping_seconds: float = _PING_SECONDS,
     ) -> None:
         self._launcher = launcher
         self._slots = [WorkerSlot(number, listener) for number, listener in enumerate(listeners)]
@@ -57,6 +61,10 @@ class Supervisor:
         self._stop_seconds = drain_seconds + _SLACK_SECONDS
         self._check_settings = check_settings
         self._retry_seconds = retry_seconds
+        # 0 for never.
+        self._hang_seconds = hang_seconds
+        self._ping_seconds = ping_seconds
+        self._died = self._hung = 0
         self._alive: set[Worker] = set()
         self._draining: set[Worker] = set()
         self._stop_signal = signal.SIGTERM
@@ -117,8 +125,20 @@ class Supervisor:
                         self._replace_dead_workers(slot), name=f"floorcast-keep-{slot.number}"
                     )
                 keeping.create_task(self._renew_on_request(), name="floorcast-renew")
+                keeping.create_task(self._kill_hung_workers(), name="floorcast-heartbeat")
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
+
+    async def reports(self) -> Reports:
+        """The reports of all workers, None for one that does not answer, and the supervisor's."""
+        workers = {str(slot.number): slot.worker for slot in self._slots}
+        asked = {number: worker.report() for number, worker in workers.items() if worker}
+        answers = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+        samples = Samples()
+        samples.add("floorcast_workers_died_total", self._died)
+        samples.add("floorcast_workers_hung_total", self._hung)
+        own = Report(samples, [])
+        return {**dict.fromkeys(workers), **answers, "supervisor": own}
 
     # --- one slot
 
@@ -152,6 +172,7 @@ class Supervisor:
                         "a worker has died",
                         extra={"worker": slot.number, "pid": worker.pid, "code": code},
                     )
+                    self._died += 1
                     self._alive.discard(worker)
                     await self._replace(slot)
 
@@ -174,6 +195,31 @@ class Supervisor:
             else:
                 may_restart = self._limit.record_death(self._clock.monotonic())
         raise TooManyDeaths(self._limit.deaths, self._limit.seconds)
+
+    async def _kill_hung_workers(self) -> None:
+        """Kill each worker that does not answer its pings, so that it is replaced.
+
+        Pings are counted, and not the time: if this process was stopped, no worker has hung.
+        """
+        if not self._hang_seconds:
+            return
+        max_missed = max(1, round(self._hang_seconds / self._ping_seconds))
+        while True:
+            await asyncio.sleep(self._ping_seconds)
+            for worker in [slot.worker for slot in self._slots if slot.worker is not None]:
+                if worker.missed_pings < max_missed:
+                    worker.ping()
+                else:
+                    self._hung += 1
+                    logger.error(
+                        "killing a worker that hangs",
+                        extra={
+                            "worker": worker.number,
+                            "pid": worker.pid,
+                            "seconds": self._hang_seconds,
+                        },
+                    )
+                    await worker.kill()
 
     # --- all slots
 

@@ -1,16 +1,20 @@
 """Runs a worker: serves on an inherited socket and follows the supervisor's messages."""
 
 import asyncio
+import logging
 import os
 import socket
 
 from server.access import ConfigurationError
 from server.app import SERVER, create_app
+from server.measuring import report
 from server.server import Server
 from server.serving import Endpoint, Shutdown, freeze_heap, run_app
 from server.settings import load_settings
 from server.tasks import cancel_and_wait
 from server.workers.control import Control, MessageKind, WorkerSpec
+
+logger = logging.getLogger(__name__)
 
 # The time for clients that were accepted before the hand-over to join.
 _JOIN_GRACE_SECONDS = 1.0
@@ -35,7 +39,7 @@ async def _serve(spec: WorkerSpec, control: Control, listener: socket.socket) ->
     stopping = Shutdown.on_signals()
     async with run_app(app, settings, listener) as endpoint:
         freeze_heap()
-        control.send(MessageKind.READY)
+        control.send(MessageKind.READY, answers=True)
         following = app[SERVER].tasks.start(
             follow_supervisor(control, app[SERVER], endpoint, stopping), "floorcast-supervisor"
         )
@@ -59,10 +63,23 @@ async def follow_supervisor(
     clients belong to another process at the same address.
     """
     while (message := await control.receive()) is not None:
-        if message[0] is MessageKind.FEED:
+        kind, _ = message
+        if kind is MessageKind.FEED:
             server.start_feed()
+        elif kind is MessageKind.PING:
+            control.send(MessageKind.PONG)
+        elif kind is MessageKind.READ:
+            _send_report(control, server)
     await endpoint.close()
     await server.stop_feed()
     control.send(MessageKind.HANDED_OVER)
     await asyncio.sleep(join_grace_seconds)
     stopping.request_drain()
+
+
+def _send_report(control: Control, server: Server) -> None:
+    try:
+        control.send(MessageKind.REPORT, **report(server).body())
+    except Exception:
+        # A worker serves its clients also if its metrics cannot be read.
+        logger.exception("cannot report the metrics")

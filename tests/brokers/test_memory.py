@@ -6,6 +6,8 @@ from server.brokers import MemoryBroker, MemoryConfig
 from server.core.errors import FloorcastError
 from server.core.limits.shares import Owner
 from server.core.log.entries import Entry, Position, Receipt
+from server.core.log.history import HistoryBounds
+from server.core.sessions.histories import HistoryRules
 from tests.kit.clock import START, ManualClock
 
 
@@ -52,7 +54,7 @@ async def test_full_broker_accepts_messages_of_known_channels() -> None:
 
 
 async def test_total_history_is_bounded_and_idle_channels_go_first() -> None:
-    config = MemoryConfig(total_bytes=1000)
+    config = MemoryConfig(histories=HistoryRules(HistoryBounds(total_bytes=1000)))
     broker = MemoryBroker(ManualClock(), epoch="e1", config=config)
     await broker.start(lambda entry: None)
     now_ms = int(START * 1000)
@@ -68,7 +70,11 @@ async def test_total_history_is_bounded_and_idle_channels_go_first() -> None:
 
 
 async def test_one_org_never_pushes_out_the_history_of_another() -> None:
-    broker = MemoryBroker(ManualClock(), epoch="e1", config=MemoryConfig(total_bytes=2_000))
+    broker = MemoryBroker(
+        ManualClock(),
+        epoch="e1",
+        config=MemoryConfig(histories=HistoryRules(HistoryBounds(total_bytes=2_000))),
+    )
     await broker.start(lambda entry: None)
     now_ms = int(START * 1000)
     small, large = Owner("small", "ann"), Owner("large", "eve")

@@ -31,8 +31,8 @@ SETTINGS = {
     "session.per_user": 0,
     "session.grace_seconds": GRACE_SECONDS,
     "session.retention_seconds": RETENTION_SECONDS,
-    "history.messages": 100_000,
-    "history.seconds": 0,
+    "session.history.messages": 100_000,
+    "session.history.seconds": 0,
     "market.idempotency_seconds": RETENTION_SECONDS,
     # The clock jumps here, and clients do not answer pings meanwhile.
     "ping.interval_seconds": 1e6,

@@ -36,6 +36,8 @@ PROMISED = (
     "PING__INTERVAL_SECONDS",
     "PING__TIMEOUT_SECONDS",
     "SESSION__GRACE_SECONDS",
+    "SESSION__HISTORY__MESSAGES",
+    "SESSION__HISTORY__SECONDS",
     "BROKER__URL",
     "SERVER__HOST",
     "SERVER__PORT",
@@ -52,6 +54,40 @@ PROMISED = (
 
 def test_promised_settings_exist() -> None:
     assert {f"FLOORCAST_{name}" for name in PROMISED} <= {env_variable(n) for n in setting_names()}
+
+
+def test_sections_have_sections_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "floorcast.toml"
+    file.write_text("[session]\nper_user = 1\n[session.history]\nmessages = 1\nseconds = 2\n")
+    environ = {"FLOORCAST_SESSION__HISTORY__MESSAGES": "3"}
+    flags = {"session.history.bytes": 4, "session.grace_seconds": 5}
+    session = load_settings(flags=flags, environ=environ, file=file).session
+    assert (session.per_user, session.grace_seconds) == (1, 5)
+    history = session.history
+    assert (history.messages, history.seconds, history.bytes) == (3, 2, 4)
+    assert (Settings().session.history.messages, Settings().session.history.seconds) == (
+        10_000,
+        30 * 86_400,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[session.history]\nmessages = -1", r"session\.history\.messages \(file .*\): "),
+        (
+            "[session.history]\nmesages = 1",
+            r"unknown setting session\.history\.mesages .*did you mean session\.history\.messages",
+        ),
+        ("[session]\nhistory = 5", r"unknown setting session\.history "),
+        ("[server.host]\nname = 'x'", r"unknown setting server\.host\.name "),
+    ],
+)
+def test_error_names_a_setting_of_an_inner_section(tmp_path: Path, text: str, error: str) -> None:
+    file = tmp_path / "floorcast.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=error):
+        load_settings(file=file)
 
 
 def test_flags_override_environment_and_file(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.counters import Counters
+from server.core.histograms import BOUNDS_SECONDS, Histogram
 
 
 def test_new_counters_are_empty_and_independent() -> None:
@@ -68,3 +69,26 @@ def test_counters_agree_with_the_list_of_events(
     for kind, seconds in counters.seconds().items():
         assert seconds == pytest.approx(sum(each[3] for each in handled if each[:2] == kind))
     assert set(counters.seconds()) == {each[:2] for each in handled}
+
+
+def test_label_sets_of_one_name_are_bounded() -> None:
+    counters = Counters()
+    for number in range(5_000):
+        counters.count("clients.left", "/market", f"reason {number}")
+        counters.histogram("delivery.age", str(number), "0").observe(0.01)
+    assert len(counters.labelled("clients.left")) == 1_001
+    assert counters.labelled("clients.left")["(other)", "(other)"] == 4_000
+    assert len(counters.histograms("delivery.age")) == 1_001
+    counters.count("clients.left", "/market", "reason 0")
+    assert counters.labelled("clients.left")["/market", "reason 0"] == 2
+
+
+def test_histogram_counts_durations_by_bucket() -> None:
+    histogram = Histogram()
+    for seconds in (-1.0, 0.0001, 0.00011, 30.0, 31.0):
+        histogram.observe(seconds)
+    histogram.observe(0.01, 5)
+    counts = dict(zip((*BOUNDS_SECONDS, None), histogram.counts, strict=True))
+    assert (counts[0.0001], counts[0.00025], counts[0.01], counts[30.0]) == (2, 1, 5, 1)
+    assert counts[None] == 1
+    assert histogram.sum == pytest.approx(61.0502 + 0.00001)

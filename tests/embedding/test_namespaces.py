@@ -1,6 +1,7 @@
 """The application's own namespaces: typed events, rooms, recovery, limits and slow consumers."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import socketio
 
-from floorcast.server import Call, Namespace, Settings, create_app, on
+from floorcast.server import Call, Namespace, Principal, Settings, create_app, on
 from tests.embedding.desk import Desk, Watch
 from tests.journeys.test_tokens import refusal
 from tests.kit.clients.recovering import RecoveringClient
@@ -160,9 +161,39 @@ async def test_refreshed_token_is_checked_in_each_room() -> None:
         client = await trader(node)
         await call(client, "watch", room="fx")
         desk.closed_rooms.add("fx")
-        assert (await call(client, "refresh_token", token=node.token()))["ok"]
+        await desk.broadcast("fx", "order", {"before": True})
+        client.send(f"42{DESK},1{json.dumps(['refresh_token', {'token': node.token()}])}")
+        assert await client.event() == ("order", {"before": True})
+        event, error = await client.event()
+        assert (event, error["code"]) == ("error", "auth.forbidden")
+        assert error["details"] == {"room": "fx"}
+        reply = json.loads((await client.text()).removeprefix(f"43{DESK},1"))[0]
+        assert reply["ok"]
+        assert reply["rooms"] == {"fx": {"status": "ERROR", "error": error}}
         [joined] = node.server.clients.context.clients()
         assert desk.rooms_of(joined.connection_id) == ("everybody",)
+        await desk.broadcast("fx", "order", {"before": False})
+        await desk.broadcast("everybody", "order", {"last": True})
+        assert await client.event() == ("order", {"last": True})
+        client.cut()
+
+
+async def test_check_of_a_room_that_never_answers_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.embedding.namespaces._MAX_SECONDS", 0.01)
+
+    class Undecided(Desk):
+        async def may_stay(self, principal: Principal, room: str) -> bool:
+            await asyncio.Event().wait()
+            return True
+
+    async with running(namespaces=[desk := Undecided()]) as node:
+        client = await trader(node)
+        reply = await call(client, "refresh_token", token=node.token())
+        assert list(reply["rooms"]) == ["everybody"]
+        [joined] = node.server.clients.context.clients()
+        assert desk.rooms_of(joined.connection_id) == ()
         client.cut()
 
 

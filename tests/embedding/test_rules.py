@@ -10,6 +10,7 @@ import pytest
 from client_sdk.contract import Scope
 from floorcast.server import (
     AccessError,
+    AuthRequest,
     Call,
     ErrorCode,
     LimitError,
@@ -210,6 +211,49 @@ async def test_own_authentication_replaces_tokens() -> None:
         welcome = await client.join("key-7")
         assert (welcome["user_id"], welcome["org"]) == ("ann", "acme")
         assert (await client.call("subscribe", {"topics": TOPICS}))["ok"]
+        client.cut()
+
+
+async def test_authentication_may_go_by_the_request_instead_of_a_token() -> None:
+    asked: list[tuple[str | None, str, dict[str, object]]] = []
+
+    async def authenticate(token: str | None, request: AuthRequest) -> Principal | None:
+        asked.append((token, request.namespace, dict(request.auth)))
+        assert request.address == "127.0.0.1"
+        if request.headers.get("cookie") != "session=7":
+            return None
+        return Principal("ann", "acme", frozenset({"session:join"}), expires_at=2e9)
+
+    async with running(authenticate=authenticate) as node:
+        client = await RawClient.open(node.port, headers="Cookie: session=7\r\n")
+        await client.text()
+        assert (await client.join(None, namespace="/session", desk="fx"))["user_id"] == "ann"
+        reply = await client.call("refresh_token", {"token": "k"}, namespace="/session")
+        assert reply["ok"]
+        assert asked == [
+            (None, "/session", {"recovery": False, "desk": "fx"}),
+            ("k", "/session", {"token": "k"}),
+        ]
+        stranger = await RawClient.open(node.port)
+        await stranger.text()
+        assert await refusal(stranger, {}, namespace="/session") == "auth.missing"
+        assert await refusal(stranger, {"token": "x"}, namespace="/session") == "auth.invalid"
+        client.cut()
+        stranger.cut()
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["JSON Web Token", "one argument"])
+async def test_headers_of_a_connection_are_kept_only_if_they_are_read(own: bool) -> None:
+    principal = Principal("ann", "acme", frozenset({"market:read"}), expires_at=2e9)
+
+    def authenticate(token: str, cache: object = None) -> Principal:
+        assert cache is None
+        return principal
+
+    async with running(authenticate=authenticate if own else None) as node:
+        client = await RawClient.connect(node.port, node.token())
+        [connection] = node.server.sockets.connections()
+        assert not connection.request.headers
         client.cut()
 
 

@@ -370,7 +370,7 @@ async def test_rejoin_keeps_the_backlog_of_a_slow_consumer() -> None:
 
 
 async def test_empty_session_keeps_its_log_for_the_retention_time() -> None:
-    async with running({"session.retention_seconds": 100, "history.seconds": 0}) as node:
+    async with running({"session.retention_seconds": 100}) as node:
         ann = await SessionClient.connect(node, "ann", "room")
         first = await ann.call("send", session_id="room", data={"n": 1})
         await ann.call("leave", session_id="room")

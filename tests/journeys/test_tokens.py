@@ -276,6 +276,40 @@ async def test_token_expiry_in_both_namespaces_disconnects_once() -> None:
         await node.until_empty()
 
 
+async def test_one_refresh_renews_both_namespaces() -> None:
+    async with running({"ping.interval_seconds": 200}) as node:
+        token = node.token(ttl_seconds=20)
+        client = await RawClient.connect(node.port, token)
+        await client.join(token, namespace="/session", session_id="room")
+        node.pass_time(0.1)
+        assert {(await client.event())[0] for _ in range(2)} == {"token_expiring"}
+        fresh = node.token(ttl_seconds=100)
+        assert (await client.call("refresh_token", {"token": fresh}))["ok"]
+        node.pass_time(40)
+        assert (await client.call("subscriptions", {}))["ok"]
+        assert (await client.call("leave", {"session_id": "room"}, namespace="/session"))["ok"]
+        narrow = node.token(ttl_seconds=100, sessions=["team:*"])
+        await client.call("join", {"session_id": "room"}, namespace="/session")
+        client.send(f"42/market,7{json.dumps(['refresh_token', {'token': narrow}])}")
+        assert await client.event() == (
+            "session_closed",
+            {"session_id": "room", "reason": "forbidden", "ts": int(node.clock.time() * 1000)},
+        )
+        client.cut()
+
+
+async def test_refresh_leaves_a_namespace_with_other_rights_alone() -> None:
+    async with running() as node:
+        reading = node.token(ttl_seconds=1000, scopes=[Scope.MARKET_READ])
+        joining = node.token(ttl_seconds=1000, scopes=[Scope.SESSION_JOIN])
+        client = await RawClient.connect(node.port, reading)
+        await client.join(joining, namespace="/session", session_id="room")
+        assert (await client.call("refresh_token", {"token": reading}))["ok"]
+        reply = await client.call("participants", {"session_id": "room"}, namespace="/session")
+        assert reply["participant_count"] == 1
+        client.cut()
+
+
 async def test_no_token_is_ever_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     async with running() as node:

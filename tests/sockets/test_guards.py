@@ -73,7 +73,7 @@ async def test_handler_gets_the_validated_model() -> None:
 async def test_validation_error_names_the_field_but_not_its_value() -> None:
     guard = assemble(
         [
-            guards.errors(RefusalLog(ManualClock())),
+            guards.errors(RefusalLog(ManualClock(), Counters())),
             guards.validation({"subscribe": _unused()}, _unused()),
         ],
         fine,
@@ -99,7 +99,7 @@ async def test_cancellation_is_not_turned_into_a_reply() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await assemble([guards.errors(RefusalLog(ManualClock()))], cancelled)(call())
+        await assemble([guards.errors(RefusalLog(ManualClock(), Counters()))], cancelled)(call())
 
 
 async def test_call_whose_connection_ended_counts_as_cancelled() -> None:

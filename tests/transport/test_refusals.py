@@ -5,6 +5,7 @@ import logging
 import aiohttp
 import pytest
 
+from server.core.counters import Counters
 from server.transport import RefusalLog
 from tests.kit.clients.wire import RawClient
 from tests.kit.clock import ManualClock
@@ -19,7 +20,7 @@ def clock() -> ManualClock:
 @pytest.fixture
 def refusals(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> RefusalLog:
     caplog.set_level(logging.INFO, "server.transport.refusals")
-    return RefusalLog(clock)
+    return RefusalLog(clock, Counters())
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:

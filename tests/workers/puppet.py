@@ -27,11 +27,17 @@ async def main(diary_path: str, behavior: str, control_fd: int) -> None:
         control.send(MessageKind.FAILED, message="the reason why", code=2)
         return
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_term)
-    control.send(MessageKind.READY)
+    control.send(MessageKind.READY, answers=behavior == "answering")
     if behavior == "dying":
         return
     while (message := await control.receive()) is not None:
         log(message[0].value)
+        if Path(f"{diary_path}.{os.getpid()}.hung").exists():
+            await asyncio.sleep(60)
+        if message[0] is MessageKind.PING:
+            control.send(MessageKind.PONG)
+        elif message[0] is MessageKind.READ:
+            control.send(MessageKind.REPORT, values={}, obstacles=[f"I am {spec.number}"])
     log("over")
     control.send(MessageKind.HANDED_OVER)
     if behavior == "stubborn":

@@ -26,7 +26,9 @@ ROOT = Path(__file__).parent.parent.parent
 class SupervisorRig:
     """A supervisor, and the log file of its fake workers."""
 
-    def __init__(self, folder: Path, behavior: str, *, slots: int = 2) -> None:
+    def __init__(
+        self, folder: Path, behavior: str, *, slots: int = 2, hang_seconds: float = 0
+    ) -> None:
         self.log = folder / "log"
         self.announced = 0
         self.settings_error: str | None = None
@@ -41,6 +43,8 @@ class SupervisorRig:
             drain_seconds=0.1,
             check_settings=self._check_settings,
             retry_seconds=0.01,
+            hang_seconds=hang_seconds,
+            ping_seconds=0.05,
         )
 
     def notes(self, event: str) -> list[str]:
@@ -202,3 +206,48 @@ async def test_draining_worker_gets_no_second_signal(tmp_path: Path) -> None:
         rig.supervisor.stop(signal.SIGTERM)
         await running
         assert draining not in rig.notes("term")
+
+
+async def test_hung_worker_is_killed_and_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = SupervisorRig(tmp_path, "answering", hang_seconds=0.5)
+    async with running_supervisor(rig):
+        await rig.until(lambda: len(rig.notes("ping")) > 2 * 20)
+        assert len(rig.notes("start")) == 2, "a worker that answers is left alone"
+        hung, _ = rig.notes("start")
+        (tmp_path / f"log.{hung}.hung").touch()
+        await rig.until(lambda: len(rig.notes("start")) == 3)
+        await rig.until(lambda: not Path(f"/proc/{hung}").exists())
+        [line] = [each for each in caplog.records if "hangs" in each.getMessage()]
+        assert str(vars(line)["pid"]) == hung
+        reports = await rig.supervisor.reports()
+    own = reports["supervisor"]
+    assert own is not None
+    assert own.samples.values["floorcast_workers_hung_total"] == [((), 1)]
+    assert own.samples.values["floorcast_workers_died_total"] == [((), 1)]
+
+
+async def test_worker_of_an_older_release_is_not_pinged(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "faithful", hang_seconds=0.1)
+    async with running_supervisor(rig):
+        await asyncio.sleep(0.5)
+        assert rig.notes("ping") == []
+        assert len(rig.notes("start")) == 2
+        assert {number for number, each in (await rig.supervisor.reports()).items() if each} == {
+            "supervisor"
+        }
+
+
+async def test_supervisor_gathers_the_reports_of_its_workers(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "answering")
+    async with running_supervisor(rig):
+        several = await asyncio.gather(rig.supervisor.reports(), rig.supervisor.reports())
+        for reports in several:
+            obstacles = {number: each and each.obstacles for number, each in reports.items()}
+            assert obstacles == {"0": ["I am 0"], "1": ["I am 1"], "supervisor": []}
+        hung, _ = rig.notes("start")
+        number = rig.log.read_text().splitlines()[0].split()[1]
+        (tmp_path / f"log.{hung}.hung").touch()
+        reports = await rig.supervisor.reports()
+        assert [key for key, each in reports.items() if each is None] == [number]

@@ -11,7 +11,7 @@ from server.brokers.file.store import FileStore
 from server.brokers.memory.presence import MemoryPresence
 from server.core.errors import FloorcastError, LimitError
 from server.core.sessions.events import SessionEvent
-from server.core.sessions.participants import Participants
+from server.core.sessions.participants import Participants, SessionSummary
 from server.core.sessions.records import SessionKey, SessionRules
 from server.ports import Clock
 
@@ -97,6 +97,9 @@ class FilePresence:
 
     async def participants(self, key: SessionKey) -> Participants | None:
         return await self._memory.participants(key)
+
+    async def sessions_of(self, org: str, after: str, limit: int) -> Sequence[SessionSummary]:
+        return await self._memory.sessions_of(org, after, limit)
 
     async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
         # Who was in a session when the last run ended is unknown.

@@ -90,6 +90,8 @@ class FileStore:
     def __init__(self, config: FileConfig, counters: Counters) -> None:
         self._config = config
         self._counters = counters
+        self._latency = counters.histogram("broker.latency")
+        self._write_began = 0.0
         self._lock = FolderLock(config.folder)
         self._database = Database(
             config.folder, fsync=config.sync != "os", max_bytes=config.max_bytes
@@ -232,6 +234,7 @@ class FileStore:
             return
         batch, self._batch = self._batch, Batch()
         self._writing = batch
+        self._write_began = self._loop.time()
         self._watchdog = self._loop.call_later(self._config.timeout_seconds, self._give_up, batch)
         self._jobs.put(lambda: self._write(batch))
 
@@ -249,6 +252,8 @@ class FileStore:
         if self._watchdog is not None:
             self._watchdog.cancel()
         self._writing = None
+        assert self._loop is not None  # it has called this
+        self._latency.observe(self._loop.time() - self._write_began)
         self._last_count = max(1, len(batch.waiters))
         self._report(failure)
         waiters = batch.waiters

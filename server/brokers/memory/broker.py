@@ -1,7 +1,7 @@
 """The broker of a single process: positions, state and history in memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from client_sdk.contract import ErrorCode
 from server.brokers.failure_log import FailureLog
@@ -15,8 +15,10 @@ from server.core.limits.shares import (
     Shares,
 )
 from server.core.log.entries import Entry, Position, Receipt, Reset
-from server.core.log.history import History
+from server.core.log.history import History, HistoryBounds
 from server.core.log.idempotency import Claim, IdempotencyWindow
+from server.core.sessions.histories import HistoryRules
+from server.core.sessions.records import is_session_channel
 from server.ports import Clock, ignore
 
 
@@ -29,10 +31,7 @@ class MemoryConfig:
     max_claims_per_org: int = UNLIMITED
     max_claims_per_publisher: int = UNLIMITED
     idempotency_seconds: float = 120.0
-    history_messages: int = 1_000
-    history_bytes: int = 1024 * 1024
-    history_seconds: float = 300.0
-    total_bytes: int = 256 * 1024 * 1024
+    histories: HistoryRules = field(default_factory=HistoryRules)
     org_bytes: int = UNLIMITED
 
 
@@ -47,11 +46,8 @@ class MemoryBroker:
         self._full_states: dict[str, Callable[[], bytes]] = {}
         # With the owner of the newest entry, which holds the history.
         self._histories: dict[str, tuple[Owner, History]] = {}
-        self._history_shares: Shares[str] = Shares(
-            ShareLimits(
-                Quota(size_bytes=config.total_bytes), Quota(size_bytes=config.org_bytes), Quota()
-            )
-        )
+        self._topic_shares = _history_shares(config.histories.topics, config.org_bytes)
+        self._session_shares = _history_shares(config.histories.sessions, config.org_bytes)
         self._claims = IdempotencyWindow(
             max_claims=config.max_claims,
             window_seconds=config.idempotency_seconds,
@@ -168,7 +164,10 @@ class MemoryBroker:
             return []
         history = self._unexpired_history(channel)
         # Without history the missing entries are unknown.
-        return None if history is None else history.since(position.seq)
+        entries = None if history is None else history.since(position.seq)
+        if entries is None or not self._config.histories.of(channel).can_replay(entries):
+            return None
+        return entries
 
     async def before(self, channel: str, seq: int | None, limit: int) -> list[Entry]:
         history = self._unexpired_history(channel)
@@ -224,14 +223,15 @@ class MemoryBroker:
         return Position(epoch, 0)
 
     def _append_history(self, entry: Entry, owner: Owner) -> None:
-        config, channel = self._config, entry.channel
-        shares = self._history_shares
+        channel = entry.channel
+        shares = self._shares_of(channel)
         known = self._histories.get(channel)
         if known is None:
+            bounds = self._config.histories.of(channel)
             history = History(
-                max_messages=config.history_messages,
-                max_bytes=config.history_bytes,
-                max_age_ms=int(config.history_seconds * 1000),
+                max_messages=bounds.messages,
+                max_bytes=bounds.bytes,
+                max_age_ms=int(bounds.seconds * 1000),
             )
         else:
             previous, history = known
@@ -253,7 +253,10 @@ class MemoryBroker:
         """Drop the history of a channel, but not its newest entry; a no-op without one."""
         known = self._histories.pop(channel, None)
         if known is not None:
-            self._history_shares.remove(known[0], channel)
+            self._shares_of(channel).remove(known[0], channel)
+
+    def _shares_of(self, channel: str) -> Shares[str]:
+        return self._session_shares if is_session_channel(channel) else self._topic_shares
 
     def _unexpired_history(self, channel: str) -> History | None:
         known = self._histories.get(channel)
@@ -261,3 +264,9 @@ class MemoryBroker:
             return None
         known[1].expire(int(self._clock.time() * 1000))
         return known[1]
+
+
+def _history_shares(bounds: HistoryBounds, org_bytes: int) -> Shares[str]:
+    return Shares(
+        ShareLimits(Quota(size_bytes=bounds.total_bytes), Quota(size_bytes=org_bytes), Quota())
+    )

@@ -1,10 +1,11 @@
 """The presence of a single process, in memory."""
 
+import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from server.core.errors import FloorcastError
 from server.core.sessions.events import SessionEvent, SessionEventKind
-from server.core.sessions.participants import Participants
+from server.core.sessions.participants import Participants, SessionSummary
 from server.core.sessions.records import (
     SessionKey,
     SessionLeave,
@@ -91,6 +92,16 @@ class MemoryPresence:
     async def participants(self, key: SessionKey) -> Participants | None:
         record = self.sessions.get(*key)
         return None if record is None else _participants_of(record)
+
+    async def sessions_of(self, org: str, after: str, limit: int) -> Sequence[SessionSummary]:
+        later = (each for each in self.sessions.sessions_of(org) if each.session_id > after)
+        records = heapq.nsmallest(limit, later, key=lambda each: each.session_id)
+        return [
+            SessionSummary(
+                each.session_id, each.presence.participant_count, each.closed, each.metadata
+            )
+            for each in records
+        ]
 
     async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
         # There is no other node whose connections could be missing any.

@@ -3,6 +3,7 @@
 from server.brokers.redis.broker import RedisBroker
 from server.brokers.redis.config import RedisConfig, RedisShares
 from server.brokers.redis.connection.address import Address, AddressError
+from server.brokers.redis.connection.cluster import RedisCluster
 from server.brokers.redis.connection.node_session import NodeSession
 from server.brokers.redis.kept import RedisKeptValues
 from server.brokers.redis.limits.shared_limits import RedisSharedLimits
@@ -15,6 +16,7 @@ __all__ = [
     "AddressError",
     "NodeSession",
     "RedisBroker",
+    "RedisCluster",
     "RedisConfig",
     "RedisHandover",
     "RedisKeptValues",

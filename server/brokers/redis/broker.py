@@ -4,6 +4,7 @@ import itertools
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from ssl import SSLCertVerificationError
 
 from redis.exceptions import AuthenticationError, ResponseError
@@ -18,7 +19,7 @@ from server.brokers.redis.connection.replies import Reply
 from server.brokers.redis.connection.schema import check_schema
 from server.brokers.redis.connection.subscribers import Subscribers
 from server.brokers.redis.log.reader import LogReader
-from server.brokers.redis.log.scripts import CLOCK_SKEW_MS, Bounds, Scripts
+from server.brokers.redis.log.scripts import Bounds, Scripts, ScriptsByKind
 from server.brokers.redis.log.subscriber import LogSubscriber
 from server.brokers.redis.log.topic_counts import SCRIPTS as TOPIC_COUNT_SCRIPTS
 from server.brokers.redis.log.topic_counts import TopicCounts
@@ -27,12 +28,15 @@ from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.core.limits.expiring_shares import ExpiringShares
 from server.core.log.entries import Entry, Position, Reset
+from server.core.log.history import HistoryBounds
 from server.ports import Clock, ignore
 from server.tasks import TaskOwner
 
 # An upper bound for expiry times; Redis rejects values that overflow.
 _MAX_TTL_MS = 10 * 365 * 86_400_000
 _UNWATCHED_SECONDS = 5.0
+# A session that was silent for so long counts to no share: another node may have deleted it.
+_COUNTED_SECONDS = 86_400.0
 _MAX_UNWATCHED = 10_000
 
 
@@ -56,19 +60,18 @@ class RedisBroker:
         epochs = itertools.count(1)
         keys = Keys(config.prefix)
         self._schema, self._schema_key = config.schema, keys.schema()
-        age_ms = _milliseconds(config.history_seconds)
-        scripts = Scripts.build(
-            Bounds(
-                messages=config.history_messages,
-                bytes=config.history_bytes,
-                age_ms=age_ms,
-                claim_ms=_milliseconds(config.idempotency_seconds),
-                idle_ms=_milliseconds(config.idle_seconds),
-            )
+        self._histories = config.histories
+        idle_ms = _milliseconds(config.idle_seconds)
+        topics = _bounds(config, config.histories.topics, idle_ms)
+        sessions = _bounds(config, config.histories.sessions, idle_ms)
+        scripts = ScriptsByKind(
+            Scripts.build(topics),
+            # A log without its head is lost.
+            Scripts.build(replace(sessions, idle_ms=max(idle_ms, sessions.log_ms))),
         )
         client = create_client(
             config.address,
-            (*scripts, *TOPIC_COUNT_SCRIPTS),
+            (*scripts.topics, *scripts.sessions, *TOPIC_COUNT_SCRIPTS),
             timeout_seconds=config.timeout_seconds,
             name=f"{config.prefix}-{node}",
         )
@@ -85,6 +88,7 @@ class RedisBroker:
             # A lambda: the subscriber needs the pipeline, and is created after it.
             on_change=lambda: self._subscriber.check_connections(),
             replicas=config.acknowledging_replicas,
+            counters=counters,
         )
         subscribers = Subscribers(self._pipeline, is_cluster=config.address.is_cluster)
         self._reader = LogReader(
@@ -95,7 +99,6 @@ class RedisBroker:
             clock,
             new_epoch=new_epoch,
             max_entry_bytes=config.max_entry_bytes,
-            age_ms=age_ms,
         )
         self._subscriber = LogSubscriber(
             client,
@@ -125,7 +128,7 @@ class RedisBroker:
             shares.topics,
             silent_seconds=shares.silent_seconds,
             # Topics themselves are kept for so long.
-            idle_ms=_milliseconds(config.idle_seconds),
+            idle_ms=idle_ms,
         )
         self._writer = writer = LogWriter(
             self._pipeline,
@@ -133,8 +136,10 @@ class RedisBroker:
             keys,
             new_epoch=new_epoch,
             max_entry_bytes=config.max_entry_bytes,
-            histories=ExpiringShares(
-                shares.histories, keep_seconds=(age_ms + CLOCK_SKEW_MS) / 1000
+            histories=ExpiringShares(shares.histories, keep_seconds=topics.log_ms / 1000),
+            session_histories=ExpiringShares(
+                shares.session_histories,
+                keep_seconds=min(sessions.log_ms / 1000, _COUNTED_SECONDS),
             ),
             claims=ExpiringShares(shares.claims, keep_seconds=config.idempotency_seconds),
         )
@@ -143,10 +148,9 @@ class RedisBroker:
         self.add_topic = self._topic_counts.add
         self.before = self._reader.before
         self.watch = self._subscriber.watch
-        self.add_listener, self.set_direct_handler = (
-            self._subscriber.add_listener,
-            self._subscriber.set_direct_handler,
-        )
+        self.add_listener = self._subscriber.add_listener
+        self.set_direct_handler = self._subscriber.set_direct_handler
+        self.set_answer_handler = self._subscriber.set_answer_handler
 
     async def start(
         self,
@@ -202,6 +206,8 @@ class RedisBroker:
         await self._subscriber.wait_until(channel, state.head)
         if state.missed is None or state.head.epoch != position.epoch:
             return None
+        if not self._histories.of(channel).can_replay(state.missed):
+            return None
         return list(state.missed)
 
     async def unwatch(self, channel: str) -> None:
@@ -226,6 +232,17 @@ class RedisBroker:
         if deleted:
             self._writer.forget(channel)
         return deleted
+
+
+def _bounds(config: RedisConfig, history: HistoryBounds, idle_ms: int) -> Bounds:
+    return Bounds(
+        messages=history.messages,
+        bytes=history.bytes,
+        age_ms=_milliseconds(history.seconds),
+        replay_messages=history.replay_messages,
+        claim_ms=_milliseconds(config.idempotency_seconds),
+        idle_ms=idle_ms,
+    )
 
 
 def _milliseconds(seconds: float) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from server.brokers.redis.connection.address import Address
 from server.brokers.redis.connection.schema import CURRENT, Schema
 from server.core.limits.shares import NO_SHARES, ShareLimits
+from server.core.sessions.histories import HistoryRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,7 @@ class RedisShares:
     topics: ShareLimits = NO_SHARES
     histories: ShareLimits = NO_SHARES
     claims: ShareLimits = NO_SHARES
+    session_histories: ShareLimits = NO_SHARES
     silent_seconds: float = 300.0
 
 
@@ -31,8 +33,6 @@ class RedisConfig:
     # How many replicas must have a message before it is acknowledged.
     acknowledging_replicas: int = 0
     idempotency_seconds: float = 120.0
-    history_messages: int = 1_000
-    history_bytes: int = 1024 * 1024
-    history_seconds: float = 300.0
+    histories: HistoryRules = field(default_factory=HistoryRules)
     schema: Schema = CURRENT
     shares: RedisShares = field(default_factory=RedisShares)

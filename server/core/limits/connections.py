@@ -1,12 +1,12 @@
 """Limits open connections and connection attempts; a limit of 0 means none."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import TypeVar
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import LimitError, RequestError
+from server.core.limits.bucket_table import BucketTable
 from server.core.limits.keys import (
     LimitKey,
     connect_burst,
@@ -164,21 +164,20 @@ class ConnectRate:
         self, *, per_second: float, per_second_per_ip: float, max_tracked: int = 65536
     ) -> None:
         self._per_second = per_second
-        self._per_second_per_ip = per_second_per_ip
-        self._max_tracked = max_tracked
         self._total_bucket: TokenBucket | None = None
-        # Least recently seen first, which is the order of eviction.
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._buckets: BucketTable[str] = BucketTable(
+            per_second_per_ip, connect_burst(per_second_per_ip), max_tracked=max_tracked
+        )
 
     def check(self, ip: str, now: float) -> None:
         """Count one attempt; raises `LimitError` if there were too many."""
-        if self._per_second_per_ip > 0:
-            wait = self._bucket_for(address_key(ip), now).take(now)
-            if wait:
-                raise connect_rate_exceeded(milliseconds(wait))
+        wait = self._buckets.take(address_key(ip), now)
+        if wait:
+            raise connect_rate_exceeded(milliseconds(wait))
         if self._per_second > 0:
             if self._total_bucket is None:
-                self._total_bucket = _connect_bucket(self._per_second, now)
+                burst = connect_burst(self._per_second)
+                self._total_bucket = TokenBucket(self._per_second, burst, now)
             wait = self._total_bucket.take(now)
             if wait:
                 raise LimitError(
@@ -190,24 +189,3 @@ class ConnectRate:
     def tracked_count(self) -> int:
         """The number of addresses in memory."""
         return len(self._buckets)
-
-    def _bucket_for(self, address: str, now: float) -> TokenBucket:
-        buckets = self._buckets
-        bucket = buckets.get(address)
-        if bucket is None:
-            bucket = buckets[address] = _connect_bucket(self._per_second_per_ip, now)
-            # An old bucket that is full again says no more than a new one. Checking the two oldest
-            # for each new address keeps the table small without a full scan.
-            for _ in range(2):
-                oldest = next(iter(buckets))
-                if oldest != address and (
-                    buckets[oldest].full_at() <= now or len(buckets) > self._max_tracked
-                ):
-                    del buckets[oldest]
-        else:
-            buckets.move_to_end(address)
-        return bucket
-
-
-def _connect_bucket(rate: float, now: float) -> TokenBucket:
-    return TokenBucket(rate, connect_burst(rate), now)

@@ -17,6 +17,11 @@ def event_cost(characters: int) -> float:
     return 1.0 + (characters // 1024) * _COST_OF_KILOBYTE
 
 
+def items_cost(count: int) -> float:
+    """What the topics or messages of one request cost beside the request."""
+    return (count - 1) * _COST_OF_ITEM
+
+
 class RateOutcome(Enum):
     """What to do with an event."""
 
@@ -107,11 +112,16 @@ class EventLimits:
             return RateDecision(RateOutcome.FLOODING)
         return RateDecision(RateOutcome.REFUSED, milliseconds(wait))
 
+    def last_event_at(self, connection_id: str) -> float | None:
+        """When a connection last sent an event, or was opened; None if it is not counted."""
+        sender = self._senders.get(connection_id)
+        return None if sender is None else sender.bucket.updated_at
+
     def charge_items(self, connection_id: str, count: int) -> None:
         """Charge for the topics or messages of a granted event; later events may have to wait."""
         sender = self._senders.get(connection_id)
         if sender is not None:
-            cost = (count - 1) * _COST_OF_ITEM
+            cost = items_cost(count)
             sender.bucket.charge(cost)
             sender.user_bucket.charge(cost)
 

@@ -39,6 +39,11 @@ class ExpiringShares(Generic[K]):
                 surplus_names.append(oldest)
         return surplus_names
 
+    def remove(self, name: K) -> None:
+        """Count an item no more; a no-op if it is unknown."""
+        if name in self._items:
+            self._drop(name)
+
     def _expire(self, now: float) -> None:
         while self._items:
             name = next(iter(self._items))

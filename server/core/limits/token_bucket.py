@@ -14,23 +14,24 @@ def milliseconds(wait_seconds: float) -> int:
 class TokenBucket:
     """A bucket that fills at `rate` tokens a second up to `burst`; callers pass the time."""
 
-    __slots__ = ("_tokens", "_updated_at", "burst", "rate")
+    __slots__ = ("_tokens", "burst", "rate", "updated_at")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self.rate = rate
         self.burst = burst
         self._tokens = burst
-        self._updated_at = now
+        # When tokens were last taken, or asked for.
+        self.updated_at = now
 
     def take(self, now: float, tokens: float = 1.0) -> float:
         """Take tokens; returns 0 if granted, else the seconds to wait and takes nothing."""
-        if now > self._updated_at:
+        if now > self.updated_at:
             # Runs for every event of a client; min() and max() would be half of its cost.
-            available = self._tokens + (now - self._updated_at) * self.rate
+            available = self._tokens + (now - self.updated_at) * self.rate
             if available > self.burst:
                 available = self.burst
             self._tokens = available
-            self._updated_at = now
+            self.updated_at = now
         left = self._tokens - tokens
         if left >= -_ROUNDING:
             self._tokens = left
@@ -47,4 +48,4 @@ class TokenBucket:
 
     def full_at(self) -> float:
         """The time from which the bucket is full, like a new one."""
-        return self._updated_at + (self.burst - self._tokens) / self.rate
+        return self.updated_at + (self.burst - self._tokens) / self.rate

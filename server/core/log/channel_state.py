@@ -36,6 +36,8 @@ class ChannelState:
     can_resync: bool = False
     # Whether its entries are derived from another channel, whose positions they have.
     is_derived: bool = False
+    # What its messages are counted under.
+    label: str = "session"
 
     def __init__(self, head: Position, history: History | None) -> None:
         # The position of the newest entry.

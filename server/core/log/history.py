@@ -2,9 +2,30 @@
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from server.core.log.entries import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryBounds:
+    """What is kept of one channel, and of all of its kind."""
+
+    messages: int = 1_000
+    bytes: int = 1024 * 1024
+    seconds: float = 300.0
+    total_bytes: int = 256 * 1024 * 1024
+    # What a client that comes back can be sent at once; older messages it must page.
+    replay_messages: int = 2**53
+    replay_bytes: int = 2**53
+
+    def can_replay(self, entries: Sequence[Entry]) -> bool:
+        """Whether these entries may be sent at once."""
+        return len(entries) <= self.replay_messages and (
+            sum(len(entry.data) for entry in entries) <= self.replay_bytes
+        )
 
 
 class History:

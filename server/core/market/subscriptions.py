@@ -194,6 +194,15 @@ class Subscriptions:
         """The users who are subscribed to a channel, as `(org, user)`."""
         return tuple(self._channels.get(channel, ()))
 
+    def count_in_org(self, org: str, channel: str) -> int:
+        """How many connections of an org are subscribed to a channel, without parked ones."""
+        return sum(
+            connection_id not in self._parked
+            for (owner, _), each in self._channels.get(channel, {}).items()
+            if owner == org
+            for connection_id in each.connections
+        )
+
     def connections_of(self, channel: str) -> Iterator[str]:
         """The connections that are subscribed to a channel."""
         for subscription in self._channels.get(channel, {}).values():

@@ -16,7 +16,7 @@ class TopicState(ChannelState):
 
     can_resync = True
 
-    __slots__ = ("_book", "_latest", "encoder", "merges")
+    __slots__ = ("_book", "_latest", "encoder", "label", "merges")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class TopicState(ChannelState):
             # Only the last price counts; in other streams clients may need earlier entries.
             history = self._new_history(max_messages, max_bytes, max_age_ms)
         super().__init__(head, history)
+        self.label = stream.value
         self.merges = stream.is_conflated
         self.encoder = encoder
         self._latest = latest

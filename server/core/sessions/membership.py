@@ -86,6 +86,11 @@ class Memberships:
         """The sessions of one connection."""
         return tuple(self._connections.get(connection_id, ()))
 
+    def members_of(self, key: SessionKey) -> tuple[str, ...]:
+        """The connections of this node in a session."""
+        session = self._sessions.get(key)
+        return () if session is None else tuple(session.memberships)
+
     def revisions_of(self, connection_id: str) -> dict[SessionKey, int]:
         """The sessions of one connection, each with the revision that it joined at."""
         return {

@@ -49,3 +49,14 @@ class Participants:
                 case _:
                     pass
         return replace(self, revision=later[-1].revision, members=tuple(members.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """One session in a list of them."""
+
+    session_id: str
+    participant_count: int
+    closed: bool
+    # Chosen by clients: not for logs.
+    metadata: Mapping[str, object] = field(default_factory=dict, repr=False)

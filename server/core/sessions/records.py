@@ -53,6 +53,11 @@ def session_channel(org: str, session_id: str) -> str:
     return f"{_CHANNEL_PREFIX}{len(org)}:{org}:{session_id}"
 
 
+def is_session_channel(channel: str) -> bool:
+    """Whether a channel is a session's."""
+    return channel.startswith(_CHANNEL_PREFIX)
+
+
 def key_of_channel(channel: str) -> SessionKey | None:
     """The session of a channel; None if it is not a session's."""
     digits, _, rest = channel.removeprefix(_CHANNEL_PREFIX).partition(":")

@@ -64,6 +64,9 @@ class SubscribingService:
         self._subscriptions = subscriptions
         self._hub = hub
         self._rule = rule or AuthorizationRule()
+        # Subscriptions with a position: what the client had missed was known, or not.
+        self.recovered = 0
+        self.not_recovered = 0
 
     def add_connection(
         self, connection_id: str, principal: Principal, link: Link, *, numbered: bool = False
@@ -155,6 +158,10 @@ class SubscribingService:
             newest=opened.newest,
             max_bytes=max_bytes,
         )
+        if opened.past.since is not None:
+            is_recovered = bool(reply.body["recovered"])
+            self.recovered += is_recovered
+            self.not_recovered += not is_recovered
         if reply.snapshot_pending:
             self._hub.schedule_snapshot(connection_id, channel)
         return reply

@@ -132,6 +132,17 @@ class Rooms:
             self._hub.unsubscribe(connection_id, channel)
             await self._close(name)
 
+    async def expel(self, connection_id: str, room: str, error: FloorcastError) -> None:
+        """Take a connection out of a room and tell it why; no-op if it is not in it."""
+        if room not in self.rooms_of(connection_id):
+            return
+        # After the broadcasts until now, and before the release, which awaits the broker.
+        channel = self._hub.channel(self.channel_name(self._members[connection_id].org, room))
+        if channel is not None:
+            self._hub.flush_channel(channel)
+        self._hub.send_to(connection_id, event_head(self.namespace, "error", dumps(error.body())))
+        await self.leave(connection_id, room)
+
     async def broadcast(
         self, org: str, room: str, event: str, body: Mapping[str, object]
     ) -> Position:

@@ -16,6 +16,8 @@ def encode_broadcast(event: bytes) -> bytes:
 class RoomState(ChannelState):
     """The broadcasts of one room; as in a session, none is merged or skipped."""
 
+    label = "room"
+
     __slots__ = ("_prefix",)
 
     def __init__(

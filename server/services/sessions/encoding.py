@@ -1,6 +1,6 @@
 """Encodes the events and messages of sessions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
@@ -60,6 +60,17 @@ def message_bodies(channel: Channel, entries: Iterable[Entry]) -> list[orjson.Fr
     """The bodies of session messages, for a reply."""
     state = session_state(channel)
     return [orjson.Fragment(state.body(entry)) for entry in entries]
+
+
+def newest_within(entries: Sequence[Entry], max_bytes: int) -> Sequence[Entry]:
+    """The newest entries whose data fits, at least one."""
+    size, first = 0, len(entries)
+    for entry in reversed(entries):
+        size += len(entry.data)
+        if size > max_bytes and first < len(entries):
+            break
+        first -= 1
+    return entries[first:]
 
 
 def encode_within(data: Mapping[str, object], max_bytes: int) -> bytes:

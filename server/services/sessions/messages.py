@@ -13,7 +13,12 @@ from server.core.log.idempotency import Claim
 from server.core.sessions.records import session_channel
 from server.delivery import Hub
 from server.ports import Broker, Clock, PresenceManager
-from server.services.sessions.encoding import Reply, encode_within, message_bodies
+from server.services.sessions.encoding import (
+    Reply,
+    encode_within,
+    message_bodies,
+    newest_within,
+)
 from server.services.sessions.service import SessionsService
 
 
@@ -29,6 +34,7 @@ class SessionMessages:
         clock: Clock,
         *,
         message_bytes: int,
+        page_bytes: int,
     ) -> None:
         self._sessions = sessions
         self._broker = broker
@@ -36,6 +42,7 @@ class SessionMessages:
         self._hub = hub
         self._clock = clock
         self._message_bytes = message_bytes
+        self._page_bytes = page_bytes
         # Ids for messages without one: unique, and cheaper than a random id for each.
         self._prefix = f"{secrets.token_hex(6)}-"
         self._numbers = itertools.count(1)
@@ -55,6 +62,16 @@ class SessionMessages:
         With an `identifier`, a retry has the position of the first call.
         """
         await self._sessions.require_member(connection_id, (principal.org, session_id))
+        return await self.publish(principal, session_id, data, identifier)
+
+    async def publish(
+        self,
+        principal: Principal,
+        session_id: str,
+        data: Mapping[str, object],
+        identifier: str | None,
+    ) -> Reply:
+        """Publish a message for which the caller has authorized the principal."""
         encoded = encode_within(data, self._message_bytes)
         name = session_channel(principal.org, session_id)
         claim = None
@@ -103,12 +120,16 @@ class SessionMessages:
         before_seq: int | None,
         limit: int,
     ) -> Reply:
-        """The newest messages, or those before `before_seq`, in order."""
+        """The newest messages, or those before `before_seq`, in order.
+
+        There are at most `limit`, at least one if there is any, and only so many as fit one page.
+        """
         await self._sessions.require_member(connection_id, (principal.org, session_id))
         name = session_channel(principal.org, session_id)
         entries = await self._broker.before(name, before_seq, limit)
         channel = self._hub.channel(name)
-        return {"ok": True, "messages": [] if channel is None else message_bodies(channel, entries)}
+        page = newest_within(entries, self._page_bytes)
+        return {"ok": True, "messages": [] if channel is None else message_bodies(channel, page)}
 
     def _now_ms(self) -> int:
         return int(self._clock.time() * 1000)

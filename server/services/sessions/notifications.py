@@ -52,6 +52,7 @@ class Notifications:
         # The unacknowledged notices of each connection, by ack id.
         self._pending_acks: dict[str, dict[int, Notice]] = {}
         self._ack_ids = itertools.count(1)
+        self.posted = 0
 
     async def notify(
         self,
@@ -67,6 +68,7 @@ class Notifications:
         encoded = encode_within(data, self._message_bytes)
         ts_ms = int(self._clock.time() * 1000)
         notice = Notice(org, user_id, identifier or secrets.token_hex(8), event, ts_ms, encoded)
+        self.posted += 1
         return NotifyResult(notice.id, await self.store.post(notice, critical=critical))
 
     def deliver(self, notice: Notice, critical: bool) -> int:

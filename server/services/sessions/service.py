@@ -54,7 +54,9 @@ class SessionsService:
         self._rule = rule or AuthorizationRule()
         self.memberships = Memberships(max_per_connection=config.max_per_connection)
         self.local_presence = LocalPresence(self.memberships, presence, hub, tickets)
+        # Joins with a position: what the client had missed was known, or not.
         self.recovered = 0
+        self.not_recovered = 0
 
     # --- connections
 
@@ -121,6 +123,7 @@ class SessionsService:
             raise
         messages = None if seen is None else entries_since(channel.state, seen, missed)
         self.recovered += messages is not None
+        self.not_recovered += seen is not None and messages is None
         return {
             "ok": True,
             "session_id": session_id,

@@ -10,14 +10,18 @@ from pathlib import Path
 
 from server.brokers import FileBroker, FileConfig, FileStore, MemoryConfig
 from server.core.counters import Counters
+from server.core.log.history import HistoryBounds
 from server.core.log.idempotency import Claim
+from server.core.sessions.histories import HistoryRules
 from server.ports import ignore
 from server.server import SystemClock
 from server.tasks import TaskOwner
 
 PUBLISHERS = 100
 CHANNELS = 10
-KEPT = MemoryConfig(history_messages=5_000, history_bytes=2**30, max_claims=50_000)
+KEPT = MemoryConfig(
+    histories=HistoryRules(HistoryBounds(messages=5_000, bytes=2**30)), max_claims=50_000
+)
 
 
 async def main(folder: Path, run: str, retries: list[str]) -> None:

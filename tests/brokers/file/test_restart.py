@@ -17,8 +17,10 @@ from server.brokers import (
 from server.core.errors import FloorcastError, RequestError, WriteConflict
 from server.core.limits.shares import Owner
 from server.core.log.entries import Entry, Position, Receipt
+from server.core.log.history import HistoryBounds
 from server.core.log.idempotency import Claim
 from server.core.recovery.connection_state import ConnectionState, ResumeRequest, SubscriptionState
+from server.core.sessions.histories import HistoryRules
 from server.core.sessions.notices import Notice, Notices
 from server.core.sessions.records import SessionRules
 from server.ports import ignore
@@ -221,7 +223,7 @@ async def test_refused_snapshot_does_not_continue_a_lost_book(tmp_path: Path) ->
 
 
 async def test_file_keeps_no_more_than_memory(tmp_path: Path) -> None:
-    memory = MemoryConfig(history_messages=5)
+    memory = MemoryConfig(histories=HistoryRules(HistoryBounds(messages=5)))
     async with file_node(tmp_path / "a", memory=memory) as node:
         await publish(node, "T", 20)
         node.broker._retention.trim(120, node.clock)
@@ -253,7 +255,7 @@ async def test_state_of_a_message_with_an_id_is_not_replaced_by_older(tmp_path: 
 
 
 async def test_newest_entry_outlives_its_history(tmp_path: Path) -> None:
-    memory = MemoryConfig(total_bytes=10)
+    memory = MemoryConfig(histories=HistoryRules(HistoryBounds(total_bytes=10)))
     async with file_node(tmp_path / "a", memory=memory) as node:
         [dropped] = await publish(node, "T")
         await publish(node, "U")

@@ -21,6 +21,8 @@ from server.brokers import (
     RedisConfig,
 )
 from server.core.counters import Counters
+from server.core.log.history import HistoryBounds
+from server.core.sessions.histories import HistoryRules
 from server.tasks import TaskOwner
 
 _prefixes = itertools.count(1)
@@ -41,6 +43,8 @@ class BrokerCluster(TestedCluster):
         self.kind = kind
         self.prefix = f"test{next(_prefixes)}"
         self._url = url
+        # The bounds of the sessions' histories; those of `Bounds` are the topics'.
+        self.session_history = HistoryBounds()
 
     def create_node(
         self,
@@ -51,11 +55,12 @@ class BrokerCluster(TestedCluster):
     ) -> BrokerNode:
         """Create a node, not started yet."""
         bounds = bounds or Bounds()
+        histories = HistoryRules(
+            HistoryBounds(bounds.messages, bounds.bytes, bounds.seconds), self.session_history
+        )
         config = MemoryConfig(
             idempotency_seconds=bounds.idempotency_seconds,
-            history_messages=bounds.messages,
-            history_bytes=bounds.bytes,
-            history_seconds=bounds.seconds,
+            histories=histories,
         )
         if self._url is None:
             return BrokerNode(MemoryBroker(self.clock, epoch="e1", config=config))
@@ -73,9 +78,7 @@ class BrokerCluster(TestedCluster):
                 timeout_seconds=timeout_seconds,
                 acknowledging_replicas=acknowledging_replicas,
                 idempotency_seconds=bounds.idempotency_seconds,
-                history_messages=bounds.messages,
-                history_bytes=bounds.bytes,
-                history_seconds=bounds.seconds,
+                histories=histories,
             ),
         )
         return BrokerNode(broker, counters=counters)

@@ -8,6 +8,7 @@ from server.brokers import MemoryBroker
 from server.core.counters import Counters
 from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscriptions
+from server.core.sessions.histories import HistoryRules
 from server.delivery import DeliveryConfig, Hub
 from server.services import (
     ClientPublishing,
@@ -15,7 +16,6 @@ from server.services import (
     FreshnessConfig,
     MarketRecovery,
     NodeSubscriptions,
-    NodeSubscriptionsConfig,
     PublishingConfig,
     PublishingService,
     ResumingClient,
@@ -69,7 +69,7 @@ class MarketRig:
         )
         self.client_publishing = ClientPublishing(self.publishing)
         self.node_subscriptions = NodeSubscriptions(
-            NodeSubscriptionsConfig(), self.broker, self.hub, self.clock
+            HistoryRules(), self.broker, self.hub, self.clock
         )
         config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
         topics = TopicSubscriptions(config, self.node_subscriptions, self.freshness, self.hub)

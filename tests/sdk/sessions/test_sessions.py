@@ -435,7 +435,7 @@ async def test_lost_session_message_is_fetched() -> None:
 
 
 async def test_old_reader_gets_a_gap_and_recent_reader_none() -> None:
-    settings = {"history.messages": 3}
+    settings = {"session.history.messages": 3}
     async with (
         running(settings) as node,
         client_of(node) as client,
@@ -450,6 +450,51 @@ async def test_old_reader_gets_a_gap_and_recent_reader_none() -> None:
         gap = await anext(far)
         assert isinstance(gap, Gap)
         assert (gap.missed_from, gap.missed_to) == (2, 10)
+
+
+async def test_old_reader_pages_what_is_too_much_for_a_reply() -> None:
+    settings = {"delivery.backlog_messages": 40, "delivery.backlog_bytes": 1500}
+    async with (
+        running(settings) as node,
+        client_of(node) as client,
+        client_of(node, node.token("bob")) as bob,
+        client.session.join("s") as session,
+    ):
+        for number in range(1, 201):
+            sent = await session.send({"n": number})
+        epoch = sent.position.epoch
+        far = session.messages(Position(epoch=epoch, seq=3))
+        near = session.messages(Position(epoch=epoch, seq=190))
+        assert await read_numbers(near, 10) == list(range(191, 201))
+        assert await read_numbers(far, 197) == list(range(4, 201))
+        # The messages of others arrive while it pages.
+        async with bob.session.join("s", since=Position(epoch=epoch, seq=1)) as old:
+            numbers = asyncio.create_task(read_numbers(old.messages(), 249))
+            for number in range(201, 251):
+                await session.send({"n": number})
+            assert await numbers == list(range(2, 251))
+        assert client.stats.gaps == bob.stats.gaps == 0
+
+
+async def test_new_reader_does_not_get_what_another_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("client_sdk.sessions.session._PAGE_MESSAGES", 20)
+    async with (
+        running({"delivery.backlog_messages": 10}) as node,
+        client_of(node) as ann,
+        client_of(node, node.token("bob")) as bob,
+        ann.session.join("s") as session,
+    ):
+        for number in range(1, 51):
+            sent = await session.send({"n": number})
+        since = Position(epoch=sent.position.epoch, seq=1)
+        joined = await bob.session.join("s", since=since)
+        joined.join_position = None
+        old, new = joined.messages(since), joined.messages()
+        assert await read_numbers(old, 49) == list(range(2, 51))
+        await session.send({"n": 51})
+        assert await read_numbers(new, 1) == [51]
 
 
 async def test_many_sessions_are_rejoined_on_one_connection() -> None:

@@ -59,7 +59,9 @@ class Room:
             self.tickets,
         )
         messages = (market.broker, self.presence, market.hub, market.clock)
-        self.messages = SessionMessages(self.sessions, *messages, message_bytes=4096)
+        self.messages = SessionMessages(
+            self.sessions, *messages, message_bytes=4096, page_bytes=4096
+        )
         notices = Notices(keep_seconds=60, max_per_user=9, max_total=9)
         notifications = Notifications(
             MemoryNoticeStore(market.clock, notices),

@@ -1,5 +1,7 @@
 """Session messages without sockets: a slow member gets every message or is disconnected."""
 
+from orjson import dumps, loads
+
 from server.access import Principal
 from server.brokers import MemoryPresence
 from server.core.recovery.tickets import ResumeTickets
@@ -32,7 +34,13 @@ class Room:
         )
         self.presence = presence
         self.messages = SessionMessages(
-            self.sessions, market.broker, presence, market.hub, market.clock, message_bytes=4096
+            self.sessions,
+            market.broker,
+            presence,
+            market.hub,
+            market.clock,
+            message_bytes=4096,
+            page_bytes=4096,
         )
 
     @staticmethod
@@ -119,3 +127,26 @@ async def test_member_with_too_many_unsent_bytes_is_disconnected() -> None:
     assert slow.max_buffered_bytes <= 4096
     assert slow.ended[:1] == ["server.overloaded"]
     assert room.market.counters.total("delivery.overloaded") == len(slow.ended), "each is counted"
+
+
+async def test_history_page_is_bounded_in_bytes() -> None:
+    room = await Room.opened()
+    await room.join("ann")
+    for number in range(60):
+        await room.send("ann", number)
+
+    async def page(before_seq: int | None, limit: int) -> list[int]:
+        reply = await room.messages.history("ann", member("ann"), "room", before_seq, limit)
+        bodies = loads(dumps(reply["messages"]))
+        assert len(dumps(reply["messages"])) < 8192
+        return [each["seq"] for each in bodies]
+
+    found = await page(None, 1000)
+    assert found == list(range(found[0], 61))
+    assert 10 < len(found) < 60
+    while found[0] > 1:
+        found = await page(found[0], 1000) + found
+    assert found == list(range(1, 61))
+    assert await page(9, 2) == [7, 8]
+    await room.messages.send("ann", member("ann"), "room", {"text": "x" * 4050}, None)
+    assert await page(None, 9) == [61], "one at least"

@@ -74,7 +74,13 @@ class Room:
             ResumeTickets(window_seconds=60.0, max_parked=10, max_parked_per_owner=10),
         )
         self.messages = SessionMessages(
-            self.service, market.broker, self.presence, market.hub, market.clock, message_bytes=4096
+            self.service,
+            market.broker,
+            self.presence,
+            market.hub,
+            market.clock,
+            message_bytes=4096,
+            page_bytes=4096,
         )
         self.clients = [Client(name) for name in ("ann1", "ann2", "bob1", "bob2", "cid1")]
         self.removed: set[str] = set()

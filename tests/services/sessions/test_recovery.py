@@ -94,6 +94,7 @@ class RecoveryMachine(RuleBasedStateMachine):
             self.market.hub,
             self.market.clock,
             message_bytes=4096,
+            page_bytes=4096,
         )
         notices = Notices(keep_seconds=60, max_per_user=10, max_total=10)
         notifications = Notifications(

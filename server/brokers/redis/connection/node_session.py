@@ -24,6 +24,15 @@ _DEAD_NODE_TTL_MS = 3_600_000
 _RETIRED_NODE_TTL_MS = 900_000
 
 
+# Separates the name of a process from how often it was declared dead.
+_LIFE_SEPARATOR = "."
+
+
+def process_name(node: str) -> str:
+    """The name that a node's process keeps, from one of the names that it has had."""
+    return node.partition(_LIFE_SEPARATOR)[0]
+
+
 class NodeStatus(Enum):
     """This node's status in Redis at its heartbeat."""
 
@@ -38,7 +47,9 @@ class NodeSession:
     Presence and the shared limits use it together; presence starts it and sends the heartbeats.
     """
 
-    def __init__(self, clock: Clock, config: RedisConfig, tasks: TaskOwner) -> None:
+    def __init__(
+        self, clock: Clock, config: RedisConfig, tasks: TaskOwner, name: str | None = None
+    ) -> None:
         self._clock = clock
         self._keys = Keys(config.prefix)
         # Its users add theirs before the connection is opened.
@@ -64,7 +75,9 @@ class NodeSession:
         self.beat_seconds = lease_seconds / _BEATS_PER_LEASE
         self._beat_numbers = itertools.count(1)
         self._known = False
-        self.node = secrets.token_hex(6)
+        self._name = name or secrets.token_hex(6)
+        self._lives = itertools.count(2)
+        self.node = self._name
         # What these nodes left in Redis is up for takeover.
         self.dead_nodes: frozenset[bytes] = frozenset()
         self._nodes: Mapping[bytes, bytes] = {}
@@ -98,7 +111,7 @@ class NodeSession:
         status = NodeStatus.KNOWN
         if outcome == b"dead":
             # A new name: cleanup of the dead one must not touch what this node does next.
-            self.node = secrets.token_hex(6)
+            self.node = f"{self._name}{_LIFE_SEPARATOR}{next(self._lives)}"
             self._known, status = False, NodeStatus.DECLARED_DEAD
         else:
             if outcome == b"new" and self._known:

@@ -16,6 +16,7 @@ from redis.exceptions import (
 from client_sdk.contract import ErrorCode
 from server.brokers.redis.connection.client import CONNECTION_ERRORS, Command, RedisClient
 from server.brokers.redis.connection.replies import Reply
+from server.core.counters import Counters
 from server.core.errors import FloorcastError, LimitError
 from server.tasks import TaskOwner, cancel_and_wait
 
@@ -43,10 +44,13 @@ class Pipeline:
         max_queued: int,
         on_change: Callable[[], None],
         replicas: int = 0,
+        counters: Counters | None = None,
     ) -> None:
         self._client = client
         self._tasks = tasks
         self._name = name
+        self._counters = counters or Counters()
+        self._latency = self._counters.histogram("broker.latency")
         self._timeout_seconds = timeout_seconds
         self._max_queued = max_queued
         # Called when the connection is lost and when it is back.
@@ -139,6 +143,8 @@ class Pipeline:
                 running.cancel()
 
     async def _run_batch(self, batch: list[QueuedCommand]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 replies, replicated = await self._run_commands(
@@ -155,14 +161,17 @@ class Pipeline:
             # Cancelled: the outcome is unknown.
             self._fail_all(batch)
             raise
+        self._latency.observe(loop.time() - began)
         demoted = False
         for (_, future, durable), reply in zip(batch, replies, strict=True):
             if future.done():
                 continue
             if isinstance(reply, ResponseError):
+                self._counters.add("broker.errors")
                 demoted = demoted or isinstance(reply, ReadOnlyError | MasterDownError)
                 future.set_exception(_translate(reply))
             elif durable and not replicated:
+                self._counters.add("broker.errors")
                 future.set_exception(_not_replicated())
             else:
                 future.set_result(reply)
@@ -193,6 +202,8 @@ class Pipeline:
 
     async def _on_connection_lost(self, batch: list[QueuedCommand]) -> None:
         self.is_up = False
+        self._counters.add("broker.disconnects")
+        self._counters.add("broker.errors", len(batch) + len(self._queue))
         self._fail_all([*batch, *self._queue])
         self._queue.clear()
         self._wakeup.set()
@@ -213,6 +224,7 @@ class Pipeline:
             except CONNECTION_ERRORS:
                 continue
             self.is_up = not isinstance(pong, ResponseError)
+        self._counters.add("broker.reconnects")
         self._on_change()
 
     def _fail_all(self, batch: list[QueuedCommand]) -> None:

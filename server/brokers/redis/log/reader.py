@@ -12,7 +12,7 @@ from server.brokers.redis.connection.subscribers import Subscribers
 from server.brokers.redis.log.book_state import rebuild_book
 from server.brokers.redis.log.codec import decode_entry
 from server.brokers.redis.log.gap_detector import LogState
-from server.brokers.redis.log.scripts import Scripts
+from server.brokers.redis.log.scripts import ScriptsByKind
 from server.core.errors import FloorcastError
 from server.core.log.entries import Entry, Position
 from server.ports import Clock
@@ -25,13 +25,12 @@ class LogReader:
         self,
         pipeline: Pipeline,
         subscribers: Subscribers,
-        scripts: Scripts,
+        scripts: ScriptsByKind,
         keys: Keys,
         clock: Clock,
         *,
         new_epoch: Callable[[], bytes],
         max_entry_bytes: int,
-        age_ms: int,
     ) -> None:
         self._pipeline = pipeline
         self._subscribers = subscribers
@@ -40,18 +39,17 @@ class LogReader:
         self._clock = clock
         self._new_epoch = new_epoch
         self._max_entry_bytes = max_entry_bytes
-        self._age_ms = age_ms
 
     async def read(self, channel: str, known: Position | None, *, state: bool) -> LogState:
         """Read the head, the entries after `known`, and the latest entry if `state` is set."""
         base = self._keys.base(channel)
         command: Command = evaluate(
-            self._scripts.read,
+            self._scripts.of(channel).read,
             [head_key(base), log_key(base)],
             self._new_epoch(),
             b"" if known is None else known.epoch.encode(),
             0 if known is None else known.seq,
-            self._oldest_ms(),
+            self._oldest_ms(channel),
             b"1" if state else b"",
         )
         reply = await self._pipeline.run(command)
@@ -87,9 +85,10 @@ class LogReader:
             return []
         log = log_key(self._keys.base(channel))
         end = b"+" if seq is None else b"(%d-0" % seq
-        found = as_list(await self._pipeline.run(evaluate(self._scripts.before, [log], end, limit)))
+        script = self._scripts.of(channel).before
+        found = as_list(await self._pipeline.run(evaluate(script, [log], end, limit)))
         entries = self._decode_all(channel, reversed(found))
-        oldest = self._oldest_ms()
+        oldest = self._oldest_ms(channel)
         fresh = [each for each in entries if each.ts_ms > oldest]
         # The newest entry never expires.
         return fresh or (entries[-1:] if seq is None else [])
@@ -111,11 +110,11 @@ class LogReader:
     def _forget(self, channel: str, silent_since_ms: bytes | int) -> Command:
         base = self._keys.base(channel)
         return evaluate(
-            self._scripts.forget, [head_key(base), log_key(base)], base, silent_since_ms
+            self._scripts.of(channel).forget, [head_key(base), log_key(base)], base, silent_since_ms
         )
 
-    def _oldest_ms(self) -> int:
-        return int(self._clock.time() * 1000) - self._age_ms
+    def _oldest_ms(self, channel: str) -> int:
+        return int(self._clock.time() * 1000) - self._scripts.of(channel).bounds.age_ms
 
     def _decode(self, channel: str, message: Reply) -> Entry | None:
         return decode_entry(channel, message, self._max_entry_bytes) if message else None

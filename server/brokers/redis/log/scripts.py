@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from hashlib import sha1
 
 from server.brokers.redis.log.codec import HEAD_FORMAT
+from server.core.sessions.records import is_session_channel
 
 # Clocks of nodes differ: keys must outlive what any node still considers fresh.
 CLOCK_SKEW_MS = 60_000
 # The number of past epochs whose end is remembered.
 _MAX_PAST_EPOCHS = 4
+# Entries that one publish removes.
+_MAX_TRIMMED = 256
 
 # Identifies one incarnation of a server: after a restart or a promotion it may lack the last
 # acknowledged writes, and its data does not show that.
@@ -101,8 +104,12 @@ elseif mode ~= 'last' then
     first, first_ts, bytes = seq, ts, #message
   end
   if mode == 'kept' then
-    while first < seq and (seq - first >= @MESSAGES@ or bytes > @BYTES@
+    -- A log that was silent for long is trimmed in steps, which block nobody: readers skip what is
+    -- too old.
+    local rest = @TRIM@
+    while rest > 0 and first < seq and (seq - first >= @MESSAGES@ or bytes > @BYTES@
         or first_ts + @AGE_MS@ <= ts) do
+      rest = rest - 1
       local two = redis.call('XRANGE', log, '-', '+', 'COUNT', 2)
       redis.call('XTRIM', log, 'MINID', two[2][1])
       bytes = bytes - #two[1][2][2]
@@ -130,8 +137,8 @@ return {0, epoch, seq, behind, history}
 # KEYS: head, log. ARGV: a new epoch, used if needed; the known epoch and seq or ''; the time that
 # history entries must be newer than; '1' to include the state.
 # Returns {epoch, seq, newest entry, full book, its updates, complete, entries}; complete is 1 if
-# entries are all since the known position, else 0. If the known epoch has ended, entries start
-# after the known position or after the epoch's end, whichever is earlier.
+# entries are all since the known position, else 0, also if they are too many. If the known epoch
+# has ended, entries start after the known position or after the epoch's end, whichever is earlier.
 _READ = (
     _FORK
     + """
@@ -185,7 +192,7 @@ local from = known_epoch ~= '' and start()
 if from then
   if from == seq then
     complete = 1
-  elseif from < seq and state[6] then
+  elseif from < seq and seq - from <= @REPLAY@ and state[6] then
     local found = after(from)
     if not found and from == seq - 1 then found = {state[3]} end
     if found and #found > 1 and not whole_seq
@@ -242,19 +249,26 @@ def sha_of(program: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The bounds of each channel."""
+    """The bounds of each channel of a kind."""
 
     messages: int
     bytes: int
     age_ms: int
+    replay_messages: int
     claim_ms: int
     idle_ms: int
+
+    @property
+    def log_ms(self) -> int:
+        """How long a log outlives its newest entry."""
+        return self.age_ms + CLOCK_SKEW_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Scripts:
     """The scripts with the bounds inlined, so that calls need not send them."""
 
+    bounds: Bounds
     publish: Script
     read: Script
     before: Script
@@ -268,15 +282,30 @@ class Scripts:
             "@MESSAGES@": bounds.messages,
             "@BYTES@": bounds.bytes,
             "@AGE_MS@": bounds.age_ms,
-            "@LOG_MS@": bounds.age_ms + CLOCK_SKEW_MS,
+            "@REPLAY@": bounds.replay_messages,
+            "@TRIM@": _MAX_TRIMMED,
+            "@LOG_MS@": bounds.log_ms,
             "@CLAIM_MS@": bounds.claim_ms,
             "@IDLE_MS@": bounds.idle_ms,
             "@PAST@": _MAX_PAST_EPOCHS,
         }
-        return Scripts(*(build_script(each, words) for each in (_PUBLISH, _READ, _BEFORE, _FORGET)))
+        scripts = (build_script(each, words) for each in (_PUBLISH, _READ, _BEFORE, _FORGET))
+        return Scripts(bounds, *scripts)
 
     def __iter__(self) -> Iterator[Script]:
         yield from (self.publish, self.read, self.before, self.forget)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptsByKind:
+    """The scripts of each kind of channel."""
+
+    topics: Scripts
+    sessions: Scripts
+
+    def of(self, channel: str) -> Scripts:
+        """The scripts of a channel."""
+        return self.sessions if is_session_channel(channel) else self.topics
 
 
 def build_script(text: str, values: dict[str, object]) -> Script:

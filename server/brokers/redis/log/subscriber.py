@@ -19,6 +19,8 @@ from server.core.log.entries import Entry, Position, Reset
 from server.ports import ignore
 from server.tasks import TaskOwner, cancel_and_wait
 
+# What a direct message begins with that answers a question.
+ANSWER_PREFIX = b"answer:"
 _MAX_CONCURRENT_READS = 64
 # The delay before a failed read of one channel is retried.
 _RETRY_SECONDS = 0.25
@@ -56,7 +58,7 @@ class LogSubscriber:
             tasks,
             timeout_seconds=timeout_seconds,
             wanted_channels=self._wanted_channels,
-            on_direct=lambda message: self._on_direct(message),
+            on_direct=self._on_direct_message,
             on_message=self._on_message,
             on_subscribed=self._on_subscribed,
             on_change=self.check_connections,
@@ -67,6 +69,7 @@ class LogSubscriber:
         self._channels: dict[bytes, str] = {}
         self._on_state: Callable[[bool], None] = ignore
         self._on_direct: Callable[[object], None] = ignore
+        self._on_answer: Callable[[bytes], None] = ignore
         self._listeners: list[tuple[Callable[[str, bytes], bool], Callable[[], None]]] = []
         self._wakeup = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -120,6 +123,10 @@ class LogSubscriber:
     def set_direct_handler(self, on_direct: Callable[[object], None]) -> None:
         """Set the callback for messages that other nodes send to this one."""
         self._on_direct = on_direct
+
+    def set_answer_handler(self, on_answer: Callable[[bytes], None]) -> None:
+        """Set the callback for the answers of other nodes to a question of this one."""
+        self._on_answer = on_answer
 
     def __contains__(self, channel: object) -> bool:
         """Whether this node watches the channel."""
@@ -199,6 +206,12 @@ class LogSubscriber:
                 self._counters.add("broker.strange")
         elif self._gap_detector.receive(entry):
             self._wakeup.set()
+
+    def _on_direct_message(self, message: object) -> None:
+        if isinstance(message, bytes) and message.startswith(ANSWER_PREFIX):
+            self._on_answer(message.removeprefix(ANSWER_PREFIX))
+        else:
+            self._on_direct(message)
 
     def _offer_to_listeners(self, channel: str, message: object) -> bool:
         if not isinstance(message, bytes) or len(message) > self._max_entry_bytes:

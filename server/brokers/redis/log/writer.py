@@ -8,13 +8,14 @@ from server.brokers.redis.connection.keys import Keys, claim_key, head_key, log_
 from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.connection.replies import as_optional_bytes, malformed_reply
 from server.brokers.redis.log.codec import encode_tail
-from server.brokers.redis.log.scripts import Scripts
+from server.brokers.redis.log.scripts import ScriptsByKind
 from server.brokers.redis.log.topic_counts import encode_owner
 from server.core.errors import LimitError, RequestError, WriteConflict
 from server.core.limits.expiring_shares import ExpiringShares
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position, Receipt
 from server.core.log.idempotency import Claim
+from server.core.sessions.records import is_session_channel
 
 # A book is stored in full after this many updates, which bounds what readers must apply.
 _UPDATES_PER_FULL_STATE = 64
@@ -26,12 +27,13 @@ class LogWriter:
     def __init__(
         self,
         pipeline: Pipeline,
-        scripts: Scripts,
+        scripts: ScriptsByKind,
         keys: Keys,
         *,
         new_epoch: Callable[[], bytes],
         max_entry_bytes: int,
         histories: ExpiringShares[str],
+        session_histories: ExpiringShares[str],
         claims: ExpiringShares[bytes],
     ) -> None:
         self._pipeline = pipeline
@@ -41,6 +43,7 @@ class LogWriter:
         self._max_entry_bytes = max_entry_bytes
         # What this node has published lately, by owner.
         self._histories = histories
+        self._session_histories = session_histories
         self._claims = claims
         # Updates of each book since it was stored in full, as far as this node knows.
         self._updates_since_full: dict[str, int] = {}
@@ -82,7 +85,7 @@ class LogWriter:
             raise LimitError(ErrorCode.LIMIT_PAYLOAD, "the entry is too large for the broker")
         reply = await self._pipeline.run(
             evaluate(
-                self._scripts.publish,
+                self._scripts.of(channel).publish,
                 keys,
                 self._new_epoch(),
                 tail,
@@ -115,7 +118,7 @@ class LogWriter:
             for key in self._claims.put(keys[2], claim.owner, 1, now):
                 self._pipeline.submit_unchecked((b"DEL", key))
         if in_history:
-            for name in self._histories.put(channel, owner, max(1, history_bytes), now):
+            for name in self._shares_of(channel).put(channel, owner, max(1, history_bytes), now):
                 log = log_key(self._keys.base(name))
                 self._pipeline.submit_unchecked((b"DEL", log))
         return Receipt(position, ts_ms)
@@ -123,6 +126,10 @@ class LogWriter:
     def forget(self, channel: str) -> None:
         """Forget what this node knows of a deleted channel."""
         self._updates_since_full.pop(channel, None)
+        self._shares_of(channel).remove(channel)
+
+    def _shares_of(self, channel: str) -> ExpiringShares[str]:
+        return self._session_histories if is_session_channel(channel) else self._histories
 
 
 def _decode_claim(known: bytes, claim: Claim) -> Receipt:

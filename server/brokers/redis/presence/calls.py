@@ -1,6 +1,7 @@
 """Calls the presence scripts, each with one round trip."""
 
 import asyncio
+import heapq
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,6 +15,7 @@ from server.brokers.redis.connection.replies import (
     as_int,
     as_list,
     as_number,
+    as_optional_bytes,
 )
 from server.brokers.redis.log.scripts import Script
 from server.brokers.redis.presence.codec import (
@@ -24,11 +26,13 @@ from server.brokers.redis.presence.codec import (
     SessionReply,
     decode_events,
     decode_reply,
+    metadata_of,
 )
 from server.brokers.redis.presence.scripts import PresenceScripts
 from server.core.counters import Counters
 from server.core.errors import LimitError
 from server.core.sessions.events import SessionEvent
+from server.core.sessions.participants import SessionSummary
 from server.core.sessions.records import (
     SessionKey,
     SessionRules,
@@ -192,6 +196,28 @@ class SessionCalls:
             self._keys.user_sessions(key[0], user_id),
         )
         await asyncio.gather(*(self._pipeline.run((b"SREM", each, name)) for each in sets))
+
+    async def sessions_of(self, org: str, after: str, limit: int) -> list[SessionSummary]:
+        """The sessions of an org whose ids follow `after`, sorted by id."""
+        names = await self._pipeline.run((b"SMEMBERS", self._keys.org_sessions(org)))
+        keys = (key_of_channel(each.decode(errors="replace")) for each in as_bytes_list(names))
+        session_ids = heapq.nsmallest(
+            limit, (each[1] for each in keys if each is not None and each[1] > after)
+        )
+        found = await asyncio.gather(*(self._summary((org, each)) for each in session_ids))
+        return [each for each in found if each is not None]
+
+    async def _summary(self, key: SessionKey) -> SessionSummary | None:
+        """A session without its members; None if it has expired meanwhile."""
+        room, users, *_ = session_keys(self._base(key))
+        count, fields = await asyncio.gather(
+            self._pipeline.run((b"HLEN", users)),
+            self._pipeline.run((b"HMGET", room, b"facts", b"closed")),
+        )
+        facts, closed = map(as_optional_bytes, as_list(fields))
+        if facts is None:
+            return None
+        return SessionSummary(key[1], as_int(count), closed is not None, metadata_of(facts))
 
     async def count(self) -> int:
         """The number of sessions."""

@@ -80,6 +80,12 @@ def creator_of(facts: bytes) -> str:
     return str(_decode_facts(facts).get("by", ""))
 
 
+def metadata_of(facts: bytes) -> Mapping[str, object]:
+    """The session's metadata; empty if the facts are malformed."""
+    metadata = _decode_facts(facts).get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
 def decode_reply(reply: list[Reply]) -> SessionReply:
     """Decode a session as returned by a script; malformed values are skipped and counted."""
     match reply:

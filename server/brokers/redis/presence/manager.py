@@ -23,7 +23,7 @@ from server.brokers.redis.presence.reconciler import Reconciler
 from server.brokers.redis.presence.scripts import PresenceScripts
 from server.core.errors import FloorcastError
 from server.core.sessions.events import SessionEvent, SessionEventKind
-from server.core.sessions.participants import Participants
+from server.core.sessions.participants import Participants, SessionSummary
 from server.core.sessions.presence import session_full
 from server.core.sessions.records import (
     SessionKey,
@@ -170,6 +170,9 @@ class RedisPresence:
     async def participants(self, key: SessionKey) -> Participants | None:
         session = await self._calls.participants(key)
         return None if session is None else session.participants
+
+    async def sessions_of(self, org: str, after: str, limit: int) -> Sequence[SessionSummary]:
+        return await self._calls.sessions_of(org, after, limit)
 
     async def events_since(self, key: SessionKey, revision: int) -> Sequence[SessionEvent] | None:
         return await self._calls.events(key, revision)

@@ -1,0 +1,348 @@
+import { describe, expect, it, vi } from "vitest";
+import type { AnyMessage, Gap, TopicStatus } from "../../src/index.js";
+import { BOOK, connect, pass, PRICE, trade, useManualTime, watch } from "./kit.js";
+
+useManualTime();
+
+describe("a topic", () => {
+  it("is subscribed once for all who listen, at the shortest interval", async () => {
+    const { server, client } = connect();
+    const slow = watch(client.market.price("A", { intervalMs: 1000 }));
+    await pass();
+    expect(server.subscriptions.get("PRICE:A")).toBe(1000);
+    const fast = watch(client.market.price("A"));
+    await pass();
+    expect(server.subscriptions.get("PRICE:A")).toBe(0);
+    fast.stop();
+    await pass();
+    expect(server.subscriptions.get("PRICE:A")).toBe(1000);
+    slow.stop();
+    await pass();
+    expect([...server.subscriptions]).toEqual([]);
+    expect(client.market.subscribed).toEqual([]);
+  });
+
+  it("survives a release and a new listener in one turn, as in StrictMode", async () => {
+    const { server, client } = connect();
+    watch(client.market.price("A")).stop();
+    const again = watch(client.market.price("A"));
+    await pass();
+    watch(client.market.price("B")).stop();
+    again.stop();
+    const last = watch(client.market.price("A"));
+    await pass();
+    expect(server.requestsOf("subscribe")).toHaveLength(1);
+    expect(server.requestsOf("unsubscribe")).toHaveLength(0);
+    last.stop();
+  });
+
+  it("shares requests with the others of its turn, up to a hundred", async () => {
+    const { server, client } = connect();
+    for (let number = 0; number < 150; number += 1) {
+      watch(client.market.price(`S${number}`));
+    }
+    await pass();
+    expect(server.requestsOf("subscribe").map((each) => each.topics.length)).toEqual([100, 50]);
+  });
+
+  it("begins with a snapshot for each listener, also for a late one", async () => {
+    const { server, client } = connect();
+    server.publish("PRICE:A", PRICE);
+    const first = watch(client.market.price("A"));
+    await pass();
+    const late = watch(client.market.price("A", { intervalMs: 100 }));
+    await pass();
+    expect(first.values.at(-1)?.data).toEqual(PRICE);
+    expect(late.values.at(-1)?.data).toEqual(PRICE);
+  });
+
+  it("is refused with the reason, and asked for again by a new listener", async () => {
+    const { server, client } = connect();
+    const error = { code: "auth.forbidden", message: "no" };
+    server.answers["subscribe"] = () => ({ ok: true, topics: { "PRICE:A": { status: "ERROR", error } } });
+    const first = watch(client.market.price("A"));
+    await pass();
+    expect(first.values.at(-1)).toMatchObject({ status: "error", error: { code: "auth.forbidden" } });
+    first.stop();
+    await pass();
+    delete server.answers["subscribe"];
+    watch(client.market.price("A"));
+    await pass();
+    expect(server.subscriptions.has("PRICE:A")).toBe(true);
+  });
+
+  it("is asked for again after the pause that the server names", async () => {
+    const { server, client } = connect();
+    const error = { code: "limit.rate", message: "slow down", retry_after_ms: 500 };
+    server.answers["subscribe"] = () => ({ ok: false, error });
+    watch(client.market.price("A"));
+    await pass(400);
+    expect(server.requestsOf("subscribe")).toHaveLength(1);
+    delete server.answers["subscribe"];
+    await pass(200);
+    expect(server.subscriptions.has("PRICE:A")).toBe(true);
+  });
+
+  it("ends with the reason that a status gives", async () => {
+    const { server, client } = connect();
+    server.publish("PRICE:A", PRICE);
+    const { values } = watch(client.market.price("A"));
+    await pass();
+    server.setState("PRICE:A", "ERROR", { code: "auth.forbidden", message: "no" });
+    await pass();
+    expect(values.at(-1)).toMatchObject({ status: "error", error: { code: "auth.forbidden" } });
+  });
+
+  it("is not subscribed while the page is hidden, but callbacks stay", async () => {
+    const visibility = { visibilityState: "visible", call: () => {} };
+    vi.stubGlobal("document", {
+      get visibilityState() {
+        return visibility.visibilityState;
+      },
+      addEventListener: (_: string, call: () => void) => (visibility.call = call),
+      removeEventListener: () => {},
+    });
+    const { server: paused, client: pausing } = connect();
+    const { values } = watch(pausing.market.price("A"));
+    pausing.market.subscribe("PRICE:B", {});
+    await pass();
+    visibility.visibilityState = "hidden";
+    visibility.call();
+    await pass(4_000);
+    expect(paused.subscriptions.has("PRICE:A")).toBe(true);
+    await pass(2_000);
+    expect([...paused.subscriptions.keys()]).toEqual(["PRICE:B"]);
+    expect(values.at(-1)?.status).toBe("paused");
+    visibility.visibilityState = "visible";
+    visibility.call();
+    await pass();
+    expect(paused.subscriptions.has("PRICE:A")).toBe(true);
+    pausing.close();
+    vi.unstubAllGlobals();
+  });
+});
+
+describe("a price", () => {
+  it("changes once a frame, however many updates come", async () => {
+    const { server, client } = connect();
+    const { values } = watch(client.market.price("A"));
+    await pass();
+    values.length = 0;
+    for (let last = 0; last < 50; last += 1) {
+      server.publish("PRICE:A", { ...PRICE, last: `${last}` });
+    }
+    await pass(20);
+    expect(values.map((each) => each.data?.last)).toEqual(["49"]);
+  });
+
+  it("keeps to its own interval beside a faster listener", async () => {
+    const { server, client } = connect();
+    const slow = watch(client.market.price("A", { intervalMs: 1000 }));
+    watch(client.market.price("A"));
+    await pass(100);
+    slow.values.length = 0;
+    for (let last = 0; last < 40; last += 1) {
+      server.publish("PRICE:A", { ...PRICE, last: `${last}` });
+      await pass(100);
+    }
+    expect(slow.values.length).toBeGreaterThanOrEqual(4);
+    expect(slow.values.length).toBeLessThanOrEqual(5);
+  });
+
+  it("is stale with its feed, and its age is by the server's clock", async () => {
+    const { server, client } = connect();
+    server.publish("PRICE:A", PRICE);
+    const { values } = watch(client.market.price("A"));
+    await pass();
+    expect(values.at(-1)?.status).toBe("live");
+    server.setState("PRICE:A", "STALE");
+    await pass(10_000);
+    expect(values.at(-1)?.status).toBe("stale");
+    expect(values.at(-1)?.ageMs).toBeGreaterThan(9_000);
+    vi.setSystemTime(0);
+    expect(values.at(-1)?.ageMs).toBeGreaterThan(9_000);
+    expect(values.at(-1)?.ageMs).toBeLessThan(11_000);
+  });
+
+  it("is empty if nobody has published", async () => {
+    const { client } = connect();
+    const { values } = watch(client.market.price("A"));
+    await pass();
+    expect(values.at(-1)).toMatchObject({ status: "empty", data: null, ts: null, ageMs: null });
+  });
+
+  it("is offline while the connection is lost, and then has the newest value", async () => {
+    const { server, client } = connect();
+    server.publish("PRICE:A", PRICE);
+    const { values } = watch(client.market.price("A"));
+    await pass();
+    server.cut();
+    await pass();
+    expect(values.at(-1)).toMatchObject({ status: "offline", data: PRICE });
+    server.publish("PRICE:A", { ...PRICE, last: "9" });
+    server.restore();
+    await pass();
+    expect(values.at(-1)).toMatchObject({ status: "live", data: { last: "9" } });
+    expect(server.requestsOf("subscribe").at(-1).since).toEqual({ "PRICE:A": { epoch: "e1", seq: 1 } });
+  });
+});
+
+describe("a book", () => {
+  it("is kept from changes, best first", async () => {
+    const { server, client } = connect();
+    server.publish("ORDERBOOK:A", BOOK);
+    const { values } = watch(client.market.book("A"));
+    await pass();
+    server.publish("ORDERBOOK:A", { bids: [["9.5", "2"]], asks: [["10.25", "1"]] });
+    await pass();
+    expect(values.at(-1)).toMatchObject({
+      status: "live",
+      bids: [["10.0", "1"], ["9.5", "2"]],
+      asks: [["10.25", "1"], ["10.5", "5"]],
+      resyncs: 0,
+    });
+  });
+
+  it("fetches a snapshot if its checksum does not match, and shows no levels as live", async () => {
+    const { server, client } = connect();
+    server.publish("ORDERBOOK:A", BOOK);
+    const { values } = watch(client.market.book("A"));
+    await pass();
+    server.publish("ORDERBOOK:A", { bids: [["9.5", "2"]], asks: [], checksum: 1 });
+    await pass();
+    expect(values.at(-1)).toMatchObject({ status: "live", resyncs: 1 });
+    expect(values.at(-1)?.bids).toEqual([["10.0", "1"], ["9.5", "2"]]);
+  });
+
+  it("does not ask without end if no checksum ever matches", async () => {
+    const { server, client } = connect();
+    server.publish("ORDERBOOK:A", BOOK);
+    server.answers["subscribe"] = () => {
+      const data = { ...BOOK, checksum: 1 };
+      const head = { stream: "ORDERBOOK", symbol: "A", type: "snapshot", epoch: "e1", seq: 1, prev: 0 };
+      const reply = { status: "CONNECTED", epoch: "e1", seq: 1, interval_ms: 0, recovered: false };
+      const snapshot = { ...head, ts: 1, data };
+      return { ok: true, topics: { "ORDERBOOK:A": { ...reply, snapshot, missed: [] } } };
+    };
+    const { values } = watch(client.market.book("A"));
+    await pass(5_000);
+    expect(values.at(-1)?.status).toBe("loading");
+    expect(server.requestsOf("subscribe").length).toBeLessThanOrEqual(7);
+  });
+
+  it("fetches what is missing if a change does not follow", async () => {
+    const { server, client } = connect();
+    server.publish("ORDERBOOK:A", BOOK);
+    const { values } = watch(client.market.book("A"));
+    await pass();
+    server.lose("ORDERBOOK:A", { bids: [["9.0", "3"]], asks: [] });
+    server.publish("ORDERBOOK:A", { bids: [["9.5", "2"]], asks: [] });
+    await pass();
+    expect(values.at(-1)?.bids).toEqual([["10.0", "1"], ["9.5", "2"], ["9.0", "3"]]);
+  });
+
+  it("has a view of its depth and step", async () => {
+    const { server, client } = connect();
+    watch(client.market.book("A", { depth: 10, step: "0.5" }));
+    await pass();
+    expect([...server.subscriptions.keys()]).toEqual(["ORDERBOOK:A@10/0.5"]);
+  });
+});
+
+describe("a tape", () => {
+  it("begins with the newest trades, and misses none over a cut", async () => {
+    const { server, client } = connect();
+    [1, 2, 3].forEach((id) => server.publish("TRADES:A", trade(id)));
+    const { values } = watch(client.market.trades("A", { last: 2 }));
+    await pass();
+    expect(values.at(-1)?.trades.map((each) => each.id)).toEqual([3, 2]);
+    server.cut();
+    await pass();
+    [4, 5].forEach((id) => server.publish("TRADES:A", trade(id)));
+    server.restore();
+    await pass();
+    server.publish("TRADES:A", trade(6));
+    await pass();
+    expect(values.at(-1)?.trades.map((each) => each.id)).toEqual([6, 5]);
+    expect(values.at(-1)?.gaps).toEqual([]);
+  });
+
+  it("fetches a message that was skipped, once and in order", async () => {
+    const { server, client } = connect();
+    const seen: number[] = [];
+    client.market.subscribe("TRADES:A", { message: ({ seq }: AnyMessage) => void seen.push(seq) });
+    await pass();
+    server.publish("TRADES:A", trade(1));
+    server.lose("TRADES:A", trade(2));
+    server.publish("TRADES:A", trade(3));
+    await pass();
+    server.publish("TRADES:A", trade(4));
+    await pass();
+    expect(seen).toEqual([1, 2, 3, 4]);
+  });
+
+  it("tells a gap if the server lost its history", async () => {
+    const { server, client } = connect();
+    const gaps: Gap[] = [];
+    server.publish("TRADES:A", trade(1));
+    client.market.subscribe("TRADES:A", { last: 5, gap: (gap) => void gaps.push(gap) });
+    await pass();
+    server.cut();
+    server.forget();
+    server.publish("TRADES:A", trade(7));
+    server.restore();
+    await pass();
+    expect(gaps).toEqual([{ topic: "TRADES:A", epoch: "e1", missedFrom: 2, missedTo: null }]);
+  });
+
+  it("gives a second tape the newest trades, and the first one none twice", async () => {
+    const { server, client } = connect();
+    const seen: number[] = [];
+    [1, 2].forEach((id) => server.publish("TRADES:A", trade(id)));
+    client.market.subscribe("TRADES:A", { message: ({ seq }: AnyMessage) => void seen.push(seq) });
+    await pass();
+    server.publish("TRADES:A", trade(3));
+    await pass();
+    const { values } = watch(client.market.trades("A"));
+    await pass();
+    expect(seen).toEqual([3]);
+    expect(values.at(-1)?.trades.map((each) => each.id)).toEqual([3, 2, 1]);
+  });
+});
+
+it("candles keep the bars and the one that grows", async () => {
+  const { server, client } = connect();
+  const bar = (t: number, c: string, closed = false) => ({ t, o: "1", h: "2", l: "1", c, v: "1", n: 1, closed });
+  server.publish("TRADES:A@1m", { bars: [bar(0, "1", true), bar(60, "2")] });
+  const { values } = watch(client.market.candles("A", "1m"));
+  await pass();
+  server.publish("TRADES:A@1m", { bars: [bar(60, "3", true), bar(120, "4")] });
+  await pass(300);
+  expect(values.at(-1)?.bars.map((each) => [each.t, each.c])).toEqual([
+    [0, "1"],
+    [60, "3"],
+    [120, "4"],
+  ]);
+});
+
+it("a callback hears of its topic's status", async () => {
+  const { server, client } = connect();
+  const seen: TopicStatus["subscription"][] = [];
+  const stop = client.market.subscribe("USER_DATA", { status: (each) => void seen.push(each.subscription) });
+  await pass();
+  server.cut();
+  await pass();
+  expect(seen).toEqual(["pending", "live", "offline"]);
+  stop();
+});
+
+it("publishing waits for the connection, and rejects with the refusal", async () => {
+  const { server, client } = connect();
+  const done = client.market.publish({ topic: "PRICE:A", data: PRICE });
+  await pass();
+  expect(await done).toEqual([{ epoch: "e1", seq: 1 }]);
+  const error = { code: "auth.forbidden", message: "the token does not allow it" };
+  server.answers["publish"] = () => ({ ok: false, error, positions: [{ error }] });
+  const refused = client.market.publish({ topic: "PRICE:A", data: PRICE });
+  await expect(refused).rejects.toMatchObject({ code: "auth.forbidden" });
+});

@@ -1,0 +1,1 @@
+"""What all nodes know together: connections, users and figures."""

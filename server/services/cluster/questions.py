@@ -1,0 +1,73 @@
+"""The questions that nodes ask each other, and how they are encoded."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import orjson
+from pydantic import Field, TypeAdapter
+
+
+@dataclass(frozen=True, slots=True)
+class FindConnections:
+    """The connections of an org after an id, sorted by id; what is None does not matter."""
+
+    org: str
+    user_id: str | None = None
+    topic: str | None = None
+    session_id: str | None = None
+    after: str = ""
+    limit: int = 50
+    kind: Literal["connections"] = "connections"
+
+
+@dataclass(frozen=True, slots=True)
+class FindConnection:
+    """One connection by its id."""
+
+    org: str
+    connection_id: str
+    kind: Literal["connection"] = "connection"
+
+
+@dataclass(frozen=True, slots=True)
+class CountSubscribers:
+    """How many connections of an org are subscribed to a channel."""
+
+    org: str
+    channel: str
+    kind: Literal["subscribers"] = "subscribers"
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectUser:
+    """Disconnect a user, and count the connections."""
+
+    org: str
+    user_id: str
+    code: str
+    message: str
+    reconnect: bool
+    kind: Literal["disconnect"] = "disconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeNode:
+    """What a node is doing."""
+
+    org: str
+    kind: Literal["node"] = "node"
+
+
+Question = FindConnections | FindConnection | CountSubscribers | DisconnectUser | DescribeNode
+
+_QUESTION: TypeAdapter[Question] = TypeAdapter(Annotated[Question, Field(discriminator="kind")])
+
+
+def encode_question(question: Question) -> bytes:
+    """Encode for the other nodes."""
+    return orjson.dumps(question)
+
+
+def decode_question(message: bytes) -> Question:
+    """Decode; raises `ValidationError` if it is malformed, or of a newer version."""
+    return _QUESTION.validate_json(message)

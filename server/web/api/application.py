@@ -1,0 +1,55 @@
+"""Composes the endpoints into an aiohttp application."""
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from server.services import (
+    ClientPublishing,
+    ClusterQueries,
+    Notifications,
+    SessionModeration,
+    TopicReading,
+)
+from server.web.api.description import add_description
+from server.web.api.endpoints import AnyEndpoint
+from server.web.api.handling import ApiHandler
+from server.web.api.routes.connections import ConnectionRoutes
+from server.web.api.routes.market import MarketRoutes
+from server.web.api.routes.sessions import SessionRoutes
+from server.web.api.routes.users import UserRoutes
+
+API_PATH = "/api/v1"
+# Symbols may contain slashes.
+_PATTERNS = {"topic": "{topic:.+}", "symbol": "{symbol:.+}"}
+
+
+def all_endpoints(
+    publishing: ClientPublishing,
+    reading: TopicReading,
+    moderation: SessionModeration,
+    notifications: Notifications,
+    cluster: ClusterQueries,
+) -> tuple[AnyEndpoint, ...]:
+    """Every call of the API."""
+    return (
+        *MarketRoutes(publishing, reading, cluster).endpoints(),
+        *SessionRoutes(moderation).endpoints(),
+        *UserRoutes(cluster, notifications).endpoints(),
+        *ConnectionRoutes(cluster).endpoints(),
+    )
+
+
+def add_api(app: web.Application, handler: ApiHandler, endpoints: Iterable[AnyEndpoint]) -> None:
+    """Serve the endpoints under `/api/v1` of the application."""
+    api = web.Application(middlewares=[handler.middleware])
+    endpoints = tuple(endpoints)
+    add_description(api, endpoints)
+    for each in endpoints:
+        path = each.path
+        for name in each.path_fields:
+            path = path.replace(f"{{{name}}}", _PATTERNS.get(name, f"{{{name}}}"))
+        api.router.add_route(each.method, path, handler.serve(each))
+        if each.method == "GET":
+            api.router.add_route("HEAD", path, handler.serve(each))
+    app.add_subapp(API_PATH, api)

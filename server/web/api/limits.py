@@ -1,0 +1,54 @@
+"""Limits the requests of an address and of a token's user."""
+
+from collections.abc import Hashable
+from typing import TypeVar
+
+from client_sdk.contract import ErrorCode
+from server.access import Principal
+from server.core.errors import LimitError
+from server.core.limits.bucket_table import BucketTable
+from server.core.limits.connections import address_key
+from server.core.limits.events import items_cost
+from server.core.limits.token_bucket import milliseconds
+from server.ports import Clock
+
+K = TypeVar("K", bound=Hashable)
+
+_BURST_SECONDS = 2.0
+
+
+class RequestLimits:
+    """The request rates; 0 means no limit."""
+
+    def __init__(self, clock: Clock, *, per_second: float, per_second_per_ip: float) -> None:
+        self._clock = clock
+        self._users: BucketTable[tuple[str, str]] = _table(per_second)
+        self._addresses: BucketTable[str] = _table(per_second_per_ip)
+
+    def check_address(self, ip: str) -> None:
+        """Count a request before its token is verified; raises `LimitError`."""
+        wait = self._addresses.take(address_key(ip), self._clock.monotonic())
+        if wait:
+            raise _too_many("this address", wait)
+
+    def check_user(self, principal: Principal) -> None:
+        """Count a request of a verified user; raises `LimitError`."""
+        wait = self._users.take(principal.user, self._clock.monotonic())
+        if wait:
+            raise _too_many("this token's user", wait)
+
+    def charge_items(self, principal: Principal, count: int) -> None:
+        """Charge for further messages of a request; later requests may have to wait."""
+        self._users.charge(principal.user, self._clock.monotonic(), items_cost(count))
+
+
+def _table(rate: float) -> BucketTable[K]:
+    return BucketTable(rate, max(1.0, rate * _BURST_SECONDS))
+
+
+def _too_many(whose: str, wait_seconds: float) -> LimitError:
+    return LimitError(
+        ErrorCode.LIMIT_RATE,
+        f"too many requests of {whose}: retry later",
+        retry_after_ms=milliseconds(wait_seconds),
+    )

@@ -1,0 +1,104 @@
+"""Listing connections and nodes by HTTP."""
+
+from typing import Any
+
+from tests.kit.server.api import ApiNode, StartApi
+
+PRICE = {"bid": "1.00", "ask": "1.02", "last": "1.01", "volume": "5"}
+
+
+async def all_pages(api: ApiNode, **filters: Any) -> list[list[str]]:
+    """The connection ids of each page."""
+    pages: list[list[str]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        answer = await api.call("GET", "/connections", params={**filters, **cursor})
+        pages.append([each["connection_id"] for each in answer["connections"]])
+        if "next_cursor" not in answer:
+            return pages
+        cursor = {"cursor": answer["next_cursor"]}
+
+
+async def test_connections_are_paged_without_gaps_and_repeats(start_api: StartApi) -> None:
+    api = await start_api()
+    clients = [await api.join_session(f"user{each}") for each in range(5)]
+    pages = await all_pages(api, limit=2)
+    assert [len(each) for each in pages] == [2, 2, 1]
+    expected = {each.welcome["connection_id"] for each in clients}
+    assert {each for page in pages for each in page} == expected
+
+
+async def test_connections_are_narrowed_by_user_topic_and_session(
+    start_api: StartApi,
+) -> None:
+    api = await start_api()
+    ann = await api.join_session("ann", "room")
+    bob = await api.join_session("bob")
+    market = await api.join_market("bob")
+    await market.call("subscribe", {"topics": ["PRICE:BTCUSDT"]})
+    [[found]] = await all_pages(api, user="ann")
+    assert found == ann.welcome["connection_id"]
+    [[found]] = await all_pages(api, session="room")
+    assert found == ann.welcome["connection_id"]
+    [[found]] = await all_pages(api, topic="PRICE:BTCUSDT")
+    [of_bob] = await all_pages(api, user="bob")
+    assert set(of_bob) == {found, bob.welcome["connection_id"]}
+    assert await all_pages(api, user="ann", topic="PRICE:BTCUSDT") == [[]]
+
+
+async def test_connection_shows_what_it_is_and_does(start_api: StartApi) -> None:
+    api = await start_api()
+    client = await api.join_market("ann", ttl_seconds=600)
+    api.clock.advance(5)
+    await client.call("subscribe", {"topics": ["PRICE:BTCUSDT"], "interval_ms": 1000})
+    message = {"topic": "PRICE:BTCUSDT", "data": PRICE}
+    await api.call("POST", "/publish", json={"messages": [message] * 3})
+    [[connection_id]] = await all_pages(api)
+    answer = await api.call("GET", f"/connections/{connection_id}")
+    shown = answer["connection"]
+    now_ms = int(api.clock.time() * 1000)
+    assert shown["node"] == api.server.backend.cluster.node
+    assert shown["ip"] == "127.0.0.1"
+    assert shown["connected_at"] == now_ms - 5000
+    assert shown["expires_at"] == now_ms + 595_000
+    assert shown["last_activity_at"] == now_ms
+    assert shown["bytes_waiting"] == shown["dropped"] == 0
+    assert shown["lag"] == 3
+    assert shown["subscriptions"] == [
+        {"topic": "PRICE:BTCUSDT", "interval_ms": 1000, "seq": 0, "lag": 3}
+    ]
+
+
+async def test_connections_of_another_org_are_not_there(start_api: StartApi) -> None:
+    api = await start_api()
+    client = await api.join_session("ann", "room", org="other")
+    connection_id = client.welcome["connection_id"]
+    assert await all_pages(api) == [[]]
+    assert await all_pages(api, session="room") == [[]]
+    code = await api.refusal("GET", f"/connections/{connection_id}", 404)
+    assert code == "request.invalid"
+    token = api.operator(org="other")
+    await api.call("GET", f"/connections/{connection_id}", token=token)
+
+
+async def test_nodes_and_stats_count_the_connections_of_the_org(
+    start_api: StartApi,
+) -> None:
+    api = await start_api()
+    await api.join_session("ann")
+    await api.join_session("bob", org="other")
+    [node] = (await api.call("GET", "/nodes"))["nodes"]
+    assert (node["connections"], node["users"], node["ready"]) == (1, 1, True)
+    assert node["figures"]["connections"] == 2
+    stats = await api.call("GET", "/stats")
+    assert (stats["nodes"], stats["connections"], stats["users"]) == (1, 1, 1)
+    assert stats["figures"]["connections"] == 2
+
+
+async def test_subscribers_of_a_topic_are_those_of_the_org(start_api: StartApi) -> None:
+    api = await start_api()
+    await api.call("POST", "/publish", json={"messages": [{"topic": "PRICE:A", "data": PRICE}]})
+    for org in ("default", "default", "other"):
+        client = await api.join_market("ann", org=org)
+        await client.call("subscribe", {"topics": ["PRICE:A"]})
+    assert (await api.call("GET", "/topics/PRICE:A"))["subscribers"] == 2
