@@ -25,7 +25,7 @@ from server.brokers.file.schema import (
 )
 from server.brokers.file.store import FileStore
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
-from server.core.errors import FloorcastError, LimitError, WriteConflict
+from server.core.errors import FloorcastError, WriteConflict
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.idempotency import Claim
@@ -93,6 +93,21 @@ class _StatesWritten:
         pass
 
 
+@dataclass(slots=True, eq=False)
+class _Deleted:
+    """The forgotten channels in one commit; a failure makes them undeleted again."""
+
+    undeleted: set[str]
+    channels: list[str]
+
+    def settle(self, failure: FloorcastError | None) -> None:
+        if failure is not None:
+            self.undeleted.update(self.channels)
+
+    def give_up(self, failure: FloorcastError) -> None:
+        pass
+
+
 class FileBroker:
     """Implements `Broker` for one process; `publish` delivers before it returns."""
 
@@ -117,6 +132,10 @@ class FileBroker:
         self._outdated: set[str] = set()
         # Channels whose state waits for a commit, with the newest one.
         self._writing: dict[str, _StatesWritten] = {}
+        # Channels that are forgotten, and are still in the file.
+        self._undeleted: set[str] = set()
+        # Books with changes that wait for their commit, with the end of the newest publish.
+        self._changing: dict[str, asyncio.Future[None]] = {}
         # Channels of changes whose state is from before a crash: only a snapshot continues them.
         self._lost: set[str] = set()
         self._is_running = False
@@ -142,6 +161,7 @@ class FileBroker:
             await self._store.close(is_complete=False)
             raise
         self._outdated, self._writing, self._lost = set(), {}, restorer.lost
+        self._undeleted.clear()
         self._retention = Retention(
             self._memory, self._store, restorer.first_seqs, restorer.last_seqs
         )
@@ -201,16 +221,27 @@ class FileBroker:
         entry = Entry(channel, Position(head.epoch, head.seq + 1), ts_ms, data, kind)
         pending = _PendingPublish(self, entry, claim, full_state, in_history, owner)
         self._add(pending)
+        if full_state is None:
+            return await pending.done
+        ended = self._changing[channel] = asyncio.get_running_loop().create_future()
         try:
             return await pending.done
         except BaseException:
             pending.freeze_state()
             raise
+        finally:
+            # In one step with this the publisher reverts a change that failed.
+            ended.set_result(None)
+            if self._changing[channel] is ended:
+                del self._changing[channel]
 
     async def head(self, channel: str) -> Position:
         return await self._memory.head(channel)
 
     async def latest(self, channel: str) -> Entry | None:
+        # The state of a book has a change already whose position it does not have yet.
+        while channel in self._changing:
+            await asyncio.wait([self._changing[channel]])
         return await self._memory.latest(channel)
 
     async def is_rolled_back(self, channel: str) -> bool:
@@ -224,18 +255,19 @@ class FileBroker:
 
     async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
         # A commit deletes before it writes: its state must not be in the same one.
-        try:
-            while channel in self._pending or channel in self._writing:
+        while channel in self._pending or channel in self._writing:
+            try:
                 await self._store.commit()
-        except LimitError:
-            return False
+            except FloorcastError:
+                # Otherwise what was to be written has been given up.
+                if self._store.is_stuck or not self._is_running:
+                    return False
         if not await self._memory.forget(channel, silent_since_ms=silent_since_ms):
             return False
         self._outdated.discard(channel)
         self._lost.discard(channel)
         self._retention.forget(channel)
-        self._store.add(FORGET_ENTRIES, (channel,))
-        self._store.add(FORGET_STATES, (channel,))
+        self._delete([channel])
         return True
 
     async def add_topic(self, channel: str, owner: Owner) -> None:
@@ -268,6 +300,8 @@ class FileBroker:
         """Assign its position to a message, and write it."""
         entry, store = pending.entry, self._store
         channel, position = entry.channel, entry.position
+        if channel in self._undeleted:
+            self._delete([channel])
         self._pending[channel] = pending
         if pending.in_history:
             org, user = pending.owner
@@ -322,9 +356,19 @@ class FileBroker:
         if kind == "snapshot":
             self._lost.discard(channel)
 
+    def _delete(self, channels: list[str]) -> None:
+        """Delete forgotten channels from the file, before anything newer is written there."""
+        self._undeleted.difference_update(channels)
+        rows = [(channel,) for channel in channels]
+        self._store.add(FORGET_ENTRIES, *rows)
+        self._store.add(FORGET_STATES, *rows)
+        self._store.add_waiter(_Deleted(self._undeleted, channels))
+
     async def _maintain(self) -> None:
         while True:
             await asyncio.sleep(_STATES_SECONDS)
+            if self._undeleted:
+                self._delete([*self._undeleted])
             await self._write_states()
             self._trim()
             await self._store.run(lambda database: database.vacuum())
@@ -342,6 +386,8 @@ class FileBroker:
         self._add_states([*self._retention.trim(config.idempotency_seconds, self._clock)])
 
     def _add_states(self, channels: list[str]) -> None:
+        if undeleted := self._undeleted.intersection(channels):
+            self._delete([*undeleted])
         self._outdated.difference_update(channels)
         current = [each for each in channels if not self._is_state_pending(each)]
         self._store.add(STATES, *filter(None, map(self._current_state, current)))

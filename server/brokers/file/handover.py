@@ -1,7 +1,6 @@
 """The handover of a single process to its next run: parked connections, saved on stopping."""
 
 import secrets
-import sqlite3
 from collections.abc import Callable, Collection
 
 from server.brokers.file.database import Database
@@ -13,6 +12,7 @@ from server.brokers.redis.recovery.codec import (
     decode_saved,
     encode,
 )
+from server.core.errors import FloorcastError
 from server.core.recovery.connection_state import ConnectionState, ResumeRequest
 from server.ports import Clock, ExportConnection
 
@@ -52,8 +52,8 @@ class FileHandover:
             return row[0][0] if row else None
 
         try:
-            saved = decode_saved(await self._store.run(take))
-        except sqlite3.Error:
+            saved = decode_saved(await self._store.read(take))
+        except FloorcastError:
             return None
         return None if saved is None or saved.offset != request.offset else saved.luggage
 

@@ -45,7 +45,7 @@ class FileKeptValues:
 
     async def get(self, kind: str, key: str) -> bytes | None:
         now_ms = self._now_ms()
-        rows = await self._store.run(
+        rows = await self._store.read(
             lambda database: database.connection.execute(
                 "SELECT value FROM kept WHERE kind = ? AND key = ? AND until_ms > ?",
                 (kind, key, now_ms),
@@ -70,7 +70,7 @@ class FileKeptValues:
         count, max_values = self._counts.get(kind), self._limits.max_values
         if count is None or count + len(keys) > max_values:
             values = (kind, self._now_ms(), orjson.dumps([*keys]).decode())
-            [(count,)] = await self._store.run(
+            [(count,)] = await self._store.read(
                 lambda database: database.connection.execute(
                     "SELECT count(*) FROM kept WHERE kind = ? AND until_ms > ?"
                     " AND key NOT IN (SELECT value FROM json_each(?))",
@@ -96,7 +96,7 @@ class FileKeptValues:
 
     async def _read(self, kind: str) -> dict[str, KeptValue]:
         now_ms = self._now_ms()
-        rows = await self._store.run(
+        rows = await self._store.read(
             lambda database: database.connection.execute(
                 "SELECT key, value, until_ms FROM kept WHERE kind = ? AND until_ms > ?",
                 (kind, now_ms),

@@ -30,6 +30,7 @@ class Restorer:
     def restore(self, database: Database) -> None:
         """Read the whole file, in the writer thread."""
         self._restart_epochs(database)
+        _delete_orphans(database)
         database.read(
             "SELECT channel, seq, epoch, ts_ms, kind, data, org, user FROM entries"
             " ORDER BY channel, seq",
@@ -106,4 +107,14 @@ class Restorer:
         age_seconds = max(0.0, self._clock.time() - at_ms / 1000)
         self._memory.restore_claim(
             Claim(key, digest, Owner(org, user)), Receipt(Position(epoch, seq), ts_ms), age_seconds
+        )
+
+
+def _delete_orphans(database: Database) -> None:
+    """Delete the logs of sessions that are gone: a crash can come between the two deletions."""
+    sessions = "SELECT 'session@' || length(org) || ':' || org || ':' || id FROM sessions"
+    for table in ("entries", "states"):
+        database.connection.execute(
+            f"DELETE FROM {table} WHERE channel >= 'session@' AND channel < 'session@~'"  # noqa: S608
+            f" AND channel NOT IN ({sessions})"
         )

@@ -106,6 +106,7 @@ class FileStore:
         # How many waited for the last commit.
         self._last_count = 1
         self._is_failing = False
+        self._is_open = False
 
     async def open(self) -> None:
         """Lock the folder and open the file; raises `BrokerError` if that is impossible."""
@@ -121,6 +122,7 @@ class FileStore:
             target=_work, args=[self._jobs], name="floorcast-file", daemon=True
         )
         self._thread.start()
+        self._is_open = True
         try:
             await self.run(lambda database: database.open())
         except BaseException:
@@ -144,10 +146,14 @@ class FileStore:
             # A disk that does not answer must not keep the process: its thread ends with it.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._config.timeout_seconds):
-                    await self.run(lambda database: database.abandon())
+                    closed = self._start(lambda database: database.abandon())
+                    # The disk may answer now: nothing is written to a closed file.
+                    self._is_open = False
+                    await closed
             self._end()
 
     def _end(self) -> None:
+        self._is_open = False
         for timer in (self._timer, self._watchdog):
             if timer is not None:
                 timer.cancel()
@@ -164,7 +170,7 @@ class FileStore:
         A failing commit drops them: add a waiter if they must be added again then. In one commit
         the statements run in the order of `STATEMENTS`.
         """
-        if self._thread is None:
+        if not self._is_open:
             return
         self._batch.rows.setdefault(statement, []).extend(rows)
         self._request()
@@ -180,6 +186,11 @@ class FileStore:
         if len(self._batch.waiters) >= self._config.max_waiting:
             raise _overloaded("the disk is too slow: too many messages wait for it")
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the disk does not answer."""
+        return self._writing is not None and self._writing.is_overdue
+
     async def commit(self) -> None:
         """Wait until all that was added so far is written; raises `LimitError` if it was not."""
         self._check_disk()
@@ -189,7 +200,26 @@ class FileStore:
         await commit.done
 
     async def run(self, work: Callable[[Database], T]) -> T:
-        """Run work on the file in the writer thread, between two commits."""
+        """Run work on the file in the writer thread, between two commits.
+
+        Raises `FloorcastError` if the file is closed.
+        """
+        if not self._is_open:
+            raise _closed()
+        return await self._start(work)
+
+    async def read(self, work: Callable[[Database], T]) -> T:
+        """As `run`, for a client's request: raises `LimitError` if the disk does not answer."""
+        self._check_disk()
+        try:
+            async with asyncio.timeout(self._config.timeout_seconds):
+                return await self.run(work)
+        except TimeoutError:
+            raise _overloaded("the disk does not answer: retry later") from None
+        except sqlite3.Error as error:
+            raise _overloaded(f"the data file cannot be read: {error}") from None
+
+    def _start(self, work: Callable[[Database], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
 
@@ -210,14 +240,17 @@ class FileStore:
             _call(loop, settle, result, failure)
 
         self._jobs.put(job)
-        return await done
+        return done
 
     def _check_disk(self) -> None:
-        if self._writing is not None and self._writing.is_overdue:
+        if self.is_stuck:
             raise _overloaded("the disk does not answer: nothing can be kept until it does")
 
     def _request(self) -> None:
         """Hand the batch to the writer, now or soon."""
+        if not self._is_open:
+            self._fail_batch(_closed())
+            return
         if self._writing is not None:
             return
         if self._config.sync == "always" or len(self._batch.waiters) >= self._last_count:
@@ -230,8 +263,12 @@ class FileStore:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._writing is not None or self._loop is None:
+        if not self._is_open:
+            self._fail_batch(_closed())
             return
+        if self._writing is not None:
+            return
+        assert self._loop is not None
         batch, self._batch = self._batch, Batch()
         self._writing = batch
         self._write_began = self._loop.time()
@@ -247,6 +284,11 @@ class FileStore:
             failure = self._explain(error)
         assert self._loop is not None
         _call(self._loop, self._on_written, batch, failure)
+
+    def _fail_batch(self, failure: FloorcastError) -> None:
+        batch, self._batch = self._batch, Batch()
+        for waiter in batch.waiters:
+            waiter.settle(failure)
 
     def _on_written(self, batch: Batch, failure: FloorcastError | None) -> None:
         if self._watchdog is not None:
@@ -307,6 +349,10 @@ def _work(jobs: Jobs) -> None:
     """Run jobs until there is a None; a job never raises."""
     while (job := jobs.get()) is not None:
         job()
+
+
+def _closed() -> FloorcastError:
+    return FloorcastError(ErrorCode.SERVER_DRAINING, "the data file is closed")
 
 
 def _overloaded(message: str) -> LimitError:

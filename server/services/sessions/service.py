@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 
 from client_sdk.contract import ErrorCode, Scope
 from client_sdk.contract import Position as PositionRequest
@@ -20,6 +21,10 @@ from server.ports import Broker, Link, PresenceManager
 from server.services.node_subscriptions import Missed, NodeSubscriptions, entries_since
 from server.services.sessions.encoding import Reply, encode_within, message_bodies
 from server.services.sessions.local_presence import LocalPresence
+
+_MAX_UNFORGOTTEN = 100_000
+# So many deletions a sweep tries again.
+_MAX_RETRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class SessionsService:
         # Joins with a position: what the client had missed was known, or not.
         self.recovered = 0
         self.not_recovered = 0
+        # Expired sessions whose logs could not be deleted yet.
+        self._unforgotten: dict[SessionKey, None] = {}
 
     # --- connections
 
@@ -224,8 +231,22 @@ class SessionsService:
         """Remove users whose grace period has ended, and delete expired sessions' logs."""
         expired = await self._presence.sweep()
         await self.release_idle()
+        for key in [*islice(self._unforgotten, _MAX_RETRIES)]:
+            participants = await self._presence.participants(key)
+            del self._unforgotten[key]
+            # Not the log of a new session.
+            if participants is None:
+                await self._forget(key)
         for key in expired:
-            await self._broker.forget(session_channel(*key))
+            await self._forget(key)
+
+    async def _forget(self, key: SessionKey) -> None:
+        if await self._broker.forget(session_channel(*key)):
+            return
+        # The broker is unavailable, or another node is about to release the channel.
+        self._unforgotten[key] = None
+        if len(self._unforgotten) > _MAX_UNFORGOTTEN:
+            del self._unforgotten[next(iter(self._unforgotten))]
 
     # --- internal
 

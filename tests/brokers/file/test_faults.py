@@ -14,7 +14,7 @@ from server.brokers import BrokerError, FileConfig, FileKeptValues
 from server.brokers.file.database import Database
 from server.brokers.file.repair import back_up, check_file, repair_file
 from server.brokers.file.schema import _MIGRATIONS, ENTRIES, FILE_NAME
-from server.core.errors import LimitError
+from server.core.errors import FloorcastError, LimitError
 from server.core.log.entries import Position
 from server.core.log.idempotency import Claim
 from tests.kit.rigs.file_node import FileNode, file_node, turns
@@ -117,6 +117,99 @@ async def test_state_has_a_change_whose_publisher_stopped_waiting(tmp_path: Path
         latest = await node.broker.latest("BOOK")
         assert latest is not None
         assert (latest.position.seq, latest.data) == (3, b"a,c")
+
+
+async def test_state_never_has_a_change_before_its_position(tmp_path: Path) -> None:
+    async with file_node(tmp_path) as node:
+        levels: list[bytes] = []
+        await publish_to_book(node, levels, b"a", "1")
+        with node.stopped_disk():
+            kept = asyncio.create_task(publish_to_book(node, levels, b"b", "2"))
+            await turns()
+            reading = asyncio.create_task(node.broker.latest("BOOK"))
+            await turns()
+            assert not reading.done()
+        latest = await reading
+        assert latest is not None
+        assert (latest.position.seq, latest.data) == (2, b"a,b")
+        await kept
+        await node.limit_pages(1)
+        # In one commit with what does not fit.
+        beside = asyncio.create_task(publish(node))
+        failing = asyncio.create_task(publish_to_book(node, levels, b"c", "3"))
+        states: list[tuple[int, bytes]] = []
+
+        async def subscribe() -> None:
+            latest = await node.broker.latest("BOOK")
+            assert latest is not None
+            states.append((latest.position.seq, latest.data))
+
+        while not failing.done():
+            await asyncio.gather(*(subscribe() for _ in range(3)))
+            await asyncio.sleep(0)
+        assert isinstance(failing.exception(), LimitError)
+        assert isinstance(beside.exception(), LimitError)
+        assert {*states} == {(2, b"a,b")}
+
+
+async def test_channel_forgotten_on_a_full_disk_stays_forgotten(tmp_path: Path) -> None:
+    async with file_node(tmp_path / "a") as node:
+        for channel in ("T", "U"):
+            await publish(node, channel, 3)
+        await node.limit_pages(1)
+        with node.stopped_disk():
+            waiting = asyncio.create_task(publish(node, "T"))
+            await turns()
+            forgotten = asyncio.create_task(node.broker.forget("T"))
+            await turns()
+            assert not forgotten.done()
+        with pytest.raises(LimitError):
+            await waiting
+        assert await forgotten
+        assert await node.broker.forget("U")
+        # In one commit with what does not fit.
+        with pytest.raises(LimitError):
+            await asyncio.gather(*(publish(node, "V") for _ in range(50)))
+        assert "U" in node.broker._undeleted
+        await node.limit_pages(10_000)
+        assert await publish(node, "U") == 1
+        node.broker._delete([*node.broker._undeleted])
+        await node.store.commit()
+        folder = node.copy_as_killed(tmp_path / "b")
+    async with file_node(folder) as node:
+        assert await seqs(node, "T") == []
+        assert await seqs(node, "U") == [1]
+
+
+async def test_disk_that_answers_late_finds_a_closed_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = FileConfig(tmp_path, timeout_seconds=0.1)
+    async with file_node(tmp_path, config=config) as node:
+        stuck = contextlib.ExitStack()
+        stuck.enter_context(node.stopped_disk())
+        with pytest.raises(LimitError, match="may have been kept"):
+            await publish(node)
+        waiting = asyncio.create_task(node.store.close(is_complete=True))
+        await turns()
+        node.broker._delete(["T"])
+        stuck.close()
+        await waiting
+    assert "AssertionError" not in caplog.text
+    for work in (node.store.run, node.store.read):
+        with pytest.raises(FloorcastError, match="the data file is closed"):
+            await work(lambda database: None)
+    with pytest.raises(FloorcastError, match="the data file is closed"):
+        await node.store.commit()
+
+
+async def test_read_on_a_stuck_disk_is_refused_in_time(tmp_path: Path) -> None:
+    config = FileConfig(tmp_path, timeout_seconds=0.05)
+    async with file_node(tmp_path, config=config) as node:
+        kept = FileKeptValues(node.clock, node.store)
+        with node.stopped_disk(), pytest.raises(LimitError, match="the disk does not answer"):
+            await kept.get("kind", "key")
+        assert await kept.get("kind", "key") is None
 
 
 async def test_stuck_disk_does_not_keep_the_process(

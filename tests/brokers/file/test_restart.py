@@ -22,7 +22,7 @@ from server.core.log.idempotency import Claim
 from server.core.recovery.connection_state import ConnectionState, ResumeRequest, SubscriptionState
 from server.core.sessions.histories import HistoryRules
 from server.core.sessions.notices import Notice, Notices
-from server.core.sessions.records import SessionRules
+from server.core.sessions.records import SessionRules, session_channel
 from server.ports import ignore
 from tests.kit.clock import START, ManualClock
 from tests.kit.rigs.file_node import FileNode, file_node, turns
@@ -176,6 +176,20 @@ async def test_forgotten_channel_stays_forgotten(tmp_path: Path) -> None:
         head = await node.broker.head("T")
         assert (head.seq, head.epoch == old.position.epoch) == (1, False)
         assert (await node.broker.head("U")).seq == 0
+
+
+async def test_log_of_a_deleted_session_is_deleted_at_the_start(tmp_path: Path) -> None:
+    kept, gone = session_channel("ö{rg}", "a"), session_channel("ö{rg}", "b")
+    async with file_node(tmp_path / "a") as node:
+        presence = FilePresence(node.clock, SessionRules(10, 60), node.store)
+        await presence.start(ignore)
+        await presence.join("ann1", "ann", ("ö{rg}", "a"))
+        for channel in (kept, gone, "TRADES:A"):
+            await publish(node, channel, 2)
+        folder = node.copy_as_killed(tmp_path / "b")
+    async with file_node(folder) as node:
+        seqs = [(await node.broker.head(each)).seq for each in (kept, gone, "TRADES:A")]
+        assert seqs == [2, 0, 2]
 
 
 async def test_channel_forgotten_while_its_state_is_written_stays_forgotten(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Session messages without sockets: a slow member gets every message or is disconnected."""
 
+from unittest.mock import AsyncMock
+
+import pytest
 from orjson import dumps, loads
 
 from server.access import Principal
 from server.brokers import MemoryPresence
 from server.core.recovery.tickets import ResumeTickets
-from server.core.sessions.records import SessionRules
+from server.core.sessions.records import SessionRules, session_channel
 from server.delivery import DeliveryConfig
 from server.services import SessionMessages, SessionsConfig, SessionsService
 from tests.kit.network.links import RecordingLink
@@ -127,6 +130,54 @@ async def test_member_with_too_many_unsent_bytes_is_disconnected() -> None:
     assert slow.max_buffered_bytes <= 4096
     assert slow.ended[:1] == ["server.overloaded"]
     assert room.market.counters.total("delivery.overloaded") == len(slow.ended), "each is counted"
+
+
+async def test_log_is_deleted_once_the_broker_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = await Room.opened()
+    broker, forgotten = room.market.broker, list[bool]()
+    can_forget = False
+    forget = broker.forget
+
+    async def try_to_forget(channel: str) -> bool:
+        forgotten.append(can_forget and await forget(channel))
+        return forgotten[-1]
+
+    monkeypatch.setattr(broker, "forget", try_to_forget)
+    for _ in range(2):
+        await room.join("ann")
+        await room.send("ann", 1)
+        await room.sessions.remove_connection("ann", deliberate=True)
+        room.market.clock.advance(61)
+        await room.sessions.sweep()
+        assert forgotten == [False]
+        await room.sessions.sweep()
+        assert forgotten == [False, False]
+        can_forget = True
+        await room.sessions.sweep()
+        await room.sessions.sweep()
+        assert forgotten == [False, False, True]
+        assert (await broker.head(session_channel("default", "room"))).seq == 0
+        forgotten.clear()
+        can_forget = False
+
+
+async def test_log_of_a_session_that_is_back_is_not_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room = await Room.opened()
+    broker = room.market.broker
+    forget = broker.forget
+    monkeypatch.setattr(broker, "forget", AsyncMock(return_value=False))
+    await room.join("ann")
+    await room.send("ann", 1)
+    await room.sessions.remove_connection("ann", deliberate=True)
+    room.market.clock.advance(61)
+    await room.sessions.sweep()
+    await room.join("bob")
+    await room.sessions.remove_connection("bob", deliberate=True)
+    monkeypatch.setattr(broker, "forget", forget)
+    await room.sessions.sweep()
+    assert (await broker.head(session_channel("default", "room"))).seq == 1
 
 
 async def test_history_page_is_bounded_in_bytes() -> None:

@@ -1,0 +1,6 @@
+import { defineConfig } from "vitest/config";
+
+// tests/js/test_client.py starts the servers, and then runs these.
+export default defineConfig({
+  test: { include: ["test/server/**/*.test.ts"], testTimeout: 20_000, hookTimeout: 20_000 },
+});
