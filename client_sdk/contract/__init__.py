@@ -37,6 +37,7 @@ from client_sdk.contract.names import (
     SYMBOL_PATTERN,
     ErrorCode,
     FeedState,
+    HookType,
     Scope,
     Stream,
     SubscriptionStatus,
@@ -61,6 +62,7 @@ from client_sdk.contract.requests import (
     SinceTime,
     Subscribe,
     Unsubscribe,
+    WillRequest,
 )
 from client_sdk.contract.streams import (
     STREAM_DATA,
@@ -95,6 +97,7 @@ __all__ = [
     "FeedState",
     "FetchHistory",
     "Goodbye",
+    "HookType",
     "Join",
     "Kick",
     "Leave",
@@ -143,4 +146,5 @@ __all__ = [
     "UserJoined",
     "UserLeft",
     "Welcome",
+    "WillRequest",
 ]

@@ -45,6 +45,7 @@ from client_sdk.contract.requests import (
     Signal,
     Subscribe,
     Unsubscribe,
+    WillRequest,
 )
 
 
@@ -95,6 +96,7 @@ MARKET_EVENTS = NamespaceEvents(
         ClientEvent("unsubscribe", Unsubscribe, UnsubscribeReply),
         ClientEvent("subscriptions", ListSubscriptions, SubscribeReply),
         ClientEvent("publish", Publish, PublishReply),
+        ClientEvent("will", WillRequest, Reply),
     ),
     (
         *_TO_ANY_CLIENT,

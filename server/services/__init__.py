@@ -16,7 +16,9 @@ from server.services.market.subscribing_config import SubscribingConfig
 from server.services.market.topic_reading import TopicReading
 from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import TopicSubscriptions
+from server.services.market.wills import WillService
 from server.services.node_subscriptions import NodeSubscriptions
+from server.services.occupancy import HookEvents, LocalOccupancy, SessionUses, TopicUses
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
@@ -26,6 +28,7 @@ from server.services.sessions.notifications import Notifications
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
 from server.services.statistics import Statistics
+from server.services.webhook_rule import webhook_rule
 
 __all__ = [
     "ClientPublishing",
@@ -39,6 +42,8 @@ __all__ = [
     "FindConnections",
     "Freshness",
     "FreshnessConfig",
+    "HookEvents",
+    "LocalOccupancy",
     "MarketRecovery",
     "NodeAnswers",
     "NodeInfo",
@@ -56,6 +61,7 @@ __all__ = [
     "SessionMessages",
     "SessionModeration",
     "SessionRecovery",
+    "SessionUses",
     "SessionsConfig",
     "SessionsService",
     "Statistics",
@@ -64,4 +70,7 @@ __all__ = [
     "TopicReading",
     "TopicSharesConfig",
     "TopicSubscriptions",
+    "TopicUses",
+    "WillService",
+    "webhook_rule",
 ]

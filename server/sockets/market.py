@@ -8,9 +8,10 @@ from client_sdk.contract import (
     Scope,
     Subscribe,
     Unsubscribe,
+    WillRequest,
 )
 from server.core.log.entries import Position
-from server.services import ClientPublishing, Recovery, SubscribingService
+from server.services import ClientPublishing, Recovery, SubscribingService, WillService
 from server.services.market.client_publishing import publish_reply
 from server.services.market.past import Since, SinceTime
 from server.services.market.subscribing import subscribe_result
@@ -30,6 +31,7 @@ class MarketNamespace(GuardedNamespace):
         recovery: Recovery,
         subscribing: SubscribingService,
         client_publishing: ClientPublishing,
+        wills: WillService,
     ) -> None:
         super().__init__(
             MARKET_NAMESPACE,
@@ -40,11 +42,13 @@ class MarketNamespace(GuardedNamespace):
                 "unsubscribe": Route(Unsubscribe, self._unsubscribe),
                 "subscriptions": Route(ListSubscriptions, self._subscriptions),
                 "publish": Route(Publish, self._publish, ordered_by=_published_topics),
+                "will": Route(WillRequest, self._will),
             },
             anonymous_allowed=context.config.anonymous_market,
         )
         self._subscribing = subscribing
         self._client_publishing = client_publishing
+        self._wills = wills
 
     async def attach_client(
         self, client: JoinedClient, session_id: str | None, *, numbered: bool
@@ -81,6 +85,10 @@ class MarketNamespace(GuardedNamespace):
     async def _publish(self, call: Call, request: Publish) -> Reply:
         principal = call.caller
         return publish_reply(await self._client_publishing.publish(principal, request.messages))
+
+    async def _will(self, call: Call, request: WillRequest) -> Reply:
+        await self._wills.set(call.caller, request)
+        return {"ok": True}
 
 
 def _since(since: contract.Position | contract.SinceTime) -> Since:
