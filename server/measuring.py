@@ -38,6 +38,7 @@ def report(server: Server) -> Report:
         _read_recovery,
         _read_sessions,
         _read_broker,
+        _read_canary,
         _read_counters,
     ):
         read(server, samples)
@@ -167,6 +168,18 @@ def _read_broker(server: Server, samples: Samples) -> None:
         samples.add(f"floorcast_broker_{name}_total", counters.total(f"broker.{name}"))
     for fault in _FAULTS:
         samples.add("floorcast_broker_faults_total", counters.total(f"broker.{fault}"), fault)
+
+
+def _read_canary(server: Server, samples: Samples) -> None:
+    counters = server.counters
+    samples.add("floorcast_canary_topics", server.canary.topic_count)
+    if not server.canary.is_on:
+        return
+    for name in ("messages", "gaps", "duplicates", "reorders", "checksum_errors", "cut_short"):
+        samples.add(f"floorcast_canary_{name}_total", counters.total(f"canary.{name}"))
+    samples.add("floorcast_canary_used_seconds_total", server.canary.used_seconds)
+    for labels, histogram in counters.histograms("canary.age").items():
+        samples.add_histogram("floorcast_canary_age_seconds", histogram, *labels)
 
 
 def _read_counters(server: Server, samples: Samples) -> None:

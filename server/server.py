@@ -16,6 +16,7 @@ from server.building import (
     build_api,
     build_application_namespaces,
     build_backend,
+    build_canary,
     build_clients,
     build_delivery,
     build_feeds,
@@ -117,6 +118,9 @@ class Server:
         )
         # Whether it has started and does not drain.
         self.ready = False
+        self.canary = build_canary(
+            settings, clock, counters, self.tasks, self.delivery, self.market
+        )
         self._runs_feed = run_feed
         self._broker_down_at: float | None = None
         self._loop_lag = self.counters.histogram("loop.lag")
@@ -131,10 +135,12 @@ class Server:
     def obstacles(self) -> list[str]:
         """Why new clients are not welcome; empty if they are.
 
-        Sessions and other publishers do not depend on a feed: it counts only if it is required.
+        Clients do not depend on the canary, nor those of sessions and of other publishers on a
+        feed: it counts only if it is required.
         """
         found = [] if self.ready else ["the server is starting or draining"]
-        tasks = self.tasks.failing - {feed.task_name for feed in self.feeds}
+        optional = {self.canary.task_name, *(feed.task_name for feed in self.feeds)}
+        tasks = self.tasks.failing - optional
         found += [f"the task {name} has failed" for name in sorted(tasks)]
         if self.settings.feed.required:
             feeds = [feed for feed in self.feeds if feed.state is not FeedState.IDLE]
@@ -186,6 +192,8 @@ class Server:
             started.push_async_callback(self.stop_feed)
             if self._runs_feed:
                 self.start_feed()
+            self.canary.start()
+            started.push_async_callback(self.canary.stop)
             self.ready = True
             yield
             self.ready = False

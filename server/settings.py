@@ -386,6 +386,12 @@ class AdminSettings(_Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 turns it off")
+    canary_topics: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="topics that the canary of each process watches at a time; 0 turns it off",
+    )
 
 
 class HookSettings(_Section):

@@ -8,6 +8,7 @@ from server.building.hooks import build_hooks
 from server.building.namespaces import build_application_namespaces, build_namespaces, build_sockets
 from server.building.reporting import build_lifecycle, build_statistics
 from server.building.services import (
+    build_canary,
     build_feeds,
     build_market,
     build_recovery,
@@ -18,6 +19,7 @@ __all__ = [
     "build_api",
     "build_application_namespaces",
     "build_backend",
+    "build_canary",
     "build_clients",
     "build_delivery",
     "build_feeds",

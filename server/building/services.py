@@ -19,6 +19,8 @@ from server.core.recovery.tickets import ResumeTickets
 from server.embedding import Lifecycle
 from server.ports import Backend, Clock, Feed
 from server.services import (
+    Canary,
+    CanaryConfig,
     ClientPublishing,
     FeedEvent,
     FeedSupervisor,
@@ -188,4 +190,24 @@ def build_feeds(
             silent_seconds=settings.feed.silent_seconds,
             on_event=report,
         ),
+    )
+
+
+def build_canary(
+    settings: Settings,
+    clock: Clock,
+    counters: Counters,
+    tasks: TaskOwner,
+    delivery: Delivery,
+    market: Market,
+) -> Canary:
+    """The canary of this process; it may be turned off."""
+    return Canary(
+        CanaryConfig(settings.admin.canary_topics),
+        delivery.hub,
+        market.topics,
+        market.publishing.topics,
+        clock,
+        counters,
+        tasks,
     )

@@ -271,6 +271,30 @@ _BROKER = (
     ),
 )
 
+_CANARY = (
+    _gauge("canary_topics", "topics that the canary watches now; 0 if it is off"),
+    _counter("canary_messages", "messages that it has checked"),
+    _counter("canary_used_seconds", "time that it has used: at most 0.005 a second"),
+    _counter(
+        "canary_gaps",
+        "messages that did not follow the one before",
+        "report it: a fault of ours, in this process or its broker",
+    ),
+    _counter("canary_duplicates", "messages that it was sent twice", "as above"),
+    _counter("canary_reorders", "messages older than the one before", "as above"),
+    _counter("canary_checksum_errors", "order books whose checksum was wrong", "as above"),
+    _histogram(
+        "canary_age_seconds",
+        "from the server's time stamp to the write, for each message",
+        "as `delivery_age_seconds`, which counts all clients",
+    ),
+    _counter(
+        "canary_cut_short",
+        "rounds that ended early because the topics are too busy",
+        "normal for topics of thousands of messages a second",
+    ),
+)
+
 METRICS: tuple[Metric, ...] = (
     *_PROCESS,
     *_WORKERS,
@@ -280,6 +304,7 @@ METRICS: tuple[Metric, ...] = (
     *_RECOVERY,
     *_SESSIONS,
     *_BROKER,
+    *_CANARY,
     _counter(
         "counters",
         "every counter of the server by its own name, also those without a metric here",

@@ -4,6 +4,7 @@ from server.services.cluster.cluster import ClusterQueries
 from server.services.cluster.node import NodeAnswers
 from server.services.cluster.questions import DisconnectUser, FindConnections
 from server.services.cluster.records import ConnectionInfo, NodeInfo
+from server.services.market.canary import Canary, CanaryConfig
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
@@ -31,6 +32,8 @@ from server.services.statistics import Statistics
 from server.services.webhook_rule import webhook_rule
 
 __all__ = [
+    "Canary",
+    "CanaryConfig",
     "ClientPublishing",
     "ClusterQueries",
     "ConnectionInfo",

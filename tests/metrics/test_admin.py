@@ -196,3 +196,18 @@ async def test_scraper_gets_the_format_it_accepts(
     assert response.status == 200
     assert response.headers["Content-Type"].startswith(content_type)
     assert 'code="a \\"code\\"\\nof two lines"' in await response.text()
+
+
+async def test_canary_checks_topics_of_a_running_server(aiohttp_client: AiohttpClient) -> None:
+    rig = await AdminRig.create(aiohttp_client, feed__name="simulated", admin__canary_topics=2)
+    await until(lambda: rig.server.counters.total("canary.messages") > 5)
+    assert await rig.value("floorcast_canary_topics") in (1, 2)
+    assert (await rig.value("floorcast_canary_age_seconds_count") or 0) > 0
+    for fault in ("gaps", "duplicates", "reorders", "checksum_errors"):
+        assert await rig.value(f"floorcast_canary_{fault}_total") == 0
+
+
+async def test_server_without_a_canary_shows_no_faults(aiohttp_client: AiohttpClient) -> None:
+    rig = await AdminRig.create(aiohttp_client)
+    assert await rig.value("floorcast_canary_topics") == 0
+    assert await rig.value("floorcast_canary_gaps_total") is None

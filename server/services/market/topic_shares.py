@@ -1,6 +1,6 @@
 """Bounds the topics that this node publishes: in total, by org and by publisher."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -52,6 +52,10 @@ class TopicShares:
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._topics
+
+    def __iter__(self) -> Iterator[str]:
+        """The channels of the topics; publish nothing while you iterate."""
+        return iter(self._topics)
 
     async def admit(self, channel: str, owner: Owner, state_bytes: int, ts_ms: int) -> None:
         """Count a topic with this state for its publisher, before it is published.
