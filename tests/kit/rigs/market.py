@@ -72,7 +72,9 @@ class MarketRig:
             HistoryRules(), self.broker, self.hub, self.clock
         )
         config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
-        topics = TopicSubscriptions(config, self.node_subscriptions, self.freshness, self.hub)
+        self.topics = topics = TopicSubscriptions(
+            config, self.node_subscriptions, self.freshness, self.hub
+        )
         self.service = SubscribingService(config, topics, self.subscriptions, self.hub)
         self.recovery = MarketRecovery(config, topics, self.service, self.subscriptions, self.hub)
 
