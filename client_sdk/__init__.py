@@ -43,6 +43,7 @@ from client_sdk.errors import (
     SendTimeout,
     ServerUnavailable,
     SessionError,
+    TokenRevoked,
     TokenUnavailable,
     TopicError,
 )
@@ -112,6 +113,7 @@ __all__ = [
     "Status",
     "Stream",
     "SyncClient",
+    "TokenRevoked",
     "TokenUnavailable",
     "TopicError",
     "TradesMessage",

@@ -38,6 +38,10 @@ class AuthenticationError(FloorcastError):
     """The token is missing, invalid or expired."""
 
 
+class TokenRevoked(AuthenticationError):
+    """The token was revoked: the user must sign in again. The client does not retry."""
+
+
 class ForbiddenError(FloorcastError):
     """The token does not allow this."""
 
@@ -124,6 +128,7 @@ class ProtocolError(FloorcastError):
 
 _BY_CODE: dict[str, type[FloorcastError]] = {
     "auth.forbidden": ForbiddenError,
+    "auth.revoked": TokenRevoked,
     "auth.unavailable": ServerUnavailable,
     "publish.conflict": PublishConflict,
     "publish.snapshot_required": RequestRefused,

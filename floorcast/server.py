@@ -33,6 +33,7 @@ from server.embedding import (
     UserEvent,
     on,
 )
+from server.feeds import decimal_text
 from server.hosting import host
 from server.ports import (
     ApplicationBackend,
@@ -104,6 +105,7 @@ __all__ = [
     "UserEvent",
     "authorize",
     "create_app",
+    "decimal_text",
     "host",
     "load_settings",
     "on",

@@ -8,7 +8,7 @@ from aiohttp import web
 from server.access import AuthorizationRule, ConfigurationError
 from server.configs import feed_options
 from server.embedding import Authenticate, Extensions, Handlers, Namespace
-from server.feeds import FeedError, open_feed
+from server.feeds import FeedError, open_feeds
 from server.ports import ApplicationBackend, Clock, Feed
 from server.server import Server, SystemClock
 from server.settings import Settings
@@ -42,11 +42,14 @@ def create_app(
     are invalid, `TypeError` for a stock namespace, and `ValueError` if the name of one is taken.
     """
     clock = clock or SystemClock()
-    if feed is None:
-        try:
-            feed = open_feed(settings.feed.name, feed_options(settings, clock))
-        except FeedError as error:
-            raise ConfigurationError(f"feed.name: {error}") from error
+    try:
+        feeds = (
+            open_feeds(settings.feed.names, feed_options(settings, clock), settings.feed_options)
+            if feed is None
+            else {type(feed).__name__: feed}
+        )
+    except FeedError as error:
+        raise ConfigurationError(f"feed.name: {error}") from error
     extensions = Extensions(
         backend,
         authorize,
@@ -55,7 +58,7 @@ def create_app(
         tuple(guards),
         handlers or Handlers(),
     )
-    server = Server(settings, extensions, clock=clock, feed=feed, run_feed=run_feed)
+    server = Server(settings, extensions, clock=clock, feeds=feeds, run_feeds=run_feed)
     app = web.Application()
     app[SERVER] = server
     app.cleanup_ctx.append(contextlib.asynccontextmanager(server.run))

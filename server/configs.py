@@ -13,7 +13,7 @@ from server.core.log.history import HistoryBounds
 from server.core.occupancy.config import OccupancyConfig
 from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.histories import HistoryRules
-from server.core.sessions.notices import Notices
+from server.core.sessions.notices import NoticeLimits, Notices
 from server.core.sessions.records import SessionRules
 from server.delivery import DeliveryConfig
 from server.ports import Clock, FeedOptions
@@ -71,6 +71,7 @@ def delivery_config(settings: Settings) -> DeliveryConfig:
     return DeliveryConfig(
         buffer_bytes=delivery.buffer_bytes or NO_LIMIT,
         stalled_seconds=delivery.stalled_seconds,
+        join_seconds=delivery.join_ms / 1000,
         recoverable=settings.recovery.window_seconds > 0,
         backlog_messages=delivery.backlog_messages,
     )
@@ -288,15 +289,26 @@ def sessions_config(settings: Settings) -> SessionsConfig:
     )
 
 
-def notices(settings: Settings) -> Notices:
-    """The store of unacknowledged notices."""
+def notice_limits(settings: Settings) -> NoticeLimits:
+    """The limits of unacknowledged notices."""
     shares = settings.shares
+    return NoticeLimits(
+        settings.session.notice_seconds,
+        settings.session.notices_per_user,
+        Quota(shares.notices or NO_LIMIT, shares.notice_bytes or NO_LIMIT),
+        Quota(shares.notices_per_org or NO_LIMIT, shares.notice_bytes_per_org or NO_LIMIT),
+    )
+
+
+def notices(settings: Settings) -> Notices:
+    """The store of unacknowledged notices of a single process."""
+    limits = notice_limits(settings)
     return Notices(
-        keep_seconds=settings.session.notice_seconds,
-        max_per_user=settings.session.notices_per_user,
-        max_total=shares.notices or NO_LIMIT,
-        total_bytes=shares.notice_bytes or NO_LIMIT,
-        org=Quota(shares.notices_per_org or NO_LIMIT, shares.notice_bytes_per_org or NO_LIMIT),
+        keep_seconds=limits.keep_seconds,
+        max_per_user=limits.per_user,
+        max_total=limits.total.count,
+        total_bytes=limits.total.size_bytes,
+        org=limits.org,
     )
 
 
@@ -339,7 +351,17 @@ def sockets_config(settings: Settings) -> SocketsConfig:
 
 
 def feed_options(settings: Settings, clock: Clock) -> FeedOptions:
+    """The options of every feed; each also gets its name and its table."""
     feed = settings.feed
+    if isinstance(feed.symbols, int):
+        count, names = feed.symbols, tuple[str, ...]()
+    else:
+        count, names = len(feed.symbols), feed.symbols
     return FeedOptions(
-        clock, symbols=feed.symbols, rate=feed.rate, seed=feed.seed, speed=feed.speed
+        clock,
+        symbols=count,
+        symbol_names=names,
+        rate=feed.rate,
+        seed=feed.seed,
+        speed=feed.speed,
     )

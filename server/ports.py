@@ -1,7 +1,7 @@
 """Ports: the interfaces between the product and the parts that do I/O."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -67,6 +67,12 @@ class Link(Protocol):
 
     def write(self, frames: bytes) -> None:
         """Write one or more complete, unmasked WebSocket text frames (RFC 6455, section 5)."""
+
+    def hold(self, frames: bytes) -> None:
+        """Keep frames until `release` or the next write, which must write them first."""
+
+    def release(self) -> None:
+        """Write the held frames; no-op if there are none. Raises what `write` raises."""
 
     def abort(self, reason: str) -> None:
         """Close the connection now; buffered bytes are lost."""
@@ -316,14 +322,23 @@ class NoticeStore(Protocol):
         A critical notice whose id was posted before is not sent again: 0.
         """
 
-    def pending(self, org: str, user_id: str) -> tuple[Notice, ...]:
-        """The critical notices that no device of the user has acknowledged, oldest first."""
+    def pending(
+        self, org: str, user_id: str
+    ) -> tuple[Notice, ...] | asyncio.Future[tuple[Notice, ...]]:
+        """The critical notices that no device of the user has acknowledged, oldest first.
+
+        At once if they are known here, else a future of a read that has begun. Called when a
+        device connects, which waits for the future, and for all users of this node once the broker
+        is available again: notices may have been missed. After half a second at most it must raise
+        `FloorcastError`, as the future may: then the device connects without, and they are read
+        again later.
+        """
 
     def acknowledge(self, notice: Notice) -> None:
         """Acknowledge a notice for all devices of its user."""
 
     def sweep(self) -> Sequence[Notice]:
-        """Drop the notices whose time is over, and return them; other nodes do so too."""
+        """Drop the notices whose time is over, and return those that this node has dropped."""
 
 
 # Gets a key and its value; None if it was deleted or its time is over.
@@ -575,13 +590,29 @@ class Publishing(Protocol):
         user: str | None = None,
         org: str = "default",
         source_ts: int | None = None,
+        identifier: str | None = None,
     ) -> Position:
         """Validate, stamp and publish one message; return its position.
 
         `kind` is "update" or "snapshot". `source_ts` is the source's own time of the message, in ms
         since 1970. A private topic needs the `user` of an `org`; a public topic must have no user.
-        Raises a `FloorcastError` if the message is invalid or the broker is unavailable; the feed
-        may go on after it.
+        An `identifier`, such as the source's offset, is published once: after a restart, and by
+        two nodes, within `market.idempotency_seconds`. Raises a `FloorcastError` if the message is
+        invalid or the broker is unavailable; the feed may go on after it.
+        """
+
+    async def publish_book(
+        self,
+        symbol: str,
+        bids: Iterable[tuple[str, str]],
+        asks: Iterable[tuple[str, str]],
+        *,
+        source_ts: int | None = None,
+    ) -> Position | None:
+        """Publish what has changed since this feed's last book of the symbol.
+
+        Give the whole book each time, as `(price, quantity)`. Returns None if nothing has changed.
+        Raises as `publish` does; the next book is then published as a snapshot.
         """
 
 
@@ -614,8 +645,17 @@ class FeedOptions:
     argument: str = ""
     """The text after the colon of the feed's name: the file of `replay:FILE`."""
 
+    name: str = ""
+    """The feed's name in logs and metrics: that of `feed.name`, or of its table of options."""
+
+    options: Mapping[str, object] = field(default_factory=dict, repr=False)
+    """The table `[feed.NAME]`; may contain passwords."""
+
     symbols: int = 4
     """The number of symbols in a simulated market."""
+
+    symbol_names: tuple[str, ...] = ()
+    """The symbols to publish, if `feed.symbols` names them."""
 
     rate: float = 20.0
     """Steps per second of a simulated market, over all its symbols together."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -64,12 +64,11 @@ class Server:
         extensions: Extensions,
         *,
         clock: Clock,
-        feed: Feed | None,
-        run_feed: bool = True,
+        feeds: Mapping[str, Feed],
+        run_feeds: bool = True,
     ) -> None:
         self.settings = settings
         self.clock = clock
-        self.feed = feed
         self.counters = counters = Counters()
         self.tasks = TaskOwner(counters)
         self.backend = build_backend(settings, clock, counters, self.tasks, extensions.backend)
@@ -108,7 +107,7 @@ class Server:
             self.market,
             self.lifecycle,
             self.hooks,
-            feed,
+            feeds,
         )
         self.statistics = build_statistics(
             counters, self.backend, self.delivery, self.clients, *services
@@ -121,7 +120,7 @@ class Server:
         self.canary = build_canary(
             settings, clock, counters, self.tasks, self.delivery, self.market
         )
-        self._runs_feed = run_feed
+        self._runs_feeds = run_feeds
         self._broker_down_at: float | None = None
         self._loop_lag = self.counters.histogram("loop.lag")
         self.running_drain: Drain | None = None
@@ -190,7 +189,7 @@ class Server:
                 timer = self.tasks.keep(partial(self._repeat, work), name)
                 started.push_async_callback(cancel_and_wait, timer)
             started.push_async_callback(self.stop_feed)
-            if self._runs_feed:
+            if self._runs_feeds:
                 self.start_feed()
             self.canary.start()
             started.push_async_callback(self.canary.stop)
@@ -234,6 +233,7 @@ class Server:
             seconds = round(self.clock.monotonic() - self._broker_down_at, 1)
             logger.info("the broker is available again", extra={"after_seconds": seconds})
             self._broker_down_at = None
+            self.sessions.notifications.mark_unread()
         self.delivery.freshness.set_broker_up(is_up)
 
     def start_feed(self) -> None:
@@ -285,6 +285,7 @@ class Server:
     async def _sweep(self) -> None:
         """Run the timers that await the broker; a task of its own, so that no ping is delayed."""
         await self.sessions.service.sweep()
+        await self.sessions.notifications.sweep()
         await self.recovery.sweep()
 
 

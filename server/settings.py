@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     Secret,
@@ -31,6 +32,7 @@ PREFIX = "FLOORCAST_"
 CLIENT_VARIABLES = frozenset(("FLOORCAST_URL", "FLOORCAST_TOKEN"))
 MEMORY = "memory://"
 _FILE = "file:"
+_FEED = "feed."
 
 
 def _validate_network(text: str) -> str:
@@ -82,6 +84,10 @@ class AuthSettings(_Section):
     market_optional: bool = Field(False, description="allow anonymous clients on `/market`")
     token_in_query: bool = Field(False, description="also accept `?token=` (proxies log it)")
     leeway_seconds: Seconds = Field(10, description="allowed clock difference")
+    revocation_seconds: PositiveSeconds = Field(
+        2_592_000,
+        description="how long a revocation is kept that names no time: as long as any token lives",
+    )
     expiring_notice_seconds: Seconds = Field(30, description="time from `token_expiring` to `exp`")
     expiry_grace_seconds: Seconds = Field(5, description="time from `exp` to the goodbye")
 
@@ -120,6 +126,13 @@ class DeliverySettings(_Section):
     stalled_seconds: Seconds = Field(
         30,
         description="time without progress until a slow client is disconnected",
+    )
+    join_ms: int = Field(
+        5,
+        ge=0,
+        le=1000,
+        description="how long messages wait under load to be joined into one write; an idle "
+        "server never waits",
     )
     backlog_messages: int = Field(
         1_000, ge=1, description="messages kept of a topic for clients that catch up"
@@ -449,13 +462,30 @@ class LogSettings(_Section):
     )
 
 
+def _split_symbols(value: object) -> object:
+    """Names may come as one text, as from the environment."""
+    if isinstance(value, str) and not value.strip().isdecimal():
+        return tuple(each.strip() for each in value.split(",") if each.strip())
+    return value
+
+
+Symbols = Annotated[
+    Annotated[int, Field(ge=1, le=100_000)] | Annotated[tuple[str, ...], Field(min_length=1)],
+    BeforeValidator(_split_symbols),
+]
+
+
 class FeedSettings(_Section):
-    """The source of market data."""
+    """The sources of market data. A feed's own options are in `[feed.NAME]`."""
 
     name: str = Field(
-        "none", description="`none`, `simulated`, `replay:FILE`, or an installed feed's name"
+        "none",
+        description="feeds, separated by commas: `none`, `simulated`, `replay:FILE`, an installed "
+        "feed's name, or that of a table `[feed.NAME]` with a `source`",
     )
-    symbols: int = Field(4, ge=1, le=100_000, description="symbols of the simulated market")
+    symbols: Symbols = Field(
+        4, description="symbols of the feeds: names, or a number for the simulated market"
+    )
     rate: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = Field(
         20, description="steps a second of the simulated market, over all symbols"
     )
@@ -465,8 +495,14 @@ class FeedSettings(_Section):
         0, description="a feed that publishes nothing for this long is restarted; 0 for never"
     )
     required: bool = Field(
-        False, description="the server is ready (`/health/ready`) only while its feed is live"
+        False, description="the server is ready (`/health/ready`) only while its feeds are live"
     )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The feeds to run, each with what follows its colon."""
+        names = (each.strip() for each in self.name.split(","))
+        return tuple(each for each in names if each and each != "none")
 
 
 class Settings(_Section):
@@ -487,6 +523,8 @@ class Settings(_Section):
     hooks: HookSettings = HookSettings()
     feed: FeedSettings = FeedSettings()
     log: LogSettings = LogSettings()
+    # `[feed.NAME]`: the options of each feed, which the feed itself validates.
+    feed_options: dict[str, dict[str, Any]] = Field(default={}, repr=False)
 
 
 def load_settings(
@@ -508,6 +546,8 @@ def load_settings(
         ("flags", flags or {}),
     ):
         for name, value in values.items():
+            if name not in known and name.startswith(_FEED) and _add_option(merged, name, value):
+                continue
             if name not in known:
                 raise ConfigurationError(_unknown_setting(name, source, known))
             *sections, key = name.split(".")
@@ -526,6 +566,16 @@ def load_settings(
         name = next((each for each in names if each in known), ".".join(parts))
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(f"{name} ({sources.get(name, '?')}): {message}") from None
+
+
+def _add_option(merged: dict[str, Any], name: str, value: object) -> bool:
+    """Add `[feed.NAME]`, or one option of it; False if the name is neither."""
+    _, feed, *option = name.split(".", 2)
+    if not (option or isinstance(value, dict)):
+        return False
+    table = merged.setdefault("feed_options", {}).setdefault(feed, {})
+    table.update({option[0]: value} if option else value)
+    return True
 
 
 def setting_names() -> Iterable[str]:
@@ -600,7 +650,10 @@ def _read_file(file: Path) -> dict[str, object]:
 
 def _flatten(table: Mapping[str, object], prefix: str) -> Iterable[tuple[str, object]]:
     for name, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix == _FEED:
+            # A feed's own options: only the feed knows their names.
+            yield prefix + name, value
+        elif isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value

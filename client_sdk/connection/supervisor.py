@@ -21,6 +21,7 @@ from client_sdk.errors import (
     FloorcastError,
     ForbiddenError,
     ProtocolError,
+    TokenRevoked,
     TokenUnavailable,
     error_from_code,
 )
@@ -180,9 +181,9 @@ class Supervisor:
     def _is_final(self, error: FloorcastError) -> bool:
         """True if the next attempt cannot succeed.
 
-        The token is forbidden or stays wrong, or an address never led to a server.
+        The token is forbidden, revoked or stays wrong, or an address never led to a server.
         """
-        if isinstance(error, ForbiddenError):
+        if isinstance(error, ForbiddenError | TokenRevoked):
             return True
         if isinstance(error, ConfigError):
             return not self._was_online

@@ -10,6 +10,7 @@ from server.access.configuration import (
 from server.access.minting import mint, new_secret
 from server.access.principal import Principal, anonymous
 from server.access.requests import AuthRequest
+from server.access.revocable import RevocableVerifier, Verifier
 from server.access.rules import AuthorizationRule, authorize
 from server.access.sources import find_token
 from server.access.tokens import TokenVerifier, build_verifier
@@ -21,8 +22,10 @@ __all__ = [
     "ConfigurationError",
     "ContradictionError",
     "Principal",
+    "RevocableVerifier",
     "TokenVerifier",
     "UnusableKeyError",
+    "Verifier",
     "WeakKeyError",
     "anonymous",
     "authorize",

@@ -27,10 +27,17 @@ def mint(
     symbols: list[str] | None = None,
     sessions: list[str] | None = None,
     users: list[str] | None = None,
+    token_id: str | None = None,
 ) -> str:
     """Sign an HS256 token (RFC 7519) with the claims that the server requires."""
     now = int(clock.time())
-    optional = {"iss": issuer, "symbols": symbols, "sessions": sessions, "users": users}
+    optional = {
+        "iss": issuer,
+        "symbols": symbols,
+        "sessions": sessions,
+        "users": users,
+        "jti": token_id,
+    }
     claims = {
         "sub": subject,
         "org": org,

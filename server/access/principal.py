@@ -34,6 +34,9 @@ class Principal:
     claims: Mapping[str, object] = field(
         default_factory=lambda: NO_CLAIMS, repr=False, compare=False
     )
+    # The claims `iat` and `jti`, by which a token can be revoked.
+    issued_at: float = 0.0
+    token_id: str | None = None
 
     @property
     def user(self) -> tuple[str, str]:

@@ -122,6 +122,7 @@ class TokenVerifier:
 
     def _principal(self, claims: Mapping[str, Any]) -> Principal:
         expires_at = self._check_times(claims)
+        token_id = claims.get("jti")
         return Principal(
             user_id=_name(claims, "sub"),
             org=_name(claims, "org") if "org" in claims else "default",
@@ -131,6 +132,9 @@ class TokenVerifier:
             sessions=_globs(claims, "sessions"),
             users=_globs(claims, "users"),
             claims=MappingProxyType(dict(claims)) if self._config.keep_claims else NO_CLAIMS,
+            issued_at=float(claims["iat"]),
+            # A token with another kind of id can be revoked by its user alone.
+            token_id=token_id if isinstance(token_id, str) else None,
         )
 
     def _check_times(self, claims: Mapping[str, Any]) -> float:

@@ -15,6 +15,7 @@ from server.services import (
     NodeAnswers,
     SessionModeration,
     Statistics,
+    TokenRevocation,
     TopicReading,
 )
 from server.settings import Settings
@@ -65,6 +66,16 @@ def build_api(
         ),
         sessions.notifications,
         cluster,
+        TokenRevocation(
+            backend.kept,
+            clients.revocations,
+            clients.registry,
+            delivery.hub,
+            cluster,
+            clock,
+            keep_seconds=settings.auth.revocation_seconds,
+        ),
+        clock,
     )
     node_answers = NodeAnswers(
         backend.cluster.node,

@@ -37,6 +37,7 @@ from server.configs import (
     file_config,
     limit_keys,
     memory_config,
+    notice_limits,
     notices,
     occupancy_config,
     redis_config,
@@ -98,7 +99,6 @@ def build_backend(
         return _build_file_backend(settings, settings.broker.url.folder, clock, counters, tasks)
     config = redis_config(settings)
     broker = RedisBroker(clock, counters, config, tasks)
-    keep_seconds = settings.session.notice_seconds
     session = NodeSession(clock, config, tasks, broker.node)
     presence = RedisPresence(clock, config, rules, broker, session)
     shared_limits = None
@@ -119,7 +119,7 @@ def build_backend(
     return Backend(
         broker,
         presence,
-        RedisNoticeStore(clock, config, broker, pending_notices, keep_seconds=keep_seconds),
+        RedisNoticeStore(clock, config, broker, notice_limits(settings)),
         RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
         RedisKeptValues(clock, config, broker),
         RedisCluster(config, broker),

@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass, replace
 
-from server.access import build_verifier
+from server.access import RevocableVerifier, Verifier, build_verifier
 from server.building.hooks import Hooks
 from server.configs import access_config, sockets_config
 from server.core.connections import ConnectionManager
 from server.core.counters import Counters
 from server.core.limits.connections import ConnectionLimits, ConnectRate
 from server.core.limits.events import EventLimits
+from server.core.revocations import Revocations
 from server.embedding import ApplicationVerifier, Extensions, Lifecycle
 from server.ports import Clock, SharedLimits
 from server.settings import Settings
-from server.sockets import NamespaceContext, Verifier
+from server.sockets import NamespaceContext
 from server.transport import MAX_REFUSED, Admission, RefusalLog
 
 
@@ -24,6 +25,7 @@ class Clients:
     limits: ConnectionLimits
     admission: Admission
     context: NamespaceContext
+    revocations: Revocations
 
 
 def build_clients(
@@ -37,6 +39,7 @@ def build_clients(
 ) -> Clients:
     """The limits and the registry of connections, and what all namespaces share."""
     limits = settings.limits
+    revocations = Revocations()
     registry = ConnectionManager()
     connection_limits = ConnectionLimits(
         total=limits.connections,
@@ -56,18 +59,19 @@ def build_clients(
     )
     context = NamespaceContext(
         sockets_config(settings),
-        verifier=_build_verifier(settings, clock, extensions),
+        verifier=RevocableVerifier(_build_verifier(settings, clock, extensions), revocations),
         registry=registry,
         admission=admission,
         event_limits=EventLimits(per_second=limits.events_per_second, burst=limits.event_burst),
         counters=counters,
         refusals=RefusalLog(clock, counters),
         clock=clock,
+        revocations=revocations,
         guards=extensions.guards,
         listeners=(*hooks.listeners, lifecycle),
         rule=hooks.rule,
     )
-    return Clients(registry, connection_limits, admission, context)
+    return Clients(registry, connection_limits, admission, context, revocations)
 
 
 def _build_verifier(settings: Settings, clock: Clock, extensions: Extensions) -> Verifier:

@@ -42,6 +42,10 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     create_app(settings)
     for name in setting_names():
         print(f"{name} = {attrgetter(name)(settings)}")
+    for feed, options in settings.feed_options.items():
+        for name in options:
+            # Only the feed knows which of its options are secret.
+            print(f"feed.{feed}.{name} = (set)")
     return 0
 
 

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from server.access import ConfigurationError, new_secret
 from server.cli.sources import Commands
-from server.settings import Settings, env_variable
+from server.settings import env_variable, sections, setting_names
 
 _HEAD = """\
 # The configuration of a Floorcast server. Start it with:
@@ -21,6 +20,7 @@ _HEAD = """\
 # overrides it: {variable}. The secret signs tokens: keep this file private.
 """
 _WIDTH = 98
+_NAMES = frozenset(setting_names())
 
 
 def add_to(commands: Commands) -> None:
@@ -59,30 +59,24 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def configuration(file: Path, secret: str) -> str:
     """The text of a configuration in which only the secret is set."""
     lines = [_HEAD.format(file=file, variable=env_variable("server.port"))]
-    for name, field in Settings.model_fields.items():
-        lines += _section(name, field, secret)
+    for section, model in sections():
+        lines += _section(section, model, secret)
     return "\n".join(lines)
 
 
-def _section(path: str, field: FieldInfo, secret: str) -> Iterator[str]:
-    model = field.annotation
-    assert isinstance(model, type)
-    assert issubclass(model, BaseModel)
+def _section(section: str, model: type[BaseModel], secret: str) -> Iterator[str]:
     yield from _comment(model.__doc__ or "")
-    yield f"[{path}]"
-    nested = []
-    for name, each in model.model_fields.items():
-        if isinstance(each.annotation, type) and issubclass(each.annotation, BaseModel):
-            nested.append((name, each))
+    yield f"[{section}]"
+    for name, field in model.model_fields.items():
+        if f"{section}.{name}" not in _NAMES:
+            # A section of its own.
             continue
-        yield from _comment(each.description or "")
-        if (path, name) == ("auth", "secret"):
+        yield from _comment(field.description or "")
+        if (section, name) == ("auth", "secret"):
             yield f"secret = {json.dumps(secret)}"
         else:
-            yield f"#{name} = {_value(each.default)}"
+            yield f"#{name} = {_value(field.default)}"
     yield ""
-    for name, each in nested:
-        yield from _section(f"{path}.{name}", each, secret)
 
 
 def _comment(text: str) -> Iterator[str]:

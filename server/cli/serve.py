@@ -50,8 +50,11 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--feed",
         metavar="NAME",
-        help="simulated, replay:FILE, none, or an installed feed (default none)",
+        action="append",
+        help="simulated, replay:FILE, none, an installed feed, or a table [feed.NAME] "
+        "(default none); may be repeated",
     )
+    parser.add_argument("--symbols", metavar="A,B", help="the symbols of the feeds")
     parser.add_argument(
         "--origin",
         action="append",
@@ -85,7 +88,8 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         "server.workers": arguments.workers,
         "broker.url": None if arguments.data is None else f"file:{arguments.data}",
         "server.origins": arguments.origin,
-        "feed.name": arguments.feed or ("simulated" if arguments.demo else None),
+        "feed.name": ",".join(arguments.feed or ()) or ("simulated" if arguments.demo else None),
+        "feed.symbols": arguments.symbols,
         "log.level": arguments.log_level,
         "log.format": arguments.log_format,
     }

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import secrets
 from collections.abc import Mapping
 
 from client_sdk.contract import Scope
@@ -69,6 +70,8 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             symbols=arguments.symbols,
             sessions=arguments.sessions,
             users=arguments.users,
+            # So that it can be revoked without the user's other tokens.
+            token_id=secrets.token_hex(8),
         )
     )
     return 0

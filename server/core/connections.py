@@ -22,6 +22,9 @@ class ConnectionRecord:
     connected_at: datetime
     expires_at: float
     session_id: str | None = None
+    # Of its token, by which it can be revoked.
+    issued_at: float = 0.0
+    token_id: str | None = None
     # Chosen by the client: not for logs, and not necessarily hashable.
     metadata: Mapping[str, object] = field(default_factory=dict, repr=False, hash=False)
 
@@ -93,9 +96,21 @@ class ConnectionManager:
                 del self._orgs[record.org]
         return record
 
-    def renew(self, connection_id: str, expires_at: float) -> ConnectionRecord:
-        """Set the expiry of the connection's newer token; the connection must exist."""
-        record = replace(self._records[connection_id], expires_at=expires_at)
+    def renew(
+        self,
+        connection_id: str,
+        expires_at: float,
+        *,
+        issued_at: float = 0.0,
+        token_id: str | None = None,
+    ) -> ConnectionRecord:
+        """Set the facts of the connection's newer token; the connection must exist."""
+        record = replace(
+            self._records[connection_id],
+            expires_at=expires_at,
+            issued_at=issued_at,
+            token_id=token_id,
+        )
         self._records[connection_id] = record
         return record
 

@@ -13,10 +13,9 @@ from server.core.recovery.offsets import Offsets, plain_frame
 from server.core.recovery.push_log import LoggedPush, PushLog
 from server.core.wire.frames import deflate_text_frames
 from server.delivery.deferred_close import DeferredClose
+from server.delivery.sliced_writes import WRITE_ERRORS
 from server.ports import Link
 
-# Raised by a transport that has closed but has not reported it yet.
-WRITE_ERRORS = (OSError, RuntimeError)
 # Bounds of the pushes kept per client for a resume.
 _MAX_PUSHES = 100
 _MAX_PUSH_BYTES = 64 * 1024
@@ -183,14 +182,11 @@ class Client:
         first = offsets.allocate(len(events))
         return b"".join(map(offsets.frame, events, range(first, offsets.last_serial + 1))), first
 
-    def send(self, frames: bytes, deflated: bytes | None = None) -> bool:
-        """Write to the client; on failure abort its connection and return False.
-
-        Pass `deflated` if the same frames, already compressed, go to many clients.
-        """
+    def send(self, frames: bytes) -> bool:
+        """Write to the client; on failure abort its connection and return False."""
         link = self.link
         try:
-            link.write((deflated or deflate_text_frames(frames)) if link.deflates else frames)
+            link.write(deflate_text_frames(frames) if link.deflates else frames)
         except WRITE_ERRORS:
             self._deferred_close.abort(link)
             return False

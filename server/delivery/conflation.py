@@ -102,6 +102,8 @@ class ConflatedTiers:
                     continue
                 if link.deflates:
                     deflated = deflated or deflate_text_frames(frames)
-                subscription.client.send(frames, deflated)
+                    self._context.writes.write(link, deflated)
+                else:
+                    self._context.writes.write(link, frames)
             for subscription in clogged:
                 channel.fall_behind(subscription, serial, replace(tier_lag))

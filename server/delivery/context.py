@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from server.core.counters import Counters
 from server.core.recovery.offsets import Offsets
 from server.delivery.deferred_close import DeferredClose
+from server.delivery.sliced_writes import SlicedWrites
 from server.delivery.traffic import Traffic
 from server.ports import Clock
 
@@ -19,6 +20,10 @@ class DeliveryConfig:
 
     buffer_bytes: int = 256 * 1024
     stalled_seconds: float = 30.0
+    # How long entries wait under load, so that one write carries several; 0 never.
+    join_seconds: float = 0.005
+    # How many links are written to at most before the loop serves others.
+    max_slice_writes: int = 4096
     # Whether clients may resume, and how many writes of a topic are remembered for that.
     recoverable: bool = False
     backlog_messages: int = 1000
@@ -39,4 +44,5 @@ class DeliveryContext:
     schedule: Schedule
     offsets: Offsets
     deferred_close: DeferredClose
+    writes: SlicedWrites
     traffic: Traffic

@@ -1,22 +1,23 @@
 """Joins the entries of one turn of the event loop into one write per client."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from server.core.log.backlog import Lag
 from server.core.wire.frames import deflate_text_frames
 from server.delivery.channel import Batch, Channel
-from server.delivery.clients import WRITE_ERRORS
 from server.delivery.context import DeliveryContext
+from server.delivery.join_window import JoinWindow
+from server.delivery.sliced_writes import WRITE_ERRORS
 from server.delivery.slow_consumers import SlowConsumers
 from server.delivery.tiers import Group
 from server.ports import Link
 
-# After a flush comes a pause of the same length, up to this: entries join meanwhile, and half of
-# the time is left for other work. An idle server never waits.
-_MAX_PAUSE_SECONDS = 0.005
 # Timers are no finer than this.
 _MIN_PAUSE_SECONDS = 0.001
+# After so long a flush leaves the other channels to the next one.
+_MAX_FLUSH_SECONDS = 0.004
 
 
 class Flusher:
@@ -29,23 +30,31 @@ class Flusher:
         self._clock = context.clock
         self._schedule = context.schedule
         self._deferred_close = context.deferred_close
+        self._writes = context.writes
         self._max_batch_bytes = context.config.max_batch_bytes
         self._slow_consumers = slow_consumers
         # Channels with pending entries.
         self.dirty: dict[Channel, None] = {}
         self._is_scheduled = False
-        self._turn_began = self._not_before = self._clock.monotonic()
+        # Whether writes of the last flush are still to be made.
+        self._is_flushing = False
+        self._turn_began = self._flush_began = self._not_before = self._clock.monotonic()
+        self._window = JoinWindow(context.config.join_seconds, self._turn_began)
+        self._entries = 0
         self._traffic = context.traffic
 
     def begin_turn(self) -> float:
         """Schedule a flush if none is; returns when this turn began."""
-        if not self._is_scheduled:
-            self._is_scheduled = True
+        if not self._is_scheduled and not self._is_flushing:
             # The clock is read once per turn.
-            now = self._turn_began = self._clock.monotonic()
-            pause = self._not_before - now
-            self._schedule(self.flush, pause if pause >= _MIN_PAUSE_SECONDS else 0.0)
+            self._turn_began = self._clock.monotonic()
+            self._schedule_flush(self._turn_began)
         return self._turn_began
+
+    def _schedule_flush(self, now: float) -> None:
+        self._is_scheduled = True
+        pause = self._not_before - now
+        self._schedule(self._flush_turn, pause if pause >= _MIN_PAUSE_SECONDS else 0.0)
 
     def add(self, channel: Channel) -> None:
         """Flush a channel at the end of this turn."""
@@ -55,28 +64,69 @@ class Flusher:
         """Drop a closed channel."""
         self.dirty.pop(channel, None)
 
-    def flush(self) -> None:
-        """Write all pending entries."""
+    def _flush_turn(self) -> None:
         self._is_scheduled = False
+        if self.dirty:
+            self._flush(complete=False)
+
+    def flush(self) -> None:
+        """Write all pending entries; those for many links may be held for the next turns."""
+        self._flush(complete=True)
+
+    def _flush(self, *, complete: bool) -> None:
         dirty, self.dirty = self.dirty, {}
         if not dirty:
             return
-        began = self._clock.monotonic()
+        self._flush_began = began = self._clock.monotonic()
+        rest = iter(dirty)
         with self._deferred_close:
-            if len(dirty) == 1 or sum(map(Channel.pending_bytes, dirty)) > self._max_batch_bytes:
-                for channel in dirty:
-                    self._flush_immediate(channel)
-            else:
-                self._flush_together(dirty)
-        ended = self._clock.monotonic()
-        self._traffic.flush_seconds.observe(ended - began)
-        self._not_before = ended + min(ended - began, _MAX_PAUSE_SECONDS)
+            for channels in self._joinable(rest):
+                if len(channels) == 1:
+                    self._flush_immediate(channels[0])
+                else:
+                    self._flush_together(channels)
+                if not complete and self._is_full(began):
+                    break
+        self.dirty = {**dict.fromkeys(rest), **self.dirty}
+        self._is_flushing = True
+        self._writes.when_done(self._flushed)
 
-    def _flush_together(self, channels: Collection[Channel]) -> None:
+    def _is_full(self, began: float) -> bool:
+        """Whether this turn should write no more."""
+        return bool(self._writes.held_count) or (
+            self._clock.monotonic() - began >= _MAX_FLUSH_SECONDS
+        )
+
+    def _flushed(self, now: float) -> None:
+        self._is_flushing = False
+        seconds = now - self._flush_began
+        self._traffic.flush_seconds.observe(seconds)
+        self._window.record(now, seconds, self._entries)
+        self._entries = 0
+        self._not_before = now + self._window.seconds
+        if self.dirty and not self._is_scheduled:
+            self._turn_began = now
+            self._schedule_flush(now)
+
+    def _joinable(self, channels: Iterator[Channel]) -> Iterator[list[Channel]]:
+        """Runs of channels whose entries fit into one write."""
+        run: list[Channel] = []
+        run_bytes = 0
+        for channel in channels:
+            run.append(channel)
+            run_bytes += channel.pending_bytes()
+            if run_bytes >= self._max_batch_bytes:
+                yield run
+                run, run_bytes = [], 0
+        if run:
+            yield run
+
+    def _flush_together(self, channels: Iterable[Channel]) -> None:
         """Write the pending entries of several channels with one write per client."""
         frames_by_link: defaultdict[Link, list[bytes]] = defaultdict(list)
         for channel in channels:
             for batch in channel.take_batches(self._max_batch_bytes):
+                self._entries += batch.message_count
                 self._count(channel, batch, writes=0)
                 for group, frames in zip(channel.immediate.groups, batch.frames, strict=True):
                     slow_links: list[Link] = []
@@ -88,11 +138,14 @@ class Flusher:
                     if slow_links:
                         self._write_slow_path(channel, batch, group, frames, slow_links)
         self._traffic.count(0, len(frames_by_link), 0)
-        for link, parts in frames_by_link.items():
+        links = iter(frames_by_link.items())
+        for link, parts in islice(links, self._writes.take(len(frames_by_link))):
             try:
                 link.write(parts[0] if len(parts) == 1 else b"".join(parts))
             except WRITE_ERRORS:
                 self._deferred_close.abort(link)
+        for link, parts in links:
+            self._writes.hold(link, b"".join(parts))
 
     def flush_channel(self, channel: Channel) -> None:
         """Write the pending entries of one channel; call this before its subscribers change."""
@@ -103,15 +156,24 @@ class Flusher:
 
     def _flush_immediate(self, channel: Channel) -> None:
         for batch in channel.take_batches(self._max_batch_bytes):
+            self._entries += batch.message_count
             self._count(channel, batch, writes=1)
             for group, frames in zip(channel.immediate.groups, batch.frames, strict=True):
+                if not group:
+                    continue
                 slow_links: list[Link] = []
-                for link in group:
+                links = iter(group)
+                for link in islice(links, self._writes.take(len(group))):
                     if link.accepts_plain:
                         try:
                             link.write(frames)
                         except WRITE_ERRORS:
                             slow_links.append(link)
+                    else:
+                        slow_links.append(link)
+                for link in links:
+                    if link.accepts_plain:
+                        self._writes.hold(link, frames)
                     else:
                         slow_links.append(link)
                 if slow_links:

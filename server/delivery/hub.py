@@ -17,6 +17,7 @@ from server.delivery.flusher import Flusher
 from server.delivery.pushes import Pushes
 from server.delivery.recovery import ClientRecovery, ExportedClient, ExportedSubscription
 from server.delivery.registry import ClientRegistry
+from server.delivery.sliced_writes import SlicedWrites
 from server.delivery.slow_consumers import SlowConsumers
 from server.delivery.subscriptions import ClientSubscriptions
 from server.delivery.traffic import Traffic
@@ -42,8 +43,10 @@ class Hub:
     ) -> None:
         offsets = offsets or Offsets("0000")
         self.traffic = Traffic(counters)
+        deferred_close = DeferredClose()
+        writes = SlicedWrites(clock, schedule, deferred_close, max_writes=config.max_slice_writes)
         context = DeliveryContext(
-            config, clock, counters, schedule, offsets, DeferredClose(), self.traffic
+            config, clock, counters, schedule, offsets, deferred_close, writes, self.traffic
         )
         self._context = context
         self._live_again: dict[str, None] = {}

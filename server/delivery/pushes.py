@@ -1,6 +1,7 @@
 """Sends events that are not entries of a log: feed status, presence, signals, notices."""
 
 from server.core.recovery.offsets import plain_frame
+from server.core.wire.frames import deflate_text_frames
 from server.delivery.channel import Channel
 from server.delivery.clients import Client, Subscription
 from server.delivery.conflation import ConflatedTiers
@@ -23,6 +24,7 @@ class Pushes:
     ) -> None:
         self._offsets = context.offsets
         self._deferred_close = context.deferred_close
+        self._writes = context.writes
         self._buffer_bytes = context.config.buffer_bytes
         self._registry = registry
         self._flusher = flusher
@@ -44,7 +46,11 @@ class Pushes:
                 if client.link.clogged:
                     self._owe_status(channel, subscription)
                 else:
-                    client.send(frames[client.is_numbered])
+                    self._write(client, frames[client.is_numbered])
+
+    def _write(self, client: Client, frame: bytes) -> None:
+        link = client.link
+        self._writes.write(link, deflate_text_frames(frame) if link.deflates else frame)
 
     def _owe_status(self, channel: Channel, subscription: Subscription) -> None:
         interval_ms = subscription.interval_ms
@@ -73,7 +79,7 @@ class Pushes:
                         continue
                     last_seq = tier.last_seq if lag is None else lag.last_seq
                     if last_seq == seq and not client.link.clogged:
-                        client.send(frames[client.is_numbered])
+                        self._write(client, frames[client.is_numbered])
                     else:
                         client.count_dropped()
                         skipped += 1
@@ -90,7 +96,7 @@ class Pushes:
                 # A client that is still receiving earlier pushes gets this one after them.
                 replays = lag is not None and lag.pushed_serial is not None
                 if client.id not in excluded and not replays:
-                    self._send_bounded(client, frames[client.is_numbered])
+                    self._write_bounded(client, frames[client.is_numbered])
 
     def send_to(self, connection_id: str, event: bytes) -> bool:
         """Send an event to one client; False if not sent now. A parked client gets it on resume."""
@@ -111,11 +117,18 @@ class Pushes:
         return client is not None and self._send_bounded(client, frame)
 
     def _send_bounded(self, client: Client, frame: bytes) -> bool:
-        """Write even if the link is clogged; disconnect a client whose buffer is full."""
+        return self._has_room(client, frame) and client.send(frame)
+
+    def _write_bounded(self, client: Client, frame: bytes) -> None:
+        if self._has_room(client, frame):
+            self._write(client, frame)
+
+    def _has_room(self, client: Client, frame: bytes) -> bool:
+        """Whether to write, even if the link is clogged; disconnect one whose buffer is full."""
         if client.link in self._deferred_close:
             # It is about to close because an earlier event did not reach it.
             return False
         if client.link.buffered_bytes + len(frame) > self._buffer_bytes:
             self._slow_consumers.disconnect(client)
             return False
-        return client.send(frame)
+        return True

@@ -91,7 +91,7 @@ class Handlers:
     exception is logged. `user_online` to `topic_vacated` are called once over all nodes, on the
     node that notices: a user, session or topic is vacated once nobody has used it, on any node,
     for the grace time. `joined` and `left` are called on each node with members of the session,
-    `notice_expired` on each node.
+    `notice_expired` on the node that drops the notice.
     """
 
     connected: Handle[ClientEvent] | None = None

@@ -1,6 +1,7 @@
 """The symbols of the simulated market, with start prices and number formats."""
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # The number of decimals defines the tick.
@@ -29,6 +30,13 @@ class Listing:
 def quantity(lots: int) -> str:
     """The canonical text of a quantity."""
     return _decimal_text(lots, _LOT_DECIMALS)
+
+
+def named_listings(names: Iterable[str], *, seed: int) -> list[Listing]:
+    """These symbols; the price of one that is not well known depends on the seed."""
+    return [
+        _known(name, _KNOWN[name]) if name in _KNOWN else _made_up(name, seed) for name in names
+    ]
 
 
 def listings(count: int, *, seed: int) -> list[Listing]:

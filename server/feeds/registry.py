@@ -1,6 +1,6 @@
 """Opens a feed by name: a built-in one, or one of an installed package."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from server.feeds.errors import FeedError
@@ -15,16 +15,32 @@ ENTRY_POINT_GROUP = "floorcast.feeds"
 _BUILT_IN: Mapping[str, FeedFactory] = {"replay": ReplayFeed, "simulated": SimulatedFeed}
 
 
-def open_feed(name: str, options: FeedOptions) -> Feed | None:
-    """Open a feed such as `simulated` or `replay:FILE`; returns None for `none`.
+def open_feeds(
+    names: Sequence[str], options: FeedOptions, tables: Mapping[str, Mapping[str, object]]
+) -> dict[str, Feed]:
+    """Open feeds such as `simulated` and `replay:FILE`, by their names before the colon.
 
-    The text after the first colon becomes `options.argument`. Raises `FeedError`.
+    A table of options can name its `source`: so that two feeds of one kind have different names.
+    Raises `FeedError`.
     """
-    kind, colon, argument = name.partition(":")
-    if colon:
-        options = replace(options, argument=argument)
-    if name == "none":
-        return None
+    feeds: dict[str, Feed] = {}
+    for each in names:
+        name = each.partition(":")[0]
+        if name in feeds:
+            raise FeedError(
+                f"two feeds are named {name}: give one a table [feed.NAME] with a source"
+            )
+        table = dict(tables.get(name, {}))
+        source = table.pop("source", each)
+        if not isinstance(source, str):
+            raise FeedError(f"feed.{name}.source must be a text such as ccxt:kraken")
+        feeds[name] = _open(source, replace(options, name=name, options=table))
+    return feeds
+
+
+def _open(source: str, options: FeedOptions) -> Feed:
+    kind, _, argument = source.partition(":")
+    options = replace(options, argument=argument)
     if kind in _BUILT_IN:
         return _BUILT_IN[kind](options)
     return _plugin(kind, options)

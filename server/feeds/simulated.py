@@ -8,7 +8,7 @@ import math
 from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from server.feeds.errors import FeedError
-from server.feeds.listing import listings
+from server.feeds.listing import listings, named_listings
 from server.feeds.pacing import Pacer, Sleep
 from server.feeds.walk import RandomWalk
 from server.ports import FeedOptions, Publishing
@@ -36,10 +36,13 @@ class SimulatedFeed:
     async def run(self, publishing: Publishing) -> None:
         """Publish until cancelled; every run restarts the same market."""
         options, clock = self._options, self._options.clock
-        walks = [
-            RandomWalk(listing, seed=options.seed)
-            for listing in listings(options.symbols, seed=options.seed)
-        ]
+        seed = options.seed
+        listed = (
+            named_listings(options.symbol_names, seed=seed)
+            if options.symbol_names
+            else listings(options.symbols, seed=seed)
+        )
+        walks = [RandomWalk(listing, seed=seed) for listing in listed]
         refused: set[ErrorCode] = set()
         pace = Pacer(clock, self._sleep, min_sleep_seconds=_MIN_SLEEP_SECONDS)
         due = clock.monotonic()

@@ -21,11 +21,12 @@ from server.services.market.wills import WillService
 from server.services.node_subscriptions import NodeSubscriptions
 from server.services.occupancy import HookEvents, LocalOccupancy, SessionUses, TopicUses
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
+from server.services.revoking import TokenRevocation
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
 from server.services.sessions.moderation import SessionModeration
-from server.services.sessions.notifications import Notifications
+from server.services.sessions.notifications import Notifications, PendingNotices
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
 from server.services.statistics import Statistics
@@ -52,6 +53,7 @@ __all__ = [
     "NodeInfo",
     "NodeSubscriptions",
     "Notifications",
+    "PendingNotices",
     "Publisher",
     "PublishingConfig",
     "PublishingService",
@@ -70,6 +72,7 @@ __all__ = [
     "Statistics",
     "SubscribingConfig",
     "SubscribingService",
+    "TokenRevocation",
     "TopicReading",
     "TopicSharesConfig",
     "TopicSubscriptions",

@@ -2,7 +2,6 @@
 
 from server.sockets.clients import JoinedClient
 from server.sockets.context import ClientListener, NamespaceContext, SocketsConfig
-from server.sockets.guards import Verifier
 from server.sockets.market import MarketNamespace
 from server.sockets.namespace import GuardedNamespace
 from server.sockets.pipeline import ApplicationGuard, Call, Proceed, Reply, Route
@@ -24,5 +23,4 @@ __all__ = [
     "SessionNamespace",
     "SocketsConfig",
     "UserReports",
-    "Verifier",
 ]

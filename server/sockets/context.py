@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from client_sdk.contract import ErrorCode
-from server.access import AuthorizationRule, Principal
+from server.access import AuthorizationRule, Principal, Verifier
 from server.core.connections import ConnectionManager, ConnectionRecord
 from server.core.counters import Counters
 from server.core.deadlines import Deadlines
@@ -15,10 +15,11 @@ from server.core.disconnects import DisconnectReason
 from server.core.errors import AccessError, LimitError
 from server.core.limits.connections import address_key
 from server.core.limits.events import EventLimits, RateOutcome
+from server.core.revocations import Revocations
 from server.core.wire.strict_json import dumps
 from server.ports import Clock
 from server.sockets.clients import JoinedClient
-from server.sockets.guards import Verifier, auth_request
+from server.sockets.guards import auth_request
 from server.sockets.pipeline import ApplicationGuard, Call, Reply
 from server.transport import Admission, Connection, RefusalLog
 
@@ -76,6 +77,7 @@ class NamespaceContext:
         counters: Counters,
         refusals: RefusalLog,
         clock: Clock,
+        revocations: Revocations,
         guards: Sequence[ApplicationGuard] = (),
         listeners: Sequence[ClientListener] = (),
         rule: AuthorizationRule | None = None,
@@ -88,6 +90,7 @@ class NamespaceContext:
         self.counters = counters
         self.refusals = refusals
         self.clock = clock
+        self._revocations = revocations
         # Of the application; they run after the built-in ones.
         self.guards = guards
         self.rule = rule or AuthorizationRule()
@@ -153,10 +156,15 @@ class NamespaceContext:
             link.lease.forget(principal.org, principal.user_id)
 
     def add_client(self, call: Call, principal: Principal, session_id: str | None) -> JoinedClient:
-        """Register a joined client; raises `LimitError`, without side effects, at a limit."""
+        """Register a joined client; raises `LimitError`, without side effects, at a limit.
+
+        Raises `AccessError` if its token was revoked meanwhile.
+        """
         link = call.link
         lease = link.lease
         assert lease is not None  # as above
+        # Again after the awaits since it was verified: nobody would end this connection.
+        self._revocations.check(principal)
         lease.identify(principal.org, principal.user_id)
         try:
             self.registry.add(
@@ -170,6 +178,8 @@ class NamespaceContext:
                     connected_at=datetime.fromtimestamp(self.clock.time(), UTC),
                     expires_at=principal.expires_at,
                     session_id=session_id,
+                    issued_at=principal.issued_at,
+                    token_id=principal.token_id,
                 )
             )
         except BaseException:
@@ -222,7 +232,12 @@ class NamespaceContext:
         for each in renewed:
             each.principal = principal
             each.warned = False
-            self.registry.renew(each.connection_id, principal.expires_at)
+            self.registry.renew(
+                each.connection_id,
+                principal.expires_at,
+                issued_at=principal.issued_at,
+                token_id=principal.token_id,
+            )
             self._schedule_expiry(each)
         fields: Reply = {}
         for each in renewed:

@@ -2,12 +2,12 @@
 
 import logging
 import secrets
-from typing import Protocol, cast
+from typing import cast
 
 from pydantic import ValidationError
 
 from client_sdk.contract import ErrorCode, Publish, Subscribe, Unsubscribe, WillRequest
-from server.access import AuthRequest, Principal, anonymous, find_token
+from server.access import AuthRequest, Verifier, anonymous, find_token
 from server.core.counters import Counters
 from server.core.errors import AccessError, FloorcastError, RequestError
 from server.core.limits.events import EventLimits
@@ -31,19 +31,6 @@ logger = logging.getLogger(__name__)
 UNKNOWN_EVENT = "(unknown)"
 # The outcome of a call whose connection ended before its reply.
 CANCELLED = "cancelled"
-
-
-class Verifier(Protocol):
-    """Verifies tokens."""
-
-    async def verify(self, token: str) -> Principal:
-        """Return the principal of a token; raises `AccessError` if the token is invalid."""
-
-    async def verify_client(self, token: str | None, request: AuthRequest) -> Principal | None:
-        """Return the principal of a client, None if it has no token and nothing else to go by.
-
-        Raises `AccessError` if it is refused.
-        """
 
 
 def internal_error(namespace: str, event: str, failure: Exception) -> FloorcastError:

@@ -11,7 +11,7 @@ from server.core.errors import LimitError
 from server.core.limits.events import event_cost
 from server.core.wire.frames import text_frame
 from server.core.wire.packets import RawPacket, connect_packet
-from server.services import Recovery, ResumingClient
+from server.services import PendingNotices, Recovery, ResumingClient
 from server.sockets import guards
 from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
@@ -120,7 +120,18 @@ class GuardedNamespace(NamespaceHandler):
     ) -> None:
         """Set up a joined client; if `numbered`, its events carry offsets for recovery."""
 
-    def greeting_frames(self, client: JoinedClient, session_id: str | None) -> bytes:
+    def read_pending(self, principal: Principal) -> PendingNotices | None:
+        """Begin to read the notices for a client that connects; None if there can be none."""
+        return None
+
+    def greeting_frames(
+        self,
+        client: JoinedClient,
+        session_id: str | None,
+        pending: PendingNotices | None,
+        *,
+        resumed: bool,
+    ) -> bytes:
         """The first frames of a joined or resumed client: the welcome, and what follows it."""
         return self._context.welcome_frame(client, session_id)
 
@@ -160,18 +171,34 @@ class GuardedNamespace(NamespaceHandler):
         # Before counting this connection: a half-open one still counts for its user, on this node
         # or another.
         fetched = resuming is not None and await self._fetch(link, resuming)
-        await self._reserve(link, principal, retry=fetched)
+        # While the limits of the user are checked. What is posted from here on is added to them.
+        pending = self.read_pending(principal)
         try:
-            await self._context.rule.check_connect(principal, self.namespace)
-            accepted = None
-            if resuming is not None:
-                accepted = await self._try_resume(call, resuming, fetched=fetched)
-            return accepted or await self._join_namespace(call, auth, session_id, numbered=numbered)
+            await self._reserve(link, principal, retry=fetched)
+            try:
+                await self._context.rule.check_connect(principal, self.namespace)
+                if pending is not None:
+                    await pending.wait()
+                accepted = None
+                if resuming is not None:
+                    accepted = await self._try_resume(call, resuming, pending, fetched=fetched)
+                return accepted or await self._join_namespace(
+                    call, auth, session_id, pending, numbered=numbered
+                )
+            finally:
+                self._context.release(link, principal)
         finally:
-            self._context.release(link, principal)
+            if pending is not None:
+                pending.close()
 
     async def _join_namespace(
-        self, call: Call, auth: ConnectAuth, session_id: str | None, *, numbered: bool
+        self,
+        call: Call,
+        auth: ConnectAuth,
+        session_id: str | None,
+        pending: PendingNotices | None,
+        *,
+        numbered: bool,
     ) -> Accepted:
         principal = call.caller
         client = self._context.add_client(call, principal, session_id)
@@ -189,7 +216,8 @@ class GuardedNamespace(NamespaceHandler):
         if numbered:
             pid = self._recovery.issue(self.namespace, connection_id, principal.user, auth.offset)
         first_frames = self._connect_frame(connection_id, pid)
-        return Accepted(first_frames + self.greeting_frames(client, session_id), connection_id)
+        greeting = self.greeting_frames(client, session_id, pending, resumed=False)
+        return Accepted(first_frames + greeting, connection_id)
 
     async def _fetch(self, link: Connection, resuming: ResumingClient) -> bool:
         """Fetch the parked connection from another node, unless it is here."""
@@ -213,21 +241,28 @@ class GuardedNamespace(NamespaceHandler):
             await self._context.reserve(link, principal)
 
     async def _try_resume(
-        self, call: Call, resuming: ResumingClient, *, fetched: bool
+        self,
+        call: Call,
+        resuming: ResumingClient,
+        pending: PendingNotices | None,
+        *,
+        fetched: bool,
     ) -> Accepted | None:
         """Resume a parked connection, and count the outcome; None if that is not possible."""
         recovery, reason = self._recovery, "fetched" if fetched else "here"
         is_known = recovery.find(self.namespace, resuming) is not None
         await recovery.authorize(self.namespace, resuming)
         is_allowed = recovery.find(self.namespace, resuming) is not None
-        accepted = await self._resume(call, resuming)
+        accepted = await self._resume(call, resuming, pending)
         if accepted is None:
             reason = "messages_lost" if is_allowed else "forbidden" if is_known else "unknown"
         outcome = "new" if accepted is None else "resumed"
         self._context.counters.count("recovery.resumes", self.namespace, outcome, reason)
         return accepted
 
-    async def _resume(self, call: Call, resuming: ResumingClient) -> Accepted | None:
+    async def _resume(
+        self, call: Call, resuming: ResumingClient, pending: PendingNotices | None
+    ) -> Accepted | None:
         """Resume a parked connection; None if that is not possible."""
         # Again after the await: another connection may have used the ticket.
         connection_id = self._recovery.find(self.namespace, resuming)
@@ -251,7 +286,8 @@ class GuardedNamespace(NamespaceHandler):
                 call.connection_id = new_id
         if not resumed:
             return None
-        return Accepted(self.greeting_frames(client, resuming.session_id), connection_id)
+        greeting = self.greeting_frames(client, resuming.session_id, pending, resumed=True)
+        return Accepted(greeting, connection_id)
 
     def _connect_frame(self, connection_id: str, pid: str | None) -> bytes:
         return text_frame(connect_packet(self.namespace, connection_id, pid))

@@ -13,7 +13,13 @@ from client_sdk.contract import (
     Signal,
 )
 from server.access import Principal
-from server.services import Notifications, Recovery, SessionMessages, SessionsService
+from server.services import (
+    Notifications,
+    PendingNotices,
+    Recovery,
+    SessionMessages,
+    SessionsService,
+)
 from server.sockets.clients import JoinedClient
 from server.sockets.context import NamespaceContext
 from server.sockets.namespace import GuardedNamespace
@@ -66,13 +72,25 @@ class SessionNamespace(GuardedNamespace):
         if session_id is not None:
             await self._sessions.join(client.connection_id, client.principal, session_id)
 
-    def greeting_frames(self, client: JoinedClient, session_id: str | None) -> bytes:
-        connection_id, (org, user_id) = client.connection_id, client.principal.user
+    def read_pending(self, principal: Principal) -> PendingNotices:
+        return self._notifications.read_pending(principal.user)
+
+    def greeting_frames(
+        self,
+        client: JoinedClient,
+        session_id: str | None,
+        pending: PendingNotices | None,
+        *,
+        resumed: bool,
+    ) -> bytes:
+        connection_id, org = client.connection_id, client.principal.org
         # A resumed client may have left the session before it disconnected.
         if session_id is not None and not self._sessions.is_member(connection_id, org, session_id):
             session_id = None
-        welcome = super().greeting_frames(client, session_id)
-        return welcome + self._notifications.pending_frames(connection_id, org, user_id)
+        welcome = super().greeting_frames(client, session_id, pending, resumed=resumed)
+        if pending is None:
+            return welcome
+        return welcome + self._notifications.pending_frames(connection_id, pending, resumed=resumed)
 
     async def end_forbidden(self, client: JoinedClient) -> Reply:
         now_ms = int(self._context.clock.time() * 1000)

@@ -60,8 +60,8 @@ def _discard(frames: bytes) -> None:
 class Connection:
     """One client below the namespaces; implements the `Link` port.
 
-    `write` is the carrier's bound method, so that a delivery costs one call. It changes when a
-    polling client upgrades, and when writes are deferred or corked.
+    `write` is the transport's own method, so that a delivery costs one call. It changes when a
+    polling client upgrades, when the client does not read, and when writes are deferred or corked.
     """
 
     __slots__ = (
@@ -151,8 +151,13 @@ class Connection:
 
     def _carrier_write(self) -> Callable[[bytes], None]:
         assert self._carrier is not None
-        write = self._carrier.write
+        # Bytes are counted only while the client does not read: it is then checked for progress.
+        write = self._carrier.write if self.clogged else self._carrier.plain_write
         return trace.traced(self.sid, write) if trace.is_tracing() else write
+
+    def _choose_write(self) -> None:
+        if self._carrier is not None and not (self.closed or self._deferred):
+            self.write = self._carrier_write()
 
     @property
     def max_message_bytes(self) -> int:
@@ -163,6 +168,7 @@ class Connection:
     def on_accepted(self, namespace: str, connection_id: str) -> None:
         """Record that the client has joined a namespace."""
         self.sids[namespace] = connection_id
+        self._choose_write()
         if self._carrier is not None:
             self._carrier.limit_messages(self.max_message_bytes)
 
@@ -180,6 +186,15 @@ class Connection:
         self._deferred += frames
         if len(self._deferred) > _MAX_DEFERRED_BYTES:
             # Written bytes count against the buffer limit at once.
+            self._flush()
+
+    def hold(self, frames: bytes) -> None:
+        if not self.closed:
+            self.write = self._write_after_deferred
+            self._deferred += frames
+
+    def release(self) -> None:
+        if self._deferred:
             self._flush()
 
     def cork(self) -> None:
@@ -230,7 +245,9 @@ class Connection:
 
     @property
     def buffered_bytes(self) -> int:
-        return 0 if self._carrier is None else self._carrier.buffered_bytes
+        if self._carrier is None:
+            return 0
+        return self._carrier.buffered_bytes + len(self._deferred)
 
     @property
     def taken_bytes(self) -> int:
@@ -296,9 +313,11 @@ class Connection:
 
     def on_clogged(self) -> None:
         self.clogged, self.accepts_plain = True, False
+        self._choose_write()
 
     def on_writable(self) -> None:
         self.clogged, self.accepts_plain = False, not self.deflates
+        self._choose_write()
         waiters, self._waiters = self._waiters, None
         for callback in waiters or ():
             callback()

@@ -1,5 +1,6 @@
 """The ports between a connection and its carrier: a WebSocket, or polling requests."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -21,6 +22,10 @@ class Carrier(Protocol):
     @property
     def taken_bytes(self) -> int:
         """Bytes that have left this process; constant while the client does not read."""
+
+    @property
+    def plain_write(self) -> Callable[[bytes], None]:
+        """The cheapest way to `write` while the client reads; `taken_bytes` may not count it."""
 
     def write(self, frames: bytes) -> None:
         """Send one or more complete text frames; a no-op once closed."""

@@ -1,6 +1,7 @@
 """The carrier of a polling client: buffers packets until its next GET request."""
 
 import asyncio
+from collections.abc import Callable
 
 from server.core.wire.frames import split_text_frames
 from server.transport.links import CarrierEvents
@@ -51,6 +52,10 @@ class PollingCarrier:
     def has_waiting_poll(self) -> bool:
         """Whether a poll is waiting for packets."""
         return self._waiter is not None
+
+    @property
+    def plain_write(self) -> Callable[[bytes], None]:
+        return self.write
 
     def write(self, frames: bytes) -> None:
         if self._closed:

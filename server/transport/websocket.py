@@ -1,6 +1,7 @@
 """The WebSocket carrier: an asyncio protocol without a task or a queue."""
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 from server.core.wire.frames import close_frame, pong_frame
@@ -9,6 +10,8 @@ from server.transport.links import CarrierEvents
 
 # A read this long is the last one of the socket in this turn of the loop.
 _MAX_READ_BYTES = 64 * 1024
+# So much may wait for a client before it is known that it takes nothing.
+_MAX_UNCOUNTED_BYTES = 1024 * 1024
 
 
 class WebSocketCarrier(asyncio.Protocol):
@@ -99,6 +102,12 @@ class WebSocketCarrier(asyncio.Protocol):
     @property
     def taken_bytes(self) -> int:
         return self._written - self.buffered_bytes
+
+    @property
+    def plain_write(self) -> Callable[[bytes], None]:
+        if self._transport is None or self._clog_bytes > _MAX_UNCOUNTED_BYTES:
+            return self.write
+        return self._transport.write
 
     def write(self, frames: bytes) -> None:
         transport = self._transport

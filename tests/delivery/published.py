@@ -75,6 +75,8 @@ class PublishedLog:
             self._rig.settle()
             receive()
             self._rig.pass_time(1.0)
+            # Held frames go out in later turns.
+            self._rig.settle()
             receive()
 
     def _note(self, topic: str, number: int | None) -> None:

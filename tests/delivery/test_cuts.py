@@ -110,11 +110,15 @@ class ModelClient:
 class ResumeMachine(RuleBasedStateMachine):
     """Delivery with recovery against a model of each client."""
 
-    @initialize()
-    def open(self) -> None:
+    @initialize(max_slice_writes=st.sampled_from([1, 2, 1000]))
+    def open(self, max_slice_writes: int) -> None:
         self.loop = asyncio.new_event_loop()
         delivery = DeliveryConfig(
-            buffer_bytes=BUFFER_BYTES, stalled_seconds=0, recoverable=True, backlog_messages=BACKLOG
+            buffer_bytes=BUFFER_BYTES,
+            stalled_seconds=0,
+            recoverable=True,
+            backlog_messages=BACKLOG,
+            max_slice_writes=max_slice_writes,
         )
         subscribing = SubscribingConfig(backlog_messages=BACKLOG, max_reply_bytes=BUFFER_BYTES // 2)
         self.rig: MarketRig = self.run(MarketRig.create(delivery, STALE, subscribing=subscribing))
@@ -171,6 +175,8 @@ class ResumeMachine(RuleBasedStateMachine):
         self.receive()
         mine = [topic for topic in some if topic != "USER_DATA" or name == "ann"]
         replies = self.run(self.rig.subscribe(name, *mine, interval_ms=interval_ms))
+        if name in self.connected:
+            self.link(name).reply()
         if name not in self.connected:
             # Its link broke meanwhile: it never got the reply.
             model.unanswered.update(mine)
@@ -196,6 +202,9 @@ class ResumeMachine(RuleBasedStateMachine):
             self.receive()
             model = self.connected[name]
             self.run(self.rig.service.unsubscribe(name, trader(name), [topic]))
+            if name in self.connected:
+                self.link(name).reply()
+            self.receive()
             model.known.subscriptions.pop(topic, None)
             model.known.stale.pop(topic, None)
             model.unanswered.discard(topic)
@@ -281,6 +290,9 @@ class ResumeMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 1.0, 4.0, 11.0, 16.0]))
     def pass_time(self, seconds: float) -> None:
+        for name in list(self.connected):
+            # Held frames do not wait for long.
+            self.link(name).reply()
         self.receive()
         self.rig.pass_time(seconds)
 

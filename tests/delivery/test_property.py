@@ -31,10 +31,12 @@ levels = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 3)), max_size=5)
 class DeliveryMachine(RuleBasedStateMachine):
     """Delivery against a model of each client."""
 
-    @initialize()
-    def open(self) -> None:
+    @initialize(max_slice_writes=st.sampled_from([1, 2, 1000]))
+    def open(self, max_slice_writes: int) -> None:
         self.loop = asyncio.new_event_loop()
-        delivery = DeliveryConfig(buffer_bytes=BUFFER_BYTES, stalled_seconds=0)
+        delivery = DeliveryConfig(
+            buffer_bytes=BUFFER_BYTES, stalled_seconds=0, max_slice_writes=max_slice_writes
+        )
         subscribing = SubscribingConfig(backlog_messages=BACKLOG, max_reply_bytes=BUFFER_BYTES // 2)
         self.rig: MarketRig = self.run(MarketRig.create(delivery, STALE, subscribing=subscribing))
         self.readers: dict[str, ClientModel] = {}
@@ -86,6 +88,9 @@ class DeliveryMachine(RuleBasedStateMachine):
         mine = [topic for topic in some if topic != "USER_DATA" or name == "ann"]
         replies = self.run(self.rig.subscribe(name, *mine, interval_ms=interval_ms))
         # Events written before the reply belong to the previous subscription.
+        reader.link.reply()
+        if reader.link.aborted:
+            return
         self.receive_all()
         for topic, reply in orjson.loads(orjson.dumps(replies)).items():
             assert reply["status"] == "CONNECTED"
@@ -97,6 +102,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         if name in self.readers:
             self.receive_all()
             self.run(self.rig.service.unsubscribe(name, trader(name), [topic]))
+            self.readers[name].link.reply()
+            self.receive_all()
             self.readers[name].subscriptions.pop(topic, None)
 
     @rule(name=clients, topic=topics, count=st.integers(10, 40))
@@ -158,6 +165,9 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 1.0, 4.0, 11.0]))
     def pass_time(self, seconds: float) -> None:
+        for reader in self.readers.values():
+            # Held frames do not wait for long.
+            reader.link.reply()
         self.receive_all()
         self.rig.pass_time(seconds)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from server.core.log.entries import Position
@@ -18,6 +18,8 @@ class Published:
     kind: str = "update"
     user: str | None = None
     org: str = "default"
+    source_ts: int | None = None
+    identifier: str | None = None
 
 
 class PublishRecorder:
@@ -36,11 +38,23 @@ class PublishRecorder:
         user: str | None = None,
         org: str = "default",
         source_ts: int | None = None,
+        identifier: str | None = None,
     ) -> Position:
         if len(self.messages) >= self._length:
             raise asyncio.CancelledError
-        self.messages.append(Published(topic, data, kind, user, org))
+        self.messages.append(Published(topic, data, kind, user, org, source_ts, identifier))
         return Position("e", len(self.messages))
+
+    async def publish_book(
+        self,
+        symbol: str,
+        bids: Iterable[tuple[str, str]],
+        asks: Iterable[tuple[str, str]],
+        *,
+        source_ts: int | None = None,
+    ) -> Position | None:
+        book = {"bids": list(bids), "asks": list(asks)}
+        return await self.publish(f"ORDERBOOK:{symbol}", book, kind="whole", source_ts=source_ts)
 
     def of_topic(self, topic: str) -> list[Published]:
         """The messages of one topic or one stream."""

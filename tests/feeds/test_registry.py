@@ -1,13 +1,12 @@
 """Tests opening feeds by name."""
 
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from server.feeds import FeedError, ReplayFeed, SimulatedFeed, open_feed
-from server.ports import FeedOptions
+from server.feeds import FeedError, ReplayFeed, SimulatedFeed, open_feeds
+from server.ports import Feed, FeedOptions
 from tests.feeds.tape import PublishRecorder
 from tests.kit.clock import ManualClock
 
@@ -32,6 +31,11 @@ def nothing(options):
 '''
 
 
+def open_feed(name: str, options: FeedOptions) -> Feed:
+    [feed] = open_feeds([name], options, {}).values()
+    return feed
+
+
 @pytest.fixture
 def options() -> FeedOptions:
     return FeedOptions(ManualClock(), seed=7)
@@ -53,8 +57,21 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_none_opens_no_feed(options: FeedOptions) -> None:
-    assert open_feed("none", options) is None
+async def test_table_of_options_gives_a_feed_another_name(options: FeedOptions, site: Path) -> None:
+    install(site, "echo", "echo = floorcast_echo:Echo")
+    tables: dict[str, dict[str, object]] = {"one": {"source": "echo:A", "depth": 10}}
+    feeds = open_feeds(["one", "echo:B"], options, tables)
+    assert list(feeds) == ["one", "echo"]
+    given = [vars(each)["options"] for each in feeds.values()]
+    assert [(each.name, each.argument, each.options) for each in given] == [
+        ("one", "A", {"depth": 10}),
+        ("echo", "B", {}),
+    ]
+
+
+def test_two_feeds_of_one_name_are_refused(options: FeedOptions) -> None:
+    with pytest.raises(FeedError, match=r"two feeds are named simulated: .* with a source"):
+        open_feeds(["simulated", "simulated"], options, {})
 
 
 def test_built_in_feeds_need_no_metadata(
@@ -75,18 +92,9 @@ async def test_text_after_the_first_colon_is_the_argument(
     file = tmp_path / "10:30:00.jsonl"
     file.write_text('{"ts": 1, "topic": "PRICE:A", "data": {}}\n')
     feed = open_feed(f"replay:{file}", options)
-    assert feed is not None
     recorder = PublishRecorder()
     await feed.run(recorder)
     assert len(recorder.messages) == 1
-
-
-def test_name_without_a_colon_keeps_the_argument(options: FeedOptions, tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").touch()
-    options = replace(options, argument=str(tmp_path / "a.jsonl"))
-    assert isinstance(open_feed("replay", options), ReplayFeed)
-    with pytest.raises(FeedError, match="needs a file"):
-        open_feed("replay:", options)
 
 
 @pytest.mark.parametrize("name", ["simulated:8", "replay", "replay:", "replay:/no/such/file"])
@@ -101,7 +109,6 @@ async def test_installed_package_provides_a_feed(
 ) -> None:
     install(site, "echo", "echo = floorcast_echo:Echo")
     feed = open_feed(name, options)
-    assert feed is not None
     recorder = PublishRecorder()
     await feed.run(recorder)
     [line] = recorder.messages
@@ -111,10 +118,9 @@ async def test_installed_package_provides_a_feed(
 def test_package_cannot_replace_a_built_in_feed(options: FeedOptions, site: Path) -> None:
     install(site, "echo", "simulated = floorcast_echo:Echo", "none = floorcast_echo:Echo")
     assert isinstance(open_feed("simulated", options), SimulatedFeed)
-    assert open_feed("none", options) is None
 
 
-@pytest.mark.parametrize("name", ["simulate", "", "none:", "Simulated", ":simulated"])
+@pytest.mark.parametrize("name", ["simulate", "none:", "Simulated", ":simulated"])
 def test_unknown_feed_error_lists_the_known_names(
     options: FeedOptions, site: Path, name: str
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,18 +67,9 @@ async def test_late_sleeps_do_not_add_up(tmp_path: Path) -> None:
         clock.advance(seconds + 0.03)
 
     class TimingRecorder(PublishRecorder):
-        async def publish(
-            self,
-            topic: str,
-            data: Mapping[str, object],
-            *,
-            kind: str = "update",
-            user: str | None = None,
-            org: str = "default",
-            source_ts: int | None = None,
-        ) -> Position:
+        async def publish(self, topic: str, data: Mapping[str, object], **fields: Any) -> Position:
             published_at.append(clock.monotonic() - started_at)
-            return await super().publish(topic, data, kind=kind, user=user, org=org)
+            return await super().publish(topic, data, **fields)
 
     file = recording(tmp_path, *(line(ms) for ms in range(0, 10_000, 100)))
     await ReplayFeed(FeedOptions(clock, argument=file), sleep=sleep).run(TimingRecorder())
@@ -134,19 +126,10 @@ class SelectiveRecorder(PublishRecorder):
         super().__init__()
         self._call_count = 0
 
-    async def publish(
-        self,
-        topic: str,
-        data: Mapping[str, object],
-        *,
-        kind: str = "update",
-        user: str | None = None,
-        org: str = "default",
-        source_ts: int | None = None,
-    ) -> Position:
+    async def publish(self, topic: str, data: Mapping[str, object], **fields: Any) -> Position:
         self._call_count += 1
         if self._call_count % 5 == 0:
-            return await super().publish(topic, data, kind=kind, user=user, org=org)
+            return await super().publish(topic, data, **fields)
         if self._call_count % 2:
             raise RequestError(ErrorCode.REQUEST_INVALID, "hush")
         raise LimitError(ErrorCode.LIMIT_PAYLOAD, "hush")

@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -194,17 +194,8 @@ def test_simulated_market_takes_no_argument() -> None:
 class FailingRecorder(PublishRecorder):
     """Records all messages, and refuses ten of them."""
 
-    async def publish(
-        self,
-        topic: str,
-        data: Mapping[str, object],
-        *,
-        kind: str = "update",
-        user: str | None = None,
-        org: str = "default",
-        source_ts: int | None = None,
-    ) -> Position:
-        position = await super().publish(topic, data, kind=kind, user=user, org=org)
+    async def publish(self, topic: str, data: Mapping[str, object], **fields: Any) -> Position:
+        position = await super().publish(topic, data, **fields)
         if 10 <= len(self.messages) < 20:
             raise FloorcastError(ErrorCode.SERVER_OVERLOADED, "the broker cannot be reached")
         return position

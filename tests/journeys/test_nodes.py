@@ -1,5 +1,6 @@
 """Test sessions and notices over two real servers and one Redis."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 
 from client_sdk.contract import Scope
 from tests.kit.clients.session_client import SessionClient
-from tests.kit.patience import until
+from tests.kit.patience import until, until_awaited
 from tests.kit.redis.servers import RedisServer, redis_server
+from tests.kit.server.in_process import RunningServer
 from tests.kit.server.nodes import nodes, pass_time
 
 DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
@@ -134,8 +136,7 @@ async def test_notice_reaches_devices_on_any_node_until_acknowledged(
         assert (await late.next("notification"))["id"] == "n1"
         desk.acknowledge("n1")
         for node in (one, two):
-            store = node.server.sessions.notifications.store
-            await until(lambda store=store: not store.pending("default", "bob"))
+            await until_pending(node, 0)
         await two.server.sessions.notifications.notify(
             "default", "bob", "margin", {"level": 1}, critical=True, identifier="n1"
         )
@@ -143,6 +144,21 @@ async def test_notice_reaches_devices_on_any_node_until_acknowledged(
         for member in (phone, desk, late, latest, other):
             assert await member.pending_events() == []
             member.cut()
+
+
+async def until_pending(node: RunningServer, count: int) -> None:
+    """Wait until bob has so many unacknowledged notices at a node."""
+
+    async def is_reached() -> bool:
+        return len(await pending_ids(node)) == count
+
+    await until_awaited(is_reached)
+
+
+async def pending_ids(node: RunningServer) -> list[str]:
+    found = node.server.backend.notices.pending("default", "bob")
+    assert isinstance(found, asyncio.Future)
+    return [each.id for each in await found]
 
 
 async def test_critical_notice_survives_node_restarts(shared_redis: RedisServer) -> None:
@@ -154,22 +170,39 @@ async def test_critical_notice_survives_node_restarts(shared_redis: RedisServer)
                 "default", "bob", "n", {"is": number}, critical=True, identifier=f"{number}"
             )
     async with nodes(shared_redis, 1, **same) as [node]:
-        store = node.server.sessions.notifications.store
-        await until(lambda: len(store.pending("default", "bob")) == 3)
+        await until_pending(node, 3)
         bob = await SessionClient.connect(node, "bob")
         notices = [await bob.next("notification") for _ in range(3)]
         assert [each["data"]["is"] for each in notices] == [0, 1, 2]
         bob.acknowledge("1")
-        await until(lambda: len(store.pending("default", "bob")) == 2)
+        await until_pending(node, 2)
         bob.cut()
     async with nodes(shared_redis, 1, **same) as [node]:
-        store = node.server.sessions.notifications.store
-        await until(lambda: len(store.pending("default", "bob")) == 2)
+        await until_pending(node, 2)
         repeated = await node.server.sessions.notifications.notify(
             "default", "bob", "n", {"is": 1}, critical=True, identifier="1"
         )
         assert repeated.reached == 0
-        assert [each.id for each in store.pending("default", "bob")] == ["0", "2"]
+        assert await pending_ids(node) == ["0", "2"]
+
+
+async def test_notice_posted_while_a_node_receives_nothing_comes_once(
+    shared_redis: RedisServer,
+) -> None:
+    async with nodes(shared_redis) as (one, two):
+        bob = await SessionClient.connect(one, "bob")
+        notify = two.server.sessions.notifications.notify
+        await notify("default", "bob", "n", {}, critical=True, identifier="before")
+        assert (await bob.next("notification"))["id"] == "before"
+        with shared_redis.client() as client:
+            client.client_kill_filter(_type="pubsub")
+        await notify("default", "bob", "n", {}, critical=True, identifier="meanwhile")
+        assert (await bob.next("notification"))["id"] == "meanwhile"
+        await one.until_up()
+        await notify("default", "bob", "n", {}, critical=True, identifier="after")
+        assert (await bob.next("notification"))["id"] == "after"
+        assert await bob.pending_events() == []
+        bob.cut()
 
 
 async def test_notice_that_makes_room_is_deleted_from_redis(shared_redis: RedisServer) -> None:

@@ -75,6 +75,7 @@ OURS: tuple[type[sdk.FloorcastError], ...] = (
     sdk.ProtocolError,
     sdk.SendTimeout,
     sdk.ServerUnavailable,
+    sdk.TokenRevoked,
     sdk.TokenUnavailable,
 )
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from aiohttp import web
@@ -283,7 +284,9 @@ async def test_ack_and_echoed_message_share_one_write(
             written.append(frames)
             real(carrier, frames)
 
-        monkeypatch.setattr(WebSocketCarrier, "write", write)
+        monkeypatch.setattr(
+            WebSocketCarrier, "plain_write", property(lambda carrier: partial(write, carrier))
+        )
         # Rebinds `connection.write` to the patched method.
         assert connection.carrier is not None
         connection.use_carrier(connection.carrier)
@@ -294,4 +297,21 @@ async def test_ack_and_echoed_message_share_one_write(
         connection.write_soon(b"\x81\x01x")
         connection.close(DisconnectReason("the answer still goes out"))
         assert b"\x81\x01x" in await member.client.until_closed()
+        await node.until_empty()
+
+
+async def test_held_frames_precede_whatever_is_written_later() -> None:
+    async with running() as node:
+        client = await RawClient.connect(node.port, node.token())
+        [connection] = node.server.sockets.connections()
+        connection.hold(b"\x81\x01a")
+        connection.hold(b"\x81\x01b")
+        assert connection.buffered_bytes >= 6
+        await client.call("subscriptions", {})
+        connection.hold(b"\x81\x01c")
+        connection.release()
+        connection.release()
+        connection.hold(b"\x81\x01d")
+        connection.close(DisconnectReason("what is held still goes out"))
+        assert await client.until_closed() == b"\x81\x01c\x81\x01d\x88\x02\x03\xe8"
         await node.until_empty()

@@ -61,5 +61,5 @@ async def test_feed_that_is_not_required_leaves_the_server_ready(
     assert (await client.get("/health/ready")).status == 200
     feed.may_publish.set()
     feed.must_fail.set()
-    await until(lambda: app[SERVER].tasks.failing == {"floorcast-feed"})
+    await until(lambda: app[SERVER].tasks.failing == {"floorcast-feed-SwitchedFeed"})
     assert (await client.get("/health/ready")).status == 200

@@ -1,5 +1,6 @@
 """The broker for many nodes: Redis assigns positions, stores entries and publishes them."""
 
+import asyncio
 import itertools
 import secrets
 from collections import OrderedDict
@@ -24,6 +25,7 @@ from server.brokers.redis.log.subscriber import LogSubscriber
 from server.brokers.redis.log.topic_counts import SCRIPTS as TOPIC_COUNT_SCRIPTS
 from server.brokers.redis.log.topic_counts import TopicCounts
 from server.brokers.redis.log.writer import LogWriter
+from server.brokers.redis.notices.scripts import SCRIPTS as NOTICE_SCRIPTS
 from server.core.counters import Counters
 from server.core.errors import FloorcastError
 from server.core.limits.expiring_shares import ExpiringShares
@@ -71,7 +73,7 @@ class RedisBroker:
         )
         client = create_client(
             config.address,
-            (*scripts.topics, *scripts.sessions, *TOPIC_COUNT_SCRIPTS),
+            (*scripts.topics, *scripts.sessions, *TOPIC_COUNT_SCRIPTS, *NOTICE_SCRIPTS),
             timeout_seconds=config.timeout_seconds,
             name=f"{config.prefix}-{node}",
         )
@@ -191,6 +193,10 @@ class RedisBroker:
         If `durable`, replicas must have it as they must have messages.
         """
         return await self._pipeline.run(command, durable=durable)
+
+    def submit(self, command: Command) -> asyncio.Future[Reply]:
+        """Send one command of another service; raises `FloorcastError` if Redis is unavailable."""
+        return self._pipeline.submit(command)
 
     async def head(self, channel: str) -> Position:
         return (await self._reader.read(channel, None, state=False)).head

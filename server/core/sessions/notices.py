@@ -25,6 +25,16 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeLimits:
+    """How long critical notices are kept, and how many of a user, of an org and in total."""
+
+    keep_seconds: float
+    per_user: int
+    total: Quota
+    org: Quota
+
+
+@dataclass(frozen=True, slots=True)
 class _StoredNotice:
     notice: Notice
     expires_at: float

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from server.ports import Cluster
 from server.services.cluster.questions import (
+    CountRevoked,
     CountSubscribers,
     DescribeNode,
     DisconnectUser,
@@ -67,6 +68,11 @@ class ClusterQueries:
 
     async def disconnect(self, question: DisconnectUser) -> Collected[int]:
         """Disconnect a user; returns the number of connections."""
+        found = await self._ask(question, _COUNT)
+        return Collected(sum(found.value), found.incomplete)
+
+    async def count_revoked(self, question: CountRevoked) -> Collected[int]:
+        """How many connections have a token that a revocation refuses."""
         found = await self._ask(question, _COUNT)
         return Collected(sum(found.value), found.incomplete)
 

@@ -15,6 +15,7 @@ from server.core.sessions.membership import Memberships
 from server.delivery import Hub
 from server.ports import Clock
 from server.services.cluster.questions import (
+    CountRevoked,
     CountSubscribers,
     DescribeNode,
     DisconnectUser,
@@ -67,6 +68,8 @@ class NodeAnswers:
                 return orjson.dumps(self._subscriptions.count_in_org(org, channel))
             case DisconnectUser() as question:
                 return orjson.dumps(self.disconnect(question))
+            case CountRevoked(revocation):
+                return orjson.dumps(sum(map(revocation.matches, self._registry.connections())))
             case DescribeNode(org):
                 return orjson.dumps(self.describe(org))
 
@@ -95,7 +98,7 @@ class NodeAnswers:
         """Disconnect one connection; a no-op if it has gone."""
         link = self._hub.link_of(record.connection_id)
         if link is not None:
-            link.disconnect(error, reconnect=reconnect)
+            link.disconnect(error, reconnect=reconnect, namespace=record.namespace)
 
     def describe(self, org: str) -> NodeInfo:
         """This node, with the connections of an org."""

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import Field, TypeAdapter
 
+from server.core.revocations import Revocation
+
 
 @dataclass(frozen=True, slots=True)
 class FindConnections:
@@ -51,6 +53,14 @@ class DisconnectUser:
 
 
 @dataclass(frozen=True, slots=True)
+class CountRevoked:
+    """How many connections have a token that a revocation refuses."""
+
+    revocation: Revocation
+    kind: Literal["revoked"] = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
 class DescribeNode:
     """What a node is doing."""
 
@@ -58,7 +68,14 @@ class DescribeNode:
     kind: Literal["node"] = "node"
 
 
-Question = FindConnections | FindConnection | CountSubscribers | DisconnectUser | DescribeNode
+Question = (
+    FindConnections
+    | FindConnection
+    | CountSubscribers
+    | DisconnectUser
+    | CountRevoked
+    | DescribeNode
+)
 
 _QUESTION: TypeAdapter[Question] = TypeAdapter(Annotated[Question, Field(discriminator="kind")])
 

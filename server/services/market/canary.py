@@ -68,6 +68,13 @@ class CanaryLink:
             self.taken_bytes += len(frames)
             self.is_full = self.taken_bytes > _MAX_BUFFERED_BYTES
 
+    def hold(self, frames: bytes) -> None:
+        """Keep frames now: nothing waits for a slice here."""
+        self.write(frames)
+
+    def release(self) -> None:
+        """No-op: nothing is held."""
+
     def take(self) -> list[tuple[float, bytes]]:
         """What was written since the last call."""
         taken, self._written = self._written, []

@@ -1,10 +1,13 @@
 """Publishes for a feed, and yields to the event loop regularly."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+from client_sdk.contract import ErrorCode, Stream
+from server.core.errors import RequestError
 from server.core.log.entries import Position
 from server.core.market.topics import Topic, channel_for
+from server.services.market.feed_books import FeedBooks
 from server.services.market.publishing import PublishingService
 
 # The memory broker never suspends: without a yield, a busy feed would block the event loop.
@@ -16,8 +19,10 @@ _MAX_CHANNELS = 200_000
 class FeedPublisher:
     """Implements the `Publishing` port for one feed, and remembers its channels."""
 
-    def __init__(self, publishing: PublishingService) -> None:
+    def __init__(self, publishing: PublishingService, name: str = "") -> None:
         self._publishing = publishing
+        self._name = name
+        self._books = FeedBooks()
         self._attempted = 0
         self._channels: dict[str, None] = {}
         # Messages that the broker has accepted.
@@ -37,13 +42,21 @@ class FeedPublisher:
         user: str | None = None,
         org: str = "default",
         source_ts: int | None = None,
+        identifier: str | None = None,
     ) -> Position:
         """Publish one message; raises what `PublishingService.publish` raises."""
         self._attempted += 1
         if self._attempted % MESSAGES_PER_TURN == 0:
             await asyncio.sleep(0)
         position = await self._publishing.publish(
-            topic, data, kind=kind, user=user, org=org, source_ts=source_ts
+            topic,
+            data,
+            kind=kind,
+            user=user,
+            org=org,
+            source_ts=source_ts,
+            # Two feeds may count alike.
+            identifier=None if identifier is None else f"{self._name}:{identifier}",
         )
         self.published += 1
         # The channel of a public topic has its name.
@@ -51,6 +64,33 @@ class FeedPublisher:
         if channel not in self._channels:
             self._remember(channel)
         return position
+
+    async def publish_book(
+        self,
+        symbol: str,
+        bids: Iterable[tuple[str, str]],
+        asks: Iterable[tuple[str, str]],
+        *,
+        source_ts: int | None = None,
+    ) -> Position | None:
+        """Publish what has changed since the last book of a symbol; None if nothing has."""
+        topic = f"{Stream.ORDERBOOK}:{symbol}"
+        change = self._books.change(topic, bids, asks)
+        if change is None:
+            return None
+        kind, data = change
+        try:
+            try:
+                return await self.publish(topic, data, kind=kind, source_ts=source_ts)
+            except RequestError as error:
+                if error.code is not ErrorCode.PUBLISH_SNAPSHOT_REQUIRED:
+                    raise
+                # The server lost the book: a restart, or another Redis.
+                whole = self._books.whole(topic)
+                return await self.publish(topic, whole, kind="snapshot", source_ts=source_ts)
+        except BaseException:
+            self._books.forget(topic)
+            raise
 
     def _remember(self, channel: str) -> None:
         if len(self._channels) >= _MAX_CHANNELS:

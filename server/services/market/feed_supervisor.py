@@ -75,7 +75,7 @@ class FeedSupervisor:
         self.state = FeedState.IDLE
         # How often it has failed.
         self.failures = 0
-        self.publisher = FeedPublisher(publishing)
+        self.publisher = FeedPublisher(publishing, name)
         self._feed = feed
         self._freshness = freshness
         self._clock = clock

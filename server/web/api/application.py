@@ -4,11 +4,13 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
+from server.ports import Clock
 from server.services import (
     ClientPublishing,
     ClusterQueries,
     Notifications,
     SessionModeration,
+    TokenRevocation,
     TopicReading,
 )
 from server.web.api.description import add_description
@@ -17,6 +19,7 @@ from server.web.api.handling import ApiHandler
 from server.web.api.routes.connections import ConnectionRoutes
 from server.web.api.routes.market import MarketRoutes
 from server.web.api.routes.sessions import SessionRoutes
+from server.web.api.routes.tokens import TokenRoutes
 from server.web.api.routes.users import UserRoutes
 
 API_PATH = "/api/v1"
@@ -30,6 +33,8 @@ def all_endpoints(
     moderation: SessionModeration,
     notifications: Notifications,
     cluster: ClusterQueries,
+    revocation: TokenRevocation,
+    clock: Clock,
 ) -> tuple[AnyEndpoint, ...]:
     """Every call of the API."""
     return (
@@ -37,6 +42,7 @@ def all_endpoints(
         *SessionRoutes(moderation).endpoints(),
         *UserRoutes(cluster, notifications).endpoints(),
         *ConnectionRoutes(cluster).endpoints(),
+        *TokenRoutes(revocation, clock).endpoints(),
     )
 
 

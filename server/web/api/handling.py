@@ -5,14 +5,13 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
 from client_sdk.contract import ErrorCode
-from server.access import Principal, find_token
+from server.access import Principal, Verifier, find_token
 from server.core.counters import Counters
 from server.core.errors import AccessError, FloorcastError, RequestError
 from server.core.wire.validation import invalid_request
@@ -37,13 +36,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # The namespace of the counters.
 API = "http"
 _REQUEST_ID = web.RequestKey("floorcast_request_id", str)
-
-
-class Verifier(Protocol):
-    """Verifies tokens."""
-
-    async def verify(self, token: str) -> Principal:
-        """Return the principal of a token; raises `AccessError` if the token is invalid."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ class RecordingLink:
         self.broken = False
         self.clogged = False
         self.written: list[bytes] = []
+        self.held = b""
         self.ended: list[str] = []
         self.aborted: list[str] = []
         self.max_buffered_bytes = 0
@@ -33,14 +34,21 @@ class RecordingLink:
 
     @property
     def buffered_bytes(self) -> int:
-        return sum(map(len, self._unread))
+        return sum(map(len, self._unread)) + len(self.held)
 
     @property
     def waiter_count(self) -> int:
         return len(self._waiters)
 
+    def hold(self, frames: bytes) -> None:
+        self.held += frames
+
+    def release(self) -> None:
+        self.write(b"")
+
     def write(self, frames: bytes) -> None:
-        if self.aborted or self.ended:
+        frames, self.held = self.held + frames, b""
+        if self.aborted or self.ended or not frames:
             return
         if self.broken:
             raise OSError("broken pipe")
@@ -69,6 +77,14 @@ class RecordingLink:
     ) -> None:
         self.ended.append(error.code.value)
         self.on_end()
+
+    def reply(self) -> None:
+        """Write what is held, as an ack does that follows it; a broken link ends."""
+        if self.held and self.broken:
+            self.held = b""
+            self.abort("a write failed")
+        else:
+            self.release()
 
     # --- client actions
 

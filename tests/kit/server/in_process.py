@@ -55,6 +55,7 @@ class RunningServer:
         users: list[str] | None = None,
         audience: str = "floorcast",
         secret: str = SECRET,
+        token_id: str | None = None,
     ) -> str:
         """A token, valid unless an argument makes it invalid."""
         return mint(
@@ -68,6 +69,7 @@ class RunningServer:
             symbols=symbols,
             sessions=sessions,
             users=users,
+            token_id=token_id,
         )
 
     def pass_time(self, seconds: float) -> None:

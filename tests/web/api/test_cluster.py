@@ -1,6 +1,7 @@
 """What is cluster-wide: asked on one node, answered by all, over Redis."""
 
 import asyncio
+import json
 from typing import Any
 
 import aiohttp
@@ -26,6 +27,17 @@ async def call(node: Node, method: str, path: str, **options: Any) -> Any:
     ):
         assert response.status == 200, await response.text()
         return await response.json()
+
+
+async def connect_error(node: Node, token: str) -> str:
+    """The code with which a connect is refused."""
+    client = await RawClient.open(node.port)
+    await client.text()
+    client.send(f"40/session,{json.dumps({'token': token})}")
+    answer = await client.text()
+    client.cut()
+    assert answer.startswith("44/session,"), answer
+    return str(json.loads(answer[answer.index("{") :])["data"]["code"])
 
 
 async def until_joined(*started: Node) -> None:
@@ -167,3 +179,24 @@ async def test_node_alone_answers_for_itself_while_redis_is_down(
         monkeypatch.undo()
         client.cut()
         await until(lambda: not one.residue()["sockets"])
+
+
+async def test_revocation_holds_on_all_nodes_and_on_later_ones(shared_redis: RedisServer) -> None:
+    prefix = f"revoked{shared_redis.port}"
+    settings = {"broker.prefix": prefix}
+    async with nodes(shared_redis, **settings) as [one, two]:
+        await until_joined(one, two)
+        client = await SessionClient.connect(two, "ann")
+        token = two.token("ann")
+        one.clock.advance(1)
+        answer = await call(one, "POST", "/tokens/revoke", json={"user": "ann"})
+        assert (answer["closed"], answer["incomplete"]) == (1, [])
+        goodbye = await client.next("goodbye")
+        assert (goodbye["code"], goodbye["reconnect"]) == ("auth.revoked", False)
+        await client.client.until_closed()
+        for node in (one, two):
+            assert await connect_error(node, token) == "auth.revoked"
+        listed = await call(two, "GET", "/tokens/revoked")
+        assert [each["user"] for each in listed["revocations"]] == ["ann"]
+    async with nodes(shared_redis, 1, **settings) as [later]:
+        assert await connect_error(later, token) == "auth.revoked"

@@ -113,3 +113,12 @@ def session_keys(base: bytes) -> list[bytes]:
 def claim_key(base: bytes, key: str) -> bytes:
     """A string that expires: the position of the message published under an idempotency key."""
     return base + b":claim:" + blake2b(key.encode(), digest_size=16).hexdigest().encode()
+
+
+def notice_keys(base: bytes) -> list[bytes]:
+    """The keys of critical notices: pending (hash), acknowledged (sorted set); the index of the
+    pending ones: by name (sorted set), orgs by their next expiry, by number and by bytes (sorted
+    sets), in total (hash). The names of each org by expiry are a sorted set of its own.
+    """
+    parts = (b":waiting", b":settled", b":names", b":orgs", b":counts", b":sizes", b":totals")
+    return [base + each for each in parts]

@@ -4,15 +4,24 @@ import orjson
 
 from server.core.sessions.notices import Notice
 
+# Written by releases that index what they post. Releases before ignore this field.
+_SCHEMA = 2
+_INDEXED_START = b'{"v":1,"schema":2,'
+
 
 def notice_key(notice: Notice) -> bytes:
     """The key of a notice, unique over all users."""
-    return encode_key(notice.org, notice.user_id, notice.id)
+    return orjson.dumps([notice.org, notice.user_id, notice.id])
 
 
-def encode_key(org: str, user_id: str, notice_id: str) -> bytes:
-    """The key of a notice with this id."""
-    return orjson.dumps([org, user_id, notice_id])
+def user_prefix(org: str, user_id: str) -> bytes:
+    """What the keys of all notices of a user begin with, and no others."""
+    return orjson.dumps([org, user_id]).removesuffix(b"]") + b","
+
+
+def is_indexed(message: bytes) -> bool:
+    """Whether an encoded notice was posted by a release that indexes it."""
+    return message.startswith(_INDEXED_START)
 
 
 def encode_notice(notice: Notice, critical: bool, until_ms: int, status: str = "") -> bytes:
@@ -20,6 +29,7 @@ def encode_notice(notice: Notice, critical: bool, until_ms: int, status: str = "
     return orjson.dumps(
         {
             "v": 1,
+            "schema": _SCHEMA,
             "said": status or ("critical" if critical else "notice"),
             "org": notice.org,
             "user": notice.user_id,

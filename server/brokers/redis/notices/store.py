@@ -1,86 +1,85 @@
-"""The notice store for many nodes: Redis stores pending notices, each node has a copy."""
+"""The notice store for many nodes: Redis has the pending notices, and no node has a copy."""
 
 import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 from server.brokers.failure_log import FailureLog
 from server.brokers.redis.broker import RedisBroker
 from server.brokers.redis.config import RedisConfig
-from server.brokers.redis.connection.keys import Keys
-from server.brokers.redis.connection.replies import as_bytes, as_list, as_mapping
+from server.brokers.redis.connection.client import Call, evaluate
+from server.brokers.redis.connection.keys import Keys, notice_keys
+from server.brokers.redis.connection.pipeline import broker_unavailable
+from server.brokers.redis.connection.replies import (
+    Reply,
+    as_bytes,
+    as_bytes_list,
+    as_int,
+    as_list,
+)
+from server.brokers.redis.log.scripts import Script
 from server.brokers.redis.notices.codec import (
     decode_notice,
-    encode_key,
     encode_notice,
+    is_indexed,
     notice_key,
+    user_prefix,
+)
+from server.brokers.redis.notices.scripts import (
+    ACKNOWLEDGE,
+    CLEAN_INDEX,
+    EXPIRE,
+    POST,
+    READ,
+    REINDEX,
+    REINDEX_PENDING,
 )
 from server.core.errors import FloorcastError
-from server.core.sessions.notices import Notice, Notices
+from server.core.sessions.notices import Notice, NoticeLimits
 from server.ports import Clock, OnNotice
 from server.tasks import cancel_and_wait
 
 # The channel that every node watches.
 CHANNEL = "notices"
 _SYNC_SECONDS = 2.0
+# Searching the whole index for what a process of the release before has changed.
+_REBUILD_SECONDS = 30.0
+# A client that connects waits no longer for its notices: they follow later.
+_READ_SECONDS = 0.3
 _BATCH_SIZE = 256
 _MAX_UNFLUSHED = 100_000
 
-# KEYS: pending notices by key, with their numbers, and the last number (#); acknowledged keys by
-# expiry. ARGV: the pub/sub channel, the encoded notice, its key, the time in ms.
-# Returns 1 if the notice is new.
-_POST = b"""
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])
-if redis.call('HEXISTS', KEYS[1], ARGV[3]) == 1 or redis.call('ZSCORE', KEYS[2], ARGV[3]) then
-  return 0
-end
-local number = redis.call('HINCRBY', KEYS[1], '#', 1)
-redis.call('HSET', KEYS[1], ARGV[3], string.format('%d ', number) .. ARGV[2])
-redis.call('PUBLISH', ARGV[1], ARGV[2])
-return 1
-"""
-
-# The same KEYS. ARGV: the pub/sub channel, the encoded acknowledgement, the notice's key, its
-# expiry in ms. Returns 1 if the notice was pending.
-_ACKNOWLEDGE = b"""
-if redis.call('HDEL', KEYS[1], ARGV[3]) == 0 then return 0 end
-redis.call('ZADD', KEYS[2], ARGV[4], ARGV[3])
-redis.call('PUBLISH', ARGV[1], ARGV[2])
-return 1
-"""
-
 
 class RedisNoticeStore:
-    """Implements `NoticeStore`; `pending` reads the local copy, without a round trip."""
+    """Implements `NoticeStore`; `pending` is one read of the user's notices alone."""
 
     def __init__(
-        self,
-        clock: Clock,
-        config: RedisConfig,
-        broker: RedisBroker,
-        notices: Notices,
-        *,
-        keep_seconds: float,
+        self, clock: Clock, config: RedisConfig, broker: RedisBroker, limits: NoticeLimits
     ) -> None:
         self._clock = clock
         self._broker = broker
-        self._notices = notices
-        self._keep_ms = int(keep_seconds * 1000)
+        self._limits = limits
+        self._keep_ms = int(limits.keep_seconds * 1000)
         self._timeout_seconds = config.timeout_seconds
         self._base = Keys(config.prefix).base(CHANNEL)
-        self._keys = (self._base + b":waiting", self._base + b":settled")
+        self._keys = notice_keys(self._base)
         self._on_notice: OnNotice = lambda notice, critical: 0
         # Acknowledged on this node, not in Redis yet.
         self._unflushed: OrderedDict[bytes, Notice] = OrderedDict()
-        # Dropped by this node's copy, not in Redis yet.
-        self._undeleted: OrderedDict[bytes, None] = OrderedDict()
+        # Changed by processes of the release before, which keep no index.
+        self._unindexed: OrderedDict[bytes, None] = OrderedDict()
         self._next_sync_at = 0.0
+        self._next_rebuild_at = 0.0
         self._stale = True
         self._wakeup = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failure_log = FailureLog()
+        # Dropped by this node and by no other, since the last sweep.
+        self._expired: list[Notice] = []
+        self.dropped_count = 0
 
     async def start(self, on_notice: OnNotice) -> None:
         self._on_notice = on_notice
@@ -97,26 +96,35 @@ class RedisNoticeStore:
                     await self._flush()
         self._on_notice = lambda notice, critical: 0
 
-    @property
-    def dropped_count(self) -> int:
-        return self._notices.dropped_count
-
     async def post(self, notice: Notice, *, critical: bool) -> int | None:
         now_ms = self._now_ms()
         message = encode_notice(notice, critical, now_ms + self._keep_ms)
         if not critical:
             await self._broker.run((b"PUBLISH", self._base, message))
             return None
-        new = await self._broker.run(
-            (b"EVAL", _POST, 2, *self._keys, self._base, message, notice_key(notice), now_ms)
+        limits = self._limits
+        reply = await self._run(
+            POST,
+            *(self._base, message, notice_key(notice), now_ms),
+            user_prefix(notice.org, notice.user_id),
+            *(limits.per_user, limits.org.count, limits.org.size_bytes),
+            *(limits.total.count, limits.total.size_bytes),
         )
-        return None if new else 0
+        is_new, evicted = map(as_int, as_list(reply))
+        self.dropped_count += evicted
+        return None if is_new else 0
 
-    def pending(self, org: str, user_id: str) -> tuple[Notice, ...]:
-        return self._notices.pending(org, user_id, self._clock.monotonic())
+    def pending(self, org: str, user_id: str) -> asyncio.Future[tuple[Notice, ...]]:
+        # The index of names, and the notices.
+        keys = (self._keys[0], self._keys[2])
+        reply = self._broker.submit(evaluate(READ, keys, user_prefix(org, user_id)))
+        loop = asyncio.get_running_loop()
+        limit = loop.call_later(_READ_SECONDS, _time_out, reply)
+        read: asyncio.Future[tuple[Notice, ...]] = loop.create_future()
+        reply.add_done_callback(partial(self._on_read, read, limit))
+        return read
 
     def acknowledge(self, notice: Notice) -> None:
-        self._remove(notice)
         self._unflushed[notice_key(notice)] = notice
         if len(self._unflushed) > _MAX_UNFLUSHED:
             # The user gets the dropped one again, and acknowledges it again.
@@ -124,21 +132,48 @@ class RedisNoticeStore:
         self._wakeup.set()
 
     def sweep(self) -> Sequence[Notice]:
-        for (org, user_id), notice_id in self._notices.sweep(self._clock.monotonic()):
-            self._undeleted[encode_key(org, user_id, notice_id)] = None
-            if len(self._undeleted) > _MAX_UNFLUSHED:
-                # The next reload finds it expired, or drops it again.
-                self._undeleted.popitem(last=False)
         if self._clock.monotonic() >= self._next_sync_at:
             self._wakeup.set()
-        return self._notices.pop_expired()
+        expired, self._expired = self._expired, []
+        return expired
 
     def _now_ms(self) -> int:
         return int(self._clock.time() * 1000)
 
-    def _remove(self, notice: Notice) -> None:
-        now = self._clock.monotonic()
-        self._notices.acknowledge(notice.org, notice.user_id, notice.id, now)
+    async def _run(self, script: Script, *arguments: bytes | int) -> Reply:
+        return await self._broker.run(self._call(script, *arguments))
+
+    def _call(self, script: Script, *arguments: bytes | int) -> Call:
+        return evaluate(script, self._keys, self._base + b":org:", *arguments)
+
+    def _on_read(
+        self,
+        read: "asyncio.Future[tuple[Notice, ...]]",
+        limit: asyncio.TimerHandle,
+        reply: "asyncio.Future[Reply]",
+    ) -> None:
+        limit.cancel()
+        if read.done() or reply.cancelled():
+            read.cancel()
+            return
+        try:
+            read.set_result(self._decode(as_bytes_list(reply.result())))
+        except FloorcastError as error:
+            read.set_exception(error)
+
+    def _decode(self, found: list[bytes]) -> tuple[Notice, ...]:
+        """The valid notices, oldest first."""
+        now_ms, numbered = self._now_ms(), []
+        for value in found:
+            number, _, message = value.partition(b" ")
+            decoded = decode_notice(message)
+            if decoded is None or not number.isdigit() or decoded[2] <= now_ms:
+                continue
+            if notice_key(decoded[1]) not in self._unflushed:
+                numbered.append((int(number), decoded[1]))
+        return tuple(notice for _, notice in sorted(numbered, key=lambda each: each[0]))
+
+    # --- what other nodes post
 
     def _on_up(self) -> None:
         self._stale = True
@@ -150,34 +185,36 @@ class RedisNoticeStore:
         decoded = decode_notice(message)
         if decoded is None:
             return False
-        self._apply(*decoded)
+        status, notice, _ = decoded
+        if status != "notice" and not is_indexed(message):
+            self._enqueue_reindex(notice_key(notice))
+        if status != "seen":
+            try:
+                self._on_notice(notice, status == "critical")
+            except Exception as failure:
+                # A failing callback must not stop later notices.
+                self._failure_log.report(failure)
         return True
 
-    def _apply(self, status: str, notice: Notice, until_ms: int) -> None:
-        if status == "seen":
-            self._remove(notice)
-            return
-        critical = status == "critical"
-        if critical:
-            now = self._clock.monotonic()
-            until = now + (until_ms - self._now_ms()) / 1000
-            if not self._notices.put(notice, now, expires_at=until):
-                return
-        try:
-            self._on_notice(notice, critical)
-        except Exception as failure:
-            # A failing callback must not stop later notices.
-            self._failure_log.report(failure)
+    def _enqueue_reindex(self, name: bytes) -> None:
+        self._unindexed[name] = None
+        if len(self._unindexed) > _MAX_UNFLUSHED:
+            # The next rebuild finds it.
+            self._unindexed.popitem(last=False)
+        self._wakeup.set()
+
+    # --- bringing Redis to what this node knows
 
     async def _sync_loop(self) -> None:
         while True:
             await self._wakeup.wait()
             self._wakeup.clear()
-            self._next_sync_at = self._clock.monotonic() + _SYNC_SECONDS
             try:
                 if self._stale:
-                    await self._reload()
+                    await self._rebuild_index()
                 await self._flush()
+                if self._clock.monotonic() >= self._next_sync_at:
+                    await self._expire()
             except FloorcastError:
                 # Redis is down or out of memory: retry with the next sync.
                 continue
@@ -188,57 +225,53 @@ class RedisNoticeStore:
             await asyncio.gather(*(self._flush_one(name, notice) for name, notice in batch))
             for name, _ in batch:
                 self._unflushed.pop(name, None)
-        while self._undeleted:
-            names = list(itertools.islice(self._undeleted, _BATCH_SIZE))
-            await self._delete(names)
+        while self._unindexed:
+            names = list(itertools.islice(self._unindexed, _BATCH_SIZE))
+            await self._run(REINDEX, *names)
             for name in names:
-                self._undeleted.pop(name, None)
+                self._unindexed.pop(name, None)
 
     async def _flush_one(self, name: bytes, notice: Notice) -> None:
         until_ms = self._now_ms() + self._keep_ms
         message = encode_notice(notice, critical=True, until_ms=until_ms, status="seen")
-        await self._broker.run(
-            (b"EVAL", _ACKNOWLEDGE, 2, *self._keys, self._base, message, name, until_ms)
-        )
+        await self._run(ACKNOWLEDGE, self._base, message, name, until_ms)
 
-    async def _reload(self) -> None:
-        """Apply what this node missed, in the order of posting."""
+    async def _expire(self) -> None:
+        """Drop what has expired, for all nodes; rebuild an incomplete index."""
+        now = self._clock.monotonic()
+        self._next_sync_at = now + _SYNC_SECONDS
+        is_complete = await self._expire_some()
+        while is_complete is None:
+            is_complete = await self._expire_some()
+        if not is_complete and now >= self._next_rebuild_at:
+            self._next_rebuild_at = now + _REBUILD_SECONDS
+            await self._rebuild_index()
+
+    async def _expire_some(self) -> bool | None:
+        """Drop a part of what has expired; then whether the index is complete, None for more."""
+        expired, is_complete = as_list(await self._run(EXPIRE, self._now_ms()))
+        for value in as_bytes_list(expired):
+            decoded = decode_notice(value.partition(b" ")[2])
+            if decoded is not None and len(self._expired) < _MAX_UNFLUSHED:
+                self._expired.append(decoded[1])
+        return None if expired else bool(is_complete)
+
+    async def _rebuild_index(self) -> None:
+        """Index what processes of the release before have posted and acknowledged unnoticed."""
         self._stale = False
         try:
             await self._broker.watch(CHANNEL)
-            # Before the read, which may not find what arrives during it.
-            known = {notice_key(notice): notice for notice in self._notices.all()}
-            found = await self._fetch_all()
+            cursor: bytes | int = 0
+            while cursor not in (b"0", b""):
+                cursor = as_bytes(await self._run(REINDEX_PENDING, cursor))
+            last = await self._run(CLEAN_INDEX, b"")
+            while last:
+                last = await self._run(CLEAN_INDEX, as_bytes(last))
         except FloorcastError:
             self._stale = True
             raise
-        for name in known.keys() - found.keys():
-            self._remove(known[name])
-        now_ms = self._now_ms()
-        expired = []
-        for name, decoded in found.items():
-            if decoded is None or decoded[2] <= now_ms:
-                expired.append(name)
-            elif name not in self._unflushed:
-                self._apply(*decoded)
-        for at in range(0, len(expired), _BATCH_SIZE):
-            await self._delete(expired[at : at + _BATCH_SIZE])
 
-    async def _delete(self, names: list[bytes]) -> None:
-        await self._broker.run((b"HDEL", self._keys[0], *names))
 
-    async def _fetch_all(self) -> dict[bytes, tuple[str, Notice, int] | None]:
-        """All notices pending in Redis, oldest first; None for malformed ones."""
-        found: dict[bytes, bytes] = {}
-        cursor = b"0"
-        while True:
-            command = (b"HSCAN", self._keys[0], cursor, b"COUNT", _BATCH_SIZE)
-            next_cursor, page = as_list(await self._broker.run(command))
-            cursor = as_bytes(next_cursor)
-            found.update(as_mapping(page))
-            if cursor == b"0":
-                break
-        found.pop(b"#", None)
-        numbered = ((name, *message.partition(b" ")[::2]) for name, message in found.items())
-        ordered = sorted(numbered, key=lambda each: int(each[1]) if each[1].isdigit() else 0)
-        return {name: decode_notice(message) for name, _, message in ordered}
+def _time_out(reply: "asyncio.Future[Reply]") -> None:
+    if not reply.done():
+        reply.set_exception(broker_unavailable())
