@@ -1,61 +1,127 @@
 """Floorcast's client for Python: market data and shared sessions over one connection."""
 
-from client_sdk.client import Client
-from client_sdk.config import ClientConfig
-from client_sdk.connection.backoff import BackoffConfig
-from client_sdk.connection.states import ClientState
-from client_sdk.contract import (
-    AnyMessage,
-    BookMessage,
-    BotStatusMessage,
-    FeedState,
-    MarketMessage,
-    Notification,
-    OrderUpdateMessage,
-    Participant,
-    Position,
-    PriceMessage,
-    RiskAlertMessage,
-    SessionEvent,
-    SessionMessage,
-    SessionSignal,
-    Status,
-    Stream,
-    TradesMessage,
-    UserDataMessage,
-    UserJoined,
-    UserLeft,
-)
-from client_sdk.errors import (
-    AuthenticationError,
-    BufferFull,
-    ClientClosed,
-    ConfigError,
-    ConnectionLost,
-    FloorcastError,
-    ForbiddenError,
-    InvalidData,
-    LimitExceeded,
-    NotConnected,
-    ProtocolError,
-    PublishConflict,
-    RequestRefused,
-    SendTimeout,
-    ServerUnavailable,
-    SessionError,
-    TokenRevoked,
-    TokenUnavailable,
-    TopicError,
-)
-from client_sdk.market.book import Book
-from client_sdk.market.live_book import BookState, BookStatus, LiveBook
-from client_sdk.market.market import Market
-from client_sdk.reading.gaps import Gap, GapReason
-from client_sdk.reading.streams import Callback, MessageStream
-from client_sdk.sessions.session import Attendance, PresenceChanged, Sent, Session
-from client_sdk.sessions.sessions import Sessions
-from client_sdk.stats import Latency, Stats
-from client_sdk.sync.client import SyncClient
+from typing import TYPE_CHECKING
+
+from client_sdk.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from client_sdk.client import Client
+    from client_sdk.config import ClientConfig
+    from client_sdk.connection.backoff import BackoffConfig
+    from client_sdk.connection.states import ClientState
+    from client_sdk.contract import (
+        AnyMessage,
+        BookMessage,
+        BotStatusMessage,
+        FeedState,
+        MarketMessage,
+        Notification,
+        OrderUpdateMessage,
+        Participant,
+        Position,
+        PriceMessage,
+        RiskAlertMessage,
+        SessionEvent,
+        SessionMessage,
+        SessionSignal,
+        Status,
+        Stream,
+        TradesMessage,
+        UserDataMessage,
+        UserJoined,
+        UserLeft,
+    )
+    from client_sdk.errors import (
+        AuthenticationError,
+        BufferFull,
+        ClientClosed,
+        ConfigError,
+        ConnectionLost,
+        FloorcastError,
+        ForbiddenError,
+        InvalidData,
+        LimitExceeded,
+        NotConnected,
+        ProtocolError,
+        PublishConflict,
+        RequestRefused,
+        SendTimeout,
+        ServerUnavailable,
+        SessionError,
+        TokenRevoked,
+        TokenUnavailable,
+        TopicError,
+    )
+    from client_sdk.market.book import Book
+    from client_sdk.market.live_book import BookState, BookStatus, LiveBook
+    from client_sdk.market.market import Market
+    from client_sdk.reading.gaps import Gap, GapReason
+    from client_sdk.reading.streams import Callback, MessageStream
+    from client_sdk.sessions.session import Attendance, PresenceChanged, Sent, Session
+    from client_sdk.sessions.sessions import Sessions
+    from client_sdk.stats import Latency, Stats
+    from client_sdk.sync.client import SyncClient
+else:
+    __getattr__ = lazy_exports(
+        {
+            "client_sdk.client": ("Client",),
+            "client_sdk.config": ("ClientConfig",),
+            "client_sdk.connection.backoff": ("BackoffConfig",),
+            "client_sdk.connection.states": ("ClientState",),
+            "client_sdk.contract": (
+                "AnyMessage",
+                "BookMessage",
+                "BotStatusMessage",
+                "FeedState",
+                "MarketMessage",
+                "Notification",
+                "OrderUpdateMessage",
+                "Participant",
+                "Position",
+                "PriceMessage",
+                "RiskAlertMessage",
+                "SessionEvent",
+                "SessionMessage",
+                "SessionSignal",
+                "Status",
+                "Stream",
+                "TradesMessage",
+                "UserDataMessage",
+                "UserJoined",
+                "UserLeft",
+            ),
+            "client_sdk.errors": (
+                "AuthenticationError",
+                "BufferFull",
+                "ClientClosed",
+                "ConfigError",
+                "ConnectionLost",
+                "FloorcastError",
+                "ForbiddenError",
+                "InvalidData",
+                "LimitExceeded",
+                "NotConnected",
+                "ProtocolError",
+                "PublishConflict",
+                "RequestRefused",
+                "SendTimeout",
+                "ServerUnavailable",
+                "SessionError",
+                "TokenRevoked",
+                "TokenUnavailable",
+                "TopicError",
+            ),
+            "client_sdk.market.book": ("Book",),
+            "client_sdk.market.live_book": ("BookState", "BookStatus", "LiveBook"),
+            "client_sdk.market.market": ("Market",),
+            "client_sdk.reading.gaps": ("Gap", "GapReason"),
+            "client_sdk.reading.streams": ("Callback", "MessageStream"),
+            "client_sdk.sessions.session": ("Attendance", "PresenceChanged", "Sent", "Session"),
+            "client_sdk.sessions.sessions": ("Sessions",),
+            "client_sdk.stats": ("Latency", "Stats"),
+            "client_sdk.sync.client": ("SyncClient",),
+        }
+    )
 
 __version__ = "0.1.0"
 

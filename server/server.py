@@ -78,6 +78,7 @@ class Server:
             settings,
             clock,
             counters,
+            self.tasks,
             self.backend.shared_limits,
             extensions,
             self.hooks,
@@ -96,7 +97,7 @@ class Server:
             ),
         )
         self.sockets = build_sockets(
-            settings, clock, self.clients, self.delivery, self.namespaces, extensions
+            settings, clock, self.tasks, self.clients, self.delivery, self.namespaces, extensions
         )
         self.publisher = Publisher(self.market.publishing, self.tasks)
         self.feeds = build_feeds(
@@ -105,6 +106,7 @@ class Server:
             self.tasks,
             self.delivery,
             self.market,
+            self.backend,
             self.lifecycle,
             self.hooks,
             feeds,

@@ -46,14 +46,13 @@ class TaskOwner:
 
     def start(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine once; its failure is logged and counted, even if nobody awaits it."""
-        task = self._own(coroutine, name)
-        task.add_done_callback(self._report_failure)
-        return task
+        return self._own(coroutine, name)
 
     def _own(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # One callback: each costs a turn of the loop, and packets that wait are tasks too.
+        task.add_done_callback(self._on_done)
         return task
 
     async def _keep(
@@ -78,7 +77,8 @@ class TaskOwner:
         finally:
             self.failing.discard(name)
 
-    def _report_failure(self, task: "asyncio.Task[Any]") -> None:
+    def _on_done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
             self._report(task.get_name(), failure)
 

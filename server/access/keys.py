@@ -11,6 +11,7 @@ from client_sdk.contract import ErrorCode
 from server.access.key_material import Key, read_jwks
 from server.core.errors import AccessError
 from server.ports import Clock
+from server.tasks import TaskOwner
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class JwksKeys:
         url: str,
         algorithm: str,
         clock: Clock,
+        tasks: TaskOwner,
         *,
         fetch: Fetch,
         fetch_seconds: float = _FETCH_SECONDS,
@@ -55,6 +57,7 @@ class JwksKeys:
         self._url = url
         self._algorithm = algorithm
         self._clock = clock
+        self._tasks = tasks
         self._fetch = fetch
         self._fetch_seconds = fetch_seconds
         self._keys: tuple[tuple[str | None, Key], ...] = ()
@@ -88,7 +91,7 @@ class JwksKeys:
             ):
                 return
             self._fetched_at = now
-            self._refresh_task = asyncio.create_task(self._load(), name="floorcast-jwks")
+            self._refresh_task = self._tasks.start(self._load(), "floorcast-jwks")
         # A task of its own: aiohttp needs one, and if the first caller is cancelled, the refresh
         # must not be: the next one is allowed only after the refresh interval.
         await asyncio.shield(self._refresh_task)

@@ -15,8 +15,10 @@ from server.access.key_material import Key, read_public_key
 from server.access.keys import Fetch, FixedKey, JwksKeys, KeySource, fetch_document
 from server.access.principal import NO_CLAIMS, Principal
 from server.access.requests import AuthRequest
+from server.core.counters import Counters
 from server.core.errors import AccessError
 from server.ports import Clock
+from server.tasks import TaskOwner
 
 _MAX_TOKEN_BYTES = 8192
 _MAX_NAME_CHARACTERS = 128
@@ -154,16 +156,21 @@ class TokenVerifier:
 
 
 def build_verifier(
-    config: AccessConfig, clock: Clock, *, fetch: Fetch = fetch_document
+    config: AccessConfig,
+    clock: Clock,
+    tasks: TaskOwner | None = None,
+    *,
+    fetch: Fetch = fetch_document,
 ) -> TokenVerifier:
     """Build a verifier; raises `ConfigurationError` if the key file is unusable."""
+    tasks = tasks or TaskOwner(Counters())
     keys: KeySource
     if config.secret is not None:
         keys = FixedKey(config.secret)
     elif config.public_key_file is not None:
         keys = FixedKey(read_public_key(config.public_key_file, config.algorithm))
     else:
-        keys = JwksKeys(cast(str, config.jwks_url), config.algorithm, clock, fetch=fetch)
+        keys = JwksKeys(cast(str, config.jwks_url), config.algorithm, clock, tasks, fetch=fetch)
     return TokenVerifier(config, keys, clock)
 
 

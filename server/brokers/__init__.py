@@ -1,5 +1,7 @@
 """Backends for logs, presence, recovery, limits and notices: in memory, in a file, or in Redis."""
 
+from typing import TYPE_CHECKING
+
 from server.brokers.errors import BrokerError
 from server.brokers.file import (
     FileBroker,
@@ -11,6 +13,7 @@ from server.brokers.file import (
     FileStore,
     back_up,
     check_file,
+    file_occupancy,
     repair_file,
 )
 from server.brokers.memory.broker import MemoryBroker, MemoryConfig
@@ -20,25 +23,45 @@ from server.brokers.memory.kept import MemoryKeptValues
 from server.brokers.memory.notices import MemoryNoticeStore
 from server.brokers.memory.occupancy import MemoryHookQueue, MemoryOccupancy
 from server.brokers.memory.presence import MemoryPresence
-from server.brokers.redis import (
-    Address,
-    AddressError,
-    NodeSession,
-    RedisBroker,
-    RedisCluster,
-    RedisConfig,
-    RedisHandover,
-    RedisKeptValues,
-    RedisNoticeStore,
-    RedisPresence,
-    RedisSharedLimits,
-    RedisShares,
-)
-from server.brokers.redis.connection.keys import Keys
-from server.brokers.redis.occupancy.occupancy import RedisOccupancy
-from server.brokers.redis.occupancy.queue import RedisHookQueue
+from server.brokers.redis.config import RedisConfig, RedisShares
+from server.brokers.redis.connection.address import Address, AddressError
 from server.brokers.registry import is_installed, open_backend
-from server.brokers.transfer import DataImport
+from server.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from server.brokers.redis import (
+        NodeSession,
+        RedisBroker,
+        RedisCluster,
+        RedisHandover,
+        RedisKeptValues,
+        RedisNoticeStore,
+        RedisPresence,
+        RedisSharedLimits,
+    )
+    from server.brokers.redis.connection.keys import Keys
+    from server.brokers.redis.occupancy.occupancy import RedisOccupancy
+    from server.brokers.redis.occupancy.queue import RedisHookQueue
+    from server.brokers.transfer import DataImport
+else:
+    __getattr__ = lazy_exports(
+        {
+            "server.brokers.redis": (
+                "NodeSession",
+                "RedisBroker",
+                "RedisCluster",
+                "RedisHandover",
+                "RedisKeptValues",
+                "RedisNoticeStore",
+                "RedisPresence",
+                "RedisSharedLimits",
+            ),
+            "server.brokers.redis.connection.keys": ("Keys",),
+            "server.brokers.redis.occupancy.occupancy": ("RedisOccupancy",),
+            "server.brokers.redis.occupancy.queue": ("RedisHookQueue",),
+            "server.brokers.transfer": ("DataImport",),
+        }
+    )
 
 __all__ = [
     "Address",
@@ -76,6 +99,7 @@ __all__ = [
     "RedisShares",
     "back_up",
     "check_file",
+    "file_occupancy",
     "is_installed",
     "open_backend",
     "repair_file",

@@ -84,6 +84,7 @@ def build_api(
         market.subscriptions,
         sessions.service.memberships,
         delivery.hub,
+        delivery.freshness,
         clients.context.event_limits,
         statistics,
         clock,

@@ -20,27 +20,15 @@ from server.brokers import (
     MemoryNoticeStore,
     MemoryOccupancy,
     MemoryPresence,
-    NodeSession,
-    RedisBroker,
-    RedisCluster,
-    RedisHandover,
-    RedisHookQueue,
-    RedisKeptValues,
-    RedisNoticeStore,
-    RedisOccupancy,
-    RedisPresence,
-    RedisSharedLimits,
+    file_occupancy,
     is_installed,
     open_backend,
 )
 from server.configs import (
     file_config,
-    limit_keys,
     memory_config,
-    notice_limits,
     notices,
     occupancy_config,
-    redis_config,
     session_rules,
 )
 from server.core.counters import Counters
@@ -97,36 +85,10 @@ def build_backend(
         )
     if settings.broker.url.folder is not None:
         return _build_file_backend(settings, settings.broker.url.folder, clock, counters, tasks)
-    config = redis_config(settings)
-    broker = RedisBroker(clock, counters, config, tasks)
-    session = NodeSession(clock, config, tasks, broker.node)
-    presence = RedisPresence(clock, config, rules, broker, session)
-    shared_limits = None
-    if settings.limits.shared:
-        shared_limits = RedisSharedLimits(
-            clock, counters, limit_keys(settings), session, prefix=config.prefix
-        )
-    occupancy = RedisOccupancy(
-        clock,
-        counters,
-        occupancy_config(settings),
-        session,
-        tasks,
-        node=broker.node,
-        prefix=config.prefix,
-        lease_seconds=config.lease_seconds,
-    )
-    return Backend(
-        broker,
-        presence,
-        RedisNoticeStore(clock, config, broker, notice_limits(settings)),
-        RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
-        RedisKeptValues(clock, config, broker),
-        RedisCluster(config, broker),
-        occupancy,
-        RedisHookQueue(occupancy, occupancy_config(settings).queued, counters),
-        shared_limits,
-    )
+    # Redis's driver takes a tenth of a second to import.
+    from server.building.redis_backend import build_redis_backend
+
+    return build_redis_backend(settings, clock, counters, tasks)
 
 
 def _occupancy_of(
@@ -157,5 +119,5 @@ def _build_file_backend(
         FileHandover(clock, store, window_seconds=settings.recovery.window_seconds),
         FileKeptValues(clock, store),
         MemoryCluster(),
-        *_memory_occupancy(settings, clock, counters),
+        *file_occupancy(clock, store, occupancy_config(settings), counters),
     )

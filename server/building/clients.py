@@ -14,6 +14,7 @@ from server.embedding import ApplicationVerifier, Extensions, Lifecycle
 from server.ports import Clock, SharedLimits
 from server.settings import Settings
 from server.sockets import NamespaceContext
+from server.tasks import TaskOwner
 from server.transport import MAX_REFUSED, Admission, RefusalLog
 
 
@@ -32,6 +33,7 @@ def build_clients(
     settings: Settings,
     clock: Clock,
     counters: Counters,
+    tasks: TaskOwner,
     shared_limits: SharedLimits | None,
     extensions: Extensions,
     hooks: Hooks,
@@ -59,7 +61,9 @@ def build_clients(
     )
     context = NamespaceContext(
         sockets_config(settings),
-        verifier=RevocableVerifier(_build_verifier(settings, clock, extensions), revocations),
+        verifier=RevocableVerifier(
+            _build_verifier(settings, clock, tasks, extensions), revocations
+        ),
         registry=registry,
         admission=admission,
         event_limits=EventLimits(per_second=limits.events_per_second, burst=limits.event_burst),
@@ -74,9 +78,11 @@ def build_clients(
     return Clients(registry, connection_limits, admission, context, revocations)
 
 
-def _build_verifier(settings: Settings, clock: Clock, extensions: Extensions) -> Verifier:
+def _build_verifier(
+    settings: Settings, clock: Clock, tasks: TaskOwner, extensions: Extensions
+) -> Verifier:
     if extensions.authenticate is not None:
         return ApplicationVerifier(extensions.authenticate, clock)
     keep_claims = extensions.read_claims or settings.hooks.authorize_url is not None
     config = replace(access_config(settings), keep_claims=keep_claims)
-    return build_verifier(config, clock)
+    return build_verifier(config, clock, tasks)

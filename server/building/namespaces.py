@@ -12,6 +12,7 @@ from server.ports import Backend, Clock
 from server.services import Recovery, RoomRecovery, Rooms
 from server.settings import Settings
 from server.sockets import GuardedNamespace, MarketNamespace, SessionNamespace
+from server.tasks import TaskOwner
 from server.transport import SocketServer, stock_namespace
 
 
@@ -71,6 +72,7 @@ def build_application_namespaces(
 def build_sockets(
     settings: Settings,
     clock: Clock,
+    tasks: TaskOwner,
     clients: Clients,
     delivery: Delivery,
     namespaces: tuple[GuardedNamespace, ...],
@@ -84,4 +86,5 @@ def build_sockets(
         offsets=delivery.offsets,
         refusals=clients.context.refusals,
         clock=clock,
+        tasks=tasks,
     )

@@ -23,6 +23,8 @@ from server.services import (
     Canary,
     CanaryConfig,
     ClientPublishing,
+    ClusterQueries,
+    FeedAnnouncer,
     FeedEvent,
     FeedSupervisor,
     MarketRecovery,
@@ -100,7 +102,6 @@ def build_market(
             counters,
             tasks,
             max_seconds=settings.market.will_seconds,
-            max_bytes=2 * settings.limits.message_bytes or NO_LIMIT,
         ),
     )
 
@@ -168,6 +169,7 @@ def build_feeds(
     tasks: TaskOwner,
     delivery: Delivery,
     market: Market,
+    backend: Backend,
     lifecycle: Lifecycle,
     hooks: Hooks,
     feeds: Mapping[str, Feed],
@@ -178,6 +180,8 @@ def build_feeds(
         lifecycle.on_feed_event(event)
         hooks.events.on_feed_event(event)
 
+    node = backend.cluster.node
+    announcer = FeedAnnouncer(node, ClusterQueries(backend.cluster), tasks)
     return tuple(
         FeedSupervisor(
             name,
@@ -188,6 +192,7 @@ def build_feeds(
             tasks,
             silent_seconds=settings.feed.silent_seconds,
             on_event=report,
+            announce=announcer.announce,
             task_name=f"floorcast-feed-{name}",
         )
         for name, feed in feeds.items()

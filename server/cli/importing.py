@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 
 from server.access import ConfigurationError
-from server.brokers import BrokerError, DataImport, Keys, RedisBroker
+from server.brokers import BrokerError
 from server.building import build_backend
 from server.cli.loops import run_loop
 from server.cli.sources import Commands, add_config, add_data, settings_from
@@ -45,6 +45,9 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 async def _import(settings: Settings, arguments: argparse.Namespace) -> Mapping[str, int]:
     counters = Counters()
     backend = build_backend(settings, SystemClock(), counters, TaskOwner(counters), None)
+    # The other commands need no driver for Redis.
+    from server.brokers import DataImport, Keys, RedisBroker
+
     broker = backend.broker
     if not isinstance(broker, RedisBroker):
         raise ConfigurationError("broker.url: import needs a Redis to copy to")

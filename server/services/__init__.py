@@ -1,6 +1,7 @@
 """Use cases of the server: market, sessions and recovery, built on the core and the ports."""
 
 from server.services.cluster.cluster import ClusterQueries
+from server.services.cluster.feeds import FeedAnnouncer
 from server.services.cluster.node import NodeAnswers
 from server.services.cluster.questions import DisconnectUser, FindConnections
 from server.services.cluster.records import ConnectionInfo, NodeInfo
@@ -39,6 +40,7 @@ __all__ = [
     "ClusterQueries",
     "ConnectionInfo",
     "DisconnectUser",
+    "FeedAnnouncer",
     "FeedEvent",
     "FeedPublisher",
     "FeedState",

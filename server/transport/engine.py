@@ -18,6 +18,7 @@ from server.core.wire.packets import Packet, RawPacket
 from server.core.wire.payloads import MalformedPayload, decode_payload, encode_payload
 from server.core.wire.strict_json import dumps
 from server.ports import Clock
+from server.tasks import TaskOwner
 from server.transport.admission import Admission
 from server.transport.config import TransportConfig
 from server.transport.connection import ClientRequest, Connection
@@ -90,6 +91,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         offsets: Offsets,
         refusals: RefusalLog,
         clock: Clock,
+        tasks: TaskOwner,
         **options: Any,
     ) -> None:
         super().__init__(monitor_clients=False, logger=STOCK_LOGGER, **options)
@@ -97,7 +99,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self.offsets = offsets
         self.refusals = refusals
         self.clock = clock
-        self.fair_queue = FairQueue(clock)
+        self.fair_queue = FairQueue(clock, tasks)
         self._admission = admission
         self._proxies = TrustedProxies(config.trusted_proxies)
         self._origins = OriginPolicy(config.origins)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from server.core.limits.time_budget import BUDGET_SECONDS
 from server.ports import Clock
+from server.tasks import TaskOwner
 
 # The time that all waiting connections together get between two polls of the network.
 _SERVE_SECONDS = 0.004
@@ -30,8 +31,12 @@ class FairQueue:
     at most, however many others ask for more.
     """
 
-    def __init__(self, clock: Clock, cpu_seconds: Callable[[], float] = time.thread_time) -> None:
+    def __init__(
+        self, clock: Clock, tasks: TaskOwner, cpu_seconds: Callable[[], float] = time.thread_time
+    ) -> None:
         self.clock = clock
+        # Here, and not in each connection: they start the tasks of packets that wait.
+        self.tasks = tasks
         self.cpu_seconds = cpu_seconds
         self._waiting: deque[Waiter] = deque()
         self._is_scheduled = False

@@ -199,7 +199,7 @@ class Inbox:
             self._spend(now, cpu_began)
             order, self._order = self._order, None
         if rest is not None:
-            self._task = asyncio.get_running_loop().create_task(rest, name="floorcast-packet")
+            self._task = self._fair_queue.tasks.start(rest, "floorcast-packet")
             self._task_characters = len(packet.body)
             if self._receiver is None:
                 # The handler closed its own connection before it suspended.

@@ -24,6 +24,7 @@ from server.core.wire.packets import (
 )
 from server.core.wire.strict_json import dumps
 from server.ports import Clock
+from server.tasks import TaskOwner
 from server.transport import eager
 from server.transport.admission import Admission
 from server.transport.config import TransportConfig
@@ -77,6 +78,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         offsets: Offsets,
         refusals: RefusalLog,
         clock: Clock,
+        tasks: TaskOwner,
     ) -> None:
         self._make_engine = functools.partial(
             Engine,
@@ -85,6 +87,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             offsets=offsets,
             refusals=refusals,
             clock=clock,
+            tasks=tasks,
         )
         check_namespaces(namespaces)
         super().__init__(
@@ -98,6 +101,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         for namespace in namespaces:
             super().register_namespace(namespace)
         self._config = config
+        self._tasks = tasks
         self._disconnect_tasks: set[asyncio.Task[None]] = set()
 
     def register_namespace(self, namespace_handler: object) -> None:
@@ -255,7 +259,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     def _trigger_disconnect(self, namespace: str, sid: str, reason: DisconnectReason) -> None:
         rest = eager.start(self._disconnect(namespace, sid, reason))
         if rest is not None:
-            task = asyncio.get_running_loop().create_task(rest, name=f"floorcast-leave-{sid}")
+            task = self._tasks.start(rest, f"floorcast-leave-{sid}")
             self._disconnect_tasks.add(task)
             task.add_done_callback(self._disconnect_tasks.discard)
 

@@ -7,10 +7,12 @@ from aiohttp import ClientConnectionError
 
 from client_sdk.contract import ErrorCode
 from server.access.keys import FixedKey, JwksKeys
+from server.core.counters import Counters
 from server.core.errors import AccessError
+from server.tasks import TaskOwner
 from tests.access.forge import ec_key, jwk, jwks
 from tests.kit.clock import ManualClock
-from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.kit.patience import MAX_WAIT_SECONDS, until
 
 URL = "https://issuer.example/keys"
 
@@ -40,7 +42,7 @@ class Issuer:
 
 def keys_of(issuer: Issuer, clock: ManualClock | None = None) -> JwksKeys:
     """A key source for this issuer."""
-    return JwksKeys(URL, "ES256", clock or ManualClock(), fetch=issuer.fetch)
+    return JwksKeys(URL, "ES256", clock or ManualClock(), TaskOwner(Counters()), fetch=issuer.fetch)
 
 
 async def assert_unknown(keys: JwksKeys, kid: str | None) -> None:
@@ -153,7 +155,14 @@ async def test_issuer_can_withdraw_every_key(
 async def test_fetch_of_a_silent_issuer_times_out() -> None:
     issuer = Issuer("a")
     issuer.ready.clear()
-    keys = JwksKeys(URL, "ES256", ManualClock(), fetch=issuer.fetch, fetch_seconds=0.01)
+    keys = JwksKeys(
+        URL,
+        "ES256",
+        ManualClock(),
+        TaskOwner(Counters()),
+        fetch=issuer.fetch,
+        fetch_seconds=0.01,
+    )
     async with asyncio.timeout(MAX_WAIT_SECONDS):
         await assert_unknown(keys, "a")
 
@@ -214,3 +223,16 @@ async def test_two_keys_with_the_same_id_match_nothing() -> None:
 async def test_fixed_key_matches_every_key_id() -> None:
     keys = FixedKey("a secret")
     assert [await keys.key(kid) for kid in (None, "a")] == ["a secret"] * 2
+
+
+async def test_failure_of_a_refresh_that_nobody_awaits_is_counted() -> None:
+    issuer, counters = Issuer("a"), Counters()
+    issuer.ready.clear()
+    keys = JwksKeys(URL, "ES256", ManualClock(), TaskOwner(counters), fetch=issuer.fetch)
+    caller = asyncio.create_task(keys.key("a"))
+    await until_requested(issuer)
+    caller.cancel()
+    issuer.response = RuntimeError("a bug")
+    issuer.ready.set()
+    await asyncio.wait({caller})
+    await until(lambda: counters.total("tasks.failed") == 1)

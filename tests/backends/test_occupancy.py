@@ -22,8 +22,13 @@ LONG = GRACE_SECONDS + 0.45
 
 
 # Redis measures real time: what a script does is the same on a single server and behind a Sentinel.
-@pytest.fixture(name="cluster", params=["memory", "redis", "shards"])
+@pytest.fixture(name="cluster", params=["memory", "file", "redis", "shards"])
 def create_cluster(request: pytest.FixtureRequest) -> OccupancyCluster:
+    return OccupancyCluster(url_of(request))
+
+
+@pytest.fixture(name="kept", params=["file", "redis"])
+def create_kept_cluster(request: pytest.FixtureRequest) -> OccupancyCluster:
     return OccupancyCluster(url_of(request))
 
 
@@ -203,6 +208,28 @@ async def test_will_of_a_killed_node_is_due_on_time_on_one_other(shared: Occupan
         assert [*one.wills, *other.wills] == [will(after_ms=2000)]
 
 
+async def test_user_who_came_back_before_the_death_was_noticed_has_no_will(
+    shared: OccupancyCluster,
+) -> None:
+    async with shared.node() as dead, shared.node() as one, shared.node() as other:
+        for user in (ANN, BOB):
+            dead.occupancy.enter(user)
+            await dead.occupancy.put_will(will(user.name))
+        # This one is never gone.
+        other.occupancy.enter(BOB)
+        await other.flush()
+        await dead.kill()
+        await shared.pass_time(0.6)
+        one.occupancy.enter(ANN)
+        one.occupancy.enter(BOB)
+        await shared.pass_time(1.4)
+        for user in (ANN, BOB):
+            one.occupancy.leave(user)
+        other.occupancy.leave(BOB)
+        await shared.pass_time(1.0)
+        assert [*one.wills, *other.wills] == [will("bob")]
+
+
 async def test_wills_have_a_share_of_each_org(cluster: OccupancyCluster) -> None:
     size = WILL_BYTES + 500
     limits = ShareLimits(Quota(4, 2**40), Quota(2, 2 * size), Quota())
@@ -287,3 +314,59 @@ async def test_emptied_redis_repeats_no_event(shared_redis: RedisServer) -> None
         node.occupancy.leave(ANN)
         await cluster.pass_time(LONG)
         assert node.changes == ["user.online ann", "user.online bob", "user.offline ann"]
+
+
+async def test_events_outlive_the_process(kept: OccupancyCluster) -> None:
+    async with kept.node() as node:
+        for number in range(12):
+            node.append(f"user{number}")
+        await node.flush()
+        await node.queue.confirm((await node.queue.take(2))[1])
+    async with kept.node() as node:
+        node.append("user12")
+        await node.flush()
+        assert [each["user_id"] for each in await node.events()] == [
+            f"user{number}" for number in range(2, 13)
+        ]
+
+
+async def test_users_of_a_crashed_process_go_offline_unless_they_return(
+    kept: OccupancyCluster,
+) -> None:
+    async with kept.node() as node:
+        for user in (ANN, BOB):
+            node.occupancy.enter(user)
+        await node.flush()
+        if kept.is_redis:
+            await node.kill()
+    async with kept.node() as node:
+        node.occupancy.enter(BOB)
+        await kept.pass_time(4.0 if kept.is_redis else LONG)
+        assert node.changes == ["user.offline ann"]
+
+
+async def test_wills_of_a_crashed_process_are_due_on_time(kept: OccupancyCluster) -> None:
+    async with kept.node() as node:
+        for user, name in ((ANN, "ann"), (BOB, "bob")):
+            node.occupancy.enter(user)
+            await node.occupancy.put_will(will(name, after_ms=3000))
+        eve = user_subject("acme", "eve")
+        node.occupancy.enter(eve)
+        await node.occupancy.put_will(will("eve", after_ms=3000))
+        await kept.pass_time(0.6)
+        node.occupancy.leave(eve)
+        await node.flush()
+        if kept.is_redis:
+            await node.kill()
+    kept.clock.advance(1)
+    async with kept.node() as node:
+        node.occupancy.enter(BOB)
+        await kept.pass_time(2.4 if kept.is_redis else 1.9)
+        assert node.wills == []
+        await kept.pass_time(1.0 if kept.is_redis else 0.6)
+        assert sorted(each.user_id for each in node.wills) == ["ann", "eve"]
+        for each in node.wills:
+            await node.occupancy.settle_will(each)
+    async with kept.node() as node:
+        await kept.pass_time(2)
+        assert node.wills == []

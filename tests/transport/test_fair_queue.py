@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from server.core.counters import Counters
 from server.core.wire.packets import PacketKind, RawPacket
+from server.tasks import TaskOwner
 from server.transport.fair_queue import FairQueue
 from server.transport.inbox import Inbox
 from tests.kit.clock import ManualClock
@@ -46,7 +48,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def queue(clock: ManualClock) -> FairQueue:
-    return FairQueue(clock, clock.monotonic)
+    return FairQueue(clock, TaskOwner(Counters()), clock.monotonic)
 
 
 async def test_client_within_its_budget_is_served_at_once(

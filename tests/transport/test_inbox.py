@@ -2,7 +2,11 @@
 
 import asyncio
 
+import pytest
+
+from server.core.counters import Counters
 from server.core.wire.packets import PacketKind, RawPacket
+from server.tasks import TaskOwner
 from server.transport.fair_queue import FairQueue
 from server.transport.inbox import Inbox
 from tests.kit.clock import ManualClock
@@ -15,10 +19,12 @@ class PacketHandler:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.inbox = Inbox(self, FairQueue(self.clock))
+        self.counters = Counters()
+        self.inbox = Inbox(self, FairQueue(self.clock, TaskOwner(self.counters)))
         self.is_reading = True
         self.can_finish = asyncio.Event()
         self.clears_inbox = False
+        self.failure: Exception | None = None
         self.done = 0
         self.cancelled = 0
 
@@ -36,6 +42,8 @@ class PacketHandler:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        if self.failure is not None:
+            raise self.failure
         self.done += 1
 
 
@@ -97,3 +105,16 @@ async def test_waiting_packets_are_bounded_in_number_and_size() -> None:
     large = PACKET._replace(body=f'["send",{{"data":"{"x" * 30_000}"}}]')
     assert await reads_on_behind([large] * 2)
     assert not await reads_on_behind([large] * 3)
+
+
+async def test_handler_that_fails_after_a_wait_is_logged_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handler = PacketHandler()
+    handler.failure = RuntimeError("a bug")
+    handler.inbox.put(PACKET)
+    handler.can_finish.set()
+    await handler.inbox.wait_idle()
+    await asyncio.sleep(0)
+    assert handler.counters.total("tasks.failed") == 1
+    assert [each.exc_info is not None for each in caplog.records] == [True]

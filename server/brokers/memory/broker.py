@@ -1,7 +1,7 @@
 """The broker of a single process: positions, state and history in memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from client_sdk.contract import ErrorCode
 from server.brokers.failure_log import FailureLog
@@ -151,7 +151,7 @@ class MemoryBroker:
         full_state = self._full_states.get(channel)
         if latest is None or full_state is None:
             return latest
-        return replace(latest, data=full_state(), kind="snapshot")
+        return latest._replace(data=full_state(), kind="snapshot")
 
     async def is_rolled_back(self, channel: str) -> bool:
         return False

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
-from client_sdk.contract import HookType
 from server.core.counters import Counters
 from server.core.occupancy.config import OccupancyConfig
 from server.core.occupancy.events import EventQueue, HookEvent, QueuedEvent, change_event
@@ -21,13 +21,64 @@ from server.core.occupancy.wills import User, Will, Wills
 from server.ports import Clock, ignore
 
 
+class OccupancyJournal(Protocol):
+    """Writes what must outlive the process; nothing here waits or fails."""
+
+    def put_event(self, event: QueuedEvent) -> None:
+        """An event is queued."""
+
+    def remove_events(self, events: Iterable[QueuedEvent]) -> None:
+        """Events have arrived, or were dropped."""
+
+    def put_subject(self, subject: Subject) -> None:
+        """A subject is occupied."""
+
+    def remove_subject(self, subject: Subject) -> None:
+        """A subject is vacated."""
+
+    def put_will(self, will: Will, gone_ms: int) -> None:
+        """A user has a will; `gone_ms` is when the user's last connection ended, or 0."""
+
+    def remove_will(self, user: User) -> None:
+        """A user has no will any more."""
+
+
+class NoJournal:
+    """Implements `OccupancyJournal` for what ends with the process."""
+
+    def put_event(self, event: QueuedEvent) -> None:
+        pass
+
+    def remove_events(self, events: Iterable[QueuedEvent]) -> None:
+        pass
+
+    def put_subject(self, subject: Subject) -> None:
+        pass
+
+    def remove_subject(self, subject: Subject) -> None:
+        pass
+
+    def put_will(self, will: Will, gone_ms: int) -> None:
+        pass
+
+    def remove_will(self, user: User) -> None:
+        pass
+
+
 class MemoryHookQueue:
     """Implements `HookQueue` for one process."""
 
-    def __init__(self, clock: Clock, config: OccupancyConfig, counters: Counters) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        config: OccupancyConfig,
+        counters: Counters,
+        journal: OccupancyJournal | None = None,
+    ) -> None:
         self._clock = clock
         self._counters = counters
         self._queued = config.queued
+        self._journal = journal or NoJournal()
         self._events = EventQueue(
             max_events=config.max_events, keep_ms=int(config.keep_seconds * 1000)
         )
@@ -37,36 +88,52 @@ class MemoryHookQueue:
     def waiting(self) -> int:
         return len(self._events)
 
-    def wants(self, kind: HookType) -> bool:
-        """Whether events of this type are queued."""
-        return kind in self._queued
-
     def append(self, event: HookEvent) -> None:
-        if self.wants(event.type):
-            self._counters.add("hooks.dropped", len(self._events.append(event)))
+        if event.type not in self._queued:
+            return
+        queued = self._events.append(event)
+        if queued is not None:
+            self._journal.put_event(queued)
+            self._drop()
             self._appended.set()
 
+    def restore(self, event: QueuedEvent) -> None:
+        """Add an event that an earlier process has queued; before any of this one."""
+        self._events.restore(event)
+
     async def take(self, limit: int) -> Sequence[QueuedEvent]:
-        dropped = self._events.drop_old(int(self._clock.time() * 1000))
-        self._counters.add("hooks.dropped", len(dropped))
+        self._drop()
         self._appended.clear()
         return self._events.first(limit)
 
     async def confirm(self, last: QueuedEvent) -> None:
-        self._events.confirm(last.cursor)
+        self._journal.remove_events(self._events.confirm(last.cursor))
 
     async def wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._appended.wait()
 
+    def _drop(self) -> None:
+        dropped = self._events.drop(int(self._clock.time() * 1000))
+        if dropped:
+            self._counters.add("hooks.dropped", len(dropped))
+            self._journal.remove_events(dropped)
+
 
 class MemoryOccupancy:
     """Implements `Occupancy` for one process; `enter` emits before it returns."""
 
-    def __init__(self, clock: Clock, config: OccupancyConfig, queue: MemoryHookQueue) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        config: OccupancyConfig,
+        queue: MemoryHookQueue,
+        journal: OccupancyJournal | None = None,
+    ) -> None:
         self._clock = clock
         self._queue = queue
+        self._journal = journal or NoJournal()
         self._table = OccupancyTable(grace_seconds=config.grace_seconds)
         self._wills = Wills(config.wills)
         self._event_ids = itertools.count(1)
@@ -77,6 +144,11 @@ class MemoryOccupancy:
     @property
     def node(self) -> str:
         return self._node
+
+    @property
+    def has_wills(self) -> bool:
+        """Whether any user has a will."""
+        return len(self._wills) > 0
 
     async def start(
         self,
@@ -92,41 +164,69 @@ class MemoryOccupancy:
 
     def enter(self, subject: Subject, *, resumed: bool = False) -> None:
         if subject.kind is SubjectKind.USER:
-            self._wills.on_back((subject.org, subject.name), resumed=resumed)
+            self._return((subject.org, subject.name), resumed=resumed)
         if self._table.enter(subject):
+            self._journal.put_subject(subject)
             self._emit(subject, occupied=True)
 
     def leave(self, subject: Subject) -> None:
-        now = self._clock.monotonic()
-        self._table.leave(subject, now)
+        self._table.leave(subject, self._clock.monotonic())
         if subject.kind is SubjectKind.USER:
-            self._wills.on_left((subject.org, subject.name), now)
+            self._go((subject.org, subject.name))
+
+    def restore_subject(self, subject: Subject) -> None:
+        """Take a subject of an earlier process for left now."""
+        self._table.enter(subject)
+        self._table.leave(subject, self._clock.monotonic())
+
+    def restore_will(self, will: Will, gone_at: float) -> None:
+        """Keep a will of an earlier process, whose user is gone since this (monotonic) time."""
+        self._wills.put(will)
+        self._wills.on_left(will.user, gone_at)
 
     async def put_will(self, will: Will) -> None:
         self._wills.put(will)
-        if not self._table.is_used(user_subject(*will.user)):
+        if self._table.is_used(user_subject(*will.user)):
+            self._journal.put_will(will, 0)
+        else:
             # The last connection ended while this was checked.
-            self._wills.on_left(will.user, self._clock.monotonic())
+            self._go(will.user)
 
     async def remove_will(self, user: User) -> None:
-        self._wills.remove(user)
+        if self._wills.remove(user) is not None:
+            self._journal.remove_will(user)
 
     async def settle_will(self, will: Will) -> None:
         kept = self._wills.get(will.user)
         if kept is not None and kept.id == will.id:
-            self._wills.remove(will.user)
+            await self.remove_will(will.user)
 
     def tick(self) -> None:
         now = self._clock.monotonic()
         for subject in self._table.pop_vacated(now):
+            self._journal.remove_subject(subject)
             self._emit(subject, occupied=False)
         for will in self._wills.take_due(now):
             self._on_will_due(will)
 
-    def _emit(self, subject: Subject, *, occupied: bool) -> None:
-        change = OccupancyChange(subject, occupied, int(self._clock.time() * 1000))
-        self._queue.append(change_event(change, self._next_id(), self._node))
-        self._on_change(change)
+    def _return(self, user: User, *, resumed: bool) -> None:
+        if not self._wills.on_back(user, resumed=resumed):
+            return
+        will = self._wills.get(user)
+        if will is None:
+            self._journal.remove_will(user)
+        else:
+            self._journal.put_will(will, 0)
 
-    def _next_id(self) -> str:
-        return f"{self._node}-{next(self._event_ids)}"
+    def _go(self, user: User) -> None:
+        self._wills.on_left(user, self._clock.monotonic())
+        will = self._wills.get(user)
+        if will is not None:
+            self._journal.put_will(will, int(self._clock.time() * 1000))
+
+    def _emit(self, subject: Subject, *, occupied: bool) -> None:
+        ts_ms = int(self._clock.time() * 1000)
+        change = OccupancyChange(subject, occupied, ts_ms)
+        event_id = f"{self._node}-{next(self._event_ids)}"
+        self._queue.append(change_event(change, event_id, self._node))
+        self._on_change(change)

@@ -3,17 +3,23 @@
 from collections import OrderedDict
 from typing import Generic
 
-from server.core.limits.shares import K, Owner, ShareLimits, Shares
+from server.core.limits.shares import K, Owner, ShareLimits, Shares, is_about
+
+# A change is recorded at most so often if it changes little.
+_RECORD_SECONDS = 1.0
 
 
 class ExpiringShares(Generic[K]):
-    """Items that end `keep_seconds` after their last change, bounded by org and by publisher."""
+    """Items that end `keep_seconds` after their last change, bounded by org and by publisher.
+
+    Sizes are about right, and the order of changes within a second is not recorded.
+    """
 
     def __init__(self, limits: ShareLimits, *, keep_seconds: float) -> None:
         self._keep_seconds = keep_seconds
         self._shares: Shares[K] = Shares(limits)
-        # The owner and the last change, the oldest first.
-        self._items: OrderedDict[K, tuple[Owner, float]] = OrderedDict()
+        # The owner, the last change and the size then, the oldest first.
+        self._items: OrderedDict[K, tuple[Owner, float, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -23,11 +29,19 @@ class ExpiringShares(Generic[K]):
 
         They are the oldest of the largest holder, and never the item itself.
         """
+        known = self._items.get(name)
+        if (
+            known is not None
+            and known[0] == owner
+            and 0.0 <= now - known[1] < _RECORD_SECONDS
+            and is_about(size_bytes, known[2])
+        ):
+            return []
         self._expire(now)
         known = self._items.get(name)
         if known is not None and known[0] != owner:
             self._shares.remove(known[0], name)
-        self._items[name] = (owner, now)
+        self._items[name] = (owner, now, size_bytes)
         self._items.move_to_end(name)
         surplus_names: list[K] = []
         if self._shares.put(owner, name, size_bytes):

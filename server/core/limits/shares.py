@@ -27,6 +27,14 @@ SERVER = Owner("", "")
 UNLIMITED = 2**53
 
 
+def is_about(size_bytes: int, counted_bytes: int) -> bool:
+    """Whether a size is within a sixteenth of the one that is counted, which then may stay.
+
+    A log changes its size with every message: counting each change would double the cost of one.
+    """
+    return -(counted_bytes >> 4) <= size_bytes - counted_bytes <= counted_bytes >> 4
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
     """A limit in number and in bytes."""

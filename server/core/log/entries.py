@@ -1,6 +1,10 @@
-"""The entries of a log, and their positions."""
+"""The entries of a log, and their positions.
+
+An entry is a tuple: a frozen dataclass takes twice as long to create.
+"""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,16 +19,14 @@ class Position:
         return {"epoch": self.epoch, "seq": self.seq}
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The position and time of an accepted message: the same for every retry of it."""
 
     position: Position
     ts_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One accepted message, its data as JSON bytes.
 
     A snapshot's data is the whole state; an update's may be only a change of it.
@@ -54,8 +56,7 @@ class DerivedEntry(Entry):
         return self.after
 
 
-@dataclass(frozen=True, slots=True)
-class Reset:
+class Reset(NamedTuple):
     """The restart of a channel at `head`, because the entries up to there are unknown.
 
     The newest entry's data is the whole state; without one the channel starts empty.

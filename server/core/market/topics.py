@@ -1,7 +1,7 @@
 """Names topics, and the channels that carry them."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from client_sdk.contract import SYMBOL_PATTERN, ErrorCode, Stream
@@ -19,6 +19,16 @@ class Topic:
     stream: Stream
     symbol: str | None
     view: View | None = None
+    # The topic as clients write it.
+    name: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        name = self.stream.value
+        if self.symbol is not None:
+            name = f"{name}:{self.symbol}"
+        if self.view is not None:
+            name = f"{name}@{self.view.text}"
+        object.__setattr__(self, "name", name)
 
     @staticmethod
     def parse(text: str) -> "Topic":
@@ -27,14 +37,6 @@ class Topic:
         Raises `RequestError` with the reason.
         """
         return _parse(text)
-
-    @property
-    def name(self) -> str:
-        """The topic as clients write it."""
-        if self.symbol is None:
-            return self.stream.value
-        name = f"{self.stream.value}:{self.symbol}"
-        return name if self.view is None else f"{name}@{self.view.text}"
 
     @property
     def source(self) -> "Topic":

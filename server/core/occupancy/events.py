@@ -61,34 +61,31 @@ class EventQueue:
     def __len__(self) -> int:
         return len(self._events)
 
-    def append(self, event: HookEvent) -> Sequence[QueuedEvent]:
-        """Add an event; returns the events that it displaces."""
+    def append(self, event: HookEvent) -> QueuedEvent | None:
+        """Add an event; None if another node has noticed the same."""
         if event.once and not self._remember(event.once):
-            return ()
-        self.restore(QueuedEvent(str(next(self._cursors)), event.ts_ms, event.body()))
-        if len(self._events) <= self._max_events:
-            return ()
-        return (self._events.popleft(),)
+            return None
+        queued = QueuedEvent(str(next(self._cursors)), event.ts_ms, event.body())
+        self._events.append(queued)
+        return queued
 
     def restore(self, queued: QueuedEvent) -> None:
         """Add an event that another process has queued."""
         self._events.append(queued)
         self._cursors = itertools.count(int(queued.cursor) + 1)
 
-    def drop_old(self, now_ms: int) -> Sequence[QueuedEvent]:
-        """Remove and return the events that are too old to be of use."""
-        old = []
-        while self._events and self._events[0].ts_ms + self._keep_ms < now_ms:
-            old.append(self._events.popleft())
-        return old
+    def drop(self, now_ms: int) -> Sequence[QueuedEvent]:
+        """Remove and return the oldest events if there are too many, and those that are too old."""
+        dropped = []
+        while self._events and (
+            len(self._events) > self._max_events or self._events[0].ts_ms + self._keep_ms < now_ms
+        ):
+            dropped.append(self._events.popleft())
+        return dropped
 
     def first(self, limit: int) -> list[QueuedEvent]:
         """The oldest events."""
         return list(itertools.islice(self._events, limit))
-
-    def last(self) -> QueuedEvent:
-        """The newest event; raises `IndexError` if there is none."""
-        return self._events[-1]
 
     def confirm(self, cursor: str) -> Sequence[QueuedEvent]:
         """Remove and return the events up to this one."""

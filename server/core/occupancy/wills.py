@@ -77,19 +77,17 @@ class Wills:
         if will is not None:
             self._due.set(user, gone_at + will.after_ms / 1000)
 
-    def on_back(self, user: User, *, resumed: bool) -> Will | None:
-        """The user is back: takes back a will that was counting, unless a connection resumed.
+    def on_back(self, user: User, *, resumed: bool) -> bool:
+        """The user is back: takes back a will whose time ran, unless a connection has resumed.
 
-        Returns the will that is taken back.
+        Returns False if none ran.
         """
         if user not in self._due:
-            return None
+            return False
         self._due.cancel(user)
-        return None if resumed else self.remove(user)
-
-    def is_counting(self, user: User) -> bool:
-        """Whether the time of the user's will runs."""
-        return user in self._due
+        if not resumed:
+            self.remove(user)
+        return True
 
     def take_due(self, now: float) -> list[Will]:
         """The wills to publish now; each is due again later, until it is removed."""

@@ -14,6 +14,7 @@ from server.services.cluster.questions import (
     DisconnectUser,
     FindConnection,
     FindConnections,
+    MarkFeed,
     Question,
     encode_question,
 )
@@ -81,6 +82,11 @@ class ClusterQueries:
         found = await self._ask(DescribeNode(org), _NODE)
         nodes = sorted(found.value, key=lambda each: each.node)
         return Collected(tuple(nodes), found.incomplete)
+
+    async def mark_feed(self, question: MarkFeed) -> Collected[int]:
+        """Mark the topics of a feed stale, or the feed live, on all nodes."""
+        found = await self._ask(question, _COUNT)
+        return Collected(sum(found.value), found.incomplete)
 
     async def _ask(self, question: Question, answers: TypeAdapter[T]) -> Collected[list[T]]:
         asked = await self._cluster.ask(encode_question(question))

@@ -21,9 +21,11 @@ from server.services.cluster.questions import (
     DisconnectUser,
     FindConnection,
     FindConnections,
+    MarkFeed,
     decode_question,
 )
 from server.services.cluster.records import ConnectionInfo, NodeInfo, SubscriptionInfo
+from server.services.market.freshness import Freshness
 from server.services.statistics import Statistics
 
 
@@ -38,6 +40,7 @@ class NodeAnswers:
         subscriptions: Subscriptions,
         memberships: Memberships,
         hub: Hub,
+        freshness: Freshness,
         event_limits: EventLimits,
         statistics: Statistics,
         clock: Clock,
@@ -49,6 +52,7 @@ class NodeAnswers:
         self._subscriptions = subscriptions
         self._memberships = memberships
         self._hub = hub
+        self._freshness = freshness
         self._event_limits = event_limits
         self._statistics = statistics
         self._clock = clock
@@ -72,6 +76,9 @@ class NodeAnswers:
                 return orjson.dumps(sum(map(revocation.matches, self._registry.connections())))
             case DescribeNode(org):
                 return orjson.dumps(self.describe(org))
+            case MarkFeed() as question:
+                self._mark_feed(question)
+                return orjson.dumps(0)
 
     def find_connections(self, question: FindConnections) -> list[ConnectionInfo]:
         """The connections of this node that match, up to the limit."""
@@ -113,6 +120,16 @@ class NodeAnswers:
             len(users),
             self._statistics.snapshot(),
         )
+
+    def _mark_feed(self, question: MarkFeed) -> None:
+        if question.node == self._node:
+            # Its own supervisor has marked it.
+            return
+        feed = f"{question.node}/{question.feed}"
+        if question.channels is None:
+            self._freshness.set_feed_live(feed)
+        else:
+            self._freshness.set_feed_stale(feed, frozenset(question.channels))
 
     def _candidates(self, question: FindConnections) -> Iterable[ConnectionRecord]:
         """The connections of the org that can match, by the narrowest index."""

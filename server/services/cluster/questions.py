@@ -68,6 +68,16 @@ class DescribeNode:
     kind: Literal["node"] = "node"
 
 
+@dataclass(frozen=True, slots=True)
+class MarkFeed:
+    """Mark the channels of a feed of another node stale, or the feed live if None."""
+
+    node: str
+    feed: str
+    channels: list[str] | None
+    kind: Literal["feed"] = "feed"
+
+
 Question = (
     FindConnections
     | FindConnection
@@ -75,6 +85,7 @@ Question = (
     | DisconnectUser
     | CountRevoked
     | DescribeNode
+    | MarkFeed
 )
 
 _QUESTION: TypeAdapter[Question] = TypeAdapter(Annotated[Question, Field(discriminator="kind")])

@@ -1,7 +1,7 @@
 """Publishes the messages of clients: validates each one alone, keeps their order."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pydantic import ValidationError
 
@@ -15,6 +15,8 @@ from server.services.market.feed_publisher import MESSAGES_PER_TURN
 from server.services.market.publishing import PublishingService
 
 Outcome = Position | FloorcastError
+# The validator itself: `model_validate` costs half as much again.
+_validate: Callable[[object], Publication] = Publication.__pydantic_validator__.validate_python
 
 
 class ClientPublishing:
@@ -59,7 +61,7 @@ class ClientPublishing:
     async def authorize(self, principal: Principal, message: object) -> Publication:
         """Validate a message, and raise `AccessError` if the principal may not publish it."""
         try:
-            publication = Publication.model_validate(message)
+            publication = _validate(message)
         except ValidationError as error:
             raise invalid_request(error) from None
         topic = Topic.parse(publication.topic)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -54,7 +54,8 @@ class FeedSupervisor:
 
     A feed that fails is restarted by `TaskOwner`, with growing pauses. Once it has failed or ended,
     its topics turn STALE at once; each is LIVE again with its next message. With `silent_seconds`,
-    a feed that publishes nothing for so long fails. `on_event` gets each change.
+    a feed that publishes nothing for so long fails. `on_event` gets each change, `announce` also
+    the channels, for other nodes.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class FeedSupervisor:
         *,
         silent_seconds: float = 0.0,
         on_event: Callable[[FeedEvent], None] = ignore,
+        announce: Callable[[FeedEvent, Collection[str]], None] | None = None,
         task_name: str = "floorcast-feed",
     ) -> None:
         self.name = name
@@ -82,6 +84,7 @@ class FeedSupervisor:
         self._tasks = tasks
         self._silent_seconds = silent_seconds
         self._on_event = on_event
+        self._announce = announce
         self._task: asyncio.Task[None] | None = None
         self._time_limit: asyncio.Timeout | None = None
         # The messages counted at the last tick that saw a new one, and the time of that tick.
@@ -157,7 +160,7 @@ class FeedSupervisor:
         self._freshness.set_feed_live(self.name)
         event = FeedEvent(self.name, True, len(self.publisher.channels))
         logger.info("feed is live", extra={"feed": self.name})
-        self._on_event(event)
+        self._report(event)
 
     def _go_stale(self, state: FeedState, reason: str) -> None:
         was_stale, self.state = self.state is FeedState.STALE, state
@@ -170,4 +173,9 @@ class FeedSupervisor:
         logger.warning(
             "feed is stale: %s", reason, extra={"feed": self.name, "topics": len(channels)}
         )
-        self._on_event(FeedEvent(self.name, False, len(channels), reason))
+        self._report(FeedEvent(self.name, False, len(channels), reason))
+
+    def _report(self, event: FeedEvent) -> None:
+        self._on_event(event)
+        if self._announce is not None:
+            self._announce(event, self.publisher.channels)

@@ -10,6 +10,8 @@ from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Clock
 
+_MAX_STALE_FEEDS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class FreshnessConfig:
@@ -106,7 +108,11 @@ class Freshness:
         Topics that are opened later are stale too, until `set_feed_live`.
         """
         now_ms = int(self._clock.time() * 1000)
+        self._stale_feeds.pop(feed, None)
         self._stale_feeds[feed] = (now_ms, channels)
+        if len(self._stale_feeds) > _MAX_STALE_FEEDS:
+            # Of a node that is gone, for example.
+            del self._stale_feeds[next(iter(self._stale_feeds))]
         for name in tuple(self._states):
             channel = self._hub.channel(name) if name in channels else None
             if channel is not None and channel.stale_since_ms is None:

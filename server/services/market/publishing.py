@@ -1,12 +1,12 @@
 """Publishes market messages: validates, stamps and encodes each message once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from pydantic import ValidationError
 
-from client_sdk.contract import STREAM_DATA, BookData, ErrorCode, StreamData
+from client_sdk.contract import STREAM_DATA, BookData, ErrorCode, Stream, StreamData
 from server.core.errors import LimitError, RequestError
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position
@@ -18,6 +18,11 @@ from server.core.wire.validation import invalid_request
 from server.ports import Broker, Clock
 from server.services.market.books import BookPublisher
 from server.services.market.topic_shares import TopicShares, TopicSharesConfig
+
+# The validators themselves: `model_validate` costs half as much again.
+_VALIDATE: dict[Stream, Callable[[object], StreamData]] = {
+    stream: model.__pydantic_validator__.validate_python for stream, model in STREAM_DATA.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,10 @@ class PublishingService:
         ts_ms = int(self._clock.time() * 1000)
         if isinstance(model, BookData):
             return await self._publish_book(channel, model, ts_ms, kind, claim, owner, source_ts)
-        is_new = channel not in self.topics
-        await self.topics.admit(channel, owner, len(encoded), ts_ms)
+        is_new = False
+        if not self.topics.renew(channel, owner, len(encoded), ts_ms):
+            is_new = channel not in self.topics
+            await self.topics.admit(channel, owner, len(encoded), ts_ms)
         self.published += 1
         kept = not parsed.stream.is_conflated
         try:
@@ -130,7 +137,7 @@ class PublishingService:
 
     def _validate(self, topic: Topic, fields: dict[str, object]) -> tuple[StreamData, bytes]:
         try:
-            model = STREAM_DATA[topic.stream].model_validate(fields)
+            model = _VALIDATE[topic.stream](fields)
             encoded = dumps(fields)
         except ValidationError as error:
             raise invalid_request(error, f"{topic.name}: ") from None

@@ -13,6 +13,8 @@ _TOPIC_BYTES = 1024
 _ROUND_BYTES = 256
 # How many silent topics are tried for one that no node watches.
 _MAX_TRIED = 16
+# A topic becomes its owner's newest at most so often: the order decides only about silent topics.
+_TOUCH_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class _Topic:
     owner: Owner
     size_bytes: int
     ts_ms: int
+    # When it became its owner's newest.
+    touched_ms: int
 
 
 class TopicShares:
@@ -63,13 +67,10 @@ class TopicShares:
         Evicts silent topics that nobody watches, the oldest first, to make room. Raises
         `LimitError` if there are none, and counts the topic as before.
         """
-        known = self._topics.get(channel)
-        size_bytes = _rounded(state_bytes)
-        if known is not None and known.owner == owner and known.size_bytes == size_bytes:
-            known.ts_ms = ts_ms
-            self._shares.touch(owner, channel)
+        if self.renew(channel, owner, state_bytes, ts_ms):
             return
-        topic = _Topic(owner, size_bytes, ts_ms)
+        known = self._topics.get(channel)
+        topic = _Topic(owner, _rounded(state_bytes), ts_ms, ts_ms)
         grown = self._set(channel, topic)
         try:
             if grown:
@@ -81,6 +82,24 @@ class TopicShares:
             if self._topics.get(channel) is topic:
                 self._set(channel, known)
             raise
+
+    def renew(self, channel: str, owner: Owner, state_bytes: int, ts_ms: int) -> bool:
+        """Count a topic that its owner publishes again, as large as before; False if it is not.
+
+        Then you must `admit` it.
+        """
+        known = self._topics.get(channel)
+        if (
+            known is None
+            or known.owner != owner
+            or known.size_bytes != _TOPIC_BYTES + -(-state_bytes // _ROUND_BYTES) * _ROUND_BYTES
+        ):
+            return False
+        known.ts_ms = ts_ms
+        if ts_ms - known.touched_ms >= _TOUCH_MS:
+            known.touched_ms = ts_ms
+            self._shares.touch(owner, channel)
+        return True
 
     def resize(self, channel: str, state_bytes: int) -> None:
         """Set the size of a topic's state; a no-op for an unknown topic."""

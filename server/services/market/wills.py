@@ -9,7 +9,7 @@ import orjson
 from client_sdk.contract import ErrorCode, Publication, Scope, WillRequest
 from server.access import Principal
 from server.core.counters import Counters
-from server.core.errors import FloorcastError, LimitError, RequestError
+from server.core.errors import FloorcastError, RequestError
 from server.core.occupancy.wills import Will
 from server.ports import Occupancy
 from server.services.market.client_publishing import ClientPublishing
@@ -41,7 +41,6 @@ class WillService:
         tasks: TaskOwner,
         *,
         max_seconds: float,
-        max_bytes: int,
     ) -> None:
         self._occupancy = occupancy
         self._publishing = publishing
@@ -49,7 +48,6 @@ class WillService:
         self._counters = counters
         self._tasks = tasks
         self._max_ms = int(max_seconds * 1000)
-        self._max_bytes = max_bytes
         self._due: asyncio.Queue[Will] = asyncio.Queue(_MAX_WAITING)
         self._task: asyncio.Task[None] | None = None
 
@@ -81,13 +79,8 @@ class WillService:
             await self._check(principal, message, f"will-{will_id}-{number}")
             for number, message in enumerate(request.messages)
         ]
+        # Bounded by the size of the event, and by the share of the org.
         encoded = orjson.dumps(publications)
-        if len(encoded) > self._max_bytes:
-            raise LimitError(
-                ErrorCode.LIMIT_PAYLOAD,
-                f"a will may have at most {self._max_bytes} bytes",
-                details={"limit": self._max_bytes},
-            )
         await self._occupancy.put_will(Will(*principal.user, will_id, request.after_ms, encoded))
 
     async def _check(

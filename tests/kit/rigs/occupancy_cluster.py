@@ -5,17 +5,21 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from client_sdk.contract import HookType
 from server.brokers import (
     Address,
+    FileConfig,
+    FileStore,
     MemoryHookQueue,
     MemoryOccupancy,
     NodeSession,
     RedisConfig,
     RedisHookQueue,
     RedisOccupancy,
+    file_occupancy,
 )
 from server.core.counters import Counters
 from server.core.occupancy.config import OccupancyConfig
@@ -38,6 +42,7 @@ class OccupancyNode:
     queue: HookQueue
     counters: Counters
     session: NodeSession | None = None
+    store: FileStore | None = None
     changes: list[str] = field(default_factory=list)
     wills: list[Will] = field(default_factory=list)
 
@@ -68,7 +73,7 @@ class OccupancyNode:
 
 
 class OccupancyCluster:
-    """Creates nodes that share the Redis at a URL; without one, memory."""
+    """Creates nodes that share the Redis at a URL, or a file; without one, memory."""
 
     def __init__(self, url: str | None) -> None:
         self.clock = ManualClock()
@@ -77,12 +82,19 @@ class OccupancyCluster:
         self.prefix = f"occupancy{next(_prefixes)}"
         self._nodes: list[OccupancyNode] = []
 
+    @property
+    def is_redis(self) -> bool:
+        """Whether the nodes share a Redis, and with it real time."""
+        return self._url is not None and not self._url.startswith("file:")
+
     @contextlib.asynccontextmanager
     async def node(self, **config: Any) -> AsyncIterator[OccupancyNode]:
         """Run a node until the block ends."""
         node = self._create(replace(self.config, **config))
         if node.session is not None:
             await node.session.start(lambda: None)
+        if node.store is not None:
+            await node.store.open()
         await node.occupancy.start(
             lambda change: node.changes.append(f"{change.type} {change.subject.name}"),
             node.wills.append,
@@ -95,12 +107,14 @@ class OccupancyCluster:
             await node.occupancy.stop()
             if node.session is not None:
                 await node.session.stop()
+            if node.store is not None:
+                await node.store.close(is_complete=False)
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass, real time with Redis."""
         for node in self._nodes:
             await node.flush()
-        if self._url is not None:
+        if self.is_redis:
             await asyncio.sleep(seconds)
         self.clock.advance(seconds)
         for node in self._nodes:
@@ -111,8 +125,17 @@ class OccupancyCluster:
         if self._url is None:
             queue = MemoryHookQueue(self.clock, config, counters)
             return OccupancyNode(MemoryOccupancy(self.clock, config, queue), queue, counters)
+        if self._url.startswith("file:"):
+            store = FileStore(FileConfig(Path(self._url.removeprefix("file:"))), counters)
+            occupancy, hooks = file_occupancy(self.clock, store, config, counters)
+            return OccupancyNode(occupancy, hooks, counters, store=store)
+        return self._create_over_redis(self._url, config, counters)
+
+    def _create_over_redis(
+        self, url: str, config: OccupancyConfig, counters: Counters
+    ) -> OccupancyNode:
         tasks = TaskOwner(counters)
-        redis = RedisConfig(Address.parse(self._url), prefix=self.prefix)
+        redis = RedisConfig(Address.parse(url), prefix=self.prefix)
         session = NodeSession(self.clock, redis, tasks)
         occupancy = RedisOccupancy(
             self.clock,

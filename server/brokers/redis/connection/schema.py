@@ -1,10 +1,14 @@
 """Which releases may share a Redis: a version of the schema, kept there and checked at start."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from server.brokers.errors import BrokerError
-from server.brokers.redis.connection.pipeline import Pipeline
 from server.brokers.redis.connection.replies import as_int, as_list
+
+if TYPE_CHECKING:
+    # The configuration needs no driver.
+    from server.brokers.redis.connection.pipeline import Pipeline
 
 # KEYS: the schema. ARGV: the schema of this release, and the oldest that it may share with.
 # Returns the schema of another release that cannot share, or nothing; records the newest one.
@@ -36,7 +40,7 @@ class Schema:
 CURRENT = Schema(version=2, oldest=1)
 
 
-async def check_schema(pipeline: Pipeline, key: bytes, schema: Schema) -> None:
+async def check_schema(pipeline: "Pipeline", key: bytes, schema: Schema) -> None:
     """Record the schema of a release in Redis; raises `BrokerError` if it cannot be shared.
 
     A Redis without a version is empty, or used by the release before.

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from server.brokers.redis.connection.client import Command, evaluate
 from server.brokers.redis.connection.keys import Keys, head_key, log_key
@@ -74,7 +73,7 @@ class LogReader:
         return LogState(
             head,
             # The entry itself may be from the previous epoch.
-            None if latest is None else replace(latest, position=head),
+            None if latest is None else latest._replace(position=head),
             tuple(self._decode_all(channel, entries)) if complete else None,
             rolled_back=whole is not None and whole.position.epoch != head.epoch,
         )

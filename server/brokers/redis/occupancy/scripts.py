@@ -27,7 +27,8 @@ _MAX_GONE, _MAX_VACATED, _MAX_DUE = 500, 100, 20
 
 # `counts`: by how many nodes each subject is used. `on`: the occupied subjects. `due`: when those
 # that nobody uses are vacated. `wills`: 'after_ms id messages' by user; `wills:due`: when they are
-# published; `wills:shares`: number and bytes by org.
+# published; `wills:shares`: number and bytes by org; `wills:at:LEASE`: since when a node has the
+# users with a will that came to it by a new connection.
 _COMMON = """
 local base = KEYS[1]
 local counts, on, due, wills = base .. ':counts', base .. ':on', base .. ':due', base .. ':wills'
@@ -68,6 +69,7 @@ local function leave(subject, at, grace)
     redis.call('ZADD', wills_due, number(at + string.match(will, '^%d+')), subject)
   end
 end
+local function arrivals(lease) return wills .. ':at:' .. lease end
 local function append_change(kinds, subject, state, now, node)
   if string.find(kinds, string.sub(subject, 1, 1), 1, true) then
     redis.call('XADD', events, '*', 's', subject, 'o', state, 't', number(now), 'n', node)
@@ -98,12 +100,17 @@ for i = 3, #ARGV, 3 do
   elseif kind == 'e' then
     if redis.call('SADD', mine, what) == 1 then redis.call('HINCRBY', counts, what, 1) end
     redis.call('ZREM', due, what)
-    if redis.call('ZREM', wills_due, what) == 1 and how == 'n' then forget_will(what) end
+    if redis.call('ZREM', wills_due, what) == 1 and how == 'n' then
+      forget_will(what)
+    elseif how == 'n' and redis.call('HEXISTS', wills, what) == 1 then
+      redis.call('HSET', arrivals(ARGV[1]), what, number(now))
+    end
     if redis.call('SADD', on, what) == 1 and how ~= 'k' then
       table.insert(occupied, what)
       append_change('@OCCUPIED@', what, '1', now, ARGV[2])
     end
   elseif redis.call('SREM', mine, what) == 1 then
+    redis.call('HDEL', arrivals(ARGV[1]), what)
     leave(what, now - how, @GRACE_MS@)
   end
 end
@@ -125,22 +132,47 @@ local last = tonumber(redis.call('HGET', beats, ':last') or '0')
 if now - last > @INTERRUPTION_MS@ then redis.call('HSET', beats, ':resumed', number(now)) end
 redis.call('HSET', beats, ARGV[1], number(now), ':last', number(now))
 local resumed = tonumber(redis.call('HGET', beats, ':resumed'))
-local found = redis.call('HGETALL', beats)
+local found, living = redis.call('HGETALL', beats), {}
 for i = 1, #found, 2 do
   local name, beat = found[i], tonumber(found[i + 1])
-  if string.sub(name, 1, 1) ~= ':' and now - math.max(beat, resumed) > @GONE_MS@ then
-    redis.call('HDEL', beats, name)
-    redis.call('HSET', gone, name, number(math.min(now, beat + @BEAT_MS@)))
+  if string.sub(name, 1, 1) ~= ':' then
+    if now - math.max(beat, resumed) > @GONE_MS@ then
+      redis.call('HDEL', beats, name)
+      redis.call('HSET', gone, name, number(math.min(now, beat + @BEAT_MS@)))
+    else
+      table.insert(living, name)
+    end
   end
+end
+-- Whether a user was without a connection since then, and is back by new ones only.
+local function is_back(user, since)
+  if redis.call('HEXISTS', wills, user) == 0 or redis.call('HEXISTS', counts, user) == 0 then
+    return false
+  end
+  for _, name in ipairs(living) do
+    if redis.call('SISMEMBER', base .. ':node:' .. name, user) == 1 then
+      local arrived = redis.call('HGET', arrivals(name), user)
+      if not arrived or tonumber(arrived) < since then return false end
+    end
+  end
+  return true
 end
 local more, free = 0, @MAX_GONE@
 found = redis.call('HGETALL', gone)
 for i = 1, #found, 2 do
   local used = base .. ':node:' .. found[i]
   local subjects = free > 0 and redis.call('SPOP', used, free) or {}
-  for _, subject in ipairs(subjects) do leave(subject, found[i + 1], @DEAD_GRACE_MS@) end
+  for _, subject in ipairs(subjects) do
+    leave(subject, found[i + 1], @DEAD_GRACE_MS@)
+    if is_back(subject, tonumber(found[i + 1])) then forget_will(subject) end
+  end
   free = free - #subjects
-  if redis.call('SCARD', used) == 0 then redis.call('HDEL', gone, found[i]) else more = 1 end
+  if redis.call('SCARD', used) == 0 then
+    redis.call('HDEL', gone, found[i])
+    redis.call('DEL', arrivals(found[i]))
+  else
+    more = 1
+  end
 end
 local vacated = redis.call('ZRANGEBYSCORE', due, '-inf', number(now), 'LIMIT', 0, @MAX_VACATED@)
 if #vacated == @MAX_VACATED@ then more = 1 end
@@ -168,6 +200,8 @@ _RETIRE = (
     + """
 redis.call('HDEL', base .. ':beats', ARGV[1])
 redis.call('HSET', base .. ':gone', ARGV[1], number(now_ms()))
+-- Another node sends the events from now on.
+if redis.call('GET', base .. ':sender') == ARGV[1] then redis.call('DEL', base .. ':sender') end
 return 1
 """
 )
