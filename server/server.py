@@ -254,6 +254,7 @@ class Server:
         """Run the timers that await the broker; a task of its own, so that no ping is delayed."""
         await self.sessions.service.sweep()
         await self.recovery.sweep()
+        await self.market.instruments.flush()
 
 
 _DRAINING = FloorcastError(ErrorCode.SERVER_DRAINING, "the server is shutting down: reconnect")

@@ -160,6 +160,33 @@ export type HistoryReply =
       error: ErrorBody;
     };
 
+/** `instrument`, and one of `instruments`: a symbol with what publishers say of it. */
+export interface Instrument {
+  symbol: string;
+  base?: string;
+  quote?: string;
+  tick_size?: string;
+  lot_size?: string;
+  status: InstrumentStatus;
+  streams: Stream[];
+  [field: string]: unknown;
+}
+
+/** The trading state of a symbol. */
+export type InstrumentStatus = "OPEN" | "HALTED" | "CLOSED";
+
+/** The reply to `instruments`, by symbol; ask again `after` the last one if it `has_more`. */
+export type InstrumentsReply =
+  | {
+      ok: true;
+      instruments: Instrument[];
+      has_more: boolean;
+    }
+  | {
+      ok: false;
+      error: ErrorBody;
+    };
+
 /** `join` a session; `since` asks for missed messages, `metadata` describes a new session. */
 export interface Join {
   session_id: string;
@@ -194,6 +221,18 @@ export interface Kick {
 /** `leave` a session. */
 export interface Leave {
   session_id: string;
+}
+
+/**
+ * `instruments`: list symbols; with `follow`, each change comes as an `instrument` event.
+ *
+ * `match` is a pattern such as `BTC*`. A reply has at most 1,000: ask again `after` the last one.
+ */
+export interface ListInstruments {
+  symbols?: string[] | null;
+  match?: string;
+  follow?: boolean;
+  after?: string;
 }
 
 /** `participants`: list the users in a session. */
@@ -640,6 +679,7 @@ export interface ServerToClientEvents {
     risk_alerts: (payload: RiskAlertMessage | Heartbeat, offset?: string) => void;
     order_updates: (payload: OrderUpdateMessage | Heartbeat, offset?: string) => void;
     status: (payload: Status, offset?: string) => void;
+    instrument: (payload: Instrument, offset?: string) => void;
   };
   "/session": {
     welcome: (payload: Welcome, offset?: string) => void;
@@ -667,6 +707,7 @@ export interface ClientToServerEvents {
       acknowledge: (reply: SubscribeReply) => void,
     ) => void;
     publish: (payload: Publish, acknowledge: (reply: PublishReply) => void) => void;
+    instruments: (payload: ListInstruments, acknowledge: (reply: InstrumentsReply) => void) => void;
   };
   "/session": {
     refresh_token: (payload: RefreshToken, acknowledge: (reply: RefreshReply) => void) => void;

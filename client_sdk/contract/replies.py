@@ -8,6 +8,7 @@ from client_sdk.contract.annotations import SENT_AS_NULL, Outcome
 from client_sdk.contract.messages import (
     Body,
     ErrorBody,
+    Instrument,
     Participant,
     SessionMessage,
     TypedMessage,
@@ -77,6 +78,15 @@ class RefreshReply(Reply):
 
     expires_at: int = 0
     topics: dict[str, TopicReply] | None = None
+
+
+class InstrumentsReply(Reply):
+    """The reply to `instruments`, by symbol; ask again `after` the last one if it `has_more`."""
+
+    outcome: ClassVar[Outcome | None] = Outcome("ok", True, False)
+
+    instruments: tuple[Instrument, ...] = ()
+    has_more: bool = False
 
 
 class PublishedPosition(Body):

@@ -20,7 +20,13 @@ def build_namespaces(
 ) -> tuple[GuardedNamespace, ...]:
     """All namespaces that clients can connect to."""
     return (
-        MarketNamespace(clients.context, recovery, market.subscribing, market.client_publishing),
+        MarketNamespace(
+            clients.context,
+            recovery,
+            market.subscribing,
+            market.client_publishing,
+            market.instruments,
+        ),
         SessionNamespace(
             clients.context,
             recovery,

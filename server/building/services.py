@@ -20,6 +20,7 @@ from server.ports import Backend, Clock, Feed
 from server.services import (
     ClientPublishing,
     FeedSupervisor,
+    Instruments,
     MarketRecovery,
     Notifications,
     PublishingService,
@@ -40,6 +41,7 @@ class Market:
 
     subscriptions: Subscriptions
     topics: TopicSubscriptions
+    instruments: Instruments
     subscribing: SubscribingService
     publishing: PublishingService
     client_publishing: ClientPublishing
@@ -68,19 +70,32 @@ def build_market(
     """Subscribing, publishing and recovery of topics."""
     config = subscribing_config(settings)
     subscriptions = Subscriptions(max_idle=settings.limits.topics_per_connection or NO_LIMIT)
-    topics = TopicSubscriptions(
-        config, delivery.node_subscriptions, delivery.freshness, delivery.hub
+    instruments = Instruments(backend.kept, delivery.hub, clock)
+    instruments.listen(
+        on_trading_state=lambda each: delivery.freshness.set_trading_state(
+            each.symbol, each.trading_state
+        )
     )
-    publishing = PublishingService(publishing_config(settings), backend.broker, clock)
-    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, rule)
+    topics = TopicSubscriptions(
+        config,
+        delivery.node_subscriptions,
+        delivery.freshness,
+        delivery.hub,
+        instruments.table,
+    )
+    publishing = PublishingService(
+        publishing_config(settings), backend.broker, clock, instruments.record
+    )
+    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, instruments, rule)
     return Market(
         subscriptions,
         topics,
+        instruments,
         subscribing,
         publishing,
         ClientPublishing(publishing, rule),
         resume_tickets(settings, backend.handover.node),
-        MarketRecovery(config, topics, subscribing, subscriptions, delivery.hub),
+        MarketRecovery(config, topics, subscribing, subscriptions, delivery.hub, instruments),
     )
 
 
@@ -157,6 +172,7 @@ def build_feeds(
             settings.feed.name.partition(":")[0],
             feed,
             market.publishing,
+            market.instruments,
             delivery.freshness,
             clock,
             tasks,

@@ -8,6 +8,7 @@ from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
 from server.services.market.freshness import Freshness, FreshnessConfig
+from server.services.market.instruments import Instruments
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.recovery import MarketRecovery
@@ -39,6 +40,7 @@ __all__ = [
     "FindConnections",
     "Freshness",
     "FreshnessConfig",
+    "Instruments",
     "MarketRecovery",
     "NodeAnswers",
     "NodeInfo",

@@ -3,6 +3,7 @@
 from client_sdk import contract
 from client_sdk.contract import (
     MARKET_NAMESPACE,
+    ListInstruments,
     ListSubscriptions,
     Publish,
     Scope,
@@ -10,7 +11,7 @@ from client_sdk.contract import (
     Unsubscribe,
 )
 from server.core.log.entries import Position
-from server.services import ClientPublishing, Recovery, SubscribingService
+from server.services import ClientPublishing, Instruments, Recovery, SubscribingService
 from server.services.market.client_publishing import publish_reply
 from server.services.market.past import Since, SinceTime
 from server.services.market.subscribing import subscribe_result
@@ -30,6 +31,7 @@ class MarketNamespace(GuardedNamespace):
         recovery: Recovery,
         subscribing: SubscribingService,
         client_publishing: ClientPublishing,
+        instruments: Instruments,
     ) -> None:
         super().__init__(
             MARKET_NAMESPACE,
@@ -39,12 +41,14 @@ class MarketNamespace(GuardedNamespace):
                 "subscribe": Route(Subscribe, self._subscribe),
                 "unsubscribe": Route(Unsubscribe, self._unsubscribe),
                 "subscriptions": Route(ListSubscriptions, self._subscriptions),
+                "instruments": Route(ListInstruments, self._list_instruments),
                 "publish": Route(Publish, self._publish, ordered_by=_published_topics),
             },
             anonymous_allowed=context.config.anonymous_market,
         )
         self._subscribing = subscribing
         self._client_publishing = client_publishing
+        self._instruments = instruments
 
     async def attach_client(
         self, client: JoinedClient, session_id: str | None, *, numbered: bool
@@ -77,6 +81,17 @@ class MarketNamespace(GuardedNamespace):
 
     async def _subscriptions(self, call: Call, request: ListSubscriptions) -> Reply:
         return {"ok": True, "topics": self._subscribing.subscriptions(call.connection_id)}
+
+    async def _list_instruments(self, call: Call, request: ListInstruments) -> Reply:
+        principal = call.caller
+        principal.require(Scope.MARKET_READ)
+        if request.follow:
+            self._instruments.follow(call.connection_id, principal, request.symbols, request.match)
+        found, has_more = self._instruments.find(
+            principal, request.symbols, request.match, request.after
+        )
+        reply: Reply = {"ok": True, "instruments": [each.body() for each in found]}
+        return {**reply, "has_more": True} if has_more else reply
 
     async def _publish(self, call: Call, request: Publish) -> Reply:
         principal = call.caller

@@ -25,6 +25,7 @@ class PublishRecorder:
 
     def __init__(self, length: float = math.inf) -> None:
         self.messages: list[Published] = []
+        self.instruments: dict[str, dict[str, object]] = {}
         self._length = length
 
     async def publish(
@@ -41,6 +42,9 @@ class PublishRecorder:
             raise asyncio.CancelledError
         self.messages.append(Published(topic, data, kind, user, org))
         return Position("e", len(self.messages))
+
+    async def set_instrument(self, symbol: str, fields: Mapping[str, object]) -> None:
+        self.instruments.setdefault(symbol, {}).update(fields)
 
     def of_topic(self, topic: str) -> list[Published]:
         """The messages of one topic or one stream."""

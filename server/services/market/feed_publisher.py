@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 from server.core.log.entries import Position
 from server.core.market.topics import Topic, channel_for
+from server.services.market.instruments import Instruments
 from server.services.market.publishing import PublishingService
 
 # The memory broker never suspends: without a yield, a busy feed would block the event loop.
@@ -16,8 +17,9 @@ _MAX_CHANNELS = 200_000
 class FeedPublisher:
     """Implements the `Publishing` port for one feed, and remembers its channels."""
 
-    def __init__(self, publishing: PublishingService) -> None:
+    def __init__(self, publishing: PublishingService, instruments: Instruments) -> None:
         self._publishing = publishing
+        self._instruments = instruments
         self._attempted = 0
         self._channels: dict[str, None] = {}
         # Messages that the broker has accepted.
@@ -51,6 +53,10 @@ class FeedPublisher:
         if channel not in self._channels:
             self._remember(channel)
         return position
+
+    async def set_instrument(self, symbol: str, fields: Mapping[str, object]) -> None:
+        """Set reference data or the trading state of a symbol; other fields stay."""
+        await self._instruments.put(symbol, fields)
 
     def _remember(self, channel: str) -> None:
         if len(self._channels) >= _MAX_CHANNELS:

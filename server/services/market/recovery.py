@@ -12,6 +12,7 @@ from server.core.recovery.connection_state import ConnectionState, SubscriptionS
 from server.core.recovery.tickets import Owner
 from server.delivery import ExportedSubscription, Hub
 from server.delivery.channel import Channel
+from server.services.market.instruments import Instruments
 from server.services.market.subscribing import SubscribingService, may_subscribe
 from server.services.market.subscribing_config import SubscribingConfig
 from server.services.market.topic_subscriptions import TopicSubscriptions
@@ -34,12 +35,14 @@ class MarketRecovery:
         subscribing: SubscribingService,
         subscriptions: Subscriptions,
         hub: Hub,
+        instruments: Instruments,
     ) -> None:
         self._config = config
         self._topics = topics
         self._subscribing = subscribing
         self._subscriptions = subscriptions
         self._hub = hub
+        self._instruments = instruments
         # Channels of exported connections that may have no subscribers any more.
         self._idle_channels: list[str] = []
 
@@ -69,6 +72,10 @@ class MarketRecovery:
         self, connection_id: str, owner: Owner, offset: str | None
     ) -> ConnectionState | None:
         topics = self._subscription_states(connection_id, offset)
+        if self._instruments.is_followed_by(connection_id):
+            # The other node would not know what it follows.
+            topics = None
+        self._instruments.unfollow(connection_id)
         self._subscriptions.remove_connection(connection_id)
         self._idle_channels += self._hub.detach(connection_id)
         return None if topics is None else ConnectionState(connection_id, *owner, topics)

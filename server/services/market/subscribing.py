@@ -22,6 +22,7 @@ from server.core.wire.strict_json import dumps
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Link
+from server.services.market.instruments import Instruments
 from server.services.market.past import Newest, Past, Since
 from server.services.market.replies import SubscribeReply, connected_reply, subscribe_reply
 from server.services.market.subscribing_config import SubscribingConfig
@@ -57,12 +58,14 @@ class SubscribingService:
         topics: TopicSubscriptions,
         subscriptions: Subscriptions,
         hub: Hub,
+        instruments: Instruments,
         rule: AuthorizationRule | None = None,
     ) -> None:
         self._config = config
         self._topics = topics
         self._subscriptions = subscriptions
         self._hub = hub
+        self._instruments = instruments
         self._rule = rule or AuthorizationRule()
         # Subscriptions with a position: what the client had missed was known, or not.
         self.recovered = 0
@@ -77,6 +80,7 @@ class SubscribingService:
 
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection with its subscriptions."""
+        self._instruments.unfollow(connection_id)
         self._subscriptions.remove_connection(connection_id)
         await release_each(self._hub.detach(connection_id), self._topics.close)
 
@@ -156,6 +160,7 @@ class SubscribingService:
             past=opened.past,
             missed=opened.missed,
             newest=opened.newest,
+            known=self._instruments.table.knows(topic),
             max_bytes=max_bytes,
         )
         if opened.past.since is not None:
@@ -199,6 +204,7 @@ class SubscribingService:
 
         Returns a reply with the error for each of them; the client also gets it as `status`.
         """
+        self._instruments.set_principal(connection_id, principal)
         forbidden: dict[Subscription, AccessError] = {}
         for subscription in self._subscriptions.of_connection(connection_id):
             if not may_subscribe(principal, subscription.topic):
@@ -228,7 +234,11 @@ class SubscribingService:
             channel = self._hub.channel(subscription.channel)
             if channel is not None:
                 interval_and_seq = self._hub.interval_and_seq(connection_id, channel)
-                replies[subscription.topic.name] = connected_reply(channel, *interval_and_seq)
+                replies[subscription.topic.name] = connected_reply(
+                    channel,
+                    *interval_and_seq,
+                    known=self._instruments.table.knows(subscription.topic),
+                )
         return replies
 
     def _unsubscribe(self, connection_id: str, topic: Topic, channel_name: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from client_sdk.contract import Stream
 from server.access import Principal
-from server.brokers import MemoryBroker
+from server.brokers import MemoryBroker, MemoryKeptValues
 from server.core.counters import Counters
 from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscriptions
@@ -14,6 +14,7 @@ from server.services import (
     ClientPublishing,
     Freshness,
     FreshnessConfig,
+    Instruments,
     MarketRecovery,
     NodeSubscriptions,
     PublishingConfig,
@@ -64,17 +65,30 @@ class MarketRig:
         self.freshness = Freshness(
             freshness or FreshnessConfig(heartbeat_seconds=0), self.hub, self.clock
         )
+        self.kept = MemoryKeptValues(self.clock)
+        self.instruments = Instruments(self.kept, self.hub, self.clock)
+        self.instruments.listen(
+            on_trading_state=lambda each: self.freshness.set_trading_state(
+                each.symbol, each.trading_state
+            )
+        )
         self.publishing = PublishingService(
-            publishing or PublishingConfig(), self.broker, self.clock
+            publishing or PublishingConfig(), self.broker, self.clock, self.instruments.record
         )
         self.client_publishing = ClientPublishing(self.publishing)
         self.node_subscriptions = NodeSubscriptions(
             HistoryRules(), self.broker, self.hub, self.clock
         )
         config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
-        topics = TopicSubscriptions(config, self.node_subscriptions, self.freshness, self.hub)
-        self.service = SubscribingService(config, topics, self.subscriptions, self.hub)
-        self.recovery = MarketRecovery(config, topics, self.service, self.subscriptions, self.hub)
+        topics = TopicSubscriptions(
+            config, self.node_subscriptions, self.freshness, self.hub, self.instruments.table
+        )
+        self.service = SubscribingService(
+            config, topics, self.subscriptions, self.hub, self.instruments
+        )
+        self.recovery = MarketRecovery(
+            config, topics, self.service, self.subscriptions, self.hub, self.instruments
+        )
 
     @staticmethod
     async def create(
