@@ -124,6 +124,7 @@ class ProtocolError(FloorcastError):
 
 _BY_CODE: dict[str, type[FloorcastError]] = {
     "auth.forbidden": ForbiddenError,
+    "auth.unavailable": ServerUnavailable,
     "publish.conflict": PublishConflict,
     "publish.snapshot_required": RequestRefused,
 }

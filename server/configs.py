@@ -10,6 +10,7 @@ from server.brokers import Address, FileConfig, MemoryConfig, RedisConfig, Redis
 from server.core.limits.keys import ConnectionLimit, LimitKeys
 from server.core.limits.shares import Quota, ShareLimits
 from server.core.log.history import HistoryBounds
+from server.core.occupancy.config import OccupancyConfig
 from server.core.recovery.tickets import ResumeTickets
 from server.core.sessions.histories import HistoryRules
 from server.core.sessions.notices import Notices
@@ -296,6 +297,22 @@ def notices(settings: Settings) -> Notices:
         max_total=shares.notices or NO_LIMIT,
         total_bytes=shares.notice_bytes or NO_LIMIT,
         org=Quota(shares.notices_per_org or NO_LIMIT, shares.notice_bytes_per_org or NO_LIMIT),
+    )
+
+
+def occupancy_config(settings: Settings) -> OccupancyConfig:
+    """The config of occupancy, of its events and of wills."""
+    hooks, shares = settings.hooks, settings.shares
+    return OccupancyConfig(
+        grace_seconds=settings.session.grace_seconds,
+        queued=frozenset(() if hooks.url is None else hooks.events),
+        max_events=hooks.queue,
+        keep_seconds=hooks.keep_seconds,
+        wills=ShareLimits(
+            Quota(shares.wills or NO_LIMIT, shares.will_bytes or NO_LIMIT),
+            Quota(shares.wills_per_org or NO_LIMIT, shares.will_bytes_per_org or NO_LIMIT),
+            Quota(),
+        ),
     )
 
 

@@ -10,6 +10,9 @@ from server.core.limits.keys import LimitKey
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.idempotency import Claim
+from server.core.occupancy.events import HookEvent, QueuedEvent
+from server.core.occupancy.subjects import OccupancyChange, Subject
+from server.core.occupancy.wills import User, Will
 from server.core.recovery.connection_state import ConnectionState, ResumeRequest
 from server.core.sessions.events import SessionEvent
 from server.core.sessions.notices import Notice
@@ -319,8 +322,8 @@ class NoticeStore(Protocol):
     def acknowledge(self, notice: Notice) -> None:
         """Acknowledge a notice for all devices of its user."""
 
-    def sweep(self) -> None:
-        """Drop notices whose time is over."""
+    def sweep(self) -> Sequence[Notice]:
+        """Drop the notices whose time is over, and return them; other nodes do so too."""
 
 
 # Gets a key and its value; None if it was deleted or its time is over.
@@ -391,6 +394,81 @@ class SharedLimits(Protocol):
         """Release one acquired connection."""
 
 
+class Occupancy(Protocol):
+    """Knows over all nodes which users, sessions and topics are in use, and keeps wills.
+
+    An implementation must emit each change once over all nodes, and queue its event for the hooks
+    in the same step: a node that dies in between must lose neither. For example, the last node of
+    a user dies: another one emits that the user is offline, and returns its will as due.
+    """
+
+    @property
+    def node(self) -> str:
+        """The name of this node in events."""
+
+    async def start(
+        self,
+        on_change: Callable[[OccupancyChange], None],
+        on_will_due: Callable[[Will], None],
+    ) -> None:
+        """Start; `on_change` gets the changes that this node notices, on no other node.
+
+        `on_will_due` gets the wills that this node must publish. A will is due again on some node
+        after a few seconds, until `settle_will`.
+        """
+
+    async def stop(self) -> None:
+        """Stop; what this node still uses counts as left."""
+
+    def enter(self, subject: Subject, *, resumed: bool = False) -> None:
+        """Record that this node uses a subject; never fails.
+
+        If it is a user whose will is counting, this takes back the will, unless `resumed`.
+        """
+
+    def leave(self, subject: Subject) -> None:
+        """Record that this node no longer uses a subject; never fails.
+
+        If no node does, it is vacated after the grace time.
+        """
+
+    async def put_will(self, will: Will) -> None:
+        """Set or replace a user's will; raises `LimitError` beyond a share of its org."""
+
+    async def remove_will(self, user: User) -> None:
+        """Take back a user's will; a no-op if there is none."""
+
+    async def settle_will(self, will: Will) -> None:
+        """Remove a will that has been published, unless it was replaced."""
+
+    def tick(self) -> None:
+        """Emit what is due."""
+
+
+class HookQueue(Protocol):
+    """Keeps events until a receiver has them.
+
+    An implementation must return events in the order of their appending, over all nodes, and to
+    one node at a time: two nodes that send events of one user would reorder them.
+    """
+
+    @property
+    def waiting(self) -> int:
+        """The number of events in the queue, as far as this node knows."""
+
+    def append(self, event: HookEvent) -> None:
+        """Add an event; never fails. If the queue is full, the oldest is dropped and counted."""
+
+    async def take(self, limit: int) -> Sequence[QueuedEvent]:
+        """The oldest events, which stay in the queue; none while another node sends them."""
+
+    async def confirm(self, last: QueuedEvent) -> None:
+        """Remove the events up to this one."""
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until an event may have been appended, at most this long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """The answers of nodes by their names, and the nodes that gave none in time."""
@@ -436,6 +514,8 @@ class Backend:
     handover: Handover
     kept: KeptValues
     cluster: Cluster
+    occupancy: Occupancy
+    hook_queue: HookQueue
     # None if connections are counted on each node alone.
     shared_limits: SharedLimits | None = None
 
@@ -455,6 +535,9 @@ class ApplicationBackend:
     kept: KeptValues | None = None
     shared_limits: SharedLimits | None = None
     cluster: Cluster | None = None
+    # Both or none: the first queues its changes in the second.
+    occupancy: Occupancy | None = None
+    hook_queue: HookQueue | None = None
 
 
 @dataclass(frozen=True, slots=True)

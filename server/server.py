@@ -19,6 +19,7 @@ from server.building import (
     build_clients,
     build_delivery,
     build_feeds,
+    build_hooks,
     build_lifecycle,
     build_market,
     build_namespaces,
@@ -71,15 +72,21 @@ class Server:
         self.counters = counters = Counters()
         self.tasks = TaskOwner(counters)
         self.backend = build_backend(settings, clock, counters, self.tasks, extensions.backend)
-        self.lifecycle = build_lifecycle(settings, clock, counters, self.tasks, extensions.handlers)
+        self.lifecycle = build_lifecycle(counters, self.tasks, extensions.handlers)
+        self.hooks = build_hooks(settings, clock, counters, self.tasks, self.backend, extensions)
         self.clients = build_clients(
-            settings, clock, counters, self.backend.shared_limits, extensions, self.lifecycle
+            settings,
+            clock,
+            counters,
+            self.backend.shared_limits,
+            extensions,
+            self.hooks,
+            self.lifecycle,
         )
         self.delivery = build_delivery(settings, clock, counters, self.backend)
         parts = (settings, clock, self.backend, self.delivery)
-        rule = extensions.authorize
-        self.market = build_market(*parts, rule)
-        self.sessions = build_sessions(*parts, self.clients, rule)
+        self.market = build_market(*parts, self.hooks, counters, self.tasks)
+        self.sessions = build_sessions(*parts, self.clients, self.hooks)
         services = (self.market, self.sessions)
         self.recovery = build_recovery(clock, self.tasks, self.backend, self.clients, *services)
         self.namespaces = (
@@ -93,13 +100,20 @@ class Server:
         )
         self.publisher = Publisher(self.market.publishing, self.tasks)
         self.feeds = build_feeds(
-            settings, clock, self.tasks, self.delivery, self.market, self.lifecycle, feed
+            settings,
+            clock,
+            self.tasks,
+            self.delivery,
+            self.market,
+            self.lifecycle,
+            self.hooks,
+            feed,
         )
         self.statistics = build_statistics(
             counters, self.backend, self.delivery, self.clients, *services
         )
         self.api = build_api(
-            *parts, self.clients, *services, self.statistics, rule, lambda: self.is_ready
+            *parts, self.clients, *services, self.statistics, self.hooks.rule, lambda: self.is_ready
         )
         # Whether it has started and does not drain.
         self.ready = False
@@ -138,10 +152,12 @@ class Server:
         self.clients.context.tick()
         self.delivery.freshness.tick()
         self.delivery.hub.tick()
-        self.backend.notices.sweep()
+        for notice in self.backend.notices.sweep():
+            self.lifecycle.on_notice_expired(notice)
+            self.hooks.events.on_notice_expired(notice)
+        self.backend.occupancy.tick()
         self.backend.kept.sweep()
         self._descriptors.tick()
-        self.lifecycle.tick()
         for feed in self.feeds:
             feed.tick()
 
@@ -155,6 +171,10 @@ class Server:
                 await self._start_backend(started)
             except BrokerError as error:
                 raise ConfigurationError(f"broker.url: {error}") from None
+            for webhook in (self.hooks.sender, self.hooks.authorizer):
+                if webhook is not None:
+                    await webhook.start()
+                    started.push_async_callback(webhook.stop)
             self.lifecycle.start()
             started.push_async_callback(self.lifecycle.stop)
             started.push_async_callback(self.sockets.close_all, _DRAINING)
@@ -185,6 +205,10 @@ class Server:
         started.push_async_callback(backend.presence.stop)
         await backend.notices.start(self.sessions.notifications.deliver)
         started.push_async_callback(backend.notices.stop)
+        self.market.wills.start()
+        started.push_async_callback(self.market.wills.stop)
+        await backend.occupancy.start(self.lifecycle.on_change, self.market.wills.on_due)
+        started.push_async_callback(backend.occupancy.stop)
         await self.recovery.start()
         started.push_async_callback(self.recovery.stop)
         await backend.cluster.start(self.api.node_answers.answer)

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from client_sdk.contract import HookType
 from server.access import ConfigurationError
 from server.brokers import Address, is_installed
 from server.core.secret_urls import hide_secrets
@@ -53,6 +55,17 @@ class SecretUrl(Secret[str]):
 
     def _display(self) -> str:
         return hide_secrets(self.get_secret_value())
+
+
+def _validate_hook_url(url: SecretUrl) -> SecretUrl:
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it must be a URL that begins with http:// or https://")
+    return url
+
+
+HookUrl = Annotated[SecretUrl, AfterValidator(_validate_hook_url)]
+_MIN_HOOK_SECRET_BYTES = 16
 
 
 class AuthSettings(_Section):
@@ -130,6 +143,9 @@ class MarketSettings(_Section):
     heartbeat_seconds: Seconds = Field(15, description="interval of heartbeats of a quiet topic")
     book_levels: int = Field(200, ge=1, description="levels kept on each side of a book")
     idempotency_seconds: Seconds = Field(120, description="how long a publisher's id is remembered")
+    will_seconds: PositiveSeconds = Field(
+        86_400, description="longest time that a will may wait for its user"
+    )
 
 
 class ShareSettings(_Section):
@@ -169,6 +185,10 @@ class ShareSettings(_Section):
     notices_per_org: Count = Field(25_000, description="the same of one org")
     notice_bytes: Bytes = Field(128 * 1024 * 1024, description="their data, total")
     notice_bytes_per_org: Bytes = Field(32 * 1024 * 1024, description="the same of one org")
+    wills: Count = Field(50_000, description="wills, total")
+    wills_per_org: Count = Field(10_000, description="wills of one org")
+    will_bytes: Bytes = Field(64 * 1024 * 1024, description="their messages, total")
+    will_bytes_per_org: Bytes = Field(16 * 1024 * 1024, description="the same of one org")
 
 
 class HistorySettings(_Section):
@@ -328,7 +348,9 @@ class ServerSettings(_Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any free port")
     origins: tuple[Origin, ...] = Field(
-        (), description="allowed web origins besides the server's own; `*` for any"
+        (),
+        description="allowed web origins besides the server's own; `loopback` for pages of this "
+        "machine on any port, `*` for any",
     )
     trusted_proxies: tuple[Network, ...] = Field((), description="networks of trusted proxies")
     transports: tuple[Literal["polling", "websocket"], ...] = Field(
@@ -364,6 +386,50 @@ class AdminSettings(_Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 turns it off")
+
+
+class HookSettings(_Section):
+    """Webhooks: events of connections, users, sessions, topics, feeds and notices, and questions
+    about who may do what (docs/hooks.md).
+    """
+
+    url: HookUrl | None = Field(None, description="URL that gets the events")
+    secret: SecretStr | None = Field(
+        None, description="secret that signs all requests to webhooks, at least 16 bytes"
+    )
+    events: tuple[HookType, ...] = Field(
+        tuple(HookType), description="types of events to send; default: all"
+    )
+    queue: int = Field(
+        100_000, ge=1, description="events that wait for the webhook; then the oldest are dropped"
+    )
+    keep_seconds: PositiveSeconds = Field(
+        3600, description="age at which a waiting event is dropped"
+    )
+    timeout_seconds: PositiveSeconds = Field(5, description="time limit of a request with events")
+    authorize_url: HookUrl | None = Field(
+        None, description="URL that is asked who may do what, after the built-in checks"
+    )
+    authorize: tuple[Literal["connect", "subscribe", "join", "publish"], ...] = Field(
+        ("connect", "subscribe", "join", "publish"), description="what it is asked about"
+    )
+    authorize_timeout_seconds: Annotated[float, Field(gt=0, le=4, allow_inf_nan=False)] = Field(
+        2, description="time limit of a question; without an answer it is refused"
+    )
+    authorize_cache: int = Field(10_000, ge=1, description="cached answers")
+
+    @model_validator(mode="after")
+    def _check_secret(self) -> "HookSettings":
+        if self.url is None and self.authorize_url is None:
+            return self
+        if self.secret is None:
+            raise ValueError("secret: a webhook needs a secret that signs its requests")
+        if len(self.secret.get_secret_value().encode()) < _MIN_HOOK_SECRET_BYTES:
+            raise ValueError(
+                f"secret: it needs at least {_MIN_HOOK_SECRET_BYTES} bytes, such as those of "
+                "`openssl rand -hex 32`"
+            )
+        return self
 
 
 class LogSettings(_Section):
@@ -412,6 +478,7 @@ class Settings(_Section):
     broker: BrokerSettings = BrokerSettings()
     server: ServerSettings = ServerSettings()
     admin: AdminSettings = AdminSettings()
+    hooks: HookSettings = HookSettings()
     feed: FeedSettings = FeedSettings()
     log: LogSettings = LogSettings()
 
@@ -494,7 +561,15 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
     return values
 
 
-_LIST_SETTINGS = frozenset(("server.origins", "server.trusted_proxies", "server.transports"))
+_LIST_SETTINGS = frozenset(
+    (
+        "hooks.authorize",
+        "hooks.events",
+        "server.origins",
+        "server.trusted_proxies",
+        "server.transports",
+    )
+)
 
 
 def _parse_list(name: str, text: str) -> list[object]:

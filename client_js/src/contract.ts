@@ -95,6 +95,7 @@ export type ErrorCode =
   | "auth.expired"
   | "auth.forbidden"
   | "auth.revoked"
+  | "auth.unavailable"
   | "limit.connections"
   | "limit.rate"
   | "limit.topics"
@@ -663,6 +664,16 @@ export interface Welcome {
   session_id?: string;
 }
 
+/**
+ * `will`: publish these messages once the user has been gone for so long; null takes it back.
+ *
+ * The server validates each message as a `Publication` of its own.
+ */
+export interface WillRequest {
+  after_ms?: number | null;
+  messages: Publication[] | null;
+}
+
 /** What the server sends, by namespace. */
 export interface ServerToClientEvents {
   "/market": {
@@ -708,6 +719,7 @@ export interface ClientToServerEvents {
     ) => void;
     publish: (payload: Publish, acknowledge: (reply: PublishReply) => void) => void;
     instruments: (payload: ListInstruments, acknowledge: (reply: InstrumentsReply) => void) => void;
+    will: (payload: WillRequest, acknowledge: (reply: Reply) => void) => void;
   };
   "/session": {
     refresh_token: (payload: RefreshToken, acknowledge: (reply: RefreshReply) => void) => void;

@@ -38,6 +38,7 @@ from client_sdk.contract.names import (
     SYMBOL_PATTERN,
     ErrorCode,
     FeedState,
+    HookType,
     InstrumentStatus,
     Scope,
     Stream,
@@ -65,6 +66,7 @@ from client_sdk.contract.requests import (
     SinceTime,
     Subscribe,
     Unsubscribe,
+    WillRequest,
 )
 from client_sdk.contract.streams import (
     STREAM_DATA,
@@ -99,6 +101,7 @@ __all__ = [
     "FeedState",
     "FetchHistory",
     "Goodbye",
+    "HookType",
     "Instrument",
     "InstrumentData",
     "InstrumentStatus",
@@ -151,4 +154,5 @@ __all__ = [
     "UserJoined",
     "UserLeft",
     "Welcome",
+    "WillRequest",
 ]

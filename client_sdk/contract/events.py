@@ -48,6 +48,7 @@ from client_sdk.contract.requests import (
     Signal,
     Subscribe,
     Unsubscribe,
+    WillRequest,
 )
 
 
@@ -99,6 +100,7 @@ MARKET_EVENTS = NamespaceEvents(
         ClientEvent("subscriptions", ListSubscriptions, SubscribeReply),
         ClientEvent("publish", Publish, PublishReply),
         ClientEvent("instruments", ListInstruments, InstrumentsReply),
+        ClientEvent("will", WillRequest, Reply),
     ),
     (
         *_TO_ANY_CLIENT,

@@ -24,6 +24,7 @@ class ErrorCode(StrEnum):
     AUTH_EXPIRED = "auth.expired"
     AUTH_FORBIDDEN = "auth.forbidden"
     AUTH_REVOKED = "auth.revoked"
+    AUTH_UNAVAILABLE = "auth.unavailable"
     LIMIT_CONNECTIONS = "limit.connections"
     LIMIT_RATE = "limit.rate"
     LIMIT_TOPICS = "limit.topics"
@@ -95,6 +96,22 @@ class Scope(StrEnum):
     SESSION_JOIN = "session:join"
     SESSION_MODERATE = "session:moderate"
     ADMIN = "admin"
+
+
+class HookType(StrEnum):
+    """The events that a webhook receives."""
+
+    CONNECTION_OPENED = "connection.opened"
+    CONNECTION_CLOSED = "connection.closed"
+    USER_ONLINE = "user.online"
+    USER_OFFLINE = "user.offline"
+    SESSION_OCCUPIED = "session.occupied"
+    SESSION_VACATED = "session.vacated"
+    TOPIC_OCCUPIED = "topic.occupied"
+    TOPIC_VACATED = "topic.vacated"
+    FEED_STALE = "feed.stale"
+    FEED_LIVE = "feed.live"
+    NOTICE_EXPIRED = "notice.expired"
 
 
 class SubscriptionStatus(StrEnum):

@@ -129,6 +129,18 @@ class Publish(Request):
     messages: list[Annotated[object, Shown(Publication)]] = Field(min_length=1, max_length=1000)
 
 
+class WillRequest(Request):
+    """`will`: publish these messages once the user has been gone for so long; null takes it back.
+
+    The server validates each message as a `Publication` of its own.
+    """
+
+    after_ms: int | None = Field(default=None, ge=0)
+    messages: list[Annotated[object, Shown(Publication)]] | None = Field(
+        min_length=1, max_length=100
+    )
+
+
 class Join(Request):
     """`join` a session; `since` asks for missed messages, `metadata` describes a new session."""
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import iscoroutine
 from typing import Any
 
@@ -11,7 +11,7 @@ from server.access.principal import Principal
 from server.core.errors import AccessError, FloorcastError
 from server.tasks import run_foreign
 
-# Gets the principal, and the name of a topic or the id of a session. Anything but True refuses.
+# Gets the principal, and the name of a topic, a session or a namespace. Anything but True refuses.
 Check = Callable[[Principal, str], bool | Coroutine[Any, Any, bool]]
 
 logger = logging.getLogger(__name__)
@@ -26,21 +26,41 @@ class AuthorizationRule:
     may_subscribe: Check | None = None
     may_publish: Check | None = None
     may_join: Check | None = None
+    may_connect: Check | None = None
+    # Asked after this one has allowed something.
+    then: "AuthorizationRule | None" = None
+
+    def followed_by(self, other: "AuthorizationRule") -> "AuthorizationRule":
+        """This rule, and the other one for what this one allows."""
+        return replace(self, then=other if self.then is None else self.then.followed_by(other))
+
+    async def check_connect(self, principal: Principal, namespace: str) -> None:
+        """Raise `AccessError` if the principal may not connect to the namespace."""
+        if self.may_connect is not None:
+            await _check(self.may_connect, principal, namespace)
+        if self.then is not None:
+            await self.then.check_connect(principal, namespace)
 
     async def check_subscribe(self, principal: Principal, topic: str) -> None:
         """Raise `AccessError` if the principal may not subscribe to the topic."""
         if self.may_subscribe is not None:
             await _check(self.may_subscribe, principal, topic)
+        if self.then is not None:
+            await self.then.check_subscribe(principal, topic)
 
     async def check_publish(self, principal: Principal, topic: str) -> None:
         """Raise `AccessError` if the principal may not publish to the topic."""
         if self.may_publish is not None:
             await _check(self.may_publish, principal, topic)
+        if self.then is not None:
+            await self.then.check_publish(principal, topic)
 
     async def check_join(self, principal: Principal, session_id: str) -> None:
         """Raise `AccessError` if the principal may not join the session."""
         if self.may_join is not None:
             await _check(self.may_join, principal, session_id)
+        if self.then is not None:
+            await self.then.check_join(principal, session_id)
 
 
 def authorize(
@@ -48,8 +68,10 @@ def authorize(
     may_subscribe: Check | None = None,
     may_publish: Check | None = None,
     may_join: Check | None = None,
+    may_connect: Check | None = None,
 ) -> AuthorizationRule:
-    """A rule of sync or async functions; each gets the principal, and a topic or a session id.
+    """A rule of sync or async functions; each gets the principal, and a topic, a session id, or
+    the name of a namespace.
 
     It can only refuse what the token allows. Example:
 
@@ -58,7 +80,7 @@ def authorize(
     A function may raise `AccessError` for a message of its own; any other exception is logged and
     refuses.
     """
-    return AuthorizationRule(may_subscribe, may_publish, may_join)
+    return AuthorizationRule(may_subscribe, may_publish, may_join, may_connect)
 
 
 async def _check(check: Check, principal: Principal, name: str) -> None:

@@ -18,6 +18,7 @@ from server.brokers.memory.cluster import MemoryCluster
 from server.brokers.memory.handover import MemoryHandover
 from server.brokers.memory.kept import MemoryKeptValues
 from server.brokers.memory.notices import MemoryNoticeStore
+from server.brokers.memory.occupancy import MemoryHookQueue, MemoryOccupancy
 from server.brokers.memory.presence import MemoryPresence
 from server.brokers.redis import (
     Address,
@@ -34,6 +35,8 @@ from server.brokers.redis import (
     RedisShares,
 )
 from server.brokers.redis.connection.keys import Keys
+from server.brokers.redis.occupancy.occupancy import RedisOccupancy
+from server.brokers.redis.occupancy.queue import RedisHookQueue
 from server.brokers.registry import is_installed, open_backend
 from server.brokers.transfer import DataImport
 
@@ -54,16 +57,20 @@ __all__ = [
     "MemoryCluster",
     "MemoryConfig",
     "MemoryHandover",
+    "MemoryHookQueue",
     "MemoryKeptValues",
     "MemoryNoticeStore",
+    "MemoryOccupancy",
     "MemoryPresence",
     "NodeSession",
     "RedisBroker",
     "RedisCluster",
     "RedisConfig",
     "RedisHandover",
+    "RedisHookQueue",
     "RedisKeptValues",
     "RedisNoticeStore",
+    "RedisOccupancy",
     "RedisPresence",
     "RedisSharedLimits",
     "RedisShares",

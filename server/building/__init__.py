@@ -4,6 +4,7 @@ from server.building.api import build_api
 from server.building.backends import build_backend
 from server.building.clients import build_clients
 from server.building.delivery import build_delivery
+from server.building.hooks import build_hooks
 from server.building.namespaces import build_application_namespaces, build_namespaces, build_sockets
 from server.building.reporting import build_lifecycle, build_statistics
 from server.building.services import (
@@ -20,6 +21,7 @@ __all__ = [
     "build_clients",
     "build_delivery",
     "build_feeds",
+    "build_hooks",
     "build_lifecycle",
     "build_market",
     "build_namespaces",

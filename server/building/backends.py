@@ -15,15 +15,19 @@ from server.brokers import (
     MemoryBroker,
     MemoryCluster,
     MemoryHandover,
+    MemoryHookQueue,
     MemoryKeptValues,
     MemoryNoticeStore,
+    MemoryOccupancy,
     MemoryPresence,
     NodeSession,
     RedisBroker,
     RedisCluster,
     RedisHandover,
+    RedisHookQueue,
     RedisKeptValues,
     RedisNoticeStore,
+    RedisOccupancy,
     RedisPresence,
     RedisSharedLimits,
     is_installed,
@@ -34,11 +38,19 @@ from server.configs import (
     limit_keys,
     memory_config,
     notices,
+    occupancy_config,
     redis_config,
     session_rules,
 )
 from server.core.counters import Counters
-from server.ports import ApplicationBackend, Backend, BackendOptions, Clock
+from server.ports import (
+    ApplicationBackend,
+    Backend,
+    BackendOptions,
+    Clock,
+    HookQueue,
+    Occupancy,
+)
 from server.settings import Settings
 from server.tasks import TaskOwner
 
@@ -69,6 +81,7 @@ def build_backend(
             own.handover or MemoryHandover(),
             own.kept or MemoryKeptValues(clock),
             own.cluster or MemoryCluster(),
+            *_occupancy_of(settings, clock, counters, own),
             own.shared_limits,
         )
     if settings.broker.url.in_memory:
@@ -79,6 +92,7 @@ def build_backend(
             MemoryHandover(),
             MemoryKeptValues(clock),
             MemoryCluster(),
+            *_memory_occupancy(settings, clock, counters),
         )
     if settings.broker.url.folder is not None:
         return _build_file_backend(settings, settings.broker.url.folder, clock, counters, tasks)
@@ -92,6 +106,16 @@ def build_backend(
         shared_limits = RedisSharedLimits(
             clock, counters, limit_keys(settings), session, prefix=config.prefix
         )
+    occupancy = RedisOccupancy(
+        clock,
+        counters,
+        occupancy_config(settings),
+        session,
+        tasks,
+        node=broker.node,
+        prefix=config.prefix,
+        lease_seconds=config.lease_seconds,
+    )
     return Backend(
         broker,
         presence,
@@ -99,8 +123,26 @@ def build_backend(
         RedisHandover(config, broker, counters, window_seconds=settings.recovery.window_seconds),
         RedisKeptValues(clock, config, broker),
         RedisCluster(config, broker),
+        occupancy,
+        RedisHookQueue(occupancy, occupancy_config(settings).queued, counters),
         shared_limits,
     )
+
+
+def _occupancy_of(
+    settings: Settings, clock: Clock, counters: Counters, own: ApplicationBackend
+) -> tuple[Occupancy, HookQueue]:
+    if own.occupancy is not None and own.hook_queue is not None:
+        return own.occupancy, own.hook_queue
+    return _memory_occupancy(settings, clock, counters)
+
+
+def _memory_occupancy(
+    settings: Settings, clock: Clock, counters: Counters
+) -> tuple[MemoryOccupancy, MemoryHookQueue]:
+    config = occupancy_config(settings)
+    queue = MemoryHookQueue(clock, config, counters)
+    return MemoryOccupancy(clock, config, queue), queue
 
 
 def _build_file_backend(
@@ -115,4 +157,5 @@ def _build_file_backend(
         FileHandover(clock, store, window_seconds=settings.recovery.window_seconds),
         FileKeptValues(clock, store),
         MemoryCluster(),
+        *_memory_occupancy(settings, clock, counters),
     )

@@ -3,15 +3,16 @@
 from dataclasses import dataclass, replace
 
 from server.access import build_verifier
+from server.building.hooks import Hooks
 from server.configs import access_config, sockets_config
 from server.core.connections import ConnectionManager
 from server.core.counters import Counters
 from server.core.limits.connections import ConnectionLimits, ConnectRate
 from server.core.limits.events import EventLimits
-from server.embedding import ApplicationVerifier, Extensions
+from server.embedding import ApplicationVerifier, Extensions, Lifecycle
 from server.ports import Clock, SharedLimits
 from server.settings import Settings
-from server.sockets import ClientListener, NamespaceContext, Verifier
+from server.sockets import NamespaceContext, Verifier
 from server.transport import MAX_REFUSED, Admission, RefusalLog
 
 
@@ -31,7 +32,8 @@ def build_clients(
     counters: Counters,
     shared_limits: SharedLimits | None,
     extensions: Extensions,
-    listener: ClientListener,
+    hooks: Hooks,
+    lifecycle: Lifecycle,
 ) -> Clients:
     """The limits and the registry of connections, and what all namespaces share."""
     limits = settings.limits
@@ -62,7 +64,8 @@ def build_clients(
         refusals=RefusalLog(clock, counters),
         clock=clock,
         guards=extensions.guards,
-        listener=listener,
+        listeners=(*hooks.listeners, lifecycle),
+        rule=hooks.rule,
     )
     return Clients(registry, connection_limits, admission, context)
 
@@ -70,5 +73,6 @@ def build_clients(
 def _build_verifier(settings: Settings, clock: Clock, extensions: Extensions) -> Verifier:
     if extensions.authenticate is not None:
         return ApplicationVerifier(extensions.authenticate, clock)
-    config = replace(access_config(settings), keep_claims=extensions.read_claims)
+    keep_claims = extensions.read_claims or settings.hooks.authorize_url is not None
+    config = replace(access_config(settings), keep_claims=keep_claims)
     return build_verifier(config, clock)

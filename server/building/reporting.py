@@ -5,17 +5,14 @@ from server.building.delivery import Delivery
 from server.building.services import Market, Sessions
 from server.core.counters import Counters
 from server.embedding import Handlers, Lifecycle
-from server.ports import Backend, Clock
+from server.ports import Backend
 from server.services import Statistics
-from server.settings import Settings
 from server.tasks import TaskOwner
 
 
-def build_lifecycle(
-    settings: Settings, clock: Clock, counters: Counters, tasks: TaskOwner, handlers: Handlers
-) -> Lifecycle:
+def build_lifecycle(counters: Counters, tasks: TaskOwner, handlers: Handlers) -> Lifecycle:
     """The calls of the application's handlers."""
-    return Lifecycle(handlers, clock, counters, tasks, grace_seconds=settings.session.grace_seconds)
+    return Lifecycle(handlers, counters, tasks)
 
 
 def build_statistics(

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
-from server.access import AuthorizationRule
 from server.building.clients import Clients
 from server.building.delivery import Delivery
+from server.building.hooks import Hooks
 from server.configs import (
     NO_LIMIT,
     publishing_config,
@@ -13,12 +13,14 @@ from server.configs import (
     sessions_config,
     subscribing_config,
 )
+from server.core.counters import Counters
 from server.core.market.subscriptions import Subscriptions
 from server.core.recovery.tickets import ResumeTickets
 from server.embedding import Lifecycle
 from server.ports import Backend, Clock, Feed
 from server.services import (
     ClientPublishing,
+    FeedEvent,
     FeedSupervisor,
     Instruments,
     MarketRecovery,
@@ -30,6 +32,7 @@ from server.services import (
     SessionsService,
     SubscribingService,
     TopicSubscriptions,
+    WillService,
 )
 from server.settings import Settings
 from server.tasks import TaskOwner
@@ -47,6 +50,7 @@ class Market:
     client_publishing: ClientPublishing
     tickets: ResumeTickets
     recovery: MarketRecovery
+    wills: WillService
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,15 @@ def build_market(
     clock: Clock,
     backend: Backend,
     delivery: Delivery,
-    rule: AuthorizationRule | None,
+    hooks: Hooks,
+    counters: Counters,
+    tasks: TaskOwner,
 ) -> Market:
     """Subscribing, publishing and recovery of topics."""
     config = subscribing_config(settings)
-    subscriptions = Subscriptions(max_idle=settings.limits.topics_per_connection or NO_LIMIT)
+    subscriptions = Subscriptions(
+        max_idle=settings.limits.topics_per_connection or NO_LIMIT, uses=hooks.topic_uses
+    )
     instruments = Instruments(backend.kept, delivery.hub, clock)
     instruments.listen(
         on_trading_state=lambda each: delivery.freshness.set_trading_state(
@@ -86,16 +94,28 @@ def build_market(
     publishing = PublishingService(
         publishing_config(settings), backend.broker, clock, instruments.record
     )
-    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, instruments, rule)
+    subscribing = SubscribingService(
+        config, topics, subscriptions, delivery.hub, instruments, hooks.rule
+    )
+    client_publishing = ClientPublishing(publishing, hooks.rule)
     return Market(
         subscriptions,
         topics,
         instruments,
         subscribing,
         publishing,
-        ClientPublishing(publishing, rule),
+        client_publishing,
         resume_tickets(settings, backend.handover.node),
         MarketRecovery(config, topics, subscribing, subscriptions, delivery.hub, instruments),
+        WillService(
+            backend.occupancy,
+            publishing,
+            client_publishing,
+            counters,
+            tasks,
+            max_seconds=settings.market.will_seconds,
+            max_bytes=2 * settings.limits.message_bytes or NO_LIMIT,
+        ),
     )
 
 
@@ -105,7 +125,7 @@ def build_sessions(
     backend: Backend,
     delivery: Delivery,
     clients: Clients,
-    rule: AuthorizationRule | None,
+    hooks: Hooks,
 ) -> Sessions:
     """Sessions, their messages, and notices."""
     message_bytes = settings.limits.message_bytes or NO_LIMIT
@@ -118,7 +138,8 @@ def build_sessions(
         delivery.node_subscriptions,
         hub,
         tickets,
-        rule,
+        hooks.rule,
+        uses=hooks.session_uses,
     )
     notifications = Notifications(
         backend.notices, clients.registry, hub, tickets, clock, message_bytes=message_bytes
@@ -162,9 +183,15 @@ def build_feeds(
     delivery: Delivery,
     market: Market,
     lifecycle: Lifecycle,
+    hooks: Hooks,
     feed: Feed | None,
 ) -> tuple[FeedSupervisor, ...]:
     """The feeds of this server; none runs yet."""
+
+    def report(event: FeedEvent) -> None:
+        lifecycle.on_feed_event(event)
+        hooks.events.on_feed_event(event)
+
     if feed is None:
         return ()
     return (
@@ -177,6 +204,6 @@ def build_feeds(
             clock,
             tasks,
             silent_seconds=settings.feed.silent_seconds,
-            on_event=lifecycle.on_feed_event,
+            on_event=report,
         ),
     )

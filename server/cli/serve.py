@@ -19,6 +19,7 @@ from server.configs import access_config, check_workers
 from server.server import SystemClock
 from server.serving import serve, url_of
 from server.settings import Settings, load_settings
+from server.transport.origins import LOOPBACK
 from server.workers import Launcher, WorkersError, WorkerSpec, open_listeners, supervise
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,12 @@ def add_to(commands: Commands) -> None:
         help="simulated, replay:FILE, none, or an installed feed (default none)",
     )
     parser.add_argument(
+        "--origin",
+        action="append",
+        metavar="URL",
+        help="let pages of this origin connect, such as https://desk.example; may be repeated",
+    )
+    parser.add_argument(
         "--demo",
         action="store_true",
         help="run without setup: a simulated feed, a new secret, tokens and a console at /",
@@ -77,6 +84,7 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         "server.port": arguments.port,
         "server.workers": arguments.workers,
         "broker.url": None if arguments.data is None else f"file:{arguments.data}",
+        "server.origins": arguments.origin,
         "feed.name": arguments.feed or ("simulated" if arguments.demo else None),
         "log.level": arguments.log_level,
         "log.format": arguments.log_format,
@@ -89,6 +97,8 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             # A configured secret is used, so that existing tokens work with the demo.
             if settings.auth.secret is None:
                 flags["auth.secret"] = new_secret()
+            # A page under development is served by another program.
+            flags["server.origins"] = [*settings.server.origins, LOOPBACK]
             if settings.server.workers > 1 and settings.broker.url.in_memory:
                 flags["broker.url"] = owned.enter_context(private_redis())
             settings = settings_from(arguments, environ, flags)

@@ -27,6 +27,9 @@ class Deadlines(Generic[K]):
     def __len__(self) -> int:
         return len(self._slot_of)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._slot_of
+
     def set(self, key: K, when: float) -> None:
         """Set the key's deadline; replaces an earlier one."""
         slot = -int(-when // self._resolution)

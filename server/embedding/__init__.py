@@ -4,9 +4,12 @@ from server.embedding.authentication import ApplicationVerifier, Authenticate
 from server.embedding.extensions import Extensions
 from server.embedding.lifecycle import (
     ClientEvent,
+    ExpiredNotice,
     Handlers,
     Lifecycle,
     MemberEvent,
+    OccupiedSession,
+    OccupiedTopic,
     UserEvent,
 )
 from server.embedding.namespaces import ApplicationNamespace, Namespace, on, stay_check
@@ -16,11 +19,14 @@ __all__ = [
     "ApplicationVerifier",
     "Authenticate",
     "ClientEvent",
+    "ExpiredNotice",
     "Extensions",
     "Handlers",
     "Lifecycle",
     "MemberEvent",
     "Namespace",
+    "OccupiedSession",
+    "OccupiedTopic",
     "UserEvent",
     "on",
     "stay_check",

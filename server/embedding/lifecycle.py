@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from inspect import iscoroutine
@@ -10,10 +9,10 @@ from typing import Any, TypeVar
 
 from server.access import Principal
 from server.core.counters import Counters
-from server.core.deadlines import Deadlines
 from server.core.disconnects import DisconnectReason
+from server.core.occupancy.subjects import OccupancyChange, SubjectKind
 from server.core.sessions.events import SessionEvent, SessionEventKind
-from server.ports import Clock
+from server.core.sessions.notices import Notice
 from server.services import FeedEvent
 from server.sockets import JoinedClient
 from server.tasks import TaskOwner, cancel_and_wait
@@ -37,7 +36,7 @@ class ClientEvent:
 
 @dataclass(frozen=True, slots=True)
 class UserEvent:
-    """A user of this node."""
+    """A user, online over all nodes or not."""
 
     org: str
     user_id: str
@@ -53,6 +52,33 @@ class MemberEvent:
     participant_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class OccupiedSession:
+    """A session, with members over all nodes or without."""
+
+    org: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OccupiedTopic:
+    """A topic, with subscribers over all nodes or without; a private one has an owner."""
+
+    topic: str
+    org: str = ""
+    user_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredNotice:
+    """A critical notice that no device has acknowledged in time."""
+
+    org: str
+    user_id: str
+    notice_id: str
+    event: str
+
+
 Event = TypeVar("Event")
 Handle = Callable[[Event], Coroutine[Any, Any, None] | None]
 
@@ -62,19 +88,25 @@ class Handlers:
     """The application's handlers, sync or async; each is optional.
 
     They are called one after the other, in the order of the events, and delay no client. An
-    exception is logged. A user is online from the first connection to this node, and offline once
-    there has been none for the grace time. With several nodes, each one that has members of a
-    session says who joins and leaves it.
+    exception is logged. `user_online` to `topic_vacated` are called once over all nodes, on the
+    node that notices: a user, session or topic is vacated once nobody has used it, on any node,
+    for the grace time. `joined` and `left` are called on each node with members of the session,
+    `notice_expired` on each node.
     """
 
     connected: Handle[ClientEvent] | None = None
     disconnected: Handle[ClientEvent] | None = None
     user_online: Handle[UserEvent] | None = None
     user_offline: Handle[UserEvent] | None = None
+    session_occupied: Handle[OccupiedSession] | None = None
+    session_vacated: Handle[OccupiedSession] | None = None
+    topic_occupied: Handle[OccupiedTopic] | None = None
+    topic_vacated: Handle[OccupiedTopic] | None = None
     joined: Handle[MemberEvent] | None = None
     left: Handle[MemberEvent] | None = None
     feed_live: Handle[FeedEvent] | None = None
     feed_stale: Handle[FeedEvent] | None = None
+    notice_expired: Handle[ExpiredNotice] | None = None
 
 
 class Lifecycle:
@@ -83,24 +115,15 @@ class Lifecycle:
     def __init__(
         self,
         handlers: Handlers,
-        clock: Clock,
         counters: Counters,
         tasks: TaskOwner,
-        *,
-        grace_seconds: float,
     ) -> None:
         self._handlers = handlers
-        self._clock = clock
         self._counters = counters
         self._tasks = tasks
-        self._grace_seconds = grace_seconds
         self._waiting: asyncio.Queue[Callable[[], Coroutine[Any, Any, None] | None]]
         self._waiting = asyncio.Queue(_MAX_WAITING)
         self._task: asyncio.Task[None] | None = None
-        self._connections: Counter[UserEvent] = Counter()
-        self._online: set[UserEvent] = set()
-        # The online users without a connection.
-        self._leaving: Deadlines[UserEvent] = Deadlines()
 
     def start(self) -> None:
         """Start to call the handlers."""
@@ -116,28 +139,39 @@ class Lifecycle:
         if self._task is not None:
             await cancel_and_wait(self._task)
 
-    def client_connected(self, client: JoinedClient) -> None:
+    def client_connected(self, client: JoinedClient, *, resumed: bool) -> None:
         """A client has joined a namespace, or resumed its connection there."""
-        principal = client.principal
-        user = UserEvent(principal.org, principal.user_id)
-        self._connections[user] += 1
-        self._leaving.cancel(user)
-        if user not in self._online:
-            self._online.add(user)
-            self._emit(self._handlers.user_online, user)
-        event = ClientEvent(client.connection_id, client.namespace, principal)
+        event = ClientEvent(client.connection_id, client.namespace, client.principal)
         self._emit(self._handlers.connected, event)
 
     def client_disconnected(self, client: JoinedClient, reason: DisconnectReason) -> None:
         """A client has left a namespace, or has lost its connection; it may resume it."""
-        principal = client.principal
-        event = ClientEvent(client.connection_id, client.namespace, principal, reason.code)
+        event = ClientEvent(client.connection_id, client.namespace, client.principal, reason.code)
         self._emit(self._handlers.disconnected, event)
-        user = UserEvent(principal.org, principal.user_id)
-        self._connections[user] -= 1
-        if not self._connections[user]:
-            del self._connections[user]
-            self._leaving.set(user, self._clock.monotonic() + self._grace_seconds)
+
+    def on_change(self, change: OccupancyChange) -> None:
+        """A user, session or topic is in use, or no longer."""
+        handlers, subject = self._handlers, change.subject
+        match subject.kind:
+            case SubjectKind.USER:
+                user = UserEvent(subject.org, subject.name)
+                self._emit(handlers.user_online if change.occupied else handlers.user_offline, user)
+            case SubjectKind.SESSION:
+                session = OccupiedSession(subject.org, subject.name)
+                self._emit(
+                    handlers.session_occupied if change.occupied else handlers.session_vacated,
+                    session,
+                )
+            case SubjectKind.TOPIC:
+                topic = OccupiedTopic(subject.name, subject.org, subject.owner)
+                self._emit(
+                    handlers.topic_occupied if change.occupied else handlers.topic_vacated, topic
+                )
+
+    def on_notice_expired(self, notice: Notice) -> None:
+        """A critical notice was not acknowledged in time."""
+        event = ExpiredNotice(notice.org, notice.user_id, notice.id, notice.event)
+        self._emit(self._handlers.notice_expired, event)
 
     def on_session_event(self, event: SessionEvent) -> None:
         """A session of this node has changed."""
@@ -152,12 +186,6 @@ class Lifecycle:
         """A feed of this node publishes again, or no longer."""
         handle = self._handlers.feed_live if event.is_live else self._handlers.feed_stale
         self._emit(handle, event)
-
-    def tick(self) -> None:
-        """Report the users whose grace time is over."""
-        for user in self._leaving.pop_due(self._clock.monotonic()):
-            self._online.discard(user)
-            self._emit(self._handlers.user_offline, user)
 
     def _emit(self, handle: Handle[Event] | None, event: Event) -> None:
         if handle is None:

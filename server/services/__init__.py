@@ -17,7 +17,9 @@ from server.services.market.subscribing_config import SubscribingConfig
 from server.services.market.topic_reading import TopicReading
 from server.services.market.topic_shares import TopicSharesConfig
 from server.services.market.topic_subscriptions import TopicSubscriptions
+from server.services.market.wills import WillService
 from server.services.node_subscriptions import NodeSubscriptions
+from server.services.occupancy import HookEvents, LocalOccupancy, SessionUses, TopicUses
 from server.services.recovery import RecoverableState, Recovery, ResumingClient
 from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
@@ -27,6 +29,7 @@ from server.services.sessions.notifications import Notifications
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
 from server.services.statistics import Statistics
+from server.services.webhook_rule import webhook_rule
 
 __all__ = [
     "ClientPublishing",
@@ -40,7 +43,9 @@ __all__ = [
     "FindConnections",
     "Freshness",
     "FreshnessConfig",
+    "HookEvents",
     "Instruments",
+    "LocalOccupancy",
     "MarketRecovery",
     "NodeAnswers",
     "NodeInfo",
@@ -58,6 +63,7 @@ __all__ = [
     "SessionMessages",
     "SessionModeration",
     "SessionRecovery",
+    "SessionUses",
     "SessionsConfig",
     "SessionsService",
     "Statistics",
@@ -66,4 +72,7 @@ __all__ = [
     "TopicReading",
     "TopicSharesConfig",
     "TopicSubscriptions",
+    "TopicUses",
+    "WillService",
+    "webhook_rule",
 ]

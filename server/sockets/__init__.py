@@ -6,12 +6,14 @@ from server.sockets.guards import Verifier
 from server.sockets.market import MarketNamespace
 from server.sockets.namespace import GuardedNamespace
 from server.sockets.pipeline import ApplicationGuard, Call, Proceed, Reply, Route
+from server.sockets.reporting import ConnectionReports, UserReports
 from server.sockets.session import SessionNamespace
 
 __all__ = [
     "ApplicationGuard",
     "Call",
     "ClientListener",
+    "ConnectionReports",
     "GuardedNamespace",
     "JoinedClient",
     "MarketNamespace",
@@ -21,5 +23,6 @@ __all__ = [
     "Route",
     "SessionNamespace",
     "SocketsConfig",
+    "UserReports",
     "Verifier",
 ]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from client_sdk.contract import ErrorCode
-from server.access import Principal
+from server.access import AuthorizationRule, Principal
 from server.core.connections import ConnectionManager, ConnectionRecord
 from server.core.counters import Counters
 from server.core.deadlines import Deadlines
@@ -48,7 +48,7 @@ def reconnect_spread_ms(client_count: int) -> int:
 class ClientListener(Protocol):
     """Hears of clients. Nothing here may raise or await: it runs inside connects."""
 
-    def client_connected(self, client: JoinedClient) -> None:
+    def client_connected(self, client: JoinedClient, *, resumed: bool) -> None:
         """A client has joined a namespace, or resumed its connection there."""
 
     def client_disconnected(self, client: JoinedClient, reason: DisconnectReason) -> None:
@@ -77,7 +77,8 @@ class NamespaceContext:
         refusals: RefusalLog,
         clock: Clock,
         guards: Sequence[ApplicationGuard] = (),
-        listener: ClientListener | None = None,
+        listeners: Sequence[ClientListener] = (),
+        rule: AuthorizationRule | None = None,
     ) -> None:
         self.config = config
         self.verifier = verifier
@@ -89,7 +90,8 @@ class NamespaceContext:
         self.clock = clock
         # Of the application; they run after the built-in ones.
         self.guards = guards
-        self._listener = listener
+        self.rule = rule or AuthorizationRule()
+        self._listeners = listeners
         # The namespaces by name; each adds itself.
         self.namespaces: dict[str, RightsHolder] = {}
         self._clients: dict[str, JoinedClient] = {}
@@ -103,19 +105,19 @@ class NamespaceContext:
         """The client of a connection, None if it has not joined."""
         return self._clients.get(connection_id)
 
-    def report_connected(self, connection_id: str) -> None:
-        """Count a client whose connect is accepted, and report it to the listener."""
+    def report_connected(self, connection_id: str, *, resumed: bool) -> None:
+        """Count a client whose connect is accepted, and report it to the listeners."""
         client = self._clients[connection_id]
         self.counters.count("clients.joined", client.namespace)
-        if self._listener is not None:
-            self._listener.client_connected(client)
+        for listener in self._listeners:
+            listener.client_connected(client, resumed=resumed)
 
     def report_disconnected(self, connection_id: str, reason: DisconnectReason) -> None:
         """Count a client that has disconnected, and is still registered; report it."""
         client = self._clients[connection_id]
         self.counters.count("clients.left", client.namespace, reason.code)
-        if self._listener is not None:
-            self._listener.client_disconnected(client, reason)
+        for listener in self._listeners:
+            listener.client_disconnected(client, reason)
 
     def abort_half_open(self, connection_id: str) -> None:
         """Abort a connection whose client has reconnected before the server noticed the loss."""

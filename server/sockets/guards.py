@@ -6,7 +6,7 @@ from typing import Protocol, cast
 
 from pydantic import ValidationError
 
-from client_sdk.contract import ErrorCode, Publish, Subscribe, Unsubscribe
+from client_sdk.contract import ErrorCode, Publish, Subscribe, Unsubscribe, WillRequest
 from server.access import AuthRequest, Principal, anonymous, find_token
 from server.core.counters import Counters
 from server.core.errors import AccessError, FloorcastError, RequestError
@@ -173,6 +173,8 @@ def rate_limit(limits: EventLimits) -> Guard:
     async def guard(call: Call, proceed: Handler) -> Result:
         if isinstance(call.request, Publish):
             limits.charge_items(call.connection_id, len(call.request.messages))
+        elif isinstance(call.request, WillRequest):
+            limits.charge_items(call.connection_id, len(call.request.messages or ()))
         elif isinstance(call.request, Subscribe | Unsubscribe):
             limits.charge_items(call.connection_id, len(call.request.topics))
         return await proceed(call)

@@ -9,9 +9,16 @@ from client_sdk.contract import (
     Scope,
     Subscribe,
     Unsubscribe,
+    WillRequest,
 )
 from server.core.log.entries import Position
-from server.services import ClientPublishing, Instruments, Recovery, SubscribingService
+from server.services import (
+    ClientPublishing,
+    Instruments,
+    Recovery,
+    SubscribingService,
+    WillService,
+)
 from server.services.market.client_publishing import publish_reply
 from server.services.market.past import Since, SinceTime
 from server.services.market.subscribing import subscribe_result
@@ -32,6 +39,7 @@ class MarketNamespace(GuardedNamespace):
         subscribing: SubscribingService,
         client_publishing: ClientPublishing,
         instruments: Instruments,
+        wills: WillService,
     ) -> None:
         super().__init__(
             MARKET_NAMESPACE,
@@ -43,12 +51,14 @@ class MarketNamespace(GuardedNamespace):
                 "subscriptions": Route(ListSubscriptions, self._subscriptions),
                 "instruments": Route(ListInstruments, self._list_instruments),
                 "publish": Route(Publish, self._publish, ordered_by=_published_topics),
+                "will": Route(WillRequest, self._will),
             },
             anonymous_allowed=context.config.anonymous_market,
         )
         self._subscribing = subscribing
         self._client_publishing = client_publishing
         self._instruments = instruments
+        self._wills = wills
 
     async def attach_client(
         self, client: JoinedClient, session_id: str | None, *, numbered: bool
@@ -96,6 +106,10 @@ class MarketNamespace(GuardedNamespace):
     async def _publish(self, call: Call, request: Publish) -> Reply:
         principal = call.caller
         return publish_reply(await self._client_publishing.publish(principal, request.messages))
+
+    async def _will(self, call: Call, request: WillRequest) -> Reply:
+        await self._wills.set(call.caller, request)
+        return {"ok": True}
 
 
 def _since(since: contract.Position | contract.SinceTime) -> Since:

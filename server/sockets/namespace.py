@@ -86,7 +86,8 @@ class GuardedNamespace(NamespaceHandler):
             link = cast(Connection, args[1])
             call = Call(self.namespace, event, connection_id, link, (args[2],))
             accepted = cast(Accepted, await self._call(call))
-            self._context.report_connected(accepted.connection_id)
+            resumed = accepted.connection_id != connection_id
+            self._context.report_connected(accepted.connection_id, resumed=resumed)
             return accepted
         client = self._context.client(connection_id)
         return await self._call(
@@ -161,6 +162,7 @@ class GuardedNamespace(NamespaceHandler):
         fetched = resuming is not None and await self._fetch(link, resuming)
         await self._reserve(link, principal, retry=fetched)
         try:
+            await self._context.rule.check_connect(principal, self.namespace)
             accepted = None
             if resuming is not None:
                 accepted = await self._try_resume(call, resuming, fetched=fetched)

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 from server.core.secret_urls import hide_secrets
 
 ANY = "*"
+# Pages of this machine, on any port.
+LOOPBACK = "loopback"
 # Sent by sandboxed frames and local files.
 _OPAQUE = "null"
 # A browser omits them.
@@ -21,6 +23,7 @@ class OriginPolicy:
     def __init__(self, allowed: Iterable[str]) -> None:
         names = frozenset(origin.rstrip("/").lower() for origin in allowed)
         self._any = ANY in names
+        self._any_local = LOOPBACK in names
         self._allowed = names
 
     def allows(
@@ -38,6 +41,8 @@ class OriginPolicy:
             return True
         if host is None or (loopback and not _is_local(host)):
             return False
+        if self._any_local and loopback and _is_local(named.partition("://")[2]):
+            return True
         return named == f"{scheme}://{host}".lower()
 
 
@@ -53,7 +58,7 @@ def is_loopback(address: str) -> bool:
 
 def check_origin(text: str) -> str:
     """Return the text if it can match an Origin header; raises `ValueError` with the fix."""
-    if text in (ANY, _OPAQUE):
+    if text in (ANY, LOOPBACK, _OPAQUE):
         return text
     problem, fix = _problem_and_fix(text)
     if problem is None:

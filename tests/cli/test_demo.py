@@ -2,6 +2,10 @@
 
 import asyncio
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
 
 from server.access import AccessConfig, build_verifier
 from server.server import SystemClock
@@ -26,3 +30,27 @@ async def test_demo_tokens_match_the_configuration(
 def tokens_of_the_demo(file: Path, environ: dict[str, str]) -> dict[str, str]:
     with demo("--config", str(file), environ=environ) as started:
         return started.tokens
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://localhost:5173", 200),
+        ("https://desk.example", 200),
+        ("https://evil.example", 403),
+    ],
+)
+async def test_demo_lets_pages_of_this_machine_and_of_listed_origins_in(
+    origin: str, status: int
+) -> None:
+    assert await asyncio.to_thread(status_of_a_handshake, origin) == status
+
+
+def status_of_a_handshake(origin: str) -> int:
+    with demo("--feed", "none", "--origin", "https://desk.example") as started:
+        url = f"{started.url}/socket.io/?EIO=4&transport=polling"
+        try:
+            with urlopen(Request(url, headers={"Origin": origin}), timeout=10) as response:
+                return int(response.status)
+        except HTTPError as error:
+            return error.code

@@ -15,6 +15,7 @@ MARKS = {
     "tests.kit.server.in_process": "sockets",
     "tests.kit.server.nodes": "sockets",
     "tests.kit.server.scripted": "sockets",
+    "tests.kit.server.webhook": "sockets",
     "tests.kit.server.workers": "processes",
 }
 FOLDERS = {"chaos": "slow", "journeys": "sockets", "transport": "sockets", "workers": "processes"}

@@ -62,6 +62,28 @@ def test_own_origin_and_listed_origins_are_allowed(
     assert policy.allows(origin, scheme="http", host="floor.example") is is_allowed
 
 
+@pytest.mark.parametrize(
+    ("origin", "host", "loopback", "is_allowed"),
+    [
+        ("http://localhost:5173", "localhost:8000", True, True),
+        ("http://127.0.0.1:5173", "127.0.0.1:8000", True, True),
+        ("http://[::1]:5173", "127.0.0.1:8000", True, True),
+        ("https://localhost", "127.0.0.1:8000", True, True),
+        ("http://evil.example", "127.0.0.1:8000", True, False),
+        ("http://localhost.evil.example", "127.0.0.1:8000", True, False),
+        ("null", "127.0.0.1:8000", True, False),
+        # A name that an attacker's DNS server resolves to 127.0.0.1.
+        ("http://localhost:5173", "evil.example:8000", True, False),
+        ("http://localhost:5173", "floor.example", False, False),
+    ],
+)
+def test_pages_of_this_machine_are_allowed_as_loopback(
+    origin: str, host: str, loopback: bool, is_allowed: bool
+) -> None:
+    policy = OriginPolicy(("loopback",))
+    assert policy.allows(origin, scheme="http", host=host, loopback=loopback) is is_allowed
+
+
 def test_request_without_a_host_has_no_own_origin() -> None:
     assert not OriginPolicy(()).allows("http://floor.example", scheme="http", host=None)
 

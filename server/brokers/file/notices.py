@@ -1,5 +1,7 @@
 """The notice store of a single process; critical notices outlive it."""
 
+from collections.abc import Sequence
+
 import orjson
 
 from server.brokers.file.database import Database
@@ -63,10 +65,11 @@ class FileNoticeStore:
         # Without a wait: an acknowledgement that is lost only repeats the notice.
         self._write(notice, _ACKNOWLEDGED)
 
-    def sweep(self) -> None:
+    def sweep(self) -> Sequence[Notice]:
         # Evicted ones too. A failing write keeps them until their time is over.
         for (org, user_id), notice_id in self._notices.sweep(self._clock.monotonic()):
             self._store.add(DROP_NOTICES, (orjson.dumps([org, user_id, notice_id]),))
+        return self._notices.pop_expired()
 
     def _write(self, notice: Notice, status: str) -> None:
         until_ms = int((self._clock.time() + self._keep_seconds) * 1000)

@@ -1,5 +1,7 @@
 """The notice store of a single process, in memory."""
 
+from collections.abc import Sequence
+
 from server.core.sessions.notices import Notice, Notices
 from server.ports import Clock, OnNotice
 
@@ -34,5 +36,6 @@ class MemoryNoticeStore:
         now = self._clock.monotonic()
         self._notices.acknowledge(notice.org, notice.user_id, notice.id, now)
 
-    def sweep(self) -> None:
+    def sweep(self) -> Sequence[Notice]:
         self._notices.sweep(self._clock.monotonic())
+        return self._notices.pop_expired()

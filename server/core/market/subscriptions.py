@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from client_sdk.contract import SubscriptionStatus
 from server.core.market.topics import Topic, channel_for
@@ -68,6 +69,16 @@ class Subscription:
         self.status = status
 
 
+class Uses(Protocol):
+    """Counts the connections that are subscribed to a topic, without the parked ones."""
+
+    def add(self, topic: Topic, org: str, user_id: str) -> None:
+        """One more connection is subscribed."""
+
+    def remove(self, topic: Topic, org: str, user_id: str) -> None:
+        """One connection less is subscribed."""
+
+
 class Subscriptions:
     """The subscriptions of all users; the indexes always agree.
 
@@ -75,8 +86,10 @@ class Subscriptions:
     a user has more than `max_idle` subscriptions without a connection, the oldest is removed.
     """
 
-    def __init__(self, *, max_idle: int = 200) -> None:
+    def __init__(self, *, max_idle: int = 200, uses: Uses | None = None) -> None:
         self._max_idle = max_idle
+        # None if nobody asks which topics are in use.
+        self._uses = uses
         self._connections: dict[str, dict[str, Subscription]] = {}
         self._owners: dict[str, User] = {}
         self._parked: set[str] = set()
@@ -102,6 +115,8 @@ class Subscriptions:
         """Keep the subscriptions of a lost connection, which may be resumed."""
         self._parked.add(connection_id)
         for subscription in self.of_connection(connection_id):
+            if self._uses is not None:
+                self._uses.remove(subscription.topic, subscription.org, subscription.user_id)
             if self._parked.issuperset(subscription.connections):
                 subscription.transition(SubscriptionStatus.RECONNECTING)
 
@@ -110,16 +125,18 @@ class Subscriptions:
         self._parked.remove(connection_id)
         for subscription in self.of_connection(connection_id):
             subscription.transition(SubscriptionStatus.CONNECTED)
+            if self._uses is not None:
+                self._uses.add(subscription.topic, subscription.org, subscription.user_id)
 
     def remove_connection(self, connection_id: str) -> tuple[str, ...]:
         """Remove a connection; returns the channels it was subscribed to."""
         user = self._owners.pop(connection_id, None)
         if user is None:
             return ()
-        self._parked.discard(connection_id)
         channels = tuple(self._connections.get(connection_id, ()))
         for channel in channels:
             self._unsubscribe(connection_id, user, channel)
+        self._parked.discard(connection_id)
         connections = self._users[user]
         del connections[connection_id]
         if not connections:
@@ -148,6 +165,8 @@ class Subscriptions:
         if connection_id not in subscription.connections:
             self._count += 1
             self._connections.setdefault(connection_id, {})[channel] = subscription
+            if self._uses is not None:
+                self._uses.add(subscription.topic, *user)
         subscription.connections[connection_id] = interval_ms
         self._unmark_idle(user, channel)
         subscription.transition(SubscriptionStatus.CONNECTED)
@@ -214,6 +233,8 @@ class Subscriptions:
             del self._connections[connection_id]
         del subscription.connections[connection_id]
         self._count -= 1
+        if self._uses is not None and connection_id not in self._parked:
+            self._uses.remove(subscription.topic, *user)
         if not subscription.connections:
             subscription.transition(SubscriptionStatus.DISCONNECTED)
             self._mark_idle(user, channel)

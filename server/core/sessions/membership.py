@@ -1,6 +1,7 @@
 """Which connections of this node are members of which sessions."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import LimitError
@@ -22,11 +23,23 @@ class _SessionMembers:
     known_revision: int = 0
 
 
+class Uses(Protocol):
+    """Counts the members of each session."""
+
+    def add(self, key: SessionKey) -> None:
+        """One more connection is a member."""
+
+    def remove(self, key: SessionKey) -> None:
+        """One connection less is a member."""
+
+
 class Memberships:
     """Memberships indexed by session and by connection; an operation costs only its result."""
 
-    def __init__(self, *, max_per_connection: int = 0) -> None:
+    def __init__(self, *, max_per_connection: int = 0, uses: Uses | None = None) -> None:
         self._max_per_connection = max_per_connection
+        # None if nobody asks which sessions are in use.
+        self._uses = uses
         self._sessions: dict[SessionKey, _SessionMembers] = {}
         self._connections: dict[str, dict[SessionKey, None]] = {}
         self._count = 0
@@ -56,6 +69,8 @@ class Memberships:
         if connection_id not in session.memberships:
             self._connections.setdefault(connection_id, {})[key] = None
             self._count += 1
+            if self._uses is not None:
+                self._uses.add(key)
         session.memberships[connection_id] = Membership(
             user_id, session.known_revision if revision is None else revision
         )
@@ -73,6 +88,8 @@ class Memberships:
         if not session.memberships:
             del self._sessions[key]
         self._count -= 1
+        if self._uses is not None:
+            self._uses.remove(key)
         return True
 
     def remove_all(self, connection_id: str) -> tuple[SessionKey, ...]:

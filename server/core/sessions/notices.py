@@ -63,6 +63,8 @@ class Notices:
         )
         # Evicted or expired since the last sweep.
         self._dropped: list[tuple[User, str]] = []
+        # Expired since the last `pop_expired`.
+        self._expired: list[Notice] = []
         # Unacknowledged notices that were evicted to make room, and that expired.
         self.dropped_count = 0
         self.expired_count = 0
@@ -128,6 +130,11 @@ class Notices:
         dropped, self._dropped = self._dropped, []
         return dropped
 
+    def pop_expired(self) -> list[Notice]:
+        """The notices that have expired since the last call."""
+        expired, self._expired = self._expired, []
+        return expired
+
     def expire(self, now: float) -> None:
         """Remove the notices, and the remembered ids, whose time is over."""
         while self._acknowledged:
@@ -137,8 +144,10 @@ class Notices:
             self._forget_acknowledged(key)
         while self._order:
             user, notice_id = next(iter(self._order))
-            if self._users[user][notice_id].expires_at > now:
+            stored = self._users[user][notice_id]
+            if stored.expires_at > now:
                 break
+            self._expired.append(stored.notice)
             self._remove(user, notice_id)
             self._dropped.append((user, notice_id))
             self.expired_count += 1

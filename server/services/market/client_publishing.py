@@ -44,14 +44,7 @@ class ClientPublishing:
         return outcomes
 
     async def _publish_one(self, principal: Principal, message: object) -> Position:
-        try:
-            publication = Publication.model_validate(message)
-        except ValidationError as error:
-            raise invalid_request(error) from None
-        topic = Topic.parse(publication.topic)
-        if not _may_publish(principal, topic, publication.user):
-            raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
-        await self._rule.check_publish(principal, topic.name)
+        publication = await self.authorize(principal, message)
         return await self._publishing.publish(
             publication.topic,
             publication.data,
@@ -62,6 +55,18 @@ class ClientPublishing:
             publisher=principal.user_id,
             source_ts=publication.source_ts,
         )
+
+    async def authorize(self, principal: Principal, message: object) -> Publication:
+        """Validate a message, and raise `AccessError` if the principal may not publish it."""
+        try:
+            publication = Publication.model_validate(message)
+        except ValidationError as error:
+            raise invalid_request(error) from None
+        topic = Topic.parse(publication.topic)
+        if not _may_publish(principal, topic, publication.user):
+            raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
+        await self._rule.check_publish(principal, topic.name)
+        return publication
 
 
 def _may_publish(principal: Principal, topic: Topic, user: str | None) -> bool:

@@ -74,22 +74,7 @@ class PublishingService:
         owner of a private topic, `source_ts` is the venue's time in ms. Raises `RequestError` or
         `LimitError` for an invalid message.
         """
-        parsed = Topic.parse(topic)
-        if (parsed.symbol is None) != (user is not None):
-            problem = "needs a user" if user is None else "is public: omit the user"
-            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} {problem}")
-        if parsed.view is not None:
-            raise RequestError(
-                ErrorCode.REQUEST_INVALID,
-                f"{topic} is derived by the server: publish {parsed.source.name}",
-            )
-        if kind == "snapshot" and not parsed.stream.is_conflated:
-            raise RequestError(
-                ErrorCode.REQUEST_INVALID, f"{topic} has no snapshots: publish an update"
-            )
-        # pydantic and orjson accept only a dict.
-        fields = dict(data)
-        model, encoded = self._validate(parsed, fields)
+        parsed, model, encoded = self.check(topic, data, kind=kind, user=user)
         if source_ts is not None and not isinstance(model, BookData):
             encoded = with_source_ts(encoded, source_ts)
         channel = channel_for(parsed, org, user or "")
@@ -121,6 +106,26 @@ class PublishingService:
         if parsed.symbol is not None:
             self._on_published(parsed, ts_ms)
         return receipt.position
+
+    def check(
+        self, topic: str, data: Mapping[str, object], *, kind: str, user: str | None
+    ) -> tuple[Topic, StreamData, bytes]:
+        """Validate a message without publishing it; returns it parsed and encoded."""
+        parsed = Topic.parse(topic)
+        if (parsed.symbol is None) != (user is not None):
+            problem = "needs a user" if user is None else "is public: omit the user"
+            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} {problem}")
+        if parsed.view is not None:
+            raise RequestError(
+                ErrorCode.REQUEST_INVALID,
+                f"{topic} is derived by the server: publish {parsed.source.name}",
+            )
+        if kind == "snapshot" and not parsed.stream.is_conflated:
+            raise RequestError(
+                ErrorCode.REQUEST_INVALID, f"{topic} has no snapshots: publish an update"
+            )
+        # pydantic and orjson accept only a dict.
+        return parsed, *self._validate(parsed, dict(data))
 
     async def _publish_book(
         self,

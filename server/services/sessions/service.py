@@ -11,7 +11,7 @@ from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, RequestError
 from server.core.log.entries import Position
 from server.core.recovery.tickets import ResumeTickets
-from server.core.sessions.membership import Memberships
+from server.core.sessions.membership import Memberships, Uses
 from server.core.sessions.participants import Participants
 from server.core.sessions.records import SessionKey, kind_of, session_channel, session_closed
 from server.core.sessions.session_state import SessionState
@@ -50,6 +50,8 @@ class SessionsService:
         hub: Hub,
         tickets: ResumeTickets,
         rule: AuthorizationRule | None = None,
+        *,
+        uses: Uses | None = None,
     ) -> None:
         self._config = config
         self._broker = broker
@@ -57,7 +59,7 @@ class SessionsService:
         self._node_subscriptions = node_subscriptions
         self._hub = hub
         self._rule = rule or AuthorizationRule()
-        self.memberships = Memberships(max_per_connection=config.max_per_connection)
+        self.memberships = Memberships(max_per_connection=config.max_per_connection, uses=uses)
         self.local_presence = LocalPresence(self.memberships, presence, hub, tickets)
         # Joins with a position: what the client had missed was known, or not.
         self.recovered = 0

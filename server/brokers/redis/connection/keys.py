@@ -37,6 +37,10 @@ class Keys:
         """A string that expires: the node that holds a connection another node created."""
         return self._prefix + b":recovery:moved:" + name.encode()
 
+    def occupancy(self) -> bytes:
+        """What all keys of occupancy, wills and the queue of hooks begin with: one hash tag."""
+        return self.base("occupancy")
+
     def nodes(self) -> bytes:
         """A hash: the last heartbeat of each node."""
         return self._prefix + b":nodes"

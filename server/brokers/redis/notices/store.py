@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from server.brokers.failure_log import FailureLog
 from server.brokers.redis.broker import RedisBroker
@@ -122,7 +123,7 @@ class RedisNoticeStore:
             self._unflushed.popitem(last=False)
         self._wakeup.set()
 
-    def sweep(self) -> None:
+    def sweep(self) -> Sequence[Notice]:
         for (org, user_id), notice_id in self._notices.sweep(self._clock.monotonic()):
             self._undeleted[encode_key(org, user_id, notice_id)] = None
             if len(self._undeleted) > _MAX_UNFLUSHED:
@@ -130,6 +131,7 @@ class RedisNoticeStore:
                 self._undeleted.popitem(last=False)
         if self._clock.monotonic() >= self._next_sync_at:
             self._wakeup.set()
+        return self._notices.pop_expired()
 
     def _now_ms(self) -> int:
         return int(self._clock.time() * 1000)

@@ -1,0 +1,1 @@
+"""Occupancy, wills and the queue of hooks over all nodes, in Redis."""

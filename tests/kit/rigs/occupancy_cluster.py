@@ -1,0 +1,128 @@
+"""Nodes that share occupancy, wills and the queue of hooks, and what each of them emits."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from client_sdk.contract import HookType
+from server.brokers import (
+    Address,
+    MemoryHookQueue,
+    MemoryOccupancy,
+    NodeSession,
+    RedisConfig,
+    RedisHookQueue,
+    RedisOccupancy,
+)
+from server.core.counters import Counters
+from server.core.occupancy.config import OccupancyConfig
+from server.core.occupancy.events import HookEvent
+from server.core.occupancy.wills import Will
+from server.ports import HookQueue, Occupancy
+from server.tasks import TaskOwner, cancel_and_wait
+from tests.kit.clock import START, ManualClock
+
+# Redis measures real time: short, but longer than the time between two beats.
+GRACE_SECONDS = 0.45
+_prefixes = itertools.count(1)
+
+
+@dataclass(slots=True)
+class OccupancyNode:
+    """One node, the changes and wills that it emitted, and its counters."""
+
+    occupancy: Occupancy
+    queue: HookQueue
+    counters: Counters
+    session: NodeSession | None = None
+    changes: list[str] = field(default_factory=list)
+    wills: list[Will] = field(default_factory=list)
+
+    async def kill(self) -> None:
+        """End it as `kill -9` does: it says nothing more."""
+        assert isinstance(self.occupancy, RedisOccupancy)
+        task, self.occupancy._task = self.occupancy._task, None
+        if task is not None:
+            await cancel_and_wait(task)
+
+    async def flush(self) -> None:
+        """Wait until Redis knows what this node uses."""
+        if isinstance(self.occupancy, RedisOccupancy):
+            while self.occupancy.updates:
+                await asyncio.sleep(0.001)
+
+    async def events(self) -> list[dict[str, Any]]:
+        """All events in the queue, which stay in it."""
+        await self.flush()
+        return [dict(each.body) for each in await self.queue.take(1000)]
+
+    def append(self, user: str, *, once: str = "") -> None:
+        """Queue an event about a user."""
+        ts_ms = int(START * 1000)
+        self.queue.append(
+            HookEvent(user, HookType.CONNECTION_OPENED, ts_ms, "n", {"user_id": user}, once)
+        )
+
+
+class OccupancyCluster:
+    """Creates nodes that share the Redis at a URL; without one, memory."""
+
+    def __init__(self, url: str | None) -> None:
+        self.clock = ManualClock()
+        self.config = OccupancyConfig(grace_seconds=GRACE_SECONDS, queued=frozenset(HookType))
+        self._url = url
+        self.prefix = f"occupancy{next(_prefixes)}"
+        self._nodes: list[OccupancyNode] = []
+
+    @contextlib.asynccontextmanager
+    async def node(self, **config: Any) -> AsyncIterator[OccupancyNode]:
+        """Run a node until the block ends."""
+        node = self._create(replace(self.config, **config))
+        if node.session is not None:
+            await node.session.start(lambda: None)
+        await node.occupancy.start(
+            lambda change: node.changes.append(f"{change.type} {change.subject.name}"),
+            node.wills.append,
+        )
+        self._nodes.append(node)
+        try:
+            yield node
+        finally:
+            self._nodes.remove(node)
+            await node.occupancy.stop()
+            if node.session is not None:
+                await node.session.stop()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, real time with Redis."""
+        for node in self._nodes:
+            await node.flush()
+        if self._url is not None:
+            await asyncio.sleep(seconds)
+        self.clock.advance(seconds)
+        for node in self._nodes:
+            node.occupancy.tick()
+
+    def _create(self, config: OccupancyConfig) -> OccupancyNode:
+        counters = Counters()
+        if self._url is None:
+            queue = MemoryHookQueue(self.clock, config, counters)
+            return OccupancyNode(MemoryOccupancy(self.clock, config, queue), queue, counters)
+        tasks = TaskOwner(counters)
+        redis = RedisConfig(Address.parse(self._url), prefix=self.prefix)
+        session = NodeSession(self.clock, redis, tasks)
+        occupancy = RedisOccupancy(
+            self.clock,
+            counters,
+            config,
+            session,
+            tasks,
+            node=f"node{len(self._nodes)}",
+            prefix=self.prefix,
+            lease_seconds=2.0,
+        )
+        hooks = RedisHookQueue(occupancy, config.queued, counters)
+        return OccupancyNode(occupancy, hooks, counters, session)
