@@ -16,6 +16,7 @@ from client_sdk.contract.names import (
 TopicName = Annotated[str, Field(min_length=1, max_length=MAX_TOPIC_CHARACTERS)]
 # The errors of a thousand bad topics would cost more than all else: the first one is enough.
 TopicNames = Annotated[list[TopicName], FailFast(), Field(min_length=1, max_length=1000)]
+SymbolMatch = Annotated[str, Field(pattern=SYMBOL_MATCH_PATTERN)]
 Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
 SessionId = Annotated[str, Field(pattern=SESSION_ID_PATTERN)]
 
@@ -94,7 +95,7 @@ class ListInstruments(Request):
     """
 
     symbols: list[Symbol] | None = Field(default=None, min_length=1, max_length=1000)
-    match: Annotated[str, Field(pattern=SYMBOL_MATCH_PATTERN)] = "*"
+    match: SymbolMatch = "*"
     follow: bool = False
     after: str = Field(default="", max_length=32)
 

@@ -64,6 +64,7 @@ def build_api(
             sessions.service, sessions.messages, backend.presence, backend.broker, rule
         ),
         sessions.notifications,
+        market.instruments,
         cluster,
     )
     node_answers = NodeAnswers(

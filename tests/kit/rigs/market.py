@@ -80,7 +80,7 @@ class MarketRig:
             HistoryRules(), self.broker, self.hub, self.clock
         )
         config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
-        topics = TopicSubscriptions(
+        self.topics = topics = TopicSubscriptions(
             config, self.node_subscriptions, self.freshness, self.hub, self.instruments.table
         )
         self.service = SubscribingService(
