@@ -313,6 +313,19 @@ export type ParticipantsReply =
       error: ErrorBody;
     };
 
+/**
+ * The outcome for a pattern: the replies of the topics that match now.
+ *
+ * If more match than the connection may have, `refused` is their number and `limit` the error.
+ */
+export interface PatternReply {
+  status: string;
+  matched: number;
+  topics: Record<string, TopicReply>;
+  refused?: number;
+  limit?: ErrorBody;
+}
+
 /** A position in the history of a topic or session. */
 export interface Position {
   epoch: string;
@@ -531,12 +544,12 @@ export interface Subscribe {
 export type SubscribeReply =
   | {
       ok: true;
-      topics: Record<string, TopicReply>;
+      topics: Record<string, PatternReply | TopicReply>;
     }
   | {
       ok: false;
       error: ErrorBody;
-      topics?: Record<string, TopicReply>;
+      topics?: Record<string, PatternReply | TopicReply>;
     };
 
 /** `token_expiring`: the token ends soon; `refresh_token` avoids a reconnect. */

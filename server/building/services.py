@@ -25,6 +25,7 @@ from server.services import (
     Instruments,
     MarketRecovery,
     Notifications,
+    Patterns,
     PublishingService,
     Recovery,
     SessionMessages,
@@ -79,10 +80,12 @@ def build_market(
         max_idle=settings.limits.topics_per_connection or NO_LIMIT, uses=hooks.topic_uses
     )
     instruments = Instruments(backend.kept, delivery.hub, clock)
+    patterns = Patterns(instruments.table)
     instruments.listen(
+        on_topic=patterns.on_topic,
         on_trading_state=lambda each: delivery.freshness.set_trading_state(
             each.symbol, each.trading_state
-        )
+        ),
     )
     topics = TopicSubscriptions(
         config,
@@ -95,7 +98,7 @@ def build_market(
         publishing_config(settings), backend.broker, clock, instruments.record
     )
     subscribing = SubscribingService(
-        config, topics, subscriptions, delivery.hub, instruments, hooks.rule
+        config, topics, subscriptions, delivery.hub, instruments, patterns, hooks.rule
     )
     client_publishing = ClientPublishing(publishing, hooks.rule)
     return Market(
@@ -106,7 +109,9 @@ def build_market(
         publishing,
         client_publishing,
         resume_tickets(settings, backend.handover.node),
-        MarketRecovery(config, topics, subscribing, subscriptions, delivery.hub, instruments),
+        MarketRecovery(
+            config, topics, subscribing, subscriptions, delivery.hub, instruments, patterns
+        ),
         WillService(
             backend.occupancy,
             publishing,

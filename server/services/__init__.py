@@ -9,6 +9,7 @@ from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
 from server.services.market.freshness import Freshness, FreshnessConfig
 from server.services.market.instruments import Instruments
+from server.services.market.patterns import Patterns
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.recovery import MarketRecovery
@@ -51,6 +52,7 @@ __all__ = [
     "NodeInfo",
     "NodeSubscriptions",
     "Notifications",
+    "Patterns",
     "Publisher",
     "PublishingConfig",
     "PublishingService",

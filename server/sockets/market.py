@@ -82,6 +82,10 @@ class MarketNamespace(GuardedNamespace):
             {topic: _since(each) for topic, each in request.since.items()},
             request.last,
         )
+        matched = sum(int(str(each.get("matched", 0))) for each in topics.values())
+        if matched > 1:
+            # The request was counted as one topic for each pattern.
+            self._context.event_limits.charge_items(call.connection_id, matched)
         return subscribe_result(topics)
 
     async def _unsubscribe(self, call: Call, request: Unsubscribe) -> Reply:

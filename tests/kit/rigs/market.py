@@ -17,6 +17,7 @@ from server.services import (
     Instruments,
     MarketRecovery,
     NodeSubscriptions,
+    Patterns,
     PublishingConfig,
     PublishingService,
     ResumingClient,
@@ -67,10 +68,12 @@ class MarketRig:
         )
         self.kept = MemoryKeptValues(self.clock)
         self.instruments = Instruments(self.kept, self.hub, self.clock)
+        self.patterns = Patterns(self.instruments.table)
         self.instruments.listen(
+            on_topic=self.patterns.on_topic,
             on_trading_state=lambda each: self.freshness.set_trading_state(
                 each.symbol, each.trading_state
-            )
+            ),
         )
         self.publishing = PublishingService(
             publishing or PublishingConfig(), self.broker, self.clock, self.instruments.record
@@ -84,10 +87,16 @@ class MarketRig:
             config, self.node_subscriptions, self.freshness, self.hub, self.instruments.table
         )
         self.service = SubscribingService(
-            config, topics, self.subscriptions, self.hub, self.instruments
+            config, topics, self.subscriptions, self.hub, self.instruments, self.patterns
         )
         self.recovery = MarketRecovery(
-            config, topics, self.service, self.subscriptions, self.hub, self.instruments
+            config,
+            topics,
+            self.service,
+            self.subscriptions,
+            self.hub,
+            self.instruments,
+            self.patterns,
         )
 
     @staticmethod

@@ -151,6 +151,7 @@ async def test_rule_of_a_topic_holds_for_its_views() -> None:
         market.subscriptions,
         market.hub,
         market.instruments,
+        market.patterns,
         OnlyB(),
     )
     market.connect("ann")
