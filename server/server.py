@@ -289,6 +289,8 @@ class Server:
         await self.sessions.service.sweep()
         await self.sessions.notifications.sweep()
         await self.recovery.sweep()
+        await self.market.instruments.flush()
+        await self.market.subscribing.join_matched()
 
 
 _DRAINING = FloorcastError(ErrorCode.SERVER_DRAINING, "the server is shutting down: reconnect")

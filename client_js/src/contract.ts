@@ -161,6 +161,33 @@ export type HistoryReply =
       error: ErrorBody;
     };
 
+/** `instrument`, and one of `instruments`: a symbol with what publishers say of it. */
+export interface Instrument {
+  symbol: string;
+  base?: string;
+  quote?: string;
+  tick_size?: string;
+  lot_size?: string;
+  status: InstrumentStatus;
+  streams: Stream[];
+  [field: string]: unknown;
+}
+
+/** The trading state of a symbol. */
+export type InstrumentStatus = "OPEN" | "HALTED" | "CLOSED";
+
+/** The reply to `instruments`, by symbol; ask again `after` the last one if it `has_more`. */
+export type InstrumentsReply =
+  | {
+      ok: true;
+      instruments: Instrument[];
+      has_more: boolean;
+    }
+  | {
+      ok: false;
+      error: ErrorBody;
+    };
+
 /** `join` a session; `since` asks for missed messages, `metadata` describes a new session. */
 export interface Join {
   session_id: string;
@@ -195,6 +222,18 @@ export interface Kick {
 /** `leave` a session. */
 export interface Leave {
   session_id: string;
+}
+
+/**
+ * `instruments`: list symbols; with `follow`, each change comes as an `instrument` event.
+ *
+ * `match` is a pattern such as `BTC*`. A reply has at most 1,000: ask again `after` the last one.
+ */
+export interface ListInstruments {
+  symbols?: string[] | null;
+  match?: string;
+  follow?: boolean;
+  after?: string;
 }
 
 /** `participants`: list the users in a session. */
@@ -273,6 +312,19 @@ export type ParticipantsReply =
       ok: false;
       error: ErrorBody;
     };
+
+/**
+ * The outcome for a pattern: the replies of the topics that match now.
+ *
+ * If more match than the connection may have, `refused` is their number and `limit` the error.
+ */
+export interface PatternReply {
+  status: string;
+  matched: number;
+  topics: Record<string, TopicReply>;
+  refused?: number;
+  limit?: ErrorBody;
+}
 
 /** A position in the history of a topic or session. */
 export interface Position {
@@ -492,12 +544,12 @@ export interface Subscribe {
 export type SubscribeReply =
   | {
       ok: true;
-      topics: Record<string, TopicReply>;
+      topics: Record<string, PatternReply | TopicReply>;
     }
   | {
       ok: false;
       error: ErrorBody;
-      topics?: Record<string, TopicReply>;
+      topics?: Record<string, PatternReply | TopicReply>;
     };
 
 /** `token_expiring`: the token ends soon; `refresh_token` avoids a reconnect. */
@@ -651,6 +703,7 @@ export interface ServerToClientEvents {
     risk_alerts: (payload: RiskAlertMessage | Heartbeat, offset?: string) => void;
     order_updates: (payload: OrderUpdateMessage | Heartbeat, offset?: string) => void;
     status: (payload: Status, offset?: string) => void;
+    instrument: (payload: Instrument, offset?: string) => void;
   };
   "/session": {
     welcome: (payload: Welcome, offset?: string) => void;
@@ -678,6 +731,7 @@ export interface ClientToServerEvents {
       acknowledge: (reply: SubscribeReply) => void,
     ) => void;
     publish: (payload: Publish, acknowledge: (reply: PublishReply) => void) => void;
+    instruments: (payload: ListInstruments, acknowledge: (reply: InstrumentsReply) => void) => void;
     will: (payload: WillRequest, acknowledge: (reply: Reply) => void) => void;
   };
   "/session": {

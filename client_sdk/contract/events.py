@@ -10,6 +10,7 @@ from client_sdk.contract.messages import (
     ErrorBody,
     Goodbye,
     Heartbeat,
+    Instrument,
     Notification,
     ReconnectHint,
     SessionClosed,
@@ -21,6 +22,7 @@ from client_sdk.contract.messages import (
 from client_sdk.contract.names import MARKET_NAMESPACE, SESSION_NAMESPACE
 from client_sdk.contract.replies import (
     HistoryReply,
+    InstrumentsReply,
     JoinReply,
     ModerationReply,
     ParticipantsReply,
@@ -37,6 +39,7 @@ from client_sdk.contract.requests import (
     Join,
     Kick,
     Leave,
+    ListInstruments,
     ListParticipants,
     ListSubscriptions,
     Publish,
@@ -96,12 +99,14 @@ MARKET_EVENTS = NamespaceEvents(
         ClientEvent("unsubscribe", Unsubscribe, UnsubscribeReply),
         ClientEvent("subscriptions", ListSubscriptions, SubscribeReply),
         ClientEvent("publish", Publish, PublishReply),
+        ClientEvent("instruments", ListInstruments, InstrumentsReply),
         ClientEvent("will", WillRequest, Reply),
     ),
     (
         *_TO_ANY_CLIENT,
         *(ServerEvent(name, (model, Heartbeat)) for name, model in MESSAGE_MODELS.items()),
         ServerEvent("status", (Status,)),
+        ServerEvent("instrument", (Instrument,)),
     ),
 )
 

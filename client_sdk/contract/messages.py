@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from client_sdk.contract.annotations import SENT_AS_NULL, Outcome, Shown
-from client_sdk.contract.names import ErrorCode, FeedState, Stream, topic_name
+from client_sdk.contract.names import ErrorCode, FeedState, InstrumentStatus, Stream, topic_name
 from client_sdk.contract.requests import Position
 from client_sdk.contract.streams import (
     BookData,
@@ -242,6 +242,21 @@ class Status(Body):
     state: FeedState
     since_ms: int | None = None
     error: ErrorBody | None = None
+
+
+class Instrument(Body):
+    """`instrument`, and one of `instruments`: a symbol with what publishers say of it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    symbol: str
+    base: str | None = None
+    quote: str | None = None
+    tick_size: str | None = None
+    lot_size: str | None = None
+    status: InstrumentStatus = InstrumentStatus.OPEN
+    # What was ever published of it.
+    streams: tuple[Stream, ...] = ()
 
 
 # --- sessions

@@ -1,10 +1,12 @@
 """`client.market`: prices, trades, books, any topic, callbacks, publishing."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -12,11 +14,12 @@ from client_sdk.config import ClientConfig
 from client_sdk.connection.clock import ServerClock
 from client_sdk.connection.failures import FailureLog
 from client_sdk.connection.namespaces import Namespace
-from client_sdk.connection.packets import Packet
+from client_sdk.connection.packets import Packet, encode, parse_reply
 from client_sdk.connection.websocket import Connection
 from client_sdk.contract import (
     AnyMessage,
     FeedState,
+    Instrument,
     MarketMessage,
     Position,
     PriceMessage,
@@ -26,7 +29,15 @@ from client_sdk.contract import (
 )
 from client_sdk.contract.messages import MESSAGE_MODELS
 from client_sdk.contract.names import topic_name
-from client_sdk.errors import ClientClosed, FloorcastError, error_from_body
+from client_sdk.contract.replies import InstrumentsReply, Reply
+from client_sdk.errors import (
+    ClientClosed,
+    FloorcastError,
+    NotConnected,
+    SendTimeout,
+    error_from_body,
+    is_retryable,
+)
 from client_sdk.market.live_book import BookReader, LiveBook, book_topic
 from client_sdk.market.publisher import Publisher
 from client_sdk.market.subscriptions import Subscriptions
@@ -37,6 +48,7 @@ from client_sdk.stats import Counters
 
 logger = logging.getLogger(__name__)
 
+ReplyT = TypeVar("ReplyT", bound=Reply)
 OnStatus = Callable[[Status], None]
 Since = Position | Mapping[str, Position] | None
 
@@ -145,6 +157,45 @@ class Market:
         )
         self._subscriptions.add(reader, topics, interval_ms, since)
         return reader
+
+    # --- instruments
+
+    async def instruments(self, *symbols: str, match: str = "*") -> tuple[Instrument, ...]:
+        """All symbols that the server knows, or these, or those that match such as `BTC*`."""
+        found: list[Instrument] = []
+        has_more = True
+        while has_more:
+            request: dict[str, object] = {"match": match}
+            if symbols:
+                request["symbols"] = symbols
+            if found:
+                request["after"] = found[-1].symbol
+            reply = await self._request("instruments", request, InstrumentsReply)
+            found += reply.instruments
+            has_more = reply.has_more
+        return tuple(found)
+
+    async def _request(
+        self, event: str, request: Mapping[str, object], model: type[ReplyT]
+    ) -> ReplyT:
+        """Send a request on this connection or the next one; raises `SendTimeout`."""
+        self._namespace.require_usable()
+        self._namespace.request_join()
+        seconds = self._config.send_seconds
+        parse = partial(parse_reply, model)
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    await self._namespace.gate.wait_open()
+                    try:
+                        return await self._namespace.request(event, encode(request), parse)
+                    except FloorcastError as error:
+                        if not is_retryable(error):
+                            raise
+                        if not isinstance(error, NotConnected | SendTimeout):
+                            await asyncio.sleep((error.retry_after_ms or 1000) / 1000)
+        except TimeoutError:
+            raise SendTimeout(f"no reply within {seconds:g} s") from None
 
     # --- publishing
 

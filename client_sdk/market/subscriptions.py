@@ -16,7 +16,7 @@ from client_sdk.contract import (
     TopicReply,
 )
 from client_sdk.contract.names import MAX_TOPIC_CHARACTERS
-from client_sdk.contract.replies import SubscribeReply
+from client_sdk.contract.replies import PatternReply, SubscribeReply
 from client_sdk.errors import (
     FloorcastError,
     ProtocolError,
@@ -229,7 +229,7 @@ class Subscriptions:
             if self._subscriptions.get(subscription.topic) is not subscription:
                 # Its last reader has gone meanwhile.
                 continue
-            if reply is None:
+            if reply is None or isinstance(reply, PatternReply):
                 self._fail(subscription, ProtocolError(f"malformed reply: no {subscription.topic}"))
             elif reply.status != SubscriptionStatus.CONNECTED.value:
                 refusal = _refusal_error(subscription.topic, reply)

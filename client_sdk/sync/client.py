@@ -15,6 +15,7 @@ from client_sdk.connection.tokens import TokenSource
 from client_sdk.contract import (
     AnyMessage,
     FeedState,
+    Instrument,
     Position,
     PriceMessage,
     SessionMessage,
@@ -94,6 +95,10 @@ class SyncMarket:
         call = self._portal.callbacks.posted(callback)
         remove = self._portal.run(lambda: self._market.on_status(call))
         return lambda: self._portal.run(remove)
+
+    def instruments(self, *symbols: str, match: str = "*") -> tuple[Instrument, ...]:
+        """All symbols that the server knows, or these, or those that match such as `BTC*`."""
+        return self._portal.call(self._market.instruments(*symbols, match=match))
 
     def publish(
         self,

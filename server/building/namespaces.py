@@ -26,6 +26,7 @@ def build_namespaces(
             recovery,
             market.subscribing,
             market.client_publishing,
+            market.instruments,
             market.wills,
         ),
         SessionNamespace(

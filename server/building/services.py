@@ -27,8 +27,10 @@ from server.services import (
     FeedAnnouncer,
     FeedEvent,
     FeedSupervisor,
+    Instruments,
     MarketRecovery,
     Notifications,
+    Patterns,
     PublishingService,
     Recovery,
     SessionMessages,
@@ -48,6 +50,7 @@ class Market:
 
     subscriptions: Subscriptions
     topics: TopicSubscriptions
+    instruments: Instruments
     subscribing: SubscribingService
     publishing: PublishingService
     client_publishing: ClientPublishing
@@ -81,20 +84,39 @@ def build_market(
     subscriptions = Subscriptions(
         max_idle=settings.limits.topics_per_connection or NO_LIMIT, uses=hooks.topic_uses
     )
-    topics = TopicSubscriptions(
-        config, delivery.node_subscriptions, delivery.freshness, delivery.hub
+    instruments = Instruments(backend.kept, delivery.hub, clock)
+    patterns = Patterns(instruments.table)
+    instruments.listen(
+        on_topic=patterns.on_topic,
+        on_trading_state=lambda each: delivery.freshness.set_trading_state(
+            each.symbol, each.trading_state
+        ),
     )
-    publishing = PublishingService(publishing_config(settings), backend.broker, clock)
-    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, hooks.rule)
+    topics = TopicSubscriptions(
+        config,
+        delivery.node_subscriptions,
+        delivery.freshness,
+        delivery.hub,
+        instruments.table,
+    )
+    publishing = PublishingService(
+        publishing_config(settings), backend.broker, clock, instruments.record
+    )
+    subscribing = SubscribingService(
+        config, topics, subscriptions, delivery.hub, instruments, patterns, hooks.rule
+    )
     client_publishing = ClientPublishing(publishing, hooks.rule)
     return Market(
         subscriptions,
         topics,
+        instruments,
         subscribing,
         publishing,
         client_publishing,
         resume_tickets(settings, backend.handover.node),
-        MarketRecovery(config, topics, subscribing, subscriptions, delivery.hub),
+        MarketRecovery(
+            config, topics, subscribing, subscriptions, delivery.hub, instruments, patterns
+        ),
         WillService(
             backend.occupancy,
             publishing,
@@ -187,6 +209,7 @@ def build_feeds(
             name,
             feed,
             market.publishing,
+            market.instruments,
             delivery.freshness,
             clock,
             tasks,

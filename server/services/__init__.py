@@ -10,6 +10,8 @@ from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
 from server.services.market.freshness import Freshness, FreshnessConfig
+from server.services.market.instruments import Instruments
+from server.services.market.patterns import Patterns
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.recovery import MarketRecovery
@@ -49,12 +51,14 @@ __all__ = [
     "Freshness",
     "FreshnessConfig",
     "HookEvents",
+    "Instruments",
     "LocalOccupancy",
     "MarketRecovery",
     "NodeAnswers",
     "NodeInfo",
     "NodeSubscriptions",
     "Notifications",
+    "Patterns",
     "PendingNotices",
     "Publisher",
     "PublishingConfig",

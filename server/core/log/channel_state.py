@@ -103,6 +103,11 @@ class ChannelState:
             return CatchUp([], lag.last_seq, is_lost=True)
         return self._replay(entries, lag.last_seq, max_bytes, until_seq)
 
+    @property
+    def is_halted(self) -> bool:
+        """Whether its feed may be silent, because nothing is traded."""
+        return False
+
     def status(self, since_ms: int | None) -> bytes | None:
         """The feed's state as an event; None if there is no feed."""
         return None

@@ -2,7 +2,7 @@
 
 import orjson
 
-from server.core.log.entries import DerivedEntry, Entry, Reset
+from server.core.log.entries import Entry, Reset
 from server.core.market.book import BookChange
 from server.core.market.depth import Depth
 from server.core.market.source_time import copy_source_ts
@@ -65,4 +65,4 @@ class DerivedBook:
         is_new_epoch = self._last.epoch != self._head.epoch
         after = self._head.seq - 1 if is_new_epoch else self._last.seq
         self._last = self._head
-        return DerivedEntry(self._name, self._head, source.ts_ms, data, kind, after)
+        return Entry(self._name, self._head, source.ts_ms, data, kind, after)

@@ -16,7 +16,7 @@ class TopicState(ChannelState):
 
     can_resync = True
 
-    __slots__ = ("_book", "_latest", "encoder", "label", "merges")
+    __slots__ = ("_book", "_latest", "_trading_state", "encoder", "label", "merges")
 
     def __init__(
         self,
@@ -38,6 +38,8 @@ class TopicState(ChannelState):
         self.merges = stream.is_conflated
         self.encoder = encoder
         self._latest = latest
+        # HALTED or CLOSED; None while the symbol trades.
+        self._trading_state: FeedState | None = None
         self._book: BookReplica | None = None
         if stream is Stream.ORDERBOOK:
             self._book = BookReplica(head.seq, latest)
@@ -55,6 +57,20 @@ class TopicState(ChannelState):
     def ts_ms(self) -> int | None:
         """The time of the newest entry; None if there is none."""
         return None if self._latest is None else self._latest.ts_ms
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether its feed may be silent, because nothing is traded."""
+        return self._trading_state is not None
+
+    @property
+    def trading_state(self) -> FeedState | None:
+        """HALTED or CLOSED; None while the symbol trades."""
+        return self._trading_state
+
+    def set_trading_state(self, state: FeedState | None) -> None:
+        """Set the trading state of the symbol."""
+        self._trading_state = state
 
     def book(self) -> OrderBook:
         """The order book now, to read only; only for a book's topic."""
@@ -99,7 +115,9 @@ class TopicState(ChannelState):
 
     def feed_state(self, since_ms: int | None) -> FeedState:
         """The feed's state; `since_ms` is since when it is silent, None if it is not."""
-        return FeedState.LIVE if since_ms is None else FeedState.STALE
+        if since_ms is not None:
+            return FeedState.STALE
+        return self._trading_state or FeedState.LIVE
 
     def resync(self) -> bytes:
         """The event that announces a reset."""

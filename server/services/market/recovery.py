@@ -12,6 +12,8 @@ from server.core.recovery.connection_state import ConnectionState, SubscriptionS
 from server.core.recovery.tickets import Owner
 from server.delivery import ExportedSubscription, Hub
 from server.delivery.channel import Channel
+from server.services.market.instruments import Instruments
+from server.services.market.patterns import Patterns
 from server.services.market.subscribing import SubscribingService, may_subscribe
 from server.services.market.subscribing_config import SubscribingConfig
 from server.services.market.topic_subscriptions import TopicSubscriptions
@@ -34,12 +36,16 @@ class MarketRecovery:
         subscribing: SubscribingService,
         subscriptions: Subscriptions,
         hub: Hub,
+        instruments: Instruments,
+        patterns: Patterns,
     ) -> None:
         self._config = config
         self._topics = topics
         self._subscribing = subscribing
         self._subscriptions = subscriptions
         self._hub = hub
+        self._instruments = instruments
+        self._patterns = patterns
         # Channels of exported connections that may have no subscribers any more.
         self._idle_channels: list[str] = []
 
@@ -57,6 +63,8 @@ class MarketRecovery:
         if not self._hub.resume(connection_id, client.link, client.offset, first_frames):
             return False
         self._subscriptions.resume(connection_id)
+        self._patterns.set_principal(connection_id, client.principal)
+        self._patterns.refresh(connection_id)
         return True
 
     async def remove(self, connection_id: str, *, lost: bool) -> None:
@@ -69,6 +77,12 @@ class MarketRecovery:
         self, connection_id: str, owner: Owner, offset: str | None
     ) -> ConnectionState | None:
         topics = self._subscription_states(connection_id, offset)
+        follows = self._instruments.is_followed_by(connection_id)
+        if follows or self._patterns.of_connection(connection_id):
+            # The other node would not know of instruments and patterns.
+            topics = None
+        self._instruments.unfollow(connection_id)
+        self._patterns.remove_connection(connection_id)
         self._subscriptions.remove_connection(connection_id)
         self._idle_channels += self._hub.detach(connection_id)
         return None if topics is None else ConnectionState(connection_id, *owner, topics)

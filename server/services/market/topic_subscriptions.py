@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from client_sdk.contract import MARKET_NAMESPACE
 from server.access import Principal
 from server.core.log.entries import Entry, Position
+from server.core.market.instruments import InstrumentTable
 from server.core.market.messages import MessageEncoder
 from server.core.market.topic_state import TopicState
 from server.core.market.topics import Topic
@@ -28,10 +29,12 @@ class TopicSubscriptions:
         node_subscriptions: NodeSubscriptions,
         freshness: Freshness,
         hub: Hub,
+        instruments: InstrumentTable,
     ) -> None:
         self._config = config
         self._node_subscriptions = node_subscriptions
         self._freshness = freshness
+        self._instruments = instruments
         self._views = Views(config, hub, freshness)
 
     async def open(
@@ -89,7 +92,7 @@ class TopicSubscriptions:
         await self._node_subscriptions.release(name, self._freshness.close)
 
     def _create_state(self, topic: Topic, head: Position, latest: Entry | None) -> TopicState:
-        return TopicState(
+        state = TopicState(
             topic.stream,
             MessageEncoder(MARKET_NAMESPACE, topic),
             head,
@@ -98,6 +101,9 @@ class TopicSubscriptions:
             max_bytes=self._config.backlog_bytes,
             max_age_ms=self._config.backlog_age_ms,
         )
+        known = None if topic.symbol is None else self._instruments.get(topic.symbol)
+        state.set_trading_state(None if known is None else known.trading_state)
+        return state
 
 
 def can_read(principal: Principal, topic: Topic) -> bool:

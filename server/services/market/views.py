@@ -65,6 +65,7 @@ class Views:
             max_bytes=self._config.backlog_bytes,
             max_age_ms=self._config.backlog_age_ms,
         )
+        state.set_trading_state(source_state.trading_state)
         channel = self._hub.open_derived(name, state, source, derived)
         self._sources[name] = source
         self._freshness.open(channel, topic.stream, state)

@@ -8,6 +8,7 @@ from server.ports import Clock
 from server.services import (
     ClientPublishing,
     ClusterQueries,
+    Instruments,
     Notifications,
     SessionModeration,
     TokenRevocation,
@@ -17,6 +18,7 @@ from server.web.api.description import add_description
 from server.web.api.endpoints import AnyEndpoint
 from server.web.api.handling import ApiHandler
 from server.web.api.routes.connections import ConnectionRoutes
+from server.web.api.routes.instruments import InstrumentRoutes
 from server.web.api.routes.market import MarketRoutes
 from server.web.api.routes.sessions import SessionRoutes
 from server.web.api.routes.tokens import TokenRoutes
@@ -32,6 +34,7 @@ def all_endpoints(
     reading: TopicReading,
     moderation: SessionModeration,
     notifications: Notifications,
+    instruments: Instruments,
     cluster: ClusterQueries,
     revocation: TokenRevocation,
     clock: Clock,
@@ -39,6 +42,7 @@ def all_endpoints(
     """Every call of the API."""
     return (
         *MarketRoutes(publishing, reading, cluster).endpoints(),
+        *InstrumentRoutes(instruments).endpoints(),
         *SessionRoutes(moderation).endpoints(),
         *UserRoutes(cluster, notifications).endpoints(),
         *ConnectionRoutes(cluster).endpoints(),

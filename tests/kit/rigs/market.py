@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from client_sdk.contract import Stream
 from server.access import Principal
-from server.brokers import MemoryBroker
+from server.brokers import MemoryBroker, MemoryKeptValues
 from server.core.counters import Counters
 from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscriptions
@@ -14,8 +14,10 @@ from server.services import (
     ClientPublishing,
     Freshness,
     FreshnessConfig,
+    Instruments,
     MarketRecovery,
     NodeSubscriptions,
+    Patterns,
     PublishingConfig,
     PublishingService,
     ResumingClient,
@@ -64,8 +66,17 @@ class MarketRig:
         self.freshness = Freshness(
             freshness or FreshnessConfig(heartbeat_seconds=0), self.hub, self.clock
         )
+        self.kept = MemoryKeptValues(self.clock)
+        self.instruments = Instruments(self.kept, self.hub, self.clock)
+        self.patterns = Patterns(self.instruments.table)
+        self.instruments.listen(
+            on_topic=self.patterns.on_topic,
+            on_trading_state=lambda each: self.freshness.set_trading_state(
+                each.symbol, each.trading_state
+            ),
+        )
         self.publishing = PublishingService(
-            publishing or PublishingConfig(), self.broker, self.clock
+            publishing or PublishingConfig(), self.broker, self.clock, self.instruments.record
         )
         self.client_publishing = ClientPublishing(self.publishing)
         self.node_subscriptions = NodeSubscriptions(
@@ -73,10 +84,20 @@ class MarketRig:
         )
         config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
         self.topics = topics = TopicSubscriptions(
-            config, self.node_subscriptions, self.freshness, self.hub
+            config, self.node_subscriptions, self.freshness, self.hub, self.instruments.table
         )
-        self.service = SubscribingService(config, topics, self.subscriptions, self.hub)
-        self.recovery = MarketRecovery(config, topics, self.service, self.subscriptions, self.hub)
+        self.service = SubscribingService(
+            config, topics, self.subscriptions, self.hub, self.instruments, self.patterns
+        )
+        self.recovery = MarketRecovery(
+            config,
+            topics,
+            self.service,
+            self.subscriptions,
+            self.hub,
+            self.instruments,
+            self.patterns,
+        )
 
     @staticmethod
     async def create(

@@ -146,7 +146,13 @@ async def test_rule_of_a_topic_holds_for_its_views() -> None:
     market = await book_market()
     service = market.service
     market.service = SubscribingService(
-        service._config, service._topics, market.subscriptions, market.hub, OnlyB()
+        service._config,
+        service._topics,
+        market.subscriptions,
+        market.hub,
+        market.instruments,
+        market.patterns,
+        OnlyB(),
     )
     market.connect("ann")
     reply = await market.subscribe("ann", "ORDERBOOK:A@2", "ORDERBOOK:B@2")
