@@ -14,6 +14,18 @@ export type AnyMessage =
   | RiskAlertMessage
   | OrderUpdateMessage;
 
+/** A candle: the trades of one interval, which begins at `t` in ms; `n` is their number. */
+export interface Bar {
+  t: number;
+  o: string;
+  h: string;
+  l: string;
+  c: string;
+  v: string;
+  n: number;
+  closed: boolean;
+}
+
 /** Book levels as a client reads them: unknown fields of a newer server are ignored. */
 export interface BookData {
   bids: [string, string][];
@@ -59,6 +71,19 @@ export interface BotStatusMessage {
   age_ms?: number;
   data: BotStatus;
 }
+
+/** The reply to `candles`: bars, oldest first. */
+export type CandlesReply =
+  | {
+      ok: true;
+      symbol: string;
+      interval: string;
+      bars: Bar[];
+    }
+  | {
+      ok: false;
+      error: ErrorBody;
+    };
 
 /** `close` a session for everybody. */
 export interface CloseSession {
@@ -118,6 +143,14 @@ export type ErrorCode =
  * HALTED and CLOSED are the trading state of the symbol: its silence is no fault of the feed.
  */
 export type FeedState = "LIVE" | "STALE" | "RESYNC" | "HALTED" | "CLOSED" | "ERROR";
+
+/** `candles`: the newest bars of a symbol, or those that begin before a time in ms. */
+export interface FetchCandles {
+  symbol: string;
+  interval: "1s" | "5s" | "1m" | "5m" | "15m" | "1h" | "4h" | "1d";
+  limit?: number;
+  before?: number | null;
+}
 
 /** `history`: the newest messages, or those before `before_seq`. */
 export interface FetchHistory {
@@ -394,6 +427,13 @@ export interface PublishedPosition {
   seq: number;
 }
 
+/** What a client gets of trades: the trades, or the bars of a view. */
+export interface ReceivedTradesData {
+  trades: Trade[];
+  bars?: Bar[];
+  [field: string]: unknown;
+}
+
 /** `reconnect_hint`: the server asks the client to reconnect after a delay. */
 export interface ReconnectHint {
   after_ms: number;
@@ -585,12 +625,6 @@ export interface Trade {
   [field: string]: unknown;
 }
 
-/** The data of a TRADES message. */
-export interface TradesData {
-  trades: Trade[];
-  [field: string]: unknown;
-}
-
 /** Trades of a symbol. */
 export interface TradesMessage {
   epoch: string;
@@ -604,7 +638,7 @@ export interface TradesMessage {
   source_ts?: number;
   merged?: number;
   age_ms?: number;
-  data: TradesData;
+  data: ReceivedTradesData;
 }
 
 /** `unsubscribe` from topics. */
@@ -732,6 +766,7 @@ export interface ClientToServerEvents {
     ) => void;
     publish: (payload: Publish, acknowledge: (reply: PublishReply) => void) => void;
     instruments: (payload: ListInstruments, acknowledge: (reply: InstrumentsReply) => void) => void;
+    candles: (payload: FetchCandles, acknowledge: (reply: CandlesReply) => void) => void;
     will: (payload: WillRequest, acknowledge: (reply: Reply) => void) => void;
   };
   "/session": {

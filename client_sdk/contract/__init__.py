@@ -48,6 +48,7 @@ from client_sdk.contract.replies import Reply, TopicReply
 from client_sdk.contract.requests import (
     CloseSession,
     ConnectAuth,
+    FetchCandles,
     FetchHistory,
     InstrumentData,
     Join,
@@ -70,6 +71,7 @@ from client_sdk.contract.requests import (
 )
 from client_sdk.contract.streams import (
     STREAM_DATA,
+    Bar,
     BookData,
     BotStatus,
     OrderUpdate,
@@ -89,6 +91,7 @@ __all__ = [
     "STREAM_DATA",
     "SYMBOL_PATTERN",
     "AnyMessage",
+    "Bar",
     "Body",
     "BookData",
     "BookMessage",
@@ -99,6 +102,7 @@ __all__ = [
     "ErrorBody",
     "ErrorCode",
     "FeedState",
+    "FetchCandles",
     "FetchHistory",
     "Goodbye",
     "HookType",

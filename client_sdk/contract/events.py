@@ -21,6 +21,7 @@ from client_sdk.contract.messages import (
 )
 from client_sdk.contract.names import MARKET_NAMESPACE, SESSION_NAMESPACE
 from client_sdk.contract.replies import (
+    CandlesReply,
     HistoryReply,
     InstrumentsReply,
     JoinReply,
@@ -35,6 +36,7 @@ from client_sdk.contract.replies import (
 )
 from client_sdk.contract.requests import (
     CloseSession,
+    FetchCandles,
     FetchHistory,
     Join,
     Kick,
@@ -100,6 +102,7 @@ MARKET_EVENTS = NamespaceEvents(
         ClientEvent("subscriptions", ListSubscriptions, SubscribeReply),
         ClientEvent("publish", Publish, PublishReply),
         ClientEvent("instruments", ListInstruments, InstrumentsReply),
+        ClientEvent("candles", FetchCandles, CandlesReply),
         ClientEvent("will", WillRequest, Reply),
     ),
     (

@@ -9,12 +9,13 @@ from client_sdk.contract.annotations import SENT_AS_NULL, Outcome, Shown
 from client_sdk.contract.names import ErrorCode, FeedState, InstrumentStatus, Stream, topic_name
 from client_sdk.contract.requests import Position
 from client_sdk.contract.streams import (
+    Bar,
     BookData,
     BotStatus,
     OrderUpdate,
     PriceData,
     RiskAlert,
-    TradesData,
+    Trade,
     UserData,
 )
 
@@ -158,6 +159,15 @@ class ReceivedBookData(BookData):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, title="BookData")
 
 
+class ReceivedTradesData(Body):
+    """What a client gets of trades: the trades, or the bars of a view."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    trades: tuple[Trade, ...] = ()
+    bars: tuple[Bar, ...] | None = None
+
+
 class PriceMessage(MarketMessage):
     """The price of a symbol."""
 
@@ -179,7 +189,7 @@ class TradesMessage(MarketMessage):
 
     stream: Literal[Stream.TRADES]
     symbol: str
-    data: TradesData
+    data: ReceivedTradesData
 
 
 class UserDataMessage(MarketMessage):

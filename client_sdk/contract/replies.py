@@ -14,6 +14,7 @@ from client_sdk.contract.messages import (
     TypedMessage,
 )
 from client_sdk.contract.names import FeedState, SubscriptionStatus
+from client_sdk.contract.streams import Bar
 
 
 class Reply(Body):
@@ -103,6 +104,16 @@ class InstrumentsReply(Reply):
 
     instruments: tuple[Instrument, ...] = ()
     has_more: bool = False
+
+
+class CandlesReply(Reply):
+    """The reply to `candles`: bars, oldest first."""
+
+    outcome: ClassVar[Outcome | None] = Outcome("ok", True, False)
+
+    symbol: str = ""
+    interval: str = ""
+    bars: tuple[Bar, ...] = ()
 
 
 class PublishedPosition(Body):

@@ -100,6 +100,15 @@ class ListInstruments(Request):
     after: str = Field(default="", max_length=32)
 
 
+class FetchCandles(Request):
+    """`candles`: the newest bars of a symbol, or those that begin before a time in ms."""
+
+    symbol: Symbol
+    interval: Literal["1s", "5s", "1m", "5m", "15m", "1h", "4h", "1d"]
+    limit: int = Field(default=500, ge=1, le=1000)
+    before: int | None = Field(default=None, ge=0)
+
+
 class Unsubscribe(Request):
     """`unsubscribe` from topics."""
 

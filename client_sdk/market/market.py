@@ -18,6 +18,7 @@ from client_sdk.connection.packets import Packet, encode, parse_reply
 from client_sdk.connection.websocket import Connection
 from client_sdk.contract import (
     AnyMessage,
+    Bar,
     FeedState,
     Instrument,
     MarketMessage,
@@ -29,7 +30,7 @@ from client_sdk.contract import (
 )
 from client_sdk.contract.messages import MESSAGE_MODELS
 from client_sdk.contract.names import topic_name
-from client_sdk.contract.replies import InstrumentsReply, Reply
+from client_sdk.contract.replies import CandlesReply, InstrumentsReply, Reply
 from client_sdk.errors import (
     ClientClosed,
     FloorcastError,
@@ -174,6 +175,19 @@ class Market:
             found += reply.instruments
             has_more = reply.has_more
         return tuple(found)
+
+    async def candles(
+        self, symbol: str, interval: str = "1m", *, limit: int = 500, before: int | None = None
+    ) -> tuple[Bar, ...]:
+        """The newest bars of a symbol, oldest first, or those that begin before a time in ms.
+
+        `stream(f"TRADES:{symbol}@{interval}")` goes on from there, and
+        `floorcast.data.bars_to_dataframe` makes a table of them.
+        """
+        request: dict[str, object] = {"symbol": symbol, "interval": interval, "limit": limit}
+        if before is not None:
+            request["before"] = before
+        return (await self._request("candles", request, CandlesReply)).bars
 
     async def _request(
         self, event: str, request: Mapping[str, object], model: type[ReplyT]

@@ -37,7 +37,7 @@ class MarketSubscription(TopicSubscription[MarketMessage]):
     """One topic, its requested interval and the state of its feed."""
 
     def __init__(self, topic: str, stream: Stream, counters: Counters) -> None:
-        super().__init__(topic, continuity_of(stream), counters)
+        super().__init__(topic, continuity_of(stream, is_view="@" in topic), counters)
         self.interval_ms: int | None = None
         # None until this connection has granted the subscription.
         self.feed_state: FeedState | None = None

@@ -14,6 +14,7 @@ from client_sdk.connection.states import ClientState, OnState, with_reason
 from client_sdk.connection.tokens import TokenSource
 from client_sdk.contract import (
     AnyMessage,
+    Bar,
     FeedState,
     Instrument,
     Position,
@@ -99,6 +100,13 @@ class SyncMarket:
     def instruments(self, *symbols: str, match: str = "*") -> tuple[Instrument, ...]:
         """All symbols that the server knows, or these, or those that match such as `BTC*`."""
         return self._portal.call(self._market.instruments(*symbols, match=match))
+
+    def candles(
+        self, symbol: str, interval: str = "1m", *, limit: int = 500, before: int | None = None
+    ) -> tuple[Bar, ...]:
+        """The newest bars of a symbol, oldest first, or those that begin before a time in ms."""
+        candles = self._market.candles(symbol, interval, limit=limit, before=before)
+        return self._portal.call(candles)
 
     def publish(
         self,

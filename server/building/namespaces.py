@@ -27,6 +27,7 @@ def build_namespaces(
             market.subscribing,
             market.client_publishing,
             market.instruments,
+            market.candles,
             market.wills,
         ),
         SessionNamespace(

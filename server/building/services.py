@@ -16,12 +16,16 @@ from server.configs import (
 )
 from server.core.counters import Counters
 from server.core.market.subscriptions import Subscriptions
+from server.core.market.topics import Topic
 from server.core.recovery.tickets import ResumeTickets
 from server.embedding import Lifecycle
 from server.ports import Backend, Clock, Feed
 from server.services import (
     Canary,
     CanaryConfig,
+    CandleKeeper,
+    Candles,
+    CandleStore,
     ClientPublishing,
     ClusterQueries,
     FeedAnnouncer,
@@ -33,6 +37,7 @@ from server.services import (
     Patterns,
     PublishingService,
     Recovery,
+    SeriesLoader,
     SessionMessages,
     SessionRecovery,
     SessionsService,
@@ -51,6 +56,8 @@ class Market:
     subscriptions: Subscriptions
     topics: TopicSubscriptions
     instruments: Instruments
+    candle_keeper: CandleKeeper
+    candles: Candles
     subscribing: SubscribingService
     publishing: PublishingService
     client_publishing: ClientPublishing
@@ -92,16 +99,23 @@ def build_market(
             each.symbol, each.trading_state
         ),
     )
+    store = CandleStore(backend.kept, clock, max_bars=settings.candles.bars)
+    loader = SeriesLoader(store, delivery.node_subscriptions)
     topics = TopicSubscriptions(
         config,
         delivery.node_subscriptions,
         delivery.freshness,
         delivery.hub,
         instruments.table,
+        loader,
     )
-    publishing = PublishingService(
-        publishing_config(settings), backend.broker, clock, instruments.record
-    )
+    keeper = CandleKeeper(store, loader, topics, delivery.hub, clock)
+
+    def on_published(topic: Topic, ts_ms: int) -> None:
+        instruments.record(topic, ts_ms)
+        keeper.record(topic, ts_ms)
+
+    publishing = PublishingService(publishing_config(settings), backend.broker, clock, on_published)
     subscribing = SubscribingService(
         config, topics, subscriptions, delivery.hub, instruments, patterns, hooks.rule
     )
@@ -110,6 +124,8 @@ def build_market(
         subscriptions,
         topics,
         instruments,
+        keeper,
+        Candles(topics, hooks.rule),
         subscribing,
         publishing,
         client_publishing,

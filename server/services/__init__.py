@@ -6,6 +6,9 @@ from server.services.cluster.node import NodeAnswers
 from server.services.cluster.questions import DisconnectUser, FindConnections
 from server.services.cluster.records import ConnectionInfo, NodeInfo
 from server.services.market.canary import Canary, CanaryConfig
+from server.services.market.candle_keeper import CandleKeeper
+from server.services.market.candle_store import CandleStore
+from server.services.market.candles import Candles
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
@@ -15,6 +18,7 @@ from server.services.market.patterns import Patterns
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.recovery import MarketRecovery
+from server.services.market.series_loader import SeriesLoader
 from server.services.market.subscribing import SubscribingService
 from server.services.market.subscribing_config import SubscribingConfig
 from server.services.market.topic_reading import TopicReading
@@ -38,6 +42,9 @@ from server.services.webhook_rule import webhook_rule
 __all__ = [
     "Canary",
     "CanaryConfig",
+    "CandleKeeper",
+    "CandleStore",
+    "Candles",
     "ClientPublishing",
     "ClusterQueries",
     "ConnectionInfo",
@@ -69,6 +76,7 @@ __all__ = [
     "RoomRecovery",
     "Rooms",
     "RoomsConfig",
+    "SeriesLoader",
     "SessionMessages",
     "SessionModeration",
     "SessionRecovery",

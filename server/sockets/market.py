@@ -3,6 +3,7 @@
 from client_sdk import contract
 from client_sdk.contract import (
     MARKET_NAMESPACE,
+    FetchCandles,
     ListInstruments,
     ListSubscriptions,
     Publish,
@@ -13,6 +14,7 @@ from client_sdk.contract import (
 )
 from server.core.log.entries import Position
 from server.services import (
+    Candles,
     ClientPublishing,
     Instruments,
     Recovery,
@@ -39,6 +41,7 @@ class MarketNamespace(GuardedNamespace):
         subscribing: SubscribingService,
         client_publishing: ClientPublishing,
         instruments: Instruments,
+        candles: Candles,
         wills: WillService,
     ) -> None:
         super().__init__(
@@ -50,6 +53,7 @@ class MarketNamespace(GuardedNamespace):
                 "unsubscribe": Route(Unsubscribe, self._unsubscribe),
                 "subscriptions": Route(ListSubscriptions, self._subscriptions),
                 "instruments": Route(ListInstruments, self._list_instruments),
+                "candles": Route(FetchCandles, self._fetch_candles),
                 "publish": Route(Publish, self._publish, ordered_by=_published_topics),
                 "will": Route(WillRequest, self._will),
             },
@@ -58,6 +62,7 @@ class MarketNamespace(GuardedNamespace):
         self._subscribing = subscribing
         self._client_publishing = client_publishing
         self._instruments = instruments
+        self._candles = candles
         self._wills = wills
 
     async def attach_client(
@@ -106,6 +111,14 @@ class MarketNamespace(GuardedNamespace):
         )
         reply: Reply = {"ok": True, "instruments": [each.body() for each in found]}
         return {**reply, "has_more": True} if has_more else reply
+
+    async def _fetch_candles(self, call: Call, request: FetchCandles) -> Reply:
+        principal = call.caller
+        principal.require(Scope.MARKET_READ)
+        found = await self._candles.find(
+            principal, request.symbol, request.interval, request.limit, request.before
+        )
+        return {"ok": True, **found.body()}
 
     async def _publish(self, call: Call, request: Publish) -> Reply:
         principal = call.caller

@@ -58,3 +58,37 @@ async def test_client_of_a_view_goes_on_at_the_other_node(cluster: list[Node]) -
         assert again["topics"][VIEW]["snapshot"] is None
         await publish(cluster[1], [["20", "2"]], [])
         assert await next_body(ann, "orderbook") == await next_body(phone, "orderbook")
+
+
+async def test_candles_are_the_same_on_both_nodes(cluster: list[Node]) -> None:
+    publish = cluster[0].server.market.publishing.publish
+    view = "TRADES:A@1m"
+    trade = {"id": "1", "price": "5", "qty": "0.5", "side": "buy", "ts": 120_000}
+    await publish("TRADES:A", {"trades": [trade]})
+    async with trader(cluster[0], "ann") as ann, trader(cluster[1], "bob") as bob:
+        replies = [await each.call("subscribe", {"topics": [view]}) for each in (ann, bob)]
+        assert replies[0] == replies[1]
+        (bar,) = replies[0]["topics"][view]["snapshot"]["data"]["bars"]
+        assert (bar["t"], bar["v"], bar["closed"]) == (120_000, "0.5", False)
+        await publish("TRADES:A", {"trades": [{**trade, "ts": 180_000}]})
+        messages = [await next_body(each, "trades") for each in (ann, bob)]
+        assert messages[0] == messages[1]
+        assert [each["closed"] for each in messages[0]["data"]["bars"]] == [True, False]
+        request = {"symbol": "A", "interval": "1m"}
+        found = [await each.call("candles", request) for each in (ann, bob)]
+        assert found[0] == found[1]
+        assert [each["t"] for each in found[0]["bars"]] == [120_000, 180_000]
+
+
+async def test_pattern_finds_symbols_of_the_other_node(cluster: list[Node]) -> None:
+    price = {"bid": "1", "ask": "2", "last": "1", "volume": "1"}
+    await cluster[0].server.market.instruments.put("A1", {"base": "A", "status": "HALTED"})
+    async with trader(cluster[1], "bob") as bob:
+        listed = await bob.call("instruments", {"match": "A*", "follow": True})
+        assert [each["symbol"] for each in listed["instruments"]] == ["A1"]
+        reply = await bob.call("subscribe", {"topics": ["PRICE:A*"]})
+        assert reply["topics"]["PRICE:A*"]["matched"] == 0
+        await cluster[0].server.market.publishing.publish("PRICE:A1", price)
+        message = await next_body(bob, "price")
+        assert (message["symbol"], message["type"]) == ("A1", "snapshot")
+        assert (await bob.call("subscriptions", {}))["topics"]["PRICE:A1"]["state"] == "HALTED"

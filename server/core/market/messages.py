@@ -4,6 +4,7 @@ from client_sdk.contract import FeedState, Stream
 from server.core.log.entries import Entry, Position
 from server.core.market.source_time import split_source_ts
 from server.core.market.topics import Topic
+from server.core.market.views import BarsView
 from server.core.wire.packets import event_head
 
 # A heartbeat's data: empty, in the shape of its stream.
@@ -22,6 +23,8 @@ class MessageEncoder:
         self._namespace = namespace
         self._event = topic.stream.event
         self._empty_data = _EMPTY_DATA.get(topic.stream, b"{}")
+        if isinstance(topic.view, BarsView):
+            self._empty_data = b'{"bars":[]}'
         symbol = "null" if topic.symbol is None else f'"{topic.symbol}"'
         view = "" if topic.view is None else f'"view":"{topic.view.text}",'
         # These need no JSON escaping: `Topic.parse` rejects all other characters.

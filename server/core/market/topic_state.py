@@ -1,5 +1,8 @@
 """Keeps one topic's state on this node, and builds what a client needs to catch up."""
 
+from collections.abc import Callable
+from typing import Protocol
+
 from client_sdk.contract import FeedState, Stream
 from server.core.log.backlog import Lag
 from server.core.log.channel_state import CatchUp, ChannelState
@@ -11,12 +14,37 @@ from server.core.market.messages import MessageEncoder
 from server.core.market.source_time import copy_source_ts
 
 
+class Replica(Protocol):
+    """The whole state before the oldest entry of the history."""
+
+    def apply(self, entry: Entry) -> None:
+        """Apply an entry; no-op if it is applied already."""
+
+    def encode(self, seq: int, history: History) -> bytes:
+        """The whole state at `seq` as JSON; `history` must reach up to `seq`."""
+
+    def merge(self, entries: list[Entry]) -> bytes | None:
+        """Merge entries into one change; None if a snapshot is cheaper or one is among them."""
+
+
+# Of the position and the newest entry of a channel.
+NewReplica = Callable[[int, Entry | None], Replica]
+
+
 class TopicState(ChannelState):
     """The state of one market topic."""
 
     can_resync = True
 
-    __slots__ = ("_book", "_latest", "_trading_state", "encoder", "label", "merges")
+    __slots__ = (
+        "_latest",
+        "_new_replica",
+        "_replica",
+        "_trading_state",
+        "encoder",
+        "label",
+        "merges",
+    )
 
     def __init__(
         self,
@@ -28,6 +56,7 @@ class TopicState(ChannelState):
         max_messages: int,
         max_bytes: int,
         max_age_ms: int | None = None,
+        new_replica: NewReplica | None = None,
     ) -> None:
         history = None
         if stream is not Stream.PRICE:
@@ -35,14 +64,16 @@ class TopicState(ChannelState):
             history = self._new_history(max_messages, max_bytes, max_age_ms)
         super().__init__(head, history)
         self.label = stream.value
-        self.merges = stream.is_conflated
+        self.merges = stream.is_conflated or self.is_derived
         self.encoder = encoder
         self._latest = latest
         # HALTED or CLOSED; None while the symbol trades.
         self._trading_state: FeedState | None = None
-        self._book: BookReplica | None = None
         if stream is Stream.ORDERBOOK:
-            self._book = BookReplica(head.seq, latest)
+            new_replica = BookReplica
+        # Rebuilds the whole state from changes; None if each entry is the whole state.
+        self._new_replica = new_replica
+        self._replica = None if new_replica is None else new_replica(head.seq, latest)
 
     @staticmethod
     def _new_history(max_messages: int, max_bytes: int, max_age_ms: int | None) -> History:
@@ -74,15 +105,15 @@ class TopicState(ChannelState):
 
     def book(self) -> OrderBook:
         """The order book now, to read only; only for a book's topic."""
-        assert self._book is not None
+        assert isinstance(self._replica, BookReplica)
         assert self._history is not None
-        return self._book.current(self._history)
+        return self._replica.current(self._history)
 
     def follow_book(self, newest: Entry) -> tuple[OrderBook, Levels, Levels]:
         """The order book with its newest entry, and the levels of that."""
-        assert self._book is not None
+        assert isinstance(self._replica, BookReplica)
         assert self._history is not None
-        return self._book.follow(newest, self._history)
+        return self._replica.follow(newest, self._history)
 
     def accept(self, entry: Entry) -> bool:
         """Accept the next entry; False if it is already known."""
@@ -95,8 +126,8 @@ class TopicState(ChannelState):
         """Drop the history and restart at `head`, with `latest` as the state."""
         super().reset(head, latest)
         self._latest = latest
-        if self._book is not None:
-            self._book = BookReplica(head.seq, latest)
+        if self._new_replica is not None:
+            self._replica = self._new_replica(head.seq, latest)
 
     def event(self, entry: Entry) -> bytes:
         """An entry as an event, for a client that has the entry before it."""
@@ -130,8 +161,8 @@ class TopicState(ChannelState):
             return None
         seq = self.position.seq
         data = latest.data
-        if self._book is not None and self._history is not None:
-            data = copy_source_ts(data, self._book.encode(seq, self._history))
+        if self._replica is not None and self._history is not None:
+            data = copy_source_ts(data, self._replica.encode(seq, self._history))
         return self.encoder.body(
             self.position,
             kind="snapshot",
@@ -163,7 +194,7 @@ class TopicState(ChannelState):
         merged = 1 if lag.needs_resync else self._count_since(prev)
         age_ms = max(0, now_ms - (latest.ts_ms if lag.oldest_ms is None else lag.oldest_ms))
         data = latest.data
-        if self._book is not None and (merged > 1 or lag.needs_snapshot):
+        if self._replica is not None and (merged > 1 or lag.needs_snapshot):
             change = None if lag.needs_snapshot else self._merged_change(prev)
             if change is None:
                 return self._snapshot_event(prev, merged, age_ms)
@@ -190,12 +221,12 @@ class TopicState(ChannelState):
         return self.position.seq - seq
 
     def _merged_change(self, last: int) -> bytes | None:
-        assert self._book is not None
+        assert self._replica is not None
         assert self._history is not None
         entries = self._history.since(last)
-        return None if entries is None else self._book.merge(entries)
+        return None if entries is None else self._replica.merge(entries)
 
     def _evict(self, entry: Entry) -> None:
         """Apply an entry to the book before it is dropped."""
-        if self._book is not None:
-            self._book.apply(entry)
+        if self._replica is not None:
+            self._replica.apply(entry)

@@ -5,14 +5,17 @@ from contextlib import AbstractContextManager
 from client_sdk.contract import MARKET_NAMESPACE
 from server.access import Principal
 from server.core.log.entries import Entry, Position
+from server.core.market.bars import BarSeries
 from server.core.market.instruments import InstrumentTable
 from server.core.market.messages import MessageEncoder
 from server.core.market.topic_state import TopicState
 from server.core.market.topics import Topic
+from server.core.market.views import BarsView
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.services.market.freshness import Freshness
 from server.services.market.past import Newest, Past
+from server.services.market.series_loader import SeriesLoader
 from server.services.market.subscribing_config import SubscribingConfig
 from server.services.market.views import Views
 from server.services.node_subscriptions import Missed, NodeSubscriptions
@@ -30,11 +33,14 @@ class TopicSubscriptions:
         freshness: Freshness,
         hub: Hub,
         instruments: InstrumentTable,
+        loader: SeriesLoader,
     ) -> None:
         self._config = config
         self._node_subscriptions = node_subscriptions
         self._freshness = freshness
         self._instruments = instruments
+        self._loader = loader
+        self._hub = hub
         self._views = Views(config, hub, freshness)
 
     async def open(
@@ -58,10 +64,50 @@ class TopicSubscriptions:
         with self.hold(source.name):
             try:
                 channel, _ = await self.open(source.name, source, seen)
+                series = None
+                if self._views.source_of(topic.name) is None:
+                    series = await self._load(topic, channel)
             except BaseException:
                 await self.close(source.name)
                 raise
-            return self._views.open(topic, channel)
+            return self._views.open(topic, channel, series)
+
+    async def series(self, topic: Topic) -> BarSeries:
+        """The candles of a view of bars, up to the newest trade."""
+        known = self._views.series(topic.name)
+        if known is not None:
+            return known
+        source = topic.source
+        with self.hold(source.name):
+            try:
+                channel, _ = await self.open(source.name, source)
+                series = await self._load(topic, channel)
+                assert series is not None
+            except BaseException:
+                await self.close(source.name)
+                raise
+        await self.close(source.name)
+        return series
+
+    async def rebuild_views(self) -> None:
+        """Load the views of bars in which trades are missing after a reset."""
+        for name in self._views.incomplete():
+            topic = Topic.parse(name)
+            channel = self._hub.channel(topic.source.name)
+            if channel is not None:
+                with self.hold(name):
+                    series = await self._load(topic, channel)
+                    assert series is not None
+                    self._views.replace(name, series)
+                await self.close(name)
+
+    async def _load(self, topic: Topic, source: Channel) -> BarSeries | None:
+        """The series of a view of bars, None for another one; the source must be held."""
+        if not isinstance(topic.view, BarsView):
+            return None
+        assert topic.symbol is not None
+        interval = topic.view.interval
+        return (await self._loader.load(source, topic.symbol, [interval]))[interval]
 
     def settle(self, channel: Channel) -> None:
         """Bring a view to the position of its source before a client joins; else a no-op."""
