@@ -54,6 +54,8 @@ export class Browser {
 /** Build the page in a folder, and serve it on a port of its own. */
 export async function serve(root: string): Promise<{ url: string; close(): Promise<void> }> {
   const outDir = mkdtempSync(join(tmpdir(), "floorcast-page-"));
+  // Vitest sets it to `test`, and React would come with its checks for development.
+  process.env["NODE_ENV"] = "production";
   await build({ root, logLevel: "error", build: { outDir, emptyOutDir: true } });
   const server = await preview({ root, logLevel: "error", build: { outDir }, preview: { port: 0 } });
   const url = server.resolvedUrls?.local[0] ?? "";
