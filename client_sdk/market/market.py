@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Literal, TypeVar
@@ -45,13 +46,18 @@ from client_sdk.market.subscriptions import Subscriptions
 from client_sdk.reading.gaps import Gap
 from client_sdk.reading.readers import Reader
 from client_sdk.reading.streams import Callback, Callbacks, MessageStream, OnItem
+from client_sdk.reading.topic_subscription import Start
 from client_sdk.stats import Counters
 
 logger = logging.getLogger(__name__)
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
+# In one reply of the server.
+_MAX_LAST = 1000
+
 OnStatus = Callable[[Status], None]
-Since = Position | Mapping[str, Position] | None
+# A position, one for each topic, or a time.
+Since = Position | Mapping[str, Position] | datetime | None
 
 
 class Market:
@@ -81,19 +87,26 @@ class Market:
         topics = [f"{Stream.PRICE}:{each}" for each in symbols]
         return MessageStream(self._new_reader(topics, interval_ms), self._subscriptions.remove)
 
-    def trades(self, *symbols: str, since: Since = None) -> MessageStream[TradesMessage | Gap]:
+    def trades(
+        self, *symbols: str, since: Since = None, last: int = 0
+    ) -> MessageStream[TradesMessage | Gap]:
         """Stream every trade in order, with a `Gap` where some are lost.
 
-        `since` is the position of the last message that was read before, or one for each topic.
+        `since` is the position of the last message that was read before, one for each topic (as
+        `checkpoint` returns them), or a time. `last` begins with so many kept messages instead.
         """
         topics = [f"{Stream.TRADES}:{each}" for each in symbols]
-        return MessageStream(self._new_reader(topics, 0, since), self._subscriptions.remove)
+        return MessageStream(self._new_reader(topics, 0, since, last), self._subscriptions.remove)
 
     def stream(
-        self, *topics: str, interval_ms: int = 0, since: Since = None
+        self, *topics: str, interval_ms: int = 0, since: Since = None, last: int = 0
     ) -> MessageStream[AnyMessage | Gap]:
-        """Stream any topics, each by the rules of its stream; `since` as in `trades`."""
-        reader = self._new_reader(topics, interval_ms, since)
+        """Stream any topics, each by the rules of its stream; `since` and `last` as in `trades`.
+
+        A pattern such as `PRICE:*` or `TRADES:BTC*` stands for all symbols that match, also for
+        those that appear later.
+        """
+        reader = self._new_reader(topics, interval_ms, since, last)
         return MessageStream(reader, self._subscriptions.remove)
 
     def on(
@@ -141,10 +154,15 @@ class Market:
         return remove
 
     def _new_reader(
-        self, topics: Sequence[str], interval_ms: int, since: Since = None
+        self, topics: Sequence[str], interval_ms: int, since: Since = None, last: int = 0
     ) -> Reader[MarketMessage]:
         if not topics:
             raise ValueError("name at least one topic or symbol")
+        if not 0 <= last <= _MAX_LAST:
+            raise ValueError(f"`last` must be from 0 to {_MAX_LAST}")
+        start = Start(last=last) if last else None
+        if isinstance(since, datetime):
+            start, since = Start(ts_ms=max(0, int(since.timestamp() * 1000)), last=last), None
         if isinstance(since, Position):
             if len(topics) > 1:
                 raise ValueError("`since` must be a mapping of topics to positions here")
@@ -156,7 +174,7 @@ class Market:
         reader: Reader[MarketMessage] = Reader(
             self._config.buffer_messages, self._counters, on_space=self._subscriptions.fetch_more
         )
-        self._subscriptions.add(reader, topics, interval_ms, since)
+        self._subscriptions.add(reader, topics, interval_ms, since, start)
         return reader
 
     # --- instruments
@@ -221,15 +239,18 @@ class Market:
         id: str | None = None,  # noqa: A002
         user: str | None = None,
         type: Literal["update", "snapshot"] = "update",  # noqa: A002
+        source_ts: int | None = None,
         timeout: float | None = None,
     ) -> Position:
         """Publish one message and return its position; concurrent calls share a request.
+
+        `source_ts` is the venue's time of the message in ms.
 
         Raises `SendTimeout` without a reply within `timeout`, by default `send_seconds`: the
         message may have been published, and publishing it again under the same `id` is safe.
         """
         return await self._publisher.publish(
-            topic, data, id=id, user=user, type=type, timeout=timeout
+            topic, data, id=id, user=user, type=type, source_ts=source_ts, timeout=timeout
         )
 
     # --- callbacks of the namespace

@@ -47,19 +47,24 @@ class SyncMarket:
         """Stream the latest price of each symbol; a slow reader skips older prices."""
         return self._open(lambda: self._market.prices(*symbols, interval_ms=interval_ms))
 
-    def trades(self, *symbols: str, since: Since = None) -> SyncStream[TradesMessage | Gap]:
+    def trades(
+        self, *symbols: str, since: Since = None, last: int = 0
+    ) -> SyncStream[TradesMessage | Gap]:
         """Stream every trade in order, with a `Gap` where some are lost.
 
-        `since` is the position of the last message that was read before, or one for each topic.
+        `since` is the position of the last message that was read before, one for each topic (as
+        `checkpoint` returns them), or a time. `last` begins with so many kept messages instead.
         """
-        return self._open(lambda: self._market.trades(*symbols, since=since))
+        return self._open(lambda: self._market.trades(*symbols, since=since, last=last))
 
     def stream(
-        self, *topics: str, interval_ms: int = 0, since: Since = None
+        self, *topics: str, interval_ms: int = 0, since: Since = None, last: int = 0
     ) -> SyncStream[AnyMessage | Gap]:
-        """Stream any topics, each by the rules of its stream; `since` as in `trades`."""
+        """Stream any topics or patterns, each by the rules of its stream; else as `trades`."""
         market = self._market
-        return self._open(lambda: market.stream(*topics, interval_ms=interval_ms, since=since))
+        return self._open(
+            lambda: market.stream(*topics, interval_ms=interval_ms, since=since, last=last)
+        )
 
     def on(
         self, topic: str, callback: OnItem, *, interval_ms: int = 0, since: Position | None = None
@@ -116,13 +121,16 @@ class SyncMarket:
         id: str | None = None,  # noqa: A002
         user: str | None = None,
         type: Literal["update", "snapshot"] = "update",  # noqa: A002
+        source_ts: int | None = None,
         timeout: float | None = None,
     ) -> Position:
         """Publish one message and return its position.
 
         Raises `SendTimeout` without a reply within `timeout`, by default `send_seconds`.
         """
-        publish = self._market.publish(topic, data, id=id, user=user, type=type, timeout=timeout)
+        publish = self._market.publish(
+            topic, data, id=id, user=user, type=type, source_ts=source_ts, timeout=timeout
+        )
         return self._portal.call(publish)
 
     def _open(self, stream: Callable[[], MessageStream[ItemT]]) -> SyncStream[ItemT]:
