@@ -33,6 +33,7 @@ from server.services import (
     FeedSupervisor,
     Instruments,
     MarketRecovery,
+    NoticeIds,
     Notifications,
     Patterns,
     PublishingService,
@@ -47,6 +48,7 @@ from server.services import (
 )
 from server.settings import Settings
 from server.tasks import TaskOwner
+from server.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def build_market(
     hooks: Hooks,
     counters: Counters,
     tasks: TaskOwner,
+    tracing: Tracing | None,
 ) -> Market:
     """Subscribing, publishing and recovery of topics."""
     config = subscribing_config(settings)
@@ -115,7 +118,8 @@ def build_market(
         instruments.record(topic, ts_ms)
         keeper.record(topic, ts_ms)
 
-    publishing = PublishingService(publishing_config(settings), backend.broker, clock, on_published)
+    create = PublishingService if tracing is None else tracing.trace_publishing
+    publishing = create(publishing_config(settings), backend.broker, clock, on_published)
     subscribing = SubscribingService(
         config, topics, subscriptions, delivery.hub, instruments, patterns, hooks.rule
     )
@@ -167,7 +171,13 @@ def build_sessions(
         uses=hooks.session_uses,
     )
     notifications = Notifications(
-        backend.notices, clients.registry, hub, tickets, clock, message_bytes=message_bytes
+        backend.notices,
+        clients.registry,
+        hub,
+        tickets,
+        clock,
+        message_bytes=message_bytes,
+        ids=NoticeIds(backend.kept, clock, keep_seconds=settings.market.idempotency_seconds),
     )
     return Sessions(
         service,

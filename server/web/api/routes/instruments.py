@@ -9,7 +9,7 @@ from client_sdk.contract.requests import SymbolMatch
 from server.core.errors import AccessError, RequestError
 from server.services import Instruments
 from server.web.api.endpoints import Answer, AnyEndpoint, ApiCall, Endpoint
-from server.web.api.paging import Cursor, Limit, decode_cursor, encode_cursor
+from server.web.api.paging import Cursor, Limit
 from server.web.api.reading import ApiRequest
 
 Symbol = Annotated[str, Field(min_length=1, max_length=32, examples=["BTCUSDT"])]
@@ -90,12 +90,12 @@ class InstrumentRoutes:
         found, has_more = self._instruments.find(
             call.principal,
             pattern=request.match,
-            after=decode_cursor(request.cursor),
+            after=request.cursor or "",
             limit=request.limit,
         )
         return InstrumentsAnswer(
             instruments=[Instrument.model_validate(each.body()) for each in found],
-            next_cursor=encode_cursor(found[-1].symbol if has_more else None),
+            next_cursor=found[-1].symbol if has_more else None,
         )
 
     async def _read(self, call: ApiCall, request: InstrumentRequest) -> InstrumentAnswer:
