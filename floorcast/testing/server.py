@@ -69,7 +69,7 @@ class FakeServer:
         """Publish a recorded stream, to its end; speed 1 is as recorded, 0 without pauses."""
         options = FeedOptions(SystemClock(), argument=str(recording), speed=speed)
         market = self._server.market
-        await ReplayFeed(options).run(FeedPublisher(market.publishing, market.instruments))
+        await ReplayFeed(options).run(FeedPublisher(market.publishing, "", market.instruments))
 
     def cut_connections(self) -> None:
         """Cut off every client, as a network failure does; they may come back at once."""

@@ -21,7 +21,10 @@ class FeedPublisher:
     """Implements the `Publishing` port for one feed, and remembers its channels."""
 
     def __init__(
-        self, publishing: PublishingService, instruments: Instruments, name: str = ""
+        self,
+        publishing: PublishingService,
+        name: str = "",
+        instruments: Instruments | None = None,
     ) -> None:
         self._publishing = publishing
         self._instruments = instruments
@@ -98,6 +101,8 @@ class FeedPublisher:
 
     async def set_instrument(self, symbol: str, fields: Mapping[str, object]) -> None:
         """Set reference data or the trading state of a symbol; other fields stay."""
+        if self._instruments is None:
+            raise RequestError(ErrorCode.REQUEST_INVALID, "this publisher sets no instruments")
         await self._instruments.put(symbol, fields)
 
     def _remember(self, channel: str) -> None:

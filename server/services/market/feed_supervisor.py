@@ -79,7 +79,7 @@ class FeedSupervisor:
         self.state = FeedState.IDLE
         # How often it has failed.
         self.failures = 0
-        self.publisher = FeedPublisher(publishing, instruments, name)
+        self.publisher = FeedPublisher(publishing, name, instruments)
         self._feed = feed
         self._freshness = freshness
         self._clock = clock

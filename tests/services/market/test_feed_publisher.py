@@ -12,7 +12,7 @@ ASKS = [("10", "1")]
 
 
 async def feed_of(market: MarketRig, name: str = "venue") -> FeedPublisher:
-    return FeedPublisher(market.publishing, market.instruments, name)
+    return FeedPublisher(market.publishing, name)
 
 
 async def test_first_book_is_a_snapshot_and_later_ones_are_differences() -> None:

@@ -129,7 +129,7 @@ async def test_busy_feed_and_long_batch_yield_to_other_tasks() -> None:
             await asyncio.sleep(0)
 
     other_task = asyncio.create_task(other())
-    feed_publisher = FeedPublisher(market.publishing, market.instruments)
+    feed_publisher = FeedPublisher(market.publishing)
     for _ in range(1000):
         await feed_publisher.publish("PRICE:A", PRICE)
     assert iterations >= 10
