@@ -296,7 +296,9 @@ class Server:
 
     async def _sweep(self) -> None:
         """Run the timers that await the broker; a task of its own, so that no ping is delayed."""
-        await self.sessions.service.sweep()
+        if self.running_drain is None or not self.backend.is_resumed_by_next_run:
+            # Otherwise users who are waiting for the restart would leave.
+            await self.sessions.service.sweep()
         await self.sessions.notifications.sweep()
         await self.recovery.sweep()
         await self.market.instruments.flush()
