@@ -7,8 +7,9 @@ export type { Token } from "./connection/tokens.js";
 export type * from "./contract.js";
 export { type ClientErrorCode, FloorcastError } from "./errors.js";
 export { Book, type Level } from "./market/book.js";
-export { type Bar, type CandleInterval, type Candles, mergeBars } from "./market/candles.js";
+export { type CandleInterval, type Candles, mergeBars } from "./market/candles.js";
 export { compareDecimals } from "./market/decimals.js";
+export type { Instruments, InstrumentsOptions } from "./market/instruments.js";
 export type {
   BookOptions,
   CandleOptions,

@@ -10,6 +10,7 @@ import {
 import type { Client } from "./client.js";
 import type { ConnectionInfo } from "./connection/connection.js";
 import type { CandleInterval, Candles } from "./market/candles.js";
+import type { Instruments, InstrumentsOptions } from "./market/instruments.js";
 import type { BookOptions, CandleOptions, PriceOptions, TradesOptions } from "./market/market.js";
 import type { BookView, Price, Tape } from "./market/stores.js";
 import type { Session, SessionOptions, SessionView } from "./session/session.js";
@@ -67,6 +68,11 @@ export function useCandles(
   options?: CandleOptions,
 ): Candles {
   return useValue(useClient().market.candles(symbol, interval, options));
+}
+
+/** The symbols of the server, as they change. */
+export function useInstruments(options?: InstrumentsOptions): Instruments {
+  return useValue(useClient().market.instruments(options));
 }
 
 /** A session, joined while the component is mounted; with `session` to send to it. */

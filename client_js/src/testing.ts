@@ -7,8 +7,19 @@
  */
 import type { ManagerLike, OpenManager, SocketLike } from "./connection/socket.js";
 import type { NamespaceName } from "./connection/namespace.js";
-import type { AnyMessage, ErrorBody, FeedState, Participant, Position, Stream } from "./contract.js";
+import type {
+  AnyMessage,
+  ErrorBody,
+  FeedState,
+  Instrument,
+  ListInstruments,
+  Participant,
+  Position,
+  Stream,
+} from "./contract.js";
+import { newId } from "./ids.js";
 import { Book, type Level } from "./market/book.js";
+import { matches } from "./market/instruments.js";
 
 type Body = Record<string, unknown>;
 type Handler = (...values: any[]) => void;
@@ -45,7 +56,9 @@ export class MockServer {
   readonly #sockets = new Set<MockSocket>();
   readonly #topics = new Map<string, LoggedTopic>();
   readonly #sessions = new Map<string, LoggedSession>();
+  readonly #instruments = new Map<string, Instrument>();
   #isUp = true;
+  #drops = 0;
   #epoch = 1;
 
   constructor(
@@ -99,19 +112,23 @@ export class MockServer {
     return { epoch: log.epoch, seq };
   }
 
-  /** Skip a message: clients get the next one with a `prev` that they have not seen. */
-  lose(topic: string, data: Body): void {
-    const sockets = [...this.#sockets].filter((each) => each.subscriptions.has(topic));
-    const intervals = sockets.map((each) => each.subscriptions.get(topic) as number);
-    sockets.forEach((each) => each.subscriptions.delete(topic));
-    this.publish(topic, data);
-    sockets.forEach((each, index) => each.subscriptions.set(topic, intervals[index] as number));
+  /** Lose the next events on their way to clients, as a fault of the server would. */
+  drop(count: number): void {
+    this.#drops = count;
   }
 
   /** Send the state of a topic's feed. */
   setState(topic: string, state: FeedState, error?: ErrorBody): void {
     const [stream, symbol = null] = topic.split(":");
     this.#emitTo(topic, "status", { stream, symbol, state, ...(error ? { error } : {}) });
+  }
+
+  /** Set what is known of a symbol; clients that follow it hear of it. */
+  setInstrument(symbol: string, fields: Partial<Instrument> = {}): void {
+    const before = this.#instruments.get(symbol) ?? { symbol, status: "OPEN", streams: [] };
+    const instrument = { ...before, ...fields, symbol } as Instrument;
+    this.#instruments.set(symbol, instrument);
+    this.emit("/market", "instrument", instrument);
   }
 
   /** Lose all history: the next positions have another epoch. */
@@ -122,7 +139,7 @@ export class MockServer {
   }
 
   /** A message of another user, or one of this user's other devices. */
-  say(sessionId: string, userId: string, data: Body, id: string = crypto.randomUUID()): Body {
+  say(sessionId: string, userId: string, data: Body, id = newId()): Body {
     const log = this.#session(sessionId);
     const seq = log.messages.length + 1;
     const { epoch } = log;
@@ -160,7 +177,7 @@ export class MockServer {
 
   /** Send a notice; resolves true once the client acknowledges a critical one. */
   notify(event: string, data: Body, critical = false): Promise<boolean> {
-    const id = crypto.randomUUID();
+    const id = newId();
     const notice = { id, event, data, critical, ts: this.now() };
     return new Promise((resolve) =>
       this.emit("/session", "notification", notice, ...(critical ? [() => resolve(true)] : [])),
@@ -198,6 +215,12 @@ export class MockServer {
   }
 
   /** @internal */
+  takesDrop(): boolean {
+    this.#drops -= 1;
+    return this.#drops >= 0;
+  }
+
+  /** @internal */
   handle(socket: MockSocket, event: string, payload: any): Body {
     this.requests.push({ namespace: socket.name, event, payload });
     return this.answers[event]?.(payload) ?? this.#answer(socket, event, payload);
@@ -210,6 +233,8 @@ export class MockServer {
       case "unsubscribe":
         payload.topics.forEach((topic: string) => socket.subscriptions.delete(topic));
         return { ok: true, topics: {} };
+      case "instruments":
+        return { ok: true, instruments: this.#listed(payload), has_more: false };
       case "publish":
         return {
           ok: true,
@@ -255,6 +280,13 @@ export class MockServer {
       };
     }
     return replies;
+  }
+
+  #listed({ match = "*", symbols, after = "" }: ListInstruments): Instrument[] {
+    return [...this.#instruments.values()].filter(
+      ({ symbol }) =>
+        matches(match, symbol) && (symbols?.includes(symbol) ?? true) && symbol > after,
+    );
   }
 
   #snapshot(topic: string): AnyMessage | null {
@@ -409,6 +441,9 @@ class MockSocket implements SocketLike {
   }
 
   receive(event: string, ...values: unknown[]): void {
+    if (this.server.takesDrop()) {
+      return;
+    }
     // As over a network: never within the call that caused it, and no object is shared.
     const copies = values.map((each) => (typeof each === "function" ? each : clone(each)));
     queueMicrotask(() => this.#call(event, ...copies));
@@ -429,6 +464,7 @@ class MockSocket implements SocketLike {
   lose(active: boolean): void {
     if (this.connected) {
       this.active = active;
+      this.connected = false;
       queueMicrotask(() => {
         this.#drop(active ? "transport close" : "io server disconnect");
         if (this.server.isUp) {
@@ -450,7 +486,7 @@ class MockSocket implements SocketLike {
     this.connected = true;
     this.receive("connect");
     this.receive("welcome", {
-      connection_id: crypto.randomUUID(),
+      connection_id: newId(),
       user_id: this.server.userId,
       org: "default",
       server_time: this.server.now(),
@@ -472,7 +508,11 @@ class MockSocket implements SocketLike {
   #answer(event: string, payload: unknown, answered: Handler): void {
     if (this.#unanswered.delete(answered)) {
       const reply = this.server.handle(this, event, clone(payload));
-      answered(null, clone(reply));
+      if (this.connected) {
+        answered(null, clone(reply));
+      } else {
+        this.#unanswered.add(answered);
+      }
     }
   }
 

@@ -1,22 +1,10 @@
 /** The bars of a symbol: those that are kept, and the one that grows. */
-import type { StoreContext } from "./stores.js";
-import { type Live, TopicStore } from "./stores.js";
+import type { Bar, FetchCandles } from "../contract.js";
+import type { MessageOf } from "./messages.js";
+import { type Live, type StoreContext, TopicStore } from "./stores.js";
 import type { TopicListener } from "./topics.js";
 
-export type CandleInterval = "1s" | "5s" | "1m" | "5m" | "15m" | "1h" | "4h" | "1d";
-
-/** Open, high, low, close and volume are decimal strings; `t` is the start in ms. */
-export interface Bar {
-  readonly t: number;
-  readonly o: string;
-  readonly h: string;
-  readonly l: string;
-  readonly c: string;
-  readonly v: string;
-  /** The number of trades. */
-  readonly n: number;
-  readonly closed: boolean;
-}
+export type CandleInterval = FetchCandles["interval"];
 
 export interface Candles extends Live {
   readonly interval: CandleInterval;
@@ -56,7 +44,7 @@ export class CandleStore extends TopicStore<Candles> {
   protected listener(): TopicListener {
     return {
       message: (message) => {
-        const { bars } = message.data as unknown as { bars: Bar[] };
+        const { bars = [] } = (message as MessageOf<"TRADES">).data;
         const older = message.type === "snapshot" ? [] : this.#bars;
         this.#bars = mergeBars(older, bars).slice(-this.limit);
         this.ts = message.ts;

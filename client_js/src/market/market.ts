@@ -1,11 +1,12 @@
 /** Prices, books, trades, candles and every other topic of `/market`. */
-import type { Position, Publication } from "../contract.js";
+import type { Bar, Position, Publication } from "../contract.js";
 import type { ServerClock } from "../connection/clock.js";
 import type { Frames, Visibility } from "../connection/frames.js";
 import type { Accepted, Namespace, ReplyTo } from "../connection/namespace.js";
 import type { Timers } from "../connection/timers.js";
 import type { Readable, Store } from "../store.js";
 import { type Candles, type CandleInterval, CandleStore } from "./candles.js";
+import { type Instruments, type InstrumentsOptions, InstrumentsStore } from "./instruments.js";
 import {
   BookStore,
   type BookView,
@@ -52,7 +53,7 @@ export class Market {
     visibility: Visibility,
     frames: Frames,
     clock: ServerClock,
-    timers: Timers,
+    private readonly timers: Timers,
   ) {
     this.#topics = new Topics(namespace, visibility, timers);
     this.#context = { topics: this.#topics, frames, clock };
@@ -94,6 +95,28 @@ export class Market {
     return this.#store(
       `TRADES:${symbol}@${interval} ${intervalMs} ${limit}`,
       () => new CandleStore(symbol, interval, intervalMs, limit, this.#context),
+    );
+  }
+
+  /** Candles of the past: the newest ones, or those that begin before a time in ms. */
+  async fetchCandles(
+    symbol: string,
+    interval: CandleInterval,
+    { before, limit = 500 }: { before?: number; limit?: number } = {},
+  ): Promise<Bar[]> {
+    await this.namespace.whenOnline();
+    const request = { symbol, interval, limit, ...(before === undefined ? {} : { before }) };
+    const { bars } = await this.namespace.request("candles", request);
+    return bars;
+  }
+
+  /** The symbols of the server, as they change. */
+  instruments(options: InstrumentsOptions = {}): Readable<Instruments> {
+    const key = `instruments ${options.match ?? ""} ${options.symbols?.join() ?? ""}`;
+    const { frames } = this.#context;
+    return this.#store(
+      key,
+      () => new InstrumentsStore(options, this.namespace, frames, this.timers),
     );
   }
 

@@ -23,6 +23,7 @@ it("the desk in React shows prices, a book, trades and a chat, and lives through
   await desk.getByRole("button", { name: "ETHUSDT" }).click();
   await desk.locator(".ladder:not(.dimmed) .buy li").nth(9).waitFor();
   await desk.locator(".tape:not(.dimmed) li").first().waitFor();
+  await desk.locator(".chart:not(.dimmed) svg rect").first().waitFor();
 
   const bob = open("bob", {}, demo()).session("desk:ETHUSDT");
   bob.open();

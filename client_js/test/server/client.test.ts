@@ -164,6 +164,45 @@ it("is refused with the server's code", async () => {
   await expect(refused).rejects.toMatchObject({ code: "topic.unknown" });
 });
 
+it("keeps a view of a book that is never deeper than asked", async () => {
+  const [desk, ann, symbol] = [open("desk"), open("ann"), fresh()];
+  const topic = `ORDERBOOK:${symbol}`;
+  const bids = Array.from({ length: 20 }, (_, index) => [`${50 - index}`, "1"]);
+  await desk.market.publish({ topic, data: { bids, asks: [["60", "1"]] }, type: "snapshot" });
+  const book = ann.market.book(symbol, { depth: 5 });
+  book.subscribe(() => {});
+  expect((await until(book, ({ status }) => status === "live")).bids).toHaveLength(5);
+  await desk.market.publish({ topic, data: { bids: [["50", "0"]], asks: [] } });
+  const { bids: five, resyncs } = await until(book, (view) => view.bids[0]?.[0] === "49");
+  expect([five.at(-1), five.length, resyncs]).toEqual([["45", "1"], 5, 0]);
+});
+
+it("lists instruments, and follows what a publisher adds", async () => {
+  const [desk, ann, symbol] = [open("desk"), open("ann"), fresh()];
+  const listed = ann.market.instruments({ match: "T*" });
+  listed.subscribe(() => {});
+  await until(listed, ({ status }) => status === "live");
+  expect(listed.get().instruments.map((each) => each.symbol)).not.toContain(symbol);
+  await desk.market.publish({ topic: `PRICE:${symbol}`, data: PRICE });
+  await until(listed, ({ instruments }) => instruments.some((each) => each.symbol === symbol));
+});
+
+it("shows candles of trades, and fetches them", async () => {
+  const [desk, ann, symbol] = [open("desk"), open("ann"), fresh()];
+  const topic = `TRADES:${symbol}`;
+  const at = (id: number, price: string) => ({
+    trades: [{ id, price, qty: "2", side: "buy", ts: Date.now() }],
+  });
+  await desk.market.publish({ topic, data: at(1, "1.5") });
+  const candles = ann.market.candles(symbol, "1d");
+  candles.subscribe(() => {});
+  await until(candles, ({ bars }) => bars.at(-1)?.c === "1.5");
+  await desk.market.publish({ topic, data: at(2, "2.5") });
+  const { bars } = await until(candles, (view) => view.bars.at(-1)?.c === "2.5");
+  expect(bars.at(-1)).toMatchObject({ o: "1.5", h: "2.5", v: "4", n: 2, closed: false });
+  expect(await ann.market.fetchCandles(symbol, "1d")).toEqual(bars);
+});
+
 it("works over polling alone", async () => {
   const [symbol, ann] = [fresh(), open("ann", { transports: ["polling"] })];
   await open("desk").market.publish({ topic: `PRICE:${symbol}`, data: PRICE });

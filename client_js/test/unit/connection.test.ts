@@ -124,6 +124,16 @@ describe("the token", () => {
     expect(server.requestsOf("refresh_token")).toEqual([{ token: "t2" }]);
   });
 
+  it("is fetched anew at once if the server ends the connection for it", async () => {
+    let calls = 0;
+    const { server, client } = connect({ token: () => `t${(calls += 1)}` });
+    watch(client.market.price("A"));
+    await pass();
+    server.goodbye("auth.expired");
+    await pass();
+    expect(server.tokens).toEqual(["t1", "t2"]);
+  });
+
   it("is asked for again while the function fails, until the old one ends", async () => {
     let fails = false;
     const { server, client } = connect({

@@ -11,8 +11,10 @@ describe("a topic", () => {
     await pass();
     expect(server.subscriptions.get("PRICE:A")).toBe(1000);
     const fast = watch(client.market.price("A"));
+    const other = watch(client.market.price("A", { intervalMs: 250 }));
     await pass();
     expect(server.subscriptions.get("PRICE:A")).toBe(0);
+    other.stop();
     fast.stop();
     await pass();
     expect(server.subscriptions.get("PRICE:A")).toBe(1000);
@@ -155,8 +157,13 @@ describe("a price", () => {
     }
     expect(all.map(({ values }) => values)).toEqual([[], []]);
     expect(frames.length).toBe(1);
-    frames[0]?.();
+    frames.splice(0).forEach((call) => call());
     expect(all.map(({ values }) => values.at(-1)?.data?.last)).toEqual(["49", "49"]);
+    server.publish("PRICE:A", PRICE);
+    await pass(1_000);
+    expect(all.map(({ values }) => values.length)).toEqual([1, 1]);
+    frames.splice(0).forEach((call) => call());
+    expect(all.map(({ values }) => values.at(-1)?.data?.last)).toEqual(["1.01", "1.01"]);
   });
 
   it("keeps to its own interval beside a faster listener", async () => {
@@ -186,6 +193,20 @@ describe("a price", () => {
     vi.setSystemTime(0);
     expect(values.at(-1)?.ageMs).toBeGreaterThan(9_000);
     expect(values.at(-1)?.ageMs).toBeLessThan(11_000);
+  });
+
+  it("does not change between frames for those who listen", async () => {
+    const { server, client } = connect();
+    const price = client.market.price("A");
+    watch(price);
+    await pass();
+    const before = price.get();
+    server.publish("PRICE:A", PRICE);
+    await Promise.resolve();
+    await Promise.resolve();
+    expect(price.get()).toBe(before);
+    await pass();
+    expect(price.get().data).toEqual(PRICE);
   });
 
   it("is empty if nobody has published", async () => {
@@ -259,10 +280,27 @@ describe("a book", () => {
     server.publish("ORDERBOOK:A", BOOK);
     const { values } = watch(client.market.book("A"));
     await pass();
-    server.lose("ORDERBOOK:A", { bids: [["9.0", "3"]], asks: [] });
+    server.drop(1);
+    server.publish("ORDERBOOK:A", { bids: [["9.0", "3"]], asks: [] });
     server.publish("ORDERBOOK:A", { bids: [["9.5", "2"]], asks: [] });
     await pass();
     expect(values.at(-1)?.bids).toEqual([["10.0", "1"], ["9.5", "2"], ["9.0", "3"]]);
+  });
+
+  it("that comes back begins with a snapshot, while others have kept the topic", async () => {
+    const { server, client } = connect();
+    server.publish("ORDERBOOK:A", BOOK);
+    const book = client.market.book("A");
+    client.market.subscribe("ORDERBOOK:A", {});
+    const { stop } = watch(book);
+    await pass();
+    stop();
+    await pass();
+    server.publish("ORDERBOOK:A", { bids: [["9.5", "2"]], asks: [] });
+    await pass();
+    const { values } = watch(book);
+    await pass();
+    expect(values.at(-1)).toMatchObject({ status: "live", bids: [["10.0", "1"], ["9.5", "2"]] });
   });
 
   it("has a view of its depth and step", async () => {
@@ -297,7 +335,8 @@ describe("a tape", () => {
     client.market.subscribe("TRADES:A", { message: ({ seq }: AnyMessage) => void seen.push(seq) });
     await pass();
     server.publish("TRADES:A", trade(1));
-    server.lose("TRADES:A", trade(2));
+    server.drop(1);
+    server.publish("TRADES:A", trade(2));
     server.publish("TRADES:A", trade(3));
     await pass();
     server.publish("TRADES:A", trade(4));
@@ -331,6 +370,50 @@ describe("a tape", () => {
     await pass();
     expect(seen).toEqual([3]);
     expect(values.at(-1)?.trades.map((each) => each.id)).toEqual([3, 2, 1]);
+  });
+});
+
+describe("instruments", () => {
+  it("are listed by symbol, and follow what changes", async () => {
+    const { server, client } = connect();
+    ["ETH", "BTC", "X"].forEach((symbol) => server.setInstrument(symbol));
+    const { values } = watch(client.market.instruments({ match: "*T*" }));
+    await pass();
+    const names = () => values.at(-1)?.instruments.map((each) => `${each.symbol} ${each.status}`);
+    expect(names()).toEqual(["BTC OPEN", "ETH OPEN"]);
+    server.setInstrument("ATOM", { status: "HALTED" });
+    server.setInstrument("MYCOIN");
+    server.setInstrument("TON");
+    await pass();
+    expect(names()).toEqual(["ATOM HALTED", "BTC OPEN", "ETH OPEN", "TON OPEN"]);
+  });
+
+  it("are fetched page by page, and again after a cut", async () => {
+    const { server, client } = connect();
+    const page = (symbol: string) => ({ symbol, status: "OPEN", streams: [] });
+    server.answers["instruments"] = ({ after = "" }) => ({
+      ok: true,
+      instruments: after === "~" ? [] : [page(after === "" ? "A" : "B")],
+      has_more: after === "",
+    });
+    const { values } = watch(client.market.instruments());
+    await pass();
+    expect(values.at(-1)?.instruments.map((each) => each.symbol)).toEqual(["A", "B"]);
+    server.cut();
+    await pass();
+    expect(values.at(-1)?.status).toBe("offline");
+    server.restore();
+    await pass();
+    expect(values.at(-1)?.status).toBe("live");
+  });
+
+  it("say why the server refuses", async () => {
+    const { server, client } = connect();
+    const error = { code: "auth.forbidden", message: "no" };
+    server.answers["instruments"] = () => ({ ok: false, error });
+    const { values } = watch(client.market.instruments());
+    await pass();
+    expect(values.at(-1)).toMatchObject({ status: "error", error: { code: "auth.forbidden" } });
   });
 });
 

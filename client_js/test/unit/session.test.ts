@@ -54,6 +54,18 @@ describe("a session", () => {
     expect(values.at(-1)?.gaps).toBe(0);
   });
 
+  it("fetches a message that was skipped", async () => {
+    const { server, client } = connect();
+    const { values } = watch(client.session("job:1"));
+    await pass();
+    server.say("job:1", "bob", { text: "a" });
+    server.drop(1);
+    server.say("job:1", "bob", { text: "b" });
+    server.say("job:1", "bob", { text: "c" });
+    await pass();
+    expect(texts(values.at(-1))).toEqual(["a", "b", "c"]);
+  });
+
   it("counts a gap if the server lost its history", async () => {
     const { server, client } = connect();
     const { values } = watch(client.session("job:1"));
