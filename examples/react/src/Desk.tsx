@@ -13,7 +13,7 @@ import { type FormEvent, useEffect, useState } from "react";
 const KNOWN = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "EURUSD"];
 const OTHERS = Array.from({ length: 16 }, (_, index) => `SYM${String(index + 5).padStart(3, "0")}USDT`);
 const SYMBOLS = [...KNOWN, ...OTHERS];
-const INTERVALS: CandleInterval[] = ["1s", "5s", "1m"];
+const INTERVALS: CandleInterval[] = ["1s", "5s", "1m", "5m"];
 
 export function Desk() {
   const [symbol, setSymbol] = useState("BTCUSDT");
@@ -106,7 +106,7 @@ function WatchRow({ symbol, isChosen, choose }: WatchRowProps) {
 // --- chart
 
 function Chart({ symbol }: { symbol: string }) {
-  const [interval, setInterval] = useState<CandleInterval>("1s");
+  const [interval, setInterval] = useState<CandleInterval>("5s");
   const { bars, status } = useCandles(symbol, interval, { limit: 80 });
   return (
     <section className={`chart ${dimmed(status)}`}>
