@@ -36,10 +36,12 @@ from server.embedding import (
 from server.feeds import decimal_text
 from server.hosting import host
 from server.ports import (
+    Answers,
     ApplicationBackend,
     BackendOptions,
     Broker,
     Clock,
+    Cluster,
     Feed,
     FeedOptions,
     Handover,
@@ -59,6 +61,7 @@ from server.sockets import ApplicationGuard, Call, JoinedClient, Proceed, Reply,
 __all__ = [
     "SERVER",
     "AccessError",
+    "Answers",
     "ApplicationBackend",
     "ApplicationGuard",
     "AuthRequest",
@@ -70,6 +73,7 @@ __all__ = [
     "Call",
     "ClientEvent",
     "Clock",
+    "Cluster",
     "ConfigurationError",
     "ErrorCode",
     "ExpiredNotice",

@@ -533,6 +533,8 @@ class Backend:
     hook_queue: HookQueue
     # None if connections are counted on each node alone.
     shared_limits: SharedLimits | None = None
+    # Whether a client that leaves for a restart can return only to the next run of this process.
+    is_resumed_by_next_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

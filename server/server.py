@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 
 from aiohttp import web
@@ -39,6 +40,7 @@ from server.ports import Clock, Feed
 from server.services import FeedState, Publisher
 from server.settings import Settings
 from server.tasks import TaskOwner, cancel_and_wait
+from server.tracing import open_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +73,11 @@ class Server:
         self.clock = clock
         self.counters = counters = Counters()
         self.tasks = TaskOwner(counters)
+        self.tracing = open_tracing(settings.tracing.sample_ratio)
         self.backend = build_backend(settings, clock, counters, self.tasks, extensions.backend)
+        if self.tracing is not None:
+            traced = self.tracing.trace_broker(self.backend.broker)
+            self.backend = replace(self.backend, broker=traced)
         self.lifecycle = build_lifecycle(counters, self.tasks, extensions.handlers)
         self.hooks = build_hooks(settings, clock, counters, self.tasks, self.backend, extensions)
         self.clients = build_clients(
@@ -84,9 +90,9 @@ class Server:
             self.hooks,
             self.lifecycle,
         )
-        self.delivery = build_delivery(settings, clock, counters, self.backend)
+        self.delivery = build_delivery(settings, clock, counters, self.backend, self.tracing)
         parts = (settings, clock, self.backend, self.delivery)
-        self.market = build_market(*parts, self.hooks, counters, self.tasks)
+        self.market = build_market(*parts, self.hooks, counters, self.tasks, self.tracing)
         self.sessions = build_sessions(*parts, self.clients, self.hooks)
         services = (self.market, self.sessions)
         self.recovery = build_recovery(clock, self.tasks, self.backend, self.clients, *services)
@@ -201,6 +207,9 @@ class Server:
 
     async def _start_backend(self, started: AsyncExitStack) -> None:
         backend = self.backend
+        if self.tracing is not None:
+            # It may wait for the network.
+            started.push_async_callback(asyncio.to_thread, self.tracing.close)
         # Also if it fails: it may have connected before.
         started.push_async_callback(backend.broker.stop)
         await backend.broker.start(
@@ -286,7 +295,9 @@ class Server:
 
     async def _sweep(self) -> None:
         """Run the timers that await the broker; a task of its own, so that no ping is delayed."""
-        await self.sessions.service.sweep()
+        if self.running_drain is None or not self.backend.is_resumed_by_next_run:
+            # Otherwise users who are waiting for the restart would leave.
+            await self.sessions.service.sweep()
         await self.sessions.notifications.sweep()
         await self.recovery.sweep()
 

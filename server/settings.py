@@ -451,6 +451,14 @@ class HookSettings(_Section):
         return self
 
 
+class TracingSettings(_Section):
+    """Spans of OpenTelemetry, from publishing to the fan-out; needs `floorcast[otel]`."""
+
+    sample_ratio: float = Field(
+        0, ge=0, le=1, description="share of the traces that are sampled; 0 turns tracing off"
+    )
+
+
 class LogSettings(_Section):
     """What is logged to stderr, and how."""
 
@@ -523,6 +531,7 @@ class Settings(_Section):
     hooks: HookSettings = HookSettings()
     feed: FeedSettings = FeedSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     # `[feed.NAME]`: the options of each feed, which the feed itself validates.
     feed_options: dict[str, dict[str, Any]] = Field(default={}, repr=False)
 

@@ -77,6 +77,7 @@ class DataImport:
         was_killed = dict(connection.execute("SELECT name, value FROM meta")).get("clean") != "1"
         states = connection.execute(
             "SELECT channel, epoch, seq, ts_ms, data, kind, is_exact, is_change FROM states"
+            " WHERE seq > 0"
         ).fetchall()
         known = {*channels}
         for some in _parts([row for row in states if row[0] not in known], _CONCURRENT):

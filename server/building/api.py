@@ -75,7 +75,6 @@ def build_api(
             clock,
             keep_seconds=settings.auth.revocation_seconds,
         ),
-        clock,
     )
     node_answers = NodeAnswers(
         backend.cluster.node,

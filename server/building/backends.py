@@ -114,10 +114,16 @@ def _build_file_backend(
     keep_seconds = settings.session.notice_seconds
     return Backend(
         FileBroker(clock, store, tasks, config=memory_config(settings)),
-        FilePresence(clock, session_rules(settings), store),
+        FilePresence(
+            clock,
+            session_rules(settings),
+            store,
+            resume_seconds=settings.recovery.window_seconds,
+        ),
         FileNoticeStore(clock, store, notices(settings), keep_seconds=keep_seconds),
         FileHandover(clock, store, window_seconds=settings.recovery.window_seconds),
         FileKeptValues(clock, store),
         MemoryCluster(),
         *file_occupancy(clock, store, occupancy_config(settings), counters),
+        is_resumed_by_next_run=True,
     )

@@ -9,9 +9,11 @@ from server.configs import delivery_config, freshness_config, history_rules
 from server.core.counters import Counters
 from server.core.recovery.offsets import Offsets
 from server.delivery import Hub
+from server.delivery.context import Schedule
 from server.ports import Backend, Clock
 from server.services import Freshness, NodeSubscriptions
 from server.settings import Settings
+from server.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +27,22 @@ class Delivery:
 
 
 def build_delivery(
-    settings: Settings, clock: Clock, counters: Counters, backend: Backend
+    settings: Settings,
+    clock: Clock,
+    counters: Counters,
+    backend: Backend,
+    tracing: Tracing | None,
 ) -> Delivery:
     """The hub of this node, and its subscriptions at the broker."""
     offsets = Offsets(secrets.token_hex(2))
+    schedule: Schedule = _schedule
+    if tracing is not None:
+        schedule = tracing.trace_flushes(_schedule, lambda: hub.has_pending())
     hub = Hub(
         delivery_config(settings),
         clock=clock,
         counters=counters,
-        schedule=_schedule,
+        schedule=schedule,
         offsets=offsets,
     )
     return Delivery(

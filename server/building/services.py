@@ -28,6 +28,7 @@ from server.services import (
     FeedEvent,
     FeedSupervisor,
     MarketRecovery,
+    NoticeIds,
     Notifications,
     PublishingService,
     Recovery,
@@ -40,6 +41,7 @@ from server.services import (
 )
 from server.settings import Settings
 from server.tasks import TaskOwner
+from server.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def build_market(
     hooks: Hooks,
     counters: Counters,
     tasks: TaskOwner,
+    tracing: Tracing | None,
 ) -> Market:
     """Subscribing, publishing and recovery of topics."""
     config = subscribing_config(settings)
@@ -82,7 +85,8 @@ def build_market(
         max_idle=settings.limits.topics_per_connection or NO_LIMIT, uses=hooks.topic_uses
     )
     topics = TopicSubscriptions(config, delivery.node_subscriptions, delivery.freshness)
-    publishing = PublishingService(publishing_config(settings), backend.broker, clock)
+    create = PublishingService if tracing is None else tracing.trace_publishing
+    publishing = create(publishing_config(settings), backend.broker, clock)
     subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, hooks.rule)
     client_publishing = ClientPublishing(publishing, hooks.rule)
     return Market(
@@ -127,7 +131,13 @@ def build_sessions(
         uses=hooks.session_uses,
     )
     notifications = Notifications(
-        backend.notices, clients.registry, hub, tickets, clock, message_bytes=message_bytes
+        backend.notices,
+        clients.registry,
+        hub,
+        tickets,
+        clock,
+        message_bytes=message_bytes,
+        ids=NoticeIds(backend.kept, clock, keep_seconds=settings.market.idempotency_seconds),
     )
     return Sessions(
         service,

@@ -68,3 +68,7 @@ class WriteConflict(FloorcastError):
 
 class RequestError(FloorcastError):
     """The request is invalid, or not possible in the current state."""
+
+
+class StateError(RequestError):
+    """The request fits its model, but contradicts itself or what the server has."""

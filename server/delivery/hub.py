@@ -239,6 +239,10 @@ class Hub:
         if channel.conflated:
             self._conflated_tiers.add(channel)
 
+    def has_pending(self) -> bool:
+        """Whether entries of immediate tiers are yet to be written."""
+        return bool(self._flusher.dirty)
+
     def flush(self) -> None:
         """Write all pending entries of immediate tiers."""
         self._flusher.flush()

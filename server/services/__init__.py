@@ -26,6 +26,7 @@ from server.services.rooms.recovery import RoomRecovery
 from server.services.rooms.rooms import Rooms, RoomsConfig
 from server.services.sessions.messages import SessionMessages
 from server.services.sessions.moderation import SessionModeration
+from server.services.sessions.notice_ids import NoticeIds
 from server.services.sessions.notifications import Notifications, PendingNotices
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
@@ -53,6 +54,7 @@ __all__ = [
     "NodeAnswers",
     "NodeInfo",
     "NodeSubscriptions",
+    "NoticeIds",
     "Notifications",
     "PendingNotices",
     "Publisher",

@@ -36,7 +36,7 @@ async def write_data(folder: Path) -> Position:
     """Fill a data folder; returns the head of the room."""
     clock = SystemClock()
     async with file_node(folder, clock) as node:  # type: ignore[arg-type]
-        presence = FilePresence(clock, RULES, node.store)
+        presence = FilePresence(clock, RULES, node.store, resume_seconds=60)
         await presence.start(ignore)
         await presence.join("ann1", "ann", ROOM, {"title": "desk"})
         await presence.join("ann1", "ann", CLOSED)

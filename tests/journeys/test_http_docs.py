@@ -1,4 +1,4 @@
-"""The snippets of docs/http-api.md run as they stand."""
+"""The snippets of docs/http-api.md and the example run as they stand."""
 
 import asyncio
 import os
@@ -26,3 +26,17 @@ async def test_snippet_runs(snippet: str) -> None:
         )
         output, _ = await process.communicate()
         assert process.returncode == 0, output.decode()
+
+
+async def test_example_script_runs() -> None:
+    script = Path(__file__).parents[2] / "examples" / "http_api.sh"
+    async with running() as node:
+        token = node.token("ops", scopes=tuple(Scope))
+        process = await asyncio.create_subprocess_exec(
+            *("bash", str(script), node.url, token),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode()
+        assert b'"seq":1' in output

@@ -177,7 +177,17 @@ class FileBroker:
         self._task = None
         await self._wait_for_commit()
         # Without an await in between: nothing is published after the last states are written.
+        empty = self._memory.empty_channels()
         await self._memory.stop()
+        self._store.add(
+            STATES,
+            *(
+                _state_row(
+                    Entry(channel, Position(epoch, 0), 0, b""), is_exact=True, is_change=False
+                )
+                for channel, epoch in empty.items()
+            ),
+        )
         await self._write_states()
         await self._wait_for_commit()
         await self._store.close(is_complete=not self._outdated)

@@ -1,5 +1,6 @@
 """Checks, repairs and copies the data file, without a server that uses it."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -111,10 +112,12 @@ def _salvage(damaged: Path, fresh: Path) -> dict[str, int]:
 def _copy_readable(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> int:
     """Copy rows from the front up to the first unreadable page, then from the back."""
     target.execute("BEGIN")
-    columns = [row[1] for row in target.execute(f"PRAGMA table_info({table})")]
+    # An older version lacks some.
+    names = ", ".join(_columns(source, table))
     order = [row[1] for row in target.execute(f"PRAGMA table_info({table})") if row[5]]
-    insert = f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(columns))})"  # noqa: S608
-    select = f"SELECT {','.join(columns)} FROM {table} ORDER BY "  # noqa: S608
+    marks = ",".join("?" * len(_columns(source, table)))
+    insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
+    select = f"SELECT {names} FROM {table} ORDER BY "  # noqa: S608
     for direction in ("ASC", "DESC"):
         try:
             for row in source.execute(select + ", ".join(f"{each} {direction}" for each in order)):
@@ -124,6 +127,13 @@ def _copy_readable(source: sqlite3.Connection, target: sqlite3.Connection, table
         break
     target.execute("COMMIT")
     return _count_rows(target, table)
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    # A file whose schema is damaged has none, and no readable row.
+    with contextlib.suppress(sqlite3.Error):
+        return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    return []
 
 
 def _count_rows(connection: sqlite3.Connection, table: str) -> int:

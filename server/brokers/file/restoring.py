@@ -31,6 +31,8 @@ class Restorer:
         """Read the whole file, in the writer thread."""
         self._restart_epochs(database)
         _delete_orphans(database)
+        if database.was_killed:
+            _delete_empty(database)
         database.read(
             "SELECT channel, seq, epoch, ts_ms, kind, data, org, user FROM entries"
             " ORDER BY channel, seq",
@@ -40,6 +42,7 @@ class Restorer:
             "SELECT channel, seq, epoch, ts_ms, kind, data, is_change FROM states",
             self._restore_state,
         )
+        _delete_empty(database)
         database.read(
             "SELECT key, digest, org, user, epoch, seq, ts_ms, at_ms FROM claims ORDER BY at_ms",
             self._restore_claim,
@@ -87,6 +90,9 @@ class Restorer:
         data: bytes,
         is_change: int,
     ) -> None:
+        if not seq:
+            self._memory.pin(channel, epoch)
+            return
         if self.last_seqs.get(channel, 0) >= seq:
             return
         if is_change == LOST:
@@ -108,6 +114,11 @@ class Restorer:
         self._memory.restore_claim(
             Claim(key, digest, Owner(org, user)), Receipt(Position(epoch, seq), ts_ms), age_seconds
         )
+
+
+def _delete_empty(database: Database) -> None:
+    """Delete the positions of channels without entries: they hold for one restart."""
+    database.connection.execute("DELETE FROM states WHERE seq = 0")
 
 
 def _delete_orphans(database: Database) -> None:

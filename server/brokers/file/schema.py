@@ -14,7 +14,7 @@ from server.brokers.errors import BrokerError
 
 FILE_NAME = "floorcast.db"
 # Counts up with the tables; `_MIGRATIONS[n]` leads from version n to n + 1.
-VERSION = 2
+VERSION = 3
 _MAX_ROWS = 512
 
 Row = Sequence[str | bytes | int | None]
@@ -23,7 +23,8 @@ Row = Sequence[str | bytes | int | None]
 LOST = 2
 
 # `states` has the newest entry of each channel whose newest entry is not in `entries`: `is_exact`
-# if it is surely the newest, `is_change` if the channel's entries are changes of its state.
+# if it is surely the newest, `is_change` if the channel's entries are changes of its state. In the
+# file of a stopped process, a seq of 0 is the position of a watched channel without entries.
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entries (
@@ -51,7 +52,13 @@ CREATE TABLE kept (
 CREATE INDEX kept_until ON kept (until_ms);
 """
 
-_MIGRATIONS: dict[int, str] = {0: _TABLES, 1: _KEPT_TABLE}
+# Only in the file of a stopped process: who was in a session, after how many events.
+_MEMBERS = """
+ALTER TABLE sessions ADD COLUMN revision INTEGER;
+ALTER TABLE sessions ADD COLUMN members BLOB;
+"""
+
+_MIGRATIONS: dict[int, str] = {0: _TABLES, 1: _KEPT_TABLE, 2: _MEMBERS}
 
 TABLES = ("meta", "entries", "states", "claims", "sessions", "notices", "connections", "kept")
 
@@ -95,7 +102,7 @@ STATES = Statement("INSERT OR REPLACE INTO states {}", 8)
 CLAIMS = Statement("INSERT OR REPLACE INTO claims {}", 8)
 EXPIRE_CLAIMS = Statement("DELETE FROM claims WHERE at_ms <= (SELECT max(column1) FROM ({}))", 1)
 DROP_SESSIONS = Statement("DELETE FROM sessions WHERE (org, id) IN ({})", 2)
-SESSIONS = Statement("INSERT OR REPLACE INTO sessions {}", 6)
+SESSIONS = Statement("INSERT OR REPLACE INTO sessions {}", 8)
 NOTICES = Statement("INSERT OR REPLACE INTO notices {}", 3)
 DROP_NOTICES = Statement("DELETE FROM notices WHERE key IN ({})", 1)
 EXPIRE_NOTICES = Statement(

@@ -56,6 +56,8 @@ class MemoryBroker:
         )
         # Pins the epoch of each watched channel, also of one without entries.
         self._watched: dict[str, str] = {}
+        # The same for channels of an earlier run, in which nobody has published since.
+        self._pinned: dict[str, str] = {}
         self._forget_count = 0
         self._deliver: Callable[[Entry], None] | None = None
         self._failure_log = FailureLog()
@@ -180,6 +182,7 @@ class MemoryBroker:
             return False
         self._latest.pop(channel, None)
         self._full_states.pop(channel, None)
+        self._pinned.pop(channel, None)
         self.drop_history(channel)
         # A new epoch: old positions must not match a new channel of this name.
         self._forget_count += 1
@@ -197,6 +200,18 @@ class MemoryBroker:
     def restore_claim(self, claim: Claim, receipt: Receipt, age_seconds: float) -> None:
         """Remember a message that was accepted some time ago; the oldest must come first."""
         self._claims.store(claim, receipt, self._clock.monotonic() - age_seconds)
+
+    def empty_channels(self) -> dict[str, str]:
+        """The watched channels without entries, with their epochs."""
+        return {
+            channel: epoch
+            for channel, epoch in self._watched.items()
+            if channel not in self._latest
+        }
+
+    def pin(self, channel: str, epoch: str) -> None:
+        """Let a channel without entries begin in this epoch."""
+        self._pinned[channel] = epoch
 
     def check_room(self) -> None:
         """Raise `LimitError` if there is no room for another channel."""
@@ -217,7 +232,7 @@ class MemoryBroker:
         latest = self._latest.get(channel)
         if latest is not None:
             return latest.position
-        epoch = self._watched.get(channel)
+        epoch = self._watched.get(channel) or self._pinned.get(channel)
         if epoch is None:
             epoch = f"{self._epoch}.{self._forget_count}" if self._forget_count else self._epoch
         return Position(epoch, 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from client_sdk.contract import ErrorCode
-from server.core.errors import RequestError
+from server.core.errors import RequestError, StateError
 
 Levels = Sequence[tuple[str, str]]
 CHECKSUM_LEVELS = 10
@@ -262,5 +262,5 @@ def _revert(undo: _Undo) -> None:
             side.put(key, *previous)
 
 
-def _invalid(message: str) -> RequestError:
-    return RequestError(ErrorCode.REQUEST_INVALID, message)
+def _invalid(message: str) -> StateError:
+    return StateError(ErrorCode.REQUEST_INVALID, message)

@@ -126,6 +126,12 @@ class Presence:
         self._owners[connection_id] = user_id
         return PresenceJoin(user_id, len(self._users), announce)
 
+    def restore(self, user_id: str, joined_at_ms: int, now: float) -> None:
+        """Add a user of an earlier run without a connection; the grace period begins."""
+        if self._grace_seconds > 0:
+            self._users[user_id] = _Participant(joined_at_ms)
+            self._lost[user_id] = now + self._grace_seconds
+
     def leave(self, connection_id: str) -> PresenceLeave | None:
         """Remove a connection that leaves deliberately; None if it has not joined."""
         user_id = self._remove(connection_id)

@@ -1,7 +1,7 @@
 """The registry of sessions and their participants."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from server.core.deadlines import Deadlines
 from server.core.sessions.presence import Presence, PresenceLeave
@@ -93,6 +93,22 @@ class Sessions:
         self._retention.cancel(record.key)
         self._schedule_grace(record)
         return SessionJoin(record, arrival, created)
+
+    def restore_members(
+        self, record: SessionRecord, joined_at_ms: Mapping[str, int], now: float
+    ) -> None:
+        """Add the users of an earlier run to a new session; each has the grace period."""
+        for user_id, at_ms in joined_at_ms.items():
+            record.presence.restore(user_id, at_ms, now)
+        self._participant_count += record.presence.participant_count
+        if record.presence.participant_count:
+            self._retention.cancel(record.key)
+        self._schedule_grace(record)
+
+    def records(self) -> Iterator[SessionRecord]:
+        """All sessions."""
+        for sessions in self._orgs.values():
+            yield from sessions.values()
 
     def leave(
         self, connection_id: str, org: str, session_id: str, now: float

@@ -13,7 +13,10 @@ def invalid_request(error: ValidationError, prefix: str = "") -> RequestError:
     """The error with the first problem as message and up to eight as details, without the data."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     problems = [
-        {"where": ".".join(map(str, each["loc"]))[:_MAX_WHERE], "problem": each["msg"]}
+        {
+            "where": ".".join(map(str, each["loc"]))[:_MAX_WHERE],
+            "problem": each["msg"].removeprefix("Value error, "),
+        }
         for each in found[:_MAX_PROBLEMS]
     ]
     first = problems[0]

@@ -19,6 +19,7 @@ from server.core.wire.packets import event_head, event_packet
 from server.delivery import Hub
 from server.ports import Clock, NoticeStore
 from server.services.sessions.encoding import encode_within
+from server.services.sessions.notice_ids import NoticeIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,10 @@ class Notifications:
         clock: Clock,
         *,
         message_bytes: int,
+        ids: NoticeIds | None = None,
     ) -> None:
         self.store = store
+        self._ids = ids
         self._message_bytes = message_bytes
         self._registry = registry
         self._hub = hub
@@ -133,12 +136,21 @@ class Notifications:
         critical: bool = False,
         identifier: str | None = None,
     ) -> NotifyResult:
-        """Send a notice to a user; not an error if the user has no connection."""
+        """Send a notice to a user; not an error if the user has no connection.
+
+        With an `identifier` a retry sends nothing. Raises `RequestError` if another notice had it.
+        """
         encoded = encode_within(data, self._message_bytes)
         ts_ms = int(self._clock.time() * 1000)
         notice = Notice(org, user_id, identifier or secrets.token_hex(8), event, ts_ms, encoded)
+        ids = None if identifier is None else self._ids
+        if ids is not None and await ids.is_known(notice):
+            return NotifyResult(notice.id, 0)
         self.posted += 1
-        return NotifyResult(notice.id, await self.store.post(notice, critical=critical))
+        reached = await self.store.post(notice, critical=critical)
+        if ids is not None:
+            await ids.remember(notice)
+        return NotifyResult(notice.id, reached)
 
     def deliver(self, notice: Notice, critical: bool) -> int:
         """Write a notice to this node's devices of its user; returns how many."""

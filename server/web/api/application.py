@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from server.ports import Clock
 from server.services import (
     ClientPublishing,
     ClusterQueries,
@@ -34,7 +33,6 @@ def all_endpoints(
     notifications: Notifications,
     cluster: ClusterQueries,
     revocation: TokenRevocation,
-    clock: Clock,
 ) -> tuple[AnyEndpoint, ...]:
     """Every call of the API."""
     return (
@@ -42,7 +40,7 @@ def all_endpoints(
         *SessionRoutes(moderation).endpoints(),
         *UserRoutes(cluster, notifications).endpoints(),
         *ConnectionRoutes(cluster).endpoints(),
-        *TokenRoutes(revocation, clock).endpoints(),
+        *TokenRoutes(revocation).endpoints(),
     )
 
 

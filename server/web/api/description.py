@@ -6,18 +6,27 @@ from functools import lru_cache
 import orjson
 from aiohttp import web
 
+from client_sdk import __version__
+from client_sdk.contract.formats import asyncapi
 from server.web.api.docs_page import DOCS_POLICY, render_docs
 from server.web.api.endpoints import AnyEndpoint
 from server.web.api.openapi import describe_api
 
 
 def add_description(api: web.Application, endpoints: Iterable[AnyEndpoint]) -> None:
-    """Serve `openapi.json` and `docs`."""
+    """Serve `openapi.json`, `asyncapi.json` (the events of the sockets) and `docs`."""
 
     @lru_cache(maxsize=1)
     def describe(prefix: str) -> tuple[bytes, str]:
         document = describe_api(endpoints, prefix)
         return orjson.dumps(document), render_docs(document)
+
+    @lru_cache(maxsize=1)
+    def describe_events() -> bytes:
+        return orjson.dumps(asyncapi(__version__))
+
+    async def events(request: web.Request) -> web.Response:
+        return web.Response(body=describe_events(), content_type="application/json")
 
     async def openapi(request: web.Request) -> web.Response:
         body, _ = describe(_prefix(request))
@@ -32,6 +41,7 @@ def add_description(api: web.Application, endpoints: Iterable[AnyEndpoint]) -> N
         )
 
     api.router.add_get("/openapi.json", openapi)
+    api.router.add_get("/asyncapi.json", events)
     api.router.add_get("/docs", docs)
 
 

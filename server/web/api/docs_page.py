@@ -2,18 +2,20 @@
 
 import base64
 import hashlib
+import re
 from html import escape
 from typing import Any
 
 Schema = dict[str, Any]
 
+_CODE = re.compile(r"`([^`]+)`")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   color: #1d2530; background: #fff; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .3rem; }
 h3 { font: 600 .95rem ui-monospace, monospace; margin: 1.8rem 0 .3rem; }
 code, pre { font: .85rem/1.45 ui-monospace, monospace; background: #f2f5f8; border-radius: 4px; }
-code { padding: 0 .25em; } pre { padding: .7rem .9rem; overflow-x: auto; }
+code { padding: 0 .25em; } pre { padding: .7rem .9rem; white-space: pre-wrap; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0;
   border-bottom: 1px solid #dde3ea; }
@@ -44,8 +46,9 @@ def render_docs(document: Schema) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width">'
         f"<title>{escape(info['title'])}: HTTP API</title><style>{_STYLE}</style>"
-        f"<h1>{escape(info['title'])}: HTTP API</h1><p>{escape(info['description'])}</p>"
-        f"<p>The same for programs: <a href={escape(prefix)}/openapi.json>openapi.json</a>.</p>"
+        f"<h1>{escape(info['title'])}: HTTP API</h1><p>{_text(info['description'])}</p>"
+        f"<p>The same for programs: <a href={escape(prefix)}/openapi.json>openapi.json</a>; the "
+        f"events of the sockets: <a href={escape(prefix)}/asyncapi.json>asyncapi.json</a>.</p>"
         + "".join(operations)
         + "<h2>Models</h2>"
         + "".join(_model(name, schema) for name, schema in schemas.items())
@@ -65,7 +68,7 @@ def _operation(method: str, path: str, operation: Schema, prefix: str) -> str:
         curl += f" -X {method}"
     if model is not None:
         curl += " -H 'Content-Type: application/json' -d @body.json"
-    text = escape(operation["description"]).replace("\n\n", "<br>")
+    text = _text(operation["description"])
     return (
         f"<h3 id={operation['operationId']}><span class=method>{method}</span> {escape(path)}</h3>"
         f"<p><b>{escape(operation['summary'])}.</b> {text}</p><pre>{escape(curl)}</pre>"
@@ -88,7 +91,7 @@ def _model(name: str, schema: Schema) -> str:
     )
     options = "".join(f"<li>{_type(each)}" for each in schema.get("oneOf", ()))
     return (
-        f"<h3 id={escape(name)}>{escape(name)}</h3><p>{escape(schema.get('description', ''))}</p>"
+        f"<h3 id={escape(name)}>{escape(name)}</h3><p>{_text(schema.get('description', ''))}</p>"
         + (f"<table>{rows}</table>" if rows else "")
         + (f"<ul>{options}</ul>" if options else "")
     )
@@ -100,7 +103,7 @@ def _row(name: str, note: str, schema: Schema, description: str) -> str:
         description = f"{description} (default {default})"
     return (
         f"<tr><td><code>{escape(name)}</code><td>{escape(note)}<td>{_type(schema)}"
-        f"<td>{escape(description.strip())}"
+        f"<td>{_text(description.strip())}"
     )
 
 
@@ -116,6 +119,12 @@ def _type(schema: Schema) -> str:
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
     return escape(str(schema.get("const") or schema.get("type", "any")))
+
+
+def _text(text: str) -> str:
+    """Text with code in backticks and blank lines, as HTML."""
+    marked = _CODE.sub(r"<code>\1</code>", escape(text, quote=False))
+    return marked.replace("\n\n", "<br>")
 
 
 def _name(reference: Schema) -> str:

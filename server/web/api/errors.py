@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from client_sdk.contract import ErrorBody, ErrorCode
-from server.core.errors import FloorcastError, RequestError
+from server.core.errors import FloorcastError, RequestError, StateError
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,8 @@ def status_of(error: FloorcastError) -> int:
     """The HTTP status of an error."""
     if isinstance(error, HttpError):
         return error.status
+    if isinstance(error, StateError):
+        return 409
     return _STATUS.get(error.code) or _AREA_STATUS[error.code.value.partition(".")[0]]
 
 

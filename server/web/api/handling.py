@@ -35,6 +35,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # The namespace of the counters.
 API = "http"
+# The outcome of a request whose client has gone.
+CANCELLED = "cancelled"
 _REQUEST_ID = web.RequestKey("floorcast_request_id", str)
 
 
@@ -82,19 +84,13 @@ class ApiHandler:
 
         async def handle(request: web.Request) -> web.Response:
             began = self._clock.monotonic()
-            outcome = ErrorCode.SERVER_INTERNAL.value
+            outcome = CANCELLED
             try:
                 response = await self._serve(endpoint, request)
                 outcome = "ok"
                 return response
-            except FloorcastError as error:
-                outcome = error.code.value
-                raise
-            except PartialFailure as failure:
-                outcome = failure.error.code.value
-                raise
-            except TimeoutError:
-                outcome = ErrorCode.SERVER_OVERLOADED.value
+            except Exception as failure:
+                outcome = _outcome_of(failure)
                 raise
             finally:
                 seconds = self._clock.monotonic() - began
@@ -195,3 +191,15 @@ class ApiHandler:
         return self._proxies.client_address(
             request.remote or "", None if forwarded is None else ",".join(forwarded)
         )
+
+
+def _outcome_of(failure: Exception) -> str:
+    """The outcome of a request as counters name it: the code of its error."""
+    if isinstance(failure, PartialFailure):
+        return failure.error.code.value
+    if isinstance(failure, FloorcastError):
+        return failure.code.value
+    code = ErrorCode.SERVER_INTERNAL
+    if isinstance(failure, TimeoutError):
+        code = ErrorCode.SERVER_OVERLOADED
+    return code.value

@@ -7,9 +7,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from client_sdk import __version__
-from client_sdk.contract import AnyMessage, Publication, SessionMessage
+from client_sdk.contract import STREAM_DATA, AnyMessage, Publication, SessionMessage
 from server.web.api.endpoints import AnyEndpoint
 from server.web.api.errors import ErrorAnswer
+from server.web.api.publications import JSON_VALUE, bound_numbers, describe_publications
 
 Schema = dict[str, Any]
 
@@ -27,8 +28,9 @@ _HEADERS = {
 _REQUEST_ID: Schema = {
     "name": "X-Request-Id",
     "in": "header",
-    "description": "your own id of the request",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+    "description": "your own id of the request: 1 to 64 of `A-Z a-z 0-9 . _ : -`",
+    # Anything else is replaced, not refused.
+    "schema": {"type": "string"},
 }
 _IDEMPOTENCY_KEY: Schema = {
     "name": "Idempotency-Key",
@@ -67,7 +69,11 @@ def describe_api(endpoints: Iterable[AnyEndpoint], prefix: str) -> Schema:
 
 def _schemas(endpoints: Iterable[AnyEndpoint]) -> dict[str, Schema]:
     messages: tuple[type[BaseModel], ...] = get_args(AnyMessage)
-    read: list[type[BaseModel]] = [*dict.fromkeys(each.request for each in endpoints), Publication]
+    read: list[type[BaseModel]] = [
+        *dict.fromkeys(each.request for each in endpoints),
+        Publication,
+        *STREAM_DATA.values(),
+    ]
     written: list[type[BaseModel]] = [
         *dict.fromkeys(each.answer for each in endpoints),
         ErrorAnswer,
@@ -78,6 +84,9 @@ def _schemas(endpoints: Iterable[AnyEndpoint]) -> dict[str, Schema]:
     models += [(each, "serialization") for each in written]
     _, document = models_json_schema(models, ref_template=_REF)
     schemas: dict[str, Schema] = document["$defs"]
+    for each in schemas.values():
+        bound_numbers(each)
+    schemas |= {**describe_publications(schemas), "JsonValue": JSON_VALUE}
     names = [each.__name__ for each in messages]
     schemas["MarketMessage"] = {
         "description": "One message of a topic, as subscribers get it.",
@@ -142,7 +151,7 @@ def _body(endpoint: AnyEndpoint, request: Schema) -> Schema:
         request.get("properties", {}).pop(name, None)
         if name in request.get("required", ()):
             request["required"].remove(name)
-    is_required = bool(request.get("required"))
+    is_required = bool(request.get("required") or "oneOf" in request)
     if not is_required:
         request.pop("required", None)
     reference = {"$ref": _REF.format(model=endpoint.request.__name__)}

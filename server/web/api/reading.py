@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import RequestError
@@ -33,8 +33,15 @@ def _parse_integer(value: object) -> object:
     return value
 
 
-# An integer in a query, where everything is text.
-QueryInteger = Annotated[int, BeforeValidator(_parse_integer, json_schema_input_type=int)]
+# Reads an integer of a query, where everything is text; the last part of its annotation.
+FROM_TEXT = BeforeValidator(_parse_integer)
+JsonObject = Annotated[
+    dict[str, object],
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/JsonValue"}},
+        mode="validation",
+    ),
+]
 
 
 def read_request_id(request: web.Request) -> str | None:

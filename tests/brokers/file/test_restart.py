@@ -181,7 +181,7 @@ async def test_forgotten_channel_stays_forgotten(tmp_path: Path) -> None:
 async def test_log_of_a_deleted_session_is_deleted_at_the_start(tmp_path: Path) -> None:
     kept, gone = session_channel("ö{rg}", "a"), session_channel("ö{rg}", "b")
     async with file_node(tmp_path / "a") as node:
-        presence = FilePresence(node.clock, SessionRules(10, 60), node.store)
+        presence = FilePresence(node.clock, SessionRules(10, 60), node.store, resume_seconds=60)
         await presence.start(ignore)
         await presence.join("ann1", "ann", ("ö{rg}", "a"))
         for channel in (kept, gone, "TRADES:A"):
@@ -303,7 +303,7 @@ ROOM = ("acme", "room")
 
 async def test_kill_keeps_sessions_with_their_metadata(tmp_path: Path) -> None:
     async with file_node(tmp_path / "a") as node:
-        presence = FilePresence(node.clock, RULES, node.store)
+        presence = FilePresence(node.clock, RULES, node.store, resume_seconds=60)
         await presence.start(ignore)
         await presence.join("ann1", "ann", ROOM, {"title": "import"})
         await presence.join("ann1", "ann", ("acme", "closed"))
@@ -312,7 +312,7 @@ async def test_kill_keeps_sessions_with_their_metadata(tmp_path: Path) -> None:
         folder = node.copy_as_killed(tmp_path / "b")
         await presence.stop()
     async with file_node(folder) as node:
-        presence = FilePresence(node.clock, RULES, node.store)
+        presence = FilePresence(node.clock, RULES, node.store, resume_seconds=60)
         await presence.start(ignore)
         assert presence.session_count == 2
         joined = await presence.join("bob1", "bob", ROOM, {"title": "mine"})
@@ -324,7 +324,7 @@ async def test_kill_keeps_sessions_with_their_metadata(tmp_path: Path) -> None:
         assert await presence.sweep() == [("acme", "closed")]
         await presence.stop()
     async with file_node(folder) as node:
-        presence = FilePresence(node.clock, RULES, node.store)
+        presence = FilePresence(node.clock, RULES, node.store, resume_seconds=60)
         await presence.start(ignore)
         assert presence.session_count == 1
 

@@ -78,7 +78,7 @@ class PresenceCluster(TestedCluster):
         if self._url.startswith("file:"):
             store = FileStore(FileConfig(Path(self._url.removeprefix("file:"))), counters)
             file_broker = FileBroker(self.clock, store, TaskOwner(counters))
-            in_file = FilePresence(self.clock, rules, store)
+            in_file = FilePresence(self.clock, rules, store, resume_seconds=60)
             return PresenceNode(in_file, file_broker, counters=counters)
         address = Address.parse(self._url)
         config = RedisConfig(address, prefix=self.prefix, timeout_seconds=timeout_seconds)

@@ -13,7 +13,7 @@ from tests.kit.clients.session_client import SessionClient
 from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
 from tests.kit.redis.servers import RedisServer
-from tests.kit.server.nodes import Node, nodes
+from tests.kit.server.nodes import Node, nodes, pass_time
 
 PRICE = {"bid": "1.00", "ask": "1.02", "last": "1.01", "volume": "5"}
 
@@ -118,6 +118,17 @@ async def test_subscribers_and_figures_are_the_sums_of_the_nodes(
         assert stats["figures"]["messages_in"] == 1
         for client in clients:
             client.cut()
+
+
+async def test_session_counts_once_in_the_figures_of_all_nodes(
+    shared_redis: RedisServer,
+) -> None:
+    async with nodes(shared_redis) as [one, two]:
+        await until_joined(one, two)
+        client = await SessionClient.connect(one, "ann", "room")
+        await pass_time(3, one, two)
+        assert (await call(two, "GET", "/stats"))["figures"]["sessions"] == 1
+        client.cut()
 
 
 async def test_sessions_are_those_of_all_nodes(shared_redis: RedisServer) -> None:

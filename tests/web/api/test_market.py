@@ -38,6 +38,14 @@ async def test_refused_message_stops_no_other_message(start_api: StartApi) -> No
     assert (await api.call("GET", "/topics/PRICE:ETHUSDT"))["seq"] == 1
 
 
+async def test_book_that_contradicts_its_checksum_is_a_conflict(start_api: StartApi) -> None:
+    api = await start_api()
+    book = {"bids": [["1", "2"]], "asks": [], "checksum": 7}
+    message = {"topic": "ORDERBOOK:BTCUSDT", "type": "snapshot", "data": book}
+    body = {"messages": [message]}
+    assert await api.refusal("POST", "/publish", 409, json=body) == "request.invalid"
+
+
 async def test_publishing_needs_its_scope(start_api: StartApi) -> None:
     api = await start_api()
     token = api.token(scopes=[Scope.MARKET_READ, Scope.ADMIN])

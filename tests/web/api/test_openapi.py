@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from client_sdk import __version__
+from client_sdk.contract.formats import asyncapi
 from server.app import SERVER, create_app
 from server.settings import load_settings
 from server.web.api.openapi import describe_api
@@ -32,6 +34,13 @@ async def test_description_is_served_without_a_token(start_api: StartApi) -> Non
     async with api.http.get("/api/v1/openapi.json") as response:
         assert response.status == 200
         assert await response.json() == described()
+
+
+async def test_events_of_the_sockets_are_described_too(start_api: StartApi) -> None:
+    api = await start_api()
+    async with api.http.get("/api/v1/asyncapi.json") as response:
+        assert response.status == 200
+        assert await response.json() == json.loads(json.dumps(asyncapi(__version__)))
 
 
 async def test_every_reference_has_its_schema() -> None:

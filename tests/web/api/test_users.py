@@ -32,6 +32,21 @@ async def test_critical_notice_waits_for_its_user_and_is_sent_once(
     assert await client.pending_events() == []
 
 
+async def test_notice_with_an_idempotency_key_is_sent_once(start_api: StartApi) -> None:
+    api = await start_api()
+    device = await api.join_session("ann")
+    body, key = {"event": "hello", "data": {"n": 1}}, {"Idempotency-Key": "n1"}
+    sent = [await api.call("POST", "/users/ann/notify", json=body, headers=key) for _ in range(2)]
+    assert sent == [{"id": "n1", "reached": 1}, {"id": "n1", "reached": 0}]
+    assert [name for name, _ in await device.pending_events()] == ["notification"]
+    other = {"event": "hello", "data": {"n": 2}}
+    code = await api.refusal("POST", "/users/ann/notify", 409, json=other, headers=key)
+    assert code == "publish.conflict"
+    await api.call("POST", "/users/bob/notify", json=other, headers=key)
+    api.pass_time(121)
+    assert (await api.call("POST", "/users/ann/notify", json=other, headers=key))["reached"] == 1
+
+
 async def test_user_is_found_with_connections_topics_and_sessions(
     start_api: StartApi,
 ) -> None:

@@ -9,7 +9,7 @@ from client_sdk.contract import SESSION_ID_PATTERN, Scope
 from server.services import ClusterQueries, ConnectionInfo, FindConnections, NodeInfo
 from server.web.api.endpoints import AnyEndpoint, ApiCall, ClusterAnswer, Endpoint
 from server.web.api.errors import HttpError
-from server.web.api.paging import Cursor, Limit, decode_cursor, encode_cursor
+from server.web.api.paging import Cursor, Limit
 from server.web.api.reading import ApiRequest
 from server.web.api.routes.market import TopicName
 
@@ -114,7 +114,7 @@ class ConnectionRoutes:
                 request.user,
                 request.topic,
                 request.session,
-                decode_cursor(request.cursor),
+                request.cursor or "",
                 # One more shows if there is another page.
                 request.limit + 1,
             )
@@ -123,7 +123,7 @@ class ConnectionRoutes:
         has_more = len(found.value) > request.limit
         return ConnectionsAnswer(
             connections=list(page),
-            next_cursor=encode_cursor(page[-1].connection_id if has_more else None),
+            next_cursor=page[-1].connection_id if has_more else None,
             incomplete=list(found.incomplete),
         )
 
@@ -144,6 +144,8 @@ class ConnectionRoutes:
         figures: Counter[str] = Counter()
         for node in found.value:
             figures.update(node.figures)
+        # Every node counts the sessions of all.
+        figures["sessions"] = max((each.figures["sessions"] for each in found.value), default=0)
         return StatsAnswer(
             nodes=len(found.value),
             connections=sum(each.connections for each in found.value),

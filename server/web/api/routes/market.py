@@ -13,12 +13,12 @@ from server.services.market.client_publishing import publish_reply
 from server.web.api.endpoints import Answer, AnyEndpoint, ApiCall, ClusterAnswer, Endpoint
 from server.web.api.errors import status_of
 from server.web.api.handling import PartialFailure
-from server.web.api.reading import ApiRequest, QueryInteger
+from server.web.api.reading import FROM_TEXT, ApiRequest
 
 TopicName = Annotated[
     str, Field(min_length=1, max_length=MAX_TOPIC_CHARACTERS, examples=["PRICE:BTCUSDT"])
 ]
-Seq = Annotated[QueryInteger, Field(ge=0)]
+Seq = Annotated[int, Field(ge=0, le=2**53), FROM_TEXT]
 # Encoded already, as all clients get it.
 EncodedMessage = Annotated[
     Any, WithJsonSchema({"$ref": "#/components/schemas/MarketMessage"}, mode="serialization")
@@ -77,7 +77,7 @@ class TopicHistoryRequest(ApiRequest):
 
     topic: TopicName
     after_seq: Seq | None = None
-    limit: Annotated[QueryInteger, Field(ge=1, le=1000)] = 100
+    limit: Annotated[int, Field(ge=1, le=1000), FROM_TEXT] = 100
 
 
 class TopicHistoryAnswer(Answer):

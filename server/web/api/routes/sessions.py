@@ -8,8 +8,8 @@ from pydantic import Field, WithJsonSchema
 from client_sdk.contract import SESSION_ID_PATTERN, Participant, Scope
 from server.services import SessionModeration
 from server.web.api.endpoints import Answer, AnyEndpoint, ApiCall, Endpoint
-from server.web.api.paging import Cursor, Limit, decode_cursor, encode_cursor
-from server.web.api.reading import ApiRequest, QueryInteger
+from server.web.api.paging import Cursor, Limit
+from server.web.api.reading import FROM_TEXT, ApiRequest, JsonObject
 
 SessionId = Annotated[str, Field(pattern=SESSION_ID_PATTERN)]
 # Encoded already, as all members get it.
@@ -63,8 +63,8 @@ class SessionHistoryRequest(ApiRequest):
     """The newest messages, or those before a position."""
 
     session_id: SessionId
-    before_seq: Annotated[QueryInteger, Field(ge=1)] | None = None
-    limit: Annotated[QueryInteger, Field(ge=1, le=1000)] = 100
+    before_seq: Annotated[int, Field(ge=1, le=2**53), FROM_TEXT] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000), FROM_TEXT] = 100
 
 
 class SessionHistoryAnswer(Answer):
@@ -77,7 +77,7 @@ class SendRequest(ApiRequest):
     """A message to all members, from the token's user."""
 
     session_id: SessionId
-    data: dict[str, object]
+    data: JsonObject
     id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         default=None, description="makes a retry have the position of the first call"
     )
@@ -157,8 +157,9 @@ class SessionRoutes:
         )
 
     async def _sessions(self, call: ApiCall, request: SessionsRequest) -> SessionsAnswer:
-        after = decode_cursor(request.cursor)
-        found, last = await self._moderation.page(call.principal, after, request.limit)
+        found, last = await self._moderation.page(
+            call.principal, request.cursor or "", request.limit
+        )
         return SessionsAnswer(
             sessions=[
                 SessionInfo(
@@ -169,7 +170,7 @@ class SessionRoutes:
                 )
                 for each in found
             ],
-            next_cursor=encode_cursor(last),
+            next_cursor=last,
         )
 
     async def _session(self, call: ApiCall, request: SessionRequest) -> SessionAnswer:

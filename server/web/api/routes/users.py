@@ -13,7 +13,7 @@ from server.services import (
     Notifications,
 )
 from server.web.api.endpoints import Answer, AnyEndpoint, ApiCall, ClusterAnswer, Endpoint
-from server.web.api.reading import ApiRequest
+from server.web.api.reading import ApiRequest, JsonObject
 from server.web.api.routes.connections import UserId
 
 _MAX_CONNECTIONS = 1_000
@@ -24,12 +24,12 @@ class NotifyRequest(ApiRequest):
 
     user: UserId
     event: Annotated[str, Field(min_length=1, max_length=128)]
-    data: dict[str, object] = Field(default_factory=dict)
+    data: JsonObject = Field(default_factory=dict)
     critical: bool = Field(
         default=False, description="deliver it again until a device has acknowledged it"
     )
     id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
-        default=None, description="a critical notice with a known id is not sent again"
+        default=None, description="a notice with a known id is not sent again"
     )
 
 
