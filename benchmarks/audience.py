@@ -32,6 +32,7 @@ class Audience:
             f"--timed-every={timed_every}",
             *(["--far"] if far else []),
         ]
+        self._timed_every = timed_every
         module = "benchmarks.timed_load"
         with ExitStack() as started:
             self._timed = started.enter_context(peer.load(*flags, module=module))
@@ -50,8 +51,15 @@ class Audience:
         self._processes.close()
 
     def open(self) -> None:
-        """Connect and subscribe all clients."""
-        self._ask("open", CONCURRENT_CONNECTS)
+        """Connect and subscribe all clients, those of both processes at the same pace.
+
+        Else the timed ones would all come first, and be the first to be served.
+        """
+        timed = max(1, round(CONCURRENT_CONNECTS * 2 / self._timed_every))
+        for process, at_once in zip(self._all, (timed, CONCURRENT_CONNECTS), strict=False):
+            process.send(f"open {at_once}")
+        for process in self._all:
+            process.read_reply()
 
     def record(self) -> float:
         """Restart the measurement; return the CPU time used so far."""
@@ -83,6 +91,7 @@ class Audience:
     def _merge(answers: list[dict[str, Any]]) -> dict[str, Any]:
         """Merge the replies: ages of the timed clients, counts of all."""
         sums = {
-            key: sum(each[key] for each in answers) for key in ("received", "merged", "lost", "cpu")
+            key: sum(each[key] for each in answers)
+            for key in ("received", "merged", "lost", "cpu", "wrong", "disordered")
         }
         return {**answers[0], **sums, "at": max(each["at"] for each in answers)}

@@ -108,8 +108,9 @@ class ClientPool(ABC):
         self._target = 0
 
     def connect_packet(self) -> bytes:
-        """The CONNECT packet of the next client, with its own token as for real users."""
-        claims = self._claims | {"jti": str(next(self._numbers))}
+        """The CONNECT packet of the next client, a user of its own as real ones are."""
+        number = next(self._numbers)
+        claims = self._claims | {"jti": str(number), "sub": f"user-{number}"}
         return self.connected_prefix + json.dumps({"token": jwt.encode(claims, SECRET)}).encode()
 
     @abstractmethod

@@ -4,7 +4,6 @@ The server has its default limits and runs on one core, the attackers on the oth
 well-behaved client asks for its subscriptions 50 times a second. Everything is on this machine.
 """
 
-import argparse
 import json
 import socket
 import sys
@@ -12,9 +11,10 @@ import time
 from typing import Any
 
 from benchmarks.client_pool import masked
+from benchmarks.goals import at_most, exit_code
 from benchmarks.hostile_load import ATTACKS
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, Worker, load_average, report
-from benchmarks.rounds import Figures, check_at_most, medians, run_rounds
+from benchmarks.rounds import Figures, argument_parser, medians, rounds_of, run_rounds
 from benchmarks.served import ServerProcess, token
 
 RATE, SECONDS, WARM_SECONDS = 100.0, 6.0, 1.0
@@ -87,16 +87,15 @@ def measure(name: str, seconds: float) -> Figures:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=1)
+def main() -> int:
+    parser = argument_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--attack", choices=ATTACKS, help="only this one")
     arguments = parser.parse_args()
     attacks = [arguments.attack] if arguments.attack else list(ATTACKS)
     names = [CALM, *(f"{attack} x {count}" for attack in attacks for count in GOALS_MS)]
     load_before, began = load_average(), time.monotonic()
-    runs = run_rounds(names, arguments.rounds, lambda name: measure(name, arguments.seconds))
+    runs = run_rounds(names, rounds_of(arguments), lambda name: measure(name, arguments.seconds))
     middle = medians(runs)
     rows: list[dict[str, Any]] = [
         {
@@ -110,12 +109,16 @@ def main() -> None:
         }
         for name, each in middle.items()
     ]
-    report("hostile", rows, runs, load_before, time.monotonic() - began)
-    for name, each in middle.items():
-        if name != CALM:
-            goal = GOALS_MS[int(name.rpartition(" x ")[2])]
-            check_at_most(f"p99 in ms, {name}", each["p99_ms"], goal)
+    verdicts = [
+        at_most(
+            "fairness", f"p99 ms, {name}", each["p99_ms"], GOALS_MS[int(name.rpartition(" x ")[2])]
+        )
+        for name, each in middle.items()
+        if name != CALM
+    ]
+    report("hostile", rows, runs, load_before, time.monotonic() - began, verdicts)
+    return exit_code(verdicts)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

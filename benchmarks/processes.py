@@ -1,5 +1,6 @@
 """Start peers and load as processes, each on its own core, and exchange lines with them."""
 
+import importlib.util
 import json
 import os
 import platform
@@ -8,11 +9,15 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.goals import Verdict
+
 FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results"
 SERVER_CORE, LOAD_CORE = 0, 1
 PAGE_BYTES = resource.getpagesize()
 # Longer than the load's own timeout, whose error says more.
@@ -96,13 +101,19 @@ PEERS = {
     "floorcast": [sys.executable, "-m", "benchmarks.peers.floorcast"],
     "python-socketio": [sys.executable, "-m", "benchmarks.peers.plain"],
     "blaster": [sys.executable, "-m", "benchmarks.peers.blaster"],
+    "uWebSockets": [sys.executable, "-m", "benchmarks.peers.uws"],
     "node": ["node", "--expose-gc", str(FOLDER / "peers" / "node" / "server.js")],
 }
 
 
-def available(with_node: bool) -> list[str]:
+def available(with_node: bool, *, with_uws: bool = False) -> list[str]:
     """The peers that can run here; installs missing Node packages."""
     names = ["floorcast", "python-socketio"]
+    if with_uws:
+        if importlib.util.find_spec("socketify") is None:
+            print("socketify is not installed: the peer uWebSockets is skipped.")
+        else:
+            names.append("uWebSockets")
     if with_node and not (shutil.which("node") and shutil.which("npm")):
         print("Node is not installed: its peer is skipped.")
     elif with_node:
@@ -136,9 +147,14 @@ _BUSY_SECONDS_BEFORE = _busy_seconds() - _own_seconds()
 
 
 def report(
-    name: str, rows: list[dict[str, Any]], runs: dict[str, Any], load_before: float, seconds: float
+    name: str,
+    rows: list[dict[str, Any]],
+    runs: dict[str, Any],
+    load_before: float,
+    seconds: float,
+    verdicts: Sequence[Verdict] = (),
 ) -> None:
-    """Print a table of medians, and write it as JSON together with every run."""
+    """Print a table of medians and the verdicts; write them as JSON together with every run."""
     columns = list(rows[0])
     cells = [[_text(row[column]) for column in columns] for row in rows]
     widths = [
@@ -161,11 +177,13 @@ def report(
         "others_took": others,
         "seconds": seconds,
         "rows": rows,
+        "verdicts": [verdict._asdict() for verdict in verdicts],
         "runs": runs,
     }
-    results = FOLDER / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"{name}.json").write_text(json.dumps(body, indent=1))
+    for verdict in verdicts:
+        print(verdict)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=1))
 
 
 def _text(value: object) -> str:

@@ -11,8 +11,14 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
     """The arguments of every benchmark that compares peers."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one short round: a trial")
     parser.add_argument("--no-node", action="store_true")
     return parser
+
+
+def rounds_of(arguments: argparse.Namespace) -> int:
+    """How many rounds to run."""
+    return 1 if arguments.quick else int(arguments.rounds)
 
 
 def run_rounds(
@@ -32,15 +38,3 @@ def medians(runs: dict[str, list[Figures]]) -> dict[str, Figures]:
         name: {key: statistics.median(run[key] for run in each) for key in each[0]}
         for name, each in runs.items()
     }
-
-
-def check_at_most(what: str, value: float, goal: float) -> None:
-    """Print whether a value stays within its goal."""
-    verdict = "met" if value <= goal else "MISSED"
-    print(f"goal, {what}: {value:.2f} of at most {goal}: {verdict}")
-
-
-def check_at_least(what: str, value: float, goal: float) -> None:
-    """Print whether a value reaches its goal."""
-    verdict = "met" if value >= goal else "MISSED"
-    print(f"goal, {what}: {value:.2f} of at least {goal}: {verdict}")

@@ -5,17 +5,17 @@ and trades, of which the SDK yields every one and checks for gaps. Both clients 
 own event loop.
 """
 
-import argparse
 import time
 from typing import Any
 
+from benchmarks.goals import at_least, exit_code
 from benchmarks.processes import Peer, load_average, report
-from benchmarks.rounds import Figures, check_at_least, medians, run_rounds
+from benchmarks.rounds import Figures, argument_parser, medians, rounds_of, run_rounds
 
 # The goal applies to this size; smaller runs are for trials.
 MESSAGES = 100_000
 WARM_UP = 5_000
-GOAL = 2.0
+GOAL = 4.0
 
 CASES = {
     "python-socketio, prices": ("python-socketio", "PRICE"),
@@ -43,13 +43,12 @@ def measure(name: str, messages: int) -> Figures:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+def main() -> int:
+    parser = argument_parser(__doc__)
     parser.add_argument("--messages", type=int, default=MESSAGES)
     arguments = parser.parse_args()
     load_before, began = load_average(), time.monotonic()
-    runs = run_rounds(CASES, arguments.rounds, lambda name: measure(name, arguments.messages))
+    runs = run_rounds(CASES, rounds_of(arguments), lambda name: measure(name, arguments.messages))
     middle = medians(runs)
     ratios = {
         name: each["per_second"]
@@ -65,11 +64,13 @@ def main() -> None:
         }
         for name, each in middle.items()
     ]
-    report("sdk_receive", rows, runs, load_before, time.monotonic() - began)
-    if arguments.messages >= MESSAGES:
-        for name in ("SDK, prices", "SDK, trades"):
-            check_at_least(f"{name} x python-socketio", ratios[name], GOAL)
+    verdicts = [
+        at_least("P10", f"{name} x python-socketio", ratios[name], GOAL)
+        for name in ("SDK, prices", "SDK, trades")
+    ]
+    report("sdk_receive", rows, runs, load_before, time.monotonic() - began, verdicts)
+    return exit_code(verdicts)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

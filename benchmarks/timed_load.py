@@ -50,12 +50,15 @@ class TimedClient(PoolClient):
 
     __slots__ = (
         "_arrived_ns",
+        "_last_moments",
         "_load",
         "_socket",
         "_symbols",
         "is_closed",
         "is_timed",
+        "merged",
         "newest",
+        "received",
         "youngest",
     )
 
@@ -69,6 +72,9 @@ class TimedClient(PoolClient):
         self.is_closed = False
         self._socket: socket.socket | None = None
         self._arrived_ns = 0
+        # Of this client since `record`, and the due time of the newest update of each symbol.
+        self.received = self.merged = 0
+        self._last_moments: dict[int, int] = {}
         # By symbol, once the client reads again: the publish time of the newest update, and the
         # lowest age of an update on arrival.
         self.newest: dict[int, int] = {}
@@ -80,6 +86,7 @@ class TimedClient(PoolClient):
             pieces, rest = split_stamps(data)
             arrived = self._arrived_ns
             load.ages += [arrived - moment_of(piece) for piece in pieces]
+            self._check_order(pieces)
             count = len(pieces)
         elif self.youngest:
             pieces, rest = split_stamps(data)
@@ -87,10 +94,31 @@ class TimedClient(PoolClient):
             count = len(pieces)
         else:
             count, rest = count_stamps(data)
+        self.received += count
         load.received += count
         if b'"merged":' in data:
-            load.merged += sum(int(found) - 1 for found in _MERGED.findall(data))
+            merged = sum(int(found) - 1 for found in _MERGED.findall(data))
+            self.merged += merged
+            load.merged += merged
         return rest
+
+    def due(self, published: int) -> int:
+        """How many of this many messages, published to the symbols in turn, are for this client."""
+        cycles, rest = divmod(published, self._load.symbol_count)
+        return cycles * len(self._symbols) + sum(index < rest for index in self._symbols)
+
+    def restart(self) -> None:
+        """Count from here on."""
+        self.received = self.merged = 0
+        self._last_moments.clear()
+
+    def _check_order(self, pieces: list[bytes]) -> None:
+        last = self._last_moments
+        for piece in pieces:
+            index, moment = index_of(piece), moment_of(piece)
+            if moment < last.get(index, 0):
+                self._load.disordered += 1
+            last[index] = moment
 
     def start_timing(self) -> None:
         """Read the socket directly from now on: a transport does not report arrival times."""
@@ -158,6 +186,8 @@ class TimedLoad(ClientPool):
         self.ages: list[int] = []
         self.received = 0
         self.merged = 0
+        self.disordered = 0
+        self.symbol_count: int = arguments.symbols
         # The kernel stamps with the wall clock.
         self.clock_offset_ns = time.time_ns() - time.monotonic_ns()
         self._is_counting: bool = arguments.counting
@@ -211,7 +241,9 @@ class TimedLoad(ClientPool):
     def record(self) -> None:
         """Restart the measurement."""
         self.ages = []
-        self.received = self.merged = 0
+        self.received = self.merged = self.disordered = 0
+        for client in self._clients:
+            client.restart()
         # The wall clock may have been set.
         self.clock_offset_ns = time.time_ns() - time.monotonic_ns()
 
@@ -231,6 +263,12 @@ class TimedLoad(ClientPool):
                 seen, last = self.received, now
         return last
 
+    def wrong(self, published: int) -> int:
+        """The number of clients that received too few or too many of the published messages."""
+        return sum(
+            client.received + client.merged != client.due(published) for client in self._clients
+        )
+
     def figures(self) -> dict[str, object]:
         """The figures since `record`."""
         cpu, ages = time.process_time(), sorted(self.ages)
@@ -240,6 +278,7 @@ class TimedLoad(ClientPool):
             "at": time.monotonic(),
             "received": self.received,
             "merged": self.merged,
+            "disordered": self.disordered,
             "lost": self.lost,
             "timed": timed,
             "ages": len(ages),
@@ -289,11 +328,11 @@ async def main(arguments: argparse.Namespace) -> None:
             load.record()
             answer = {"cpu": time.process_time()}
         elif command == "drain":
-            due = load.due(int(words[0]))
-            last = await load.drain(due, float(words[1]))
-            answer = {**load.figures(), "at": last}
+            published = int(words[0])
+            last = await load.drain(load.due(published), float(words[1]))
+            answer = {**load.figures(), "at": last, "wrong": load.wrong(published)}
         elif command == "figures":
-            answer = load.figures()
+            answer = {**load.figures(), "wrong": 0}
         elif command == "stop":
             load.pause(int(words[0]))
             answer = {}

@@ -2,13 +2,15 @@
 
 import importlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
 from client_sdk.contract import (
     AnyMessage,
+    Bar,
     BookMessage,
     PriceMessage,
     SessionMessage,
@@ -88,6 +90,23 @@ def to_dataframe(items: Iterable[Item], *, exact: bool = False) -> Any:
     # By default pandas turns an integer column into floats if a gap leaves a value empty.
     integers = {table.schema.field("seq").type: pandas.Int64Dtype()}
     return table.to_pandas(types_mapper=integers.get)
+
+
+def bars_to_dataframe(bars: Sequence[Bar], *, exact: bool = False) -> Any:
+    """A `pandas.DataFrame` of candles, indexed by the time of each bar.
+
+    Numbers are floats, or with `exact` `decimal.Decimal`. Raises `MissingExtra` without pandas.
+    """
+    pandas = _import_extra("pandas")
+    number = Decimal if exact else float
+    rows = [
+        (number(each.o), number(each.h), number(each.l), number(each.c), number(each.v), each.n)
+        for each in bars
+    ]
+    times = [each.t for each in bars]
+    index = pandas.DatetimeIndex(pandas.to_datetime(times, unit="ms", utc=True), name="time")
+    columns = ["open", "high", "low", "close", "volume", "trades"]
+    return pandas.DataFrame(rows, index=index, columns=columns)
 
 
 class ParquetSink:

@@ -617,6 +617,13 @@ class Publishing(Protocol):
         Raises as `publish` does; the next book is then published as a snapshot.
         """
 
+    async def set_instrument(self, symbol: str, fields: Mapping[str, object]) -> None:
+        """Set reference data or the trading state of a symbol; other fields stay.
+
+        Known fields are `base`, `quote`, `tick_size`, `lot_size` and `status` (OPEN, HALTED,
+        CLOSED); None removes one. Example: `set_instrument("A", {"status": "HALTED"})`.
+        """
+
 
 class Feed(Protocol):
     """A source of market data. Example:

@@ -193,6 +193,7 @@ class Server:
             started.push_async_callback(self.sockets.close_all, _DRAINING)
             await self.publisher.start()
             started.push_async_callback(self.publisher.stop)
+            started.push_async_callback(self.market.candle_keeper.stop)
             for work, name in ((self._tick, "floorcast-tick"), (self._sweep, "floorcast-sweep")):
                 timer = self.tasks.keep(partial(self._repeat, work), name)
                 started.push_async_callback(cancel_and_wait, timer)
@@ -300,6 +301,10 @@ class Server:
             await self.sessions.service.sweep()
         await self.sessions.notifications.sweep()
         await self.recovery.sweep()
+        await self.market.instruments.flush()
+        await self.market.subscribing.join_matched()
+        await self.market.topics.rebuild_views()
+        await self.market.candle_keeper.sweep()
 
 
 _DRAINING = FloorcastError(ErrorCode.SERVER_DRAINING, "the server is shutting down: reconnect")

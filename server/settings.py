@@ -204,6 +204,17 @@ class ShareSettings(_Section):
     will_bytes_per_org: Bytes = Field(16 * 1024 * 1024, description="the same of one org")
 
 
+class CandleSettings(_Section):
+    """The candles of trades."""
+
+    bars: int = Field(
+        500,
+        ge=0,
+        le=10_000,
+        description="bars kept of each interval, by their time; 0 keeps none",
+    )
+
+
 class HistorySettings(_Section):
     """History of kept streams; 0 means no limit."""
 
@@ -521,6 +532,7 @@ class Settings(_Section):
     delivery: DeliverySettings = DeliverySettings()
     market: MarketSettings = MarketSettings()
     shares: ShareSettings = ShareSettings()
+    candles: CandleSettings = CandleSettings()
     history: HistorySettings = HistorySettings()
     recovery: RecoverySettings = RecoverySettings()
     ping: PingSettings = PingSettings()

@@ -34,7 +34,7 @@ async def main(broker: str) -> None:
         token = mint(
             SECRET,
             subject="load",
-            scopes=[Scope.MARKET_READ, Scope.SESSION_JOIN],
+            scopes=[Scope.MARKET_READ, Scope.MARKET_PUBLISH, Scope.SESSION_JOIN],
             clock=SystemClock(),
             ttl_seconds=3600,
         )

@@ -14,6 +14,18 @@ export type AnyMessage =
   | RiskAlertMessage
   | OrderUpdateMessage;
 
+/** A candle: the trades of one interval, which begins at `t` in ms; `n` is their number. */
+export interface Bar {
+  t: number;
+  o: string;
+  h: string;
+  l: string;
+  c: string;
+  v: string;
+  n: number;
+  closed: boolean;
+}
+
 /** Book levels as a client reads them: unknown fields of a newer server are ignored. */
 export interface BookData {
   bids: [string, string][];
@@ -28,6 +40,7 @@ export interface BookMessage {
   ts: number;
   stream: "ORDERBOOK";
   symbol: string;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -50,6 +63,7 @@ export interface BotStatusMessage {
   ts: number;
   stream: "BOT_STATUS";
   symbol: string | null;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -57,6 +71,19 @@ export interface BotStatusMessage {
   age_ms?: number;
   data: BotStatus;
 }
+
+/** The reply to `candles`: bars, oldest first. */
+export type CandlesReply =
+  | {
+      ok: true;
+      symbol: string;
+      interval: string;
+      bars: Bar[];
+    }
+  | {
+      ok: false;
+      error: ErrorBody;
+    };
 
 /** `close` a session for everybody. */
 export interface CloseSession {
@@ -117,6 +144,14 @@ export type ErrorCode =
  */
 export type FeedState = "LIVE" | "STALE" | "RESYNC" | "HALTED" | "CLOSED" | "ERROR";
 
+/** `candles`: the newest bars of a symbol, or those that begin before a time in ms. */
+export interface FetchCandles {
+  symbol: string;
+  interval: "1s" | "5s" | "1m" | "5m" | "15m" | "1h" | "4h" | "1d";
+  limit?: number;
+  before?: number | null;
+}
+
 /** `history`: the newest messages, or those before `before_seq`. */
 export interface FetchHistory {
   session_id: string;
@@ -139,6 +174,7 @@ export interface Heartbeat {
   ts: number;
   stream: Stream;
   symbol: string | null;
+  view?: string;
   type: "heartbeat";
   prev: number;
   source_ts?: number;
@@ -152,6 +188,33 @@ export type HistoryReply =
   | {
       ok: true;
       messages: SessionMessage[];
+    }
+  | {
+      ok: false;
+      error: ErrorBody;
+    };
+
+/** `instrument`, and one of `instruments`: a symbol with what publishers say of it. */
+export interface Instrument {
+  symbol: string;
+  base?: string;
+  quote?: string;
+  tick_size?: string;
+  lot_size?: string;
+  status: InstrumentStatus;
+  streams: Stream[];
+  [field: string]: unknown;
+}
+
+/** The trading state of a symbol. */
+export type InstrumentStatus = "OPEN" | "HALTED" | "CLOSED";
+
+/** The reply to `instruments`, by symbol; ask again `after` the last one if it `has_more`. */
+export type InstrumentsReply =
+  | {
+      ok: true;
+      instruments: Instrument[];
+      has_more: boolean;
     }
   | {
       ok: false;
@@ -192,6 +255,18 @@ export interface Kick {
 /** `leave` a session. */
 export interface Leave {
   session_id: string;
+}
+
+/**
+ * `instruments`: list symbols; with `follow`, each change comes as an `instrument` event.
+ *
+ * `match` is a pattern such as `BTC*`. A reply has at most 1,000: ask again `after` the last one.
+ */
+export interface ListInstruments {
+  symbols?: string[] | null;
+  match?: string;
+  follow?: boolean;
+  after?: string;
 }
 
 /** `participants`: list the users in a session. */
@@ -243,6 +318,7 @@ export interface OrderUpdateMessage {
   ts: number;
   stream: "ORDER_UPDATES";
   symbol: string | null;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -270,6 +346,19 @@ export type ParticipantsReply =
       error: ErrorBody;
     };
 
+/**
+ * The outcome for a pattern: the replies of the topics that match now.
+ *
+ * If more match than the connection may have, `refused` is their number and `limit` the error.
+ */
+export interface PatternReply {
+  status: string;
+  matched: number;
+  topics: Record<string, TopicReply>;
+  refused?: number;
+  limit?: ErrorBody;
+}
+
 /** A position in the history of a topic or session. */
 export interface Position {
   epoch: string;
@@ -292,6 +381,7 @@ export interface PriceMessage {
   ts: number;
   stream: "PRICE";
   symbol: string;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -335,6 +425,13 @@ export type PublishReply =
 export interface PublishedPosition {
   epoch: string;
   seq: number;
+}
+
+/** What a client gets of trades: the trades, or the bars of a view. */
+export interface ReceivedTradesData {
+  trades: Trade[];
+  bars?: Bar[];
+  [field: string]: unknown;
 }
 
 /** `reconnect_hint`: the server asks the client to reconnect after a delay. */
@@ -388,6 +485,7 @@ export interface RiskAlertMessage {
   ts: number;
   stream: "RISK_ALERTS";
   symbol: string | null;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -458,6 +556,7 @@ export interface SinceTime {
 export interface Status {
   stream: Stream;
   symbol: string | null;
+  view?: string;
   state: FeedState;
   since_ms?: number;
   error?: ErrorBody;
@@ -485,12 +584,12 @@ export interface Subscribe {
 export type SubscribeReply =
   | {
       ok: true;
-      topics: Record<string, TopicReply>;
+      topics: Record<string, PatternReply | TopicReply>;
     }
   | {
       ok: false;
       error: ErrorBody;
-      topics?: Record<string, TopicReply>;
+      topics?: Record<string, PatternReply | TopicReply>;
     };
 
 /** `token_expiring`: the token ends soon; `refresh_token` avoids a reconnect. */
@@ -526,12 +625,6 @@ export interface Trade {
   [field: string]: unknown;
 }
 
-/** The data of a TRADES message. */
-export interface TradesData {
-  trades: Trade[];
-  [field: string]: unknown;
-}
-
 /** Trades of a symbol. */
 export interface TradesMessage {
   epoch: string;
@@ -539,12 +632,13 @@ export interface TradesMessage {
   ts: number;
   stream: "TRADES";
   symbol: string;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
   merged?: number;
   age_ms?: number;
-  data: TradesData;
+  data: ReceivedTradesData;
 }
 
 /** `unsubscribe` from topics. */
@@ -580,6 +674,7 @@ export interface UserDataMessage {
   ts: number;
   stream: "USER_DATA";
   symbol: string | null;
+  view?: string;
   type: "snapshot" | "update";
   prev: number;
   source_ts?: number;
@@ -642,6 +737,7 @@ export interface ServerToClientEvents {
     risk_alerts: (payload: RiskAlertMessage | Heartbeat, offset?: string) => void;
     order_updates: (payload: OrderUpdateMessage | Heartbeat, offset?: string) => void;
     status: (payload: Status, offset?: string) => void;
+    instrument: (payload: Instrument, offset?: string) => void;
   };
   "/session": {
     welcome: (payload: Welcome, offset?: string) => void;
@@ -669,6 +765,8 @@ export interface ClientToServerEvents {
       acknowledge: (reply: SubscribeReply) => void,
     ) => void;
     publish: (payload: Publish, acknowledge: (reply: PublishReply) => void) => void;
+    instruments: (payload: ListInstruments, acknowledge: (reply: InstrumentsReply) => void) => void;
+    candles: (payload: FetchCandles, acknowledge: (reply: CandlesReply) => void) => void;
     will: (payload: WillRequest, acknowledge: (reply: Reply) => void) => void;
   };
   "/session": {

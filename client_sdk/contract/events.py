@@ -10,6 +10,7 @@ from client_sdk.contract.messages import (
     ErrorBody,
     Goodbye,
     Heartbeat,
+    Instrument,
     Notification,
     ReconnectHint,
     SessionClosed,
@@ -20,7 +21,9 @@ from client_sdk.contract.messages import (
 )
 from client_sdk.contract.names import MARKET_NAMESPACE, SESSION_NAMESPACE
 from client_sdk.contract.replies import (
+    CandlesReply,
     HistoryReply,
+    InstrumentsReply,
     JoinReply,
     ModerationReply,
     ParticipantsReply,
@@ -33,10 +36,12 @@ from client_sdk.contract.replies import (
 )
 from client_sdk.contract.requests import (
     CloseSession,
+    FetchCandles,
     FetchHistory,
     Join,
     Kick,
     Leave,
+    ListInstruments,
     ListParticipants,
     ListSubscriptions,
     Publish,
@@ -96,12 +101,15 @@ MARKET_EVENTS = NamespaceEvents(
         ClientEvent("unsubscribe", Unsubscribe, UnsubscribeReply),
         ClientEvent("subscriptions", ListSubscriptions, SubscribeReply),
         ClientEvent("publish", Publish, PublishReply),
+        ClientEvent("instruments", ListInstruments, InstrumentsReply),
+        ClientEvent("candles", FetchCandles, CandlesReply),
         ClientEvent("will", WillRequest, Reply),
     ),
     (
         *_TO_ANY_CLIENT,
         *(ServerEvent(name, (model, Heartbeat)) for name, model in MESSAGE_MODELS.items()),
         ServerEvent("status", (Status,)),
+        ServerEvent("instrument", (Instrument,)),
     ),
 )
 

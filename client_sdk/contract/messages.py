@@ -6,15 +6,16 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from client_sdk.contract.annotations import SENT_AS_NULL, Outcome, Shown
-from client_sdk.contract.names import ErrorCode, FeedState, Stream, topic_name
+from client_sdk.contract.names import ErrorCode, FeedState, InstrumentStatus, Stream, topic_name
 from client_sdk.contract.requests import Position
 from client_sdk.contract.streams import (
+    Bar,
     BookData,
     BotStatus,
     OrderUpdate,
     PriceData,
     RiskAlert,
-    TradesData,
+    Trade,
     UserData,
 )
 
@@ -130,6 +131,8 @@ class MarketMessage(Message):
 
     stream: Stream
     symbol: Annotated[str | None, SENT_AS_NULL] = None
+    # What is behind the `@` of the topic of a view.
+    view: str | None = None
     type: Literal["snapshot", "update", "heartbeat"]
     prev: int
     # The venue's time, if the publisher gave it; `ts` is the server's.
@@ -140,7 +143,7 @@ class MarketMessage(Message):
     @property
     def topic(self) -> str:
         """The name of its topic."""
-        return topic_name(self.stream, self.symbol)
+        return topic_name(self.stream, self.symbol, self.view)
 
 
 class Heartbeat(MarketMessage):
@@ -154,6 +157,15 @@ class ReceivedBookData(BookData):
     """Book levels as a client reads them: unknown fields of a newer server are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, title="BookData")
+
+
+class ReceivedTradesData(Body):
+    """What a client gets of trades: the trades, or the bars of a view."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    trades: tuple[Trade, ...] = ()
+    bars: tuple[Bar, ...] | None = None
 
 
 class PriceMessage(MarketMessage):
@@ -177,7 +189,7 @@ class TradesMessage(MarketMessage):
 
     stream: Literal[Stream.TRADES]
     symbol: str
-    data: TradesData
+    data: ReceivedTradesData
 
 
 class UserDataMessage(MarketMessage):
@@ -236,9 +248,25 @@ class Status(Body):
 
     stream: Stream
     symbol: str | None
+    view: str | None = None
     state: FeedState
     since_ms: int | None = None
     error: ErrorBody | None = None
+
+
+class Instrument(Body):
+    """`instrument`, and one of `instruments`: a symbol with what publishers say of it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    symbol: str
+    base: str | None = None
+    quote: str | None = None
+    tick_size: str | None = None
+    lot_size: str | None = None
+    status: InstrumentStatus = InstrumentStatus.OPEN
+    # What was ever published of it.
+    streams: tuple[Stream, ...] = ()
 
 
 # --- sessions

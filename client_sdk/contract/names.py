@@ -11,6 +11,8 @@ INTERVALS_MS = (0, 100, 250, 1000)
 MAX_TOPIC_CHARACTERS = 80
 # The colon is for the symbols of derivatives: `BTC/USDT:USDT`.
 SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9._/:-]{0,31}$"
+# A symbol, in which `*` stands for any characters.
+SYMBOL_MATCH_PATTERN = r"^[A-Z0-9._/:*-]{1,32}$"
 SESSION_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
 
 
@@ -71,10 +73,19 @@ _CONFLATED = frozenset((Stream.PRICE, Stream.ORDERBOOK))
 _PER_SYMBOL = frozenset((Stream.PRICE, Stream.ORDERBOOK, Stream.TRADES))
 
 
-def topic_name(stream: Stream, symbol: str | None) -> str:
-    """`PRICE:BTCUSDT`, or `USER_DATA` alone."""
+def topic_name(stream: Stream, symbol: str | None, view: str | None = None) -> str:
+    """`PRICE:BTCUSDT`, `ORDERBOOK:BTCUSDT@10`, or `USER_DATA` alone."""
     # A stream is a string already; reading `.value` would cost more than the join.
-    return ":".join((stream,) if symbol is None else (stream, symbol))
+    name = ":".join((stream,) if symbol is None else (stream, symbol))
+    return name if view is None else f"{name}@{view}"
+
+
+class InstrumentStatus(StrEnum):
+    """The trading state of a symbol."""
+
+    OPEN = "OPEN"
+    HALTED = "HALTED"
+    CLOSED = "CLOSED"
 
 
 class Scope(StrEnum):

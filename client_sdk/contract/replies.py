@@ -8,11 +8,13 @@ from client_sdk.contract.annotations import SENT_AS_NULL, Outcome
 from client_sdk.contract.messages import (
     Body,
     ErrorBody,
+    Instrument,
     Participant,
     SessionMessage,
     TypedMessage,
 )
 from client_sdk.contract.names import FeedState, SubscriptionStatus
+from client_sdk.contract.streams import Bar
 
 
 class Reply(Body):
@@ -52,12 +54,28 @@ class TopicReply(Body):
     error: ErrorBody | None = None
 
 
+class PatternReply(Body):
+    """The outcome for a pattern: the replies of the topics that match now.
+
+    If more match than the connection may have, `refused` is their number and `limit` the error.
+    """
+
+    status: str
+    matched: int
+    topics: dict[str, TopicReply]
+    refused: int | None = None
+    limit: ErrorBody | None = None
+
+
 class SubscribeReply(Reply):
     """The reply to `subscribe` and to `subscriptions`; not `ok` if every topic was refused."""
 
     outcome: ClassVar[Outcome | None] = Outcome("ok", True, False, kept=("topics",))
 
-    topics: dict[str, TopicReply] = Field(default_factory=dict)
+    # By the name that the client gave.
+    topics: dict[str, Annotated[PatternReply | TopicReply, Field(union_mode="left_to_right")]] = (
+        Field(default_factory=dict)
+    )
 
 
 class UnsubscribedTopic(Body):
@@ -77,6 +95,25 @@ class RefreshReply(Reply):
 
     expires_at: int = 0
     topics: dict[str, TopicReply] | None = None
+
+
+class InstrumentsReply(Reply):
+    """The reply to `instruments`, by symbol; ask again `after` the last one if it `has_more`."""
+
+    outcome: ClassVar[Outcome | None] = Outcome("ok", True, False)
+
+    instruments: tuple[Instrument, ...] = ()
+    has_more: bool = False
+
+
+class CandlesReply(Reply):
+    """The reply to `candles`: bars, oldest first."""
+
+    outcome: ClassVar[Outcome | None] = Outcome("ok", True, False)
+
+    symbol: str = ""
+    interval: str = ""
+    bars: tuple[Bar, ...] = ()
 
 
 class PublishedPosition(Body):

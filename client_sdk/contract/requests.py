@@ -5,12 +5,26 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from client_sdk.contract.annotations import Shown
-from client_sdk.contract.names import MAX_TOPIC_CHARACTERS, SESSION_ID_PATTERN
+from client_sdk.contract.names import (
+    MAX_TOPIC_CHARACTERS,
+    SESSION_ID_PATTERN,
+    SYMBOL_MATCH_PATTERN,
+    SYMBOL_PATTERN,
+    InstrumentStatus,
+)
 
 TopicName = Annotated[str, Field(min_length=1, max_length=MAX_TOPIC_CHARACTERS)]
 # The errors of a thousand bad topics would cost more than all else: the first one is enough.
 TopicNames = Annotated[list[TopicName], FailFast(), Field(min_length=1, max_length=1000)]
+SymbolMatch = Annotated[str, Field(pattern=SYMBOL_MATCH_PATTERN)]
+Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
 SessionId = Annotated[str, Field(pattern=SESSION_ID_PATTERN)]
+
+
+# A decimal above zero.
+StepText = Annotated[
+    str, Field(max_length=40, pattern=r"^(0\.[0-9]*[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?)$")
+]
 
 
 class Request(BaseModel):
@@ -60,6 +74,39 @@ class Subscribe(Request):
     interval_ms: int = Field(default=0, ge=0)
     since: dict[TopicName, Position | SinceTime] = Field(default_factory=dict, max_length=1000)
     last: int = Field(default=0, ge=0, le=1000)
+
+
+class InstrumentData(BaseModel):
+    """What publishers say of a symbol; they may add fields, and null removes one."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    base: str | None = Field(default=None, min_length=1, max_length=32)
+    quote: str | None = Field(default=None, min_length=1, max_length=32)
+    tick_size: StepText | None = None
+    lot_size: StepText | None = None
+    status: Annotated[InstrumentStatus, Field(strict=False)] | None = None
+
+
+class ListInstruments(Request):
+    """`instruments`: list symbols; with `follow`, each change comes as an `instrument` event.
+
+    `match` is a pattern such as `BTC*`. A reply has at most 1,000: ask again `after` the last one.
+    """
+
+    symbols: list[Symbol] | None = Field(default=None, min_length=1, max_length=1000)
+    match: SymbolMatch = "*"
+    follow: bool = False
+    after: str = Field(default="", max_length=32)
+
+
+class FetchCandles(Request):
+    """`candles`: the newest bars of a symbol, or those that begin before a time in ms."""
+
+    symbol: Symbol
+    interval: Literal["1s", "5s", "1m", "5m", "15m", "1h", "4h", "1d"]
+    limit: int = Field(default=500, ge=1, le=1000)
+    before: int | None = Field(default=None, ge=0)
 
 
 class Unsubscribe(Request):

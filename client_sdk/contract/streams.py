@@ -71,6 +71,21 @@ class TradesData(StreamData):
     trades: Annotated[list[Trade], FailFast(), Field(max_length=1000)]
 
 
+class Bar(BaseModel):
+    """A candle: the trades of one interval, which begins at `t` in ms; `n` is their number."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    t: int
+    o: str
+    h: str
+    l: str  # noqa: E741
+    c: str
+    v: str
+    n: int
+    closed: bool
+
+
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 # JSON fractions are not exact, so an amount is text or an integer.
 Amount = DecimalText | int

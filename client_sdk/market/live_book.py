@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import Self, TypeVar, cast
 
 from client_sdk.connection.clock import ServerClock
-from client_sdk.contract import BookMessage, FeedState, MarketMessage
+from client_sdk.contract import BookMessage, FeedState, MarketMessage, Stream
 from client_sdk.errors import ServerUnavailable
 from client_sdk.market.book import Book, BookView
 from client_sdk.market.subscriptions import Subscriptions
@@ -16,6 +17,20 @@ from client_sdk.reading.streams import ReaderHandle
 from client_sdk.stats import Counters
 
 ResultT = TypeVar("ResultT")
+
+
+def book_topic(symbol: str, depth: int | None, step: str | Decimal | None) -> str:
+    """The topic of a book: whole, or of so many levels, or grouped by a step of the price."""
+    topic = f"{Stream.ORDERBOOK}:{symbol}"
+    if depth is None:
+        if step is not None:
+            raise ValueError("a book grouped by `step` needs a `depth`")
+        return topic
+    if step is None:
+        return f"{topic}@{depth}"
+    # The server knows one spelling of a step.
+    text = format(Decimal(step), "f")
+    return f"{topic}@{depth}/{text.rstrip('0').rstrip('.') if '.' in text else text}"
 
 
 class BookStatus(StrEnum):

@@ -68,6 +68,7 @@ class Publisher:
         id: str | None = None,  # noqa: A002
         user: str | None = None,
         type: str = "update",  # noqa: A002
+        source_ts: int | None = None,
         timeout: float | None = None,
     ) -> Position:
         """Publish one message and return its position.
@@ -84,6 +85,8 @@ class Publisher:
         }
         if user is not None:
             body["user"] = user
+        if source_ts is not None:
+            body["source_ts"] = source_ts
         publication = _PendingPublication(body)
         config = self._config
         if publication.size_bytes > config.batch_bytes:

@@ -1,5 +1,6 @@
 """Keeps a client's topics subscribed across connections, and fetches what readers miss."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from itertools import groupby, islice
 
@@ -11,12 +12,13 @@ from client_sdk.contract import (
     MarketMessage,
     Position,
     Reply,
+    SinceTime,
     Stream,
     SubscriptionStatus,
     TopicReply,
 )
 from client_sdk.contract.names import MAX_TOPIC_CHARACTERS
-from client_sdk.contract.replies import SubscribeReply
+from client_sdk.contract.replies import PatternReply, SubscribeReply
 from client_sdk.errors import (
     FloorcastError,
     ProtocolError,
@@ -24,10 +26,13 @@ from client_sdk.errors import (
     error_from_body,
     is_retryable,
 )
+from client_sdk.market.patterns import PatternSubscription, is_pattern
 from client_sdk.reading.gaps import continuity_of
 from client_sdk.reading.readers import Reader, TopicState
-from client_sdk.reading.topic_subscription import TopicSubscription
+from client_sdk.reading.topic_subscription import Start, TopicSubscription
 from client_sdk.stats import Counters
+
+logger = logging.getLogger(__name__)
 
 # The reply holds a state for each topic, so the request is bounded.
 _TOPICS_PER_REQUEST = 100
@@ -37,7 +42,7 @@ class MarketSubscription(TopicSubscription[MarketMessage]):
     """One topic, its requested interval and the state of its feed."""
 
     def __init__(self, topic: str, stream: Stream, counters: Counters) -> None:
-        super().__init__(topic, continuity_of(stream), counters)
+        super().__init__(topic, continuity_of(stream, is_view="@" in topic), counters)
         self.interval_ms: int | None = None
         # None until this connection has granted the subscription.
         self.feed_state: FeedState | None = None
@@ -56,6 +61,7 @@ class Subscriptions:
         self._counters = counters
         self._clock = clock
         self._subscriptions: dict[str, MarketSubscription] = {}
+        self._patterns: dict[str, PatternSubscription] = {}
         self._to_unsubscribe: set[str] = set()
         self._worker = Worker("subscriptions", namespace, self._sync)
 
@@ -67,14 +73,20 @@ class Subscriptions:
         topics: Iterable[str],
         interval_ms: int = 0,
         since: Mapping[str, Position] | None = None,
+        start: Start | None = None,
     ) -> None:
         """Add a reader of these topics; the shortest interval of all readers is requested.
 
-        `since` holds the positions after which it reads, of topics that it read before.
+        `since` holds the positions after which it reads, of topics that it read before; other
+        kept streams are read from `start` on. A pattern is read as the topics that match.
         """
         if interval_ms < 0:
             raise ValueError("interval_ms must be 0 or more")
         streams = {topic: _stream_of(topic) for topic in topics}
+        for name in tuple(streams):
+            if is_pattern(name):
+                del streams[name]
+                self._add_pattern(reader, name, interval_ms)
         for topic, stream in streams.items():
             subscription = self._subscriptions.get(topic)
             if subscription is None:
@@ -83,11 +95,35 @@ class Subscriptions:
                 self._to_unsubscribe.discard(topic)
             if subscription.interval_ms is None or interval_ms < subscription.interval_ms:
                 subscription.interval_ms = interval_ms
-            subscription.add(reader, (since or {}).get(topic))
+            subscription.add(reader, (since or {}).get(topic), start)
         self._worker.wake()
+
+    def _add_pattern(self, reader: Reader[MarketMessage], name: str, interval_ms: int) -> None:
+        pattern = self._patterns.get(name)
+        if pattern is None:
+            pattern = self._patterns[name] = PatternSubscription(name)
+            self._to_unsubscribe.discard(name)
+        pattern.readers[reader] = interval_ms
+        pattern.needs_sync = True
+        reader.expect_reply(name)
+
+    def _join_matched(self, pattern: PatternSubscription, topic: str) -> MarketSubscription:
+        """Let the readers of a pattern read a topic that matches it."""
+        subscription = self._subscriptions.get(topic)
+        for reader, interval_ms in pattern.readers.items():
+            if topic not in reader.topics:
+                self.add(reader, [topic], interval_ms)
+        if subscription is None:
+            subscription = self._subscriptions[topic]
+        return subscription
 
     def remove(self, reader: Reader[MarketMessage]) -> None:
         """Remove a reader; a topic without readers is unsubscribed."""
+        for pattern in tuple(self._patterns.values()):
+            if pattern.readers.pop(reader, None) is not None and not pattern.readers:
+                del self._patterns[pattern.name]
+                self._to_unsubscribe.add(pattern.name)
+                self._worker.wake()
         for topic in reader.topics:
             subscription = self._subscriptions.get(topic)
             if subscription is None:
@@ -141,25 +177,42 @@ class Subscriptions:
     def receive(self, message: MarketMessage) -> None:
         """Give a message to the readers of its topic."""
         subscription = self._subscriptions.get(message.topic)
-        if subscription is not None and not subscription.receive(message):
+        if subscription is None and self._patterns:
+            self._receive_matched(message)
+        elif subscription is not None and not subscription.receive(message):
             self._worker.wake()
+
+    def _receive_matched(self, message: MarketMessage) -> None:
+        """Begin to read a topic that is new to a pattern, with its first message."""
+        topic = message.topic
+        for pattern in self._patterns.values():
+            if pattern.matches(topic) and message.type == "snapshot":
+                subscription = self._join_matched(pattern, topic)
+                subscription.begin_sync()
+                state = TopicState(message.epoch, message.seq, False, message, ())
+                subscription.feed_state = subscription.feed_state or FeedState.LIVE
+                subscription.apply_state(state, shared=True)
 
     def on_disconnect(self) -> None:
         """Record that all subscriptions ended with the connection."""
         self._to_unsubscribe.clear()
+        for pattern in self._patterns.values():
+            pattern.needs_sync = True
         for subscription in self._subscriptions.values():
             subscription.on_disconnect()
 
     def on_join(self) -> None:
         """Request all topics on the new connection."""
-        if self._subscriptions:
+        if self._subscriptions or self._patterns:
             self._worker.wake()
 
     def fail(self, error: FloorcastError | None) -> None:
         """End all readers; without an error if the client was closed."""
-        for subscription in tuple(self._subscriptions.values()):
-            for reader in tuple(subscription.readers):
-                reader.end(None if error is None else error.clone())
+        readers = [each for pattern in self._patterns.values() for each in pattern.readers]
+        for subscription in self._subscriptions.values():
+            readers += subscription.readers
+        for reader in dict.fromkeys(readers):
+            reader.end(None if error is None else error.clone())
 
     async def close(self) -> None:
         """End its task."""
@@ -176,8 +229,46 @@ class Subscriptions:
             )
             # A topic that was added again meanwhile needs a sync, and is requested below.
             self._to_unsubscribe -= topics
+        for pattern in tuple(self._patterns.values()):
+            if pattern.needs_sync:
+                await self._subscribe_pattern(pattern)
         for batch in self._batches():
             await self._subscribe(batch)
+
+    async def _subscribe_pattern(self, pattern: PatternSubscription) -> None:
+        pattern.needs_sync = False
+        request = encode({"topics": [pattern.name], "interval_ms": pattern.interval_ms})
+        try:
+            await self._namespace.request(
+                "subscribe", request, lambda text: self._apply_matched(pattern, text)
+            )
+        except FloorcastError as error:
+            if is_retryable(error):
+                pattern.needs_sync = True
+                raise
+            for reader in tuple(pattern.readers):
+                reader.end(error.clone())
+                self.remove(reader)
+
+    def _apply_matched(self, pattern: PatternSubscription, text: str) -> None:
+        """Apply the reply before any message behind it."""
+        reply = parse_reply(SubscribeReply, text).topics.get(pattern.name)
+        if not isinstance(reply, PatternReply):
+            raise ProtocolError(f"malformed reply: no {pattern.name}")
+        if reply.limit is not None:
+            logger.warning(
+                "a pattern matches too many topics: %s are left out",
+                reply.refused,
+                extra={"pattern": pattern.name},
+            )
+        for topic, each in reply.topics.items():
+            subscription = self._join_matched(pattern, topic)
+            if each.status == SubscriptionStatus.CONNECTED.value and subscription.needs_sync:
+                subscription.begin_sync()
+                subscription.feed_state = each.state or FeedState.LIVE
+                subscription.apply_state(self._topic_state(each), shared=True)
+        for reader in pattern.readers:
+            reader.reply_received(pattern.name)
 
     def _batches(self) -> list[list[MarketSubscription]]:
         """The subscriptions that need a sync, as requests of one interval each."""
@@ -193,18 +284,23 @@ class Subscriptions:
         return batches
 
     async def _subscribe(self, batch: list[MarketSubscription]) -> None:
-        since: dict[str, Position] = {}
+        since: dict[str, Position | SinceTime] = {}
+        last = 0
         for subscription in batch:
-            position = subscription.begin_sync()
+            position, start = subscription.begin_sync(), subscription.start
             if position is not None:
                 since[subscription.topic] = position
-        request = encode(
-            {
-                "topics": [each.topic for each in batch],
-                "interval_ms": _interval_ms(batch[0]),
-                "since": since,
-            }
-        )
+            elif start is not None:
+                last = start.last
+                if start.ts_ms is not None:
+                    since[subscription.topic] = SinceTime(ts=start.ts_ms)
+        body: dict[str, object] = {
+            "topics": [each.topic for each in batch],
+            "interval_ms": _interval_ms(batch[0]),
+            "since": since,
+        }
+        # Older servers know no `last`.
+        request = encode({**body, "last": last} if last else body)
         try:
             await self._namespace.request(
                 "subscribe", request, lambda text: self._apply_reply(batch, text)
@@ -229,7 +325,7 @@ class Subscriptions:
             if self._subscriptions.get(subscription.topic) is not subscription:
                 # Its last reader has gone meanwhile.
                 continue
-            if reply is None:
+            if reply is None or isinstance(reply, PatternReply):
                 self._fail(subscription, ProtocolError(f"malformed reply: no {subscription.topic}"))
             elif reply.status != SubscriptionStatus.CONNECTED.value:
                 refusal = _refusal_error(subscription.topic, reply)

@@ -65,8 +65,10 @@ class CheckResult(Enum):
     GAP = "gap"
 
 
-def continuity_of(stream: Stream) -> Continuity:
-    """The continuity of a stream's messages."""
+def continuity_of(stream: Stream, *, is_view: bool = False) -> Continuity:
+    """The continuity of the messages of a stream, or of a view of it."""
+    if is_view:
+        return Continuity.DELTAS
     if not stream.is_conflated:
         return Continuity.COMPLETE
     return Continuity.LATEST if stream is Stream.PRICE else Continuity.DELTAS

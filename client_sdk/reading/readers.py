@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from client_sdk.contract import Position
@@ -84,6 +84,9 @@ class TopicMessage(Positioned, Protocol):
     @property
     def topic(self) -> str: ...
 
+    @property
+    def ts(self) -> int: ...
+
 
 MessageT = TypeVar("MessageT", bound=TopicMessage)
 
@@ -112,6 +115,8 @@ class Reader(Generic[MessageT]):
         self._continuities: dict[str, Continuity] = {}
         # Topics whose messages did not fit; to be fetched again once there is space.
         self._behind: set[str] = set()
+        # By topic: the position up to which its items were taken.
+        self.checkpoint: dict[str, Position] = {}
         self._waiter: asyncio.Future[None] | None = None
         self._unsynced: set[str] = set()
         self.is_ended = False
@@ -123,6 +128,8 @@ class Reader(Generic[MessageT]):
         """Read this topic too, from a position or from its current state."""
         self._trackers[topic] = GapTracker(continuity, position)
         self._continuities[topic] = continuity
+        if position is not None:
+            self.checkpoint[topic] = position
         self._unsynced.add(topic)
 
     @property
@@ -168,6 +175,30 @@ class Reader(Generic[MessageT]):
             return False
         self._store(topic, tracker, message)
         return True
+
+    def apply_start(self, topic: str, state: TopicState[MessageT], ts_ms: int | None) -> bool:
+        """Begin with the missed messages of a state; `ts_ms` is the time that was asked for.
+
+        Returns False if the state must be requested again.
+        """
+        if ts_ms is not None and not state.recovered:
+            # The messages since that time are gone, as far as the reader can know all of them.
+            first = state.missed[0] if state.missed else state.snapshot
+            last = state.seq if first is None else first.seq - 1
+            self._put_gap(Gap(topic, state.epoch, 1, last, GapReason.HISTORY))
+        if state.missed:
+            self._trackers[topic].advance(state.epoch, state.missed[0].seq - 1)
+            state = replace(state, recovered=True, snapshot=None)
+        return self.apply_state(topic, state)
+
+    def expect_reply(self, name: str) -> None:
+        """Wait for a reply about a pattern."""
+        self._unsynced.add(name)
+
+    def reply_received(self, name: str) -> None:
+        """Record the reply about a pattern."""
+        self._unsynced.discard(name)
+        self.notify()
 
     def apply_state(self, topic: str, state: TopicState[MessageT]) -> bool:
         """Take the server's state of a topic; False if it must be requested again.
@@ -258,9 +289,17 @@ class Reader(Generic[MessageT]):
     def take(self) -> MessageT | Gap | None:
         """The next item, or None."""
         item = self._buffer.take()
+        if item is not None:
+            self._record_read(item)
         if self._behind and self._buffer.has_space and not self.is_ended:
             self._on_space(self)
         return item
+
+    def _record_read(self, item: MessageT | Gap) -> None:
+        if not isinstance(item, Gap):
+            self.checkpoint[item.topic] = Position(epoch=item.epoch, seq=item.seq)
+        elif item.missed_to is not None:
+            self.checkpoint[item.topic] = Position(epoch=item.epoch, seq=item.missed_to)
 
     async def wait_changed(self) -> None:
         """Wait for the next change; raises `RuntimeError` if another task waits already."""

@@ -1,6 +1,7 @@
 """One subscription to a topic or session, shared by all of this client's readers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from client_sdk.contract import Position
@@ -8,6 +9,14 @@ from client_sdk.errors import FloorcastError
 from client_sdk.reading.gaps import Continuity
 from client_sdk.reading.readers import MessageT, Reader, TopicState
 from client_sdk.stats import Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a reader without a position begins: at a time, or so many messages back."""
+
+    ts_ms: int | None = None
+    last: int = 0
 
 
 class TopicSubscription(Generic[MessageT]):
@@ -27,20 +36,32 @@ class TopicSubscription(Generic[MessageT]):
         # True if the state did not fit into a reply that other topics shared.
         self.needs_own_request = False
         self._since: Position | None = None
+        # Of the readers that have no state yet.
+        self._starts: dict[Reader[MessageT], Start] = {}
 
     @property
     def readers(self) -> Sequence[Reader[MessageT]]:
         """Its readers."""
         return self._readers
 
-    def add(self, reader: Reader[MessageT], position: Position | None = None) -> None:
-        """Add a reader, from a position or from the current state."""
+    def add(
+        self,
+        reader: Reader[MessageT],
+        position: Position | None = None,
+        start: Start | None = None,
+    ) -> None:
+        """Add a reader, from a position, from a start, or from the current state."""
         reader.add_topic(self.topic, self.continuity, position)
         self._readers.append(reader)
+        if start is not None and position is None and self.continuity is Continuity.COMPLETE:
+            self._starts[reader] = start
+            # Its start is that of the whole request.
+            self.needs_own_request = True
         self.needs_sync = True
 
     def remove(self, reader: Reader[MessageT]) -> None:
         """Remove a reader; no-op if it is unknown."""
+        self._starts.pop(reader, None)
         if reader in self._readers:
             self._readers.remove(reader)
 
@@ -69,15 +90,24 @@ class TopicSubscription(Generic[MessageT]):
 
     def on_disconnect(self) -> None:
         """Record that the subscription ended with its connection."""
-        self.needs_sync, self.is_syncing, self.needs_own_request = True, False, False
+        self.needs_sync, self.is_syncing = True, False
+        self.needs_own_request = bool(self._starts)
         self.notify()
 
     def begin_sync(self) -> Position | None:
         """Start a request; returns the position to ask from, or None for the current state."""
         self.needs_sync, self.is_syncing = False, True
         self.notify()
-        self._since = self._oldest_position()
+        self._since = None if self._starts else self._oldest_position()
         return self._since
+
+    @property
+    def start(self) -> Start | None:
+        """What to ask for if there is no position: the earliest start of all readers."""
+        starts = self._starts.values()
+        times = [each.ts_ms for each in starts if each.ts_ms is not None]
+        last = max((each.last for each in starts), default=0)
+        return Start(min(times, default=None), last) if starts else None
 
     def _oldest_position(self) -> Position | None:
         positions = []
@@ -110,7 +140,12 @@ class TopicSubscription(Generic[MessageT]):
         for reader in tuple(self._readers):
             if reader.is_blocked(self.topic):
                 continue
-            if not self._applies_to(reader, state) or not reader.apply_state(self.topic, state):
+            start = self._starts.pop(reader, None)
+            if start is not None:
+                complete = reader.apply_start(self.topic, _from(start, state), start.ts_ms)
+            else:
+                complete = self._applies_to(reader, state) and reader.apply_state(self.topic, state)
+            if not complete:
                 self.needs_sync = True
         return not self.needs_sync
 
@@ -159,3 +194,13 @@ class TopicSubscription(Generic[MessageT]):
         self.is_syncing = self.needs_sync = False
         for reader in tuple(self._readers):
             reader.end(error.clone())
+
+
+def _from(start: Start, state: TopicState[MessageT]) -> TopicState[MessageT]:
+    """The part of a state that one reader asked for."""
+    missed = state.missed
+    if state.recovered and start.ts_ms is not None:
+        missed = [each for each in missed if each.ts >= start.ts_ms]
+    elif start.last:
+        missed = missed[-start.last :]
+    return replace(state, missed=missed)

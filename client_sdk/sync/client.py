@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
 from functools import partial
 from ssl import SSLContext
 from types import TracebackType
@@ -13,7 +14,9 @@ from client_sdk.connection.states import ClientState, OnState, with_reason
 from client_sdk.connection.tokens import TokenSource
 from client_sdk.contract import (
     AnyMessage,
+    Bar,
     FeedState,
+    Instrument,
     Position,
     PriceMessage,
     SessionMessage,
@@ -44,19 +47,24 @@ class SyncMarket:
         """Stream the latest price of each symbol; a slow reader skips older prices."""
         return self._open(lambda: self._market.prices(*symbols, interval_ms=interval_ms))
 
-    def trades(self, *symbols: str, since: Since = None) -> SyncStream[TradesMessage | Gap]:
+    def trades(
+        self, *symbols: str, since: Since = None, last: int = 0
+    ) -> SyncStream[TradesMessage | Gap]:
         """Stream every trade in order, with a `Gap` where some are lost.
 
-        `since` is the position of the last message that was read before, or one for each topic.
+        `since` is the position of the last message that was read before, one for each topic (as
+        `checkpoint` returns them), or a time. `last` begins with so many kept messages instead.
         """
-        return self._open(lambda: self._market.trades(*symbols, since=since))
+        return self._open(lambda: self._market.trades(*symbols, since=since, last=last))
 
     def stream(
-        self, *topics: str, interval_ms: int = 0, since: Since = None
+        self, *topics: str, interval_ms: int = 0, since: Since = None, last: int = 0
     ) -> SyncStream[AnyMessage | Gap]:
-        """Stream any topics, each by the rules of its stream; `since` as in `trades`."""
+        """Stream any topics or patterns, each by the rules of its stream; else as `trades`."""
         market = self._market
-        return self._open(lambda: market.stream(*topics, interval_ms=interval_ms, since=since))
+        return self._open(
+            lambda: market.stream(*topics, interval_ms=interval_ms, since=since, last=last)
+        )
 
     def on(
         self, topic: str, callback: OnItem, *, interval_ms: int = 0, since: Position | None = None
@@ -69,9 +77,19 @@ class SyncMarket:
         )
         return SyncCallback(portal, callback_task)
 
-    def book(self, symbol: str, *, interval_ms: int = 0) -> SyncBook:
-        """Keep a live order book."""
-        live_book = self._portal.run(lambda: self._market.book(symbol, interval_ms=interval_ms))
+    def book(
+        self,
+        symbol: str,
+        *,
+        depth: int | None = None,
+        step: str | Decimal | None = None,
+        interval_ms: int = 0,
+    ) -> SyncBook:
+        """Keep a live order book: all of it, or so many levels of each side, grouped by `step`."""
+        market = self._market
+        live_book = self._portal.run(
+            lambda: market.book(symbol, depth=depth, step=step, interval_ms=interval_ms)
+        )
         return SyncBook(self._portal, live_book)
 
     def status(self, topic: str) -> FeedState | None:
@@ -84,6 +102,17 @@ class SyncMarket:
         remove = self._portal.run(lambda: self._market.on_status(call))
         return lambda: self._portal.run(remove)
 
+    def instruments(self, *symbols: str, match: str = "*") -> tuple[Instrument, ...]:
+        """All symbols that the server knows, or these, or those that match such as `BTC*`."""
+        return self._portal.call(self._market.instruments(*symbols, match=match))
+
+    def candles(
+        self, symbol: str, interval: str = "1m", *, limit: int = 500, before: int | None = None
+    ) -> tuple[Bar, ...]:
+        """The newest bars of a symbol, oldest first, or those that begin before a time in ms."""
+        candles = self._market.candles(symbol, interval, limit=limit, before=before)
+        return self._portal.call(candles)
+
     def publish(
         self,
         topic: str,
@@ -92,13 +121,16 @@ class SyncMarket:
         id: str | None = None,  # noqa: A002
         user: str | None = None,
         type: Literal["update", "snapshot"] = "update",  # noqa: A002
+        source_ts: int | None = None,
         timeout: float | None = None,
     ) -> Position:
         """Publish one message and return its position.
 
         Raises `SendTimeout` without a reply within `timeout`, by default `send_seconds`.
         """
-        publish = self._market.publish(topic, data, id=id, user=user, type=type, timeout=timeout)
+        publish = self._market.publish(
+            topic, data, id=id, user=user, type=type, source_ts=source_ts, timeout=timeout
+        )
         return self._portal.call(publish)
 
     def _open(self, stream: Callable[[], MessageStream[ItemT]]) -> SyncStream[ItemT]:

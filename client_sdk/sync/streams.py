@@ -71,6 +71,11 @@ class SyncStream(SyncIterator[ItemT]):
         super().__init__(portal, stream)
         self._stream = stream
 
+    @property
+    def checkpoint(self) -> dict[str, Position]:
+        """The position in each topic up to which its items were read: a later `since`."""
+        return self._portal.run(lambda: self._stream.checkpoint)
+
     def position(self, topic: str) -> Position | None:
         """This stream's position in a topic or session, unread messages included."""
         return self._portal.run(lambda: self._stream.position(topic))

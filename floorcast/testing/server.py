@@ -68,7 +68,8 @@ class FakeServer:
     async def replay(self, recording: str | Path, *, speed: float = 0) -> None:
         """Publish a recorded stream, to its end; speed 1 is as recorded, 0 without pauses."""
         options = FeedOptions(SystemClock(), argument=str(recording), speed=speed)
-        await ReplayFeed(options).run(FeedPublisher(self._server.market.publishing))
+        market = self._server.market
+        await ReplayFeed(options).run(FeedPublisher(market.publishing, "", market.instruments))
 
     def cut_connections(self) -> None:
         """Cut off every client, as a network failure does; they may come back at once."""

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -85,8 +86,7 @@ class TokenVerifier:
             self._check_expiry(cached.principal.expires_at)
             return cached.principal
         try:
-            # Only the header is decoded here: decoding is the main cost of a token.
-            header = jwt.get_unverified_header(f"{token.partition('.')[0]}..")
+            header = _header(token.partition(".")[0])
         except jwt.PyJWTError:
             raise _invalid("malformed token") from None
         # RFC 7515, 4.1.11: we support no critical extension.
@@ -172,6 +172,13 @@ def build_verifier(
     else:
         keys = JwksKeys(cast(str, config.jwks_url), config.algorithm, clock, tasks, fetch=fetch)
     return TokenVerifier(config, keys, clock)
+
+
+# Decoding is the main cost of a token, and all tokens of one key have the same header. Errors are
+# not cached; 128 headers of a token take 1 MB at most.
+@lru_cache(maxsize=128)
+def _header(segment: str) -> Mapping[str, Any]:
+    return MappingProxyType(jwt.get_unverified_header(f"{segment}.."))
 
 
 def _invalid(message: str) -> AccessError:

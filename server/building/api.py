@@ -65,6 +65,7 @@ def build_api(
             sessions.service, sessions.messages, backend.presence, backend.broker, rule
         ),
         sessions.notifications,
+        market.instruments,
         cluster,
         TokenRevocation(
             backend.kept,

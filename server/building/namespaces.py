@@ -26,6 +26,8 @@ def build_namespaces(
             recovery,
             market.subscribing,
             market.client_publishing,
+            market.instruments,
+            market.candles,
             market.wills,
         ),
         SessionNamespace(

@@ -16,22 +16,29 @@ from server.configs import (
 )
 from server.core.counters import Counters
 from server.core.market.subscriptions import Subscriptions
+from server.core.market.topics import Topic
 from server.core.recovery.tickets import ResumeTickets
 from server.embedding import Lifecycle
 from server.ports import Backend, Clock, Feed
 from server.services import (
     Canary,
     CanaryConfig,
+    CandleKeeper,
+    Candles,
+    CandleStore,
     ClientPublishing,
     ClusterQueries,
     FeedAnnouncer,
     FeedEvent,
     FeedSupervisor,
+    Instruments,
     MarketRecovery,
     NoticeIds,
     Notifications,
+    Patterns,
     PublishingService,
     Recovery,
+    SeriesLoader,
     SessionMessages,
     SessionRecovery,
     SessionsService,
@@ -50,6 +57,9 @@ class Market:
 
     subscriptions: Subscriptions
     topics: TopicSubscriptions
+    instruments: Instruments
+    candle_keeper: CandleKeeper
+    candles: Candles
     subscribing: SubscribingService
     publishing: PublishingService
     client_publishing: ClientPublishing
@@ -84,19 +94,49 @@ def build_market(
     subscriptions = Subscriptions(
         max_idle=settings.limits.topics_per_connection or NO_LIMIT, uses=hooks.topic_uses
     )
-    topics = TopicSubscriptions(config, delivery.node_subscriptions, delivery.freshness)
+    instruments = Instruments(backend.kept, delivery.hub, clock)
+    patterns = Patterns(instruments.table)
+    instruments.listen(
+        on_topic=patterns.on_topic,
+        on_trading_state=lambda each: delivery.freshness.set_trading_state(
+            each.symbol, each.trading_state
+        ),
+    )
+    store = CandleStore(backend.kept, clock, max_bars=settings.candles.bars)
+    loader = SeriesLoader(store, delivery.node_subscriptions)
+    topics = TopicSubscriptions(
+        config,
+        delivery.node_subscriptions,
+        delivery.freshness,
+        delivery.hub,
+        instruments.table,
+        loader,
+    )
+    keeper = CandleKeeper(store, loader, topics, delivery.hub, clock)
+
+    def on_published(topic: Topic, ts_ms: int) -> None:
+        instruments.record(topic, ts_ms)
+        keeper.record(topic, ts_ms)
+
     create = PublishingService if tracing is None else tracing.trace_publishing
-    publishing = create(publishing_config(settings), backend.broker, clock)
-    subscribing = SubscribingService(config, topics, subscriptions, delivery.hub, hooks.rule)
+    publishing = create(publishing_config(settings), backend.broker, clock, on_published)
+    subscribing = SubscribingService(
+        config, topics, subscriptions, delivery.hub, instruments, patterns, hooks.rule
+    )
     client_publishing = ClientPublishing(publishing, hooks.rule)
     return Market(
         subscriptions,
         topics,
+        instruments,
+        keeper,
+        Candles(topics, hooks.rule),
         subscribing,
         publishing,
         client_publishing,
         resume_tickets(settings, backend.handover.node),
-        MarketRecovery(config, topics, subscribing, subscriptions, delivery.hub),
+        MarketRecovery(
+            config, topics, subscribing, subscriptions, delivery.hub, instruments, patterns
+        ),
         WillService(
             backend.occupancy,
             publishing,
@@ -195,6 +235,7 @@ def build_feeds(
             name,
             feed,
             market.publishing,
+            market.instruments,
             delivery.freshness,
             clock,
             tasks,

@@ -1,14 +1,14 @@
 """Holds the subscriptions of one channel on this node, in tiers by interval."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from server.core.log.backlog import Lag
 from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Reset
 from server.core.recovery.offsets import plain_frame
 from server.core.recovery.push_log import LoggedPush, PushLog
-from server.core.recovery.write_index import WriteIndex
+from server.core.recovery.write_index import DerivedWriteIndex, WriteIndex
 from server.delivery.clients import Client, Subscription
 from server.delivery.context import DeliveryContext
 from server.delivery.tiers import Tier
@@ -31,6 +31,19 @@ class Batch(NamedTuple):
     message_count: int
 
 
+class Derivation(Protocol):
+    """Derives the entries of one channel from those of another, its source."""
+
+    def derive(self, entry: Entry) -> Entry | None:
+        """The entry that a new entry of the source causes; None if none."""
+
+    def advance(self) -> Entry | None:
+        """An entry up to the source's position that changes nothing; None if it is there."""
+
+    def restart(self, reset: Reset) -> Reset:
+        """The reset that a reset of the source causes."""
+
+
 class Channel:
     """One topic or session: its state, its tiers, and the entries pending in this turn."""
 
@@ -44,6 +57,7 @@ class Channel:
         "active_at",
         "ages",
         "conflated",
+        "derived",
         "immediate",
         "name",
         "parked",
@@ -62,6 +76,8 @@ class Channel:
         # The ages of what the immediate tier is sent.
         self.ages = context.traffic.ages(state.label, 0)
         self.conflated: dict[int, Tier] = {}
+        # The channels whose entries are derived from this one's.
+        self.derived: dict[Channel, Derivation] = {}
         # The subscriptions of disconnected clients that may resume.
         self.parked: dict[Subscription, None] = {}
         # The monotonic time of the last message; its wall clock time while the feed is stale.
@@ -75,7 +91,8 @@ class Channel:
             limit = context.config.backlog_messages
             if state.merges:
                 limit = min(limit, _MAX_MERGED_WRITES)
-            self.write_index = WriteIndex(state.position.seq, max_messages=limit)
+            index = DerivedWriteIndex if state.is_derived else WriteIndex
+            self.write_index = index(state.position.seq, max_messages=limit)
             self._push_log = PushLog(max_count=_MAX_PUSHES, max_bytes=_MAX_PUSH_BYTES)
         self._pending: list[Entry] = []
         self._pending_bytes = 0
@@ -92,8 +109,8 @@ class Channel:
 
     @property
     def is_needed(self) -> bool:
-        """Whether the channel has subscribers or parked clients."""
-        return bool(len(self) or self.parked)
+        """Whether the channel has subscribers, parked clients, or channels derived from it."""
+        return bool(len(self) or self.parked or self.derived)
 
     def parked_ids(self) -> tuple[str, ...]:
         """The connection ids of disconnected clients that may resume."""
@@ -141,6 +158,16 @@ class Channel:
             self._push_log.append(LoggedPush(serial, self.state.position.seq, event, excluded))
         return serial
 
+    # --- derived channels
+
+    def add_derived(self, channel: "Channel", derivation: Derivation) -> None:
+        """Derive another channel's entries from those of this one."""
+        self.derived[channel] = derivation
+
+    def remove_derived(self, channel: "Channel") -> None:
+        """Stop deriving another channel's entries."""
+        del self.derived[channel]
+
     # --- entries
 
     def accept(self, entry: Entry, now: float) -> bool:
@@ -151,7 +178,7 @@ class Channel:
             return False
         ts_ms = entry.ts_ms
         position = entry.position
-        if position.epoch != before.epoch or position.seq != before.seq + 1:
+        if position.epoch != before.epoch or entry.prev != before.seq:
             self._reset_at = len(self._pending)
         if self._up_to_date:
             for subscription in self._up_to_date:
@@ -208,16 +235,16 @@ class Channel:
                 else b"",
             )
             first = run[0]
-            batches.append(Batch(frames, serial, first.position.seq - 1, first.ts_ms, len(run)))
+            batches.append(Batch(frames, serial, first.prev, first.ts_ms, len(run)))
             serial += len(run)
         return batches
 
     def _index_writes(self, write_index: WriteIndex, serial: int, entries: list[Entry]) -> None:
         for index, entry in enumerate(entries):
             if index == self._reset_at:
-                write_index.restart(entry.position.seq - 1)
+                write_index.restart(entry.prev)
                 self.reset_serial = serial + index
-            write_index.append(serial + index, entry.ts_ms)
+            write_index.append(serial + index, entry.ts_ms, entry.position.seq)
         self._reset_at = None
 
     # --- subscriptions

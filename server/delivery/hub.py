@@ -8,7 +8,7 @@ from server.core.log.channel_state import ChannelState
 from server.core.log.entries import Entry, Reset
 from server.core.recovery.offsets import Offsets
 from server.delivery.aging import BacklogAging
-from server.delivery.channel import Channel
+from server.delivery.channel import Channel, Derivation
 from server.delivery.clients import Client
 from server.delivery.conflation import ConflatedTiers
 from server.delivery.context import DeliveryConfig, DeliveryContext, Schedule
@@ -203,16 +203,36 @@ class Hub:
         channel.take_batches(self._context.config.max_batch_bytes)
         return channel
 
+    def open_derived(
+        self, name: str, state: ChannelState, source: Channel, derivation: Derivation
+    ) -> Channel:
+        """Open a channel whose entries are derived from those of an open one."""
+        channel = self._channels[name] = Channel(name, state, self._context)
+        channel.set_stale(source.stale_since_ms)
+        source.add_derived(channel, derivation)
+        return channel
+
+    def settle(self, channel: Channel, source: Channel) -> None:
+        """Bring a derived channel to the position of its source; call it before a client joins.
+
+        Clients that are subscribed get an update without a change: after it all have one position.
+        """
+        entry = source.derived[channel].advance()
+        if entry is not None:
+            self._accept(channel, entry)
+
     def abandon(self, name: str) -> None:
         """Discard the entries held since `prepare`."""
         self._opening.pop(name, None)
 
-    def close(self, name: str) -> bool:
-        """Close a channel; False if it has subscribers or parked clients."""
+    def close(self, name: str, source: Channel | None = None) -> bool:
+        """Close a channel; False if it is needed. A derived one has a `source`."""
         channel = self._channels.get(name)
         if channel is not None:
             if channel.is_needed:
                 return False
+            if source is not None:
+                source.remove_derived(channel)
             del self._channels[name]
             self._flusher.forget(channel)
             self._conflated_tiers.forget(channel)
@@ -231,6 +251,14 @@ class Hub:
         if channel is None:
             self._hold(entry)
             return
+        self._accept(channel, entry)
+        if channel.derived:
+            for derived, derivation in tuple(channel.derived.items()):
+                change = derivation.derive(entry)
+                if change is not None:
+                    self._accept(derived, change)
+
+    def _accept(self, channel: Channel, entry: Entry) -> None:
         now = self._flusher.begin_turn()
         if channel.stale_since_ms is not None:
             self.set_stale(channel, None)
@@ -265,6 +293,8 @@ class Hub:
             return
         with self._context.deferred_close:
             self._subscriptions.reset(channel, reset)
+            for derived, derivation in tuple(channel.derived.items()):
+                self._subscriptions.reset(derived, derivation.restart(reset))
 
     # --- pushes
 
@@ -274,6 +304,9 @@ class Hub:
         if since_ms is None:
             self._live_again[channel.name] = None
         self._pushes.broadcast_status(channel)
+        for derived in tuple(channel.derived):
+            if (derived.stale_since_ms is None) != (since_ms is None):
+                self.set_stale(derived, since_ms)
 
     def pop_live_again(self) -> tuple[str, ...]:
         """The topics that were stale and are live since the last call."""

@@ -124,7 +124,7 @@ def _exported(channel: Channel, subscription: Subscription, lag: Lag) -> Exporte
         Position(channel.state.position.epoch, lag.last_seq),
         subscription.requested_ms,
         lag.needs_snapshot,
-        None if lag.needs_status else channel.stale_since_ms is not None,
+        None if lag.needs_status or channel.state.is_halted else channel.stale_since_ms is not None,
     )
 
 
@@ -139,5 +139,6 @@ def _restored_lag(channel: Channel, exported: ExportedSubscription) -> Lag | Non
         seq, needs_snapshot = state.position.seq, True
     elif not 0 <= seq <= state.position.seq:
         return None
-    needs_status = exported.stale is not (channel.stale_since_ms is not None)
+    is_stale = channel.stale_since_ms is not None
+    needs_status = exported.stale is not is_stale or state.is_halted
     return Lag(seq, needs_snapshot=needs_snapshot, needs_status=needs_status)

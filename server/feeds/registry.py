@@ -6,13 +6,18 @@ from dataclasses import replace
 from server.feeds.errors import FeedError
 from server.feeds.replay import ReplayFeed
 from server.feeds.simulated import SimulatedFeed
+from server.feeds.sources import SOURCE_NAMES, source
 from server.plugins import PluginError, create_plugin, plugin_names
 from server.ports import Feed, FeedFactory, FeedOptions
 
 ENTRY_POINT_GROUP = "floorcast.feeds"
 
 # Built-in feeds are not entry points, so that they work in a checkout without installation.
-_BUILT_IN: Mapping[str, FeedFactory] = {"replay": ReplayFeed, "simulated": SimulatedFeed}
+_BUILT_IN: Mapping[str, FeedFactory] = {
+    "replay": ReplayFeed,
+    "simulated": SimulatedFeed,
+    **{name: source(name) for name in SOURCE_NAMES},
+}
 
 
 def open_feeds(
@@ -52,7 +57,13 @@ def _plugin(kind: str, options: FeedOptions) -> Feed:
     except PluginError as error:
         raise FeedError(str(error)) from error
     if feed is None:
-        known = sorted({"none", "replay:FILE", "simulated", *plugin_names(ENTRY_POINT_GROUP)})
+        known = sorted(
+            {
+                *("none", "replay:FILE", "simulated"),
+                *SOURCE_NAMES,
+                *plugin_names(ENTRY_POINT_GROUP),
+            }
+        )
         raise FeedError(f"unknown feed {kind!r}: use one of {', '.join(known)}")
     return feed
 

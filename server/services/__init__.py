@@ -6,17 +6,24 @@ from server.services.cluster.node import NodeAnswers
 from server.services.cluster.questions import DisconnectUser, FindConnections
 from server.services.cluster.records import ConnectionInfo, NodeInfo
 from server.services.market.canary import Canary, CanaryConfig
+from server.services.market.candle_keeper import CandleKeeper
+from server.services.market.candle_store import CandleStore
+from server.services.market.candles import Candles
 from server.services.market.client_publishing import ClientPublishing
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
 from server.services.market.freshness import Freshness, FreshnessConfig
+from server.services.market.instruments import Instruments
+from server.services.market.patterns import Patterns
 from server.services.market.publisher import Publisher
 from server.services.market.publishing import PublishingConfig, PublishingService
 from server.services.market.recovery import MarketRecovery
+from server.services.market.series_loader import SeriesLoader
 from server.services.market.subscribing import SubscribingService
+from server.services.market.subscribing_config import SubscribingConfig
 from server.services.market.topic_reading import TopicReading
 from server.services.market.topic_shares import TopicSharesConfig
-from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
+from server.services.market.topic_subscriptions import TopicSubscriptions
 from server.services.market.wills import WillService
 from server.services.node_subscriptions import NodeSubscriptions
 from server.services.occupancy import HookEvents, LocalOccupancy, SessionUses, TopicUses
@@ -36,6 +43,9 @@ from server.services.webhook_rule import webhook_rule
 __all__ = [
     "Canary",
     "CanaryConfig",
+    "CandleKeeper",
+    "CandleStore",
+    "Candles",
     "ClientPublishing",
     "ClusterQueries",
     "ConnectionInfo",
@@ -49,6 +59,7 @@ __all__ = [
     "Freshness",
     "FreshnessConfig",
     "HookEvents",
+    "Instruments",
     "LocalOccupancy",
     "MarketRecovery",
     "NodeAnswers",
@@ -56,6 +67,7 @@ __all__ = [
     "NodeSubscriptions",
     "NoticeIds",
     "Notifications",
+    "Patterns",
     "PendingNotices",
     "Publisher",
     "PublishingConfig",
@@ -66,6 +78,7 @@ __all__ = [
     "RoomRecovery",
     "Rooms",
     "RoomsConfig",
+    "SeriesLoader",
     "SessionMessages",
     "SessionModeration",
     "SessionRecovery",

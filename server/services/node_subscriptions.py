@@ -86,10 +86,14 @@ class NodeSubscriptions:
         with self.hold(name):
             if channel is None:
                 channel = await self._subscribe(name, create_state)
-            missed = None if seen is None else await self._missed_since(channel, seen)
+            missed = None if seen is None else await self.missed_since(channel, seen)
             return channel, missed
 
-    async def _missed_since(self, channel: Channel, seen: Position) -> Missed | None:
+    async def missed_since(self, channel: Channel, seen: Position) -> Missed | None:
+        """The kept entries after `seen` that the state of an open channel lacks.
+
+        None if they are unknown. Join them with `entries_since`; the channel must be held.
+        """
         state, end_seq = channel.state, seen.seq
         # A client of another node may be ahead of this node's state.
         if seen.epoch == state.position.epoch and seen.seq <= state.position.seq:
@@ -131,6 +135,10 @@ class NodeSubscriptions:
             self._holds[name] -= 1
             if not self._holds[name]:
                 del self._holds[name]
+
+    def is_held(self, name: str) -> bool:
+        """Whether a request holds the channel."""
+        return name in self._holds
 
     async def release(self, name: str, on_closed: Callable[[str], None] = ignore) -> None:
         """Stop receiving a channel, unless it has subscribers or is held.

@@ -3,6 +3,8 @@
 from client_sdk import contract
 from client_sdk.contract import (
     MARKET_NAMESPACE,
+    FetchCandles,
+    ListInstruments,
     ListSubscriptions,
     Publish,
     Scope,
@@ -11,7 +13,14 @@ from client_sdk.contract import (
     WillRequest,
 )
 from server.core.log.entries import Position
-from server.services import ClientPublishing, Recovery, SubscribingService, WillService
+from server.services import (
+    Candles,
+    ClientPublishing,
+    Instruments,
+    Recovery,
+    SubscribingService,
+    WillService,
+)
 from server.services.market.client_publishing import publish_reply
 from server.services.market.past import Since, SinceTime
 from server.services.market.subscribing import subscribe_result
@@ -31,6 +40,8 @@ class MarketNamespace(GuardedNamespace):
         recovery: Recovery,
         subscribing: SubscribingService,
         client_publishing: ClientPublishing,
+        instruments: Instruments,
+        candles: Candles,
         wills: WillService,
     ) -> None:
         super().__init__(
@@ -41,6 +52,8 @@ class MarketNamespace(GuardedNamespace):
                 "subscribe": Route(Subscribe, self._subscribe),
                 "unsubscribe": Route(Unsubscribe, self._unsubscribe),
                 "subscriptions": Route(ListSubscriptions, self._subscriptions),
+                "instruments": Route(ListInstruments, self._list_instruments),
+                "candles": Route(FetchCandles, self._fetch_candles),
                 "publish": Route(Publish, self._publish, ordered_by=_published_topics),
                 "will": Route(WillRequest, self._will),
             },
@@ -48,6 +61,8 @@ class MarketNamespace(GuardedNamespace):
         )
         self._subscribing = subscribing
         self._client_publishing = client_publishing
+        self._instruments = instruments
+        self._candles = candles
         self._wills = wills
 
     async def attach_client(
@@ -72,6 +87,10 @@ class MarketNamespace(GuardedNamespace):
             {topic: _since(each) for topic, each in request.since.items()},
             request.last,
         )
+        matched = sum(int(str(each.get("matched", 0))) for each in topics.values())
+        if matched > 1:
+            # The request was counted as one topic for each pattern.
+            self._context.event_limits.charge_items(call.connection_id, matched)
         return subscribe_result(topics)
 
     async def _unsubscribe(self, call: Call, request: Unsubscribe) -> Reply:
@@ -81,6 +100,25 @@ class MarketNamespace(GuardedNamespace):
 
     async def _subscriptions(self, call: Call, request: ListSubscriptions) -> Reply:
         return {"ok": True, "topics": self._subscribing.subscriptions(call.connection_id)}
+
+    async def _list_instruments(self, call: Call, request: ListInstruments) -> Reply:
+        principal = call.caller
+        principal.require(Scope.MARKET_READ)
+        if request.follow:
+            self._instruments.follow(call.connection_id, principal, request.symbols, request.match)
+        found, has_more = self._instruments.find(
+            principal, request.symbols, request.match, request.after
+        )
+        reply: Reply = {"ok": True, "instruments": [each.body() for each in found]}
+        return {**reply, "has_more": True} if has_more else reply
+
+    async def _fetch_candles(self, call: Call, request: FetchCandles) -> Reply:
+        principal = call.caller
+        principal.require(Scope.MARKET_READ)
+        found = await self._candles.find(
+            principal, request.symbol, request.interval, request.limit, request.before
+        )
+        return {"ok": True, **found.body()}
 
     async def _publish(self, call: Call, request: Publish) -> Reply:
         principal = call.caller

@@ -7,6 +7,7 @@ from server.access import ConfigurationError
 from server.delivery.context import Schedule
 from server.ports import Broker, Clock
 from server.services import PublishingConfig, PublishingService
+from server.services.market.publishing import OnPublished
 
 
 class Tracing(Protocol):
@@ -16,7 +17,11 @@ class Tracing(Protocol):
         """A broker with a span for each publish and each delivery."""
 
     def trace_publishing(
-        self, config: PublishingConfig, broker: Broker, clock: Clock
+        self,
+        config: PublishingConfig,
+        broker: Broker,
+        clock: Clock,
+        on_published: OnPublished,
     ) -> PublishingService:
         """A service with a span for each message."""
 

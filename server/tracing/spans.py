@@ -28,6 +28,7 @@ from server.core.log.idempotency import Claim
 from server.delivery.context import Schedule
 from server.ports import Broker, Clock, ignore
 from server.services import PublishingConfig, PublishingService
+from server.services.market.publishing import OnPublished
 
 # What is delivered in one turn; further entries have no span.
 _MAX_PENDING = 1_000
@@ -50,9 +51,13 @@ class Spans:
         return TracedBroker(broker, self)
 
     def trace_publishing(
-        self, config: PublishingConfig, broker: Broker, clock: Clock
+        self,
+        config: PublishingConfig,
+        broker: Broker,
+        clock: Clock,
+        on_published: OnPublished,
     ) -> PublishingService:
-        return TracedPublishing(config, broker, clock, self.tracer)
+        return TracedPublishing(config, broker, clock, on_published, self.tracer)
 
     def trace_flushes(self, schedule: Schedule, has_pending: Callable[[], bool]) -> Schedule:
         def traced(call: Callable[[], None], seconds: float) -> object:
@@ -152,9 +157,14 @@ class TracedPublishing(PublishingService):
     """Publishes each message in a span; a refusal has its code, and never the data."""
 
     def __init__(
-        self, config: PublishingConfig, broker: Broker, clock: Clock, tracer: trace.Tracer
+        self,
+        config: PublishingConfig,
+        broker: Broker,
+        clock: Clock,
+        on_published: OnPublished,
+        tracer: trace.Tracer,
     ) -> None:
-        super().__init__(config, broker, clock)
+        super().__init__(config, broker, clock, on_published)
         self._tracer = tracer
 
     async def publish(

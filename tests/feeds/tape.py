@@ -27,6 +27,7 @@ class PublishRecorder:
 
     def __init__(self, length: float = math.inf) -> None:
         self.messages: list[Published] = []
+        self.instruments: dict[str, dict[str, object]] = {}
         self._length = length
 
     async def publish(
@@ -55,6 +56,9 @@ class PublishRecorder:
     ) -> Position | None:
         book = {"bids": list(bids), "asks": list(asks)}
         return await self.publish(f"ORDERBOOK:{symbol}", book, kind="whole", source_ts=source_ts)
+
+    async def set_instrument(self, symbol: str, fields: Mapping[str, object]) -> None:
+        self.instruments.setdefault(symbol, {}).update(fields)
 
     def of_topic(self, topic: str) -> list[Published]:
         """The messages of one topic or one stream."""

@@ -125,7 +125,8 @@ def test_unknown_feed_error_lists_the_known_names(
     options: FeedOptions, site: Path, name: str
 ) -> None:
     install(site, "echo", "echo = floorcast_echo:Echo", "other = floorcast_echo:Echo")
-    with pytest.raises(FeedError, match=r"use one of echo, none, other, replay:FILE, simulated$"):
+    known = "echo, nats, none, other, postgres, redis-stream, replay:FILE, simulated"
+    with pytest.raises(FeedError, match=rf"use one of {known}$"):
         open_feed(name, options)
 
 

@@ -15,6 +15,13 @@ market.on("connection", (socket) => {
     request.topics.forEach((topic) => socket.join(topic));
     ack({ ok: true });
   });
+  socket.on("publish", (request, ack) => {
+    const positions = request.messages.map(({ topic, data }) => {
+      publish(topic.slice("PRICE:".length), data);
+      return { epoch: "0a1b2c3d", seq };
+    });
+    ack({ ok: true, positions });
+  });
 });
 
 io.of("/session").on("connection", (socket) => {
@@ -47,18 +54,19 @@ const reply = (body) => console.log(JSON.stringify(body));
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// As in control.py: a schedule that does not wait, and the publish time and symbol in the volume.
+// As in control.py: a schedule that does not wait, and the due time and symbol in the volume.
 async function pace(rate, seconds, topics, batchMs, noteBytes = 0) {
   const body = noteBytes ? { ...price, note: "x".repeat(noteBytes) } : price;
   const cpuBefore = cpu(), began = now(), ends = began + seconds;
   let published = 0, late = 0;
   for (let batch = 0; batch < Math.floor(seconds * 1000 / batchMs); batch++) {
     const due = began + batch * batchMs / 1000, wait = due - now();
-    await (wait > 0 ? sleep(wait * 1000) : turn());
+    if (wait > 0) await sleep(wait * 1000);
+    else if (batch % 4 === 0) await turn();
     late = Math.max(late, now() - due);
     for (let i = 0; i < Math.floor(rate * batchMs / 1000) && now() < ends; i++) {
       const index = String(published % topics).padStart(3, "0");
-      const moment = String(process.hrtime.bigint()).padStart(20, "0");
+      const moment = String(Math.round(due * 1e9)).padStart(20, "0");
       published += 1;
       publish(`S${index}`, { ...body, volume: `${moment}.${index}` });
     }

@@ -33,10 +33,16 @@ export class Frames {
       this.#cancel();
       this.#wakesAt = dueAt;
       const waitMs = dueAt - performance.now();
-      const run = () => this.#run();
-      this.#cancel =
-        waitMs > FRAME_MS ? this.timers.after(waitMs, run) : this.timers.frame(run);
+      if (waitMs > FRAME_MS) {
+        this.#cancel = this.timers.after(waitMs - FRAME_MS, () => this.#awaitFrame());
+      } else {
+        this.#awaitFrame();
+      }
     }
+  }
+
+  #awaitFrame(): void {
+    this.#cancel = this.timers.frame(() => this.#run());
   }
 
   #run(): void {

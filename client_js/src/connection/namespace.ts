@@ -31,6 +31,8 @@ export type ReplyTo<
   : never;
 export type Accepted<R> = Extract<R, { ok: true }>;
 
+type Handler = (...values: any[]) => void;
+
 export const REPLY_MS = 10_000;
 
 export interface NamespaceHooks {
@@ -45,6 +47,7 @@ export class Namespace<Name extends NamespaceName> {
   /** Why it is not online. */
   error: FloorcastError | null = null;
   readonly #socket: SocketLike;
+  readonly #handlers = new Map<string, Set<Handler>>();
   readonly #ready = new Set<() => void>();
   readonly #down = new Set<() => void>();
   readonly #watchers = new Set<() => void>();
@@ -98,19 +101,26 @@ export class Namespace<Name extends NamespaceName> {
     this.#down.forEach((call) => call());
   }
 
-  /** Handle an event. */
-  on(event: string, handler: (...values: any[]) => void): void {
-    this.#socket.on(event, handler);
+  /** Handle an event, until the returned function is called. */
+  on(event: string, handler: Handler): () => void {
+    let handlers = this.#handlers.get(event);
+    if (handlers === undefined) {
+      const all = new Set<Handler>();
+      handlers = all;
+      this.#handlers.set(event, all);
+      this.#socket.on(event, (...values) => all.forEach((each) => each(...values)));
+    }
+    return added(handlers, handler);
   }
 
-  /** Call whenever the namespace comes online. */
-  onReady(call: () => void): void {
-    this.#ready.add(call);
+  /** Call whenever the namespace comes online, until the returned function is called. */
+  onReady(call: () => void): () => void {
+    return added(this.#ready, call);
   }
 
-  /** Call whenever the namespace is lost. */
-  onDown(call: () => void): void {
-    this.#down.add(call);
+  /** Call whenever the namespace is lost, until the returned function is called. */
+  onDown(call: () => void): () => void {
+    return added(this.#down, call);
   }
 
   /**
@@ -259,6 +269,11 @@ export class Namespace<Name extends NamespaceName> {
     this.hooks.changed();
     this.#watchers.forEach((check) => check());
   }
+}
+
+function added<T>(calls: Set<T>, call: T): () => void {
+  calls.add(call);
+  return () => calls.delete(call);
 }
 
 function offlineError(): FloorcastError {

@@ -215,7 +215,8 @@ export class Topics {
   #onReply(topics: Topic[], reply: SubscribeReply | null): void {
     for (const topic of topics) {
       topic.isBusy = false;
-      const answer = reply?.topics?.[topic.name];
+      // This client names no patterns.
+      const answer = reply?.topics?.[topic.name] as TopicReply | undefined;
       if (answer?.status === "CONNECTED") {
         this.#onGranted(topic, answer);
       } else {

@@ -14,6 +14,7 @@ import { backoff } from "../connection/retry.js";
 import type { Frames } from "../connection/frames.js";
 import type { Timers } from "../connection/timers.js";
 import { FloorcastError } from "../errors.js";
+import { newId } from "../ids.js";
 import { Store } from "../store.js";
 import { Outbox, type PendingMessage, type Sent } from "./outbox.js";
 
@@ -96,12 +97,16 @@ export class Session extends Store<SessionView> {
    * Send a message; resolves once the server has it. Retried under one id over reconnects, for
    * half a minute; rejects then, or if the server refuses.
    */
-  send(data: Record<string, unknown>, id: string = crypto.randomUUID()): Promise<Sent> {
-    if (this.#status === "closed" || this.#status === "error") {
+  send(data: Record<string, unknown>, id = newId()): Promise<Sent> {
+    if (this.isWatched && this.#isEnded) {
       const ended = new FloorcastError("session.closed", `the session has ended: ${this.#reason}`);
       return Promise.reject(this.#error ?? ended);
     }
-    return this.#outbox.add(data, id, this.#status === "joined");
+    // Joined until the server has it, also if nobody listens.
+    const release = this.open();
+    const sent = this.#outbox.add(data, id, this.#status === "joined");
+    sent.then(release, release);
+    return sent;
   }
 
   /** Send something transient to the others who are here now, such as a cursor. */

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
-import type { AnyMessage, Gap, TopicStatus } from "../../src/index.js";
+import type { AnyMessage, Gap, Timers, TopicStatus } from "../../src/index.js";
 import { BOOK, connect, pass, PRICE, trade, useManualTime, watch } from "./kit.js";
 
 useManualTime();
@@ -133,6 +133,30 @@ describe("a price", () => {
     }
     await pass(20);
     expect(values.map((each) => each.data?.last)).toEqual(["49"]);
+  });
+
+  it("runs no listener while there are no frames, as in a hidden tab", async () => {
+    let frames: (() => void)[] = [];
+    const timers: Timers = {
+      after(milliseconds, call) {
+        const timer = setTimeout(call, milliseconds);
+        return () => clearTimeout(timer);
+      },
+      frame(call) {
+        frames.push(call);
+        return () => (frames = frames.filter((each) => each !== call));
+      },
+    };
+    const { server, client } = connect({ timers });
+    const all = [0, 100].map((intervalMs) => watch(client.market.price("A", { intervalMs })));
+    for (let last = 0; last < 50; last += 1) {
+      server.publish("PRICE:A", { ...PRICE, last: `${last}` });
+      await pass(100);
+    }
+    expect(all.map(({ values }) => values)).toEqual([[], []]);
+    expect(frames.length).toBe(1);
+    frames[0]?.();
+    expect(all.map(({ values }) => values.at(-1)?.data?.last)).toEqual(["49", "49"]);
   });
 
   it("keeps to its own interval beside a faster listener", async () => {

@@ -143,6 +143,15 @@ describe("sending", () => {
     expect(values.at(-1)?.pending).toEqual([]);
   });
 
+  it("joins for one message if nobody listens", async () => {
+    const { server, client } = connect();
+    const sent = client.session("job:1").send({ text: "a" });
+    await pass();
+    expect(await sent).toMatchObject({ seq: 1 });
+    await pass();
+    expect(server.requestsOf("leave")).toHaveLength(1);
+  });
+
   it("repeats a message under its id if the reply is lost", async () => {
     const { server, client } = connect();
     const session = client.session("job:1");

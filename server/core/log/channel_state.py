@@ -34,6 +34,8 @@ class ChannelState:
     merges: bool = False
     # Whether an event tells clients of a reset; if not, they are disconnected.
     can_resync: bool = False
+    # Whether its entries are derived from another channel, whose positions they have.
+    is_derived: bool = False
     # What its messages are counted under.
     label: str = "session"
 
@@ -100,6 +102,11 @@ class ChannelState:
         if entries is None:
             return CatchUp([], lag.last_seq, is_lost=True)
         return self._replay(entries, lag.last_seq, max_bytes, until_seq)
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether its feed may be silent, because nothing is traded."""
+        return False
 
     def status(self, since_ms: int | None) -> bytes | None:
         """The feed's state as an event; None if there is no feed."""

@@ -37,6 +37,14 @@ class Entry(NamedTuple):
     ts_ms: int
     data: bytes
     kind: str = "update"
+    # The seq of the entry before it, if its log is derived from another one: it has the positions
+    # of that log, and skips some.
+    after: int | None = None
+
+    @property
+    def prev(self) -> int:
+        """The seq of the entry before it."""
+        return self.position.seq - 1 if self.after is None else self.after
 
 
 class Reset(NamedTuple):

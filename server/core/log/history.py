@@ -1,5 +1,6 @@
 """The newest entries of one log, without a gap."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,3 +121,22 @@ class History:
         first = self._entries[0].position.seq
         end = len(self._entries) if seq is None else min(len(self._entries), max(0, seq - first))
         return list(islice(self._entries, max(0, end - limit), end))
+
+
+class DerivedHistory(History):
+    """The newest entries of a derived log, whose positions have holes."""
+
+    __slots__ = ()
+
+    def since(self, seq: int) -> list[Entry] | None:
+        """Every entry after this one; None if some of them are gone."""
+        entries = self._entries
+        if not entries:
+            return []
+        if seq < entries[0].prev:
+            return None
+        return list(islice(entries, bisect_right(entries, seq, key=_seq_of), None))
+
+
+def _seq_of(entry: Entry) -> int:
+    return entry.position.seq

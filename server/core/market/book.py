@@ -138,16 +138,13 @@ class OrderBook:
         """The whole book."""
         return BookChange(self.bids, self.asks, self.checksum())
 
+    def top(self, count: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """The best bids and asks, so many of each."""
+        return self._bids.top(count), self._asks.top(count)
+
     def checksum(self) -> int:
-        """CRC32 of the best levels: bid, ask, next bid, next ask, as `price:quantity`."""
-        bids, asks = self._bids.top(CHECKSUM_LEVELS), self._asks.top(CHECKSUM_LEVELS)
-        parts: list[str] = []
-        for i in range(CHECKSUM_LEVELS):
-            if i < len(bids):
-                parts += bids[i]
-            if i < len(asks):
-                parts += asks[i]
-        return zlib.crc32(":".join(parts).encode())
+        """The checksum of the best levels."""
+        return checksum_of(*self.top(CHECKSUM_LEVELS))
 
     def apply(
         self, kind: str, bids: Levels, asks: Levels, checksum: int | None = None
@@ -189,11 +186,12 @@ class OrderBook:
     def _fill(self, side: _Side, levels: Levels) -> None:
         """Fill an empty side, which costs much less than setting level by level."""
         given: dict[Decimal, tuple[str, str]] = {}
-        for level in levels:
-            key = side.key(level[0])
+        for price, quantity in levels:
+            key = side.key(price)
             if key in given:
-                raise _invalid(f"the price {level[0]} appears twice on one side")
-            given[key] = level
+                raise _invalid(f"the price {price} appears twice on one side")
+            # A new pair: those of JSON are lists, which equal no tuple.
+            given[key] = (price, quantity)
         side.fill(
             {key: level for key, level in given.items() if level[1].strip("0.")}, self._max_levels
         )
@@ -236,6 +234,17 @@ class OrderBook:
         bid, ask = self._bids.best(), self._asks.best()
         if bid is not None and ask is not None and bid >= ask:
             raise _invalid(f"the book would be crossed: bid {bid} is not below ask {ask}")
+
+
+def checksum_of(bids: Levels, asks: Levels) -> int:
+    """CRC32 of the best levels: bid, ask, next bid, next ask, as `price:quantity`."""
+    parts: list[str] = []
+    for i in range(CHECKSUM_LEVELS):
+        if i < len(bids):
+            parts += bids[i]
+        if i < len(asks):
+            parts += asks[i]
+    return zlib.crc32(":".join(parts).encode())
 
 
 def merge_changes(changes: Iterable[tuple[Levels, Levels]]) -> tuple[Levels, Levels]:

@@ -4,6 +4,7 @@ from client_sdk.contract import FeedState, Stream
 from server.core.log.entries import Entry, Position
 from server.core.market.source_time import split_source_ts
 from server.core.market.topics import Topic
+from server.core.market.views import BarsView
 from server.core.wire.packets import event_head
 
 # A heartbeat's data: empty, in the shape of its stream.
@@ -22,9 +23,12 @@ class MessageEncoder:
         self._namespace = namespace
         self._event = topic.stream.event
         self._empty_data = _EMPTY_DATA.get(topic.stream, b"{}")
+        if isinstance(topic.view, BarsView):
+            self._empty_data = b'{"bars":[]}'
         symbol = "null" if topic.symbol is None else f'"{topic.symbol}"'
-        # Symbols need no JSON escaping: `Topic.parse` rejects all other characters.
-        self._head = f'{{"stream":"{topic.stream.value}","symbol":{symbol},'.encode()
+        view = "" if topic.view is None else f'"view":"{topic.view.text}",'
+        # These need no JSON escaping: `Topic.parse` rejects all other characters.
+        self._head = f'{{"stream":"{topic.stream.value}","symbol":{symbol},{view}'.encode()
         # The constant start of each event.
         self._prefix = event_head(namespace, self._event, b"")
 
@@ -64,7 +68,7 @@ class MessageEncoder:
         return self._prefix + self.body(
             position,
             kind=entry.kind,
-            prev=position.seq - 1,
+            prev=entry.prev,
             ts_ms=entry.ts_ms,
             data=entry.data,
         )

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from client_sdk.contract import SYMBOL_PATTERN, ErrorCode, Stream
 from server.core.errors import RequestError
+from server.core.market.views import View, parse_view
 
 # `$` in Python also matches before a trailing newline; fullmatch does not.
 _SYMBOL = re.compile(SYMBOL_PATTERN.strip("^$"))
@@ -13,21 +14,39 @@ _SYMBOL = re.compile(SYMBOL_PATTERN.strip("^$"))
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A stream, and for a public one the symbol."""
+    """A stream, for a public one the symbol, and for a derived one the view."""
 
     stream: Stream
     symbol: str | None
+    view: View | None = None
     # The topic as clients write it.
     name: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        stream, symbol = self.stream.value, self.symbol
-        object.__setattr__(self, "name", stream if symbol is None else f"{stream}:{symbol}")
+        name = self.stream.value
+        if self.symbol is not None:
+            name = f"{name}:{self.symbol}"
+        if self.view is not None:
+            name = f"{name}@{self.view.text}"
+        object.__setattr__(self, "name", name)
 
     @staticmethod
     def parse(text: str) -> "Topic":
-        """Parse `PRICE:BTCUSDT` or `USER_DATA`; raises `RequestError` with the reason."""
+        """Parse `PRICE:BTCUSDT`, `ORDERBOOK:BTCUSDT@10` or `USER_DATA`.
+
+        Raises `RequestError` with the reason.
+        """
         return _parse(text)
+
+    @property
+    def source(self) -> "Topic":
+        """The topic that a view is derived from; any other topic itself."""
+        return self if self.view is None else Topic(self.stream, self.symbol)
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether a newer message can replace older ones."""
+        return self.stream.is_conflated or self.view is not None
 
 
 # Clients choose these strings, so the cache is bounded; errors are not cached.
@@ -43,14 +62,16 @@ def _parse(text: str) -> Topic:
         if colon:
             raise _unknown(f"{name} takes no symbol")
         return Topic(stream, None)
+    symbol, at, view = symbol.partition("@")
     if _SYMBOL.fullmatch(symbol) is None:
         raise _unknown(_misspelled(text) or f"{name} needs a symbol such as {name}:BTCUSDT")
-    return Topic(stream, symbol)
+    return Topic(stream, symbol, parse_view(stream, view) if at else None)
 
 
 def _misspelled(text: str) -> str | None:
     """The error for a topic in lower-case letters; None if it is no topic in upper case either."""
-    upper = text.upper()
+    name, at, view = text.partition("@")
+    upper = name.upper() + at + view
     if upper == text or not text.isascii():
         return None
     try:

@@ -1,6 +1,8 @@
 """Strict JSON: no NaN, no duplicate key, bounded depth, no integer that loses precision."""
 
 import re
+from collections.abc import Iterable
+from types import NoneType
 from typing import cast
 
 import orjson
@@ -19,6 +21,8 @@ _NO_STRUCTURE = bytes(each for each in range(256) if each not in b'[]{}:"')
 _LONG_RUN = b"0" * 19
 _ALL_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG_INTEGER = re.compile(r"(?<![0-9.eE+-])-?[0-9]{19,}+(?![.eE])")
+# By exact type: what can neither be NaN nor hold it.
+_NEVER_NAN = frozenset((str, int, bool, NoneType))
 
 
 class MalformedJson(WireError):
@@ -87,7 +91,15 @@ def _holds_nan(value: object) -> bool:
     if isinstance(value, float):
         return value != value or value in (float("inf"), float("-inf"))
     if isinstance(value, dict):
-        return any(map(_holds_nan, value.values()))
+        return _any_holds_nan(value.values())
     if isinstance(value, list | tuple):
-        return any(map(_holds_nan, value))
+        return _any_holds_nan(value)
+    return False
+
+
+def _any_holds_nan(values: Iterable[object]) -> bool:
+    # A loop: most values are strings and numbers, which cost no call here.
+    for value in values:  # noqa: SIM110
+        if type(value) not in _NEVER_NAN and _holds_nan(value):
+            return True
     return False

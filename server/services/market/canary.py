@@ -215,6 +215,7 @@ class Canary:
                 past=Past(),
                 missed=None,
                 newest=None,
+                known=True,
                 max_bytes=_MAX_SNAPSHOT_BYTES,
             )
         finally:

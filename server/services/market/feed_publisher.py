@@ -8,6 +8,7 @@ from server.core.errors import RequestError
 from server.core.log.entries import Position
 from server.core.market.topics import Topic, channel_for
 from server.services.market.feed_books import FeedBooks
+from server.services.market.instruments import Instruments
 from server.services.market.publishing import PublishingService
 
 # The memory broker never suspends: without a yield, a busy feed would block the event loop.
@@ -19,8 +20,14 @@ _MAX_CHANNELS = 200_000
 class FeedPublisher:
     """Implements the `Publishing` port for one feed, and remembers its channels."""
 
-    def __init__(self, publishing: PublishingService, name: str = "") -> None:
+    def __init__(
+        self,
+        publishing: PublishingService,
+        name: str = "",
+        instruments: Instruments | None = None,
+    ) -> None:
         self._publishing = publishing
+        self._instruments = instruments
         self._name = name
         self._books = FeedBooks()
         self._attempted = 0
@@ -91,6 +98,12 @@ class FeedPublisher:
         except BaseException:
             self._books.forget(topic)
             raise
+
+    async def set_instrument(self, symbol: str, fields: Mapping[str, object]) -> None:
+        """Set reference data or the trading state of a symbol; other fields stay."""
+        if self._instruments is None:
+            raise RequestError(ErrorCode.REQUEST_INVALID, "this publisher sets no instruments")
+        await self._instruments.put(symbol, fields)
 
     def _remember(self, channel: str) -> None:
         if len(self._channels) >= _MAX_CHANNELS:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from server.ports import Clock, Feed, ignore
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.freshness import Freshness
+from server.services.market.instruments import Instruments
 from server.services.market.publishing import PublishingService
 from server.tasks import TaskOwner, cancel_and_wait
 
@@ -63,6 +64,7 @@ class FeedSupervisor:
         name: str,
         feed: Feed,
         publishing: PublishingService,
+        instruments: Instruments,
         freshness: Freshness,
         clock: Clock,
         tasks: TaskOwner,
@@ -77,7 +79,7 @@ class FeedSupervisor:
         self.state = FeedState.IDLE
         # How often it has failed.
         self.failures = 0
-        self.publisher = FeedPublisher(publishing, name)
+        self.publisher = FeedPublisher(publishing, name, instruments)
         self._feed = feed
         self._freshness = freshness
         self._clock = clock

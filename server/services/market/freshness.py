@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from client_sdk.contract import Stream
+from client_sdk.contract import FeedState, Stream
+from client_sdk.contract.names import topic_name
 from server.core.deadlines import Deadlines
 from server.core.market.topic_state import TopicState
 from server.delivery import Hub
@@ -91,7 +92,7 @@ class Freshness:
         now, now_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
         for name in tuple(self._states):
             channel = self._hub.channel(name)
-            if channel is None:
+            if channel is None or channel.state.is_derived:
                 continue
             stale_seconds = self._stale_seconds(channel)
             is_silent = 0 < stale_seconds <= now - channel.active_at
@@ -101,6 +102,24 @@ class Freshness:
                 _, state = self._states[name]
                 if self._feed_stale_since(name, state.ts_ms) is None:
                     self._hub.set_stale(channel, None)
+
+    def set_trading_state(self, symbol: str, state: FeedState | None) -> None:
+        """Send HALTED or CLOSED for the topics of a symbol; None if it trades again."""
+        for stream in Stream:
+            channel = self._hub.channel(topic_name(stream, symbol)) if stream.per_symbol else None
+            if channel is not None:
+                for each in (channel, *channel.derived):
+                    self._set_trading_state(each, state)
+
+    def _set_trading_state(self, channel: Channel, trading_state: FeedState | None) -> None:
+        known = self._states.get(channel.name)
+        if known is None:
+            return
+        known[1].set_trading_state(trading_state)
+        # Its silence until now is no fault of the feed.
+        channel.set_active_at(self._clock.monotonic())
+        self._hub.set_stale(channel, None)
+        self._schedule(channel)
 
     def set_feed_stale(self, feed: str, channels: Collection[str]) -> None:
         """Mark the topics of a feed stale; each is live again with its next message.
@@ -152,8 +171,13 @@ class Freshness:
         return stale_at, heartbeat_at
 
     def _stale_seconds(self, channel: Channel) -> float:
-        stream, _ = self._states[channel.name]
-        return self._config.stale_seconds.get(stream, 0.0)
+        stream, state = self._states[channel.name]
+        # A view is as stale as its source, and a closed market is silent.
+        return (
+            0.0
+            if state.is_derived or state.is_halted
+            else self._config.stale_seconds.get(stream, 0.0)
+        )
 
     def _schedule(self, channel: Channel) -> None:
         deadlines = [each for each in self._next_deadlines(channel) if each is not None]

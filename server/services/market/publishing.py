@@ -23,6 +23,12 @@ from server.services.market.topic_shares import TopicShares, TopicSharesConfig
 _VALIDATE: dict[Stream, Callable[[object], StreamData]] = {
     stream: model.__pydantic_validator__.validate_python for stream, model in STREAM_DATA.items()
 }
+# Gets the topic and the time in ms of each accepted message.
+OnPublished = Callable[[Topic, int], None]
+
+
+def _ignore(topic: Topic, ts_ms: int) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +43,17 @@ class PublishingConfig:
 class PublishingService:
     """Implements the `Publishing` port with a broker."""
 
-    def __init__(self, config: PublishingConfig, broker: Broker, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: PublishingConfig,
+        broker: Broker,
+        clock: Clock,
+        on_published: OnPublished = _ignore,
+    ) -> None:
         self._config = config
         self._broker = broker
         self._clock = clock
+        self._on_published = on_published
         self._books = BookPublisher(broker, max_levels=config.book_levels)
         self.topics = TopicShares(config.topics, broker, self._books.evict)
         # Valid messages, retries included.
@@ -77,7 +90,11 @@ class PublishingService:
             claim = Claim(key, digest, owner)
         ts_ms = int(self._clock.time() * 1000)
         if isinstance(model, BookData):
-            return await self._publish_book(channel, model, ts_ms, kind, claim, owner, source_ts)
+            position = await self._publish_book(
+                channel, model, ts_ms, kind, claim, owner, source_ts
+            )
+            self._on_published(parsed, ts_ms)
+            return position
         is_new = False
         if not self.topics.renew(channel, owner, len(encoded), ts_ms):
             is_new = channel not in self.topics
@@ -92,6 +109,8 @@ class PublishingService:
             if is_new:
                 self.topics.remove(channel)
             raise
+        if parsed.symbol is not None:
+            self._on_published(parsed, ts_ms)
         return receipt.position
 
     def check(
@@ -102,6 +121,11 @@ class PublishingService:
         if (parsed.symbol is None) != (user is not None):
             problem = "needs a user" if user is None else "is public: omit the user"
             raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} {problem}")
+        if parsed.view is not None:
+            raise RequestError(
+                ErrorCode.REQUEST_INVALID,
+                f"{topic} is derived by the server: publish {parsed.source.name}",
+            )
         if kind == "snapshot" and not parsed.stream.is_conflated:
             raise RequestError(
                 ErrorCode.REQUEST_INVALID, f"{topic} has no snapshots: publish an update"

@@ -12,8 +12,11 @@ from server.core.recovery.connection_state import ConnectionState, SubscriptionS
 from server.core.recovery.tickets import Owner
 from server.delivery import ExportedSubscription, Hub
 from server.delivery.channel import Channel
+from server.services.market.instruments import Instruments
+from server.services.market.patterns import Patterns
 from server.services.market.subscribing import SubscribingService, may_subscribe
-from server.services.market.topic_subscriptions import SubscribingConfig, TopicSubscriptions
+from server.services.market.subscribing_config import SubscribingConfig
+from server.services.market.topic_subscriptions import TopicSubscriptions
 from server.services.node_subscriptions import release_each
 from server.services.recovery import ResumingClient
 
@@ -33,12 +36,16 @@ class MarketRecovery:
         subscribing: SubscribingService,
         subscriptions: Subscriptions,
         hub: Hub,
+        instruments: Instruments,
+        patterns: Patterns,
     ) -> None:
         self._config = config
         self._topics = topics
         self._subscribing = subscribing
         self._subscriptions = subscriptions
         self._hub = hub
+        self._instruments = instruments
+        self._patterns = patterns
         # Channels of exported connections that may have no subscribers any more.
         self._idle_channels: list[str] = []
 
@@ -56,6 +63,8 @@ class MarketRecovery:
         if not self._hub.resume(connection_id, client.link, client.offset, first_frames):
             return False
         self._subscriptions.resume(connection_id)
+        self._patterns.set_principal(connection_id, client.principal)
+        self._patterns.refresh(connection_id)
         return True
 
     async def remove(self, connection_id: str, *, lost: bool) -> None:
@@ -68,6 +77,12 @@ class MarketRecovery:
         self, connection_id: str, owner: Owner, offset: str | None
     ) -> ConnectionState | None:
         topics = self._subscription_states(connection_id, offset)
+        follows = self._instruments.is_followed_by(connection_id)
+        if follows or self._patterns.of_connection(connection_id):
+            # The other node would not know of instruments and patterns.
+            topics = None
+        self._instruments.unfollow(connection_id)
+        self._patterns.remove_connection(connection_id)
         self._subscriptions.remove_connection(connection_id)
         self._idle_channels += self._hub.detach(connection_id)
         return None if topics is None else ConnectionState(connection_id, *owner, topics)
@@ -130,7 +145,7 @@ class MarketRecovery:
         """Open a topic, at least up to the position that the client has seen."""
         name = channel_for(topic, principal.org, principal.user_id)
         try:
-            if topic.stream.is_conflated:
+            if topic.is_merged:
                 channel, _ = await self._topics.open(name, topic)
                 head = channel.state.position
                 if head.epoch != seen.epoch or head.seq >= seen.seq:
@@ -150,6 +165,8 @@ class MarketRecovery:
         if connection_id in self._subscriptions:
             # The id may be forged: never replace an existing connection.
             return False
+        for _, _, channel in opened:
+            self._topics.settle(channel)
         subscriptions = [
             ExportedSubscription(
                 channel.name, each.position, each.interval_ms, each.needs_snapshot, each.stale

@@ -31,6 +31,7 @@ def subscribe_reply(
     past: Past,
     missed: Missed | None,
     newest: Newest | None,
+    known: bool,
     max_bytes: int,
 ) -> SubscribeReply:
     """The reply to a subscription: every message of the requested past, or a snapshot.
@@ -40,7 +41,7 @@ def subscribe_reply(
     it falls back to the last messages, if any are requested, and else to the snapshot.
     """
     state = state_of(channel)
-    reply = connected_reply(channel, interval_ms)
+    reply = connected_reply(channel, interval_ms, known=known)
     entries = _missed_entries(state, past, missed, newest)
     if entries is not None:
         used = sum(len(entry.data) for entry in entries)
@@ -64,14 +65,16 @@ def subscribe_reply(
     return SubscribeReply(reply, snapshot_pending=state.merges)
 
 
-def connected_reply(channel: Channel, interval_ms: int, seq: int | None = None) -> Reply:
+def connected_reply(
+    channel: Channel, interval_ms: int, seq: int | None = None, *, known: bool
+) -> Reply:
     """A reply with a position only: the newest one, or the last `seq` sent to the client."""
     state = state_of(channel)
     position = state.position
     return {
         "status": SubscriptionStatus.CONNECTED.value,
         "state": state.feed_state(channel.stale_since_ms).value,
-        "known": position.seq > 0,
+        "known": known or position.seq > 0,
         "epoch": position.epoch,
         "seq": position.seq if seq is None else seq,
         "interval_ms": interval_ms,

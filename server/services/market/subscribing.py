@@ -15,6 +15,7 @@ from client_sdk.contract import (
 )
 from server.access import AuthorizationRule, Principal
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
+from server.core.market.patterns import TopicPattern
 from server.core.market.subscriptions import Subscription, Subscriptions
 from server.core.market.topics import Topic, channel_for
 from server.core.wire.packets import event_head
@@ -22,12 +23,15 @@ from server.core.wire.strict_json import dumps
 from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.ports import Link
+from server.services.market.instruments import Instruments
 from server.services.market.past import Newest, Past, Since
+from server.services.market.patterns import Patterns, PatternSubscription
 from server.services.market.replies import SubscribeReply, connected_reply, subscribe_reply
+from server.services.market.subscribing_config import SubscribingConfig
 from server.services.market.topic_subscriptions import (
-    SubscribingConfig,
     TopicSubscriptions,
     can_read,
+    state_of,
 )
 from server.services.node_subscriptions import Missed, release_each
 
@@ -57,12 +61,16 @@ class SubscribingService:
         topics: TopicSubscriptions,
         subscriptions: Subscriptions,
         hub: Hub,
+        instruments: Instruments,
+        patterns: Patterns,
         rule: AuthorizationRule | None = None,
     ) -> None:
         self._config = config
         self._topics = topics
         self._subscriptions = subscriptions
         self._hub = hub
+        self._instruments = instruments
+        self._patterns = patterns
         self._rule = rule or AuthorizationRule()
         # Subscriptions with a position: what the client had missed was known, or not.
         self.recovered = 0
@@ -77,6 +85,8 @@ class SubscribingService:
 
     async def remove_connection(self, connection_id: str) -> None:
         """Remove a connection with its subscriptions."""
+        self._instruments.unfollow(connection_id)
+        self._patterns.remove_connection(connection_id)
         self._subscriptions.remove_connection(connection_id)
         await release_each(self._hub.detach(connection_id), self._topics.close)
 
@@ -93,7 +103,111 @@ class SubscribingService:
 
         `since` holds the last position that the client has seen of a topic, or a time. Its reply
         has every message after that, or `recovered: false` and the `last` messages or a snapshot.
+        A pattern such as `PRICE:*` is answered with the replies of the topics that match now; a
+        topic that appears later begins with a snapshot.
         """
+        names = dict.fromkeys(topics)
+        if not any(map(TopicPattern.is_one, names)):
+            for name in names:
+                self._patterns.release(connection_id, name)
+            return await self._subscribe(connection_id, principal, names, interval_ms, since, last)
+        replies: TopicReplies = {name: {} for name in names}
+        intervals = {name: interval_ms for name in names if not TopicPattern.is_one(name)}
+        for name in intervals:
+            self._patterns.release(connection_id, name)
+        expanded: dict[str, tuple[PatternSubscription, list[str], int]] = {}
+        for name in replies.keys() - intervals.keys():
+            try:
+                expanded[name] = self._expand(
+                    connection_id, principal, name, interval_ms, intervals
+                )
+            except FloorcastError as error:
+                replies[name] = _error_reply(error)
+        found = await self._subscribe(connection_id, principal, intervals, intervals, since, last)
+        for name in replies.keys() & found.keys():
+            replies[name] = found[name]
+        for name, (pattern, matched, refused_count) in expanded.items():
+            own = {each: found[each] for each in matched}
+            pattern.topics |= {each for each, reply in own.items() if "error" not in reply}
+            replies[name] = pattern_reply(own, refused_count, self._config.max_topics)
+        return replies
+
+    def _expand(
+        self,
+        connection_id: str,
+        principal: Principal,
+        name: str,
+        interval_ms: int,
+        intervals: dict[str, int],
+    ) -> tuple[PatternSubscription, list[str], int]:
+        """Subscribe to a pattern; adds its topics to `intervals`, as many as are allowed.
+
+        Returns those that are not subscribed otherwise, and how many are too many.
+        """
+        self._check_connected(connection_id)
+        pattern = self._patterns.add(connection_id, principal, name, interval_ms)
+        own = {
+            each.topic.name
+            for each in self._subscriptions.of_connection(connection_id)
+            if each.topic.name not in pattern.topics
+        }
+        matched = [
+            each.name
+            for each in self._patterns.matching(pattern)
+            if each.name not in own and each.name not in intervals
+        ]
+        room = len(matched)
+        if self._config.max_topics:
+            is_new = [each for each in intervals if each not in own]
+            room = max(0, self._config.max_topics - len(own) - len(is_new))
+        intervals.update(dict.fromkeys(matched[:room], interval_ms))
+        return pattern, matched[:room], len(matched[room:])
+
+    async def join_matched(self) -> None:
+        """Subscribe connections to the new topics that match their patterns."""
+        while (waiting := self._patterns.pop_waiting()) is not None:
+            pattern, topic = waiting
+            connection_id, name = pattern.connection_id, topic.name
+            is_gone = connection_id not in self._hub or not self._patterns.is_current(pattern)
+            # A parked connection gets it when it resumes.
+            if is_gone or self._is_subscribed(connection_id, name):
+                continue
+            try:
+                await self._join_matched(pattern, topic)
+            except FloorcastError as error:
+                if connection_id in self._hub:
+                    self._hub.send_to(connection_id, _error_status(topic, error))
+                if error.code is ErrorCode.SERVER_OVERLOADED:
+                    # The broker is down: the others would wait for it as long.
+                    self._patterns.refresh(connection_id)
+                    return
+
+    async def _join_matched(self, pattern: PatternSubscription, topic: Topic) -> None:
+        connection_id = pattern.connection_id
+        self._check_allowed(connection_id, pattern.principal, topic, 0)
+        await self._rule.check_subscribe(pattern.principal, topic.source.name)
+        opened = await self._open(connection_id, topic, Past())
+        try:
+            if self._patterns.is_current(pattern):
+                self._start_delivery(connection_id, opened, pattern.interval_ms, 0)
+                # No reply has its position: the snapshot does.
+                self._hub.mark_reply_sent(connection_id)
+                if state_of(opened.channel).latest is not None:
+                    self._hub.schedule_snapshot(connection_id, opened.channel)
+                pattern.topics.add(topic.name)
+        finally:
+            self._subscriptions.fail(opened.subscription)
+            await self._topics.close(opened.channel.name)
+
+    async def _subscribe(
+        self,
+        connection_id: str,
+        principal: Principal,
+        topics: Iterable[str],
+        interval_ms: int | Mapping[str, int],
+        since: Mapping[str, Since] | None,
+        last: int,
+    ) -> TopicReplies:
         replies: TopicReplies = {name: {} for name in topics}
         opened: dict[str, _OpenTopic] = {}
         new_count = 0
@@ -106,7 +220,7 @@ class SubscribingService:
                         topic = Topic.parse(name)
                         past = Past(None if since is None else since.get(name), last)
                         self._check_allowed(connection_id, principal, topic, new_count)
-                        await self._rule.check_subscribe(principal, topic.name)
+                        await self._rule.check_subscribe(principal, topic.source.name)
                         each = await self._open(connection_id, topic, past)
                     except FloorcastError as error:
                         replies[name] = _error_reply(error)
@@ -119,8 +233,11 @@ class SubscribingService:
                 free_bytes = self._config.max_reply_bytes
                 for name, each in opened.items():
                     try:
+                        asked_ms = (
+                            interval_ms if isinstance(interval_ms, int) else interval_ms[name]
+                        )
                         reply = self._start_delivery(
-                            connection_id, each, interval_ms, max(0, free_bytes)
+                            connection_id, each, asked_ms, max(0, free_bytes)
                         )
                     except FloorcastError as error:
                         replies[name] = _error_reply(error)
@@ -141,10 +258,11 @@ class SubscribingService:
     ) -> SubscribeReply:
         """Subscribe the connection at the hub and return its reply."""
         topic, channel = opened.subscription.topic, opened.channel
+        self._topics.settle(channel)
         # Flushing may find the connection broken and remove it.
         self._hub.flush_channel(channel)
         self._check_connected(connection_id)
-        granted = _granted_interval_ms(interval_ms) if topic.stream.is_conflated else 0
+        granted = _granted_interval_ms(interval_ms) if topic.is_merged else 0
         actual_ms = self._hub.subscribe(connection_id, channel, granted)
         # Another connection of the same user may have failed the subscription meanwhile.
         subscription = self._subscriptions.request(connection_id, topic)
@@ -155,6 +273,7 @@ class SubscribingService:
             past=opened.past,
             missed=opened.missed,
             newest=opened.newest,
+            known=self._instruments.table.knows(topic),
             max_bytes=max_bytes,
         )
         if opened.past.since is not None:
@@ -174,21 +293,39 @@ class SubscribingService:
             if index % _TOPICS_PER_TURN == 0:
                 await asyncio.sleep(0)
             try:
-                topic = Topic.parse(name)
+                if TopicPattern.is_one(name):
+                    await self._unsubscribe_pattern(connection_id, principal, name)
+                else:
+                    self._patterns.release(connection_id, name)
+                    await self._unsubscribe_topic(connection_id, principal, Topic.parse(name))
             except FloorcastError as error:
                 replies[name] = _error_reply(error)
                 continue
-            name = channel_for(topic, principal.org, principal.user_id)
-            if self._unsubscribe(connection_id, topic, name):
-                await self._topics.close(name)
             replies[name] = {"status": SubscriptionStatus.DISCONNECTED.value}
         return replies
+
+    async def _unsubscribe_pattern(
+        self, connection_id: str, principal: Principal, name: str
+    ) -> None:
+        TopicPattern.parse(name)
+        left = self._patterns.remove(connection_id, name)
+        for index, topic in enumerate(sorted(left), 1):
+            if index % _TOPICS_PER_TURN == 0:
+                await asyncio.sleep(0)
+            await self._unsubscribe_topic(connection_id, principal, Topic.parse(topic))
+
+    async def _unsubscribe_topic(
+        self, connection_id: str, principal: Principal, topic: Topic
+    ) -> None:
+        name = channel_for(topic, principal.org, principal.user_id)
+        if self._unsubscribe(connection_id, topic, name):
+            await self._topics.close(name)
 
     async def is_allowed(self, connection_id: str, principal: Principal) -> bool:
         """Whether the application's rule allows all topics of a connection."""
         try:
             for subscription in self._subscriptions.of_connection(connection_id):
-                await self._rule.check_subscribe(principal, subscription.topic.name)
+                await self._rule.check_subscribe(principal, subscription.topic.source.name)
         except AccessError:
             return False
         return True
@@ -198,6 +335,8 @@ class SubscribingService:
 
         Returns a reply with the error for each of them; the client also gets it as `status`.
         """
+        self._instruments.set_principal(connection_id, principal)
+        self._patterns.set_principal(connection_id, principal)
         forbidden: dict[Subscription, AccessError] = {}
         for subscription in self._subscriptions.of_connection(connection_id):
             if not may_subscribe(principal, subscription.topic):
@@ -207,7 +346,7 @@ class SubscribingService:
         try:
             for subscription in self._subscriptions.of_connection(connection_id):
                 try:
-                    await self._rule.check_subscribe(principal, subscription.topic.name)
+                    await self._rule.check_subscribe(principal, subscription.topic.source.name)
                 except AccessError as error:
                     forbidden[subscription] = error
                     self._end(connection_id, subscription, error)
@@ -227,7 +366,17 @@ class SubscribingService:
             channel = self._hub.channel(subscription.channel)
             if channel is not None:
                 interval_and_seq = self._hub.interval_and_seq(connection_id, channel)
-                replies[subscription.topic.name] = connected_reply(channel, *interval_and_seq)
+                replies[subscription.topic.name] = connected_reply(
+                    channel,
+                    *interval_and_seq,
+                    known=self._instruments.table.knows(subscription.topic),
+                )
+        for pattern in self._patterns.of_connection(connection_id):
+            replies[pattern.name] = {
+                "status": SubscriptionStatus.CONNECTED.value,
+                "matched": len(pattern.topics),
+                "topics": {},
+            }
         return replies
 
     def _unsubscribe(self, connection_id: str, topic: Topic, channel_name: str) -> bool:
@@ -242,7 +391,7 @@ class SubscribingService:
         subscription = self._subscriptions.request(connection_id, topic)
         name = subscription.channel
         # A merged stream recovers by its snapshot, not by its entries.
-        needed = Past() if topic.stream.is_conflated else past
+        needed = Past() if topic.is_merged else past
         try:
             with self._topics.hold(name):
                 channel, missed = await self._topics.open(name, topic, needed.position)
@@ -270,11 +419,7 @@ class SubscribingService:
         name = channel_for(topic, principal.org, principal.user_id)
         is_full = 0 < self._config.max_topics <= count
         if is_full and not self._is_subscribed(connection_id, name):
-            raise LimitError(
-                ErrorCode.LIMIT_TOPICS,
-                f"a connection may subscribe to at most {self._config.max_topics} topics",
-                details={"limit": self._config.max_topics},
-            )
+            raise _too_many(self._config.max_topics)
 
     def _is_subscribed(self, connection_id: str, name: str) -> bool:
         return self._subscriptions.is_subscribed(connection_id, name)
@@ -282,6 +427,27 @@ class SubscribingService:
     def _check_connected(self, connection_id: str) -> None:
         if connection_id not in self._hub:
             raise RequestError(ErrorCode.REQUEST_INVALID, "the connection has ended")
+
+
+def pattern_reply(topics: TopicReplies, refused_count: int, max_topics: int) -> dict[str, object]:
+    """The reply to a pattern; if too many topics match, with an error about the others."""
+    reply: dict[str, object] = {
+        "status": SubscriptionStatus.CONNECTED.value,
+        "matched": len(topics),
+        "topics": topics,
+    }
+    if refused_count:
+        reply["refused"] = refused_count
+        reply["limit"] = _too_many(max_topics).body()
+    return reply
+
+
+def _too_many(max_topics: int) -> LimitError:
+    return LimitError(
+        ErrorCode.LIMIT_TOPICS,
+        f"a connection may subscribe to at most {max_topics} topics",
+        details={"limit": max_topics},
+    )
 
 
 def subscribe_result(replies: TopicReplies) -> dict[str, object]:
@@ -310,6 +476,7 @@ def _error_status(topic: Topic, error: FloorcastError) -> bytes:
     body: dict[str, object] = {
         "stream": topic.stream.value,
         "symbol": topic.symbol,
+        **({} if topic.view is None else {"view": topic.view.text}),
         "state": FeedState.ERROR.value,
         "error": error.body(),
     }

@@ -109,7 +109,7 @@ class TopicReading:
         topic = Topic.parse(name)
         if not can_read(principal, topic):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
-        await self._rule.check_subscribe(principal, topic.name)
+        await self._rule.check_subscribe(principal, topic.source.name)
         channel_name = channel_for(topic, principal.org, principal.user_id)
         try:
             channel, _ = await self._topics.open(channel_name, topic)

@@ -7,6 +7,7 @@ from aiohttp import web
 from server.services import (
     ClientPublishing,
     ClusterQueries,
+    Instruments,
     Notifications,
     SessionModeration,
     TokenRevocation,
@@ -16,6 +17,7 @@ from server.web.api.description import add_description
 from server.web.api.endpoints import AnyEndpoint
 from server.web.api.handling import ApiHandler
 from server.web.api.routes.connections import ConnectionRoutes
+from server.web.api.routes.instruments import InstrumentRoutes
 from server.web.api.routes.market import MarketRoutes
 from server.web.api.routes.sessions import SessionRoutes
 from server.web.api.routes.tokens import TokenRoutes
@@ -31,12 +33,14 @@ def all_endpoints(
     reading: TopicReading,
     moderation: SessionModeration,
     notifications: Notifications,
+    instruments: Instruments,
     cluster: ClusterQueries,
     revocation: TokenRevocation,
 ) -> tuple[AnyEndpoint, ...]:
     """Every call of the API."""
     return (
         *MarketRoutes(publishing, reading, cluster).endpoints(),
+        *InstrumentRoutes(instruments).endpoints(),
         *SessionRoutes(moderation).endpoints(),
         *UserRoutes(cluster, notifications).endpoints(),
         *ConnectionRoutes(cluster).endpoints(),

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.recovery.write_index import BatchIndex, WriteIndex
+from server.core.recovery.write_index import BatchIndex, DerivedWriteIndex, WriteIndex
 
 
 def test_write_index_maps_serials_to_entries() -> None:
@@ -41,6 +41,32 @@ def test_write_index_agrees_with_the_list_of_writes(
         assert seq == (first + count if known else None)
     for number, serial in enumerate(serials):
         assert index.ts_after(first + number) == (serial * 10 if number >= dropped else None)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), max_size=30),
+    st.integers(1, 8),
+    st.integers(0, 20),
+)
+def test_derived_write_index_agrees_with_the_list_of_writes(
+    gaps: list[tuple[int, int]], max_messages: int, first: int
+) -> None:
+    index = DerivedWriteIndex(first, max_messages=max_messages)
+    writes: list[tuple[int, int]] = [(0, first)]
+    for gap, hole in gaps:
+        writes.append((writes[-1][0] + gap, writes[-1][1] + hole))
+        serial, seq = writes[-1]
+        index.append(serial, serial * 10, seq)
+    dropped = max(0, len(gaps) - max_messages)
+    for serial in range(writes[-1][0] + 2):
+        count = sum(each <= serial for each, _ in writes[1:])
+        assert index.seq_at(serial, first) == (writes[count][1] if count >= dropped else None)
+    for seq in range(first, writes[-1][1] + 2):
+        count = sum(each <= seq for _, each in writes[1:])
+        is_known = count >= dropped and count < len(gaps) and seq >= writes[dropped][1]
+        assert index.ts_after(seq) == (writes[count + 1][0] * 10 if is_known else None)
+    index.restart(first)
+    assert (index.seq_at(99, first), index.ts_after(first)) == (first, None)
 
 
 def test_batch_index_maps_a_write_to_its_newest_entry() -> None:

@@ -4,18 +4,21 @@ from collections.abc import Callable
 
 from client_sdk.contract import Stream
 from server.access import Principal
-from server.brokers import MemoryBroker
+from server.brokers import MemoryBroker, MemoryKeptValues
 from server.core.counters import Counters
 from server.core.log.entries import Position
 from server.core.market.subscriptions import Subscriptions
+from server.core.market.topics import Topic
 from server.core.sessions.histories import HistoryRules
 from server.delivery import DeliveryConfig, Hub
 from server.services import (
     ClientPublishing,
     Freshness,
     FreshnessConfig,
+    Instruments,
     MarketRecovery,
     NodeSubscriptions,
+    Patterns,
     PublishingConfig,
     PublishingService,
     ResumingClient,
@@ -23,6 +26,10 @@ from server.services import (
     SubscribingService,
     TopicSubscriptions,
 )
+from server.services.market.candle_keeper import CandleKeeper
+from server.services.market.candle_store import CandleStore
+from server.services.market.candles import Candles
+from server.services.market.series_loader import SeriesLoader
 from server.services.market.subscribing import TopicReplies
 from tests.kit.clock import ManualClock
 from tests.kit.network.links import RecordingLink
@@ -47,9 +54,10 @@ class MarketRig:
         *,
         subscribing: SubscribingConfig | None = None,
         broker: type[MemoryBroker] = MemoryBroker,
+        clock: ManualClock | None = None,
     ) -> None:
         self.scheduled: list[Callable[[], None]] = []
-        self.clock = ManualClock()
+        self.clock = clock or ManualClock()
         self.counters = Counters()
         self.delivery = delivery or DeliveryConfig()
         self.broker = broker(self.clock, epoch="e1")
@@ -63,17 +71,51 @@ class MarketRig:
         self.freshness = Freshness(
             freshness or FreshnessConfig(heartbeat_seconds=0), self.hub, self.clock
         )
+        self.kept = MemoryKeptValues(self.clock)
+        self.instruments = Instruments(self.kept, self.hub, self.clock)
+        self.store = CandleStore(self.kept, self.clock, max_bars=500)
+        self.patterns = Patterns(self.instruments.table)
+        self.instruments.listen(
+            on_topic=self.patterns.on_topic,
+            on_trading_state=lambda each: self.freshness.set_trading_state(
+                each.symbol, each.trading_state
+            ),
+        )
         self.publishing = PublishingService(
-            publishing or PublishingConfig(), self.broker, self.clock
+            publishing or PublishingConfig(), self.broker, self.clock, self._on_published
         )
         self.client_publishing = ClientPublishing(self.publishing)
         self.node_subscriptions = NodeSubscriptions(
             HistoryRules(), self.broker, self.hub, self.clock
         )
+        self.loader = SeriesLoader(self.store, self.node_subscriptions)
         config = subscribing or SubscribingConfig(max_reply_bytes=self.delivery.buffer_bytes // 2)
-        topics = TopicSubscriptions(config, self.node_subscriptions, self.freshness)
-        self.service = SubscribingService(config, topics, self.subscriptions, self.hub)
-        self.recovery = MarketRecovery(config, topics, self.service, self.subscriptions, self.hub)
+        self.topics = topics = TopicSubscriptions(
+            config,
+            self.node_subscriptions,
+            self.freshness,
+            self.hub,
+            self.instruments.table,
+            self.loader,
+        )
+        self.keeper = CandleKeeper(self.store, self.loader, topics, self.hub, self.clock)
+        self.candles = Candles(topics)
+        self.service = SubscribingService(
+            config, topics, self.subscriptions, self.hub, self.instruments, self.patterns
+        )
+        self.recovery = MarketRecovery(
+            config,
+            topics,
+            self.service,
+            self.subscriptions,
+            self.hub,
+            self.instruments,
+            self.patterns,
+        )
+
+    def _on_published(self, topic: Topic, ts_ms: int) -> None:
+        self.instruments.record(topic, ts_ms)
+        self.keeper.record(topic, ts_ms)
 
     @staticmethod
     async def create(

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from server.core.log.entries import Entry
-from server.services import Canary, CanaryConfig, SubscribingConfig, TopicSubscriptions
+from server.services import Canary, CanaryConfig
 from server.tasks import TaskOwner
 from tests.kit.clock import RunningClock
 from tests.kit.rigs.market import MarketRig
@@ -31,7 +31,7 @@ class CanaryRig:
         self.canary = Canary(
             CanaryConfig(topics),
             market.hub,
-            TopicSubscriptions(SubscribingConfig(), market.node_subscriptions, market.freshness),
+            market.topics,
             market.publishing.topics,
             market.clock,
             market.counters,

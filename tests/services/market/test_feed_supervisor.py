@@ -44,6 +44,7 @@ class FeedRig:
             "exchange",
             feed,
             market.publishing,
+            market.instruments,
             market.freshness,
             market.clock,
             self.tasks,

@@ -1,0 +1,119 @@
+"""The patterns that connections are subscribed to, and the new topics that match them."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from client_sdk.contract import Stream
+from server.access import Principal
+from server.core.market.instruments import InstrumentTable
+from server.core.market.patterns import TopicPattern
+from server.core.market.topics import Topic
+
+# New topics that wait for `SubscribingService.join_matched`; the oldest is dropped first.
+_MAX_WAITING = 200_000
+
+
+@dataclass(slots=True, eq=False)
+class PatternSubscription:
+    """A connection's pattern, and the topics that it is subscribed to because of it."""
+
+    connection_id: str
+    principal: Principal
+    name: str
+    pattern: TopicPattern
+    interval_ms: int
+    topics: set[str] = field(default_factory=set)
+
+
+class Patterns:
+    """All patterns of this node. A new topic is compared with those of its stream only."""
+
+    def __init__(self, table: InstrumentTable) -> None:
+        self._table = table
+        self._by_connection: dict[str, dict[str, PatternSubscription]] = {}
+        self._by_stream: dict[Stream, dict[PatternSubscription, None]] = {
+            stream: {} for stream in Stream if stream.per_symbol
+        }
+        self._waiting: deque[tuple[PatternSubscription, Topic]] = deque(maxlen=_MAX_WAITING)
+
+    def of_connection(self, connection_id: str) -> tuple[PatternSubscription, ...]:
+        """The patterns of a connection."""
+        return tuple(self._by_connection.get(connection_id, {}).values())
+
+    def add(
+        self, connection_id: str, principal: Principal, name: str, interval_ms: int
+    ) -> PatternSubscription:
+        """Subscribe a connection to a pattern; raises `RequestError` if it is none."""
+        pattern = TopicPattern.parse(name)
+        known = self._by_connection.get(connection_id, {}).get(name)
+        if known is not None:
+            known.principal, known.interval_ms = principal, interval_ms
+            return known
+        added = PatternSubscription(connection_id, principal, name, pattern, interval_ms)
+        self._by_connection.setdefault(connection_id, {})[name] = added
+        self._by_stream[pattern.stream][added] = None
+        return added
+
+    def remove(self, connection_id: str, name: str) -> set[str]:
+        """Unsubscribe from a pattern; returns the topics that no other pattern stands for."""
+        patterns = self._by_connection.get(connection_id, {})
+        removed = patterns.pop(name, None)
+        if removed is None:
+            return set()
+        del self._by_stream[removed.pattern.stream][removed]
+        if not patterns:
+            del self._by_connection[connection_id]
+        left = removed.topics
+        for other in patterns.values():
+            if other.pattern.view == removed.pattern.view:
+                shared = {each for each in left if other.pattern.matches(Topic.parse(each))}
+                other.topics |= shared
+                left = left - shared
+        return left
+
+    def remove_connection(self, connection_id: str) -> None:
+        """Forget the patterns of a connection; a no-op if it has none."""
+        for each in self._by_connection.pop(connection_id, {}).values():
+            del self._by_stream[each.pattern.stream][each]
+
+    def is_current(self, subscription: PatternSubscription) -> bool:
+        """Whether a connection is still subscribed to a pattern."""
+        return subscription in self._by_stream[subscription.pattern.stream]
+
+    def set_principal(self, connection_id: str, principal: Principal) -> None:
+        """Apply a refreshed token."""
+        for each in self.of_connection(connection_id):
+            each.principal = principal
+
+    def release(self, connection_id: str, topic: str) -> None:
+        """Leave a topic out of the patterns: the connection names it itself."""
+        for each in self.of_connection(connection_id):
+            each.topics.discard(topic)
+
+    def matching(self, subscription: PatternSubscription) -> list[Topic]:
+        """The topics that a pattern stands for now, within the token's symbols."""
+        pattern, principal = subscription.pattern, subscription.principal
+        return [
+            pattern.topic(each.symbol)
+            for each in self._table.matching(pattern.match)
+            if pattern.stream in each.streams and principal.may_use_symbol(each.symbol)
+        ]
+
+    # --- new topics
+
+    def on_topic(self, topic: Topic) -> None:
+        """Let the connections whose patterns match a new topic wait for it."""
+        for each in self._by_stream[topic.stream]:
+            if each.pattern.matches(topic):
+                assert topic.symbol is not None
+                self._waiting.append((each, each.pattern.topic(topic.symbol)))
+
+    def refresh(self, connection_id: str) -> None:
+        """Let a connection wait for the topics that were new while it was away."""
+        for each in self.of_connection(connection_id):
+            topics = self.matching(each)
+            self._waiting.extend((each, topic) for topic in topics if topic.name not in each.topics)
+
+    def pop_waiting(self) -> tuple[PatternSubscription, Topic] | None:
+        """The next topic to join; None if there is none."""
+        return self._waiting.popleft() if self._waiting else None

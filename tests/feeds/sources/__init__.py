@@ -1,0 +1,1 @@
+"""Feeds that read other systems, against the real programs."""

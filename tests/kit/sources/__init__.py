@@ -1,0 +1,1 @@
+"""The systems that feeds read, as real programs."""

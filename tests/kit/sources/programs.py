@@ -1,0 +1,93 @@
+"""Starts real programs for tests, in folders of their own."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.network.ports import free_port
+from tests.kit.patience import MAX_WAIT_SECONDS
+
+
+def require(program: str, *folders: str) -> str:
+    """The path of a program; without it the test is skipped, and fails in CI."""
+    found = shutil.which(program, path=os.pathsep.join((os.environ["PATH"], *folders)))
+    if found is None:
+        reason = f"{program} is not installed: its feed was not tested"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a program accepts connections."""
+    deadline = time.monotonic() + MAX_WAIT_SECONDS
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        assert process.poll() is None, "the program has ended"
+        assert time.monotonic() < deadline, "the program does not listen"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def nats_server() -> Iterator[str]:
+    """A NATS server with JetStream; yields its URL."""
+    program = require("nats-server", "/usr/sbin")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="floorcast-nats-") as folder:
+        command = [program, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", folder]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_for_port(port, process)
+            yield f"nats://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL server; yields its URL."""
+    installed = [str(each) for each in sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
+    initdb, program = require("initdb", *installed), require("postgres", *installed)
+    port = free_port()
+    # PostgreSQL refuses to run as root.
+    account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+    user = None if account is None else account.pw_uid
+    with tempfile.TemporaryDirectory(prefix="floorcast-pg-") as folder:
+        if account is not None:
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        data = f"{folder}/data"
+        subprocess.run(
+            [initdb, "-D", data, "-U", "floorcast", "--auth=trust", "--no-sync", "-E", "UTF8"],
+            user=user,
+            cwd=folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        process = subprocess.Popen(
+            [
+                *(program, "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1"),
+                *("-c", "fsync=off", "-c", "max_connections=20"),
+            ],
+            user=user,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for_port(port, process)
+            yield f"postgresql://floorcast@127.0.0.1:{port}/postgres"
+        finally:
+            process.kill()
+            process.wait()
