@@ -31,13 +31,14 @@ class RequestLimits:
         self._users: BucketTable[tuple[str, str]] = _table(per_second)
         self._addresses: BucketTable[str] = _table(per_second_per_ip)
         self._at_once: Counter[str] = Counter()
-        self._open_count = 0
+        # Requests that are being handled or answered.
+        self.open_count = 0
 
     @contextmanager
     def open_request(self, ip: str) -> Iterator[None]:
         """Count a request until the context ends; raises `LimitError` if there are too many."""
         address, open_requests = address_key(ip), self._at_once
-        if self._open_count >= _MAX_AT_ONCE:
+        if self.open_count >= _MAX_AT_ONCE:
             raise LimitError(
                 ErrorCode.SERVER_OVERLOADED, "too many requests at once", retry_after_ms=_RETRY_MS
             )
@@ -48,11 +49,11 @@ class RequestLimits:
                 retry_after_ms=_RETRY_MS,
             )
         open_requests[address] += 1
-        self._open_count += 1
+        self.open_count += 1
         try:
             yield
         finally:
-            self._open_count -= 1
+            self.open_count -= 1
             open_requests[address] -= 1
             if not open_requests[address]:
                 del open_requests[address]
