@@ -34,7 +34,7 @@ from server.embedding import (
     on,
 )
 from server.feeds import decimal_text
-from server.hosting import host
+from server.hosting import admin_app, host
 from server.ports import (
     Answers,
     ApplicationBackend,
@@ -107,6 +107,7 @@ __all__ = [
     "Settings",
     "SharedLimits",
     "UserEvent",
+    "admin_app",
     "authorize",
     "create_app",
     "decimal_text",

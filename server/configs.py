@@ -233,7 +233,7 @@ def api_config(settings: Settings) -> ApiConfig:
     transport = transport_config(settings)
     return ApiConfig(
         body_bytes=transport.message_bytes,
-        body_seconds=transport.body_timeout_seconds,
+        transfer_seconds=transport.body_timeout_seconds,
         trusted_proxies=transport.trusted_proxies,
     )
 

@@ -1,4 +1,4 @@
-"""Prepares an application of one's own that contains a server's."""
+"""Prepares an application of one's own that contains a server's, and shows its metrics."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 from aiohttp import web
 
 from server.app import SERVER
+from server.measuring import report
+from server.metrics import Reports, create_admin_app
 from server.serving import freeze_heap, run_options, tuned_collector
 
 
@@ -34,3 +36,20 @@ def host(app: web.Application, realtime: web.Application) -> dict[str, Any]:
     app.cleanup_ctx.append(tuned)
     app.on_shutdown.append(drain)
     return run_options(server.settings)
+
+
+def admin_app(realtime: web.Application) -> web.Application:
+    """The application of the admin listener, for `realtime`, the result of `create_app`.
+
+    It serves `/metrics` and `/health/*` and asks for no token: run it on a port of its own, which
+    only your Prometheus reaches. Example:
+
+        runner = web.AppRunner(admin_app(realtime))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 9100).start()
+    """
+
+    async def read() -> Reports:
+        return {"0": report(realtime[SERVER])}
+
+    return create_admin_app(read)

@@ -37,6 +37,7 @@ def report(server: Server) -> Report:
         _read_market,
         _read_recovery,
         _read_sessions,
+        _read_hooks,
         _read_broker,
         _read_canary,
         _read_counters,
@@ -157,6 +158,13 @@ def _read_sessions(server: Server, samples: Samples) -> None:
     samples.add("floorcast_notices_posted_total", sessions.notifications.posted)
     samples.add("floorcast_notices_dropped_total", sessions.notifications.store.dropped_count)
     samples.add("floorcast_lifecycle_dropped_total", server.counters.total("lifecycle.dropped"))
+
+
+def _read_hooks(server: Server, samples: Samples) -> None:
+    for outcome in ("sent", "dropped"):
+        count = server.counters.total(f"hooks.{outcome}")
+        samples.add("floorcast_hooks_events_total", count, outcome)
+    samples.add("floorcast_hooks_failures_total", server.counters.total("hooks.failed"))
 
 
 def _read_broker(server: Server, samples: Samples) -> None:

@@ -115,7 +115,9 @@ class LimitSettings(_Section):
         500, description="requests to the HTTP API of one address"
     )
     head_timeout_seconds: PositiveSeconds = Field(
-        10, description="time to send a request's head or body, and idle time between requests"
+        10,
+        description="time to send a request's head or body, to read an answer of the HTTP API, and "
+        "idle time between requests",
     )
 
 

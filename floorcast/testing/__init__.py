@@ -1,7 +1,7 @@
 """For tests of users' own code: a server in memory, and recorded streams.
 
-It needs `floorcast[server]`. `floorcast.testing.broker_suite` has the suite of brokers, and needs
-pytest and pytest-asyncio too.
+It needs `floorcast[server]`. The suites of backends, `floorcast.testing.broker_suite`,
+`presence_suite` and `limits_suite`, need pytest and pytest-asyncio too.
 """
 
 from pathlib import Path
@@ -12,6 +12,8 @@ require_server()
 
 from floorcast.testing.brokers import Bounds, BrokerCluster, BrokerNode
 from floorcast.testing.clock import ManualClock
+from floorcast.testing.limits import LimitsCluster, LimitsNode
+from floorcast.testing.presence import PresenceCluster, PresenceNode
 from floorcast.testing.server import FakeServer, fake_server
 
 RECORDED_MARKET = Path(__file__).parent / "recorded_market.jsonl"
@@ -23,6 +25,10 @@ __all__ = [
     "BrokerCluster",
     "BrokerNode",
     "FakeServer",
+    "LimitsCluster",
+    "LimitsNode",
     "ManualClock",
+    "PresenceCluster",
+    "PresenceNode",
     "fake_server",
 ]

@@ -29,6 +29,7 @@ from server.brokers.registry import is_installed, open_backend
 from server.exports import lazy_exports
 
 if TYPE_CHECKING:
+    from server.brokers.export import DataExport
     from server.brokers.redis import (
         NodeSession,
         RedisBroker,
@@ -59,6 +60,7 @@ else:
             "server.brokers.redis.connection.keys": ("Keys",),
             "server.brokers.redis.occupancy.occupancy": ("RedisOccupancy",),
             "server.brokers.redis.occupancy.queue": ("RedisHookQueue",),
+            "server.brokers.export": ("DataExport",),
             "server.brokers.transfer": ("DataImport",),
         }
     )
@@ -67,6 +69,7 @@ __all__ = [
     "Address",
     "AddressError",
     "BrokerError",
+    "DataExport",
     "DataImport",
     "FileBroker",
     "FileConfig",

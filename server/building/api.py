@@ -28,6 +28,7 @@ class Api:
     """The endpoints, what runs them, and the answers to other nodes."""
 
     handler: ApiHandler
+    limits: RequestLimits
     endpoints: tuple[AnyEndpoint, ...]
     node_answers: NodeAnswers
 
@@ -45,16 +46,17 @@ def build_api(
     is_ready: Callable[[], bool],
 ) -> Api:
     """The HTTP API of this node."""
-    limits = settings.limits
+    rates = settings.limits
     cluster = ClusterQueries(backend.cluster)
+    limits = RequestLimits(
+        clock,
+        per_second=rates.requests_per_second,
+        per_second_per_ip=rates.requests_per_second_per_ip,
+    )
     handler = ApiHandler(
         api_config(settings),
         clients.context.verifier,
-        RequestLimits(
-            clock,
-            per_second=limits.requests_per_second,
-            per_second_per_ip=limits.requests_per_second_per_ip,
-        ),
+        limits,
         clients.context.counters,
         clock,
     )
@@ -90,4 +92,4 @@ def build_api(
         clock,
         is_ready,
     )
-    return Api(handler, endpoints, node_answers)
+    return Api(handler, limits, endpoints, node_answers)

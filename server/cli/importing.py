@@ -1,7 +1,9 @@
-"""`floorcast import`: copies a data folder into the configured Redis."""
+"""`floorcast import` and `export`: copy a data folder into the configured Redis, and back."""
 
 import argparse
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from server.access import ConfigurationError
 from server.brokers import BrokerError
@@ -29,6 +31,61 @@ def add_to(commands: Commands) -> None:
     add_data(parser, required=True, what="the folder of the stopped server")
     add_config(parser)
     parser.set_defaults(run=_run)
+
+    parser = commands.add_parser(
+        "export",
+        help="copy a Redis into a data folder",
+        description=(
+            "Copy all that stopped servers left in the Redis that broker.url names into a new data "
+            "folder, with all positions and ids."
+        ),
+    )
+    add_data(parser, required=True, what="the new folder")
+    add_config(parser)
+    parser.set_defaults(run=_run_export)
+
+
+def _run_export(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    settings = settings_from(arguments, environ)
+    try:
+        counts = run_loop(_export(settings, arguments.data))
+    except (BrokerError, FloorcastError) as error:
+        raise ConfigurationError(str(error)) from None
+    for name, count in counts.items():
+        print(f"{name} = {count}")
+    return 0
+
+
+async def _export(settings: Settings, folder: Path) -> Mapping[str, int]:
+    counters = Counters()
+    backend = build_backend(settings, SystemClock(), counters, TaskOwner(counters), None)
+    from server.brokers import DataExport, Keys, RedisBroker
+
+    broker, config = backend.broker, settings.broker
+    if not isinstance(broker, RedisBroker):
+        raise ConfigurationError("broker.url: export needs a Redis to copy from")
+    if not config.url.can_replicate:
+        raise ConfigurationError("broker.url: export cannot read a Cluster, only a single Redis")
+    await broker.start(ignore)
+    try:
+        data = DataExport(
+            broker,
+            Keys(config.prefix),
+            config.prefix,
+            window_seconds=settings.recovery.window_seconds,
+            on_progress=_show,
+        )
+        await data.run(folder)
+    finally:
+        await broker.stop()
+    return data.counts
+
+
+def _show(counts: Mapping[str, int]) -> None:
+    """Show the progress to a person."""
+    if sys.stderr.isatty():
+        shown = ", ".join(f"{count} {name}" for name, count in counts.items())
+        print(f"\r{shown}", end="", file=sys.stderr, flush=True)
 
 
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

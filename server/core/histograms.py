@@ -20,6 +20,7 @@ class Histogram:
 
     def observe(self, seconds: float, count: int = 1) -> None:
         """Count a duration, `count` times; a negative one, of clocks that differ, counts as 0."""
-        seconds = max(seconds, 0.0)
+        if seconds < 0.0:
+            seconds = 0.0
         self.counts[bisect_left(BOUNDS_SECONDS, seconds)] += count
         self.sum += seconds * count

@@ -56,6 +56,11 @@ class Flusher:
         pause = self._not_before - now
         self._schedule(self._flush_turn, pause if pause >= _MIN_PAUSE_SECONDS else 0.0)
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether entries are yet to be written, or writes are held for the next turns."""
+        return bool(self.dirty) or self._is_flushing
+
     def add(self, channel: Channel) -> None:
         """Flush a channel at the end of this turn."""
         self.dirty[channel] = None
@@ -181,9 +186,10 @@ class Flusher:
 
     def _count(self, channel: Channel, batch: Batch, *, writes: int) -> None:
         """Count a batch, and so many writes to each client, for all clients at once."""
-        plain, numbered = map(len, channel.immediate.groups)
+        groups, frames = channel.immediate.groups, batch.frames
+        plain, numbered = len(groups[0]), len(groups[1])
         clients = plain + numbered
-        size_bytes = plain * len(batch.frames[0]) + numbered * len(batch.frames[1])
+        size_bytes = plain * len(frames[0]) + numbered * len(frames[1])
         self._traffic.count(batch.message_count * clients, writes * clients, size_bytes)
         channel.ages.observe(self._clock.time() - batch.oldest_ms / 1000, clients)
 

@@ -269,7 +269,7 @@ class Hub:
 
     def has_pending(self) -> bool:
         """Whether entries of immediate tiers are yet to be written."""
-        return bool(self._flusher.dirty)
+        return self._flusher.has_pending
 
     def flush(self) -> None:
         """Write all pending entries of immediate tiers."""

@@ -157,7 +157,8 @@ _DELIVERY = (
     ),
     _histogram(
         "delivery_flush_seconds",
-        "how long one flush to all clients held the event loop",
+        "from the first to the last write of one flush; a large one is spread over several turns of"
+        " the event loop",
         "a very large room: spread its clients over workers",
     ),
     _gauge(
@@ -251,6 +252,16 @@ _SESSIONS = (
     ),
 )
 
+_HOOKS = (
+    _counter(
+        "hooks_events",
+        "events for the webhook: `sent`, or `dropped` because too many waited",
+        "`dropped`: the receiver was away for too long, or is too slow",
+        labels="outcome",
+    ),
+    _counter("hooks_failures", "requests to the webhook that failed and are repeated", "log"),
+)
+
 _BROKER = (
     _gauge("broker_up", "1 while the broker answers", "publishing fails until it is back"),
     _histogram(
@@ -303,6 +314,7 @@ METRICS: tuple[Metric, ...] = (
     *_MARKET,
     *_RECOVERY,
     *_SESSIONS,
+    *_HOOKS,
     *_BROKER,
     *_CANARY,
     _counter(

@@ -3,14 +3,16 @@
 import asyncio
 import itertools
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from server.brokers import FileNoticeStore, FilePresence
+from server.brokers import FileKeptValues, FileNoticeStore, FilePresence
 from server.building import build_backend
 from server.cli import main
 from server.core.counters import Counters
+from server.core.errors import RequestError
 from server.core.limits.shares import Owner
 from server.core.log.entries import Position
 from server.core.log.idempotency import Claim
@@ -28,6 +30,7 @@ BOOK = b'{"bids":[["1","1"]],"asks":[],"checksum":1}'
 ROOM, CLOSED = ("acme", "room"), ("acme", "closed")
 CHANNEL = "session@4:acme:room"
 CLAIM = Claim(f"{CHANNEL}\0ann\0id", b"digest", Owner("acme", "ann"))
+LATE = replace(CLAIM, key=f"{CHANNEL}\0ann\0late")
 NOTICE = Notice("acme", "ann", "fill", "filled", 1, b'{"n":1}')
 _numbers = itertools.count(1)
 
@@ -103,3 +106,79 @@ def test_import_keeps_positions_ids_sessions_and_notices(
 def test_import_needs_a_redis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", "--data", str(tmp_path)], {}) == 2
     assert "needs a Redis" in capsys.readouterr().err
+
+
+@pytest.mark.redis
+def test_round_trip_from_redis_to_a_folder_loses_nothing(
+    tmp_path: Path, shared_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(write_data(tmp_path / "a"))
+    environ = {
+        "FLOORCAST_BROKER__URL": shared_redis.url,
+        "FLOORCAST_BROKER__PREFIX": f"export{next(_numbers)}",
+    }
+    folder = tmp_path / "b"
+    assert main(["import", "--data", str(tmp_path / "a")], environ) == 0
+
+    async def write_more() -> Position:
+        counters = Counters()
+        settings = load_settings(environ=environ)
+        backend = build_backend(settings, SystemClock(), counters, TaskOwner(counters), None)
+        broker = backend.broker
+        await broker.start(ignore)
+        now_ms = int(time.time() * 1000)
+        await backend.kept.put("k{}%", {"a": b"1"}, expires_at=2**33)
+        receipt = await broker.publish(CHANNEL, b'{"n":21}', now_ms, in_history=True, claim=LATE)
+        await broker.publish("TRADES:{%7B}", b"{}", now_ms, in_history=True)
+        await broker.publish("ORDERBOOK:A", b'{"change":1}', 2, full_state=lambda: BOOK)
+        await broker.stop()
+        return receipt.position
+
+    head = asyncio.run(write_more())
+    capsys.readouterr()
+    assert main(["export", "--data", str(folder)], environ) == 0
+    printed = sorted(capsys.readouterr().out.split("\n")[:-1])
+    assert printed == [
+        *("channels = 4", "entries = 23", "ids = 2", "kept = 1", "notices = 1", "sessions = 2"),
+    ]
+    assert main(["export", "--data", str(folder)], environ) == 2
+    assert "export into a new folder" in capsys.readouterr().err
+
+    async def check() -> None:
+        async with file_node(folder, SystemClock()) as node:  # type: ignore[arg-type]
+            broker = node.broker
+            assert await broker.head(CHANNEL) == head
+            entries = await broker.before(CHANNEL, None, 100)
+            assert [each.position.seq for each in entries] == list(range(1, 23))
+            assert {each.position.epoch for each in entries} == {head.epoch}
+            receipt = await broker.publish(CHANNEL, b"{}", 9, in_history=True, claim=LATE)
+            assert receipt.position == head, "the same id"
+            with pytest.raises(RequestError):
+                await broker.find(CHANNEL, replace(LATE, digest=b"other"))
+            assert (await broker.head("TRADES:{%7B}")).seq == 1
+            book = await broker.latest("ORDERBOOK:A")
+            assert book is not None
+            assert (book.position.seq, book.data) == (2, BOOK)
+            assert not await broker.is_rolled_back("ORDERBOOK:A")
+            presence = FilePresence(SystemClock(), RULES, node.store, resume_seconds=60)
+            await presence.start(ignore)
+            room, closed = [await presence.participants(key) for key in (ROOM, CLOSED)]
+            assert room is not None
+            assert closed is not None
+            assert (room.metadata, room.closed, closed.closed) == ({"title": "desk"}, False, True)
+            await presence.stop()
+            notices = Notices(keep_seconds=100, max_per_user=10, max_total=100)
+            store = FileNoticeStore(SystemClock(), node.store, notices, keep_seconds=100)
+            await store.start(lambda notice, critical: 0)
+            assert store.pending("acme", "ann") == (NOTICE,)
+            kept = FileKeptValues(SystemClock(), node.store)
+            assert await kept.items("k{}%") == {"a": b"1"}
+
+    asyncio.run(check())
+
+
+def test_export_needs_a_redis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--data", str(tmp_path)], {}) == 2
+    assert "needs a Redis" in capsys.readouterr().err
+    environ = {"FLOORCAST_BROKER__URL": "redis+cluster://localhost"}
+    assert main(["export", "--data", str(tmp_path)], environ) == 2

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_aiohttp.plugin import AiohttpClient
 
 from client_sdk.contract import Scope
+from floorcast.server import admin_app
 from server.access import mint
 from server.app import SERVER, create_app
 from server.measuring import report
@@ -41,10 +42,7 @@ class AdminRig:
         public = await aiohttp_client(app)
         assert public.port is not None
 
-        async def read() -> Reports:
-            return {"0": report(app[SERVER])}
-
-        return AdminRig(app[SERVER], public.port, await aiohttp_client(create_admin_app(read)))
+        return AdminRig(app[SERVER], public.port, await aiohttp_client(admin_app(app)))
 
     def token(self) -> str:
         return mint(

@@ -20,8 +20,8 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class Database:
     """One connection to the data file; used in one thread at a time."""
 
-    def __init__(self, folder: Path, *, fsync: bool, max_bytes: int) -> None:
-        self.file = folder / FILE_NAME
+    def __init__(self, folder: Path, *, fsync: bool, max_bytes: int, name: str = FILE_NAME) -> None:
+        self.file = folder / name
         self._fsync = fsync
         self._max_pages = max(64, max_bytes // _PAGE_BYTES)
         self._connection: sqlite3.Connection | None = None

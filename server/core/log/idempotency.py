@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import RequestError
@@ -16,6 +17,11 @@ class Claim:
     key: str
     digest: bytes
     owner: Owner = SERVER
+
+
+def hashed_key(digest: str) -> str:
+    """The key of a claim of which only the digest of its key is known, as Redis has it."""
+    return f"#{digest}"
 
 
 class IdempotencyWindow:
@@ -33,6 +39,7 @@ class IdempotencyWindow:
         max_per_publisher: int = UNLIMITED,
     ) -> None:
         self._window_seconds = window_seconds
+        self._has_hashed = False
         # With their receipt and time, oldest first. An OrderedDict, because removing the first key
         # is slow in a dict.
         self._claims: OrderedDict[str, tuple[Claim, Receipt, float]] = OrderedDict()
@@ -50,6 +57,9 @@ class IdempotencyWindow:
         """
         self._expire(now)
         known = self._claims.get(claim.key)
+        if known is None and self._has_hashed:
+            digest = blake2b(claim.key.encode(), digest_size=16).hexdigest()
+            known = self._claims.get(hashed_key(digest))
         if known is None:
             return None
         published, receipt, _ = known
@@ -65,6 +75,7 @@ class IdempotencyWindow:
         if claim.key in self._claims:
             return
         self._claims[claim.key] = (claim, receipt, now)
+        self._has_hashed = self._has_hashed or claim.key.startswith("#")
         self._shares.put(claim.owner, claim.key, 1)
         surplus = self._shares.surplus(claim.owner)
         if surplus is not None:

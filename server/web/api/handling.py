@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from client_sdk.contract import ErrorCode
 from server.access import Principal, Verifier, find_token
 from server.core.counters import Counters
-from server.core.errors import AccessError, FloorcastError, RequestError
+from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
 from server.core.wire.validation import invalid_request
 from server.ports import Clock
 from server.transport.proxies import TrustedProxies
@@ -45,7 +45,8 @@ class ApiConfig:
     """Bounds of a request."""
 
     body_bytes: int
-    body_seconds: float
+    # The time to send a body, and to read an answer.
+    transfer_seconds: float
     trusted_proxies: tuple[str, ...] = ()
     # Longer than any part may wait for the broker or for other nodes.
     request_seconds: float = 10.0
@@ -111,25 +112,44 @@ class ApiHandler:
         """Answer every failure in one shape, also of paths and methods that do not exist."""
         request_id = read_request_id(request) or secrets.token_hex(8)
         request[_REQUEST_ID] = request_id
+        ip = self._client_ip(request)
         try:
-            self._limits.check_address(self._client_ip(request))
-            response = await handler(request)
+            with self._limits.open_request(ip):
+                self._limits.check_address(ip)
+                return await self._send(request, await self._answer(request, handler))
+        except LimitError as error:
+            return await self._send(request, error_response(error))
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Handle a request; every failure becomes an answer."""
+        try:
+            return await handler(request)
         except FloorcastError as error:
-            response = error_response(error)
+            return error_response(error)
         except PartialFailure as failure:
-            response = error_response(failure.error, failure.fields, failure.status)
+            return error_response(failure.error, failure.fields, failure.status)
         except web.HTTPException as error:
-            response = error_response(from_aiohttp(error))
+            return error_response(from_aiohttp(error))
         except TimeoutError:
-            response = error_response(
+            return error_response(
                 FloorcastError(
                     ErrorCode.SERVER_OVERLOADED,
                     "the request took too long: its outcome is unknown",
                 )
             )
         except Exception as failure:
-            response = error_response(internal_error(request.path, request_id, failure))
-        response.headers["X-Request-Id"] = request_id
+            return error_response(internal_error(request.path, request[_REQUEST_ID], failure))
+
+    async def _send(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+        """Send an answer; a client that does not read it in time is cut off."""
+        response.headers["X-Request-Id"] = request[_REQUEST_ID]
+        try:
+            async with asyncio.timeout(self._config.transfer_seconds):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
     async def _serve(self, endpoint: AnyEndpoint, request: web.Request) -> web.Response:
@@ -178,7 +198,7 @@ class ApiHandler:
             fields = await read_object(
                 request,
                 max_bytes=self._config.body_bytes,
-                timeout_seconds=self._config.body_seconds,
+                timeout_seconds=self._config.transfer_seconds,
             )
         path = {name: request.match_info[name] for name in endpoint.path_fields}
         for name in path:

@@ -1,6 +1,8 @@
 """Limits the requests of an address and of a token's user."""
 
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from client_sdk.contract import ErrorCode
@@ -15,6 +17,10 @@ from server.ports import Clock
 K = TypeVar("K", bound=Hashable)
 
 _BURST_SECONDS = 2.0
+# Requests that are handled, or answered to a client that reads slowly, at the same time.
+_MAX_AT_ONCE = 1_000
+_MAX_AT_ONCE_PER_IP = 100
+_RETRY_MS = 1_000
 
 
 class RequestLimits:
@@ -24,6 +30,33 @@ class RequestLimits:
         self._clock = clock
         self._users: BucketTable[tuple[str, str]] = _table(per_second)
         self._addresses: BucketTable[str] = _table(per_second_per_ip)
+        self._at_once: Counter[str] = Counter()
+        # Requests that are being handled or answered.
+        self.open_count = 0
+
+    @contextmanager
+    def open_request(self, ip: str) -> Iterator[None]:
+        """Count a request until the context ends; raises `LimitError` if there are too many."""
+        address, open_requests = address_key(ip), self._at_once
+        if self.open_count >= _MAX_AT_ONCE:
+            raise LimitError(
+                ErrorCode.SERVER_OVERLOADED, "too many requests at once", retry_after_ms=_RETRY_MS
+            )
+        if open_requests[address] >= _MAX_AT_ONCE_PER_IP:
+            raise LimitError(
+                ErrorCode.LIMIT_RATE,
+                "too many requests of this address at once: read the answers",
+                retry_after_ms=_RETRY_MS,
+            )
+        open_requests[address] += 1
+        self.open_count += 1
+        try:
+            yield
+        finally:
+            self.open_count -= 1
+            open_requests[address] -= 1
+            if not open_requests[address]:
+                del open_requests[address]
 
     def check_address(self, ip: str) -> None:
         """Count a request before its token is verified; raises `LimitError`."""

@@ -143,8 +143,7 @@ async def test_counts_are_reported_after_a_lost_connection() -> None:
             client.delete(f"{cluster.prefix}:{KEY}")
             client.client_kill_filter(_type="pubsub")
         await one.node.wait_until(lambda: one.node.counters.total("broker.lost") == 1)
-        broker = one.node.broker
-        assert broker is not None
+        broker = one.node.redis_broker
         await one.node.wait_until(lambda: broker._subscriber.is_up)
         await pass_time(cluster, 3, one, other)
         assert list(counts_of(server, cluster).values()) == [b"4"]

@@ -1,43 +1,24 @@
 """A cluster of nodes with shared connection limits."""
 
-import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from client_sdk.contract import ErrorCode
+from floorcast.testing.limits import ADDRESS, ANN, count_admitted
+from floorcast.testing.limits import LimitsNode as TestedNode
 from server.brokers import RedisPresence, RedisSharedLimits
-from server.core.errors import LimitError
-from server.core.limits.keys import ConnectionLimit, LimitKey, LimitKeys
+from server.core.limits.keys import ConnectionLimit, LimitKeys
 from tests.kit.rigs.presence_cluster import PresenceCluster, PresenceNode
 
-ADDRESS: LimitKey = "192.0.2.1"
-ANN: LimitKey = ("acme", "ann")
+__all__ = ["ADDRESS", "ANN", "SEVEN_CONNECTIONS", "LimitsNode", "count_admitted", "limits_node"]
+
 SEVEN_CONNECTIONS = LimitKeys(ConnectionLimit(7), ConnectionLimit(7))
 
 
 @dataclass(slots=True)
-class LimitsNode:
+class LimitsNode(TestedNode):
     """A node with shared limits."""
 
-    node: PresenceNode
     limits: RedisSharedLimits
-
-    async def connect(self, count: int, key: LimitKey = ADDRESS) -> list[ErrorCode | None]:
-        """Acquire this many connections concurrently; None for each success, or the error code."""
-        return await asyncio.gather(*(self._connect(key) for _ in range(count)))
-
-    async def _connect(self, key: LimitKey) -> ErrorCode | None:
-        try:
-            await self.limits.acquire(key)
-        except LimitError as refusal:
-            return refusal.code
-        return None
-
-    async def disconnect(self, count: int, key: LimitKey = ADDRESS) -> None:
-        """Release this many connections and wait until they are reported."""
-        for _ in range(count):
-            self.limits.release(key)
-        await self.wait_idle()
+    node: PresenceNode
 
     async def wait_idle(self) -> None:
         """Wait until this node has nothing left to report."""
@@ -67,7 +48,7 @@ def limits_node(
         prefix=cluster.prefix,
         timeout_seconds=timeout_seconds,
     )
-    return LimitsNode(node, shared_limits)
+    return LimitsNode(shared_limits, node)
 
 
 async def pass_time(cluster: PresenceCluster, seconds: float, *nodes: LimitsNode) -> None:
@@ -77,10 +58,3 @@ async def pass_time(cluster: PresenceCluster, seconds: float, *nodes: LimitsNode
         seconds -= 1.0
         for each in nodes:
             await each.wait_idle()
-
-
-def count_admitted(outcomes: Iterable[ErrorCode | None]) -> int:
-    """Count the admitted; all others must be refused for too many connections."""
-    found = list(outcomes)
-    assert {*found} <= {None, ErrorCode.LIMIT_CONNECTIONS}
-    return found.count(None)

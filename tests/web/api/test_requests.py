@@ -5,12 +5,13 @@ import json
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientError, web
 
 from client_sdk.contract import Scope
 from server.access import mint
 from server.app import SERVER, create_app
 from server.core.errors import FloorcastError
+from server.ports import Answers
 from server.settings import load_settings
 from tests.kit.clock import ManualClock
 from tests.kit.server.api import OPERATOR, ApiNode, StartApi, StartClient
@@ -204,6 +205,44 @@ async def test_address_behind_a_trusted_proxy_has_its_own_limit(
         for _ in range(2):
             await api.call("GET", "/nodes", headers={"X-Forwarded-For": address})
         await api.refusal("GET", "/nodes", 429, headers={"X-Forwarded-For": address})
+
+
+async def test_address_has_a_bounded_number_of_requests_at_once(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.web.api.limits._MAX_AT_ONCE_PER_IP", 2)
+    api = await start_api()
+    asked, answered = asyncio.Semaphore(0), asyncio.Event()
+    ask = api.server.backend.cluster.ask
+
+    async def wait_and_ask(question: bytes) -> Answers:
+        asked.release()
+        await answered.wait()
+        return await ask(question)
+
+    monkeypatch.setattr(api.server.backend.cluster, "ask", wait_and_ask)
+    waiting = [asyncio.create_task(api.call("GET", "/nodes")) for _ in range(2)]
+    for _ in waiting:
+        await asked.acquire()
+    assert await api.refusal("GET", "/nodes", 429) == "limit.rate"
+    answered.set()
+    await asyncio.gather(*waiting)
+    await api.call("GET", "/nodes")
+
+
+async def test_client_that_does_not_read_its_answer_is_cut_off(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = await start_api(limits__head_timeout_seconds=0.05)
+
+    async def never_sent(_: web.Response, data: bytes = b"") -> None:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(web.Response, "write_eof", never_sent)
+        with pytest.raises(ClientError):
+            await api.call("GET", "/nodes")
+    await api.call("GET", "/nodes")
 
 
 # --- ids, failures and other applications

@@ -86,6 +86,17 @@ class Keys:
         return self.base(f"user@{len(org)}:{org}:{user_id}") + b":places"
 
 
+def channel_of_key(key: bytes) -> str | None:
+    """The channel whose keys have this base; None if it is no channel's."""
+    _, braced, rest = key.partition(b":{")
+    if not braced or not rest.endswith(b"}"):
+        return None
+    text = rest[:-1].decode()
+    for character, escaped in (("}", "%7D"), ("{", "%7B"), ("%", "%25")):
+        text = text.replace(escaped, character)
+    return text
+
+
 def kept_channel(kind: str) -> str:
     """The pub/sub channel of a kind of kept values."""
     return f"kept@{kind}"
