@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -654,7 +655,9 @@ async def test_recovery_is_one_write(
         await ann.cut()
         await publish_trades(node, 1, 2)
         await publish_trades(node, 3, symbol="B")
-        monkeypatch.setattr(WebSocketCarrier, "write", recorded)
+        monkeypatch.setattr(
+            WebSocketCarrier, "plain_write", property(lambda carrier: partial(recorded, carrier))
+        )
         assert trade_ids(await ann.connect()) == [1, 2, 3]
         together = next(each for each in writes if b"40/market," in each)
         assert together.count(b'42/market,["trades"') == 3
