@@ -83,16 +83,19 @@ class Flusher:
         if not dirty:
             return
         self._flush_began = began = self._clock.monotonic()
-        rest = iter(dirty)
+        waiting, flushed_count = list(dirty), 0
         with self._deferred_close:
-            for channels in self._joinable(rest):
+            for channels in self._joinable(waiting):
+                flushed_count += len(channels)
                 if len(channels) == 1:
                     self._flush_immediate(channels[0])
                 else:
                     self._flush_together(channels)
                 if not complete and self._is_full(began):
                     break
-        self.dirty = {**dict.fromkeys(rest), **self.dirty}
+            if flushed_count < len(waiting):
+                # Before connections close, which may close some of these channels.
+                self.dirty = {**dict.fromkeys(waiting[flushed_count:]), **self.dirty}
         self._is_flushing = True
         self._writes.when_done(self._flushed)
 
@@ -113,16 +116,17 @@ class Flusher:
             self._turn_began = now
             self._schedule_flush(now)
 
-    def _joinable(self, channels: Iterator[Channel]) -> Iterator[list[Channel]]:
-        """Runs of channels whose entries fit into one write."""
+    def _joinable(self, channels: Iterable[Channel]) -> Iterator[list[Channel]]:
+        """Runs of channels whose entries fit into one write; a larger channel is alone."""
         run: list[Channel] = []
         run_bytes = 0
         for channel in channels:
-            run.append(channel)
-            run_bytes += channel.pending_bytes()
-            if run_bytes >= self._max_batch_bytes:
+            pending_bytes = channel.pending_bytes()
+            if run and run_bytes + pending_bytes > self._max_batch_bytes:
                 yield run
                 run, run_bytes = [], 0
+            run.append(channel)
+            run_bytes += pending_bytes
         if run:
             yield run
 

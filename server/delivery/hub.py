@@ -44,7 +44,13 @@ class Hub:
         offsets = offsets or Offsets("0000")
         self.traffic = Traffic(counters)
         deferred_close = DeferredClose()
-        writes = SlicedWrites(clock, schedule, deferred_close, max_writes=config.max_slice_writes)
+        writes = SlicedWrites(
+            clock,
+            schedule,
+            deferred_close,
+            max_writes=config.max_slice_writes,
+            max_held_bytes=config.max_batch_bytes,
+        )
         context = DeliveryContext(
             config, clock, counters, schedule, offsets, deferred_close, writes, self.traffic
         )

@@ -33,11 +33,13 @@ class SlicedWrites:
         deferred_close: DeferredClose,
         *,
         max_writes: int,
+        max_held_bytes: int,
     ) -> None:
         self._clock = clock
         self._schedule = schedule
         self._deferred_close = deferred_close
         self._max_writes = max_writes
+        self._max_held_bytes = max_held_bytes
         self._held: dict[Link, None] = {}
         self._seconds_per_write = _SECONDS_PER_WRITE
         self._room = self._slice()
@@ -73,11 +75,12 @@ class SlicedWrites:
             self.hold(link, frames)
 
     def hold(self, link: Link, frames: bytes) -> None:
-        """Write to a link in one of the next slices, or now if it holds frames already.
+        """Write to a link in one of the next slices.
 
-        A link that holds more and more would not notice that it is clogged.
+        Writes now if the link holds frames already, or has much to send: what it holds would not
+        count towards being clogged.
         """
-        if link in self._held:
+        if link in self._held or link.buffered_bytes + len(frames) > self._max_held_bytes:
             self._write(link, frames)
         else:
             link.hold(frames)
