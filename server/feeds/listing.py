@@ -12,6 +12,9 @@ _KNOWN = {
     "EURUSD": "1.08500",
 }
 _LOT_DECIMALS = 3
+_QUOTES = ("USDT", "USD", "EUR")
+# The minutes of the day between which a symbol is closed: currencies pause in the evening.
+_BREAKS = {"EURUSD": (22 * 60, 22 * 60 + 5)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,24 @@ class Listing:
     symbol: str
     start_ticks: int
     decimals: int
+
+    def is_open(self, ts_ms: int) -> bool:
+        """Whether it is traded at this time; one that has a break pauses each day, by UTC."""
+        minute = ts_ms // 60_000 % 1440
+        begins, ends = _BREAKS.get(self.symbol, (0, 0))
+        return not begins <= minute < ends
+
+    def instrument(self, *, is_open: bool) -> dict[str, object]:
+        """Its reference data and trading state."""
+        quote = next((each for each in _QUOTES if self.symbol.endswith(each)), "")
+        fields: dict[str, object] = {
+            "tick_size": self.price(1),
+            "lot_size": quantity(1),
+            "status": "OPEN" if is_open else "CLOSED",
+        }
+        if quote and quote != self.symbol:
+            fields |= {"base": self.symbol.removesuffix(quote).rstrip("/"), "quote": quote}
+        return fields
 
     def price(self, ticks: int) -> str:
         """The canonical text of a price: clients identify book levels by it."""

@@ -21,6 +21,18 @@ _MIN_SLEEP_SECONDS = 0.005
 _STALL_SECONDS = 1.0
 
 
+class _RefusalLog:
+    """Logs each code once."""
+
+    def __init__(self) -> None:
+        self._codes: set[ErrorCode] = set()
+
+    def log(self, error: FloorcastError) -> None:
+        if error.code not in self._codes:
+            self._codes.add(error.code)
+            logger.warning("a message was refused", extra={"code": error.code.value})
+
+
 class SimulatedFeed:
     """Steps one symbol after the other, `rate` steps per second in total."""
 
@@ -43,21 +55,31 @@ class SimulatedFeed:
             else listings(options.symbols, seed=seed)
         )
         walks = [RandomWalk(listing, seed=seed) for listing in listed]
-        refused: set[ErrorCode] = set()
+        refused = _RefusalLog()
         pace = Pacer(clock, self._sleep, min_sleep_seconds=_MIN_SLEEP_SECONDS)
         due = clock.monotonic()
+        # Whether each symbol was said to be open; a closed one has published its state at least.
+        were_open: dict[str, bool] = {}
         for walk in itertools.cycle(walks):
-            for publication in walk.step(int(clock.time() * 1000)):
+            ts_ms = int(clock.time() * 1000)
+            symbol, is_open = walk.listing.symbol, walk.listing.is_open(ts_ms)
+            if is_open or symbol not in were_open:
+                for publication in walk.step(ts_ms):
+                    try:
+                        await publishing.publish(
+                            publication.topic, publication.data, kind=publication.kind
+                        )
+                    except FloorcastError as error:
+                        # The market continues while the broker is unavailable.
+                        walk.request_snapshot()
+                        refused.log(error)
+            if were_open.get(symbol) is not is_open:
                 try:
-                    await publishing.publish(
-                        publication.topic, publication.data, kind=publication.kind
-                    )
+                    fields = walk.listing.instrument(is_open=is_open)
+                    await publishing.set_instrument(symbol, fields)
+                    were_open[symbol] = is_open
                 except FloorcastError as error:
-                    # The market continues while the broker is unavailable. Log each code once.
-                    walk.request_snapshot()
-                    if error.code not in refused:
-                        refused.add(error.code)
-                        logger.warning("a message was refused", extra={"code": error.code.value})
+                    refused.log(error)
             due += 1.0 / options.rate
             now = clock.monotonic()
             if now - due > _STALL_SECONDS:

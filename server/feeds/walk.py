@@ -29,7 +29,7 @@ class RandomWalk:
     def __init__(self, listing: Listing, *, seed: int) -> None:
         # One random stream per symbol: adding a symbol does not change the others.
         self._draw = draw = random.Random(f"{seed}/{listing.symbol}").random
-        self._listing = listing
+        self.listing = listing
         reach = max(1, int(listing.start_ticks * _MAX_GAP_RATIO))
         bid = listing.start_ticks
         self._bids = Ladder(bid, direction=-1, max_gap=reach, draw=draw)
@@ -52,7 +52,7 @@ class RandomWalk:
             publications.append(self._book("snapshot", self._bids.levels(), self._asks.levels()))
             self._has_sent_snapshot = True
         # Mean reversion: the price neither falls to zero nor grows without bound.
-        rising = self._draw() * 2 * self._listing.start_ticks > self._bids.best
+        rising = self._draw() * 2 * self.listing.start_ticks > self._bids.best
         traded, following = (self._asks, self._bids) if rising else (self._bids, self._asks)
         touch = traded.best
         if self._steps % _STEPS_PER_TRADE == 0:
@@ -81,7 +81,7 @@ class RandomWalk:
         side.take(lots)
         trade = {
             "id": str(self._trades),
-            "price": self._listing.price(self._last),
+            "price": self.listing.price(self._last),
             "qty": quantity(lots),
             "side": aggressor,
             "ts": ts_ms,
@@ -98,11 +98,11 @@ class RandomWalk:
         return Publication(self._book_topic, kind, data)
 
     def _format_levels(self, levels: Iterable[tuple[int, int]]) -> list[list[str]]:
-        price = self._listing.price
+        price = self.listing.price
         return [[price(ticks), quantity(lots) if lots else "0"] for ticks, lots in levels]
 
     def _price(self) -> Publication:
-        price = self._listing.price
+        price = self.listing.price
         data: dict[str, object] = {
             "bid": price(self._bids.best),
             "ask": price(self._asks.best),

@@ -216,3 +216,52 @@ async def test_market_sends_a_snapshot_after_refused_messages(
     assert "snapshot" in refused, "the snapshot is retried"
     assert "snapshot" in accepted
     assert [each.message for each in caplog.records] == ["a message was refused"]
+
+
+def play_at(hour: int, minute: int, length: int) -> tuple[SimulatedFeed, PublishRecorder]:
+    """A feed whose clock begins at a time of the day."""
+    clock, recorder = ManualClock(), PublishRecorder(length)
+    clock.advance((hour * 3600 + minute * 60 - clock.time()) % 86_400)
+    options = FeedOptions(clock, rate=1.0)
+    return SimulatedFeed(options, sleep=FakeSleep(clock).sleep), recorder
+
+
+async def test_symbols_have_reference_data_and_are_open() -> None:
+    feed, recorder = play_at(12, 0, 50)
+    with pytest.raises(asyncio.CancelledError):
+        await feed.run(recorder)
+    assert recorder.instruments["EURUSD"] == {
+        "base": "EUR",
+        "quote": "USD",
+        "status": "OPEN",
+        "tick_size": "0.00001",
+        "lot_size": "0.001",
+    }
+    assert set(recorder.instruments) == {"BTCUSDT", "ETHUSDT", "SOLUSDT", "EURUSD"}
+
+
+async def test_currency_closes_for_its_daily_break() -> None:
+    feed, recorder = play_at(21, 59, 1200)
+    statuses: list[object] = []
+    prices: list[int] = []
+
+    async def set_instrument(symbol: str, fields: Mapping[str, object]) -> None:
+        if symbol == "EURUSD":
+            statuses.append(fields["status"])
+            prices.append(len(recorder.of_topic("PRICE:EURUSD")))
+
+    recorder.set_instrument = set_instrument  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await feed.run(recorder)
+    assert statuses == ["OPEN", "CLOSED", "OPEN"]
+    # It publishes nothing in between, apart from the step that opens it.
+    assert prices[2] - prices[1] <= 1
+    assert len(recorder.of_topic("PRICE:BTCUSDT")) > prices[2]
+
+
+async def test_symbol_that_begins_closed_is_known() -> None:
+    feed, recorder = play_at(22, 1, 20)
+    with pytest.raises(asyncio.CancelledError):
+        await feed.run(recorder)
+    assert recorder.instruments["EURUSD"]["status"] == "CLOSED"
+    assert len(recorder.of_topic("PRICE:EURUSD")) == 1
