@@ -447,7 +447,7 @@ def invalid_topic(state: ConnectionState, _: str) -> ConnectionState:
 
 
 def too_many_topics(state: ConnectionState, _: str) -> ConnectionState:
-    return replace(state, topics=state.topics[:1] * 201)
+    return replace(state, topics=state.topics[:1] * 1001)
 
 
 def changed(state: ConnectionState, **fields: Any) -> ConnectionState:

@@ -87,7 +87,11 @@ class RunningServer:
             "slots": server.clients.limits.open_count,
             "counted": server.clients.limits.tracked_count(),
             "subscriptions": len(server.market.subscriptions),
-            "channels": server.delivery.hub.topic_count,
+            # Without those that only keep candles.
+            "channels": sum(
+                not each.derived and not each.name.startswith("bars@")
+                for each in server.delivery.hub.channels()
+            ),
             "memberships": len(server.sessions.service.memberships),
             "links": server.delivery.hub.link_count,
             "tickets": len(server.market.tickets) + len(server.sessions.tickets),
