@@ -183,6 +183,16 @@ class OrderBook:
             raise
         return BookChange(changed_bids, changed_asks, actual, lambda: _revert(undo))
 
+    def follow(self, bids: Levels, asks: Levels) -> None:
+        """Apply an update that its publisher has validated; cheaper than `update`."""
+        for side, levels in ((self._bids, bids), (self._asks, asks)):
+            for price, quantity in levels:
+                key = side.key(price)
+                if quantity.strip("0."):
+                    side.put(key, price, quantity)
+                elif side.get(key) is not None:
+                    side.drop(key)
+
     def _fill(self, side: _Side, levels: Levels) -> None:
         """Fill an empty side, which costs much less than setting level by level."""
         given: dict[Decimal, tuple[str, str]] = {}

@@ -38,7 +38,7 @@ class BookReplica:
         if entry.kind == "snapshot":
             self._book.replace(bids, asks)
         else:
-            self._book.update(bids, asks)
+            self._book.follow(bids, asks)
         self.seq = entry.position.seq
 
     def current(self, history: History) -> OrderBook:
