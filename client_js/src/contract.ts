@@ -214,7 +214,7 @@ export type InstrumentsReply =
   | {
       ok: true;
       instruments: Instrument[];
-      has_more: boolean;
+      has_more?: boolean;
     }
   | {
       ok: false;
@@ -429,7 +429,7 @@ export interface PublishedPosition {
 
 /** What a client gets of trades: the trades, or the bars of a view. */
 export interface ReceivedTradesData {
-  trades: Trade[];
+  trades?: Trade[];
   bars?: Bar[];
   [field: string]: unknown;
 }

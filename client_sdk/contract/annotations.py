@@ -25,6 +25,11 @@ class SentAsNull:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """The server leaves the field out if it has no value, whatever its default is here."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The field whose value tells an accepted request from a refused one."""
 

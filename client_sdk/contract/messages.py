@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from client_sdk.contract.annotations import SENT_AS_NULL, Outcome, Shown
+from client_sdk.contract.annotations import SENT_AS_NULL, LeftOut, Outcome, Shown
 from client_sdk.contract.names import ErrorCode, FeedState, InstrumentStatus, Stream, topic_name
 from client_sdk.contract.requests import Position
 from client_sdk.contract.streams import (
@@ -164,7 +164,7 @@ class ReceivedTradesData(Body):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    trades: tuple[Trade, ...] = ()
+    trades: Annotated[tuple[Trade, ...], LeftOut()] = ()
     bars: tuple[Bar, ...] | None = None
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from client_sdk.contract.annotations import SENT_AS_NULL, Outcome
+from client_sdk.contract.annotations import SENT_AS_NULL, LeftOut, Outcome
 from client_sdk.contract.messages import (
     Body,
     ErrorBody,
@@ -103,7 +103,7 @@ class InstrumentsReply(Reply):
     outcome: ClassVar[Outcome | None] = Outcome("ok", True, False)
 
     instruments: tuple[Instrument, ...] = ()
-    has_more: bool = False
+    has_more: Annotated[bool, LeftOut()] = False
 
 
 class CandlesReply(Reply):

@@ -102,6 +102,15 @@ async def test_market_sends_what_the_contract_describes() -> None:
         await described.call("publish", {"messages": messages[:4]})
         await described.call("subscriptions", {})
         await described.call("subscribe", {"topics": ["PRICE:A"], "since": {}, "interval_ms": 50})
+        views = ["PRICE:*", "ORDERBOOK:A@5/0.5", "TRADES:A@1m"]
+        reply = await described.call("subscribe", {"topics": views, "last": 1})
+        assert reply["topics"]["TRADES:A@1m"]["snapshot"]["data"]["bars"]
+        bars = await described.call("candles", {"symbol": "A", "interval": "1m"})
+        assert len(bars["bars"]) == 1
+        await described.call("instruments", {"match": "A*", "follow": True})
+        await server.server.market.instruments.put("A", {"base": "AA", "status": "CLOSED"})
+        await described.receive_until("instrument")
+        await server.server.market.instruments.put("A", {"status": "OPEN"})
         for _ in range(20):
             server.pass_time(1)
         await described.receive_until("status")

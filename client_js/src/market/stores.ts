@@ -211,7 +211,7 @@ export class TradesStore extends TopicStore<Tape> {
         this.#trades = [];
       },
       message: (message) => {
-        const { trades } = (message as MessageOf<"TRADES">).data;
+        const { trades = [] } = (message as MessageOf<"TRADES">).data;
         this.#trades = [...[...trades].reverse(), ...this.#trades].slice(0, this.last);
         this.ts = message.ts;
         this.changed();

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema
 
-from client_sdk.contract.annotations import Outcome, SentAsNull
+from client_sdk.contract.annotations import LeftOut, Outcome, SentAsNull
 from client_sdk.contract.events import EVENTS
 from client_sdk.contract.messages import MESSAGE_MODELS, Body
 from client_sdk.contract.replies import ConnectError
@@ -72,7 +72,9 @@ class _WireSchema(GenerateJsonSchema):
         for name, field in model.model_fields.items():
             shown = described["properties"][name]
             shown.pop("default", None)
-            is_optional = field.get_default(call_default_factory=True) is None
+            is_optional = field.get_default(call_default_factory=True) is None or any(
+                isinstance(each, LeftOut) for each in field.metadata
+            )
             if is_optional and not any(isinstance(each, SentAsNull) for each in field.metadata):
                 described["properties"][name] = _without_null(shown)
             else:
