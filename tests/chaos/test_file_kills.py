@@ -15,17 +15,29 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
-from client_sdk import Client, ClientConfig, Gap, Position, Session
+from client_sdk import (
+    Client,
+    ClientConfig,
+    FloorcastError,
+    Gap,
+    Position,
+    Session,
+    SessionError,
+    TokenRevoked,
+)
 from client_sdk.connection.backoff import BackoffConfig
+from client_sdk.contract import Scope
 from server.core.sessions.records import session_channel
 from tests.chaos.sdk_crowd import trade_data
 from tests.kit.network.ports import free_ports
 from tests.kit.patience import until
 from tests.kit.server.demo import environ_without_settings
-from tests.kit.server.in_process import SECRET
+from tests.kit.server.in_process import ALL_SCOPES, SECRET
 from tests.kit.server.workers import ROOT, Workers
 
 KILLS = int(os.environ.get("FLOORCAST_FILE_KILLS", "4"))
@@ -171,3 +183,62 @@ async def test_killed_server_loses_and_doubles_nothing(tmp_path: Path) -> None:
             for (name, _), label in sorted(found.items(), key=lambda each: each[0][1].seq)
             if name == channel
         ]
+
+
+@pytest.mark.processes
+@pytest.mark.sockets
+async def test_killed_server_keeps_what_outlives_a_process(tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    scopes = (*ALL_SCOPES, Scope.SESSION_MODERATE, Scope.ADMIN)
+    ann, eve = Workers.token("ann", scopes), Workers.token("eve")
+    book = {"bids": [["1.0", "1"]], "asks": [["2.0", "1"]]}
+    price = {"bid": "1.0", "ask": "1.2", "last": "1.1", "volume": "5"}
+    async with serving(tmp_path, port) as server, Client(url, ann, config=CONFIG) as client:
+        room = await client.session.join("room", metadata={"title": "desk"})
+        closed = await client.session.join("job:1")
+        sent = await room.send({"n": 1}, id="message")
+        await closed.end()
+        traded = await client.market.publish(TOPIC, trade_data("t"), id="trade")
+        priced = await client.market.publish("PRICE:A", price)
+        await client.market.publish("ORDERBOOK:A", book, type="snapshot")
+        await call(url, ann, "users/bob/notify", event="fill", data={"n": 7}, critical=True)
+        await call(url, ann, "tokens/revoke", user="eve")
+        # The newest states may be a second old.
+        await asyncio.sleep(1.2)
+        server.kill()
+        await server.wait()
+    bob = Client(url, Workers.token("bob"), config=CONFIG)
+    async with serving(tmp_path, port), Client(url, ann, config=CONFIG) as client, bob:
+        notified: list[Any] = []
+        bob.session.on_notification(notified.append)
+        await until(lambda: notified)
+        assert notified[0].data == {"n": 7}
+        room = await client.session.join("room")
+        assert room.metadata == {"title": "desk"}
+        assert [each.data for each in await room.history()] == [{"n": 1}]
+        assert (await room.send({"n": 1}, id="message")).position == sent.position
+        assert await client.market.publish(TOPIC, trade_data("t"), id="trade") == traded
+        with pytest.raises(SessionError, match="closed"):
+            await client.session.join("job:1")
+        async with client.market.prices("A") as prices:
+            tick = await anext(prices)
+        assert (tick.data.last, tick.seq) == ("1.1", priced.seq)
+        assert tick.epoch != priced.epoch, "newer ones may be lost"
+        change = {"bids": [["1.0", "2"]], "asks": []}
+        with pytest.raises(FloorcastError) as refused:
+            await client.market.publish("ORDERBOOK:A", change)
+        assert refused.value.code == "publish.snapshot_required"
+        with pytest.raises(TokenRevoked):
+            async with Client(url, eve, config=CONFIG) as revoked:
+                await revoked.session.join("room")
+
+
+async def call(url: str, token: str, path: str, **body: object) -> None:
+    """Call the HTTP API."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as http,
+        http.post(f"{url}/api/v1/{path}", json=body) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
