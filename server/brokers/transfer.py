@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,22 @@ _CONNECTION = "import"
 class DataImport:
     """Copies the file of a stopped server; what Redis has already stays as it is there.
 
-    `counts` has the number of channels, entries, sessions and notices, and of what was skipped.
+    `counts` has the number of channels, entries, sessions and notices, and of what was skipped;
+    `on_progress` is called with it after each part.
     """
 
-    def __init__(self, folder: Path, broker: RedisBroker, keys: Keys) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: RedisBroker,
+        keys: Keys,
+        *,
+        on_progress: Callable[[Counter[str]], None],
+    ) -> None:
         self._folder = folder
         self._broker = broker
         self._keys = keys
+        self._on_progress = on_progress
         self.counts: Counter[str] = Counter()
 
     async def run(self, presence: PresenceManager, notices: NoticeStore) -> None:
@@ -74,6 +83,7 @@ class DataImport:
         channels = [row[0] for row in connection.execute("SELECT DISTINCT channel FROM entries")]
         for some in _parts(channels, _CONCURRENT):
             await asyncio.gather(*(self._copy_history(connection, each, claims) for each in some))
+            self._on_progress(self.counts)
         was_killed = dict(connection.execute("SELECT name, value FROM meta")).get("clean") != "1"
         states = connection.execute(
             "SELECT channel, epoch, seq, ts_ms, data, kind, is_exact, is_change FROM states"
@@ -82,6 +92,7 @@ class DataImport:
         known = {*channels}
         for some in _parts([row for row in states if row[0] not in known], _CONCURRENT):
             await asyncio.gather(*(self._copy_state(row, was_killed=was_killed) for row in some))
+            self._on_progress(self.counts)
 
     async def _copy_history(
         self, connection: sqlite3.Connection, channel: str, claims: dict[Position, list[Claim]]

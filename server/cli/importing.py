@@ -85,7 +85,7 @@ def _show(counts: Mapping[str, int]) -> None:
     """Show the progress to a person."""
     if sys.stderr.isatty():
         shown = ", ".join(f"{count} {name}" for name, count in counts.items())
-        print(f"\r{shown}", end="", file=sys.stderr, flush=True)
+        print(f"copied so far: {shown}", file=sys.stderr)
 
 
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -112,7 +112,7 @@ async def _import(settings: Settings, arguments: argparse.Namespace) -> Mapping[
     try:
         await backend.presence.start(ignore)
         await backend.notices.start(lambda notice, critical: 0)
-        data = DataImport(arguments.data, broker, Keys(settings.broker.prefix))
+        data = DataImport(arguments.data, broker, Keys(settings.broker.prefix), on_progress=_show)
         await data.run(backend.presence, backend.notices)
     finally:
         await backend.notices.stop()
