@@ -43,6 +43,7 @@ from client_sdk.errors import (
 from client_sdk.market.live_book import BookReader, LiveBook, book_topic
 from client_sdk.market.publisher import Publisher
 from client_sdk.market.subscriptions import Subscriptions
+from client_sdk.market.will import WillSender
 from client_sdk.reading.gaps import Gap
 from client_sdk.reading.readers import Reader
 from client_sdk.reading.streams import Callback, Callbacks, MessageStream, OnItem
@@ -72,6 +73,7 @@ class Market:
         self._clock = clock
         self._subscriptions = Subscriptions(namespace, counters, clock)
         self._publisher = Publisher(namespace, config)
+        self._will = WillSender(namespace, config)
         self._callbacks = Callbacks()
         self._status_callbacks: list[OnStatus] = []
         self._failures = FailureLog(logger, "a status callback")
@@ -253,6 +255,22 @@ class Market:
             topic, data, id=id, user=user, type=type, source_ts=source_ts, timeout=timeout
         )
 
+    async def will(
+        self,
+        messages: Sequence[Mapping[str, object]] | None,
+        *,
+        after_ms: int = 0,
+        timeout: float | None = None,
+    ) -> None:
+        """Let the server publish messages once the last connection of this user is gone.
+
+        Each message is `{"topic", "data", "id"?, "user"?, "type"?}`. They are published after the
+        user has been without a connection for `after_ms`, also if this client is closed; None takes
+        them back. The client sets its will again on each new connection. Raises `SendTimeout`
+        without a reply within `timeout`, by default `send_seconds`.
+        """
+        await self._will.set(messages, after_ms, timeout)
+
     # --- callbacks of the namespace
 
     def _on_event(self, connection: Connection, packet: Packet) -> None:
@@ -306,15 +324,18 @@ class Market:
     def _on_join(self) -> None:
         self._subscriptions.on_join()
         self._publisher.on_join()
+        self._will.on_join()
 
     def _on_failure(self, error: FloorcastError) -> None:
         closed = isinstance(error, ClientClosed)
         self._subscriptions.fail(None if closed else error)
         self._publisher.fail(error)
+        self._will.fail(error)
 
     async def close(self) -> None:
         """End its tasks."""
         async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._will.close)
             stack.push_async_callback(self._publisher.close)
             stack.push_async_callback(self._subscriptions.close)
             stack.push_async_callback(self._callbacks.close)

@@ -1,7 +1,7 @@
 """`SyncClient`: the client for scripts and notebooks, with the same names and without await."""
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from ssl import SSLContext
@@ -132,6 +132,20 @@ class SyncMarket:
             topic, data, id=id, user=user, type=type, source_ts=source_ts, timeout=timeout
         )
         return self._portal.call(publish)
+
+    def will(
+        self,
+        messages: Sequence[Mapping[str, object]] | None,
+        *,
+        after_ms: int = 0,
+        timeout: float | None = None,
+    ) -> None:
+        """Let the server publish messages once the last connection of this user is gone.
+
+        Each message is `{"topic", "data", "id"?, "user"?, "type"?}`. They are published after the
+        user has been without a connection for `after_ms`; None takes them back.
+        """
+        self._portal.call(self._market.will(messages, after_ms=after_ms, timeout=timeout))
 
     def _open(self, stream: Callable[[], MessageStream[ItemT]]) -> SyncStream[ItemT]:
         return SyncStream(self._portal, self._portal.run(stream))
