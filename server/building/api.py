@@ -68,6 +68,7 @@ def build_api(
         ),
         sessions.notifications,
         market.instruments,
+        market.candles,
         cluster,
         TokenRevocation(
             backend.kept,

@@ -66,7 +66,7 @@ class TopicReading:
             return TopicHead(
                 topic.name,
                 channel.name,
-                FeedState.LIVE if since_ms is None else FeedState.STALE,
+                state.feed_state(since_ms),
                 since_ms,
                 state.position,
                 state.snapshot(),

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from server.services import (
+    Candles,
     ClientPublishing,
     ClusterQueries,
     Instruments,
@@ -34,13 +35,14 @@ def all_endpoints(
     moderation: SessionModeration,
     notifications: Notifications,
     instruments: Instruments,
+    candles: Candles,
     cluster: ClusterQueries,
     revocation: TokenRevocation,
 ) -> tuple[AnyEndpoint, ...]:
     """Every call of the API."""
     return (
         *MarketRoutes(publishing, reading, cluster).endpoints(),
-        *InstrumentRoutes(instruments).endpoints(),
+        *InstrumentRoutes(instruments, candles).endpoints(),
         *SessionRoutes(moderation).endpoints(),
         *UserRoutes(cluster, notifications).endpoints(),
         *ConnectionRoutes(cluster).endpoints(),

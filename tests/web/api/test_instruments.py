@@ -44,3 +44,32 @@ async def test_instrument_needs_a_right_symbol_and_token(start_api: StartApi) ->
     narrowed = api.operator("eve", symbols=["B*"])
     assert await api.refusal("PUT", path, 403, json={}, token=narrowed) == "auth.forbidden"
     assert await api.refusal("GET", path, 403, token=narrowed) == "auth.forbidden"
+
+
+async def test_candles_are_read_by_interval_and_time(start_api: StartApi) -> None:
+    api = await start_api()
+    trade = {"id": 1, "price": "5", "qty": "0.5", "side": "buy"}
+    trades = {"trades": [{**trade, "ts": ts} for ts in (0, 60_000, 120_000)]}
+    messages = [{"topic": "TRADES:BTC/USDT", "data": trades}]
+    await api.call("POST", "/publish", json={"messages": messages})
+    path = "/candles/BTC/USDT"
+    found = await api.call("GET", f"{path}?interval=1m&limit=2")
+    assert (found["symbol"], found["interval"]) == ("BTC/USDT", "1m")
+    assert [(bar["t"], bar["closed"]) for bar in found["bars"]] == [
+        (60_000, True),
+        (120_000, False),
+    ]
+    early = await api.call("GET", f"{path}?interval=1m&before=60000")
+    assert [bar["t"] for bar in early["bars"]] == [0]
+    assert await api.refusal("GET", f"{path}?interval=2m", 404) == "topic.unknown"
+    narrowed = api.token("eve", symbols=["A*"])
+    assert await api.refusal("GET", f"{path}?interval=1m", 403, token=narrowed) == "auth.forbidden"
+
+
+async def test_halted_symbol_shows_in_its_topics(start_api: StartApi) -> None:
+    api = await start_api()
+    price = {"bid": "1", "ask": "2", "last": "1", "volume": "1"}
+    messages = [{"topic": "PRICE:A", "data": price}]
+    await api.call("POST", "/publish", json={"messages": messages})
+    await api.call("PUT", "/instruments/A", json={"status": "HALTED"})
+    assert (await api.call("GET", "/topics/PRICE:A"))["state"] == "HALTED"

@@ -1,16 +1,16 @@
-"""Reading and setting instruments."""
+"""Reading and setting instruments, and reading candles."""
 
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from client_sdk.contract import ErrorCode, Instrument, InstrumentData, Scope
+from client_sdk.contract import Bar, ErrorCode, Instrument, InstrumentData, Scope
 from client_sdk.contract.requests import SymbolMatch
 from server.core.errors import AccessError, RequestError
-from server.services import Instruments
+from server.services import Candles, Instruments
 from server.web.api.endpoints import Answer, AnyEndpoint, ApiCall, Endpoint
 from server.web.api.paging import Cursor, Limit
-from server.web.api.reading import ApiRequest
+from server.web.api.reading import FROM_TEXT, ApiRequest
 
 Symbol = Annotated[str, Field(min_length=1, max_length=32, examples=["BTCUSDT"])]
 
@@ -48,11 +48,31 @@ class InstrumentAnswer(Answer, Instrument):
     """An instrument."""
 
 
-class InstrumentRoutes:
-    """The endpoints of instruments."""
+class CandlesRequest(ApiRequest):
+    """The newest bars of a symbol, or those that begin before a time."""
 
-    def __init__(self, instruments: Instruments) -> None:
+    symbol: Symbol
+    interval: Annotated[str, Field(examples=["1m"], max_length=3)]
+    limit: Annotated[int, Field(ge=1, le=1000), FROM_TEXT] = 500
+    before: (
+        Annotated[int, Field(ge=0, le=2**53, description="in ms since 1970"), FROM_TEXT] | None
+    ) = None
+
+
+class CandlesAnswer(Answer):
+    """Bars, oldest first."""
+
+    symbol: str
+    interval: str
+    bars: list[Bar]
+
+
+class InstrumentRoutes:
+    """The endpoints of instruments and candles."""
+
+    def __init__(self, instruments: Instruments, candles: Candles) -> None:
         self._instruments = instruments
+        self._candles = candles
 
     def endpoints(self) -> tuple[AnyEndpoint, ...]:
         """All endpoints of this room."""
@@ -84,6 +104,15 @@ class InstrumentRoutes:
                 InstrumentAnswer,
                 self._put,
             ),
+            Endpoint(
+                "GET",
+                "/candles/{symbol}",
+                Scope.MARKET_READ,
+                "Read candles",
+                CandlesRequest,
+                CandlesAnswer,
+                self._read_candles,
+            ),
         )
 
     async def _list(self, call: ApiCall, request: InstrumentsRequest) -> InstrumentsAnswer:
@@ -112,6 +141,12 @@ class InstrumentRoutes:
         fields = request.model_dump(exclude_unset=True, exclude={"symbol"})
         instrument = await self._instruments.put(request.symbol, fields)
         return InstrumentAnswer.model_validate(instrument.body())
+
+    async def _read_candles(self, call: ApiCall, request: CandlesRequest) -> CandlesAnswer:
+        found = await self._candles.find(
+            call.principal, request.symbol, request.interval, request.limit, request.before
+        )
+        return CandlesAnswer.model_validate(found.body())
 
 
 def _check_allowed(call: ApiCall, symbol: str) -> None:
