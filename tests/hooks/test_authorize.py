@@ -155,7 +155,7 @@ async def test_equal_questions_share_one_request() -> None:
     ("status", "answer"),
     [
         (500, {"allow": True}),
-        (302, {"allow": True}),
+        (307, {"allow": True}),
         (200, "no JSON"),
         (200, {"allow": "yes"}),
         (200, {"allow": 1}),
@@ -167,7 +167,7 @@ async def test_equal_questions_share_one_request() -> None:
 async def test_bad_answer_refuses(status: int, answer: object) -> None:
     async with webhook() as hook, running(settings(hook, "subscribe")) as node:
         hook.status, hook.answer = status, answer
-        hook.headers = {"Location": "/"} if status == 302 else {}
+        hook.headers = {"Location": "/"} if status == 307 else {}
         client = await RawClient.connect(node.port, node.token())
         [error] = await subscribe(client, "PRICE:A")
         assert (error["code"], error["retry_after_ms"]) == ("auth.unavailable", 1000)

@@ -25,6 +25,7 @@ class Webhook:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     # Of the requests that it accepted.
     events: list[dict[str, Any]] = field(default_factory=list)
+    # Of its own path: what a redirect leads to accepts all.
     status: int = 200
     answer: object = field(default_factory=lambda: {"allow": True})
     headers: dict[str, str] = field(default_factory=dict)
@@ -72,10 +73,11 @@ class Webhook:
             await self.gate.wait()
         finally:
             self.open_requests -= 1
-        if 200 <= self.status < 300 and request.method == "POST":
+        status = self.status if request.path == "/hook" else 200
+        if 200 <= status < 300:
             self.events += content.get("events", [])
         text = self.answer if isinstance(self.answer, str) else json.dumps(self.answer)
-        return web.Response(text=text, status=self.status, headers=self.headers)
+        return web.Response(text=text, status=status, headers=self.headers)
 
 
 def is_signed(body: bytes, header: str) -> bool:
