@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.kit.network.ports import free_port
@@ -87,7 +88,21 @@ def postgres_server() -> Iterator[str]:
         )
         try:
             wait_for_port(port, process)
-            yield f"postgresql://floorcast@127.0.0.1:{port}/postgres"
+            url = f"postgresql://floorcast@127.0.0.1:{port}/postgres"
+            _wait_until_ready(url)
+            yield url
         finally:
             process.kill()
             process.wait()
+
+
+def _wait_until_ready(url: str) -> None:
+    """Wait until PostgreSQL serves: it listens before it has started up."""
+    deadline = time.monotonic() + MAX_WAIT_SECONDS
+    while True:
+        try:
+            psycopg.connect(url).close()
+            return
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline, "PostgreSQL does not start up"
+            time.sleep(0.02)
