@@ -46,3 +46,24 @@ class DeliveryContext:
     deferred_close: DeferredClose
     writes: SlicedWrites
     traffic: Traffic
+
+    @staticmethod
+    def create(
+        config: DeliveryConfig,
+        clock: Clock,
+        counters: Counters,
+        schedule: Schedule,
+        offsets: Offsets | None,
+    ) -> "DeliveryContext":
+        """Create what the parts share; without offsets, those of a node that never resumes."""
+        deferred_close = DeferredClose()
+        writes = SlicedWrites(
+            clock,
+            schedule,
+            deferred_close,
+            max_writes=config.max_slice_writes,
+            max_held_bytes=config.max_batch_bytes,
+        )
+        traffic = Traffic(counters)
+        shared = (offsets or Offsets("0000"), deferred_close, writes, traffic)
+        return DeliveryContext(config, clock, counters, schedule, *shared)

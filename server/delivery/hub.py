@@ -12,15 +12,12 @@ from server.delivery.channel import Channel, Derivation
 from server.delivery.clients import Client
 from server.delivery.conflation import ConflatedTiers
 from server.delivery.context import DeliveryConfig, DeliveryContext, Schedule
-from server.delivery.deferred_close import DeferredClose
 from server.delivery.flusher import Flusher
 from server.delivery.pushes import Pushes
 from server.delivery.recovery import ClientRecovery, ExportedClient, ExportedSubscription
 from server.delivery.registry import ClientRegistry
-from server.delivery.sliced_writes import SlicedWrites
 from server.delivery.slow_consumers import SlowConsumers
 from server.delivery.subscriptions import ClientSubscriptions
-from server.delivery.traffic import Traffic
 from server.ports import Clock, Link
 
 
@@ -41,20 +38,9 @@ class Hub:
         schedule: Schedule,
         offsets: Offsets | None = None,
     ) -> None:
-        offsets = offsets or Offsets("0000")
-        self.traffic = Traffic(counters)
-        deferred_close = DeferredClose()
-        writes = SlicedWrites(
-            clock,
-            schedule,
-            deferred_close,
-            max_writes=config.max_slice_writes,
-            max_held_bytes=config.max_batch_bytes,
-        )
-        context = DeliveryContext(
-            config, clock, counters, schedule, offsets, deferred_close, writes, self.traffic
-        )
+        context = DeliveryContext.create(config, clock, counters, schedule, offsets)
         self._context = context
+        self.traffic = context.traffic
         self._live_again: dict[str, None] = {}
         self._channels: dict[str, Channel] = {}
         # What is received for channels whose state is being fetched.
