@@ -60,7 +60,14 @@ async def test_shared_limit_recovers_after_a_worker_is_killed(
         "FLOORCAST_LIMITS__CONNECTIONS_PER_IP": str(LIMIT),
     }
     with workers(2, environ=environ) as cluster:
-        clients = await admitted_clients(cluster)
+        # One on each worker first: a worker that is slow now could get none of the others.
+        clients = await clients_of_both_workers(cluster)
+        for each in clients:
+            # The welcome: a connection has ended only once all is read.
+            await each.event()
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
+            while len(clients) < LIMIT:
+                clients += await admitted_clients(cluster)
         assert len(clients) == LIMIT
         os.kill(min(cluster.pids()), signal.SIGKILL)
         async with asyncio.timeout(5):
