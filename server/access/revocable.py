@@ -1,4 +1,4 @@
-"""Refuses revoked tokens, whoever verifies the others."""
+"""Refuses revoked tokens before any other verifier accepts them."""
 
 from typing import Protocol
 

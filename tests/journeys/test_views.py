@@ -1,4 +1,4 @@
-"""Views on two nodes over one Redis: both send the same, whoever publishes."""
+"""Views on two nodes over one Redis: both nodes send the same messages."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""A session: who is in, and the newest messages."""
+"""Draws a session: the number of participants, and its newest messages."""
 
 import json
 from collections import deque

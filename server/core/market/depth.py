@@ -3,10 +3,9 @@
 from bisect import bisect_left, insort
 from decimal import Context, Decimal
 
-from server.core.market.book import BookChange, Levels, OrderBook, checksum_of
+from server.core.market.book import REMOVED, BookChange, Levels, OrderBook, checksum_of
 from server.core.market.views import DepthView
 
-REMOVED = "0"
 # A price or quantity has at most 40 digits: nothing is ever rounded.
 EXACT = Context(prec=200)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from functools import partial
-from typing import Annotated
 
 import nats
 from nats.aio.client import Client
@@ -11,10 +10,10 @@ from nats.errors import TimeoutError as NothingNew
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from server.feeds.sources.messages import SourceMessage, read_body, read_envelope
-from server.feeds.sources.options import SourceOptions, read_options
+from server.feeds.sources.options import SourceOptions, TopicsByName, read_options
 from server.feeds.sources.relay import Relay
 from server.ports import FeedOptions, Publishing
 
@@ -24,20 +23,13 @@ _FETCH_COUNT = 200
 _MAX_WAITING = 10_000
 
 
-def _as_table(value: object) -> object:
-    """Subjects from the environment: separated by commas, each message naming its topic."""
-    if isinstance(value, str):
-        return {each.strip(): "" for each in value.split(",") if each.strip()}
-    return value
-
-
 class NatsOptions(SourceOptions):
     """`[feed.nats]`."""
 
     url: str = Field("nats://localhost:4222", repr=False)
     # Each subject with the topic of its messages, or "" if each message names its own; {1} is what
     # the first wildcard stands for.
-    subjects: Annotated[dict[str, str], BeforeValidator(_as_table), Field(min_length=1)]
+    subjects: TopicsByName
     # A JetStream: nothing is lost while this server is away.
     stream: str | None = None
     durable: str = "floorcast"

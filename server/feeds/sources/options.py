@@ -1,11 +1,22 @@
 """Validates the table of options of a feed."""
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from server.feeds.errors import FeedError
 from server.ports import FeedOptions
+
+
+def _as_table(value: object) -> object:
+    """Names from the environment: separated by commas, each message naming its topic."""
+    if isinstance(value, str):
+        return {each.strip(): "" for each in value.split(",") if each.strip()}
+    return value
+
+
+# What to read, each with the topic of its messages, or "" if each message names its own.
+TopicsByName = Annotated[dict[str, str], BeforeValidator(_as_table), Field(min_length=1)]
 
 
 class SourceOptions(BaseModel):

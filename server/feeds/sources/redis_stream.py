@@ -1,14 +1,14 @@
 """The feed `redis-stream`: consumes Redis streams, with the entry's id as the message's id."""
 
 from functools import partial
-from typing import Annotated, cast
+from typing import cast
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from server.feeds.sources.messages import SourceMessage, message_of, read_body, read_envelope
-from server.feeds.sources.options import SourceOptions, read_options
+from server.feeds.sources.options import SourceOptions, TopicsByName, read_options
 from server.feeds.sources.relay import Relay
 from server.ports import FeedOptions, Publishing
 
@@ -21,19 +21,12 @@ _READ_SECONDS = 10.0
 _Entry = tuple[bytes, dict[bytes, bytes]]
 
 
-def _as_table(value: object) -> object:
-    """Streams from the environment: their keys, separated by commas."""
-    if isinstance(value, str):
-        return {each.strip(): "" for each in value.split(",") if each.strip()}
-    return value
-
-
 class RedisStreamOptions(SourceOptions):
     """`[feed.redis-stream]`."""
 
     url: str = Field("redis://localhost:6379/0", repr=False)
     # Each key with the topic of its entries, or "" if each entry names its own.
-    streams: Annotated[dict[str, str], BeforeValidator(_as_table), Field(min_length=1)]
+    streams: TopicsByName
     group: str = "floorcast"
     consumer: str = "floorcast"
 

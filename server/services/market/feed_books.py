@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
-REMOVED = "0"
+from server.core.market.book import REMOVED
 
 _Side = dict[Decimal, tuple[str, str]]
 

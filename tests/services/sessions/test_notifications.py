@@ -46,7 +46,7 @@ class SlowStore(MemoryNoticeStore):
         return super().pending(org, user_id)
 
     async def keep(self, identifier: str) -> None:
-        """Keep a notice that this node is not told of."""
+        """Keep a notice without notifying this node."""
         self._notices.put(_notice(identifier), self._clock.monotonic())
 
 
