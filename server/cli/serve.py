@@ -28,6 +28,7 @@ _DEMO_SCOPES = {
     "trader": [Scope.MARKET_READ, Scope.SESSION_JOIN],
     "publisher": [Scope.MARKET_READ, Scope.MARKET_PUBLISH],
     "moderator": [Scope.MARKET_READ, Scope.SESSION_JOIN, Scope.SESSION_MODERATE, Scope.ADMIN],
+    "ops": list(Scope),
 }
 _DEMO_TOKEN_SECONDS = 24 * 3600
 

@@ -28,7 +28,7 @@ def get(url: str) -> tuple[int, str]:
 def test_demo_prints_its_url_and_tokens() -> None:
     with demo() as started:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", started.url)
-        assert set(started.tokens) == {"trader", "publisher", "moderator"}
+        assert set(started.tokens) == {"trader", "publisher", "moderator", "ops"}
         assert get(f"{started.url}/health/live") == (200, '{"status": "ok"}')
         assert get(f"{started.url}/health/ready") == (200, '{"status": "ready"}')
         status, page = get(started.url)
