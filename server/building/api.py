@@ -85,6 +85,7 @@ def build_api(
         __version__,
         clients.registry,
         market.subscriptions,
+        market.demand,
         sessions.service.memberships,
         delivery.hub,
         delivery.freshness,

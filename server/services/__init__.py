@@ -1,6 +1,7 @@
 """Use cases of the server: market, sessions and recovery, built on the core and the ports."""
 
 from server.services.cluster.cluster import ClusterQueries
+from server.services.cluster.demand import ClusterDemand
 from server.services.cluster.feeds import FeedAnnouncer
 from server.services.cluster.node import NodeAnswers
 from server.services.cluster.questions import DisconnectUser, FindConnections
@@ -10,6 +11,7 @@ from server.services.market.candle_keeper import CandleKeeper
 from server.services.market.candle_store import CandleStore
 from server.services.market.candles import Candles
 from server.services.market.client_publishing import ClientPublishing
+from server.services.market.demand import Demand, LocalDemand
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
 from server.services.market.freshness import Freshness, FreshnessConfig
@@ -47,8 +49,10 @@ __all__ = [
     "CandleStore",
     "Candles",
     "ClientPublishing",
+    "ClusterDemand",
     "ClusterQueries",
     "ConnectionInfo",
+    "Demand",
     "DisconnectUser",
     "FeedAnnouncer",
     "FeedEvent",
@@ -60,6 +64,7 @@ __all__ = [
     "FreshnessConfig",
     "HookEvents",
     "Instruments",
+    "LocalDemand",
     "LocalOccupancy",
     "MarketRecovery",
     "NodeAnswers",

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from server.core.log.entries import Position
@@ -29,6 +29,8 @@ class PublishRecorder:
         self.messages: list[Published] = []
         self.instruments: dict[str, dict[str, object]] = {}
         self._length = length
+        # What a feed that follows `demand` gets, one after the other.
+        self.wanted: list[frozenset[str]] = []
 
     async def publish(
         self,
@@ -59,6 +61,13 @@ class PublishRecorder:
 
     async def set_instrument(self, symbol: str, fields: Mapping[str, object]) -> None:
         self.instruments.setdefault(symbol, {}).update(fields)
+
+    async def demand(
+        self, symbols: Collection[str] | None = None, *, grace_seconds: float = 10.0
+    ) -> AsyncIterator[frozenset[str]]:
+        for topics in self.wanted:
+            yield topics
+        await asyncio.Event().wait()
 
     def of_topic(self, topic: str) -> list[Published]:
         """The messages of one topic or one stream."""

@@ -14,11 +14,12 @@ from server.services.cluster.questions import (
     DisconnectUser,
     FindConnection,
     FindConnections,
+    FindDemand,
     MarkFeed,
     Question,
     encode_question,
 )
-from server.services.cluster.records import ConnectionInfo, NodeInfo
+from server.services.cluster.records import ConnectionInfo, NodeDemand, NodeInfo
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ T = TypeVar("T")
 _CONNECTIONS: TypeAdapter[list[ConnectionInfo]] = TypeAdapter(list[ConnectionInfo])
 _COUNT: TypeAdapter[int] = TypeAdapter(int)
 _NODE: TypeAdapter[NodeInfo] = TypeAdapter(NodeInfo)
+_DEMAND: TypeAdapter[NodeDemand] = TypeAdapter(NodeDemand)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,11 @@ class ClusterQueries:
         """Mark the topics of a feed stale, or the feed live, on all nodes."""
         found = await self._ask(question, _COUNT)
         return Collected(sum(found.value), found.incomplete)
+
+    async def find_demand(self, question: FindDemand) -> Collected[tuple[NodeDemand, ...]]:
+        """What the clients of each node are subscribed to."""
+        found = await self._ask(question, _DEMAND)
+        return Collected(tuple(found.value), found.incomplete)
 
     async def _ask(self, question: Question, answers: TypeAdapter[T]) -> Collected[list[T]]:
         asked = await self._cluster.ask(encode_question(question))

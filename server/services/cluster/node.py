@@ -21,10 +21,12 @@ from server.services.cluster.questions import (
     DisconnectUser,
     FindConnection,
     FindConnections,
+    FindDemand,
     MarkFeed,
     decode_question,
 )
-from server.services.cluster.records import ConnectionInfo, NodeInfo, SubscriptionInfo
+from server.services.cluster.records import ConnectionInfo, NodeDemand, NodeInfo, SubscriptionInfo
+from server.services.market.demand import LocalDemand
 from server.services.market.freshness import Freshness
 from server.services.statistics import Statistics
 
@@ -38,6 +40,7 @@ class NodeAnswers:
         version: str,
         registry: ConnectionManager,
         subscriptions: Subscriptions,
+        demand: LocalDemand,
         memberships: Memberships,
         hub: Hub,
         freshness: Freshness,
@@ -50,6 +53,7 @@ class NodeAnswers:
         self._version = version
         self._registry = registry
         self._subscriptions = subscriptions
+        self._demand = demand
         self._memberships = memberships
         self._hub = hub
         self._freshness = freshness
@@ -79,6 +83,8 @@ class NodeAnswers:
             case MarkFeed() as question:
                 self._mark_feed(question)
                 return orjson.dumps(0)
+            case FindDemand(known):
+                return orjson.dumps(self._find_demand(known.get(self._node)))
 
     def find_connections(self, question: FindConnections) -> list[ConnectionInfo]:
         """The connections of this node that match, up to the limit."""
@@ -120,6 +126,10 @@ class NodeAnswers:
             len(users),
             self._statistics.snapshot(),
         )
+
+    def _find_demand(self, known_version: int | None) -> NodeDemand:
+        version, names = self._demand.names()
+        return NodeDemand(self._node, version, None if version == known_version else list(names))
 
     def _mark_feed(self, question: MarkFeed) -> None:
         if question.node == self._node:

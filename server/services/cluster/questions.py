@@ -78,6 +78,14 @@ class MarkFeed:
     kind: Literal["feed"] = "feed"
 
 
+@dataclass(frozen=True, slots=True)
+class FindDemand:
+    """What the clients of a node are subscribed to; `known` has the versions of earlier answers."""
+
+    known: dict[str, int]
+    kind: Literal["demand"] = "demand"
+
+
 Question = (
     FindConnections
     | FindConnection
@@ -86,6 +94,7 @@ Question = (
     | CountRevoked
     | DescribeNode
     | MarkFeed
+    | FindDemand
 )
 
 _QUESTION: TypeAdapter[Question] = TypeAdapter(Annotated[Question, Field(discriminator="kind")])

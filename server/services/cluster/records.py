@@ -40,6 +40,15 @@ class ConnectionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeDemand:
+    """The topics and patterns that a node's clients want; None if they are those of the version."""
+
+    node: str
+    version: int
+    names: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeInfo:
     """One process of the cluster."""
 

@@ -1,12 +1,13 @@
 """Publishes for a feed, and yields to the event loop regularly."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
 from client_sdk.contract import ErrorCode, Stream
 from server.core.errors import RequestError
 from server.core.log.entries import Position
 from server.core.market.topics import Topic, channel_for
+from server.services.market.demand import Demand
 from server.services.market.feed_books import FeedBooks
 from server.services.market.instruments import Instruments
 from server.services.market.publishing import PublishingService
@@ -25,15 +26,19 @@ class FeedPublisher:
         publishing: PublishingService,
         name: str = "",
         instruments: Instruments | None = None,
+        demand: Demand | None = None,
     ) -> None:
         self._publishing = publishing
         self._instruments = instruments
+        self._demand = demand
         self._name = name
         self._books = FeedBooks()
         self._attempted = 0
         self._channels: dict[str, None] = {}
         # Messages that the broker has accepted.
         self.published = 0
+        # Whether the feed follows what is wanted, and nothing is.
+        self.is_unwanted = False
 
     @property
     def channels(self) -> Collection[str]:
@@ -104,6 +109,19 @@ class FeedPublisher:
         if self._instruments is None:
             raise RequestError(ErrorCode.REQUEST_INVALID, "this publisher sets no instruments")
         await self._instruments.put(symbol, fields)
+
+    async def demand(
+        self, symbols: Collection[str] | None = None, *, grace_seconds: float = 10.0
+    ) -> AsyncIterator[frozenset[str]]:
+        """Yield the topics that somebody listens to, at once and after each change."""
+        if self._demand is None:
+            raise RequestError(ErrorCode.REQUEST_INVALID, "this publisher knows no demand")
+        try:
+            async for topics in self._demand.follow(symbols, grace_seconds):
+                self.is_unwanted = not topics
+                yield topics
+        finally:
+            self.is_unwanted = False
 
     def _remember(self, channel: str) -> None:
         if len(self._channels) >= _MAX_CHANNELS:

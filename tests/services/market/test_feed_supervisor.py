@@ -9,7 +9,7 @@ import pytest
 from server.core.counters import Counters
 from server.delivery import DeliveryConfig
 from server.ports import Publishing
-from server.services import FeedEvent, FeedState, FeedSupervisor
+from server.services import Demand, FeedEvent, FeedState, FeedSupervisor, LocalDemand
 from server.tasks import TaskOwner
 from tests.kit.clock import START
 from tests.kit.rigs.market import PRICE, STALE, MarketRig, trader
@@ -40,6 +40,11 @@ class FeedRig:
         self.market = market
         self.events: list[FeedEvent] = []
         self.tasks = TaskOwner(Counters())
+        local = LocalDemand(market.subscriptions, market.patterns)
+
+        async def ask() -> frozenset[str]:
+            return local.names()[1]
+
         self.feed = FeedSupervisor(
             "exchange",
             feed,
@@ -48,6 +53,7 @@ class FeedRig:
             market.freshness,
             market.clock,
             self.tasks,
+            demand=Demand(ask, market.instruments.table, market.clock),
             silent_seconds=silent_seconds,
             on_event=self.events.append,
         )
@@ -185,6 +191,28 @@ def test_silent_feed_is_restarted() -> None:
         assert rig.states()[1:] == [("feed.stale", "published nothing for 30 s")]
         await rig.turn()
         assert (feed.runs, rig.feed.state) == (2, FeedState.LIVE)
+        await rig.feed.stop()
+
+    run(main())
+
+
+def test_feed_that_nobody_listens_to_is_live_and_may_be_silent() -> None:
+    async def follow(publishing: Publishing) -> None:
+        async for _ in publishing.demand(grace_seconds=0):
+            pass
+
+    async def main() -> None:
+        rig = await FeedRig.create(ScriptedFeed(follow), silent_seconds=30)
+        await rig.turn()
+        rig.market.clock.advance(60)
+        await rig.turn()
+        assert rig.feed.is_live
+        await rig.market.client("ann", "PRICE:A")
+        await asyncio.sleep(1)
+        rig.market.clock.advance(30)
+        await rig.turn()
+        await asyncio.sleep(0.01)
+        assert rig.feed.state is FeedState.STALE, "somebody listens, and it publishes nothing"
         await rig.feed.stop()
 
     run(main())
