@@ -642,6 +642,13 @@ class Publishing(Protocol):
         of other feeds are among them. A topic stays for `grace_seconds` after the last listener.
         """
 
+    def set_stale(self, topics: Collection[str], reason: str) -> None:
+        """Mark public topics STALE on all nodes, each until its next message.
+
+        For what is known to be wrong, such as a book whose checksum differs: its next
+        `publish_book` publishes a snapshot.
+        """
+
 
 class Feed(Protocol):
     """A source of market data. Example:

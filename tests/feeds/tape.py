@@ -28,6 +28,7 @@ class PublishRecorder:
     def __init__(self, length: float = math.inf) -> None:
         self.messages: list[Published] = []
         self.instruments: dict[str, dict[str, object]] = {}
+        self.stale: list[str] = []
         self._length = length
         # What a feed that follows `demand` gets, one after the other.
         self.wanted: list[frozenset[str]] = []
@@ -68,6 +69,9 @@ class PublishRecorder:
         for topics in self.wanted:
             yield topics
         await asyncio.Event().wait()
+
+    def set_stale(self, topics: Collection[str], reason: str) -> None:
+        self.stale.extend(topics)
 
     def of_topic(self, topic: str) -> list[Published]:
         """The messages of one topic or one stream."""

@@ -1,7 +1,7 @@
 """Publishes for a feed, and yields to the event loop regularly."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
 from client_sdk.contract import ErrorCode, Stream
 from server.core.errors import RequestError
@@ -18,6 +18,10 @@ MESSAGES_PER_TURN = 64
 _MAX_CHANNELS = 200_000
 
 
+def _ignore_stale(topics: Collection[str], reason: str) -> None:
+    pass
+
+
 class FeedPublisher:
     """Implements the `Publishing` port for one feed, and remembers its channels."""
 
@@ -27,13 +31,17 @@ class FeedPublisher:
         name: str = "",
         instruments: Instruments | None = None,
         demand: Demand | None = None,
+        on_stale: Callable[[Collection[str], str], None] = _ignore_stale,
     ) -> None:
         self._publishing = publishing
         self._instruments = instruments
         self._demand = demand
         self._name = name
+        self._on_stale = on_stale
         self._books = FeedBooks()
         self._attempted = 0
+        # The topics that `set_stale` was called for and that have had no message since.
+        self._stale: set[str] = set()
         self._channels: dict[str, None] = {}
         # Messages that the broker has accepted.
         self.published = 0
@@ -71,6 +79,8 @@ class FeedPublisher:
             identifier=None if identifier is None else f"{self._name}:{identifier}",
         )
         self.published += 1
+        if self._stale:
+            self._stale.discard(topic)
         # The channel of a public topic has its name.
         channel = topic if user is None else channel_for(Topic.parse(topic), org, user)
         if channel not in self._channels:
@@ -122,6 +132,13 @@ class FeedPublisher:
                 yield topics
         finally:
             self.is_unwanted = False
+
+    def set_stale(self, topics: Collection[str], reason: str) -> None:
+        """Mark topics STALE, each until its next message; a book continues with a snapshot."""
+        for topic in topics:
+            self._books.forget(topic)
+        self._stale.update(topics)
+        self._on_stale(tuple(self._stale), reason)
 
     def _remember(self, channel: str) -> None:
         if len(self._channels) >= _MAX_CHANNELS:

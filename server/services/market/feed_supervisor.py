@@ -81,7 +81,9 @@ class FeedSupervisor:
         self.state = FeedState.IDLE
         # How often it has failed.
         self.failures = 0
-        self.publisher = FeedPublisher(publishing, name, instruments, demand)
+        self.publisher = FeedPublisher(
+            publishing, name, instruments, demand, self._set_topics_stale
+        )
         self._feed = feed
         self._freshness = freshness
         self._clock = clock
@@ -178,6 +180,13 @@ class FeedSupervisor:
             "feed is stale: %s", reason, extra={"feed": self.name, "topics": len(channels)}
         )
         self._report(FeedEvent(self.name, False, len(channels), reason))
+
+    def _set_topics_stale(self, topics: Collection[str], reason: str) -> None:
+        """Mark some topics stale while the feed itself goes on, as if they were another feed's."""
+        part = FeedEvent(f"{self.name}/topics", False, len(topics), reason)
+        self._freshness.set_feed_stale(part.feed, topics)
+        if self._announce is not None:
+            self._announce(part, topics)
 
     def _report(self, event: FeedEvent) -> None:
         self._on_event(event)

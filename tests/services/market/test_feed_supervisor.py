@@ -259,3 +259,39 @@ def test_stopped_feed_leaves_its_topics_live() -> None:
         assert [each for each, _ in rig.states()] == ["feed.live"]
 
     run(main())
+
+
+def test_feed_marks_one_topic_stale_until_its_next_message() -> None:
+    async def main() -> None:
+        wrong = asyncio.Event()
+
+        async def publish_and_doubt(publishing: Publishing) -> None:
+            for symbol in "AB":
+                await publishing.publish_book(symbol, [("1", "1")], [("2", "1")])
+            await wrong.wait()
+            publishing.set_stale(["ORDERBOOK:A"], "checksum")
+            await asyncio.sleep(1)
+            await publishing.publish_book("A", [("1", "1")], [("2", "1")])
+            await asyncio.Event().wait()
+
+        rig = await FeedRig.create(ScriptedFeed(publish_and_doubt))
+        await rig.turn()
+        ann = await rig.market.client("ann", "ORDERBOOK:A", "ORDERBOOK:B")
+        rig.market.clock.advance(1)
+        wrong.set()
+        await rig.turn()
+        bob = await rig.market.client("bob", "ORDERBOOK:A")
+        await rig.turn()
+        states = [(each["symbol"], each["state"]) for each in ann.messages("status")]
+        assert states == [("A", "STALE")]
+        assert [each["state"] for each in bob.messages("status")] == ["STALE"]
+        await asyncio.sleep(2)
+        rig.market.clock.advance(1)
+        await rig.turn()
+        assert [each["state"] for each in ann.messages("status")] == ["STALE", "LIVE"]
+        [message] = ann.messages("orderbook")
+        assert message["type"] == "snapshot", "the same book is published whole"
+        assert rig.states() == [("feed.live", "")], "the feed itself went on"
+        await rig.feed.stop()
+
+    run(main())
