@@ -41,6 +41,29 @@ class CountSubscribers:
 
 
 @dataclass(frozen=True, slots=True)
+class FindTopics:
+    """The public topics after a name that an org is subscribed to, sorted by name."""
+
+    org: str
+    match: str = "*"
+    after: str = ""
+    limit: int = 50
+    kind: Literal["topics"] = "topics"
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectConnection:
+    """Disconnect one connection, and count it."""
+
+    org: str
+    connection_id: str
+    code: str
+    message: str
+    reconnect: bool
+    kind: Literal["disconnect_connection"] = "disconnect_connection"
+
+
+@dataclass(frozen=True, slots=True)
 class DisconnectUser:
     """Disconnect a user, and count the connections."""
 
@@ -90,6 +113,8 @@ Question = (
     FindConnections
     | FindConnection
     | CountSubscribers
+    | FindTopics
+    | DisconnectConnection
     | DisconnectUser
     | CountRevoked
     | DescribeNode
