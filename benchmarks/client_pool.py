@@ -110,7 +110,7 @@ class ClientPool(ABC):
     def connect_packet(self) -> bytes:
         """The CONNECT packet of the next client, a user of its own as real ones are."""
         number = next(self._numbers)
-        claims = self._claims | {"jti": str(number), "sub": f"user-{number}"}
+        claims = self._claims | {"jti": str(number), "sub": f"user-{os.getpid()}-{number}"}
         return self.connected_prefix + json.dumps({"token": jwt.encode(claims, SECRET)}).encode()
 
     @abstractmethod

@@ -144,10 +144,16 @@ class TimedClient(PoolClient):
             own.close()
             self.transport.abort()
             return
-        # The time of the last segment of a read: no age is too low.
-        seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-        self._arrived_ns = seconds * 10**9 + nanoseconds - self._load.clock_offset_ns
+        self._arrived_ns = self._arrival_ns(ancillary)
         self.data_received(data)
+
+    def _arrival_ns(self, ancillary: list[tuple[int, int, bytes]]) -> int:
+        """When the last segment of a read arrived: no age is too low."""
+        if not ancillary:
+            # The kernel merged segments of a full buffer, and their times were lost.
+            return time.monotonic_ns()
+        seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+        return int(seconds * 10**9 + nanoseconds - self._load.clock_offset_ns)
 
     def pause(self) -> None:
         """Stop reading, as a phone in a tunnel does."""
