@@ -179,6 +179,18 @@ async def test_silent_venue_is_stale_and_restarted() -> None:
         await rig.until(lambda: states(ann, "ORDERBOOK:BTC/USD")[-1] == "LIVE")
 
 
+async def test_book_whose_snapshot_is_lost_is_subscribed_to_again() -> None:
+    async with KrakenVenue() as venue:
+        venue.is_silent = True
+        async with venue_rig(venue, "kraken", symbols=BTC) as rig:
+            await rig.until(lambda: venue.subscribers("book BTC/USD"))
+            venue.is_silent = False
+            venue.set_level(BTC, "100.5", "0.10000000")
+            await rig.has("ORDERBOOK:BTC/USD")
+            assert (await rig.data("ORDERBOOK:BTC/USD"))["bids"][0][0] == "100.5"
+            assert venue.connections == 1
+
+
 @pytest.mark.parametrize(
     "failure", [(500, ""), (503, "<html>busy</html>"), (200, "{"), (200, '{"result": {}}')]
 )
