@@ -1,8 +1,10 @@
 """Opens a venue in ccxt, so that each update that ccxt takes in is reported."""
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import aiohttp
 import ccxt
 import ccxt.pro
 from ccxt.async_support.base.ws.cache import ArrayCache
@@ -17,6 +19,9 @@ from server.feeds.sources.ccxt.books import exact_book
 from server.feeds.sources.ccxt.kraken import with_checksum
 from server.feeds.sources.ccxt.options import CcxtOptions
 from server.feeds.sources.ccxt.updates import Updates
+
+# ccxt puts another library under aiohttp for all of the process, the clients' connections included.
+aiohttp.set_zlib_backend(zlib)
 
 _NOTHING: Mapping[str, Any] = {}
 # By the venue: what ccxt lacks.

@@ -1,8 +1,9 @@
-"""The books of ccxt are exact, whichever kind a venue uses."""
+"""The books of ccxt are exact, and the library changes nothing else of the process."""
 
 import importlib
 
 import pytest
+from aiohttp.compression_utils import ZLibBackend
 
 from tests.feeds.sources.ccxt.rig import NEEDS_CCXT
 
@@ -25,3 +26,8 @@ def test_levels_keep_all_digits_and_sort_by_value(kind: str, rest: list[str]) ->
     assert str(book["bids"][0][1]) == LONG
     book["bids"].storeArray(["9.0", "0", *rest])
     assert [str(price) for price, *_ in book["bids"]] == ["10", LONG]
+
+
+def test_library_leaves_the_compression_of_the_process_alone() -> None:
+    importlib.import_module("server.feeds.sources.ccxt.exchange")
+    assert ZLibBackend.name == "zlib"
