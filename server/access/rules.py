@@ -34,6 +34,13 @@ class AuthorizationRule:
         """This rule, and the other one for what this one allows."""
         return replace(self, then=other if self.then is None else self.then.followed_by(other))
 
+    @property
+    def limits_publishing(self) -> bool:
+        """Whether `check_publish` can refuse anything."""
+        return self.may_publish is not None or (
+            self.then is not None and self.then.limits_publishing
+        )
+
     async def check_connect(self, principal: Principal, namespace: str) -> None:
         """Raise `AccessError` if the principal may not connect to the namespace."""
         if self.may_connect is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE
+from client_sdk.contract import MARKET_NAMESPACE, SESSION_NAMESPACE, Stream
 from server.building.clients import Clients
 from server.building.delivery import Delivery
 from server.building.hooks import Hooks
@@ -120,7 +120,8 @@ def build_market(
 
     def on_published(topic: Topic, ts_ms: int) -> None:
         instruments.record(topic, ts_ms)
-        keeper.record(topic, ts_ms)
+        if topic.stream is Stream.TRADES:
+            keeper.record(topic, ts_ms)
 
     create = PublishingService if tracing is None else tracing.trace_publishing
     publishing = create(publishing_config(settings), backend.broker, clock, on_published)

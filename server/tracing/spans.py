@@ -176,7 +176,7 @@ class TracedPublishing(PublishingService):
         user: str | None = None,
         org: str = "default",
         identifier: str | None = None,
-        publisher: str = "",
+        owner: Owner = SERVER,
         source_ts: int | None = None,
     ) -> Position:
         with self._tracer.start_as_current_span("publish", record_exception=False) as span:
@@ -189,7 +189,7 @@ class TracedPublishing(PublishingService):
                     user=user,
                     org=org,
                     identifier=identifier,
-                    publisher=publisher,
+                    owner=owner,
                     source_ts=source_ts,
                 )
             except FloorcastError as error:

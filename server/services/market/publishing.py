@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 
 from pydantic import ValidationError
 
-from client_sdk.contract import STREAM_DATA, BookData, ErrorCode, Stream, StreamData
+from client_sdk.contract import STREAM_DATA, BookData, ErrorCode, Stream
 from server.core.errors import LimitError, RequestError
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position
@@ -14,15 +15,17 @@ from server.core.log.idempotency import Claim
 from server.core.market.source_time import SOURCE_TS_FIELD, with_source_ts
 from server.core.market.topics import Topic, channel_for
 from server.core.wire.strict_json import dumps
-from server.core.wire.validation import invalid_request
+from server.core.wire.validation import fields_validator, invalid_request
 from server.ports import Broker, Clock
 from server.services.market.books import BookPublisher
 from server.services.market.topic_shares import TopicShares, TopicSharesConfig
 
-# The validators themselves: `model_validate` costs half as much again.
-_VALIDATE: dict[Stream, Callable[[object], StreamData]] = {
-    stream: model.__pydantic_validator__.validate_python for stream, model in STREAM_DATA.items()
-}
+# Only the levels of a book are used after they were validated.
+_VALIDATE: dict[Stream, Callable[[object], object]] = {
+    stream: fields_validator(model) for stream, model in STREAM_DATA.items()
+} | {Stream.ORDERBOOK: BookData.__pydantic_validator__.validate_python}
+# Publishers choose these, so the cache is bounded; errors are not cached.
+_MAX_TARGETS = 8192
 # Gets the topic and the time in ms of each accepted message.
 OnPublished = Callable[[Topic, int], None]
 
@@ -38,6 +41,16 @@ class PublishingConfig:
     message_bytes: int = 64 * 1024
     book_levels: int = 200
     topics: TopicSharesConfig = field(default_factory=TopicSharesConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where messages of one topic and kind go, and what their data must be."""
+
+    topic: Topic
+    channel: str
+    validate: Callable[[object], object]
+    is_kept: bool
 
 
 class PublishingService:
@@ -68,70 +81,57 @@ class PublishingService:
         user: str | None = None,
         org: str = "default",
         identifier: str | None = None,
-        publisher: str = "",
+        owner: Owner = SERVER,
         source_ts: int | None = None,
     ) -> Position:
         """Publish one message and return its position.
 
-        An `identifier` makes the call idempotent for its `publisher`, whose share the topic counts
-        to; without a publisher only the limits of the server apply. `user` and `org` name the
+        An `identifier` makes the call idempotent for its `owner`, whose share the topic counts to;
+        for the server itself only the limits of the server apply. `user` and `org` name the
         owner of a private topic, `source_ts` is the venue's time in ms. Raises `RequestError` or
         `LimitError` for an invalid message.
         """
-        parsed, model, encoded = self.check(topic, data, kind=kind, user=user)
-        if source_ts is not None and not isinstance(model, BookData):
+        target = _target(topic, kind, user, org)
+        channel = target.channel
+        book, encoded = self._validate(target, data)
+        if source_ts is not None and book is None:
             encoded = with_source_ts(encoded, source_ts)
-        channel = channel_for(parsed, org, user or "")
-        owner = Owner(org, publisher) if publisher else SERVER
         claim = None
         if identifier is not None:
-            key = "\0".join((org, publisher, channel, identifier))
+            key = "\0".join((org, owner.user_id, channel, identifier))
             digest = blake2b(kind.encode() + encoded, digest_size=16).digest()
             claim = Claim(key, digest, owner)
         ts_ms = int(self._clock.time() * 1000)
-        if isinstance(model, BookData):
-            position = await self._publish_book(
-                channel, model, ts_ms, kind, claim, owner, source_ts
-            )
-            self._on_published(parsed, ts_ms)
+        if book is not None:
+            position = await self._publish_book(channel, book, ts_ms, kind, claim, owner, source_ts)
+            self._on_published(target.topic, ts_ms)
             return position
         is_new = False
         if not self.topics.renew(channel, owner, len(encoded), ts_ms):
             is_new = channel not in self.topics
             await self.topics.admit(channel, owner, len(encoded), ts_ms)
         self.published += 1
-        kept = not parsed.stream.is_conflated
         try:
             receipt = await self._broker.publish(
-                channel, encoded, ts_ms, kind=kind, claim=claim, in_history=kept, owner=owner
+                channel,
+                encoded,
+                ts_ms,
+                kind=kind,
+                claim=claim,
+                in_history=target.is_kept,
+                owner=owner,
             )
         except BaseException:
             if is_new:
                 self.topics.remove(channel)
             raise
-        if parsed.symbol is not None:
-            self._on_published(parsed, ts_ms)
+        if user is None:
+            self._on_published(target.topic, ts_ms)
         return receipt.position
 
-    def check(
-        self, topic: str, data: Mapping[str, object], *, kind: str, user: str | None
-    ) -> tuple[Topic, StreamData, bytes]:
-        """Validate a message without publishing it; returns it parsed and encoded."""
-        parsed = Topic.parse(topic)
-        if (parsed.symbol is None) != (user is not None):
-            problem = "needs a user" if user is None else "is public: omit the user"
-            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic} {problem}")
-        if parsed.view is not None:
-            raise RequestError(
-                ErrorCode.REQUEST_INVALID,
-                f"{topic} is derived by the server: publish {parsed.source.name}",
-            )
-        if kind == "snapshot" and not parsed.stream.is_conflated:
-            raise RequestError(
-                ErrorCode.REQUEST_INVALID, f"{topic} has no snapshots: publish an update"
-            )
-        # pydantic and orjson accept only a dict.
-        return parsed, *self._validate(parsed, dict(data))
+    def check(self, topic: str, data: Mapping[str, object], *, kind: str, user: str | None) -> None:
+        """Validate a message without publishing it; raises as `publish` does."""
+        self._validate(_target(topic, kind, user, ""), data)
 
     async def _publish_book(
         self,
@@ -154,18 +154,23 @@ class PublishingService:
             else:
                 self.topics.remove(channel)
 
-    def _validate(self, topic: Topic, fields: dict[str, object]) -> tuple[StreamData, bytes]:
+    def _validate(
+        self, target: _Target, data: Mapping[str, object]
+    ) -> tuple[BookData | None, bytes]:
+        name = target.topic.name
+        # pydantic and orjson accept only a dict.
+        fields = data if type(data) is dict else dict(data)
         try:
-            model = _VALIDATE[topic.stream](fields)
+            valid = target.validate(fields)
             encoded = dumps(fields)
         except ValidationError as error:
-            raise invalid_request(error, f"{topic.name}: ") from None
+            raise invalid_request(error, f"{name}: ") from None
         except ValueError as error:
-            raise RequestError(ErrorCode.REQUEST_INVALID, f"{topic.name}: {error}") from None
+            raise RequestError(ErrorCode.REQUEST_INVALID, f"{name}: {error}") from None
         if SOURCE_TS_FIELD in fields:
             raise RequestError(
                 ErrorCode.REQUEST_INVALID,
-                f"{topic.name}: {SOURCE_TS_FIELD} is reserved: give the time as source_ts",
+                f"{name}: {SOURCE_TS_FIELD} is reserved: give the time as source_ts",
             )
         if len(encoded) > self._config.message_bytes:
             raise LimitError(
@@ -173,4 +178,26 @@ class PublishingService:
                 f"a message may have at most {self._config.message_bytes} bytes",
                 details={"limit": self._config.message_bytes},
             )
-        return model, encoded
+        return valid if isinstance(valid, BookData) else None, encoded
+
+
+@lru_cache(maxsize=_MAX_TARGETS)
+def _target(name: str, kind: str, user: str | None, org: str) -> _Target:
+    """Raises `RequestError` if there is no such topic, or if it has no messages of this kind."""
+    topic = Topic.parse(name)
+    if (topic.symbol is None) != (user is not None):
+        problem = "needs a user" if user is None else "is public: omit the user"
+        raise RequestError(ErrorCode.REQUEST_INVALID, f"{name} {problem}")
+    if topic.view is not None:
+        raise RequestError(
+            ErrorCode.REQUEST_INVALID,
+            f"{name} is derived by the server: publish {topic.source.name}",
+        )
+    if kind == "snapshot" and not topic.stream.is_conflated:
+        raise RequestError(ErrorCode.REQUEST_INVALID, f"{name} has no snapshots: publish an update")
+    return _Target(
+        topic,
+        channel_for(topic, org, user or ""),
+        _VALIDATE[topic.stream],
+        is_kept=not topic.stream.is_conflated,
+    )

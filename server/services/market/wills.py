@@ -10,6 +10,7 @@ from client_sdk.contract import ErrorCode, Publication, Scope, WillRequest
 from server.access import Principal
 from server.core.counters import Counters
 from server.core.errors import FloorcastError, RequestError
+from server.core.limits.shares import Owner
 from server.core.occupancy.wills import Will
 from server.ports import Occupancy
 from server.services.market.client_publishing import ClientPublishing
@@ -86,11 +87,11 @@ class WillService:
     async def _check(
         self, principal: Principal, message: object, default_id: str
     ) -> dict[str, object]:
-        publication = await self._client_publishing.authorize(principal, message)
+        fields = await self._client_publishing.authorize(principal, message)
         self._publishing.check(
-            publication.topic, publication.data, kind=publication.type, user=publication.user
+            fields["topic"], fields["data"], kind=fields["type"], user=fields["user"]
         )
-        return {**publication.model_dump(), "id": publication.id or default_id}
+        return {**fields, "id": fields["id"] or default_id}
 
     def on_due(self, will: Will) -> None:
         """A will must be published now, by this node."""
@@ -127,7 +128,7 @@ class WillService:
                 user=message.user,
                 org=will.org,
                 identifier=message.id,
-                publisher=will.user_id,
+                owner=Owner(*will.user),
                 source_ts=message.source_ts,
             )
         except FloorcastError as error:

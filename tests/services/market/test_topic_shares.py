@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from server.core.errors import FloorcastError, LimitError
-from server.core.limits.shares import Quota, ShareLimits
+from server.core.limits.shares import Owner, Quota, ShareLimits
 from server.services import PublishingConfig, TopicSharesConfig
 from server.services.market.client_publishing import publish_reply
 from tests.kit.rigs.market import PRICE, MarketRig, trader
@@ -164,5 +164,5 @@ async def test_failing_eviction_tells_the_publisher() -> None:
 
     market.broker.forget = forget  # type: ignore[method-assign]
     with pytest.raises(FloorcastError) as refused:
-        await market.publishing.publish("PRICE:C", PRICE, org="acme", publisher="ann")
+        await market.publishing.publish("PRICE:C", PRICE, org="acme", owner=Owner("acme", "ann"))
     assert refused.value.code == "limit.share"
