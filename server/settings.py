@@ -277,6 +277,11 @@ class SessionSettings(_Section):
     notices_per_user: int = Field(
         100, ge=1, description="unacknowledged critical notices of one user"
     )
+    last_seen_seconds: Seconds = Field(
+        2_592_000,
+        description="how long it is known when a user was last connected, of the latest 50,000 "
+        "users of each org; 0 keeps none",
+    )
     history: SessionHistorySettings = SessionHistorySettings()
 
 

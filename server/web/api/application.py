@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
+from server.ports import Occupancy
 from server.services import (
     Candles,
     ClientPublishing,
@@ -38,13 +39,14 @@ def all_endpoints(
     candles: Candles,
     cluster: ClusterQueries,
     revocation: TokenRevocation,
+    occupancy: Occupancy,
 ) -> tuple[AnyEndpoint, ...]:
     """Every call of the API."""
     return (
         *MarketRoutes(publishing, reading, cluster).endpoints(),
         *InstrumentRoutes(instruments, candles).endpoints(),
         *SessionRoutes(moderation).endpoints(),
-        *UserRoutes(cluster, notifications).endpoints(),
+        *UserRoutes(cluster, notifications, occupancy).endpoints(),
         *ConnectionRoutes(cluster).endpoints(),
         *TokenRoutes(revocation).endpoints(),
     )
