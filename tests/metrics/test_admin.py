@@ -138,7 +138,10 @@ async def test_report_survives_json(aiohttp_client: AiohttpClient) -> None:
 
 
 async def test_admin_health_names_the_obstacles(aiohttp_client: AiohttpClient) -> None:
-    reports: dict[str, Report | None] = {"0": Report(Samples(), []), "1": None}
+    reports = {
+        "0": Report(Samples(), []),
+        "1": Report(Samples(), ["does not answer"], is_up=False),
+    }
 
     async def read() -> Reports:
         return reports
