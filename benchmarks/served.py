@@ -56,7 +56,7 @@ class ServerProcess:
         pin = cores if core is None else {core}
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "server.cli", "serve"),
+                *(sys.executable, "-m", "floorcast", "serve"),
                 *("--port", str(port), "--workers", str(workers)),
             ],
             stdout=subprocess.PIPE,

@@ -72,7 +72,7 @@ def to_table(items: Iterable[Item], *, exact: bool = False) -> Any:
     Numbers are floats, or with `exact` the published text, trailing zeros included. Raises
     `MixedMessages`, or `MissingExtra` without pyarrow.
     """
-    pyarrow = _import_extra("pyarrow")
+    pyarrow = import_extra("pyarrow")
     batches = []
     rows = _Rows(exact)
     for item in items:
@@ -85,7 +85,7 @@ def to_table(items: Iterable[Item], *, exact: bool = False) -> Any:
 
 def to_dataframe(items: Iterable[Item], *, exact: bool = False) -> Any:
     """A `pandas.DataFrame` of messages of one kind and the gaps between them."""
-    pandas = _import_extra("pandas")
+    pandas = import_extra("pandas")
     table = to_table(items, exact=exact)
     # By default pandas turns an integer column into floats if a gap leaves a value empty.
     integers = {table.schema.field("seq").type: pandas.Int64Dtype()}
@@ -97,7 +97,7 @@ def bars_to_dataframe(bars: Sequence[Bar], *, exact: bool = False) -> Any:
 
     Numbers are floats, or with `exact` `decimal.Decimal`. Raises `MissingExtra` without pandas.
     """
-    pandas = _import_extra("pandas")
+    pandas = import_extra("pandas")
     number = Decimal if exact else float
     rows = [
         (number(each.o), number(each.h), number(each.l), number(each.c), number(each.v), each.n)
@@ -119,7 +119,7 @@ class ParquetSink:
         exact: bool = False,
         rows_per_batch: int = ROWS_PER_BATCH,
     ) -> None:
-        self._parquet = _import_extra("pyarrow.parquet")
+        self._parquet = import_extra("pyarrow.parquet")
         self._path = path
         self._rows = _Rows(exact, rows_per_batch)
         self._writer: Any = None
@@ -162,7 +162,7 @@ class _Rows:
     """Collects rows into batches of one schema, set by the first message."""
 
     def __init__(self, exact: bool, max_rows: int = ROWS_PER_BATCH) -> None:
-        self._pyarrow = _import_extra("pyarrow")
+        self._pyarrow = import_extra("pyarrow")
         self._exact = exact
         self._max_rows = max_rows
         self._rows: list[Row] = []
@@ -254,6 +254,8 @@ def _rows_of(item: AnyMessage | SessionMessage, number: Callable[[str], object])
             yield row
     elif isinstance(item, TradesMessage):
         extra = item.data.model_extra or {}
+        if item.data.bars is not None:
+            extra = {**extra, "bars": [bar.model_dump() for bar in item.data.bars]}
         for trade in item.data.trades:
             yield row | {
                 "trade_id": str(trade.id),
@@ -273,7 +275,7 @@ def _extra_json(fields: dict[str, object] | None) -> str | None:
     return json.dumps(fields, default=str) if fields else None
 
 
-def _import_extra(name: str) -> Any:
+def import_extra(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:

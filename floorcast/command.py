@@ -1,6 +1,7 @@
 """The command `floorcast`, which can be imported without the packages of the server."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -22,8 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_server()
     except MissingServer as error:
         return _run_without_server(words, command, str(error))
+    # The collector would walk what is imported again and again: a fifth of the time to start.
+    gc.disable()
     from server.cli import main as run
 
+    gc.freeze()
+    gc.enable()
     if command in _SERVER_COMMANDS:
         # The client takes time to import, and a server starts without it.
         return run(words)

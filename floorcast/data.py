@@ -1,4 +1,4 @@
-"""Messages as tables, Arrow and Parquet; needs `floorcast[data]`."""
+"""Messages as tables, Arrow and Parquet, and files as a market; needs `floorcast[data]`."""
 
 from client_sdk.data import (
     MissingExtra,
@@ -8,12 +8,16 @@ from client_sdk.data import (
     to_dataframe,
     to_table,
 )
+from client_sdk.replay import Replay, ReplayStuck, read_messages
 
 __all__ = [
     "MissingExtra",
     "MixedMessages",
     "ParquetSink",
+    "Replay",
+    "ReplayStuck",
     "bars_to_dataframe",
+    "read_messages",
     "to_dataframe",
     "to_table",
 ]

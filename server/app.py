@@ -38,7 +38,8 @@ def create_app(
 
     `backend` replaces the one that `broker.url` names, `authenticate` the verification of tokens.
     `authorize` and `guards` run after the built-in checks, and can only refuse more. Without
-    `run_feed`, the feed waits for `Server.start_feed`. Raises `ConfigurationError` if the settings
+    `run_feed`, the feed waits for `Server.start_feed`. With `console_token` the console is served
+    and opens with this token. Raises `ConfigurationError` if the settings
     are invalid, `TypeError` for a stock namespace, and `ValueError` if the name of one is taken.
     """
     clock = clock or SystemClock()
@@ -66,6 +67,6 @@ def create_app(
     add_headers(app)
     add_health(app, is_ready=lambda: server.is_ready)
     add_api(app, server.api.handler, server.api.endpoints)
-    if console_token is not None:
-        add_console(app, token=console_token)
+    if settings.server.console or console_token is not None:
+        add_console(app, token=console_token, admits_page_of=server.sockets.eio.admits_page_of)
     return app

@@ -6,13 +6,12 @@ import platform
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 from client_sdk import __version__
 from server.core.counters import ACK
 from server.metrics import Report, Samples
 from server.server import Server
-from server.services import FeedState
+from server.services import FeedState, memory_bytes
 
 if sys.platform != "win32":
     import resource
@@ -69,8 +68,7 @@ def _read_process(server: Server, samples: Samples) -> None:
 
 def _read_system(samples: Samples) -> None:
     if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        samples.add("floorcast_process_memory_bytes", pages * os.sysconf("SC_PAGE_SIZE"))
+        samples.add("floorcast_process_memory_bytes", memory_bytes() or 0)
         samples.add("floorcast_process_descriptors_open", len(os.listdir("/proc/self/fd")))
     if sys.platform != "win32":
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

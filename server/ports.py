@@ -1,7 +1,15 @@
 """Ports: the interfaces between the product and the parts that do I/O."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -628,6 +636,23 @@ class Publishing(Protocol):
 
         Known fields are `base`, `quote`, `tick_size`, `lot_size` and `status` (OPEN, HALTED,
         CLOSED); None removes one. Example: `set_instrument("A", {"status": "HALTED"})`.
+        """
+
+    def demand(
+        self, symbols: Collection[str] | None = None, *, grace_seconds: float = 10.0
+    ) -> AsyncIterator[frozenset[str]]:
+        """Yield the public topics that somebody listens to on any node: at once, and each change.
+
+        All of them each time, such as `{"PRICE:BTCUSDT"}`. A view counts as its source, a pattern
+        as all `symbols` that match; without `symbols`, as the known instruments that do, and topics
+        of other feeds are among them. A topic stays for `grace_seconds` after the last listener.
+        """
+
+    def set_stale(self, topics: Collection[str], reason: str) -> None:
+        """Mark public topics STALE on all nodes, each until its next message.
+
+        For what is known to be wrong, such as a book whose checksum differs: its next
+        `publish_book` publishes a snapshot.
         """
 
 

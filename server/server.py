@@ -121,7 +121,13 @@ class Server:
             counters, self.backend, self.delivery, self.clients, *services
         )
         self.api = build_api(
-            *parts, self.clients, *services, self.statistics, self.hooks.rule, lambda: self.is_ready
+            *parts,
+            self.clients,
+            *services,
+            self.statistics,
+            self.hooks.rule,
+            lambda: self.is_ready,
+            self.feeds,
         )
         # Whether it has started and does not drain.
         self.ready = False

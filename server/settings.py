@@ -393,6 +393,9 @@ class ServerSettings(_Section):
     compression: bool = Field(
         False, description="negotiate permessage-deflate with clients that offer it"
     )
+    console: bool = Field(
+        False, description="serve the console at `/`; it asks for a token with the scope `admin`"
+    )
     drain_seconds: Seconds = Field(30, description="time to drain after SIGTERM")
     hang_seconds: Seconds = Field(
         15,

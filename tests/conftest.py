@@ -54,6 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """The workers of `-n auto`: more than processors, because many tests wait for processes."""
+    processors = os.cpu_count() or 1
+    return processors + (processors + 1) // 2
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for name in marks_of(item):

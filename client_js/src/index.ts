@@ -18,8 +18,10 @@ export type {
   TradesOptions,
 } from "./market/market.js";
 export type { Gap } from "./market/messages.js";
+export type { Prices } from "./market/prices.js";
 export type { BookView, Live, LiveStatus, Price, Tape } from "./market/stores.js";
-export type { TopicListener, TopicStatus } from "./market/topics.js";
+export type { TopicListener, TopicStatus } from "./market/subscription.js";
+export type { WillOptions } from "./market/will.js";
 export type { PendingMessage, Sent } from "./session/outbox.js";
 export type { Session, SessionOptions, SessionStatus, SessionView } from "./session/session.js";
 export type { NoticeHandler } from "./session/sessions.js";

@@ -12,6 +12,7 @@ import type { ConnectionInfo } from "./connection/connection.js";
 import type { CandleInterval, Candles } from "./market/candles.js";
 import type { Instruments, InstrumentsOptions } from "./market/instruments.js";
 import type { BookOptions, CandleOptions, PriceOptions, TradesOptions } from "./market/market.js";
+import type { Prices } from "./market/prices.js";
 import type { BookView, Price, Tape } from "./market/stores.js";
 import type { Session, SessionOptions, SessionView } from "./session/session.js";
 import type { Readable } from "./store.js";
@@ -49,6 +50,11 @@ export function useConnection(): ConnectionInfo {
 /** The price of a symbol. */
 export function usePrice(symbol: string, options?: PriceOptions): Price {
   return useValue(useClient().market.price(symbol, options));
+}
+
+/** The prices of all symbols that match, such as `BTC*`; all symbols by default. */
+export function usePrices(match?: string, options?: PriceOptions): Prices {
+  return useValue(useClient().market.prices(match, options));
 }
 
 /** The order book of a symbol. */

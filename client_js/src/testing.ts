@@ -15,11 +15,13 @@ import type {
   ListInstruments,
   Participant,
   Position,
+  SinceTime,
   Stream,
+  WillRequest,
 } from "./contract.js";
 import { newId } from "./ids.js";
 import { Book, type Level } from "./market/book.js";
-import { matches } from "./market/instruments.js";
+import { isPattern, matcher, topicMatcher } from "./market/match.js";
 
 type Body = Record<string, unknown>;
 type Handler = (...values: any[]) => void;
@@ -42,6 +44,13 @@ interface LoggedSession {
   participants: Map<string, Participant>;
 }
 
+interface MockPattern {
+  matches(topic: string): boolean;
+  intervalMs: number;
+  /** Those that it has brought, and not the client by name. */
+  topics: Set<string>;
+}
+
 const KEPT_MESSAGES = 1_000;
 
 export class MockServer {
@@ -60,6 +69,7 @@ export class MockServer {
   #isUp = true;
   #drops = 0;
   #epoch = 1;
+  #will: WillRequest | null = null;
 
   constructor(
     readonly userId = "ann",
@@ -82,6 +92,17 @@ export class MockServer {
   /** Topics that clients are subscribed to now, with the interval. */
   get subscriptions(): Map<string, number> {
     return new Map([...this.#sockets].flatMap((each) => [...each.subscriptions]));
+  }
+
+  /** Patterns that clients are subscribed to now, with the interval. */
+  get patterns(): Map<string, number> {
+    const all = [...this.#sockets].flatMap((each) => [...each.patterns]);
+    return new Map(all.map(([name, { intervalMs }]) => [name, intervalMs]));
+  }
+
+  /** The will that the client has set on this connection. */
+  get will(): WillRequest | null {
+    return this.#will;
   }
 
   /** Publish a message of a topic, and return its position. */
@@ -107,8 +128,12 @@ export class MockServer {
       log.book.apply({ ...message, data: levels });
       message.data = { checksum: log.book.checksum(), ...message.data };
     }
+    const isNew = log.entries.length === 0;
     log.entries = [...log.entries, message].slice(-KEPT_MESSAGES);
     this.#emitTo(topic, stream.toLowerCase(), message);
+    if (isNew) {
+      this.#bringToPatterns(topic, stream.toLowerCase(), message);
+    }
     return { epoch: log.epoch, seq };
   }
 
@@ -215,6 +240,13 @@ export class MockServer {
   }
 
   /** @internal */
+  connected(namespace: NamespaceName): void {
+    if (namespace === "/market") {
+      this.#will = null;
+    }
+  }
+
+  /** @internal */
   takesDrop(): boolean {
     this.#drops -= 1;
     return this.#drops >= 0;
@@ -231,7 +263,7 @@ export class MockServer {
       case "subscribe":
         return { ok: true, topics: this.#subscribe(socket, payload) };
       case "unsubscribe":
-        payload.topics.forEach((topic: string) => socket.subscriptions.delete(topic));
+        payload.topics.forEach((topic: string) => this.#unsubscribe(socket, topic));
         return { ok: true, topics: {} };
       case "instruments":
         return { ok: true, instruments: this.#listed(payload), has_more: false };
@@ -240,6 +272,9 @@ export class MockServer {
           ok: true,
           positions: payload.messages.map((each: any) => this.publish(each.topic, each.data)),
         };
+      case "will":
+        this.#will = payload.messages === null ? null : payload;
+        return { ok: true };
       case "join":
         return this.#join(socket, payload);
       case "leave":
@@ -259,33 +294,86 @@ export class MockServer {
 
   #subscribe(socket: MockSocket, payload: any): Body {
     const replies: Body = {};
-    for (const topic of payload.topics as string[]) {
-      const { epoch, entries } = this.#topic(topic);
-      const since: Position | undefined = payload.since?.[topic];
-      const seq = entries.at(-1)?.seq ?? 0;
-      socket.subscriptions.set(topic, payload.interval_ms ?? 0);
-      const isMerged = !/^TRADES:[^@]*$|^[A-Z_]+$/.test(topic);
-      const first = entries[0]?.seq ?? 1;
-      const recovered = since !== undefined && since.epoch === epoch && since.seq + 1 >= first;
-      const missed = recovered ? entries.filter((each) => each.seq > since.seq) : [];
-      const newest = payload.last > 0 && !recovered ? entries.slice(-payload.last) : [];
-      replies[topic] = {
-        status: "CONNECTED",
-        epoch,
-        seq,
-        interval_ms: payload.interval_ms ?? 0,
-        recovered,
-        snapshot: isMerged && !(recovered && missed.length === 0) ? this.#snapshot(topic) : null,
-        missed: isMerged ? [] : [...missed, ...newest],
-      };
+    for (const name of payload.topics as string[]) {
+      if (isPattern(name)) {
+        replies[name] = this.#subscribePattern(socket, name, payload);
+      } else {
+        socket.patterns.forEach((each) => each.topics.delete(name));
+        replies[name] = this.#subscribeTopic(socket, name, payload);
+      }
     }
     return replies;
   }
 
+  #subscribePattern(socket: MockSocket, name: string, payload: any): Body {
+    const topics = socket.patterns.get(name)?.topics ?? new Set<string>();
+    const matches = topicMatcher(name);
+    socket.patterns.set(name, { matches, intervalMs: payload.interval_ms ?? 0, topics });
+    const replies: Body = {};
+    for (const [topic, { entries }] of this.#topics) {
+      const isOwn = socket.subscriptions.has(topic) && !topics.has(topic);
+      if (entries.length > 0 && matches(topic) && !isOwn) {
+        topics.add(topic);
+        replies[topic] = this.#subscribeTopic(socket, topic, payload);
+      }
+    }
+    return { status: "CONNECTED", matched: topics.size, topics: replies };
+  }
+
+  #subscribeTopic(socket: MockSocket, topic: string, payload: any): Body {
+    const { epoch, entries } = this.#topic(topic);
+    const since: Position | SinceTime | undefined = payload.since?.[topic];
+    const seq = entries.at(-1)?.seq ?? 0;
+    socket.subscriptions.set(topic, payload.interval_ms ?? 0);
+    const isMerged = !/^TRADES:[^@]*$|^[A-Z_]+$/.test(topic);
+    const recovered = since !== undefined && reaches(entries, epoch, since);
+    const missed = recovered ? entries.filter((each) => isAfter(each, since)) : [];
+    const newest = payload.last > 0 && !recovered ? entries.slice(-payload.last) : [];
+    return {
+      status: "CONNECTED",
+      state: "LIVE",
+      known: entries.length > 0,
+      epoch,
+      seq,
+      interval_ms: payload.interval_ms ?? 0,
+      recovered,
+      snapshot: isMerged && !(recovered && missed.length === 0) ? this.#snapshot(topic) : null,
+      missed: isMerged ? [] : [...missed, ...newest],
+    };
+  }
+
+  #unsubscribe(socket: MockSocket, name: string): void {
+    socket.subscriptions.delete(name);
+    socket.patterns.forEach((each) => each.topics.delete(name));
+    const ended = socket.patterns.get(name);
+    socket.patterns.delete(name);
+    for (const topic of ended?.topics ?? []) {
+      const other = [...socket.patterns.values()].find((each) => each.matches(topic));
+      if (other === undefined) {
+        socket.subscriptions.delete(topic);
+      } else {
+        other.topics.add(topic);
+      }
+    }
+  }
+
+  /** A topic is new: the patterns that match bring it, with a snapshot. */
+  #bringToPatterns(topic: string, event: string, message: AnyMessage): void {
+    for (const socket of this.#sockets) {
+      const pattern = [...socket.patterns.values()].find((each) => each.matches(topic));
+      if (socket.connected && pattern !== undefined && !socket.subscriptions.has(topic)) {
+        pattern.topics.add(topic);
+        socket.subscriptions.set(topic, pattern.intervalMs);
+        socket.receive(event, { ...message, type: "snapshot" });
+      }
+    }
+  }
+
   #listed({ match = "*", symbols, after = "" }: ListInstruments): Instrument[] {
+    const matches = matcher(match);
     return [...this.#instruments.values()].filter(
       ({ symbol }) =>
-        matches(match, symbol) && (symbols?.includes(symbol) ?? true) && symbol > after,
+        matches(symbol) && (symbols?.includes(symbol) ?? true) && symbol > after,
     );
   }
 
@@ -398,6 +486,7 @@ class MockSocket implements SocketLike {
   connected = false;
   active = false;
   readonly subscriptions = new Map<string, number>();
+  readonly patterns = new Map<string, MockPattern>();
   readonly sessions = new Set<string>();
   readonly #handlers = new Map<string, Handler[]>();
   #unanswered = new Set<Handler>();
@@ -484,6 +573,7 @@ class MockSocket implements SocketLike {
       return;
     }
     this.connected = true;
+    this.server.connected(this.name);
     this.receive("connect");
     this.receive("welcome", {
       connection_id: newId(),
@@ -498,6 +588,7 @@ class MockSocket implements SocketLike {
   #drop(reason: string): void {
     this.connected = false;
     this.subscriptions.clear();
+    this.patterns.clear();
     this.sessions.clear();
     const unanswered = this.#unanswered;
     this.#unanswered = new Set();
@@ -519,6 +610,15 @@ class MockSocket implements SocketLike {
   #call(event: string, ...values: unknown[]): void {
     this.#handlers.get(event)?.forEach((handler) => handler(...values));
   }
+}
+
+function reaches(entries: AnyMessage[], epoch: string, since: Position | SinceTime): boolean {
+  const first = entries[0]?.seq ?? 1;
+  return "ts" in since || (since.epoch === epoch && since.seq + 1 >= first);
+}
+
+function isAfter({ seq, ts }: AnyMessage, since: Position | SinceTime): boolean {
+  return "ts" in since ? ts >= since.ts : seq > since.seq;
 }
 
 function clone<T>(value: T): T {

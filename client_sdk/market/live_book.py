@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Self, TypeVar, cast
+from typing import Protocol, Self, TypeVar, cast
 
-from client_sdk.connection.clock import ServerClock
 from client_sdk.contract import BookMessage, FeedState, MarketMessage, Stream
+from client_sdk.contract.messages import MessageClock
 from client_sdk.errors import ServerUnavailable
 from client_sdk.market.book import Book, BookView
-from client_sdk.market.subscriptions import Subscriptions
 from client_sdk.reading.gaps import GapTracker
 from client_sdk.reading.readers import Reader, TopicState
 from client_sdk.reading.streams import ReaderHandle
@@ -56,7 +55,7 @@ class BookState(BookView):
     status: BookStatus
     ts: int | None
     _book: Book = field(repr=False)
-    _clock: ServerClock = field(repr=False)
+    _clock: MessageClock = field(repr=False)
 
     @property
     def age(self) -> float | None:
@@ -76,12 +75,28 @@ class BookState(BookView):
         return getter(self._book)
 
 
+class BookSource(Protocol):
+    """What gives a book its messages."""
+
+    def resync(self, reader: Reader[MarketMessage], topic: str) -> None:
+        """Reset the reader's position: it needs a snapshot."""
+
+    def remove(self, reader: Reader[MarketMessage]) -> None:
+        """Remove a reader."""
+
+    def is_syncing(self, topic: str) -> bool:
+        """True if the state of the topic is missing or on its way."""
+
+    def feed_state(self, topic: str) -> FeedState | None:
+        """The freshness of a topic's feed; None if unknown."""
+
+
 class BookReader(Reader[MarketMessage]):
     """Applies each message on arrival, so its buffer stays empty."""
 
-    def __init__(self, symbol: str, subscriptions: Subscriptions, counters: Counters):
+    def __init__(self, symbol: str, source: BookSource, counters: Counters):
         super().__init__(1, counters, on_space=lambda reader: None)
-        self._subscriptions = subscriptions
+        self._source = source
         self.symbol = symbol
         self.book = Book(symbol)
         # The server's time of the last change.
@@ -112,7 +127,7 @@ class BookReader(Reader[MarketMessage]):
             tracker.advance(message.epoch, message.seq)
         else:
             self.resyncs += 1
-            self._subscriptions.resync(self, topic)
+            self._source.resync(self, topic)
         self.notify()
 
 
@@ -126,12 +141,12 @@ class LiveBook(ReaderHandle[BookReader], BookView):
     def __init__(
         self,
         reader: BookReader,
-        subscriptions: Subscriptions,
-        clock: ServerClock,
+        source: BookSource,
+        clock: MessageClock,
         is_online: Callable[[], bool],
     ) -> None:
-        super().__init__(reader, subscriptions.remove)
-        self._subscriptions = subscriptions
+        super().__init__(reader, source.remove)
+        self._source = source
         self._clock = clock
         self._is_online = is_online
         self._seen: tuple[int, BookStatus] = (0, BookStatus.SYNCING)
@@ -151,9 +166,9 @@ class LiveBook(ReaderHandle[BookReader], BookView):
         """The reliability of the book now; SYNCING also if the server has no such book yet."""
         if self._reader.is_ended or not self._is_online():
             return BookStatus.OFFLINE
-        if self._reader.book.position is None or self._subscriptions.is_syncing(self.topic):
+        if self._reader.book.position is None or self._source.is_syncing(self.topic):
             return BookStatus.SYNCING
-        if self._subscriptions.feed_state(self.topic) is FeedState.STALE:
+        if self._source.feed_state(self.topic) is FeedState.STALE:
             return BookStatus.STALE
         return BookStatus.LIVE
 

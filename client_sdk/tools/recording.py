@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TextIO
 
 from client_sdk.contract import MarketMessage, Stream
+from client_sdk.contract.rows import TableMessage
+from client_sdk.data import MissingExtra
+from client_sdk.replay.files import is_table, read_table
 from client_sdk.tools.options import UsageError
 
 
@@ -54,7 +57,10 @@ class RecordingWriter:
 
 
 def read_recording(path: Path) -> Iterator[RecordedMessage]:
-    """Yield the messages of a file; raises `UsageError` with the number of a malformed line."""
+    """Yield the messages of a file, JSON Lines or Parquet; raises `UsageError` if malformed."""
+    if is_table(path):
+        yield from _read_table(path)
+        return
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -64,6 +70,20 @@ def read_recording(path: Path) -> Iterator[RecordedMessage]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"cannot read {path}: it is not UTF-8") from None
+
+
+def _read_table(path: Path) -> Iterator[RecordedMessage]:
+    number = 0
+    try:
+        for each in read_table(path):
+            number += 1
+            if isinstance(each, TableMessage):
+                position = f"{each.epoch or 'row'}:{each.seq or number}"
+                is_book = each.topic.startswith(f"{Stream.ORDERBOOK}:")
+                kind = each.type if is_book else "update"
+                yield RecordedMessage(each.ts_ms, each.topic, each.data, kind, position, None)
+    except (OSError, ValueError, MissingExtra) as error:
+        raise UsageError(f"cannot read {path}: message {number + 1}: {error}") from None
 
 
 def _parse(line: str, where: str, number: int) -> RecordedMessage:

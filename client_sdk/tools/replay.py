@@ -28,7 +28,9 @@ def add_to(commands: Commands) -> None:
             "replay that was interrupted can be repeated and publishes nothing twice."
         ),
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="made by floorcast record")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="made by floorcast record, or Parquet"
+    )
     parser.add_argument("--speed", type=positive, default=1.0, help="times as fast (default 1)")
     parser.add_argument("--flat-out", action="store_true", help="as fast as the server accepts")
     parser.add_argument("--once", action="store_true", help="publish nothing twice")

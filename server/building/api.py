@@ -1,6 +1,6 @@
 """Builds the HTTP API, and what the nodes tell each other for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from client_sdk import __version__
@@ -12,6 +12,7 @@ from server.configs import api_config
 from server.ports import Backend, Clock
 from server.services import (
     ClusterQueries,
+    FeedSupervisor,
     NodeAnswers,
     SessionModeration,
     Statistics,
@@ -44,6 +45,7 @@ def build_api(
     statistics: Statistics,
     rule: AuthorizationRule | None,
     is_ready: Callable[[], bool],
+    feeds: Collection[FeedSupervisor],
 ) -> Api:
     """The HTTP API of this node."""
     rates = settings.limits
@@ -86,6 +88,7 @@ def build_api(
         __version__,
         clients.registry,
         market.subscriptions,
+        market.demand,
         sessions.service.memberships,
         delivery.hub,
         delivery.freshness,
@@ -93,5 +96,6 @@ def build_api(
         statistics,
         clock,
         is_ready,
+        feeds,
     )
     return Api(handler, limits, endpoints, node_answers)

@@ -27,11 +27,14 @@ from server.services import (
     Candles,
     CandleStore,
     ClientPublishing,
+    ClusterDemand,
     ClusterQueries,
+    Demand,
     FeedAnnouncer,
     FeedEvent,
     FeedSupervisor,
     Instruments,
+    LocalDemand,
     MarketRecovery,
     NoticeIds,
     Notifications,
@@ -56,6 +59,7 @@ class Market:
     """The services of `/market`."""
 
     subscriptions: Subscriptions
+    demand: LocalDemand
     topics: TopicSubscriptions
     instruments: Instruments
     candle_keeper: CandleKeeper
@@ -126,6 +130,7 @@ def build_market(
     client_publishing = ClientPublishing(publishing, hooks.rule)
     return Market(
         subscriptions,
+        LocalDemand(subscriptions, patterns),
         topics,
         instruments,
         keeper,
@@ -229,7 +234,9 @@ def build_feeds(
         hooks.events.on_feed_event(event)
 
     node = backend.cluster.node
-    announcer = FeedAnnouncer(node, ClusterQueries(backend.cluster), tasks)
+    cluster = ClusterQueries(backend.cluster)
+    announcer = FeedAnnouncer(node, cluster, tasks)
+    demand = Demand(ClusterDemand(cluster).names, market.instruments.table, clock)
     return tuple(
         FeedSupervisor(
             name,
@@ -239,6 +246,7 @@ def build_feeds(
             delivery.freshness,
             clock,
             tasks,
+            demand=demand,
             silent_seconds=settings.feed.silent_seconds,
             on_event=report,
             announce=announcer.announce,

@@ -19,7 +19,7 @@ from server.configs import access_config, check_workers
 from server.server import SystemClock
 from server.serving import serve, url_of
 from server.settings import Settings, load_settings
-from server.transport.origins import LOOPBACK
+from server.transport.origins import LOOPBACK, is_local_name
 from server.workers import Launcher, WorkersError, WorkerSpec, open_listeners, supervise
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ _DEMO_SCOPES = {
     "trader": [Scope.MARKET_READ, Scope.SESSION_JOIN],
     "publisher": [Scope.MARKET_READ, Scope.MARKET_PUBLISH],
     "moderator": [Scope.MARKET_READ, Scope.SESSION_JOIN, Scope.SESSION_MODERATE, Scope.ADMIN],
+    "ops": list(Scope),
 }
 _DEMO_TOKEN_SECONDS = 24 * 3600
 
@@ -109,7 +110,7 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         check_workers(settings)
         tokens = _demo_tokens(access_config(settings)) if arguments.demo else {}
         announce = functools.partial(_announce, tokens)
-        console_token = tokens.get("trader")
+        console_token = tokens.get(_console_user(settings.server.host))
         try:
             if settings.server.workers > 1:
                 spec = WorkerSpec(0, flags, arguments.config, console_token)
@@ -161,6 +162,11 @@ def _announce(tokens: Mapping[str, str], url: str) -> None:
     if tokens:
         print(f"console: {url}/")
     print(f"listening on {url}", flush=True)
+
+
+def _console_user(host: str) -> str:
+    """Whose token the demo's console gets: whoever can open the page can read it."""
+    return "ops" if is_local_name(host) else "trader"
 
 
 def _demo_tokens(access: AccessConfig) -> dict[str, str]:

@@ -13,25 +13,51 @@ OTHER = "(other)"
 ACK = "events.ack"
 
 
+class EventCounter:
+    """The calls of one event by outcome, and how long they took."""
+
+    __slots__ = ("_counters", "_histogram", "_labels", "outcomes", "seconds")
+
+    def __init__(self, counters: "Counters", namespace: str, event_name: str) -> None:
+        self._counters = counters
+        self._labels = (namespace, event_name)
+        # Created on first use: an event that never came has no metrics.
+        self._histogram: Histogram | None = None
+        self.outcomes: dict[str, int] = {}
+        self.seconds = 0.0
+
+    def count(self, outcome: str, seconds: float) -> None:
+        """Count a handled event; `outcome` is "ok", "cancelled" or an error code."""
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        self.seconds += seconds
+        if self._histogram is None:
+            self._histogram = self._counters.histogram(ACK, *self._labels)
+        self._histogram.observe(seconds)
+
+
 class Counters:
     """Counters that only increase, and histograms of durations.
 
-    The set of names must be small and fixed. Hot paths keep their `Histogram`.
+    The set of names must be small and fixed. Hot paths keep their `Histogram` or `EventCounter`.
     """
 
     def __init__(self) -> None:
-        self._events: Counter[tuple[str, str, str]] = Counter()
-        self._seconds: Counter[tuple[str, str]] = Counter()
+        self._events: dict[tuple[str, str], EventCounter] = {}
         self._totals: Counter[str] = Counter()
         self._labelled: dict[str, Counter[Labels]] = {}
         self._histograms: dict[str, dict[Labels, Histogram]] = {}
 
     def count_event(self, namespace: str, event_name: str, outcome: str, seconds: float) -> None:
         """Count a handled event; `outcome` is "ok", "cancelled" or an error code."""
-        self._events[namespace, event_name, outcome] += 1
-        # A Counter's values are typed as int; it adds floats just as well.
-        self._seconds[namespace, event_name] += seconds  # type: ignore[assignment]
-        self.histogram(ACK, namespace, event_name).observe(seconds)
+        self.events_of(namespace, event_name).count(outcome, seconds)
+
+    def events_of(self, namespace: str, event_name: str) -> EventCounter:
+        """The counter of one event, created on first use."""
+        key = (namespace, event_name)
+        found = self._events.get(key)
+        if found is None:
+            found = self._events[key] = EventCounter(self, namespace, event_name)
+        return found
 
     def add(self, name: str, amount: int = 1) -> None:
         """Increase a named counter."""
@@ -72,8 +98,12 @@ class Counters:
 
     def events(self) -> dict[tuple[str, str, str], int]:
         """The number of events by namespace, event name and outcome."""
-        return dict(self._events)
+        return {
+            (*event, outcome): count
+            for event, counter in self._events.items()
+            for outcome, count in counter.outcomes.items()
+        }
 
     def seconds(self) -> dict[tuple[str, str], float]:
         """The total handling time by namespace and event name."""
-        return dict(self._seconds)
+        return {event: each.seconds for event, each in self._events.items() if each.outcomes}

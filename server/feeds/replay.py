@@ -10,6 +10,7 @@ from client_sdk.contract import ErrorCode
 from server.core.errors import FloorcastError
 from server.feeds.errors import FeedError
 from server.feeds.pacing import Pacer, Sleep
+from server.feeds.parquet import SUFFIX, import_pyarrow, read_parquet
 from server.feeds.recording import read_recording, unreadable_error
 from server.ports import FeedOptions, Publishing
 
@@ -20,9 +21,9 @@ _MIN_SLEEP_SECONDS = 0.0005
 
 
 class ReplayFeed:
-    """Publishes a file of lines `{"ts", "topic", "data", "type"?, "user"?, "org"?}`.
+    """Publishes a file of lines `{"ts", "topic", "data", "type"?, "user"?, "org"?}`, or Parquet.
 
-    It reads the file line by line, so the file may exceed the memory.
+    It reads the file bit by bit, so the file may exceed the memory.
     """
 
     def __init__(self, options: FeedOptions, *, sleep: Sleep = asyncio.sleep) -> None:
@@ -35,6 +36,10 @@ class ReplayFeed:
             self._path.open("rb").close()
         except OSError as error:
             raise unreadable_error(self._path, error) from None
+        self._read = read_recording
+        if self._path.suffix == SUFFIX:
+            import_pyarrow()
+            self._read = read_parquet
         self._clock = options.clock
         self._speed = options.speed
         self._sleep = sleep
@@ -45,7 +50,7 @@ class ReplayFeed:
         started_at = self._clock.monotonic()
         first_ts_ms: int | None = None
         refused: set[ErrorCode] = set()
-        with contextlib.closing(read_recording(self._path)) as messages:
+        with contextlib.closing(self._read(self._path)) as messages:
             for message in messages:
                 if first_ts_ms is None:
                     first_ts_ms = message.ts_ms

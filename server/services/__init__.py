@@ -1,15 +1,22 @@
 """Use cases of the server: market, sessions and recovery, built on the core and the ports."""
 
 from server.services.cluster.cluster import ClusterQueries
+from server.services.cluster.demand import ClusterDemand
 from server.services.cluster.feeds import FeedAnnouncer
 from server.services.cluster.node import NodeAnswers
-from server.services.cluster.questions import DisconnectUser, FindConnections
-from server.services.cluster.records import ConnectionInfo, NodeInfo
+from server.services.cluster.questions import (
+    DisconnectConnection,
+    DisconnectUser,
+    FindConnections,
+    FindTopics,
+)
+from server.services.cluster.records import ConnectionInfo, NodeInfo, TopicInfo
 from server.services.market.canary import Canary, CanaryConfig
 from server.services.market.candle_keeper import CandleKeeper
 from server.services.market.candle_store import CandleStore
 from server.services.market.candles import Candles
 from server.services.market.client_publishing import ClientPublishing
+from server.services.market.demand import Demand, LocalDemand
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.feed_supervisor import FeedEvent, FeedState, FeedSupervisor
 from server.services.market.freshness import Freshness, FreshnessConfig
@@ -37,7 +44,7 @@ from server.services.sessions.notice_ids import NoticeIds
 from server.services.sessions.notifications import Notifications, PendingNotices
 from server.services.sessions.recovery import SessionRecovery
 from server.services.sessions.service import SessionsConfig, SessionsService
-from server.services.statistics import Statistics
+from server.services.statistics import Statistics, memory_bytes
 from server.services.webhook_rule import webhook_rule
 
 __all__ = [
@@ -47,8 +54,11 @@ __all__ = [
     "CandleStore",
     "Candles",
     "ClientPublishing",
+    "ClusterDemand",
     "ClusterQueries",
     "ConnectionInfo",
+    "Demand",
+    "DisconnectConnection",
     "DisconnectUser",
     "FeedAnnouncer",
     "FeedEvent",
@@ -56,10 +66,12 @@ __all__ = [
     "FeedState",
     "FeedSupervisor",
     "FindConnections",
+    "FindTopics",
     "Freshness",
     "FreshnessConfig",
     "HookEvents",
     "Instruments",
+    "LocalDemand",
     "LocalOccupancy",
     "MarketRecovery",
     "NodeAnswers",
@@ -89,10 +101,12 @@ __all__ = [
     "SubscribingConfig",
     "SubscribingService",
     "TokenRevocation",
+    "TopicInfo",
     "TopicReading",
     "TopicSharesConfig",
     "TopicSubscriptions",
     "TopicUses",
     "WillService",
+    "memory_bytes",
     "webhook_rule",
 ]

@@ -1,13 +1,13 @@
-"""Guards of the pipeline: errors, metrics, authentication, rate limit and validation."""
+"""Guards in front of the handlers: errors, metrics, authentication, validation, rate limit."""
 
 import logging
 import secrets
 from typing import cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from client_sdk.contract import ErrorCode, Publish, Subscribe, Unsubscribe, WillRequest
-from server.access import AuthRequest, Verifier, anonymous, find_token
+from client_sdk.contract import ErrorCode
+from server.access import AuthRequest, Principal, Verifier, anonymous, find_token
 from server.core.counters import Counters
 from server.core.errors import AccessError, FloorcastError, RequestError
 from server.core.limits.events import EventLimits
@@ -48,79 +48,127 @@ def internal_error(namespace: str, event: str, failure: Exception) -> FloorcastE
     )
 
 
-def errors(refusals: RefusalLog) -> Guard:
-    """Turn every failure into a reply: CONNECT_ERROR for a connect, an error ack for an event.
+class BuiltInGuards:
+    """Runs the built-in guards of one namespace, in one coroutine: a coroutine for each would cost
+    more than many handlers do.
 
-    A refused connect is logged.
+    Every failure becomes a reply: CONNECT_ERROR for a connect, an error ack for an event. Every
+    call is counted with its outcome and duration.
     """
 
-    async def guard(call: Call, proceed: Handler) -> Result:
+    def __init__(
+        self,
+        namespace: str,
+        routes: Routes,
+        connect: AnyRoute,
+        *,
+        verifier: Verifier,
+        limits: EventLimits,
+        counters: Counters,
+        refusals: RefusalLog,
+        clock: Clock,
+        anonymous_allowed: bool,
+        grace_seconds: float,
+    ) -> None:
+        self._routes = routes
+        self._connect_route = connect
+        self._verifier = verifier
+        self._limits = limits
+        self._refusals = refusals
+        self._clock = clock
+        self._anonymous_allowed = anonymous_allowed
+        self._grace_seconds = grace_seconds
+        self._connects = counters.events_of(namespace, "connect")
+        # Clients choose event names: unknown ones share one counter, which bounds memory.
+        self._unknown_events = counters.events_of(namespace, UNKNOWN_EVENT)
+        self._events = {event: counters.events_of(namespace, event) for event in routes}
+
+    async def on_connect(self, call: Call, proceed: Handler) -> Result:
+        """Authenticate and validate a connect; raises `ConnectionRefused` for a refused one."""
+        started = self._clock.monotonic()
+        # Unless it ends otherwise, the connection ends first.
+        outcome = CANCELLED
         try:
-            return await proceed(call)
+            principal = await self._authenticate(call)
+            self._check_expiry(principal)
+            call.principal = principal
+            call.request = _validated(self._connect_route, call)
+            result = await proceed(call)
+            outcome = "ok"
+            return result
         except FloorcastError as error:
-            refused = error
+            outcome, refused = error.code.value, error
         except Exception as failure:
+            outcome = ErrorCode.SERVER_INTERNAL.value
             refused = internal_error(call.namespace, call.event, failure)
-        if call.is_connect:
-            refusals.record(refused.code.value, refused.message, call.link.request.ip)
-            raise ConnectionRefused(refused.message, refused.body())
+        finally:
+            self._connects.count(outcome, self._clock.monotonic() - started)
+        self._refusals.record(refused.code.value, refused.message, call.link.request.ip)
+        raise ConnectionRefused(refused.message, refused.body())
+
+    async def on_event(self, call: Call, proceed: Handler) -> Result:
+        """Check and validate an event of a joined client."""
+        started = self._clock.monotonic()
+        outcome = CANCELLED
+        try:
+            assert call.client is not None
+            call.principal = principal = call.client.principal
+            self._check_expiry(principal)
+            route = self._routes.get(call.event)
+            if route is None:
+                raise RequestError(
+                    ErrorCode.REQUEST_UNKNOWN_EVENT, "unknown event in this namespace"
+                )
+            call.request = request = _validated(route, call)
+            if route.items is not None:
+                # The event itself was counted when it was received, before it was parsed. The
+                # client's next events pay for what it asks for or brings.
+                self._limits.charge_items(call.connection_id, route.items(request))
+            result = await proceed(call)
+            outcome = "ok"
+            return result
+        except FloorcastError as error:
+            outcome, refused = error.code.value, error
+        except Exception as failure:
+            outcome = ErrorCode.SERVER_INTERNAL.value
+            refused = internal_error(call.namespace, call.event, failure)
+        finally:
+            counter = self._events.get(call.event, self._unknown_events)
+            counter.count(outcome, self._clock.monotonic() - started)
         return {"ok": False, "error": refused.body()}
 
-    return guard
+    async def _authenticate(self, call: Call) -> Principal:
+        origin = call.link.request
+        payload = call.arguments[0]
+        token = find_token(payload, origin.authorization, origin.query_token)
+        request = auth_request(call.namespace, call.link, payload)
+        principal = await self._verifier.verify_client(token, request)
+        if principal is not None:
+            return principal
+        if not self._anonymous_allowed:
+            raise AccessError(ErrorCode.AUTH_MISSING, "a token is required to connect")
+        return anonymous()
 
-
-def metrics(counters: Counters, clock: Clock, routes: Routes) -> Guard:
-    """Count every call with its outcome and duration."""
-
-    async def guard(call: Call, proceed: Handler) -> Result:
-        started = clock.monotonic()
-        outcome = "ok"
-        try:
-            return await proceed(call)
-        except FloorcastError as error:
-            outcome = error.code.value
-            raise
-        except Exception:
-            outcome = ErrorCode.SERVER_INTERNAL.value
-            raise
-        except BaseException:
-            # The connection ended first.
-            outcome = CANCELLED
-            raise
-        finally:
-            # Clients choose event names: unknown names share one counter to bound memory.
-            event = call.event if call.is_connect or call.event in routes else UNKNOWN_EVENT
-            counters.count_event(call.namespace, event, outcome, clock.monotonic() - started)
-
-    return guard
-
-
-def authentication(
-    verifier: Verifier, clock: Clock, *, anonymous_allowed: bool, grace_seconds: float
-) -> Guard:
-    """Set the principal: from the token of a connect, from the joined client of an event."""
-
-    async def guard(call: Call, proceed: Handler) -> Result:
-        if call.client is None:
-            origin = call.link.request
-            payload = call.arguments[0]
-            token = find_token(payload, origin.authorization, origin.query_token)
-            request = auth_request(call.namespace, call.link, payload)
-            call.principal = await verifier.verify_client(token, request)
-            if call.principal is None:
-                if not anonymous_allowed:
-                    raise AccessError(ErrorCode.AUTH_MISSING, "a token is required to connect")
-                call.principal = anonymous()
-        else:
-            call.principal = call.client.principal
+    def _check_expiry(self, principal: Principal) -> None:
         # Also at a connect, whose leeway may be longer: a joined client would be sent away at once.
-        if clock.time() >= call.principal.expires_at + grace_seconds:
+        if self._clock.time() >= principal.expires_at + self._grace_seconds:
             raise AccessError(
                 ErrorCode.AUTH_EXPIRED, "the token has expired: reconnect with a new token"
             )
-        return await proceed(call)
 
-    return guard
+
+def _validated(route: AnyRoute, call: Call) -> BaseModel:
+    """The payload of a call as the model of its route."""
+    if len(call.arguments) > 1:
+        raise RequestError(
+            ErrorCode.REQUEST_INVALID, "an event has at most one argument, an object"
+        )
+    payload = call.arguments[0] if call.arguments else None
+    try:
+        request: BaseModel = route.validate({} if payload is None else payload)
+    except ValidationError as error:
+        raise invalid_request(error) from None
+    return request
 
 
 def auth_request(namespace: str, link: Connection, auth: object) -> AuthRequest:
@@ -128,45 +176,6 @@ def auth_request(namespace: str, link: Connection, auth: object) -> AuthRequest:
     origin = link.request
     payload = cast("dict[str, object]", auth) if isinstance(auth, dict) else {}
     return AuthRequest(namespace, origin.ip, origin.headers or {}, payload)
-
-
-def validation(routes: Routes, connect: AnyRoute) -> Guard:
-    """Find the route of a call and validate its payload with the route's model."""
-
-    async def guard(call: Call, proceed: Handler) -> Result:
-        route = connect if call.is_connect else routes.get(call.event)
-        if route is None:
-            raise RequestError(ErrorCode.REQUEST_UNKNOWN_EVENT, "unknown event in this namespace")
-        if len(call.arguments) > 1:
-            raise RequestError(
-                ErrorCode.REQUEST_INVALID, "an event has at most one argument, an object"
-            )
-        payload = call.arguments[0] if call.arguments else None
-        try:
-            call.request = route.model.model_validate({} if payload is None else payload)
-        except ValidationError as error:
-            raise invalid_request(error) from None
-        return await proceed(call)
-
-    return guard
-
-
-def rate_limit(limits: EventLimits) -> Guard:
-    """Charge for the topics or messages of an event, which the client's next events pay for.
-
-    The event itself was counted when it was received, before it was parsed.
-    """
-
-    async def guard(call: Call, proceed: Handler) -> Result:
-        if isinstance(call.request, Publish):
-            limits.charge_items(call.connection_id, len(call.request.messages))
-        elif isinstance(call.request, WillRequest):
-            limits.charge_items(call.connection_id, len(call.request.messages or ()))
-        elif isinstance(call.request, Subscribe | Unsubscribe):
-            limits.charge_items(call.connection_id, len(call.request.topics))
-        return await proceed(call)
-
-    return guard
 
 
 def application(guard: ApplicationGuard) -> Guard:

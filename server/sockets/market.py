@@ -49,13 +49,15 @@ class MarketNamespace(GuardedNamespace):
             context,
             recovery,
             {
-                "subscribe": Route(Subscribe, self._subscribe),
-                "unsubscribe": Route(Unsubscribe, self._unsubscribe),
+                "subscribe": Route(Subscribe, self._subscribe, items=_topic_count),
+                "unsubscribe": Route(Unsubscribe, self._unsubscribe, items=_topic_count),
                 "subscriptions": Route(ListSubscriptions, self._subscriptions),
                 "instruments": Route(ListInstruments, self._list_instruments),
                 "candles": Route(FetchCandles, self._fetch_candles),
-                "publish": Route(Publish, self._publish, ordered_by=_published_topics),
-                "will": Route(WillRequest, self._will),
+                "publish": Route(
+                    Publish, self._publish, items=_message_count, ordered_by=_published_topics
+                ),
+                "will": Route(WillRequest, self._will, items=_message_count),
             },
             anonymous_allowed=context.config.anonymous_market,
         )
@@ -133,6 +135,14 @@ def _since(since: contract.Position | contract.SinceTime) -> Since:
     if isinstance(since, contract.SinceTime):
         return SinceTime(since.ts)
     return Position(since.epoch, since.seq)
+
+
+def _topic_count(request: Subscribe | Unsubscribe) -> int:
+    return len(request.topics)
+
+
+def _message_count(request: Publish | WillRequest) -> int:
+    return len(request.messages or ())
 
 
 def _published_topics(request: Publish) -> OrderKeys:

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from collections.abc import Awaitable
 from typing import Any, cast
 
 from client_sdk.contract import ConnectAuth, RefreshToken
@@ -54,25 +55,23 @@ class GuardedNamespace(NamespaceHandler):
             **routes,
         }
         self._connect_route: AnyRoute = Route(ConnectAuth, self._connect)
-        clock = context.clock
-        self._call: Handler = assemble(
-            [
-                guards.errors(context.refusals),
-                guards.metrics(context.counters, clock, self._routes),
-                guards.authentication(
-                    context.verifier,
-                    clock,
-                    anonymous_allowed=anonymous_allowed,
-                    grace_seconds=context.config.expiry_grace_seconds,
-                ),
-                guards.validation(self._routes, self._connect_route),
-                guards.rate_limit(context.event_limits),
-                *map(guards.application, context.guards),
-            ],
-            self._handle,
+        self._guards = guards.BuiltInGuards(
+            namespace,
+            self._routes,
+            self._connect_route,
+            verifier=context.verifier,
+            limits=context.event_limits,
+            counters=context.counters,
+            refusals=context.refusals,
+            clock=context.clock,
+            anonymous_allowed=anonymous_allowed,
+            grace_seconds=context.config.expiry_grace_seconds,
         )
+        application = [guards.application(each) for each in context.guards]
+        self._handle_connect: Handler = assemble(application, self._run_connect)
+        self._handle_event: Handler = assemble(application, self._run_event)
 
-    async def trigger_event(self, event: str, *args: Any) -> Any:
+    def trigger_event(self, event: str, *args: Any) -> Awaitable[Any]:
         """Handle a connect, an event or a disconnect from the Socket.IO server.
 
         The packet decoder refuses client events with the reserved names "connect" and
@@ -80,19 +79,19 @@ class GuardedNamespace(NamespaceHandler):
         """
         connection_id = args[0]
         if event == "disconnect":
-            await self._on_disconnect(connection_id, args[1])
-            return None
+            return self._on_disconnect(connection_id, args[1])
         if event == "connect":
-            link = cast(Connection, args[1])
-            call = Call(self.namespace, event, connection_id, link, (args[2],))
-            accepted = cast(Accepted, await self._call(call))
-            resumed = accepted.connection_id != connection_id
-            self._context.report_connected(accepted.connection_id, resumed=resumed)
-            return accepted
+            return self._on_connect(connection_id, cast(Connection, args[1]), args[2])
         client = self._context.client(connection_id)
-        return await self._call(
-            Call(self.namespace, event, connection_id, client.link, args[1:], client)
-        )
+        call = Call(self.namespace, event, connection_id, client.link, args[1:], client)
+        return self._guards.on_event(call, self._handle_event)
+
+    async def _on_connect(self, connection_id: str, link: Connection, auth: object) -> Accepted:
+        call = Call(self.namespace, "connect", connection_id, link, (auth,))
+        accepted = cast(Accepted, await self._guards.on_connect(call, self._handle_connect))
+        resumed = accepted.connection_id != connection_id
+        self._context.report_connected(accepted.connection_id, resumed=resumed)
+        return accepted
 
     def charge(self, connection_id: str, packet: RawPacket) -> LimitError | None:
         """Count a received event; the error if it is over the rate limit."""
@@ -147,9 +146,10 @@ class GuardedNamespace(NamespaceHandler):
         """Authorize a connect request; returns the session to join, None if there is none."""
         return None
 
-    async def _handle(self, call: Call) -> Result:
-        if call.is_connect:
-            return await self._connect_route.handle(call, call.request)
+    def _run_connect(self, call: Call) -> Awaitable[Result]:
+        return self._connect_route.handle(call, call.request)
+
+    async def _run_event(self, call: Call) -> Result:
         route = self._routes[call.event]
         if route.ordered_by is None:
             earlier = call.link.order_last()

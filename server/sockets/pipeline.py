@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -54,11 +54,19 @@ class Route(Generic[Request]):
 
     model: type[Request]
     handle: Callable[[Call, Request], Awaitable[Result]]
+    # How many topics or messages a request asks for or brings, which its sender pays for; None if
+    # it is one request like any other.
+    items: Callable[[Request], int] | None = None
     # Whether its sender also receives it: the ack and the event then share one write.
     echoed: bool = False
     # The topics or sessions with whose earlier events it keeps its order; None: with all. Events
     # of one connection without a common key do not wait for each other's broker.
     ordered_by: Callable[[Request], OrderKeys] | None = None
+
+    def validate(self, payload: object) -> Request:
+        """The payload as the model; raises pydantic's `ValidationError`."""
+        # What `model_validate` calls, without its options: a tenth of what a small event costs.
+        return cast(Request, self.model.__pydantic_validator__.validate_python(payload))
 
 
 # Each handler gets only what its own model has validated.

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import engineio
 from aiohttp import web
@@ -51,6 +51,14 @@ _NOOP = b"6"
 # Where a refusing response keeps its code and reason for the log.
 _REFUSAL: web.ResponseKey[tuple[str, str]] = web.ResponseKey("floorcast_refusal", tuple)
 _MAX_ORIGIN_LENGTH = 200
+
+
+class _Address(NamedTuple):
+    """What a browser asked for; `loopback` if it did so on this machine itself."""
+
+    scheme: str
+    host: str
+    loopback: bool
 
 
 class ConnectionEvents(Protocol):
@@ -118,16 +126,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         """Serve one Engine.IO HTTP request."""
         origin = request.headers.get("Origin")
-        peer = request.remote or ""
-        trusted = self._proxies.trusts(peer)
-        scheme, host = request.scheme, request.host
-        if trusted:
-            headers = request.headers
-            scheme = outermost(headers.getall("X-Forwarded-Proto", ())) or scheme
-            host = outermost(headers.getall("X-Forwarded-Host", ())) or host
-        # A trusted proxy forwards the name that its own client asked for.
-        loopback = not trusted and is_loopback(peer)
-        if not self._origins.allows(origin, scheme=scheme, host=host, loopback=loopback):
+        asked = self._address_of(request)
+        if not self._allows(origin, asked):
             reason = f"server.origins does not allow {str(origin)[:_MAX_ORIGIN_LENGTH]!r}"
             self.refusals.record("origin", reason, self._client_ip(request))
             return _refuse(_FORBIDDEN, status=403)
@@ -140,6 +140,26 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             response.headers["Access-Control-Allow-Credentials"] = "true"
             response.headers["Vary"] = "Origin"
         return response
+
+    def admits_page_of(self, request: web.Request) -> bool:
+        """Whether a page that is served at the address of this request may connect."""
+        asked = self._address_of(request)
+        return self._allows(f"{asked.scheme}://{asked.host}", asked)
+
+    def _allows(self, origin: str | None, asked: _Address) -> bool:
+        return self._origins.allows(
+            origin, scheme=asked.scheme, host=asked.host, loopback=asked.loopback
+        )
+
+    def _address_of(self, request: web.Request) -> _Address:
+        peer, scheme, host = request.remote or "", request.scheme, request.host
+        trusted = self._proxies.trusts(peer)
+        if trusted:
+            headers = request.headers
+            scheme = outermost(headers.getall("X-Forwarded-Proto", ())) or scheme
+            host = outermost(headers.getall("X-Forwarded-Host", ())) or host
+        # A trusted proxy forwards the name that its own client asked for.
+        return _Address(scheme, host, not trusted and is_loopback(peer))
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         if request.method == "OPTIONS":

@@ -39,9 +39,9 @@ class OriginPolicy:
         named = origin.lower()
         if named in self._allowed:
             return True
-        if host is None or (loopback and not _is_local(host)):
+        if host is None or (loopback and not is_local_name(host)):
             return False
-        if self._any_local and loopback and _is_local(named.partition("://")[2]):
+        if self._any_local and loopback and is_local_name(named.partition("://")[2]):
             return True
         return named == f"{scheme}://{host}".lower()
 
@@ -97,8 +97,8 @@ def _problem_and_fix(text: str) -> tuple[str | None, str]:
     return None, fix
 
 
-def _is_local(host: str) -> bool:
-    """Whether a Host header names this machine by a name that no DNS server can change."""
+def is_local_name(host: str) -> bool:
+    """Whether a host, with or without a port, is this machine, whatever a DNS server says."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from server.core.log.entries import Position
@@ -28,7 +28,10 @@ class PublishRecorder:
     def __init__(self, length: float = math.inf) -> None:
         self.messages: list[Published] = []
         self.instruments: dict[str, dict[str, object]] = {}
+        self.stale: list[str] = []
         self._length = length
+        # What a feed that follows `demand` gets, one after the other.
+        self.wanted: list[frozenset[str]] = []
 
     async def publish(
         self,
@@ -59,6 +62,16 @@ class PublishRecorder:
 
     async def set_instrument(self, symbol: str, fields: Mapping[str, object]) -> None:
         self.instruments.setdefault(symbol, {}).update(fields)
+
+    async def demand(
+        self, symbols: Collection[str] | None = None, *, grace_seconds: float = 10.0
+    ) -> AsyncIterator[frozenset[str]]:
+        for topics in self.wanted:
+            yield topics
+        await asyncio.Event().wait()
+
+    def set_stale(self, topics: Collection[str], reason: str) -> None:
+        self.stale.extend(topics)
 
     def of_topic(self, topic: str) -> list[Published]:
         """The messages of one topic or one stream."""

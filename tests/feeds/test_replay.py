@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from client_sdk.contract import ErrorCode
+from client_sdk.contract import ErrorCode, Stream
+from client_sdk.data import ParquetSink
 from server.core.errors import LimitError, RequestError
 from server.core.log.entries import Position
 from server.feeds import FeedError, ReplayFeed
@@ -16,6 +18,7 @@ from server.ports import FeedOptions
 from tests.feeds.recorded import line, recording
 from tests.feeds.tape import FakeSleep, Published, PublishRecorder
 from tests.kit.clock import ManualClock
+from tests.sdk.test_data import message
 
 
 async def play(
@@ -184,3 +187,35 @@ def test_invalid_speed_is_refused(tmp_path: Path, speed: float) -> None:
     file = recording(tmp_path, line(1))
     with pytest.raises(FeedError, match="speed"):
         ReplayFeed(FeedOptions(ManualClock(), argument=file, speed=speed))
+
+
+async def test_parquet_file_is_published_as_it_was_received(tmp_path: Path) -> None:
+    path = tmp_path / "book.parquet"
+    with ParquetSink(path, exact=True) as sink:
+        for seq, kind in ((1, "snapshot"), (2, "update")):
+            levels = {"bids": [["1.50", str(seq)]], "asks": []}
+            sink.add(message(Stream.ORDERBOOK, seq, levels, type=kind, ts=1_000 * seq))
+    recorder = PublishRecorder()
+    assert await play(str(path), recorder=recorder) == [1.0]
+    assert recorder.messages == [
+        Published("ORDERBOOK:A", {"bids": [["1.50", "1"]], "asks": []}, "snapshot"),
+        Published("ORDERBOOK:A", {"bids": [["1.50", "2"]], "asks": []}, "update"),
+    ]
+
+
+async def test_malformed_parquet_file_ends_the_feed(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    path.write_bytes(b"no such thing")
+    with pytest.raises(FeedError, match=r"x\.parquet: message 1"):
+        await play(str(path))
+
+
+def test_parquet_without_its_package_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.parquet"
+    path.write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(FeedError, match=r"pip install 'floorcast\[parquet\]'"):
+        ReplayFeed(FeedOptions(ManualClock(), argument=str(path)))

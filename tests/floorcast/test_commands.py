@@ -1,5 +1,6 @@
 """The command `floorcast` offers the server's commands and those of the client together."""
 
+import gc
 import subprocess
 
 import pytest
@@ -17,6 +18,11 @@ def test_command_alone_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert out.startswith("usage: floorcast")
     assert all(f"\n    {each}" in out for each in COMMANDS)
+
+
+def test_command_runs_with_the_collector_on() -> None:
+    assert main([]) == 0
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,7 +11,4 @@ Factories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Factories:
     """Select the loops of a test; they differ in what a closing transport accepts."""
-    if item.path.name == "test_console.py":
-        # The server runs in its own process there; the loop only drives the browser.
-        return {"asyncio": asyncio.new_event_loop}
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

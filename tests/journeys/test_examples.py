@@ -119,3 +119,15 @@ def test_notebook_writes_a_frame_to_a_file(demo_server: Demo, tmp_path: Path) ->
     assert "LIVE" in output
     assert f"rows are in {path}" in output
     assert pq.read_table(path).num_rows >= 20
+
+
+def test_http_api_script_publishes_and_notifies(demo_server: Demo) -> None:
+    output = subprocess.run(
+        ["bash", EXAMPLES / "http_api.sh", demo_server.url, demo_server.tokens["ops"]],
+        capture_output=True,
+        text=True,
+        timeout=MAX_WAIT_SECONDS,
+        check=True,
+    ).stdout
+    assert '"positions":[{"epoch":' in output
+    assert '"online":false' in output

@@ -16,6 +16,7 @@ FOLDER = REPOSITORY / "client_js"
 EXAMPLES = REPOSITORY / "examples"
 
 
+@pytest.mark.browser
 @pytest.mark.timeout(180)
 def test_javascript_client_works_with_real_servers() -> None:
     require_program("chromium")

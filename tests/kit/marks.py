@@ -7,7 +7,6 @@ import pytest
 # `tox -e quick` runs the tests without these marks.
 MARKS = {
     "floorcast.testing.server": "sockets",
-    "tests.kit.clients.browser": "browser",
     "tests.kit.network.http_proxies": "proxy",
     "tests.kit.network.tcp_proxy": "sockets",
     "tests.kit.redis.servers": "redis",

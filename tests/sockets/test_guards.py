@@ -2,15 +2,15 @@
 
 import asyncio
 import json
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from pydantic import BaseModel
 
-from client_sdk.contract import Subscribe
+from client_sdk.contract import ConnectAuth, Subscribe
 from server.access import Principal
 from server.core.counters import Counters
-from server.core.errors import AccessError
+from server.core.limits.events import EventLimits
 from server.sockets import guards
 from server.sockets.clients import JoinedClient
 from server.sockets.pipeline import Call, Guard, Handler, Reply, Result, Route, assemble
@@ -46,39 +46,53 @@ async def test_first_guard_is_the_outermost() -> None:
     assert seen == ["a", "b"]
 
 
+def built_in(clock: ManualClock, counters: Counters | None = None) -> guards.BuiltInGuards:
+    """The guards of `/market`, with one route."""
+    counters = counters or Counters()
+    route = Route(Subscribe, _call_no_route, items=lambda request: len(request.topics))
+    return guards.BuiltInGuards(
+        "/market",
+        {"subscribe": route},
+        Route(ConnectAuth, _call_no_route),
+        verifier=verifier(clock),
+        limits=EventLimits(per_second=0, burst=0),
+        counters=counters,
+        refusals=RefusalLog(clock, counters),
+        clock=clock,
+        anonymous_allowed=False,
+        grace_seconds=5,
+    )
+
+
+async def _call_no_route(_: Call, request: BaseModel) -> Reply:
+    raise AssertionError("a guard calls no route")
+
+
 @pytest.mark.parametrize(("late", "accepted"), [(4.9, True), (5.0, False)])
 async def test_expired_token_is_refused_after_the_grace_time(late: float, accepted: bool) -> None:
     clock = ManualClock()
-    guard = guards.authentication(verifier(clock), clock, anonymous_allowed=False, grace_seconds=5)
     clock.advance(60 + late)
-    if accepted:
-        assert await guard(call(), fine) == {"ok": True}
-    else:
-        with pytest.raises(AccessError, match="expired"):
-            await guard(call(), fine)
+    reply = await built_in(clock).on_event(call({"topics": ["PRICE:A"]}), fine)
+    assert isinstance(reply, dict)
+    assert reply["ok"] is accepted
+    if not accepted:
+        assert reply["error"]["code"] == "auth.expired"
 
 
-async def test_handler_gets_the_validated_model() -> None:
-    seen: list[BaseModel | None] = []
+async def test_handler_gets_the_validated_model_and_the_principal() -> None:
+    seen: list[tuple[BaseModel | None, str]] = []
 
     async def proceed(each: Call) -> Reply:
-        seen.append(each.request)
-        return {}
+        seen.append((each.request, each.caller.user_id))
+        return {"ok": True}
 
-    guard = guards.validation({"subscribe": _unused()}, _unused())
-    await guard(call({"topics": ["PRICE:A"]}), proceed)
-    assert seen == [Subscribe(topics=["PRICE:A"])]
+    await built_in(ManualClock()).on_event(call({"topics": ["PRICE:A"]}), proceed)
+    assert seen == [(Subscribe(topics=["PRICE:A"]), "ann")]
 
 
 async def test_validation_error_names_the_field_but_not_its_value() -> None:
-    guard = assemble(
-        [
-            guards.errors(RefusalLog(ManualClock(), Counters())),
-            guards.validation({"subscribe": _unused()}, _unused()),
-        ],
-        fine,
-    )
-    reply = await guard(call({"topics": ["a", 7], "secret": "hunter2"}))
+    arguments = {"topics": ["a", 7], "secret": "hunter2"}
+    reply = await built_in(ManualClock()).on_event(call(arguments), fine)
     assert isinstance(reply, dict)
     error = reply["error"]
     assert error["code"] == "request.invalid"
@@ -87,32 +101,45 @@ async def test_validation_error_names_the_field_but_not_its_value() -> None:
     assert "hunter2" not in json.dumps(reply)
 
 
-def _unused() -> Route[Subscribe]:
-    async def handle(each: Call, request: Subscribe) -> Reply:
-        raise AssertionError("a guard calls no route")
+async def test_failure_of_a_handler_is_answered_with_an_incident_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counters = Counters()
 
-    return Route(Subscribe, handle)
+    async def fail(_: Call) -> Reply:
+        raise ZeroDivisionError("a secret detail")
+
+    reply = await built_in(ManualClock(), counters).on_event(call({"topics": ["PRICE:A"]}), fail)
+    assert isinstance(reply, dict)
+    assert reply["error"]["code"] == "server.internal"
+    assert "secret" not in json.dumps(reply)
+    assert counters.events() == {("/market", "subscribe", "server.internal"): 1}
+    incident = reply["error"]["details"]["incident"]
+    assert incident in {getattr(each, "incident", None) for each in caplog.records}
 
 
-async def test_cancellation_is_not_turned_into_a_reply() -> None:
-    async def cancelled(_: Call) -> Any:
-        raise asyncio.CancelledError
-
-    with pytest.raises(asyncio.CancelledError):
-        await assemble([guards.errors(RefusalLog(ManualClock(), Counters()))], cancelled)(call())
+async def test_unknown_events_are_refused_and_share_one_counter() -> None:
+    counters = Counters()
+    guard = built_in(ManualClock(), counters)
+    for event in ("rubbish", "more rubbish"):
+        reply = await guard.on_event(call(event=event), fine)
+        assert isinstance(reply, dict)
+        assert reply["error"]["code"] == "request.unknown_event"
+    assert counters.events() == {("/market", "(unknown)", "request.unknown_event"): 2}
 
 
 async def test_call_whose_connection_ended_counts_as_cancelled() -> None:
-    counters, clock = Counters(), ManualClock()
-    guard = guards.metrics(counters, clock, {"subscribe": _unused()})
+    counters = Counters()
+    guard = built_in(ManualClock(), counters)
 
     async def wait(_: Call) -> Reply:
         await asyncio.Event().wait()
         return {}
 
-    waiting = asyncio.ensure_future(assemble([guard], wait)(call()))
+    waiting = asyncio.ensure_future(guard.on_event(call({"topics": ["PRICE:A"]}), wait))
     await asyncio.sleep(0)
     waiting.cancel()
+    # No reply: the connection has gone.
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert counters.events() == {("/market", "subscribe", "cancelled"): 1}

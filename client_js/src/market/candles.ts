@@ -1,8 +1,8 @@
 /** The bars of a symbol: those that are kept, and the one that grows. */
 import type { Bar, FetchCandles } from "../contract.js";
 import type { MessageOf } from "./messages.js";
-import { type Live, type StoreContext, TopicStore } from "./stores.js";
-import type { TopicListener } from "./topics.js";
+import { type Live, type StoreContext, TopicStore, withFields } from "./stores.js";
+import type { TopicListener } from "./subscription.js";
 
 export type CandleInterval = FetchCandles["interval"];
 
@@ -54,6 +54,6 @@ export class CandleStore extends TopicStore<Candles> {
   }
 
   protected build(): Candles {
-    return this.with(this.live(), { interval: this.interval, bars: this.#bars });
+    return withFields(this.live(), { interval: this.interval, bars: this.#bars });
   }
 }

@@ -1,11 +1,12 @@
 /** The symbols of the server, with their reference data and trading state. */
 import type { Frames } from "../connection/frames.js";
 import type { Namespace } from "../connection/namespace.js";
-import { backoff } from "../connection/retry.js";
+import { backoff, passes } from "../connection/retry.js";
 import type { Timers } from "../connection/timers.js";
 import type { Instrument, InstrumentsReply } from "../contract.js";
 import { FloorcastError } from "../errors.js";
 import { Store } from "../store.js";
+import { matcher } from "./match.js";
 
 /** Behind every symbol: the reply to this lists none. */
 const AFTER_ALL = "~";
@@ -33,6 +34,7 @@ export class InstrumentsStore extends Store<Instruments> {
   #attempt = 0;
   /** Counts the lists that were asked for: of an older one no page counts. */
   #list = 0;
+  readonly #matches: (symbol: string) => boolean;
 
   constructor(
     private readonly options: InstrumentsOptions,
@@ -41,6 +43,7 @@ export class InstrumentsStore extends Store<Instruments> {
     private readonly timers: Timers,
   ) {
     super(frames);
+    this.#matches = matcher(options.match ?? "*");
   }
 
   protected build(): Instruments {
@@ -113,9 +116,7 @@ export class InstrumentsStore extends Store<Instruments> {
   }
 
   #onRefused(error: FloorcastError | null): void {
-    const passes =
-      error === null || error.retryAfterMs !== undefined || error.code.startsWith("server.");
-    if (passes) {
+    if (error === null || passes(error)) {
       this.timers.after(error?.retryAfterMs ?? backoff(this.#attempt), () =>
         this.#fetchIfWatched(),
       );
@@ -136,11 +137,8 @@ export class InstrumentsStore extends Store<Instruments> {
   }
 
   #isWanted(symbol: string): boolean {
-    const { match, symbols } = this.options;
-    return (
-      (symbols === undefined || symbols.includes(symbol)) &&
-      (match === undefined || matches(match, symbol))
-    );
+    const { symbols } = this.options;
+    return (symbols === undefined || symbols.includes(symbol)) && this.#matches(symbol);
   }
 
   #onDown(): void {
@@ -155,10 +153,4 @@ export class InstrumentsStore extends Store<Instruments> {
     this.#error = error;
     this.changed();
   }
-}
-
-/** Whether a symbol matches a pattern, in which `*` stands for any characters. */
-export function matches(pattern: string, symbol: string): boolean {
-  const parts = pattern.split("*").map((each) => each.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&"));
-  return new RegExp(`^${parts.join(".*")}$`).test(symbol);
 }

@@ -7,6 +7,7 @@ import type { Timers } from "../connection/timers.js";
 import type { Readable, Store } from "../store.js";
 import { type Candles, type CandleInterval, CandleStore } from "./candles.js";
 import { type Instruments, type InstrumentsOptions, InstrumentsStore } from "./instruments.js";
+import { type Prices, PricesStore } from "./prices.js";
 import {
   BookStore,
   type BookView,
@@ -16,7 +17,9 @@ import {
   type Tape,
   TradesStore,
 } from "./stores.js";
-import { type TopicListener, Topics } from "./topics.js";
+import type { TopicListener } from "./subscription.js";
+import { Topics } from "./topics.js";
+import { Will, type WillOptions } from "./will.js";
 
 /** Values that nobody listens to are kept up to this number, for whoever comes back. */
 const MAX_STORES = 1_000;
@@ -46,6 +49,7 @@ export interface CandleOptions extends PriceOptions {
 export class Market {
   readonly #topics: Topics;
   readonly #context: StoreContext;
+  readonly #will: Will;
   readonly #stores = new Map<string, Store<unknown>>();
 
   constructor(
@@ -56,6 +60,7 @@ export class Market {
     private readonly timers: Timers,
   ) {
     this.#topics = new Topics(namespace, visibility, timers);
+    this.#will = new Will(namespace, timers);
     this.#context = { topics: this.#topics, frames, clock };
   }
 
@@ -65,6 +70,15 @@ export class Market {
     return this.#store(
       `${topic} ${intervalMs}`,
       () => new PriceStore(topic, symbol, intervalMs, this.#context),
+    );
+  }
+
+  /** The prices of all symbols that match, such as `BTC*`; a symbol that is new appears by itself. */
+  prices(match = "*", { intervalMs = 0 }: PriceOptions = {}): Readable<Prices> {
+    const topic = `PRICE:${match}`;
+    return this.#store(
+      `${topic} ${intervalMs}`,
+      () => new PricesStore(topic, intervalMs, this.#context),
     );
   }
 
@@ -121,8 +135,8 @@ export class Market {
   }
 
   /**
-   * Listen to any topic, until the returned function is called. Messages come at once, not by
-   * frame, and in a hidden tab too.
+   * Listen to any topic, or to all that match a pattern such as `TRADES:BTC*`, until the returned
+   * function is called. Messages come at once, not by frame, and in a hidden tab too.
    */
   subscribe(topic: string, listener: TopicListener): () => void {
     return this.#topics.add(topic, listener);
@@ -137,7 +151,15 @@ export class Market {
     return reply.positions as Position[];
   }
 
-  /** The topics that are subscribed at the server now. */
+  /**
+   * What the server publishes once the last connection of this user has been gone for `afterMs`;
+   * null takes it back. Resolves once the server has it, and is set again after each reconnect.
+   */
+  will(messages: readonly Publication[] | null, options: WillOptions = {}): Promise<void> {
+    return this.#will.set(messages, options);
+  }
+
+  /** The topics and patterns that are subscribed at the server now. */
   get subscribed(): string[] {
     return this.#topics.subscribed;
   }

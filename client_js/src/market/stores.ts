@@ -6,7 +6,8 @@ import type { FloorcastError } from "../errors.js";
 import { Store } from "../store.js";
 import { Book, type Level } from "./book.js";
 import type { Gap, MessageOf } from "./messages.js";
-import type { TopicListener, Topics, TopicStatus } from "./topics.js";
+import type { TopicListener, TopicStatus } from "./subscription.js";
+import type { Topics } from "./topics.js";
 
 export type LiveStatus =
   /** The first answer is due, or a snapshot after a checksum that did not match. */
@@ -29,6 +30,8 @@ export interface Live {
   readonly symbol: string;
   readonly status: LiveStatus;
   readonly error: FloorcastError | null;
+  /** False if nobody has ever published there; null while unknown. */
+  readonly isKnown: boolean | null;
   /** The server's time of the newest message in ms, null before the first. */
   readonly ts: number | null;
   /** How old that is now, in ms by the server's clock. */
@@ -67,7 +70,7 @@ const FEEDS: Partial<Record<FeedState | "HALTED" | "CLOSED", LiveStatus>> = {
   CLOSED: "closed",
 };
 
-function liveStatus({ subscription, feed }: TopicStatus, hasData: boolean): LiveStatus {
+export function liveStatus({ subscription, feed }: TopicStatus, hasData: boolean): LiveStatus {
   if (subscription === "pending") {
     return "loading";
   }
@@ -75,6 +78,31 @@ function liveStatus({ subscription, feed }: TopicStatus, hasData: boolean): Live
     return subscription;
   }
   return hasData ? (FEEDS[feed ?? "LIVE"] ?? "live") : "empty";
+}
+
+/** What is common to all values of a topic. */
+export function liveOf(
+  symbol: string,
+  status: TopicStatus | null,
+  hasData: boolean,
+  ts: number | null,
+  clock: ServerClock,
+): Live {
+  return {
+    symbol,
+    status: status === null ? "loading" : liveStatus(status, hasData),
+    error: status?.error ?? null,
+    isKnown: status?.isKnown ?? null,
+    ts,
+    get ageMs() {
+      return ts === null ? null : clock.age(ts);
+    },
+  };
+}
+
+/** A value with more fields; a spread would freeze the age. */
+export function withFields<Fields extends object>(live: Live, fields: Fields): Live & Fields {
+  return Object.assign(live, fields);
 }
 
 export abstract class TopicStore<T extends Live> extends Store<T> {
@@ -114,23 +142,8 @@ export abstract class TopicStore<T extends Live> extends Store<T> {
   }
 
   protected live(isReliable = true): Live {
-    const { clock } = this.context;
-    const { ts } = this;
-    const status = this.#status === null ? "loading" : liveStatus(this.#status, this.hasData);
-    return {
-      symbol: this.symbol,
-      status: status === "live" && !isReliable ? "loading" : status,
-      error: this.#status?.error ?? null,
-      ts,
-      get ageMs() {
-        return ts === null ? null : clock.age(ts);
-      },
-    };
-  }
-
-  /** `live` with more fields; a spread would freeze the age. */
-  protected with<Fields extends object>(live: Live, fields: Fields): Live & Fields {
-    return Object.assign(live, fields);
+    const live = liveOf(this.symbol, this.#status, this.hasData, this.ts, this.context.clock);
+    return live.status === "live" && !isReliable ? withFields(live, { status: "loading" }) : live;
   }
 }
 
@@ -152,7 +165,7 @@ export class PriceStore extends TopicStore<Price> {
   }
 
   protected build(): Price {
-    return this.with(this.live(), { data: this.#data });
+    return withFields(this.live(), { data: this.#data });
   }
 }
 
@@ -184,7 +197,7 @@ export class BookStore extends TopicStore<BookView> {
 
   protected build(): BookView {
     const { bids, asks, position } = this.#book;
-    return this.with(this.live(position !== null), { bids, asks, resyncs: this.#resyncs });
+    return withFields(this.live(position !== null), { bids, asks, resyncs: this.#resyncs });
   }
 }
 
@@ -224,6 +237,6 @@ export class TradesStore extends TopicStore<Tape> {
   }
 
   protected build(): Tape {
-    return this.with(this.live(), { trades: this.#trades, gaps: this.#gaps });
+    return withFields(this.live(), { trades: this.#trades, gaps: this.#gaps });
   }
 }

@@ -1,67 +1,30 @@
-/** One topic of a client: who listens, what the server was asked for, and how far it is. */
-import type { AnyMessage, Position } from "../contract.js";
-import type { FloorcastError } from "../errors.js";
+/** One topic of a client: its listeners, and how far each of them and the server are. */
+import type { AnyMessage, Position, SinceTime } from "../contract.js";
 import { isMerged, positionOf } from "./messages.js";
-import type { TopicListener, TopicStatus } from "./topics.js";
+import { MatchedListener } from "./pattern.js";
+import { Subscription, type TopicListener } from "./subscription.js";
 
-export class Topic {
-  /** Each listener, and how far it is. */
-  readonly listeners = new Map<TopicListener, Position | null>();
-  /** Listeners that left in this turn, and may be back at once: React's StrictMode. */
-  readonly left = new Map<TopicListener, Position | null>();
+export class Topic extends Subscription {
   position: Position | null = null;
-  status: TopicStatus = { subscription: "pending", feed: null, error: null, intervalMs: 0 };
-  /** The interval of the subscription on this connection, null without one. */
-  asked: number | null = null;
-  /** A request is in flight, or must wait. */
-  isBusy = false;
+  /** Subscribed by its name, and not only by a pattern. */
+  isNamed = false;
   /** Updates alone are not enough for a listener. */
   needsSnapshot = false;
-  /** The request in flight has no `since`: its reply begins anew. */
+  /** The request in flight has no position: its reply begins anew. */
   awaitsSnapshot = false;
   resyncedAt = -Infinity;
-  attempt = 0;
 
-  constructor(readonly name: string) {}
-
-  addListener(listener: TopicListener): void {
-    if (this.listeners.size === 0 && this.status.subscription === "error") {
-      this.status = { ...this.status, subscription: "pending", error: null };
-    }
-    if (!this.left.has(listener)) {
-      listener.begin?.();
-      const begins = isMerged(this.name) || (listener.last ?? 0) > 0;
-      // The others had their snapshot already.
-      this.needsSnapshot ||= begins && (this.position !== null || this.awaitsSnapshot);
-    }
-    this.listeners.set(listener, this.left.get(listener) ?? null);
-    listener.status?.(this.status);
+  /** The newest position, or the time, that a request must name. */
+  get since(): Position | SinceTime | null {
+    return this.isFresh ? this.#sinceTime : this.position;
   }
 
-  removeListener(listener: TopicListener): void {
-    const at = this.listeners.get(listener);
-    if (at !== undefined) {
-      this.left.set(listener, at);
-      this.listeners.delete(listener);
-    }
+  /** Whether patterns alone want it. */
+  get isOnlyMatched(): boolean {
+    return [...this.listeners.keys()].every((each) => each instanceof MatchedListener);
   }
 
-  /** The shortest interval that a listener wants; null if none listens now. */
-  wanted(isHidden: boolean): number | null {
-    let interval: number | null = null;
-    for (const each of this.listeners.keys()) {
-      if (!isHidden || each.pausesHidden !== true) {
-        interval = Math.min(interval ?? Infinity, each.intervalMs ?? 0);
-      }
-    }
-    return interval;
-  }
-
-  get last(): number {
-    return Math.max(0, ...[...this.listeners.keys()].map((each) => each.last ?? 0));
-  }
-
-  mustAsk(interval: number): boolean {
+  override mustAsk(interval: number): boolean {
     const isDue = this.asked !== interval || this.needsSnapshot;
     return isDue && this.status.subscription !== "error";
   }
@@ -72,15 +35,29 @@ export class Topic {
     return this.position === null || (this.needsSnapshot && !fetchesFirst);
   }
 
-  setStatus(change: Partial<TopicStatus>): void {
-    this.status = { ...this.status, ...change };
-    for (const each of [...this.listeners.keys()]) {
-      each.status?.(this.status);
+  /** A request is on its way; returns the `since` of it. */
+  ask(interval: number): Position | SinceTime | null {
+    const { since } = this;
+    this.isBusy = true;
+    if (this.isFresh) {
+      this.needsSnapshot = false;
+      this.awaitsSnapshot = true;
     }
+    this.asked = interval;
+    return since;
   }
 
-  fail(error: FloorcastError): void {
-    this.setStatus({ subscription: "error", error, feed: null });
+  /** The server does not serve it. */
+  release(): void {
+    this.asked = null;
+    this.isNamed = false;
+    this.needsSnapshot ||= this.awaitsSnapshot && this.position !== null;
+    this.awaitsSnapshot = false;
+  }
+
+  override lose(): void {
+    this.release();
+    super.lose();
   }
 
   /** Deliver to all who do not have it; snapshots of merged streams to everybody. */
@@ -94,6 +71,9 @@ export class Topic {
         listener.message?.(message);
       }
     }
+    if (this.status.isKnown === false) {
+      this.setStatus({ isKnown: true });
+    }
     if (this.position?.epoch !== message.epoch || message.seq > this.position.seq) {
       this.position = position;
     }
@@ -103,9 +83,59 @@ export class Topic {
   reportGap(epoch: string, seq: number): void {
     const before = this.position as Position;
     const missedTo = before.epoch === epoch ? seq : null;
+    if (missedTo !== null && missedTo <= before.seq) {
+      return;
+    }
     const gap = { topic: this.name, epoch: before.epoch, missedFrom: before.seq + 1, missedTo };
     for (const each of [...this.listeners.keys()]) {
       each.gap?.(gap);
     }
+  }
+
+  /** The messages since the time that listeners have asked for are lost, up to `seq`. */
+  reportLostBeginning(epoch: string, seq: number): void {
+    const gap = { topic: this.name, epoch, missedFrom: 1, missedTo: seq };
+    for (const [each, at] of [...this.listeners]) {
+      if (at === null && each.since !== undefined) {
+        each.gap?.(gap);
+      }
+    }
+  }
+
+  /** The server has granted it up to a position: what was before is not for all. */
+  grant(position: Position): void {
+    this.position = position;
+    for (const [listener, at] of this.listeners) {
+      if (at === null && !this.#wantsPast(listener)) {
+        this.listeners.set(listener, position);
+      }
+    }
+  }
+
+  protected override onNewListener(listener: TopicListener): void {
+    // The others had their snapshot already.
+    const isLate = this.position !== null || this.awaitsSnapshot;
+    this.needsSnapshot ||= isLate && this.#wantsPast(listener);
+  }
+
+  protected override startOf(listener: TopicListener): Position | null {
+    return this.#wantsPast(listener) ? null : this.position;
+  }
+
+  #wantsPast({ last = 0, since }: TopicListener): boolean {
+    return isMerged(this.name) || last > 0 || since !== undefined;
+  }
+
+  /** The earliest time that a listener without a message asks for. */
+  get #sinceTime(): SinceTime | null {
+    let earliest: SinceTime | null = null;
+    if (!isMerged(this.name)) {
+      for (const [{ since }, at] of this.listeners) {
+        if (at === null && since !== undefined && since.ts < (earliest?.ts ?? Infinity)) {
+          earliest = { ts: since.ts };
+        }
+      }
+    }
+    return earliest;
   }
 }

@@ -1,6 +1,6 @@
 /** Messages on their way to a session: sent again under their id until the server has them. */
 import type { Accepted, Namespace, ReplyTo } from "../connection/namespace.js";
-import { backoff } from "../connection/retry.js";
+import { backoff, passes } from "../connection/retry.js";
 import type { Timers } from "../connection/timers.js";
 import type { SendReply } from "../contract.js";
 import { FloorcastError } from "../errors.js";
@@ -95,8 +95,7 @@ export class Outbox {
       return;
     }
     const error = reply?.error;
-    const passes = error === undefined || error.retry_after_ms !== undefined;
-    if (!passes && error.code !== "server.internal") {
+    if (error !== undefined && !passes(error)) {
       this.#end(entry.id, () => entry.reject(FloorcastError.of(error)));
       return;
     }

@@ -10,7 +10,7 @@ import type {
   UserLeft,
 } from "../contract.js";
 import type { Accepted, Namespace } from "../connection/namespace.js";
-import { backoff } from "../connection/retry.js";
+import { backoff, passes } from "../connection/retry.js";
 import type { Frames } from "../connection/frames.js";
 import type { Timers } from "../connection/timers.js";
 import { FloorcastError } from "../errors.js";
@@ -309,8 +309,7 @@ export class Session extends Store<SessionView> {
 
   #onRefused(reply: JoinReply | null): void {
     const error = reply?.ok === false ? FloorcastError.of(reply.error) : null;
-    const passes = error === null || error.retryAfterMs !== undefined || error.code.startsWith("server.");
-    if (passes) {
+    if (error === null || passes(error)) {
       this.timers.after(error?.retryAfterMs ?? backoff(this.#attempt), () => this.#settle());
       this.#attempt += 1;
     } else {

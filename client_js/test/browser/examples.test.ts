@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import type { Page } from "playwright-core";
 import { afterAll, afterEach, expect, it } from "vitest";
 import { closeAll, open, Proxy, token, urls } from "../server/kit.js";
 import { Browser, REPOSITORY, serve } from "./kit.js";
@@ -49,26 +50,43 @@ it("the desk in React shows prices, a book, trades and a chat, and lives through
 const LONG = { timeout: 15_000 };
 
 it("the plain page shows prices, served from another port", async () => {
-  const html = readFileSync(join(REPOSITORY, "examples/plain.html"));
-  const library = join(REPOSITORY, "client_js/node_modules/socket.io-client/dist");
+  const html = readFileSync(join(REPOSITORY, "examples/plain.html"), "utf8");
+  const [page, end] = await openPage(html, `?url=${demo()}&token=${token("ann")}`);
+  await page.getByText("Live").waitFor();
+  await page.locator("#row-ETHUSDT td:nth-child(2)", { hasText: /\d/ }).waitFor();
+  await end();
+});
+
+it("the page of the README shows a price", async () => {
+  const readme = readFileSync(join(REPOSITORY, "README.md"), "utf8");
+  const [, html = ""] = /^```html\n(.*?)^```$/ms.exec(readme) ?? [];
+  const filled = html.replace("http://127.0.0.1:8000", demo()).replace("TOKEN", token("ann"));
+  const [page, end] = await openPage(filled);
+  await page.getByText(/BTCUSDT \d+/).waitFor();
+  await end();
+});
+
+/** Open a page of one file, from a port of its own. */
+async function openPage(html: string, query = ""): Promise<[Page, () => Promise<void>]> {
   const pages = createServer((_, response) => {
     response.setHeader("Content-Type", "text/html");
     response.end(html);
   });
   await new Promise<void>((resolve) => pages.listen(0, "127.0.0.1", resolve));
   const { port } = pages.address() as AddressInfo;
-  const address = `http://127.0.0.1:${port}/plain.html?url=${demo()}&token=${token("ann")}`;
-  const page = await browser.open(address, (each) =>
+  const library = join(REPOSITORY, "client_js/node_modules/socket.io-client/dist");
+  const page = await browser.open(`http://127.0.0.1:${port}/${query}`, (each) =>
     // The library as the page's CDN has it: there is no network in tests.
     each.route("https://cdn.jsdelivr.net/**", (route) =>
       route.fulfill({ path: join(library, "socket.io.esm.min.js") }),
     ),
   );
-  await page.getByText("Live").waitFor();
-  await page.locator("#row-ETHUSDT td:nth-child(2)", { hasText: /\d/ }).waitFor();
-  await page.close();
-  pages.close();
-});
+  const end = async () => {
+    await page.close();
+    pages.close();
+  };
+  return [page, end];
+}
 
 it("the Node example prints prices and trades", async () => {
   const example = spawn(process.execPath, ["watch.mjs", "BTCUSDT"], {

@@ -75,6 +75,52 @@ it("misses no trade and repeats none over cuts", async () => {
   proxy.stop();
 });
 
+it("follows a pattern over a cut: no trade is missed, and new symbols appear", async () => {
+  const proxy = new Proxy(urls()[0] as string);
+  const [desk, ann] = [open("desk"), open("ann", {}, await proxy.start())];
+  const [first, second] = ["PAT.A", "PAT.B"];
+  const seen: string[] = [];
+  const gaps: Gap[] = [];
+  await desk.market.publish({ topic: `TRADES:${first}`, data: trade(1) });
+  await desk.market.publish({ topic: `PRICE:${first}`, data: PRICE });
+  ann.market.subscribe("TRADES:PAT.*", {
+    message: ({ symbol, seq }) => void seen.push(`${symbol}${seq}`),
+    gap: (gap) => void gaps.push(gap),
+  });
+  const prices = ann.market.prices("PAT.*");
+  prices.subscribe(() => {});
+  await until(prices, ({ status }) => status === "live");
+  proxy.isDown = true;
+  proxy.cut();
+  await until(ann.connection, ({ state }) => state === "offline");
+  for (let id = 2; id <= 20; id += 1) {
+    await desk.market.publish({ topic: `TRADES:${first}`, data: trade(id) });
+  }
+  proxy.isDown = false;
+  await until(prices, ({ status }) => status === "live");
+  await desk.market.publish({ topic: `TRADES:${second}`, data: trade(1) });
+  await desk.market.publish({ topic: `PRICE:${second}`, data: PRICE });
+  const view = await until(prices, (each) => each.prices.length === 2);
+  expect(view.prices.map((each) => [each.symbol, each.status])).toEqual([
+    [first, "live"],
+    [second, "live"],
+  ]);
+  expect(seen).toEqual([...Array.from({ length: 20 }, (_, each) => `${first}${each + 1}`), `${second}1`]);
+  expect(gaps).toEqual([]);
+  proxy.stop();
+});
+
+it("has its will published once it is gone", async () => {
+  const [desk, ann] = [open("desk"), open("ann")];
+  const topic = `PRICE:${fresh()}`;
+  await ann.market.will([{ topic, data: PRICE }], { afterMs: 50 });
+  const price = desk.market.price(topic.slice(6));
+  price.subscribe(() => {});
+  await until(price, ({ isKnown }) => isKnown === false);
+  ann.close();
+  expect((await until(price, ({ status }) => status === "live")).data).toEqual(PRICE);
+});
+
 it("reports a gap, and goes on, at a server without the history", async () => {
   const [first, second] = urls() as [string, string];
   const [symbol, proxy] = [fresh(), new Proxy(first)];

@@ -72,6 +72,30 @@ describe("the connection", () => {
     expect(values.at(-1)).toMatchObject({ state: "online", market: "online", session: "refused" });
   });
 
+  it("comes back if the server could not check its rights", async () => {
+    const { server, client } = connect();
+    const { values } = watch(client.connection);
+    const refusal = { code: "auth.unavailable", message: "no answer in time" };
+    server.refusals["/market"] = { ...refusal, retry_after_ms: 3_000 };
+    watch(client.market.price("A"));
+    await pass(2_900);
+    expect(values.at(-1)).toMatchObject({ state: "offline", error: { code: "auth.unavailable" } });
+    expect(server.tokens).toHaveLength(1);
+    delete server.refusals["/market"];
+    await pass(1_800);
+    expect(values.at(-1)?.state).toBe("online");
+  });
+
+  it("stays away with a token that was revoked", async () => {
+    const { server, client } = connect({ token: () => "t" });
+    const { values } = watch(client.connection);
+    server.refusals["/market"] = { code: "auth.revoked", message: "revoked" };
+    watch(client.market.price("A"));
+    await pass(60_000);
+    expect(values.at(-1)).toMatchObject({ state: "refused", error: { code: "auth.revoked" } });
+    expect(server.tokens).toHaveLength(1);
+  });
+
   it("does not come back after a goodbye that forbids it", async () => {
     const { server, client } = connect();
     const { values } = watch(client.connection);

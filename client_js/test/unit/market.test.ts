@@ -85,6 +85,25 @@ describe("a topic", () => {
     expect(server.subscriptions.has("PRICE:A")).toBe(true);
   });
 
+  it("is asked for again while the server cannot check the rights", async () => {
+    const { server, client } = connect();
+    server.publish("PRICE:A", PRICE);
+    const error = { code: "auth.unavailable", message: "no answer in time" };
+    server.answers["subscribe"] = ({ topics }) => ({
+      ok: false,
+      error,
+      topics: { [topics[0]]: { status: "ERROR", error } },
+    });
+    const price = watch(client.market.price("A"));
+    const all = watch(client.market.prices());
+    await pass(5_000);
+    expect(client.market.price("A").get().status).toBe("loading");
+    delete server.answers["subscribe"];
+    await pass(20_000);
+    expect(price.values.at(-1)?.status).toBe("live");
+    expect(all.values.at(-1)?.prices).toHaveLength(1);
+  });
+
   it("ends with the reason that a status gives", async () => {
     const { server, client } = connect();
     server.publish("PRICE:A", PRICE);
@@ -370,6 +389,90 @@ describe("a tape", () => {
     await pass();
     expect(seen).toEqual([3]);
     expect(values.at(-1)?.trades.map((each) => each.id)).toEqual([3, 2, 1]);
+  });
+});
+
+describe("a callback", () => {
+  it("begins with what came since a time, and hears what is lost of it", async () => {
+    const { server, client } = connect();
+    server.publish("TRADES:A", trade(1));
+    await pass(1_000);
+    const ts = Date.now();
+    [2, 3].forEach((id) => server.publish("TRADES:A", trade(id)));
+    const seen: number[] = [];
+    client.market.subscribe("TRADES:A", { message: ({ seq }: AnyMessage) => void seen.push(seq) });
+    await pass();
+    const since: number[] = [];
+    const gaps: Gap[] = [];
+    const message = ({ seq }: AnyMessage) => void since.push(seq);
+    client.market.subscribe("TRADES:A", { since: { ts }, message, gap: (gap) => void gaps.push(gap) });
+    await pass();
+    server.publish("TRADES:A", trade(4));
+    await pass();
+    expect([seen, since, gaps]).toEqual([[4], [2, 3, 4], []]);
+    const newest = { type: "update", epoch: "e1", seq: 9, prev: 8, ts: 1, stream: "TRADES", symbol: "B" };
+    const reply = { status: "CONNECTED", epoch: "e1", seq: 9, interval_ms: 0, recovered: false };
+    server.answers["subscribe"] = () => ({
+      ok: true,
+      topics: { "TRADES:B": { ...reply, snapshot: { ...newest, data: trade(9) }, missed: [] } },
+    });
+    client.market.subscribe("TRADES:B", { since: { ts: 1 }, gap: (gap) => void gaps.push(gap) });
+    await pass();
+    expect(gaps).toEqual([{ topic: "TRADES:B", epoch: "e1", missedFrom: 1, missedTo: 8 }]);
+  });
+
+  it("hears whether anybody has ever published its topic", async () => {
+    const { server, client } = connect();
+    const seen: TopicStatus["isKnown"][] = [];
+    client.market.subscribe("TRADES:A", { status: ({ isKnown }) => void seen.push(isKnown) });
+    const { values } = watch(client.market.trades("A"));
+    await pass();
+    expect(values.at(-1)).toMatchObject({ status: "empty", isKnown: false });
+    server.publish("TRADES:A", trade(1));
+    await pass();
+    expect(values.at(-1)).toMatchObject({ status: "live", isKnown: true });
+    expect(seen).toEqual([null, false, true]);
+  });
+});
+
+describe("a will", () => {
+  const messages = [{ topic: "BOT_STATUS", data: { status: "gone" } }];
+
+  it("is set again on each connection, until it is taken back", async () => {
+    const { server, client } = connect();
+    const set = client.market.will(messages, { afterMs: 5_000 });
+    await pass();
+    await set;
+    expect(server.will).toEqual({ after_ms: 5_000, messages });
+    server.cut();
+    await pass();
+    server.restore();
+    await pass();
+    expect(server.will).toEqual({ after_ms: 5_000, messages });
+    const taken = client.market.will(null);
+    await pass();
+    await taken;
+    server.cut();
+    server.restore();
+    await pass();
+    expect([server.will, server.requestsOf("will").length]).toEqual([null, 3]);
+  });
+
+  it("rejects with the refusal, at once or on a later connection", async () => {
+    const { server, client } = connect();
+    const error = { code: "auth.forbidden", message: "no" };
+    const refused: string[] = [];
+    const set = client.market.will(messages, { refused: ({ code }) => void refused.push(code) });
+    await pass();
+    await set;
+    server.answers["will"] = () => ({ ok: false, error: { code: "server.overloaded", message: "" } });
+    server.cut();
+    server.restore();
+    await pass();
+    server.answers["will"] = () => ({ ok: false, error });
+    await pass(2_000);
+    expect(refused).toEqual(["auth.forbidden"]);
+    await expect(client.market.will(messages)).rejects.toMatchObject({ code: "auth.forbidden" });
   });
 });
 

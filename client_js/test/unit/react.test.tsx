@@ -8,6 +8,7 @@ import {
   useCandles,
   useConnection,
   usePrice,
+  usePrices,
   useSession,
   useTrades,
 } from "../../src/react.js";
@@ -78,6 +79,29 @@ it("hooks ask once in StrictMode, and let go when they unmount", async () => {
   expect([...server.subscriptions]).toEqual([]);
   expect(server.requestsOf("leave")).toHaveLength(1);
   root = createRoot(container);
+});
+
+function List() {
+  const { prices, status } = usePrices("B*");
+  return <p>{[status, ...prices.map(({ symbol, data }) => `${symbol} ${data?.last}`)].join(" ")}</p>;
+}
+
+it("a hook lists the prices of a pattern, and a symbol that appears", async () => {
+  const { server, client } = connect();
+  server.publish("PRICE:BTC", PRICE);
+  server.publish("PRICE:ETH", PRICE);
+  const list = (
+    <FloorcastProvider client={client}>
+      <List />
+    </FloorcastProvider>
+  );
+  await act(async () => root.render(<StrictMode>{list}</StrictMode>));
+  await act(() => pass());
+  expect(container.textContent).toBe("live BTC 1.01");
+  server.publish("PRICE:BNB", { ...PRICE, last: "3" });
+  await act(() => pass());
+  expect(container.textContent).toBe("live BNB 3 BTC 1.01");
+  expect(server.requestsOf("subscribe").map((each) => each.topics)).toEqual([["PRICE:B*"]]);
 });
 
 it("hooks change the topic with their arguments", async () => {

@@ -45,6 +45,8 @@ class InstrumentTable:
     def __init__(self) -> None:
         self._instruments: dict[str, Instrument] = {}
         self._symbols: list[str] = []
+        # Rises when a symbol becomes known or unknown.
+        self.version = 0
 
     def __len__(self) -> int:
         return len(self._instruments)
@@ -98,9 +100,11 @@ class InstrumentTable:
         if instrument.fields or instrument.streams:
             if symbol not in self._instruments:
                 insort(self._symbols, symbol)
+                self.version += 1
             self._instruments[symbol] = instrument
         elif self._instruments.pop(symbol, None) is not None:
             del self._symbols[bisect_left(self._symbols, symbol)]
+            self.version += 1
         return instrument
 
 

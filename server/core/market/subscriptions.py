@@ -222,6 +222,16 @@ class Subscriptions:
             for connection_id in each.connections
         )
 
+    def public_topics(self) -> Iterator[Topic]:
+        """The public topics that a connection is subscribed to, a parked one included."""
+        for users in self._channels.values():
+            for each in users.values():
+                if each.topic.symbol is None:
+                    break
+                if each.connections:
+                    yield each.topic
+                    break
+
     def connections_of(self, channel: str) -> Iterator[str]:
         """The connections that are subscribed to a channel."""
         for subscription in self._channels.get(channel, {}).values():

@@ -43,27 +43,35 @@ class Relay:
         After this returns the source may forget the message. With `once`, the offset is its id: a
         source that sends it again does not publish it again.
         """
-        try:
+
+        async def send() -> None:
             message = read()
-            await self._until_accepted(message, offset if once else None)
+            await self._publishing.publish(
+                message.topic,
+                message.data,
+                kind=message.kind,
+                user=message.user,
+                org=message.org,
+                source_ts=message.source_ts,
+                identifier=offset if once else None,
+            )
+
+        await self.attempt(send, offset)
+
+    async def attempt(self, send: Callable[[], Awaitable[None]], offset: str) -> None:
+        """Call `send` until the broker is there; skip what is refused for good."""
+        try:
+            await self._until_accepted(send)
         except UnreadableMessage as error:
             self._skip(offset, str(error))
         except FloorcastError as error:
             self._skip(offset, f"{error.message} ({error.code.value})")
 
-    async def _until_accepted(self, message: SourceMessage, identifier: str | None) -> None:
+    async def _until_accepted(self, send: Callable[[], Awaitable[None]]) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                await self._publishing.publish(
-                    message.topic,
-                    message.data,
-                    kind=message.kind,
-                    user=message.user,
-                    org=message.org,
-                    source_ts=message.source_ts,
-                    identifier=identifier,
-                )
+                await send()
             except FloorcastError as error:
                 if error.code not in _PASSING:
                     raise

@@ -1,7 +1,8 @@
 """Asks all nodes about connections, users and figures, and joins their answers."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,22 +12,27 @@ from server.services.cluster.questions import (
     CountRevoked,
     CountSubscribers,
     DescribeNode,
+    DisconnectConnection,
     DisconnectUser,
     FindConnection,
     FindConnections,
+    FindDemand,
+    FindTopics,
     MarkFeed,
     Question,
     encode_question,
 )
-from server.services.cluster.records import ConnectionInfo, NodeInfo
+from server.services.cluster.records import ConnectionInfo, NodeDemand, NodeInfo, TopicInfo
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _CONNECTIONS: TypeAdapter[list[ConnectionInfo]] = TypeAdapter(list[ConnectionInfo])
+_TOPICS: TypeAdapter[list[TopicInfo]] = TypeAdapter(list[TopicInfo])
 _COUNT: TypeAdapter[int] = TypeAdapter(int)
 _NODE: TypeAdapter[NodeInfo] = TypeAdapter(NodeInfo)
+_DEMAND: TypeAdapter[NodeDemand] = TypeAdapter(NodeDemand)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +73,14 @@ class ClusterQueries:
         found = await self._ask(CountSubscribers(org, channel), _COUNT)
         return Collected(sum(found.value), found.incomplete)
 
-    async def disconnect(self, question: DisconnectUser) -> Collected[int]:
-        """Disconnect a user; returns the number of connections."""
+    async def find_topics(self, question: FindTopics) -> Collected[tuple[TopicInfo, ...]]:
+        """The first topics after `question.after` over all nodes, sorted by name."""
+        found = await self._ask(question, _TOPICS)
+        topics = _joined(each for topics in found.value for each in topics)
+        return Collected(topics[: question.limit], found.incomplete)
+
+    async def disconnect(self, question: DisconnectUser | DisconnectConnection) -> Collected[int]:
+        """Disconnect a user or one connection; returns the number of connections."""
         found = await self._ask(question, _COUNT)
         return Collected(sum(found.value), found.incomplete)
 
@@ -88,6 +100,11 @@ class ClusterQueries:
         found = await self._ask(question, _COUNT)
         return Collected(sum(found.value), found.incomplete)
 
+    async def find_demand(self, question: FindDemand) -> Collected[tuple[NodeDemand, ...]]:
+        """What the clients of each node are subscribed to."""
+        found = await self._ask(question, _DEMAND)
+        return Collected(tuple(found.value), found.incomplete)
+
     async def _ask(self, question: Question, answers: TypeAdapter[T]) -> Collected[list[T]]:
         asked = await self._cluster.ask(encode_question(question))
         decoded: list[T] = []
@@ -100,3 +117,15 @@ class ClusterQueries:
                 logger.warning("malformed answer of a node", extra={"node": node})
                 malformed.append(node)
         return Collected(decoded, (*asked.missing, *malformed))
+
+
+def _joined(topics: Iterable[TopicInfo]) -> tuple[TopicInfo, ...]:
+    """The topics by name, each as the node has it that is furthest, with all subscribers."""
+    joined: dict[str, TopicInfo] = {}
+    for each in topics:
+        other = joined.get(each.topic)
+        if other is not None:
+            newest = max(other, each, key=lambda one: one.seq)
+            each = replace(newest, subscribers=other.subscribers + each.subscribers)
+        joined[each.topic] = each
+    return tuple(joined[name] for name in sorted(joined))

@@ -3,13 +3,14 @@
 import heapq
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import orjson
 
 from server.core.connections import ConnectionManager, ConnectionRecord
 from server.core.errors import Dismissal, FloorcastError
 from server.core.limits.events import EventLimits
+from server.core.market.instruments import matches
 from server.core.market.subscriptions import Subscriptions
 from server.core.sessions.membership import Memberships
 from server.delivery import Hub
@@ -18,15 +19,28 @@ from server.services.cluster.questions import (
     CountRevoked,
     CountSubscribers,
     DescribeNode,
+    DisconnectConnection,
     DisconnectUser,
     FindConnection,
     FindConnections,
+    FindDemand,
+    FindTopics,
     MarkFeed,
     decode_question,
 )
-from server.services.cluster.records import ConnectionInfo, NodeInfo, SubscriptionInfo
+from server.services.cluster.records import (
+    ConnectionInfo,
+    FeedInfo,
+    NodeDemand,
+    NodeInfo,
+    SubscriptionInfo,
+    TopicInfo,
+)
+from server.services.market.demand import LocalDemand
+from server.services.market.feed_supervisor import FeedState, FeedSupervisor
 from server.services.market.freshness import Freshness
-from server.services.statistics import Statistics
+from server.services.market.topic_subscriptions import state_of
+from server.services.statistics import Statistics, memory_bytes
 
 
 class NodeAnswers:
@@ -38,6 +52,7 @@ class NodeAnswers:
         version: str,
         registry: ConnectionManager,
         subscriptions: Subscriptions,
+        demand: LocalDemand,
         memberships: Memberships,
         hub: Hub,
         freshness: Freshness,
@@ -45,11 +60,13 @@ class NodeAnswers:
         statistics: Statistics,
         clock: Clock,
         is_ready: Callable[[], bool],
+        feeds: Collection[FeedSupervisor] = (),
     ) -> None:
         self._node = node
         self._version = version
         self._registry = registry
         self._subscriptions = subscriptions
+        self._demand = demand
         self._memberships = memberships
         self._hub = hub
         self._freshness = freshness
@@ -57,6 +74,7 @@ class NodeAnswers:
         self._statistics = statistics
         self._clock = clock
         self._is_ready = is_ready
+        self._feeds = feeds
         self._started_at_ms = self._now_ms()
 
     async def answer(self, message: bytes) -> bytes:
@@ -70,6 +88,10 @@ class NodeAnswers:
                 return orjson.dumps([self._describe(record)] if record and known else [])
             case CountSubscribers(org, channel):
                 return orjson.dumps(self._subscriptions.count_in_org(org, channel))
+            case FindTopics() as question:
+                return orjson.dumps(self.find_topics(question))
+            case DisconnectConnection() as question:
+                return orjson.dumps(self.disconnect_connection(question))
             case DisconnectUser() as question:
                 return orjson.dumps(self.disconnect(question))
             case CountRevoked(revocation):
@@ -79,6 +101,8 @@ class NodeAnswers:
             case MarkFeed() as question:
                 self._mark_feed(question)
                 return orjson.dumps(0)
+            case FindDemand(known):
+                return orjson.dumps(self._find_demand(known.get(self._node)))
 
     def find_connections(self, question: FindConnections) -> list[ConnectionInfo]:
         """The connections of this node that match, up to the limit."""
@@ -92,6 +116,27 @@ class NodeAnswers:
             key=lambda each: each.connection_id,
         )
         return [self._describe(each) for each in found]
+
+    def find_topics(self, question: FindTopics) -> list[TopicInfo]:
+        """The topics of this node that match, up to the limit."""
+        names = heapq.nsmallest(
+            question.limit,
+            (
+                topic.name
+                for topic in self._subscriptions.public_topics()
+                if topic.name > question.after and matches(question.match, topic.name)
+            ),
+        )
+        return [each for name in names if (each := self._describe_topic(question.org, name))]
+
+    def disconnect_connection(self, question: DisconnectConnection) -> int:
+        """Disconnect one connection; returns 0 if this node has no such one."""
+        record = self._registry.get(question.connection_id)
+        if record is None or record.org != question.org:
+            return 0
+        error = Dismissal(question.code, question.message)
+        self.close(record, error, reconnect=question.reconnect)
+        return 1
 
     def disconnect(self, question: DisconnectUser) -> int:
         """Disconnect a user from this node; returns how many connections there were."""
@@ -119,7 +164,14 @@ class NodeAnswers:
             sum(len(self._registry.connections_of(org, each)) for each in users),
             len(users),
             self._statistics.snapshot(),
+            self._statistics.refusals(),
+            tuple(_describe_feed(each) for each in self._feeds if each.state is not FeedState.IDLE),
+            memory_bytes(),
         )
+
+    def _find_demand(self, known_version: int | None) -> NodeDemand:
+        version, names = self._demand.names()
+        return NodeDemand(self._node, version, None if version == known_version else list(names))
 
     def _mark_feed(self, question: MarkFeed) -> None:
         if question.node == self._node:
@@ -185,6 +237,20 @@ class NodeAnswers:
             tuple(session_id for _, session_id in self._memberships.of_connection(connection_id)),
         )
 
+    def _describe_topic(self, org: str, name: str) -> TopicInfo | None:
+        channel = self._hub.channel(name)
+        if channel is None:
+            return None
+        state, since_ms = state_of(channel), channel.stale_since_ms
+        return TopicInfo(
+            name,
+            self._subscriptions.count_in_org(org, name),
+            state.feed_state(since_ms),
+            state.position.epoch,
+            state.position.seq,
+            since_ms,
+        )
+
     def _describe_subscriptions(self, connection_id: str) -> Iterator[SubscriptionInfo]:
         for each in self._subscriptions.of_connection(connection_id):
             channel = self._hub.channel(each.channel)
@@ -203,3 +269,9 @@ class NodeAnswers:
 
     def _now_ms(self) -> int:
         return int(self._clock.time() * 1000)
+
+
+def _describe_feed(feed: FeedSupervisor) -> FeedInfo:
+    return FeedInfo(
+        feed.name, feed.is_live, feed.publisher.published, feed.failures, feed.silent_seconds
+    )

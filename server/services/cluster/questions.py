@@ -41,6 +41,29 @@ class CountSubscribers:
 
 
 @dataclass(frozen=True, slots=True)
+class FindTopics:
+    """The public topics after a name that an org is subscribed to, sorted by name."""
+
+    org: str
+    match: str = "*"
+    after: str = ""
+    limit: int = 50
+    kind: Literal["topics"] = "topics"
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectConnection:
+    """Disconnect one connection, and count it."""
+
+    org: str
+    connection_id: str
+    code: str
+    message: str
+    reconnect: bool
+    kind: Literal["disconnect_connection"] = "disconnect_connection"
+
+
+@dataclass(frozen=True, slots=True)
 class DisconnectUser:
     """Disconnect a user, and count the connections."""
 
@@ -78,14 +101,25 @@ class MarkFeed:
     kind: Literal["feed"] = "feed"
 
 
+@dataclass(frozen=True, slots=True)
+class FindDemand:
+    """What the clients of a node are subscribed to; `known` has the versions of earlier answers."""
+
+    known: dict[str, int]
+    kind: Literal["demand"] = "demand"
+
+
 Question = (
     FindConnections
     | FindConnection
     | CountSubscribers
+    | FindTopics
+    | DisconnectConnection
     | DisconnectUser
     | CountRevoked
     | DescribeNode
     | MarkFeed
+    | FindDemand
 )
 
 _QUESTION: TypeAdapter[Question] = TypeAdapter(Annotated[Question, Field(discriminator="kind")])

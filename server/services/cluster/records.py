@@ -1,9 +1,11 @@
 """What a node tells about its connections and itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
+
+from client_sdk.contract import FeedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,38 @@ class ConnectionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A public topic as a node has it."""
+
+    topic: str
+    subscribers: Annotated[int, Field(description="connections of the token's org")]
+    state: FeedState
+    epoch: str
+    seq: int
+    since_ms: Annotated[int | None, Field(description="since when it is STALE")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedInfo:
+    """A feed of a node."""
+
+    name: str
+    live: bool
+    messages: Annotated[int, Field(description="published since the start")]
+    failures: Annotated[int, Field(description="how often it was restarted")]
+    silent_seconds: Annotated[float, Field(description="since its last message")]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDemand:
+    """The topics and patterns that a node's clients want; None if they are those of the version."""
+
+    node: str
+    version: int
+    names: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeInfo:
     """One process of the cluster."""
 
@@ -53,3 +87,10 @@ class NodeInfo:
     figures: Annotated[
         dict[str, int], Field(description="what the whole node does, whatever the org")
     ]
+    refusals: Annotated[
+        dict[str, int], Field(description="refused requests by code, whatever the org")
+    ] = field(default_factory=dict)
+    feeds: tuple[FeedInfo, ...] = ()
+    memory_bytes: Annotated[
+        int | None, Field(description="resident memory, where the system says it")
+    ] = None

@@ -1,12 +1,13 @@
 """Publishes for a feed, and yields to the event loop regularly."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
 from client_sdk.contract import ErrorCode, Stream
 from server.core.errors import RequestError
 from server.core.log.entries import Position
 from server.core.market.topics import Topic, channel_for
+from server.services.market.demand import Demand
 from server.services.market.feed_books import FeedBooks
 from server.services.market.instruments import Instruments
 from server.services.market.publishing import PublishingService
@@ -17,6 +18,10 @@ MESSAGES_PER_TURN = 64
 _MAX_CHANNELS = 200_000
 
 
+def _ignore_stale(topics: Collection[str], reason: str) -> None:
+    pass
+
+
 class FeedPublisher:
     """Implements the `Publishing` port for one feed, and remembers its channels."""
 
@@ -25,15 +30,23 @@ class FeedPublisher:
         publishing: PublishingService,
         name: str = "",
         instruments: Instruments | None = None,
+        demand: Demand | None = None,
+        on_stale: Callable[[Collection[str], str], None] = _ignore_stale,
     ) -> None:
         self._publishing = publishing
         self._instruments = instruments
+        self._demand = demand
         self._name = name
+        self._on_stale = on_stale
         self._books = FeedBooks()
         self._attempted = 0
+        # The topics that `set_stale` was called for and that have had no message since.
+        self._stale: set[str] = set()
         self._channels: dict[str, None] = {}
         # Messages that the broker has accepted.
         self.published = 0
+        # Whether the feed follows what is wanted, and nothing is.
+        self.is_unwanted = False
 
     @property
     def channels(self) -> Collection[str]:
@@ -66,6 +79,8 @@ class FeedPublisher:
             identifier=None if identifier is None else f"{self._name}:{identifier}",
         )
         self.published += 1
+        if self._stale:
+            self._stale.discard(topic)
         # The channel of a public topic has its name.
         channel = topic if user is None else channel_for(Topic.parse(topic), org, user)
         if channel not in self._channels:
@@ -104,6 +119,26 @@ class FeedPublisher:
         if self._instruments is None:
             raise RequestError(ErrorCode.REQUEST_INVALID, "this publisher sets no instruments")
         await self._instruments.put(symbol, fields)
+
+    async def demand(
+        self, symbols: Collection[str] | None = None, *, grace_seconds: float = 10.0
+    ) -> AsyncIterator[frozenset[str]]:
+        """Yield the topics that somebody listens to, at once and after each change."""
+        if self._demand is None:
+            raise RequestError(ErrorCode.REQUEST_INVALID, "this publisher knows no demand")
+        try:
+            async for topics in self._demand.follow(symbols, grace_seconds):
+                self.is_unwanted = not topics
+                yield topics
+        finally:
+            self.is_unwanted = False
+
+    def set_stale(self, topics: Collection[str], reason: str) -> None:
+        """Mark topics STALE, each until its next message; a book continues with a snapshot."""
+        for topic in topics:
+            self._books.forget(topic)
+        self._stale.update(topics)
+        self._on_stale(tuple(self._stale), reason)
 
     def _remember(self, channel: str) -> None:
         if len(self._channels) >= _MAX_CHANNELS:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from server.ports import Clock, Feed, ignore
+from server.services.market.demand import Demand
 from server.services.market.feed_publisher import FeedPublisher
 from server.services.market.freshness import Freshness
 from server.services.market.instruments import Instruments
@@ -24,7 +25,7 @@ class FeedState(StrEnum):
     STARTING = "starting"
     """It runs and has published nothing yet."""
     LIVE = "live"
-    """It publishes."""
+    """It publishes, or would if anybody listened."""
     STALE = "stale"
     """It has failed, or was silent for too long, and is being restarted."""
     ENDED = "ended"
@@ -55,8 +56,8 @@ class FeedSupervisor:
 
     A feed that fails is restarted by `TaskOwner`, with growing pauses. Once it has failed or ended,
     its topics turn STALE at once; each is LIVE again with its next message. With `silent_seconds`,
-    a feed that publishes nothing for so long fails. `on_event` gets each change, `announce` also
-    the channels, for other nodes.
+    a feed that publishes nothing for so long fails, unless it follows `demand` and nobody listens.
+    `on_event` gets each change, `announce` also the channels, for other nodes.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class FeedSupervisor:
         clock: Clock,
         tasks: TaskOwner,
         *,
+        demand: Demand | None = None,
         silent_seconds: float = 0.0,
         on_event: Callable[[FeedEvent], None] = ignore,
         announce: Callable[[FeedEvent, Collection[str]], None] | None = None,
@@ -79,7 +81,9 @@ class FeedSupervisor:
         self.state = FeedState.IDLE
         # How often it has failed.
         self.failures = 0
-        self.publisher = FeedPublisher(publishing, name, instruments)
+        self.publisher = FeedPublisher(
+            publishing, name, instruments, demand, self._set_topics_stale
+        )
         self._feed = feed
         self._freshness = freshness
         self._clock = clock
@@ -120,7 +124,7 @@ class FeedSupervisor:
         """Find out whether the feed publishes, and make a silent one fail."""
         if self._time_limit is None:
             return
-        if self.publisher.published != self._published:
+        if self.publisher.published != self._published or self.publisher.is_unwanted:
             self._published = self.publisher.published
             self._published_at = self._clock.monotonic()
             if self.state is not FeedState.LIVE:
@@ -176,6 +180,13 @@ class FeedSupervisor:
             "feed is stale: %s", reason, extra={"feed": self.name, "topics": len(channels)}
         )
         self._report(FeedEvent(self.name, False, len(channels), reason))
+
+    def _set_topics_stale(self, topics: Collection[str], reason: str) -> None:
+        """Mark some topics stale while the feed itself goes on, as if they were another feed's."""
+        part = FeedEvent(f"{self.name}/topics", False, len(topics), reason)
+        self._freshness.set_feed_stale(part.feed, topics)
+        if self._announce is not None:
+            self._announce(part, topics)
 
     def _report(self, event: FeedEvent) -> None:
         self._on_event(event)

@@ -99,6 +99,13 @@ class Patterns:
             if pattern.stream in each.streams and principal.may_use_symbol(each.symbol)
         ]
 
+    def distinct(self) -> set[tuple[Stream, str]]:
+        """The streams and patterns of symbols that any connection is subscribed to."""
+        subscriptions = self._by_stream.values()
+        return {
+            (each.pattern.stream, each.pattern.match) for some in subscriptions for each in some
+        }
+
     # --- new topics
 
     def on_topic(self, topic: Topic) -> None:

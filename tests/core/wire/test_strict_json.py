@@ -173,6 +173,117 @@ def test_depth_ignores_brackets_in_strings(depth: int, leaf: str, data: st.DataO
             loads(text)
 
 
+def problem_found_by_walking(text: str) -> str | None:
+    """The verdict of a walk over a text, one character and one member after the other."""
+    problems = set()
+
+    def collect(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        if len(dict(pairs)) < len(pairs):
+            problems.add("duplicate key in a JSON object")
+        return dict(pairs)
+
+    def integer(digits: str) -> int:
+        if not -(2**63) <= int(digits) < 2**64:
+            problems.add("integer exceeds 64 bits")
+        return int(digits)
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    try:
+        json.loads(text, object_pairs_hook=collect, parse_int=integer, parse_constant=refuse)
+    except ValueError:
+        return "invalid JSON"
+    depth = deepest = 0
+    in_string = escaped = False
+    for character in text:
+        if in_string:
+            in_string = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+        elif character == '"':
+            in_string = True
+        else:
+            depth += (character in "[{") - (character in "]}")
+            deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH:
+        problems.add("JSON nested too deeply")
+    order = ("JSON nested too deeply", "duplicate key in a JSON object", "integer exceeds 64 bits")
+    return next((each for each in order if each in problems), None)
+
+
+scalars = st.sampled_from(
+    ["1", "-0", "1.0", "1E2", "null", '""', '"]["', '"\\""', '"\\\\"', '"\\u003a"', '"{\\"a\\":"']
+) | st.sampled_from(["18446744073709551615", "18446744073709551616", "-12345678901234567890"])
+spaces = st.sampled_from(["", "", "", " ", "\n"])
+names = st.sampled_from(['"a"', '"b"', '"\\u0061"', '":["', '"a\\""', '"é"'])
+
+
+@st.composite
+def nested_texts(draw: st.DrawFn) -> str:
+    """Values side by side and inside each other, some of them about as deep as is allowed."""
+    text = draw(scalars)
+    for _ in range(draw(st.integers(1, 3))):
+        for is_object in draw(st.lists(st.booleans(), max_size=20)):
+            space = draw(spaces)
+            text = f"{{{draw(names)}:{space}{text}}}" if is_object else f"[{space}{text}{space}]"
+        space = draw(spaces)
+        text = draw(
+            st.sampled_from(
+                [
+                    f"[{text},{space}{draw(scalars)},{text}]",
+                    f"{{{draw(names)}:{text},{draw(names)}{space}:{draw(scalars)}}}",
+                    text[:-1] or "1",
+                ]
+            )
+        )
+    return text
+
+
+@given(nested_texts())
+def test_verdict_is_that_of_a_walk_over_the_text(text: str) -> None:
+    problem = problem_found_by_walking(text)
+    if problem is None:
+        assert loads(text) == json.loads(text)
+    else:
+        with pytest.raises(MalformedJson, match=f"^{problem}$"):
+            loads(text)
+
+
+@given(st.lists(st.integers(1, MAX_DEPTH + 1), min_size=1, max_size=40))
+def test_depth_is_that_of_the_deepest_value(depths: list[int]) -> None:
+    # As in "[[[0]],[0]]": each value begins where the one before it has closed some levels.
+    text, depth = "", 0
+    for index, goal in enumerate(depths):
+        text += "]" * (depth - goal) + ("," if index else "") + "[" * (goal - depth) + "0"
+        depth = goal
+    text += "]" * depth
+    if max(depths) <= MAX_DEPTH:
+        assert loads(text) == json.loads(text)
+    else:
+        with pytest.raises(MalformedJson, match="nested too deeply"):
+            loads(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + ",".join(["[" * 31 + "]" * 31] * 4_000) + "]",
+        "[" + ",".join("[" * depth + "]" * depth for depth in range(1, 32)) * 225 + "]",
+        "[" * 30 + "[]," * 80_000 + "[]" + "]" * 30,
+        "[" + ",".join(["1" * 18] * 12_000) + "]",
+        "{" + ",".join(f'"{each}": "\\u003a"' for each in range(12_000)) + "}",
+        '["' + '\\"[' * 80_000 + '"]',
+    ],
+    ids=["deep", "steps", "saw", "runs", "keys", "escapes"],
+)
+def test_quarter_of_a_megabyte_costs_less_than_a_second(text: str) -> None:
+    text = text.replace("][", "],[")
+    started = process_time()
+    loads(text)
+    # One pass over the text for each of its values would take minutes.
+    assert process_time() - started < 1
+
+
 @pytest.mark.parametrize(
     "text",
     [

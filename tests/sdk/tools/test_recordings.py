@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from client_sdk.contract import Stream
+from client_sdk.data import ParquetSink
 from client_sdk.tools.options import UsageError
+from client_sdk.tools.recording import read_recording as read_file
 from server.feeds.recording import read_recording
 from tests.kit.patience import until
 from tests.kit.server.in_process import PRICE, RunningServer, running
+from tests.sdk.test_data import TRADES, message
 from tests.sdk.tools.commands import environ_of, run
 
 TOPICS = ("TRADES:A", "ORDERBOOK:A", "PRICE:A")
@@ -117,3 +121,21 @@ async def test_recording_never_overwrites_a_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists: name another file"):
         await run({}, "record", "PRICE:A", "--output", str(file))
     assert file.read_text() == "mine"
+
+
+async def test_parquet_file_is_published(tmp_path: Path) -> None:
+    file = tmp_path / "trades.parquet"
+    with ParquetSink(file, exact=True) as sink:
+        for seq in (1, 2, 3):
+            sink.add(message(Stream.TRADES, seq, TRADES))
+    async with running() as node:
+        for _ in range(2):
+            assert await run(environ_of(node), "replay", str(file), "--flat-out", "--once") == 0
+        head = await node.server.backend.broker.head("TRADES:A")
+    assert head.seq == 3, "once"
+
+
+async def test_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"none")
+    with pytest.raises(UsageError, match=r"cannot read .*x\.parquet"):
+        list(read_file(tmp_path / "x.parquet"))

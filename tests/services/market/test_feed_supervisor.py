@@ -9,7 +9,7 @@ import pytest
 from server.core.counters import Counters
 from server.delivery import DeliveryConfig
 from server.ports import Publishing
-from server.services import FeedEvent, FeedState, FeedSupervisor
+from server.services import Demand, FeedEvent, FeedState, FeedSupervisor, LocalDemand
 from server.tasks import TaskOwner
 from tests.kit.clock import START
 from tests.kit.rigs.market import PRICE, STALE, MarketRig, trader
@@ -40,6 +40,11 @@ class FeedRig:
         self.market = market
         self.events: list[FeedEvent] = []
         self.tasks = TaskOwner(Counters())
+        local = LocalDemand(market.subscriptions, market.patterns)
+
+        async def ask() -> frozenset[str]:
+            return local.names()[1]
+
         self.feed = FeedSupervisor(
             "exchange",
             feed,
@@ -48,6 +53,7 @@ class FeedRig:
             market.freshness,
             market.clock,
             self.tasks,
+            demand=Demand(ask, market.instruments.table, market.clock),
             silent_seconds=silent_seconds,
             on_event=self.events.append,
         )
@@ -190,6 +196,28 @@ def test_silent_feed_is_restarted() -> None:
     run(main())
 
 
+def test_feed_that_nobody_listens_to_is_live_and_may_be_silent() -> None:
+    async def follow(publishing: Publishing) -> None:
+        async for _ in publishing.demand(grace_seconds=0):
+            pass
+
+    async def main() -> None:
+        rig = await FeedRig.create(ScriptedFeed(follow), silent_seconds=30)
+        await rig.turn()
+        rig.market.clock.advance(60)
+        await rig.turn()
+        assert rig.feed.is_live
+        await rig.market.client("ann", "PRICE:A")
+        await asyncio.sleep(1)
+        rig.market.clock.advance(30)
+        await rig.turn()
+        await asyncio.sleep(0.01)
+        assert rig.feed.state is FeedState.STALE, "somebody listens, and it publishes nothing"
+        await rig.feed.stop()
+
+    run(main())
+
+
 def test_feed_that_fails_repeatedly_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async def fail(publishing: Publishing) -> None:
@@ -229,5 +257,41 @@ def test_stopped_feed_leaves_its_topics_live() -> None:
         await rig.feed.stop()
         assert (rig.feed.state, ann.messages("status")) == (FeedState.IDLE, [])
         assert [each for each, _ in rig.states()] == ["feed.live"]
+
+    run(main())
+
+
+def test_feed_marks_one_topic_stale_until_its_next_message() -> None:
+    async def main() -> None:
+        wrong = asyncio.Event()
+
+        async def publish_and_doubt(publishing: Publishing) -> None:
+            for symbol in "AB":
+                await publishing.publish_book(symbol, [("1", "1")], [("2", "1")])
+            await wrong.wait()
+            publishing.set_stale(["ORDERBOOK:A"], "checksum")
+            await asyncio.sleep(1)
+            await publishing.publish_book("A", [("1", "1")], [("2", "1")])
+            await asyncio.Event().wait()
+
+        rig = await FeedRig.create(ScriptedFeed(publish_and_doubt))
+        await rig.turn()
+        ann = await rig.market.client("ann", "ORDERBOOK:A", "ORDERBOOK:B")
+        rig.market.clock.advance(1)
+        wrong.set()
+        await rig.turn()
+        bob = await rig.market.client("bob", "ORDERBOOK:A")
+        await rig.turn()
+        states = [(each["symbol"], each["state"]) for each in ann.messages("status")]
+        assert states == [("A", "STALE")]
+        assert [each["state"] for each in bob.messages("status")] == ["STALE"]
+        await asyncio.sleep(2)
+        rig.market.clock.advance(1)
+        await rig.turn()
+        assert [each["state"] for each in ann.messages("status")] == ["STALE", "LIVE"]
+        [message] = ann.messages("orderbook")
+        assert message["type"] == "snapshot", "the same book is published whole"
+        assert rig.states() == [("feed.live", "")], "the feed itself went on"
+        await rig.feed.stop()
 
     run(main())

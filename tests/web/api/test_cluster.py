@@ -113,6 +113,8 @@ async def test_subscribers_and_figures_are_the_sums_of_the_nodes(
         body = {"messages": [{"topic": "PRICE:A", "data": PRICE}]}
         await call(one, "POST", "/publish", json=body)
         assert (await call(two, "GET", "/topics/PRICE:A"))["subscribers"] == 2
+        [listed] = (await call(two, "GET", "/topics"))["topics"]
+        assert (listed["topic"], listed["subscribers"], listed["seq"]) == ("PRICE:A", 2, 1)
         stats = await call(two, "GET", "/stats")
         assert (stats["nodes"], stats["connections"]) == (2, 2)
         assert stats["figures"]["messages_in"] == 1

@@ -103,3 +103,54 @@ async def test_subscribers_of_a_topic_are_those_of_the_org(start_api: StartApi) 
         client = await api.join_market("ann", org=org)
         await client.call("subscribe", {"topics": ["PRICE:A"]})
     assert (await api.call("GET", "/topics/PRICE:A"))["subscribers"] == 2
+
+
+async def test_one_connection_of_a_user_is_ended_and_the_other_stays(start_api: StartApi) -> None:
+    api = await start_api()
+    ended, kept = [await api.join_session("ann") for _ in range(2)]
+    path = f"/connections/{ended.welcome['connection_id']}/disconnect"
+    assert (await api.call("POST", path, token=api.operator(org="other")))["closed"] == 0
+    body = {"code": "desk.closed", "message": "the desk is closed", "reconnect": True}
+    assert (await api.call("POST", path, json=body))["closed"] == 1
+    assert await ended.next("goodbye") == {**body, "after_ms": 0}
+    await ended.client.until_closed()
+    assert await all_pages(api) == [[kept.welcome["connection_id"]]]
+    assert (await api.call("POST", path))["closed"] == 0
+
+
+async def test_stats_count_refusals_by_code_and_nodes_show_their_memory(
+    start_api: StartApi,
+) -> None:
+    api = await start_api()
+    client = await api.join_market("ann")
+    for _ in range(2):
+        await client.call("subscribe", {"topics": []})
+    stats = await api.call("GET", "/stats")
+    assert stats["refusals"] == {"request.invalid": 2}
+    assert stats["figures"]["refused"] == 2
+    [node] = (await api.call("GET", "/nodes"))["nodes"]
+    assert node["refusals"] == stats["refusals"]
+    assert node["feeds"] == []
+    assert node.get("memory_bytes", 1 << 24) > 1_000_000
+
+
+async def test_subscribed_topics_are_paged_by_name(start_api: StartApi) -> None:
+    api = await start_api()
+    messages = [{"topic": f"PRICE:{each}", "data": PRICE} for each in "ABC"]
+    await api.call("POST", "/publish", json={"messages": [*messages, messages[0]]})
+    for topics in (["PRICE:A", "PRICE:B", "TRADES:A"], ["PRICE:A", "USER_DATA"]):
+        client = await api.join_market("ann")
+        await client.call("subscribe", {"topics": topics})
+    first = await api.call("GET", "/topics", params={"limit": 2})
+    assert [(each["topic"], each["subscribers"], each["seq"]) for each in first["topics"]] == [
+        ("PRICE:A", 2, 2),
+        ("PRICE:B", 1, 1),
+    ]
+    assert {each["state"] for each in first["topics"]} == {"LIVE"}
+    rest = await api.call("GET", "/topics", params={"limit": 2, "cursor": first["next_cursor"]})
+    assert [each["topic"] for each in rest["topics"]] == ["TRADES:A"]
+    assert "next_cursor" not in rest
+    found = await api.call("GET", "/topics", params={"match": "*:A"})
+    assert [each["topic"] for each in found["topics"]] == ["PRICE:A", "TRADES:A"]
+    other = await api.call("GET", "/topics", token=api.operator(org="other"))
+    assert other["topics"] == []

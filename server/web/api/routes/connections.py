@@ -5,8 +5,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from client_sdk.contract import SESSION_ID_PATTERN, Scope
-from server.services import ClusterQueries, ConnectionInfo, FindConnections, NodeInfo
+from client_sdk.contract import SESSION_ID_PATTERN, ErrorCode, Scope
+from server.services import (
+    ClusterQueries,
+    ConnectionInfo,
+    DisconnectConnection,
+    FindConnections,
+    NodeInfo,
+)
 from server.web.api.endpoints import AnyEndpoint, ApiCall, ClusterAnswer, Endpoint
 from server.web.api.errors import HttpError
 from server.web.api.paging import Cursor, Limit
@@ -14,6 +20,22 @@ from server.web.api.reading import ApiRequest
 from server.web.api.routes.market import TopicName
 
 UserId = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class GoodbyeFields(ApiRequest):
+    """How a connection ends."""
+
+    code: Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$")] = Field(
+        default=ErrorCode.AUTH_FORBIDDEN.value, description="what the `goodbye` carries"
+    )
+    message: Annotated[str, Field(max_length=500)] = "disconnected by the operator"
+    reconnect: bool = Field(default=False, description="whether clients should come back")
+
+
+class DisconnectAnswer(ClusterAnswer):
+    """How many connections there were; a client in two namespaces has two."""
+
+    closed: int
 
 
 class ConnectionsRequest(ApiRequest):
@@ -45,6 +67,10 @@ class ConnectionAnswer(ClusterAnswer):
     connection: ConnectionInfo
 
 
+class DisconnectConnectionRequest(ConnectionRequest, GoodbyeFields):
+    """End one connection."""
+
+
 class NoRequest(ApiRequest):
     """Nothing to ask for."""
 
@@ -64,6 +90,7 @@ class StatsAnswer(ClusterAnswer):
     figures: dict[str, int] = Field(
         description="the sums of the nodes' figures, whatever the org: docs/metrics.md"
     )
+    refusals: dict[str, int] = Field(description="refused requests by code, whatever the org")
 
 
 class ConnectionRoutes:
@@ -92,6 +119,16 @@ class ConnectionRoutes:
                 ConnectionRequest,
                 ConnectionAnswer,
                 self._connection,
+            ),
+            Endpoint(
+                "POST",
+                "/connections/{connection_id}/disconnect",
+                Scope.ADMIN,
+                "Disconnect a connection",
+                DisconnectConnectionRequest,
+                DisconnectAnswer,
+                self._disconnect,
+                is_audited=True,
             ),
             Endpoint(
                 "GET", "/nodes", Scope.ADMIN, "List the nodes", NoRequest, NodesAnswer, self._nodes
@@ -135,6 +172,20 @@ class ConnectionRoutes:
             raise HttpError(404, "there is no such connection")
         return ConnectionAnswer(connection=found.value, incomplete=list(found.incomplete))
 
+    async def _disconnect(
+        self, call: ApiCall, request: DisconnectConnectionRequest
+    ) -> DisconnectAnswer:
+        closed = await self._cluster.disconnect(
+            DisconnectConnection(
+                call.principal.org,
+                request.connection_id,
+                request.code,
+                request.message,
+                request.reconnect,
+            )
+        )
+        return DisconnectAnswer(closed=closed.value, incomplete=list(closed.incomplete))
+
     async def _nodes(self, call: ApiCall, request: NoRequest) -> NodesAnswer:
         found = await self._cluster.nodes(call.principal.org)
         return NodesAnswer(nodes=list(found.value), incomplete=list(found.incomplete))
@@ -142,8 +193,10 @@ class ConnectionRoutes:
     async def _stats(self, call: ApiCall, request: NoRequest) -> StatsAnswer:
         found = await self._cluster.nodes(call.principal.org)
         figures: Counter[str] = Counter()
+        refusals: Counter[str] = Counter()
         for node in found.value:
             figures.update(node.figures)
+            refusals.update(node.refusals)
         # Every node counts the sessions of all.
         figures["sessions"] = max((each.figures["sessions"] for each in found.value), default=0)
         return StatsAnswer(
@@ -151,5 +204,6 @@ class ConnectionRoutes:
             connections=sum(each.connections for each in found.value),
             users=sum(each.users for each in found.value),
             figures=dict(figures),
+            refusals=dict(refusals),
             incomplete=list(found.incomplete),
         )

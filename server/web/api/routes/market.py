@@ -8,11 +8,12 @@ from pydantic import Field, WithJsonSchema
 from client_sdk.contract import ErrorCode, FeedState, Scope
 from client_sdk.contract.names import MAX_TOPIC_CHARACTERS
 from server.core.log.entries import Position
-from server.services import ClientPublishing, ClusterQueries, TopicReading
+from server.services import ClientPublishing, ClusterQueries, FindTopics, TopicInfo, TopicReading
 from server.services.market.client_publishing import publish_reply
 from server.web.api.endpoints import Answer, AnyEndpoint, ApiCall, ClusterAnswer, Endpoint
 from server.web.api.errors import status_of
 from server.web.api.handling import PartialFailure
+from server.web.api.paging import Cursor, Limit
 from server.web.api.reading import FROM_TEXT, ApiRequest
 
 TopicName = Annotated[
@@ -72,6 +73,28 @@ class TopicAnswer(ClusterAnswer):
     )
 
 
+class TopicsRequest(ApiRequest):
+    """The public topics that connections of the token's org are subscribed to."""
+
+    match: Annotated[
+        str,
+        Field(
+            max_length=MAX_TOPIC_CHARACTERS,
+            pattern=r"^[A-Z0-9._/:@_*-]+$",
+            description="a pattern such as `PRICE:*` or `*:BTC*`",
+        ),
+    ] = "*"
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class TopicsAnswer(ClusterAnswer):
+    """One page of topics, by name."""
+
+    topics: list[TopicInfo]
+    next_cursor: str | None = None
+
+
 class TopicHistoryRequest(ApiRequest):
     """Messages after a position, or the newest ones."""
 
@@ -115,6 +138,15 @@ class MarketRoutes:
             ),
             Endpoint(
                 "GET",
+                "/topics",
+                Scope.ADMIN,
+                "List subscribed topics",
+                TopicsRequest,
+                TopicsAnswer,
+                self._topics,
+            ),
+            Endpoint(
+                "GET",
                 "/topics/{topic}/history",
                 Scope.MARKET_READ,
                 "Read the history of a topic",
@@ -150,6 +182,24 @@ class MarketRoutes:
         reply = publish_reply(outcomes)
         raise PartialFailure(
             refused, {"error": reply["error"], "positions": reply["positions"]}, status
+        )
+
+    async def _topics(self, call: ApiCall, request: TopicsRequest) -> TopicsAnswer:
+        found = await self._cluster.find_topics(
+            FindTopics(
+                call.principal.org,
+                request.match,
+                request.cursor or "",
+                # One more shows if there is another page.
+                request.limit + 1,
+            )
+        )
+        page = found.value[: request.limit]
+        has_more = len(found.value) > request.limit
+        return TopicsAnswer(
+            topics=[each for each in page if each.subscribers],
+            next_cursor=page[-1].topic if has_more else None,
+            incomplete=list(found.incomplete),
         )
 
     async def _topic(self, call: ApiCall, request: TopicRequest) -> TopicAnswer:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from client_sdk.contract import ErrorCode, Scope
+from client_sdk.contract import Scope
 from server.ports import Occupancy
 from server.services import (
     ClusterQueries,
@@ -15,7 +15,7 @@ from server.services import (
 )
 from server.web.api.endpoints import Answer, AnyEndpoint, ApiCall, ClusterAnswer, Endpoint
 from server.web.api.reading import ApiRequest, JsonObject
-from server.web.api.routes.connections import UserId
+from server.web.api.routes.connections import DisconnectAnswer, GoodbyeFields, UserId
 
 _MAX_CONNECTIONS = 1_000
 
@@ -64,21 +64,10 @@ class UserAnswer(ClusterAnswer):
     )
 
 
-class DisconnectRequest(ApiRequest):
+class DisconnectRequest(GoodbyeFields):
     """End all connections of a user."""
 
     user: UserId
-    code: Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$")] = Field(
-        default=ErrorCode.AUTH_FORBIDDEN.value, description="what the `goodbye` carries"
-    )
-    message: Annotated[str, Field(max_length=500)] = "disconnected by the operator"
-    reconnect: bool = Field(default=False, description="whether clients should come back")
-
-
-class DisconnectAnswer(ClusterAnswer):
-    """How many connections there were; a client in two namespaces has two."""
-
-    closed: int
 
 
 class UserRoutes:

@@ -1,0 +1,58 @@
+/** Numbers and times as people read them; prices keep the digits that were published. */
+
+/** A decimal as published, with its thousands apart. */
+export function decimal(text: string): string {
+  const [whole = "", fraction] = text.split(".");
+  const grouped = whole.replace(/\B(?=(\d{3})+$)/g, ",");
+  return fraction === undefined ? grouped : `${grouped}.${fraction}`;
+}
+
+/** The digits after the point. */
+export function places(text: string): number {
+  return text.split(".")[1]?.length ?? 0;
+}
+
+/** How old something is: `0.4 s`, `12 s`, `3 min`, `2 h`. */
+export function age(milliseconds: number): string {
+  const seconds = Math.max(0, milliseconds) / 1_000;
+  if (seconds < 9.95) {
+    return `${seconds.toFixed(1)} s`;
+  }
+  if (seconds < 99.5) {
+    return `${seconds.toFixed(0)} s`;
+  }
+  return seconds < 5_970 ? `${(seconds / 60).toFixed(0)} min` : `${(seconds / 3_600).toFixed(0)} h`;
+}
+
+/** A change in percent, with its sign. */
+export function percent(share: number): string {
+  const text = (Math.abs(share) * 100).toFixed(2);
+  const sign = text === "0.00" ? "" : share < 0 ? "−" : "+";
+  return `${sign}${text}%`;
+}
+
+/** A quantity in few characters: `950`, `12.3k`, `4.56M`. */
+export function short(value: number): string {
+  const size = Math.abs(value);
+  if (size >= 999_500) {
+    return size >= 999_500_000 ? `${digits(value / 1e9)}B` : `${digits(value / 1e6)}M`;
+  }
+  return size >= 10_000 ? `${digits(value / 1e3)}k` : digits(value);
+}
+
+function digits(value: number): string {
+  const size = Math.abs(value);
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+}
+
+const CLOCK = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hourCycle: "h23",
+});
+
+/** The local time of day. */
+export function clock(ts: number): string {
+  return CLOCK.format(ts);
+}

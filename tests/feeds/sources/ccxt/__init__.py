@@ -1,0 +1,1 @@
+"""The feed `ccxt`, with the real library and venues on this machine."""

@@ -1,0 +1,1 @@
+"""Local servers that speak the public protocols of venues, as ccxt expects them."""
