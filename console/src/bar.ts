@@ -24,6 +24,7 @@ export class Bar {
   constructor(
     places: readonly Place[],
     private readonly client: Client,
+    help: () => void,
   ) {
     this.#links = places.map(({ id, title }) => el("a", { href: `#${id}` }, title));
     this.#pill = el(
@@ -34,7 +35,7 @@ export class Bar {
     );
     const theme = el(
       "button",
-      { type: "button", class: "icon", "aria-label": "Dark or light", title: "Dark or light", click: toggleTheme },
+      { type: "button", class: "icon", "aria-label": "Dark or light", title: "Dark or light  t", click: toggleTheme },
       "◐",
     );
     this.element = el(
@@ -44,6 +45,7 @@ export class Bar {
       el("nav", { "aria-label": "Places" }, ...this.#links),
       this.#pill,
       theme,
+      el("button", { type: "button", class: "icon", "aria-label": "Keyboard", title: "Keyboard  ?", click: help }, "?"),
     );
     client.connection.subscribe(() => this.#draw());
     setInterval(() => this.#draw(), 1_000);

@@ -4,7 +4,8 @@ import { Bar } from "./bar.js";
 import { Access, BASE } from "./kit/access.js";
 import { Api } from "./kit/api.js";
 import { el } from "./kit/elements.js";
-import { startTheme } from "./kit/theme.js";
+import { Shortcuts } from "./kit/shortcuts.js";
+import { startTheme, toggleTheme } from "./kit/theme.js";
 import { Toasts } from "./kit/toasts.js";
 import { operate } from "./operate/operate.js";
 import type { Context, Place, PlaceView } from "./place.js";
@@ -80,10 +81,15 @@ async function start(): Promise<void> {
   await access.start();
   const client = new Client(BASE, { token: access.token, transports: ["websocket"] });
   const toasts = new Toasts();
-  const bar = new Bar(PLACES, client);
-  const context = { client, access, api: new Api(access), toasts };
+  const shortcuts = new Shortcuts();
+  const bar = new Bar(PLACES, client, () => shortcuts.help());
+  const context = { client, access, api: new Api(access), toasts, shortcuts };
   document.body.append(bar.element);
   document.body.append(new Places(context, bar).element, toasts.element);
+  shortcuts.add("Everywhere", [
+    { keys: ["t"], text: "Dark or light", run: toggleTheme },
+    { keys: ["?"], text: "This help", run: () => shortcuts.help() },
+  ]);
   askAgain(client, access);
 }
 

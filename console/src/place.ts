@@ -2,6 +2,7 @@
 import type { Client } from "@floorcast/client";
 import type { Access } from "./kit/access.js";
 import type { Api } from "./kit/api.js";
+import type { Shortcuts } from "./kit/shortcuts.js";
 import type { Toasts } from "./kit/toasts.js";
 
 export interface Context {
@@ -9,6 +10,7 @@ export interface Context {
   readonly access: Access;
   readonly api: Api;
   readonly toasts: Toasts;
+  readonly shortcuts: Shortcuts;
 }
 
 export interface Place {

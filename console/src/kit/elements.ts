@@ -37,13 +37,13 @@ export class Text {
   }
 }
 
-/** A row of buttons of which one is chosen. */
+/** A row of buttons of which one is chosen; `mark` shows a choice that was made elsewhere. */
 export function choice<T extends string | number>(
   label: string,
   options: readonly (readonly [value: T, text: string])[],
   chosen: T,
   choose: (value: T) => void,
-): { element: HTMLElement; choose(value: T): void } {
+): { element: HTMLElement; choose(value: T): void; mark(value: T): void } {
   const buttons = options.map(([value, text]) =>
     el("button", { type: "button", click: () => select(value) }, text),
   );
@@ -57,5 +57,5 @@ export function choice<T extends string | number>(
   };
   mark(chosen);
   const element = el("div", { class: "choice", role: "group", "aria-label": label }, ...buttons);
-  return { element, choose: select };
+  return { element, choose: select, mark };
 }

@@ -1,12 +1,32 @@
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { Browser, Demo, type Page } from "./kit.js";
+import { Browser, Demo, LONG, type Page } from "./kit.js";
 
 const browser = new Browser();
 const demo = new Demo();
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 let page: Page;
 
+const row = (symbol: string) => page.locator(`tr[data-symbol="${symbol}"]`);
+const cell = (symbol: string, name: string) => row(symbol).locator(`td.${name}`);
+const toast = (text: string) => page.locator(".toast", { hasText: text });
+const price = (last: string) => ({
+  topic: "PRICE:MYCOIN",
+  data: { bid: "1.00", ask: "1.02", last, volume: "5" },
+});
+
+/** What axe finds that keeps people from using the page. */
+async function barriers(): Promise<string[]> {
+  await page.evaluate(AXE);
+  return page.evaluate(`axe.run().then(({ violations }) =>
+    violations
+      .filter(({ impact }) => impact === "serious" || impact === "critical")
+      .flatMap(({ id, nodes }) => nodes.map(({ target }) => id + " " + target)))`);
+}
+
 beforeAll(async () => {
-  await demo.start();
+  await demo.start({ FLOORCAST_MARKET__PRICE_STALE_SECONDS: "3" });
   page = await browser.open(demo.url);
 });
 
@@ -15,12 +35,122 @@ afterAll(async () => {
   await demo.kill();
 });
 
-it("connects with the token of the demo, and the policy of the page refuses nothing", async () => {
+it("shows moving prices with the token of the demo", async () => {
   await page.locator(".connection.online").waitFor();
-  await page.getByText("BTCUSDT").first().waitFor();
-  for (const title of ["Try", "Operate", "Watch"]) {
-    await page.getByRole("link", { name: title }).click();
-    await page.getByRole("region", { name: title }).waitFor();
+  await expect.poll(() => page.locator(".watch-list tbody tr:not(.dimmed)").count(), LONG).toBe(4);
+  const symbols = await page.locator(".watch-list tbody th").allTextContents();
+  expect(symbols).toEqual(["BTCUSDT", "ETHUSDT", "EURUSD", "SOLUSDT"]);
+  const before = await cell("ETHUSDT", "last").textContent();
+  await expect.poll(() => cell("ETHUSDT", "last").textContent(), LONG).not.toBe(before);
+  await expect.poll(() => page.title(), LONG).toMatch(/^[\d,]+\.\d\d BTCUSDT · Floorcast$/);
+  await page.locator('tr[data-symbol="ETHUSDT"] svg path[d]').waitFor({ state: "attached" });
+});
+
+it("shows the verified book, the last trades at once, and candles", async () => {
+  await page.locator(".ladder .badge.good", { hasText: "checksum OK" }).waitFor();
+  const side = async (name: string) =>
+    (await page.locator(`.ladder .${name} .price`).allTextContents()).map((each) =>
+      Number(each.replaceAll(",", "")),
+    );
+  const [asks, bids] = [await side("asks"), await side("bids")];
+  const ladder = [...asks, ...bids];
+  expect(ladder).toEqual([...ladder].sort((a, b) => b - a));
+  expect(ladder).toHaveLength(24);
+  await page.locator(".tape tbody tr").nth(5).waitFor();
+  await page.locator(".chart .legend", { hasText: /^O [\d,.]+ {2}H/ }).waitFor();
+});
+
+it("shows another symbol by keyboard, and finds one by its name", async () => {
+  await row("BTCUSDT").getByRole("button").focus();
+  await page.keyboard.press("ArrowDown");
+  await page.locator(".headline h2", { hasText: "ETHUSDT" }).waitFor();
+  expect(await page.evaluate("document.activeElement.textContent")).toBe("ETHUSDT");
+  await expect.poll(() => page.title(), LONG).toContain("ETHUSDT");
+  await page.keyboard.press("/");
+  await page.keyboard.type("eur");
+  expect(await page.locator(".watch-list tbody tr:visible").count()).toBe(1);
+  await page.keyboard.press("Enter");
+  await page.locator(".headline h2", { hasText: "EURUSD" }).waitFor();
+  await page.keyboard.press("/");
+  await page.keyboard.press("Escape");
+  expect(await page.locator(".watch-list tbody tr:visible").count()).toBe(4);
+  await page.keyboard.press("?");
+  await page.getByRole("dialog").getByText("The next pace").waitFor();
+  await page.keyboard.press("Escape");
+});
+
+it("shows a symbol that is published for the first time, and reports its level and silence", async () => {
+  await demo.publish(price("1.01"));
+  await cell("MYCOIN", "last").getByText("1.01").waitFor();
+  await row("MYCOIN").click();
+  await page.getByRole("button", { name: "Alert" }).click();
+  await page.getByLabel("When the price reaches").fill("1.05");
+  await page.getByRole("button", { name: "Add" }).click();
+  await page.getByRole("button", { name: "Close" }).last().click();
+  await demo.publish(price("1.06"));
+  await toast("MYCOIN has reached 1.05").waitFor();
+  await toast("MYCOIN is stale").waitFor();
+  await expect.poll(() => row("MYCOIN").getAttribute("class"), LONG).toContain("dimmed");
+  await expect.poll(() => page.title(), LONG).toBe("(stale) 1.06 MYCOIN · Floorcast");
+  await row("BTCUSDT").click();
+});
+
+it("gets fewer updates at a slower pace, at once", async () => {
+  const rate = async () => Number(await cell("SOLUSDT", "rate").textContent());
+  await page.getByRole("button", { name: "all" }).click();
+  await expect.poll(rate, LONG).toBeGreaterThan(3);
+  await page.getByRole("button", { name: "1 s", exact: true }).click();
+  await expect.poll(rate, LONG).toBeLessThan(1.8);
+  await page.getByRole("button", { name: "100 ms" }).click();
+  await page.locator(".ladder .badge.good").waitFor();
+});
+
+it("has no barriers in either theme, in any place, and fits a phone", async () => {
+  for (const colorScheme of ["dark", "light"] as const) {
+    await page.emulateMedia({ colorScheme });
+    for (const title of ["Try", "Operate", "Watch"]) {
+      await page.getByRole("link", { name: title }).click();
+      await page.getByRole("region", { name: title, exact: true }).waitFor();
+      expect(await barriers(), `${title}, ${colorScheme}`).toEqual([]);
+    }
   }
-  expect(browser.errors).toEqual([]);
+  const { width, height } = page.viewportSize() ?? { width: 0, height: 0 };
+  await page.setViewportSize({ width: 360, height: 700 });
+  expect(await page.evaluate("document.documentElement.scrollWidth")).toBe(360);
+  expect(await barriers()).toEqual([]);
+  await page.setViewportSize({ width, height });
+});
+
+it("asks for a token if the server gives none, and takes one with the scope admin only", async () => {
+  const other = await browser.open("about:blank", (each) =>
+    each.route("**/console/session", (route) =>
+      route.fulfill({ json: { token: null, version: "1" } }),
+    ),
+  );
+  await other.goto(demo.url);
+  await other.getByLabel("Token with the scope admin").fill(demo.tokens["trader"] ?? "");
+  await other.getByRole("button", { name: "Open the console" }).click();
+  await other.getByRole("alert").getByText("admin").waitFor();
+  await other.getByLabel("Token with the scope admin").fill(demo.tokens["moderator"] ?? "");
+  await other.getByRole("button", { name: "Open the console" }).click();
+  await other.locator(".connection.online", { hasText: "moderator" }).waitFor();
+  await other.close();
+  // The refused request; nothing else, and nothing that the policy of the page refuses.
+  expect(browser.errors.splice(0)).toEqual([expect.stringContaining("403")]);
+});
+
+it("dims what it has while the server is away, and comes back to a new demo by itself", async () => {
+  const before = demo.tokens["ops"];
+  await demo.kill();
+  await page.locator(".connection.offline").waitFor();
+  await expect.poll(() => page.locator(".watch-list tbody tr:not(.dimmed)").count(), LONG).toBe(0);
+  await page.locator(".ladder.dimmed .badge", { hasText: "offline" }).waitFor();
+  await page.locator(".headline .badge", { hasText: /^offline \d/ }).waitFor();
+  await expect.poll(() => page.title(), LONG).toMatch(/^\(offline\) /);
+  await demo.start();
+  expect(demo.tokens["ops"]).not.toBe(before);
+  await page.locator(".connection.online").waitFor();
+  await expect.poll(() => page.locator(".watch-list tbody tr:not(.dimmed)").count(), LONG).toBe(4);
+  await page.locator(".ladder:not(.dimmed) .badge.good").waitFor();
+  await page.locator(".tape:not(.dimmed) tbody tr").first().waitFor();
 });
