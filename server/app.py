@@ -66,7 +66,12 @@ def create_app(
     server.sockets.attach(app, SOCKET_PATH)
     add_headers(app)
     add_health(app, is_ready=lambda: server.is_ready)
-    add_api(app, server.api.handler, server.api.endpoints)
+    add_api(
+        app,
+        server.api.handler,
+        server.api.endpoints,
+        allows_origin=server.sockets.eio.allows_origin_of,
+    )
     if settings.server.console or console_token is not None:
         add_console(app, token=console_token, admits_page_of=server.sockets.eio.admits_page_of)
     return app
