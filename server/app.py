@@ -14,7 +14,7 @@ from server.server import Server, SystemClock
 from server.settings import Settings
 from server.sockets import ApplicationGuard
 from server.transport import SOCKET_PATH
-from server.web import add_console, add_headers, add_health
+from server.web import add_console, add_headers, add_health, shape_errors
 from server.web.api import add_api
 
 SERVER: web.AppKey[Server] = web.AppKey("floorcast", Server)
@@ -60,7 +60,7 @@ def create_app(
         handlers or Handlers(),
     )
     server = Server(settings, extensions, clock=clock, feeds=feeds, run_feeds=run_feed)
-    app = web.Application()
+    app = web.Application(middlewares=[shape_errors])
     app[SERVER] = server
     app.cleanup_ctx.append(contextlib.asynccontextmanager(server.run))
     server.sockets.attach(app, SOCKET_PATH)

@@ -23,7 +23,7 @@ from server.server import Server
 from server.settings import Settings
 from server.systemd import SystemdNotifier
 from server.transport import HTTP_LOGGER
-from server.web import SERVER_NAME
+from server.web import SERVER_NAME, shape_malformed_requests
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +160,7 @@ async def run_app(
     """Run the application on this socket inside the context, then close the socket."""
     # The default of responses to malformed requests, which no handler prepares.
     web_response.SERVER_SOFTWARE = SERVER_NAME  # type: ignore[attr-defined]
+    shape_malformed_requests()
     raise_limit()
     runner = web.AppRunner(app, logger=HTTP_LOGGER, **_runner_options(settings))
     try:
