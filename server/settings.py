@@ -419,7 +419,13 @@ class AdminSettings(_Section):
     """The listener for `/metrics` and `/health/*` with reasons; it asks for no token."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 turns it off")
+    port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port to listen on; by default `server.port` + 1000, unless that is taken; 0 "
+        "turns it off",
+    )
     canary_topics: int = Field(
         0,
         ge=0,

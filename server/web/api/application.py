@@ -1,6 +1,6 @@
 """Composes the endpoints into an aiohttp application."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
@@ -15,6 +15,7 @@ from server.services import (
     TokenRevocation,
     TopicReading,
 )
+from server.web.api.cors import add_cors
 from server.web.api.description import add_description
 from server.web.api.endpoints import AnyEndpoint
 from server.web.api.handling import ApiHandler
@@ -52,9 +53,19 @@ def all_endpoints(
     )
 
 
-def add_api(app: web.Application, handler: ApiHandler, endpoints: Iterable[AnyEndpoint]) -> None:
-    """Serve the endpoints under `/api/v1` of the application."""
+def add_api(
+    app: web.Application,
+    handler: ApiHandler,
+    endpoints: Iterable[AnyEndpoint],
+    *,
+    allows_origin: Callable[[web.Request], bool],
+) -> None:
+    """Serve the endpoints under `/api/v1` of the application.
+
+    `allows_origin` says whether the page that sent a request may call the API.
+    """
     api = web.Application(middlewares=[handler.middleware])
+    add_cors(api, allows_origin)
     endpoints = tuple(endpoints)
     add_description(api, endpoints)
     for each in endpoints:
