@@ -104,7 +104,7 @@ _CLIENTS = (
     _counter(
         "clients_left",
         "clients that left a namespace, by the reason of the end",
-        "`ping timeout` and `transport close` are the network, codes are our own decisions",
+        "`did not answer a ping` and `transport close` are the network, codes are our decisions",
         labels="namespace reason",
     ),
     _counter(
