@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
 
 from client_sdk.contract import ErrorCode, Publication, Scope
-from server.access import AuthorizationRule, Principal
+from server.access import AuthorizationRule, Principal, find_refusals
 from server.core.errors import AccessError, FloorcastError
 from server.core.limits.shares import Owner
 from server.core.log.entries import Position
@@ -36,14 +37,16 @@ class ClientPublishing:
         """
         principal.require(Scope.MARKET_PUBLISH)
         owner = Owner(principal.org, principal.user_id)
+        messages = list(messages)
+        refusals = await self._find_refusals(principal, messages)
         outcomes: list[Outcome] = []
         for count, message in enumerate(messages, 1):
             if count % MESSAGES_PER_TURN == 0:
                 await asyncio.sleep(0)
             try:
                 fields, topic = _authorized(principal, message)
-                if self._rule.limits_publishing:
-                    await self._rule.check_publish(principal, topic.name)
+                if topic.name in refusals:
+                    raise refusals[topic.name]
                 position = await self._publishing.publish(
                     fields["topic"],
                     fields["data"],
@@ -60,14 +63,34 @@ class ClientPublishing:
                 outcomes.append(error.with_traceback(None))
         return outcomes
 
-    async def authorize(self, principal: Principal, message: object) -> dict[str, Any]:
-        """Validate a message; returns the fields of its `Publication`.
+    async def _find_refusals(
+        self, principal: Principal, messages: Iterable[object]
+    ) -> dict[str, FloorcastError]:
+        """The topics of valid messages to which the rule does not let the principal publish."""
+        if not self._rule.asks_publish:
+            return {}
+        topics: dict[str, None] = {}
+        for count, message in enumerate(messages, 1):
+            if count % MESSAGES_PER_TURN == 0:
+                await asyncio.sleep(0)
+            with suppress(FloorcastError):
+                topics[_authorized(principal, message)[1].name] = None
+        return await find_refusals(self._rule.check_publish, principal, topics)
 
-        Raises `AccessError` if the principal may not publish it.
+    async def authorize(
+        self, principal: Principal, messages: Iterable[object]
+    ) -> list[dict[str, Any]]:
+        """Validate messages; returns the fields of their `Publication`s.
+
+        Raises a `FloorcastError` if the principal may not publish one.
         """
-        fields, topic = _authorized(principal, message)
-        await self._rule.check_publish(principal, topic.name)
-        return fields
+        checked = [_authorized(principal, message) for message in messages]
+        if self._rule.asks_publish:
+            topics = {topic.name: None for _, topic in checked}
+            refusals = await find_refusals(self._rule.check_publish, principal, topics)
+            for name in topics.keys() & refusals.keys():
+                raise refusals[name]
+        return [fields for fields, _ in checked]
 
 
 def _authorized(principal: Principal, message: object) -> tuple[dict[str, Any], Topic]:
