@@ -16,7 +16,7 @@ const SAID_MS = 1_500;
 const ALL: Code[] = [];
 
 export class Code {
-  readonly element: HTMLElement;
+  readonly element: HTMLDetailsElement;
   readonly #text = new Text();
   readonly #copyLabel = new Text();
   readonly #choice;

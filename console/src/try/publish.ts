@@ -20,7 +20,7 @@ export class PublishExperiment {
   readonly #symbol: HTMLInputElement;
   readonly #data: HTMLTextAreaElement;
   readonly #button: HTMLButtonElement;
-  readonly #log = el("ol", { class: "positions", role: "log", "aria-label": "Published" });
+  readonly #log = el("ol");
   readonly #code: Code;
   #kind: Kind = "PRICE";
   #trade = 0;
@@ -64,7 +64,7 @@ export class PublishExperiment {
           this.#data,
           this.#button,
         ),
-        this.#log,
+        el("div", { class: "positions", role: "log", "aria-label": "Published" }, this.#log),
         this.#code.element,
       ),
     );
@@ -84,12 +84,13 @@ export class PublishExperiment {
   }
 
   #example(): string {
-    const examples: Record<Kind, object> = {
-      PRICE: { bid: "1.00", ask: "1.02", last: "1.01", volume: "5" },
-      TRADES: { trades: [{ id: `hand-${this.#trade + 1}`, price: "1.01", qty: "2", side: "buy", ts: this.context.client.now() | 0 }] },
-      ORDERBOOK: { bids: [["1.00", "4"], ["0.99", "9"]], asks: [["1.02", "3"], ["1.03", "7"]] },
+    const ts = Math.round(this.context.client.now());
+    const examples: Record<Kind, string> = {
+      PRICE: '{"bid": "1.00", "ask": "1.02",\n "last": "1.01", "volume": "5"}',
+      TRADES: `{"trades": [\n  {"id": "hand-${this.#trade + 1}", "price": "1.01", "qty": "2",\n   "side": "buy", "ts": ${ts}}\n]}`,
+      ORDERBOOK: '{"bids": [["1.00", "4"], ["0.99", "9"]],\n "asks": [["1.02", "3"], ["1.03", "7"]]}',
     };
-    return JSON.stringify(examples[this.#kind], null, 1).replace(/\n\s+/g, " ").replace(/, "/g, ',\n "');
+    return examples[this.#kind];
   }
 
   async #submit(event: Event): Promise<void> {

@@ -12,12 +12,12 @@ const VALID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$/;
 export class RoomExperiment {
   readonly element: HTMLElement;
   readonly #people = el("ul", { class: "people", "aria-label": "In this room" });
-  readonly #log = el("ol", {
-    class: "messages",
-    role: "log",
-    tabindex: "0",
-    "aria-label": "Messages of the room",
-  });
+  readonly #log = el("ol");
+  readonly #scroller = el(
+    "div",
+    { class: "messages", role: "log", tabindex: "0", "aria-label": "Messages of the room" },
+    this.#log,
+  );
   readonly #typing = new Text();
   readonly #status = new Text();
   readonly #name: HTMLInputElement;
@@ -27,7 +27,7 @@ export class RoomExperiment {
   #session: Session | null = null;
   #release: (() => void) | null = null;
   #shown: readonly SessionMessage[] = [];
-  #people_ = "";
+  #shownPeople = "";
 
   constructor(private readonly context: Context) {
     this.#name = el("input", {
@@ -61,7 +61,7 @@ export class RoomExperiment {
           " to see both sides.",
         ),
         this.#people,
-        this.#log,
+        this.#scroller,
         el("p", { class: "hint typing", role: "status" }, this.#typing.node),
         el("form", { submit: (event: Event) => this.#submit(event) }, this.#field, this.#send),
         this.#code.element,
@@ -119,8 +119,8 @@ export class RoomExperiment {
 
   #drawPeople(people: readonly (readonly [string, number])[], own: string | null): void {
     const key = JSON.stringify(people);
-    if (key !== this.#people_) {
-      this.#people_ = key;
+    if (key !== this.#shownPeople) {
+      this.#shownPeople = key;
       this.#people.replaceChildren(
         ...people.map(([user, connections]) => {
           const devices = connections > 1 ? ` ×${connections}` : "";
@@ -141,7 +141,7 @@ export class RoomExperiment {
     }
     if (messages !== this.#shown) {
       this.#shown = messages;
-      this.#log.scrollTop = this.#log.scrollHeight;
+      this.#scroller.scrollTop = this.#scroller.scrollHeight;
     }
   }
 }
