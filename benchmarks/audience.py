@@ -50,14 +50,20 @@ class Audience:
     def __exit__(self, *_: object) -> None:
         self._processes.close()
 
-    def open(self) -> None:
-        """Connect and subscribe all clients, those of both processes at the same pace.
+    def open(self, count: int | None = None) -> None:
+        """Connect and subscribe all clients, or so many more, in both processes at the same pace.
 
         Else the timed ones would all come first, and be the first to be served.
         """
         timed = max(1, round(CONCURRENT_CONNECTS * 2 / self._timed_every))
-        for process, at_once in zip(self._all, (timed, CONCURRENT_CONNECTS), strict=False):
-            process.send(f"open {at_once}")
+        counts = [""] * 2
+        if count is not None:
+            # As TimedLoad assigns them: the first and the middle one of each group are timed.
+            in_timed = count if len(self._all) == 1 else 2 * count // self._timed_every
+            counts = [str(in_timed), str(count - in_timed)]
+        concurrent = zip(self._all, (timed, CONCURRENT_CONNECTS), counts, strict=False)
+        for process, at_once, more in concurrent:
+            process.send(f"open {at_once} {more}")
         for process in self._all:
             process.read_reply()
 

@@ -1,6 +1,7 @@
-"""Measure a page of 200 React components in Chromium: `python -m benchmarks.browser [RATE...]`.
+"""Measure pages in Chromium at so many updates a second: `python -m benchmarks.browser [RATE...]`.
 
-Needs `npm --prefix client_js ci` and chromium.
+A page of 200 React components, and the console, at every update. Needs `npm ci` in client_js and
+console, and chromium.
 """
 
 import json
@@ -12,27 +13,29 @@ from pathlib import Path
 from server.access import new_secret
 from tests.kit.server.demo import demo
 
-FOLDER = Path(__file__).parent.parent / "client_js"
+REPOSITORY = Path(__file__).parent.parent
+PAGES = {"client_js": "200", "console": "100"}
 
 
 def main() -> None:
-    for rate in sys.argv[1:] or ("500",):
-        measure(rate)
+    for rate in sys.argv[1:] or ("200", "500", "2000"):
+        for folder, symbols in PAGES.items():
+            measure(folder, symbols, rate)
 
 
-def measure(rate: str) -> None:
-    """Print the figures for so many updates a second."""
+def measure(folder: str, symbols: str, rate: str) -> None:
+    """Print the figures of a page for so many updates a second."""
     secret = new_secret()
     environ = {
         "FLOORCAST_AUTH__SECRET": secret,
-        "FLOORCAST_FEED__SYMBOLS": "200",
+        "FLOORCAST_FEED__SYMBOLS": symbols,
         "FLOORCAST_FEED__RATE": rate,
         "FLOORCAST_LIMITS__TOPICS_PER_CONNECTION": "300",
     }
     with demo(environ=environ) as server:
         subprocess.run(
             ["npx", "vitest", "run", "--config", "vitest.bench.config.ts"],
-            cwd=FOLDER,
+            cwd=REPOSITORY / folder,
             env={
                 **os.environ,
                 "FLOORCAST_URLS": json.dumps([server.url]),

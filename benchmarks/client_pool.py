@@ -21,6 +21,8 @@ SECRET = "a secret of the benchmarks that is long enough"
 # Ethernet with room for a tunnel, and the receive buffer of a system short of memory.
 FAR_SEGMENT_BYTES = 1400
 FAR_WINDOW_BYTES = 64 * 1024
+# An address has some 28,000 ports for the connections to one server.
+_PER_ADDRESS = 16_000
 _MASK = b"\x01\x02\x03\x04"
 
 
@@ -110,7 +112,7 @@ class ClientPool(ABC):
     def connect_packet(self) -> bytes:
         """The CONNECT packet of the next client, a user of its own as real ones are."""
         number = next(self._numbers)
-        claims = self._claims | {"jti": str(number), "sub": f"user-{number}"}
+        claims = self._claims | {"jti": str(number), "sub": f"user-{os.getpid()}-{number}"}
         return self.connected_prefix + json.dumps({"token": jwt.encode(claims, SECRET)}).encode()
 
     @abstractmethod
@@ -129,7 +131,10 @@ class ClientPool(ABC):
                 if self._far:
                     await loop.create_connection(self.new_client, sock=await self._far_socket())
                 else:
-                    await loop.create_connection(self.new_client, "127.0.0.1", self._port)
+                    local = f"127.0.0.{1 + len(self.joined) // _PER_ADDRESS}"
+                    await loop.create_connection(
+                        self.new_client, "127.0.0.1", self._port, local_addr=(local, 0)
+                    )
             await self._all_joined.wait()
 
     async def _far_socket(self) -> socket.socket:

@@ -24,6 +24,17 @@ PAGE_BYTES = resource.getpagesize()
 REPLY_SECONDS = 180.0
 
 
+def max_descriptors() -> int:
+    """How many files and sockets a process may open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def _prepare(cores: set[int]) -> None:
+    os.sched_setaffinity(0, cores)
+    hard = max_descriptors()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class Worker:
     """A process that replies to each line with a line of JSON."""
 
@@ -37,7 +48,7 @@ class Worker:
             cwd=FOLDER.parent,
             text=True,
             bufsize=1,
-            preexec_fn=lambda: os.sched_setaffinity(0, pin),
+            preexec_fn=lambda: _prepare(pin),
         )
 
     def ask(self, line: str) -> dict[str, Any]:

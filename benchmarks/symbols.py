@@ -4,7 +4,7 @@ import random
 
 # Precedes a stamp with every peer; heartbeats have no volume and are not counted.
 _MARKER = b'"volume":"'
-_MOMENT_DIGITS, _INDEX_DIGITS = 20, 3
+_MOMENT_DIGITS, _INDEX_DIGITS = 20, 4
 _STAMP_BYTES = _MOMENT_DIGITS + 1 + _INDEX_DIGITS
 
 

@@ -8,6 +8,7 @@ of a machine share.
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import os
 import re
@@ -84,9 +85,9 @@ class TimedClient(PoolClient):
         load = self._load
         if self.is_timed:
             pieces, rest = split_stamps(data)
-            arrived = self._arrived_ns
-            load.ages += [arrived - moment_of(piece) for piece in pieces]
-            self._check_order(pieces)
+            arrived, moments = self._arrived_ns, list(map(moment_of, pieces))
+            load.ages += [arrived - moment for moment in moments]
+            self._check_order(pieces, moments)
             count = len(pieces)
         elif self.youngest:
             pieces, rest = split_stamps(data)
@@ -112,10 +113,9 @@ class TimedClient(PoolClient):
         self.received = self.merged = 0
         self._last_moments.clear()
 
-    def _check_order(self, pieces: list[bytes]) -> None:
+    def _check_order(self, pieces: list[bytes], moments: list[int]) -> None:
         last = self._last_moments
-        for piece in pieces:
-            index, moment = index_of(piece), moment_of(piece)
+        for index, moment in zip(map(index_of, pieces), moments, strict=True):
             if moment < last.get(index, 0):
                 self._load.disordered += 1
             last[index] = moment
@@ -144,10 +144,16 @@ class TimedClient(PoolClient):
             own.close()
             self.transport.abort()
             return
-        # The time of the last segment of a read: no age is too low.
-        seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-        self._arrived_ns = seconds * 10**9 + nanoseconds - self._load.clock_offset_ns
+        self._arrived_ns = self._arrival_ns(ancillary)
         self.data_received(data)
+
+    def _arrival_ns(self, ancillary: list[tuple[int, int, bytes]]) -> int:
+        """When the last segment of a read arrived: no age is too low."""
+        if not ancillary:
+            # The kernel merged segments of a full buffer, and their times were lost.
+            return time.monotonic_ns()
+        seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+        return int(seconds * 10**9 + nanoseconds - self._load.clock_offset_ns)
 
     def pause(self) -> None:
         """Stop reading, as a phone in a tunnel does."""
@@ -191,6 +197,7 @@ class TimedLoad(ClientPool):
         # The kernel stamps with the wall clock.
         self.clock_offset_ns = time.time_ns() - time.monotonic_ns()
         self._is_counting: bool = arguments.counting
+        self._naps = False
         self._subscribers = [0] * arguments.symbols
         self._clients: list[TimedClient] = []
         self._paused: list[TimedClient] = []
@@ -217,12 +224,15 @@ class TimedLoad(ClientPool):
         assert isinstance(client, TimedClient)
         client.is_closed = True
 
-    async def connect_all(self, at_once: int) -> None:
-        """Connect all clients of this process."""
-        await self.open(len(self._assignments), at_once)
+    async def connect(self, at_once: int, count: int | None = None) -> None:
+        """Connect all clients of this process, or this many more of them."""
+        before = len(self._clients)
+        left = len(self._assignments) - before
+        self._nap_often(False)
+        await self.open(left if count is None else min(count, left), at_once)
         if self.lost:
             sys.exit(f"{self.lost} clients were lost")
-        for listener in self._clients:
+        for listener in self._clients[before:]:
             if listener.is_timed:
                 listener.start_timing()
         # A collection would pause the clients for milliseconds and look like server latency.
@@ -230,13 +240,20 @@ class TimedLoad(ClientPool):
         gc.freeze()
         gc.disable()
         if self._is_counting:
-            # The timed process has priority.
-            os.nice(19)
+            self._nap_often(True)
+
+    def _nap_often(self, naps: bool) -> None:
+        self._naps = naps
+        # The timed process has priority. Only root may take it back.
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, 19 if naps else 0)
+        if naps:
             self._nap()
 
     def _nap(self) -> None:
-        time.sleep(NAP_SECONDS)
-        asyncio.get_running_loop().call_soon(self._nap)
+        if self._naps:
+            time.sleep(NAP_SECONDS)
+            asyncio.get_running_loop().call_soon(self._nap)
 
     def record(self) -> None:
         """Restart the measurement."""
@@ -322,7 +339,7 @@ async def main(arguments: argparse.Namespace) -> None:
     load = TimedLoad(arguments)
     async for command, *words in commands():
         if command == "open":
-            await load.connect_all(int(words[0]))
+            await load.connect(*map(int, words))
             answer: dict[str, object] = {"joined": len(load.joined)}
         elif command == "record":
             load.record()

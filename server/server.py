@@ -50,11 +50,9 @@ _TICK_SECONDS = 0.05
 class SystemClock:
     """The clock of this machine."""
 
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def time(self) -> float:
-        return time.time()
+    # The functions themselves: a method around each would double what reading the time costs.
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
 
 
 class Server:

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { Browser, serve } from "../test/browser/kit.js";
 import { token, urls } from "../test/server/kit.js";
+import { measure } from "./measure.js";
 
 const COMPONENTS = 200;
 const SECONDS = 10;
@@ -23,31 +24,14 @@ it(`${COMPONENTS} components`, async () => {
     .poll(() => page.evaluate("figures.live"), { timeout: 30_000 })
     .toBe(COMPONENTS);
   await page.waitForTimeout(2_000);
-  const session = await page.context().newCDPSession(page);
-  await session.send("Performance.enable");
-  const metric = async (name: string) => {
-    const { metrics } = await session.send("Performance.getMetrics");
-    return metrics.find((each) => each.name === name)?.value ?? 0;
-  };
-  await page.evaluate("Object.assign(figures, { renders: 0, updates: 0, frames: [] })");
-  const [tasks, scripts] = [await metric("TaskDuration"), await metric("ScriptDuration")];
-  await page.waitForTimeout(SECONDS * 1_000);
-  const busy = ((await metric("TaskDuration")) - tasks) / SECONDS;
-  const script = ((await metric("ScriptDuration")) - scripts) / SECONDS;
-  const { renders, updates, frames } = (await page.evaluate("figures")) as {
+  await page.evaluate("Object.assign(figures, { renders: 0, updates: 0 })");
+  const measured = await measure(page, SECONDS);
+  const { renders, updates } = (await page.evaluate("figures")) as {
     renders: number;
     updates: number;
-    frames: number[];
   };
-  frames.sort((a, b) => a - b);
-  const rank = (share: number) => (frames[Math.floor(share * (frames.length - 1))] ?? 0).toFixed(1);
-  const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
-  console.log(
-    `${(updates / SECONDS).toFixed(0)} updates/s, ${(renders / SECONDS).toFixed(0)} renders/s, ` +
-      `${(frames.length / SECONDS).toFixed(1)} frames/s; ms between frames: p50 ${rank(0.5)}, ` +
-      `p99 ${rank(0.99)}, most ${rank(1)}; ${frames.filter((each) => each > 25).length} dropped; ` +
-      `main thread ${percent(busy)}, of it scripts ${percent(script)}`,
-  );
+  const rate = (count: number) => (count / SECONDS).toFixed(0);
+  console.log(`${rate(updates)} updates/s, ${rate(renders)} renders/s, ${measured}`);
   await browser.close();
   await served.close();
 });

@@ -1,7 +1,7 @@
 /** The bar at the top: places, the state of the connection, the theme. */
 import type { Client, ConnectionInfo } from "@floorcast/client";
 import { el, Text } from "./kit/elements.js";
-import { age } from "./kit/format.js";
+import { elapsed } from "./kit/format.js";
 import { toggleTheme } from "./kit/theme.js";
 import type { Place } from "./place.js";
 
@@ -71,7 +71,7 @@ export class Bar {
       this.#detail.set(userId ?? "");
     } else if (state === "offline") {
       const tries = attempt > 1 ? `, attempt ${attempt}` : "";
-      this.#detail.set(`${age(Math.floor((Date.now() - since) / 1_000) * 1_000)}${tries}`);
+      this.#detail.set(`${elapsed(Date.now() - since)}${tries}`);
     } else {
       this.#detail.set(error?.message ?? "");
     }

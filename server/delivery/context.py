@@ -62,7 +62,6 @@ class DeliveryContext:
             schedule,
             deferred_close,
             max_writes=config.max_slice_writes,
-            max_held_bytes=config.max_batch_bytes,
         )
         traffic = Traffic(counters)
         shared = (offsets or Offsets("0000"), deferred_close, writes, traffic)

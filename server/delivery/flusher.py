@@ -180,11 +180,7 @@ class Flusher:
                             slow_links.append(link)
                     else:
                         slow_links.append(link)
-                for link in links:
-                    if link.accepts_plain:
-                        self._writes.hold(link, frames)
-                    else:
-                        slow_links.append(link)
+                slow_links += self._writes.hold_all(links, frames)
                 if slow_links:
                     self._write_slow_path(channel, batch, group, frames, slow_links)
 

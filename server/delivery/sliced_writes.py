@@ -1,6 +1,6 @@
 """Writes to many links in slices, so that no delivery holds the event loop for long."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from server.delivery.deferred_close import DeferredClose
@@ -10,9 +10,11 @@ from server.ports import Clock, Link
 WRITE_ERRORS = (OSError, RuntimeError)
 # The loop serves others between two slices. A slice is a number of writes, not of seconds: uvloop
 # makes the system calls after the callbacks of a turn, so their time shows only in the next one.
-_SLICE_SECONDS = 0.003
+_SLICE_SECONDS = 0.005
 _MIN_WRITES = 64
 _SECONDS_PER_WRITE = 5e-6
+# Holding takes time of the slice, too: the share of a write.
+_HOLD_COST = 0.1
 # Fewer writes are not measured: the callback that ends a slice would cost as much as they do.
 _MEASURED_WRITES = 16
 # The weight of the last slice in the average cost of a write.
@@ -33,19 +35,17 @@ class SlicedWrites:
         deferred_close: DeferredClose,
         *,
         max_writes: int,
-        max_held_bytes: int,
     ) -> None:
         self._clock = clock
         self._schedule = schedule
         self._deferred_close = deferred_close
         self._max_writes = max_writes
-        self._max_held_bytes = max_held_bytes
         self._held: dict[Link, None] = {}
         self._seconds_per_write = _SECONDS_PER_WRITE
         self._room = self._slice()
         self._is_measuring = False
         self._began = 0.0
-        self._written = 0
+        self._cost = 0
         self._on_done: Callable[[float], None] | None = None
 
     @property
@@ -56,16 +56,23 @@ class SlicedWrites:
     def take(self, wanted: int) -> int:
         """Reserve writes in this slice; returns how many of them may be made now."""
         room = self._room
-        granted = min(wanted, room)
-        self._room = room - granted
+        if wanted <= room:
+            return self._reserve(wanted, wanted)
+        holding = int((wanted - room) * _HOLD_COST)
+        granted = max(room - holding, min(room, _MIN_WRITES))
+        return self._reserve(granted, room)
+
+    def _reserve(self, count: int, cost: int) -> int:
+        """Take writes at the cost of so many from this slice; returns their count."""
+        self._room -= cost
         if self._is_measuring:
-            self._written += granted
-        elif wanted >= _MEASURED_WRITES or self._room < _MIN_WRITES:
+            self._cost += cost
+        elif cost >= _MEASURED_WRITES or self._room < _MIN_WRITES:
             self._is_measuring = True
             self._began = self._clock.monotonic()
-            self._written = granted
+            self._cost = cost
             self._schedule(self._end_slice, 0.0)
-        return granted
+        return count
 
     def write(self, link: Link, frames: bytes) -> None:
         """Write to one link of many, now or in one of the next slices; abort it on failure."""
@@ -75,16 +82,29 @@ class SlicedWrites:
             self.hold(link, frames)
 
     def hold(self, link: Link, frames: bytes) -> None:
-        """Write to a link in one of the next slices.
+        """Write to a link in one of the next slices; now if it holds frames already.
 
-        Writes now if the link holds frames already, or has much to send: what it holds would not
-        count towards being clogged.
+        So it holds one write at most. With what it holds, one more write still fits its buffer: a
+        link is clogged at a quarter of it, which is the bound of a write, too.
         """
-        if link in self._held or link.buffered_bytes + len(frames) > self._max_held_bytes:
+        if link in self._held:
             self._write(link, frames)
         else:
             link.hold(frames)
             self._held[link] = None
+
+    def hold_all(self, links: Iterable[Link], frames: bytes) -> list[Link]:
+        """Hold the same frames for many links; returns those that accept no plain frames."""
+        held, skipped = self._held, []
+        for link in links:
+            if not link.accepts_plain:
+                skipped.append(link)
+            elif link in held:
+                self._write(link, frames)
+            else:
+                link.hold(frames)
+                held[link] = None
+        return skipped
 
     def _write(self, link: Link, frames: bytes) -> None:
         try:
@@ -102,8 +122,8 @@ class SlicedWrites:
     def _end_slice(self) -> None:
         now = self._clock.monotonic()
         self._is_measuring = False
-        if self._written:
-            cost = (now - self._began) / self._written
+        if self._cost:
+            cost = (now - self._began) / self._cost
             self._seconds_per_write += (cost - self._seconds_per_write) * _WEIGHT
         self._room = self._slice()
         if self._held:
@@ -114,7 +134,9 @@ class SlicedWrites:
 
     def _release(self) -> None:
         """Write the frames of the links that have waited for longest."""
-        links = list(islice(self._held, self.take(max(len(self._held), _MEASURED_WRITES))))
+        # So much is always measured, and the end of this slice continues.
+        cost = min(max(len(self._held), _MEASURED_WRITES), self._room)
+        links = list(islice(self._held, self._reserve(cost, cost)))
         with self._deferred_close:
             for link in links:
                 del self._held[link]

@@ -1,7 +1,6 @@
 """What the clients of this node use, counted, and the events of it for the hooks."""
 
 import itertools
-from collections import Counter
 
 from client_sdk.contract import HookType
 from server.core.market.topics import Topic
@@ -18,12 +17,13 @@ class LocalOccupancy:
 
     def __init__(self, occupancy: Occupancy) -> None:
         self._occupancy = occupancy
-        self._uses: Counter[Subject] = Counter()
+        self._uses: dict[Subject, int] = {}
 
     def enter(self, subject: Subject, *, resumed: bool = False) -> None:
         """Count one more use of a subject."""
-        self._uses[subject] += 1
-        if self._uses[subject] == 1:
+        uses = self._uses.get(subject, 0)
+        self._uses[subject] = uses + 1
+        if not uses:
             self._occupancy.enter(subject, resumed=resumed)
 
     def leave(self, subject: Subject) -> None:

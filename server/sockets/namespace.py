@@ -149,14 +149,18 @@ class GuardedNamespace(NamespaceHandler):
     def _run_connect(self, call: Call) -> Awaitable[Result]:
         return self._connect_route.handle(call, call.request)
 
-    async def _run_event(self, call: Call) -> Result:
+    def _run_event(self, call: Call) -> Awaitable[Result]:
         route = self._routes[call.event]
         if route.ordered_by is None:
             earlier = call.link.order_last()
         else:
             earlier = call.link.order_by(functools.partial(route.ordered_by, call.request))
-        if earlier is not None:
-            await earlier
+        if earlier is None:
+            return route.handle(call, call.request)
+        return self._run_after(earlier, route, call)
+
+    async def _run_after(self, earlier: Awaitable[None], route: AnyRoute, call: Call) -> Result:
+        await earlier
         return await route.handle(call, call.request)
 
     async def _connect(self, call: Call, auth: ConnectAuth) -> Accepted:

@@ -1,5 +1,7 @@
 """The `/session` namespace: shared sessions and user notices."""
 
+from collections.abc import Awaitable
+
 from client_sdk.contract import (
     SESSION_NAMESPACE,
     CloseSession,
@@ -113,8 +115,9 @@ class SessionNamespace(GuardedNamespace):
     async def _leave(self, call: Call, request: Leave) -> Reply:
         return await self._sessions.leave(call.connection_id, call.caller, request.session_id)
 
-    async def _send(self, call: Call, request: Send) -> Reply:
-        return await self._messages.send(
+    def _send(self, call: Call, request: Send) -> Awaitable[Reply]:
+        # Passed on without a coroutine of its own: it is what clients do most.
+        return self._messages.send(
             call.connection_id, call.caller, request.session_id, request.data, request.id
         )
 

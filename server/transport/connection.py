@@ -182,7 +182,7 @@ class Connection:
             return
         if not self._deferred:
             self.write = self._write_after_deferred
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._host.release_soon(self)
         self._deferred += frames
         if len(self._deferred) > _MAX_DEFERRED_BYTES:
             # Written bytes count against the buffer limit at once.

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from collections.abc import Awaitable
 from typing import Any, NamedTuple, Protocol
 
 import engineio
@@ -74,7 +75,7 @@ class ConnectionEvents(Protocol):
         The event of a joined namespace; it may wait before `on_packet` handles it.
         """
 
-    async def on_packet(self, connection: Connection, packet: Packet) -> None:
+    def on_packet(self, connection: Connection, packet: Packet) -> Awaitable[None]:
         """Handle a well-formed packet; one at a time for a connection, in order."""
 
     def on_namespace_closed(
@@ -118,6 +119,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             f'"maxPayload":{config.message_bytes}}}'
         )
         self._all_closed: asyncio.Event | None = None
+        # With writes that wait for the end of this turn of the loop.
+        self._unreleased: list[Connection] = []
         # Connections since the start.
         self.opened = 0
 
@@ -346,8 +349,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     def admit_event(self, connection: Connection, packet: RawPacket) -> bool:
         return self.connection_events.admit_event(connection, packet)
 
-    async def on_packet(self, connection: Connection, packet: Packet) -> None:
-        await self.connection_events.on_packet(connection, packet)
+    def on_packet(self, connection: Connection, packet: Packet) -> Awaitable[None]:
+        return self.connection_events.on_packet(connection, packet)
 
     def on_namespace_closed(
         self, connection: Connection, namespace: str, reason: DisconnectReason
@@ -359,6 +362,20 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             if connection.refusal is not None:
                 self._admission.release_refused()
             self.connection_events.on_closed(connection, reason)
+
+    def release_soon(self, connection: Connection) -> None:
+        # One callback for all: each costs a system call on uvloop.
+        if not self._unreleased:
+            asyncio.get_running_loop().call_soon(self._release)
+        self._unreleased.append(connection)
+
+    def _release(self) -> None:
+        unreleased, self._unreleased = self._unreleased, []
+        for connection in unreleased:
+            try:
+                connection.release()
+            except (OSError, RuntimeError):
+                connection.abort("a write failed")
 
     # --- time
 

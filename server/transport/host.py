@@ -1,5 +1,6 @@
 """The port between a connection and the engine that holds it."""
 
+from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 
 from server.core.disconnects import DisconnectReason
@@ -53,13 +54,16 @@ class ConnectionHost(Protocol[ConnectionT]):
     def watch(self, watched: Watched, when: float) -> None:
         """Call `check` at this time."""
 
+    def release_soon(self, connection: ConnectionT) -> None:
+        """Call `release` at the end of this turn of the loop."""
+
     def unwatch(self, watched: Watched) -> None:
         """Forget the deadline; a no-op if there is none."""
 
     def admit_event(self, connection: ConnectionT, packet: RawPacket) -> bool:
         """Whether an event may be queued; refuses it by itself if not."""
 
-    async def on_packet(self, connection: ConnectionT, packet: Packet) -> None:
+    def on_packet(self, connection: ConnectionT, packet: Packet) -> Awaitable[None]:
         """Handle a well-formed packet."""
 
     def on_namespace_closed(

@@ -191,12 +191,15 @@ class Inbox:
             self._receiver.pause_reading()
 
     def _start(self, packet: RawPacket, now: float) -> None:
-        cpu_began = self._cpu_seconds()
+        # Without a call for each step: this runs for every packet.
+        queue, budget = self._fair_queue, self._budget
+        cpu_began = queue.cpu_seconds() if budget.is_suspect else None
         rest = None
         try:
             rest = eager.start(self._work(packet), self)
         finally:
-            self._spend(now, cpu_began)
+            cpu_seconds = None if cpu_began is None else queue.cpu_seconds() - cpu_began
+            budget.spend(now, queue.clock.monotonic(), cpu_seconds)
             order, self._order = self._order, None
         if rest is not None:
             self._task = self._fair_queue.tasks.start(rest, "floorcast-packet")

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from server.core.secret_urls import hide_secrets
@@ -46,6 +47,7 @@ class OriginPolicy:
         return named == f"{scheme}://{host}".lower()
 
 
+@lru_cache(maxsize=4096)
 def is_loopback(address: str) -> bool:
     """Whether an address of a peer is of the loopback interface."""
     try:

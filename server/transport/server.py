@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -148,23 +148,28 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         self._reply(connection, packet, packet.event_name, body)
         return False
 
-    async def on_packet(self, connection: Connection, packet: Packet) -> None:
+    def on_packet(self, connection: Connection, packet: Packet) -> Awaitable[None]:
         """Dispatch a packet to its namespace."""
         if packet.kind is PacketKind.EVENT:
-            await self._on_event(connection, packet)
-        elif packet.kind is PacketKind.CONNECT:
-            await self._on_connect(connection, packet)
-        elif packet.kind is PacketKind.DISCONNECT:
-            earlier = connection.order_last()
-            if earlier is not None:
-                await earlier
-            self.on_namespace_closed(connection, packet.namespace, CLIENT_DISCONNECT)
-        else:
-            sid = connection.sids.get(packet.namespace)
-            handler = self.namespace_handlers[packet.namespace]
-            if sid is None or not handler.acknowledge(sid, packet.id):
-                # A late or forged ack.
-                connection.count_useless()
+            return self._on_event(connection, packet)
+        if packet.kind is PacketKind.CONNECT:
+            return self._on_connect(connection, packet)
+        if packet.kind is PacketKind.DISCONNECT:
+            return self._on_disconnect(connection, packet)
+        return self._on_ack(connection, packet)
+
+    async def _on_disconnect(self, connection: Connection, packet: Packet) -> None:
+        earlier = connection.order_last()
+        if earlier is not None:
+            await earlier
+        self.on_namespace_closed(connection, packet.namespace, CLIENT_DISCONNECT)
+
+    async def _on_ack(self, connection: Connection, packet: Packet) -> None:
+        sid = connection.sids.get(packet.namespace)
+        handler = self.namespace_handlers[packet.namespace]
+        if sid is None or not handler.acknowledge(sid, packet.id):
+            # A late or forged ack.
+            connection.count_useless()
 
     async def _on_event(self, connection: Connection, packet: Packet) -> None:
         namespace = packet.namespace
@@ -190,8 +195,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             if self.namespace_handlers[namespace].echoes(event):
                 connection.write_soon(ack)
             else:
-                # Not joined with other writes: a client may process its awaited ack later than
-                # an event that arrives in the same bytes.
+                # Not joined with later writes: a client may process its awaited ack later than an
+                # event that arrives in the same bytes.
                 connection.write(ack)
         elif not reply["ok"]:
             error = dumps(reply["error"])

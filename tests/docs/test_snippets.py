@@ -56,6 +56,7 @@ async def test_snippets_of_the_page_run(
     # examples/embed.py shows that it runs; tests/journeys/test_examples.py runs it.
     monkeypatch.setattr(web, "run_app", lambda app, **options: None)
     folder = _working_folder(tmp_path)
+    monkeypatch.chdir(folder)
     async with AsyncExitStack() as stack:
         names = await prepare(page, server, stack)
         for snippet in snippets_of(page):

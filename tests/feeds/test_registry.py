@@ -125,7 +125,7 @@ def test_unknown_feed_error_lists_the_known_names(
     options: FeedOptions, site: Path, name: str
 ) -> None:
     install(site, "echo", "echo = floorcast_echo:Echo", "other = floorcast_echo:Echo")
-    known = "ccxt, echo, nats, none, other, postgres, redis-stream, replay:FILE, simulated"
+    known = "ccxt, echo, kafka, nats, none, other, postgres, redis-stream, replay:FILE, simulated"
     with pytest.raises(FeedError, match=rf"use one of {known}$"):
         open_feed(name, options)
 

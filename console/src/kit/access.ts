@@ -109,7 +109,7 @@ export class Access {
           error,
           button,
           el("p", { class: "hint" }, "It stays in this tab. Make one with:"),
-          el("pre", {}, "floorcast token --user NAME --scope admin --scope market:read"),
+          el("pre", {}, "floorcast token --sub NAME --scope admin --scope market:read"),
         ),
       );
       document.body.append(dialog);

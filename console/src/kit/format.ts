@@ -24,10 +24,21 @@ export function age(milliseconds: number): string {
   return seconds < 5_970 ? `${(seconds / 60).toFixed(0)} min` : `${(seconds / 3_600).toFixed(0)} h`;
 }
 
+/** The same in whole seconds, for what is counted up. */
+export function elapsed(milliseconds: number): string {
+  const seconds = Math.floor(milliseconds / 1_000);
+  return seconds < 100 ? `${Math.max(0, seconds)} s` : age(milliseconds);
+}
+
+/** The class of a change that `percent` shows: none if it shows no sign. */
+export function direction(share: number): "up" | "down" | "" {
+  return Math.abs(share) * 100 < 0.005 || Number.isNaN(share) ? "" : share > 0 ? "up" : "down";
+}
+
 /** A change in percent, with its sign. */
 export function percent(share: number): string {
   const text = (Math.abs(share) * 100).toFixed(2);
-  const sign = text === "0.00" ? "" : share < 0 ? "−" : "+";
+  const sign = { up: "+", down: "−", "": "" }[direction(share)];
   return `${sign}${text}%`;
 }
 

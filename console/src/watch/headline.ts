@@ -1,7 +1,7 @@
 /** The chosen symbol in large: its price, change, bid and ask, and how fresh it is. */
 import type { Client } from "@floorcast/client";
 import { el, Text } from "../kit/elements.js";
-import { age, decimal, percent } from "../kit/format.js";
+import { age, decimal, direction, elapsed, percent } from "../kit/format.js";
 import type { Freshness, Quote } from "./quote.js";
 import { isDimmed } from "./row.js";
 
@@ -53,16 +53,22 @@ export class Headline {
     if (quote === null) {
       return;
     }
-    const { last, change, direction, bid, ask, volume, ts, freshness } = quote;
+    const { last, change, direction: move, bid, ask, volume, ts, freshness } = quote;
     this.#last.set(last === null ? "–" : decimal(last));
-    this.#price.className = `price ${direction ?? ""}`;
+    this.#price.className = `price ${move ?? ""}`;
     this.#change.set(Number.isNaN(change) ? "" : percent(change));
-    this.#changed.className = `change ${change > 0 ? "up" : change < 0 ? "down" : ""}`;
-    const old = ts === null ? "" : age(this.client.age(ts));
-    const values = [bid === null ? "" : decimal(bid), ask === null ? "" : decimal(ask), volume ?? "", old];
+    this.#changed.className = `change ${direction(change)}`;
+    const ageMs = ts === null ? null : this.client.age(ts);
+    const values = [
+      bid === null ? "" : decimal(bid),
+      ask === null ? "" : decimal(ask),
+      volume ?? "",
+      ageMs === null ? "" : age(ageMs),
+    ];
     values.forEach((value, index) => this.#fields[index]?.set(value));
     this.element.classList.toggle("dimmed", isDimmed(freshness));
-    this.#badgeText.set(CALM.has(freshness) || old === "" ? freshness : `${freshness} ${old}`);
+    const isCalm = ageMs === null || CALM.has(freshness);
+    this.#badgeText.set(isCalm ? freshness : `${freshness} ${elapsed(ageMs)}`);
     this.#badge.className = `badge ${freshness === "live" ? "good" : "warning"}`;
   }
 }

@@ -4,7 +4,7 @@ import { el, Text } from "../kit/elements.js";
 import { decimal, places, short } from "../kit/format.js";
 import { isDimmed } from "./row.js";
 
-export const LEVELS = 12;
+export const LEVELS = 10;
 
 class Line {
   readonly element: HTMLTableRowElement;
@@ -41,6 +41,7 @@ export class Ladder {
   readonly #badge = el("span", { class: "badge", role: "status" });
   readonly #badgeText = new Text();
   readonly #spread = new Text();
+  #symbol = "";
   readonly #bids = Array.from({ length: LEVELS }, () => new Line());
   readonly #asks = Array.from({ length: LEVELS }, () => new Line());
 
@@ -64,9 +65,14 @@ export class Ladder {
   }
 
   draw(book: BookView): void {
-    const { bids, asks, status } = book;
+    const { bids, asks, status, symbol } = book;
     this.element.classList.toggle("dimmed", isDimmed(status));
     this.#mark(book);
+    if (status === "loading" && bids.length + asks.length === 0 && symbol === this.#symbol) {
+      // At another pace it begins anew: what was there stays until it has come.
+      return;
+    }
+    this.#symbol = symbol;
     const totals = [bids, asks].map((side) => totalsOf(side.slice(0, LEVELS)));
     const most = Math.max(...totals.map((each) => each.at(-1) ?? 0));
     for (let rank = 0; rank < LEVELS; rank += 1) {

@@ -1,6 +1,6 @@
 /** One row of the watch list. */
 import { el, Text } from "../kit/elements.js";
-import { age, decimal, percent } from "../kit/format.js";
+import { age, decimal, direction, percent } from "../kit/format.js";
 import type { Quote } from "./quote.js";
 import { Sparkline } from "./sparkline.js";
 
@@ -69,10 +69,10 @@ export class Row {
     const { change, spread } = quote;
     this.#change.set(Number.isNaN(change) ? "" : percent(change));
     this.#spread.set(Number.isNaN(spread) ? "" : spread.toFixed(spread < 10 ? 1 : 0));
-    const direction = change > 0.00005 ? "up" : change < -0.00005 ? "down" : "";
-    if (direction !== this.#direction) {
-      this.#direction = direction;
-      this.#changeCell.className = `change ${direction}`;
+    const sign = direction(change);
+    if (sign !== this.#direction) {
+      this.#direction = sign;
+      this.#changeCell.className = `change ${sign}`;
     }
     const dims = isDimmed(quote.freshness);
     if (dims !== this.#isDimmed) {
@@ -84,8 +84,8 @@ export class Row {
 
   /** The flash ends by itself: called now and then. */
   drawFlash(now: number): void {
-    const { direction, changedAt } = this.quote;
-    const flash = now - changedAt < FLASH_MS ? (direction ?? "") : "";
+    const { direction: move, changedAt } = this.quote;
+    const flash = now - changedAt < FLASH_MS ? (move ?? "") : "";
     if (flash !== this.#flash) {
       this.#flash = flash;
       this.#lastCell.className = flash === "" ? "last" : `last flash-${flash}`;

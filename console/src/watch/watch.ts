@@ -1,7 +1,7 @@
 /** The place *Watch*: the watch list, and the chart, book and trades of the chosen symbol. */
 import { drawSoon } from "../kit/draw.js";
 import { choice, el } from "../kit/elements.js";
-import { age, decimal } from "../kit/format.js";
+import { decimal, elapsed } from "../kit/format.js";
 import { preference } from "../kit/preferences.js";
 import type { Context, Place, PlaceView } from "../place.js";
 import { Alerts } from "./alerts.js";
@@ -174,7 +174,7 @@ class WatchView implements PlaceView {
   #onStale(quote: Quote): void {
     if (this.#alerts.reportsStale) {
       const { ts } = quote;
-      const since = ts === null ? "" : `: the last update is ${age(this.context.client.age(ts))} old`;
+      const since = ts === null ? "" : `: the last update is ${elapsed(this.context.client.age(ts))} old`;
       this.#report(`${quote.symbol} is stale${since}`);
     }
   }

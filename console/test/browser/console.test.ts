@@ -57,7 +57,7 @@ it("shows the verified book, the last trades at once, and candles", async () => 
   const [asks, bids] = [await side("asks"), await side("bids")];
   const ladder = [...asks, ...bids];
   expect(ladder).toEqual([...ladder].sort((a, b) => b - a));
-  expect(ladder).toHaveLength(24);
+  expect(ladder).toHaveLength(20);
   await page.locator(".tape tbody tr").nth(5).waitFor();
   await page.locator(".chart .legend", { hasText: /^O [\d,.]+ {2}H/ }).waitFor();
 });

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { age, decimal, percent, places, short } from "../../src/kit/format.js";
+import { age, decimal, direction, elapsed, percent, places, short } from "../../src/kit/format.js";
 
 it("keeps the digits of a price, with its thousands apart", () => {
   expect(["64251.950", "1234567", "0.00001", "-1234.5"].map(decimal)).toEqual([
@@ -21,6 +21,7 @@ it("shows ages and quantities in few characters", () => {
     "2 min",
     "2 h",
   ]);
+  expect([-5, 7_900, 99_900, 300_000].map(elapsed)).toEqual(["0 s", "7 s", "99 s", "5 min"]);
   expect([0.5, 12.34, 950, 12_340, 999_600, 2.5e9].map(short)).toEqual([
     "0.50",
     "12.3",
@@ -38,4 +39,5 @@ it("shows no sign for a change that is too small to show", () => {
     "0.00%",
     "0.00%",
   ]);
+  expect([0.01, -0.001, 0.00001, NaN].map(direction)).toEqual(["up", "down", "", ""]);
 });

@@ -13,6 +13,7 @@ from server.core.limits.shares import (
     Quota,
     ShareLimits,
     Shares,
+    is_about,
 )
 from server.core.log.entries import Entry, Position, Receipt, Reset
 from server.core.log.history import History, HistoryBounds
@@ -35,6 +36,20 @@ class MemoryConfig:
     org_bytes: int = UNLIMITED
 
 
+class _Log:
+    """What is kept of one channel."""
+
+    __slots__ = ("counted_bytes", "full_state", "history", "latest", "owner")
+
+    def __init__(self, latest: Entry) -> None:
+        self.latest = latest
+        self.full_state: Callable[[], bytes] | None = None
+        # The owner of the newest entry in it, which holds the history, and its size there.
+        self.history: History | None = None
+        self.owner = SERVER
+        self.counted_bytes = 0
+
+
 class MemoryBroker:
     """Implements `Broker` for one process; `publish` delivers before it returns."""
 
@@ -42,10 +57,7 @@ class MemoryBroker:
         self._clock = clock
         self._epoch = epoch
         self._config = config = config or MemoryConfig()
-        self._latest: dict[str, Entry] = {}
-        self._full_states: dict[str, Callable[[], bytes]] = {}
-        # With the owner of the newest entry, which holds the history.
-        self._histories: dict[str, tuple[Owner, History]] = {}
+        self._logs: dict[str, _Log] = {}
         self._topic_shares = _history_shares(config.histories.topics, config.org_bytes)
         self._session_shares = _history_shares(config.histories.sessions, config.org_bytes)
         self._claims = IdempotencyWindow(
@@ -99,11 +111,11 @@ class MemoryBroker:
             published = self._claims.find(claim, self._clock.monotonic())
             if published is not None:
                 return published
-        previous = self._latest.get(channel)
-        head = self.head_of(channel) if previous is None else previous.position
+        log = self._logs.get(channel)
+        head = self.head_of(channel) if log is None else log.latest.position
         if expected_head is not None and expected_head != head:
             raise WriteConflict
-        if previous is None:
+        if log is None:
             self.check_room()
         entry = Entry(channel, Position(head.epoch, head.seq + 1), ts_ms, data, kind)
         return self.apply(
@@ -124,11 +136,15 @@ class MemoryBroker:
         Its position must follow on the channel's head; nothing is checked here.
         """
         channel = entry.channel
-        self._latest[channel] = entry
+        log = self._logs.get(channel)
+        if log is None:
+            log = self._logs[channel] = _Log(entry)
+        else:
+            log.latest = entry
         if full_state is not None:
-            self._full_states[channel] = full_state
+            log.full_state = full_state
         if in_history:
-            self._append_history(entry, owner)
+            self._append_history(log, entry, owner)
         receipt = Receipt(entry.position, entry.ts_ms)
         if claim is not None:
             self._claims.store(claim, receipt, self._clock.monotonic())
@@ -149,11 +165,12 @@ class MemoryBroker:
 
     def latest_of(self, channel: str) -> Entry | None:
         """What `latest` returns."""
-        latest = self._latest.get(channel)
-        full_state = self._full_states.get(channel)
-        if latest is None or full_state is None:
-            return latest
-        return latest._replace(data=full_state(), kind="snapshot")
+        log = self._logs.get(channel)
+        if log is None:
+            return None
+        if log.full_state is None:
+            return log.latest
+        return log.latest._replace(data=log.full_state(), kind="snapshot")
 
     async def is_rolled_back(self, channel: str) -> bool:
         return False
@@ -176,14 +193,13 @@ class MemoryBroker:
         return [] if history is None else history.before(seq, limit)
 
     async def forget(self, channel: str, *, silent_since_ms: int | None = None) -> bool:
-        latest = self._latest.get(channel)
-        is_silent = latest is None or silent_since_ms is None or latest.ts_ms <= silent_since_ms
+        log = self._logs.get(channel)
+        is_silent = log is None or silent_since_ms is None or log.latest.ts_ms <= silent_since_ms
         if channel in self._watched or not is_silent:
             return False
-        self._latest.pop(channel, None)
-        self._full_states.pop(channel, None)
         self._pinned.pop(channel, None)
         self.drop_history(channel)
+        self._logs.pop(channel, None)
         # A new epoch: old positions must not match a new channel of this name.
         self._forget_count += 1
         return True
@@ -204,9 +220,7 @@ class MemoryBroker:
     def empty_channels(self) -> dict[str, str]:
         """The watched channels without entries, with their epochs."""
         return {
-            channel: epoch
-            for channel, epoch in self._watched.items()
-            if channel not in self._latest
+            channel: epoch for channel, epoch in self._watched.items() if channel not in self._logs
         }
 
     def pin(self, channel: str, epoch: str) -> None:
@@ -215,12 +229,13 @@ class MemoryBroker:
 
     def check_room(self) -> None:
         """Raise `LimitError` if there is no room for another channel."""
-        if len(self._latest) >= self._config.max_channels:
+        if len(self._logs) >= self._config.max_channels:
             raise LimitError(ErrorCode.SERVER_OVERLOADED, "too many topics and sessions")
 
     def has_full_state(self, channel: str) -> bool:
         """Whether the entries of a channel are changes of its state."""
-        return channel in self._full_states
+        log = self._logs.get(channel)
+        return log is not None and log.full_state is not None
 
     def history_start(self, channel: str) -> int | None:
         """The seq of the oldest entry that is kept; None without a history."""
@@ -229,33 +244,38 @@ class MemoryBroker:
 
     def head_of(self, channel: str) -> Position:
         """What `head` returns."""
-        latest = self._latest.get(channel)
-        if latest is not None:
-            return latest.position
+        log = self._logs.get(channel)
+        if log is not None:
+            return log.latest.position
         epoch = self._watched.get(channel) or self._pinned.get(channel)
         if epoch is None:
             epoch = f"{self._epoch}.{self._forget_count}" if self._forget_count else self._epoch
         return Position(epoch, 0)
 
-    def _append_history(self, entry: Entry, owner: Owner) -> None:
-        channel = entry.channel
-        shares = self._shares_of(channel)
-        known = self._histories.get(channel)
-        if known is None:
+    def _append_history(self, log: _Log, entry: Entry, owner: Owner) -> None:
+        history, channel = log.history, entry.channel
+        if history is None:
             bounds = self._config.histories.of(channel)
-            history = History(
+            history = log.history = History(
                 max_messages=bounds.messages,
                 max_bytes=bounds.bytes,
                 max_age_ms=int(bounds.seconds * 1000),
             )
-        else:
-            previous, history = known
-            if previous != owner:
-                shares.remove(previous, channel)
-        if known is None or previous != owner:
-            self._histories[channel] = (owner, history)
+            log.owner, log.counted_bytes = owner, 0
         history.append(entry)
-        if not shares.put(owner, channel, history.size_bytes):
+        if log.owner != owner:
+            self._shares_of(channel).remove(log.owner, channel)
+            log.owner, log.counted_bytes = owner, 0
+        if is_about(history.size_bytes, log.counted_bytes):
+            self._shares_of(channel).touch(owner, channel)
+        else:
+            self._count_history(log, channel, owner, history.size_bytes)
+
+    def _count_history(self, log: _Log, channel: str, owner: Owner, size_bytes: int) -> None:
+        """Count a history that has changed its size, and make room for it."""
+        shares = self._shares_of(channel)
+        log.counted_bytes = size_bytes
+        if not shares.put(owner, channel, size_bytes):
             return
         while (surplus := shares.surplus(owner)) is not None:
             oldest = next(iter(surplus.names))
@@ -266,19 +286,20 @@ class MemoryBroker:
 
     def drop_history(self, channel: str) -> None:
         """Drop the history of a channel, but not its newest entry; a no-op without one."""
-        known = self._histories.pop(channel, None)
-        if known is not None:
-            self._shares_of(channel).remove(known[0], channel)
+        log = self._logs.get(channel)
+        if log is not None and log.history is not None:
+            log.history = None
+            self._shares_of(channel).remove(log.owner, channel)
 
     def _shares_of(self, channel: str) -> Shares[str]:
         return self._session_shares if is_session_channel(channel) else self._topic_shares
 
     def _unexpired_history(self, channel: str) -> History | None:
-        known = self._histories.get(channel)
-        if known is None:
+        log = self._logs.get(channel)
+        if log is None or log.history is None:
             return None
-        known[1].expire(int(self._clock.time() * 1000))
-        return known[1]
+        log.history.expire(int(self._clock.time() * 1000))
+        return log.history
 
 
 def _history_shares(bounds: HistoryBounds, org_bytes: int) -> Shares[str]:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from client_sdk.contract import HookType
 from server.core.counters import Counters
 from server.core.occupancy.config import OccupancyConfig
 from server.core.occupancy.events import EventQueue, HookEvent, QueuedEvent, change_event
@@ -88,8 +89,12 @@ class MemoryHookQueue:
     def waiting(self) -> int:
         return len(self._events)
 
+    def takes(self, kind: HookType) -> bool:
+        """Whether a receiver wants events of this type."""
+        return kind in self._queued
+
     def append(self, event: HookEvent) -> None:
-        if event.type not in self._queued:
+        if not self.takes(event.type):
             return
         queued = self._events.append(event)
         if queued is not None:
@@ -227,6 +232,7 @@ class MemoryOccupancy:
     def _emit(self, subject: Subject, *, occupied: bool) -> None:
         ts_ms = int(self._clock.time() * 1000)
         change = OccupancyChange(subject, occupied, ts_ms)
-        event_id = f"{self._node}-{next(self._event_ids)}"
-        self._queue.append(change_event(change, event_id, self._node))
+        if self._queue.takes(change.type):
+            event_id = f"{self._node}-{next(self._event_ids)}"
+            self._queue.append(change_event(change, event_id, self._node))
         self._on_change(change)

@@ -1,6 +1,7 @@
 """Limits open connections and connection attempts; a limit of 0 means none."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import TypeVar
 
@@ -18,6 +19,8 @@ from server.core.limits.token_bucket import TokenBucket, milliseconds
 K = TypeVar("K")
 
 
+# A client's address is looked at several times while it connects.
+@lru_cache(maxsize=4096)
 def address_key(ip: str) -> str:
     """The key an address is counted under: the IPv4 address, or the /64 of an IPv6 customer."""
     try:

@@ -16,7 +16,7 @@ class SessionState(ChannelState):
     some is disconnected, and fetches them.
     """
 
-    __slots__ = ("_head", "revision")
+    __slots__ = ("_event_head", "_head", "revision")
 
     def __init__(
         self,
@@ -31,19 +31,23 @@ class SessionState(ChannelState):
         super().__init__(head, history)
         # The newest session event that this node has handled; 0 if it knows of none.
         self.revision = 0
-        self._head = b'{"session_id":%b,"epoch":' % orjson.dumps(session_id)
+        self._head = b'{"session_id":%b,"epoch":"' % orjson.dumps(session_id)
+        self._event_head = event_head(SESSION_NAMESPACE, "message", self._head)
 
     def body(self, entry: Entry) -> bytes:
         """A message as JSON: the fields of the entry's data object are inlined."""
+        return self._body(self._head, entry)
+
+    def event(self, entry: Entry) -> bytes:
+        """A message as an event."""
+        return self._body(self._event_head, entry)
+
+    def _body(self, head: bytes, entry: Entry) -> bytes:
         position = entry.position
-        return b'%b"%b","seq":%d,%b,"ts":%d}' % (
-            self._head,
+        return b'%b%b","seq":%d,%b,"ts":%d}' % (
+            head,
             position.epoch.encode(),
             position.seq,
             entry.data[1:-1],
             entry.ts_ms,
         )
-
-    def event(self, entry: Entry) -> bytes:
-        """A message as an event."""
-        return event_head(SESSION_NAMESPACE, "message", self.body(entry))

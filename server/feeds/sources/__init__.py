@@ -9,6 +9,7 @@ from server.ports import Feed, FeedFactory, FeedOptions
 # By the feed's name: its module, its class, and the extra with its package.
 _SOURCES: Mapping[str, tuple[str, str, str]] = {
     "ccxt": ("server.feeds.sources.ccxt.feed", "CcxtFeed", "ccxt"),
+    "kafka": ("server.feeds.sources.kafka", "KafkaFeed", "kafka"),
     "nats": ("server.feeds.sources.nats", "NatsFeed", "nats"),
     "postgres": ("server.feeds.sources.postgres", "PostgresFeed", "postgres"),
     "redis-stream": ("server.feeds.sources.redis_stream", "RedisStreamFeed", "server"),

@@ -1,5 +1,6 @@
 """The feed `redis-stream`: consumes Redis streams, with the entry's id as the message's id."""
 
+import asyncio
 from functools import partial
 from typing import cast
 
@@ -14,6 +15,8 @@ from server.ports import FeedOptions, Publishing
 
 _COUNT = 200
 _BLOCK_MS = 2000
+# How often it looks for entries that another node has read and not acknowledged.
+_PENDING_SECONDS = 5.0
 _CONNECT_SECONDS = 5.0
 # The read blocks for two seconds; a silent host is noticed a little later.
 _READ_SECONDS = 10.0
@@ -54,10 +57,14 @@ class RedisStreamFeed:
         async with redis:
             for key in self._options.streams:
                 await self._create_group(redis, key)
-            # First what was read before the last restart, then what is new.
-            while await self._read(redis, relay, "0", block_ms=None):
-                pass
+            loop = asyncio.get_running_loop()
+            pending_at = 0.0
             while True:
+                if loop.time() >= pending_at:
+                    # What was read before the last restart, or by a node that has died.
+                    while await self._read(redis, relay, "0", block_ms=None):
+                        pass
+                    pending_at = loop.time() + _PENDING_SECONDS
                 await self._read(redis, relay, ">", block_ms=_BLOCK_MS)
 
     async def _create_group(self, redis: Redis, key: str) -> None:

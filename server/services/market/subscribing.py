@@ -38,6 +38,8 @@ from server.services.node_subscriptions import Missed, release_each
 # After so many topics of one request others get their turn.
 _TOPICS_PER_TURN = 32
 
+_NO_PAST = Past()
+
 TopicReplies = dict[str, dict[str, object]]
 
 
@@ -225,8 +227,9 @@ class SubscribingService:
                     except FloorcastError as error:
                         replies[name] = _error_reply(error)
                         continue
-                    # Keep the channel, which may have no subscriber yet, while others open.
-                    holds.enter_context(self._topics.hold(each.channel.name))
+                    if len(replies) > 1:
+                        # Keep the channel, which may have no subscriber yet, while others open.
+                        holds.enter_context(self._topics.hold(each.channel.name))
                     opened[name] = each
                     new_count += not self._is_subscribed(connection_id, each.channel.name)
                 # No await from here on: messages published later follow this reply.
@@ -248,7 +251,8 @@ class SubscribingService:
             # A no-op for topics that are subscribed by now.
             for each in opened.values():
                 self._subscriptions.fail(each.subscription)
-            names = [each.channel.name for each in opened.values()]
+            unneeded = (each for each in opened.values() if not each.channel.is_needed)
+            names = [each.channel.name for each in unneeded]
             await release_each(names, self._topics.close)
         self._hub.mark_reply_sent(connection_id)
         return replies
@@ -391,7 +395,11 @@ class SubscribingService:
         subscription = self._subscriptions.request(connection_id, topic)
         name = subscription.channel
         # A merged stream recovers by its snapshot, not by its entries.
-        needed = Past() if topic.is_merged else past
+        needed = _NO_PAST if topic.is_merged else past
+        channel = self._hub.channel(name)
+        if channel is not None and topic.view is None and needed == _NO_PAST:
+            # Most subscriptions of many clients: there is nothing to wait for.
+            return _OpenTopic(subscription, channel, past, None, None)
         try:
             with self._topics.hold(name):
                 channel, missed = await self._topics.open(name, topic, needed.position)

@@ -2,7 +2,7 @@
 
 import itertools
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from hashlib import blake2b
 
 import orjson
@@ -49,20 +49,22 @@ class SessionMessages:
         # Accepted messages.
         self.sent = 0
 
-    async def send(
+    def send(
         self,
         connection_id: str,
         principal: Principal,
         session_id: str,
         data: Mapping[str, object],
         identifier: str | None,
-    ) -> Reply:
+    ) -> Awaitable[Reply]:
         """Publish a message to all members, the sender included.
 
         With an `identifier`, a retry has the position of the first call.
         """
-        await self._sessions.require_member(connection_id, (principal.org, session_id))
-        return await self.publish(principal, session_id, data, identifier)
+        # No coroutine for the check: a send is what clients do most.
+        if self._sessions.is_member(connection_id, principal.org, session_id):
+            return self.publish(principal, session_id, data, identifier)
+        return self._sessions.refuse_absent((principal.org, session_id))
 
     async def publish(
         self,
@@ -89,7 +91,7 @@ class SessionMessages:
         receipt = await self._broker.publish(
             name,
             body,
-            self._now_ms(),
+            int(self._clock.time() * 1000),
             claim=claim,
             in_history=True,
             # Not the sender: one who writes in many sessions must not hold all their histories.
@@ -130,6 +132,3 @@ class SessionMessages:
         channel = self._hub.channel(name)
         page = newest_within(entries, self._page_bytes)
         return {"ok": True, "messages": [] if channel is None else message_bodies(channel, page)}
-
-    def _now_ms(self) -> int:
-        return int(self._clock.time() * 1000)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
+from typing import NoReturn
 
 from client_sdk.contract import ErrorCode, Scope
 from client_sdk.contract import Position as PositionRequest
@@ -218,8 +219,11 @@ class SessionsService:
 
     async def require_member(self, connection_id: str, key: SessionKey) -> None:
         """Raise `RequestError` if a connection is no member: not joined, or session closed."""
-        if (connection_id, key) in self.memberships:
-            return
+        if (connection_id, key) not in self.memberships:
+            await self.refuse_absent(key)
+
+    async def refuse_absent(self, key: SessionKey) -> NoReturn:
+        """Raise the `RequestError` for a connection that is no member."""
         participants = await self._presence.participants(key)
         if participants is not None and participants.closed:
             raise session_closed()

@@ -62,7 +62,11 @@ class SourceRig:
     async def run_until(self, count: int, topic: str = "TRADES:A") -> None:
         """Run the feed until so many messages are published."""
         async with self.run():
-            await until(lambda: self.published(topic) >= count)
+            await self.until_published(count, topic)
+
+    async def until_published(self, count: int, topic: str = "TRADES:A") -> None:
+        """Wait until so many messages are published."""
+        await until(lambda: self.published(topic) >= count)
 
     async def cut_off_often(self, rounds: int) -> None:
         """Run the feed again and again, and cut it off right after a message is published.

@@ -92,7 +92,7 @@ async def test_private_row_needs_its_user(url: str, database: "psycopg.Connectio
     add(database, 1, topic="NOPE")
     add(database, 2)
     await rig.run_until(1)
-    [published] = [each for each in rig.market.broker._latest if "ORDER_UPDATES" in each]
+    [published] = [each for each in rig.market.broker._logs if "ORDER_UPDATES" in each]
     assert "ann" in published
 
 

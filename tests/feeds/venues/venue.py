@@ -3,7 +3,7 @@
 import asyncio
 import json
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from aiohttp import WSMsgType, web
 
@@ -20,7 +20,7 @@ class LocalVenue:
         self.requests: list[str] = []
         self.connections = 0
         self.sockets: dict[web.WebSocketResponse, set[str]] = {}
-        self._transports: dict[web.WebSocketResponse, asyncio.Transport] = {}
+        self._transports: dict[web.WebSocketResponse, asyncio.BaseTransport] = {}
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -59,7 +59,7 @@ class LocalVenue:
     def cut(self) -> None:
         """Abort all connections."""
         for transport in self._transports.values():
-            transport.abort()
+            cast("asyncio.Transport", transport).abort()
 
     def send(self, key: str, text: str) -> None:
         """Send to the connections that are subscribed to this."""
@@ -91,7 +91,7 @@ class LocalVenue:
         await socket.prepare(request)
         self.connections += 1
         self.sockets[socket] = set()
-        assert isinstance(request.transport, asyncio.Transport)
+        assert request.transport is not None
         self._transports[socket] = request.transport
         try:
             async for message in socket:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 
 from tests.kit.network.ports import free_port
 from tests.kit.patience import MAX_WAIT_SECONDS
@@ -106,3 +107,28 @@ def _wait_until_ready(url: str) -> None:
         except psycopg.OperationalError:
             assert time.monotonic() < deadline, "PostgreSQL does not start up"
             time.sleep(0.02)
+
+
+class KafkaBroker:
+    """The broker for tests that librdkafka has, in this process, and a producer of it."""
+
+    def __init__(self) -> None:
+        self._producer: Producer | None = Producer(
+            # Its clients get the errors, and nobody reads its log.
+            {"bootstrap.servers": "none", "test.mock.num.brokers": 1, "log_level": 0}
+        )
+        metadata = self._producer.list_topics(timeout=MAX_WAIT_SECONDS)
+        [broker] = metadata.brokers.values()
+        self.address = f"{broker.host}:{broker.port}"
+
+    def produce(self, topic: str, *messages: bytes, partition: int = 0, key: str = "") -> None:
+        """Produce messages, and wait until the broker has them."""
+        assert self._producer is not None
+        for each in messages:
+            self._producer.produce(topic, each, key, partition)
+        assert self._producer.flush(MAX_WAIT_SECONDS) == 0
+
+    def stop(self) -> None:
+        """End the broker; what it had is lost."""
+        # It ends with its producer.
+        self._producer = None

@@ -1,4 +1,4 @@
-"""Books of ccxt with exact numbers: with floats, two texts of one price may be two levels."""
+"""Books of ccxt with exact numbers: a float keeps 15 digits, and texts do not sort by value."""
 
 from collections.abc import Mapping
 from decimal import Decimal

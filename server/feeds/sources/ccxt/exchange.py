@@ -1,8 +1,10 @@
 """Opens a venue in ccxt, so that each update that ccxt takes in is reported."""
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import aiohttp
 import ccxt
 import ccxt.pro
 from ccxt.async_support.base.ws.cache import ArrayCache
@@ -17,6 +19,9 @@ from server.feeds.sources.ccxt.books import exact_book
 from server.feeds.sources.ccxt.kraken import with_checksum
 from server.feeds.sources.ccxt.options import CcxtOptions
 from server.feeds.sources.ccxt.updates import Updates
+
+# ccxt puts another library under aiohttp for all of the process, the clients' connections included.
+aiohttp.set_zlib_backend(zlib)
 
 _NOTHING: Mapping[str, Any] = {}
 # By the venue: what ccxt lacks.
@@ -79,13 +84,6 @@ def _reporting(kind: Any, updates: Updates) -> Any:
                 _report_client(client, updates)
             return client
 
-        def handle_message(self, client: Any, message: Any) -> None:
-            # An exception here would end ccxt's reading of the connection, unnoticed.
-            try:
-                super().handle_message(client, message)
-            except Exception as failure:
-                updates.fail(failure)
-
         def on_error(self, client: Any, error: Any) -> None:
             super().on_error(client, error)
             updates.fail(_as_failure(error))
@@ -99,7 +97,7 @@ def _reporting(kind: Any, updates: Updates) -> Any:
 
 def _report_client(client: Any, updates: Updates) -> None:
     """Report what ccxt's client of a connection gives to those that watch."""
-    resolve, reject = client.resolve, client.reject
+    resolve, reject, handle_message = client.resolve, client.reject, client.handle_message
 
     def on_resolve(result: object, message_hash: object) -> object:
         _report(updates, result)
@@ -113,8 +111,15 @@ def _report_client(client: Any, updates: Updates) -> None:
                 return error
         return reject(error, message_hash)
 
-    # ccxt makes the client by itself, and its class is that of all venues.
-    client.resolve, client.reject = on_resolve, on_reject
+    def on_message(message: object) -> None:
+        # An exception here would end ccxt's reading of the connection, unnoticed.
+        try:
+            handle_message(message)
+        except Exception as failure:
+            updates.fail(failure)
+
+    # ccxt makes the client by itself, of a class for all venues.
+    client.resolve, client.reject, client.handle_message = on_resolve, on_reject, on_message
 
 
 def _as_failure(error: object) -> Exception:

@@ -19,7 +19,7 @@ def with_checksum(kind: Any) -> Any:
             data = message["data"][0]
             symbol = data["symbol"]
             if message.get("type") == "update" and symbol not in self.orderbooks:
-                # The book was dropped; its snapshot comes with the next subscription.
+                self._drop_book(client, symbol, f"an update of {symbol} came before its snapshot")
                 return
             super().handle_order_book(client, message)
             book, info = self.orderbooks[symbol], self.market(symbol)["info"]
@@ -30,12 +30,15 @@ def with_checksum(kind: Any) -> Any:
                 quantity_decimals=int(info["lot_decimals"]),
             )
             if computed != data.get("checksum", computed):
-                # As ccxt does at other venues: the next `watch` subscribes again.
-                message_hash = self.get_message_hash("orderbook", None, symbol)
-                del self.orderbooks[symbol]
-                client.subscriptions.pop(message_hash, None)
-                error = ChecksumError(f"the checksum of {symbol} differs")
-                client.reject(error, message_hash)
+                self._drop_book(client, symbol, f"the checksum of {symbol} differs")
+
+        def _drop_book(self, client: Any, symbol: str, reason: str) -> None:
+            """Drop a book as ccxt does at other venues: the next call subscribes again."""
+            message_hash = self.get_message_hash("orderbook", None, symbol)
+            self.orderbooks.pop(symbol, None)
+            # Without a subscription it is dropped already.
+            if client.subscriptions.pop(message_hash, None) is not None:
+                client.reject(ChecksumError(reason), message_hash)
 
         async def leave_books(self, symbols: Sequence[str], depth: int | None) -> None:
             """Unsubscribe from books: Kraken sends no snapshot to one that is subscribed."""

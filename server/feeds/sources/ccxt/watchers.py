@@ -157,10 +157,15 @@ class Watchers:
         It drops a book whose checksum or sequence is wrong; the next call subscribes again.
         """
         call = self._call(Stream.ORDERBOOK, group)
-        pause, lost_at = _FIRST_PAUSE_SECONDS, -_STABLE_SECONDS
+        symbols = [each.venue_symbol for each in group]
+        failure, pause, lost_at = "", _FIRST_PAUSE_SECONDS, -_STABLE_SECONDS
         while True:
-            # Not by the error: the call may have returned another symbol.
-            if lost := self._updates.pop_lost_books(each.venue_symbol for each in group):
+            # The call may have returned another symbol, or its error names none.
+            lost = self._updates.pop_lost_books(symbols)
+            if failure and not lost:
+                lost = dict.fromkeys(symbols, failure)
+            failure = ""
+            if lost:
                 now = self._clock.monotonic()
                 is_stable = now - lost_at >= _STABLE_SECONDS
                 pause = _FIRST_PAUSE_SECONDS if is_stable else min(2 * pause, _MAX_PAUSE_SECONDS)
@@ -170,8 +175,8 @@ class Watchers:
             try:
                 await call()
                 await asyncio.sleep(_PACE_SECONDS)
-            except ccxt.InvalidNonce:
-                continue
+            except ccxt.InvalidNonce as error:
+                failure = str(error) or "a book is out of step"
 
     async def _begin_anew(self, lost: Sequence[VenueMarket], reasons: Mapping[str, str]) -> None:
         self._on_lost(lost, next(iter(reasons.values())))

@@ -5,6 +5,7 @@ import pytest
 from tests.feeds.sources.ccxt.rig import NEEDS_CCXT, VenueRig, states, venue_rig
 from tests.feeds.venues.kraken import KrakenVenue
 from tests.kit.clock import START
+from tests.kit.rigs.market import trader
 
 pytestmark = [pytest.mark.sockets, NEEDS_CCXT]
 
@@ -138,6 +139,19 @@ async def test_cut_venue_is_stale_at_once_and_each_trade_is_published_once() -> 
         assert venue.requests == ["/0/public/Assets", "/0/public/AssetPairs"], "markets are kept"
 
 
+async def test_cut_right_after_a_message_is_noticed() -> None:
+    async with (
+        KrakenVenue() as venue,
+        venue_rig(venue, "kraken", symbols=BTC, streams="TRADES") as rig,
+    ):
+        await rig.until(lambda: venue.subscribers("trade BTC/USD"))
+        venue.trade(BTC, 1, NOW_MS)
+        await rig.has("TRADES:BTC/USD")
+        # ccxt is not called at this moment, and would connect again by itself.
+        venue.cut()
+        await rig.until(lambda: [each.type for each in rig.nodes[0].events][-1:] == ["feed.stale"])
+
+
 async def test_trades_that_are_no_longer_known_are_not_published_again() -> None:
     async with KrakenVenue() as venue, venue_rig(venue, "kraken", symbols=BTC) as rig:
         venue.trade(BTC, 1, NOW_MS)
@@ -179,6 +193,28 @@ async def test_silent_venue_is_stale_and_restarted() -> None:
         await rig.until(lambda: states(ann, "ORDERBOOK:BTC/USD")[-1] == "LIVE")
 
 
+async def test_book_whose_snapshot_is_lost_is_subscribed_to_again() -> None:
+    async with KrakenVenue() as venue:
+        venue.is_silent = True
+        async with venue_rig(venue, "kraken", symbols=BTC) as rig:
+            await rig.until(lambda: venue.subscribers("book BTC/USD"))
+            venue.is_silent = False
+            venue.set_level(BTC, "100.5", "0.10000000")
+            await rig.has("ORDERBOOK:BTC/USD")
+            assert (await rig.data("ORDERBOOK:BTC/USD"))["bids"][0][0] == "100.5"
+            assert venue.connections == 1
+
+
+@pytest.mark.parametrize("text", ['{"channel": "book", "data": [{}]}', '{"channel": ', "[[["])
+async def test_rubbish_on_the_connection_restarts_the_feed(text: str) -> None:
+    async with KrakenVenue() as venue, venue_rig(venue, "kraken", symbols=BTC) as rig:
+        await rig.has("ORDERBOOK:BTC/USD")
+        venue.send("book BTC/USD", text)
+        await rig.until(lambda: len(rig.nodes[0].events) == 2)
+        venue.set_level(BTC, "100.5", "0.10000000")
+        await rig.has("ORDERBOOK:BTC/USD", 2)
+
+
 @pytest.mark.parametrize(
     "failure", [(500, ""), (503, "<html>busy</html>"), (200, "{"), (200, '{"result": {}}')]
 )
@@ -198,6 +234,25 @@ async def test_only_what_is_listened_to_is_watched() -> None:
         await rig.until(lambda: ann.messages("orderbook"))
         channels = [set(each) for each in venue.sockets.values()]
         assert channels == [{"book ETH/USD"}]
+
+
+async def test_what_nobody_listens_to_any_more_is_not_published() -> None:
+    async with (
+        KrakenVenue() as venue,
+        venue_rig(venue, "kraken", on_demand=True, streams="TRADES") as rig,
+    ):
+        await rig.until(lambda: rig.market.instruments.table.get(ETH))
+        await rig.market.client("ann", "TRADES:BTC/USD", "TRADES:ETH/USD")
+        await rig.until(lambda: all(venue.subscribers(f"trade {each}") for each in BOTH))
+        await rig.market.service.unsubscribe("ann", trader("ann"), ["TRADES:BTC/USD"])
+        rig.market.clock.advance(60)
+        number = 0
+        # Kraken goes on to send both: ccxt cannot unsubscribe there.
+        while rig.market.broker.head_of("TRADES:BTC/USD").seq == number:
+            number += 1
+            for symbol in BOTH:
+                venue.trade(symbol, number, NOW_MS + 60_000)
+            await rig.has("TRADES:ETH/USD", number)
 
 
 async def test_halted_market_is_told_by_its_status() -> None:
