@@ -25,6 +25,7 @@ BENCHMARKS = (
     "ingest",
     "loop_hold",
     "start",
+    "views",
     "hostile",
     "brokers",
 )

@@ -220,6 +220,12 @@ def _timestamp(claims: Mapping[str, Any], claim: str) -> float:
 def _scopes(value: object) -> frozenset[str]:
     if not isinstance(value, str):
         raise _invalid("the token's scope must be a string")
+    return _split_scopes(value)
+
+
+# Most clients have the same scopes, and share one set: it is the largest part of a principal.
+@lru_cache(maxsize=256)
+def _split_scopes(value: str) -> frozenset[str]:
     scopes = value.split(" ", _MAX_SCOPES)
     if len(scopes) > _MAX_SCOPES:
         raise _invalid("the token has too many scopes")
