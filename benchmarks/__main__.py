@@ -27,6 +27,7 @@ BENCHMARKS = (
     "start",
     "crowd",
     "growth",
+    "views",
     "hostile",
     "brokers",
 )

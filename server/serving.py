@@ -30,8 +30,10 @@ logger = logging.getLogger(__name__)
 # The kernel caps this at somaxconn; aiohttp's 128 loses connections in a reconnect storm.
 BACKLOG = 4096
 # A flush creates a list for each client, which would trigger frequent collections. A full
-# collection with many clients pauses for many milliseconds, and finds hardly any cycles.
-_COLLECTOR_THRESHOLDS = (50_000, 20, 100)
+# collection with many clients pauses for many milliseconds, and finds hardly any cycles: there is
+# none before 100 million objects. With a first threshold of 50,000, which counts only the surplus
+# of new objects, young collections of 300,000 objects paused for 50 ms.
+_COLLECTOR_THRESHOLDS = (5_000, 10, 2_000)
 # Without a drain, the parts have this long to stop.
 _MIN_STOP_SECONDS = 5.0
 

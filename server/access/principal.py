@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from client_sdk.contract import ErrorCode, Scope
 from server.core.errors import AccessError
+from server.core.users import user_key
 
 # Shared, so that a principal without claims costs nothing.
 NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
@@ -41,7 +42,7 @@ class Principal:
     @property
     def user(self) -> tuple[str, str]:
         """The org and the user id, which together identify the user."""
-        return self.org, self.user_id
+        return user_key(self.org, self.user_id)
 
     def has_rights_of(self, other: "Principal") -> bool:
         """Whether this is the same user with the same rights; the expiry may differ."""

@@ -12,7 +12,6 @@ import jwt
 
 from client_sdk.contract import ErrorCode
 from server.access.configuration import AccessConfig
-from server.access.hmac_tokens import HmacTokens
 from server.access.key_material import Key, read_public_key
 from server.access.keys import Fetch, FixedKey, JwksKeys, KeySource, fetch_document
 from server.access.principal import NO_CLAIMS, Principal
@@ -63,12 +62,6 @@ class TokenVerifier:
             "verify_iat": False,
             "verify_nbf": False,
         }
-        # None for other algorithms, whose signatures cost more than all else.
-        self._hmac_tokens: HmacTokens | None = None
-        if config.secret is not None:
-            self._hmac_tokens = HmacTokens(
-                config.secret, audience=config.audience, issuer=config.issuer, required=required
-            )
         # Least recently used first.
         self._verified: OrderedDict[bytes, _VerifiedToken] = OrderedDict()
 
@@ -100,17 +93,8 @@ class TokenVerifier:
         if header.get("alg") != self._config.algorithm or "crit" in header:
             raise _invalid("the token's algorithm is not accepted")
         key = await self._keys.key(header.get("kid"))
-        claims: Mapping[str, Any] | None = None
-        if self._hmac_tokens is not None and "b64" not in header:
-            claims = self._hmac_tokens.claims(token)
-        principal = self._principal(self._decode(token, key) if claims is None else claims)
-        self._remember(digest, _VerifiedToken(header.get("kid"), key, principal))
-        return principal
-
-    def _decode(self, token: str, key: Key) -> Mapping[str, Any]:
-        """Verify a token with PyJWT, except its times; returns the claims."""
         try:
-            return self._jwt.decode(
+            claims = self._jwt.decode(
                 token,
                 key,
                 algorithms=[self._config.algorithm],
@@ -128,6 +112,9 @@ class TokenVerifier:
             raise _invalid("the token's signature is invalid") from None
         except jwt.PyJWTError:
             raise _invalid("malformed token") from None
+        principal = self._principal(claims)
+        self._remember(digest, _VerifiedToken(header.get("kid"), key, principal))
+        return principal
 
     def _remember(self, digest: bytes, verified: _VerifiedToken) -> None:
         self._verified[digest] = verified
@@ -220,6 +207,12 @@ def _timestamp(claims: Mapping[str, Any], claim: str) -> float:
 def _scopes(value: object) -> frozenset[str]:
     if not isinstance(value, str):
         raise _invalid("the token's scope must be a string")
+    return _split_scopes(value)
+
+
+# Most clients have the same scopes, and share one set: it is the largest part of a principal.
+@lru_cache(maxsize=256)
+def _split_scopes(value: str) -> frozenset[str]:
     scopes = value.split(" ", _MAX_SCOPES)
     if len(scopes) > _MAX_SCOPES:
         raise _invalid("the token has too many scopes")

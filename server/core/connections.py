@@ -7,6 +7,10 @@ from types import MappingProxyType
 
 from client_sdk.contract import ErrorCode
 from server.core.errors import RequestError
+from server.core.users import User, user_key
+
+# Shared, so that a record without metadata costs nothing.
+_NO_METADATA: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,9 @@ class ConnectionRecord:
     issued_at: float = 0.0
     token_id: str | None = None
     # Chosen by the client: not for logs, and not necessarily hashable.
-    metadata: Mapping[str, object] = field(default_factory=dict, repr=False, hash=False)
+    metadata: Mapping[str, object] = field(
+        default_factory=lambda: _NO_METADATA, repr=False, hash=False
+    )
 
     def __post_init__(self) -> None:
         for name in ("connection_id", "user_id", "org", "namespace", "device_id"):
@@ -38,8 +44,9 @@ class ConnectionRecord:
         if self.connected_at.utcoffset() is None:
             raise RequestError(ErrorCode.REQUEST_INVALID, "connected_at needs a time zone")
         object.__setattr__(self, "connected_at", self.connected_at.astimezone(UTC))
-        # A read-only copy: only the registry changes its records.
-        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        if self.metadata is not _NO_METADATA:
+            # A read-only copy: only the registry changes its records.
+            object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
 
 
 class ConnectionManager:
@@ -47,10 +54,11 @@ class ConnectionManager:
 
     def __init__(self) -> None:
         self._records: dict[str, ConnectionRecord] = {}
-        self._users: dict[tuple[str, str], dict[str, None]] = {}
+        self._users: dict[User, dict[str, None]] = {}
         self._orgs: dict[str, dict[str, None]] = {}
-        self._devices: dict[tuple[str, str], dict[str, int]] = {}
-        self._device_count = 0
+        # How many records each device of a user has; without a dict for each user, who mostly has
+        # one device.
+        self._devices: dict[tuple[User, str], int] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -64,14 +72,12 @@ class ConnectionManager:
             raise RequestError(
                 ErrorCode.REQUEST_INVALID, f"the connection id {record.connection_id} is taken"
             )
-        user = (record.org, record.user_id)
+        user = user_key(record.org, record.user_id)
         self._records[record.connection_id] = record
         self._users.setdefault(user, {})[record.connection_id] = None
         self._orgs.setdefault(record.org, {})[record.user_id] = None
-        devices = self._devices.setdefault(user, {})
-        if record.device_id not in devices:
-            self._device_count += 1
-        devices[record.device_id] = devices.get(record.device_id, 0) + 1
+        device = (user, record.device_id)
+        self._devices[device] = self._devices.get(device, 0) + 1
         return record
 
     def remove(self, connection_id: str) -> ConnectionRecord | None:
@@ -80,16 +86,14 @@ class ConnectionManager:
         if record is None:
             return None
         user = (record.org, record.user_id)
-        devices = self._devices[user]
-        devices[record.device_id] -= 1
-        if not devices[record.device_id]:
-            del devices[record.device_id]
-            self._device_count -= 1
+        device = (user, record.device_id)
+        self._devices[device] -= 1
+        if not self._devices[device]:
+            del self._devices[device]
         connections = self._users[user]
         del connections[connection_id]
         if not connections:
             del self._users[user]
-            del self._devices[user]
             users = self._orgs[record.org]
             del users[record.user_id]
             if not users:
@@ -128,7 +132,7 @@ class ConnectionManager:
 
     def devices_of(self, org: str, user_id: str) -> tuple[str, ...]:
         """The connected devices of one user."""
-        return tuple(self._devices.get((org, user_id), ()))
+        return tuple(dict.fromkeys(each.device_id for each in self.connections_of(org, user_id)))
 
     def users(self, org: str) -> tuple[str, ...]:
         """The connected users of one org."""
@@ -144,5 +148,5 @@ class ConnectionManager:
             "connections": len(self._records),
             "users": len(self._users),
             "orgs": len(self._orgs),
-            "devices": self._device_count,
+            "devices": len(self._devices),
         }

@@ -1,5 +1,8 @@
 """Represents the connections of this node in the delivery layer, and their subscriptions."""
 
+from collections.abc import Callable
+
+from server.core.errors import FloorcastError
 from server.core.log.backlog import Lag
 from server.core.recovery.checkpoints import (
     Checkpoint,
@@ -19,6 +22,37 @@ from server.ports import Link
 # Bounds of the pushes kept per client for a resume.
 _MAX_PUSHES = 100
 _MAX_PUSH_BYTES = 64 * 1024
+
+
+class _GoneLink:
+    """The link of every parked client, so that none keeps its lost connection in memory."""
+
+    accepts_plain = True
+    clogged = deflates = False
+    buffered_bytes = taken_bytes = 0
+
+    def when_writable(self, callback: Callable[[], object]) -> None:
+        callback()
+
+    def write(self, frames: bytes) -> None:
+        pass
+
+    def hold(self, frames: bytes) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+    def abort(self, reason: str) -> None:
+        pass
+
+    def disconnect(
+        self, error: FloorcastError, *, reconnect: bool, namespace: str | None = None
+    ) -> None:
+        pass
+
+
+_GONE: Link = _GoneLink()
 
 
 class Subscription:
@@ -139,6 +173,7 @@ class Client:
 
     def park(self, serial: int) -> None:
         """Record the last write before the connection was lost."""
+        self.link = _GONE
         if self.resume_range is not None:
             self.resume_range.end(serial)
 

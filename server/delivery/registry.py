@@ -47,9 +47,10 @@ class ClientRegistry:
         """Stop sending to a disconnected client, and keep its subscriptions for a resume."""
         client = self.clients.pop(connection_id)
         self._slow_consumers.forget(client)
-        client.park(self._offsets.last_serial)
         for name, subscription in client.subscriptions.items():
             self.channels[name].park(subscription)
+        # Last: the tiers know their clients by their links.
+        client.park(self._offsets.last_serial)
         self.parked[connection_id] = client
 
     def resume(self, client: Client, link: Link) -> None:

@@ -45,12 +45,12 @@ class Listing:
 
     def price(self, ticks: int) -> str:
         """The canonical text of a price: clients identify book levels by it."""
-        return _decimal_text(ticks, self.decimals)
+        return _fixed_point(ticks, self.decimals)
 
 
 def quantity(lots: int) -> str:
     """The canonical text of a quantity."""
-    return _decimal_text(lots, _LOT_DECIMALS)
+    return _fixed_point(lots, _LOT_DECIMALS)
 
 
 def named_listings(names: Iterable[str], *, seed: int) -> list[Listing]:
@@ -79,6 +79,6 @@ def _made_up(symbol: str, seed: int) -> Listing:
     return Listing(symbol, draw.randint(50_000, 5_000_000), draw.randint(2, 5))
 
 
-def _decimal_text(units: int, decimals: int) -> str:
+def _fixed_point(units: int, decimals: int) -> str:
     digits = str(units).zfill(decimals + 1)
     return f"{digits[:-decimals]}.{digits[-decimals:]}"

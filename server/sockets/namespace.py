@@ -49,6 +49,7 @@ class GuardedNamespace(NamespaceHandler):
         super().__init__(namespace)
         self._context = context
         self._recovery = recovery
+        self._own_name = (namespace,)
         context.namespaces[namespace] = self
         self._routes: dict[str, AnyRoute] = {
             "refresh_token": Route(RefreshToken, self._refresh_token),
@@ -167,8 +168,10 @@ class GuardedNamespace(NamespaceHandler):
         principal, link = call.caller, call.link
         session_id = self.authorize(principal, auth)
         numbered = auth.recovery and self._recovery.is_offered(self.namespace, principal)
-        others = [each for each in link.offset_namespaces if each != self.namespace]
-        link.offset_namespaces = (*others, self.namespace) if numbered else tuple(others)
+        others = tuple(each for each in link.offset_namespaces if each != self.namespace)
+        own = self._own_name if numbered else ()
+        # Most connections have one namespace, and share its tuple.
+        link.offset_namespaces = (*others, *own) if others else own
         resuming = None
         if numbered and auth.pid is not None:
             resuming = ResumingClient(principal, link, auth.pid, auth.offset, session_id)

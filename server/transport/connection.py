@@ -293,6 +293,8 @@ class Connection:
             self.on_violation("a packet for a namespace that was not joined", 1002)
         elif packet.kind is not PacketKind.EVENT or self._host.admit_event(self, packet):
             self._inbox.put(packet)
+        else:
+            self._inbox.count_refused()
 
     def on_control_frame(self) -> None:
         self.count_useless()

@@ -8,8 +8,11 @@ from typing import Any, Protocol, cast
 class Meter(Protocol):
     """Watches the steps of a coroutine after its first suspension."""
 
-    def gate(self, awaited: Any) -> Any:
-        """Replace what the coroutine awaits."""
+    def delay(self, *, yielded: bool, again: bool) -> Any:
+        """What to await before the next step, None if nothing.
+
+        `yielded` if the step before it only let others go first, `again` after such a delay.
+        """
 
     def step(self, coroutine: Coroutine[Any, Any, None], value: Any) -> Any:
         """Send a value to the coroutine; returns what it awaits next."""
@@ -22,7 +25,15 @@ class _StartedCoroutine(Coroutine[Any, Any, None]):
     reach the suspended coroutine so that its `finally` runs.
     """
 
-    __slots__ = ("_awaited", "_coroutine", "_meter", "_repeated")
+    __slots__ = (
+        "_awaited",
+        "_coroutine",
+        "_has_yielded",
+        "_is_delayed",
+        "_meter",
+        "_repeated",
+        "_value",
+    )
 
     def __init__(
         self, coroutine: Coroutine[Any, Any, None], awaited: object, meter: Meter | None
@@ -31,15 +42,28 @@ class _StartedCoroutine(Coroutine[Any, Any, None]):
         self._awaited = awaited
         self._meter = meter
         self._repeated = False
+        self._has_yielded = awaited is None
+        # The value for the step that is delayed.
+        self._is_delayed = False
+        self._value: Any = None
 
     def send(self, value: Any) -> Any:
         if not self._repeated:
             self._repeated = True
             awaited, self._awaited = self._awaited, None
-            return awaited if self._meter is None else self._meter.gate(awaited)
-        if self._meter is not None:
-            return self._meter.step(self._coroutine, value)
-        return self._coroutine.send(value)
+            return awaited
+        if self._meter is None:
+            return self._coroutine.send(value)
+        again = self._is_delayed
+        if again:
+            value, self._value, self._is_delayed = self._value, None, False
+        delay = self._meter.delay(yielded=self._has_yielded, again=again)
+        if delay is not None:
+            self._is_delayed, self._value = True, value
+            return delay
+        awaited = self._meter.step(self._coroutine, value)
+        self._has_yielded = awaited is None
+        return awaited
 
     def throw(
         self,
@@ -48,7 +72,8 @@ class _StartedCoroutine(Coroutine[Any, Any, None]):
         tb: TracebackType | None = None,
     ) -> Any:
         self._repeated = True
-        self._awaited = None
+        self._is_delayed = False
+        self._awaited = self._value = None
         return self._coroutine.throw(typ if val is None else cast(Any, val))
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from server.core.limits.time_budget import TimeBudget
+from server.core.limits.time_budget import BUDGET_SECONDS, TIGHT_BUDGET_SECONDS, TimeBudget
 from server.core.wire.packets import RawPacket
 from server.transport import eager
 from server.transport.fair_queue import FairQueue
@@ -14,6 +14,10 @@ from server.transport.overlap import OrderKeys, Overlap
 # Beyond either, reading from the client is paused.
 _MAX_WAITING = 64
 _MAX_WAITING_CHARACTERS = 64 * 1024
+# A packet that is not longer costs hardly more than to let it wait.
+_SMALL_CHARACTERS = 1024
+# What the answer to a refused event costs.
+_REFUSAL_SECONDS = 0.00001
 
 
 class PacketReceiver(Protocol):
@@ -91,11 +95,22 @@ class Inbox:
             self._enqueue(packet)
             return
         now = self._fair_queue.clock.monotonic()
-        if self._budget.is_spent(now):
+        if self._must_wait(packet, now):
             self._enqueue(packet)
-            self._await_turn()
+            self._await_turn(now)
         else:
             self._start(packet, now)
+
+    def count_refused(self) -> None:
+        """Count the time of an event that was refused instead of being put here.
+
+        A connection over its budget is not read until its turn comes.
+        """
+        now = self._fair_queue.clock.monotonic()
+        self._budget.spend(now, now, _REFUSAL_SECONDS)
+        self._fair_queue.count(_REFUSAL_SECONDS)
+        if not self._is_taken and self._budget.is_spent(now, self._budget_seconds):
+            self._await_turn(now)
 
     def close(self) -> None:
         """Drop the waiting packets and cancel the running handler: the connection has ended."""
@@ -138,6 +153,16 @@ class Inbox:
         self._continue()
         return 0.0
 
+    def delay(self, *, yielded: bool, again: bool) -> Any:
+        """What a suspended handler awaits before its next step, None if it may go on."""
+        queue = self._fair_queue
+        if again:
+            return queue.turn(first=True) if queue.is_full else None
+        if not (queue.is_full or yielded):
+            return None
+        is_spent = self._budget.is_spent(queue.clock.monotonic())
+        return queue.turn(first=not is_spent) if queue.is_full or is_spent else None
+
     def step(self, coroutine: Coroutine[Any, Any, None], value: Any) -> Any:
         """Run a suspended handler until it suspends again."""
         began, cpu_began = self._fair_queue.clock.monotonic(), self._cpu_seconds()
@@ -148,20 +173,27 @@ class Inbox:
             order, self._order = self._order, None
         if order is not None:
             self._let_others_start(order())
-        return self.gate(awaited)
-
-    def gate(self, awaited: Any) -> Any:
-        """What a suspended handler awaits: a turn, if it only let others go first."""
-        if awaited is None and self._budget.is_spent(self._fair_queue.clock.monotonic()):
-            return self._fair_queue.turn()
         return awaited
+
+    @property
+    def _budget_seconds(self) -> float:
+        return TIGHT_BUDGET_SECONDS if self._fair_queue.is_full else BUDGET_SECONDS
+
+    def _must_wait(self, packet: RawPacket, now: float) -> bool:
+        if not self._fair_queue.is_full:
+            return self._budget.is_spent(now)
+        return len(packet.body) > _SMALL_CHARACTERS or self._budget.is_spent(
+            now, TIGHT_BUDGET_SECONDS
+        )
 
     def _cpu_seconds(self) -> float | None:
         return self._fair_queue.cpu_seconds() if self._budget.is_suspect else None
 
     def _spend(self, began: float, cpu_began: float | None) -> None:
         cpu_seconds = None if cpu_began is None else self._fair_queue.cpu_seconds() - cpu_began
-        self._budget.spend(began, self._fair_queue.clock.monotonic(), cpu_seconds)
+        ended = self._fair_queue.clock.monotonic()
+        self._budget.spend(began, ended, cpu_seconds)
+        self._fair_queue.count(ended - began)
 
     def _enqueue(self, packet: RawPacket) -> None:
         if self._waiting is None:
@@ -180,10 +212,10 @@ class Inbox:
         self._waiting_characters -= len(packet.body)
         return packet
 
-    def _await_turn(self) -> None:
+    def _await_turn(self, now: float) -> None:
         self._awaits_turn = True
         self._pause()
-        self._fair_queue.add(self)
+        self._fair_queue.add(self, first=not self._budget.is_spent(now))
 
     def _pause(self) -> None:
         if not self._is_paused and self._receiver is not None:
@@ -249,8 +281,8 @@ class Inbox:
                     self._receiver.resume_reading()
                 return
             now = self._fair_queue.clock.monotonic()
-            if self._budget.is_spent(now):
-                self._await_turn()
+            if self._must_wait(self._waiting[0], now):
+                self._await_turn(now)
                 return
             self._start(self._next(), now)
 

@@ -37,6 +37,11 @@ async def test_token_claims_become_a_principal() -> None:
     assert not principal.anonymous
 
 
+async def test_tokens_with_the_same_scopes_share_them() -> None:
+    first, second = [await verifier().verify(token(sub=each, scope="admin")) for each in "ab"]
+    assert first.scopes is second.scopes
+
+
 async def test_missing_optional_claims_get_defaults() -> None:
     principal = await verifier().verify(token())
     assert (principal.org, principal.scopes) == ("default", frozenset())

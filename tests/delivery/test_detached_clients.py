@@ -1,6 +1,7 @@
 """Tests that nothing of a client is left when its connection has ended."""
 
 import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -43,3 +44,16 @@ async def test_detached_client_is_freed_without_a_collection(parked: bool) -> No
     await rig.service.remove_connection("ann")
     rig.settle()
     assert remaining() == before
+
+
+async def test_parked_client_keeps_no_lost_connection() -> None:
+    rig = await MarketRig.create(DeliveryConfig(recoverable=True))
+    lost = weakref.ref(rig.connect("ann", numbered=True))
+    await rig.subscribe("ann", "PRICE:A", "TRADES:A", interval_ms=100)
+    await rig.price("A")
+    rig.park("ann")
+    await rig.price("A")
+    assert lost() is None
+    again = rig.link()
+    assert rig.resume("ann", again, None)
+    assert again.messages("price")

@@ -57,6 +57,7 @@ _SECRET = "a secret for documents that is long enough"
 _PAGES: dict[str, Callable[[Demo, AsyncExitStack], Awaitable[Names]]] = {
     "docs/embedding.md": _embedding,
     "docs/feeds.md": _feeds,
+    "docs/market.md": _python_client,
     "docs/protocol.md": _protocol,
     "docs/sdk.md": _python_client,
 }

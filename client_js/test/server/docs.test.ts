@@ -7,7 +7,7 @@ import { afterEach, expect, it, vi } from "vitest";
 import { token, urls } from "./kit.js";
 
 const PACKAGE = fileURLToPath(new URL("../../", import.meta.url));
-const PAGES = ["client_js/README.md", "docs/javascript.md", "docs/protocol.md"];
+const PAGES = ["client_js/README.md", "docs/javascript.md", "docs/market.md", "docs/protocol.md"];
 /** Notices come when a backend sends one. */
 const SILENT = /onNotice/;
 

@@ -10,7 +10,7 @@ from server.core.market.views import DepthView
 EXACT = Context(prec=200)
 
 
-def decimal_text(number: Decimal) -> str:
+def shortest_text(number: Decimal) -> str:
     """The one spelling of a computed number: without an exponent and needless zeros."""
     return format(EXACT.normalize(number), "f")
 
@@ -48,7 +48,7 @@ class _GroupedSide:
 
     def top(self, count: int) -> list[tuple[str, str]]:
         return [
-            (decimal_text(self._price(key)), decimal_text(self._groups[key][0]))
+            (shortest_text(self._price(key)), shortest_text(self._groups[key][0]))
             for key in self._keys[:count]
         ]
 

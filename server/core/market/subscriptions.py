@@ -6,8 +6,7 @@ from typing import Protocol
 
 from client_sdk.contract import SubscriptionStatus
 from server.core.market.topics import Topic, channel_for
-
-User = tuple[str, str]
+from server.core.users import User, user_key
 
 _TRANSITIONS: dict[SubscriptionStatus, frozenset[SubscriptionStatus]] = {
     SubscriptionStatus.PENDING: frozenset(
@@ -104,7 +103,7 @@ class Subscriptions:
 
     def add_connection(self, connection_id: str, org: str, user_id: str) -> None:
         """Add a connection of this user."""
-        user = (org, user_id)
+        user = user_key(org, user_id)
         self._owners[connection_id] = user
         self._users.setdefault(user, {})[connection_id] = None
 

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from server.feeds import FeedError
+from server.feeds.sources import redis_stream
 from tests.feeds.sources.rig import SourceRig, source_rig, trade
 from tests.kit.patience import until
 from tests.kit.redis.servers import RedisServer, redis_server
@@ -30,10 +31,13 @@ async def rig_of(server: RedisServer, streams: object = "orders") -> SourceRig:
     return await source_rig("redis-stream", url=server.url, streams=streams)
 
 
+def envelope(number: int) -> str:
+    return json.dumps({"topic": "TRADES:A", "data": trade(number)})
+
+
 def add(client: "redis.Redis", *numbers: int) -> None:
     for number in numbers:
-        message = json.dumps({"topic": "TRADES:A", "data": trade(number)})
-        client.xadd("orders", {"message": message})
+        client.xadd("orders", {"message": envelope(number)})
 
 
 async def test_entries_are_published_in_their_order(
@@ -102,3 +106,21 @@ async def test_wrong_option_is_refused_with_its_name(
     with pytest.raises(FeedError, match=problem):
         async with rig.run():
             pass
+
+
+async def test_entries_that_a_dead_node_has_read_are_published_by_another(
+    redis_process: RedisServer, client: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_stream, "_BLOCK_MS", 20)
+    monkeypatch.setattr(redis_stream, "_PENDING_SECONDS", 0.05)
+    rig = await rig_of(redis_process)
+    add(client, 1)
+    async with rig.run():
+        await rig.until_published(1)
+        with client.pipeline(transaction=True) as dying:
+            # In one step, so that the feed is not faster.
+            dying.xadd("orders", {"message": envelope(2)})
+            dying.xreadgroup("floorcast", "floorcast", {"orders": ">"})
+            dying.execute()
+        await rig.until_published(2)
+    assert await rig.numbers() == [1, 2]

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -41,25 +42,71 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.02)
 
 
+class Program:
+    """A program that can be killed and started again, with its data."""
+
+    def __init__(
+        self,
+        command: list[str],
+        port: int,
+        url: str,
+        *,
+        folder: str,
+        user: int | None = None,
+        kill_signal: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        self.url = url
+        self._command = command
+        self._port = port
+        self._folder = folder
+        self._user = user
+        self._kill_signal = kill_signal
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts connections."""
+        self._process = subprocess.Popen(
+            self._command,
+            user=self._user,
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for_port(self._port, self._process)
+
+    def kill(self) -> None:
+        """Kill it as a crash does."""
+        if self._process is not None:
+            self._process.send_signal(self._kill_signal)
+            self._process.wait()
+            self._process = None
+
+
 @contextlib.contextmanager
-def nats_server() -> Iterator[str]:
-    """A NATS server with JetStream; yields its URL."""
+def nats_program() -> Iterator[Program]:
+    """A NATS server with JetStream."""
     program = require("nats-server", "/usr/sbin")
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="floorcast-nats-") as folder:
         command = [program, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", folder]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        server = Program(command, port, f"nats://127.0.0.1:{port}", folder=folder)
         try:
-            wait_for_port(port, process)
-            yield f"nats://127.0.0.1:{port}"
+            server.start()
+            yield server
         finally:
-            process.kill()
-            process.wait()
+            server.kill()
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[str]:
-    """A PostgreSQL server; yields its URL."""
+def nats_server() -> Iterator[str]:
+    """A NATS server with JetStream; yields its URL."""
+    with nats_program() as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def postgres_program() -> Iterator[Program]:
+    """A PostgreSQL server."""
     installed = [str(each) for each in sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
     initdb, program = require("initdb", *installed), require("postgres", *installed)
     port = free_port()
@@ -77,24 +124,31 @@ def postgres_server() -> Iterator[str]:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        process = subprocess.Popen(
+        server = Program(
             [
                 *(program, "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1"),
                 *("-c", "fsync=off", "-c", "max_connections=20"),
             ],
+            port,
+            f"postgresql://floorcast@127.0.0.1:{port}/postgres",
+            folder=folder,
             user=user,
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            # Its processes end with it, and the next start recovers as after a crash.
+            kill_signal=signal.SIGQUIT,
         )
         try:
-            wait_for_port(port, process)
-            url = f"postgresql://floorcast@127.0.0.1:{port}/postgres"
-            _wait_until_ready(url)
-            yield url
+            server.start()
+            _wait_until_ready(server.url)
+            yield server
         finally:
-            process.kill()
-            process.wait()
+            server.kill()
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL server; yields its URL."""
+    with postgres_program() as server:
+        yield server.url
 
 
 def _wait_until_ready(url: str) -> None:
