@@ -8,13 +8,14 @@ from client_sdk.data import (
     to_dataframe,
     to_table,
 )
-from client_sdk.replay import Replay, ReplayStuck, read_messages
+from client_sdk.replay import Replay, ReplayMarket, ReplayStuck, read_messages
 
 __all__ = [
     "MissingExtra",
     "MixedMessages",
     "ParquetSink",
     "Replay",
+    "ReplayMarket",
     "ReplayStuck",
     "bars_to_dataframe",
     "read_messages",

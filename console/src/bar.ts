@@ -66,7 +66,7 @@ export class Bar {
   #draw(): void {
     const { state, error, since, attempt, isDraining, userId } = this.client.connection.get();
     this.#pill.className = `connection ${state}`;
-    this.#state.set(isDraining ? "Moving" : STATES[state]);
+    this.#state.set(isDraining ? "Draining" : STATES[state]);
     if (state === "online") {
       this.#detail.set(userId ?? "");
     } else if (state === "offline") {

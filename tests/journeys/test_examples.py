@@ -11,8 +11,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from client_sdk.contract import Stream
+from client_sdk.data import ParquetSink
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.demo import Demo, demo
+from tests.sdk.test_data import message
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 Script = subprocess.Popen[str]
@@ -131,3 +134,30 @@ def test_http_api_script_publishes_and_notifies(demo_server: Demo) -> None:
     ).stdout
     assert '"positions":[{"epoch":' in output
     assert '"online":false' in output
+
+
+def test_backtest_trades_on_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "trades.parquet"
+    with ParquetSink(file, exact=True) as sink:
+        # Falls, rises by 30, and falls again.
+        for seq, price in enumerate((*range(150, 100, -1), *range(100, 130), 120), 1):
+            deal = {"id": seq, "price": str(price), "qty": "1", "side": "buy", "ts": seq}
+            sink.add(message(Stream.TRADES, seq, {"trades": [deal]}, symbol="BTCUSDT"))
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "backtest.py", file],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=MAX_WAIT_SECONDS,
+    )
+    assert (done.stderr, done.stdout.splitlines()) == (
+        "",
+        ["bought at 106, sold at 120: +14 in all", "the result is +14"],
+    )
+
+
+def test_strategy_of_the_backtest_runs_live(demo_server: Demo) -> None:
+    with run_example(demo_server, "backtest.py", "trader") as script:
+        lines_until(script, r"bought at .* in all")
+        script.send_signal(signal.SIGINT)
+        finish(script)

@@ -21,6 +21,7 @@ export class WatchList {
   readonly search: HTMLInputElement;
   readonly #body = el("tbody");
   readonly #count = new Text();
+  readonly #note = new Text();
   readonly #rows = new Map<string, Row>();
   readonly #byElement = new Map<Element, Row>();
   readonly #dirty = new Set<Row>();
@@ -59,6 +60,7 @@ export class WatchList {
       "section",
       { class: "panel list", "aria-label": "Watch list" },
       el("header", {}, this.search, el("span", { class: "hint count" }, this.#count.node)),
+      el("p", { class: "hint note", role: "status" }, this.#note.node),
       scroller,
     );
     this.element.addEventListener("keydown", (event) => this.#onKey(event));
@@ -73,8 +75,17 @@ export class WatchList {
     this.search.after(element);
   }
 
-  /** Symbols have appeared. */
+  /** Symbols have appeared or gone. */
   list(): void {
+    for (const [symbol, row] of this.#rows) {
+      if (this.quotes.get(symbol) !== row.quote) {
+        this.#observer.unobserve(row.element);
+        row.element.remove();
+        this.#rows.delete(symbol);
+        this.#byElement.delete(row.element);
+      }
+    }
+    this.#note.set(this.quotes.note);
     const quotes = [...this.quotes.all].sort((a, b) => (a.symbol < b.symbol ? -1 : 1));
     let next: Element | null = this.#body.firstElementChild;
     for (const quote of quotes) {

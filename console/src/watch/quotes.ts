@@ -1,5 +1,5 @@
 /** The quotes of all symbols of the server, as they appear. */
-import type { Client, Instrument } from "@floorcast/client";
+import type { Client, Instruments } from "@floorcast/client";
 import { preference } from "../kit/preferences.js";
 import { Quote } from "./quote.js";
 import { SAMPLE_MS } from "./samples.js";
@@ -30,13 +30,15 @@ export class Quotes {
   #day = 0;
   /** How many symbols the server has. */
   total = 0;
+  /** Why there are no quotes; empty if there are, or may be soon. */
+  note = "";
 
   constructor(
     private readonly client: Client,
     private readonly listener: QuotesListener,
   ) {
     const instruments = client.market.instruments();
-    instruments.subscribe(() => this.#onInstruments(instruments.get().instruments));
+    instruments.subscribe(() => this.#onInstruments(instruments.get()));
   }
 
   get all(): readonly Quote[] {
@@ -80,8 +82,13 @@ export class Quotes {
     }
   }
 
-  #onInstruments(instruments: readonly Instrument[]): void {
+  #onInstruments({ instruments, status, error }: Instruments): void {
     this.total = instruments.length;
+    this.note = error?.message ?? "";
+    if (status === "live") {
+      this.#forgetOthers(new Set(instruments.map(({ symbol }) => symbol)));
+      this.note = this.total === 0 ? "Nothing has been published so far" : "";
+    }
     const added: Quote[] = [];
     for (const instrument of instruments) {
       const known = this.#bySymbol.get(instrument.symbol);
@@ -97,6 +104,16 @@ export class Quotes {
     }
     this.#seed(added);
     this.listener.listed();
+  }
+
+  /** A server that was started anew may not have what the one before had. */
+  #forgetOthers(listed: ReadonlySet<string>): void {
+    for (const [symbol, quote] of this.#bySymbol) {
+      if (!listed.has(symbol)) {
+        quote.release?.();
+        this.#bySymbol.delete(symbol);
+      }
+    }
   }
 
   /** The same listener again, in one turn: the client then needs no snapshot. */

@@ -96,7 +96,8 @@ class WatchView implements PlaceView {
 
   #onListed(): void {
     this.#list.list();
-    if (this.#quote === null) {
+    const chosen = this.#quote;
+    if (chosen === null || this.#quotes.get(chosen.symbol) !== chosen) {
       const first = this.#quotes.get(this.#preferred.get()) ?? this.#quotes.all[0];
       if (first !== undefined) {
         this.#choose(first.symbol);

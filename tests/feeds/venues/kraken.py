@@ -68,7 +68,8 @@ class KrakenVenue(LocalVenue):
         self.received.append(message)
         method, request_id = message["method"], message.get("req_id")
         if method == "ping":
-            self.send_to(socket, json.dumps({"method": "pong", "req_id": request_id}))
+            pong = json.dumps({"method": "pong", "req_id": request_id})
+            self.send_to(socket, pong, is_pong=True)
             return
         params = message["params"]
         assert isinstance(params, dict)

@@ -15,7 +15,7 @@ class LocalVenue:
         self.url = ""
         # What a request gets instead of its answer: a status and a body.
         self.failure: tuple[int, str] | None = None
-        # Whether the connections stay open and nothing is sent.
+        # Whether the connections stay open and nothing is sent but answers to pings.
         self.is_silent = False
         self.requests: list[str] = []
         self.connections = 0
@@ -61,14 +61,20 @@ class LocalVenue:
         for transport in self._transports.values():
             cast("asyncio.Transport", transport).abort()
 
+    def freeze(self, key: str) -> None:
+        """Stop reading and answering on the connections that are subscribed to this."""
+        for socket, keys in self.sockets.items():
+            if key in keys:
+                cast("asyncio.Transport", self._transports[socket]).pause_reading()
+
     def send(self, key: str, text: str) -> None:
         """Send to the connections that are subscribed to this."""
         for socket, keys in tuple(self.sockets.items()):
             if key in keys:
                 self.send_to(socket, text)
 
-    def send_to(self, socket: web.WebSocketResponse, text: str) -> None:
-        if not self.is_silent and not socket.closed:
+    def send_to(self, socket: web.WebSocketResponse, text: str, *, is_pong: bool = False) -> None:
+        if (is_pong or not self.is_silent) and not socket.closed:
             task = asyncio.get_running_loop().create_task(socket.send_str(text))
             task.add_done_callback(_ignore_failure)
 

@@ -52,6 +52,11 @@ def open_exchange(venue: str, options: CcxtOptions, updates: Updates) -> Any:
     )
     # ccxt would wait for connections that are closed already.
     exchange.timeout_on_exit = 0
+    if options.silent_seconds:
+        # A dead connection beside live ones fails after two pings without an answer.
+        most = int(options.silent_seconds * 1000 / 3)
+        keep_alive = min(exchange.streaming.get("keepAlive", most), most)
+        exchange.streaming = {**exchange.streaming, "keepAlive": keep_alive}
     if options.sandbox:
         try:
             exchange.set_sandbox_mode(True)

@@ -1,7 +1,10 @@
 """The feed `ccxt` of a local Binance, whose books have sequence numbers."""
 
+import asyncio
+
 import pytest
 
+from server.tasks import cancel_and_wait
 from tests.feeds.sources.ccxt.rig import NEEDS_CCXT, venue_rig
 from tests.feeds.venues.binance import BinanceVenue
 from tests.kit.clock import START
@@ -70,3 +73,32 @@ async def test_venue_is_left_by_symbols_without_listeners() -> None:
         await rig.market.service.remove_connection("ann")
         rig.market.clock.advance(60)
         await rig.until(lambda: not venue.subscribers("btcusdt@trade"))
+
+
+async def keep_sending_prices(venue: BinanceVenue) -> None:
+    while True:
+        venue.tick("100.50000000")
+        await asyncio.sleep(0.01)
+
+
+async def test_dead_connection_beside_a_live_one_is_noticed() -> None:
+    async with (
+        BinanceVenue() as venue,
+        venue_rig(
+            venue,
+            "binance",
+            symbols="BTC/USDT",
+            streams="PRICE,TRADES",
+            silent_seconds=0.6,
+        ) as rig,
+    ):
+        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+        await rig.until(lambda: venue.subscribers("btcusdt@ticker"))
+        venue.trade(7, NOW_MS)
+        await rig.has("TRADES:BTC/USDT")
+        ann = await rig.market.client("ann", "TRADES:BTC/USDT")
+        venue.freeze("btcusdt@trade")
+        prices = asyncio.create_task(keep_sending_prices(venue))
+        await rig.has_states(ann, "TRADES:BTC/USDT", "STALE")
+        await cancel_and_wait(prices)
+        assert "ping-pong" in rig.nodes[0].events[1].reason

@@ -179,7 +179,7 @@ async def test_two_nodes_publish_each_trade_once() -> None:
 async def test_silent_venue_is_stale_and_restarted() -> None:
     async with (
         KrakenVenue() as venue,
-        venue_rig(venue, "kraken", symbols=BTC, silent_seconds=0.1) as rig,
+        venue_rig(venue, "kraken", symbols=BTC, silent_seconds=1) as rig,
     ):
         await rig.has("ORDERBOOK:BTC/USD")
         ann = await rig.market.client("ann", "ORDERBOOK:BTC/USD")
@@ -187,7 +187,7 @@ async def test_silent_venue_is_stale_and_restarted() -> None:
         rig.market.clock.advance(1)
         await rig.has_states(ann, "ORDERBOOK:BTC/USD", "STALE")
         [_, stale, *_] = rig.nodes[0].events
-        assert stale.reason == "kraken has sent nothing for 0.1 s"
+        assert stale.reason == "kraken has sent nothing for 1 s"
         venue.is_silent = False
         venue.set_level(BTC, "100.5", "0.10000000")
         await rig.until(lambda: states(ann, "ORDERBOOK:BTC/USD")[-1] == "LIVE")
@@ -222,7 +222,7 @@ async def test_venue_without_markets_is_tried_again(failure: tuple[int, str]) ->
     async with KrakenVenue() as venue:
         venue.failure = failure
         async with venue_rig(venue, "kraken", symbols=BTC) as rig:
-            await rig.until(lambda: rig.nodes[0].supervisor.failures == 2)
+            await rig.until(lambda: rig.nodes[0].supervisor.failures >= 2)
             venue.failure = None
             await rig.has("ORDERBOOK:BTC/USD")
 
