@@ -14,7 +14,7 @@ from server.server import Server, SystemClock
 from server.settings import Settings
 from server.sockets import ApplicationGuard
 from server.transport import SOCKET_PATH
-from server.web import add_console, add_headers, add_health
+from server.web import add_console, add_headers, add_health, shape_errors
 from server.web.api import add_api
 
 SERVER: web.AppKey[Server] = web.AppKey("floorcast", Server)
@@ -60,13 +60,18 @@ def create_app(
         handlers or Handlers(),
     )
     server = Server(settings, extensions, clock=clock, feeds=feeds, run_feeds=run_feed)
-    app = web.Application()
+    app = web.Application(middlewares=[shape_errors])
     app[SERVER] = server
     app.cleanup_ctx.append(contextlib.asynccontextmanager(server.run))
     server.sockets.attach(app, SOCKET_PATH)
     add_headers(app)
     add_health(app, is_ready=lambda: server.is_ready)
-    add_api(app, server.api.handler, server.api.endpoints)
+    add_api(
+        app,
+        server.api.handler,
+        server.api.endpoints,
+        allows_origin=server.sockets.eio.allows_origin_of,
+    )
     if settings.server.console or console_token is not None:
         add_console(app, token=console_token, admits_page_of=server.sockets.eio.admits_page_of)
     return app

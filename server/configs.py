@@ -320,6 +320,7 @@ def occupancy_config(settings: Settings) -> OccupancyConfig:
         queued=frozenset(() if hooks.url is None else hooks.events),
         max_events=hooks.queue,
         keep_seconds=hooks.keep_seconds,
+        seen_seconds=settings.session.last_seen_seconds,
         wills=ShareLimits(
             Quota(shares.wills or NO_LIMIT, shares.will_bytes or NO_LIMIT),
             Quota(shares.wills_per_org or NO_LIMIT, shares.will_bytes_per_org or NO_LIMIT),

@@ -162,7 +162,17 @@ def _read_hooks(server: Server, samples: Samples) -> None:
     for outcome in ("sent", "dropped"):
         count = server.counters.total(f"hooks.{outcome}")
         samples.add("floorcast_hooks_events_total", count, outcome)
-    samples.add("floorcast_hooks_failures_total", server.counters.total("hooks.failed"))
+    counters = server.counters
+    samples.add("floorcast_hooks_waiting", server.backend.hook_queue.waiting)
+    samples.add("floorcast_hooks_failures_total", counters.total("hooks.failed"))
+    for outcome in ("allowed", "refused", "cached", "unavailable"):
+        count = counters.total(f"hooks.authorize_{outcome}")
+        samples.add("floorcast_hooks_questions_total", count, outcome)
+    for name in ("hooks.request", "hooks.answer"):
+        metric = f"floorcast_{name.replace('.', '_')}_seconds"
+        samples.add_histograms(metric, counters.histograms(name))
+    for outcome in ("published", "refused"):
+        samples.add(f"floorcast_wills_{outcome}_total", counters.total(f"wills.{outcome}"))
 
 
 def _read_broker(server: Server, samples: Samples) -> None:

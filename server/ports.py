@@ -464,6 +464,12 @@ class Occupancy(Protocol):
     async def settle_will(self, will: Will) -> None:
         """Remove a will that has been published, unless it was replaced."""
 
+    async def last_seen(self, user: User) -> int | None:
+        """When the user's last connection ended, in ms since 1970.
+
+        None while the user is connected, and if that is unknown or too long ago.
+        """
+
     def tick(self) -> None:
         """Emit what is due."""
 

@@ -23,7 +23,7 @@ from server.server import Server
 from server.settings import Settings
 from server.systemd import SystemdNotifier
 from server.transport import HTTP_LOGGER
-from server.web import SERVER_NAME
+from server.web import SERVER_NAME, shape_malformed_requests
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ BACKLOG = 4096
 # none before 100 million objects. With a first threshold of 50,000, which counts only the surplus
 # of new objects, young collections of 300,000 objects paused for 50 ms.
 _COLLECTOR_THRESHOLDS = (5_000, 10, 2_000)
+# By default the admin listener has a port of its own for each public one.
+_ADMIN_PORT_OFFSET = 1000
+_MAX_PORT = 65_535
 # Without a drain, the parts have this long to stop.
 _MIN_STOP_SECONDS = 5.0
 
@@ -162,6 +165,7 @@ async def run_app(
     """Run the application on this socket inside the context, then close the socket."""
     # The default of responses to malformed requests, which no handler prepares.
     web_response.SERVER_SOFTWARE = SERVER_NAME  # type: ignore[attr-defined]
+    shape_malformed_requests()
     raise_limit()
     runner = web.AppRunner(app, logger=HTTP_LOGGER, **_runner_options(settings))
     try:
@@ -183,11 +187,10 @@ async def run_admin(
 
     Raises `ConfigurationError` if its address cannot be used.
     """
-    admin = settings.admin
-    if not admin.port:
+    listener = _open_admin_listener(settings)
+    if listener is None:
         yield None
         return
-    listener = _listen(admin.host, admin.port)
     if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
         logger.warning("the admin listener, which asks for no token, is open to other machines")
     runner = web.AppRunner(create_admin_app(read), logger=HTTP_LOGGER, **_runner_options(settings))
@@ -199,6 +202,25 @@ async def run_admin(
     finally:
         await runner.cleanup()
         listener.close()
+
+
+def _open_admin_listener(settings: Settings) -> socket.socket | None:
+    admin = settings.admin
+    if admin.port is not None:
+        return _listen(admin.host, admin.port) if admin.port else None
+    try:
+        return _listen(admin.host, _default_admin_port(settings.server.port))
+    except ConfigurationError as error:
+        # Nobody has asked for it: a second server on this machine must start.
+        logger.warning("metrics are off, set admin.port to turn them on", extra={"why": str(error)})
+        return None
+
+
+def _default_admin_port(port: int) -> int:
+    if not port:
+        return 0
+    above = port + _ADMIN_PORT_OFFSET
+    return above if above <= _MAX_PORT else port - _ADMIN_PORT_OFFSET
 
 
 def run_options(settings: Settings) -> dict[str, Any]:

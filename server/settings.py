@@ -277,6 +277,11 @@ class SessionSettings(_Section):
     notices_per_user: int = Field(
         100, ge=1, description="unacknowledged critical notices of one user"
     )
+    last_seen_seconds: Seconds = Field(
+        2_592_000,
+        description="how long it is known when a user was last connected, of the latest 50,000 "
+        "users of each org; 0 keeps none",
+    )
     history: SessionHistorySettings = SessionHistorySettings()
 
 
@@ -414,7 +419,13 @@ class AdminSettings(_Section):
     """The listener for `/metrics` and `/health/*` with reasons; it asks for no token."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 turns it off")
+    port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port to listen on; by default `server.port` + 1000, unless that is taken; 0 "
+        "turns it off",
+    )
     canary_topics: int = Field(
         0,
         ge=0,

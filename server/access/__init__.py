@@ -11,7 +11,7 @@ from server.access.minting import mint, new_secret
 from server.access.principal import Principal, anonymous
 from server.access.requests import AuthRequest
 from server.access.revocable import RevocableVerifier, Verifier
-from server.access.rules import AuthorizationRule, authorize
+from server.access.rules import AuthorizationRule, authorize, find_refusals
 from server.access.sources import find_token
 from server.access.tokens import TokenVerifier, build_verifier
 
@@ -30,6 +30,7 @@ __all__ = [
     "anonymous",
     "authorize",
     "build_verifier",
+    "find_refusals",
     "find_token",
     "mint",
     "new_secret",

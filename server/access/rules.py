@@ -1,7 +1,8 @@
 """The application's own authorization rule; it is asked after the built-in checks."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from inspect import iscoroutine
 from typing import Any
@@ -17,6 +18,10 @@ Check = Callable[[Principal, str], bool | Coroutine[Any, Any, bool]]
 logger = logging.getLogger(__name__)
 
 _MAX_SECONDS = 5.0
+# The questions of one request that wait for their answers at the same time.
+_MAX_WAITING = 16
+# After so many questions of one request that are answered at once, others get their turn.
+_PER_TURN = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,17 @@ class AuthorizationRule:
     def followed_by(self, other: "AuthorizationRule") -> "AuthorizationRule":
         """This rule, and the other one for what this one allows."""
         return replace(self, then=other if self.then is None else self.then.followed_by(other))
+
+    @property
+    def asks_subscribe(self) -> bool:
+        """Whether `check_subscribe` asks anybody."""
+        then = self.then is not None and self.then.asks_subscribe
+        return then or self.may_subscribe is not None
+
+    @property
+    def asks_publish(self) -> bool:
+        """Whether `check_publish` asks anybody."""
+        return self.may_publish is not None or (self.then is not None and self.then.asks_publish)
 
     async def check_connect(self, principal: Principal, namespace: str) -> None:
         """Raise `AccessError` if the principal may not connect to the namespace."""
@@ -61,6 +77,34 @@ class AuthorizationRule:
             await _check(self.may_join, principal, session_id)
         if self.then is not None:
             await self.then.check_join(principal, session_id)
+
+
+async def find_refusals(
+    ask: Callable[[Principal, str], Coroutine[Any, Any, None]],
+    principal: Principal,
+    names: Collection[str],
+) -> dict[str, FloorcastError]:
+    """Ask about several names, a few at the same time; returns the errors of the refused ones.
+
+    `ask` is `check_subscribe` or another check of a rule.
+    """
+    refusals: dict[str, FloorcastError] = {}
+    if not names:
+        return refusals
+    waiting = iter(dict.fromkeys(names))
+
+    async def ask_next(waiting: Iterator[str]) -> None:
+        for count, name in enumerate(waiting, 1):
+            if count % _PER_TURN == 0:
+                await asyncio.sleep(0)
+            try:
+                await ask(principal, name)
+            except FloorcastError as error:
+                refusals[name] = error.with_traceback(None)
+
+    # Not a TaskGroup: a handler begins to run without a task.
+    await asyncio.gather(*(ask_next(waiting) for _ in range(min(len(names), _MAX_WAITING))))
+    return refusals
 
 
 def authorize(

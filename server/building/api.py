@@ -81,6 +81,7 @@ def build_api(
             clock,
             keep_seconds=settings.auth.revocation_seconds,
         ),
+        backend.occupancy,
     )
     node_answers = NodeAnswers(
         backend.cluster.node,

@@ -1,6 +1,7 @@
 """`floorcast check`: validates a configuration, or a data folder, without running it."""
 
 import argparse
+import sys
 from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from server.access import ConfigurationError
 from server.app import create_app
 from server.brokers import BrokerError, check_file, repair_file
+from server.cli.hints import find_hints
 from server.cli.sources import Commands, add_config, add_data, settings_from
 from server.configs import check_workers
 from server.settings import setting_names
@@ -20,6 +22,7 @@ def add_to(commands: Commands) -> None:
         help="validate a configuration or a data folder",
         description=(
             "Print the settings that would be in force, secrets hidden, or what is wrong. "
+            "Hints about what is likely not meant are on stderr. "
             "With --data, read the whole data file instead; its server must be stopped."
         ),
     )
@@ -46,6 +49,8 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         for name in options:
             # Only the feed knows which of its options are secret.
             print(f"feed.{feed}.{name} = (set)")
+    for hint in find_hints(settings):
+        print(f"hint: {hint}", file=sys.stderr)
     return 0
 
 

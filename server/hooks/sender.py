@@ -94,7 +94,9 @@ class HookSender:
         body = b'{"events":[%b]}' % b",".join(events)
         began = self._clock.monotonic()
         await self._endpoint.post(body)
-        self._count("hooks.milliseconds", int((self._clock.monotonic() - began) * 1000))
+        seconds = self._clock.monotonic() - began
+        self._counters.histogram("hooks.request").observe(seconds)
+        self._count("hooks.milliseconds", int(seconds * 1000))
         await self._queue.confirm(self._last_sent)
         self._count("hooks.sent", len(events))
         self._count("hooks.requests", 1)

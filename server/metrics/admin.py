@@ -8,8 +8,8 @@ from aiohttp import web
 from server.metrics.exposition import render
 from server.metrics.samples import Report, Samples
 
-# The reports of all workers, by worker; None for a worker that did not answer.
-Reports = Mapping[str, Report | None]
+# The reports of all workers, by worker.
+Reports = Mapping[str, Report]
 
 _MAX_REQUESTS = 8
 _WRITE_SECONDS = 10.0
@@ -35,10 +35,7 @@ def create_admin_app(read: Callable[[], Awaitable[Reports]]) -> web.Application:
         return web.json_response({"status": "ok"})
 
     async def ready(request: web.Request) -> web.Response:
-        obstacles = {
-            worker: ["does not answer"] if each is None else each.obstacles
-            for worker, each in (await read()).items()
-        }
+        obstacles = {worker: each.obstacles for worker, each in (await read()).items()}
         is_ready = not any(obstacles.values())
         body = {"status": "ready" if is_ready else "not ready", "workers": obstacles}
         return web.json_response(body, status=200 if is_ready else 503)
@@ -49,11 +46,10 @@ def create_admin_app(read: Callable[[], Awaitable[Reports]]) -> web.Application:
     return app
 
 
-def _with_up(report: Report | None) -> Samples:
+def _with_up(report: Report) -> Samples:
     """The samples of a worker, and whether it answers."""
-    samples = Samples() if report is None else report.samples
-    samples.add("floorcast_workers_up", report is not None)
-    return samples
+    report.samples.add("floorcast_workers_up", report.is_up)
+    return report.samples
 
 
 class _Bounded:

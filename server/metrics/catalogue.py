@@ -104,7 +104,7 @@ _CLIENTS = (
     _counter(
         "clients_left",
         "clients that left a namespace, by the reason of the end",
-        "`ping timeout` and `transport close` are the network, codes are our own decisions",
+        "`did not answer a ping` and `transport close` are the network, codes are our decisions",
         labels="namespace reason",
     ),
     _counter(
@@ -259,7 +259,29 @@ _HOOKS = (
         "`dropped`: the receiver was away for too long, or is too slow",
         labels="outcome",
     ),
+    _gauge(
+        "hooks_waiting", "events that wait for the webhook, of all nodes", "see `hooks_failures`"
+    ),
     _counter("hooks_failures", "requests to the webhook that failed and are repeated", "log"),
+    _histogram(
+        "hooks_request_seconds",
+        "requests with events that the webhook accepted",
+        "make the receiver faster: it gets one request after the other",
+    ),
+    _counter(
+        "hooks_questions",
+        "questions for the authorize webhook: `allowed` or `refused` by it, `cached`, or"
+        " `unavailable`: refused because it does not answer",
+        "`unavailable`: log; no client can do what `hooks.authorize` lists",
+        labels="outcome",
+    ),
+    _histogram(
+        "hooks_answer_seconds",
+        "requests that the authorize webhook answered",
+        "clients wait for it: answer faster, or give a longer `ttl_seconds`",
+    ),
+    _counter("wills_published", "wills that were published: their users did not come back in time"),
+    _counter("wills_refused", "messages of wills that could not be published any more", "log"),
 )
 
 _BROKER = (

@@ -45,6 +45,8 @@ class Report:
 
     samples: Samples
     obstacles: list[str]
+    # Whether it answers: if not, the samples are what it has counted before.
+    is_up: bool = True
 
     def body(self) -> dict[str, Any]:
         """The report as JSON."""

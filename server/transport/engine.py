@@ -149,6 +149,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         asked = self._address_of(request)
         return self._allows(f"{asked.scheme}://{asked.host}", asked)
 
+    def allows_origin_of(self, request: web.Request) -> bool:
+        """Whether the page that sent a request may connect; True if no page did."""
+        return self._allows(request.headers.get("Origin"), self._address_of(request))
+
     def _allows(self, origin: str | None, asked: _Address) -> bool:
         return self._origins.allows(
             origin, scheme=asked.scheme, host=asked.host, loopback=asked.loopback

@@ -70,6 +70,8 @@ class Worker:
         # A worker of an older release answers neither pings nor requests for a report.
         self._answers = False
         self._report: asyncio.Future[Report | None] | None = None
+        # What it has sent last; while it drains, it sends its report by itself.
+        self.last_report: Report | None = None
         # Pings since it has last answered one.
         self.missed_pings = 0
         self._reading = loop.create_task(self._read(), name=f"floorcast-worker-{number}")
@@ -93,7 +95,8 @@ class Worker:
         elif kind is MessageKind.PONG:
             self.missed_pings = 0
         elif kind is MessageKind.REPORT:
-            self._settle_report(Report.parse(body))
+            self.last_report = Report.parse(body)
+            self._settle_report(self.last_report)
 
     def _on_closed(self) -> None:
         if not self._started.done():
@@ -153,6 +156,9 @@ class Worker:
 
         Kills it if it does not answer in time.
         """
+        if self._answers:
+            # Nothing can be asked later: from now on it reports by itself.
+            self._control.send(MessageKind.READ)
         self._control.write_eof()
         try:
             async with asyncio.timeout(_HAND_OVER_SECONDS):

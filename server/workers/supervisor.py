@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.access import ConfigurationError
-from server.metrics import Report, Reports, Samples
+from server.metrics import Report, Reports, Samples, amounts, totals, with_earlier
 from server.ports import Clock
 from server.workers.failures import TooManyDeaths, WorkerFailed
 from server.workers.process import Launcher, Worker
@@ -30,8 +30,16 @@ class WorkerSlot:
     number: int
     listener: socket.socket
     worker: Worker | None = None
+    # The earlier workers that still drain, and what those counted that have ended.
+    draining: set[Worker] = field(default_factory=set)
+    ended: Samples = field(default_factory=Samples)
     # Held while the worker is replaced.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def keep_counters(self, worker: Worker) -> None:
+        """Keep what a worker has counted, which has ended."""
+        if worker.last_report is not None:
+            self.ended = totals((self.ended, worker.last_report.samples))
 
 
 class Supervisor:
@@ -66,7 +74,6 @@ class Supervisor:
         self._ping_seconds = ping_seconds
         self._died = self._hung = 0
         self._alive: set[Worker] = set()
-        self._draining: set[Worker] = set()
         self._stop_signal = signal.SIGTERM
         self._stop_requested = asyncio.Event()
         self._kill_requested = asyncio.Event()
@@ -130,15 +137,24 @@ class Supervisor:
             raise failures.exceptions[0] from None
 
     async def reports(self) -> Reports:
-        """The reports of all workers, None for one that does not answer, and the supervisor's."""
-        workers = {str(slot.number): slot.worker for slot in self._slots}
-        asked = {number: worker.report() for number, worker in workers.items() if worker}
-        answers = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+        """The reports of all workers, and the supervisor's.
+
+        The counters of a worker go on from those of the earlier workers of its slot, so no sum
+        falls. What workers that drain still have stands beside them.
+        """
+        silent = await asyncio.gather(*map(_find_silent, self._slots))
         samples = Samples()
         samples.add("floorcast_workers_died_total", self._died)
         samples.add("floorcast_workers_hung_total", self._hung)
-        own = Report(samples, [])
-        return {**dict.fromkeys(workers), **answers, "supervisor": own}
+        reports = {"supervisor": Report(samples, [])}
+        # No await from here on: a worker that ends is counted once.
+        for slot, worker in zip(self._slots, silent, strict=True):
+            reports[str(slot.number)] = _report_of(slot, worker)
+            for draining in slot.draining:
+                if draining.last_report is not None:
+                    rest = amounts(draining.last_report.samples)
+                    reports[f"{slot.number}-draining"] = Report(rest, [])
+        return reports
 
     # --- one slot
 
@@ -154,7 +170,7 @@ class Supervisor:
         logger.info("a worker is ready", extra={"worker": slot.number, "pid": worker.pid})
         previous, slot.worker = slot.worker, worker
         if previous is not None:
-            self._draining.add(previous)
+            slot.draining.add(previous)
             await previous.hand_over()
         if slot.number == _FEED_SLOT:
             worker.start_feed()
@@ -174,6 +190,7 @@ class Supervisor:
                     )
                     self._died += 1
                     self._alive.discard(worker)
+                    slot.keep_counters(worker)
                     await self._replace(slot)
 
     async def _replace(self, slot: WorkerSlot) -> None:
@@ -241,9 +258,9 @@ class Supervisor:
             async with slot.lock:
                 previous = await self._start_worker(slot)
             if previous is not None:
-                await self._wait_drained(previous)
+                await self._wait_drained(slot, previous)
 
-    async def _wait_drained(self, worker: Worker) -> None:
+    async def _wait_drained(self, slot: WorkerSlot, worker: Worker) -> None:
         """Wait until the worker has drained its clients and ended; kill it after the time limit."""
         try:
             async with asyncio.timeout(self._stop_seconds):
@@ -251,14 +268,16 @@ class Supervisor:
         except TimeoutError:
             logger.error("killing a worker that does not end", extra={"worker": worker.number})
             await worker.kill()
-        self._draining.discard(worker)
+        slot.draining.discard(worker)
+        slot.keep_counters(worker)
         self._alive.discard(worker)
 
     async def _stop_all(self) -> bool:
         """Forward the signal and wait; kill the workers that do not end in time."""
+        draining = {worker for slot in self._slots for worker in slot.draining}
         for worker in self._alive:
             # To a draining worker a SIGTERM is a second signal, which skips the drain.
-            if self._stop_signal is not signal.SIGTERM or worker not in self._draining:
+            if self._stop_signal is not signal.SIGTERM or worker not in draining:
                 worker.send_signal(self._stop_signal)
         waits = {
             _task(worker.wait_ended(), f"floorcast-end-{worker.number}") for worker in self._alive
@@ -279,6 +298,30 @@ class Supervisor:
             worker.send_signal(signal.SIGKILL)
         await asyncio.wait({kill_requested, *waits})
         return not waits
+
+
+async def _find_silent(slot: WorkerSlot) -> Worker | None:
+    """Ask a slot's worker for its report; returns the worker if it does not answer."""
+    while (worker := slot.worker) is not None:
+        report = await worker.report()
+        if slot.worker is worker:
+            return worker if report is None else None
+    return None
+
+
+def _report_of(slot: WorkerSlot, silent: Worker | None) -> Report:
+    """The report of a slot's worker, whose counters go on from those of the earlier ones."""
+    earlier = [slot.ended]
+    earlier += [each.last_report.samples for each in slot.draining if each.last_report is not None]
+    worker = slot.worker
+    last = None if worker is None else worker.last_report
+    if worker is None or worker is silent:
+        counted = totals(earlier if last is None else (*earlier, last.samples))
+        return Report(counted, ["does not answer"], is_up=False)
+    if last is None:
+        # It has only just become ready.
+        return Report(totals(earlier), [])
+    return Report(with_earlier(last.samples, earlier), last.obstacles)
 
 
 def _task(coroutine: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # The time for clients that were accepted before the hand-over to join.
 _JOIN_GRACE_SECONDS = 1.0
+# How often a worker that drains reports; the supervisor can ask for nothing any more.
+_REPORT_SECONDS = 1.0
 
 
 async def work(control_fd: int, listener_fd: int) -> int:
@@ -60,8 +62,10 @@ async def follow_supervisor(
     """Handle the supervisor's messages until its end closes, then hand over and drain.
 
     The end closes if a successor is ready, or if the supervisor has died: in both cases new
-    clients belong to another process at the same address.
+    clients belong to another process at the same address. From then on this reports by itself, at
+    last when it is cancelled, if the supervisor has ever asked for a report.
     """
+    wants_reports = False
     while (message := await control.receive()) is not None:
         kind, _ = message
         if kind is MessageKind.FEED:
@@ -69,12 +73,20 @@ async def follow_supervisor(
         elif kind is MessageKind.PING:
             control.send(MessageKind.PONG)
         elif kind is MessageKind.READ:
+            wants_reports = True
             _send_report(control, server)
     await endpoint.close()
     await server.stop_feed()
     control.send(MessageKind.HANDED_OVER)
     await asyncio.sleep(join_grace_seconds)
     stopping.request_drain()
+    if wants_reports:
+        try:
+            while True:
+                _send_report(control, server)
+                await asyncio.sleep(_REPORT_SECONDS)
+        finally:
+            _send_report(control, server)
 
 
 def _send_report(control: Control, server: Server) -> None:

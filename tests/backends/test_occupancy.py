@@ -370,3 +370,76 @@ async def test_wills_of_a_crashed_process_are_due_on_time(kept: OccupancyCluster
     async with kept.node() as node:
         await kept.pass_time(2)
         assert node.wills == []
+
+
+async def test_last_seen_is_when_the_last_connection_ended(cluster: OccupancyCluster) -> None:
+    async with cluster.node() as node:
+        assert await node.occupancy.last_seen(("acme", "ann")) is None
+        node.occupancy.enter(ANN)
+        await node.flush()
+        assert await node.occupancy.last_seen(("acme", "ann")) is None
+        began_ms = cluster.now_ms()
+        node.occupancy.leave(ANN)
+        await cluster.pass_time(LONG)
+        seen_ms = await node.occupancy.last_seen(("acme", "ann"))
+        assert seen_ms is not None
+        assert 0 <= seen_ms - began_ms < LONG * 500
+        assert await node.occupancy.last_seen(("other", "ann")) is None
+        node.occupancy.enter(ANN)
+        await node.flush()
+        assert await node.occupancy.last_seen(("acme", "ann")) is None
+
+
+async def test_last_seen_expires_and_is_bounded(cluster: OccupancyCluster) -> None:
+    async with cluster.node(seen_seconds=LONG, seen_per_org=1) as node:
+        for subject in (ANN, BOB):
+            node.occupancy.enter(subject)
+            node.occupancy.leave(subject)
+            await cluster.pass_time(0.01)
+        await node.flush()
+        assert await node.occupancy.last_seen(("acme", "ann")) is None
+        assert await node.occupancy.last_seen(("acme", "bob")) is not None
+        await cluster.pass_time(LONG)
+        assert await node.occupancy.last_seen(("acme", "bob")) is None
+
+
+async def test_last_seen_counts_the_connections_of_all_nodes(shared: OccupancyCluster) -> None:
+    async with shared.node() as dead, shared.node() as other:
+        dead.occupancy.enter(ANN)
+        dead.occupancy.enter(BOB)
+        await dead.flush()
+        other.occupancy.enter(ANN)
+        await other.flush()
+        killed_ms = shared.now_ms()
+        await dead.kill()
+        await shared.pass_time(2.0)
+        assert await other.occupancy.last_seen(("acme", "ann")) is None
+        bob_ms = await other.occupancy.last_seen(("acme", "bob"))
+        assert bob_ms is not None
+        assert abs(bob_ms - killed_ms) < 1000
+        left_ms = shared.now_ms()
+        other.occupancy.leave(ANN)
+        await other.flush()
+        ann_ms = await other.occupancy.last_seen(("acme", "ann"))
+        assert ann_ms is not None
+        assert ann_ms >= left_ms
+
+
+async def test_last_seen_outlives_the_process(kept: OccupancyCluster) -> None:
+    async with kept.node() as node:
+        for subject in (ANN, BOB):
+            node.occupancy.enter(subject)
+        await kept.pass_time(0.01)
+        ended_ms = kept.now_ms()
+        node.occupancy.leave(BOB)
+        await node.flush()
+        if node.store is not None:
+            await node.store.commit()
+    await kept.pass_time(3.0)
+    async with kept.node() as node:
+        bob_ms = await node.occupancy.last_seen(("acme", "bob"))
+        assert bob_ms is not None
+        assert abs(bob_ms - ended_ms) < 500
+        if node.store is not None:
+            # Still connected when the process ended.
+            assert await node.occupancy.last_seen(("acme", "ann")) == ended_ms

@@ -123,11 +123,49 @@ async def test_cache_is_bounded() -> None:
         async with running(flags) as node:
             hook.answer = ALLOW_LONG
             client = await RawClient.connect(node.port, node.token())
-            await subscribe(client, "PRICE:A", "PRICE:B", "PRICE:C")
+            for each in "ABC":
+                await subscribe(client, f"PRICE:{each}")
             await subscribe(client, "PRICE:B", "PRICE:C")
             assert len(hook.bodies) == 3
             await subscribe(client, "PRICE:A")
             assert len(hook.bodies) == 4
+            client.cut()
+
+
+async def test_topics_of_one_request_are_asked_together_and_bounded() -> None:
+    names = [f"PRICE:S{number:02}" for number in range(40)]
+    async with webhook() as hook, running(settings(hook, "subscribe", "publish")) as node:
+        client = await RawClient.connect(node.port, node.token())
+        hook.gate.clear()
+        asking = asyncio.create_task(client.call("subscribe", {"topics": names}))
+        await until(lambda: hook.open_requests == 16)
+        hook.gate.set()
+        reply = await asking
+        assert list(reply["topics"]) == names
+        assert sorted(each["topic"] for each in hook.bodies) == names
+        hook.gate.clear()
+        hook.bodies.clear()
+        messages = [{"topic": name, "data": PRICE} for name in (*names, *names)]
+        asking = asyncio.create_task(client.call("publish", {"messages": messages}))
+        await until(lambda: hook.open_requests == 16)
+        hook.gate.set()
+        while "positions" not in (reply := await asking):
+            pass
+        assert [each["seq"] for each in reply["positions"]] == [1] * 40 + [2] * 40
+        assert len(hook.bodies) == 40
+        client.cut()
+
+
+async def test_topic_gets_the_room_of_a_refused_one() -> None:
+    async with webhook() as hook:
+        flags = settings(hook, "subscribe", limits__topics_per_connection=1)
+        async with running(flags) as node:
+            client = await RawClient.connect(node.port, node.token())
+            hook.answers = {"PRICE:A": {"allow": False}}
+            refused, granted = await subscribe(client, "PRICE:A", "PRICE:B")
+            assert refused["code"] == "auth.forbidden"
+            assert granted["status"] == "CONNECTED"
+            assert [each["topic"] for each in hook.bodies] == ["PRICE:A", "PRICE:B"]
             client.cut()
 
 
@@ -187,9 +225,10 @@ async def test_webhook_without_an_answer_refuses_and_is_left_alone_for_a_second(
             hook.gate.clear()
             errors = await subscribe(client, *(f"PRICE:A{each}" for each in range(50)))
             assert {each["code"] for each in errors} == {"auth.unavailable"}
-            assert len(hook.bodies) == 2
+            # The connect, and those that were asked together; the others are refused at once.
+            assert len(hook.bodies) == 1 + 16
             assert await refused_connect(node) == "auth.unavailable"
-            assert len(hook.bodies) == 2
+            assert len(hook.bodies) == 1 + 16
             hook.gate.set()
             node.clock.advance(1.1)
             [reply] = await subscribe(client, "PRICE:A0")

@@ -104,6 +104,22 @@ async def test_deliveries_are_counted_once_for_each_recipient(
     assert await rig.value("floorcast_clients_left_total", **left) == 2
 
 
+@pytest.mark.behaviour("D48")
+async def test_health_of_connections_shows_in_metrics(aiohttp_client: AiohttpClient) -> None:
+    rig = await AdminRig.create(
+        aiohttp_client, ping__interval_seconds=0.05, ping__timeout_seconds=0.05
+    )
+    client = await RawClient.connect(rig.port, rig.token())
+    assert await rig.value("floorcast_server_ready") == 1
+    assert await rig.value("floorcast_connections_open", transport="websocket") == 1
+    # It answers no ping.
+    await until(lambda: not len(rig.server.clients.registry))
+    left = {"namespace": "/market", "reason": "did not answer a ping"}
+    assert await rig.value("floorcast_clients_left_total", **left) == 1
+    assert await rig.value("floorcast_clients_joined", namespace="/market") == 0
+    await client.close()
+
+
 async def test_merged_messages_of_an_interval_are_counted(aiohttp_client: AiohttpClient) -> None:
     rig = await AdminRig.create(aiohttp_client)
     client = await RawClient.connect(rig.port, rig.token())
@@ -138,7 +154,10 @@ async def test_report_survives_json(aiohttp_client: AiohttpClient) -> None:
 
 
 async def test_admin_health_names_the_obstacles(aiohttp_client: AiohttpClient) -> None:
-    reports: dict[str, Report | None] = {"0": Report(Samples(), []), "1": None}
+    reports = {
+        "0": Report(Samples(), []),
+        "1": Report(Samples(), ["does not answer"], is_up=False),
+    }
 
     async def read() -> Reports:
         return reports

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from server.core.disconnects import DisconnectReason
+from server.web.api.errors import ErrorAnswer
 from tests.kit.clients.wire import RawClient
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import RunningServer, running
@@ -87,6 +88,43 @@ async def raw_response(node: RunningServer, request_bytes: bytes) -> bytes:
         response = await reader.read()
     writer.close()
     return response
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/api/v1/nodes", "/api/v1/publish"])
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "\x16\x03\x01\x02",
+        "GET {path}",
+        "GET {path} HTTP/9.9\r\nHost: x",
+        "G@T {path} HTTP/1.1\r\nHost: x",
+        "GET {path} HTTP/1.1\r\nHost: x\r\nno colon",
+        "GET {path} HTTP/1.1\r\nHost: x\r\nX: \x00",
+        "GET {path} HTTP/1.1\r\nHost: x\r\n folded: x",
+        "GET {path} HTTP/1.1\r\nHost: x\r\nContent-Length: -1",
+        "GET {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2",
+        "GET {path} HTTP/1.1\r\nHost: x\r\nX: {long}",
+        "GET {path}{long} HTTP/1.1\r\nHost: x",
+        "PATCH {path} HTTP/1.1\r\nHost: x\r\nConnection: close",
+        "BREW {path} HTTP/1.1\r\nHost: x\r\nConnection: close",
+        "POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz",
+        "POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: rot13",
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        "Content-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx",
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        "Content-Type: text/\xff\r\nContent-Length: 2\r\n\r\n{{}}",
+    ],
+)
+async def test_wrong_http_is_answered_in_the_shape_of_errors(path: str, request_text: str) -> None:
+    text = request_text.format(path=path, long="x" * 10_000)
+    async with running() as node:
+        response = await raw_response(node, text.encode("latin-1") + b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
+    status = int(head.split(b" ", 2)[1])
+    assert 400 <= status < 500, head
+    error = ErrorAnswer.model_validate_json(body).error
+    assert error.code
+    assert error.message
 
 
 HEAD = "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"

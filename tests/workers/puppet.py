@@ -9,11 +9,19 @@ from pathlib import Path
 
 from server.workers.control import Control, MessageKind
 
+COUNTER, GAUGE = "floorcast_notices_posted_total", "floorcast_presence_users"
+# Of a worker that has handed over, in its last report.
+LAST_COUNT = 5
+
 
 async def main(diary_path: str, behavior: str, control_fd: int) -> None:
     def log(event: str) -> None:
         with open(diary_path, "a") as file:
             file.write(f"{event} {spec.number} {os.getpid()}\n")
+
+    def report(count: int) -> None:
+        values = {COUNTER: [[[], count]], GAUGE: [[[], 3]]}
+        control.send(MessageKind.REPORT, values=values, obstacles=[f"I am {spec.number}"])
 
     def on_term() -> None:
         log("term")
@@ -37,9 +45,13 @@ async def main(diary_path: str, behavior: str, control_fd: int) -> None:
         if message[0] is MessageKind.PING:
             control.send(MessageKind.PONG)
         elif message[0] is MessageKind.READ:
-            control.send(MessageKind.REPORT, values={}, obstacles=[f"I am {spec.number}"])
+            report(1)
     log("over")
     control.send(MessageKind.HANDED_OVER)
+    if behavior == "answering":
+        report(LAST_COUNT)
+    while Path(f"{diary_path}.{os.getpid()}.drains").exists():
+        await asyncio.sleep(0.01)
     if behavior == "stubborn":
         await asyncio.sleep(60)
     control.close()

@@ -55,7 +55,8 @@ class Admin:
 
 async def test_scrape_gathers_all_workers_and_outlives_them() -> None:
     admin = Admin()
-    with workers(2, environ=admin.environ) as cluster:
+    environ = {**admin.environ, "FLOORCAST_SERVER__DRAIN_SECONDS": "1"}
+    with workers(2, environ=environ) as cluster:
         clients = [await RawClient.connect(cluster.port, cluster.token()) for _ in range(MANY)]
         joined = await asyncio.to_thread(admin.by_worker, "floorcast_clients_joined")
         assert joined.keys() == {"0", "1"}
@@ -68,7 +69,19 @@ async def test_scrape_gathers_all_workers_and_outlives_them() -> None:
         await admin.until("floorcast_workers_died_total", {"supervisor": 1.0})
         await admin.until("floorcast_workers_up", up)
         joined = await asyncio.to_thread(admin.by_worker, "floorcast_clients_joined")
-        assert 0 < sum(joined.values()) < MANY
+        remaining = sum(joined.values())
+        assert 0 < remaining < MANY
+        cluster.process.send_signal(signal.SIGHUP)
+        draining = 0.0
+        while not cluster.count_logged("all workers are renewed"):
+            counted = await asyncio.to_thread(admin.by_worker, "floorcast_clients_joins_total")
+            assert counted.keys() <= {"0", "1"}
+            assert sum(counted.values()) == MANY
+            joined = await asyncio.to_thread(admin.by_worker, "floorcast_clients_joined")
+            draining += sum(joined.get(f"{worker}-draining", 0) for worker in counted)
+        assert draining, "draining workers stay in the scrape"
+        left = await asyncio.to_thread(admin.by_worker, "floorcast_clients_left_total")
+        assert sum(left.values()) == remaining
         for client in clients:
             client.cut()
 

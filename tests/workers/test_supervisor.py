@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from server.access import ConfigurationError
+from server.metrics import Report, Samples
 from server.server import SystemClock
 from server.workers.control import WorkerSpec
 from server.workers.failures import TooManyDeaths, WorkerFailed
@@ -19,6 +20,7 @@ from server.workers.process import Launcher
 from server.workers.restarts import RestartLimit
 from server.workers.supervisor import Supervisor
 from tests.kit.patience import MAX_WAIT_SECONDS
+from tests.workers.puppet import COUNTER, GAUGE, LAST_COUNT
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -223,7 +225,6 @@ async def test_hung_worker_is_killed_and_replaced(
         assert str(vars(line)["pid"]) == hung
         reports = await rig.supervisor.reports()
     own = reports["supervisor"]
-    assert own is not None
     assert own.samples.values["floorcast_workers_hung_total"] == [((), 1)]
     assert own.samples.values["floorcast_workers_died_total"] == [((), 1)]
 
@@ -234,9 +235,8 @@ async def test_worker_of_an_older_release_is_not_pinged(tmp_path: Path) -> None:
         await asyncio.sleep(0.5)
         assert rig.notes("ping") == []
         assert len(rig.notes("start")) == 2
-        assert {number for number, each in (await rig.supervisor.reports()).items() if each} == {
-            "supervisor"
-        }
+        reports = await rig.supervisor.reports()
+        assert {number for number, each in reports.items() if each.is_up} == {"supervisor"}
 
 
 async def test_supervisor_gathers_the_reports_of_its_workers(tmp_path: Path) -> None:
@@ -244,10 +244,52 @@ async def test_supervisor_gathers_the_reports_of_its_workers(tmp_path: Path) -> 
     async with running_supervisor(rig):
         several = await asyncio.gather(rig.supervisor.reports(), rig.supervisor.reports())
         for reports in several:
-            obstacles = {number: each and each.obstacles for number, each in reports.items()}
+            obstacles = {number: each.obstacles for number, each in reports.items()}
             assert obstacles == {"0": ["I am 0"], "1": ["I am 1"], "supervisor": []}
         hung, _ = rig.notes("start")
         number = rig.log.read_text().splitlines()[0].split()[1]
         (tmp_path / f"log.{hung}.hung").touch()
         reports = await rig.supervisor.reports()
-        assert [key for key, each in reports.items() if each is None] == [number]
+        assert [key for key, each in reports.items() if not each.is_up] == [number]
+
+
+async def test_counters_of_ended_workers_stay_in_the_sums(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "answering")
+    async with running_supervisor(rig):
+        counted = {"0": 0.0, "1": 0.0}
+
+        async def until_counted(**expected: float) -> None:
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                while counted != {number[1:]: value for number, value in expected.items()}:
+                    reports = await rig.supervisor.reports()
+                    for number, before in counted.items():
+                        [(_, value)] = reports[number].samples.values[COUNTER]
+                        assert isinstance(value, float | int)
+                        assert value >= before, "a sum has fallen"
+                        counted[number] = value
+
+        await until_counted(_0=1, _1=1)
+        [first] = [line.split() for line in rig.log.read_text().splitlines() if "start 0" in line]
+        os.kill(int(first[-1]), signal.SIGKILL)
+        await until_counted(_0=2, _1=1)
+        rig.supervisor.renew()
+        await until_counted(_0=1 + LAST_COUNT + 1, _1=LAST_COUNT + 1)
+
+
+async def test_draining_worker_shows_what_it_still_has(tmp_path: Path) -> None:
+    rig = SupervisorRig(tmp_path, "answering", slots=1)
+    async with running_supervisor(rig):
+        [pid] = rig.notes("start")
+        (tmp_path / f"log.{pid}.drains").touch()
+        rig.supervisor.renew()
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
+            while "0-draining" not in (reports := await rig.supervisor.reports()):
+                await asyncio.sleep(0.01)
+        assert reports["0-draining"] == Report(Samples({GAUGE: [((), 3)]}), [])
+        [(_, opened)] = reports["0"].samples.values[COUNTER]
+        assert opened == LAST_COUNT + 1
+        os.kill(int(pid), signal.SIGKILL)
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
+            while "0-draining" in (reports := await rig.supervisor.reports()):
+                await asyncio.sleep(0.01)
+        assert reports["0"].samples.values[COUNTER] == [((), LAST_COUNT + 1)]

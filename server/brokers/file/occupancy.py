@@ -1,7 +1,8 @@
 """Occupancy, wills and the queue of hooks of a single process, kept in its data file."""
 
 import logging
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Collection, Iterable
 
 import orjson
 
@@ -13,7 +14,7 @@ from server.core.counters import Counters
 from server.core.errors import LimitError
 from server.core.occupancy.config import OccupancyConfig
 from server.core.occupancy.events import QueuedEvent
-from server.core.occupancy.subjects import OccupancyChange, Subject, user_subject
+from server.core.occupancy.subjects import OccupancyChange, Subject, SubjectKind, user_subject
 from server.core.occupancy.wills import User, Will
 from server.ports import Clock, HookQueue, Occupancy
 
@@ -21,9 +22,13 @@ logger = logging.getLogger(__name__)
 
 # Kinds of kept values. Their time ends in the year 2200: they are removed by name.
 _EVENTS, _SUBJECTS, _WILLS, _ALIVE = "hook.events", "occupied", "wills", "alive"
+# These have a time of their own.
+_SEEN = "seen"
 _NEVER_MS = 7_258_118_400_000
-# How exactly a restart knows since when the users of a crashed process are gone.
+# How exactly a restart knows since when the users of a crashed process are gone: those with a will,
+# and others.
 _ALIVE_SECONDS = 0.5
+_ALIVE_SECONDS_WITHOUT_WILLS = 10.0
 # Users of an earlier process have at least so long to come back.
 _RETURN_SECONDS = 1.2
 
@@ -31,8 +36,9 @@ _RETURN_SECONDS = 1.2
 class FileOccupancyJournal:
     """Implements `OccupancyJournal`: writes with the next commit."""
 
-    def __init__(self, store: FileStore) -> None:
+    def __init__(self, store: FileStore, config: OccupancyConfig) -> None:
         self._store = store
+        self._seen_ms = int(config.seen_seconds * 1000)
 
     def put_event(self, event: QueuedEvent) -> None:
         self._put(_EVENTS, event.cursor, orjson.dumps([event.ts_ms, event.body]))
@@ -53,6 +59,13 @@ class FileOccupancyJournal:
 
     def remove_will(self, user: User) -> None:
         self._remove(_WILLS, user_subject(*user).key.decode())
+
+    def put_seen(self, user: User, at_ms: int) -> None:
+        key, until_ms = user_subject(*user).key.decode(), at_ms + self._seen_ms
+        self._store.add(KEPT, (_SEEN, key, until_ms, b"%d" % at_ms))
+
+    def remove_seen(self, user: User) -> None:
+        self._remove(_SEEN, user_subject(*user).key.decode())
 
     def put_alive(self, now_ms: int) -> None:
         """Record that the process lives."""
@@ -82,10 +95,11 @@ class FileOccupancy:
         self._journal = journal
         self._queue = queue
         self._memory = memory
-        self._next_alive_at = 0.0
+        self._alive_at = -math.inf
         # Memory does the rest; each of its changes is journaled.
         self.enter, self.leave = memory.enter, memory.leave
         self.remove_will, self.settle_will = memory.remove_will, memory.settle_will
+        self.last_seen = memory.last_seen
 
     @property
     def node(self) -> str:
@@ -96,12 +110,17 @@ class FileOccupancy:
         on_change: Callable[[OccupancyChange], None],
         on_will_due: Callable[[Will], None],
     ) -> None:
+        now_ms = self._now_ms()
         rows = await self._store.run(_read)
+        seen = await self._store.run(lambda database: _read_seen(database, now_ms))
         for event in sorted(_events(rows), key=lambda each: int(each.cursor)):
             self._queue.restore(event)
+        alive_ms = int(rows[_ALIVE][0][1]) if rows[_ALIVE] else now_ms
         for key, _ in rows[_SUBJECTS]:
-            self._memory.restore_subject(Subject.parse(key.encode()))
-        alive_ms = int(rows[_ALIVE][0][1]) if rows[_ALIVE] else self._now_ms()
+            self._restore_subject(Subject.parse(key.encode()), alive_ms, seen)
+        for key, at_ms in seen.items():
+            user = Subject.parse(key.encode())
+            self._memory.restore_seen((user.org, user.name), int(at_ms))
         for key, body in rows[_WILLS]:
             self._restore_will(Subject.parse(key.encode()), body, alive_ms)
         await self._memory.start(on_change, on_will_due)
@@ -118,9 +137,18 @@ class FileOccupancy:
     def tick(self) -> None:
         self._memory.tick()
         now = self._clock.monotonic()
-        if self._memory.has_wills and now >= self._next_alive_at:
-            self._next_alive_at = now + _ALIVE_SECONDS
+        seconds = _ALIVE_SECONDS if self._memory.has_wills else _ALIVE_SECONDS_WITHOUT_WILLS
+        is_needed = self._memory.has_wills or self._memory.is_in_use
+        if is_needed and now >= self._alive_at + seconds:
+            self._alive_at = now
             self._journal.put_alive(self._now_ms())
+
+    def _restore_subject(self, subject: Subject, alive_ms: int, seen: Collection[str]) -> None:
+        self._memory.restore_subject(subject)
+        if subject.kind is SubjectKind.USER and subject.key.decode() not in seen:
+            user = subject.org, subject.name
+            self._journal.put_seen(user, alive_ms)
+            self._memory.restore_seen(user, alive_ms)
 
     def _restore_will(self, user: Subject, body: bytes, alive_ms: int) -> None:
         gone, after, will_id, messages = body.split(b" ", 3)
@@ -151,6 +179,14 @@ def _read(database: Database) -> Rows:
     }
 
 
+def _read_seen(database: Database, now_ms: int) -> dict[str, bytes]:
+    rows = database.connection.execute(
+        "SELECT key, value FROM kept WHERE kind = ? AND until_ms > ? ORDER BY until_ms",
+        (_SEEN, now_ms),
+    )
+    return dict(rows.fetchall())
+
+
 def _events(rows: Rows) -> Iterable[QueuedEvent]:
     for cursor, value in rows[_EVENTS]:
         ts_ms, body = orjson.loads(value)
@@ -161,7 +197,7 @@ def file_occupancy(
     clock: Clock, store: FileStore, config: OccupancyConfig, counters: Counters
 ) -> tuple[Occupancy, HookQueue]:
     """Occupancy and the queue of hooks in one data file."""
-    journal = FileOccupancyJournal(store)
+    journal = FileOccupancyJournal(store, config)
     queue = MemoryHookQueue(clock, config, counters, journal)
     memory = MemoryOccupancy(clock, config, queue, journal)
     return FileOccupancy(clock, store, journal, queue, memory), queue

@@ -11,6 +11,7 @@ from client_sdk.contract import HookType
 from server.core.counters import Counters
 from server.core.occupancy.config import OccupancyConfig
 from server.core.occupancy.events import EventQueue, HookEvent, QueuedEvent, change_event
+from server.core.occupancy.last_seen import LastSeen
 from server.core.occupancy.subjects import (
     OccupancyChange,
     Subject,
@@ -43,6 +44,12 @@ class OccupancyJournal(Protocol):
     def remove_will(self, user: User) -> None:
         """A user has no will any more."""
 
+    def put_seen(self, user: User, at_ms: int) -> None:
+        """A user's last connection has ended."""
+
+    def remove_seen(self, user: User) -> None:
+        """It is forgotten when a user was connected."""
+
 
 class NoJournal:
     """Implements `OccupancyJournal` for what ends with the process."""
@@ -63,6 +70,12 @@ class NoJournal:
         pass
 
     def remove_will(self, user: User) -> None:
+        pass
+
+    def put_seen(self, user: User, at_ms: int) -> None:
+        pass
+
+    def remove_seen(self, user: User) -> None:
         pass
 
 
@@ -141,6 +154,7 @@ class MemoryOccupancy:
         self._journal = journal or NoJournal()
         self._table = OccupancyTable(grace_seconds=config.grace_seconds)
         self._wills = Wills(config.wills)
+        self._seen = LastSeen(config)
         self._event_ids = itertools.count(1)
         self._on_change: Callable[[OccupancyChange], None] = ignore
         self._on_will_due: Callable[[Will], None] = ignore
@@ -154,6 +168,11 @@ class MemoryOccupancy:
     def has_wills(self) -> bool:
         """Whether any user has a will."""
         return len(self._wills) > 0
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether anything is occupied."""
+        return len(self._table) > 0
 
     async def start(
         self,
@@ -169,7 +188,10 @@ class MemoryOccupancy:
 
     def enter(self, subject: Subject, *, resumed: bool = False) -> None:
         if subject.kind is SubjectKind.USER:
-            self._return((subject.org, subject.name), resumed=resumed)
+            user = subject.org, subject.name
+            self._return(user, resumed=resumed)
+            if self._seen.forget(user):
+                self._journal.remove_seen(user)
         if self._table.enter(subject):
             self._journal.put_subject(subject)
             self._emit(subject, occupied=True)
@@ -177,12 +199,18 @@ class MemoryOccupancy:
     def leave(self, subject: Subject) -> None:
         self._table.leave(subject, self._clock.monotonic())
         if subject.kind is SubjectKind.USER:
-            self._go((subject.org, subject.name))
+            user = subject.org, subject.name
+            self._go(user)
+            self._record_seen(user, self._now_ms())
 
     def restore_subject(self, subject: Subject) -> None:
         """Take a subject of an earlier process for left now."""
         self._table.enter(subject)
         self._table.leave(subject, self._clock.monotonic())
+
+    def restore_seen(self, user: User, at_ms: int) -> None:
+        """Keep until when a user was connected to an earlier process."""
+        self._seen.record(user, at_ms)
 
     def restore_will(self, will: Will, gone_at: float) -> None:
         """Keep a will of an earlier process, whose user is gone since this (monotonic) time."""
@@ -206,6 +234,9 @@ class MemoryOccupancy:
         if kept is not None and kept.id == will.id:
             await self.remove_will(will.user)
 
+    async def last_seen(self, user: User) -> int | None:
+        return self._seen.get(user, self._now_ms())
+
     def tick(self) -> None:
         now = self._clock.monotonic()
         for subject in self._table.pop_vacated(now):
@@ -213,6 +244,12 @@ class MemoryOccupancy:
             self._emit(subject, occupied=False)
         for will in self._wills.take_due(now):
             self._on_will_due(will)
+
+    def _record_seen(self, user: User, at_ms: int) -> None:
+        """Record until when a user was connected."""
+        self._journal.put_seen(user, at_ms)
+        for forgotten in self._seen.record(user, at_ms):
+            self._journal.remove_seen(forgotten)
 
     def _return(self, user: User, *, resumed: bool) -> None:
         if not self._wills.on_back(user, resumed=resumed):
@@ -227,12 +264,14 @@ class MemoryOccupancy:
         self._wills.on_left(user, self._clock.monotonic())
         will = self._wills.get(user)
         if will is not None:
-            self._journal.put_will(will, int(self._clock.time() * 1000))
+            self._journal.put_will(will, self._now_ms())
 
     def _emit(self, subject: Subject, *, occupied: bool) -> None:
-        ts_ms = int(self._clock.time() * 1000)
-        change = OccupancyChange(subject, occupied, ts_ms)
+        change = OccupancyChange(subject, occupied, self._now_ms())
         if self._queue.takes(change.type):
             event_id = f"{self._node}-{next(self._event_ids)}"
             self._queue.append(change_event(change, event_id, self._node))
         self._on_change(change)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.time() * 1000)

@@ -1,4 +1,4 @@
-"""How long subjects stay occupied, what is queued for the hooks, and the shares of wills."""
+"""How long subjects stay occupied, what is queued for the hooks, and what is kept of users."""
 
 from dataclasses import dataclass
 
@@ -16,3 +16,7 @@ class OccupancyConfig:
     max_events: int = 100_000
     keep_seconds: float = 3600.0
     wills: ShareLimits = NO_SHARES
+    # How long the time at which a user was last connected is kept, and of how many users.
+    seen_seconds: float = 2_592_000.0
+    seen_per_org: int = 50_000
+    seen_total: int = 500_000

@@ -1,12 +1,13 @@
 """Publishes the messages of clients: validates each one alone, keeps their order."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from pydantic import ValidationError
 
 from client_sdk.contract import ErrorCode, Publication, Scope
-from server.access import AuthorizationRule, Principal
+from server.access import AuthorizationRule, Principal, find_refusals
 from server.core.errors import AccessError, FloorcastError
 from server.core.log.entries import Position
 from server.core.market.topics import Topic
@@ -34,19 +35,39 @@ class ClientPublishing:
         Raises `AccessError` if the token lacks the publish scope.
         """
         principal.require(Scope.MARKET_PUBLISH)
+        messages = list(messages)
+        refusals = await self._find_refusals(principal, messages)
         outcomes: list[Outcome] = []
         for count, message in enumerate(messages, 1):
             if count % MESSAGES_PER_TURN == 0:
                 await asyncio.sleep(0)
             try:
-                outcomes.append(await self._publish_one(principal, message))
+                outcomes.append(await self._publish_one(principal, message, refusals))
             except FloorcastError as error:
                 # The traceback would keep the data of every refused message of the batch.
                 outcomes.append(error.with_traceback(None))
         return outcomes
 
-    async def _publish_one(self, principal: Principal, message: object) -> Position:
-        publication = await self.authorize(principal, message)
+    async def _find_refusals(
+        self, principal: Principal, messages: Iterable[object]
+    ) -> dict[str, FloorcastError]:
+        """The topics of valid messages to which the rule does not let the principal publish."""
+        if not self._rule.asks_publish:
+            return {}
+        topics: dict[str, None] = {}
+        for count, message in enumerate(messages, 1):
+            if count % MESSAGES_PER_TURN == 0:
+                await asyncio.sleep(0)
+            with suppress(FloorcastError):
+                topics[self._validate(principal, message)[1].name] = None
+        return await find_refusals(self._rule.check_publish, principal, topics)
+
+    async def _publish_one(
+        self, principal: Principal, message: object, refusals: Mapping[str, FloorcastError]
+    ) -> Position:
+        publication, topic = self._validate(principal, message)
+        if topic.name in refusals:
+            raise refusals[topic.name]
         return await self._publishing.publish(
             publication.topic,
             publication.data,
@@ -58,8 +79,20 @@ class ClientPublishing:
             source_ts=publication.source_ts,
         )
 
-    async def authorize(self, principal: Principal, message: object) -> Publication:
-        """Validate a message, and raise `AccessError` if the principal may not publish it."""
+    async def authorize(
+        self, principal: Principal, messages: Iterable[object]
+    ) -> list[Publication]:
+        """Validate messages; raises a `FloorcastError` if the principal may not publish one."""
+        checked = [self._validate(principal, message) for message in messages]
+        if self._rule.asks_publish:
+            topics = {topic.name: None for _, topic in checked}
+            refusals = await find_refusals(self._rule.check_publish, principal, topics)
+            for name in topics.keys() & refusals.keys():
+                raise refusals[name]
+        return [publication for publication, _ in checked]
+
+    def _validate(self, principal: Principal, message: object) -> tuple[Publication, Topic]:
+        """Validate a message, and check whether the token allows it."""
         try:
             publication = _validate(message)
         except ValidationError as error:
@@ -67,8 +100,7 @@ class ClientPublishing:
         topic = Topic.parse(publication.topic)
         if not _may_publish(principal, topic, publication.user):
             raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
-        await self._rule.check_publish(principal, topic.name)
-        return publication
+        return publication, topic
 
 
 def _may_publish(principal: Principal, topic: Topic, user: str | None) -> bool:

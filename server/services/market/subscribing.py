@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from client_sdk.contract import (
@@ -13,7 +13,7 @@ from client_sdk.contract import (
     Scope,
     SubscriptionStatus,
 )
-from server.access import AuthorizationRule, Principal
+from server.access import AuthorizationRule, Principal, find_refusals
 from server.core.errors import AccessError, FloorcastError, LimitError, RequestError
 from server.core.market.patterns import TopicPattern
 from server.core.market.subscriptions import Subscription, Subscriptions
@@ -211,6 +211,8 @@ class SubscribingService:
         last: int,
     ) -> TopicReplies:
         replies: TopicReplies = {name: {} for name in topics}
+        asked = self._names_to_ask(connection_id, principal, replies)
+        refusals = await find_refusals(self._rule.check_subscribe, principal, asked)
         opened: dict[str, _OpenTopic] = {}
         new_count = 0
         try:
@@ -222,7 +224,11 @@ class SubscribingService:
                         topic = Topic.parse(name)
                         past = Past(None if since is None else since.get(name), last)
                         self._check_allowed(connection_id, principal, topic, new_count)
-                        await self._rule.check_subscribe(principal, topic.source.name)
+                        if topic.source.name in refusals:
+                            raise refusals[topic.source.name]
+                        if topic.source.name not in asked:
+                            # It has room only because another one was refused.
+                            await self._rule.check_subscribe(principal, topic.source.name)
                         each = await self._open(connection_id, topic, past)
                     except FloorcastError as error:
                         replies[name] = _error_reply(error)
@@ -256,6 +262,23 @@ class SubscribingService:
             await release_each(names, self._topics.close)
         self._hub.mark_reply_sent(connection_id)
         return replies
+
+    def _names_to_ask(
+        self, connection_id: str, principal: Principal, names: Iterable[str]
+    ) -> dict[str, None]:
+        """The topics of a request, in its order, about which the rule must be asked."""
+        asked: dict[str, None] = {}
+        if not self._rule.asks_subscribe:
+            return asked
+        new_count = 0
+        for name in names:
+            with suppress(FloorcastError):
+                topic = Topic.parse(name)
+                self._check_allowed(connection_id, principal, topic, new_count)
+                asked[topic.source.name] = None
+                channel = channel_for(topic, principal.org, principal.user_id)
+                new_count += not self._is_subscribed(connection_id, channel)
+        return asked
 
     def _start_delivery(
         self, connection_id: str, opened: "_OpenTopic", interval_ms: int, max_bytes: int
@@ -327,12 +350,7 @@ class SubscribingService:
 
     async def is_allowed(self, connection_id: str, principal: Principal) -> bool:
         """Whether the application's rule allows all topics of a connection."""
-        try:
-            for subscription in self._subscriptions.of_connection(connection_id):
-                await self._rule.check_subscribe(principal, subscription.topic.source.name)
-        except AccessError:
-            return False
-        return True
+        return not await self._find_refusals(connection_id, principal)
 
     async def end_forbidden(self, connection_id: str, principal: Principal) -> TopicReplies:
         """End the subscriptions of a connection that its refreshed token no longer allows.
@@ -341,17 +359,17 @@ class SubscribingService:
         """
         self._instruments.set_principal(connection_id, principal)
         self._patterns.set_principal(connection_id, principal)
-        forbidden: dict[Subscription, AccessError] = {}
+        forbidden: dict[Subscription, FloorcastError] = {}
         for subscription in self._subscriptions.of_connection(connection_id):
             if not may_subscribe(principal, subscription.topic):
                 forbidden[subscription] = _forbidden(subscription.topic)
                 self._end(connection_id, subscription, forbidden[subscription])
         # Awaits only once all these have ended: no message may come of them meanwhile.
         try:
+            refusals = await self._find_refusals(connection_id, principal)
             for subscription in self._subscriptions.of_connection(connection_id):
-                try:
-                    await self._rule.check_subscribe(principal, subscription.topic.source.name)
-                except AccessError as error:
+                error = refusals.get(subscription.topic.source.name)
+                if error is not None:
                     forbidden[subscription] = error
                     self._end(connection_id, subscription, error)
         finally:
@@ -359,7 +377,18 @@ class SubscribingService:
             await release_each((each.channel for each in forbidden), self._topics.close)
         return {each.topic.name: _error_reply(error) for each, error in forbidden.items()}
 
-    def _end(self, connection_id: str, subscription: Subscription, error: AccessError) -> None:
+    async def _find_refusals(
+        self, connection_id: str, principal: Principal
+    ) -> dict[str, FloorcastError]:
+        """The subscribed topics of a connection that the rule refuses."""
+        if not self._rule.asks_subscribe:
+            return {}
+        names = {
+            each.topic.source.name for each in self._subscriptions.of_connection(connection_id)
+        }
+        return await find_refusals(self._rule.check_subscribe, principal, names)
+
+    def _end(self, connection_id: str, subscription: Subscription, error: FloorcastError) -> None:
         self._unsubscribe(connection_id, subscription.topic, subscription.channel)
         self._hub.send_to(connection_id, _error_status(subscription.topic, error))
 

@@ -75,18 +75,16 @@ class WillService:
                 ErrorCode.REQUEST_INVALID, f"after_ms must be a time of at most {self._max_ms} ms"
             )
         will_id = secrets.token_hex(8)
+        allowed = await self._client_publishing.authorize(principal, request.messages)
         publications = [
-            await self._check(principal, message, f"will-{will_id}-{number}")
-            for number, message in enumerate(request.messages)
+            self._check(publication, f"will-{will_id}-{number}")
+            for number, publication in enumerate(allowed)
         ]
         # Bounded by the size of the event, and by the share of the org.
         encoded = orjson.dumps(publications)
         await self._occupancy.put_will(Will(*principal.user, will_id, request.after_ms, encoded))
 
-    async def _check(
-        self, principal: Principal, message: object, default_id: str
-    ) -> dict[str, object]:
-        publication = await self._client_publishing.authorize(principal, message)
+    def _check(self, publication: Publication, default_id: str) -> dict[str, object]:
         self._publishing.check(
             publication.topic, publication.data, kind=publication.type, user=publication.user
         )

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from client_sdk.contract import ErrorCode, Scope
 from client_sdk.contract import Position as PositionRequest
-from server.access import AuthorizationRule, Principal
+from server.access import AuthorizationRule, Principal, find_refusals
 from server.core.errors import AccessError, RequestError
 from server.core.log.entries import Position
 from server.core.recovery.tickets import ResumeTickets
@@ -188,12 +188,8 @@ class SessionsService:
 
     async def is_allowed(self, principal: Principal, keys: Iterable[SessionKey]) -> bool:
         """Whether the application's rule allows all these sessions."""
-        try:
-            for _, session_id in keys:
-                await self._rule.check_join(principal, session_id)
-        except AccessError:
-            return False
-        return True
+        names = {session_id for _, session_id in keys}
+        return not await find_refusals(self._rule.check_join, principal, names)
 
     async def end_forbidden(self, connection_id: str, principal: Principal, ts_ms: int) -> None:
         """End the memberships of a connection that its refreshed token no longer allows."""
@@ -203,12 +199,11 @@ class SessionsService:
             except AccessError:
                 self.local_presence.end_forbidden(connection_id, principal.user_id, key, ts_ms)
         # Awaits only once all these have ended: no message may come of them meanwhile.
+        names = {key[1] for key in self.memberships.of_connection(connection_id)}
+        refusals = await find_refusals(self._rule.check_join, principal, names)
         for key in self.memberships.of_connection(connection_id):
-            try:
-                await self._rule.check_join(principal, key[1])
-            except AccessError:
-                if (connection_id, key) in self.memberships:
-                    self.local_presence.end_forbidden(connection_id, principal.user_id, key, ts_ms)
+            if key[1] in refusals:
+                self.local_presence.end_forbidden(connection_id, principal.user_id, key, ts_ms)
         await self.release_idle()
 
     async def participants(self, principal: Principal, session_id: str) -> Reply:

@@ -1,9 +1,10 @@
 """Composes the endpoints into an aiohttp application."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
+from server.ports import Occupancy
 from server.services import (
     Candles,
     ClientPublishing,
@@ -14,6 +15,7 @@ from server.services import (
     TokenRevocation,
     TopicReading,
 )
+from server.web.api.cors import add_cors
 from server.web.api.description import add_description
 from server.web.api.endpoints import AnyEndpoint
 from server.web.api.handling import ApiHandler
@@ -38,21 +40,32 @@ def all_endpoints(
     candles: Candles,
     cluster: ClusterQueries,
     revocation: TokenRevocation,
+    occupancy: Occupancy,
 ) -> tuple[AnyEndpoint, ...]:
     """Every call of the API."""
     return (
         *MarketRoutes(publishing, reading, cluster).endpoints(),
         *InstrumentRoutes(instruments, candles).endpoints(),
         *SessionRoutes(moderation).endpoints(),
-        *UserRoutes(cluster, notifications).endpoints(),
+        *UserRoutes(cluster, notifications, occupancy).endpoints(),
         *ConnectionRoutes(cluster).endpoints(),
         *TokenRoutes(revocation).endpoints(),
     )
 
 
-def add_api(app: web.Application, handler: ApiHandler, endpoints: Iterable[AnyEndpoint]) -> None:
-    """Serve the endpoints under `/api/v1` of the application."""
+def add_api(
+    app: web.Application,
+    handler: ApiHandler,
+    endpoints: Iterable[AnyEndpoint],
+    *,
+    allows_origin: Callable[[web.Request], bool],
+) -> None:
+    """Serve the endpoints under `/api/v1` of the application.
+
+    `allows_origin` says whether the page that sent a request may call the API.
+    """
     api = web.Application(middlewares=[handler.middleware])
+    add_cors(api, allows_origin)
     endpoints = tuple(endpoints)
     add_description(api, endpoints)
     for each in endpoints:

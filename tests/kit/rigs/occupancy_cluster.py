@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -119,6 +120,10 @@ class OccupancyCluster:
         self.clock.advance(seconds)
         for node in self._nodes:
             node.occupancy.tick()
+
+    def now_ms(self) -> int:
+        """The time by which this cluster goes: that of Redis, or of its clock."""
+        return int(1000 * (time.time() if self.is_redis else self.clock.time()))
 
     def _create(self, config: OccupancyConfig) -> OccupancyNode:
         counters = Counters()

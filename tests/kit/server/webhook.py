@@ -28,6 +28,8 @@ class Webhook:
     # Of its own path: what a redirect leads to accepts all.
     status: int = 200
     answer: object = field(default_factory=lambda: {"allow": True})
+    # For questions about these topics.
+    answers: dict[str, object] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     # Set to let requests go on.
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,7 +78,8 @@ class Webhook:
         status = self.status if request.path == "/hook" else 200
         if 200 <= status < 300:
             self.events += content.get("events", [])
-        text = self.answer if isinstance(self.answer, str) else json.dumps(self.answer)
+        answer = self.answers.get(content.get("topic", ""), self.answer)
+        text = answer if isinstance(answer, str) else json.dumps(answer)
         return web.Response(text=text, status=status, headers=self.headers)
 
 

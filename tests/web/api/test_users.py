@@ -1,5 +1,6 @@
 """Notifying, finding and disconnecting users by HTTP."""
 
+from tests.kit.patience import until
 from tests.kit.server.api import StartApi
 
 
@@ -60,6 +61,23 @@ async def test_user_is_found_with_connections_topics_and_sessions(
     assert found["sessions"] == ["room"]
     assert {each["namespace"] for each in found["connections"]} == {"/market", "/session"}
     assert {each["user_id"] for each in found["connections"]} == {"ann"}
+
+
+async def test_user_who_has_gone_was_last_seen_then(start_api: StartApi) -> None:
+    api = await start_api()
+    client = await api.join_session("ann")
+    api.pass_time(1)
+    assert "last_seen" not in await api.call("GET", "/users/ann")
+    client.cut()
+    await until(lambda: not len(api.server.clients.registry))
+    left_ms = int(api.clock.time() * 1000)
+    api.pass_time(3600)
+    found = await api.call("GET", "/users/ann")
+    assert (found["online"], found["last_seen"]) == (False, left_ms)
+    other = api.operator(org="other")
+    assert "last_seen" not in await api.call("GET", "/users/ann", token=other)
+    api.pass_time(2_592_000)
+    assert "last_seen" not in await api.call("GET", "/users/ann")
 
 
 async def test_user_of_another_org_is_not_there(start_api: StartApi) -> None:

@@ -11,6 +11,7 @@ from server.brokers.redis.connection.keys import Keys
 from server.brokers.redis.connection.node_session import NodeSession
 from server.brokers.redis.connection.replies import (
     Reply,
+    as_bytes,
     as_bytes_list,
     as_int,
     as_list,
@@ -130,6 +131,10 @@ class RedisOccupancy:
     async def settle_will(self, will: Will) -> None:
         key = user_subject(*will.user).key
         await self.run(self._scripts.forget_will, key, will.id.encode())
+
+    async def last_seen(self, user: User) -> int | None:
+        at_ms = as_bytes(await self.run(self._scripts.last_seen, user_subject(*user).key))
+        return int(at_ms) if at_ms else None
 
     def tick(self) -> None:
         """Redis keeps the time."""

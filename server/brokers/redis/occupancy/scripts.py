@@ -28,7 +28,7 @@ _MAX_GONE, _MAX_VACATED, _MAX_DUE = 500, 100, 20
 # `counts`: by how many nodes each subject is used. `on`: the occupied subjects. `due`: when those
 # that nobody uses are vacated. `wills`: 'after_ms id messages' by user; `wills:due`: when they are
 # published; `wills:shares`: number and bytes by org; `wills:at:LEASE`: since when a node has the
-# users with a will that came to it by a new connection.
+# users with a will that came to it by a new connection. `seen:ORG`: when users were last connected.
 _COMMON = """
 local base = KEYS[1]
 local counts, on, due, wills = base .. ':counts', base .. ':on', base .. ':due', base .. ':wills'
@@ -58,7 +58,16 @@ local function forget_will(user)
   redis.call('ZREM', wills_due, user)
   add_share(org_of(user), -1, -(#will + @WILL_BYTES@))
 end
+local function record_seen(user, at)
+  local seen = base .. ':seen:' .. org_of(user)
+  redis.call('ZADD', seen, 'GT', number(at), user)
+  redis.call('ZREMRANGEBYSCORE', seen, '-inf', number(at - @SEEN_MS@))
+  local surplus = redis.call('ZRANGE', seen, 0, -(@SEEN_PER_ORG@ + 1))
+  if #surplus > 0 then redis.call('ZREM', seen, unpack(surplus)) end
+  redis.call('PEXPIRE', seen, '@SEEN_MS@')
+end
 local function leave(subject, at, grace)
+  if @SEEN_MS@ > 0 and string.sub(subject, 1, 1) == 'u' then record_seen(subject, at) end
   if redis.call('HINCRBY', counts, subject, -1) > 0 then return end
   redis.call('HDEL', counts, subject)
   if redis.call('SISMEMBER', on, subject) == 1 then
@@ -244,6 +253,17 @@ return 1
 """
 )
 
+# ARGV: a user. Returns when it was last connected; nothing if it is connected or that is unknown.
+_LAST_SEEN = (
+    _COMMON
+    + """
+if redis.call('HEXISTS', counts, ARGV[1]) == 1 then return '' end
+local at = redis.call('ZSCORE', base .. ':seen:' .. org_of(ARGV[1]), ARGV[1])
+if not at or tonumber(at) + @SEEN_MS@ <= now_ms() then return '' end
+return number(tonumber(at))
+"""
+)
+
 # ARGV: this node's lease, how many events. Returns the number of dropped events, and the oldest
 # events if this node sends them.
 _TAKE = (
@@ -284,6 +304,7 @@ class OccupancyScripts:
     retire: Script
     put_will: Script
     forget_will: Script
+    last_seen: Script
     take: Script
     confirm: Script
 
@@ -303,6 +324,8 @@ class OccupancyScripts:
             "@ONCE_MS@": _ONCE_MS,
             "@WILL_BYTES@": WILL_BYTES,
             "@MAX_EVENTS@": config.max_events,
+            "@SEEN_MS@": _ms(config.seen_seconds),
+            "@SEEN_PER_ORG@": config.seen_per_org,
             "@MAX_GONE@": _MAX_GONE,
             "@MAX_VACATED@": _MAX_VACATED,
             "@MAX_DUE@": _MAX_DUE,
@@ -310,7 +333,7 @@ class OccupancyScripts:
             "@VACATED@": _kinds(config.queued, occupied=False),
             **_share_words(config.wills),
         }
-        scripts = (_APPLY, _BEAT, _RETIRE, _PUT_WILL, _FORGET_WILL, _TAKE, _CONFIRM)
+        scripts = (_APPLY, _BEAT, _RETIRE, _PUT_WILL, _FORGET_WILL, _LAST_SEEN, _TAKE, _CONFIRM)
         return OccupancyScripts(*(build_script(each, words) for each in scripts))
 
     def all(self) -> tuple[Script, ...]:

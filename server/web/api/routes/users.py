@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from client_sdk.contract import Scope
+from server.ports import Occupancy
 from server.services import (
     ClusterQueries,
     ConnectionInfo,
@@ -56,6 +57,11 @@ class UserAnswer(ClusterAnswer):
     connections: list[ConnectionInfo]
     sessions: list[str]
     topics: list[str]
+    last_seen: int | None = Field(
+        default=None,
+        description="when the user's last connection ended, in ms since 1970; missing while there"
+        " is one, and if it is unknown",
+    )
 
 
 class DisconnectRequest(GoodbyeFields):
@@ -67,9 +73,12 @@ class DisconnectRequest(GoodbyeFields):
 class UserRoutes:
     """The endpoints of users."""
 
-    def __init__(self, cluster: ClusterQueries, notifications: Notifications) -> None:
+    def __init__(
+        self, cluster: ClusterQueries, notifications: Notifications, occupancy: Occupancy
+    ) -> None:
         self._cluster = cluster
         self._notifications = notifications
+        self._occupancy = occupancy
 
     def endpoints(self) -> tuple[AnyEndpoint, ...]:
         """All endpoints of this room."""
@@ -120,6 +129,9 @@ class UserRoutes:
         found = await self._cluster.find_connections(
             FindConnections(call.principal.org, request.user, limit=_MAX_CONNECTIONS)
         )
+        last_seen = None
+        if not found.value:
+            last_seen = await self._occupancy.last_seen((call.principal.org, request.user))
         topics = {each.topic for one in found.value for each in one.subscriptions}
         return UserAnswer(
             user=request.user,
@@ -127,6 +139,7 @@ class UserRoutes:
             connections=list(found.value),
             sessions=sorted({each for one in found.value for each in one.sessions}),
             topics=sorted(topics),
+            last_seen=last_seen,
             incomplete=list(found.incomplete),
         )
 
