@@ -25,6 +25,8 @@ BENCHMARKS = (
     "ingest",
     "loop_hold",
     "start",
+    "crowd",
+    "growth",
     "views",
     "hostile",
     "brokers",

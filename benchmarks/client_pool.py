@@ -121,6 +121,8 @@ class ClientPool(ABC):
 
     async def open(self, count: int, concurrency: int) -> None:
         """Connect `count` clients, a few at a time, until each has the reply to its first event."""
+        if not count:
+            return
         loop = asyncio.get_running_loop()
         self._target = len(self.joined) + count
         self._all_joined.clear()

@@ -38,7 +38,7 @@ LOADS = (
 
 def measure(load: Load, seconds: int) -> Figures:
     """One round with a fresh server."""
-    every = max(2, load.clients // TIMED_CLIENTS)
+    every = max(4, load.clients // TIMED_CLIENTS)
     with (
         Peer("floorcast") as peer,
         Audience(

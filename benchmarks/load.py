@@ -69,6 +69,13 @@ class Load(ClientPool):
         self.expected = messages
         self._nap()
 
+    def settle_for(self, messages: int) -> None:
+        """Expect no more than this many messages per client, those received included."""
+        if self._waiting:
+            self.expected = messages
+            for client in [each for each in self._waiting if each.count >= messages]:
+                self.on_done(client)
+
     def _nap(self) -> None:
         if self.expected != _NEVER:
             time.sleep(NAP_SECONDS)
@@ -98,6 +105,8 @@ async def main(arguments: argparse.Namespace) -> None:
             load.expect(int(words[0]))
             answer = {"waiting": len(load.joined)}
         elif command == "finished":
+            if words:
+                load.settle_for(int(words[0]))
             answer = {"at": await load.until_finished()}
         else:
             break

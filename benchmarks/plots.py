@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ def draw(results: dict[str, dict[str, Any]], folder: Path) -> list[Path]:
     drawn = []
     if "sweep" in results:
         drawn.append(_draw_sweep(results["sweep"]["rows"], folder / "sweep.png"))
+    if "growth" in results or "crowd" in results:
+        growth, crowd = (results.get(name, {}).get("rows", ()) for name in ("growth", "crowd"))
+        drawn.append(_draw_growth(growth, crowd, folder / "growth.png"))
     verdicts = [each for result in results.values() for each in result.get("verdicts", ())]
     if verdicts:
         drawn.append(_draw_goals(verdicts, folder / "goals.png"))
@@ -45,6 +49,35 @@ def _draw_sweep(rows: list[dict[str, Any]], path: Path) -> Path:
         pane.grid(alpha=0.3)
     panes[0].set_ylabel("ms since due")
     panes[0].legend()
+    return _save(figure, path)
+
+
+def _draw_growth(
+    growth: Iterable[dict[str, Any]], crowd: Iterable[dict[str, Any]], path: Path
+) -> Path:
+    """What a delivery, a connect and a connection cost, by subscribers, topics, connections."""
+    from matplotlib import pyplot as plt
+
+    figure, panes = plt.subplots(1, 4, figsize=(15, 3.8))
+    for pane, axis in zip(panes, ("subscribers", "topics"), strict=False):
+        each = [row for row in growth if row["grows"] == axis]
+        pane.plot([row["to"] for row in each], [row["CPU us/delivery"] for row in each], marker="o")
+        pane.set(xscale="log", title="CPU us a delivery", xlabel=axis)
+    lines = (("CPU ms to connect", "CPU ms to connect and subscribe"), ("KB each", "KB each"))
+    for pane, (key, title) in zip(panes[2:], lines, strict=True):
+        for shape in ("all", "market"):
+            each = [row for row in crowd if row["shape"] == shape]
+            pane.plot(
+                [row["connections"] for row in each],
+                [row[key] for row in each],
+                marker="o",
+                label=shape,
+            )
+        pane.set(title=title, xlabel="connections")
+        pane.legend()
+    for pane in panes:
+        pane.set_ylim(bottom=0)
+        pane.grid(alpha=0.3)
     return _save(figure, path)
 
 

@@ -39,14 +39,13 @@ def measure(name: str, clients: int, seconds: int) -> Figures:
             for counted in (1, seconds):
                 before = served.cpu_seconds()
                 load_before = listening.ask(f"expect {RATE * counted}")["cpu"]
-                publishing.send(f"pace {RATE} {counted} 1 {max(1, 1000 // RATE)}")
-                listening.send("finished")
-                done = listening.read_reply()
-                paced = publishing.read_reply()
+                paced = publishing.ask(f"pace {RATE} {counted} 1 {max(1, 1000 // RATE)}")
+                # A publisher that is late skips the rest of its schedule.
+                done = listening.ask(f"finished {paced['published']}")
                 used = [
                     after - each for after, each in zip(served.cpu_seconds(), before, strict=True)
                 ]
-    deliveries = clients * RATE * seconds
+    deliveries = clients * paced["published"]
     return {
         "cpu_us": sum(used) / deliveries * 1e6,
         "busiest_us": max(used) / deliveries * 1e6,

@@ -1,6 +1,7 @@
 """The client's counters and latency percentiles, in constant memory."""
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -9,6 +10,8 @@ _STEP = math.log(1.1)
 _LEAST_MS = 0.01
 # The last bucket holds everything above about 10 minutes.
 _BUCKETS = 192
+# Where the second bucket begins, and so on.
+_BOUNDS = [_LEAST_MS * math.exp(index * _STEP) for index in range(_BUCKETS - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,7 @@ class Latencies:
         self._count += 1
         if milliseconds > self._max:
             self._max = milliseconds
-        index = 0
-        if milliseconds > _LEAST_MS:
-            index = min(_BUCKETS - 1, 1 + int(math.log(milliseconds / _LEAST_MS) / _STEP))
-        self._buckets[index] += 1
+        self._buckets[bisect_right(_BOUNDS, milliseconds)] += 1
 
     def summary(self) -> Latency:
         """The percentiles of all latencies."""

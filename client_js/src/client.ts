@@ -73,6 +73,11 @@ export class Client {
     return this.#connection.clock.age(ts);
   }
 
+  /** Connect to `/market` before anything is used, for a banner that is right from the start. */
+  connect(): void {
+    this.#connection.market.start();
+  }
+
   /** Connect again at once, also after the server refused. */
   reconnect(): void {
     this.#connection.retry();

@@ -2,6 +2,7 @@ export { Client, type ClientOptions } from "./client.js";
 export type { ConnectionInfo } from "./connection/connection.js";
 export type { NamespaceState } from "./connection/namespace.js";
 export type { ManagerLike, ManagerSettings, OpenManager, SocketLike } from "./connection/socket.js";
+export { openManager } from "./connection/socket.js";
 export type { Timers } from "./connection/timers.js";
 export type { Token } from "./connection/tokens.js";
 export type * from "./contract.js";

@@ -44,6 +44,7 @@ class Packet(NamedTuple):
 
 PONG = "3"
 _TYPES = {each.value: each for each in PacketType}
+_EVENT = re.compile(r'42(/[^,]*),\["([^"\\]*)",\{')
 _HEAD = re.compile(r"(4[0-4])(?:(/[^,]*),)?([0-9]{1,15})?")
 
 
@@ -62,6 +63,10 @@ class Handshake(Body):
 
 def decode_packet(text: str) -> Packet:
     """Read a text message; raises `ProtocolError` if it is no packet of a server."""
+    usual = _EVENT.match(text)
+    if usual is not None and text.endswith("}]"):
+        # Almost every message, as a Floorcast server writes it.
+        return Packet(PacketType.EVENT, usual[1], None, usual[2], text[usual.end() - 1 : -1])
     head = _HEAD.match(text)
     if head is None:
         packet_type = _TYPES.get(text[:1])

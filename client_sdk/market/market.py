@@ -287,7 +287,7 @@ class Market:
         if message.type != "heartbeat":
             message.use_clock(self._clock)
             self._counters.received += 1
-            self._counters.latencies.add(message.age * 1000)
+            self._counters.latencies.add(self._clock.age_seconds(message.ts) * 1000)
         self._subscriptions.receive(message)
 
     def _on_untyped(self, packet: Packet) -> None:

@@ -115,8 +115,8 @@ class Reader(Generic[MessageT]):
         self._continuities: dict[str, Continuity] = {}
         # Topics whose messages did not fit; to be fetched again once there is space.
         self._behind: set[str] = set()
-        # By topic: the position up to which its items were taken.
-        self.checkpoint: dict[str, Position] = {}
+        # By topic: the epoch and seq up to which its items were taken.
+        self._taken: dict[str, tuple[str, int]] = {}
         self._waiter: asyncio.Future[None] | None = None
         self._unsynced: set[str] = set()
         self.is_ended = False
@@ -129,7 +129,7 @@ class Reader(Generic[MessageT]):
         self._trackers[topic] = GapTracker(continuity, position)
         self._continuities[topic] = continuity
         if position is not None:
-            self.checkpoint[topic] = position
+            self._taken[topic] = (position.epoch, position.seq)
         self._unsynced.add(topic)
 
     @property
@@ -297,9 +297,16 @@ class Reader(Generic[MessageT]):
 
     def _record_read(self, item: MessageT | Gap) -> None:
         if not isinstance(item, Gap):
-            self.checkpoint[item.topic] = Position(epoch=item.epoch, seq=item.seq)
+            self._taken[item.topic] = (item.epoch, item.seq)
         elif item.missed_to is not None:
-            self.checkpoint[item.topic] = Position(epoch=item.epoch, seq=item.missed_to)
+            self._taken[item.topic] = (item.epoch, item.missed_to)
+
+    @property
+    def checkpoint(self) -> dict[str, Position]:
+        """The position in each topic up to which its items were taken."""
+        return {
+            topic: Position(epoch=epoch, seq=seq) for topic, (epoch, seq) in self._taken.items()
+        }
 
     async def wait_changed(self) -> None:
         """Wait for the next change; raises `RuntimeError` if another task waits already."""

@@ -94,7 +94,7 @@ class MessageStream(ReaderHandle[Reader[Any]], Generic[ItemT]):
     @property
     def checkpoint(self) -> dict[str, Position]:
         """The position in each topic up to which its items were read: a later `since`."""
-        return dict(self._reader.checkpoint)
+        return self._reader.checkpoint
 
     def position(self, topic: str) -> Position | None:
         """This stream's position in a topic or session, unread messages included."""

@@ -14,7 +14,7 @@ import { watch } from "./watch/watch.js";
 import "./style/console.css";
 
 /** In the order of the bar; the first one is shown without a `#` in the address. */
-const PLACES: readonly [Place, ...Place[]] = [watch, tryOut, operate];
+const PLACES: readonly Place[] = [watch, tryOut, operate];
 
 class Places {
   readonly element = el("main");
@@ -22,6 +22,7 @@ class Places {
   #shown: Place | null = null;
 
   constructor(
+    private readonly places: readonly Place[],
     private readonly context: Context,
     private readonly bar: Bar,
   ) {
@@ -31,7 +32,7 @@ class Places {
 
   #showAddress(): void {
     const id = location.hash.slice(1);
-    this.#show(PLACES.find((each) => each.id === id) ?? PLACES[0]);
+    this.#show(this.places.find((each) => each.id === id) ?? watch);
   }
 
   #show(place: Place): void {
@@ -82,15 +83,18 @@ async function start(): Promise<void> {
   const client = new Client(BASE, { token: access.token, transports: ["websocket"] });
   const toasts = new Toasts();
   const shortcuts = new Shortcuts();
-  const bar = new Bar(PLACES, client, () => shortcuts.help());
+  const places = PLACES.filter(({ scope }) => scope === undefined || access.may(scope));
+  const bar = new Bar(places, client, () => shortcuts.help());
   const context = { client, access, api: new Api(access), toasts, shortcuts };
   document.body.append(bar.element);
-  document.body.append(new Places(context, bar).element, toasts.element);
+  document.body.append(new Places(places, context, bar).element, toasts.element);
   shortcuts.add("Everywhere", [
     { keys: ["t"], text: "Dark or light", run: toggleTheme },
     { keys: ["?"], text: "This help", run: () => shortcuts.help() },
   ]);
   askAgain(client, access);
+  // The bar shows the connection in places that do not use it, too.
+  client.connect();
 }
 
 void start();

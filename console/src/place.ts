@@ -17,6 +17,8 @@ export interface Place {
   /** Its part of the address: `#watch`. */
   readonly id: string;
   readonly title: string;
+  /** Shown only with a token that has it. */
+  readonly scope?: string;
   /** Fill the section, when it is first shown. */
   open(context: Context, section: HTMLElement): PlaceView;
 }

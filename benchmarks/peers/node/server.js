@@ -65,10 +65,12 @@ async function pace(rate, seconds, topics, batchMs, noteBytes = 0) {
     else if (batch % 4 === 0) await turn();
     late = Math.max(late, now() - due);
     for (let i = 0; i < Math.floor(rate * batchMs / 1000) && now() < ends; i++) {
-      const index = String(published % topics).padStart(4, "0");
+      const index = String(published % topics);
       const moment = String(Math.round(due * 1e9)).padStart(20, "0");
       published += 1;
-      publish(`S${index}`, { ...body, volume: `${moment}.${index}` });
+      publish(`S${index.padStart(3, "0")}`, {
+        ...body, volume: `${moment}.${index.padStart(4, "0")}`,
+      });
     }
   }
   return { began, cpu_before: cpuBefore, published, late };

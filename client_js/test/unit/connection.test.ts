@@ -20,6 +20,13 @@ describe("the connection", () => {
     expect(server.tokens).toEqual(["t", "t"]);
   });
 
+  it("opens before it is used, if asked to", async () => {
+    const { client } = connect();
+    client.connect();
+    await pass();
+    expect(client.connection.get()).toMatchObject({ state: "online", market: "online", session: "idle" });
+  });
+
   it("says that it is offline and why, and comes back", async () => {
     const { server, client } = connect();
     const { values } = watch(client.connection);

@@ -2,6 +2,8 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { Browser, Demo, LONG, type Page } from "./kit.js";
+import { testOperate } from "./operate.js";
+import { testTry } from "./try.js";
 
 const browser = new Browser();
 const demo = new Demo();
@@ -104,6 +106,9 @@ it("gets fewer updates at a slower pace, at once", async () => {
   await page.getByRole("button", { name: "100 ms" }).click();
   await page.locator(".ladder .badge.good").waitFor();
 });
+
+testTry(demo, () => page);
+testOperate(demo, browser, () => page);
 
 it("has no barriers in either theme, in any place, and fits a phone", async () => {
   for (const colorScheme of ["dark", "light"] as const) {

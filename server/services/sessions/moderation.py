@@ -90,6 +90,13 @@ class SessionModeration:
             raise session_closed()
         return await self._messages.publish(principal, session_id, data, identifier)
 
+    async def kick(self, principal: Principal, session_id: str, user_id: str) -> int:
+        """Remove a user from a session; returns the number of connections."""
+        await self._authorize(principal, session_id)
+        connections = await self._presence.kick((principal.org, session_id), user_id)
+        await self._sessions.release_idle()
+        return connections
+
     async def close(self, principal: Principal, session_id: str) -> int:
         """Close a session for all members; returns the number of connections."""
         await self._authorize(principal, session_id)

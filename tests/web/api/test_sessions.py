@@ -105,3 +105,17 @@ async def test_sessions_of_another_org_are_not_there(start_api: StartApi) -> Non
     await api.join_session("ann", "room", org="other")
     assert (await api.call("GET", "/sessions"))["sessions"] == []
     assert await api.refusal("DELETE", "/sessions/room", 404) == "session.not_joined"
+
+
+async def test_kicked_user_is_out_of_the_session_and_others_stay(start_api: StartApi) -> None:
+    api = await start_api()
+    ann = await api.join_session("ann", "room")
+    await api.join_session("bob", "room")
+    answer = await api.call("POST", "/sessions/room/kick", json={"user": "ann"})
+    assert answer == {"connections": 1}
+    assert (await ann.next("session_closed"))["reason"] == "kicked"
+    session = await api.call("GET", "/sessions/room")
+    assert [each["user_id"] for each in session["participants"]] == ["bob"]
+    assert await api.refusal("POST", "/sessions/room/kick", 404, json={"user": "ann"})
+    token = api.token("ann", scopes=(Scope.SESSION_JOIN,))
+    assert await api.refusal("POST", "/sessions/room/kick", 403, token=token, json={"user": "bob"})

@@ -92,6 +92,13 @@ class SendAnswer(Answer):
     ts: int
 
 
+class KickRequest(ApiRequest):
+    """A user to remove from a session, on every device."""
+
+    session_id: SessionId
+    user: Annotated[str, Field(min_length=1, max_length=128)]
+
+
 class CloseAnswer(Answer):
     """How many connections were in it."""
 
@@ -143,6 +150,16 @@ class SessionRoutes:
                 SendRequest,
                 SendAnswer,
                 self._send,
+            ),
+            Endpoint(
+                "POST",
+                "/sessions/{session_id}/kick",
+                scope,
+                "Kick a user out of a session",
+                KickRequest,
+                CloseAnswer,
+                self._kick,
+                is_audited=True,
             ),
             Endpoint(
                 "DELETE",
@@ -197,6 +214,10 @@ class SessionRoutes:
             call.principal, request.session_id, request.data, request.id or call.idempotency_key
         )
         return SendAnswer.model_validate(reply)
+
+    async def _kick(self, call: ApiCall, request: KickRequest) -> CloseAnswer:
+        connections = await self._moderation.kick(call.principal, request.session_id, request.user)
+        return CloseAnswer(connections=connections)
 
     async def _close(self, call: ApiCall, request: SessionRequest) -> CloseAnswer:
         connections = await self._moderation.close(call.principal, request.session_id)
