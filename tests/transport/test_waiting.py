@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer
 from client_sdk.contract import ErrorCode
 from server.core.disconnects import DisconnectReason
 from server.core.errors import FloorcastError
+from server.core.wire.frames import text_frame
 from server.transport.websocket import WebSocketCarrier
 from tests.access.forge import jwk, jwks, key_for, token
 from tests.kit.clients.session_client import SessionClient
@@ -297,6 +298,29 @@ async def test_ack_and_echoed_message_share_one_write(
         connection.write_soon(b"\x81\x01x")
         connection.close(DisconnectReason("the answer still goes out"))
         assert b"\x81\x01x" in await member.client.until_closed()
+        await node.until_empty()
+
+
+async def test_failed_write_at_the_end_of_a_turn_ends_only_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running() as node:
+        members = [await SessionClient.connect(node, each, each) for each in ("ann", "bob")]
+        broken, other = node.server.sockets.connections()
+
+        def fail(frames: bytes) -> None:
+            raise OSError("broken pipe")
+
+        def plain_write(carrier: WebSocketCarrier) -> Callable[[bytes], None]:
+            return fail if carrier is broken.carrier else carrier.write
+
+        monkeypatch.setattr(WebSocketCarrier, "plain_write", property(plain_write))
+        for each in (broken, other):
+            each.write_soon(text_frame(b"6"))
+        assert await members[1].client.text() == "6"
+        assert (broken.closed, other.closed) == (True, False)
+        members[1].client.cut()
+        members[0].client.cut()
         await node.until_empty()
 
 
