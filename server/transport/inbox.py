@@ -231,7 +231,9 @@ class Inbox:
             rest = eager.start(self._work(packet), self)
         finally:
             cpu_seconds = None if cpu_began is None else queue.cpu_seconds() - cpu_began
-            budget.spend(now, queue.clock.monotonic(), cpu_seconds)
+            ended = queue.clock.monotonic()
+            budget.spend(now, ended, cpu_seconds)
+            queue.count(ended - now)
             order, self._order = self._order, None
         if rest is not None:
             self._task = self._fair_queue.tasks.start(rest, "floorcast-packet")
