@@ -112,6 +112,8 @@ async def test_subscribers_and_figures_are_the_sums_of_the_nodes(
             await client.call("subscribe", {"topics": ["PRICE:A"]})
         body = {"messages": [{"topic": "PRICE:A", "data": PRICE}]}
         await call(one, "POST", "/publish", json=body)
+        while (await clients[1].event())[0] != "price":
+            pass
         assert (await call(two, "GET", "/topics/PRICE:A"))["subscribers"] == 2
         [listed] = (await call(two, "GET", "/topics"))["topics"]
         assert (listed["topic"], listed["subscribers"], listed["seq"]) == ("PRICE:A", 2, 1)
