@@ -474,6 +474,36 @@ class Occupancy(Protocol):
         """Emit what is due."""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeFeeds:
+    """The channels of a node's live feeds, by feed; of a large feed only the first ones."""
+
+    node: str
+    feeds: Mapping[str, Sequence[str]]
+
+
+class FeedWatch(Protocol):
+    """Knows which channels the feeds of all nodes publish to, and notices a node that died.
+
+    An implementation must report each dead node on one living node, which marks the channels on
+    all, and no node that has stopped. For example, one of two nodes with the same feed dies: its
+    channels are published all the same, so `on_dead` gets what the living nodes have announced.
+    """
+
+    def start(
+        self,
+        on_dead: Callable[[NodeFeeds, Sequence[NodeFeeds]], None],
+        on_rejoined: Callable[[], None],
+    ) -> None:
+        """Start, before `Occupancy`; `on_dead` gets a dead node's feeds, and those of the living.
+
+        `on_rejoined`: this node may have been taken for dead, and announces its feeds again.
+        """
+
+    def announce(self, feeds: Mapping[str, Sequence[str]]) -> None:
+        """Replace what this node's feeds publish to; never fails."""
+
+
 class HookQueue(Protocol):
     """Keeps events until a receiver has them.
 
@@ -547,6 +577,8 @@ class Backend:
     hook_queue: HookQueue
     # None if connections are counted on each node alone.
     shared_limits: SharedLimits | None = None
+    # None if nodes notice the end of another node's feeds by their silence alone.
+    feed_watch: FeedWatch | None = None
     # Whether a client that leaves for a restart can return only to the next run of this process.
     is_resumed_by_next_run: bool = False
 

@@ -104,7 +104,7 @@ class Server:
             settings, clock, self.tasks, self.clients, self.delivery, self.namespaces, extensions
         )
         self.publisher = Publisher(self.market.publishing, self.tasks)
-        self.feeds = build_feeds(
+        self.feeds, self._feed_watcher = build_feeds(
             settings,
             clock,
             self.tasks,
@@ -177,6 +177,8 @@ class Server:
         self._descriptors.tick()
         for feed in self.feeds:
             feed.tick()
+        if self._feed_watcher is not None:
+            self._feed_watcher.tick()
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """Run the server inside its application (an aiohttp cleanup context).
@@ -230,6 +232,8 @@ class Server:
         started.push_async_callback(backend.notices.stop)
         self.market.wills.start()
         started.push_async_callback(self.market.wills.stop)
+        if self._feed_watcher is not None:
+            self._feed_watcher.start()
         await backend.occupancy.start(self.lifecycle.on_change, self.market.wills.on_due)
         started.push_async_callback(backend.occupancy.stop)
         await self.recovery.start()

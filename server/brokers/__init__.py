@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         RedisSharedLimits,
     )
     from server.brokers.redis.connection.keys import Keys
+    from server.brokers.redis.occupancy.feeds import RedisFeedWatch
     from server.brokers.redis.occupancy.occupancy import RedisOccupancy
     from server.brokers.redis.occupancy.queue import RedisHookQueue
     from server.brokers.transfer import DataImport
@@ -58,6 +59,7 @@ else:
                 "RedisSharedLimits",
             ),
             "server.brokers.redis.connection.keys": ("Keys",),
+            "server.brokers.redis.occupancy.feeds": ("RedisFeedWatch",),
             "server.brokers.redis.occupancy.occupancy": ("RedisOccupancy",),
             "server.brokers.redis.occupancy.queue": ("RedisHookQueue",),
             "server.brokers.export": ("DataExport",),
@@ -92,6 +94,7 @@ __all__ = [
     "RedisBroker",
     "RedisCluster",
     "RedisConfig",
+    "RedisFeedWatch",
     "RedisHandover",
     "RedisHookQueue",
     "RedisKeptValues",

@@ -4,6 +4,7 @@ from server.brokers import (
     NodeSession,
     RedisBroker,
     RedisCluster,
+    RedisFeedWatch,
     RedisHandover,
     RedisHookQueue,
     RedisKeptValues,
@@ -52,4 +53,5 @@ def build_redis_backend(
         occupancy,
         RedisHookQueue(occupancy, occupancy_config(settings).queued, counters),
         shared_limits,
+        RedisFeedWatch(occupancy),
     )

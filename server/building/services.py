@@ -33,6 +33,7 @@ from server.services import (
     FeedAnnouncer,
     FeedEvent,
     FeedSupervisor,
+    FeedWatcher,
     Instruments,
     LocalDemand,
     MarketRecovery,
@@ -227,8 +228,8 @@ def build_feeds(
     lifecycle: Lifecycle,
     hooks: Hooks,
     feeds: Mapping[str, Feed],
-) -> tuple[FeedSupervisor, ...]:
-    """The feeds of this server; none runs yet."""
+) -> tuple[tuple[FeedSupervisor, ...], FeedWatcher | None]:
+    """The feeds of this server, of which none runs yet, and the watcher of all nodes' feeds."""
 
     def report(event: FeedEvent) -> None:
         lifecycle.on_feed_event(event)
@@ -238,7 +239,7 @@ def build_feeds(
     cluster = ClusterQueries(backend.cluster)
     announcer = FeedAnnouncer(node, cluster, tasks)
     demand = Demand(ClusterDemand(cluster).names, market.instruments.table, clock)
-    return tuple(
+    supervisors = tuple(
         FeedSupervisor(
             name,
             feed,
@@ -255,6 +256,9 @@ def build_feeds(
         )
         for name, feed in feeds.items()
     )
+    if backend.feed_watch is None:
+        return supervisors, None
+    return supervisors, FeedWatcher(backend.feed_watch, supervisors, announcer, clock)
 
 
 def build_canary(

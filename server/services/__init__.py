@@ -2,7 +2,7 @@
 
 from server.services.cluster.cluster import ClusterQueries
 from server.services.cluster.demand import ClusterDemand
-from server.services.cluster.feeds import FeedAnnouncer
+from server.services.cluster.feeds import FeedAnnouncer, FeedWatcher
 from server.services.cluster.node import NodeAnswers
 from server.services.cluster.questions import (
     DisconnectConnection,
@@ -65,6 +65,7 @@ __all__ = [
     "FeedPublisher",
     "FeedState",
     "FeedSupervisor",
+    "FeedWatcher",
     "FindConnections",
     "FindTopics",
     "Freshness",

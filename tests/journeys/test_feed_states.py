@@ -1,31 +1,67 @@
-"""Tests that the topics of a feed are stale on all nodes as soon as it has failed."""
+"""Tests that the topics of a feed are stale on all nodes as soon as it, or its node, has died."""
 
 import asyncio
 from typing import Any
 
+from server.brokers import Keys
 from server.ports import Publishing
+from server.tasks import cancel_and_wait
 from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
 from tests.kit.redis.servers import RedisServer
-from tests.kit.server.nodes import nodes
+from tests.kit.server.nodes import Node, nodes
 
 TRADE = {"trades": [{"id": 1, "price": "1", "qty": "1", "side": "buy", "ts": 1}]}
 
 
 class FailingFeed:
-    """Publishes a trade whenever the test lets it, and then fails."""
+    """Publishes a trade of each topic whenever the test lets it, and then fails."""
 
-    def __init__(self) -> None:
+    def __init__(self, *topics: str) -> None:
+        self._topics = topics or ("TRADES:A",)
         self.may_publish = asyncio.Event()
         self.must_fail = asyncio.Event()
 
     async def run(self, publishing: Publishing) -> None:
         await self.may_publish.wait()
-        await publishing.publish("TRADES:A", TRADE)
+        for topic in self._topics:
+            await publishing.publish(topic, TRADE)
         await self.must_fail.wait()
         self.must_fail.clear()
         self.may_publish.clear()
         raise ConnectionError("the exchange is down")
+
+
+async def silence(node: Node) -> None:
+    """Let a node no longer show that it lives."""
+    occupancy: Any = node.server.backend.occupancy
+    task, occupancy._task = occupancy._task, None
+    await cancel_and_wait(task)
+
+
+async def kill(node: Node) -> None:
+    """Let a node and its feed fall silent, as after `kill -9`."""
+    await silence(node)
+    await node.server.stop_feed()
+
+
+async def until_announced(redis: RedisServer, *publishing: Node) -> None:
+    """Wait until Redis knows the feeds of these nodes, and of no others."""
+    key = Keys(publishing[0].prefix).occupancy() + b":feeds"
+    with redis.client() as client:
+        await until(lambda: client.scard(key) == len(publishing))
+
+
+async def subscribe(node: Node, *topics: str) -> RawClient:
+    client = await RawClient.connect(node.port, node.token())
+    await client.call("subscribe", {"topics": list(topics)})
+    return client
+
+
+def is_stale(node: Node, topic: str) -> bool:
+    channel = node.server.delivery.hub.channel(topic)
+    assert channel is not None
+    return channel.stale_since_ms is not None
 
 
 async def next_event(client: RawClient, name: str) -> Any:
@@ -60,3 +96,108 @@ async def test_topics_of_a_dead_feed_are_stale_on_all_nodes(shared_redis: RedisS
         await until(lambda: not two.server.delivery.freshness._stale_feeds)
         for client in (*clients, late):
             client.cut()
+
+
+async def test_topics_of_a_dead_node_are_stale_on_the_others(shared_redis: RedisServer) -> None:
+    feed = FailingFeed()
+    parts = [{"feed": feed}, {}, {}]
+    async with nodes(shared_redis, 3, lambda: parts.pop(0)) as (one, *others):
+        clients = [await subscribe(node, "TRADES:A") for node in others]
+        feed.may_publish.set()
+        for client in clients:
+            assert (await next_event(client, "trades"))["seq"] == 1
+        await until_announced(shared_redis, one)
+        await kill(one)
+        # Trades have no timeout, and the clock of the nodes stands still.
+        for client in clients:
+            assert (await next_event(client, "status"))["state"] == "STALE"
+        # Whoever publishes it next makes it live.
+        await others[0].server.market.publishing.publish("TRADES:A", TRADE)
+        for client in clients:
+            assert (await next_event(client, "status"))["state"] == "LIVE"
+            assert (await next_event(client, "trades"))["seq"] == 2
+            client.cut()
+
+
+async def test_topic_that_a_living_node_publishes_too_is_not_stale(
+    shared_redis: RedisServer,
+) -> None:
+    feeds = [FailingFeed("TRADES:A", "TRADES:B"), FailingFeed("TRADES:A")]
+    parts = [*({"feed": feed} for feed in feeds), {}]
+    async with nodes(shared_redis, 3, lambda: parts.pop(0)) as (one, two, three):
+        client = await subscribe(three, "TRADES:A", "TRADES:B")
+        for feed in feeds:
+            feed.may_publish.set()
+        await until_announced(shared_redis, one, two)
+        await kill(one)
+        assert (await next_event(client, "status"))["symbol"] == "B"
+        assert not is_stale(three, "TRADES:A")
+        # Nor is it for ever: nobody publishes it after this.
+        await kill(two)
+        status = await next_event(client, "status")
+        assert (status["symbol"], status["state"]) == ("A", "STALE")
+        client.cut()
+
+
+async def test_topics_of_a_node_that_stops_are_not_stale(shared_redis: RedisServer) -> None:
+    feeds = [FailingFeed("TRADES:A"), FailingFeed("TRADES:B")]
+    parts = [*({"feed": feed} for feed in feeds), {}]
+    async with nodes(shared_redis, 3, lambda: parts.pop(0)) as (stopping, dying, three):
+        client = await subscribe(three, "TRADES:A", "TRADES:B")
+        for feed in feeds:
+            feed.may_publish.set()
+        await until_announced(shared_redis, stopping, dying)
+        await stopping.stop()
+        # A death after it is noticed, so it would have been.
+        await kill(dying)
+        assert (await next_event(client, "status"))["symbol"] == "B"
+        assert not is_stale(three, "TRADES:A")
+        client.cut()
+
+
+async def test_node_that_was_taken_for_dead_announces_its_feed_again(
+    shared_redis: RedisServer,
+) -> None:
+    feed = FailingFeed()
+    parts = [{"feed": feed}, {}]
+    async with nodes(shared_redis, 2, lambda: parts.pop(0)) as (slow, other):
+        client = await subscribe(other, "TRADES:A")
+        feed.may_publish.set()
+        await until_announced(shared_redis, slow)
+        for _ in range(2):
+            await silence(slow)
+            assert (await next_event(client, "status"))["state"] == "STALE"
+            server = slow.server
+            await slow.server.backend.occupancy.start(
+                server.lifecycle.on_change, server.market.wills.on_due
+            )
+            await until_announced(shared_redis, slow)
+            await until(lambda: not other.server.delivery.freshness._stale_feeds)
+            await server.market.publishing.publish("TRADES:A", TRADE)
+            assert (await next_event(client, "status"))["state"] == "LIVE"
+        client.cut()
+
+
+async def test_death_is_noticed_though_a_node_of_another_release_saw_it_first(
+    shared_redis: RedisServer,
+) -> None:
+    feed = FailingFeed()
+    parts = [{"feed": feed}, {}]
+    async with nodes(shared_redis, 2, lambda: parts.pop(0)) as (one, two):
+        client = await subscribe(two, "TRADES:A")
+        feed.may_publish.set()
+        await until_announced(shared_redis, one)
+        await kill(one)
+        key = Keys(two.prefix).occupancy()
+        with shared_redis.client() as connected:
+            redis: Any = connected
+            (lease,) = redis.smembers(key + b":feeds")
+            announced = redis.get(key + b":feeds:" + lease)
+            redis.set(key + b":feeds:" + lease, announced.replace(b"{", b'{"new":1,', 1))
+            # What the other release may announce, and no announcement at all.
+            redis.set(key + b":feeds:malformed", b'{"feeds": 1}')
+            redis.sadd(key + b":feeds", "malformed", "missing")
+            redis.hdel(key + b":beats", lease)
+            assert (await next_event(client, "status"))["state"] == "STALE"
+            await until(lambda: not redis.scard(key + b":feeds"))
+        client.cut()

@@ -13,6 +13,8 @@ class BinanceVenue(LocalVenue):
     def __init__(self) -> None:
         super().__init__()
         self.update_id = 100
+        # As REST has them.
+        self.trades: list[dict[str, object]] = []
         self.bids = {f"{100 - n}.00": f"{n + 1}.000" for n in range(20)}
         self.asks = {f"{101 + n}.00": f"{n + 1}.500" for n in range(20)}
 
@@ -34,6 +36,10 @@ class BinanceVenue(LocalVenue):
                 "bids": list(map(list, self.bids.items())),
                 "asks": list(map(list, self.asks.items())),
             }
+        if path.endswith("/trades"):
+            # The venue refuses a parameter that it does not know.
+            assert query.keys() == {"symbol", "limit"}
+            return self.trades[-int(query["limit"]) :]
         market = {
             "symbol": "BTCUSDT",
             "status": "TRADING",
@@ -69,6 +75,8 @@ class BinanceVenue(LocalVenue):
 
     def trade(self, number: int, ts_ms: int) -> None:
         """Make a trade and send it."""
+        kept = {"id": number, "price": "100.50000000", "qty": "0.25000000", "time": ts_ms}
+        self.trades.append({**kept, "isBuyerMaker": True})
         deal = {"e": "trade", "E": ts_ms, "T": ts_ms, "s": "BTCUSDT", "t": number}
         text = json.dumps({**deal, "p": "100.50000000", "q": "0.25000000", "m": True})
         self.send("btcusdt@trade", text)

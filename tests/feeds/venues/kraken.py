@@ -1,4 +1,4 @@
-"""A local Kraken: the WebSocket protocol v2 with its book checksum, and the REST of its markets."""
+"""A local Kraken: the WebSocket protocol v2 with its book checksum, and its REST."""
 
 import json
 import zlib
@@ -38,15 +38,29 @@ class KrakenVenue(LocalVenue):
         return {"urls": {"api": {"public": self.url, "ws": {"publicV2": socket}}}}
 
     def answer(self, path: str, query: dict[str, str]) -> object:
-        if path.endswith("/Assets"):
+        if path.endswith("/Trades"):
+            result: object = self._trades_since(query)
+        elif path.endswith("/Assets"):
             names = {name for _, base, quote, _ in PAIRS.values() for name in (base, quote)}
             currency = {"aclass": "currency", "decimals": 10, "display_decimals": 5}
-            result: object = {
+            result = {
                 name: {**currency, "altname": name[1:], "status": "enabled"} for name in names
             }
         else:
             result = {pair[0]: self._pair(symbol) for symbol, pair in PAIRS.items()}
         return {"error": [], "result": result}
+
+    def _trades_since(self, query: dict[str, str]) -> dict[str, object]:
+        [symbol] = [each for each, pair in PAIRS.items() if pair[0] == query["pair"]]
+        since, count = float(query["since"]), int(query["count"])
+        times = [_seconds(str(each["timestamp"])) for each in self.trades[symbol]]
+        decimals = PAIRS[symbol][3]
+        trades = [
+            [f"{each['price']:.{decimals}f}", "0.25000000", ts, "b", "m", "", each["trade_id"]]
+            for ts, each in zip(times, self.trades[symbol], strict=True)
+            if ts >= since
+        ][:count]
+        return {query["pair"]: trades, "last": "1"}
 
     def _pair(self, symbol: str) -> dict[str, object]:
         _, base, quote, decimals = PAIRS[symbol]
@@ -173,6 +187,10 @@ def _price(level: tuple[str, str]) -> float:
 
 def _digits(text: str) -> str:
     return text.replace(".", "").lstrip("0")
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
 
 
 def _time(ts_ms: int) -> str:

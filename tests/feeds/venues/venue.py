@@ -15,6 +15,9 @@ class LocalVenue:
         self.url = ""
         # What a request gets instead of its answer: a status and a body.
         self.failure: tuple[int, str] | None = None
+        # Answers wait while it is not set.
+        self.answers = asyncio.Event()
+        self.answers.set()
         # Whether the connections stay open and nothing is sent but answers to pings.
         self.is_silent = False
         self.requests: list[str] = []
@@ -90,6 +93,7 @@ class LocalVenue:
             status, body = self.failure
             return web.Response(status=status, text=body)
         answer = self.answer(request.path, dict(request.query))
+        await self.answers.wait()
         return web.json_response(answer)
 
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:

@@ -73,6 +73,11 @@ class RedisOccupancy:
         self._is_failing = False
         self._on_change: Callable[[OccupancyChange], None] = ignore
         self._on_will_due: Callable[[Will], None] = ignore
+        # What this node's feeds publish to, and whether Redis must still get it.
+        self._feeds = b""
+        self._must_announce = False
+        self._on_dead: Callable[[list[bytes]], None] = ignore
+        self._on_rejoined: Callable[[], None] = lambda: None
         # Set while events wait in Redis.
         self.has_events = asyncio.Event()
         self.waiting = 0
@@ -114,6 +119,19 @@ class RedisOccupancy:
         """Queue an event for the hooks, after what this node did before."""
         if not self.updates.append(event, key):
             self._counters.add("hooks.dropped")
+        self._wakeup.set()
+
+    def watch(
+        self, on_dead: Callable[[list[bytes]], None], on_rejoined: Callable[[], None]
+    ) -> None:
+        """Call back with the feeds of a dead node and of the living, and after `announce` again."""
+        self._on_dead = on_dead
+        self._on_rejoined = on_rejoined
+
+    def announce(self, feeds: bytes) -> None:
+        """Record what this node's feeds publish to; empty for nothing."""
+        self._feeds = feeds
+        self._must_announce = True
         self._wakeup.set()
 
     async def put_will(self, will: Will) -> None:
@@ -181,18 +199,23 @@ class RedisOccupancy:
         sent_at = _loop_time()
         arguments = (self.lease, self._node.encode())
         reply = as_list(await self.run(self._scripts.beat, *arguments))
-        status, more, dropped, vacated, due, waiting = reply
+        status, more, dropped, vacated, due, waiting, feeds = reply
         self._next_beat_at = 0.0 if more else sent_at + BEAT_SECONDS
         if status == b"gone":
             self._lease = secrets.token_hex(6)
             return
         if status == b"new":
             self.updates.rejoin()
+            if self._feeds and not self._must_announce:
+                self._must_announce = True
+                self._on_rejoined()
         self._counters.add("hooks.dropped", as_int(dropped))
         self._set_waiting(as_int(waiting))
         self._emit(as_bytes_list(vacated), occupied=False)
         for user, text in as_mapping(due).items():
             self._publish_will(user, text)
+        if lost := as_bytes_list(feeds):
+            self._on_dead(lost)
 
     async def _flush(self) -> None:
         updates = self.updates
@@ -201,15 +224,31 @@ class RedisOccupancy:
             arguments = (self.lease, self._node.encode(), *updates.arguments(batch))
             is_known, *reply = as_list(await self.run(self._scripts.apply, *arguments))
             if not is_known:
-                # At once: the next beat finds out why.
-                self._next_beat_at = 0.0
-                self._wakeup.set()
+                self._beat_at_once()
                 return
             updates.confirm(batch)
             dropped, occupied = reply
             self._counters.add("hooks.dropped", as_int(dropped))
             self._emit(as_bytes_list(occupied), occupied=True)
             self.has_events.set()
+        if self._must_announce:
+            self._must_announce = False
+            await self._announce()
+
+    async def _announce(self) -> None:
+        try:
+            is_known = await self.run(self._scripts.announce, self.lease, self._feeds)
+        except FloorcastError:
+            self._must_announce = True
+            raise
+        if not is_known:
+            self._must_announce = True
+            self._beat_at_once()
+
+    def _beat_at_once(self) -> None:
+        """The next beat finds out why Redis does not know this node."""
+        self._next_beat_at = 0.0
+        self._wakeup.set()
 
     def _set_waiting(self, count: int) -> None:
         self.waiting = count

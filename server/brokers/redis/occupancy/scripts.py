@@ -22,6 +22,8 @@ _INTERRUPTION_SECONDS = 1.0
 SENDER_SECONDS = 10.0
 # How long an event that many nodes notice is remembered.
 _ONCE_MS = 3_600_000
+# How long what a node's feeds publish to is kept; each beat renews it.
+_ANNOUNCED_MS = 86_400_000
 # What one call handles, so that Redis serves others in between.
 _MAX_GONE, _MAX_VACATED, _MAX_DUE = 500, 100, 20
 
@@ -29,6 +31,7 @@ _MAX_GONE, _MAX_VACATED, _MAX_DUE = 500, 100, 20
 # that nobody uses are vacated. `wills`: 'after_ms id messages' by user; `wills:due`: when they are
 # published; `wills:shares`: number and bytes by org; `wills:at:LEASE`: since when a node has the
 # users with a will that came to it by a new connection. `seen:ORG`: when users were last connected.
+# `feeds`: the leases with live feeds; `feeds:LEASE`: what these publish to.
 _COMMON = """
 local base = KEYS[1]
 local counts, on, due, wills = base .. ':counts', base .. ':on', base .. ':due', base .. ':wills'
@@ -79,6 +82,12 @@ local function leave(subject, at, grace)
   end
 end
 local function arrivals(lease) return wills .. ':at:' .. lease end
+local feeds = base .. ':feeds'
+local function announced(lease) return feeds .. ':' .. lease end
+local function forget_feeds(lease)
+  redis.call('SREM', feeds, lease)
+  redis.call('DEL', announced(lease))
+end
 local function append_change(kinds, subject, state, now, node)
   if string.find(kinds, string.sub(subject, 1, 1), 1, true) then
     redis.call('XADD', events, '*', 's', subject, 'o', state, 't', number(now), 'n', node)
@@ -130,16 +139,18 @@ return {1, drop_surplus(), occupied}
 # ARGV: this node's lease, its name. Shows that it lives, and finds what is due.
 # Returns 'known', 'new', or 'gone' if others have taken this node for dead; whether there is more
 # to do now; the number of dropped events; the vacated subjects; the users whose wills are due and
-# the wills; the number of waiting events.
+# the wills; the number of waiting events; what the feeds of a dead node published to and, if there
+# is one, what those of each living node do.
 _BEAT = (
     _COMMON
     + """
 local beats, gone, now = base .. ':beats', base .. ':gone', now_ms()
-if redis.call('HEXISTS', gone, ARGV[1]) == 1 then return {'gone', 1, 0, {}, {}, 0} end
+if redis.call('HEXISTS', gone, ARGV[1]) == 1 then return {'gone', 1, 0, {}, {}, 0, {}} end
 local status = redis.call('HEXISTS', beats, ARGV[1]) == 1 and 'known' or 'new'
 local last = tonumber(redis.call('HGET', beats, ':last') or '0')
 if now - last > @INTERRUPTION_MS@ then redis.call('HSET', beats, ':resumed', number(now)) end
 redis.call('HSET', beats, ARGV[1], number(now), ':last', number(now))
+redis.call('PEXPIRE', announced(ARGV[1]), '@ANNOUNCED_MS@')
 local resumed = tonumber(redis.call('HGET', beats, ':resumed'))
 local found, living = redis.call('HGETALL', beats), {}
 for i = 1, #found, 2 do
@@ -199,7 +210,24 @@ for _, user in ipairs(
 end
 if #ready == 2 * @MAX_DUE@ then more = 1 end
 redis.call('ZREMRANGEBYSCORE', base .. ':once', '-inf', number(now - @ONCE_MS@))
-return {status, more, drop_surplus(), vacated, ready, redis.call('XLEN', events)}
+-- By its missing beat, whoever removed that: a node of another release may have.
+local lost, publishing = {}, {}
+for _, lease in ipairs(redis.call('SMEMBERS', feeds)) do
+  if redis.call('HEXISTS', beats, lease) == 1 then
+    table.insert(publishing, lease)
+  elseif #lost > 0 then
+    more = 1
+  else
+    lost = {redis.call('GET', announced(lease)) or nil}
+    forget_feeds(lease)
+  end
+end
+if #lost > 0 then
+  for _, lease in ipairs(publishing) do
+    table.insert(lost, redis.call('GET', announced(lease)) or nil)
+  end
+end
+return {status, more, drop_surplus(), vacated, ready, redis.call('XLEN', events), lost}
 """
 )
 
@@ -209,8 +237,24 @@ _RETIRE = (
     + """
 redis.call('HDEL', base .. ':beats', ARGV[1])
 redis.call('HSET', base .. ':gone', ARGV[1], number(now_ms()))
+forget_feeds(ARGV[1])
 -- Another node sends the events from now on.
 if redis.call('GET', base .. ':sender') == ARGV[1] then redis.call('DEL', base .. ':sender') end
+return 1
+"""
+)
+
+# ARGV: this node's lease, what its feeds publish to, or ''. Returns whether the lease is known.
+_ANNOUNCE = (
+    _COMMON
+    + """
+if redis.call('HEXISTS', base .. ':beats', ARGV[1]) == 0 then return 0 end
+if ARGV[2] == '' then
+  forget_feeds(ARGV[1])
+else
+  redis.call('SADD', feeds, ARGV[1])
+  redis.call('SET', announced(ARGV[1]), ARGV[2], 'PX', '@ANNOUNCED_MS@')
+end
 return 1
 """
 )
@@ -302,6 +346,7 @@ class OccupancyScripts:
     apply: Script
     beat: Script
     retire: Script
+    announce: Script
     put_will: Script
     forget_will: Script
     last_seen: Script
@@ -326,6 +371,7 @@ class OccupancyScripts:
             "@MAX_EVENTS@": config.max_events,
             "@SEEN_MS@": _ms(config.seen_seconds),
             "@SEEN_PER_ORG@": config.seen_per_org,
+            "@ANNOUNCED_MS@": _ANNOUNCED_MS,
             "@MAX_GONE@": _MAX_GONE,
             "@MAX_VACATED@": _MAX_VACATED,
             "@MAX_DUE@": _MAX_DUE,
@@ -333,8 +379,9 @@ class OccupancyScripts:
             "@VACATED@": _kinds(config.queued, occupied=False),
             **_share_words(config.wills),
         }
-        scripts = (_APPLY, _BEAT, _RETIRE, _PUT_WILL, _FORGET_WILL, _LAST_SEEN, _TAKE, _CONFIRM)
-        return OccupancyScripts(*(build_script(each, words) for each in scripts))
+        scripts = (_APPLY, _BEAT, _RETIRE, _ANNOUNCE, _PUT_WILL, _FORGET_WILL, _LAST_SEEN)
+        queue = (_TAKE, _CONFIRM)
+        return OccupancyScripts(*(build_script(each, words) for each in (*scripts, *queue)))
 
     def all(self) -> tuple[Script, ...]:
         """All scripts."""

@@ -12,7 +12,7 @@ from server.feeds.sources.ccxt.exchange import check_venue, open_exchange
 from server.feeds.sources.ccxt.markets import VenueMarket, choose_markets
 from server.feeds.sources.ccxt.options import CcxtOptions
 from server.feeds.sources.ccxt.publisher import VenuePublisher
-from server.feeds.sources.ccxt.updates import Updates
+from server.feeds.sources.ccxt.updates import Trade, Updates
 from server.feeds.sources.ccxt.watchers import Watchers
 from server.feeds.sources.options import read_options
 from server.feeds.sources.relay import Relay
@@ -48,6 +48,8 @@ class CcxtFeed:
         self._markets: Sequence[Mapping[str, Any]] = ()
         self._loaded_at = 0.0
         self._instruments: dict[str, Mapping[str, object]] = {}
+        # The newest published trade of each symbol: where to fill from after a failure.
+        self._last_trades: dict[str, Trade] = {}
 
     async def run(self, publishing: Publishing) -> None:
         """Publish until cancelled; raises what ccxt raises if the venue fails."""
@@ -93,6 +95,8 @@ class CcxtFeed:
             relay,
             publishing,
             clock,
+            self._name,
+            self._last_trades,
         )
         follow = self._watch_wanted if options.on_demand else self._watch_all
         try:

@@ -54,6 +54,8 @@ class CcxtOptions(SourceOptions):
     # Older trades are not published: the venue sends them again when it is watched again, and
     # `market.idempotency_seconds` is how long a published one is known.
     trade_seconds: Annotated[float, Field(gt=0)] = 100.0
+    # Trades of a symbol to fetch after the connection was away; 0 for none.
+    fill_trades: Annotated[int, Field(ge=0, le=50_000)] = 1000
     # Check the checksums of books that ccxt does not check.
     checksum: bool = True
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from client_sdk.contract import Stream
+from server.feeds.sources.ccxt.fill import TradeFill
 from server.feeds.sources.ccxt.markets import VenueMarket
 from server.feeds.sources.ccxt.messages import levels, price_message, trade_message
 from server.feeds.sources.ccxt.options import CcxtOptions
@@ -15,6 +16,7 @@ from server.feeds.sources.ccxt.watchers import Watchers
 from server.feeds.sources.messages import SourceMessage, UnreadableMessage
 from server.feeds.sources.relay import Relay
 from server.ports import Clock, Publishing
+from server.tasks import run_until_first_ends
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ class VenuePublisher:
         relay: Relay,
         publishing: Publishing,
         clock: Clock,
+        name: str,
+        last_trades: dict[str, Trade],
     ) -> None:
         self._venue = venue
         self._exchange = exchange
@@ -47,15 +51,33 @@ class VenuePublisher:
         self._relay = relay
         self._publishing = publishing
         self._clock = clock
+        self._fill = TradeFill(
+            name,
+            exchange,
+            options,
+            updates,
+            watchers,
+            self._publish_trade,
+            last_trades,
+            clock,
+        )
 
     async def run(self) -> None:
         """Publish until cancelled; raises the failure of the venue."""
+        try:
+            await run_until_first_ends(
+                self._publish_updates(), self._fill.fill_quiet(), name="floorcast-ccxt-publish"
+            )
+        finally:
+            await self._fill.stop()
+
+    async def _publish_updates(self) -> None:
         while True:
             await self._wait()
             while self._updates:
                 # In turn, so that a flood of one kind does not hold up the others.
                 if (trade := self._updates.pop_trade()) is not None:
-                    await self._publish_trade(trade)
+                    await self._fill.add(trade)
                 if (symbol := self._updates.pop_book()) is not None:
                     await self._publish_book(symbol)
                 if (ticker := self._updates.pop_ticker()) is not None:
