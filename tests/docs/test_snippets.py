@@ -158,18 +158,27 @@ async def _run_shell(snippet: Snippet, server: Demo, folder: Path) -> list[str]:
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
+    try:
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
+            return await _watch(process, serves=serves)
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _watch(process: asyncio.subprocess.Process, *, serves: bool) -> list[str]:
+    """What a script prints, until it ends or has printed enough."""
     assert process.stdout is not None
     printed: list[str] = []
-    async with asyncio.timeout(MAX_WAIT_SECONDS):
-        async for raw in process.stdout:
-            printed.append(raw.decode().rstrip())
-            if printed[-1].startswith("listening on ") if serves else len(printed) > 20:
-                break
-        else:
-            assert await process.wait() == 0, printed
-            return printed
-        os.killpg(process.pid, signal.SIGINT)
-        rest, _ = await process.communicate()
+    async for raw in process.stdout:
+        printed.append(raw.decode().rstrip())
+        if printed[-1].startswith("listening on ") if serves else len(printed) > 20:
+            break
+    else:
+        assert await process.wait() == 0, printed
+        return printed
+    os.killpg(process.pid, signal.SIGINT)
+    rest, _ = await process.communicate()
     assert b"Traceback" not in rest, rest.decode()
     return printed
 
