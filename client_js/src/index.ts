@@ -20,6 +20,7 @@ export type {
 } from "./market/market.js";
 export type { Gap } from "./market/messages.js";
 export type { Prices } from "./market/prices.js";
+export { liveStatus } from "./market/stores.js";
 export type { BookView, Live, LiveStatus, Price, Tape } from "./market/stores.js";
 export type { TopicListener, TopicStatus } from "./market/subscription.js";
 export type { WillOptions } from "./market/will.js";

@@ -70,6 +70,7 @@ const FEEDS: Partial<Record<FeedState | "HALTED" | "CLOSED", LiveStatus>> = {
   CLOSED: "closed",
 };
 
+/** What a page shows of a topic with this status; `hasData` if a message has come. */
 export function liveStatus({ subscription, feed }: TopicStatus, hasData: boolean): LiveStatus {
   if (subscription === "pending") {
     return "loading";

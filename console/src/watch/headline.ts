@@ -1,12 +1,12 @@
 /** The chosen symbol in large: its price, change, bid and ask, and how fresh it is. */
-import type { Client } from "@floorcast/client";
+import type { Client, LiveStatus } from "@floorcast/client";
 import { el, Text } from "../kit/elements.js";
 import { age, decimal, direction, elapsed, percent } from "../kit/format.js";
-import type { Freshness, Quote } from "./quote.js";
+import type { Quote } from "./quote.js";
 import { isDimmed } from "./row.js";
 
 const FIELDS = ["Bid", "Ask", "Volume", "Age"] as const;
-const CALM = new Set<Freshness>(["live", "halted", "closed"]);
+const CALM = new Set<LiveStatus>(["live", "halted", "closed"]);
 
 export class Headline {
   readonly element: HTMLElement;

@@ -1,23 +1,14 @@
 /** What is known of one symbol: its price, how it moves, and how fresh it is. */
-import type { AnyMessage, Instrument, TopicListener, TopicStatus } from "@floorcast/client";
+import {
+  type AnyMessage,
+  type Instrument,
+  type LiveStatus,
+  liveStatus,
+  type TopicListener,
+  type TopicStatus,
+} from "@floorcast/client";
 import { Samples } from "./samples.js";
 
-export type Freshness =
-  | "loading"
-  | "empty"
-  | "live"
-  | "stale"
-  | "halted"
-  | "closed"
-  | "offline"
-  | "paused"
-  | "error";
-
-const FEEDS: Partial<Record<string, Freshness>> = {
-  STALE: "stale",
-  HALTED: "halted",
-  CLOSED: "closed",
-};
 const RATE_WEIGHT = 0.4;
 
 export class Quote {
@@ -32,7 +23,7 @@ export class Quote {
   changedAt = -Infinity;
   /** The server's time of the newest message. */
   ts: number | null = null;
-  freshness: Freshness = "loading";
+  freshness: LiveStatus = "loading";
   /** The first price of the day (UTC), or the first one seen. */
   dayOpen = NaN;
   /** Updates in a second. */
@@ -104,15 +95,9 @@ export class Quote {
     this.changed(this, before);
   }
 
-  #onStatus({ subscription, feed }: TopicStatus): void {
+  #onStatus(status: TopicStatus): void {
     const before = this.freshness;
-    if (subscription === "pending") {
-      this.freshness = "loading";
-    } else if (subscription !== "live") {
-      this.freshness = subscription;
-    } else {
-      this.freshness = this.last === null ? "empty" : (FEEDS[feed ?? "LIVE"] ?? "live");
-    }
+    this.freshness = liveStatus(status, this.last !== null);
     if (this.freshness === "stale" && before !== "stale") {
       this.becameStale(this);
     }
