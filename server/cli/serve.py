@@ -165,7 +165,7 @@ def _announce(tokens: Mapping[str, str], url: str) -> None:
 
 
 def _console_user(host: str) -> str:
-    """Whose token the demo's console gets: whoever can open the page can read it."""
+    """The user whose token the demo's console gets: everybody who can open the page can read it."""
     return "ops" if is_local_name(host) else "trader"
 
 

@@ -34,7 +34,7 @@ class LastSeen:
         return forgotten
 
     def forget(self, user: User) -> bool:
-        """Forget a user, who is connected again; False if there is nothing to forget."""
+        """Forget a user that is connected again; returns False if the user was unknown."""
         org, user_id = user
         users = self._by_org.get(org)
         if users is None or user_id not in users:

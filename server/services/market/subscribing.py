@@ -427,7 +427,7 @@ class SubscribingService:
         needed = _NO_PAST if topic.is_merged else past
         channel = self._hub.channel(name)
         if channel is not None and topic.view is None and needed == _NO_PAST:
-            # Most subscriptions of many clients: there is nothing to wait for.
+            # The usual case: the node receives the topic already, so nothing has to be awaited.
             return _OpenTopic(subscription, channel, past, None, None)
         try:
             with self._topics.hold(name):

@@ -210,7 +210,7 @@ for _, user in ipairs(
 end
 if #ready == 2 * @MAX_DUE@ then more = 1 end
 redis.call('ZREMRANGEBYSCORE', base .. ':once', '-inf', number(now - @ONCE_MS@))
--- By its missing beat, whoever removed that: a node of another release may have.
+-- A dead node has no beat. A node of another release may have removed it.
 local lost, publishing = {}, {}
 for _, lease in ipairs(redis.call('SMEMBERS', feeds)) do
   if redis.call('HEXISTS', beats, lease) == 1 then
