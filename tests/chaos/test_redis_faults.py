@@ -223,9 +223,12 @@ async def test_clients_get_status_when_the_broker_fails_and_recovers() -> None:
         settings = {"broker.url": redis.url, "broker.timeout_seconds": TIMEOUT_SECONDS}
         async with running(settings) as node:
             client = await RawClient.connect(node.port, node.token())
+            publisher = await RawClient.connect(node.port, node.token())
             await client.call("subscribe", {"topics": ["PRICE:A", "TRADES:A"]})
             message = {"topic": "PRICE:A", "data": PRICE}
-            assert (await client.call("publish", {"messages": [message]}))["ok"]
+            assert (await publisher.call("publish", {"messages": [message]}))["ok"]
+            while (await client.event())[0] != "price":
+                continue  # the node must have the price before its Redis dies
             redis.kill()
             await until_states(client, {"PRICE": "STALE", "TRADES": "STALE"})
             began = time.monotonic()
@@ -243,7 +246,8 @@ async def test_clients_get_status_when_the_broker_fails_and_recovers() -> None:
             await until_states(client, {"PRICE": "LIVE", "TRADES": "LIVE"})
             answer = await client.call("publish", {"messages": [message]})
             assert answer["positions"][0]["seq"] == 1, "the history was lost"
-            client.cut()
+            for each in (client, publisher):
+                each.cut()
             await node.until_empty()
 
 
