@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.kit.clients.wire import cut_open_clients
 from tests.kit.marks import marks_of
 from tests.kit.redis.servers import sentinel_url, shards_url, shared_redis
 
@@ -64,6 +65,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for name in marks_of(item):
             item.add_marker(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except BaseException:
+        # Its event loop still exists, and closes after them.
+        cut_open_clients()
+        raise
 
 
 @pytest.hookimpl(wrapper=True)
