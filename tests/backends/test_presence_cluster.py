@@ -10,6 +10,7 @@ from server.brokers import RedisPresence
 from server.brokers.redis.connection.keys import Keys
 from server.core.errors import FloorcastError
 from server.core.sessions.records import session_channel
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.redis.servers import RedisServer, redis_server
 from tests.kit.rigs.presence_cluster import ROOM, PresenceCluster, PresenceNode
 
@@ -481,7 +482,7 @@ async def test_redis_restored_from_a_snapshot_is_reconciled() -> None:
 
 async def wait_until_answering(node: PresenceNode) -> None:
     """Wait until the node reaches Redis again."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         while True:
             with contextlib.suppress(FloorcastError):
                 await node.participants()

@@ -15,8 +15,6 @@ from tests.kit.patience import until
 from tests.kit.rigs.broker_cluster import BrokerCluster, BrokerNode
 
 TIMEOUT_SECONDS = 1.0
-# A few seconds on an idle machine; only a node that does not recover by itself takes longer.
-RECOVERY_SECONDS = 20.0
 CHANNELS = ("A", "B", "C")
 # More than any test publishes: only a Redis fault loses messages.
 UNBOUNDED = Bounds(messages=1_000_000, bytes=2**30)

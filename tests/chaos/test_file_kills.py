@@ -122,15 +122,20 @@ class Load:
 def stored(folder: Path) -> dict[tuple[str, Position], str]:
     """The labels in the data file."""
     found = {}
-    connection = sqlite3.connect(folder / "floorcast.db")
-    for channel, epoch, seq, data in connection.execute(
-        "SELECT channel, epoch, seq, data FROM entries"
-    ):
-        body = json.loads(data)
-        label = body["data"]["label"] if channel == ROOM else body["trades"][0]["id"]
-        found[TOPIC if channel != ROOM else ROOM, Position(epoch=epoch, seq=seq)] = label
-    connection.close()
+    with contextlib.closing(sqlite3.connect(folder / "floorcast.db")) as connection:
+        for channel, epoch, seq, data in connection.execute(
+            "SELECT channel, epoch, seq, data FROM entries"
+        ):
+            body = json.loads(data)
+            label = body["data"]["label"] if channel == ROOM else body["trades"][0]["id"]
+            found[TOPIC if channel != ROOM else ROOM, Position(epoch=epoch, seq=seq)] = label
     return found
+
+
+def written_states(folder: Path) -> set[str]:
+    """The channels whose newest states are in the data file of a running server."""
+    with contextlib.closing(sqlite3.connect(folder / "floorcast.db")) as connection:
+        return {channel for (channel,) in connection.execute("SELECT channel FROM states")}
 
 
 @pytest.mark.processes
@@ -204,8 +209,8 @@ async def test_killed_server_keeps_what_outlives_a_process(tmp_path: Path) -> No
         await client.market.publish("ORDERBOOK:A", book, type="snapshot")
         await call(url, ann, "users/bob/notify", event="fill", data={"n": 7}, critical=True)
         await call(url, ann, "tokens/revoke", user="eve")
-        # The newest states may be a second old.
-        await asyncio.sleep(1.2)
+        # The newest states are written within a second.
+        await until(lambda: {"PRICE:A", "ORDERBOOK:A"} <= written_states(tmp_path))
         server.kill()
         await server.wait()
     bob = Client(url, Workers.token("bob"), config=CONFIG)

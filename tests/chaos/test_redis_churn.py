@@ -9,9 +9,10 @@ from functools import partial
 
 from server.core.errors import FloorcastError
 from server.core.log.idempotency import Claim
-from tests.chaos.broker_rig import RECOVERY_SECONDS, TIMEOUT_SECONDS
+from tests.chaos.broker_rig import TIMEOUT_SECONDS
 from tests.chaos.test_redis_faults import PAUSE_SECONDS
 from tests.kit.clock import START
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.redis.servers import redis_server
 from tests.kit.rigs.broker_cluster import BrokerCluster, BrokerNode
 
@@ -45,7 +46,7 @@ async def churn(node: BrokerNode) -> AsyncIterator[None]:
 
 async def until_accepted(call: Callable[[], Awaitable[object]]) -> None:
     """Repeat a call until the broker accepts it."""
-    async with asyncio.timeout(RECOVERY_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         while True:
             with contextlib.suppress(FloorcastError):
                 await call()

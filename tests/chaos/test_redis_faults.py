@@ -12,7 +12,6 @@ import orjson
 from server.core.log.entries import Entry, Reset
 from tests.chaos.broker_rig import (
     CHANNELS,
-    RECOVERY_SECONDS,
     TIMEOUT_SECONDS,
     BrokerPublisher,
     publishing,
@@ -48,7 +47,7 @@ class FaultRig:
 
     async def until_recovered(self) -> None:
         """Wait until publishing and reading work again, within the recovery time."""
-        async with asyncio.timeout(RECOVERY_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             await self.publisher.until_acknowledged()
             count = len(self.reader.entries)
             await until(lambda: len(self.reader.entries) > count and self.reader.states[-1])
@@ -210,10 +209,8 @@ async def test_node_detects_a_lost_pub_sub_subscription() -> None:
         pubsub = rig.reader.broker._subscriber._pubsub  # type: ignore[attr-defined]
         connection = pubsub._connection
         await connection.send_packed_command(connection.pack_command("UNSUBSCRIBE"))
-        await asyncio.sleep(0.1)
-        count = len(rig.reader.entries)
-        async with asyncio.timeout(RECOVERY_SECONDS):
-            await until(lambda: len(rig.reader.entries) > count)
+        # Until then messages may still come.
+        await until(lambda: rig.reader.counters.total("broker.deaf"))
         await check_recovery(rig)
         assert rig.reader.counters.total("broker.deaf") == 1
 
@@ -279,7 +276,7 @@ async def test_paused_redis_refuses_each_topic() -> None:
             assert time.monotonic() - began < 4 * MAX_REPLY_SECONDS
             assert [each["error"]["code"] for each in answers] == ["server.overloaded"] * 4
             redis.resume()
-            async with asyncio.timeout(RECOVERY_SECONDS):
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
                 while answer["topics"][topics[0]].get("epoch") is None:
                     await asyncio.sleep(0.05)
                     answer = await client.call("subscribe", {"topics": topics[:1]})
@@ -307,7 +304,7 @@ async def test_lost_history_resets_its_subscribers() -> None:
             redis.kill()
             redis.start()
             states: list[str] = []
-            async with asyncio.timeout(RECOVERY_SECONDS):
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
                 while states[-1:] != ["LIVE"] or "RESYNC" not in states:
                     event, body = await reader.event()
                     states.append(body["state"])
@@ -325,7 +322,7 @@ async def test_lost_history_resets_its_subscribers() -> None:
 async def until_states(client: RawClient, wanted: dict[str, str]) -> None:
     """Wait until the last status of each stream is as wanted."""
     known: dict[str, str] = {}
-    async with asyncio.timeout(RECOVERY_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         while known != wanted:
             event, body = await client.event()
             if event == "status":

@@ -19,12 +19,12 @@ from server.services import PublishingConfig, PublishingService
 from tests.chaos.broker_rig import (
     CHANNELS,
     NOW_MS,
-    RECOVERY_SECONDS,
     publishing,
     writer_and_reader,
 )
 from tests.kit.clock import ManualClock
 from tests.kit.message_log import MessageLog, PositionKey
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.redis.servers import RedisServer, ReplicatedPair, redis_pair, redis_server
 from tests.kit.rigs.broker_cluster import BrokerCluster, BrokerNode
 
@@ -48,7 +48,7 @@ class Failover:
     async def crash(self) -> None:
         """Kill the master, and return when the replica is promoted."""
         self.pair.kill_master()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             while not self.pair.is_promoted:
                 await asyncio.sleep(0.02)
 
@@ -94,7 +94,7 @@ def new_redis(request: pytest.FixtureRequest) -> Iterator[RollbackRedis]:
 
 async def until_reachable(*nodes: BrokerNode) -> None:
     """Wait until the brokers are up and reach Redis."""
-    async with asyncio.timeout(RECOVERY_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         for node in nodes:
             while not (node.states[-1] and await is_reachable(node)):
                 await asyncio.sleep(0.005)
@@ -154,7 +154,7 @@ async def test_rollback_under_load_never_reuses_a_position(
                 redis.save()
             await asyncio.sleep(0.3 if has_loss else 0)
             await redis.crash()
-            async with asyncio.timeout(RECOVERY_SECONDS):
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
                 await publisher.until_acknowledged()
                 await until_reachable(reader)
             counts = {channel: len(each) for channel, each in publisher.acknowledged.items()}

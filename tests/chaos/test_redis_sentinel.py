@@ -11,12 +11,12 @@ from server.core.errors import FloorcastError
 from server.core.log.entries import Entry
 from tests.chaos.broker_rig import (
     CHANNELS,
-    RECOVERY_SECONDS,
     TIMEOUT_SECONDS,
     UNBOUNDED,
     BrokerPublisher,
     publishing,
 )
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.redis.servers import ReplicatedPair, redis_pair
 from tests.kit.rigs.broker_cluster import BrokerCluster, BrokerNode
 
@@ -35,7 +35,7 @@ async def lost_messages(publisher: BrokerPublisher, node: BrokerNode) -> list[in
 
 async def read_all(node: BrokerNode, channel: str) -> list[Entry]:
     """The history; the node may leave its server once more when the failover ends."""
-    async with asyncio.timeout(RECOVERY_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         while True:
             with contextlib.suppress(FloorcastError):
                 return await node.broker.before(channel, None, 1_000_000)
@@ -43,7 +43,7 @@ async def read_all(node: BrokerNode, channel: str) -> list[Entry]:
 
 
 async def until_promoted(pair: ReplicatedPair) -> None:
-    async with asyncio.timeout(RECOVERY_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         while not pair.is_promoted:
             await asyncio.sleep(0.01)
 
@@ -68,7 +68,7 @@ async def test_failover_loses_nothing_that_replicas_acknowledged(way: str) -> No
                 await node.wait_until(lambda: False in node.states and node.states[-1])
                 if way == "failover":
                     pair.follow_promoted()
-                    async with asyncio.timeout(RECOVERY_SECONDS):
+                    async with asyncio.timeout(MAX_WAIT_SECONDS):
                         await publisher.until_acknowledged()
                 assert await lost_messages(publisher, node) == []
                 assert publisher.codes <= {"server.overloaded"}
@@ -86,6 +86,6 @@ async def test_node_leaves_the_old_master_as_soon_as_a_replica_is_promoted() -> 
                 pair.fail_over()
                 await until_promoted(pair)
                 await node.wait_until(lambda: False in node.states and node.states[-1])
-                async with asyncio.timeout(RECOVERY_SECONDS):
+                async with asyncio.timeout(MAX_WAIT_SECONDS):
                     await publisher.until_acknowledged()
                 assert await lost_messages(publisher, node) == []

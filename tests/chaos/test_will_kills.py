@@ -19,6 +19,8 @@ from tests.kit.server.workers import Workers, workers
 KILLS = int(os.environ.get("FLOORCAST_WILL_KILLS", "2"))
 CLIENTS = 50
 AFTER_SECONDS = 2.0
+# By so much a will may come before its time: a node's last sign of life is older than its death.
+EARLIEST_SECONDS = 0.3
 TOPIC = "TRADES:WILLS"
 
 
@@ -85,11 +87,18 @@ async def kill_one(number: int, survivor: Workers, environ: dict[str, str]) -> l
             kill(node)
             killed_at = time.monotonic()
             await asyncio.sleep(AFTER_SECONDS / 2)
-            returned = [await RawClient.connect(survivor.port, survivor.token(u)) for u in back]
+            returned: list[RawClient] = []
+            late: set[str] = set()
+            for user in back:
+                returned.append(await RawClient.connect(survivor.port, survivor.token(user)))
+                if time.monotonic() - killed_at > AFTER_SECONDS - EARLIEST_SECONDS:
+                    # A busy machine: its will may be published before it is back.
+                    late.add(user)
             await until(lambda: published.counts.keys() >= set(gone))
             # Time for what must not come.
             await asyncio.sleep(AFTER_SECONDS)
-            assert published.counts == dict.fromkeys(gone, 1)
+            assert published.counts.keys() - late == set(gone)
+            assert set(published.counts.values()) == {1}
         for client in (*clients, *returned):
             client.cut()
     return [published.times[each] - killed_at - AFTER_SECONDS for each in gone]
@@ -107,6 +116,6 @@ async def test_wills_of_killed_nodes_are_published_once(shared_redis: RedisServe
         for number in range(KILLS):
             late += await kill_one(number, survivors[number % 2], environ)
     print(f"{len(late)} wills, {min(late):.2f} to {max(late):.2f} s late")
-    assert min(late) > -0.3
+    assert min(late) > -EARLIEST_SECONDS
     # On an idle machine within a second.
     assert max(late) < 1 + MAX_WAIT_SECONDS / 10

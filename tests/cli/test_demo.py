@@ -9,6 +9,7 @@ import pytest
 
 from server.access import AccessConfig, build_verifier
 from server.server import SystemClock
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.demo import demo
 
 SECRET = "a secret that is long enough for all of this"
@@ -50,7 +51,9 @@ def status_of_a_handshake(origin: str) -> int:
     with demo("--feed", "none", "--origin", "https://desk.example") as started:
         url = f"{started.url}/socket.io/?EIO=4&transport=polling"
         try:
-            with urlopen(Request(url, headers={"Origin": origin}), timeout=10) as response:
+            with urlopen(
+                Request(url, headers={"Origin": origin}), timeout=MAX_WAIT_SECONDS
+            ) as response:
                 return int(response.status)
         except HTTPError as error:
             return error.code

@@ -7,6 +7,7 @@ import pytest
 from floorcast import AuthenticationError, Client, ForbiddenError, Gap, TradesMessage
 from floorcast.server import Scope
 from floorcast.testing import RECORDED_MARKET, FakeServer, fake_server
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import PRICE
 
 
@@ -43,7 +44,7 @@ async def test_client_gets_what_it_missed_while_it_was_cut_off() -> None:
         assert seq_of(await anext(trades)) == 1
         server.cut_connections()
         await server.publish("TRADES:A", {"trades": [{"id": 2, **trade}]})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             assert seq_of(await anext(trades)) == 2
 
 

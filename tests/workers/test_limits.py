@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import os
-import signal
 
 from server.core.recovery.tickets import node_of
 from tests.kit.clients.wire import RawClient
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.redis.servers import RedisServer
 from tests.kit.server.workers import Workers, workers
-from tests.workers.test_processes import cut, disconnected
+from tests.workers.test_processes import cut, kill_worker
 
 LIMIT, MANY = 12, 30
 # The lease of a node and two heartbeats.
@@ -69,13 +67,10 @@ async def test_shared_limit_recovers_after_a_worker_is_killed(
             while len(clients) < LIMIT:
                 clients += await admitted_clients(cluster)
         assert len(clients) == LIMIT
-        os.kill(min(cluster.pids()), signal.SIGKILL)
-        async with asyncio.timeout(5):
-            while not (gone := await disconnected(clients)):
-                pass
+        gone = await kill_worker(cluster, clients)
         assert 0 < len(gone) < LIMIT
         back: list[RawClient] = []
-        async with asyncio.timeout(LEASE_SECONDS + 10):
+        async with asyncio.timeout(LEASE_SECONDS + MAX_WAIT_SECONDS):
             while len(back) < len(gone):
                 await asyncio.sleep(0.5)
                 back += await admitted_clients(cluster)

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kit.clients.session_client import SessionClient
+from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.redis.servers import redis_server
 from tests.kit.server.workers import Workers, workers
 
 LEASE_SECONDS = 2.0
 # Added to the time until other workers notice; longer in slow test runs.
 STOPPED_SECONDS = float(os.environ.get("FLOORCAST_FAULT_SECONDS", "0"))
-# A lease, the sweep interval, and time for a busy machine.
-EXPIRY_SECONDS = 3 * LEASE_SECONDS + 2
 # So many that both workers practically always have members.
 MANY = 12
 
@@ -45,7 +44,7 @@ async def join_members(cluster: Workers) -> dict[str, SessionClient]:
 
 async def until_participants(members: dict[str, SessionClient], users: set[str]) -> None:
     """Wait until every member sees exactly these participants."""
-    async with asyncio.timeout(EXPIRY_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         for member in members.values():
             while True:
                 reply = await member.call("participants", session_id="room")
@@ -64,44 +63,25 @@ async def next_user_ids(member: SessionClient, event: str, count: int) -> list[s
     return [body["user_id"] for body in bodies]
 
 
-async def members_on(
+def split(
     cluster: Workers, members: dict[str, SessionClient], pid: int
-) -> dict[str, SessionClient]:
-    """The members connected to this stopped worker: those that get no reply."""
-
-    async def is_on_worker(member: SessionClient) -> bool:
-        try:
-            async with asyncio.timeout(0.5):
-                await member.call("participants", session_id="room")
-        except TimeoutError:
-            return True
-        return False
-
-    assert pid in cluster.pids()
-    replies = await asyncio.gather(*map(is_on_worker, members.values()))
-    return {
-        user: each for (user, each), is_on in zip(members.items(), replies, strict=True) if is_on
-    }
-
-
-async def next_late_reply(member: SessionClient) -> None:
-    """Wait for the reply to a call that was made while the worker was stopped."""
-    async with asyncio.timeout(EXPIRY_SECONDS):
-        while not (text := await member.client.text()).startswith("43/"):
-            member.take_packet(text)
+) -> tuple[dict[str, SessionClient], dict[str, SessionClient]]:
+    """The members on this worker, and the others; some of each."""
+    ports = cluster.client_ports(pid)
+    on_worker = {user: each for user, each in members.items() if each.client.port in ports}
+    others = {user: each for user, each in members.items() if user not in on_worker}
+    assert on_worker
+    assert others
+    return on_worker, others
 
 
 async def test_members_of_a_killed_worker_leave_within_the_lease(
     cluster: Workers,
 ) -> None:
     members = await join_members(cluster)
-    os.kill(cluster.pids().pop(), signal.SIGKILL)
-    cluster.until_logged("a worker has died")
-    await asyncio.sleep(0.05)
-    lost = {user: each for user, each in members.items() if each.client.reader.at_eof()}
-    rest = {user: each for user, each in members.items() if user not in lost}
-    assert lost
-    assert rest
+    victim = cluster.pids().pop()
+    lost, rest = split(cluster, members, victim)
+    os.kill(victim, signal.SIGKILL)
     await until_participants(rest, set(rest))
     for member in rest.values():
         users = await next_user_ids(member, "user_left", len(lost))
@@ -121,12 +101,9 @@ async def test_members_of_a_stopped_worker_leave_and_rejoin(
 ) -> None:
     members = await join_members(cluster)
     pid = cluster.pids().pop()
+    stopped, rest = split(cluster, members, pid)
     os.kill(pid, signal.SIGSTOP)
     try:
-        stopped = await members_on(cluster, members, pid)
-        rest = {user: each for user, each in members.items() if user not in stopped}
-        assert stopped
-        assert rest
         await until_participants(rest, set(rest))
         for member in rest.values():
             users = await next_user_ids(member, "user_left", len(stopped))
@@ -134,8 +111,6 @@ async def test_members_of_a_stopped_worker_leave_and_rejoin(
         await asyncio.sleep(STOPPED_SECONDS)
     finally:
         os.kill(pid, signal.SIGCONT)
-    for member in stopped.values():
-        await next_late_reply(member)
     await until_participants(members, set(members))
     for member in rest.values():
         assert sorted(await next_user_ids(member, "user_joined", len(stopped))) == sorted(stopped)

@@ -37,10 +37,15 @@ def cut(clients: Iterable[RawClient]) -> None:
         each.cut()
 
 
-async def disconnected(clients: Iterable[RawClient]) -> list[RawClient]:
-    """The clients whose connection has ended without a goodbye."""
-    await asyncio.sleep(0.05)
-    return [each for each in clients if each.reader.at_eof()]
+async def kill_worker(cluster: Workers, clients: Iterable[RawClient]) -> list[RawClient]:
+    """Kill one of the workers; return the clients that it had, whose connections have ended."""
+    victim = min(cluster.pids())
+    ports = cluster.client_ports(victim)
+    lost = [each for each in clients if each.port in ports]
+    os.kill(victim, signal.SIGKILL)
+    for each in lost:
+        assert b"goodbye" not in await each.until_closed()
+    return lost
 
 
 async def receives_feed(clients: Iterable[RawClient]) -> list[bool]:
@@ -66,11 +71,12 @@ async def test_all_workers_serve_at_one_address() -> None:
         assert len(cluster.pids()) == 2
         assert get(f"{cluster.url}/health/ready") == (200, '{"status": "ready"}')
         clients = await join_clients(cluster)
-        victim = cluster.pids().pop()
-        os.kill(victim, signal.SIGKILL)
-        cluster.until_logged("a worker has died")
-        lost = await disconnected(clients)
+        lost = await kill_worker(cluster, clients)
         assert 0 < len(lost) < MANY
+        for each in clients:
+            if each not in lost:
+                assert (await each.call("subscriptions", {}))["ok"]
+        await asyncio.to_thread(cluster.until_logged, "a worker has died")
         cut(clients)
 
 

@@ -1,6 +1,7 @@
 """Run `floorcast serve` as a process with one or several workers."""
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -39,6 +40,16 @@ class Workers:
         pid = self.process.pid
         tasks = Path(f"/proc/{pid}/task").glob("*/children")
         return {int(each) for task in tasks for each in task.read_text().split()}
+
+    def client_ports(self, pid: int) -> set[int]:
+        """The ports of the clients whose connections a worker has accepted."""
+        files = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
+        sockets = map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:])
+        return {
+            int(remote.rpartition(":")[2], 16)
+            for _, local, remote, *_, inode in (each[:10] for each in sockets)
+            if f"socket:[{inode}]" in files and int(local.rpartition(":")[2], 16) == self.port
+        }
 
     def until_logged(self, text: str, times: int = 1) -> None:
         """Wait until `times` lines of the log contain a text."""

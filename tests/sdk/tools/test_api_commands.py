@@ -17,6 +17,7 @@ from client_sdk.tools.commands import run as run_command
 from client_sdk.tools.options import UsageError
 from tests.kit.clients.sdk import client_of
 from tests.kit.network.ports import free_port
+from tests.kit.patience import until
 from tests.kit.server.in_process import PRICE, RunningServer, running
 from tests.sdk.tools.commands import environ_of, run
 
@@ -87,13 +88,15 @@ async def test_top_draws_a_table_and_survives_a_restart(monkeypatch: pytest.Monk
     monkeypatch.setattr(top, "console", lambda: terminal)
     async with running() as node:
         environ = admin_of(node)
-        words = ("top", "--count", "40", "--interval", "0.05")
-        drawing = asyncio.create_task(run(environ, *words))
-        async with asyncio.timeout(10):
-            while "connections" not in screen.getvalue():
-                await asyncio.sleep(0.01)
-    assert await drawing == 0
-    assert "cannot reach" in screen.getvalue()
+        assert await run(environ, "top", "--count", "1") == 0
+        assert "connections" in screen.getvalue()
+        screen.truncate(0)
+        drawing = asyncio.create_task(run(environ, "top", "--interval", "0.05"))
+        await until(lambda: "connections" in screen.getvalue())
+    await until(lambda: "cannot reach" in screen.getvalue())
+    assert not drawing.done()
+    drawing.cancel()
+    await asyncio.wait({drawing})
 
 
 async def test_server_that_is_away_is_named() -> None:

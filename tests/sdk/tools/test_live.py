@@ -11,6 +11,7 @@ from client_sdk import TopicError
 from client_sdk.tools import live, progress, tail
 from client_sdk.tools.progress import Progress
 from tests.kit.clients.sdk import abort_connections, client_of
+from tests.kit.patience import until
 from tests.kit.server.in_process import PRICE, running
 from tests.sdk.tools.commands import environ_of, run
 
@@ -25,9 +26,7 @@ def screen_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 async def shows(screen: io.StringIO, *texts: str) -> None:
-    async with asyncio.timeout(10):
-        while not all(text in screen.getvalue() for text in texts):
-            await asyncio.sleep(0.01)
+    await until(lambda: all(text in screen.getvalue() for text in texts))
 
 
 async def test_screen_shows_all_panels_and_survives_a_cut(screen: io.StringIO) -> None:
