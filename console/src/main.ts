@@ -10,6 +10,7 @@ import { Toasts } from "./kit/toasts.js";
 import { operate } from "./operate/operate.js";
 import type { Context, Place, PlaceView } from "./place.js";
 import { tryOut } from "./try/try.js";
+import { UpdateNotice } from "./update.js";
 import { watch } from "./watch/watch.js";
 import "./style/console.css";
 
@@ -25,7 +26,12 @@ class Places {
     private readonly places: readonly Place[],
     private readonly context: Context,
     private readonly bar: Bar,
+    shortcuts: Shortcuts,
   ) {
+    for (const place of places) {
+      const keys = place.shortcuts.map(({ keys, text, run }) => ({ keys, text, run: () => this.#run(place, run) }));
+      shortcuts.add(place.title, keys, () => place === this.#shown);
+    }
     addEventListener("hashchange", () => this.#showAddress());
     this.#showAddress();
   }
@@ -50,6 +56,13 @@ class Places {
     opened?.section.toggleAttribute("hidden", false);
     const { view } = opened ?? this.#openFirst(place);
     view.show?.();
+  }
+
+  #run(place: Place, run: (view: PlaceView) => void): void {
+    const opened = this.#open.get(place);
+    if (opened !== undefined) {
+      run(opened.view);
+    }
   }
 
   #openFirst(place: Place): { view: PlaceView } {
@@ -85,13 +98,19 @@ async function start(): Promise<void> {
   const shortcuts = new Shortcuts();
   const places = PLACES.filter(({ scope }) => scope === undefined || access.may(scope));
   const bar = new Bar(places, client, () => shortcuts.help());
-  const context = { client, access, api: new Api(access), toasts, shortcuts };
-  document.body.append(bar.element);
-  document.body.append(new Places(places, context, bar).element, toasts.element);
   shortcuts.add("Everywhere", [
+    ...places.map(({ id, title }, index) => ({
+      keys: [`${index + 1}`],
+      text: title,
+      run: () => (location.hash = id),
+    })),
     { keys: ["t"], text: "Dark or light", run: toggleTheme },
     { keys: ["?"], text: "This help", run: () => shortcuts.help() },
   ]);
+  const context = { client, access, api: new Api(access), toasts };
+  const shown = new Places(places, context, bar, shortcuts);
+  const update = new UpdateNotice(client, access);
+  document.body.append(bar.element, update.element, shown.element, toasts.element);
   askAgain(client, access);
   // The bar shows the connection in places that do not use it, too.
   client.connect();

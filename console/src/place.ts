@@ -2,7 +2,7 @@
 import type { Client } from "@floorcast/client";
 import type { Access } from "./kit/access.js";
 import type { Api } from "./kit/api.js";
-import type { Shortcuts } from "./kit/shortcuts.js";
+import type { Shortcut } from "./kit/shortcuts.js";
 import type { Toasts } from "./kit/toasts.js";
 
 export interface Context {
@@ -10,17 +10,23 @@ export interface Context {
   readonly access: Access;
   readonly api: Api;
   readonly toasts: Toasts;
-  readonly shortcuts: Shortcuts;
 }
 
-export interface Place {
+/** A key that does something while its place is shown. */
+export interface PlaceShortcut<View extends PlaceView = PlaceView> extends Pick<Shortcut, "keys" | "text"> {
+  run(view: View): void;
+}
+
+export interface Place<View extends PlaceView = PlaceView> {
   /** Its part of the address: `#watch`. */
   readonly id: string;
   readonly title: string;
   /** Shown only with a token that has it. */
   readonly scope?: string;
+  /** The help lists them before the place is first shown, too. */
+  readonly shortcuts: readonly PlaceShortcut<View>[];
   /** Fill the section, when it is first shown. */
-  open(context: Context, section: HTMLElement): PlaceView;
+  open(context: Context, section: HTMLElement): View;
 }
 
 export interface PlaceView {

@@ -24,11 +24,9 @@ export class Access {
 
   /** Ask the server, and the user if the server gives no token; resolves with the first token. */
   async start(): Promise<void> {
-    if (this.#entered === null) {
-      const { token } = await this.#askServer().catch(() => ({ token: null }));
-      if (token === null) {
-        await this.enter("");
-      }
+    const { token } = await this.#askServer().catch(() => ({ token: null }));
+    if (token === null && this.#entered === null) {
+      await this.enter("");
     }
   }
 
@@ -54,8 +52,15 @@ export class Access {
     return this.#entered === null && this.#given !== null;
   }
 
-  get version(): string {
+  /** The version of the server when it sent this page. */
+  get pageVersion(): string {
     return this.#version ?? "";
+  }
+
+  /** The version that the server has now; rejects if it cannot be reached. */
+  async serverVersion(): Promise<string> {
+    const { version } = await this.#askServer();
+    return version;
   }
 
   get claims(): Claims {

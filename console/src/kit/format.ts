@@ -12,6 +12,12 @@ export function places(text: string): number {
   return text.split(".")[1]?.length ?? 0;
 }
 
+/** A decimal with so many digits after the point, as prices below each other have. */
+export function padded(text: string, digits: number): string {
+  const missing = digits - places(text);
+  return missing <= 0 ? text : `${text}${text.includes(".") ? "" : "."}${"0".repeat(missing)}`;
+}
+
 /** How old something is: `0.4 s`, `12 s`, `3 min`, `2 h`. */
 export function age(milliseconds: number): string {
   const seconds = Math.max(0, milliseconds) / 1_000;
@@ -54,6 +60,11 @@ export function short(value: number): string {
 function digits(value: number): string {
   const size = Math.abs(value);
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+}
+
+/** A count with its noun. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 const CLOCK = new Intl.DateTimeFormat(undefined, {

@@ -24,24 +24,28 @@ export class Shortcuts {
 
   /** Show all shortcuts. */
   help(): void {
-    const groups = this.#groups.flatMap(({ title, shortcuts }) => [
-      el("h2", {}, title),
+    const groups = this.#groups.map(({ title, shortcuts }) =>
       el(
-        "dl",
+        "section",
         {},
-        ...shortcuts.flatMap(({ keys, text }) => [
-          el("dt", {}, ...keys.map((key) => el("kbd", {}, NAMES[key] ?? key))),
-          el("dd", {}, text),
-        ]),
+        el("h2", {}, title),
+        el(
+          "dl",
+          {},
+          ...shortcuts.flatMap(({ keys, text }) => [
+            el("dt", {}, ...keys.map((key) => el("kbd", {}, NAMES[key] ?? key))),
+            el("dd", {}, text),
+          ]),
+        ),
       ),
-    ]);
+    );
     const dialog = el(
       "dialog",
       { class: "shortcuts", "aria-labelledby": "shortcuts-title", close: () => dialog.remove() },
       el("h1", { id: "shortcuts-title" }, "Keyboard"),
-      ...groups,
+      el("div", { class: "groups" }, ...groups),
       el("p", { class: "hint" }, "Charts by ", tradingView(), ", ", licenses(), "."),
-      el("button", { type: "button", click: () => dialog.close() }, "Close"),
+      el("button", { type: "button", autofocus: true, click: () => dialog.close() }, "Close"),
     );
     document.body.append(dialog);
     dialog.showModal();

@@ -1,12 +1,12 @@
 /** Connections: who, from where, how far behind; to end them, or to revoke their tokens. */
 import { el } from "../kit/elements.js";
-import { age } from "../kit/format.js";
+import { age, counted } from "../kit/format.js";
 import type { Context } from "../place.js";
 import { ask } from "./ask.js";
 import type { Connection } from "./figures.js";
 import { Pages } from "./pages.js";
 import { type Column, Table } from "./table.js";
-import { counted, type Surroundings, type View, whole } from "./view.js";
+import { type Surroundings, type View, whole } from "./view.js";
 
 const SHOWN_TOPICS = 40;
 

@@ -1,6 +1,6 @@
 /** The place *Operate*: nodes, connections, topics and sessions, over the HTTP API. */
 import { el, Text } from "../kit/elements.js";
-import type { Context, Place, PlaceView } from "../place.js";
+import type { Context, Place, PlaceShortcut, PlaceView } from "../place.js";
 import { ConnectionsView } from "./connections.js";
 import { EventLog } from "./log.js";
 import { Overview } from "./overview.js";
@@ -14,9 +14,15 @@ const OVERVIEW_MS = 2_000;
 const LIST_MS = 3_000;
 
 class OperateView implements PlaceView {
+  static readonly shortcuts: readonly PlaceShortcut<OperateView>[] = [
+    { keys: ["["], text: "The list before", run: (view) => view.#tabs.step(-1) },
+    { keys: ["]"], text: "The next list", run: (view) => view.#tabs.step(1) },
+    { keys: ["/"], text: "Search the list", run: (view) => view.#search() },
+  ];
   readonly #problem = new Text();
   readonly #log = new EventLog();
   readonly #pollers: readonly [Poller, Poller];
+  readonly #tabs: Tabs;
   #shown: View;
 
   constructor(
@@ -36,14 +42,14 @@ class OperateView implements PlaceView {
     const events = { id: "events", title: "Events", element: this.#log.element, refresh: async () => {} };
     views.push(overview.health, events);
     this.#shown = connections;
-    const tabs = new Tabs(views, (view) => {
+    this.#tabs = new Tabs(views, (view) => {
       this.#shown = view;
       this.#pollers[1].now();
     });
     section.append(
       el("p", { class: "problem", role: "status" }, this.#problem.node),
       overview.element,
-      tabs.element,
+      this.#tabs.element,
     );
     this.#pollers = [
       new Poller(() => this.#refresh(overview), OVERVIEW_MS),
@@ -57,6 +63,10 @@ class OperateView implements PlaceView {
 
   hide(): void {
     this.#pollers.forEach((each) => each.stop());
+  }
+
+  #search(): void {
+    this.#shown.element.querySelector<HTMLInputElement>("input[type=search]")?.select();
   }
 
   async #refresh(part: { refresh(): Promise<void> }): Promise<void> {
@@ -74,9 +84,10 @@ class OperateView implements PlaceView {
   }
 }
 
-export const operate: Place = {
+export const operate: Place<OperateView> = {
   id: "operate",
   title: "Operate",
+  shortcuts: OperateView.shortcuts,
   scope: "admin",
   open: (context, section) => new OperateView(context, section),
 };

@@ -1,12 +1,12 @@
 /** The figures of all nodes: small plots, the nodes, their feeds, and refusals by code. */
 import { el, Text } from "../kit/elements.js";
-import { age } from "../kit/format.js";
+import { age, counted } from "../kit/format.js";
 import type { Context } from "../place.js";
 import { type Feed, type NodeInfo, Rates, type Stats } from "./figures.js";
 import type { EventLog } from "./log.js";
 import { Plot } from "./plot.js";
 import { Table } from "./table.js";
-import { counted, perSecond, type View, whole } from "./view.js";
+import { perSecond, type View, whole } from "./view.js";
 
 const MEGABYTE = 1 << 20;
 

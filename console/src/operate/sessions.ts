@@ -1,12 +1,12 @@
 /** Sessions: who is in one, its messages; to remove a user, or to close it. */
 import { el, Text } from "../kit/elements.js";
-import { age, clock } from "../kit/format.js";
+import { age, clock, counted } from "../kit/format.js";
 import type { Context } from "../place.js";
 import { ask } from "./ask.js";
 import type { SessionDetail, SessionInfo, SessionLine } from "./figures.js";
 import { Pages } from "./pages.js";
 import { Table } from "./table.js";
-import { counted, type Surroundings, type View } from "./view.js";
+import { type Surroundings, type View } from "./view.js";
 
 const SHOWN_MESSAGES = 50;
 

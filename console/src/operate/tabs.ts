@@ -5,6 +5,7 @@ import type { View } from "./view.js";
 export class Tabs {
   readonly element: HTMLElement;
   readonly #tabs: readonly HTMLButtonElement[];
+  #chosen = 0;
 
   constructor(
     private readonly views: readonly View[],
@@ -19,7 +20,7 @@ export class Tabs {
           id: `tab-${id}`,
           "aria-controls": `list-${id}`,
           click: () => this.#choose(index),
-          keydown: (event: KeyboardEvent) => this.#onKey(event, index),
+          keydown: (event: KeyboardEvent) => this.#onKey(event),
         },
         title,
       ),
@@ -35,6 +36,11 @@ export class Tabs {
     this.#mark(0);
   }
 
+  /** Choose the tab before or behind; the first one comes after the last. */
+  step(by: 1 | -1): void {
+    this.#choose((this.#chosen + by + this.#tabs.length) % this.#tabs.length);
+  }
+
   #choose(index: number): void {
     this.#mark(index);
     const view = this.views[index];
@@ -44,6 +50,7 @@ export class Tabs {
   }
 
   #mark(index: number): void {
+    this.#chosen = index;
     this.#tabs.forEach((tab, each) => {
       tab.setAttribute("aria-selected", String(each === index));
       tab.tabIndex = each === index ? 0 : -1;
@@ -53,13 +60,12 @@ export class Tabs {
     });
   }
 
-  #onKey(event: KeyboardEvent, index: number): void {
+  #onKey(event: KeyboardEvent): void {
     const by = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
     if (by !== 0) {
       event.preventDefault();
-      const next = (index + by + this.#tabs.length) % this.#tabs.length;
-      this.#choose(next);
-      this.#tabs[next]?.focus();
+      this.step(by);
+      this.#tabs[this.#chosen]?.focus();
     }
   }
 }

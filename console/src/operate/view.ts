@@ -26,8 +26,3 @@ export function whole(count: number): string {
 export function perSecond(rate: number | null): string {
   return rate === null ? "–" : rate === 0 ? "0" : short(rate);
 }
-
-/** A count with its noun. */
-export function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
-}

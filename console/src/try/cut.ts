@@ -29,7 +29,7 @@ export class CutExperiment {
   #state: "live" | "cut" | "returning" = "live";
 
   constructor(private readonly context: Context) {
-    this.#button = el("button", { type: "button", class: "primary", click: () => this.#cut() }, "Cut my line");
+    this.#button = el("button", { type: "button", class: "primary", click: () => this.cut() }, "Cut my line");
     const seconds = choice(
       "For how long",
       SECONDS.map((each) => [each, `${each} s`] as const),
@@ -93,7 +93,7 @@ export class CutExperiment {
     this.#line = null;
   }
 
-  #cut(): void {
+  cut(): void {
     if (this.#line === null || this.#state !== "live") {
       return;
     }

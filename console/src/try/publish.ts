@@ -73,6 +73,10 @@ export class PublishExperiment {
     context.access.onChange(() => this.#showRight());
   }
 
+  focus(): void {
+    this.#data.focus();
+  }
+
   #showRight(): void {
     const may = this.context.access.may(SCOPE);
     this.#button.disabled = !may;

@@ -79,6 +79,10 @@ export class RoomExperiment {
     this.#session = null;
   }
 
+  focus(): void {
+    this.#field.focus();
+  }
+
   #enter(): void {
     const id = this.#name.value.trim();
     if (!VALID.test(id)) {

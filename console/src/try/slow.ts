@@ -78,13 +78,14 @@ export class SlowExperiment {
   readonly #prices = new Reading("Prices");
   readonly #trades = new Reading("Trades");
   readonly #code: Code;
+  readonly #paces;
   #pace: Pace = 1000;
   #line: Line | null = null;
   #release: (() => void)[] = [];
   #timer: ReturnType<typeof setInterval> | null = null;
 
   constructor(private readonly context: Context) {
-    const pace = choice("How fast it reads", PACES, this.#pace, (each) => {
+    this.#paces = choice("How fast it reads", PACES, this.#pace, (each) => {
       this.#pace = each;
       this.#code.set((token) => sources(token, each));
       this.#prices.clear();
@@ -97,7 +98,7 @@ export class SlowExperiment {
     this.element = el(
       "section",
       { class: "panel experiment", "aria-label": "Slow reader" },
-      el("header", {}, el("h2", {}, "Slow reader"), pace.element),
+      el("header", {}, el("h2", {}, "Slow reader"), this.#paces.element),
       el(
         "div",
         { class: "content" },
@@ -131,6 +132,11 @@ export class SlowExperiment {
     this.#release.splice(0).forEach((each) => each());
     this.#line?.close();
     this.#line = null;
+  }
+
+  nextPace(): void {
+    const index = PACES.findIndex(([pace]) => pace === this.#pace);
+    this.#paces.choose(PACES[(index + 1) % PACES.length]?.[0] ?? 0);
   }
 
   #subscribe(): void {

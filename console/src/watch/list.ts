@@ -2,6 +2,7 @@
 import type { Client } from "@floorcast/client";
 import { drawSoon } from "../kit/draw.js";
 import { el, Text } from "../kit/elements.js";
+import { counted } from "../kit/format.js";
 import type { Quote } from "./quote.js";
 import type { Quotes } from "./quotes.js";
 import { Row } from "./row.js";
@@ -176,7 +177,7 @@ export class WatchList {
       shown += isFound ? 1 : 0;
     }
     const { total } = this.quotes;
-    this.#count.set(shown === total ? `${total}` : `${shown} of ${total}`);
+    this.#count.set(shown === total ? counted(total, "symbol") : `${shown} of ${total}`);
   }
 
   #onSearchKey(event: KeyboardEvent): void {

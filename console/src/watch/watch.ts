@@ -3,7 +3,7 @@ import { drawSoon } from "../kit/draw.js";
 import { choice, el } from "../kit/elements.js";
 import { decimal, elapsed } from "../kit/format.js";
 import { preference } from "../kit/preferences.js";
-import type { Context, Place, PlaceView } from "../place.js";
+import type { Context, Place, PlaceShortcut, PlaceView } from "../place.js";
 import { Alerts } from "./alerts.js";
 import { notify, openAlerts } from "./alert-dialog.js";
 import { ChartPanel } from "./chart.js";
@@ -19,11 +19,23 @@ const FLASH_TICK_MS = 100;
 const PACE_NAMES: Record<Pace, string> = { 0: "all", 100: "100 ms", 250: "250 ms", 1000: "1 s" };
 
 class WatchView implements PlaceView {
+  static readonly shortcuts: readonly PlaceShortcut<WatchView>[] = [
+    { keys: ["/"], text: "Search", run: (view) => view.#list.search.select() },
+    { keys: ["ArrowUp", "k"], text: "The symbol above", run: (view) => view.#list.step(-1) },
+    { keys: ["ArrowDown", "j"], text: "The symbol below", run: (view) => view.#list.step(1) },
+    { keys: ["["], text: "Shorter candles", run: (view) => view.#chart.stepInterval(-1) },
+    { keys: ["]"], text: "Longer candles", run: (view) => view.#chart.stepInterval(1) },
+    { keys: ["g"], text: "Larger groups in the book", run: (view) => view.#ladder.stepGrouping(1) },
+    { keys: ["G"], text: "Smaller groups in the book", run: (view) => view.#ladder.stepGrouping(-1) },
+    { keys: ["d"], text: "The next depth of the book", run: (view) => view.#ladder.nextDepth() },
+    { keys: ["p"], text: "The next pace", run: (view) => view.#nextPace() },
+    { keys: ["a"], text: "Alerts of the symbol", run: (view) => view.#openAlerts() },
+  ];
   readonly #quotes: Quotes;
   readonly #list: WatchList;
   readonly #headline: Headline;
   readonly #chart: ChartPanel;
-  readonly #ladder = new Ladder();
+  readonly #ladder = new Ladder(() => this.#followBook());
   readonly #tape = new TapePanel();
   readonly #alerts = new Alerts();
   readonly #preferred = preference("symbol", "");
@@ -36,7 +48,7 @@ class WatchView implements PlaceView {
     private readonly context: Context,
     section: HTMLElement,
   ) {
-    const { client, shortcuts } = context;
+    const { client } = context;
     this.#quotes = new Quotes(client, {
       listed: () => this.#onListed(),
       changed: (quote, before) => this.#onChanged(quote, before),
@@ -56,8 +68,6 @@ class WatchView implements PlaceView {
       el("div", { class: "middle" }, this.#headline.element, this.#chart.element),
       el("div", { class: "side" }, this.#ladder.element, this.#tape.element),
     );
-    const isActive = () => this.#isShown;
-    shortcuts.add("Watch", this.#shortcuts(), isActive);
     setInterval(() => this.#tick(), TICK_MS);
     setInterval(() => this.#list.endFlashes(), FLASH_TICK_MS);
   }
@@ -74,19 +84,6 @@ class WatchView implements PlaceView {
     this.#isShown = false;
     this.#quotes.isActive = false;
     this.#release();
-  }
-
-  #shortcuts() {
-    const { search } = this.#list;
-    return [
-      { keys: ["/"], text: "Search", run: () => search.select() },
-      { keys: ["ArrowUp", "k"], text: "The symbol above", run: () => this.#list.step(-1) },
-      { keys: ["ArrowDown", "j"], text: "The symbol below", run: () => this.#list.step(1) },
-      { keys: ["["], text: "Shorter candles", run: () => this.#chart.stepInterval(-1) },
-      { keys: ["]"], text: "Longer candles", run: () => this.#chart.stepInterval(1) },
-      { keys: ["p"], text: "The next pace", run: () => this.#nextPace() },
-      { keys: ["a"], text: "Alerts of the symbol", run: () => this.#openAlerts() },
-    ];
   }
 
   #nextPace(): void {
@@ -115,6 +112,7 @@ class WatchView implements PlaceView {
     this.#preferred.set(symbol);
     this.#list.mark(symbol);
     this.#headline.show(quote);
+    this.#ladder.show(quote);
     this.#keepWanted();
     this.#follow();
   }
@@ -141,7 +139,7 @@ class WatchView implements PlaceView {
     if (quote !== null && this.#releases.length > 0) {
       this.#releases.splice(1).forEach((each) => each());
       const { market } = this.context.client;
-      const book = market.book(quote.symbol, { intervalMs: this.#quotes.pace });
+      const book = market.book(quote.symbol, { intervalMs: this.#quotes.pace, ...this.#ladder.view });
       const draw = () => quote === this.#quote && this.#ladder.draw(book.get());
       this.#releases.push(book.subscribe(() => drawSoon(draw)));
       draw();
@@ -204,6 +202,7 @@ class WatchView implements PlaceView {
     if (this.#isShown) {
       this.#list.tick();
       this.#headline.draw();
+      this.#ladder.offerSteps();
     }
     this.#drawTitle();
   }
@@ -218,8 +217,9 @@ class WatchView implements PlaceView {
   }
 }
 
-export const watch: Place = {
+export const watch: Place<WatchView> = {
   id: "watch",
   title: "Watch",
+  shortcuts: WatchView.shortcuts,
   open: (context, section) => new WatchView(context, section),
 };

@@ -77,8 +77,37 @@ it("shows another symbol by keyboard, and finds one by its name", async () => {
   await page.keyboard.press("Escape");
   expect(await page.locator(".watch-list tbody tr:visible").count()).toBe(4);
   await page.keyboard.press("?");
-  await page.getByRole("dialog").getByText("The next pace").waitFor();
+  const help = page.getByRole("dialog");
+  // The other places have not been opened so far.
+  for (const text of ["The next pace", "Cut my line", "Search the list"]) {
+    await help.getByText(text, { exact: true }).waitFor();
+  }
   await page.keyboard.press("Escape");
+});
+
+it("groups the book by a price step and shows more levels of it, by keyboard", async () => {
+  await row("BTCUSDT").click();
+  const grouping = page.getByLabel("Group by", { exact: true });
+  const middle = page.locator(".ladder .middle");
+  await grouping.locator("option", { hasText: /^5$/ }).waitFor({ state: "attached" });
+  for (const step of ["0.05", "0.1", "0.5", "1", "5"]) {
+    await page.keyboard.press("g");
+    await middle.getByText(`Grouped by ${step}`, { exact: true }).waitFor();
+  }
+  const levels = async () =>
+    (await page.locator(".ladder tr .price").allTextContents())
+      .map((each) => Number(each.replaceAll(",", "")))
+      .filter((each) => each > 0);
+  await expect.poll(async () => (await levels()).every((each) => each % 5 === 0), LONG).toBe(true);
+  await page.locator(".ladder .badge.good", { hasText: "checksum OK" }).waitFor();
+  await page.keyboard.press("G");
+  await middle.getByText("Grouped by 1", { exact: true }).waitFor();
+  await page.keyboard.press("d");
+  await expect.poll(async () => (await levels()).length, LONG).toBeGreaterThan(20);
+  await page.getByRole("group", { name: "Levels of each side" }).getByRole("button", { name: "10" }).click();
+  await grouping.selectOption("none");
+  await middle.getByText(/^Spread 0\.\d\d$/).waitFor();
+  await expect.poll(async () => (await levels()).length, LONG).toBe(20);
 });
 
 it("shows a symbol that is published for the first time, and reports its level and silence", async () => {
@@ -152,6 +181,11 @@ it("dims what it has while the server is away, and comes back to a new demo by i
   await page.locator(".ladder.dimmed .badge", { hasText: "offline" }).waitFor();
   await page.locator(".headline .badge", { hasText: /^offline \d/ }).waitFor();
   await expect.poll(() => page.title(), LONG).toMatch(/^\(offline\) /);
+  const version = "99.1.0";
+  await page.route("**/console/session", async (route) => {
+    const session = (await (await route.fetch()).json()) as object;
+    await route.fulfill({ json: { ...session, version } });
+  });
   await demo.start();
   expect(demo.tokens["ops"]).not.toBe(before);
   await page.locator(".connection.online").waitFor();
@@ -160,4 +194,9 @@ it("dims what it has while the server is away, and comes back to a new demo by i
   await row("MYCOIN").waitFor({ state: "detached" });
   await page.locator(".ladder:not(.dimmed) .badge.good").waitFor();
   await page.locator(".tape:not(.dimmed) tbody tr").first().waitFor();
+  const notice = page.getByRole("status").filter({ hasText: `now runs version ${version}` });
+  await notice.getByRole("button", { name: "Reload" }).click();
+  await notice.waitFor({ state: "detached" });
+  await page.locator(".watch-list tbody tr:not(.dimmed)").first().waitFor();
+  expect(await notice.count()).toBe(0);
 });

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { age, decimal, direction, elapsed, percent, places, short } from "../../src/kit/format.js";
+import { age, counted, decimal, direction, elapsed, padded, percent, places, short } from "../../src/kit/format.js";
 
 it("keeps the digits of a price, with its thousands apart", () => {
   expect(["64251.950", "1234567", "0.00001", "-1234.5"].map(decimal)).toEqual([
@@ -9,6 +9,8 @@ it("keeps the digits of a price, with its thousands apart", () => {
     "-1,234.5",
   ]);
   expect(places("1.050")).toBe(3);
+  expect(["1.5", "12", "0.125"].map((each) => padded(each, 2))).toEqual(["1.50", "12.00", "0.125"]);
+  expect([0, 1, 2].map((each) => counted(each, "symbol"))).toEqual(["0 symbols", "1 symbol", "2 symbols"]);
   expect(places("12")).toBe(0);
 });
 

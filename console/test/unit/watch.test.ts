@@ -1,6 +1,7 @@
 import { beforeEach, expect, it, vi } from "vitest";
 import { Alerts } from "../../src/watch/alerts.js";
 import { SAMPLE_MS, Samples } from "../../src/watch/samples.js";
+import { stepsOf, tickOf } from "../../src/watch/steps.js";
 
 const kept = new Map<string, string>();
 
@@ -67,4 +68,16 @@ it("puts the past in front of what it has sampled itself", () => {
     [SAMPLE_MS * 11, 99],
   ]);
   expect(samples.values).toEqual([1, 1, 2, 5, 6]);
+});
+
+it("offers the steps above the tick size that leave some groups, as the server spells them", () => {
+  expect(stepsOf("0.01", 64_000)).toEqual(
+    ["0.05", "0.1", "0.5", "1", "5", "10", "50", "100", "500", "1000"],
+  );
+  expect(stepsOf("0.00001", 1.08)).toEqual(
+    ["0.00005", "0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05"],
+  );
+  expect(stepsOf("0.25", 5_000)).toEqual(["0.5", "1", "5", "10", "50", "100"]);
+  expect([stepsOf("0.01", 0.5), stepsOf("0.01", NaN), stepsOf("", 1)]).toEqual([[], [], []]);
+  expect(["1.050", "12"].map(tickOf)).toEqual(["0.001", "1"]);
 });
