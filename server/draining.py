@@ -11,12 +11,14 @@ from server.transport import Connection
 # The rest is for closing and stopping.
 _SPREAD_SHARE = 0.5
 _BUSY_SHARE = 0.75
+# Few connections need less: at this rate other nodes do not notice their reconnects.
+_DISCONNECTS_PER_SECOND = 2
 
 
 class Drain:
     """Disconnects each connection at a random time that a `reconnect_hint` announces at once.
 
-    Falsy when all are disconnected.
+    Falsy when all are disconnected, or have left by themselves.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class Drain:
         now = clock.monotonic()
         self._busy_deadline = now + within_seconds * _BUSY_SHARE
         self._scheduled: list[tuple[float, Connection]] = []
-        for connection in connections:
-            wait_seconds = random.uniform(0, within_seconds * _SPREAD_SHARE)
+        found = [*connections]
+        spread_seconds = min(within_seconds * _SPREAD_SHARE, len(found) / _DISCONNECTS_PER_SECOND)
+        for connection in found:
+            wait_seconds = random.uniform(0, spread_seconds)
             connection.emit("reconnect_hint", {"after_ms": int(wait_seconds * 1000)})
             self._scheduled.append((now + wait_seconds, connection))
         # Latest first: popping the next one from the end is cheap.
@@ -58,6 +62,7 @@ class Drain:
         A busy connection gets its reply first: its request may be accepted already.
         """
         now = self._clock.monotonic()
+        self._scheduled = [each for each in self._scheduled if not each[1].closed]
         due, self._busy = self._busy, []
         while self._scheduled and self._scheduled[-1][0] <= now:
             due.append(self._scheduled.pop()[1])

@@ -35,13 +35,17 @@ async def hinted_ms(client: RawClient) -> int:
     return after_ms
 
 
-async def test_client_is_disconnected_at_the_time_of_its_hint() -> None:
+@pytest.mark.parametrize(("seconds", "spread_ms"), [(6, 3000), (100, 4000)])
+async def test_client_is_disconnected_at_the_time_of_its_hint(
+    seconds: float, spread_ms: int
+) -> None:
     async with running() as node:
         clients = [await RawClient.connect(node.port, node.token()) for _ in range(8)]
         random.seed(1)
-        drain = start_drain(node, 100)
+        drain = start_drain(node, seconds)
         hints = sorted([(await hinted_ms(client), n) for n, client in enumerate(clients)])
-        assert 0 <= hints[0][0] < hints[-1][0] <= 50_000
+        # Half of the time, but no slower than two clients a second.
+        assert 0 <= hints[0][0] < spread_ms / 2 < hints[-1][0] <= spread_ms
         assert len({after_ms for after_ms, _ in hints}) > 1
         passed_ms = 0
         for open_count, (after_ms, number) in zip(range(7, -1, -1), hints, strict=True):
@@ -55,6 +59,19 @@ async def test_client_is_disconnected_at_the_time_of_its_hint() -> None:
             assert bool(drain) is (open_count > 0)
             clients[number].cut()
         await node.until_empty()
+
+
+async def test_drain_ends_when_its_clients_have_left() -> None:
+    async with running() as node:
+        clients = [await RawClient.connect(node.port, node.token()) for _ in range(2)]
+        drain = start_drain(node, 100)
+        for client, remaining in zip(clients, (1, 0), strict=True):
+            await hinted_ms(client)
+            client.cut()
+            await until(lambda count=remaining: node.residue()["sockets"] == count)
+            drain.tick()
+            assert drain.remaining == remaining
+        assert not drain
 
 
 async def test_pending_message_comes_before_the_goodbye() -> None:
