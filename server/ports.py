@@ -663,6 +663,12 @@ class Publishing(Protocol):
         Raises as `publish` does; the next book is then published as a snapshot.
         """
 
+    async def latest(self, topic: str) -> Mapping[str, object] | None:
+        """The data of the newest message of a public topic, whoever published it; None without one.
+
+        Of a book it is the whole book. Raises a `FloorcastError` if the broker is unavailable.
+        """
+
     async def set_instrument(self, symbol: str, fields: Mapping[str, object]) -> None:
         """Set reference data or the trading state of a symbol; other fields stay.
 

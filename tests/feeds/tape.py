@@ -70,6 +70,9 @@ class PublishRecorder:
             yield topics
         await asyncio.Event().wait()
 
+    async def latest(self, topic: str) -> Mapping[str, object] | None:
+        return None
+
     def set_stale(self, topics: Collection[str], reason: str) -> None:
         self.stale.extend(topics)
 

@@ -114,6 +114,10 @@ class FeedPublisher:
             self._books.forget(topic)
             raise
 
+    async def latest(self, topic: str) -> Mapping[str, object] | None:
+        """The data of the newest message of a public topic; None if there is none."""
+        return await self._publishing.latest(topic)
+
     async def set_instrument(self, symbol: str, fields: Mapping[str, object]) -> None:
         """Set reference data or the trading state of a symbol; other fields stay."""
         if self._instruments is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 
+import orjson
 from pydantic import ValidationError
 
 from client_sdk.contract import STREAM_DATA, BookData, ErrorCode, Stream
@@ -12,7 +13,7 @@ from server.core.errors import LimitError, RequestError
 from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Position
 from server.core.log.idempotency import Claim
-from server.core.market.source_time import SOURCE_TS_FIELD, with_source_ts
+from server.core.market.source_time import SOURCE_TS_FIELD, split_source_ts, with_source_ts
 from server.core.market.topics import Topic, channel_for
 from server.core.wire.strict_json import dumps
 from server.core.wire.validation import fields_validator, invalid_request
@@ -128,6 +129,15 @@ class PublishingService:
         if user is None:
             self._on_published(target.topic, ts_ms)
         return receipt.position
+
+    async def latest(self, topic: str) -> Mapping[str, object] | None:
+        """The data of the newest message of a public topic; None if there is none."""
+        entry = await self._broker.latest(Topic.parse(topic).name)
+        if entry is None:
+            return None
+        _, encoded = split_source_ts(entry.data)
+        data: Mapping[str, object] = orjson.loads(encoded)
+        return data
 
     def check(self, topic: str, data: Mapping[str, object], *, kind: str, user: str | None) -> None:
         """Validate a message without publishing it; raises as `publish` does."""

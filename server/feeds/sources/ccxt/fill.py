@@ -26,13 +26,17 @@ _REQUESTS = 4
 _LOG_SECONDS = 10.0
 
 Publish = Callable[[Trade], Awaitable[None]]
+# Gets a symbol; returns its newest trade that any node has published.
+FindLast = Callable[[str], Awaitable[Trade | None]]
 
 
 class TradeFill:
     """Publishes the trades of one run of the feed in their order.
 
-    `last` has the newest published trade of each symbol, and outlives the run. The first trade of
-    a symbol shows that the new connection has it, so what REST has then is complete.
+    `last` has the newest published trade of each symbol, and outlives the run. A feed that has
+    just started continues from what the broker has: another node may hold newer trades back until
+    it has filled the same gap. The first trade of a symbol shows that the new connection has it,
+    so what REST has then is complete.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class TradeFill:
         updates: Updates,
         watchers: Watchers,
         publish: Publish,
+        find_last: FindLast,
         last: dict[str, Trade],
         clock: Clock,
     ) -> None:
@@ -52,11 +57,12 @@ class TradeFill:
         self._updates = updates
         self._watchers = watchers
         self._publish = publish
+        self._find_last = find_last
         self._last = last
         self._clock = clock
-        can_fill = options.fill_trades and exchange.has.get("fetchTrades")
+        self._can_fill = bool(options.fill_trades and exchange.has.get("fetchTrades"))
         # Symbols without a trade of the new connection so far.
-        self._due = set(last) if can_fill else set[str]()
+        self._due = set(last) if self._can_fill else set[str]()
         self._waiting: dict[str, deque[Trade]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(_REQUESTS)
@@ -69,6 +75,8 @@ class TradeFill:
         if not has_order(trade):
             await self._publish(trade)
             return
+        if self._can_fill and symbol not in self._last:
+            await self._continue(symbol)
         if symbol in self._due and symbol not in self._waiting:
             if self._is_missing_before(trade):
                 self._start(symbol)
@@ -99,6 +107,13 @@ class TradeFill:
         await cancel_and_wait(*self._tasks.values())
         for symbol in [each for each in self._last if not self._is_wanted(each)]:
             del self._last[symbol]
+
+    async def _continue(self, symbol: str) -> None:
+        """Fill a symbol of which this feed has published nothing from where the topic ends."""
+        last = await self._find_last(symbol)
+        if last is not None:
+            self._last[symbol] = last
+            self._due.add(symbol)
 
     def _is_wanted(self, symbol: str) -> bool:
         return self._watchers.is_wanted(Stream.TRADES, symbol)

@@ -77,5 +77,13 @@ def trade_message(trade: Mapping[str, Any], market: VenueMarket) -> SourceMessag
     return SourceMessage(f"TRADES:{market.symbol}", {"trades": [deal]}, source_ts=ts_ms)
 
 
+def published_trade(data: Mapping[str, Any] | None, venue_symbol: str) -> Mapping[str, Any] | None:
+    """The newest trade of a published message, as ccxt has trades; None if it has none."""
+    if data is None or not data.get("trades"):
+        return None
+    deal = data["trades"][-1]
+    return {"symbol": venue_symbol, "id": str(deal["id"]), "timestamp": deal["ts"]}
+
+
 def _text(number: Any, step: str | None) -> str:
     return exact_text(number, step)

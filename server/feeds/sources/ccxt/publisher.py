@@ -7,9 +7,15 @@ from functools import partial
 from typing import Any
 
 from client_sdk.contract import Stream
+from client_sdk.contract.names import topic_name
 from server.feeds.sources.ccxt.fill import TradeFill
 from server.feeds.sources.ccxt.markets import VenueMarket
-from server.feeds.sources.ccxt.messages import levels, price_message, trade_message
+from server.feeds.sources.ccxt.messages import (
+    levels,
+    price_message,
+    published_trade,
+    trade_message,
+)
 from server.feeds.sources.ccxt.options import CcxtOptions
 from server.feeds.sources.ccxt.updates import Ticker, Trade, Updates
 from server.feeds.sources.ccxt.watchers import Watchers
@@ -58,6 +64,7 @@ class VenuePublisher:
             updates,
             watchers,
             self._publish_trade,
+            self._find_last_trade,
             last_trades,
             clock,
         )
@@ -110,10 +117,27 @@ class VenuePublisher:
         read = partial(self._read_trade, trade, market)
         await self._relay.publish(read, str(trade_id), once=trade_id is not None)
 
+    async def _find_last_trade(self, symbol: str) -> Trade | None:
+        """The newest trade of a symbol's topic, if it is so new that what follows is published."""
+        market = self._market(Stream.TRADES, symbol)
+        found: Trade | None = None
+
+        async def read() -> None:
+            nonlocal found
+            if market is not None:
+                newest = await self._publishing.latest(topic_name(Stream.TRADES, market.symbol))
+                found = published_trade(newest, symbol)
+
+        await self._relay.attempt(read, symbol)
+        return None if found is None or self._is_old(found["timestamp"]) else found
+
+    def _is_old(self, source_ts: int) -> bool:
+        return self._clock.time() - source_ts / 1000 > self._options.trade_seconds
+
     def _read_trade(self, trade: Trade, market: VenueMarket) -> SourceMessage:
         message = trade_message(trade, market)
         assert message.source_ts is not None
-        if self._clock.time() - message.source_ts / 1000 > self._options.trade_seconds:
+        if self._is_old(message.source_ts):
             raise UnreadableMessage(f"a trade of {market.symbol} is too old")
         return message
 

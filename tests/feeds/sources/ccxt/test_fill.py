@@ -234,3 +234,53 @@ async def test_nothing_is_fetched_if_fill_is_off() -> None:
         await rig.has("TRADES:BTC/USDT", 2)
         assert await rig.trades("BTC/USDT") == ["1", "3"]
         assert requests(venue) == 0
+
+
+async def test_fresh_node_waits_for_the_same_fill_as_the_other() -> None:
+    async with (
+        BinanceVenue() as venue,
+        venue_rig(venue, "binance", symbols="BTC/USDT", streams="TRADES") as rig,
+    ):
+        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+        venue.trade(1, NOW_MS)
+        await rig.has("TRADES:BTC/USDT")
+        rig.start()
+        await rig.until(lambda: venue.subscribers("btcusdt@trade") == 2)
+        venue.answers.clear()
+
+        def trade() -> None:
+            for number in range(2, 6):
+                venue.trade(number, NOW_MS + 1)
+
+        await cut(rig, venue, "btcusdt@trade", trade)
+        await rig.until(lambda: venue.subscribers("btcusdt@trade") == 2)
+        venue.trade(6, NOW_MS + 2)
+        await rig.until(lambda: requests(venue) == 2)
+        assert await rig.trades("BTC/USDT") == ["1"]
+        venue.answers.set()
+        await rig.has("TRADES:BTC/USDT", 6)
+        assert await rig.trades("BTC/USDT") == numbers(1, 6)
+
+
+@pytest.mark.parametrize("gap_seconds", [50, 200])
+async def test_restarted_node_continues_where_the_topic_ends(gap_seconds: int) -> None:
+    async with (
+        BinanceVenue() as venue,
+        venue_rig(venue, "binance", symbols="BTC/USDT", streams="TRADES") as rig,
+    ):
+        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+        venue.trade(1, NOW_MS)
+        await rig.has("TRADES:BTC/USDT")
+        await rig.nodes[0].supervisor.stop()
+        await rig.until(lambda: not venue.subscribers("btcusdt@trade"))
+        rig.market.clock.advance(gap_seconds)
+        now_ms = NOW_MS + gap_seconds * 1000
+        venue.trade(2, now_ms - 1)
+        rig.start()
+        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+        venue.trade(3, now_ms)
+        # Trades older than `trade_seconds` are not published: after such a gap nothing is fetched.
+        expected = ["1", "2", "3"] if gap_seconds < 100 else ["1", "3"]
+        await rig.has("TRADES:BTC/USDT", len(expected))
+        assert await rig.trades("BTC/USDT") == expected
+        assert requests(venue) == len(expected) - 2
