@@ -28,8 +28,10 @@ class _GoneLink:
     """The link of every parked client, so that none keeps its lost connection in memory."""
 
     accepts_plain = True
-    clogged = deflates = False
-    buffered_bytes = taken_bytes = 0
+    clogged = False
+    deflates = False
+    buffered_bytes = 0
+    taken_bytes = 0
 
     def when_writable(self, callback: Callable[[], object]) -> None:
         callback()

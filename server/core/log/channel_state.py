@@ -70,7 +70,9 @@ class ChannelState:
         """The entries after `seq`; None if some are gone."""
         if seq == self.position.seq:
             return []
-        return self._history.since(seq) if self._history else None
+        if self._history is None or not len(self._history):
+            return None
+        return self._history.since(seq)
 
     @property
     def history_length(self) -> int:

@@ -42,7 +42,7 @@ class Packet(NamedTuple):
     kind: PacketKind
     namespace: str
     id: int | None
-    data: object
+    data: list[object] | dict[str, object] | None
 
 
 class RawPacket(NamedTuple):
@@ -65,7 +65,7 @@ class RawPacket(NamedTuple):
     def decode(self) -> Packet:
         """Parse the body; raises `MalformedPacket`."""
         kind, namespace, ack_id, body = self
-        data: object = None
+        data: list[object] | dict[str, object] | None = None
         if kind is PacketKind.EVENT:
             data = _event(body)
         elif kind is PacketKind.ACK:
