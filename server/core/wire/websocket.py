@@ -9,8 +9,10 @@ from server.core.wire.errors import WireError
 _CONTINUATION = 0x0
 _TEXT = 0x1
 _BINARY = 0x2
-# Small fragments cost more than they hold; more than this in one message is an attack.
-_MAX_FRAGMENTS = 256
+# Small fragments cost more than they hold: a message may have a few of any size, and else one for
+# so many of its bytes.
+_FREE_FRAGMENTS = 8
+_FRAGMENT_BYTES = 512
 # How much one call reads, so that a chunk of many small messages does not take everybody's time.
 _MAX_MESSAGES = 16
 _MAX_CHARACTERS = 64 * 1024
@@ -207,7 +209,7 @@ class FrameReader:
         assert fragments is not None  # _check_header refuses a continuation without a start
         fragments.append(payload)
         self._fragment_bytes += len(payload)
-        if len(fragments) > _MAX_FRAGMENTS:
+        if len(fragments) > _FREE_FRAGMENTS + self._fragment_bytes // _FRAGMENT_BYTES:
             raise ProtocolViolation(PROTOCOL_ERROR, "too many fragments")
         if not final:
             return None

@@ -98,6 +98,15 @@ def test_fragments_join_inside_a_character_and_around_a_ping() -> None:
     assert frames.feed(masked(euro[2:], first=0x80) + masked(b"next")) == ["€", "next"]
 
 
+@pytest.mark.parametrize(("count", "size"), [(8, 0), (8, 1), (100, 600)])
+def test_message_has_few_small_fragments_or_many_large_ones(count: int, size: int) -> None:
+    wire = masked(b"x" * size, first=0x01) + masked(b"x" * size, first=0x00) * (count - 2)
+    assert reader().feed(wire + masked(b"x" * size, first=0x80)) == ["x" * size * count]
+    if size < 512:
+        with pytest.raises(ProtocolViolation, match="too many fragments"):
+            reader().feed(wire + masked(b"x" * size, first=0x00) * 2)
+
+
 def test_control_frames_keep_their_order() -> None:
     wire = masked(b"", first=0x8A) + masked(b"a") + masked(b"\x03\xe8bye", first=0x88)
     assert reader().feed(wire) == [
