@@ -70,7 +70,9 @@ class Probe:
             self.carrier.write(pending)
 
     def on_control_frame(self) -> None:
-        """No-op: the probe's time limit bounds the number of control frames."""
+        self._connection.count_useless()
+        if self._connection.closed:
+            self.carrier.abort()
 
     def on_clogged(self) -> None:
         """No-op: only "3probe" is written before the upgrade."""

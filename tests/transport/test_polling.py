@@ -315,6 +315,16 @@ async def test_client_keeps_polling_after_a_failed_probe() -> None:
         await node.until_empty()
 
 
+async def test_probe_that_floods_with_pings_ends_its_connection() -> None:
+    async with polling() as (node, poller):
+        await poller.join(node.token())
+        ws = await RawClient.open(node.port, query=f"&sid={poller.sid}")
+        ws.send_bytes(masked(b"x" * 125, first=0x89) * 65)
+        await ws.until_closed()
+        await node.until_empty()
+        assert (await poller.get())[0] == 400
+
+
 async def test_probe_closes_with_its_polling_connection() -> None:
     async with polling() as (node, poller):
         await poller.join(node.token())
