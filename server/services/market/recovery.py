@@ -17,6 +17,7 @@ from server.services.market.patterns import Patterns
 from server.services.market.subscribing import SubscribingService, may_subscribe
 from server.services.market.subscribing_config import SubscribingConfig
 from server.services.market.topic_subscriptions import TopicSubscriptions
+from server.services.market.view_shares import view_owner
 from server.services.node_subscriptions import release_each
 from server.services.recovery import ResumingClient
 
@@ -144,15 +145,16 @@ class MarketRecovery:
     async def _open(self, principal: Principal, topic: Topic, seen: Position) -> Channel:
         """Open a topic, at least up to the position that the client has seen."""
         name = channel_for(topic, principal.org, principal.user_id)
+        owner = view_owner(principal)
         try:
             if topic.is_merged:
-                channel, _ = await self._topics.open(name, topic)
+                channel, _ = await self._topics.open(name, topic, owner=owner)
                 head = channel.state.position
                 if head.epoch != seen.epoch or head.seq >= seen.seq:
                     # A merged stream needs only its state.
                     return channel
             # The broker replies only after this node has received all of these entries.
-            channel, _ = await self._topics.open(name, topic, seen)
+            channel, _ = await self._topics.open(name, topic, seen, owner=owner)
         except BaseException:
             await self._topics.close(name)
             raise

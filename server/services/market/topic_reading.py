@@ -12,6 +12,7 @@ from server.core.market.topics import Topic, channel_for
 from server.delivery.channel import Channel
 from server.ports import Broker
 from server.services.market.topic_subscriptions import TopicSubscriptions, can_read, state_of
+from server.services.market.view_shares import view_owner
 
 # As many as a history can have by default; one that has more is read from its end.
 _MAX_ENTRIES = 1_000
@@ -112,7 +113,7 @@ class TopicReading:
         await self._rule.check_subscribe(principal, topic.source.name)
         channel_name = channel_for(topic, principal.org, principal.user_id)
         try:
-            channel, _ = await self._topics.open(channel_name, topic)
+            channel, _ = await self._topics.open(channel_name, topic, owner=view_owner(principal))
             with self._topics.hold(channel_name):
                 if not channel.state.position.seq:
                     raise RequestError(

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 
 from client_sdk.contract import MARKET_NAMESPACE
 from server.access import Principal
+from server.core.limits.shares import SERVER, Owner
 from server.core.log.entries import Entry, Position
 from server.core.market.bars import BarSeries
 from server.core.market.instruments import InstrumentTable
@@ -44,14 +45,16 @@ class TopicSubscriptions:
         self._views = Views(config, hub, freshness)
 
     async def open(
-        self, name: str, topic: Topic, seen: Position | None = None
+        self, name: str, topic: Topic, seen: Position | None = None, *, owner: Owner = SERVER
     ) -> tuple[Channel, Missed | None]:
         """Receive a topic; returns its channel and the entries after `seen`, None if unknown.
+
+        A view counts to its owner; raises `LimitError` if this one may open no more of them.
 
         You must call `close` afterwards, also if this raises and if a client has subscribed.
         """
         if topic.view is not None:
-            return await self._open_view(topic, seen), None
+            return await self._open_view(topic, seen, owner), None
         channel, missed = await self._node_subscriptions.subscribe(
             name, lambda head, latest: self._create_state(topic, head, latest), seen
         )
@@ -59,7 +62,7 @@ class TopicSubscriptions:
             self._freshness.open(channel, topic.stream, state_of(channel))
         return channel, missed
 
-    async def _open_view(self, topic: Topic, seen: Position | None) -> Channel:
+    async def _open_view(self, topic: Topic, seen: Position | None, owner: Owner) -> Channel:
         source = topic.source
         with self.hold(source.name):
             try:
@@ -67,10 +70,10 @@ class TopicSubscriptions:
                 series = None
                 if self._views.source_of(topic.name) is None:
                     series = await self._load(topic, channel)
+                return self._views.open(topic, channel, owner, series)
             except BaseException:
                 await self.close(source.name)
                 raise
-            return self._views.open(topic, channel, series)
 
     async def series(self, topic: Topic) -> BarSeries:
         """The candles of a view of bars, up to the newest trade."""

@@ -3,6 +3,7 @@
 from functools import partial
 
 from client_sdk.contract import MARKET_NAMESPACE
+from server.core.limits.shares import Owner
 from server.core.market.bar_views import BarsReplica, DerivedBars
 from server.core.market.bars import BarSeries
 from server.core.market.book_views import DerivedBook
@@ -15,6 +16,7 @@ from server.delivery import Hub
 from server.delivery.channel import Channel
 from server.services.market.freshness import Freshness
 from server.services.market.subscribing_config import SubscribingConfig
+from server.services.market.view_shares import ViewShares
 
 
 class Views:
@@ -27,20 +29,25 @@ class Views:
         # By the name of the view.
         self._sources: dict[str, Channel] = {}
         self._bars: dict[str, DerivedBars] = {}
+        self._shares = ViewShares()
 
     def source_of(self, name: str) -> str | None:
         """The source of an open view; None if there is no such view."""
         source = self._sources.get(name)
         return None if source is None else source.name
 
-    def open(self, topic: Topic, source: Channel, series: BarSeries | None = None) -> Channel:
+    def open(
+        self, topic: Topic, source: Channel, owner: Owner, series: BarSeries | None = None
+    ) -> Channel:
         """Derive a view from its source, unless this node does it already.
 
-        A view of bars needs its series, at the position of the source.
+        A view of bars needs its series, at the position of the source. Raises `LimitError` if
+        this owner may open no more views.
         """
         name = topic.name
         channel = self._hub.channel(name)
         if channel is None:
+            self._shares.add(owner, topic)
             channel = self._derive(name, topic, source, series)
         self.settle(channel)
         return channel
@@ -70,6 +77,7 @@ class Views:
         if not self._hub.close(name, self._sources[name]):
             return False
         del self._sources[name]
+        self._shares.remove(name)
         self._bars.pop(name, None)
         self._freshness.close(name)
         return True
