@@ -200,7 +200,13 @@ class Server:
             await self.publisher.start()
             started.push_async_callback(self.publisher.stop)
             started.push_async_callback(self.market.candle_keeper.stop)
-            for work, name in ((self._tick, "floorcast-tick"), (self._sweep, "floorcast-sweep")):
+            timers = {
+                "floorcast-tick": self._tick,
+                "floorcast-sweep": self._sweep,
+                # Many patterns and new symbols may take long.
+                "floorcast-patterns": self.market.subscribing.join_matched,
+            }
+            for name, work in timers.items():
                 timer = self.tasks.keep(partial(self._repeat, work), name)
                 started.push_async_callback(cancel_and_wait, timer)
             started.push_async_callback(self.stop_feed)
@@ -310,7 +316,6 @@ class Server:
         await self.sessions.notifications.sweep()
         await self.recovery.sweep()
         await self.market.instruments.flush()
-        await self.market.subscribing.join_matched()
         await self.market.topics.rebuild_views()
         await self.market.candle_keeper.sweep()
 

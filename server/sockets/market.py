@@ -108,7 +108,7 @@ class MarketNamespace(GuardedNamespace):
         principal.require(Scope.MARKET_READ)
         if request.follow:
             self._instruments.follow(call.connection_id, principal, request.symbols, request.match)
-        found, has_more = self._instruments.find(
+        found, has_more = await self._instruments.find(
             principal, request.symbols, request.match, request.after
         )
         reply: Reply = {"ok": True, "instruments": [each.body() for each in found]}

@@ -84,22 +84,30 @@ class Demand:
                     del wanted_at[name]
             if names != wanted_at.keys() or listed != self._instruments.version:
                 names, listed = frozenset(wanted_at), self._instruments.version
-                found = frozenset(self._expand(names, own))
+                found = frozenset([each async for each in self._expand(names, own)])
                 if found != topics:
                     topics = found
                     yield topics
             await self._sleep(POLL_SECONDS)
 
-    def _expand(self, names: Collection[str], own: frozenset[str] | None) -> Iterator[str]:
+    async def _expand(
+        self, names: Collection[str], own: frozenset[str] | None
+    ) -> AsyncIterator[str]:
         """The topics that names stand for, of one's own symbols if there are such."""
         for name in names:
             stream, _, symbol = name.partition(":")
             if TopicPattern.is_one(name):
-                yield from (f"{stream}:{each}" for each in self._matching(symbol, own))
+                for part in self._search(symbol, own):
+                    for each in part:
+                        yield f"{stream}:{each}"
+                    # Clients choose how many patterns there are.
+                    await asyncio.sleep(0)
             elif own is None or symbol in own:
                 yield name
 
-    def _matching(self, match: str, own: frozenset[str] | None) -> Iterator[str]:
-        if own is None:
-            return (each.symbol for each in self._instruments.matching(match))
-        return (each for each in own if matches(match, each))
+    def _search(self, match: str, own: frozenset[str] | None) -> Iterator[list[str]]:
+        if own is not None:
+            yield [each for each in own if matches(match, each)]
+            return
+        for part in self._instruments.search(match):
+            yield [each.symbol for each in part]

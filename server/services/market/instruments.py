@@ -1,5 +1,6 @@
 """The instruments that all nodes know: kept in the broker, followed by each node."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -125,7 +126,7 @@ class Instruments:
 
     # --- readers
 
-    def find(
+    async def find(
         self,
         principal: Principal,
         symbols: Iterable[str] | None = None,
@@ -136,14 +137,16 @@ class Instruments:
         """The instruments that a principal may use, in order, and whether there are more."""
         found: list[Instrument] = []
         wanted = None if symbols is None else frozenset(symbols)
-        for each in self.table.matching(pattern, after):
-            if not principal.may_use_symbol(each.symbol):
-                continue
-            if wanted is not None and each.symbol not in wanted:
-                continue
-            if len(found) == min(limit, _MAX_LISTED):
-                return found, True
-            found.append(each)
+        for part in self.table.search(pattern, after):
+            for each in part:
+                if not principal.may_use_symbol(each.symbol):
+                    continue
+                if wanted is not None and each.symbol not in wanted:
+                    continue
+                if len(found) == min(limit, _MAX_LISTED):
+                    return found, True
+                found.append(each)
+            await asyncio.sleep(0)
         return found, False
 
     def follow(

@@ -1,16 +1,20 @@
 """The patterns that connections are subscribed to, and the new topics that match them."""
 
-from collections import deque
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from client_sdk.contract import Stream
+from client_sdk.contract import ErrorCode, Stream
 from server.access import Principal
+from server.core.errors import LimitError
 from server.core.market.instruments import InstrumentTable
 from server.core.market.patterns import TopicPattern
 from server.core.market.topics import Topic
 
-# New topics that wait for `SubscribingService.join_matched`; the oldest is dropped first.
-_MAX_WAITING = 200_000
+# Each new topic is compared with every pattern of its stream.
+_MAX_PER_CONNECTION = 100
+# After so many of them others get their turn.
+_PATTERNS_PER_TURN = 1_000
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +38,8 @@ class Patterns:
         self._by_stream: dict[Stream, dict[PatternSubscription, None]] = {
             stream: {} for stream in Stream if stream.per_symbol
         }
-        self._waiting: deque[tuple[PatternSubscription, Topic]] = deque(maxlen=_MAX_WAITING)
+        # New topics, and the patterns of connections that are back.
+        self._waiting: dict[Topic | PatternSubscription, None] = {}
 
     def of_connection(self, connection_id: str) -> tuple[PatternSubscription, ...]:
         """The patterns of a connection."""
@@ -43,12 +48,21 @@ class Patterns:
     def add(
         self, connection_id: str, principal: Principal, name: str, interval_ms: int
     ) -> PatternSubscription:
-        """Subscribe a connection to a pattern; raises `RequestError` if it is none."""
+        """Subscribe a connection to a pattern.
+
+        Raises `RequestError` if it is none, and `LimitError` if the connection has too many.
+        """
         pattern = TopicPattern.parse(name)
         known = self._by_connection.get(connection_id, {}).get(name)
         if known is not None:
             known.principal, known.interval_ms = principal, interval_ms
             return known
+        if len(self._by_connection.get(connection_id, ())) >= _MAX_PER_CONNECTION:
+            raise LimitError(
+                ErrorCode.LIMIT_TOPICS,
+                f"a connection may subscribe to at most {_MAX_PER_CONNECTION} patterns",
+                details={"limit": _MAX_PER_CONNECTION},
+            )
         added = PatternSubscription(connection_id, principal, name, pattern, interval_ms)
         self._by_connection.setdefault(connection_id, {})[name] = added
         self._by_stream[pattern.stream][added] = None
@@ -90,14 +104,18 @@ class Patterns:
         for each in self.of_connection(connection_id):
             each.topics.discard(topic)
 
-    def matching(self, subscription: PatternSubscription) -> list[Topic]:
+    async def matching(self, subscription: PatternSubscription) -> list[Topic]:
         """The topics that a pattern stands for now, within the token's symbols."""
-        pattern, principal = subscription.pattern, subscription.principal
-        return [
-            pattern.topic(each.symbol)
-            for each in self._table.matching(pattern.match)
-            if pattern.stream in each.streams and principal.may_use_symbol(each.symbol)
-        ]
+        pattern, found = subscription.pattern, list[Topic]()
+        for part in self._table.search(pattern.match):
+            found += (
+                pattern.topic(each.symbol)
+                for each in part
+                if pattern.stream in each.streams
+                and subscription.principal.may_use_symbol(each.symbol)
+            )
+            await asyncio.sleep(0)
+        return found
 
     def distinct(self) -> set[tuple[Stream, str]]:
         """The streams and patterns of symbols that any connection is subscribed to."""
@@ -110,17 +128,29 @@ class Patterns:
 
     def on_topic(self, topic: Topic) -> None:
         """Let the connections whose patterns match a new topic wait for it."""
-        for each in self._by_stream[topic.stream]:
-            if each.pattern.matches(topic):
-                assert topic.symbol is not None
-                self._waiting.append((each, each.pattern.topic(topic.symbol)))
+        if self._by_stream[topic.stream]:
+            self._waiting[topic.source] = None
 
     def refresh(self, connection_id: str) -> None:
         """Let a connection wait for the topics that were new while it was away."""
-        for each in self.of_connection(connection_id):
-            topics = self.matching(each)
-            self._waiting.extend((each, topic) for topic in topics if topic.name not in each.topics)
+        self._waiting.update(dict.fromkeys(self.of_connection(connection_id)))
 
-    def pop_waiting(self) -> tuple[PatternSubscription, Topic] | None:
-        """The next topic to join; None if there is none."""
-        return self._waiting.popleft() if self._waiting else None
+    async def pop_waiting(self) -> AsyncIterator[tuple[PatternSubscription, Topic]]:
+        """The topics to join now, and their patterns; others get their turn between them.
+
+        If you stop early, give back what is left by `on_topic` and `refresh`.
+        """
+        for waiting in tuple(self._waiting):
+            del self._waiting[waiting]
+            if isinstance(waiting, PatternSubscription):
+                topics = await self.matching(waiting) if self.is_current(waiting) else ()
+                for topic in topics:
+                    if topic.name not in waiting.topics:
+                        yield waiting, topic
+                continue
+            assert waiting.symbol is not None
+            for index, each in enumerate(tuple(self._by_stream[waiting.stream]), 1):
+                if index % _PATTERNS_PER_TURN == 0:
+                    await asyncio.sleep(0)
+                if each.pattern.matches(waiting):
+                    yield each, each.pattern.topic(waiting.symbol)

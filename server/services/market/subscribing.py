@@ -33,6 +33,7 @@ from server.services.market.topic_subscriptions import (
     can_read,
     state_of,
 )
+from server.services.market.view_shares import view_owner
 from server.services.node_subscriptions import Missed, release_each
 
 # After so many topics of one request others get their turn.
@@ -118,9 +119,9 @@ class SubscribingService:
         for name in intervals:
             self._patterns.release(connection_id, name)
         expanded: dict[str, tuple[PatternSubscription, list[str], int]] = {}
-        for name in replies.keys() - intervals.keys():
+        for name in filter(TopicPattern.is_one, names):
             try:
-                expanded[name] = self._expand(
+                expanded[name] = await self._expand(
                     connection_id, principal, name, interval_ms, intervals
                 )
             except FloorcastError as error:
@@ -134,7 +135,7 @@ class SubscribingService:
             replies[name] = pattern_reply(own, refused_count, self._config.max_topics)
         return replies
 
-    def _expand(
+    async def _expand(
         self,
         connection_id: str,
         principal: Principal,
@@ -148,15 +149,15 @@ class SubscribingService:
         """
         self._check_connected(connection_id)
         pattern = self._patterns.add(connection_id, principal, name, interval_ms)
+        matching = await self._patterns.matching(pattern)
+        self._check_connected(connection_id)
         own = {
             each.topic.name
             for each in self._subscriptions.of_connection(connection_id)
             if each.topic.name not in pattern.topics
         }
         matched = [
-            each.name
-            for each in self._patterns.matching(pattern)
-            if each.name not in own and each.name not in intervals
+            each.name for each in matching if each.name not in own and each.name not in intervals
         ]
         room = len(matched)
         if self._config.max_topics:
@@ -167,13 +168,16 @@ class SubscribingService:
 
     async def join_matched(self) -> None:
         """Subscribe connections to the new topics that match their patterns."""
-        while (waiting := self._patterns.pop_waiting()) is not None:
-            pattern, topic = waiting
+        joined_count = 0
+        async for pattern, topic in self._patterns.pop_waiting():
             connection_id, name = pattern.connection_id, topic.name
             is_gone = connection_id not in self._hub or not self._patterns.is_current(pattern)
             # A parked connection gets it when it resumes.
             if is_gone or self._is_subscribed(connection_id, name):
                 continue
+            joined_count += 1
+            if joined_count % _TOPICS_PER_TURN == 0:
+                await asyncio.sleep(0)
             try:
                 await self._join_matched(pattern, topic)
             except FloorcastError as error:
@@ -182,13 +186,14 @@ class SubscribingService:
                 if error.code is ErrorCode.SERVER_OVERLOADED:
                     # The broker is down: the others would wait for it as long.
                     self._patterns.refresh(connection_id)
+                    self._patterns.on_topic(topic)
                     return
 
     async def _join_matched(self, pattern: PatternSubscription, topic: Topic) -> None:
         connection_id = pattern.connection_id
         self._check_allowed(connection_id, pattern.principal, topic, 0)
         await self._rule.check_subscribe(pattern.principal, topic.source.name)
-        opened = await self._open(connection_id, topic, Past())
+        opened = await self._open(connection_id, pattern.principal, topic, Past())
         try:
             if self._patterns.is_current(pattern):
                 self._start_delivery(connection_id, opened, pattern.interval_ms, 0)
@@ -229,7 +234,7 @@ class SubscribingService:
                         if topic.source.name not in asked:
                             # It has room only because another one was refused.
                             await self._rule.check_subscribe(principal, topic.source.name)
-                        each = await self._open(connection_id, topic, past)
+                        each = await self._open(connection_id, principal, topic, past)
                     except FloorcastError as error:
                         replies[name] = _error_reply(error)
                         continue
@@ -419,7 +424,9 @@ class SubscribingService:
         self._hub.unsubscribe(connection_id, channel)
         return True
 
-    async def _open(self, connection_id: str, topic: Topic, past: Past) -> _OpenTopic:
+    async def _open(
+        self, connection_id: str, principal: Principal, topic: Topic, past: Past
+    ) -> _OpenTopic:
         """Open a topic, with the entries of the requested past."""
         subscription = self._subscriptions.request(connection_id, topic)
         name = subscription.channel
@@ -431,7 +438,9 @@ class SubscribingService:
             return _OpenTopic(subscription, channel, past, None, None)
         try:
             with self._topics.hold(name):
-                channel, missed = await self._topics.open(name, topic, needed.position)
+                channel, missed = await self._topics.open(
+                    name, topic, needed.position, owner=view_owner(principal)
+                )
                 newest = await self._topics.newest(name, needed)
             self._check_connected(connection_id)
         except BaseException:

@@ -17,9 +17,9 @@ async def instrument_market() -> MarketRig:
     return market
 
 
-def found(market: MarketRig, principal: Principal | None = None, **query: Any) -> list[Any]:
+async def found(market: MarketRig, principal: Principal | None = None, **query: Any) -> list[Any]:
     """What a client gets, without `has_more`."""
-    instruments, _ = market.instruments.find(principal or trader(), **query)
+    instruments, _ = await market.instruments.find(principal or trader(), **query)
     return [each.body() for each in instruments]
 
 
@@ -33,9 +33,9 @@ async def test_first_message_of_a_symbol_makes_its_instrument() -> None:
     await market.price("B")
     await market.trade("A", 1)
     await market.trade("B", 1)
-    assert found(market) == []
+    assert await found(market) == []
     await market.instruments.flush()
-    assert found(market) == [
+    assert await found(market) == [
         {"status": "OPEN", "symbol": "A", "streams": ["TRADES"]},
         {"status": "OPEN", "symbol": "B", "streams": ["PRICE", "TRADES"]},
     ]
@@ -52,7 +52,7 @@ async def test_fields_are_set_one_by_one_and_null_removes_one() -> None:
     market = await instrument_market()
     await market.instruments.put("A", {"base": "A", "tick_size": "0.5", "venue": {"code": "X"}})
     await market.instruments.put("A", {"status": "HALTED", "venue": None})
-    assert found(market) == [
+    assert await found(market) == [
         {"status": "HALTED", "base": "A", "tick_size": "0.5", "symbol": "A", "streams": []}
     ]
 
@@ -82,14 +82,17 @@ async def test_client_finds_what_matches_and_what_its_token_allows() -> None:
     market = await instrument_market()
     for symbol in ("BTCUSDT", "BTCEUR", "ETHUSDT", "B"):
         await market.instruments.put(symbol, {"base": symbol[:3]})
-    names = [each["symbol"] for each in found(market, pattern="BTC*")]
+    names = [each["symbol"] for each in await found(market, pattern="BTC*")]
     assert names == ["BTCEUR", "BTCUSDT"]
-    assert [each["symbol"] for each in found(market, pattern="*USDT")] == ["BTCUSDT", "ETHUSDT"]
-    assert [each["symbol"] for each in found(market, symbols=["B", "X"])] == ["B"]
-    assert [each["symbol"] for each in found(market, narrowed("ETH*"))] == ["ETHUSDT"]
-    first, has_more = market.instruments.find(trader(), limit=2)
+    assert [each["symbol"] for each in await found(market, pattern="*USDT")] == [
+        "BTCUSDT",
+        "ETHUSDT",
+    ]
+    assert [each["symbol"] for each in await found(market, symbols=["B", "X"])] == ["B"]
+    assert [each["symbol"] for each in await found(market, narrowed("ETH*"))] == ["ETHUSDT"]
+    first, has_more = await market.instruments.find(trader(), limit=2)
     assert ([each.symbol for each in first], has_more) == (["B", "BTCEUR"], True)
-    rest, has_more = market.instruments.find(trader(), after="BTCEUR", limit=2)
+    rest, has_more = await market.instruments.find(trader(), after="BTCEUR", limit=2)
     assert ([each.symbol for each in rest], has_more) == (["BTCUSDT", "ETHUSDT"], False)
 
 
@@ -171,9 +174,9 @@ async def test_recording_goes_on_after_the_broker_was_down() -> None:
     market.kept.put = failing  # type: ignore[method-assign]
     await market.instruments.flush()
     market.kept.put = put  # type: ignore[method-assign]
-    assert (calls, found(market)) == (1, [])
+    assert (calls, await found(market)) == (1, [])
     await market.instruments.flush()
-    assert len(found(market)) == 1
+    assert len(await found(market)) == 1
 
 
 async def test_client_that_follows_is_not_exported() -> None:

@@ -1,16 +1,20 @@
 """Patterns: what matches now and later, within the token's symbols and the limit."""
 
+import asyncio
 from typing import Any
 
 import orjson
 import pytest
 
-from client_sdk.contract import Stream
+from client_sdk.contract import ErrorCode, Stream
 from server.access import Principal
-from server.core.errors import RequestError
+from server.brokers import MemoryBroker
+from server.core.errors import FloorcastError, RequestError
+from server.core.log.entries import Position
 from server.core.market.patterns import TopicPattern
 from server.core.market.topics import Topic
 from server.services import SubscribingConfig
+from server.tasks import cancel_and_wait
 from tests.kit.network.links import RecordingLink
 from tests.kit.rigs.market import MarketRig, trader
 
@@ -178,3 +182,63 @@ async def test_removed_connection_leaves_no_pattern() -> None:
     await appear(market, "B")
     assert market.hub.channels() == ()
     assert len(market.subscriptions) == 0
+
+
+async def test_connection_has_a_limited_number_of_patterns() -> None:
+    market = await pattern_market("A1")
+    wanted = [f"PRICE:{'*' * stars}A*" for stars in range(1, 29)]
+    wanted = [each.replace("A", letter) for letter in "ABCD" for each in wanted]
+    _, replies = await subscribe(market, *wanted)
+    refused = [name for name, each in replies.items() if each["status"] == "ERROR"]
+    assert refused == wanted[100:]
+    assert {replies[each]["error"]["code"] for each in refused} == {"limit.topics"}
+    await market.service.unsubscribe("ann", trader("ann"), wanted[:5])
+    again: Any = await market.subscribe("ann", *refused[:5])
+    assert {each["status"] for each in again.values()} == {"CONNECTED"}
+
+
+async def test_search_of_many_symbols_lets_others_run() -> None:
+    market = await pattern_market()
+    for index in range(10_000):
+        market.instruments.table.add_stream(Topic(Stream.PRICE, f"S{index}"))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await market.client("ann", "PRICE:*X*", "PRICE:*Y*")
+    assert turns >= 10
+    turns = 0
+    await market.instruments.find(trader(), pattern="*X*")
+    assert turns >= 5
+    await cancel_and_wait(counting)
+
+
+class FailingBroker(MemoryBroker):
+    """Refuses to open topics while it is down."""
+
+    down = False
+
+    async def head(self, channel: str) -> Position:
+        if self.down:
+            raise FloorcastError(ErrorCode.SERVER_OVERLOADED, "the broker is down")
+        return await super().head(channel)
+
+
+async def test_new_symbols_of_patterns_wait_for_the_broker() -> None:
+    market = await MarketRig.create(broker=FailingBroker)
+    await market.kept.start()
+    links = [(await subscribe(market, "PRICE:*", name=name))[0] for name in ("ann", "bob")]
+    for symbol in ("A", "B"):
+        await market.price(symbol)
+    await market.instruments.flush()
+    FailingBroker.down = True
+    await market.service.join_matched()
+    FailingBroker.down = False
+    await market.service.join_matched()
+    market.settle()
+    assert [sorted(symbols_of(link)) for link in links] == [["A", "B"]] * 2

@@ -116,7 +116,7 @@ class InstrumentRoutes:
         )
 
     async def _list(self, call: ApiCall, request: InstrumentsRequest) -> InstrumentsAnswer:
-        found, has_more = self._instruments.find(
+        found, has_more = await self._instruments.find(
             call.principal,
             pattern=request.match,
             after=request.cursor or "",
