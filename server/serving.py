@@ -22,7 +22,7 @@ from server.metrics import Reports, create_admin_app
 from server.server import Server
 from server.settings import Settings
 from server.systemd import SystemdNotifier
-from server.transport import HTTP_LOGGER
+from server.transport import HTTP_LOGGER, HandshakeProtocols
 from server.web import SERVER_NAME, shape_malformed_requests
 
 logger = logging.getLogger(__name__)
@@ -93,17 +93,15 @@ class Shutdown:
 
 
 class Endpoint:
-    """The address and socket of a running application."""
+    """The address and the listener of a running application."""
 
-    def __init__(self, url: str, site: web.SockSite) -> None:
+    def __init__(self, url: str, listener: asyncio.Server) -> None:
         self.url = url
-        self._site: web.SockSite | None = site
+        self._listener = listener
 
-    async def close(self) -> None:
-        """Accept no new connections; open ones stay."""
-        if self._site is not None:
-            site, self._site = self._site, None
-            await site.stop()
+    def close(self) -> None:
+        """Accept no new connections; open ones stay. A no-op the second time."""
+        self._listener.close()
 
 
 async def serve(
@@ -171,12 +169,34 @@ async def run_app(
     try:
         with tuned_collector():
             await runner.setup()
-            site = web.SockSite(runner, listener, backlog=BACKLOG)
-            await site.start()
-            yield Endpoint(url_of(listener), site)
+            async with _accept(runner, app[SERVER], settings, listener) as endpoint:
+                yield endpoint
     finally:
         await runner.cleanup()
         listener.close()
+
+
+@contextlib.asynccontextmanager
+async def _accept(
+    runner: web.AppRunner, server: Server, settings: Settings, listener: socket.socket
+) -> AsyncIterator[Endpoint]:
+    """Accept connections inside the context."""
+    assert runner.server is not None
+    protocols = HandshakeProtocols(
+        server.sockets.eio,
+        runner.server,
+        server.tasks,
+        timeout_seconds=settings.limits.head_timeout_seconds,
+    )
+    accepting = await asyncio.get_running_loop().create_server(
+        protocols, sock=listener, backlog=BACKLOG
+    )
+    endpoint = Endpoint(url_of(listener), accepting)
+    try:
+        yield endpoint
+    finally:
+        endpoint.close()
+        protocols.close()
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from server.transport.admission import Admission
 from server.transport.config import MAX_REFUSED, SOCKET_PATH, TransportConfig
 from server.transport.connection import Connection
+from server.transport.handshake import HandshakeProtocols
 from server.transport.namespaces import NamespaceHandler, stock_namespace
 from server.transport.overlap import OrderKeys
 from server.transport.quiet import HTTP_LOGGER
@@ -17,6 +18,7 @@ __all__ = [
     "Admission",
     "Connection",
     "ConnectionRefused",
+    "HandshakeProtocols",
     "NamespaceHandler",
     "OrderKeys",
     "RefusalLog",

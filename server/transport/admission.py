@@ -31,6 +31,11 @@ class Admission:
         self._refused_count = 0
         self.drain_error: FloorcastError | None = None
 
+    @property
+    def refuses_on_http(self) -> bool:
+        """Whether a client that must be refused gets no connection to receive the reason."""
+        return self._refused_count >= self._max_refused or self.drain_error is not None
+
     async def admit(self, ip: str) -> tuple[ConnectionLease | None, FloorcastError | None]:
         """Admit a connection from this address: a lease, or the error to refuse it with.
 
@@ -45,7 +50,7 @@ class Admission:
                 await self._share(self._shared_limits, lease)
             return lease, None
         except FloorcastError as error:
-            if self._refused_count >= self._max_refused or self.drain_error is not None:
+            if self.refuses_on_http:
                 raise
             self._refused_count += 1
             return None, error

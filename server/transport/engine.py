@@ -24,12 +24,19 @@ from server.transport.admission import Admission
 from server.transport.config import TransportConfig
 from server.transport.connection import ClientRequest, Connection
 from server.transport.fair_queue import FairQueue
+from server.transport.handshake import HandshakeRequest
 from server.transport.host import Watched
 from server.transport.origins import OriginPolicy, is_loopback
 from server.transport.polling import OverlappingPoll, PollingCarrier
 from server.transport.proxies import TrustedProxies, outermost
 from server.transport.refusals import RefusalLog
-from server.transport.takeover import BadHandshake, accept_key, offers_deflate, take_over
+from server.transport.takeover import (
+    BadHandshake,
+    accept_key,
+    offers_deflate,
+    switch_protocols,
+    take_over,
+)
 from server.transport.upgrade import Probe
 from server.transport.websocket import WebSocketCarrier
 
@@ -52,6 +59,9 @@ _NOOP = b"6"
 # Where a refusing response keeps its code and reason for the log.
 _REFUSAL: web.ResponseKey[tuple[str, str]] = web.ResponseKey("floorcast_refusal", tuple)
 _MAX_ORIGIN_LENGTH = 200
+
+
+AnyRequest = web.Request | HandshakeRequest
 
 
 class _Address(NamedTuple):
@@ -158,7 +168,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             origin, scheme=asked.scheme, host=asked.host, loopback=asked.loopback
         )
 
-    def _address_of(self, request: web.Request) -> _Address:
+    def _address_of(self, request: AnyRequest) -> _Address:
         peer, scheme, host = request.remote or "", request.scheme, request.host
         trusted = self._proxies.trusts(peer)
         if trusted:
@@ -205,18 +215,83 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         return await self._post(request, connection)
 
     async def _open(self, request: web.Request, transport: str) -> web.StreamResponse:
-        origin = self._client_request(request)
         accept, deflates = "", False
         if transport == "websocket":
             try:
-                accept = accept_key(request)
+                accept, deflates = self._read_handshake(request)
             except BadHandshake:
                 return _refuse(_BAD_REQUEST)
-            deflates = self.config.compression and offers_deflate(request)
         try:
-            lease, refusal = await self._admission.admit(origin.ip)
+            connection = await self._admit(request)
         except FloorcastError as error:
             return _refuse_connection(error)
+        if transport == "polling":
+            connection.use_carrier(PollingCarrier(connection, clog_bytes=self.config.clog_bytes))
+            return _packets([self._open_packet(connection, upgrades=True)])
+        try:
+            return take_over(
+                request,
+                self._use_websocket(connection, deflates=deflates),
+                accept=accept,
+                deflate=deflates,
+                max_unsent_bytes=self.config.max_unsent_bytes,
+                first_frames=text_frame(self._open_packet(connection, upgrades=False)),
+            )
+        except ConnectionResetError:
+            # The client has left; an exception here would only log a traceback.
+            connection.on_lost()
+            return _refuse(_BAD_REQUEST)
+
+    async def open_websocket(
+        self, request: HandshakeRequest, transport: asyncio.Transport, early: bytes
+    ) -> bool:
+        """Accept a handshake and take the transport over; False if aiohttp must answer it.
+
+        What would be refused on HTTP is left to `handle_request`, which also logs it.
+        """
+        if not self._is_accepted(request):
+            return False
+        try:
+            accept, deflates = self._read_handshake(request)
+            connection = await self._admit(request)
+        except (BadHandshake, FloorcastError):
+            return False
+        if transport.is_closing():
+            # It left while other nodes were asked.
+            connection.on_lost()
+            return True
+        switch_protocols(
+            transport,
+            self._use_websocket(connection, deflates=deflates),
+            accept=accept,
+            deflate=deflates,
+            max_unsent_bytes=self.config.max_unsent_bytes,
+            first_frames=text_frame(self._open_packet(connection, upgrades=False)),
+            early=early,
+        )
+        return True
+
+    def _is_accepted(self, request: HandshakeRequest) -> bool:
+        """Whether `handle_request` would open a WebSocket connection, if the limits allow it."""
+        query = request.query
+        return (
+            query.get("transport") == "websocket"
+            and "websocket" in self.config.transports
+            and query.get("EIO") == "4"
+            and "sid" not in query
+            and not self._admission.refuses_on_http
+            and self._allows(request.headers.get("Origin"), self._address_of(request))
+        )
+
+    def _read_handshake(self, request: AnyRequest) -> tuple[str, bool]:
+        """The accept key, and whether to compress; raises `BadHandshake`."""
+        accept = accept_key(request)
+        return accept, self.config.compression and offers_deflate(request)
+
+    async def _admit(self, request: AnyRequest) -> Connection:
+        """Open a connection, perhaps only to refuse it; raises the error to refuse it on HTTP."""
+        origin = self._client_request(request)
+        lease, refusal = await self._admission.admit(origin.ip)
         if refusal is not None:
             self.refusals.record(refusal.code.value, refusal.message, origin.ip)
         now = self.clock.monotonic()
@@ -224,9 +299,9 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self.sockets[connection.sid] = connection
         self.opened += 1
         self.watch(connection, connection.next_check())
-        if transport == "polling":
-            connection.use_carrier(PollingCarrier(connection, clog_bytes=self.config.clog_bytes))
-            return _packets([self._open_packet(connection, upgrades=True)])
+        return connection
+
+    def _use_websocket(self, connection: Connection, *, deflates: bool) -> WebSocketCarrier:
         carrier = WebSocketCarrier(
             connection,
             max_message_bytes=self.config.connect_bytes,
@@ -234,28 +309,15 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             deflates=deflates,
         )
         connection.use_carrier(carrier)
-        first = text_frame(self._open_packet(connection, upgrades=False))
-        try:
-            return take_over(
-                request,
-                carrier,
-                accept=accept,
-                deflate=deflates,
-                max_unsent_bytes=self.config.max_unsent_bytes,
-                first_frames=first,
-            )
-        except ConnectionResetError:
-            # The client has left; an exception here would only log a traceback.
-            connection.on_lost()
-            return _refuse(_BAD_REQUEST)
+        return carrier
 
-    def _client_ip(self, request: web.Request) -> str:
+    def _client_ip(self, request: AnyRequest) -> str:
         forwarded = request.headers.getall("X-Forwarded-For", None)
         return self._proxies.client_address(
             request.remote or "", None if forwarded is None else ",".join(forwarded)
         )
 
-    def _client_request(self, request: web.Request) -> ClientRequest:
+    def _client_request(self, request: AnyRequest) -> ClientRequest:
         return ClientRequest(
             ip=self._client_ip(request),
             authorization=request.headers.get("Authorization"),

@@ -10,10 +10,12 @@ import base64
 import binascii
 import hashlib
 import socket
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_request import BaseRequest
+from multidict import CIMultiDictProxy
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _DEFLATE = "permessage-deflate"
@@ -44,7 +46,15 @@ class TakenOverResponse(web.StreamResponse):
         """No-op, as above."""
 
 
-def accept_key(request: web.BaseRequest) -> str:
+class HasHeaders(Protocol):
+    """A request, of aiohttp or our own."""
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The headers; a name can occur several times."""
+
+
+def accept_key(request: HasHeaders) -> str:
     """Check a WebSocket handshake (RFC 6455, 4.2.1) and return the accept key (4.2.2).
 
     Raises `BadHandshake`.
@@ -71,7 +81,7 @@ def accept_key(request: web.BaseRequest) -> str:
     return base64.b64encode(digest).decode()
 
 
-def offers_deflate(request: web.BaseRequest) -> bool:
+def offers_deflate(request: HasHeaders) -> bool:
     """Whether the client offers permessage-deflate without `server_max_window_bits`."""
     for header in request.headers.getall("Sec-WebSocket-Extensions", ()):
         for offer in header.split(","):
@@ -99,6 +109,38 @@ def take_over(
     transport = handler.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client left during the handshake")
+    early, handler._message_tail = handler._message_tail, b""
+    # Without its transport, the handler's clean-up releases only aiohttp's own state.
+    handler.transport = None
+    handler.connection_lost(None)
+    switch_protocols(
+        transport,
+        protocol,
+        accept=accept,
+        deflate=deflate,
+        max_unsent_bytes=max_unsent_bytes,
+        first_frames=first_frames,
+        early=early,
+    )
+    return TakenOverResponse()
+
+
+def switch_protocols(
+    transport: asyncio.Transport,
+    protocol: asyncio.Protocol,
+    *,
+    accept: str,
+    deflate: bool,
+    max_unsent_bytes: int,
+    first_frames: bytes,
+    early: bytes,
+) -> None:
+    """Answer the handshake, move the transport to `protocol`, and send the first frames."""
+    _limit_unsent_bytes(transport, max_unsent_bytes)
+    # Paused by aiohttp because of early bytes, or while other nodes were asked; else a no-op.
+    transport.resume_reading()
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
     transport.write(
         (
             "HTTP/1.1 101 Switching Protocols\r\n"
@@ -107,21 +149,10 @@ def take_over(
             f"Sec-WebSocket-Accept: {accept}\r\n"
             f"{_DEFLATE_REPLY if deflate else ''}\r\n"
         ).encode()
+        + first_frames
     )
-    _limit_unsent_bytes(transport, max_unsent_bytes)
-    early, handler._message_tail = handler._message_tail, b""
-    # Without its transport, the handler's clean-up releases only aiohttp's own state.
-    handler.transport = None
-    handler.connection_lost(None)
-    transport.set_protocol(protocol)
-    protocol.connection_made(transport)
-    # aiohttp may have paused reading because of early bytes; otherwise a no-op.
-    transport.resume_reading()
-    if first_frames:
-        transport.write(first_frames)
     if early:
         protocol.data_received(early)
-    return TakenOverResponse()
 
 
 def _limit_unsent_bytes(transport: asyncio.BaseTransport, max_bytes: int) -> None:

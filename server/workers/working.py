@@ -75,7 +75,7 @@ async def follow_supervisor(
         elif kind is MessageKind.READ:
             wants_reports = True
             _send_report(control, server)
-    await endpoint.close()
+    endpoint.close()
     await server.stop_feed()
     control.send(MessageKind.HANDED_OVER)
     await asyncio.sleep(join_grace_seconds)

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.metadata
 import inspect
+from typing import Any
 
 import aiohttp
 import aiohttp.test_utils
@@ -10,6 +11,9 @@ import engineio
 import pytest
 import socketio
 from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from server.transport.engine import Engine
@@ -69,6 +73,17 @@ def test_aiohttp_handler_has_the_internals_that_takeover_uses() -> None:
     assert "self._manager.connection_lost(self, exc)" in source
     assert "self.force_close()" in source
     assert "if self.transport is not None:" in inspect.getsource(RequestHandler.force_close)
+
+
+async def test_aiohttp_parser_finds_the_upgrade_and_what_follows_it() -> None:
+    loop = asyncio.get_running_loop()
+    parser: Any = HttpRequestParser(BaseProtocol(loop), loop, 1024)
+    head = b"GET /x?a=b HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    [(message, payload)], is_upgrade, rest = parser.feed_data(head + b"rest")
+    assert (message.url.query["a"], message.headers["host"]) == ("b", "x")
+    assert payload is EMPTY_PAYLOAD
+    assert is_upgrade
+    assert rest == b"rest"
 
 
 async def test_taken_over_connection_leaves_no_aiohttp_task() -> None:
