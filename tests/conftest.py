@@ -1,15 +1,17 @@
 """Record the behaviours that passing tests show, and mark each test by what it needs."""
 
+import gc
 import json
 import os
 import signal
+import traceback
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.kit.clients.wire import cut_open_clients
 from tests.kit.marks import marks_of
 from tests.kit.redis.servers import sentinel_url, shards_url, shared_redis
 
@@ -27,6 +29,7 @@ settings.load_profile("floorcast")
 
 RECORD = Path(__file__).parent.parent / ".behaviours.json"
 _ROW = "behaviour"
+_FAILURE = pytest.StashKey[BaseException]()
 
 
 class Record:
@@ -68,13 +71,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call() -> Generator[None, object, object]:
-    try:
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    failure = item.stash.get(_FAILURE, None)
+    if failure is None:
         return (yield)
-    except BaseException:
-        # Its event loop still exists, and closes after them.
-        cut_open_clients()
-        raise
+    # What a failed test has left open must not fail the next ones with its warnings.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        result = yield
+        release_frames(failure)
+        gc.collect()
+        return result
+
+
+def release_frames(failure: BaseException) -> None:
+    """Drop what the frames of an exception, of its causes and of its parts hold."""
+    parts = failure.exceptions if isinstance(failure, BaseExceptionGroup) else ()
+    for each in (failure.__cause__, failure.__context__, *parts):
+        if each is not None:
+            release_frames(each)
+    traceback.clear_frames(failure.__traceback__)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -82,6 +98,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    if report.failed and call.excinfo is not None:
+        item.stash[_FAILURE] = call.excinfo.value
     for marker in item.iter_markers("behaviour"):
         report.user_properties += [(_ROW, row) for row in marker.args]
     return report

@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from server.transport.engine import Engine
 from server.transport.takeover import TakenOverResponse
-from tests.kit.clients.wire import RawClient, open_streams
+from tests.kit.clients.wire import RawClient
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import running
 
@@ -113,7 +113,7 @@ async def test_placeholder_response_sends_nothing() -> None:
 
 async def test_slow_request_head_times_out(caplog: pytest.LogCaptureFixture) -> None:
     async with running({"limits.head_timeout_seconds": 0.05}) as node:
-        reader, writer = await open_streams(node.port)
+        reader, writer = await asyncio.open_connection(node.host, node.port)
         writer.write(b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nX-Slow: ")
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             assert await reader.read() == b""
@@ -123,7 +123,7 @@ async def test_slow_request_head_times_out(caplog: pytest.LogCaptureFixture) -> 
 
 async def test_takeover_keeps_bytes_behind_the_handshake() -> None:
     async with running() as node:
-        reader, writer = await open_streams(node.port)
+        reader, writer = await asyncio.open_connection(node.host, node.port)
         client = RawClient(reader, writer)
         writer.write(
             b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\n"

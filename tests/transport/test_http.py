@@ -11,7 +11,7 @@ import pytest
 
 from server.core.disconnects import DisconnectReason
 from server.web.api.errors import ErrorAnswer
-from tests.kit.clients.wire import RawClient, open_streams
+from tests.kit.clients.wire import RawClient
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.server.in_process import RunningServer, running
 
@@ -69,7 +69,7 @@ async def test_malformed_http_logs_at_most_one_line(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with running() as node:
-        reader, writer = await open_streams(node.port)
+        reader, writer = await asyncio.open_connection(node.host, node.port)
         writer.write(before + request_bytes)
         async with asyncio.timeout(MAX_WAIT_SECONDS):
             response = await reader.read()
@@ -82,7 +82,7 @@ async def test_malformed_http_logs_at_most_one_line(
 
 async def raw_response(node: RunningServer, request_bytes: bytes) -> bytes:
     """All that the server sends until it closes."""
-    reader, writer = await open_streams(node.port)
+    reader, writer = await asyncio.open_connection(node.host, node.port)
     writer.write(request_bytes)
     async with asyncio.timeout(MAX_WAIT_SECONDS):
         response = await reader.read()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.kit.clients.wire import RawClient, masked, open_streams
+from tests.kit.clients.wire import RawClient, masked
 from tests.kit.patience import MAX_WAIT_SECONDS, until
 from tests.kit.server.in_process import PRICE, RunningServer, running
 
@@ -148,7 +148,7 @@ async def test_body_without_a_length_is_limited() -> None:
 async def test_slow_body_closes_the_connection() -> None:
     async with polling({"limits.head_timeout_seconds": 0.2}) as (node, poller):
         await poller.join(node.token())
-        reader, writer = await open_streams(node.port)
+        reader, writer = await asyncio.open_connection(node.host, node.port)
         path = poller.url().removeprefix(node.url)
         writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n42".encode())
         assert (await reader.readline()).startswith(b"HTTP/1.1 400")

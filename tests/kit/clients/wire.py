@@ -3,28 +3,11 @@
 import asyncio
 import contextlib
 import json
-import weakref
 from typing import Any, cast
 
 from tests.kit.patience import MAX_WAIT_SECONDS
 
 _MASK = b"\x01\x02\x03\x04"
-# What is open: an event loop holds it until it is closed.
-_open: "weakref.WeakSet[asyncio.WriteTransport]" = weakref.WeakSet()
-
-
-async def open_streams(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a TCP connection, which is cut at the latest when the test fails."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    _open.add(writer.transport)
-    return reader, writer
-
-
-def cut_open_clients() -> None:
-    """Abort what a failed test left open: warnings about it would fail the next tests too."""
-    for transport in list(_open):
-        transport.abort()
-    _open.clear()
 
 
 def masked(payload: bytes, *, first: int = 0x81) -> bytes:
@@ -51,7 +34,7 @@ class RawClient:
     @staticmethod
     async def open(port: int, *, query: str = "", headers: str = "") -> "RawClient":
         """Open a WebSocket; the Engine.IO handshake is still unread."""
-        reader, writer = await open_streams(port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             (
                 f"GET /socket.io/?EIO=4&transport=websocket{query} HTTP/1.1\r\n"
