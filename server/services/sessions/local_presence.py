@@ -122,6 +122,7 @@ class LocalPresence:
         if not was_member and key not in parked:
             return
         parked.pop(key, None)
+        self._forget_ahead(connection_id, key)
         name = session_channel(*key)
         channel = self._hub.channel(name)
         if channel is not None:
@@ -209,6 +210,7 @@ class LocalPresence:
         self._evict(channel, event, member_ids, "closed")
         for keys in self._parked.values():
             keys.pop(event.key, None)
+        self._ahead.pop(event.key, None)
         if channel is not None and channel.parked_ids():
             # A parked connection receives it on resuming, after all earlier events.
             head = encode_event("session_closed", event, reason="closed")
@@ -263,9 +265,12 @@ class LocalPresence:
 
     def _unpark(self, connection_id: str) -> None:
         for key in self._parked.pop(connection_id, ()):
-            ahead = self._ahead.get(key, {})
-            if ahead.pop(connection_id, None) is not None and not ahead:
-                del self._ahead[key]
+            self._forget_ahead(connection_id, key)
+
+    def _forget_ahead(self, connection_id: str, key: SessionKey) -> None:
+        ahead = self._ahead.get(key, {})
+        if ahead.pop(connection_id, None) is not None and not ahead:
+            del self._ahead[key]
 
     def _parked_ahead_of(self, event: SessionEvent) -> list[str]:
         """The parked connections that know of an event which this node handles only now."""

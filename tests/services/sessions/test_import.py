@@ -111,7 +111,8 @@ async def room() -> AsyncIterator[Room]:
         await room.sessions.remove_connection(connection_id, deliberate=True)
     assert room.market.hub.channels() == ()
     local_presence = room.sessions.local_presence
-    assert (local_presence._parked, local_presence._joining) == ({}, {})
+    assert (local_presence._parked, local_presence._ahead) == ({}, {})
+    assert local_presence._joining == {}
 
 
 def event(kind: SessionEventKind, revision: int, user_id: str) -> SessionEvent:
@@ -192,6 +193,20 @@ async def test_malformed_session_is_not_imported(room: Room) -> None:
         (replace(membership, position=replace(membership.position, seq=-1)),),
     ):
         assert await room.bring(replace(room.state, sessions=sessions)) is None
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+async def test_member_ahead_of_this_node_leaves_nothing(room: Room, is_closed: bool) -> None:
+    [membership] = room.state.sessions
+    ahead = replace(room.state, sessions=(replace(membership, revision=9),))
+    assert await room.recovery.import_parked(room.client, ahead)
+    local_presence = room.sessions.local_presence
+    assert local_presence._ahead == {KEY: {"ann1": 9}}
+    if is_closed:
+        local_presence.handle_event(event(SessionEventKind.CLOSED, 10, ""))
+    else:
+        local_presence.remove("ann1", KEY)
+    assert local_presence._ahead == {}
 
 
 async def test_import_never_replaces_a_connection(room: Room) -> None:
