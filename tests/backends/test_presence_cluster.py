@@ -139,12 +139,14 @@ async def test_node_declared_dead_restores_its_connections(
 async def test_rejected_rejoin_emits_refused(cluster: PresenceCluster) -> None:
     async with cluster.node(max_participants=2) as one, cluster.node(max_participants=2) as two:
         await one.join("ann1", "bob1")
+        await two.wait_until(lambda: len(two.event_summaries()) == 2)
         two.presence.rejoin("cid1", "cid", ROOM)
         await cluster.settle()
         assert two.event_summaries()[2:] == [("refused", "cid", 0)]
         assert [each.connection_id for each in two.events if each.kind == "refused"] == ["cid1"]
         assert await one.participants() == {"ann": 1, "bob": 1}
         await one.presence.close(ROOM)
+        await two.wait_until(lambda: len(two.event_summaries()) == 4)
         two.presence.rejoin("dora1", "dora", ROOM)
         await cluster.settle()
         assert two.event_summaries()[3:] == [("closed", "", 0), ("refused", "dora", 0)]

@@ -536,6 +536,7 @@ async def test_drained_clients_recover_on_another_node(
     async with nodes(shared_redis) as (one, two):
         clients = [await market_client(one, "TRADES:A", "PRICE:A", user=f"u{n}") for n in range(5)]
         await publish_trades(one, 1)
+        await one.until_caught_up()
         await drain(one, *clients)
         await publish_trades(two, 2, 3)
         await publish_price(two, 7)

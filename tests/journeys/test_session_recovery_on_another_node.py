@@ -34,7 +34,8 @@ async def send(client: RecoveringClient, *texts: str, session_id: str = "room") 
 
 
 async def reconnect(client: RecoveringClient, node: Node, **auth: object) -> list[Event]:
-    """Reconnect to this node."""
+    """Reconnect to this node once it has heard what was sent through the others."""
+    await node.until_caught_up()
     client.node = node
     return await client.connect(**auth)
 

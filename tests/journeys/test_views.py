@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.journeys.test_two_nodes import next_body, trader
+from tests.kit.patience import until
 from tests.kit.redis.servers import RedisServer
 from tests.kit.server.nodes import Node, nodes
 
@@ -83,6 +84,7 @@ async def test_candles_are_the_same_on_both_nodes(cluster: list[Node]) -> None:
 async def test_pattern_finds_symbols_of_the_other_node(cluster: list[Node]) -> None:
     price = {"bid": "1", "ask": "2", "last": "1", "volume": "1"}
     await cluster[0].server.market.instruments.put("A1", {"base": "A", "status": "HALTED"})
+    await until(lambda: cluster[1].server.market.instruments.table.get("A1"))
     async with trader(cluster[1], "bob") as bob:
         listed = await bob.call("instruments", {"match": "A*", "follow": True})
         assert [each["symbol"] for each in listed["instruments"]] == ["A1"]

@@ -140,6 +140,7 @@ async def test_oldest_notice_of_the_user_or_of_the_largest_org_gives_way(
 async def test_expired_notice_is_gone_everywhere(cluster: NoticeCluster) -> None:
     async with cluster.node() as one, cluster.node() as other:
         await one.post(notice("1"), notice("2", "bob"))
+        await until(lambda: one.delivered == other.delivered == ["1", "2"])
         cluster.clock.advance(KEEP_SECONDS / 2)
         await one.post(notice("3"))
         cluster.clock.advance(KEEP_SECONDS / 2 + 1)
@@ -228,10 +229,14 @@ async def test_index_is_repaired_after_changes_that_no_node_received(
             await previous.post(notice(str(number), f"user{number}"), publish=False)
     async with cluster.node() as node:
         await node.until_pending("2", "3")
-        assert await node.pending("user599") == ["599"]
+        await until_awaited(lambda: has_pending(node, "user599", "599"))
         cluster.clock.advance(KEEP_SECONDS + 1)
         await until_kept(node, 0)
         await until_awaited(lambda: is_index_empty(node))
+
+
+async def has_pending(node: Node, user: str, identifier: str) -> bool:
+    return await node.pending(user) == [identifier]
 
 
 async def test_processes_of_the_release_before_can_read_what_is_posted(
