@@ -129,7 +129,7 @@ def build_market(
     subscribing = SubscribingService(
         config, topics, subscriptions, delivery.hub, instruments, patterns, hooks.rule
     )
-    client_publishing = ClientPublishing(publishing, hooks.rule)
+    client_publishing = ClientPublishing(publishing, clock, hooks.rule)
     return Market(
         subscriptions,
         LocalDemand(subscriptions, patterns),

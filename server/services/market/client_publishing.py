@@ -8,26 +8,37 @@ from typing import Any
 from pydantic import ValidationError
 
 from client_sdk.contract import ErrorCode, Publication, Scope
+from client_sdk.contract.names import MAX_TOPIC_CHARACTERS
 from server.access import AuthorizationRule, Principal, find_refusals
 from server.core.errors import AccessError, FloorcastError
 from server.core.limits.shares import Owner
 from server.core.log.entries import Position
 from server.core.market.topics import Topic
 from server.core.wire.validation import fields_validator, invalid_request
+from server.ports import Clock
 from server.services.market.feed_publisher import MESSAGES_PER_TURN
 from server.services.market.publishing import PublishingService
 
 Outcome = Position | FloorcastError
 _fields_of = fields_validator(Publication)
+# A batch lets others go first after so long: most take less, and cost no task then.
+_TURN_SECONDS = 0.001
+# How many messages are published between two looks at the clock.
+_MESSAGES_PER_LOOK = 8
+_DEFAULTS: dict[str, Any] = _fields_of({"topic": "-", "data": {}})
 
 
 class ClientPublishing:
     """Publishing on behalf of an authenticated client."""
 
     def __init__(
-        self, publishing: PublishingService, rule: AuthorizationRule | None = None
+        self,
+        publishing: PublishingService,
+        clock: Clock,
+        rule: AuthorizationRule | None = None,
     ) -> None:
         self._publishing = publishing
+        self._clock = clock
         self._rule = rule or AuthorizationRule()
 
     async def publish(self, principal: Principal, messages: Iterable[object]) -> list[Outcome]:
@@ -40,9 +51,12 @@ class ClientPublishing:
         messages = list(messages)
         refusals = await self._find_refusals(principal, messages)
         outcomes: list[Outcome] = []
-        for count, message in enumerate(messages, 1):
-            if count % MESSAGES_PER_TURN == 0:
+        now = self._clock.monotonic
+        turn_ends = now() + _TURN_SECONDS
+        for count, message in enumerate(messages):
+            if count % _MESSAGES_PER_LOOK == 0 and now() >= turn_ends:
                 await asyncio.sleep(0)
+                turn_ends = now() + _TURN_SECONDS
             try:
                 fields, topic = _authorized(principal, message)
                 if topic.name in refusals:
@@ -95,14 +109,31 @@ class ClientPublishing:
 
 def _authorized(principal: Principal, message: object) -> tuple[dict[str, Any], Topic]:
     """The fields of a valid message that the token allows, and its topic."""
-    try:
-        fields = _fields_of(message)
-    except ValidationError as error:
-        raise invalid_request(error) from None
+    fields = _plain_fields(message)
+    if fields is None:
+        try:
+            fields = _fields_of(message)
+        except ValidationError as error:
+            raise invalid_request(error) from None
     topic = Topic.parse(fields["topic"])
     if not _may_publish(principal, topic, fields["user"]):
         raise AccessError(ErrorCode.AUTH_FORBIDDEN, f"the token does not allow {topic.name}")
     return fields, topic
+
+
+def _plain_fields(message: object) -> dict[str, Any] | None:
+    """The fields of a message from JSON that has only a topic and data; None for any other.
+
+    Most messages have no more. To validate them as a `Publication` costs a tenth of publishing.
+    """
+    if type(message) is not dict or len(message) != 2:
+        return None
+    topic, data = message.get("topic"), message.get("data")
+    if type(topic) is not str or type(data) is not dict:
+        return None
+    if not 0 < len(topic) <= MAX_TOPIC_CHARACTERS:
+        return None
+    return {**_DEFAULTS, "topic": topic, "data": data}
 
 
 def _may_publish(principal: Principal, topic: Topic, user: str | None) -> bool:

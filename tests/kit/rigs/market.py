@@ -58,6 +58,8 @@ class MarketRig:
     ) -> None:
         self.scheduled: list[Callable[[], None]] = []
         self.clock = clock or ManualClock()
+        # The time that it takes to publish a public message.
+        self.publish_seconds = 0.0
         self.counters = Counters()
         self.delivery = delivery or DeliveryConfig()
         self.broker = broker(self.clock, epoch="e1")
@@ -84,7 +86,7 @@ class MarketRig:
         self.publishing = PublishingService(
             publishing or PublishingConfig(), self.broker, self.clock, self._on_published
         )
-        self.client_publishing = ClientPublishing(self.publishing)
+        self.client_publishing = ClientPublishing(self.publishing, self.clock)
         self.node_subscriptions = NodeSubscriptions(
             HistoryRules(), self.broker, self.hub, self.clock
         )
@@ -116,6 +118,7 @@ class MarketRig:
     def _on_published(self, topic: Topic, ts_ms: int) -> None:
         self.instruments.record(topic, ts_ms)
         self.keeper.record(topic, ts_ms)
+        self.clock.advance(self.publish_seconds)
 
     @staticmethod
     async def create(

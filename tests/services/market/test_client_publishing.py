@@ -1,5 +1,6 @@
 """Publishing by clients: validation, idempotency, and isolation of orgs and users."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -184,3 +185,52 @@ async def test_data_that_does_not_match_its_stream_is_refused(
     reply = await submit(market, {"topic": topic, "data": data, **({"user": user} if user else {})})
     assert reply["error"]["code"] == "request.invalid"
     assert topic in reply["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"topic": "PRICE:A", "data": PRICE},
+        {"topic": "PRICE:A", "data": {**PRICE, "bid": "1e999"}},
+        {"topic": "PRICE:A", "data": {}},
+        {"topic": "PRICE:A", "data": [PRICE]},
+        {"topic": "PRICE:A", "data": None},
+        {"topic": "PRICE:A", "user": "ann"},
+        {"topic": "", "data": PRICE},
+        {"topic": "PRICE:" + "A" * 200, "data": PRICE},
+        {"topic": "price:A", "data": PRICE},
+        {"topic": "ORDERBOOK:A@10", "data": {"bids": [], "asks": []}},
+        {"topic": "ORDER_UPDATES", "data": {}},
+        {"topic": ["PRICE:A"], "data": PRICE},
+        {"topic": 5, "data": PRICE},
+    ],
+)
+async def test_message_without_options_gets_the_reply_of_one_that_spells_them_out(
+    message: dict[str, object],
+) -> None:
+    options = {"type": "update", "id": None, "source_ts": None}
+    short = await submit(await MarketRig.create(), message)
+    full = await submit(await MarketRig.create(), {**options, **message})
+    assert short == full
+
+
+@pytest.mark.parametrize(("message_seconds", "turns"), [(0.0, 0), (0.0002, 12), (0.1, 12)])
+async def test_batch_lets_others_go_first_by_the_time_it_takes(
+    message_seconds: float, turns: int
+) -> None:
+    market = await MarketRig.create()
+    market.publish_seconds = message_seconds
+    others = 0
+
+    async def count_turns() -> None:
+        nonlocal others
+        while True:
+            await asyncio.sleep(0)
+            others += 1
+
+    counting = asyncio.create_task(count_turns())
+    await asyncio.sleep(0)
+    began = others
+    await submit(market, *[price()] * 100)
+    counting.cancel()
+    assert others - began == turns
