@@ -82,8 +82,11 @@ class LocalVenue:
             task.add_done_callback(_ignore_failure)
 
     def subscribers(self, key: str) -> int:
-        """The number of connections that are subscribed to this."""
-        return sum(key in keys for keys in self.sockets.values())
+        """The number of connections, but those that were cut, that are subscribed to this."""
+        return sum(
+            key in keys and not self._transports[socket].is_closing()
+            for socket, keys in self.sockets.items()
+        )
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":

@@ -21,7 +21,7 @@ from tests.kit.network.links import RecordingLink
 from tests.kit.patience import MAX_WAIT_SECONDS
 from tests.kit.rigs.market import STALE, MarketRig
 
-# It is large, so only one environment of tox has it.
+# It is large, so not every environment of tox has it.
 NEEDS_CCXT = pytest.mark.skipif(importlib.util.find_spec("ccxt") is None, reason="needs ccxt")
 _POLL_SECONDS = 0.001
 
