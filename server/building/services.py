@@ -258,7 +258,8 @@ def build_feeds(
     )
     if backend.feed_watch is None:
         return supervisors, None
-    return supervisors, FeedWatcher(backend.feed_watch, supervisors, announcer, clock)
+    watcher = FeedWatcher(backend.feed_watch, supervisors, announcer, clock, report)
+    return supervisors, watcher
 
 
 def build_canary(

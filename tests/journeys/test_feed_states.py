@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from floorcast.server import FeedEvent, Handlers
 from server.brokers import Keys
 from server.ports import Publishing
 from server.tasks import cancel_and_wait
@@ -100,7 +101,13 @@ async def test_topics_of_a_dead_feed_are_stale_on_all_nodes(shared_redis: RedisS
 
 async def test_topics_of_a_dead_node_are_stale_on_the_others(shared_redis: RedisServer) -> None:
     feed = FailingFeed()
-    parts = [{"feed": feed}, {}, {}]
+    events: list[FeedEvent] = []
+    handlers = Handlers(feed_stale=events.append)
+    parts: list[dict[str, object]] = [
+        {"feed": feed},
+        {"handlers": handlers},
+        {"handlers": handlers},
+    ]
     async with nodes(shared_redis, 3, lambda: parts.pop(0)) as (one, *others):
         clients = [await subscribe(node, "TRADES:A") for node in others]
         feed.may_publish.set()
@@ -111,12 +118,19 @@ async def test_topics_of_a_dead_node_are_stale_on_the_others(shared_redis: Redis
         # Trades have no timeout, and the clock of the nodes stands still.
         for client in clients:
             assert (await next_event(client, "status"))["state"] == "STALE"
+        await until(lambda: events)
         # Whoever publishes it next makes it live.
         await others[0].server.market.publishing.publish("TRADES:A", TRADE)
         for client in clients:
             assert (await next_event(client, "status"))["state"] == "LIVE"
             assert (await next_event(client, "trades"))["seq"] == 2
             client.cut()
+        # One node alone finds it dead.
+        [event] = events
+        assert (event.topic_count, event.reason) == (
+            1,
+            f"its node {one.server.backend.cluster.node} has died",
+        )
 
 
 async def test_topic_that_a_living_node_publishes_too_is_not_stale(

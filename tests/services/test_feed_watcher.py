@@ -10,7 +10,7 @@ from server.brokers import MemoryCluster
 from server.core.counters import Counters
 from server.delivery import DeliveryConfig
 from server.ports import NodeFeeds, Publishing
-from server.services import ClusterQueries, FeedAnnouncer, FeedSupervisor, FeedWatcher
+from server.services import ClusterQueries, FeedAnnouncer, FeedEvent, FeedSupervisor, FeedWatcher
 from server.tasks import TaskOwner
 from tests.kit.rigs.market import PRICE, STALE, MarketRig
 from tests.kit.virtual_loop import run
@@ -68,7 +68,10 @@ class WatcherRig:
         )
         self.cluster = MemoryCluster()
         announcer = FeedAnnouncer("here", ClusterQueries(self.cluster), tasks)
-        self.watcher = FeedWatcher(self.watch, [self.feed], announcer, market.clock)
+        self.events: list[FeedEvent] = []
+        self.watcher = FeedWatcher(
+            self.watch, [self.feed], announcer, market.clock, self.events.append
+        )
 
     async def answer(self, message: bytes) -> bytes:
         question = orjson.loads(message)
@@ -149,6 +152,8 @@ def test_channels_that_living_nodes_publish_are_not_marked() -> None:
             rig.watch.on_dead(dead, [NodeFeeds("x", {"a": ["1"], "c": ["4"]}), NodeFeeds("y", {})])
             await rig.turn()
             assert rig.marked == [("dead", "a", ["2", "3"])]
+            # The feed `b` has other publishers for all of its channels.
+            assert rig.events == [FeedEvent("a", False, 2, "its node dead has died")]
 
     run(main())
 
@@ -170,9 +175,11 @@ def test_node_that_was_taken_for_dead_marks_its_feed_live() -> None:
             rig.watch.on_rejoined()
             await rig.turn()
             assert rig.marked == []
+            assert rig.events == []
             await rig.turn("PRICE:A")
             rig.watch.on_rejoined()
             await rig.turn()
             assert rig.marked == [("here", "exchange", None)]
+            assert rig.events == [FeedEvent("exchange", True, 1)]
 
     run(main())

@@ -1,7 +1,7 @@
 """Marks the topics of feeds on all nodes, when a feed changes its state or its node has died."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 
 from server.ports import Clock, FeedWatch, NodeFeeds
@@ -59,7 +59,10 @@ class FeedAnnouncer:
 
 
 class FeedWatcher:
-    """Announces the channels of this node's live feeds, and marks those of a node that died."""
+    """Announces the channels of this node's live feeds, and marks those of a node that died.
+
+    `on_event` gets the feeds of the dead node, on the one node that finds it dead.
+    """
 
     def __init__(
         self,
@@ -67,11 +70,13 @@ class FeedWatcher:
         feeds: Collection[FeedSupervisor],
         announcer: FeedAnnouncer,
         clock: Clock,
+        on_event: Callable[[FeedEvent], None],
     ) -> None:
         self._watch = watch
         self._feeds = feeds
         self._announcer = announcer
         self._clock = clock
+        self._on_event = on_event
         # How many channels of each live feed are announced; these only grow in number.
         self._announced: dict[str, int] = {}
         self._next_at = 0.0
@@ -108,9 +113,13 @@ class FeedWatcher:
                 extra = {"node": dead.node, "feed": feed, "topics": len(stale)}
                 logger.warning("feed is stale: its node has died", extra=extra)
                 self._announcer.mark_dead(dead.node, feed, tuple(stale))
+                reason = f"its node {dead.node} has died"
+                self._on_event(FeedEvent(feed, False, len(stale), reason))
 
     def _on_rejoined(self) -> None:
         for each in self._feeds:
             if each.is_live:
                 event = FeedEvent(each.name, True, len(each.publisher.channels))
                 self._announcer.announce(event, each.publisher.channels)
+                # The others have taken this node for dead.
+                self._on_event(event)
