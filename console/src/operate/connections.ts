@@ -65,7 +65,7 @@ export class ConnectionsView implements View {
     const answer = await this.context.api.get<{ connections: Connection[]; next_cursor?: string }>(
       `connections?${this.#pages.query}${query}`,
     );
-    this.#table.show(answer.connections);
+    this.#table.show([...answer.connections].sort(byUser));
     this.#pages.set(answer.next_cursor);
   }
 
@@ -129,4 +129,9 @@ export class ConnectionsView implements View {
     }
     this.surroundings.refreshSoon();
   }
+}
+
+/** Those of a page; the server knows no order of its own. */
+function byUser(a: Connection, b: Connection): number {
+  return a.user_id === b.user_id ? a.connected_at - b.connected_at : a.user_id < b.user_id ? -1 : 1;
 }

@@ -98,7 +98,8 @@ export class Quote {
   #onStatus(status: TopicStatus): void {
     const before = this.freshness;
     this.freshness = liveStatus(status, this.last !== null);
-    if (this.freshness === "stale" && before !== "stale") {
+    // One that was stale before the page was opened is no news.
+    if (this.freshness === "stale" && before === "live") {
       this.becameStale(this);
     }
     this.changed(this, this.value);
