@@ -11,6 +11,24 @@ _KNOWN = {
     "SOLUSDT": "148.500",
     "EURUSD": "1.08500",
 }
+# Further ones with about their prices, if they are named.
+_NAMED = {
+    "ADAUSDT": "0.45120",
+    "ATOMUSDT": "6.1200",
+    "AUDUSD": "0.65820",
+    "AVAXUSDT": "27.1400",
+    "BNBUSDT": "592.40",
+    "DOGEUSDT": "0.124800",
+    "DOTUSDT": "4.51200",
+    "GBPUSD": "1.26450",
+    "LINKUSDT": "14.2100",
+    "LTCUSDT": "84.300",
+    "NEARUSDT": "4.83000",
+    "UNIUSDT": "7.6100",
+    "USDJPY": "150.120",
+    "XAUUSD": "2330.50",
+    "XRPUSDT": "0.52310",
+}
 _LOT_DECIMALS = 3
 _QUOTES = ("USDT", "USD", "EUR")
 # The minutes of the day between which a symbol is closed: currencies pause in the evening.
@@ -55,9 +73,8 @@ def quantity(lots: int) -> str:
 
 def named_listings(names: Iterable[str], *, seed: int) -> list[Listing]:
     """These symbols; the price of one that is not well known depends on the seed."""
-    return [
-        _known(name, _KNOWN[name]) if name in _KNOWN else _made_up(name, seed) for name in names
-    ]
+    known = _KNOWN | _NAMED
+    return [_known(name, known[name]) if name in known else _made_up(name, seed) for name in names]
 
 
 def listings(count: int, *, seed: int) -> list[Listing]:
