@@ -32,14 +32,14 @@ def show_event(event: SessionEvent) -> None:
     """Print a join or a leave."""
     if isinstance(event, UserJoined | UserLeft):
         change = "joined" if isinstance(event, UserJoined) else "left"
-        print(f"* {event.user_id} {change}, {event.participant_count} are here", flush=True)
+        print(f"* {event.user_id} {change}, {event.participant_count} in the room", flush=True)
 
 
 async def main(url: str, token: str, session_id: str) -> None:
     """Join, print messages and events, and send each line of the standard input."""
     async with Client(url, token=token) as client, client.session.join(session_id) as session:
         attendance = await session.participants()
-        print(f"* {attendance.participant_count} are here", flush=True)
+        print(f"* {attendance.participant_count} in the room", flush=True)
         session.on_message(show_message)
         session.on_event(show_event)
         while line := await asyncio.to_thread(sys.stdin.readline):

@@ -198,3 +198,13 @@ def _check_data(snippet: Snippet, folder: Path) -> None:
         load_settings(flags={"auth.secret": "x" * 40}, file=file)
     else:
         assert snippet.language in _ELSEWHERE, f"nothing runs {snippet.language} snippets"
+
+
+def test_pages_to_try_have_a_port_that_the_demo_leaves_free() -> None:
+    port = load_settings().server.port
+    for name in ("README.md", "examples/plain.html"):
+        text = (REPOSITORY / name).read_text("utf-8")
+        named = {int(each) for each in re.findall(r"http\.server (\d+)", text)}
+        # Behind the server's port is that of its metrics.
+        assert named
+        assert not named & {port, port + 1000}, name

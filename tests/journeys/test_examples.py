@@ -92,16 +92,16 @@ def test_publish_prices_prints_positions(demo_server: Demo) -> None:
 
 def test_two_chat_scripts_share_a_session(demo_server: Demo) -> None:
     with run_example(demo_server, "chat.py", "trader", "room") as ann:
-        lines_until(ann, r"\* 1 are here")
+        lines_until(ann, r"\* 1 in the room")
         with run_example(demo_server, "chat.py", "moderator", "room") as bob:
-            lines_until(bob, r"\* 2 are here")
-            lines_until(ann, r"\* moderator joined, 2 are here")
+            lines_until(bob, r"\* 2 in the room")
+            lines_until(ann, r"\* moderator joined, 2 in the room")
             type_in(ann, "hello\n")
             lines_until(bob, "trader: hello")
             type_in(bob, "good bye\n")
             lines_until(ann, "moderator: good bye")
             finish(bob)
-        lines_until(ann, r"\* moderator left, 1 are here")
+        lines_until(ann, r"\* moderator left, 1 in the room")
         finish(ann)
 
 

@@ -43,7 +43,7 @@ test("browsers and a script share an isolated session", async () => {
   children.push(script);
   const lines = createInterface({ input: script.stdout })[Symbol.asyncIterator]();
   assert.equal((await event(ann, "user_joined")).participant_count, 3);
-  assert.equal((await lines.next()).value, "* 3 are here");
+  assert.equal((await lines.next()).value, "* 3 in the room");
 
   const received = Promise.all([event(ann, "message"), event(bob, "message")]);
   const sent = await ann.emitWithAck("send", { session_id: "desk-1", data: { text: CANARY }, id: "1" });
