@@ -68,7 +68,7 @@ export class Row {
     this.#last.set(quote.last === null ? "–" : decimal(quote.last));
     const { change, spread } = quote;
     this.#change.set(Number.isNaN(change) ? "" : percent(change));
-    this.#spread.set(Number.isNaN(spread) ? "" : spread.toFixed(spread < 1 ? 2 : spread < 10 ? 1 : 0));
+    this.#spread.set(Number.isNaN(spread) ? "" : spread.toFixed(spread < 10 ? 2 : 0));
     const sign = direction(change);
     if (sign !== this.#direction) {
       this.#direction = sign;
