@@ -29,13 +29,16 @@ async def test_two_servers_in_one_process_share_nothing() -> None:
 
 
 class FailsOnce:
-    """Publishes once and fails; publishes once more and ends if it is run again."""
+    """Publishes once and fails; if it is run again, publishes once more when it may, and ends."""
 
     def __init__(self) -> None:
         self._runs = 0
+        self.goes_on = asyncio.Event()
 
     async def run(self, publishing: Publishing) -> None:
         self._runs += 1
+        if self._runs == 2:
+            await self.goes_on.wait()
         await publishing.publish("PRICE:A", PRICE)
         if self._runs == 1:
             raise RuntimeError("the exchange is down")
@@ -44,12 +47,14 @@ class FailsOnce:
 async def test_failed_feed_is_logged_and_restarted_while_the_server_serves(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with running(feed=FailsOnce()) as rig:
+    feed = FailsOnce()
+    async with running(feed=feed) as rig:
         assert rig.server.is_ready, "the server does not depend on its feed"
         client = await RawClient.connect(rig.port, rig.token())
         reply = await client.call("subscribe", {"topics": ["PRICE:A"]})
         seq = reply["topics"]["PRICE:A"]["seq"]
         assert seq == 1, "the feed has failed after its first message"
+        feed.goes_on.set()
         assert (await client.event())[1]["state"] == "STALE"
         assert (await client.event())[1]["state"] == "LIVE"
         assert (await client.event())[1]["seq"] == 2

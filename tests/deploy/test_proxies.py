@@ -23,8 +23,9 @@ PROXIES = pytest.mark.parametrize("name", ["haproxy", "nginx"])
 # with so many addresses both nodes have clients.
 CLIENTS = 32
 TRUST_PROXY = {"server.trusted_proxies": ["127.0.0.1"]}
-# So long that no client is disconnected during a test.
+# So long, and so slow, that no client is disconnected during a test.
 DRAIN_SECONDS = 1e9
+DRAIN_RATE = 1e-9
 # HAProxy checks its nodes once per second.
 NOTICED_SECONDS = 1.5
 
@@ -136,8 +137,9 @@ async def test_node_sees_the_client_address_behind_a_proxy(name: str, tmp_path: 
 
 @PROXIES
 async def test_draining_node_keeps_its_clients_and_gets_no_new_ones(
-    name: str, tmp_path: Path
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("server.draining._DISCONNECTS_PER_SECOND", DRAIN_RATE)
     async with site(name, tmp_path) as deployment, stock_clients(deployment, "polling") as clients:
         before = deployment.counts()
         assert min(before) > 0

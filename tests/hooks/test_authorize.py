@@ -176,6 +176,7 @@ async def test_equal_questions_share_one_request() -> None:
         clients = [await RawClient.connect(node.port, token) for _ in range(5)]
         waiting = [asyncio.create_task(subscribe(each, "PRICE:A")) for each in clients]
         await until(lambda: hook.open_requests)
+        await until(lambda: all(each.busy for each in node.server.sockets.connections()))
         # The question of one that leaves is still that of the others.
         clients[0].cut()
         waiting[0].cancel()

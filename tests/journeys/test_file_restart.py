@@ -4,6 +4,8 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.kit.clients.recovering import (
     Event,
     RecoveringClient,
@@ -178,7 +180,10 @@ async def test_members_of_a_killed_process_do_not_come_back(tmp_path: Path) -> N
         ann.wire.cut()
 
 
-async def test_users_wait_for_a_restart_during_a_long_drain(tmp_path: Path) -> None:
+async def test_users_wait_for_a_restart_during_a_long_drain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.draining._DISCONNECTS_PER_SECOND", 0.01)
     settings, clock = {"broker.url": f"file:{tmp_path}"}, ManualClock()
     async with running(settings, clock=clock) as server:
         ann, bob = [await member(server, user) for user in ("ann", "bob")]

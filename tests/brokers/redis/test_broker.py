@@ -1,6 +1,7 @@
 """The Redis broker over several nodes: ordering, bounds, lost data, and foreign writes."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import orjson
@@ -160,9 +161,10 @@ async def test_unreadable_channel_does_not_block_other_channels() -> None:
             await node.wait_until(lambda: node.seqs("B") == [2])
             with redis.client() as client:
                 client.config_resetstat()
+                began = time.monotonic()
                 await asyncio.sleep(0.3)
-                calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
-                assert calls <= 3
+                calls = client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+                assert calls <= 2 + (time.monotonic() - began) / 0.25, "it is retried too often"
                 client.delete(head)
             await node.wait_until(lambda: [each.channel for each in node.resets] == ["A"])
             await node.broker.publish("A", b"{}", NOW_MS, in_history=True)

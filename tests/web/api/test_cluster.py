@@ -11,7 +11,7 @@ from client_sdk.contract import Scope
 from server.brokers.redis.connection.pipeline import broker_unavailable
 from tests.kit.clients.session_client import SessionClient
 from tests.kit.clients.wire import RawClient
-from tests.kit.patience import until
+from tests.kit.patience import until, until_awaited
 from tests.kit.redis.servers import RedisServer
 from tests.kit.server.nodes import Node, nodes, pass_time
 
@@ -48,12 +48,7 @@ async def until_joined(*started: Node) -> None:
             answer = await call(node, "GET", "/nodes")
             return len(answer["nodes"]) == len(started) and not answer["incomplete"]
 
-        for _ in range(200):
-            if await knows_all():
-                break
-            await asyncio.sleep(0.02)
-        else:
-            raise AssertionError("a node does not answer")
+        await until_awaited(knows_all)
 
 
 async def test_user_is_found_on_the_nodes_of_the_connections(shared_redis: RedisServer) -> None:
