@@ -8,6 +8,7 @@ import time
 from collections import Counter
 
 from client_sdk import __version__
+from server.compiled import IS_COMPILED
 from server.core.counters import ACK
 from server.metrics import Report, Samples
 from server.server import Server
@@ -49,6 +50,7 @@ def _read_process(server: Server, samples: Samples) -> None:
     counters = server.counters
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
     samples.add("floorcast_build_info", 1, __version__, platform.python_version(), loop)
+    samples.add("floorcast_build_compiled", IS_COMPILED)
     samples.add("floorcast_server_ready", server.is_ready)
     samples.add("floorcast_process_start_seconds", _STARTED_AT)
     samples.add("floorcast_process_cpu_seconds_total", time.process_time())

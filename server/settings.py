@@ -28,8 +28,8 @@ from server.core.secret_urls import hide_secrets
 from server.transport.origins import check_origin
 
 PREFIX = "FLOORCAST_"
-# Of the commands that ask a server: no settings.
-CLIENT_VARIABLES = frozenset(("FLOORCAST_URL", "FLOORCAST_TOKEN"))
+# Of the commands that ask a server, and of the installation: no settings.
+OTHER_VARIABLES = frozenset(("FLOORCAST_URL", "FLOORCAST_TOKEN", "FLOORCAST_COMPILE"))
 MEMORY = "memory://"
 _FILE = "file:"
 _FEED = "feed."
@@ -648,7 +648,7 @@ def env_variable(name: str) -> str:
 def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
     for key, text in environ.items():
-        if key.startswith(PREFIX) and key not in CLIENT_VARIABLES:
+        if key.startswith(PREFIX) and key not in OTHER_VARIABLES:
             name = key.removeprefix(PREFIX).lower().replace("__", ".")
             values[name] = _parse_list(name, text) if name in _LIST_SETTINGS else text
     return values

@@ -9,6 +9,7 @@ from client_sdk import __version__
 from server.access import ConfigurationError
 from server.cli import backup, check, contract, importing, init, serve, token
 from server.cli.sources import Commands
+from server.compiled import IS_COMPILED
 
 _MODULES = (serve, init, token, check, contract, backup, importing)
 AddMore = Callable[[Commands], None]
@@ -21,7 +22,8 @@ def build_parser(add_more: AddMore | None = None) -> argparse.ArgumentParser:
         description="A realtime server: market data and shared sessions over Socket.IO.",
         epilog="Settings come from flags, then FLOORCAST_* variables, then --config FILE.",
     )
-    parser.add_argument("--version", action="version", version=f"floorcast {__version__}")
+    version = f"floorcast {__version__}{', compiled' if IS_COMPILED else ''}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for module in _MODULES:
         module.add_to(commands)

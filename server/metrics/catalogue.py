@@ -47,6 +47,7 @@ def _histogram(name: str, meaning: str, action: str = "", *, labels: str = "") -
 
 _PROCESS = (
     _gauge("build_info", "always 1; the labels say what runs", labels="version python loop"),
+    _gauge("build_compiled", "1 if the compiled modules run, 0 if all is Python"),
     _gauge("server_ready", "1 if new clients are welcome", "`/health/ready` on the admin listener"),
     _gauge("process_start_seconds", "the Unix time at which the process started"),
     _counter(

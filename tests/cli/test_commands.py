@@ -7,6 +7,7 @@ import pytest
 from client_sdk import __version__
 from server.access import AccessConfig, build_verifier
 from server.cli import main
+from server.compiled import IS_COMPILED
 from server.server import SystemClock
 
 SECRET = "a secret that is long enough for all of this"
@@ -132,4 +133,5 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as ended:
         main(["--version"], {})
     assert ended.value.code == 0
-    assert capsys.readouterr().out == f"floorcast {__version__}\n"
+    compiled = ", compiled" if IS_COMPILED else ""
+    assert capsys.readouterr().out == f"floorcast {__version__}{compiled}\n"

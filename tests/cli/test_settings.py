@@ -104,6 +104,11 @@ def test_flags_override_environment_and_file(tmp_path: Path) -> None:
     assert settings.ping.timeout_seconds == Settings().ping.timeout_seconds
 
 
+def test_variables_of_commands_and_of_the_installation_are_no_settings() -> None:
+    environ = {"FLOORCAST_URL": "x", "FLOORCAST_TOKEN": "x", "FLOORCAST_COMPILE": "1"}
+    assert load_settings(environ=environ) == Settings()
+
+
 @pytest.mark.parametrize(
     "text", ["http://a, http://b", '["http://a", "http://b"]', "http://a,http://b,"]
 )
