@@ -7,6 +7,7 @@ from aiohttp import web
 
 from server.metrics.exposition import render
 from server.metrics.samples import Report, Samples
+from server.transport.origins import is_local_name, is_loopback
 
 # The reports of all workers, by worker.
 Reports = Mapping[str, Report]
@@ -53,7 +54,10 @@ def _with_up(report: Report) -> Samples:
 
 
 class _Bounded:
-    """Bounds the requests that are served at once, and the time to write each response."""
+    """Bounds the requests that are served at once, and the time to write each response.
+
+    On the loopback interface it serves only requests to a local name or address.
+    """
 
     def __init__(self) -> None:
         self._open = 0
@@ -64,6 +68,9 @@ class _Bounded:
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
+        if is_loopback(request.remote or "") and not is_local_name(request.host):
+            # A page whose name resolves to this machine (DNS rebinding) could read the answer.
+            return web.json_response({"status": "unknown host"}, status=403)
         if self._open >= _MAX_REQUESTS:
             return web.json_response({"status": "too many requests at once"}, status=503)
         self._open += 1

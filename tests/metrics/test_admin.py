@@ -174,6 +174,20 @@ async def test_admin_health_names_the_obstacles(aiohttp_client: AiohttpClient) -
     assert (await admin.get("/health/live")).status == 200
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/health/ready", "/nothing"])
+async def test_loopback_listener_serves_local_names_only(
+    aiohttp_client: AiohttpClient, path: str
+) -> None:
+    async def read() -> Reports:
+        return {}
+
+    admin = await aiohttp_client(create_admin_app(read))
+    for host in ("evil.example", "evil.example:9000", "127.0.0.1.evil.example", ""):
+        assert (await admin.get(path, headers={"Host": host})).status == 403
+    for host in ("localhost", "127.0.0.1:9000", "[::1]:9000"):
+        assert (await admin.get(path, headers={"Host": host})).status != 403
+
+
 async def test_hanging_scrapes_are_bounded(aiohttp_client: AiohttpClient) -> None:
     is_answered = asyncio.Event()
 
