@@ -78,6 +78,7 @@ def build_api(
             clients.registry,
             delivery.hub,
             cluster,
+            backend.occupancy,
             clock,
             keep_seconds=settings.auth.revocation_seconds,
         ),

@@ -9,7 +9,7 @@ from server.core.errors import LimitError
 from server.core.limits.shares import Level, share_error
 from server.core.revocations import Revocation, Revocations, token_revoked
 from server.delivery import Hub
-from server.ports import Clock, KeptValues
+from server.ports import Clock, KeptValues, Occupancy
 from server.services.cluster.cluster import ClusterQueries, Collected
 from server.services.cluster.questions import CountRevoked
 
@@ -28,6 +28,7 @@ class TokenRevocation:
         registry: ConnectionManager,
         hub: Hub,
         cluster: ClusterQueries,
+        occupancy: Occupancy,
         clock: Clock,
         *,
         keep_seconds: float,
@@ -37,6 +38,7 @@ class TokenRevocation:
         self._registry = registry
         self._hub = hub
         self._cluster = cluster
+        self._occupancy = occupancy
         self._clock = clock
         self._keep_seconds = keep_seconds
         kept.follow(_KIND, self._on_change)
@@ -52,7 +54,8 @@ class TokenRevocation:
     ) -> tuple[Revocation, Collected[int]]:
         """Refuse a user's tokens issued before a time, by default now, or one token.
 
-        Returns also how many connections this ends. Raises `LimitError` if the org has too many.
+        The user's will is taken back. Returns also how many connections this ends. Raises
+        `LimitError` if the org has too many.
         """
         now = self._clock.time()
         if user_id is not None and before is None:
@@ -67,6 +70,9 @@ class TokenRevocation:
         connections = await self._cluster.count_revoked(CountRevoked(revocation))
         encoded = _REVOCATION.dump_json(revocation)
         await self._kept.put(_KIND, {revocation.id: encoded}, expires_at=revocation.until)
+        if user_id is not None:
+            # After the revocation: from now on the user's tokens set no other one.
+            await self._occupancy.remove_will((org, user_id))
         return revocation, connections
 
     def page(self, org: str, after: str, limit: int) -> list[Revocation]:

@@ -154,6 +154,24 @@ async def test_refreshed_connection_is_ended_by_its_new_token_alone(start_api: S
     await until_ended(client)
 
 
+async def test_will_of_a_revoked_user_is_taken_back(start_api: StartApi) -> None:
+    api = await start_api()
+    message = {"topic": "RISK_ALERTS", "data": {"level": "HIGH", "message": "gone"}}
+    clients = {user: await api.join_market(user) for user in ("ann", "eve")}
+    for user, client in clients.items():
+        will = {"after_ms": 1000, "messages": [{**message, "user": user}]}
+        assert (await client.call("will", will))["ok"]
+    await revoke(api, user="ann")
+    for client in clients.values():
+        client.cut()
+    await until(lambda: not api.server.sockets.connections())
+    # The will of the other user shows that this one's had its time too.
+    api.clock.advance(5)
+    await until(lambda: api.server.counters.total("wills.published") > 0)
+    api.clock.advance(60)
+    assert api.server.counters.total("wills.published") == 1
+
+
 async def test_revocations_are_listed_in_pages_and_lifted(start_api: StartApi) -> None:
     api = await start_api()
     made = [(await revoke(api, jti=f"t{each}"))["revocation"] for each in range(3)]
