@@ -15,8 +15,23 @@ _SERVER_COMMANDS = frozenset(
 )
 
 
+# As a shell reports a program that was ended by SIGPIPE.
+_NOBODY_READS = 141
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 2 if it needs the server, which is not installed."""
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `floorcast check | head` has read enough. The interpreter flushes again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _NOBODY_READS
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
     command = next((each for each in words if not each.startswith("-")), None)
     try:

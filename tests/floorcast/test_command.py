@@ -57,3 +57,20 @@ def test_import_without_the_server_says_what_to_install(folder: Path) -> None:
     done = run(folder=folder, code=f"{hide}import floorcast.server")
     assert done.returncode == 1
     assert done.stderr.endswith("(socketio): run pip install 'floorcast[server]'\n")
+
+
+def test_command_ends_quietly_if_nobody_reads_its_output(folder: Path) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-P", "-m", "floorcast", "contract", "--format", "typescript"]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (141, "")
