@@ -1,6 +1,7 @@
 /** "Cut my line": what a connection misses is replayed, and nothing is lost. */
 import { BASE } from "../kit/access.js";
 import { choice, el, Text } from "../kit/elements.js";
+import { decimal } from "../kit/format.js";
 import type { Context } from "../place.js";
 import { Code, type Sources } from "./code.js";
 import { Deliveries } from "./deliveries.js";
@@ -133,8 +134,8 @@ export class CutExperiment {
     const { missed, replayed, lost } = this.#deliveries.outcome;
     const isCounted = this.#deliveries.cutAt !== null;
     const isDone = isCounted && this.#state === "live";
-    this.#numbers.missed.set(`${missed}`);
-    this.#numbers.replayed.set(`${replayed}`);
+    this.#numbers.missed.set(decimal(`${missed}`));
+    this.#numbers.replayed.set(decimal(`${replayed}`));
     this.#numbers.lost.set(isDone ? `${lost}` : "0");
     this.#result.className = `outcome ${isDone ? (lost === 0 ? "good" : "bad") : ""}`;
     this.#result.toggleAttribute("hidden", !isCounted);

@@ -2,7 +2,7 @@
 import type { AnyMessage } from "@floorcast/client";
 import { BASE } from "../kit/access.js";
 import { choice, el, Text } from "../kit/elements.js";
-import { age } from "../kit/format.js";
+import { age, decimal } from "../kit/format.js";
 import type { Context } from "../place.js";
 import { Code, type Sources } from "./code.js";
 import { Line } from "./line.js";
@@ -65,9 +65,9 @@ class Reading {
     const read = this.#reads.length;
     const published = this.#reads.reduce((sum, each) => sum + each.published, 0);
     const oldest = Math.max(0, ...this.#reads.map((each) => each.ageMs));
-    this.#published.set(`${published}`);
-    this.#read.set(`${read}`);
-    this.#merged.set(`${published - read}`);
+    this.#published.set(decimal(`${published}`));
+    this.#read.set(decimal(`${read}`));
+    this.#merged.set(decimal(`${published - read}`));
     this.#age.set(oldest === 0 ? "–" : age(oldest));
     this.#bar.style.width = published === 0 ? "0" : `${(read / published) * 100}%`;
   }

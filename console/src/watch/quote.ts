@@ -33,6 +33,8 @@ export class Quote {
   isKept = false;
   release: (() => void) | null = null;
   #updates = 0;
+  /** The status that came last: a message makes `freshness` live before it. */
+  #status: LiveStatus = "loading";
 
   constructor(
     public instrument: Instrument,
@@ -96,10 +98,10 @@ export class Quote {
   }
 
   #onStatus(status: TopicStatus): void {
-    const before = this.freshness;
-    this.freshness = liveStatus(status, this.last !== null);
+    const before = this.#status;
+    this.#status = this.freshness = liveStatus(status, this.last !== null);
     // One that was stale before the page was opened is no news.
-    if (this.freshness === "stale" && before === "live") {
+    if (this.freshness === "stale" && (before === "live" || before === "empty")) {
       this.becameStale(this);
     }
     this.changed(this, this.value);
