@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from client_sdk.contract import HookType
 from server.brokers import (
@@ -22,6 +23,8 @@ from server.brokers import (
     RedisOccupancy,
     file_occupancy,
 )
+from server.brokers.redis.connection.keys import Keys
+from server.brokers.redis.log.scripts import Script, build_script
 from server.core.counters import Counters
 from server.core.occupancy.config import OccupancyConfig
 from server.core.occupancy.events import HookEvent
@@ -29,9 +32,16 @@ from server.core.occupancy.wills import Will
 from server.ports import HookQueue, Occupancy
 from server.tasks import TaskOwner, cancel_and_wait
 from tests.kit.clock import START, ManualClock
+from tests.kit.patience import until
 
-# Redis measures real time: short, but longer than the time between two beats.
+# Longer than the time between two beats.
 GRACE_SECONDS = 0.45
+# Time passes in steps, each shorter than that; every node beats after each.
+_STEP_SECONDS = 0.2
+_TIME_OF_REDIS, _TIME_OF_TESTS = (
+    "redis.call('TIME')",
+    "{redis.call('GET', 'clock:' .. KEYS[1]), 0}",
+)
 _prefixes = itertools.count(1)
 
 
@@ -54,6 +64,14 @@ class OccupancyNode:
         if task is not None:
             await cancel_and_wait(task)
 
+    async def beat(self) -> None:
+        """Let a node that lives find what is due."""
+        occupancy = self.occupancy
+        if isinstance(occupancy, RedisOccupancy) and occupancy._task is not None:
+            async with occupancy._lock:
+                occupancy._beat_at_once()
+            await until(lambda: occupancy._next_beat_at)
+
     async def flush(self) -> None:
         """Wait until Redis knows what this node uses."""
         if isinstance(self.occupancy, RedisOccupancy):
@@ -73,6 +91,11 @@ class OccupancyNode:
         )
 
 
+def build_timed_script(text: str, values: dict[str, object]) -> Script:
+    """A script that goes by the time of the cluster, and not by that of Redis."""
+    return build_script(text.replace(_TIME_OF_REDIS, _TIME_OF_TESTS), values)
+
+
 class OccupancyCluster:
     """Creates nodes that share the Redis at a URL, or a file; without one, memory."""
 
@@ -82,10 +105,12 @@ class OccupancyCluster:
         self._url = url
         self.prefix = f"occupancy{next(_prefixes)}"
         self._nodes: list[OccupancyNode] = []
+        # The ids of events have the real time.
+        self._redis_time = time.time()
 
     @property
     def is_redis(self) -> bool:
-        """Whether the nodes share a Redis, and with it real time."""
+        """Whether the nodes share a Redis, and with it its time."""
         return self._url is not None and not self._url.startswith("file:")
 
     @contextlib.asynccontextmanager
@@ -94,6 +119,7 @@ class OccupancyCluster:
         node = self._create(replace(self.config, **config))
         if node.session is not None:
             await node.session.start(lambda: None)
+            await self._set_redis_time(node.session)
         if node.store is not None:
             await node.store.open()
         await node.occupancy.start(
@@ -112,18 +138,31 @@ class OccupancyCluster:
                 await node.store.close(is_complete=False)
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass, real time with Redis."""
+        """Let time pass."""
         for node in self._nodes:
             await node.flush()
-        if self.is_redis:
-            await asyncio.sleep(seconds)
         self.clock.advance(seconds)
+        if self.is_redis:
+            await self._pass_redis_time(seconds)
         for node in self._nodes:
             node.occupancy.tick()
 
     def now_ms(self) -> int:
         """The time by which this cluster goes: that of Redis, or of its clock."""
-        return int(1000 * (time.time() if self.is_redis else self.clock.time()))
+        return int(1000 * (self._redis_time if self.is_redis else self.clock.time()))
+
+    async def _pass_redis_time(self, seconds: float) -> None:
+        end = self._redis_time + seconds
+        while self._redis_time < end:
+            self._redis_time = min(self._redis_time + _STEP_SECONDS, end)
+            for node in self._nodes:
+                assert node.session is not None
+                await self._set_redis_time(node.session)
+                await node.beat()
+
+    async def _set_redis_time(self, session: NodeSession) -> None:
+        key = b"clock:" + Keys(self.prefix).occupancy()
+        await session.pipeline.run((b"SET", key, b"%.3f" % self._redis_time))
 
     def _create(self, config: OccupancyConfig) -> OccupancyNode:
         counters = Counters()
@@ -142,15 +181,16 @@ class OccupancyCluster:
         tasks = TaskOwner(counters)
         redis = RedisConfig(Address.parse(url), prefix=self.prefix)
         session = NodeSession(self.clock, redis, tasks)
-        occupancy = RedisOccupancy(
-            self.clock,
-            counters,
-            config,
-            session,
-            tasks,
-            node=f"node{len(self._nodes)}",
-            prefix=self.prefix,
-            lease_seconds=2.0,
-        )
+        with patch("server.brokers.redis.occupancy.scripts.build_script", build_timed_script):
+            occupancy = RedisOccupancy(
+                self.clock,
+                counters,
+                config,
+                session,
+                tasks,
+                node=f"node{len(self._nodes)}",
+                prefix=self.prefix,
+                lease_seconds=2.0,
+            )
         hooks = RedisHookQueue(occupancy, config.queued, counters)
         return OccupancyNode(occupancy, hooks, counters, session)
