@@ -1,5 +1,6 @@
-"""Reads and checks public keys from PEM files and JWKS documents."""
+"""Reads and checks keys: a secret, and public keys from PEM files and JWKS documents."""
 
+import base64
 from pathlib import Path
 
 import jwt
@@ -10,14 +11,34 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import HMACAlgorithm
 
 from server.access.configuration import UnusableKeyError, WeakKeyError
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
-Key = str | PublicKey
+Key = jwt.PyJWK | PublicKey
 
 MIN_RSA_BITS = 2048
 _KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
+
+
+class _PreparedHmac(HMACAlgorithm):
+    """HS256 of one secret, which PyJWT inspects once and not again for each token."""
+
+    def __init__(self, secret: str) -> None:
+        super().__init__(HMACAlgorithm.SHA256)
+        self._prepared = super().prepare_key(secret)
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return self._prepared
+
+
+def read_secret(secret: str) -> jwt.PyJWK:
+    """The key of a secret; raises PyJWT's `InvalidKeyError` if the text is a public key."""
+    encoded = base64.urlsafe_b64encode(secret.encode()).decode()
+    key = jwt.PyJWK({"kty": "oct", "k": encoded}, algorithm="HS256")
+    key.Algorithm = _PreparedHmac(secret)
+    return key
 
 
 def read_public_key(path: Path, algorithm: str) -> PublicKey:

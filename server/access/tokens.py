@@ -12,7 +12,7 @@ import jwt
 
 from client_sdk.contract import ErrorCode
 from server.access.configuration import AccessConfig
-from server.access.key_material import Key, read_public_key
+from server.access.key_material import Key, read_public_key, read_secret
 from server.access.keys import Fetch, FixedKey, JwksKeys, KeySource, fetch_document
 from server.access.principal import NO_CLAIMS, Principal
 from server.access.requests import AuthRequest
@@ -166,7 +166,7 @@ def build_verifier(
     tasks = tasks or TaskOwner(Counters())
     keys: KeySource
     if config.secret is not None:
-        keys = FixedKey(config.secret)
+        keys = FixedKey(read_secret(config.secret))
     elif config.public_key_file is not None:
         keys = FixedKey(read_public_key(config.public_key_file, config.algorithm))
     else:

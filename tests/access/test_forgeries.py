@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from client_sdk.contract import ErrorCode
 from server.access import AccessConfig, build_verifier
-from server.access.key_material import Key
+from server.access.key_material import Key, read_secret
 from server.access.tokens import TokenVerifier
 from server.core.errors import AccessError
 from tests.access import forge
@@ -166,7 +166,7 @@ async def test_token_of_maximum_length_is_accepted() -> None:
 async def test_too_short_secret_verifies_nothing() -> None:
     class Short:
         async def key(self, kid: str | None) -> Key:
-            return "short"
+            return read_secret("short")
 
     token_verifier = TokenVerifier(AccessConfig(secret=SECRET), Short(), ManualClock())
     assert await refusal(raw_token(b'{"alg":"HS256"}', PAYLOAD, secret=b"short"), token_verifier)

@@ -2,15 +2,17 @@
 
 import asyncio
 
+import jwt
 import pytest
 from aiohttp import ClientConnectionError
 
 from client_sdk.contract import ErrorCode
+from server.access.key_material import read_secret
 from server.access.keys import FixedKey, JwksKeys
 from server.core.counters import Counters
 from server.core.errors import AccessError
 from server.tasks import TaskOwner
-from tests.access.forge import ec_key, jwk, jwks
+from tests.access.forge import ec_key, jwk, jwks, public_pem
 from tests.kit.clock import ManualClock
 from tests.kit.patience import MAX_WAIT_SECONDS, until
 
@@ -221,8 +223,14 @@ async def test_two_keys_with_the_same_id_match_nothing() -> None:
 
 
 async def test_fixed_key_matches_every_key_id() -> None:
-    keys = FixedKey("a secret")
-    assert [await keys.key(kid) for kid in (None, "a")] == ["a secret"] * 2
+    secret = read_secret("a secret")
+    keys = FixedKey(secret)
+    assert [await keys.key(kid) for kid in (None, "a")] == [secret] * 2
+
+
+def test_public_key_is_no_secret() -> None:
+    with pytest.raises(jwt.InvalidKeyError):
+        read_secret(public_pem(ec_key()).decode())
 
 
 async def test_failure_of_a_refresh_that_nobody_awaits_is_counted() -> None:
