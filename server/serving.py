@@ -182,14 +182,15 @@ async def _accept(
 ) -> AsyncIterator[Endpoint]:
     """Accept connections inside the context."""
     assert runner.server is not None
+    engine = server.sockets.eio
     protocols = HandshakeProtocols(
-        server.sockets.eio,
+        engine,
         runner.server,
         server.tasks,
         timeout_seconds=settings.limits.head_timeout_seconds,
     )
-    accepting = await asyncio.get_running_loop().create_server(
-        protocols, sock=listener, backlog=BACKLOG
+    accepting = await protocols.listen(
+        listener, backlog=BACKLOG, max_unsent_bytes=engine.config.max_unsent_bytes
     )
     endpoint = Endpoint(url_of(listener), accepting)
     try:

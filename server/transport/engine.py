@@ -265,7 +265,6 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             self._use_websocket(connection, deflates=deflates),
             accept=accept,
             deflate=deflates,
-            max_unsent_bytes=self.config.max_unsent_bytes,
             first_frames=text_frame(self._open_packet(connection, upgrades=False)),
             early=early,
         )

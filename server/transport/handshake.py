@@ -6,6 +6,7 @@ handshake is aiohttp's: other requests, malformed ones, and those that are to be
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -18,6 +19,7 @@ from multidict import CIMultiDictProxy, MultiMapping
 from server.tasks import TaskOwner
 from server.transport import eager
 from server.transport.config import SOCKET_PATH
+from server.transport.takeover import limit_unsent_bytes
 
 _HEAD_START = f"GET {SOCKET_PATH}?".encode()
 _HEAD_END = b"\r\n\r\n"
@@ -48,7 +50,7 @@ class HandshakeServer(Protocol):
 
 
 class HandshakeProtocols:
-    """Creates the first protocol of each accepted connection: the factory of a listener.
+    """Creates the first protocol of each accepted connection.
 
     `create_http` creates aiohttp's protocol, which gets what is no handshake.
     """
@@ -68,8 +70,16 @@ class HandshakeProtocols:
         # The connections without another protocol yet.
         self.undecided: set[HandshakeProtocol] = set()
 
-    def __call__(self) -> "HandshakeProtocol":
-        return HandshakeProtocol(self)
+    async def listen(
+        self, listener: socket.socket, *, backlog: int, max_unsent_bytes: int
+    ) -> asyncio.Server:
+        """Accept connections; what the kernel may hold unsent of each is limited."""
+        # Here, because it would be three system calls for each connection.
+        limit_unsent_bytes(listener, max_unsent_bytes)
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(
+            lambda: HandshakeProtocol(self), sock=listener, backlog=backlog
+        )
 
     def close(self) -> None:
         """Abort the connections without another protocol."""

@@ -109,6 +109,8 @@ def take_over(
     transport = handler.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client left during the handshake")
+    # On the connection, not on its listener, which may be of another server.
+    limit_unsent_bytes(transport.get_extra_info("socket"), max_unsent_bytes)
     early, handler._message_tail = handler._message_tail, b""
     # Without its transport, the handler's clean-up releases only aiohttp's own state.
     handler.transport = None
@@ -118,7 +120,6 @@ def take_over(
         protocol,
         accept=accept,
         deflate=deflate,
-        max_unsent_bytes=max_unsent_bytes,
         first_frames=first_frames,
         early=early,
     )
@@ -131,12 +132,10 @@ def switch_protocols(
     *,
     accept: str,
     deflate: bool,
-    max_unsent_bytes: int,
     first_frames: bytes,
     early: bytes,
 ) -> None:
     """Answer the handshake, move the transport to `protocol`, and send the first frames."""
-    _limit_unsent_bytes(transport, max_unsent_bytes)
     # Paused by aiohttp because of early bytes, or while other nodes were asked; else a no-op.
     transport.resume_reading()
     transport.set_protocol(protocol)
@@ -155,9 +154,10 @@ def switch_protocols(
         protocol.data_received(early)
 
 
-def _limit_unsent_bytes(transport: asyncio.BaseTransport, max_bytes: int) -> None:
-    """Limit what the kernel holds unsent; 0 leaves it to the kernel."""
-    sock = transport.get_extra_info("socket")
-    # On the connection, not on its listener, which may be of another server.
+def limit_unsent_bytes(sock: socket.socket, max_bytes: int) -> None:
+    """Limit what the kernel holds unsent; 0 leaves it to the kernel.
+
+    On Linux, the connections of a listener have its limit.
+    """
     if max_bytes and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, max_bytes)

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,7 @@ class SlowServer:
         self.failure: Exception | None = None
         self.asked: list[HandshakeRequest] = []
         self.early = b""
+        self.sock: Any = None
         self.http = Http()
         self.protocols = HandshakeProtocols(
             self, lambda: self.http, TaskOwner(Counters()), timeout_seconds=MAX_WAIT_SECONDS
@@ -50,6 +53,7 @@ class SlowServer:
     ) -> bool:
         self.asked.append(request)
         self.early = early
+        self.sock = transport.get_extra_info("socket")
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
@@ -62,9 +66,9 @@ async def connected() -> AsyncIterator[
 ]:
     """A slow server, and a connection to it."""
     server = SlowServer()
-    loop = asyncio.get_running_loop()
-    listener = await loop.create_server(server.protocols, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
+    sock = socket.create_server(("127.0.0.1", 0))
+    listener = await server.protocols.listen(sock, backlog=1, max_unsent_bytes=32 * 1024)
+    port = sock.getsockname()[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         yield server, reader, writer
@@ -96,6 +100,14 @@ async def test_bytes_that_come_while_the_server_decides_are_kept_in_order() -> N
         await until(lambda: server.http.received == HANDSHAKE + b"onetwo")
         assert server.early == b"one"
         assert not server.protocols.undecided
+
+
+async def test_kernel_holds_little_unsent_of_an_accepted_connection() -> None:
+    async with connected() as (server, _, writer):
+        writer.write(HANDSHAKE)
+        await until(lambda: server.asked)
+        option = server.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        assert option == 32 * 1024
 
 
 async def test_client_that_leaves_while_the_server_decides_is_forgotten() -> None:
