@@ -41,9 +41,10 @@ class ConnectionRecord:
                 raise RequestError(
                     ErrorCode.REQUEST_INVALID, f"a connection needs a non-empty {name}"
                 )
-        if self.connected_at.utcoffset() is None:
-            raise RequestError(ErrorCode.REQUEST_INVALID, "connected_at needs a time zone")
-        object.__setattr__(self, "connected_at", self.connected_at.astimezone(UTC))
+        if self.connected_at.tzinfo is not UTC:
+            if self.connected_at.utcoffset() is None:
+                raise RequestError(ErrorCode.REQUEST_INVALID, "connected_at needs a time zone")
+            object.__setattr__(self, "connected_at", self.connected_at.astimezone(UTC))
         if self.metadata is not _NO_METADATA:
             # A read-only copy: only the registry changes its records.
             object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))

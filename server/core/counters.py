@@ -65,7 +65,9 @@ class Counters:
 
     def count(self, name: str, *labels: str) -> None:
         """Increase the counter with these labels by one; always as many labels for one name."""
-        counts = self._labelled.setdefault(name, Counter())
+        counts = self._labelled.get(name)
+        if counts is None:
+            counts = self._labelled[name] = Counter()
         if len(counts) >= _MAX_LABELS and labels not in counts:
             labels = (OTHER,) * len(labels)
         counts[labels] += 1
