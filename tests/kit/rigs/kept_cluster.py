@@ -23,7 +23,6 @@ from server.core.kept import KeptLimits
 from server.ports import Broker, KeptValues, ignore
 from server.tasks import TaskOwner
 from tests.kit.clock import ManualClock
-from tests.kit.patience import until
 
 KIND = "revoked"
 _prefixes = itertools.count(1)
@@ -36,15 +35,6 @@ class KeptNode:
     broker: Broker
     kept: KeptValues
     changes: list[tuple[str, bytes | None]] = field(default_factory=list)
-
-    @property
-    def is_up(self) -> bool:
-        """Whether it has read what it may have missed before its connections were up."""
-        if not isinstance(self.broker, RedisBroker):
-            return True
-        assert isinstance(self.kept, RedisKeptValues)
-        followed = self.kept._followed.values()
-        return self.broker._subscriber.is_up and all(each.number is not None for each in followed)
 
     @property
     def known(self) -> dict[str, bytes]:
@@ -69,7 +59,6 @@ class KeptCluster:
         await node.broker.start(ignore)
         try:
             await node.kept.start()
-            await until(lambda: node.is_up)
             yield node
         finally:
             await node.kept.stop()
