@@ -25,8 +25,10 @@ class KeptLimits:
 
     max_values: int = 100_000
     put_bytes: int = 1024 * 1024
-    # In memory, of all kinds.
+    # In memory, of all kinds; a kind with less than the reserve always finds room, so that
+    # candles or instruments keep no revocation out.
     total_bytes: int = 256 * 1024 * 1024
+    reserve_bytes: int = 16 * 1024 * 1024
 
     def check(self, values: Mapping[str, bytes]) -> None:
         """Raise `LimitError` if one call puts too much, `ValueError` for an unusable key."""

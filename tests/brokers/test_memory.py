@@ -2,8 +2,9 @@
 
 import pytest
 
-from server.brokers import MemoryBroker, MemoryConfig
-from server.core.errors import FloorcastError
+from server.brokers import MemoryBroker, MemoryConfig, MemoryKeptValues
+from server.core.errors import FloorcastError, LimitError
+from server.core.kept import KeptLimits
 from server.core.limits.shares import Owner
 from server.core.log.entries import Entry, Position, Receipt
 from server.core.log.history import HistoryBounds
@@ -99,3 +100,15 @@ async def test_org_drops_its_own_longest_silent_history() -> None:
     # The message just published stays, whatever its size.
     await broker.publish("E", b"x" * 200, now_ms, in_history=True, owner=Owner("acme", "E"))
     assert len(await broker.before("E", None, 5)) == 1
+
+
+async def test_small_kind_finds_room_whatever_others_keep() -> None:
+    kept = MemoryKeptValues(ManualClock(), KeptLimits(total_bytes=100, reserve_bytes=40))
+    await kept.put("candles", {"a": b"x" * 98}, expires_at=1e12)
+    with pytest.raises(LimitError):
+        await kept.put("candles", {"b": b"x" * 10}, expires_at=1e12)
+    await kept.put("revocations", {"a": b"x" * 29}, expires_at=1e12)
+    with pytest.raises(LimitError):
+        await kept.put("revocations", {"b": b"x" * 30}, expires_at=1e12)
+    await kept.delete("candles", "a")
+    await kept.put("revocations", {"b": b"x" * 30}, expires_at=1e12)

@@ -16,7 +16,7 @@ class MemoryKeptValues:
         self._clock = clock
         self._limits = limits or KeptLimits()
         self._values: dict[str, dict[str, KeptValue]] = defaultdict(dict)
-        self._size_bytes = 0
+        self._sizes: dict[str, int] = defaultdict(int)
         self._copies = KeptCopies()
         self._next_sweep_ms = 0
 
@@ -35,16 +35,16 @@ class MemoryKeptValues:
         if until_ms <= self._now_ms():
             return
         known = self._values.get(kind, {})
-        if not self._has_room(known, values):
+        if not self._has_room(kind, known, values):
             self._drop_expired()
             known = self._values.get(kind, {})
-            if not self._has_room(known, values):
+            if not self._has_room(kind, known, values):
                 raise too_many_kept(kind)
         for key, data in values.items():
             value = KeptValue(data, until_ms)
             self._remove(kind, key)
             self._values[kind][key] = value
-            self._size_bytes += len(key) + len(data)
+            self._sizes[kind] += len(key) + len(data)
             self._copies.put(kind, key, value)
 
     async def get(self, kind: str, key: str) -> bytes | None:
@@ -68,13 +68,19 @@ class MemoryKeptValues:
             self._next_sweep_ms = now_ms + _SWEEP_MS
             self._drop_expired()
 
-    def _has_room(self, known: Mapping[str, KeptValue], values: Mapping[str, bytes]) -> bool:
+    def _has_room(
+        self, kind: str, known: Mapping[str, KeptValue], values: Mapping[str, bytes]
+    ) -> bool:
         count = len(known) + sum(key not in known for key in values)
-        size = self._size_bytes + sum(
+        added_bytes = sum(
             len(data) - len(known[key].data) if key in known else len(key) + len(data)
             for key, data in values.items()
         )
-        return count <= self._limits.max_values and size <= self._limits.total_bytes
+        limits = self._limits
+        return count <= limits.max_values and (
+            sum(self._sizes.values()) + added_bytes <= limits.total_bytes
+            or self._sizes[kind] + added_bytes <= limits.reserve_bytes
+        )
 
     def _drop_expired(self) -> None:
         now_ms = self._now_ms()
@@ -86,7 +92,7 @@ class MemoryKeptValues:
         known = self._values.get(kind)
         value = None if known is None else known.pop(key, None)
         if known is not None and value is not None:
-            self._size_bytes -= len(key) + len(value.data)
+            self._sizes[kind] -= len(key) + len(value.data)
             if not known:
                 del self._values[kind]
         return value
