@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from client_sdk.contract import MARKET_NAMESPACE, ErrorCode, InstrumentData
 from server.access import Principal
 from server.core.errors import FloorcastError, LimitError, RequestError
+from server.core.limits.shares import SERVER, Owner, Quota, ShareLimits, Shares
 from server.core.market.instruments import Instrument, InstrumentTable, matches
 from server.core.market.topics import Topic
 from server.core.wire.packets import event_head
@@ -27,6 +28,8 @@ _MAX_RECORDED = 200_000
 _TOPICS_PER_PUT = 1_000
 # In one reply.
 _MAX_LISTED = 1_000
+# Symbols with reference data, which may have 4 KB each.
+_SHARES = ShareLimits(total=Quota(50_000), org=Quota(25_000), publisher=Quota(10_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,9 @@ class Instruments:
         self._clock = clock
         self.table = InstrumentTable()
         self._followers: dict[str, _Follower] = {}
+        # Who set the reference data of each symbol first; of other nodes and runs it is unknown.
+        self._owners: dict[str, Owner] = {}
+        self._shares: Shares[str] = Shares(_SHARES)
         # Published topics that are to be recorded, and when each was recorded last.
         self._unrecorded: dict[str, None] = {}
         self._recorded_ms: dict[str, int] = {}
@@ -96,10 +102,13 @@ class Instruments:
             for name in names:
                 del self._unrecorded[name]
 
-    async def put(self, symbol: str, fields: Mapping[str, object]) -> Instrument:
+    async def put(
+        self, symbol: str, fields: Mapping[str, object], owner: Owner = SERVER
+    ) -> Instrument:
         """Set reference data of a symbol; other fields stay, and null removes one.
 
-        Raises `RequestError` if the symbol or a field is invalid.
+        Raises `RequestError` if the symbol or a field is invalid, and `LimitError` if the owner
+        has set too many symbols.
         """
         Topic.parse(f"PRICE:{symbol}")
         try:
@@ -121,8 +130,31 @@ class Instruments:
             )
         if known is None or merged != known.fields:
             expires_at = self._clock.time() + 10 * 365 * 86_400
-            await self._kept.put(_FIELDS_KIND, {symbol: encoded}, expires_at=expires_at)
+            is_new = self._add_owner(symbol, owner)
+            try:
+                await self._kept.put(_FIELDS_KIND, {symbol: encoded}, expires_at=expires_at)
+            except BaseException:
+                if is_new:
+                    self._remove_owner(symbol)
+                raise
         return Instrument(symbol, merged, () if known is None else known.streams)
+
+    def _add_owner(self, symbol: str, owner: Owner) -> bool:
+        """Count a symbol to who sets it first; False if it is counted, raises `LimitError`."""
+        if symbol in self._owners:
+            return False
+        self._owners[symbol] = owner
+        self._shares.put(owner, symbol, 1)
+        surplus = None if owner == SERVER else self._shares.surplus(owner)
+        if surplus is not None:
+            self._remove_owner(symbol)
+            raise surplus.error("instruments")
+        return True
+
+    def _remove_owner(self, symbol: str) -> None:
+        owner = self._owners.pop(symbol, None)
+        if owner is not None:
+            self._shares.remove(owner, symbol)
 
     # --- readers
 
@@ -177,6 +209,10 @@ class Instruments:
     # --- what the broker keeps
 
     def _on_fields_kept(self, symbol: str, encoded: bytes | None) -> None:
+        if encoded is None:
+            self._remove_owner(symbol)
+        else:
+            self._add_owner(symbol, SERVER)
         before = self.table.get(symbol)
         instrument = self.table.set_fields(symbol, encoded)
         was = None if before is None else before.trading_state

@@ -7,6 +7,7 @@ import pytest
 from client_sdk.contract import ErrorCode
 from server.access import Principal
 from server.core.errors import FloorcastError, LimitError, RequestError
+from server.core.limits.shares import Owner, Quota, ShareLimits
 from tests.kit.rigs.market import STALE, MarketRig, trader
 
 
@@ -186,3 +187,23 @@ async def test_client_that_follows_is_not_exported() -> None:
     market.park("ann")
     assert market.recovery.export_parked("ann", ("default", "ann"), None) is None
     assert not market.instruments.is_followed_by("ann")
+
+
+async def test_publisher_sets_a_limited_number_of_instruments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = ShareLimits(total=Quota(5), org=Quota(3), publisher=Quota(2))
+    monkeypatch.setattr("server.services.market.instruments._SHARES", few)
+    market = await instrument_market()
+    eve, bob, ann = Owner("evil", "eve"), Owner("evil", "bob"), Owner("acme", "ann")
+    for symbol in ("A", "B"):
+        await market.instruments.put(symbol, {"base": "X"}, eve)
+    await market.instruments.put("D", {"base": "X"}, bob)
+    for owner, symbol in ((eve, "C"), (bob, "E")):
+        with pytest.raises(LimitError) as refused:
+            await market.instruments.put(symbol, {"base": "X"}, owner)
+        assert refused.value.code is ErrorCode.LIMIT_SHARE
+    await market.instruments.put("A", {"base": "Y"}, eve)
+    await market.instruments.put("F", {"base": "X"}, ann)
+    await market.instruments.put("G", {"base": "X"})
+    assert [each["symbol"] for each in await found(market)] == ["A", "B", "D", "F", "G"]

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from client_sdk.contract import Bar, ErrorCode, Instrument, InstrumentData, Scope
 from client_sdk.contract.requests import SymbolMatch
 from server.core.errors import AccessError, RequestError
+from server.core.limits.shares import Owner
 from server.services import Candles, Instruments
 from server.web.api.endpoints import Answer, AnyEndpoint, ApiCall, Endpoint
 from server.web.api.paging import Cursor, Limit
@@ -139,7 +140,9 @@ class InstrumentRoutes:
     async def _put(self, call: ApiCall, request: PutInstrumentRequest) -> InstrumentAnswer:
         _check_allowed(call, request.symbol)
         fields = request.model_dump(exclude_unset=True, exclude={"symbol"})
-        instrument = await self._instruments.put(request.symbol, fields)
+        instrument = await self._instruments.put(
+            request.symbol, fields, Owner(*call.principal.user)
+        )
         return InstrumentAnswer.model_validate(instrument.body())
 
     async def _read_candles(self, call: ApiCall, request: CandlesRequest) -> CandlesAnswer:
