@@ -55,4 +55,5 @@ class ServerClock:
     def age_seconds(self, ts_ms: int) -> float:
         """The time since `ts_ms` by the server's clock, never negative."""
         server_ms = self._monotonic() * 1000 + self._server_minus_monotonic_ms
-        return max(0.0, (server_ms - ts_ms) / 1000)
+        # Runs for every message; `max` would double its cost.
+        return (server_ms - ts_ms) / 1000 if server_ms > ts_ms else 0.0

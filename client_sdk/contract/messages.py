@@ -143,6 +143,9 @@ class MarketMessage(Message):
     @property
     def topic(self) -> str:
         """The name of its topic."""
+        if self.symbol is not None and self.view is None:
+            # As `topic_name`, without its call: a client asks for each message.
+            return ":".join((self.stream, self.symbol))
         return topic_name(self.stream, self.symbol, self.view)
 
 

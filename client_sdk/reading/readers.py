@@ -112,6 +112,8 @@ class Reader(Generic[MessageT]):
         self._on_space = on_space
         self._buffer: Buffer[MessageT | Gap] = Buffer(capacity)
         self._trackers: dict[str, GapTracker] = {}
+        # Most readers have one topic: a message then need not be asked for its own.
+        self._only_topic: str | None = None
         self._continuities: dict[str, Continuity] = {}
         # Topics whose messages did not fit; to be fetched again once there is space.
         self._behind: set[str] = set()
@@ -126,6 +128,7 @@ class Reader(Generic[MessageT]):
         self, topic: str, continuity: Continuity, position: Position | None = None
     ) -> None:
         """Read this topic too, from a position or from its current state."""
+        self._only_topic = None if self._trackers.keys() - {topic} else topic
         self._trackers[topic] = GapTracker(continuity, position)
         self._continuities[topic] = continuity
         if position is not None:
@@ -297,7 +300,7 @@ class Reader(Generic[MessageT]):
 
     def _record_read(self, item: MessageT | Gap) -> None:
         if not isinstance(item, Gap):
-            self._taken[item.topic] = (item.epoch, item.seq)
+            self._taken[self._only_topic or item.topic] = (item.epoch, item.seq)
         elif item.missed_to is not None:
             self._taken[item.topic] = (item.epoch, item.missed_to)
 

@@ -571,7 +571,7 @@ async def test_reading_buffered_frames_yields_to_other_tasks() -> None:
 
     async with (
         ScriptedServer(script).running() as server,
-        client_at(server, buffer_messages=256) as client,
+        client_at(server, buffer_messages=64) as client,
     ):
         stream = client.market.trades("A")
         seqs = [
