@@ -4,7 +4,10 @@ The exit code is 1 if a goal is missed. Each runs alone, too: `python -m benchma
 """
 
 import argparse
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -12,6 +15,8 @@ from typing import Any
 from benchmarks.plots import draw
 from benchmarks.processes import FOLDER, RESULTS
 
+# More than three rounds of any of them take; one that hangs must not keep the others from running.
+_MAX_SECONDS = 1800.0
 # Those that judge a goal come in the order of the goals.
 BENCHMARKS = (
     "sweep",
@@ -33,6 +38,19 @@ BENCHMARKS = (
 )
 
 
+def run(command: list[str]) -> None:
+    """Run one benchmark, and end all that it has started, also if it does not end in time."""
+    process = subprocess.Popen(command, cwd=FOLDER.parent, start_new_session=True)
+    try:
+        process.wait(_MAX_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"ended after {_MAX_SECONDS:.0f} s")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def run_all(names: list[str], flags: list[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Run the benchmarks one after the other; their results, and those that failed."""
     results: dict[str, dict[str, Any]] = {}
@@ -41,9 +59,7 @@ def run_all(names: list[str], flags: list[str]) -> tuple[dict[str, dict[str, Any
         print(f"\n=== {name}", flush=True)
         path = RESULTS / f"{name}.json"
         path.unlink(missing_ok=True)
-        subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{name}", *flags], cwd=FOLDER.parent, check=False
-        )
+        run([sys.executable, "-m", f"benchmarks.{name}", *flags])
         if path.exists():
             results[name] = json.loads(path.read_text())
         else:

@@ -24,6 +24,7 @@ class Audience:
         symbols: int,
         timed_every: int,
         far: bool = False,
+        one_room: bool = False,
     ) -> None:
         flags = [
             f"--clients={clients}",
@@ -35,10 +36,17 @@ class Audience:
         self._timed_every = timed_every
         module = "benchmarks.timed_load"
         with ExitStack() as started:
-            self._timed = started.enter_context(peer.load(*flags, module=module))
+            polled = ["--polled"] if one_room else []
+            self._timed = started.enter_context(peer.load(*flags, *polled, module=module))
             self._all = [self._timed]
+            if one_room:
+                # In each group the middle client is timed.
+                timed = (clients + timed_every - timed_every // 2 - 1) // timed_every
+                count = clients - timed
+                room = peer.load(f"--clients={count}", module="benchmarks.room_load")
+                self._all.append(started.enter_context(room))
             # If every client is timed, there is no counting process.
-            if timed_every > 1:
+            elif timed_every > 1:
                 self._all.append(
                     started.enter_context(peer.load(*flags, "--counting", module=module))
                 )

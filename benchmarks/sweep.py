@@ -29,7 +29,7 @@ def sweep(name: str, rates: tuple[int, ...], clients: int, seconds: int) -> dict
 
     Two, because a disturbance from outside must not end a sweep.
     """
-    audience = partial(Audience, each=1, symbols=1, timed_every=TIMED_EVERY)
+    audience = partial(Audience, each=1, symbols=1, timed_every=TIMED_EVERY, one_room=True)
     figures: dict[int, Figures] = {}
     with Peer(name) as peer, audience(peer, clients) as load:
         load.open()

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import re
 import socket
 import struct
 import sys
@@ -23,6 +22,7 @@ from benchmarks.client_pool import ClientPool, PoolClient
 from benchmarks.lines import commands, reply
 from benchmarks.symbols import (
     assign_symbols,
+    count_merged,
     count_stamps,
     index_of,
     moment_of,
@@ -36,14 +36,36 @@ QUIET_SECONDS = 2.0
 FRESH_SECONDS = 1.0
 # Only in the counting process: one read per message would cost more than the messages.
 NAP_SECONDS = 0.02
-# The number of updates that one conflated update replaces. A number split between two reads is
-# missed, which is rare: a client that is so slow gets many updates per read.
-_MERGED = re.compile(rb'"merged":(\d+)')
+# Of timed clients that are polled.
+_POLL_SECONDS = 0.0005
 _NEVER = 1 << 62
 # From <asm-generic/socket.h>; the socket module does not define it.
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@ll")
 _READ_BYTES, _ANCILLARY_BYTES = 32 * 1024, 64
+
+
+class Stamps:
+    """The stamps in received data, parsed."""
+
+    def __init__(self, data: bytes) -> None:
+        pieces, self.rest = split_stamps(data)
+        self.moments = list(map(moment_of, pieces))
+        self._first: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+        self._disordered = 0
+        for index, moment in zip(map(index_of, pieces), self.moments, strict=True):
+            self._disordered += moment < self._last.get(index, 0)
+            self._first.setdefault(index, moment)
+            self._last[index] = moment
+
+    def disordered_after(self, last: dict[int, int]) -> int:
+        """How many are older than the one before of their symbol; updates the last of each."""
+        count = self._disordered
+        for index, moment in self._first.items():
+            count += moment < last.get(index, 0)
+        last.update(self._last)
+        return count
 
 
 class TimedClient(PoolClient):
@@ -84,11 +106,11 @@ class TimedClient(PoolClient):
     def consume(self, data: bytes) -> bytes:
         load = self._load
         if self.is_timed:
-            pieces, rest = split_stamps(data)
-            arrived, moments = self._arrived_ns, list(map(moment_of, pieces))
-            load.ages += [arrived - moment for moment in moments]
-            self._check_order(pieces, moments)
-            count = len(pieces)
+            stamps = load.parse(data)
+            arrived, rest = self._arrived_ns, stamps.rest
+            load.ages += [arrived - moment for moment in stamps.moments]
+            load.disordered += stamps.disordered_after(self._last_moments)
+            count = len(stamps.moments)
         elif self.youngest:
             pieces, rest = split_stamps(data)
             self._record_freshness(pieces)
@@ -97,8 +119,7 @@ class TimedClient(PoolClient):
             count, rest = count_stamps(data)
         self.received += count
         load.received += count
-        if b'"merged":' in data:
-            merged = sum(int(found) - 1 for found in _MERGED.findall(data))
+        if merged := count_merged(data):
             self.merged += merged
             load.merged += merged
         return rest
@@ -113,14 +134,7 @@ class TimedClient(PoolClient):
         self.received = self.merged = 0
         self._last_moments.clear()
 
-    def _check_order(self, pieces: list[bytes], moments: list[int]) -> None:
-        last = self._last_moments
-        for index, moment in zip(map(index_of, pieces), moments, strict=True):
-            if moment < last.get(index, 0):
-                self._load.disordered += 1
-            last[index] = moment
-
-    def start_timing(self) -> None:
+    def start_timing(self, *, polled: bool) -> None:
         """Read the socket directly from now on: a transport does not report arrival times."""
         self.transport.pause_reading()
         # The loop forbids a reader on a transport's own file descriptor.
@@ -128,9 +142,11 @@ class TimedClient(PoolClient):
             fileno=os.dup(self.transport.get_extra_info("socket").fileno())
         )
         own.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        asyncio.get_running_loop().add_reader(own, self._readable)
+        if not polled:
+            asyncio.get_running_loop().add_reader(own, self.read)
 
-    def _readable(self) -> None:
+    def read(self) -> None:
+        """Read a timed client's socket."""
         own = self._socket
         assert own is not None
         try:
@@ -197,18 +213,22 @@ class TimedLoad(ClientPool):
         # The kernel stamps with the wall clock.
         self.clock_offset_ns = time.time_ns() - time.monotonic_ns()
         self._is_counting: bool = arguments.counting
+        self._is_polling: bool = arguments.polled
         self._naps = False
+        self._parsed = b"", Stamps(b"")
         self._subscribers = [0] * arguments.symbols
         self._clients: list[TimedClient] = []
         self._paused: list[TimedClient] = []
         every: int = arguments.timed_every
-        # In each group the first client may stop reading, and the middle one is timed.
+        # In each group the middle client is timed, and the first one may stop reading; but not in
+        # the room of `benchmarks.room_load`, which has all that are not timed.
+        own = (every // 2,) if self._is_polling else (0, every // 2)
         self._assignments = [
             (hand, index % every == every // 2)
             for index, hand in enumerate(
                 assign_symbols(arguments.clients, arguments.each, arguments.symbols)
             )
-            if (index % every in (0, every // 2)) is not self._is_counting
+            if (index % every in own) is not self._is_counting
         ]
 
     def new_client(self) -> TimedClient:
@@ -218,6 +238,12 @@ class TimedLoad(ClientPool):
         listener = TimedClient(self, hand, is_timed=timed)
         self._clients.append(listener)
         return listener
+
+    def parse(self, data: bytes) -> Stamps:
+        """The stamps in data; often those of the client before, which received the same."""
+        if data != self._parsed[0]:
+            self._parsed = data, Stamps(data)
+        return self._parsed[1]
 
     def on_lost(self, client: PoolClient) -> None:
         super().on_lost(client)
@@ -234,13 +260,22 @@ class TimedLoad(ClientPool):
             sys.exit(f"{self.lost} clients were lost")
         for listener in self._clients[before:]:
             if listener.is_timed:
-                listener.start_timing()
+                listener.start_timing(polled=self._is_polling)
         # A collection would pause the clients for milliseconds and look like server latency.
         gc.collect()
         gc.freeze()
         gc.disable()
         if self._is_counting:
             self._nap_often(True)
+        if self._is_polling:
+            self._poll()
+
+    def _poll(self) -> None:
+        """Read all timed clients, again and again; no write of the server has to wake this one."""
+        for client in self._clients:
+            client.read()
+        time.sleep(_POLL_SECONDS)
+        asyncio.get_running_loop().call_soon(self._poll)
 
     def _nap_often(self, naps: bool) -> None:
         self._naps = naps
@@ -370,4 +405,5 @@ if __name__ == "__main__":
     parser.add_argument("--timed-every", type=int, required=True)
     parser.add_argument("--far", action="store_true")
     parser.add_argument("--counting", action="store_true")
+    parser.add_argument("--polled", action="store_true")
     uvloop.run(main(parser.parse_args()))

@@ -1,6 +1,7 @@
 """Run Floorcast as a peer, as `floorcast serve` does, without connection and rate limits."""
 
 import argparse
+import asyncio
 
 import uvloop
 
@@ -24,7 +25,7 @@ _UNLIMITED = (
 )
 
 
-async def main(broker: str) -> None:
+async def main(broker: str, *, concurrent: bool) -> None:
     flags: dict[str, object] = {f"limits.{name}": 0 for name in _UNLIMITED}
     settings = load_settings(
         flags={**flags, "auth.secret": SECRET, "server.port": 0, "broker.url": broker}
@@ -40,11 +41,23 @@ async def main(broker: str) -> None:
         )
         reply(port=int(address.url.rpartition(":")[2]), token=token)
         publishing = app[SERVER].market.publishing
-        # With Redis each publish awaits a reply and lets the loop run; with memory none does.
-        await serve_commands(lambda symbol, data: publishing.publish(f"PRICE:{symbol}", data))
+        tasks: set[asyncio.Task[object]] = set()
+
+        async def publish(symbol: str, data: dict[str, str]) -> None:
+            # With Redis each publish awaits a reply and lets the loop run; with memory none does.
+            await publishing.publish(f"PRICE:{symbol}", data)
+
+        async def start_publishing(symbol: str, data: dict[str, str]) -> None:
+            task = asyncio.create_task(publishing.publish(f"PRICE:{symbol}", data))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        await serve_commands(start_publishing if concurrent else publish)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--broker", default="memory://")
-    uvloop.run(main(parser.parse_args().broker))
+    parser.add_argument("--concurrent", action="store_true", help="do not await a publish")
+    arguments = parser.parse_args()
+    uvloop.run(main(arguments.broker, concurrent=arguments.concurrent))

@@ -125,7 +125,9 @@ def build_market(
             keeper.record(topic, ts_ms)
 
     create = PublishingService if tracing is None else tracing.trace_publishing
-    publishing = create(publishing_config(settings), backend.broker, clock, on_published)
+    publishing = create(
+        publishing_config(settings), backend.broker, clock, on_published, instruments.forget
+    )
     subscribing = SubscribingService(
         config, topics, subscriptions, delivery.hub, instruments, patterns, hooks.rule
     )

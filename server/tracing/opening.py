@@ -22,6 +22,7 @@ class Tracing(Protocol):
         broker: Broker,
         clock: Clock,
         on_published: OnPublished,
+        on_evicted: Callable[[str], None],
     ) -> PublishingService:
         """A service with a span for each message."""
 

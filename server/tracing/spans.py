@@ -56,8 +56,9 @@ class Spans:
         broker: Broker,
         clock: Clock,
         on_published: OnPublished,
+        on_evicted: Callable[[str], None],
     ) -> PublishingService:
-        return TracedPublishing(config, broker, clock, on_published, self.tracer)
+        return TracedPublishing(config, broker, clock, on_published, on_evicted, self.tracer)
 
     def trace_flushes(self, schedule: Schedule, has_pending: Callable[[], bool]) -> Schedule:
         def traced(call: Callable[[], None], seconds: float) -> object:
@@ -162,9 +163,10 @@ class TracedPublishing(PublishingService):
         broker: Broker,
         clock: Clock,
         on_published: OnPublished,
+        on_evicted: Callable[[str], None],
         tracer: trace.Tracer,
     ) -> None:
-        super().__init__(config, broker, clock, on_published)
+        super().__init__(config, broker, clock, on_published, on_evicted)
         self._tracer = tracer
 
     async def publish(

@@ -12,6 +12,9 @@ class Reader {
   connects = 0;
   // Reconnects with recovery, which need no new subscribe.
   recovered = 0;
+  // Those without recovery although the connection had ended with a goodbye.
+  lost = 0;
+  hasGoodbye = false;
   errors = [];
   resets = 0;
   gaps = 0;
@@ -22,6 +25,7 @@ class Reader {
     this.socket = io(`${url}/market`, { forceNew: true, auth: { token }, transports });
     this.socket.on("connect", () => this.connect());
     this.socket.on("connect_error", (error) => this.errors.push(error.message));
+    this.socket.on("goodbye", () => (this.hasGoodbye = true));
     this.socket.on(event, (message) => this.take(message));
   }
 
@@ -29,7 +33,11 @@ class Reader {
     this.connects += 1;
     // Subscribe again if the first reply was lost with its connection.
     if (this.socket.recovered && this.position) this.recovered += 1;
-    else this.subscribe();
+    else {
+      if (this.hasGoodbye) this.lost += 1;
+      this.subscribe();
+    }
+    this.hasGoodbye = false;
   }
 
   subscribe() {
@@ -57,10 +65,10 @@ class Reader {
   }
 
   report() {
-    const { connects, recovered, errors, resets, gaps, trades, received, socket } = this;
+    const { connects, recovered, lost, errors, resets, gaps, trades, received, socket } = this;
     const { connected, active } = socket;
     const transport = connected ? socket.io.engine.transport.name : null;
-    return { connects, recovered, errors, resets, gaps, trades, received, connected, active, transport };
+    return { connects, recovered, lost, errors, resets, gaps, trades, received, connected, active, transport };
   }
 }
 

@@ -33,8 +33,7 @@ export class Quote {
   isKept = false;
   release: (() => void) | null = null;
   #updates = 0;
-  /** The status that came last: a message makes `freshness` live before it. */
-  #status: LiveStatus = "loading";
+  #status: TopicStatus | null = null;
 
   constructor(
     public instrument: Instrument,
@@ -91,17 +90,18 @@ export class Quote {
     if (Number.isNaN(this.dayOpen)) {
       this.dayOpen = this.value;
     }
-    if (this.freshness === "empty" || this.freshness === "loading") {
-      this.freshness = "live";
+    if (this.freshness === "empty" && this.#status !== null) {
+      this.freshness = liveStatus(this.#status, true);
     }
     this.changed(this, before);
   }
 
   #onStatus(status: TopicStatus): void {
-    const before = this.#status;
-    this.#status = this.freshness = liveStatus(status, this.last !== null);
+    const before = this.#status?.feed;
+    this.#status = status;
+    this.freshness = liveStatus(status, this.last !== null);
     // One that was stale before the page was opened is no news.
-    if (this.freshness === "stale" && (before === "live" || before === "empty")) {
+    if (status.feed === "STALE" && before === "LIVE") {
       this.becameStale(this);
     }
     this.changed(this, this.value);

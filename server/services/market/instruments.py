@@ -58,6 +58,7 @@ class Instruments:
         self._shares: Shares[str] = Shares(_SHARES)
         # Published topics that are to be recorded, and when each was recorded last.
         self._unrecorded: dict[str, None] = {}
+        self._evicted: dict[str, None] = {}
         self._recorded_ms: dict[str, int] = {}
         self._on_topic: Callable[[Topic], None] = ignore
         self._on_trading_state: Callable[[Instrument], None] = ignore
@@ -84,8 +85,24 @@ class Instruments:
             if len(self._recorded_ms) > _MAX_RECORDED:
                 del self._recorded_ms[next(iter(self._recorded_ms))]
 
+    def forget(self, name: str) -> None:
+        """Record that a topic was evicted; a no-op for one that is not known."""
+        if self._recorded_ms.pop(name, None) is not None:
+            self._unrecorded.pop(name, None)
+            self._evicted[name] = None
+
     async def flush(self) -> None:
         """Keep what was recorded since the last call; it is tried again if the broker is down."""
+        while self._evicted:
+            name = next(iter(self._evicted))
+            try:
+                await self._kept.delete(_TOPICS_KIND, name)
+            except FloorcastError:
+                return
+            del self._evicted[name]
+            if name in self._recorded_ms:
+                # It was published again meanwhile.
+                self._unrecorded[name] = None
         while self._unrecorded:
             names = list(self._unrecorded)[:_TOPICS_PER_PUT]
             try:
@@ -223,6 +240,8 @@ class Instruments:
     def _on_topic_kept(self, name: str, recorded: bytes | None) -> None:
         topic = Topic.parse(name)
         if recorded is None:
+            # The next message records it again.
+            self._recorded_ms.pop(name, None)
             self._send(self.table.remove_stream(topic))
             return
         instrument = self.table.add_stream(topic)

@@ -17,7 +17,7 @@ from server.core.market.source_time import SOURCE_TS_FIELD, split_source_ts, wit
 from server.core.market.topics import Topic, channel_for
 from server.core.wire.strict_json import dumps
 from server.core.wire.validation import fields_validator, invalid_request
-from server.ports import Broker, Clock
+from server.ports import Broker, Clock, ignore
 from server.services.market.books import BookPublisher
 from server.services.market.topic_shares import TopicShares, TopicSharesConfig
 
@@ -63,15 +63,21 @@ class PublishingService:
         broker: Broker,
         clock: Clock,
         on_published: OnPublished = _ignore,
+        on_evicted: Callable[[str], None] = ignore,
     ) -> None:
         self._config = config
         self._broker = broker
         self._clock = clock
         self._on_published = on_published
         self._books = BookPublisher(broker, max_levels=config.book_levels)
-        self.topics = TopicShares(config.topics, broker, self._books.evict)
+        self._on_evicted = on_evicted
+        self.topics = TopicShares(config.topics, broker, self._evict)
         # Valid messages, retries included.
         self.published = 0
+
+    def _evict(self, channel: str) -> None:
+        self._books.evict(channel)
+        self._on_evicted(channel)
 
     async def publish(
         self,

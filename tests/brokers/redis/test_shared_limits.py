@@ -20,6 +20,8 @@ from tests.kit.rigs.limits_cluster import (
 )
 from tests.kit.rigs.presence_cluster import PresenceCluster
 
+# A Redis that does not answer for so long counts as down.
+DOWN_SECONDS = 1.0
 KEY, USER_KEY = "{address@192.0.2.1}:places", "{user@4:acme:ann}:places"
 
 
@@ -30,11 +32,11 @@ async def breakable_nodes() -> AsyncIterator[
     """Two nodes with a Redis of their own; the first one has a short timeout."""
     with redis_server() as server:
         cluster = PresenceCluster(server.url)
-        async with cluster.node(timeout_seconds=0.5) as one, cluster.node() as two:
+        async with cluster.node(timeout_seconds=DOWN_SECONDS) as one, cluster.node() as two:
             yield (
                 server,
                 cluster,
-                limits_node(cluster, one, timeout_seconds=0.02),
+                limits_node(cluster, one, timeout_seconds=0.2),
                 limits_node(cluster, two),
             )
 
@@ -54,15 +56,17 @@ async def test_slow_redis_makes_a_node_admit_locally_and_recover() -> None:
     async with breakable_nodes() as (server, cluster, one, other):
         assert count_admitted(await one.connect(2)) == 2
         assert count_admitted(await other.connect(3)) == 3
+        # A busy machine may be too slow for the short timeout even now.
+        before = one.local_count
         server.pause()
         began = asyncio.get_running_loop().time()
         assert count_admitted(await one.connect(6)) == 6
-        assert asyncio.get_running_loop().time() - began < 0.4, "before Redis counts as down"
-        assert (one.limits.is_degraded, one.local_count) == (True, 6)
+        assert asyncio.get_running_loop().time() - began < DOWN_SECONDS, "Redis is not down"
+        assert (one.limits.is_degraded, one.local_count - before) == (True, 6)
         acquiring = one.limits.acquire(ADDRESS)
         with pytest.raises(StopIteration):
             acquiring.send(None)
-        assert one.local_count == 7, "later requests do not wait"
+        assert one.local_count - before == 7, "later requests do not wait"
         one.limits.release(ADDRESS)
         assert count_admitted(await one.connect(1, ANN)) == 1
         server.resume()

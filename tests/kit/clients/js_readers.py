@@ -21,6 +21,7 @@ class Report:
     number: int
     connects: int
     recovered: int
+    lost: int
     errors: list[str]
     resets: int
     gaps: int

@@ -1,13 +1,16 @@
 """Find free TCP ports."""
 
 import contextlib
+import os
 import random
 import socket
 
-# Below the ephemeral ports, one of which any outgoing connection may take at any time.
-_PORTS = range(20_000, 32_000)
+# Below the ephemeral ports, one of which any outgoing connection may take at any time. A worker of
+# pytest-xdist has its share of them: a restarting server of another one may have closed a port.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = range(20_000, 32_000)[_WORKER % 24 :: 24]
 _returned: set[int] = set()
-# Not seeded: processes that run tests at the same time choose different ports.
+# Not seeded: two runs at the same time choose different ports.
 _random = random.SystemRandom()
 
 

@@ -84,7 +84,11 @@ class MarketRig:
             ),
         )
         self.publishing = PublishingService(
-            publishing or PublishingConfig(), self.broker, self.clock, self._on_published
+            publishing or PublishingConfig(),
+            self.broker,
+            self.clock,
+            self._on_published,
+            self.instruments.forget,
         )
         self.client_publishing = ClientPublishing(self.publishing, self.clock)
         self.node_subscriptions = NodeSubscriptions(

@@ -93,6 +93,24 @@ async def test_evicted_topic_begins_a_new_epoch() -> None:
     assert (await market.broker.head("TRADES:A")).epoch != seen.epoch
 
 
+async def test_evicted_topic_is_unknown_until_it_is_published_again() -> None:
+    market = await rig()
+    await market.kept.start()
+
+    async def known() -> list[str]:
+        await market.instruments.flush()
+        found, _ = await market.instruments.find(trader())
+        return [each.symbol for each in found]
+
+    for symbol in "ABC":
+        await code_of(market, f"PRICE:{symbol}")
+        market.clock.advance(61)
+    assert await known() == ["B", "C"]
+    assert await code_of(market, "PRICE:A") == "ok"
+    assert await known() == ["A", "C"]
+    assert sorted(await market.kept.items("topics")) == ["PRICE:A", "PRICE:C"]
+
+
 async def test_evicted_book_takes_no_change_before_a_snapshot() -> None:
     market = await rig()
     levels = {"bids": [["1", "1"]], "asks": [["2", "1"]]}
