@@ -1,7 +1,10 @@
 """Tests that the topics of a feed are stale on all nodes as soon as it, or its node, has died."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
+
+import orjson
 
 from floorcast.server import FeedEvent, Handlers
 from server.brokers import Keys
@@ -19,13 +22,13 @@ class FailingFeed:
     """Publishes a trade of each topic whenever the test lets it, and then fails."""
 
     def __init__(self, *topics: str) -> None:
-        self._topics = topics or ("TRADES:A",)
+        self.topics = topics or ("TRADES:A",)
         self.may_publish = asyncio.Event()
         self.must_fail = asyncio.Event()
 
     async def run(self, publishing: Publishing) -> None:
         await self.may_publish.wait()
-        for topic in self._topics:
+        for topic in self.topics:
             await publishing.publish(topic, TRADE)
         await self.must_fail.wait()
         self.must_fail.clear()
@@ -46,11 +49,25 @@ async def kill(node: Node) -> None:
     await node.server.stop_feed()
 
 
-async def until_announced(redis: RedisServer, *publishing: Node) -> None:
-    """Wait until Redis knows the feeds of these nodes, and of no others."""
-    key = Keys(publishing[0].prefix).occupancy() + b":feeds"
-    with redis.client() as client:
-        await until(lambda: client.scard(key) == len(publishing))
+async def until_announced(redis: RedisServer, publishing: Mapping[Node, FailingFeed]) -> None:
+    """Wait until Redis knows all topics of the feeds of these nodes, and no other feeds."""
+    wanted = sorted(sorted(feed.topics) for feed in publishing.values())
+    [prefix] = {node.prefix for node in publishing}
+    key = Keys(prefix).occupancy() + b":feeds"
+    with redis.client() as connected:
+        client: Any = connected
+
+        def announced() -> list[list[str]]:
+            found = [orjson.loads(client.get(key + b":" + each)) for each in client.smembers(key)]
+            return sorted(sorted(names) for each in found for names in each["feeds"].values())
+
+        await until(lambda: len(announced()) == len(wanted))
+        for node, feed in publishing.items():
+            channels = node.server.feeds[0].publisher.channels
+            await until(lambda feed=feed, channels=channels: set(channels) == set(feed.topics))
+        # The first announcement may have had only some of them; the next one is due in a second.
+        node.clock.advance(1.0)
+        await until(lambda: announced() == wanted)
 
 
 async def subscribe(node: Node, *topics: str) -> RawClient:
@@ -113,7 +130,7 @@ async def test_topics_of_a_dead_node_are_stale_on_the_others(shared_redis: Redis
         feed.may_publish.set()
         for client in clients:
             assert (await next_event(client, "trades"))["seq"] == 1
-        await until_announced(shared_redis, one)
+        await until_announced(shared_redis, {one: feed})
         await kill(one)
         # Trades have no timeout, and the clock of the nodes stands still.
         for client in clients:
@@ -142,7 +159,7 @@ async def test_topic_that_a_living_node_publishes_too_is_not_stale(
         client = await subscribe(three, "TRADES:A", "TRADES:B")
         for feed in feeds:
             feed.may_publish.set()
-        await until_announced(shared_redis, one, two)
+        await until_announced(shared_redis, {one: feeds[0], two: feeds[1]})
         await kill(one)
         assert (await next_event(client, "status"))["symbol"] == "B"
         assert not is_stale(three, "TRADES:A")
@@ -160,7 +177,7 @@ async def test_topics_of_a_node_that_stops_are_not_stale(shared_redis: RedisServ
         client = await subscribe(three, "TRADES:A", "TRADES:B")
         for feed in feeds:
             feed.may_publish.set()
-        await until_announced(shared_redis, stopping, dying)
+        await until_announced(shared_redis, {stopping: feeds[0], dying: feeds[1]})
         await stopping.stop()
         # A death after it is noticed, so it would have been.
         await kill(dying)
@@ -177,7 +194,7 @@ async def test_node_that_was_taken_for_dead_announces_its_feed_again(
     async with nodes(shared_redis, 2, lambda: parts.pop(0)) as (slow, other):
         client = await subscribe(other, "TRADES:A")
         feed.may_publish.set()
-        await until_announced(shared_redis, slow)
+        await until_announced(shared_redis, {slow: feed})
         for _ in range(2):
             await silence(slow)
             assert (await next_event(client, "status"))["state"] == "STALE"
@@ -185,7 +202,7 @@ async def test_node_that_was_taken_for_dead_announces_its_feed_again(
             await slow.server.backend.occupancy.start(
                 server.lifecycle.on_change, server.market.wills.on_due
             )
-            await until_announced(shared_redis, slow)
+            await until_announced(shared_redis, {slow: feed})
             await until(lambda: not other.server.delivery.freshness._stale_feeds)
             await server.market.publishing.publish("TRADES:A", TRADE)
             assert (await next_event(client, "status"))["state"] == "LIVE"
@@ -200,7 +217,7 @@ async def test_death_is_noticed_though_a_node_of_another_release_saw_it_first(
     async with nodes(shared_redis, 2, lambda: parts.pop(0)) as (one, two):
         client = await subscribe(two, "TRADES:A")
         feed.may_publish.set()
-        await until_announced(shared_redis, one)
+        await until_announced(shared_redis, {one: feed})
         await kill(one)
         key = Keys(two.prefix).occupancy()
         with shared_redis.client() as connected:
