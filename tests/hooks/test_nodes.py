@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from floorcast.server import Handlers, UserEvent
+from server.tasks import cancel_and_wait
 from tests.kit.clients.wire import RawClient
 from tests.kit.patience import until
 from tests.kit.redis.servers import RedisServer
@@ -101,8 +102,9 @@ async def test_another_node_sends_what_a_dead_one_has_queued(shared_redis: Redis
         await until(lambda: one.server.counters.total("hooks.failed"))
         # What it has queued is in Redis; it sends no more.
         sender: Any = one.server.hooks.sender
-        sender._task.cancel()
-        sender._task = None
+        task, sender._task = sender._task, None
+        await cancel_and_wait(task)
+        await sender._endpoint.stop()
         await kill(one)
         await hook.start()
         await until(lambda: hook.types.count("user.online") == 20)
