@@ -1,8 +1,11 @@
 """TLS to Redis: trusted and untrusted certificates, and error messages without secrets."""
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +37,19 @@ async def assert_works(url: str) -> None:
     await one.broker.watch("A")
     await one.broker.publish("A", b"{}", NOW_MS, in_history=True)
     await one.wait_for_entries(1)
+    writers = writers_of(one.broker)
+    assert len(writers) == 2
     await one.stop()
+    for each in writers:
+        # TLS takes its leave of Redis before a socket closes.
+        with contextlib.suppress(OSError):
+            await each.wait_closed()
+
+
+def writers_of(broker: Any) -> list[asyncio.StreamWriter]:
+    """The open connections of a broker."""
+    clients = (broker._pipeline._client, broker._subscriber._pubsub)
+    return [each._connection._writer for each in clients]
 
 
 async def start_error(url: str) -> str:
