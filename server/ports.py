@@ -664,7 +664,7 @@ class Publishing(Protocol):
         """
 
     async def latest(self, topic: str) -> Mapping[str, object] | None:
-        """The data of the newest message of a public topic, whoever published it; None without one.
+        """The data of the newest message of a public topic, of any publisher; None if it has none.
 
         Of a book it is the whole book. Raises a `FloorcastError` if the broker is unavailable.
         """

@@ -136,7 +136,7 @@ async def test_topics_of_a_dead_node_are_stale_on_the_others(shared_redis: Redis
         for client in clients:
             assert (await next_event(client, "status"))["state"] == "STALE"
         await until(lambda: events)
-        # Whoever publishes it next makes it live.
+        # The next message makes it live, from any publisher.
         await others[0].server.market.publishing.publish("TRADES:A", TRADE)
         for client in clients:
             assert (await next_event(client, "status"))["state"] == "LIVE"

@@ -1,7 +1,8 @@
 """The feed `ccxt` publishes what was traded while its connection was away."""
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -35,6 +36,19 @@ async def cut(rig: VenueRig, venue: LocalVenue, key: str, trade: Callable[[], ob
     await rig.until(lambda: venue.connections > connections and venue.subscribers(key))
 
 
+@contextlib.asynccontextmanager
+async def binance(
+    streams: str = "TRADES", **options: object
+) -> AsyncIterator[tuple[BinanceVenue, VenueRig]]:
+    """A venue and a feed that watches its trades of BTC/USDT."""
+    async with (
+        BinanceVenue() as venue,
+        venue_rig(venue, "binance", symbols="BTC/USDT", streams=streams, **options) as rig,
+    ):
+        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+        yield venue, rig
+
+
 async def test_kraken_fills_more_than_the_trades_it_sends_again() -> None:
     async with (
         KrakenVenue() as venue,
@@ -59,11 +73,7 @@ async def test_kraken_fills_more_than_the_trades_it_sends_again() -> None:
 
 
 async def test_binance_fills_the_trades_that_it_never_sends_again() -> None:
-    async with (
-        BinanceVenue() as venue,
-        venue_rig(venue, "binance", symbols="BTC/USDT", streams="TRADES") as rig,
-    ):
-        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+    async with binance() as (venue, rig):
         for number in range(8, 10):
             venue.trade(number, NOW_MS)
         await rig.has("TRADES:BTC/USDT", 2)
@@ -128,11 +138,7 @@ async def test_quiet_symbol_is_filled_before_its_next_trade(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(QUIET, 0.01)
-    async with (
-        BinanceVenue() as venue,
-        venue_rig(venue, "binance", symbols="BTC/USDT", streams="TRADES") as rig,
-    ):
-        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+    async with binance() as (venue, rig):
         venue.trade(1, NOW_MS)
         await rig.has("TRADES:BTC/USDT")
         await cut(rig, venue, "btcusdt@trade", lambda: venue.trade(2, NOW_MS + 1))
@@ -150,13 +156,7 @@ async def test_symbol_traded_during_its_fill_is_filled_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(QUIET, 0.01)
-    async with (
-        BinanceVenue() as venue,
-        venue_rig(
-            venue, "binance", symbols="BTC/USDT", streams="TRADES,PRICE", fill_trades=2
-        ) as rig,
-    ):
-        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+    async with binance(streams="TRADES,PRICE", fill_trades=2) as (venue, rig):
         for number in (1, 2):
             venue.trade(number, NOW_MS)
         await rig.has("TRADES:BTC/USDT", 2)
@@ -182,11 +182,7 @@ async def test_stream_goes_on_if_rest_fails(
     failure: tuple[int, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    async with (
-        BinanceVenue() as venue,
-        venue_rig(venue, "binance", symbols="BTC/USDT", streams="TRADES") as rig,
-    ):
-        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+    async with binance() as (venue, rig):
         venue.trade(1, NOW_MS)
         await rig.has("TRADES:BTC/USDT")
         venue.failure = failure
@@ -202,11 +198,7 @@ async def test_more_trades_than_the_bound_are_missed_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
-    async with (
-        BinanceVenue() as venue,
-        venue_rig(venue, "binance", symbols="BTC/USDT", streams="TRADES", fill_trades=5) as rig,
-    ):
-        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+    async with binance(fill_trades=5) as (venue, rig):
         venue.trade(1, NOW_MS)
         await rig.has("TRADES:BTC/USDT")
 
@@ -222,11 +214,7 @@ async def test_more_trades_than_the_bound_are_missed_with_a_warning(
 
 
 async def test_nothing_is_fetched_if_fill_is_off() -> None:
-    async with (
-        BinanceVenue() as venue,
-        venue_rig(venue, "binance", symbols="BTC/USDT", streams="TRADES", fill_trades=0) as rig,
-    ):
-        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+    async with binance(fill_trades=0) as (venue, rig):
         venue.trade(1, NOW_MS)
         await rig.has("TRADES:BTC/USDT")
         await cut(rig, venue, "btcusdt@trade", lambda: venue.trade(2, NOW_MS))
@@ -237,11 +225,7 @@ async def test_nothing_is_fetched_if_fill_is_off() -> None:
 
 
 async def test_fresh_node_waits_for_the_same_fill_as_the_other() -> None:
-    async with (
-        BinanceVenue() as venue,
-        venue_rig(venue, "binance", symbols="BTC/USDT", streams="TRADES") as rig,
-    ):
-        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+    async with binance() as (venue, rig):
         venue.trade(1, NOW_MS)
         await rig.has("TRADES:BTC/USDT")
         rig.start()
@@ -264,11 +248,7 @@ async def test_fresh_node_waits_for_the_same_fill_as_the_other() -> None:
 
 @pytest.mark.parametrize("gap_seconds", [50, 200])
 async def test_restarted_node_continues_where_the_topic_ends(gap_seconds: int) -> None:
-    async with (
-        BinanceVenue() as venue,
-        venue_rig(venue, "binance", symbols="BTC/USDT", streams="TRADES") as rig,
-    ):
-        await rig.until(lambda: venue.subscribers("btcusdt@trade"))
+    async with binance() as (venue, rig):
         venue.trade(1, NOW_MS)
         await rig.has("TRADES:BTC/USDT")
         await rig.nodes[0].supervisor.stop()
